@@ -1,0 +1,50 @@
+# Each command sets up what it needs in .venv by itself.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+# The CPU build that development and CI are pinned to; `make TORCH=torch ...` takes another one.
+TORCH ?= torch==2.13.0
+# The real LDM UNet. Its own requirements pin a torch of 2022, so it is installed without them.
+LDM := stable-diffusion-sdkit==2.1.5
+
+.PHONY: test test-webui animate lint clean
+
+test: $(VENV)/.test
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports
+	$(RUN) -m pytest
+
+# Needs WEBUI_DIR, a WebUI 1.10 that starts; WEBUI_PYTHON, if its Python is not in WEBUI_DIR/venv.
+test-webui: $(VENV)/.webui-test
+	$(RUN) -m pytest tests/webui --report-to docs/webui-tests.md
+
+# make animate CHECKPOINT=model.safetensors MOTION=v3_sd15_mm.ckpt PROMPT="a red fox running" [ARGS="--frames 16"]
+animate: $(VENV)/.cli
+	@test -n "$(CHECKPOINT)" -a -n "$(MOTION)" -a -n '$(PROMPT)' || { echo \
+	  'Say what to animate: make animate CHECKPOINT=model.safetensors MOTION=v3_sd15_mm.ckpt PROMPT="a red fox running"'; exit 2; }
+	$(RUN) -m lib_animatediff animate --checkpoint "$(CHECKPOINT)" --model "$(MOTION)" --prompt '$(PROMPT)' $(ARGS)
+
+lint: $(VENV)/.test
+	$(RUN) -m ruff check . && $(RUN) -m mypy && $(VENV)/bin/lint-imports
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/.torch:
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check "$(TORCH)"
+	@touch $@
+
+$(VENV)/.cli: $(VENV)/.torch pyproject.toml
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[cli]"
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.torch pyproject.toml
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps "$(LDM)"
+	@touch $@
+
+$(VENV)/.webui-test: $(VENV)/.test
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[webui-test]"
+	@touch $@

@@ -1,0 +1,18 @@
+"""What we do with a motion module: animate any Stable Diffusion 1.5 UNet, and leave it exactly as it was."""
+
+from motion_module import AnimateDiffError, ClipError, IncompatibleModelError, MotionFileError
+
+from .injection import inject
+from .schedule import use_schedule
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AnimateDiffError",
+    "ClipError",
+    "IncompatibleModelError",
+    "MotionFileError",
+    "__version__",
+    "inject",
+    "use_schedule",
+]

@@ -1,0 +1,38 @@
+"""Let an LDM model sample on the noise levels that a motion module was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+
+from motion_module.schedules import BetaSchedule
+
+
+def _unchanged(table: Tensor) -> Tensor:
+    return table
+
+
+@contextmanager
+def use_schedule(
+    sd_model: Any, schedule: BetaSchedule, *, adjust: Callable[[Tensor], Tensor] = _unchanged
+) -> Iterator[None]:
+    """Give ``sd_model.alphas_cumprod`` the schedule's table, and put the former object back afterwards.
+
+    Samplers read the table when they are created, so create them inside the block.
+
+    Args:
+        sd_model: an LDM ``LatentDiffusion`` or anything with ``alphas_cumprod``, a ``(steps,)`` tensor. A diffusers
+            pipeline keeps its schedule in its scheduler instead.
+        schedule: usually ``motion.schedule``.
+        adjust: the host's own options on top, such as zero terminal SNR: table in, table out.
+    """
+    former = sd_model.alphas_cumprod
+    # A fresh tensor each time: loading weights meanwhile copies the checkpoint's table into whatever stands here.
+    sd_model.alphas_cumprod = adjust(schedule.alphas_cumprod().to(former.device)).to(former.device)
+    try:
+        yield
+    finally:
+        sd_model.alphas_cumprod = former

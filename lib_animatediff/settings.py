@@ -1,0 +1,223 @@
+"""Every parameter that a person can set, once: panel, API, infotext and command line derive from this table.
+
+The table is the dataclass itself: each field carries its `Setting`. Values are checked once, here, at the door.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from motion_module import ClipError
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is known about one parameter.
+
+    Attributes:
+        name: the canonical name.
+        aliases: names that existing clients and saved pictures use for it.
+        type: ``bool``, ``int``, ``float`` or ``str``.
+        default: value when nothing is said.
+        label: what the panel calls it.
+        help: what it changes in the clip.
+        minimum, maximum: limits of a number, both included.
+        in_panel: whether the accordion shows it.
+    """
+
+    name: str
+    type: type
+    default: Any
+    label: str
+    help: str
+    aliases: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    in_panel: bool = True
+
+
+_KEY = "setting"
+
+
+def _setting(default: Any, label: str, help: str, **limits: Any) -> Any:
+    return field(default=default, metadata={_KEY: {"label": label, "help": help, **limits}})
+
+
+@dataclass(frozen=True)
+class ClipSettings:
+    """What a clip is to be. Make one with `parse_settings`, which checks the values."""
+
+    enable: bool = _setting(
+        False, "AnimateDiff", "Make a clip instead of a picture.", aliases=("enabled",), in_panel=False
+    )
+    model: str = _setting("", "Motion module", "How things move. The checkpoint decides how they look.")
+    frames: int = _setting(
+        16,
+        "Frames",
+        "Pictures in the clip. Modules move best at 16; they know at most 32. 0 stands for 16.",
+        aliases=("video_length",),
+        minimum=0,
+        maximum=64,
+    )
+    fps: float = _setting(
+        8.0,
+        "Frames per second",
+        "How fast the clip plays. Motion modules were trained on about 8.",
+        minimum=1,
+        maximum=50,
+    )
+    loop_count: int = _setting(
+        0,
+        "Loop count",
+        "How often the clip plays. 0 plays it for ever.",
+        aliases=("loop_number", "loop"),
+        minimum=0,
+        maximum=100,
+    )
+    context_length: int = _setting(
+        0,
+        "Context length",
+        "Frames that the motion module sees together. 0 stands for the whole clip.",
+        aliases=("batch_size",),
+        minimum=0,
+        maximum=64,
+        in_panel=False,
+    )
+
+
+SETTINGS: dict[str, Setting] = {
+    f.name: Setting(f.name, type(f.default), f.default, **f.metadata[_KEY]) for f in fields(ClipSettings)
+}
+_CANONICAL = {alias: s.name for s in SETTINGS.values() for alias in (s.name, *s.aliases)}
+
+AUTOMATIC_FRAMES = 16  # the length that every official module was trained on
+
+# What clients of the existing extension send along, with the values that ask for nothing beyond a plain clip.
+# None: any value will do, since the argument only tunes something that is not asked for.
+_PLAIN_VALUES: dict[str, tuple[Any, ...] | None] = {
+    "closed_loop": ("N", "R-P", "R+P"),  # without windows only "A" changes a clip
+    "stride": None,
+    "overlap": None,
+    "format": (["GIF"], ("GIF",), "GIF"),
+    "interp": ("Off",),
+    "interp_x": None,
+    "video_source": (None, ""),
+    "video_path": (None, ""),
+    "mask_path": (None, ""),
+    "freeinit_enable": (False,),
+    "freeinit_filter": None,
+    "freeinit_ds": None,
+    "freeinit_dt": None,
+    "freeinit_iters": None,
+    "latent_power": None,
+    "latent_scale": None,
+    "last_frame": (None, ""),
+    "latent_power_last": None,
+    "latent_scale_last": None,
+    "request_id": (None, ""),
+}
+
+
+def parse_settings(values: Mapping[str, Any]) -> ClipSettings:
+    """Check what a person or a client gave, under any known name, and fill in the rest.
+
+    Raises:
+        ClipError: an unknown name (the nearest known one is named), a value of a wrong type or out of range.
+    """
+    given: dict[str, Any] = {}
+    for name, value in values.items():
+        canonical = _CANONICAL.get(name)
+        if canonical is None:
+            _check_foreign(name, value)
+        elif canonical in given and given[canonical] != value:
+            raise ClipError(f"{name} and another name for {canonical} say different things. Give only {canonical}.")
+        else:
+            given[canonical] = value
+    settings = ClipSettings(**{name: _checked(SETTINGS[name], value) for name, value in given.items()})
+    _check_together(settings)
+    return settings
+
+
+def canonical_name(name: str) -> str | None:
+    """The table's name for any name that a client may use; None for one that is not in the table."""
+    return _CANONICAL.get(name)
+
+
+def clip_frames(settings: ClipSettings) -> int:
+    """Frames of the clip, where 0 stands for the context length, or else for what modules do best."""
+    return settings.frames or settings.context_length or AUTOMATIC_FRAMES
+
+
+def _check_foreign(name: str, value: Any) -> None:
+    if name not in _PLAIN_VALUES:
+        nearest = difflib.get_close_matches(name, [*_CANONICAL, *_PLAIN_VALUES], n=1, cutoff=0.5)
+        hint = f" Did you mean {nearest[0]}?" if nearest else f" Known names: {', '.join(SETTINGS)}."
+        raise ClipError(f"AnimateDiff knows no setting {name!r}.{hint}")
+    plain = _PLAIN_VALUES[name]
+    if plain is not None and value not in plain:
+        raise ClipError(f"{name}={value!r} is not supported by this version. Leave {name} out, or send {plain[0]!r}.")
+
+
+def _checked(setting: Setting, value: Any) -> Any:
+    if setting.type in (int, float):
+        return _checked_number(setting, value)
+    if not isinstance(value, setting.type):
+        wanted = "true or false" if setting.type is bool else "a text"
+        raise ClipError(f"{setting.name} must be {wanted}, not {value!r}.")
+    return value
+
+
+def _checked_number(setting: Setting, value: Any) -> int | float:
+    whole = setting.type is int
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or (whole and value != int(value)):
+        raise ClipError(f"{setting.name} must be a {'whole ' if whole else ''}number, not {value!r}.")
+    low, high = setting.minimum, setting.maximum
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise ClipError(f"{setting.name} must be between {low:g} and {high:g}, not {value:g}.")
+    return setting.type(value)  # type: ignore[no-any-return]
+
+
+def _check_together(settings: ClipSettings) -> None:
+    if 0 < settings.context_length < settings.frames:
+        raise ClipError(
+            f"{settings.frames} frames do not fit into a context of {settings.context_length}, and this version has "
+            f"no context windows. Set context_length to {settings.frames} or more, or lower frames."
+        )
+
+
+def to_infotext(settings: ClipSettings, **more: str | None) -> str:
+    """One line that a saved picture carries: ``name: value, ...``, values quoted as JSON where they need it."""
+    pairs = {**asdict(settings), **more}
+    return ", ".join(f"{name}: {_quoted(value)}" for name, value in pairs.items() if value is not None)
+
+
+def from_infotext(text: str) -> dict[str, Any]:
+    """Settings by canonical name from such a line, of ours or of the existing extension; unknown names are dropped."""
+    values: dict[str, Any] = {}
+    for name, quoted, plain in _PAIR.findall(text):
+        canonical = _CANONICAL.get(name)
+        if canonical is not None:
+            try:
+                values[canonical] = _read(SETTINGS[canonical].type, json.loads(quoted) if quoted else plain)
+            except ValueError:
+                continue  # a picture edited by hand: the field keeps its value
+    return values
+
+
+_PAIR = re.compile(r'(\w+): (?:("(?:[^"\\]|\\.)*")|([^,]*))(?:, |$)')
+
+
+def _quoted(value: Any) -> str:
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return json.dumps(text, ensure_ascii=False) if re.search(r'[,:"\n]', text) else text
+
+
+def _read(kind: type, text: str) -> Any:
+    if kind is bool:
+        return text == "True"
+    return int(float(text)) if kind is int else kind(text)

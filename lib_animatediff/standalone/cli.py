@@ -1,0 +1,105 @@
+"""The command line. What is in the settings table becomes an option by itself."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lib_animatediff import __version__
+from lib_animatediff.settings import SETTINGS, Setting, clip_frames, parse_settings
+from lib_animatediff.video import write_gif
+from motion_module import AnimateDiffError, load_motion_module
+
+TABLE_OPTIONS = [s for s in SETTINGS.values() if s.name not in ("enable", "model")]
+
+
+def _with_table_options(command: Callable[..., None]) -> Callable[..., None]:
+    for setting in reversed(TABLE_OPTIONS):
+        command = _option(setting)(command)
+    return command
+
+
+def _option(setting: Setting) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(
+        f"--{setting.name.replace('_', '-')}",
+        setting.name,
+        type=setting.type,
+        default=setting.default,
+        show_default=True,
+        help=setting.help,
+    )
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="animatediff")
+def cli() -> None:
+    """Animate personalised Stable Diffusion models."""
+
+
+_FILE = click.Path(path_type=Path)
+
+
+@cli.command()
+@click.option("--checkpoint", type=_FILE, required=True, help="Stable Diffusion 1.5 single file.")
+@click.option("--model", type=_FILE, required=True, help="Motion module file (v2 or v3).")
+@click.option("--prompt", required=True, help="What the clip shows.")
+@click.option("--negative-prompt", default="", help="What it should not show.")
+@click.option("--seed", default=0, show_default=True, help="Same seed, same clip. Frame i takes seed + i.")
+@_with_table_options
+@click.option("--width", default=512, show_default=True, help="In pixels, a multiple of 8.")
+@click.option("--height", default=512, show_default=True, help="In pixels, a multiple of 8.")
+@click.option("--steps", default=25, show_default=True, help="Sampling steps. More is slower and cleaner.")
+@click.option("--cfg", default=7.5, show_default=True, help="How strictly the prompt is followed.")
+@click.option("--config", type=_FILE, help="Folder with tokenizer and configs, for work without a network.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
+@click.option("--output", type=_FILE, default=Path("clip.gif"), show_default=True, help="The GIF to write.")
+def animate(
+    checkpoint: Path,
+    model: Path,
+    prompt: str,
+    negative_prompt: str,
+    seed: int,
+    width: int,
+    height: int,
+    steps: int,
+    cfg: float,
+    config: Path | None,
+    device: str,
+    output: Path,
+    **table: Any,
+) -> None:
+    """Write a clip of a prompt."""
+    settings = parse_settings(table)
+    from lib_animatediff.standalone import pipeline as host
+
+    motion = load_motion_module(model)
+    pipeline = host.load_pipeline(checkpoint, config=config, device=device)
+    pipeline.set_progress_bar_config(disable=True)
+    with click.progressbar(length=steps, label="Sampling", file=sys.stderr) as bar:
+        frames = host.animate(
+            pipeline,
+            motion,
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            seed=seed,
+            frames=clip_frames(settings),
+            size=(width, height),
+            steps=steps,
+            cfg=cfg,
+            on_step=lambda: bar.update(1),
+        )
+    write_gif(output, frames, fps=settings.fps, loop_count=settings.loop_count, comment=prompt)
+    click.echo(output)
+
+
+def main() -> None:
+    """Run the command line; what a person can mend is one line, not a traceback."""
+    try:
+        cli()
+    except AnimateDiffError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,75 @@
+"""Write a clip's frames to a file that plays everywhere."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from motion_module import ClipError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+TICKS_PER_SECOND = 100  # GIF counts time in hundredths of a second
+MILLISECONDS_PER_TICK = 10
+
+
+def write_gif(path: Path, frames: Sequence[Image], *, fps: float, loop_count: int = 0, comment: str = "") -> None:
+    """Write an animated GIF under a temporary name and move it into place, so that no half file is ever seen.
+
+    Args:
+        path: where to; the folder is made.
+        frames: pictures of one size.
+        fps: frames per second; durations are spread over whole ticks so that the clip lasts as long as it should.
+        loop_count: how often the clip plays; 0 for ever.
+        comment: text inside the file, where the WebUI's PNG Info tab finds it.
+
+    Raises:
+        ClipError: there are no frames, or they differ in size.
+        OSError: the folder cannot be written.
+    """
+    import imageio.v3 as imageio
+    import numpy as np
+
+    if not frames:
+        raise ClipError("There are no frames to write.")
+    if len({frame.size for frame in frames}) > 1:
+        raise ClipError(f"The frames of a clip must have one size, not {sorted({frame.size for frame in frames})}.")
+    # A file that plays once has no loop field; the field counts repetitions after the first time.
+    loop: dict[str, Any] = {} if loop_count == 1 else {"loop": max(loop_count - 1, 0)}
+    data = imageio.imwrite(
+        "<bytes>",
+        [np.asarray(frame.convert("RGB")) for frame in frames],
+        plugin="pillow",
+        extension=".gif",
+        duration=frame_durations(len(frames), fps),
+        comment=comment.encode(),
+        **loop,
+    )
+    _write_whole(path, data)
+
+
+def frame_durations(frames: int, fps: float) -> list[int]:
+    """Milliseconds of each frame, whole ticks whose sum is the clip's length to half a tick (8 fps: 120, 130, ...)."""
+    edges = [round(index * TICKS_PER_SECOND / fps) for index in range(frames + 1)]
+    return [(after - before) * MILLISECONDS_PER_TICK for before, after in pairwise(edges)]
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.chmod(0o644)  # mkstemp's private mode would hide the clip from the user's other programs
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

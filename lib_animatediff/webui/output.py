@@ -1,0 +1,66 @@
+"""From the WebUI's finished pictures to clips: files on disk, the gallery, the API's reply."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from modules.images import get_next_sequence_number
+
+from lib_animatediff.settings import ClipSettings
+from lib_animatediff.video import write_gif
+from motion_module import ClipError
+
+
+def deliver_clips(p: Any, processed: Any, settings: ClipSettings, frames: int) -> None:
+    """Write each clip and put it where its frames were in ``processed``. Pictures that others added stay.
+
+    A clip that cannot be written leaves its frames in the gallery, with the reason beside them.
+    """
+    first = processed.index_of_first_image
+    made = min(len(processed.infotexts), len(processed.images)) - first
+    pictures, others = processed.images[first : first + made], processed.images[first + made :]
+    clips: list[Any] = []
+    for start in range(0, made, frames):
+        clip, infotext = pictures[start : start + frames], processed.infotexts[first + start]
+        try:
+            path = _next_path(Path(p.outpath_samples), p.all_seeds[start])
+            write_gif(path, clip, fps=settings.fps, loop_count=settings.loop_count, comment=infotext)
+        except (OSError, ClipError) as error:
+            message = f"AnimateDiff: the clip was not saved, here are its frames. {error}"
+            logging.getLogger(__name__).error(message)
+            processed.comments += f"{message}\n"
+            return
+        clips.append(_as_reply(path) if getattr(p, "is_api", False) else _in_gallery(path, clip[0]))
+    _keep_one_of_each(processed, first, frames, len(clips))
+    processed.images = [*clips, *others]
+
+
+def _next_path(samples: Path, seed: int) -> Path:
+    folder = samples / "AnimateDiff" / datetime.now().strftime("%Y-%m-%d")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{get_next_sequence_number(str(folder), ''):05}-{seed}.gif"
+
+
+def _as_reply(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def _in_gallery(path: Path, picture: Any) -> Any:
+    """The first frame, which the WebUI shows and hands on as the file that it says it was saved to."""
+    shown = picture.copy()
+    shown.already_saved_as = str(path)
+    return shown
+
+
+def _keep_one_of_each(processed: Any, first: int, frames: int, clips: int) -> None:
+    """One seed, prompt and infotext per clip: those of its first frame, which alone reproduce it."""
+    if clips:
+        processed.infotexts = processed.infotexts[first::frames][:clips]
+        processed.info = processed.infotexts[0]
+        processed.index_of_first_image = 0
+        for name in ("all_seeds", "all_subseeds", "all_prompts", "all_negative_prompts"):
+            setattr(processed, name, getattr(processed, name)[::frames])

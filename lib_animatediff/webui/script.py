@@ -1,0 +1,85 @@
+"""The WebUI's script object: receives its hooks and passes them to the request's session."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modules import hashes, scripts
+
+from lib_animatediff.settings import ClipSettings, parse_settings, to_infotext
+from motion_module import AnimateDiffError
+
+from .models import MotionModuleCache, find_model
+from .output import deliver_clips
+from .panel import INFOTEXT_FIELD, build_panel, infotext_fields, panel_values
+from .session import Session
+
+HASH_LENGTH = 8  # as in the pictures of the existing extension
+
+
+class AnimateDiffScript(scripts.Script):  # type: ignore[misc]
+    """Makes clips of txt2img's pictures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cache = MotionModuleCache()
+        self._session: Session | None = None
+
+    def title(self) -> str:
+        return "AnimateDiff"
+
+    def show(self, is_img2img: bool) -> Any:
+        return False if is_img2img else scripts.AlwaysVisible
+
+    def ui(self, is_img2img: bool) -> list[Any]:
+        components = build_panel("img2img" if is_img2img else "txt2img")
+        self.infotext_fields = infotext_fields(components)
+        return components
+
+    def before_process(self, p: Any, *values: Any) -> None:
+        if self._session is not None:
+            if self._session.encloses(p):
+                return
+            self._session.close()  # of a request that broke off, or of an earlier run of the same p
+            self._session = None
+        settings = _settings_or_refusal(panel_values(values))
+        if isinstance(settings, ClipSettings) and (not settings.enable or _is_plain_picture(p)):
+            return
+        self._session = Session(p, settings, self._cache)
+        self._session.lay_out_rows()
+        if isinstance(settings, ClipSettings):
+            p.extra_generation_params[INFOTEXT_FIELD] = _infotext(settings)
+
+    def process_batch(self, p: Any, *values: Any, **kwargs: Any) -> None:
+        if self._session is not None and self._session.serves(p):
+            self._session.wrap_sampling()
+
+    def postprocess(self, p: Any, processed: Any, *values: Any) -> None:
+        if self._session is None or not self._session.serves(p):
+            return
+        session, self._session = self._session, None
+        session.close()
+        deliver_clips(p, processed, session.settings, session.frames)
+
+
+def _settings_or_refusal(values: dict[str, Any]) -> ClipSettings | AnimateDiffError:
+    if values.get("enable") is False:
+        return ClipSettings()  # switched off: whatever else stands there asks for nothing
+    try:
+        return parse_settings(values)
+    except AnimateDiffError as error:
+        return error
+
+
+def _is_plain_picture(p: Any) -> bool:
+    """The gallery's upscale button runs txt2img on one finished picture."""
+    return bool(getattr(p, "txt2img_upscale", False))
+
+
+def _infotext(settings: ClipSettings) -> str:
+    try:
+        path = find_model(settings.model)
+    except AnimateDiffError:
+        return to_infotext(settings)  # the reason is told when sampling begins
+    digest = hashes.sha256(str(path), f"AnimateDiff/{path.name}")
+    return to_infotext(settings, mm_hash=digest and digest[:HASH_LENGTH])

@@ -1,0 +1,173 @@
+"""One request being animated, from the WebUI's `before_process` to its `postprocess`.
+
+Rows are laid out early, since the WebUI fixes prompts and seeds right afterwards. All that needs the model waits for
+`p.sample`: the right checkpoint is loaded then, and an exception there reaches the user, which those in script hooks
+do not. So everything that goes wrong is kept until then and raised there.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from modules import prompt_parser, sd_models, sd_unet, shared
+from torch import Tensor
+
+from lib_animatediff.injection import inject
+from lib_animatediff.schedule import use_schedule
+from lib_animatediff.settings import ClipSettings, clip_frames
+from motion_module import AnimateDiffError, ClipError, IncompatibleModelError, MotionModule
+
+from .models import MotionModuleCache, find_model
+
+
+class Session:
+    """Serves one processing object ``p``, and only it: runs nested inside pass through untouched."""
+
+    def __init__(self, p: Any, settings: ClipSettings | AnimateDiffError, cache: MotionModuleCache) -> None:
+        self._p = weakref.ref(p)
+        self._request = shared.state.time_start
+        self._cache = cache
+        self._former: dict[str, Any] = {}
+        self._refusal = settings if isinstance(settings, AnimateDiffError) else None
+        self.settings = ClipSettings() if isinstance(settings, AnimateDiffError) else settings
+        self.frames = clip_frames(self.settings)
+        self.is_open = True
+
+    def serves(self, p: Any) -> bool:
+        return self.is_open and self._p() is p
+
+    def encloses(self, p: Any) -> bool:
+        """Whether another ``p`` runs inside the request that this session serves."""
+        return self.is_open and self._p() is not p and self._request == shared.state.time_start
+
+    def lay_out_rows(self) -> None:
+        """Make each picture of the batch a clip: frame i of clip j takes seed s + j * frames + i."""
+        p = self._p()
+        if p is None or self._refusal is not None:
+            return
+        self._set("batch_size", p.batch_size * self.frames)
+        for name in ("prompt", "negative_prompt", "subseed"):
+            if isinstance(value := getattr(p, name), list):
+                self._set(name, [row for row in value for _ in range(self.frames)])
+        if isinstance(p.seed, list):
+            self._set("seed", [seed + frame for seed in p.seed for frame in range(self.frames)])
+        self._set("do_not_save_samples", True)  # frames are saved as clips
+        self._set("do_not_save_grid", True)
+
+    def close(self) -> None:
+        """Give ``p`` its own values back; nothing is animated from here on."""
+        self.is_open = False
+        p = self._p()
+        while p is not None and self._former:
+            name, value = self._former.popitem()
+            setattr(p, name, value)
+
+    def _set(self, name: str, value: Any) -> None:
+        p: Any = self._p()
+        self._former[name] = getattr(p, name)
+        setattr(p, name, value)
+
+    def wrap_sampling(self) -> None:
+        """Have the next call of ``p.sample`` run on clips. The wrapper comes off by itself when that call ends."""
+        p: Any = self._p()
+        original = p.sample
+        spent = False
+
+        def sample(*args: Any, **kwargs: Any) -> Any:
+            nonlocal spent
+            if spent:  # left over inside another extension's wrapper
+                return original(*args, **kwargs)
+            spent = True
+            try:
+                with self._animated(p):
+                    return original(*args, **kwargs)
+            except BaseException:
+                self.close()
+                raise
+            finally:
+                _restore(p, "sample", sample, original)
+
+        p.sample = sample
+
+    @contextmanager
+    def _animated(self, p: Any) -> Iterator[None]:
+        with _told_to_clients(), ExitStack() as span:
+            motion = self._prepare(p)
+            span.enter_context(self._span(p.sd_model, motion))
+            original = p.sample_hr_pass
+
+            def sample_hr_pass(*args: Any, **kwargs: Any) -> Any:
+                # The second pass may run on another checkpoint, which was loaded since the span began.
+                span.pop_all().close()
+                _refuse_model(p.sd_model)
+                span.enter_context(self._span(p.sd_model, motion))
+                return original(*args, **kwargs)
+
+            span.callback(_restore, p, "sample_hr_pass", sample_hr_pass, original)
+            p.sample_hr_pass = sample_hr_pass
+            yield
+
+    def _prepare(self, p: Any) -> MotionModule:
+        if self._refusal is not None:
+            raise self._refusal
+        _refuse_request(p)
+        _refuse_model(p.sd_model)
+        return self._cache.load(find_model(self.settings.model))
+
+    @contextmanager
+    def _span(self, sd_model: Any, motion: MotionModule) -> Iterator[None]:
+        unet = sd_model.model.diffusion_model
+        with inject(unet, motion, frames=self.frames), use_schedule(sd_model, motion.schedule, adjust=_with_options):
+            yield
+
+
+def _restore(p: Any, name: str, ours: Any, original: Any) -> None:
+    """Take our method off ``p`` again, unless somebody has put theirs over it."""
+    if p.__dict__.get(name) is ours:
+        delattr(p, name)
+        if getattr(p, name) != original:  # another extension's method stood there before
+            setattr(p, name, original)
+
+
+@contextmanager
+def _told_to_clients() -> Iterator[None]:
+    """The WebUI's API answers an exception with the status and detail that it finds on it."""
+    try:
+        yield
+    except AnimateDiffError as error:
+        error.status_code = 422  # type: ignore[attr-defined]
+        error.detail = str(error)  # type: ignore[attr-defined]
+        raise
+
+
+def _with_options(table: Tensor) -> Tensor:
+    """The user's noise options on the motion module's table, as the WebUI applies them to the checkpoint's."""
+    if shared.opts.use_downcasted_alpha_bar:
+        table = table.half()
+    if shared.opts.sd_noise_schedule == "Zero Terminal SNR":
+        table = sd_models.rescale_zero_terminal_snr_abar(table)
+    return table
+
+
+def _refuse_request(p: Any) -> None:
+    prompts = [*p.prompts, *(getattr(p, "hr_prompts", None) or [])]
+    if any(len(parts) > 1 for parts in prompt_parser.get_multicond_prompt_list(prompts)[0]):
+        raise ClipError("AnimateDiff does not support AND in prompts yet. Write the parts with a comma.")
+    if getattr(p, "refiner_checkpoint_info", None) is not None and 0 < (p.refiner_switch_at or 0) < 1:
+        raise ClipError("AnimateDiff does not run with a refiner, which swaps the model on the way. Turn it off.")
+
+
+def _refuse_model(sd_model: Any) -> None:
+    for flag, name in (("is_sdxl", "SDXL"), ("is_sd2", "Stable Diffusion 2"), ("is_sd3", "Stable Diffusion 3")):
+        if getattr(sd_model, flag, False):
+            raise IncompatibleModelError(
+                f"This checkpoint is {name}; this version of AnimateDiff runs Stable Diffusion 1.5. Choose another one."
+            )
+    if sd_unet.current_unet is not None:
+        raise IncompatibleModelError(
+            f"The UNet is replaced by {sd_unet.current_unet.option.label}, which cannot be animated. "
+            "Set SD Unet to None in the settings."
+        )

@@ -1,0 +1,217 @@
+"""The motion module's network: a temporal transformer at each site of a UNet (arXiv 2307.04725, section 4.2).
+
+Every version since 2023 is the same network at other widths and sites, so one class serves all. Submodule names are
+those of the official files: a state dict goes in and comes out under its own keys.
+
+Letters in shapes: b clips of every stream, f frames, c h w as usual, d = h * w positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from .kinds import Kind
+from .schedules import BetaSchedule
+
+HEADS = 8  # every published configuration
+ATTENTIONS = 2  # two temporal self-attentions in each block, likewise
+NORM_GROUPS = 32
+NORM_EPS = 1e-6  # as in Stable Diffusion's spatial transformers
+CUDA_GRID_LIMIT = 65535  # fused attention kernels put batch * heads on a grid axis of this size
+
+
+def positional_table(length: int, channels: int) -> Tensor:
+    """Sinusoidal positions, float32, shape ``(1, length, channels)``: sine on even channels, cosine on odd ones."""
+    position = torch.arange(length, dtype=torch.float64).unsqueeze(1)
+    frequency = 10000.0 ** (-torch.arange(0, channels, 2, dtype=torch.float64) / channels)
+    table = torch.empty(1, length, channels)
+    table[0, :, 0::2] = torch.sin(position * frequency)
+    table[0, :, 1::2] = torch.cos(position * frequency)
+    return table
+
+
+class TemporalAttention(nn.Module):
+    """Self-attention over the frames of a clip, at each position of the picture by itself."""
+
+    pe: Tensor
+
+    def __init__(self, channels: int, length: int) -> None:
+        super().__init__()
+        self.to_q = nn.Linear(channels, channels, bias=False)
+        self.to_k = nn.Linear(channels, channels, bias=False)
+        self.to_v = nn.Linear(channels, channels, bias=False)
+        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
+        self.register_buffer("pe", positional_table(length, channels), persistent=False)
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        """``(b f) d c`` normalised tokens in, the same shape out."""
+        positions = x.shape[1]
+        x = rearrange(x, "(b f) d c -> (b d) f c", f=frames)
+        x = x + self.pe[:, :frames].to(x.dtype)
+        q, k, v = (rearrange(t, "n f (a e) -> n a f e", a=HEADS) for t in (self.to_q(x), self.to_k(x), self.to_v(x)))
+        # A list, since a large picture has more positions than one kernel launch may hold.
+        step = CUDA_GRID_LIMIT // HEADS
+        parts = [
+            F.scaled_dot_product_attention(q[i : i + step], k[i : i + step], v[i : i + step])
+            for i in range(0, q.shape[0], step)
+        ]
+        x = rearrange(parts[0] if len(parts) == 1 else torch.cat(parts), "n a f e -> n f (a e)")
+        return rearrange(self.to_out[0](x), "(b d) f c -> (b f) d c", d=positions)  # type: ignore[no-any-return]
+
+
+class GEGLU(nn.Module):
+    """Gated linear unit with GELU, the feed-forward's first layer."""
+
+    def __init__(self, channels: int, inner: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(channels, inner * 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.proj(x).chunk(2, dim=-1)
+        return value * F.gelu(gate)  # type: ignore[no-any-return]
+
+
+class FeedForward(nn.Module):
+    """Four times as wide inside; numbered as in the official files, where 1 is a dropout."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(GEGLU(channels, channels * 4), nn.Identity(), nn.Linear(channels * 4, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)  # type: ignore[no-any-return]
+
+
+class TemporalBlock(nn.Module):
+    """Pre-norm transformer block: two temporal self-attentions and a feed-forward."""
+
+    def __init__(self, channels: int, length: int) -> None:
+        super().__init__()
+        self.attention_blocks = nn.ModuleList([TemporalAttention(channels, length) for _ in range(ATTENTIONS)])
+        self.norms = nn.ModuleList([nn.LayerNorm(channels) for _ in range(ATTENTIONS)])
+        self.ff = FeedForward(channels)
+        self.ff_norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
+            x = x + attention(norm(x), frames)
+        return x + self.ff(self.ff_norm(x))  # type: ignore[no-any-return]
+
+
+class TemporalTransformer(nn.Module):
+    """What sits at one site: normalise, mix the frames, add to what came in."""
+
+    def __init__(self, channels: int, length: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(NORM_GROUPS, channels, eps=NORM_EPS)
+        self.proj_in = nn.Linear(channels, channels)
+        self.transformer_blocks = nn.ModuleList([TemporalBlock(channels, length)])
+        self.proj_out = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        """``(b f) c h w`` in and out, in the input's dtype; ``frames`` is f."""
+        height = x.shape[2]
+        tokens = self.proj_in(rearrange(self.norm(x), "n c h w -> n (h w) c"))
+        for block in self.transformer_blocks:
+            tokens = block(tokens, frames)
+        motion = rearrange(self.proj_out(tokens), "n (h w) c -> n c h w", h=height)
+        return x + motion.to(x.dtype)  # type: ignore[no-any-return]
+
+
+class SiteModule(nn.Module):
+    """A site's transformer under its official name."""
+
+    def __init__(self, channels: int, length: int) -> None:
+        super().__init__()
+        self.temporal_transformer = TemporalTransformer(channels, length)
+
+
+class MotionBlock(nn.Module):
+    """The sites of one UNet block."""
+
+    def __init__(self, widths: tuple[int, ...], length: int) -> None:
+        super().__init__()
+        self.motion_modules = nn.ModuleList([SiteModule(channels, length) for channels in widths])
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Channels of each site: per down block, in the middle (None without), per up block; and the trained length."""
+
+    down: tuple[tuple[int, ...], ...]
+    mid: int | None
+    up: tuple[tuple[int, ...], ...]
+    trained_length: int
+
+
+class MotionModule(nn.Module):
+    """All temporal transformers of one file, and what is known about it.
+
+    Attributes:
+        kind: ``"v2"``, ``"v3"``: which official training it follows.
+        schedule: the noise levels it was trained on.
+        trained_length: how many frames its positional table was trained for.
+        name: what messages call it, usually the file's name.
+    """
+
+    def __init__(self, layout: Layout, kind: Kind, name: str = "motion module") -> None:
+        super().__init__()
+        self.layout = layout
+        self._kind = kind
+        self.name = name
+        length = layout.trained_length
+        self.down_blocks = nn.ModuleList([MotionBlock(widths, length) for widths in layout.down])
+        self.mid_block = MotionBlock((layout.mid,), length) if layout.mid is not None else None
+        self.up_blocks = nn.ModuleList([MotionBlock(widths, length) for widths in layout.up])
+
+    @property
+    def kind(self) -> str:
+        return self._kind.name
+
+    @property
+    def schedule(self) -> BetaSchedule:
+        return self._kind.schedule
+
+    @property
+    def trained_length(self) -> int:
+        return self.layout.trained_length
+
+    def sites(self) -> Iterator[tuple[str, TemporalTransformer]]:
+        """Official site name, such as ``down_blocks.0.motion_modules.1``, with the transformer that belongs there."""
+        for name, module in self.named_modules():
+            if isinstance(module, SiteModule):
+                yield name, module.temporal_transformer
+
+    @classmethod
+    def _skeleton(cls, layout: Layout, kind: Kind, name: str) -> MotionModule:
+        with torch.device("meta"):  # shapes only: the weights come from a file
+            return cls(layout, kind, name)
+
+    @classmethod
+    def expected_shapes(cls, layout: Layout, kind: Kind) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every weight that a file of this layout must hold."""
+        return {key: tuple(tensor.shape) for key, tensor in cls._skeleton(layout, kind, "").state_dict().items()}
+
+    @classmethod
+    def from_state_dict(
+        cls, state: Mapping[str, Tensor], layout: Layout, kind: Kind, name: str = "motion module"
+    ) -> MotionModule:
+        """Build around the given tensors (taken, not copied); frozen, in evaluation mode.
+
+        Raises:
+            RuntimeError: a key is missing, left over, or of another shape (torch's own strict check).
+        """
+        motion = cls._skeleton(layout, kind, name)
+        motion.load_state_dict(dict(state), strict=True, assign=True)
+        some = next(iter(state.values()))
+        for module in motion.modules():
+            if isinstance(module, TemporalAttention):
+                table = positional_table(layout.trained_length, module.to_q.in_features)
+                module.pe = table.to(device=some.device, dtype=some.dtype)
+        return motion.requires_grad_(False).eval()

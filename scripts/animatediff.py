@@ -1,0 +1,9 @@
+"""Registers AnimateDiff with the WebUI. It holds no logic: everything is in `lib_animatediff.webui`."""
+
+import sys
+
+# The WebUI keeps imported packages over "Reload UI", and another extension may own these top-level names.
+for name in [name for name in sys.modules if name.partition(".")[0] in ("motion_module", "lib_animatediff")]:
+    del sys.modules[name]
+
+from lib_animatediff.webui.script import AnimateDiffScript  # noqa: F401 - the WebUI finds the class here
