@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from motion_module import ClipError
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 TICKS_PER_SECOND = 100  # GIF counts time in hundredths of a second
 MILLISECONDS_PER_TICK = 10
+GIF_COLOURS = 256
 
 
 def write_gif(path: Path, frames: Sequence[Image], *, fps: float, loop_count: int = 0, comment: str = "") -> None:
@@ -32,25 +34,43 @@ def write_gif(path: Path, frames: Sequence[Image], *, fps: float, loop_count: in
         ClipError: there are no frames, or they differ in size.
         OSError: the folder cannot be written.
     """
-    import imageio.v3 as imageio
-    import numpy as np
-
     if not frames:
         raise ClipError("There are no frames to write.")
     if len({frame.size for frame in frames}) > 1:
         raise ClipError(f"The frames of a clip must have one size, not {sorted({frame.size for frame in frames})}.")
-    # A file that plays once has no loop field; the field counts repetitions after the first time.
-    loop: dict[str, Any] = {} if loop_count == 1 else {"loop": max(loop_count - 1, 0)}
-    data = imageio.imwrite(
-        "<bytes>",
-        [np.asarray(frame.convert("RGB")) for frame in frames],
-        plugin="pillow",
-        extension=".gif",
-        duration=frame_durations(len(frames), fps),
+    pictures = _in_one_palette([frame.convert("RGB") for frame in frames])
+    durations = frame_durations(len(frames), fps)
+    shown = [(picture, sum(durations[i] for i in span)) for picture, span in _without_repeats(pictures)]
+    buffer = io.BytesIO()
+    shown[0][0].save(
+        buffer,
+        format="GIF",
+        save_all=True,
+        append_images=[picture for picture, _ in shown[1:]],
+        duration=[duration for _, duration in shown] if len(shown) > 1 else shown[0][1],
         comment=comment.encode(),
-        **loop,
+        # A file that plays once has no loop field; the field counts repetitions after the first time.
+        **({} if loop_count == 1 else {"loop": max(loop_count - 1, 0)}),
     )
-    _write_whole(path, data)
+    _write_whole(path, buffer.getvalue())
+
+
+def _in_one_palette(pictures: list[Image]) -> list[Image]:
+    """The same 256 colours for all frames: colours of a palette per frame would flicker."""
+    from PIL import Image
+
+    width, height = pictures[0].size
+    sheet = Image.new("RGB", (width, height * len(pictures)))
+    for index, picture in enumerate(pictures):
+        sheet.paste(picture, (0, index * height))
+    palette = sheet.quantize(GIF_COLOURS)
+    return [picture.quantize(palette=palette) for picture in pictures]
+
+
+def _without_repeats(pictures: list[Image]) -> list[tuple[Image, list[int]]]:
+    """Each picture with the frames that show it: a GIF shows a picture longer instead of storing it again."""
+    groups = groupby(range(len(pictures)), key=lambda index: pictures[index].tobytes())
+    return [(pictures[span[0]], span) for span in (list(group) for _, group in groups)]
 
 
 def frame_durations(frames: int, fps: float) -> list[int]:

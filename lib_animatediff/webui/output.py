@@ -12,7 +12,6 @@ from modules.images import get_next_sequence_number
 
 from lib_animatediff.settings import ClipSettings
 from lib_animatediff.video import write_gif
-from motion_module import ClipError
 
 
 def deliver_clips(p: Any, processed: Any, settings: ClipSettings, frames: int) -> None:
@@ -29,7 +28,7 @@ def deliver_clips(p: Any, processed: Any, settings: ClipSettings, frames: int) -
         try:
             path = _next_path(Path(p.outpath_samples), p.all_seeds[start])
             write_gif(path, clip, fps=settings.fps, loop_count=settings.loop_count, comment=infotext)
-        except (OSError, ClipError) as error:
+        except Exception as error:  # whatever an encoder raises, the frames are not lost
             message = f"AnimateDiff: the clip was not saved, here are its frames. {error}"
             logging.getLogger(__name__).error(message)
             processed.comments += f"{message}\n"

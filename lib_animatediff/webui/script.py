@@ -18,7 +18,7 @@ HASH_LENGTH = 8  # as in the pictures of the existing extension
 
 
 class AnimateDiffScript(scripts.Script):  # type: ignore[misc]
-    """Makes clips of txt2img's pictures."""
+    """Makes clips of what a tab paints. Each tab has an instance of its own."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class AnimateDiffScript(scripts.Script):  # type: ignore[misc]
         return "AnimateDiff"
 
     def show(self, is_img2img: bool) -> Any:
-        return False if is_img2img else scripts.AlwaysVisible
+        return scripts.AlwaysVisible
 
     def ui(self, is_img2img: bool) -> list[Any]:
         components = build_panel("img2img" if is_img2img else "txt2img")
@@ -37,9 +37,9 @@ class AnimateDiffScript(scripts.Script):  # type: ignore[misc]
         return components
 
     def before_process(self, p: Any, *values: Any) -> None:
+        if any(session.encloses(p) for session in _sessions_of_both_tabs()):
+            return
         if self._session is not None:
-            if self._session.encloses(p):
-                return
             self._session.close()  # of a request that broke off, or of an earlier run of the same p
             self._session = None
         settings = _settings_or_refusal(panel_values(values))
@@ -49,6 +49,11 @@ class AnimateDiffScript(scripts.Script):  # type: ignore[misc]
         self._session.lay_out_rows()
         if isinstance(settings, ClipSettings):
             p.extra_generation_params[INFOTEXT_FIELD] = _infotext(settings)
+
+    @property
+    def session(self) -> Session | None:
+        """The request that this tab serves now."""
+        return self._session
 
     def process_batch(self, p: Any, *values: Any, **kwargs: Any) -> None:
         if self._session is not None and self._session.serves(p):
@@ -62,6 +67,13 @@ class AnimateDiffScript(scripts.Script):  # type: ignore[misc]
         deliver_clips(p, processed, session.settings, session.frames)
 
 
+def _sessions_of_both_tabs() -> list[Session]:
+    """A request of one tab may run the other tab's scripts inside, as detailers do."""
+    runners = (scripts.scripts_txt2img, scripts.scripts_img2img)
+    ours = [s for runner in runners for s in runner.alwayson_scripts if isinstance(s, AnimateDiffScript)]
+    return [script.session for script in ours if script.session is not None]
+
+
 def _settings_or_refusal(values: dict[str, Any]) -> ClipSettings | AnimateDiffError:
     if values.get("enable") is False:
         return ClipSettings()  # switched off: whatever else stands there asks for nothing
@@ -72,7 +84,7 @@ def _settings_or_refusal(values: dict[str, Any]) -> ClipSettings | AnimateDiffEr
 
 
 def _is_plain_picture(p: Any) -> bool:
-    """The gallery's upscale button runs txt2img on one finished picture."""
+    """The gallery's upscale button runs txt2img on one picture that is finished already."""
     return bool(getattr(p, "txt2img_upscale", False))
 
 

@@ -97,7 +97,10 @@ class Session:
         with _told_to_clients(), ExitStack() as span:
             motion = self._prepare(p)
             span.enter_context(self._span(p.sd_model, motion))
-            original = p.sample_hr_pass
+            original = getattr(p, "sample_hr_pass", None)
+            if original is None:  # img2img has one pass
+                yield
+                return
 
             def sample_hr_pass(*args: Any, **kwargs: Any) -> Any:
                 # The second pass may run on another checkpoint, which was loaded since the span began.

@@ -1,0 +1,37 @@
+// The AnimateDiff panel in the browser: says how long the clip will last while frames and speed are being chosen.
+
+(function () {
+    "use strict";
+
+    const TABS = ["txt2img", "img2img"];
+    const AUTOMATIC_FRAMES = 16; // what 0 stands for, see lib_animatediff/settings.py
+
+    function numberIn(id) {
+        const input = gradioApp().querySelector(`#${id} input[type=number]`);
+        return input ? Number(input.value) : NaN;
+    }
+
+    function describe(tab) {
+        const frames = numberIn(`animatediff_${tab}_frames`) || AUTOMATIC_FRAMES;
+        const fps = numberIn(`animatediff_${tab}_fps`);
+        return fps > 0 ? `${frames} frames at ${fps} per second: ${(frames / fps).toFixed(1)} seconds` : "";
+    }
+
+    function show(tab) {
+        const panel = gradioApp().querySelector(`#animatediff_${tab}`);
+        const line = panel && panel.querySelector(".animatediff-duration");
+        if (line) line.textContent = describe(tab);
+    }
+
+    function prepare(tab) {
+        const fps = gradioApp().querySelector(`#animatediff_${tab}_fps`);
+        if (!fps) return;
+        const line = document.createElement("div");
+        line.className = "animatediff-duration";
+        fps.parentElement.after(line);
+        gradioApp().querySelector(`#animatediff_${tab}`).addEventListener("input", () => show(tab));
+    }
+
+    onUiLoaded(() => TABS.forEach(prepare));
+    onAfterUiUpdate(() => TABS.forEach(show)); // values also change without an input event: pasted parameters
+})();

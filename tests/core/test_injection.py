@@ -1,0 +1,159 @@
+"""An injected UNet computes what a UNet with really inserted, literal modules computes."""
+
+from __future__ import annotations
+
+import copy
+
+import hosts
+import pytest
+import torch
+from motion_files import SD15_WIDTHS, random_motion_state, write_motion_file
+from oracle import insert_into_diffusers, insert_into_ldm, literal_site
+from safetensors.torch import save_file
+
+from lib_animatediff import ClipError, IncompatibleModelError, inject
+from motion_module import load_motion_module
+
+INSERT = {"ldm": insert_into_ldm, "diffusers": insert_into_diffusers}
+BOUND = 1e-5
+
+
+@pytest.fixture(scope="module")
+def unets():
+    torch.manual_seed(0)
+    return {name: make() for name, make in hosts.HOSTS.items()}
+
+
+def expected(unet, host, state, given, frames):
+    edited = copy.deepcopy(unet)
+    INSERT[host](edited, state, frames)
+    return hosts.call(edited, given)
+
+
+@pytest.mark.parametrize("host", hosts.HOSTS)
+@pytest.mark.parametrize("kind", ["v2", "v3"])
+@pytest.mark.parametrize(("streams", "clips", "frames"), [(2, 1, 8), (1, 1, 16), (3, 2, 4), (2, 2, 1), (1, 1, 32)])
+def test_equals_the_literal_oracle(unets, tmp_path, host, kind, streams, clips, frames):
+    motion = load_motion_module(write_motion_file(tmp_path, kind))
+    given = hosts.inputs(streams * clips * frames, (8, 16))
+    with inject(unets[host], motion, frames=frames):
+        got = hosts.call(unets[host], given)
+    wanted = expected(unets[host], host, random_motion_state(kind), given, frames)
+    plain = hosts.call(unets[host], given)
+    assert (got - wanted).abs().max() <= BOUND
+    assert (plain - wanted).abs().max() > 1000 * BOUND  # the oracle is far from a UNet without motion
+
+
+@pytest.mark.parametrize("host", hosts.HOSTS)
+def test_equals_the_literal_oracle_at_full_width(tmp_path, host):
+    kind = "v2"  # all sites of v3 and the middle one
+    torch.manual_seed(0)
+    unet = hosts.HOSTS[host](width=320, context=768)
+    state = random_motion_state(kind, SD15_WIDTHS)
+    save_file(state, tmp_path / "full.safetensors")
+    given = hosts.inputs(4, (8, 8), context=768)
+    with inject(unet, load_motion_module(tmp_path / "full.safetensors"), frames=2):
+        got = hosts.call(unet, given)
+    INSERT[host](unet, state, 2)
+    worst = (got - hosts.call(unet, given)).abs().max().item()
+    print(f"{host} {kind}: {worst:.2e} of {got.std():.2f}")
+    assert worst <= BOUND
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("host", hosts.HOSTS)
+def test_follows_the_activations_dtype_and_leaves_the_motion_module_alone(unets, tmp_path, host, dtype):
+    motion = load_motion_module(write_motion_file(tmp_path, "v2"))
+    before = {key: value.clone() for key, value in motion.state_dict().items()}
+    # LDM lives in half precision under autocast only, as the WebUI runs it.
+    unet = unets[host] if host == "ldm" else copy.deepcopy(unets[host]).to(dtype)
+    given = hosts.inputs(8)
+    low = {key: value.to(dtype) if value.is_floating_point() else value for key, value in given.items()}
+    casting = torch.autocast("cpu", dtype=dtype, enabled=host == "ldm")
+    with inject(unet, motion, frames=4), casting:
+        got = hosts.call(unet, low)
+    with inject(unets[host], motion, frames=4):
+        exact = hosts.call(unets[host], given)
+    assert got.dtype == dtype
+    error = (got.float() - exact).abs().mean() / exact.abs().mean()
+    assert error < 40 * torch.finfo(dtype).eps
+    assert all(torch.equal(before[key], value) for key, value in motion.state_dict().items())
+
+
+def test_runs_under_autocast(unets, tmp_path):
+    motion = load_motion_module(write_motion_file(tmp_path, "v3"))
+    given = hosts.inputs(8)
+    with inject(unets["diffusers"], motion, frames=4):
+        exact = hosts.call(unets["diffusers"], given)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            got = hosts.call(unets["diffusers"], given)
+    error = (got.float() - exact).abs().mean() / exact.abs().mean()
+    assert 0 < error < 40 * torch.finfo(torch.bfloat16).eps
+
+
+def test_gradients_reach_a_trainable_module_and_nothing_else(unets, tmp_path):
+    motion = load_motion_module(write_motion_file(tmp_path, "v3")).requires_grad_(True)
+    with inject(unets["diffusers"], motion, frames=4), torch.autocast("cpu", dtype=torch.bfloat16):
+        hosts.call(unets["diffusers"], hosts.inputs(4)).square().mean().backward()
+    assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in motion.parameters())
+    assert all(weight.grad is None for weight in unets["diffusers"].parameters())
+
+
+def test_frames_of_one_clip_reach_each_other_and_no_other_clip(unets, tmp_path):
+    motion = load_motion_module(write_motion_file(tmp_path, "v3"))
+    given = hosts.inputs(8)
+    changed = dict(given, x=given["x"].clone())
+    changed["x"][1] += 1.0
+    with inject(unets["ldm"], motion, frames=4):
+        difference = (hosts.call(unets["ldm"], given) - hosts.call(unets["ldm"], changed)).abs().amax(dim=(1, 2, 3))
+    assert (difference[:4] > 1e-4).all()
+    assert (difference[4:] < 1e-6).all()
+
+
+def test_large_pictures_are_split_into_kernel_sized_parts(tmp_path, monkeypatch):
+    motion = load_motion_module(write_motion_file(tmp_path, "v3"))
+    name, transformer = next(motion.sites())
+    x = torch.randn(4, 32, 8, 8)
+    whole = transformer(x, 4)
+    monkeypatch.setattr("motion_module.network.CUDA_GRID_LIMIT", 8 * 10)
+    assert torch.allclose(transformer(x, 4), whole, atol=1e-6)
+    prefix = f"{name}.temporal_transformer."
+    weights = {k.removeprefix(prefix): v for k, v in random_motion_state("v3").items() if k.startswith(prefix)}
+    assert (whole - literal_site(weights, x, 4)).abs().max() <= BOUND
+
+
+@pytest.mark.parametrize(("frames", "words"), [(0, "at least one frame"), (-1, "at least one"), (33, "Lower the number")])
+def test_refuses_an_impossible_number_of_frames(unets, tmp_path, frames, words):
+    motion = load_motion_module(write_motion_file(tmp_path, "v3"))
+    with pytest.raises(ClipError, match=words), inject(unets["ldm"], motion, frames=frames):
+        pass
+
+
+def test_refuses_rows_that_are_not_whole_clips(unets, tmp_path):
+    motion = load_motion_module(write_motion_file(tmp_path, "v3"))
+    with pytest.raises(ClipError, match="10 rows, which are not whole clips of 4"), inject(unets["ldm"], motion, frames=4):
+        hosts.call(unets["ldm"], hosts.inputs(10))
+
+
+def test_refuses_what_it_does_not_fit_into(unets, tmp_path):
+    motion = load_motion_module(write_motion_file(tmp_path, "v2"))
+    wider, compiled = hosts.ldm_unet(width=64), copy.deepcopy(unets["ldm"])
+    compiled.compile()
+    three_levels = copy.deepcopy(unets["ldm"])
+    del three_levels.input_blocks[9:]
+    for unet, words in (
+        (torch.nn.Linear(1, 1), "not a Stable Diffusion UNet"),
+        (wider, "32 channels wide at down_blocks.0.motion_modules.0, this UNet 64"),
+        (three_levels, "belong to different base"),
+        (compiled, "compiled"),
+    ):
+        with pytest.raises(IncompatibleModelError, match=words), inject(unet, motion, frames=4):
+            pass
+
+
+def test_refuses_a_second_module_in_the_same_unet(unets, tmp_path):
+    motion = load_motion_module(write_motion_file(tmp_path, "v3"))
+    with inject(unets["ldm"], motion, frames=4):
+        with pytest.raises(IncompatibleModelError, match="already"), inject(unets["ldm"], motion, frames=4):
+            pass
+        hosts.call(unets["ldm"], hosts.inputs(4))  # the first one still works

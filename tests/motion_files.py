@@ -1,0 +1,75 @@
+"""Random motion modules under official names, built from the facts and not from the code under test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+SMALL_WIDTHS = (32, 64, 128, 128)
+SD15_WIDTHS = (320, 640, 1280, 1280)
+TABLE_LENGTH = 32
+
+
+def random_motion_state(
+    kind: str, widths: tuple[int, ...] = SMALL_WIDTHS, *, seed: int = 0, tables: bool = True
+) -> dict[str, Tensor]:
+    """State dict of an official v2 (with a middle site) or v3 file; every weight random, none zero."""
+    generator = torch.Generator().manual_seed(seed)
+    state: dict[str, Tensor] = {}
+    for site, channels in official_sites(kind, widths):
+        prefix = f"{site}.temporal_transformer"
+        for name, shape in site_shapes(channels).items():
+            fan_in = shape[-1] if len(shape) > 1 else 0
+            noise = torch.randn(shape, generator=generator)
+            is_norm_scale = not fan_in and name.endswith("weight")
+            state[f"{prefix}.{name}"] = noise * fan_in**-0.5 if fan_in else 0.1 * noise + is_norm_scale
+        if tables:
+            for i in range(2):
+                table = literal_positions(TABLE_LENGTH, channels)
+                state[f"{prefix}.transformer_blocks.0.attention_blocks.{i}.pos_encoder.pe"] = table
+    return state
+
+
+def official_sites(kind: str, widths: tuple[int, ...]) -> list[tuple[str, int]]:
+    """Site names and channels: two per level down, three per level up, v2 one more in the middle."""
+    down = [(f"down_blocks.{i}.motion_modules.{j}", w) for i, w in enumerate(widths) for j in range(2)]
+    mid = [("mid_block.motion_modules.0", widths[-1])] if kind == "v2" else []
+    up = [(f"up_blocks.{i}.motion_modules.{j}", w) for i, w in enumerate(reversed(widths)) for j in range(3)]
+    return down + mid + up
+
+
+def site_shapes(c: int) -> dict[str, tuple[int, ...]]:
+    """Weights of one site with c channels."""
+    block = "transformer_blocks.0"
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name in ("norm", f"{block}.norms.0", f"{block}.norms.1", f"{block}.ff_norm"):
+        shapes |= {f"{name}.weight": (c,), f"{name}.bias": (c,)}
+    for name in ("proj_in", "proj_out"):
+        shapes |= {f"{name}.weight": (c, c), f"{name}.bias": (c,)}
+    for i in range(2):
+        attention = f"{block}.attention_blocks.{i}"
+        shapes |= {f"{attention}.to_{part}.weight": (c, c) for part in "qkv"}
+        shapes |= {f"{attention}.to_out.0.weight": (c, c), f"{attention}.to_out.0.bias": (c,)}
+    shapes |= {f"{block}.ff.net.0.proj.weight": (8 * c, c), f"{block}.ff.net.0.proj.bias": (8 * c,)}
+    shapes |= {f"{block}.ff.net.2.weight": (c, 4 * c), f"{block}.ff.net.2.bias": (c,)}
+    return shapes
+
+
+def literal_positions(length: int, channels: int) -> Tensor:
+    """pe[p, 2k] = sin(p * 10000^(-2k/C)), pe[p, 2k+1] = cos(the same)."""
+    table = torch.zeros(1, length, channels)
+    for k in range(channels // 2):
+        angle = torch.arange(length, dtype=torch.float64) * 10000 ** (-2 * k / channels)
+        table[0, :, 2 * k], table[0, :, 2 * k + 1] = torch.sin(angle).float(), torch.cos(angle).float()
+    return table
+
+
+def write_motion_file(folder: Path, kind: str = "v3", *, seed: int = 0, name: str | None = None) -> Path:
+    """The same as a safetensors file at small widths."""
+    path = folder / (name or f"mm_small_{kind}.safetensors")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(random_motion_state(kind, seed=seed), path)
+    return path

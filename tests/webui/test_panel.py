@@ -1,0 +1,131 @@
+"""The accordion, clicked in a real browser on the real WebUI's page."""
+
+from __future__ import annotations
+
+import pytest
+import requests
+from motion_files import write_motion_file
+from webui.clips import FRAMES, animate, apart, clip_of, read_gif
+from webui.conftest import REPOSITORY
+from webui.server import PAYLOAD, open_page
+
+VISIBLE = 4.0  # levels of 255
+
+
+@pytest.fixture(scope="session")
+def panel(start_webui):
+    """The WebUI as a person first meets it: the extension is installed, no motion module is there yet."""
+    return start_webui("panel", extensions=[REPOSITORY])
+
+
+def fill(page, values: dict[str, object]) -> None:
+    """Types values into fields by their ids, the way a person does: and leaves the field."""
+    for field, value in values.items():
+        box = page.locator(f"#{field} textarea, #{field} input[type=number]").first
+        box.fill(str(value))
+        box.blur()
+
+
+def fill_prompt_and_size(page) -> None:
+    fill(page, {"txt2img_prompt": PAYLOAD["prompt"], "txt2img_steps": 4, "txt2img_seed": 1})
+    fill(page, {"txt2img_width": 64, "txt2img_height": 64})
+
+
+def open_accordion(page) -> None:
+    page.locator("#animatediff_txt2img .label-wrap").first.click()
+    page.locator("#animatediff_txt2img_frames").wait_for(state="visible")
+
+
+def choose_module(page, name: str) -> None:
+    """Refreshes the list and takes a module from it."""
+    with page.expect_response(lambda response: "/run/predict" in response.url or "/queue" in response.url):
+        page.locator("#animatediff_txt2img_refresh").click()
+    page.locator("#animatediff_txt2img_model input").click()
+    page.locator("#animatediff_txt2img_model li", has_text=name).click()
+
+
+def generate(page) -> None:
+    page.locator("#txt2img_generate").click()
+    page.locator("#txt2img_interrupt").wait_for(state="visible")
+    page.locator("#txt2img_interrupt").wait_for(state="hidden")
+
+
+def shown_gif(page) -> bytes:
+    """The file that the gallery's big picture points to."""
+    source = page.locator("#txt2img_gallery img[data-testid=detailed-image], #txt2img_gallery img").first
+    source.wait_for(state="visible")
+    answer = requests.get(source.get_attribute("src"), timeout=60)
+    answer.raise_for_status()
+    return answer.content
+
+
+def test_without_a_motion_module_the_panel_says_where_to_put_one(panel, page, screenshot):
+    """The accordion names the folder, and Generate answers with that sentence instead of pictures."""
+    open_page(page, panel)
+    open_accordion(page)
+    assert "models/animatediff" in page.locator("#animatediff_txt2img").inner_text()
+    fill_prompt_and_size(page)
+    generate(page)
+    error = page.locator("#html_log_txt2img .error")
+    error.wait_for()
+    assert "No motion module was found. Put one (such as v3_sd15_mm.ckpt) into" in error.inner_text()
+    assert page.locator("#txt2img_gallery img").count() == 0
+    screenshot(page, "panel_no_module")
+
+
+def test_a_clip_by_clicking(panel, page, screenshot):
+    """Refresh, open, choose, Generate: the gallery shows a GIF, the same as the API's for the same settings."""
+    write_motion_file(panel.motion_modules_dir)
+    open_page(page, panel)
+    open_accordion(page)
+    choose_module(page, "mm_small_v3.safetensors")
+    fill(page, {"animatediff_txt2img_frames": FRAMES, "animatediff_txt2img_fps": 10})
+    fill_prompt_and_size(page)
+    page.locator(".animatediff-duration", has_text="8 frames at 10 per second: 0.8 seconds").wait_for()
+    generate(page)
+    gif = read_gif(shown_gif(page))
+    screenshot(page, "panel_clip")
+    assert (len(gif.frames), gif.size, gif.milliseconds, gif.loop) == (FRAMES, (64, 64), 800, 0)
+    assert "AnimateDiff" in page.locator("#html_info_txt2img.prose").inner_text()
+    wanted = clip_of(animate(panel, {"fps": 10}, sampler_name="DPM++ 2M"))
+    assert gif.comment.split("Steps:")[0] == wanted.comment.split("Steps:")[0]
+
+
+def test_a_clip_by_clicking_equals_the_clip_by_api(panel, page):
+    """The panel's request and the API's are the same clip, byte for byte in every frame."""
+    write_motion_file(panel.motion_modules_dir)
+    clip = clip_of(animate(panel))
+    open_page(page, panel)
+    page.locator("#txt2img_prompt textarea").fill(clip.comment)
+    page.locator("#paste").click()
+    page.locator("#animatediff_txt2img_frames").wait_for(state="visible")
+    page.wait_for_function("document.querySelector('#animatediff_txt2img_frames input[type=number]').value == '8'")
+    generate(page)
+    assert (read_gif(shown_gif(page)).frames == clip.frames).all()
+
+
+def test_too_many_frames_are_one_clear_line(panel, page, screenshot):
+    """A setting that cannot be is one line that says what to do, and no picture."""
+    write_motion_file(panel.motion_modules_dir)
+    open_page(page, panel)
+    open_accordion(page)
+    choose_module(page, "mm_small_v3.safetensors")
+    fill(page, {"animatediff_txt2img_frames": 40})
+    fill_prompt_and_size(page)
+    generate(page)
+    error = page.locator("#html_log_txt2img .error")
+    error.wait_for()
+    assert "Lower the number of frames to 32 or less." in error.inner_text()
+    screenshot(page, "panel_refusal")
+
+
+def test_with_the_accordion_closed_the_page_paints_a_picture(panel, page):
+    """Closed again, the panel leaves Generate alone."""
+    write_motion_file(panel.motion_modules_dir)
+    open_page(page, panel)
+    open_accordion(page)
+    page.locator("#animatediff_txt2img .label-wrap").first.click()
+    page.locator("#animatediff_txt2img_frames").wait_for(state="hidden")
+    fill_prompt_and_size(page)
+    generate(page)
+    assert shown_gif(page).startswith(b"\x89PNG")

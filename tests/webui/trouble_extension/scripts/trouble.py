@@ -1,0 +1,95 @@
+"""A second extension for the end-to-end tests: makes trouble on request and says what state the model is in.
+
+Commands come as the script's API argument, a dictionary:
+    raise_at: {"layer": name of a module of the model, "call": how many calls go well before}
+    nested: true - run a txt2img and an img2img of its own on each finished picture, as ADetailer and others do,
+        with all scripts on them and AnimateDiff switched on
+"""
+
+import hashlib
+from contextlib import closing
+
+import gradio as gr
+from modules import processing, script_callbacks, scripts, shared
+
+nested_pictures = []
+
+
+class TroubleScript(scripts.Script):
+    def title(self):
+        return "Trouble"
+
+    def show(self, is_img2img):
+        return scripts.AlwaysVisible
+
+    def ui(self, is_img2img):
+        return [gr.Textbox(value="", visible=False, label="Trouble")]
+
+    def process_batch(self, p, command, **kwargs):
+        if isinstance(command, dict) and "raise_at" in command:
+            where = command["raise_at"]
+            calls = [0]
+
+            def trip(module, inputs):
+                calls[0] += 1
+                if calls[0] > where["call"]:
+                    handle.remove()
+                    raise RuntimeError("trouble as ordered")
+
+            layer = shared.sd_model.get_submodule(where["layer"])
+            handle = layer.register_forward_pre_hook(trip)
+
+    def postprocess_image(self, p, pp, command):
+        if not isinstance(command, dict) or not command.get("nested") or hasattr(p, "is_nested"):
+            return
+        arguments = {"prompt": p.prompt, "seed": 5, "steps": 2, "width": 64, "height": 64, "sampler_name": "Euler a"}
+        text = processing.StableDiffusionProcessingTxt2Img(sd_model=shared.sd_model, **arguments)
+        image = processing.StableDiffusionProcessingImg2Img(
+            sd_model=shared.sd_model, init_images=[pp.image], denoising_strength=0.5, **arguments
+        )
+        for nested, runner in ((text, scripts.scripts_txt2img), (image, scripts.scripts_img2img)):
+            nested.is_nested, nested.scripts, nested.script_args = True, runner, switched_on(runner)
+            nested.do_not_save_samples = nested.do_not_save_grid = True
+            with closing(nested):
+                nested_pictures.append([picture.size for picture in processing.process_images(nested).images])
+
+
+def switched_on(runner):
+    """Every script's own values, AnimateDiff with a request for a clip."""
+    values = [0, *(getattr(component, "value", None) for component in runner.inputs[1:])]
+    for script in runner.alwayson_scripts:
+        if script.title() == "AnimateDiff":
+            values[script.args_from] = {"enable": True, "frames": 4}
+    return tuple(values)
+
+
+def portrait():
+    """One digest each of what an extension must leave as it was."""
+    model = shared.sd_model
+    tensors, structure = hashlib.sha256(), hashlib.sha256()
+    for key, tensor in model.state_dict().items():
+        tensors.update(key.encode() + tensor.detach().cpu().float().numpy().tobytes())
+    hooks = {}
+    for name, module in model.named_modules():
+        structure.update(f"{name} {type(module).__qualname__} {id(module)}".encode())
+        structure.update(str(sorted(key for key in vars(module) if not key.startswith("network_"))).encode())
+        structure.update(f"{module.forward.__qualname__}".encode())
+        tables = [table for table in vars(module) if "hook" in table and isinstance(vars(module)[table], dict)]
+        count = sum(len(vars(module)[table]) for table in tables)
+        if count:
+            hooks[name] = count
+    return {
+        "tensors": tensors.hexdigest(),
+        "structure": structure.hexdigest(),
+        "hooks": hooks,
+        "alphas": hashlib.sha256(model.alphas_cumprod.cpu().float().numpy().tobytes()).hexdigest(),
+        "class": repr(sorted(vars(type(model.model.diffusion_model)))),
+    }
+
+
+def add_routes(_demo, app):
+    app.add_api_route("/trouble/portrait", portrait, methods=["GET"])
+    app.add_api_route("/trouble/nested", lambda: nested_pictures, methods=["GET"])
+
+
+script_callbacks.on_app_started(add_routes)
