@@ -1,4 +1,5 @@
-// The AnimateDiff panel in the browser: says how long the clip will last while frames and speed are being chosen.
+// The AnimateDiff panel in the browser: says how long the clip will last while frames and speed are being chosen,
+// and drops the advice to get a motion module as soon as one is in the list.
 
 (function () {
     "use strict";
@@ -21,6 +22,8 @@
         const panel = gradioApp().querySelector(`#animatediff_${tab}`);
         const line = panel && panel.querySelector(".animatediff-duration");
         if (line) line.textContent = describe(tab);
+        const advice = panel && panel.querySelector(".animatediff-no-module");
+        if (advice) advice.hidden = Boolean(panel.querySelector(`#animatediff_${tab}_model input`).value);
     }
 
     function prepare(tab) {

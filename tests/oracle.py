@@ -26,8 +26,8 @@ def literal_site(weights: dict[str, Tensor], x: Tensor, frames: int) -> Tensor:
         normed_tokens = literal_layer_norm(tokens, weights, f"{block}norms.{i}")
         mixed = torch.empty_like(tokens)
         for clip in range(rows // frames):
-            rows_of_clip = slice(clip * frames, (clip + 1) * frames)
-            mixed[rows_of_clip] = literal_attention(normed_tokens[rows_of_clip], weights, f"{block}attention_blocks.{i}.")
+            own = slice(clip * frames, (clip + 1) * frames)
+            mixed[own] = literal_attention(normed_tokens[own], weights, f"{block}attention_blocks.{i}.")
         tokens = tokens + mixed
     normed_tokens = literal_layer_norm(tokens, weights, f"{block}ff_norm")
     hidden = normed_tokens @ weights[f"{block}ff.net.0.proj.weight"].T + weights[f"{block}ff.net.0.proj.bias"]

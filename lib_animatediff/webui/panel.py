@@ -24,7 +24,7 @@ def build_panel(tab: str) -> list[Any]:
     with InputAccordion(enable.default, label=enable.label, elem_id=f"animatediff_{tab}") as accordion:
         if not available_models():
             gr.HTML(
-                f"<p>No motion module was found. Put one (such as v3_sd15_mm.ckpt) into "
+                f"<p class='animatediff-no-module'>No motion module was found. Put one (such as v3_sd15_mm.ckpt) into "
                 f"<code>{models_folder()}</code> and press the refresh button.</p>"
             )
         with gr.Row():

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from webui.report import Report
 from webui.server import WebUI
 
 HERE = Path(__file__).resolve().parent
@@ -28,6 +29,18 @@ BROWSER_FLAGS = [
     "--disable-sync",
 ]
 BROWSER_TIMEOUT_MS = 30_000
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds the option that `make test-webui` uses."""
+    parser.addoption("--report-to", type=Path, help="write the end-to-end tests' outcomes to this Markdown file")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Has the outcomes written where the option says."""
+    path = config.getoption("--report-to", default=None)
+    if path:
+        config.pluginmanager.register(Report(path))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

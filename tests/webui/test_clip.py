@@ -96,7 +96,8 @@ def test_fps_and_loop_count(studio):
 def test_names_that_existing_clients_send(studio):
     """video_length, batch_size, loop_number and the rest of the existing extension's arguments are understood."""
     clip = {
-        "enable": True, "model": CLIP["model"], "video_length": FRAMES, "fps": 8, "loop_number": 0, "closed_loop": "R-P",
+        "enable": True, "model": CLIP["model"], "video_length": FRAMES, "fps": 8, "loop_number": 0,
+        "closed_loop": "R-P",
         "batch_size": 16, "stride": 1, "overlap": -1, "format": ["GIF"], "interp": "Off", "interp_x": 10,
         "video_source": None, "video_path": "", "freeinit_enable": False, "latent_power": 1, "latent_scale": 32,
     }  # fmt: skip
@@ -130,7 +131,7 @@ def test_img2img_moves_one_picture(studio):
 
 
 def test_the_infotext_carries_the_settings_and_png_info_reads_it(studio):
-    """The reply's and the file's infotext hold seed and AnimateDiff settings; the PNG Info tab finds them in the GIF."""
+    """The reply's and the file's infotext hold seed and AnimateDiff settings; PNG Info finds them in the GIF."""
     answer = animate(studio)
     (infotext,) = json.loads(answer["info"])["infotexts"]
     assert "Seed: 1," in infotext
@@ -191,10 +192,12 @@ def test_extra_networks_change_the_clip_and_are_gone_afterwards(studio, prompt):
 
 
 @pytest.mark.parametrize(
-    "prompts", [{"prompt": CAT + ", in the red garden" * 25}, {"negative_prompt": "blue dog, " * 40}], ids=["long", "neg"]
+    "prompts",
+    [{"prompt": CAT + ", in the red garden" * 25}, {"negative_prompt": "blue dog, " * 40}],
+    ids=["long", "neg"],
 )
 def test_prompts_over_75_tokens_with_cond_and_uncond_apart_or_together(studio, prompts):
-    """Streams of unequal length come in calls of their own; the clip is one clip, and split or not makes no difference."""
+    """Streams of unequal length come in calls of their own; it is one clip, and split or not makes no difference."""
     together = clip_of(animate(studio, **prompts))
     split = clip_of(animate(studio, **prompts, override_settings={"batch_cond_uncond": False}))
     padded = clip_of(animate(studio, **prompts, override_settings={"pad_cond_uncond": True}))
@@ -228,7 +231,10 @@ def test_hires_fix(studio, upscaler):
 @pytest.mark.parametrize("sampler", ["DDIM", "DPM++ 2M", "Euler"])
 def test_samplers(studio, sampler):
     """k-diffusion and timestep samplers run on the motion module's schedule."""
-    assert apart(clip_of(animate(studio, sampler_name=sampler)).frames, plain_batch(studio, sampler_name=sampler)) > VISIBLE
+    assert (
+        apart(clip_of(animate(studio, sampler_name=sampler)).frames, plain_batch(studio, sampler_name=sampler))
+        > VISIBLE
+    )
 
 
 def test_the_motion_modules_schedule_reaches_the_sampler(studio):
@@ -350,5 +356,3 @@ def test_what_cannot_be_made_is_refused_with_the_reason(studio, clip, payload, w
     picture = file_bytes(studio.txt2img())
     assert words in refused(studio, clip, **payload)
     assert file_bytes(studio.txt2img()) == picture
-
-

@@ -5,11 +5,9 @@ from __future__ import annotations
 import pytest
 import requests
 from motion_files import write_motion_file
-from webui.clips import FRAMES, animate, apart, clip_of, read_gif
+from webui.clips import FRAMES, animate, clip_of, read_gif
 from webui.conftest import REPOSITORY
 from webui.server import PAYLOAD, open_page
-
-VISIBLE = 4.0  # levels of 255
 
 
 @pytest.fixture(scope="session")
@@ -38,10 +36,18 @@ def open_accordion(page) -> None:
 
 def choose_module(page, name: str) -> None:
     """Refreshes the list and takes a module from it."""
-    with page.expect_response(lambda response: "/run/predict" in response.url or "/queue" in response.url):
-        page.locator("#animatediff_txt2img_refresh").click()
-    page.locator("#animatediff_txt2img_model input").click()
-    page.locator("#animatediff_txt2img_model li", has_text=name).click()
+    page.locator("#animatediff_txt2img_refresh").click()
+    field, choice = (
+        page.locator(f"#animatediff_txt2img_model {part}") for part in ("input", f'li[data-value="{name}"]')
+    )
+    for _ in range(40):  # the list is filled some time after the click, and shows what it held when it was opened
+        field.click()
+        if choice.count():
+            break
+        field.blur()
+        page.wait_for_timeout(250)
+    choice.click()
+    page.wait_for_function(f"document.querySelector('#animatediff_txt2img_model input').value == '{name}'")
 
 
 def generate(page) -> None:
@@ -79,6 +85,7 @@ def test_a_clip_by_clicking(panel, page, screenshot):
     open_page(page, panel)
     open_accordion(page)
     choose_module(page, "mm_small_v3.safetensors")
+    page.locator(".animatediff-no-module").first.wait_for(state="hidden")
     fill(page, {"animatediff_txt2img_frames": FRAMES, "animatediff_txt2img_fps": 10})
     fill_prompt_and_size(page)
     page.locator(".animatediff-duration", has_text="8 frames at 10 per second: 0.8 seconds").wait_for()
@@ -97,7 +104,7 @@ def test_a_clip_by_clicking_equals_the_clip_by_api(panel, page):
     clip = clip_of(animate(panel))
     open_page(page, panel)
     page.locator("#txt2img_prompt textarea").fill(clip.comment)
-    page.locator("#paste").click()
+    page.locator("#txt2img_tools #paste").click()
     page.locator("#animatediff_txt2img_frames").wait_for(state="visible")
     page.wait_for_function("document.querySelector('#animatediff_txt2img_frames input[type=number]').value == '8'")
     generate(page)
