@@ -7,7 +7,7 @@ TORCH ?= torch==2.13.0
 # The real LDM UNet. Its own requirements pin a torch of 2022, so it is installed without them.
 LDM := stable-diffusion-sdkit==2.1.5
 
-.PHONY: test test-webui animate lint clean
+.PHONY: test test-webui animate asked lint clean
 
 test: $(VENV)/.test
 	$(RUN) -m ruff check .
@@ -20,10 +20,13 @@ test-webui: $(VENV)/.webui-test
 	$(RUN) -m pytest tests/webui --report-to docs/webui-tests.md
 
 # make animate CHECKPOINT=model.safetensors MOTION=v3_sd15_mm.ckpt PROMPT="a red fox running" [ARGS="--frames 16"]
-animate: $(VENV)/.cli
-	@test -n "$(CHECKPOINT)" -a -n "$(MOTION)" -a -n '$(PROMPT)' || { echo \
+# The shell takes the values from its environment, so that quotes in a prompt need no care.
+animate: asked $(VENV)/.cli
+	$(RUN) -m lib_animatediff animate --checkpoint "$$CHECKPOINT" --model "$$MOTION" --prompt "$$PROMPT" $(ARGS)
+
+asked:
+	@test -n "$$CHECKPOINT" && test -n "$$MOTION" && test -n "$$PROMPT" || { echo \
 	  'Say what to animate: make animate CHECKPOINT=model.safetensors MOTION=v3_sd15_mm.ckpt PROMPT="a red fox running"'; exit 2; }
-	$(RUN) -m lib_animatediff animate --checkpoint "$(CHECKPOINT)" --model "$(MOTION)" --prompt '$(PROMPT)' $(ARGS)
 
 lint: $(VENV)/.test
 	$(RUN) -m ruff check . && $(RUN) -m mypy && $(VENV)/bin/lint-imports

@@ -39,7 +39,7 @@ def inject(unet: nn.Module, motion: MotionModule, *, frames: int) -> Iterator[No
         IncompatibleModelError: the UNet has other sites or widths, is compiled, or carries a motion module already.
         ClipError: ``frames`` is out of range; or, inside, a call whose rows are not whole clips.
     """
-    _check_frames(motion, frames)
+    check_frames(motion, frames)
     pairs = _match(unet, motion)
     resident = _Resident(motion)
     with ExitStack() as hooks:
@@ -49,7 +49,12 @@ def inject(unet: nn.Module, motion: MotionModule, *, frames: int) -> Iterator[No
         yield
 
 
-def _check_frames(motion: MotionModule, frames: int) -> None:
+def check_frames(motion: MotionModule, frames: int) -> None:
+    """Whether ``motion`` can make clips of so many frames.
+
+    Raises:
+        ClipError: no frame at all, or more than it was trained on.
+    """
     if frames < 1:
         raise ClipError(f"A clip needs at least one frame, not {frames}.")
     if frames > motion.trained_length:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -157,10 +159,12 @@ def _check_foreign(name: str, value: Any) -> None:
     if name not in _PLAIN_VALUES:
         nearest = difflib.get_close_matches(name, [*_CANONICAL, *_PLAIN_VALUES], n=1, cutoff=0.5)
         hint = f" Did you mean {nearest[0]}?" if nearest else f" Known names: {', '.join(SETTINGS)}."
-        raise ClipError(f"AnimateDiff knows no setting {name!r}.{hint}")
+        raise ClipError(f"AnimateDiff knows no setting {reprlib.repr(name)}.{hint}")
     plain = _PLAIN_VALUES[name]
     if plain is not None and value not in plain:
-        raise ClipError(f"{name}={value!r} is not supported by this version. Leave {name} out, or send {plain[0]!r}.")
+        raise ClipError(
+            f"{name}={reprlib.repr(value)} is not supported by this version. Leave {name} out, or send {plain[0]!r}."
+        )
 
 
 def _checked(setting: Setting, value: Any) -> Any:
@@ -168,17 +172,17 @@ def _checked(setting: Setting, value: Any) -> Any:
         return _checked_number(setting, value)
     if not isinstance(value, setting.type):
         wanted = "true or false" if setting.type is bool else "a text"
-        raise ClipError(f"{setting.name} must be {wanted}, not {value!r}.")
+        raise ClipError(f"{setting.name} must be {wanted}, not {reprlib.repr(value)}.")
     return value
 
 
 def _checked_number(setting: Setting, value: Any) -> int | float:
     whole = setting.type is int
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or (whole and value != int(value)):
-        raise ClipError(f"{setting.name} must be a {'whole ' if whole else ''}number, not {value!r}.")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or (whole and value % 1 != 0):
+        raise ClipError(f"{setting.name} must be a {'whole ' if whole else ''}number, not {reprlib.repr(value)}.")
     low, high = setting.minimum, setting.maximum
-    if (low is not None and value < low) or (high is not None and value > high):
-        raise ClipError(f"{setting.name} must be between {low:g} and {high:g}, not {value:g}.")
+    if low is not None and high is not None and not low <= value <= high:
+        raise ClipError(f"{setting.name} must be between {low:g} and {high:g}, not {reprlib.repr(value)}.")
     return setting.type(value)  # type: ignore[no-any-return]
 
 
@@ -193,7 +197,7 @@ def _check_together(settings: ClipSettings) -> None:
 def to_infotext(settings: ClipSettings, **more: str | None) -> str:
     """One line that a saved picture carries: ``name: value, ...``, values quoted as JSON where they need it."""
     pairs = {**asdict(settings), **more}
-    return ", ".join(f"{name}: {_quoted(value)}" for name, value in pairs.items() if value is not None)
+    return ", ".join(f"{name}: {_quoted(value)}" for name, value in pairs.items() if value not in (None, ""))
 
 
 def from_infotext(text: str) -> dict[str, Any]:
@@ -209,15 +213,20 @@ def from_infotext(text: str) -> dict[str, Any]:
     return values
 
 
-_PAIR = re.compile(r'(\w+): (?:("(?:[^"\\]|\\.)*")|([^,]*))(?:, |$)')
+_PAIR = re.compile(r'(?:^|(?<=, ))(\w+): (?:("(?:[^"\\]|\\.)*")|([^,]+))(?:, |$)')
 
 
 def _quoted(value: Any) -> str:
-    text = f"{value:g}" if isinstance(value, float) else str(value)
+    text = repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
     return json.dumps(text, ensure_ascii=False) if re.search(r'[,:"\n]', text) else text
 
 
 def _read(kind: type, text: str) -> Any:
     if kind is bool:
         return text == "True"
-    return int(float(text)) if kind is int else kind(text)
+    if kind is str:
+        return text
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return kind(number)

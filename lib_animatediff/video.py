@@ -48,7 +48,7 @@ def write_gif(path: Path, frames: Sequence[Image], *, fps: float, loop_count: in
         save_all=True,
         append_images=[picture for picture, _ in shown[1:]],
         duration=[duration for _, duration in shown] if len(shown) > 1 else shown[0][1],
-        comment=comment.encode(),
+        comment=comment.encode(errors="replace"),
         # A file that plays once has no loop field; the field counts repetitions after the first time.
         **({} if loop_count == 1 else {"loop": max(loop_count - 1, 0)}),
     )
@@ -81,7 +81,7 @@ def frame_durations(frames: int, fps: float) -> list[int]:
 
 def _write_whole(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
     part = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:

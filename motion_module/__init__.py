@@ -2,6 +2,7 @@
 
 from .errors import AnimateDiffError, ClipError, IncompatibleModelError, MotionFileError
 from .loading import load_motion_module
+from .lora import MotionLora, apply_motion_lora, load_motion_lora
 from .network import MotionModule
 
 __all__ = [
@@ -9,6 +10,9 @@ __all__ = [
     "ClipError",
     "IncompatibleModelError",
     "MotionFileError",
+    "MotionLora",
     "MotionModule",
+    "apply_motion_lora",
+    "load_motion_lora",
     "load_motion_module",
 ]

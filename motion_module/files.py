@@ -8,9 +8,8 @@ Tensors may still be mapped from the file: the caller copies those it keeps.
 from __future__ import annotations
 
 import pickle
-import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,6 +27,7 @@ _WRAPPERS = ("state_dict", "module", "model")  # training scripts nest the weigh
 _ZIP_MAGIC = b"PK\x03\x04"
 _LEGACY_PICKLE_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch.save before 1.6
 _TORCHSCRIPT_MEMBER = "constants.pkl"
+_REASON_LENGTH = 200
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -41,45 +41,47 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             head = file.read(512)
     except OSError as error:
         raise MotionFileError(f"{path.name}: cannot be read ({error.strerror}). Check the path {path}.") from error
-    _refuse_what_is_no_weights_file(path.name, head)
-    if head.startswith((_ZIP_MAGIC, _LEGACY_PICKLE_MAGIC)):
-        return _tensors_of(_read_pickle(path, zipped=head.startswith(_ZIP_MAGIC)))
+    zipped = head.startswith(_ZIP_MAGIC)
     try:
+        if zipped or head.startswith(_LEGACY_PICKLE_MAGIC):
+            return _tensors_of(_read_pickle(path, zipped))
         return safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise MotionFileError(f"{path.name}: not a complete weights file ({error}). Download it again.") from error
+    except MotionFileError:
+        raise
+    except Exception as error:  # a broken or hostile file may raise anything
+        raise MotionFileError(f"{path.name}: {_what_it_is(head, error)}") from error
 
 
-def _refuse_what_is_no_weights_file(name: str, head: bytes) -> None:
+def _what_it_is(head: bytes, error: Exception) -> str:
     if not head:
-        raise MotionFileError(f"{name}: the file is empty. Download it again.")
+        return "the file is empty. Download it again."
     if head.startswith(b"version https://git-lfs"):
-        raise MotionFileError(f"{name}: a Git LFS pointer, not the weights. Download the file itself (about 1.7 GB).")
+        return "a Git LFS pointer, not the weights. Download the file itself (about 1.7 GB)."
     if head.lstrip().startswith(b"<"):
-        raise MotionFileError(f"{name}: a web page, not the weights. Download the file itself, not its page.")
+        return "a web page, not the weights. Download the file itself, not its page."
+    reason = " ".join(str(error).split())[:_REASON_LENGTH]
+    return f"not a complete weights file ({reason}). Download it again."
 
 
 def _read_pickle(path: Path, zipped: bool) -> Any:
-    try:
-        if zipped and _is_torchscript(path):
-            raise MotionFileError(f"{path.name}: a TorchScript program, not weights. It is not run.")
-        # Not `torch.load`: hosts replace that name (the WebUI by one that refuses files of current torch).
-        return torch.serialization.load(
-            str(path), map_location="cpu", pickle_module=_tensors_only, weights_only=False, mmap=zipped
-        )
-    except MotionFileError:
-        raise
-    except Exception as error:  # a broken or hostile pickle may raise anything
-        raise MotionFileError(f"{path.name}: not a complete weights file ({error}). Download it again.") from error
+    if zipped and _is_torchscript(path):
+        raise MotionFileError(f"{path.name}: a TorchScript program, not weights. It is not run.")
+    # Not `torch.load`: hosts replace that name (the WebUI by one that refuses files of current torch).
+    return torch.serialization.load(
+        str(path), map_location="cpu", pickle_module=_tensors_only, weights_only=False, mmap=zipped
+    )
 
 
 def _is_torchscript(path: Path) -> bool:
-    with zipfile.ZipFile(path) as archive:
-        return any(member.rpartition("/")[2] == _TORCHSCRIPT_MEMBER for member in archive.namelist())
+    # Torch's own reader: another one could be shown another directory than the one that torch goes by.
+    with path.open("rb") as file:
+        return _TORCHSCRIPT_MEMBER in torch._C.PyTorchFileReader(file).get_all_records()
 
 
 def _tensors_of(payload: Any) -> dict[str, Tensor]:
-    while isinstance(payload, Mapping):
+    for _ in range(len(_WRAPPERS) + 1):  # no more often than that: a hostile payload may hold itself
+        if not isinstance(payload, Mapping):
+            break
         inner = next((payload[key] for key in _WRAPPERS if isinstance(payload.get(key), Mapping)), None)
         if inner is None:
             return {str(key): value.detach() for key, value in payload.items() if isinstance(value, Tensor)}
@@ -87,14 +89,11 @@ def _tensors_of(payload: Any) -> dict[str, Tensor]:
     return {}
 
 
-class _Inert(dict):  # type: ignore[type-arg]
+class _Inert:
     """Stands for an object of an unknown class: takes whatever the pickle does to it and does nothing."""
 
-    def __new__(cls, *_args: object, **_kwargs: object) -> _Inert:
-        return super().__new__(cls)
-
     def __init__(self, *_args: object, **_kwargs: object) -> None:
-        super().__init__()
+        pass
 
     def __setstate__(self, state: object) -> None:
         pass
@@ -105,18 +104,25 @@ class _Inert(dict):  # type: ignore[type-arg]
     def append(self, item: object) -> None:
         pass
 
-    def extend(self, items: object) -> None:
-        pass
 
-    def add(self, item: object) -> None:
+class _Allowed:
+    """A function that a pickle may call but not alter: what it sets as state would land on the function itself."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any) -> Any:
+        return self._function(*args)
+
+    def __setstate__(self, state: object) -> None:
         pass
 
 
 _ALLOWED = {
     ("collections", "OrderedDict"): OrderedDict,
     ("torch", "Size"): torch.Size,
-    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
-    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
+    ("torch._utils", "_rebuild_tensor_v2"): _Allowed(torch._utils._rebuild_tensor_v2),
+    ("torch._utils", "_rebuild_parameter"): _Allowed(torch._utils._rebuild_parameter),
 }
 
 

@@ -31,6 +31,10 @@ V3 = Kind("v3", mid_block=False, levels=4, table_length=32, schedule=LINEAR)
 
 KINDS = {kind.name: kind for kind in (V2, V3)}
 
+# Motion modules follow every ResNet block of the UNet: so many at each resolution, on the way down and up.
+SITES_DOWN = 2
+SITES_UP = 3
+
 # Recognised so that the message can name them; other tables or norms would be needed to run them.
 V1_TABLE_LENGTH = 24
 SDXL_LEVELS = 3

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .kinds import Kind
 from .schedules import BetaSchedule
@@ -73,6 +74,7 @@ class GEGLU(nn.Module):
         self.proj = nn.Linear(channels, inner * 2)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(..., channels)`` to ``(..., inner)``."""
         value, gate = self.proj(x).chunk(2, dim=-1)
         return value * F.gelu(gate)  # type: ignore[no-any-return]
 
@@ -85,6 +87,7 @@ class FeedForward(nn.Module):
         self.net = nn.Sequential(GEGLU(channels, channels * 4), nn.Identity(), nn.Linear(channels * 4, channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(..., channels)`` in and out."""
         return self.net(x)  # type: ignore[no-any-return]
 
 
@@ -99,16 +102,22 @@ class TemporalBlock(nn.Module):
         self.ff_norm = nn.LayerNorm(channels)
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
+        """Tokens ``(b f) d c`` in and out; ``frames`` is f."""
         for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
             x = x + attention(norm(x), frames)
         return x + self.ff(self.ff_norm(x))  # type: ignore[no-any-return]
 
 
 class TemporalTransformer(nn.Module):
-    """What sits at one site: normalise, mix the frames, add to what came in."""
+    """What sits at one site: normalise, mix the frames, add to what came in.
+
+    Attributes:
+        compute_twice: gradient checkpointing: while training keep no activations, compute them again for the gradient.
+    """
 
     def __init__(self, channels: int, length: int) -> None:
         super().__init__()
+        self.compute_twice = False
         self.norm = nn.GroupNorm(NORM_GROUPS, channels, eps=NORM_EPS)
         self.proj_in = nn.Linear(channels, channels)
         self.transformer_blocks = nn.ModuleList([TemporalBlock(channels, length)])
@@ -116,12 +125,18 @@ class TemporalTransformer(nn.Module):
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """``(b f) c h w`` in and out, in the input's dtype; ``frames`` is f."""
+        if self.compute_twice and torch.is_grad_enabled():
+            motion: Tensor = checkpoint(self._motion, x, frames, use_reentrant=False)
+        else:
+            motion = self._motion(x, frames)
+        return x + motion.to(x.dtype)
+
+    def _motion(self, x: Tensor, frames: int) -> Tensor:
         height = x.shape[2]
         tokens = self.proj_in(rearrange(self.norm(x), "n c h w -> n (h w) c"))
         for block in self.transformer_blocks:
             tokens = block(tokens, frames)
-        motion = rearrange(self.proj_out(tokens), "n (h w) c -> n c h w", h=height)
-        return x + motion.to(x.dtype)  # type: ignore[no-any-return]
+        return rearrange(self.proj_out(tokens), "n (h w) c -> n c h w", h=height)  # type: ignore[no-any-return]
 
 
 class SiteModule(nn.Module):
@@ -154,9 +169,6 @@ class MotionModule(nn.Module):
     """All temporal transformers of one file, and what is known about it.
 
     Attributes:
-        kind: ``"v2"``, ``"v3"``: which official training it follows.
-        schedule: the noise levels it was trained on.
-        trained_length: how many frames its positional table was trained for.
         name: what messages call it, usually the file's name.
     """
 
@@ -172,14 +184,17 @@ class MotionModule(nn.Module):
 
     @property
     def kind(self) -> str:
+        """Which official training it follows: ``"v2"`` or ``"v3"``."""
         return self._kind.name
 
     @property
     def schedule(self) -> BetaSchedule:
+        """The noise levels it was trained on."""
         return self._kind.schedule
 
     @property
     def trained_length(self) -> int:
+        """How many frames its positional table was trained for."""
         return self.layout.trained_length
 
     def sites(self) -> Iterator[tuple[str, TemporalTransformer]]:
@@ -187,6 +202,19 @@ class MotionModule(nn.Module):
         for name, module in self.named_modules():
             if isinstance(module, SiteModule):
                 yield name, module.temporal_transformer
+
+    @classmethod
+    def fresh(cls, layout: Layout, kind: Kind, name: str = "motion module") -> MotionModule:
+        """An untrained module, float32 on the CPU, that leaves a UNet's output as it is.
+
+        Initialised as in the official training: torch's defaults, and zero where each transformer's output is added.
+        Draws from torch's global generator.
+        """
+        motion = cls(layout, kind, name)
+        for _, transformer in motion.sites():
+            nn.init.zeros_(transformer.proj_out.weight)
+            nn.init.zeros_(transformer.proj_out.bias)
+        return motion
 
     @classmethod
     def _skeleton(cls, layout: Layout, kind: Kind, name: str) -> MotionModule:

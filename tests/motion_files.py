@@ -73,3 +73,11 @@ def write_motion_file(folder: Path, kind: str = "v3", *, seed: int = 0, name: st
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(random_motion_state(kind, seed=seed), path)
     return path
+
+
+def save_legacy(payload: object, path: Path) -> None:
+    """As torch wrote before 1.6: no archive."""
+    torch.save(payload, path, _use_new_zipfile_serialization=False)
+
+
+PICKLES = {"zip": torch.save, "legacy": save_legacy}

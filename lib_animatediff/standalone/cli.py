@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from lib_animatediff import __version__
+from lib_animatediff.injection import check_frames
 from lib_animatediff.settings import SETTINGS, Setting, clip_frames, parse_settings
+from lib_animatediff.standalone import pipeline as host
 from lib_animatediff.video import write_gif
-from motion_module import AnimateDiffError, load_motion_module
+from motion_module import AnimateDiffError, ClipError, load_motion_module
 
 TABLE_OPTIONS = [s for s in SETTINGS.values() if s.name not in ("enable", "model")]
 
@@ -74,26 +78,50 @@ def animate(
 ) -> None:
     """Write a clip of a prompt."""
     settings = parse_settings(table)
-    from lib_animatediff.standalone import pipeline as host
-
+    frames = clip_frames(settings)
+    # All that can be refused is refused before the checkpoint is loaded, the quick checks first.
+    host.check_request(seed=seed, size=(width, height), steps=steps, cfg=cfg)
+    _check_output(output)
+    host.check_host(checkpoint, device)
+    config = host.find_config(config)
     motion = load_motion_module(model)
+    check_frames(motion, frames)
     pipeline = host.load_pipeline(checkpoint, config=config, device=device)
     pipeline.set_progress_bar_config(disable=True)
     with click.progressbar(length=steps, label="Sampling", file=sys.stderr) as bar:
-        frames = host.animate(
+        pictures = host.animate(
             pipeline,
             motion,
             prompt=prompt,
             negative_prompt=negative_prompt,
             seed=seed,
-            frames=clip_frames(settings),
+            frames=frames,
             size=(width, height),
             steps=steps,
             cfg=cfg,
             on_step=lambda: bar.update(1),
         )
-    write_gif(output, frames, fps=settings.fps, loop_count=settings.loop_count, comment=prompt)
+    with _writing(output):
+        write_gif(output, pictures, fps=settings.fps, loop_count=settings.loop_count, comment=prompt)
     click.echo(output)
+
+
+def _check_output(output: Path) -> None:
+    if output.suffix.lower() != ".gif":
+        raise ClipError(f"{output}: this version writes GIF only. Let --output end in .gif.")
+    if output.is_dir():
+        raise ClipError(f"{output} is a folder. Choose another --output.")
+    with _writing(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=output.parent).close()  # permissions alone do not tell (read-only mounts, root)
+
+
+@contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ClipError(f"{output} cannot be written ({error.strerror}). Choose another --output.") from error
 
 
 def main() -> None:
@@ -101,5 +129,5 @@ def main() -> None:
     try:
         cli()
     except AnimateDiffError as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {' '.join(str(error).split())}", err=True)
         sys.exit(1)

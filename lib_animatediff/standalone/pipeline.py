@@ -2,22 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib_animatediff.injection import inject
-from motion_module import AnimateDiffError, MotionModule
-from motion_module.schedules import BetaSchedule
+from motion_module import AnimateDiffError, ClipError, MotionModule
+from motion_module.schedules import TRAINING_STEPS, BetaSchedule
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 CONFIG_REPOSITORY = "stable-diffusion-v1-5/stable-diffusion-v1-5"  # tokenizer and configs of Stable Diffusion 1.5
+CONFIG_FILES = ["*.json", "*.txt"]
+PIXELS_PER_LATENT = 8
+SEED_LIMIT = 2**63  # torch takes 64 bits; half of them leave room for the seeds of later frames
 
 
 class CheckpointError(AnimateDiffError):
     """The checkpoint cannot be loaded into a pipeline."""
+
+
+def check_request(*, seed: int, size: tuple[int, int], steps: int, cfg: float) -> None:
+    """Look for what can be refused before anything is loaded.
+
+    Raises:
+        ClipError: a value is out of range.
+    """
+    if not 0 <= seed < SEED_LIMIT:
+        raise ClipError(f"seed must be between 0 and {SEED_LIMIT - 1}, not {seed}.")
+    for name, pixels in zip(("width", "height"), size, strict=True):
+        if pixels < PIXELS_PER_LATENT or pixels % PIXELS_PER_LATENT:
+            raise ClipError(f"{name} must be a multiple of {PIXELS_PER_LATENT} above 0, not {pixels}.")
+    # The official sampler starts one step late, so that it has one step less than the training.
+    if not 1 <= steps < TRAINING_STEPS:
+        raise ClipError(f"steps must be between 1 and {TRAINING_STEPS - 1}, not {steps}.")
+    if not math.isfinite(cfg):
+        raise ClipError(f"cfg must be a number, not {cfg}.")
+
+
+def check_host(checkpoint: Path, device: str) -> None:
+    """Look for what `load_pipeline` would stumble on after slow work.
+
+    Raises:
+        CheckpointError: there is no such file or no such device.
+    """
+    import torch
+
+    if not checkpoint.is_file():
+        raise CheckpointError(f"There is no checkpoint {checkpoint}. Check the path.")
+    try:
+        torch.ones(1, device=device).item()
+    except Exception as error:  # each backend raises its own
+        raise CheckpointError(f"torch cannot compute on {device!r}. Use cpu, or install a torch for it.") from error
+
+
+def find_config(config: Path | None) -> Path:
+    """The folder with tokenizer and configs: the one given, or that of the local cache or the hub.
+
+    Raises:
+        CheckpointError: it is no such folder; or none was given, and there is none in the cache and no network.
+    """
+    if config is not None:
+        if not (config / "model_index.json").is_file():
+            raise CheckpointError(
+                f"There is no model_index.json in {config}. Give --config the folder of a Stable Diffusion 1.5 model "
+                "as diffusers' save_pretrained writes it; the weights in it are not needed."
+            )
+        return config
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(CONFIG_REPOSITORY, allow_patterns=CONFIG_FILES))
+    except Exception as error:  # whatever a network can do
+        raise CheckpointError(
+            f"Tokenizer and configs of Stable Diffusion 1.5 are not on this machine, and {CONFIG_REPOSITORY} cannot "
+            "be had from the Hugging Face hub. Give the folder of a Stable Diffusion 1.5 model in diffusers' layout "
+            "with --config; the weights in it are not needed."
+        ) from error
 
 
 def load_pipeline(checkpoint: Path, *, config: Path | None = None, device: str = "cpu") -> Any:
@@ -30,27 +94,51 @@ def load_pipeline(checkpoint: Path, *, config: Path | None = None, device: str =
         device: torch's name of it.
 
     Raises:
-        CheckpointError: the file is missing or broken, or tokenizer and configs cannot be had.
+        CheckpointError: the file is missing or broken, there is no such device, or tokenizer and configs cannot be had.
     """
+    check_host(checkpoint, device)
+    folder = find_config(config)
     import torch
-    from diffusers import StableDiffusionPipeline
 
-    if not checkpoint.is_file():
-        raise CheckpointError(f"There is no checkpoint {checkpoint}. Check the path.")
+    with _quiet_libraries():
+        from diffusers import StableDiffusionPipeline
+
+        try:
+            pipeline = StableDiffusionPipeline.from_single_file(
+                str(checkpoint),
+                config=str(folder),
+                local_files_only=True,
+                torch_dtype=torch.float32 if torch.device(device).type == "cpu" else torch.float16,
+                safety_checker=None,
+            ).to(device)
+        except Exception as error:  # diffusers raises whatever its parts raise
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise CheckpointError(
+                f"{checkpoint.name} could not be loaded as Stable Diffusion 1.5: {reason.rstrip('. ')}. "
+                "Check that it is a whole checkpoint of that base, and that --config, if given, belongs to it."
+            ) from error
+    pipeline.vae.enable_slicing()  # all frames at once would need memory by the gigabyte
+    return pipeline
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Both libraries warn about what is meant to be so: no safety checker, no torchvision."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    former = [(log, log.get_verbosity()) for log in (of_diffusers, of_transformers)]
+    for log, _ in former:
+        log.set_verbosity_error()
+    showed_progress = of_diffusers.is_progress_bar_enabled()
+    of_diffusers.disable_progress_bar()
     try:
-        pipeline = StableDiffusionPipeline.from_single_file(
-            str(checkpoint),
-            config=str(config or CONFIG_REPOSITORY),
-            local_files_only=config is not None,
-            torch_dtype=torch.float32 if device == "cpu" else torch.float16,
-            safety_checker=None,
-        )
-    except Exception as error:  # diffusers raises whatever its parts raise
-        raise CheckpointError(
-            f"{checkpoint.name} could not be loaded: {error}\n"
-            "If tokenizer and configs are what is missing, give their folder with --config."
-        ) from error
-    return pipeline.to(device)
+        yield
+    finally:
+        for log, verbosity in former:
+            log.set_verbosity(verbosity)
+        if showed_progress:
+            of_diffusers.enable_progress_bar()
 
 
 def animate(
@@ -74,9 +162,11 @@ def animate(
         on_step: called after each sampling step.
 
     Raises:
-        AnimateDiffError: see `inject`.
+        AnimateDiffError: see `inject` and `check_request`; or the clip does not fit into the device's memory.
     """
     import torch
+
+    check_request(seed=seed, size=size, steps=steps, cfg=cfg)
 
     def after_step(_pipeline: Any, _step: int, _timestep: int, kept: dict[str, Any]) -> dict[str, Any]:
         on_step()
@@ -98,21 +188,30 @@ def animate(
                 guidance_scale=cfg,
                 callback_on_step_end=after_step,
             )
+    except torch.cuda.OutOfMemoryError as error:
+        raise ClipError(
+            f"{frames} frames of {size[0]}x{size[1]} do not fit into the memory of {pipeline.device}. "
+            "Lower frames, width or height."
+        ) from error
     finally:
         pipeline.scheduler = former
     return list(result.images)
 
 
 def _official_sampler(scheduler: Any, schedule: BetaSchedule) -> Any:
-    """DDIM as in the official configurations (`paper.md` 2.4), on the motion module's noise levels."""
+    """DDIM as in the official configurations of AnimateDiff, on the motion module's noise levels.
+
+    Only what belongs to the checkpoint comes from its own scheduler: what its UNet predicts.
+    """
     from diffusers import DDIMScheduler
 
-    return DDIMScheduler.from_config(
-        scheduler.config,
+    return DDIMScheduler(
+        num_train_timesteps=schedule.steps,
         beta_schedule=schedule.name,
         beta_start=schedule.beta_start,
         beta_end=schedule.beta_end,
         clip_sample=False,
         steps_offset=1,
         timestep_spacing="leading",
+        prediction_type=scheduler.config.get("prediction_type", "epsilon"),
     )

@@ -6,7 +6,7 @@ import difflib
 import threading
 from pathlib import Path
 
-from modules import paths
+from modules import paths, util
 
 from motion_module import MotionFileError, MotionModule, load_motion_module
 from motion_module.files import MOTION_FILE_SUFFIXES
@@ -20,8 +20,14 @@ def models_folder() -> Path:
 def available_models() -> dict[str, Path]:
     """Every motion module file by its name in the list: the path inside the folder, with forward slashes."""
     folder = models_folder()
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in MOTION_FILE_SUFFIXES)
-    return {path.relative_to(folder).as_posix(): path for path in files}
+    # The WebUI's own walk, so that links to files and folders are followed as in its folder of checkpoints.
+    paths_found = map(Path, util.walk_files(str(folder), allowed_extensions=MOTION_FILE_SUFFIXES))
+    return {listed_name(path): path for path in sorted(paths_found) if path.is_file()}
+
+
+def listed_name(path: Path) -> str:
+    """The name under which a file of the folder stands in the list."""
+    return path.relative_to(models_folder()).as_posix()
 
 
 def find_model(name: str) -> Path:

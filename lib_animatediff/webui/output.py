@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from modules import shared
 from modules.images import get_next_sequence_number
 
 from lib_animatediff.settings import ClipSettings
@@ -20,10 +21,12 @@ def deliver_clips(p: Any, processed: Any, settings: ClipSettings, frames: int) -
     A clip that cannot be written leaves its frames in the gallery, with the reason beside them.
     """
     first = processed.index_of_first_image
-    made = min(len(processed.infotexts), len(processed.images)) - first
-    pictures, others = processed.images[first : first + made], processed.images[first + made :]
+    made = min(len(processed.infotexts) - first, len(p.all_seeds))  # other scripts may have added some of each
+    places = range(first, len(processed.images), _pictures_per_frame(p))[:made]
+    pictures = [processed.images[place] for place in places]
+    others = [picture for place, picture in enumerate(processed.images) if place not in places]
     clips: list[Any] = []
-    for start in range(0, made, frames):
+    for start in range(0, len(pictures), frames):
         clip, infotext = pictures[start : start + frames], processed.infotexts[first + start]
         try:
             path = _next_path(Path(p.outpath_samples), p.all_seeds[start])
@@ -34,8 +37,17 @@ def deliver_clips(p: Any, processed: Any, settings: ClipSettings, frames: int) -
             processed.comments += f"{message}\n"
             return
         clips.append(_as_reply(path) if getattr(p, "is_api", False) else _in_gallery(path, clip[0]))
-    _keep_one_of_each(processed, first, frames, len(clips))
-    processed.images = [*clips, *others]
+    if clips:
+        _keep_one_of_each(processed, range(first, first + made, frames), len(clips))
+        processed.batch_size = p.batch_size
+        processed.images = [*clips, *others]
+
+
+def _pictures_per_frame(p: Any) -> int:
+    """The WebUI puts the inpainting mask behind each picture where the user's settings ask for it."""
+    if getattr(p, "mask_for_overlay", None) is None:
+        return 1
+    return 1 + bool(shared.opts.return_mask) + bool(shared.opts.return_mask_composite)
 
 
 def _next_path(samples: Path, seed: int) -> Path:
@@ -55,11 +67,12 @@ def _in_gallery(path: Path, picture: Any) -> Any:
     return shown
 
 
-def _keep_one_of_each(processed: Any, first: int, frames: int, clips: int) -> None:
+def _keep_one_of_each(processed: Any, starts: range, clips: int) -> None:
     """One seed, prompt and infotext per clip: those of its first frame, which alone reproduce it."""
-    if clips:
-        processed.infotexts = processed.infotexts[first::frames][:clips]
-        processed.info = processed.infotexts[0]
-        processed.index_of_first_image = 0
-        for name in ("all_seeds", "all_subseeds", "all_prompts", "all_negative_prompts"):
-            setattr(processed, name, getattr(processed, name)[::frames])
+    infotexts = processed.infotexts
+    others = infotexts[: starts.start] + infotexts[starts.stop :]
+    processed.infotexts = infotexts[starts.start : starts.stop : starts.step][:clips] + others
+    processed.info = processed.infotexts[0]
+    processed.index_of_first_image = 0
+    for name in ("all_seeds", "all_subseeds", "all_prompts", "all_negative_prompts"):
+        setattr(processed, name, getattr(processed, name)[:: starts.step])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from modules import hashes, scripts
 
-from lib_animatediff.settings import ClipSettings, parse_settings, to_infotext
+from lib_animatediff.settings import ClipSettings, canonical_name, parse_settings, to_infotext
 from motion_module import AnimateDiffError
 
-from .models import MotionModuleCache, find_model
+from .models import MotionModuleCache, find_model, listed_name
 from .output import deliver_clips
 from .panel import INFOTEXT_FIELD, build_panel, infotext_fields, panel_values
 from .session import Session
@@ -26,24 +27,28 @@ class AnimateDiffScript(scripts.Script):  # type: ignore[misc]
         self._session: Session | None = None
 
     def title(self) -> str:
+        """The name that API clients and saved pictures use."""
         return "AnimateDiff"
 
     def show(self, is_img2img: bool) -> Any:
+        """In both tabs, always."""
         return scripts.AlwaysVisible
 
     def ui(self, is_img2img: bool) -> list[Any]:
+        """The accordion; its components' values reach the hooks in this order."""
         components = build_panel("img2img" if is_img2img else "txt2img")
         self.infotext_fields = infotext_fields(components)
         return components
 
     def before_process(self, p: Any, *values: Any) -> None:
+        """Lay out a request's rows, before the WebUI fixes prompts and seeds."""
         if any(session.encloses(p) for session in _sessions_of_both_tabs()):
             return
         if self._session is not None:
             self._session.close()  # of a request that broke off, or of an earlier run of the same p
             self._session = None
         settings = _settings_or_refusal(panel_values(values))
-        if isinstance(settings, ClipSettings) and (not settings.enable or _is_plain_picture(p)):
+        if _is_plain_picture(p) or (isinstance(settings, ClipSettings) and not settings.enable):
             return
         self._session = Session(p, settings, self._cache)
         self._session.lay_out_rows()
@@ -56,10 +61,12 @@ class AnimateDiffScript(scripts.Script):  # type: ignore[misc]
         return self._session
 
     def process_batch(self, p: Any, *values: Any, **kwargs: Any) -> None:
+        """Have the sampling that follows run on clips."""
         if self._session is not None and self._session.serves(p):
             self._session.wrap_sampling()
 
     def postprocess(self, p: Any, processed: Any, *values: Any) -> None:
+        """Turn the finished pictures into clips."""
         if self._session is None or not self._session.serves(p):
             return
         session, self._session = self._session, None
@@ -75,7 +82,8 @@ def _sessions_of_both_tabs() -> list[Session]:
 
 
 def _settings_or_refusal(values: dict[str, Any]) -> ClipSettings | AnimateDiffError:
-    if values.get("enable") is False:
+    said = [value for name, value in values.items() if canonical_name(name) == "enable"]
+    if all(value is False for value in said):
         return ClipSettings()  # switched off: whatever else stands there asks for nothing
     try:
         return parse_settings(values)
@@ -93,5 +101,6 @@ def _infotext(settings: ClipSettings) -> str:
         path = find_model(settings.model)
     except AnimateDiffError:
         return to_infotext(settings)  # the reason is told when sampling begins
-    digest = hashes.sha256(str(path), f"AnimateDiff/{path.name}")
-    return to_infotext(settings, mm_hash=digest and digest[:HASH_LENGTH])
+    name = listed_name(path)
+    digest = hashes.sha256(str(path), f"AnimateDiff/{name}")
+    return to_infotext(replace(settings, model=name), mm_hash=digest and digest[:HASH_LENGTH])

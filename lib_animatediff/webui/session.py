@@ -37,11 +37,13 @@ class Session:
         self.is_open = True
 
     def serves(self, p: Any) -> bool:
+        """Whether ``p`` is the one that this session animates."""
         return self.is_open and self._p() is p
 
     def encloses(self, p: Any) -> bool:
         """Whether another ``p`` runs inside the request that this session serves."""
-        return self.is_open and self._p() is not p and self._request == shared.state.time_start
+        served = self._p()
+        return self.is_open and served is not None and served is not p and self._request == shared.state.time_start
 
     def lay_out_rows(self) -> None:
         """Make each picture of the batch a clip: frame i of clip j takes seed s + j * frames + i."""
@@ -49,13 +51,18 @@ class Session:
         if p is None or self._refusal is not None:
             return
         self._set("batch_size", p.batch_size * self.frames)
-        for name in ("prompt", "negative_prompt", "subseed"):
-            if isinstance(value := getattr(p, name), list):
-                self._set(name, [row for row in value for _ in range(self.frames)])
+        for name in ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt", "subseed"):
+            if isinstance(value := getattr(p, name, None), list):
+                self._set(name, self._repeated(value))
+        if len(pictures := getattr(p, "init_images", None) or []) > 1:  # a single one the WebUI repeats by itself
+            self._set("init_images", self._repeated(pictures))
         if isinstance(p.seed, list):
             self._set("seed", [seed + frame for seed in p.seed for frame in range(self.frames)])
         self._set("do_not_save_samples", True)  # frames are saved as clips
         self._set("do_not_save_grid", True)
+
+    def _repeated(self, rows: list[Any]) -> list[Any]:
+        return [row for row in rows for _ in range(self.frames)]
 
     def close(self) -> None:
         """Give ``p`` its own values back; nothing is animated from here on."""
@@ -78,7 +85,8 @@ class Session:
 
         def sample(*args: Any, **kwargs: Any) -> Any:
             nonlocal spent
-            if spent:  # left over inside another extension's wrapper
+            if spent or not self.is_open:  # left over, on p or inside another extension's wrapper
+                _restore(p, "sample", sample, original)
                 return original(*args, **kwargs)
             spent = True
             try:

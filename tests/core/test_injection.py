@@ -121,7 +121,9 @@ def test_large_pictures_are_split_into_kernel_sized_parts(tmp_path, monkeypatch)
     assert (whole - literal_site(weights, x, 4)).abs().max() <= BOUND
 
 
-@pytest.mark.parametrize(("frames", "words"), [(0, "at least one frame"), (-1, "at least one"), (33, "Lower the number")])
+@pytest.mark.parametrize(
+    ("frames", "words"), [(0, "at least one frame"), (-1, "at least one"), (33, "Lower the number")]
+)
 def test_refuses_an_impossible_number_of_frames(unets, tmp_path, frames, words):
     motion = load_motion_module(write_motion_file(tmp_path, "v3"))
     with pytest.raises(ClipError, match=words), inject(unets["ldm"], motion, frames=frames):
@@ -130,7 +132,10 @@ def test_refuses_an_impossible_number_of_frames(unets, tmp_path, frames, words):
 
 def test_refuses_rows_that_are_not_whole_clips(unets, tmp_path):
     motion = load_motion_module(write_motion_file(tmp_path, "v3"))
-    with pytest.raises(ClipError, match="10 rows, which are not whole clips of 4"), inject(unets["ldm"], motion, frames=4):
+    with (
+        pytest.raises(ClipError, match="10 rows, which are not whole clips of 4"),
+        inject(unets["ldm"], motion, frames=4),
+    ):
         hosts.call(unets["ldm"], hosts.inputs(10))
 
 

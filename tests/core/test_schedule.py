@@ -1,0 +1,82 @@
+"""The noise levels of a motion module's training, and their stay in a model."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from lib_animatediff import use_schedule
+from motion_module.schedules import LINEAR, SCALED_LINEAR
+
+SCHEDULES = {"linear": LINEAR, "scaled_linear": SCALED_LINEAR}
+
+
+@pytest.fixture
+def model():
+    return SimpleNamespace(alphas_cumprod=torch.linspace(1, 0.01, 1000))
+
+
+@pytest.mark.parametrize(
+    ("name", "middle", "last", "sigma_max"),
+    [("linear", 0.160772, 0.00157896, 25.1461), ("scaled_linear", 0.276333, 0.0046601, 14.6146)],
+)
+def test_the_tables_have_the_published_values(name, middle, last, sigma_max):
+    table = SCHEDULES[name].alphas_cumprod()
+    assert table.shape == (1000,)
+    assert table.dtype == torch.float32
+    got = [table[0].item(), table[500].item(), table[-1].item(), ((1 - table[-1]) / table[-1]).sqrt().item()]
+    assert got == pytest.approx([0.99915, middle, last, sigma_max], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_tables_are_those_of_diffusers(name):
+    from diffusers import DDIMScheduler
+
+    theirs = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule=name).alphas_cumprod
+    torch.testing.assert_close(SCHEDULES[name].alphas_cumprod(), theirs, rtol=1e-5, atol=0)
+
+
+def test_the_model_has_the_table_inside_and_its_own_object_afterwards(model):
+    former = model.alphas_cumprod
+    with use_schedule(model, LINEAR):
+        assert torch.equal(model.alphas_cumprod, LINEAR.alphas_cumprod())
+    assert model.alphas_cumprod is former
+
+
+def test_the_model_has_its_own_object_after_an_error(model):
+    former = model.alphas_cumprod
+    with pytest.raises(KeyboardInterrupt), use_schedule(model, LINEAR):
+        raise KeyboardInterrupt
+    assert model.alphas_cumprod is former
+
+
+def test_the_host_adjusts_the_table(model):
+    with use_schedule(model, LINEAR, adjust=lambda table: table / 2):
+        assert torch.equal(model.alphas_cumprod, LINEAR.alphas_cumprod() / 2)
+
+
+def test_an_error_of_the_adjustment_leaves_the_model_alone(model):
+    former = model.alphas_cumprod
+    with pytest.raises(ZeroDivisionError), use_schedule(model, LINEAR, adjust=lambda table: 1 // 0):
+        pass
+    assert model.alphas_cumprod is former
+
+
+def test_writing_into_the_table_inside_reaches_neither_the_former_one_nor_the_next(model):
+    """As loading a checkpoint's weights does: it copies into whatever tensor stands there."""
+    former, table = model.alphas_cumprod.clone(), LINEAR.alphas_cumprod().clone()
+    with use_schedule(model, LINEAR):
+        model.alphas_cumprod.zero_()
+    assert torch.equal(model.alphas_cumprod, former)
+    with use_schedule(model, LINEAR):
+        assert torch.equal(model.alphas_cumprod, table)
+
+
+def test_a_registered_buffer_stays_one():
+    model = torch.nn.Module()
+    model.register_buffer("alphas_cumprod", torch.linspace(1, 0.01, 1000))
+    with use_schedule(model, LINEAR):
+        assert torch.equal(model.state_dict()["alphas_cumprod"], LINEAR.alphas_cumprod())
+    assert [name for name, _ in model.named_buffers()] == ["alphas_cumprod"]

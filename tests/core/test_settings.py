@@ -1,0 +1,280 @@
+"""Values are checked once, at the door; every refusal says what to do; a saved picture carries them there and back."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as budget
+from hypothesis import strategies as st
+
+from lib_animatediff import ClipError
+from lib_animatediff.settings import (
+    SETTINGS,
+    ClipSettings,
+    canonical_name,
+    clip_frames,
+    from_infotext,
+    parse_settings,
+    to_infotext,
+)
+
+NUMBERS = [setting for setting in SETTINGS.values() if setting.type in (int, float)]
+ALIASES = {alias: name for name, setting in SETTINGS.items() for alias in setting.aliases}
+OF_THE_EXISTING_EXTENSION = {  # what its clients send for a plain clip
+    "closed_loop": "R-P",
+    "stride": 1,
+    "overlap": -1,
+    "format": ["GIF"],
+    "interp": "Off",
+    "interp_x": 10,
+    "video_source": None,
+    "video_path": "",
+    "mask_path": "",
+    "freeinit_enable": False,
+    "freeinit_filter": "butterworth",
+    "freeinit_ds": 0.25,
+    "freeinit_dt": 0.25,
+    "freeinit_iters": 3,
+    "latent_power": 1,
+    "latent_scale": 32,
+    "last_frame": None,
+    "latent_power_last": 1,
+    "latent_scale_last": 32,
+    "request_id": "",
+}
+
+
+def refusal(values):
+    with pytest.raises(ClipError) as caught:
+        parse_settings(values)
+    assert len(str(caught.value)) < 300
+    return str(caught.value)
+
+
+def other_than_default(setting):
+    return {bool: not setting.default, str: "mm.ckpt"}.get(setting.type, setting.maximum)
+
+
+# What is accepted --------------------------------------------------------------------------------------------------
+
+
+def test_nothing_given_is_the_defaults():
+    settings = parse_settings({})
+    assert settings == ClipSettings(enable=False, model="", frames=16, fps=8.0, loop_count=0, context_length=0)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_is_taken_under_its_name(name):
+    value = other_than_default(SETTINGS[name])
+    assert getattr(parse_settings({name: value}), name) == value
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_every_alias_stands_for_its_setting(alias):
+    value = other_than_default(SETTINGS[ALIASES[alias]])
+    assert getattr(parse_settings({alias: value}), ALIASES[alias]) == value
+    assert canonical_name(alias) == ALIASES[alias]
+
+
+def test_two_names_of_a_setting_may_agree():
+    assert parse_settings({"frames": 8, "video_length": 8}).frames == 8
+
+
+@pytest.mark.parametrize("setting", NUMBERS, ids=lambda setting: setting.name)
+def test_both_ends_of_a_range_are_in_it(setting):
+    for value in (setting.minimum, setting.maximum):
+        got = getattr(parse_settings({setting.name: value}), setting.name)
+        assert got == value
+        assert type(got) is setting.type
+
+
+def test_a_whole_float_is_a_whole_number():
+    """As sliders and JSON give it."""
+    assert repr(parse_settings({"frames": 24.0}).frames) == "24"
+
+
+@pytest.mark.parametrize("name", OF_THE_EXISTING_EXTENSION)
+def test_plain_arguments_of_the_existing_extension_are_let_pass(name):
+    assert parse_settings({name: OF_THE_EXISTING_EXTENSION[name]}) == ClipSettings()
+
+
+@pytest.mark.parametrize(
+    ("frames", "context_length", "expected"), [(0, 0, 16), (0, 8, 8), (24, 0, 24), (24, 32, 24), (16, 16, 16)]
+)
+def test_no_frames_stand_for_the_context_or_for_what_modules_do_best(frames, context_length, expected):
+    assert clip_frames(parse_settings({"frames": frames, "context_length": context_length})) == expected
+
+
+# What is refused ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("video_lenght", "Did you mean video_length?"),
+        ("frame", "Did you mean frames?"),
+        ("Model", "Did you mean model?"),
+        ("closed-loop", "Did you mean closed_loop?"),
+        ("xyz", "Known names: enable, model, frames"),
+        ("x" * 100_000, "Known names"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest_known_one(name, hint):
+    assert hint in refusal({name: 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"),
+    [
+        ("closed_loop", "A", "send 'N'"),
+        ("format", ["GIF", "MP4"], "send ['GIF']"),
+        ("interp", "FILM", "send 'Off'"),
+        ("freeinit_enable", True, "send False"),
+        ("video_source", "/tmp/dance.mp4", "send None"),
+        ("last_frame", "iVBORw0KGgo" * 10_000, "send None"),
+    ],
+)
+def test_an_argument_that_asks_for_more_is_refused_with_what_to_do(name, value, remedy):
+    message = refusal({name: value})
+    assert f"Leave {name} out, or {remedy}" in message
+
+
+def test_two_names_of_a_setting_may_not_disagree():
+    assert "Give only frames" in refusal({"frames": 8, "video_length": 16})
+
+
+@pytest.mark.parametrize("setting", NUMBERS, ids=lambda setting: setting.name)
+def test_beyond_both_ends_of_a_range_the_range_is_told(setting):
+    step = 1 if setting.type is int else 0.001
+    for value in (setting.minimum - step, setting.maximum + step, 10**400):
+        message = refusal({setting.name: value})
+        assert f"{setting.name} must be between {setting.minimum:g} and {setting.maximum:g}" in message
+
+
+@pytest.mark.parametrize("value", [True, "16", "", None, [16], {}, math.nan, math.inf, -math.inf], ids=repr)
+@pytest.mark.parametrize("setting", NUMBERS, ids=lambda setting: setting.name)
+def test_what_is_no_number_is_refused(setting, value):
+    assert f"{setting.name} must be" in refusal({setting.name: value})
+
+
+def test_a_fraction_of_a_frame_is_refused():
+    assert "frames must be a whole number, not 16.5" in refusal({"frames": 16.5})
+
+
+@pytest.mark.parametrize("value", [0, 1, None, "true", []], ids=repr)
+def test_a_switch_is_true_or_false(value):
+    assert "enable must be true or false" in refusal({"enable": value})
+
+
+@pytest.mark.parametrize("value", [None, 5, True, ["mm.ckpt"]], ids=repr)
+def test_a_model_is_a_text(value):
+    assert "model must be a text" in refusal({"model": value})
+
+
+def test_more_frames_than_the_context_are_refused_with_both_ways_out():
+    message = refusal({"frames": 32, "context_length": 16})
+    assert "context_length to 32" in message
+    assert "lower frames" in message
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+NAMES = st.sampled_from([*SETTINGS, *ALIASES, *OF_THE_EXISTING_EXTENSION]) | st.text(max_size=20)
+
+
+@given(st.dictionaries(NAMES, JSON, max_size=4))
+@budget(deadline=None)
+def test_any_json_is_settings_or_a_refusal(values):
+    try:
+        settings = parse_settings(values)
+    except ClipError:
+        return
+    assert parse_settings(vars(settings)) == settings
+
+
+# There and back through a saved picture ----------------------------------------------------------------------------
+
+
+def within(setting):
+    if setting.type is int:
+        return st.integers(setting.minimum, setting.maximum)
+    return st.floats(setting.minimum, setting.maximum) if setting.type is float else st.booleans()
+
+
+MODEL_NAMES = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from(', :"\n\\'), max_size=20)
+VALID = st.fixed_dictionaries(
+    {name: MODEL_NAMES if setting.type is str else within(setting) for name, setting in SETTINGS.items()}
+).filter(lambda values: not 0 < values["context_length"] < values["frames"])
+
+
+@given(VALID)
+@budget(max_examples=200, deadline=None)
+def test_valid_settings_come_back_from_the_infotext(values):
+    settings = parse_settings(values)
+    line = to_infotext(settings, mm_hash="1234abcd")
+    assert "\n" not in line
+    assert parse_settings(from_infotext(line)) == settings
+
+
+def test_the_infotext_reads_well():
+    settings = parse_settings({"enable": True, "model": "v3_sd15_mm.ckpt", "fps": 23.976023})
+    assert to_infotext(settings, mm_hash="1234abcd", request_id=None) == (
+        "enable: True, model: v3_sd15_mm.ckpt, frames: 16, fps: 23.976023, loop_count: 0, context_length: 0, "
+        "mm_hash: 1234abcd"
+    )
+    assert "fps: 8," in to_infotext(ClipSettings())
+
+
+def test_a_model_not_named_is_not_in_the_infotext():
+    assert "model" not in to_infotext(ClipSettings())
+    assert from_infotext("enable: True, model: , video_length: 16") == {"enable": True, "frames": 16}
+
+
+def test_the_existing_extensions_infotext_is_read():
+    line = (
+        "enable: True, model: mm_sd15_v3.safetensors, video_length: 16, fps: 8, loop_number: 0, closed_loop: R-P, "
+        "batch_size: 16, stride: 1, overlap: 4, interp: Off, interp_x: 10, mm_hash: 1234abcd"
+    )
+    assert from_infotext(line) == {
+        "enable": True,
+        "model": "mm_sd15_v3.safetensors",
+        "frames": 16,
+        "fps": 8.0,
+        "loop_count": 0,
+        "context_length": 16,
+    }
+
+
+@pytest.mark.parametrize("value", ["abc", "nan", "inf", "-inf", "1e999", "", '"\\x"', '"8'])
+def test_a_number_that_cannot_be_read_is_left_out(value):
+    assert from_infotext(f"frames: {value}, fps: 12") == {"fps": 12.0}
+
+
+def test_a_name_inside_a_value_is_no_setting():
+    model = "odd, fps: 50, enable: False"
+    assert from_infotext(f"model: {json.dumps(model)}, frames: 8") == {"model": model, "frames": 8}
+
+
+PIECES = st.sampled_from([*SETTINGS, *ALIASES, ": ", ", ", '"', "\\", "nan", "1e999", "-1", "True"]) | st.text(
+    max_size=5
+)
+
+
+@given(st.lists(PIECES, max_size=20).map("".join))
+@budget(max_examples=200, deadline=None)
+def test_any_text_is_read_without_an_error(text):
+    assert from_infotext(text).keys() <= SETTINGS.keys()
+
+
+def test_a_long_text_is_read_at_once():
+    start = time.perf_counter()
+    for text in ("x" * 100_000, "x: " * 30_000, 'model: "' * 10_000, ", x" * 30_000):
+        from_infotext(text)
+    assert time.perf_counter() - start < 1

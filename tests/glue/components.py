@@ -1,0 +1,97 @@
+"""As much of gradio 3.41 and of the WebUI's own components as a panel needs. Stricter than gradio about arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType, TracebackType
+from typing import Any, ClassVar
+
+COMMON = {"value", "label", "info", "elem_id", "visible"}
+
+
+class Component:
+    takes: frozenset[str] = frozenset()
+    created: ClassVar[list[Component]] = []
+
+    def __init__(self, value: object = None, **given: object) -> None:
+        unknown = given.keys() - COMMON - self.takes
+        assert not unknown, f"{type(self).__name__} takes no {unknown}"
+        self.value, self.label, self.elem_id = value, None, None
+        vars(self).update(given)
+        self.created.append(self)
+
+    def __enter__(self) -> Component:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        pass
+
+
+class Row(Component):
+    pass
+
+
+class HTML(Component):
+    pass
+
+
+class Accordion(Component):
+    takes = frozenset({"open", "elem_classes"})
+
+
+class Checkbox(Component):
+    pass
+
+
+class Number(Component):
+    takes = frozenset({"minimum", "maximum", "step", "precision"})
+
+
+class Slider(Component):
+    takes = frozenset({"minimum", "maximum", "step"})
+
+
+class Dropdown(Component):
+    takes = frozenset({"choices", "multiselect", "type"})
+
+
+class Button(Component):
+    def click(self, fn: Callable[[], Any], inputs: list[Component], outputs: list[Component]) -> None:
+        self.press = fn
+
+
+class InputAccordion(Checkbox):
+    """modules.ui_components: a hidden checkbox beside the accordion that is seen."""
+
+    def __init__(self, value: bool, *, elem_id: str, **given: object) -> None:
+        super().__init__(value, **given, elem_id=f"{elem_id}-checkbox", visible=False)
+        self.accordion = Accordion(**given, elem_id=elem_id, elem_classes=["input-accordion"], open=value)
+
+
+def update(**given: object) -> dict[str, object]:
+    return {**given, "__type__": "update"}
+
+
+def create_refresh_button(
+    component: Component, method: Callable[[], None], refreshed: Callable[[], dict[str, object]], elem_id: str
+) -> Button:
+    """modules.ui_common: a press changes the component here and answers the browser with the same."""
+
+    def refresh() -> dict[str, object]:
+        method()
+        changes = refreshed()
+        vars(component).update(changes)
+        return update(**changes)
+
+    button = Button("refresh", elem_id=elem_id)
+    button.click(fn=refresh, inputs=[], outputs=[component])
+    return button
+
+
+def gradio() -> ModuleType:
+    Component.created.clear()
+    module = ModuleType("gradio")
+    for kind in (Row, HTML, Accordion, Checkbox, Number, Slider, Dropdown, Button):
+        setattr(module, kind.__name__, kind)
+    module.update = update
+    return module

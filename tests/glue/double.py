@@ -1,0 +1,400 @@
+"""A test double of the WebUI 1.10: the parts that the glue meets, with the behaviour of their originals.
+
+Names, order and traps are those of modules/scripts.py and modules/processing.py; what the glue never sees is left
+out. A picture is 8 by 8 pixels, which the real LDM UNet paints in one step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import re
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import torch
+from glue import components
+from PIL import Image
+from torch import Tensor, nn
+
+SIDE = 8
+CONTEXT = 64
+CLIP = {"model": "mm.safetensors", "frames": 2}
+shared = SimpleNamespace()
+
+
+class SdModel(nn.Module):
+    """LDM's LatentDiffusion, as far as the WebUI's samplers and scripts look at it."""
+
+    def __init__(self, unet: nn.Module) -> None:
+        super().__init__()
+        self.model = nn.Module()
+        self.model.diffusion_model = unet
+        self.is_sd1, self.is_sd2, self.is_sd3, self.is_sdxl = True, False, False, False
+        self.register_buffer("alphas_cumprod", torch.linspace(0.999, 0.005, 1000))
+        self.alphas_cumprod_original = self.alphas_cumprod
+
+
+class State:
+    _starts = itertools.count(1)
+
+    def begin(self) -> None:
+        self.time_start = next(self._starts)
+        self.interrupted = False
+
+
+# ---- modules.scripts
+
+
+AlwaysVisible = object()
+
+
+class Script:
+    args_from = args_to = 0
+    infotext_fields = None
+
+    def show(self, is_img2img: bool) -> Any:
+        return AlwaysVisible
+
+    def ui(self, is_img2img: bool) -> list[Any]:
+        return []
+
+
+class ScriptRunner:
+    """Calls the scripts' hooks and, like the original, lets no exception out of them."""
+
+    def __init__(self) -> None:
+        self.alwayson_scripts: list[Script] = []
+        self.inputs: list[Any] = [None]
+
+    def add(self, script: Script, is_img2img: bool) -> None:
+        assert script.show(is_img2img) is AlwaysVisible
+        script.args_from = len(self.inputs)
+        self.inputs += script.ui(is_img2img)
+        script.args_to = len(self.inputs)
+        self.alwayson_scripts.append(script)
+
+    def arguments(self, *given: object) -> tuple[Any, ...]:
+        """The first script's arguments as the API fills them: what was given, then the components' own values."""
+        values = [getattr(component, "value", 0) for component in self.inputs]
+        values[1 : 1 + len(given)] = given
+        return tuple(values)
+
+    def call(self, hook: str, p: Processing, *more: object) -> None:
+        for script in self.alwayson_scripts:
+            method = getattr(script, hook, None)
+            try:
+                if method is not None:
+                    method(p, *more, *p.script_args[script.args_from : script.args_to])
+            except Exception as error:
+                shared.swallowed.append(error)
+
+
+# ---- modules.processing
+
+
+@dataclass
+class Processing:
+    prompt: Any = "a cat"
+    negative_prompt: Any = ""
+    seed: Any = 1
+    subseed: Any = 100
+    subseed_strength: float = 0
+    batch_size: int = 1
+    n_iter: int = 1
+    do_not_save_samples: bool = False
+    do_not_save_grid: bool = False
+    outpath_samples: Any = None
+    extra_generation_params: dict[str, Any] = field(default_factory=dict)
+    refiner_checkpoint_info: Any = None
+    refiner_switch_at: float | None = None
+    scripts: ScriptRunner | None = None
+    script_args: tuple[Any, ...] = ()
+    is_api: bool = False
+    mask_for_overlay: Any = None
+    comments: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def sd_model(self) -> SdModel:
+        return shared.sd_model
+
+    def setup_prompts(self) -> None:
+        rows = self.prompt if isinstance(self.prompt, list) else [self.prompt] * (self.batch_size * self.n_iter)
+        negative = self.negative_prompt
+        self.all_prompts = rows
+        self.all_negative_prompts = negative if isinstance(negative, list) else [negative] * len(rows)
+        assert len(self.all_prompts) == len(self.all_negative_prompts)
+
+    def init(self) -> None:
+        pass
+
+    def sample(self, conditioning: Tensor) -> Tensor:
+        return denoise(self, noise(self.seeds), conditioning)
+
+
+@dataclass
+class Txt2Img(Processing):
+    enable_hr: bool = False
+    hr_checkpoint: SdModel | None = None
+    hr_prompt: Any = ""
+    hr_prompts: Any = None
+
+    def setup_prompts(self) -> None:
+        super().setup_prompts()
+        if self.enable_hr:
+            self.hr_prompt = self.hr_prompt or self.prompt
+            several = isinstance(self.hr_prompt, list)
+            self.all_hr_prompts = self.hr_prompt if several else [self.hr_prompt] * (self.batch_size * self.n_iter)
+
+    def sample(self, conditioning: Tensor) -> Tensor:
+        samples = super().sample(conditioning)
+        if not self.enable_hr:
+            return samples
+        reload_model_weights(self.hr_checkpoint)
+        return self.sample_hr_pass(samples, conditioning)
+
+    def sample_hr_pass(self, samples: Tensor, conditioning: Tensor) -> Tensor:
+        if shared.state.interrupted:
+            return samples
+        return denoise(self, nn.functional.interpolate(samples, scale_factor=2), conditioning)
+
+
+@dataclass
+class Img2Img(Processing):
+    init_images: Any = None
+
+    def init(self) -> None:
+        pictures = [picture.size[0] / 100 for picture in self.init_images]
+        if len(pictures) == 1:
+            pictures = pictures * self.batch_size
+        elif len(pictures) <= self.batch_size:
+            self.batch_size = len(pictures)
+        else:
+            raise RuntimeError(f"bad number of images passed: {len(pictures)}; expecting {self.batch_size} or less")
+        self.init_latent = torch.tensor(pictures).view(-1, 1, 1, 1)
+
+    def sample(self, conditioning: Tensor) -> Tensor:
+        return denoise(self, self.init_latent + noise(self.seeds), conditioning)
+
+
+class Processed:
+    def __init__(self, p: Processing, images: list[Any], infotexts: list[str], first: int) -> None:
+        self.images, self.infotexts, self.info, self.index_of_first_image = images, infotexts, infotexts[0], first
+        self.comments = "".join(f"{comment}\n" for comment in p.comments)
+        self.batch_size = p.batch_size
+        for name in ("all_prompts", "all_negative_prompts", "all_seeds", "all_subseeds"):
+            setattr(self, name, getattr(p, name))
+
+
+@dataclass
+class Sampling:
+    """What one run of a sampler met."""
+
+    model: SdModel
+    rows: int
+    table: Tensor
+    hooks: int
+
+
+def noise(seeds: list[int]) -> Tensor:
+    return torch.stack([torch.randn(4, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+
+def denoise(p: Processing, x: Tensor, conditioning: Tensor) -> Tensor:
+    """A sampler of one step: reads the schedule when it is made, and hands back what it has when interrupted."""
+    model, unet = p.sd_model, p.sd_model.model.diffusion_model
+    shared.samplings.append(Sampling(model, len(x), model.alphas_cumprod, count_hooks(unet)))
+    if shared.during_sampling is not None:
+        shared.during_sampling(p)
+    if shared.state.interrupted:
+        return x
+    context = torch.cat([conditioning, torch.zeros_like(conditioning)])
+    cond, uncond = unet(torch.cat([x, x]), torch.full((2 * len(x),), 500), context=context).chunk(2)
+    return x - (1 - model.alphas_cumprod[500]).sqrt() * (uncond + 7 * (cond - uncond))
+
+
+def conditions(prompts: list[str]) -> Tensor:
+    generators = [torch.Generator().manual_seed(zlib.crc32(prompt.encode())) for prompt in prompts]
+    return torch.stack([torch.randn(5, CONTEXT, generator=generator) for generator in generators])
+
+
+def count_hooks(module: nn.Module) -> int:
+    return sum(len(part._forward_hooks) for part in module.modules())
+
+
+def reload_model_weights(info: SdModel | None = None) -> None:
+    shared.sd_model = info or shared.checkpoint
+
+
+def process_images(p: Processing) -> Processed:
+    p.scripts.call("before_process", p)
+    reload_model_weights()
+    seed = 7 if p.seed == -1 else p.seed
+    p.setup_prompts()
+    rows = range(len(p.all_prompts))
+    p.all_seeds = seed if isinstance(seed, list) else [seed + (row if p.subseed_strength == 0 else 0) for row in rows]
+    p.all_subseeds = p.subseed if isinstance(p.subseed, list) else [p.subseed + row for row in rows]
+    p.scripts.call("process", p)
+    p.init()
+    images, infotexts = [], []
+    for n in range(p.n_iter):
+        if shared.state.interrupted:
+            break
+        reload_model_weights()
+        batch = slice(n * p.batch_size, (n + 1) * p.batch_size)
+        p.prompts, p.seeds, p.subseeds = p.all_prompts[batch], p.all_seeds[batch], p.all_subseeds[batch]
+        if getattr(p, "enable_hr", False):
+            p.hr_prompts = p.all_hr_prompts[batch]
+        p.scripts.call("process_batch", p)
+        p.sd_model.alphas_cumprod = p.sd_model.alphas_cumprod_original.to("cpu")
+        with torch.no_grad():
+            samples = p.sample(conditioning=conditions(p.prompts))
+        for i, sample in enumerate(samples):
+            image = to_image(sample)
+            if not p.do_not_save_samples:
+                shared.saved.append(p.seeds[i])
+            infotexts.append(create_infotext(p, i))
+            images.append(image)
+            if p.mask_for_overlay is not None:
+                images += [p.mask_for_overlay] * (shared.opts.return_mask + shared.opts.return_mask_composite)
+    if not infotexts:
+        infotexts.append("nothing was painted")
+    first = int(shared.opts.return_grid and not p.do_not_save_grid and len(images) > 1)
+    if first:
+        images.insert(0, Image.new("RGB", (SIDE, SIDE)))
+        infotexts.insert(0, "grid")
+    processed = Processed(p, images, infotexts, first)
+    p.scripts.call("postprocess", p, processed)
+    return processed
+
+
+def to_image(sample: Tensor) -> Image.Image:
+    levels = ((sample[:3].clamp(-4, 4) + 4) / 8 * 255).round().to(torch.uint8)
+    return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
+
+
+def create_infotext(p: Processing, index: int) -> str:
+    values = {"Seed": p.seeds[index], **p.extra_generation_params}
+    return f"{p.prompts[index]}\n" + ", ".join(f"{name}: {quote(value)}" for name, value in values.items())
+
+
+def quote(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False) if re.search("[,\n:]", str(value)) else str(value)
+
+
+# ---- modules.prompt_parser, sd_models, images, hashes, util
+
+
+def walk_files(path: str, allowed_extensions: tuple[str, ...]) -> Iterator[str]:
+    for root, _, names in os.walk(path, followlinks=True):
+        yield from (f"{root}/{name}" for name in names if Path(name).suffix.lower() in allowed_extensions)
+
+
+def get_multicond_prompt_list(prompts: list[str]) -> tuple[list[list[str]], list[str]]:
+    return [re.split(r"\bAND\b", prompt) for prompt in prompts], []
+
+
+def rescale_zero_terminal_snr_abar(alphas_cumprod: Tensor) -> Tensor:
+    root = alphas_cumprod.sqrt()
+    first, last = root[0].clone(), root[-1].clone()
+    root -= last
+    root *= first / (first - last)
+    table = root**2
+    table[-1] = 4.8973451890853435e-08
+    return table
+
+
+def get_next_sequence_number(path: str, basename: str) -> int:
+    assert basename == ""
+    firsts = [os.path.splitext(name)[0].split("-")[0] for name in os.listdir(path)]  # noqa: PTH122, PTH208 - as there
+    return max((int(first) for first in firsts if first.isdigit()), default=-1) + 1
+
+
+def sha256(filename: str, title: str) -> str | None:
+    """By title: the hash known for a title stands as long as the file asked for is not younger."""
+    changed = Path(filename).stat().st_mtime
+    if title not in shared.hashes or changed > shared.hashes[title][0]:
+        shared.hashes[title] = (changed, digest(Path(filename).resolve(), changed))
+    return shared.hashes[title][1]
+
+
+@cache
+def digest(path: Path, changed: float) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# ---- the whole
+
+
+def begin(checkpoint: SdModel) -> None:
+    """A WebUI that has just started."""
+    vars(shared).clear()
+    shared.checkpoint = shared.sd_model = checkpoint
+    shared.state = State()
+    shared.opts = SimpleNamespace(
+        use_downcasted_alpha_bar=False,
+        sd_noise_schedule="Default",
+        return_grid=True,
+        return_mask=False,
+        return_mask_composite=False,
+    )
+    shared.swallowed, shared.samplings, shared.saved, shared.hashes = [], [], [], {}
+    shared.during_sampling = None  # a test's own: called with p before the UNet is
+
+
+def modules(models_path: Path) -> dict[str, ModuleType]:
+    """What to put into `sys.modules`."""
+    contents: dict[str, dict[str, Any]] = {
+        "scripts": {
+            "Script": Script,
+            "AlwaysVisible": AlwaysVisible,
+            "scripts_txt2img": ScriptRunner(),
+            "scripts_img2img": ScriptRunner(),
+        },
+        "shared": vars(shared),
+        "paths": {"models_path": str(models_path)},
+        "hashes": {"sha256": sha256},
+        "util": {"walk_files": walk_files},
+        "images": {"get_next_sequence_number": get_next_sequence_number},
+        "prompt_parser": {"get_multicond_prompt_list": get_multicond_prompt_list},
+        "sd_models": {"rescale_zero_terminal_snr_abar": rescale_zero_terminal_snr_abar},
+        "sd_unet": {"current_unet": None},
+        "ui_common": {"create_refresh_button": components.create_refresh_button},
+        "ui_components": {"InputAccordion": components.InputAccordion},
+    }
+    package = ModuleType("modules")
+    package.__path__ = []
+    made = {"modules": package, "gradio": components.gradio()}
+    for name, content in contents.items():
+        module = made[f"modules.{name}"] = ModuleType(f"modules.{name}")
+        vars(module).update(content)
+        setattr(package, name, module)
+    return made
+
+
+@contextmanager
+def in_place(made: dict[str, ModuleType]) -> Iterator[None]:
+    """Inside, imports find the double. Afterwards nobody else does, and our packages are the objects they were."""
+    before = {name: sys.modules.pop(name) for name in list(sys.modules) if _concerned(name)}
+    sys.modules.update({name: module for name, module in before.items() if ".webui" not in name})
+    sys.modules.update(made)
+    try:
+        yield
+    finally:
+        for name in list(sys.modules):
+            if _concerned(name):
+                del sys.modules[name]
+        sys.modules.update(before)
+
+
+def _concerned(name: str) -> bool:
+    return name.partition(".")[0] in ("modules", "gradio", "lib_animatediff", "motion_module")

@@ -1,0 +1,198 @@
+"""The list of motion modules, finding one by its name, and keeping the one last used."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from motion_module import MotionFileError
+
+SUFFIXES = ["bin", "ckpt", "pt", "pth", "safetensors"]
+
+
+@pytest.fixture
+def models(webui):
+    (webui.models_folder / "mm.safetensors").unlink()
+    return webui.module("models")
+
+
+@pytest.fixture
+def put(webui):
+    """Puts an empty file into the folder of motion modules."""
+
+    def put(name):
+        path = webui.models_folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        return path
+
+    return put
+
+
+def test_the_list_is_sorted_and_goes_into_folders(models, put):
+    for name in ("z.ckpt", "a.safetensors", "folder/deeper/b.pt", "folder/a c.ckpt"):
+        put(name)
+    assert list(models.available_models()) == ["a.safetensors", "folder/a c.ckpt", "folder/deeper/b.pt", "z.ckpt"]
+
+
+def test_files_that_hold_weights_are_listed_and_no_others(models, put):
+    for suffix in [*SUFFIXES, "SAFETENSORS", "yaml", "txt", "safetensors.part", "png"]:
+        put(f"mm_{suffix}.{suffix}")
+    listed = sorted(name.rpartition(".")[2] for name in models.available_models())
+    assert listed == sorted([*SUFFIXES, "SAFETENSORS"])
+
+
+def test_a_folder_with_a_weights_suffix_is_no_file(models, webui):
+    (webui.models_folder / "folder.ckpt").mkdir()
+    assert models.available_models() == {}
+
+
+def test_linked_files_and_folders_are_listed(models, put, webui, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "b.ckpt").touch()
+    (webui.models_folder / "a.ckpt").symlink_to(elsewhere / "b.ckpt")
+    (webui.models_folder / "shared").symlink_to(elsewhere)
+    assert list(models.available_models()) == ["a.ckpt", "shared/b.ckpt"]
+    assert models.find_model("a") == webui.models_folder / "a.ckpt"
+
+
+def test_a_link_to_nowhere_is_not_listed(models, webui, tmp_path):
+    (webui.models_folder / "a.ckpt").symlink_to(tmp_path / "gone.ckpt")
+    assert models.available_models() == {}
+
+
+def test_without_the_folder_the_list_is_empty(models, webui):
+    webui.models_folder.rmdir()
+    assert models.available_models() == {}
+
+
+def test_an_empty_list_says_where_to_put_a_module(models, webui):
+    webui.models_folder.rmdir()
+    with pytest.raises(MotionFileError) as error:
+        models.find_model("mm")
+    assert str(error.value) == (
+        "No motion module was found. Put one (such as v3_sd15_mm.ckpt) into "
+        f"{webui.models_folder} and refresh the list."
+    )
+
+
+@pytest.mark.parametrize("name", ["folder/mm.v3.ckpt", "folder/mm.v3"])
+def test_a_module_is_found_with_and_without_its_suffix(models, put, name):
+    put("folder/mm.ckpt")
+    path = put("folder/mm.v3.ckpt")
+    assert models.find_model(name) == path
+
+
+def test_the_whole_name_goes_before_a_name_without_suffix(models, put):
+    path = put("mm.ckpt")
+    put("mm.ckpt.safetensors")
+    assert models.find_model("mm.ckpt") == path
+
+
+def test_the_only_module_needs_no_name(models, put):
+    path = put("mm.ckpt")
+    assert models.find_model("") == path
+
+
+def test_of_several_modules_one_must_be_chosen(models, put):
+    put("a.ckpt")
+    put("b.ckpt")
+    with pytest.raises(MotionFileError, match=r"^No motion module was chosen. .* for example a\.ckpt\.$"):
+        models.find_model("")
+
+
+def test_an_unknown_name_is_told_the_nearest(models, put):
+    put("mm_sd15_v3.ckpt")
+    put("zoom/other.ckpt")
+    with pytest.raises(MotionFileError, match=r"no motion module 'zoom/othr' in .*, for example zoom/other\."):
+        models.find_model("zoom/othr")
+
+
+def test_the_only_module_does_not_stand_for_another_name(models, put):
+    put("mm.ckpt")
+    with pytest.raises(MotionFileError, match="There is no motion module 'quite another'"):
+        models.find_model("quite another")
+
+
+@pytest.mark.parametrize("name", ["../outside.ckpt", "folder/../../outside.ckpt", "folder/../mm.ckpt", "./mm.ckpt"])
+def test_nothing_is_found_by_a_path(models, put, webui, name):
+    put("mm.ckpt")
+    put("folder/mm.ckpt")
+    (webui.models_folder.parent / "outside.ckpt").touch()
+    for path in (name, str((webui.models_folder / name).resolve())):
+        with pytest.raises(MotionFileError, match="There is no motion module"):
+            models.find_model(path)
+
+
+# ---- the cache
+
+
+@pytest.fixture
+def cache(models, monkeypatch):
+    """A cache whose files are read by making a new object, which a file with words in it refuses."""
+    read = []
+
+    def load(path):
+        read.append(path)
+        if path.read_text():
+            raise MotionFileError("broken")
+        return object()
+
+    monkeypatch.setattr(models, "load_motion_module", load)
+    cache = models.MotionModuleCache()
+    cache.read = read
+    return cache
+
+
+def touch(path: Path, seconds: int) -> None:
+    os.utime(path, (seconds, seconds))
+
+
+def test_an_unchanged_file_is_read_once(cache, put):
+    path = put("mm.ckpt")
+    assert cache.load(path) is cache.load(path)
+    assert cache.read == [path]
+
+
+def test_a_changed_file_is_read_anew(cache, put):
+    path = put("mm.ckpt")
+    touch(path, 1000)
+    first = cache.load(path)
+    touch(path, 2000)
+    assert cache.load(path) is not first
+
+
+def test_another_file_is_read(cache, put):
+    one, other = put("a.ckpt"), put("b.ckpt")
+    for path in (one, other):
+        touch(path, 1000)
+    assert cache.load(one) is not cache.load(other)
+
+
+def test_a_file_that_became_unreadable_is_not_answered_from_memory(cache, put):
+    path = put("mm.ckpt")
+    cache.load(path)
+    path.write_text("no longer a motion module")
+    for _ in range(2):
+        with pytest.raises(MotionFileError):
+            cache.load(path)
+
+
+def test_the_former_module_is_gone_when_the_next_is_read(cache, put, models, monkeypatch):
+    cache.load(put("a.ckpt"))
+    kept = []
+    monkeypatch.setattr(models, "load_motion_module", lambda path: kept.append(cache._motion))
+    cache.load(put("b.ckpt"))
+    assert kept == [None]
+
+
+def test_after_a_failure_the_former_module_is_read_again(cache, put):
+    good, bad = put("a.ckpt"), put("b.ckpt")
+    first = cache.load(good)
+    bad.write_text("no motion module")
+    with pytest.raises(MotionFileError):
+        cache.load(bad)
+    assert cache.load(good) is not first

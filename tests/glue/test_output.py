@@ -1,0 +1,219 @@
+"""From finished pictures to clips: the files, the gallery, the API's reply, and what others put beside the frames."""
+
+from __future__ import annotations
+
+import base64
+import io
+from datetime import datetime
+from types import SimpleNamespace
+
+import pytest
+from glue import double
+from glue.double import CLIP, Script, shared
+from PIL import Image
+
+from lib_animatediff.settings import ClipSettings
+
+
+def picture(level):
+    return Image.new("RGB", (8, 8), (level, 0, 0))
+
+
+@pytest.fixture
+def deliver(webui):
+    """Hands over pictures as the WebUI has them after sampling; rows are numbered from 0, seeds from 10."""
+
+    def run(images, *, rows=4, infotexts=None, first=0, frames=2, settings=None, **fields):
+        lists = {"all_seeds": range(10, 10 + rows), "all_subseeds": range(20, 20 + rows)}
+        lists |= {name: [f"{name} {row}" for row in range(rows)] for name in ("all_prompts", "all_negative_prompts")}
+        lists = {name: list(values) for name, values in lists.items()}
+        p = SimpleNamespace(outpath_samples=str(webui.outputs), batch_size=rows // frames, **lists)
+        vars(p).update(fields)
+        infotexts = infotexts or [f"infotext {row}" for row in range(rows)]
+        processed = SimpleNamespace(
+            images=images, infotexts=infotexts, info=infotexts[0], comments="", index_of_first_image=first,
+            batch_size=rows, **lists,
+        )  # fmt: skip
+        webui.module("output").deliver_clips(p, processed, settings or ClipSettings(frames=frames), frames)
+        return processed
+
+    return run
+
+
+def levels(source):
+    """The red of each frame of a GIF, from a path, or from the text that the API sends."""
+    is_text = not str(source).endswith(".gif")
+    gif = Image.open(io.BytesIO(base64.b64decode(source)) if is_text else source)
+    told = []
+    for frame in range(gif.n_frames):
+        gif.seek(frame)
+        told.append(gif.convert("RGB").getpixel((0, 0))[0])
+    return told
+
+
+def saved(webui):
+    return sorted(path.relative_to(webui.outputs).as_posix() for path in webui.outputs.rglob("*") if path.is_file())
+
+
+# ---- the file
+
+
+def test_a_clip_is_saved_under_date_sequence_and_seed(webui, deliver):
+    deliver([picture(0), picture(90)] * 2)
+    today = datetime.now().strftime("%Y-%m-%d")
+    assert saved(webui) == [f"AnimateDiff/{today}/00000-10.gif", f"AnimateDiff/{today}/00001-12.gif"]
+
+
+def test_the_sequence_goes_on_after_the_last_file(webui, deliver):
+    folder = webui.outputs / "AnimateDiff" / datetime.now().strftime("%Y-%m-%d")
+    folder.mkdir(parents=True)
+    (folder / "00041-5.gif").touch()
+    deliver([picture(0), picture(90)], rows=2)
+    assert (folder / "00042-10.gif").exists()
+
+
+def test_the_file_plays_as_the_settings_say_and_carries_its_infotext(deliver):
+    settings = ClipSettings(frames=2, fps=4, loop_count=3)
+    (shown,) = deliver([picture(0), picture(90)], rows=2, settings=settings).images
+    gif = Image.open(shown.already_saved_as)
+    assert (gif.info["duration"], gif.info["loop"], gif.info["comment"]) == (250, 2, b"infotext 0")
+
+
+# ---- the gallery and the reply
+
+
+def test_the_gallery_shows_the_first_frame_as_the_file(deliver):
+    frames = [picture(level) for level in (0, 90, 120, 150)]
+    clips = deliver(frames).images
+    assert [levels(clip.already_saved_as) for clip in clips] == [[0, 90], [120, 150]]
+    assert [clip.tobytes() for clip in clips] == [frames[0].tobytes(), frames[2].tobytes()]
+    assert not hasattr(frames[0], "already_saved_as")
+
+
+def test_the_api_gets_the_file_itself(webui, deliver):
+    (reply,) = deliver([picture(0), picture(90)], rows=2, is_api=True).images
+    assert base64.b64decode(reply) == next(webui.outputs.rglob("*.gif")).read_bytes()
+
+
+def test_seeds_prompts_and_infotexts_are_one_per_clip(deliver):
+    processed = deliver([picture(0)] * 4)
+    assert processed.infotexts == ["infotext 0", "infotext 2"]
+    assert processed.info == "infotext 0"
+    assert (processed.all_seeds, processed.all_subseeds) == ([10, 12], [20, 22])
+    assert processed.all_prompts == ["all_prompts 0", "all_prompts 2"]
+    assert processed.all_negative_prompts == ["all_negative_prompts 0", "all_negative_prompts 2"]
+    assert processed.batch_size == 2
+
+
+def test_a_whole_request_gives_one_clip_each(webui):
+    processed = webui.paint(CLIP, is_api=True, batch_size=2, n_iter=2)
+    assert [text[:6] for text in processed.images] == ["R0lGOD"] * 4
+    assert processed.all_seeds == [1, 3, 5, 7]
+    assert [text.split("Seed: ")[1][0] for text in processed.infotexts] == ["1", "3", "5", "7"]
+    assert processed.batch_size == 2
+
+
+# ---- what others put there
+
+
+def test_pictures_of_other_scripts_stay_behind_the_clips(deliver):
+    maps = [picture(250), picture(240), picture(230)]
+    processed = deliver([picture(0), picture(90), *maps], rows=2)
+    assert levels(processed.images[0].already_saved_as) == [0, 90]
+    assert processed.images[1:] == maps
+
+
+def test_pictures_of_other_scripts_keep_their_infotexts(deliver):
+    processed = deliver([picture(0), picture(90), picture(250)], rows=2, infotexts=["a", "b", "theirs"])
+    assert levels(processed.images[0].already_saved_as) == [0, 90]
+    assert processed.infotexts == ["a", "theirs"]
+    assert len(processed.images) == 2
+
+
+def test_a_grid_that_stands_before_the_frames_stays(deliver):
+    grid = picture(250)
+    processed = deliver([grid, picture(0), picture(90)], rows=2, first=1, infotexts=["grid", "a", "b"])
+    assert levels(processed.images[0].already_saved_as) == [0, 90]
+    assert processed.images[1:] == [grid]
+    assert Image.open(processed.images[0].already_saved_as).info["comment"] == b"a"
+    assert (processed.info, processed.infotexts) == ("a", ["a", "grid"])
+    assert processed.index_of_first_image == 0
+
+
+@pytest.mark.parametrize(("mask", "composite"), [(True, False), (False, True), (True, True)])
+def test_inpainting_masks_between_the_frames_are_no_frames(webui, mask, composite):
+    shared.opts.return_mask, shared.opts.return_mask_composite = mask, composite
+    masked = Image.new("L", (8, 8), 255)
+    start = {"init_images": [picture(0)], "mask_for_overlay": masked}
+    processed = webui.paint(CLIP, tab="img2img", **start)
+    assert Image.open(processed.images[0].already_saved_as).n_frames == 2
+    assert processed.images[1:] == [masked] * 2 * (mask + composite)
+
+
+def test_masks_that_are_not_returned_take_no_place(webui):
+    start = {"init_images": [picture(0)], "mask_for_overlay": Image.new("L", (8, 8), 255)}
+    (clip,) = webui.paint(CLIP, tab="img2img", **start).images
+    assert Image.open(clip.already_saved_as).n_frames == 2
+
+
+def test_without_inpainting_there_are_no_masks_to_pass_over(webui):
+    shared.opts.return_mask = True
+    (clip,) = webui.paint(CLIP).images
+    assert Image.open(clip.already_saved_as).n_frames == 2
+
+
+# ---- when it does not go well
+
+
+def test_interrupted_before_the_first_picture_there_is_no_clip(webui):
+    p = webui.request(CLIP)
+    p.init = lambda: setattr(shared.state, "interrupted", True)
+    processed = double.process_images(p)
+    assert (processed.images, processed.infotexts) == ([], ["nothing was painted"])
+    assert not saved(webui)
+    assert p.batch_size == 1
+
+
+def test_interrupted_between_batches_the_finished_clip_is_delivered(webui):
+    class Impatient(Script):
+        def process_batch(self, p, *args):
+            shared.state.interrupted = len(shared.samplings) == 1
+
+    webui.load_script(Impatient)
+    processed = webui.paint(CLIP, n_iter=3)
+    assert len(processed.images) == 2
+    assert len(processed.infotexts) == 2
+    assert len(saved(webui)) == 2
+
+
+def test_fewer_pictures_than_frames_make_a_shorter_clip(deliver):
+    processed = deliver([picture(0), picture(90), picture(120)])
+    assert [levels(clip.already_saved_as) for clip in processed.images] == [[0, 90], [120]]
+
+
+def test_no_pictures_at_all_change_nothing(webui, deliver):
+    processed = deliver([], infotexts=["only"])
+    assert (processed.images, processed.infotexts, processed.all_seeds) == ([], ["only"], [10, 11, 12, 13])
+    assert not saved(webui)
+
+
+@pytest.mark.parametrize("is_api", [False, True])
+def test_a_clip_that_cannot_be_written_leaves_its_frames_and_says_why(webui, deliver, is_api):
+    webui.outputs.write_text("a file where the folder should be")
+    frames = [picture(level) for level in (0, 90, 120, 150)]
+    processed = deliver(list(frames), is_api=is_api)
+    assert processed.images == frames
+    assert processed.infotexts == [f"infotext {row}" for row in range(4)]
+    assert processed.all_seeds == [10, 11, 12, 13]
+    assert processed.comments.startswith("AnimateDiff: the clip was not saved, here are its frames. ")
+    assert str(webui.outputs) in processed.comments
+
+
+@pytest.mark.parametrize("odd", [1, 3], ids=["in_the_first_clip", "in_the_second_clip"])
+def test_when_one_clip_cannot_be_made_all_frames_are_left(deliver, odd):
+    frames = [picture(0) for _ in range(4)]
+    frames[odd] = Image.new("RGB", (16, 8))
+    processed = deliver(list(frames))
+    assert processed.images == frames
+    assert len(processed.infotexts) == 4
+    assert "must have one size" in processed.comments

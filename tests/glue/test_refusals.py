@@ -1,0 +1,117 @@
+"""What cannot become a clip is refused from p.sample, where the user hears of it, and leaves everything as it was."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from glue import double
+from glue.double import CLIP, shared
+from glue.portrait import Portrait, own_values
+
+TENSORRT = SimpleNamespace(option=SimpleNamespace(label="[TRT] small"))
+
+
+@pytest.fixture
+def refused(webui, checkpoint):
+    """Asks for a clip that cannot be, and gives the reason."""
+
+    def ask(clip, **fields):
+        picture, before = webui.picture(), Portrait(checkpoint)
+        shared.samplings.clear()
+        p = webui.request(clip, **fields)
+        own = own_values(p)
+        with pytest.raises(Exception) as refusal:  # noqa: PT011 - the API looks at the attributes alone
+            double.process_images(p)
+        assert refusal.value.status_code == 422
+        assert refusal.value.detail == str(refusal.value)
+        assert not shared.samplings
+        assert not p.extra_generation_params or "AnimateDiff" in p.extra_generation_params
+        assert own_values(p) == own
+        before.assert_unchanged()
+        return refusal.value.detail, picture
+
+    return ask
+
+
+def test_settings_that_cannot_be(webui, refused):
+    for clip, words in [
+        ({**CLIP, "frame": 8}, "Did you mean frames?"),
+        ({**CLIP, "frames": 65}, "between 0 and 64"),
+        ({**CLIP, "fps": None}, "fps must be a number"),
+        ({**CLIP, "enable": "yes"}, "enable must be true or false"),
+    ]:
+        reason, picture = refused(clip)
+        assert words in reason
+        assert webui.picture() == picture
+
+
+@pytest.mark.parametrize(
+    ("clip", "fields", "words"),
+    [
+        ({"frames": 33}, {}, "Lower the number of frames to 32 or less."),
+        ({"model": "nm"}, {}, "Choose one of the list, for example mm"),
+        ({}, {"prompt": "a cat AND a dog"}, "AND in prompts"),
+        ({}, {"enable_hr": True, "hr_prompt": "a cat AND a dog"}, "AND in prompts"),
+        ({}, {"refiner_checkpoint_info": "other", "refiner_switch_at": 0.8}, "refiner"),
+    ],
+)
+def test_a_request_that_cannot_be(webui, refused, clip, fields, words):
+    reason, picture = refused({**CLIP, **clip}, **fields)
+    assert words in reason
+    assert webui.picture() == picture
+
+
+@pytest.mark.parametrize(("flag", "name"), [("is_sdxl", "SDXL"), ("is_sd2", "Diffusion 2"), ("is_sd3", "Diffusion 3")])
+def test_a_checkpoint_that_is_not_sd15(refused, checkpoint, monkeypatch, flag, name):
+    monkeypatch.setattr(checkpoint, flag, True)
+    assert name in refused(CLIP)[0]
+
+
+def test_a_unet_that_is_replaced(webui, refused, monkeypatch):
+    monkeypatch.setattr(webui.module("sd_unet"), "current_unet", TENSORRT)
+    assert "[TRT] small" in refused(CLIP)[0]
+
+
+def test_without_a_motion_module_the_refusal_says_where_to_put_one(webui, refused):
+    (webui.models_folder / "mm.safetensors").unlink()
+    assert f"into {webui.models_folder} and refresh the list" in refused(CLIP)[0]
+
+
+def test_a_file_that_is_no_motion_module(webui, refused, monkeypatch):
+    from motion_module import load_motion_module
+
+    monkeypatch.setattr(webui.module("models"), "load_motion_module", load_motion_module)
+    (webui.models_folder / "page.ckpt").write_text("<!DOCTYPE html>")
+    assert "web page" in refused({"model": "page"})[0]
+
+
+def test_another_error_is_not_made_the_clients_fault(webui):
+    def fail(p):
+        raise RuntimeError("out of memory")
+
+    shared.during_sampling = fail
+    with pytest.raises(RuntimeError, match="out of memory") as error:
+        webui.paint(CLIP)
+    assert not hasattr(error.value, "status_code")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"negative_prompt": "a cat AND a dog"},
+        {"prompt": "SAND and LAND"},
+        {"refiner_checkpoint_info": "other", "refiner_switch_at": 1.0},
+        {"refiner_switch_at": 0.8},
+    ],
+)
+def test_what_only_looks_like_and_or_a_refiner_runs(webui, fields):
+    webui.paint(CLIP, **fields)
+    assert [sampling.rows for sampling in shared.samplings] == [2]
+
+
+def test_a_request_after_a_refused_one_runs(webui):
+    with pytest.raises(Exception, match="frames"):
+        webui.paint({"frames": -1})
+    webui.paint(CLIP)
+    assert [sampling.rows for sampling in shared.samplings] == [2]
