@@ -47,7 +47,7 @@ def write_gif(path: Path, frames: Sequence[Image], *, fps: float, loop_count: in
         format="GIF",
         save_all=True,
         append_images=[picture for picture, _ in shown[1:]],
-        duration=[duration for _, duration in shown] if len(shown) > 1 else shown[0][1],
+        duration=[duration for _, duration in shown],
         comment=comment.encode(errors="replace"),
         # A file that plays once has no loop field; the field counts repetitions after the first time.
         **({} if loop_count == 1 else {"loop": max(loop_count - 1, 0)}),
