@@ -15,8 +15,8 @@ from motion_module.schedules import TRAINING_STEPS, BetaSchedule
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-CONFIG_REPOSITORY = "stable-diffusion-v1-5/stable-diffusion-v1-5"  # tokenizer and configs of Stable Diffusion 1.5
-CONFIG_FILES = ["*.json", "*.txt"]
+STABLE_DIFFUSION_15 = Path(__file__).parent / "sd15"  # tokenizer and configs, without weights
+CONFIG_INDEX = "model_index.json"
 PIXELS_PER_LATENT = 8
 SEED_LIMIT = 2**63  # torch takes 64 bits; half of them leave room for the seeds of later frames
 
@@ -59,29 +59,25 @@ def check_host(checkpoint: Path, device: str) -> None:
         raise CheckpointError(f"torch cannot compute on {device!r}. Use cpu, or install a torch for it.") from error
 
 
-def find_config(config: Path | None) -> Path:
-    """The folder with tokenizer and configs: the one given, or that of the local cache or the hub.
+def find_config(checkpoint: Path, config: Path | None = None) -> Path:
+    """The folder with tokenizer and configs: the one given, one named ``config`` beside the checkpoint, or our own.
 
     Raises:
-        CheckpointError: it is no such folder; or none was given, and there is none in the cache and no network.
+        CheckpointError: the one given is no such folder.
     """
-    if config is not None:
-        if not (config / "model_index.json").is_file():
-            raise CheckpointError(
-                f"There is no model_index.json in {config}. Give --config the folder of a Stable Diffusion 1.5 model "
-                "as diffusers' save_pretrained writes it; the weights in it are not needed."
-            )
-        return config
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(CONFIG_REPOSITORY, allow_patterns=CONFIG_FILES))
-    except Exception as error:  # whatever a network can do
+    if config is None:
+        beside = checkpoint.parent / "config"
+        return beside if _is_config(beside) else STABLE_DIFFUSION_15
+    if not _is_config(config):
         raise CheckpointError(
-            f"Tokenizer and configs of Stable Diffusion 1.5 are not on this machine, and {CONFIG_REPOSITORY} cannot "
-            "be had from the Hugging Face hub. Give the folder of a Stable Diffusion 1.5 model in diffusers' layout "
-            "with --config; the weights in it are not needed."
-        ) from error
+            f"There is no {CONFIG_INDEX} in {config}. Give --config the folder of a model as diffusers' "
+            "save_pretrained writes it (its weights are not needed), or leave it out for Stable Diffusion 1.5."
+        )
+    return config
+
+
+def _is_config(folder: Path) -> bool:
+    return (folder / CONFIG_INDEX).is_file()
 
 
 def load_pipeline(checkpoint: Path, *, config: Path | None = None, device: str = "cpu") -> Any:
@@ -89,15 +85,14 @@ def load_pipeline(checkpoint: Path, *, config: Path | None = None, device: str =
 
     Args:
         checkpoint: ``.safetensors`` or ``.ckpt`` file.
-        config: folder with tokenizer and configs, as ``save_pretrained`` writes them. Without it those of Stable
-            Diffusion 1.5 come from the local Hugging Face cache, or from the hub where there is a network.
+        config: folder with tokenizer and configs, as ``save_pretrained`` writes them; see `find_config`.
         device: torch's name of it.
 
     Raises:
-        CheckpointError: the file is missing or broken, there is no such device, or tokenizer and configs cannot be had.
+        CheckpointError: the file is missing or broken, there is no such device, or ``config`` is no such folder.
     """
     check_host(checkpoint, device)
-    folder = find_config(config)
+    folder = find_config(checkpoint, config)
     import torch
 
     with _quiet_libraries():
