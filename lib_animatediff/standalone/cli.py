@@ -58,7 +58,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--height", default=512, show_default=True, help="In pixels, a multiple of 8.")
 @click.option("--steps", default=25, show_default=True, help="Sampling steps. More is slower and cleaner.")
 @click.option("--cfg", default=7.5, show_default=True, help="How strictly the prompt is followed.")
-@click.option("--config", type=_FILE, help="Folder with tokenizer and configs of a model that is not Stable Diffusion 1.5 at its own size.")
+@click.option("--config", type=_FILE, help="Folder with tokenizer and configs, if they are not those of SD 1.5.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
 @click.option("--output", type=_FILE, default=Path("clip.gif"), show_default=True, help="The GIF to write.")
 def animate(
