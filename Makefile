@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
-# The CPU build that development and CI are pinned to; `make TORCH=torch ...` takes another one.
+# The version that development and CI use; `make clean`, then `make TORCH=... ...` takes another one.
 TORCH ?= torch==2.13.0
 # The real LDM UNet. Its own requirements pin a torch of 2022, so it is installed without them.
 LDM := stable-diffusion-sdkit==2.1.5

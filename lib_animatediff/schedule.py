@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from motion_module.schedules import BetaSchedule
+
+_ORIGINAL = "alphas_cumprod_original"  # where the WebUI keeps the checkpoint's own table
 
 
 def _unchanged(table: Tensor) -> Tensor:
@@ -29,10 +32,19 @@ def use_schedule(
         schedule: usually ``motion.schedule``.
         adjust: the host's own options on top, such as zero terminal SNR: table in, table out.
     """
-    former = sd_model.alphas_cumprod
+    former, original = sd_model.alphas_cumprod, getattr(sd_model, _ORIGINAL, None)
+    table = adjust(schedule.alphas_cumprod().to(former.device)).to(former.device)
     # A fresh tensor each time: loading weights meanwhile copies the checkpoint's table into whatever stands here.
-    sd_model.alphas_cumprod = adjust(schedule.alphas_cumprod().to(former.device)).to(former.device)
+    sd_model.alphas_cumprod = table.clone()
     try:
         yield
     finally:
         sd_model.alphas_cumprod = former
+        # Loading weights without a table of their own declares whatever stands here to be theirs.
+        if original is not None and _same_values(getattr(sd_model, _ORIGINAL, None), table):
+            setattr(sd_model, _ORIGINAL, original)
+
+
+def _same_values(found: Tensor | None, table: Tensor) -> bool:
+    # Not the same object: the model may have been moved or cast since.
+    return found is not None and torch.equal(found.float().cpu(), table.float().cpu())

@@ -84,7 +84,7 @@ class ClipSettings:
     context_length: int = _setting(
         0,
         "Context length",
-        "Frames that the motion module sees together. 0 stands for the whole clip.",
+        "For clients of the existing extension: this version sees the whole clip at once. 0, or at least the frames.",
         aliases=("batch_size",),
         minimum=0,
         maximum=64,

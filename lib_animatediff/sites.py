@@ -1,7 +1,7 @@
 """Where a motion module's transformers go in a UNet.
 
-Official placement: after every image block of every resolution, that is after the spatial transformer, or after the
-ResBlock where there is none, and before an Upsample or Downsample. So each site is named by the layer whose output
+Official placement: at every resolution after each ResBlock with its spatial transformer, if it has one, and before an
+Upsample or Downsample. So each site is named by the layer whose output
 the transformer continues. Layers are recognised by class name, since each host ships its own copy of the classes.
 """
 

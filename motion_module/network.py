@@ -241,5 +241,5 @@ class MotionModule(nn.Module):
         for module in motion.modules():
             if isinstance(module, TemporalAttention):
                 table = positional_table(layout.trained_length, module.to_q.in_features)
-                module.pe = table.to(device=some.device, dtype=some.dtype)
+                module.pe = table.to(some.device)  # not rounded to the file's dtype
         return motion.requires_grad_(False).eval()

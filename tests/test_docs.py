@@ -14,8 +14,8 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 def row(setting) -> str:
     """A setting as the README's table shows it."""
     also = ", ".join(f"`{alias}`" for alias in setting.aliases)
-    # A client that sends settings at all wants a clip.
-    default = '""' if setting.default == "" else f"{True if setting.name == 'enable' else setting.default}"
+    # A client that sends settings at all wants a clip; the model's default is the panel's.
+    default = {"enable": True, "model": "the first in the list"}.get(setting.name, setting.default)
     limits = f" From {setting.minimum:g} to {setting.maximum:g}." if setting.maximum is not None else ""
     return f"| `{setting.name}` | {also} | {default} | {setting.help}{limits} |"
 

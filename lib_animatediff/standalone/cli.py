@@ -48,17 +48,28 @@ _FILE = click.Path(path_type=Path)
 
 
 @cli.command()
-@click.option("--checkpoint", type=_FILE, required=True, help="Stable Diffusion 1.5 single file.")
-@click.option("--model", type=_FILE, required=True, help="Motion module file (v2 or v3).")
+@click.option(
+    "--checkpoint", type=_FILE, required=True, help="Stable Diffusion 1.5 checkpoint, a .safetensors or .ckpt file."
+)
+@click.option("--motion", "--model", "model", type=_FILE, required=True, help="Motion module, such as v3_sd15_mm.ckpt.")
 @click.option("--prompt", required=True, help="What the clip shows.")
 @click.option("--negative-prompt", default="", help="What it should not show.")
-@click.option("--seed", default=0, show_default=True, help="Same seed, same clip. Frame i takes seed + i.")
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    help="Same seed, same clip; there is no -1 for a random one. Frame i takes seed + i.",
+)
 @_with_table_options
 @click.option("--width", default=512, show_default=True, help="In pixels, a multiple of 8.")
 @click.option("--height", default=512, show_default=True, help="In pixels, a multiple of 8.")
 @click.option("--steps", default=25, show_default=True, help="Sampling steps. More is slower and cleaner.")
 @click.option("--cfg", default=7.5, show_default=True, help="How strictly the prompt is followed.")
-@click.option("--config", type=_FILE, help="Folder with tokenizer and configs, if they are not those of SD 1.5.")
+@click.option(
+    "--config",
+    type=_FILE,
+    help="Folder with tokenizer and configs. Default: one named config beside the checkpoint, or that of SD 1.5.",
+)
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
 @click.option("--output", type=_FILE, default=Path("clip.gif"), show_default=True, help="The GIF to write.")
 def animate(

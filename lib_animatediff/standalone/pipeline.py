@@ -56,7 +56,9 @@ def check_host(checkpoint: Path, device: str) -> None:
     try:
         torch.ones(1, device=device).item()
     except Exception as error:  # each backend raises its own
-        raise CheckpointError(f"torch cannot compute on {device!r}. Use cpu, or install a torch for it.") from error
+        raise CheckpointError(
+            f"torch cannot compute on {device!r}. Use --device cpu, or install a torch that is built for it (README)."
+        ) from error
 
 
 def find_config(checkpoint: Path, config: Path | None = None) -> Path:
@@ -107,7 +109,7 @@ def load_pipeline(checkpoint: Path, *, config: Path | None = None, device: str =
                 safety_checker=None,
             ).to(device)
         except Exception as error:  # diffusers raises whatever its parts raise
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__).split(". ")[0]
             raise CheckpointError(
                 f"{checkpoint.name} could not be loaded as Stable Diffusion 1.5: {reason.rstrip('. ')}. "
                 "Check that it is a whole checkpoint of that base, and that --config, if given, belongs to it."

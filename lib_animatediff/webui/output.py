@@ -22,9 +22,16 @@ def deliver_clips(p: Any, processed: Any, settings: ClipSettings, frames: int) -
     """
     first = processed.index_of_first_image
     made = min(len(processed.infotexts) - first, len(p.all_seeds))  # other scripts may have added some of each
-    places = range(first, len(processed.images), _pictures_per_frame(p))[:made]
+    per_frame = _pictures_per_frame(p)
+    places = range(first, len(processed.images), per_frame)[:made]
     pictures = [processed.images[place] for place in places]
-    others = [picture for place, picture in enumerate(processed.images) if place not in places]
+
+    def stays(place: int) -> bool:
+        frame = (place - first) // per_frame
+        is_mask = 0 <= frame < made and place not in places
+        return frame % frames == 0 if is_mask else place not in places  # the first frame's stand for the clip's
+
+    others = [picture for place, picture in enumerate(processed.images) if stays(place)]
     clips: list[Any] = []
     for start in range(0, len(pictures), frames):
         clip, infotext = pictures[start : start + frames], processed.infotexts[first + start]
@@ -35,8 +42,9 @@ def deliver_clips(p: Any, processed: Any, settings: ClipSettings, frames: int) -
             message = f"AnimateDiff: the clip was not saved, here are its frames. {error}"
             logging.getLogger(__name__).error(message)
             processed.comments += f"{message}\n"
+            processed.extra_generation_params["AnimateDiff error"] = message  # all that the API's reply shows of it
             return
-        clips.append(_as_reply(path) if getattr(p, "is_api", False) else _in_gallery(path, clip[0]))
+        clips.append(_as_reply(path) if _replies_with_files(p) else _in_gallery(path, clip[0]))
     if clips:
         _keep_one_of_each(processed, range(first, first + made, frames), len(clips))
         processed.batch_size = p.batch_size
@@ -54,6 +62,11 @@ def _next_path(samples: Path, seed: int) -> Path:
     folder = samples / "AnimateDiff" / datetime.now().strftime("%Y-%m-%d")
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{get_next_sequence_number(str(folder), ''):05}-{seed}.gif"
+
+
+def _replies_with_files(p: Any) -> bool:
+    """By the API; but a script that runs the request, such as the X/Y/Z plot, works with pictures."""
+    return getattr(p, "is_api", False) and not (p.script_args and p.script_args[0])
 
 
 def _as_reply(path: Path) -> str:

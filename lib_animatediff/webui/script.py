@@ -21,9 +21,10 @@ HASH_LENGTH = 8  # as in the pictures of the existing extension
 class AnimateDiffScript(scripts.Script):  # type: ignore[misc]
     """Makes clips of what a tab paints. Each tab has an instance of its own."""
 
+    _cache = MotionModuleCache()  # of both tabs: they serve one model, and one motion module is large enough
+
     def __init__(self) -> None:
         super().__init__()
-        self._cache = MotionModuleCache()
         self._session: Session | None = None
 
     def title(self) -> str:
@@ -48,7 +49,10 @@ class AnimateDiffScript(scripts.Script):  # type: ignore[misc]
             self._session.close()  # of a request that broke off, or of an earlier run of the same p
             self._session = None
         settings = _settings_or_refusal(panel_values(values))
-        if _is_plain_picture(p) or (isinstance(settings, ClipSettings) and not settings.enable):
+        if _is_upscaled_picture(p):
+            _give_colours(p)
+            return
+        if isinstance(settings, ClipSettings) and not settings.enable:
             return
         self._session = Session(p, settings, self._cache)
         self._session.lay_out_rows()
@@ -91,9 +95,14 @@ def _settings_or_refusal(values: dict[str, Any]) -> ClipSettings | AnimateDiffEr
         return error
 
 
-def _is_plain_picture(p: Any) -> bool:
+def _is_upscaled_picture(p: Any) -> bool:
     """The gallery's upscale button runs txt2img on one picture that is finished already."""
     return bool(getattr(p, "txt2img_upscale", False))
+
+
+def _give_colours(p: Any) -> None:
+    """A clip is opened as its first frame with a palette, and the WebUI's second pass takes colours only."""
+    p.firstpass_image = p.firstpass_image.convert("RGB")
 
 
 def _infotext(settings: ClipSettings) -> str:

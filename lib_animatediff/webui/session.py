@@ -122,8 +122,9 @@ class Session:
             yield
 
     def _prepare(self, p: Any) -> MotionModule:
-        if self._refusal is not None:
-            raise self._refusal
+        refusal, self._refusal = self._refusal, None  # kept, its traceback would keep p alive
+        if refusal is not None:
+            raise refusal
         _refuse_request(p)
         _refuse_model(p.sd_model)
         return self._cache.load(find_model(self.settings.model))
@@ -167,7 +168,8 @@ def _refuse_request(p: Any) -> None:
     prompts = [*p.prompts, *(getattr(p, "hr_prompts", None) or [])]
     if any(len(parts) > 1 for parts in prompt_parser.get_multicond_prompt_list(prompts)[0]):
         raise ClipError("AnimateDiff does not support AND in prompts yet. Write the parts with a comma.")
-    if getattr(p, "refiner_checkpoint_info", None) is not None and 0 < (p.refiner_switch_at or 0) < 1:
+    switch_at = p.refiner_switch_at  # None and 0 switch at the first step, 1 never
+    if getattr(p, "refiner_checkpoint_info", None) is not None and (switch_at is None or switch_at < 1):
         raise ClipError("AnimateDiff does not run with a refiner, which swaps the model on the way. Turn it off.")
 
 

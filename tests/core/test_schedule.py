@@ -74,6 +74,23 @@ def test_writing_into_the_table_inside_reaches_neither_the_former_one_nor_the_ne
         assert torch.equal(model.alphas_cumprod, table)
 
 
+@pytest.mark.parametrize("moved", [lambda t: t, lambda t: t.double()], ids=["as it is", "cast"])
+def test_weights_without_a_table_that_are_loaded_inside_do_not_take_ours_for_their_own(model, moved):
+    """The WebUI keeps what stands in the model after loading as the checkpoint's table."""
+    own = model.alphas_cumprod_original = model.alphas_cumprod
+    with use_schedule(model, LINEAR):
+        model.alphas_cumprod_original = moved(model.alphas_cumprod)
+    assert model.alphas_cumprod_original is own
+
+
+def test_weights_with_a_table_that_are_loaded_inside_keep_it(model):
+    model.alphas_cumprod_original = model.alphas_cumprod
+    with use_schedule(model, LINEAR):
+        model.alphas_cumprod.copy_(torch.linspace(1, 0.5, 1000))
+        model.alphas_cumprod_original = model.alphas_cumprod
+    assert torch.equal(model.alphas_cumprod_original, torch.linspace(1, 0.5, 1000))
+
+
 def test_a_registered_buffer_stays_one():
     model = torch.nn.Module()
     model.register_buffer("alphas_cumprod", torch.linspace(1, 0.01, 1000))

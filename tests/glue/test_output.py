@@ -27,12 +27,12 @@ def deliver(webui):
         lists = {"all_seeds": range(10, 10 + rows), "all_subseeds": range(20, 20 + rows)}
         lists |= {name: [f"{name} {row}" for row in range(rows)] for name in ("all_prompts", "all_negative_prompts")}
         lists = {name: list(values) for name, values in lists.items()}
-        p = SimpleNamespace(outpath_samples=str(webui.outputs), batch_size=rows // frames, **lists)
+        p = SimpleNamespace(outpath_samples=str(webui.outputs), batch_size=rows // frames, script_args=(0,), **lists)
         vars(p).update(fields)
         infotexts = infotexts or [f"infotext {row}" for row in range(rows)]
         processed = SimpleNamespace(
             images=images, infotexts=infotexts, info=infotexts[0], comments="", index_of_first_image=first,
-            batch_size=rows, **lists,
+            batch_size=rows, extra_generation_params={}, **lists,
         )  # fmt: skip
         webui.module("output").deliver_clips(p, processed, settings or ClipSettings(frames=frames), frames)
         return processed
@@ -95,6 +95,12 @@ def test_the_api_gets_the_file_itself(webui, deliver):
     assert base64.b64decode(reply) == next(webui.outputs.rglob("*.gif")).read_bytes()
 
 
+def test_a_script_that_runs_the_apis_request_gets_pictures(deliver):
+    """X/Y/Z plot and Loopback go on working with what comes back."""
+    (shown,) = deliver([picture(0), picture(90)], rows=2, is_api=True, script_args=(3,)).images
+    assert levels(shown.already_saved_as) == [0, 90]
+
+
 def test_seeds_prompts_and_infotexts_are_one_per_clip(deliver):
     processed = deliver([picture(0)] * 4)
     assert processed.infotexts == ["infotext 0", "infotext 2"]
@@ -141,13 +147,13 @@ def test_a_grid_that_stands_before_the_frames_stays(deliver):
 
 
 @pytest.mark.parametrize(("mask", "composite"), [(True, False), (False, True), (True, True)])
-def test_inpainting_masks_between_the_frames_are_no_frames(webui, mask, composite):
+def test_inpainting_masks_between_the_frames_are_no_frames_and_one_of_each_is_enough(webui, mask, composite):
     shared.opts.return_mask, shared.opts.return_mask_composite = mask, composite
     masked = Image.new("L", (8, 8), 255)
     start = {"init_images": [picture(0)], "mask_for_overlay": masked}
     processed = webui.paint(CLIP, tab="img2img", **start)
     assert Image.open(processed.images[0].already_saved_as).n_frames == 2
-    assert processed.images[1:] == [masked] * 2 * (mask + composite)
+    assert processed.images[1:] == [masked] * (mask + composite)
 
 
 def test_masks_that_are_not_returned_take_no_place(webui):
@@ -207,6 +213,7 @@ def test_a_clip_that_cannot_be_written_leaves_its_frames_and_says_why(webui, del
     assert processed.all_seeds == [10, 11, 12, 13]
     assert processed.comments.startswith("AnimateDiff: the clip was not saved, here are its frames. ")
     assert str(webui.outputs) in processed.comments
+    assert processed.extra_generation_params["AnimateDiff error"] in processed.comments
 
 
 @pytest.mark.parametrize("odd", [1, 3], ids=["in_the_first_clip", "in_the_second_clip"])

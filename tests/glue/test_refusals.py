@@ -54,6 +54,8 @@ def test_settings_that_cannot_be(webui, refused):
         ({}, {"prompt": "a cat AND a dog"}, "AND in prompts"),
         ({}, {"enable_hr": True, "hr_prompt": "a cat AND a dog"}, "AND in prompts"),
         ({}, {"refiner_checkpoint_info": "other", "refiner_switch_at": 0.8}, "refiner"),
+        ({}, {"refiner_checkpoint_info": "other", "refiner_switch_at": 0}, "refiner"),
+        ({}, {"refiner_checkpoint_info": "other", "refiner_switch_at": None}, "refiner"),
     ],
 )
 def test_a_request_that_cannot_be(webui, refused, clip, fields, words):

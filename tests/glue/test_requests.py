@@ -73,11 +73,13 @@ def test_zero_frames_are_the_context_length(webui):
 def test_the_gallerys_upscale_button_makes_a_plain_picture(webui):
     p = webui.request(True, "mm.safetensors", 2, None)
     p.txt2img_upscale = True
+    p.firstpass_image = Image.new("P", (8, 8))  # as the WebUI opens a GIF; its second pass wants three channels
     before = own_values(p)
     double.process_images(p)
     assert rows() == [1]
     assert own_values(p) == before
     assert p.extra_generation_params == {}
+    assert p.firstpass_image.mode == "RGB"
 
 
 # ---- the infotext

@@ -219,7 +219,7 @@ class WebUI:
 
         checkpoints = self.models_dir / "Stable-diffusion"
         checkpoint = small_models.write_checkpoint(checkpoints, "small", seed=0)
-        small_models.write_checkpoint(checkpoints, "small", seed=2, suffix=".ckpt")
+        small_models.write_checkpoint(checkpoints, "small", seed=2, suffix=".ckpt", with_schedule=False)
         small_models.write_checkpoint(checkpoints, "other", seed=1)
         small_models.write_lora(self.models_dir / "Lora", LORA, checkpoint, seed=3)
         small_models.write_embedding(self.data_dir / "embeddings", EMBEDDING, seed=4)

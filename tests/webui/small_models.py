@@ -161,16 +161,21 @@ def checkpoint_config(tokenizer: Path) -> dict:
     return {"model": {"target": "ldm.models.diffusion.ddpm.LatentDiffusion", "params": params}}
 
 
-def write_checkpoint(folder: Path, name: str = "small", seed: int = 0, suffix: str = ".safetensors") -> Path:
+def write_checkpoint(
+    folder: Path, name: str = "small", seed: int = 0, suffix: str = ".safetensors", with_schedule: bool = True
+) -> Path:
     """Writes `<name><suffix>`, `<name>.yaml` and the tokenizer folder `<name>_clip`; returns the checkpoint's path.
 
     The WebUI looks up the yaml by the name without its suffix: `<name>.safetensors` and `<name>.ckpt` share one
-    and are therefore loaded into one and the same module, as ordinary SD1 checkpoints are.
+    and are therefore loaded into one and the same module, as ordinary SD1 checkpoints are. Many of those lack the
+    noise schedule, which is `with_schedule`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}{suffix}"
     tensors = checkpoint_tensors(seed)
+    if not with_schedule:
+        del tensors["alphas_cumprod"]
     if suffix == ".safetensors":
         save_file(tensors, path)
     else:

@@ -14,7 +14,16 @@ import pytest
 from motion_files import write_motion_file
 from webui.clips import CLIP, FRAMES, animate, apart, clip_of, clip_payload
 from webui.conftest import REPOSITORY
-from webui.server import EMBEDDING, HYPERNETWORK, LORA, OTHER_CHECKPOINT, PAYLOAD, file_bytes, pixels
+from webui.server import (
+    EMBEDDING,
+    HYPERNETWORK,
+    LORA,
+    OTHER_CHECKPOINT,
+    PAYLOAD,
+    SHARED_CONFIG_CHECKPOINT,
+    file_bytes,
+    pixels,
+)
 
 VISIBLE = 4.0  # levels of 255
 FLOAT_ORDER = 1.5  # another batch split moves single values by 1/255, which a palette may widen
@@ -268,6 +277,16 @@ def test_hires_fix_with_another_checkpoint(studio):
     assert not hooks_in_the_unet(portrait(studio))
 
 
+def test_a_hires_checkpoint_without_a_schedule_of_its_own_keeps_the_models(studio):
+    """Loaded while the motion module's schedule stands in the model, it does not take that for its own."""
+    hires = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 0.7}
+    other = {"override_settings": {"sd_model_checkpoint": SHARED_CONFIG_CHECKPOINT}}
+    before = [file_bytes(studio.txt2img()), file_bytes(studio.txt2img(**other)), file_bytes(studio.txt2img())]
+    animate(studio, **hires, hr_checkpoint_name=SHARED_CONFIG_CHECKPOINT)
+    after = [file_bytes(studio.txt2img(**other)), file_bytes(studio.txt2img()), file_bytes(studio.txt2img(**other))]
+    assert after == [before[1], before[0], before[1]]
+
+
 def test_nested_runs_of_other_scripts_stay_plain_pictures(studio):
     """A script that runs txt2img and img2img on each finished frame gets plain pictures; the clip is not disturbed."""
     before = len(studio.api("GET", "/trouble/nested").json())
@@ -349,6 +368,8 @@ def test_switched_off_the_extension_changes_no_byte(studio, plain_webui):
         ({"interp": "FILM"}, {}, "interp='FILM' is not supported"),
         ({}, {"prompt": "a cat AND a dog"}, "AND"),
         ({}, {"refiner_checkpoint": OTHER_CHECKPOINT, "refiner_switch_at": 0.5}, "refiner"),
+        ({}, {"refiner_checkpoint": OTHER_CHECKPOINT, "refiner_switch_at": 0}, "refiner"),
+        ({}, {"refiner_checkpoint": OTHER_CHECKPOINT}, "refiner"),
     ],
 )
 def test_what_cannot_be_made_is_refused_with_the_reason(studio, clip, payload, words):
