@@ -1,4 +1,4 @@
-"""The command line. What is in the settings table becomes an option by itself."""
+"""The command `animate`. What is in the settings table becomes an option by itself."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from typing import Any
 
 import click
 
-from lib_animatediff import __version__
 from lib_animatediff.injection import check_frames
 from lib_animatediff.settings import SETTINGS, Setting, clip_frames, parse_settings
 from lib_animatediff.standalone import pipeline as host
 from lib_animatediff.video import write_gif
-from motion_module import AnimateDiffError, ClipError, load_motion_module
+from motion_module import ClipError, load_motion_module
 
 TABLE_OPTIONS = [s for s in SETTINGS.values() if s.name not in ("enable", "model")]
 
@@ -38,16 +37,10 @@ def _option(setting: Setting) -> Callable[[Callable[..., None]], Callable[..., N
     )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="animatediff")
-def cli() -> None:
-    """Animate personalised Stable Diffusion models."""
-
-
 _FILE = click.Path(path_type=Path)
 
 
-@cli.command()
+@click.command()
 @click.option(
     "--checkpoint", type=_FILE, required=True, help="Stable Diffusion 1.5 checkpoint, a .safetensors or .ckpt file."
 )
@@ -133,12 +126,3 @@ def _writing(output: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ClipError(f"{output} cannot be written ({error.strerror}). Choose another --output.") from error
-
-
-def main() -> None:
-    """Run the command line; what a person can mend is one line, not a traceback."""
-    try:
-        cli()
-    except AnimateDiffError as error:
-        click.echo(f"Error: {' '.join(str(error).split())}", err=True)
-        sys.exit(1)

@@ -19,6 +19,7 @@ from small_configs import write_config_folder
 from webui import small_models
 
 from lib_animatediff import MotionFileError, __version__
+from lib_animatediff import cli as program
 from lib_animatediff.settings import SETTINGS
 from lib_animatediff.standalone import cli
 from lib_animatediff.standalone import pipeline as host
@@ -82,7 +83,7 @@ def run(files, monkeypatch, capsys):
     def run(output, **changes):
         monkeypatch.setattr(sys, "argv", ["animatediff", *arguments(files, output=output, **changes)])
         with pytest.raises(SystemExit) as exit:
-            cli.main()
+            program.main()
         captured = capsys.readouterr()
         return Ended(exit.value.code, captured.out, captured.err)
 

@@ -1,0 +1,31 @@
+"""The command line: one group, to which each package that has something to run brings its command."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from lib_animatediff import __version__
+from lib_animatediff.standalone.cli import animate
+from lib_animatediff.training.cli import train_command
+from motion_module import AnimateDiffError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="animatediff")
+def cli() -> None:
+    """Animate personalised Stable Diffusion models."""
+
+
+cli.add_command(animate)
+cli.add_command(train_command)
+
+
+def main() -> None:
+    """Run the command line; what a person can mend is one line, not a traceback."""
+    try:
+        cli()
+    except AnimateDiffError as error:
+        click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+        sys.exit(1)

@@ -1,0 +1,71 @@
+"""Write what was trained under official names, with its recipe inside."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from motion_module import MotionModule
+from motion_module.network import TemporalAttention, positional_table
+
+from .files import replacing
+from .targets import Target
+
+METADATA_KEY = "lib_animatediff_training"
+
+_PEFT_NAME = re.compile(r"(.*)\.(to_q|to_k|to_v|to_out)(?:\.0)?\.lora_([AB])\.default\.weight")
+_DIRECTIONS = {"A": "down", "B": "up"}
+
+
+def official_state(target: Target) -> dict[str, Tensor]:
+    """The trained weights under official names, float32 on the CPU."""
+    if any("lora_" in name for name in target.weights):
+        return {_lora_name(name): weight.detach().float().cpu() for name, weight in target.weights.items()}
+    assert target.motion is not None  # only a motion module is trained whole
+    return motion_state(target.motion)
+
+
+def motion_state(motion: MotionModule) -> dict[str, Tensor]:
+    """All weights of a motion module with its positional tables, by which other tools tell the trained length."""
+    state = {name: weight.detach().float().cpu() for name, weight in motion.state_dict().items()}
+    for name, layer in motion.named_modules():
+        if isinstance(layer, TemporalAttention):
+            table = positional_table(motion.trained_length, layer.to_q.in_features)
+            state[f"{name}.pos_encoder.pe"] = table
+    return state
+
+
+def _lora_name(name: str) -> str:
+    """As in the official files, both of motion LoRAs and of the v3 adapter."""
+    match = _PEFT_NAME.fullmatch(name)
+    assert match is not None, name
+    return f"{match[1]}.processor.{match[2]}_lora.{_DIRECTIONS[match[3]]}.weight"
+
+
+def write(path: Path, target: Target, about: Mapping[str, Any], *, half: bool = False) -> None:
+    """Write the result as safetensors.
+
+    Args:
+        path: where to; whole or not there.
+        about: what it was made from, for the metadata.
+        half: whether to write half precision.
+    """
+    dtype = torch.float16 if half else torch.float32
+    state = {name: tensor.to(dtype).contiguous() for name, tensor in official_state(target).items()}
+    with replacing(path) as part:
+        save_file(state, part, metadata={"format": "pt", METADATA_KEY: json.dumps(about, sort_keys=True)})
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """What a written file was made from; empty for a file of another trainer."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))  # type: ignore[no-any-return]

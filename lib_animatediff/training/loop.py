@@ -1,0 +1,288 @@
+"""The training loop. A step is a function of the state before it and of its number, and of nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor
+from tqdm import tqdm
+
+from . import export
+from .base import Base
+from .cache import CachedSource
+from .clips import Source
+from .dataset import Example, Examples, batches, readable, split
+from .draws import Draws
+from .latents import latents_of
+from .objective import Group, Objective, text_once_per_clip
+from .records import Records
+from .settings import TrainingError, TrainingSettings, recipe
+from .state import Average, States
+from .targets import Target, adapter_in, target_of
+from .validation import timestep_errors, write_samples
+from .videos import VideoSource
+
+LAST_SHARE = 0.01  # of the learning rate, where a cosine ends
+ADAM_EPS = 1e-8
+HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def run(settings: TrainingSettings, base: Base, source: Source) -> Path:
+    """Train until all steps are done; returns the written result. See `lib_animatediff.training.train`."""
+    if settings.validation_prompts and base.pipeline is None:
+        raise TrainingError("Validation clips need a base model with a pipeline. Leave out validation_prompts.")
+    accelerator = Accelerator(cpu=settings.device == "cpu", mixed_precision=_precision(settings))
+    base.to(accelerator.device, HALVES.get(str(accelerator.mixed_precision), torch.float32))
+    if settings.cache:
+        source = _cached(source, settings, base, accelerator)
+    with (
+        adapter_in(base.unet, settings),
+        target_of(settings, base.unet) as target,
+        _checkpointing(base.unet, target, settings.checkpointing),
+    ):
+        return Loop(settings, base, source, target, accelerator).run()
+
+
+def _cached(source: Source, settings: TrainingSettings, base: Base, accelerator: Accelerator) -> CachedSource:
+    if not isinstance(source, VideoSource):
+        raise TrainingError("A cache is for videos on the disk. Leave out cache.")
+    cached = CachedSource(source, Path(settings.cache), base.vae, settings)
+    cached.fill(base.vae, process=accelerator.process_index, processes=accelerator.num_processes)
+    accelerator.wait_for_everyone()
+    return cached
+
+
+def _precision(settings: TrainingSettings) -> str:
+    on_cuda = torch.cuda.is_available() and settings.device != "cpu"
+    if settings.precision == "fp16" and not on_cuda:
+        raise TrainingError("fp16 needs a CUDA device. Choose precision bf16 or no.")
+    if settings.precision == "auto":
+        return "fp16" if on_cuda else "no"
+    return settings.precision
+
+
+@contextmanager
+def _checkpointing(unet: Any, target: Target, wanted: bool) -> Iterator[None]:
+    """Keep no activations inside the blocks; an LDM UNet knows how only if it was made so."""
+    unet_too = wanted and hasattr(unet, "enable_gradient_checkpointing")
+    for _, transformer in target.motion.sites() if target.motion else ():
+        transformer.compute_twice = wanted
+    if unet_too:
+        unet.enable_gradient_checkpointing()
+        unet.train()  # older diffusers ask for it; no layer of this UNet behaves differently
+    try:
+        yield
+    finally:
+        if unet_too:
+            unet.disable_gradient_checkpointing()
+            unet.eval()
+
+
+def learning_rate(settings: TrainingSettings, step: int) -> float:
+    """Learning rate of a step, counted from 0."""
+    if step < settings.warmup:
+        return settings.lr * (step + 1) / settings.warmup
+    if settings.lr_schedule == "constant":
+        return settings.lr
+    share = (step - settings.warmup) / max(settings.steps - settings.warmup, 1)
+    return settings.lr * (LAST_SHARE + (1 - LAST_SHARE) * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+class Loop:
+    """One training under way.
+
+    Attributes:
+        weights: those that are trained.
+        average: their moving average, if there is one.
+        items, held_out: clips to train on, and for validation.
+        broken: reason by name of each clip that this process could not read.
+    """
+
+    def __init__(
+        self, settings: TrainingSettings, base: Base, source: Source, target: Target, accelerator: Accelerator
+    ) -> None:
+        self.settings = settings
+        self.base = base
+        self.source = source
+        self.target = target
+        self.accelerator = accelerator
+        self.folder = Path(settings.output)
+        self.items, self.held_out = split(source, settings)
+        self.broken: dict[str, str] = {}
+        self.records: Records | None = None  # on the main process only
+        self.weights = list(target.weights.values())
+        self.alphas = target.schedule.alphas_cumprod()
+        self.objective, self.optimizer = accelerator.prepare(
+            Objective(base.unet, target.motion, self.alphas, settings.largest_weight), self._optimizer()
+        )
+        self.average = Average(self.weights, settings.ema) if settings.ema else None
+        self.states = States(self.folder, settings)
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(
+            self.weights,
+            lr=self.settings.lr,
+            betas=(self.settings.beta1, self.settings.beta2),
+            eps=ADAM_EPS,
+            weight_decay=self.settings.weight_decay,
+        )
+
+    def run(self) -> Path:
+        """Go on from the last state, if there is one, until all steps are done; returns the result."""
+        first = self.states.restore(self.target.weights, self.average, self.optimizer, self.accelerator.scaler)
+        if self.accelerator.is_main_process:
+            self.records = Records(self.folder, first)
+        try:
+            if not first:
+                self._validate(0)
+            self._train(range(first, self.settings.steps))
+        finally:
+            if self.records:
+                self.records.close()
+        return self.result
+
+    def _train(self, steps: range) -> None:
+        coming = self._batches(steps)
+        losses: list[Tensor] = []
+        with self._progress(steps) as progress:
+            for step in progress:
+                losses.append(self._step(step, coming))
+                done = step + 1
+                end = done == self.settings.steps
+                if done % self.settings.log_every == 0 or end:
+                    self._log(done, losses, progress)
+                    losses = []
+                if done % self.settings.save_every == 0 or end:
+                    self._save(done)
+                if done % self.settings.validation_every == 0 or end:
+                    self._validate(done)
+
+    def _progress(self, steps: range) -> Any:
+        return tqdm(
+            steps,
+            initial=steps.start,
+            total=steps.stop,
+            desc="Training",
+            disable=None if self.accelerator.is_main_process else True,
+        )
+
+    def _log(self, done: int, losses: list[Tensor], progress: Any) -> None:
+        loss = float(self.accelerator.reduce(torch.stack(losses).mean(), "mean"))
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"The loss is no number any more at step {done}. Lower lr, or raise warmup; in fp16, try bf16 or no."
+            )
+        progress.set_postfix(loss=f"{loss:.4f}")
+        if self.records:
+            self.records.numbers(done, {"loss": loss, "lr": learning_rate(self.settings, done - 1)})
+
+    @property
+    def result(self) -> Path:
+        """Where the result goes."""
+        return self.folder / f"{self.settings.target}.safetensors"
+
+    def _batches(self, steps: range) -> Iterator[list[Example]]:
+        return batches(
+            Examples(self.source, self.items, self.settings),
+            self.settings,
+            steps,
+            process=self.accelerator.process_index,
+            processes=self.accelerator.num_processes,
+        )
+
+    def _step(self, step: int, coming: Iterator[list[Example]]) -> Tensor:
+        """One optimiser step; the mean loss of its clips on this device."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.settings, step)
+        self.optimizer.zero_grad()
+        total = torch.zeros((), device=self.accelerator.device)
+        frames = self.settings.clip_frames
+        with self.target.inside(self.base.unet, frames), text_once_per_clip(self.base.unet, frames):
+            for micro in range(self.settings.accumulation):
+                last = micro == self.settings.accumulation - 1
+                with nullcontext() if last else self.accelerator.no_sync(self.objective):
+                    # Both in one block: gradient checkpointing runs the UNet again while it goes backward.
+                    loss = self.objective(self.groups(next(coming))) / self.settings.accumulation
+                    self.accelerator.backward(loss)
+                total += loss.detach()
+        self.accelerator.clip_grad_norm_(self.weights, self.settings.clip_norm)
+        self.optimizer.step()
+        if self.average:
+            self.average.follow(step)
+        return total
+
+    def groups(self, examples: list[Example]) -> list[Group]:
+        """What the objective takes: clips of one shape side by side, with noise, timestep and text."""
+        by_shape: dict[tuple[int, ...], list[tuple[Tensor, Draws, str]]] = defaultdict(list)
+        for example in examples:
+            for name, reason in example.broken:
+                self.skip(name, reason)
+            clip = readable(example)
+            draws = Draws(self.settings.seed, example.number)
+            latents = latents_of(clip, self.base.vae, draws, self.accelerator.device)
+            caption = "" if draws.uniform("caption") < self.settings.caption_dropout else clip.caption
+            by_shape[tuple(latents.shape)].append((latents, draws, caption))
+        return [self._group(rows) for rows in by_shape.values()]
+
+    def _group(self, rows: list[tuple[Tensor, Draws, str]]) -> Group:
+        steps, power = len(self.alphas), self.settings.timestep_power
+        group = {
+            "latents": torch.stack([latents for latents, _, _ in rows]),
+            "noise": torch.stack([draws.normal("noise", tuple(latents.shape)) for latents, draws, _ in rows]),
+            "timesteps": torch.tensor([draws.timestep(steps, power) for _, draws, _ in rows]),
+            "text": self.base.texts([caption for _, _, caption in rows]),
+        }
+        return {name: tensor.to(self.accelerator.device) for name, tensor in group.items()}
+
+    def skip(self, name: str, reason: str) -> None:
+        """Tell of a clip that cannot be read, once."""
+        if name not in self.broken:
+            self.broken[name] = reason
+            tqdm.write(f"Skipped: {reason}")
+
+    def _validate(self, done: int) -> None:
+        if self.records:
+            with self._averaged():
+                values = timestep_errors(self)
+                if values:
+                    self.records.numbers(done, values)
+                for number, (path, size) in enumerate(write_samples(self, done) if done else []):
+                    self.records.picture(done, f"sample/{number}", path, size)
+        self.accelerator.wait_for_everyone()
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The moving average in place of the weights, if there is one: what is written is what is judged."""
+        if self.average:
+            self.average.swap()
+        try:
+            yield
+        finally:
+            if self.average:
+                self.average.swap()
+
+    def _save(self, done: int) -> None:
+        broken = sorted(set(gather_object(sorted(self.broken))))
+        if self.accelerator.is_main_process:
+            self.states.save(done, self.target.weights, self.average, self.optimizer, self.accelerator.scaler)
+            with self._averaged():
+                export.write(self.result, self.target, self._about(done, broken), half=self.settings.half)
+        self.accelerator.wait_for_everyone()
+
+    def _about(self, done: int, broken: list[str]) -> dict[str, Any]:
+        motion = self.target.motion
+        return {
+            "settings": recipe(self.settings),
+            "steps_done": done,
+            "processes": self.accelerator.num_processes,
+            "kind": motion.kind if motion else None,
+            "clips": {"trained_on": len(self.items), "held_out": len(self.held_out), "broken": broken},
+        }

@@ -1,0 +1,90 @@
+"""The loss: how well the UNet, with what is trained inside, tells the noise in a clip (paper, equation 4).
+
+Independent noise in each frame, one timestep for a clip, mean squared error. Letters: b clips, f frames, t tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from einops import rearrange, repeat
+from torch import Tensor, nn
+
+Group = dict[str, Tensor]
+
+
+class Objective(nn.Module):
+    """Mean loss of a batch. Its weights are the frozen UNet's and those that are trained.
+
+    Args:
+        unet: the base model's.
+        motion: the motion module that runs inside it, so that accelerate finds its weights; None for an adapter.
+        alphas: share of the signal at each timestep, ``(steps,)``.
+        largest_weight: limit of the weighting by 1 + sigma^2; 1 is the plain loss.
+    """
+
+    alphas: Tensor
+
+    def __init__(self, unet: nn.Module, motion: nn.Module | None, alphas: Tensor, largest_weight: float) -> None:
+        super().__init__()
+        self.unet = unet
+        self.motion = motion
+        self.register_buffer("alphas", alphas)
+        self._largest_weight = largest_weight
+
+    def forward(self, groups: list[Group]) -> Tensor:
+        """Mean over the clips of all groups; a group holds clips of one shape.
+
+        Args:
+            groups: of tensors ``latents`` and ``noise`` ``b f c h w``, ``timesteps`` ``b``, ``text`` ``b t d``.
+        """
+        clips = sum(len(group["latents"]) for group in groups)
+        losses = [self._weights(group["timesteps"]) * self.errors(group) for group in groups]
+        return torch.cat(losses).sum() / clips
+
+    def errors(self, group: Group) -> Tensor:
+        """Mean squared error of the predicted noise of each clip, ``b``."""
+        noise = group["noise"]
+        frames = noise.shape[1]
+        signal = self.alphas[group["timesteps"]].view(-1, 1, 1, 1, 1)
+        noisy = signal.sqrt() * group["latents"] + (1 - signal).sqrt() * noise
+        timesteps = repeat(group["timesteps"], "b -> (b f)", f=frames)
+        predicted = _predict(self.unet, rearrange(noisy, "b f c h w -> (b f) c h w"), timesteps, group["text"])
+        error = rearrange(predicted.float(), "(b f) c h w -> b f c h w", f=frames) - noise
+        return error.square().mean(dim=(1, 2, 3, 4))
+
+    def _weights(self, timesteps: Tensor) -> Tensor:
+        return (1 / self.alphas[timesteps]).clamp(max=self._largest_weight)  # 1 / alpha = 1 + sigma^2
+
+
+def _predict(unet: Any, rows: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+    dtype = next(unet.parameters()).dtype
+    rows, text = rows.to(dtype), text.to(dtype)
+    if hasattr(unet, "input_blocks"):  # LDM
+        return unet(rows, timesteps, context=text)  # type: ignore[no-any-return]
+    return unet(rows, timesteps, encoder_hidden_states=text).sample  # type: ignore[no-any-return]
+
+
+@contextmanager
+def text_once_per_clip(unet: nn.Module, frames: int) -> Iterator[None]:
+    """Let each clip bring its text once, ``b t d``, beside rows ``(b f) c h w``.
+
+    A query attends to the text alone, so all frames of a clip can be the queries of one row. At small pictures the
+    text's keys and values, computed for each frame anew, would cost more than the pictures.
+    """
+
+    def side_by_side(_layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return rearrange(inputs[0], "(b f) d c -> b (f d) c", f=frames), *inputs[1:]
+
+    def apart(_layer: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        return rearrange(output, "b (f d) c -> (b f) d c", f=frames)
+
+    with ExitStack() as hooks:
+        for name, layer in unet.named_modules():
+            if name.endswith(".attn2"):
+                hooks.callback(layer.register_forward_pre_hook(side_by_side).remove)
+                hooks.callback(layer.register_forward_hook(apart).remove)
+        yield

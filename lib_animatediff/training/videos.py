@@ -1,0 +1,155 @@
+"""Frames out of video files, at the size of the training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from .clips import BrokenClipError, Clip, Cut
+from .settings import PIXELS_PER_STEP, TrainingSettings
+
+WIDEST = 2.0  # a bucket's longer side in shorter ones
+REASON_LENGTH = 120
+Size = tuple[int, int]
+
+
+def bucket_sizes(side: int) -> list[Size]:
+    """Widths and heights of about a square's area, in steps of 64 pixels, none wider or higher than 2:1."""
+    sizes = []
+    for width in range(PIXELS_PER_STEP, 2 * side + 1, PIXELS_PER_STEP):
+        height = max(round(side * side / width / PIXELS_PER_STEP), 1) * PIXELS_PER_STEP
+        if max(width, height) <= WIDEST * min(width, height):
+            sizes.append((width, height))
+    return sizes
+
+
+def size_of(video: Size, settings: TrainingSettings) -> Size:
+    """Width and height at which a video of some width and height is trained on."""
+    if not settings.buckets:
+        return settings.size, settings.size
+    shape = video[0] / video[1]
+    return min(
+        bucket_sizes(settings.size), key=lambda size: max(size[0] / size[1] / shape, shape / (size[0] / size[1]))
+    )
+
+
+def fit(picture: Tensor, size: Size) -> Tensor:
+    """Cover ``size`` (width, height) with a picture, ``3 h w`` floats, and cut the middle out."""
+    width, height = size
+    scale = max(width / picture.shape[2], height / picture.shape[1])
+    covering = (max(round(picture.shape[1] * scale), height), max(round(picture.shape[2] * scale), width))
+    picture = F.interpolate(picture[None], covering, mode="bilinear", antialias=True, align_corners=False)[0]
+    top, left = (covering[0] - height) // 2, (covering[1] - width) // 2
+    return picture[:, top : top + height, left : left + width]
+
+
+class VideoSource:
+    """Clips cut from video files.
+
+    Args:
+        items: files and their captions.
+        settings: size and shape of the pictures.
+    """
+
+    def __init__(self, items: Sequence[tuple[Path, str]], settings: TrainingSettings) -> None:
+        self._items = items
+        self._settings = settings
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def name(self, index: int) -> str:
+        """The file's name."""
+        return self._items[index][0].name
+
+    def path(self, index: int) -> Path:
+        """The file."""
+        return self._items[index][0]
+
+    def caption(self, index: int) -> str:
+        """What the video shows."""
+        return self._items[index][1]
+
+    def read(self, index: int, cut: Cut) -> Clip:
+        """See `Source.read`."""
+        path, caption = self._items[index]
+        with _blaming(path):
+            length = _declared_length(path)
+            pictures = self._pictures(path, cut.indices(length), cut.mirror)
+            if isinstance(pictures, int):  # it ends before its header says
+                pictures = self._pictures(path, cut.indices(pictures), cut.mirror)
+            assert isinstance(pictures, Tensor)
+        return Clip(caption, frames=pictures)
+
+    def whole(self, index: int, *, mirror: bool = False) -> Iterator[Tensor]:
+        """All frames of a video one by one, ``3 h w`` in -1..1.
+
+        Raises:
+            BrokenClipError: it cannot be read.
+        """
+        with _blaming(self.path(index)):
+            for frame in _decoded(self.path(index)):
+                yield self._picture(frame, mirror)
+
+    def _pictures(self, path: Path, indices: list[int], mirror: bool) -> Tensor | int:
+        """The frames asked for, ``f 3 h w``; or the video's true length where it is too short."""
+        wanted: dict[int, Tensor] = dict.fromkeys(indices, torch.empty(0))
+        seen = 0
+        for number, frame in enumerate(_decoded(path)):
+            seen = number + 1
+            if number in wanted:
+                wanted[number] = self._picture(frame, mirror)
+            if number == indices[-1]:
+                return torch.stack([wanted[index] for index in indices])
+        if not seen:
+            raise ValueError("it holds no frames")
+        return seen
+
+    def _picture(self, frame: Any, mirror: bool) -> Tensor:
+        picture = rearrange(torch.from_numpy(frame.to_ndarray(format="rgb24")), "h w c -> c h w")
+        # Phones store pictures as the sensor lies, and the angle beside them. PyAV tells it since version 14.
+        picture = torch.rot90(picture, round(getattr(frame, "rotation", 0) / 90), (1, 2))
+        size = size_of((picture.shape[2], picture.shape[1]), self._settings)
+        picture = fit(picture.float(), size).clamp(0, 255) / 127.5 - 1
+        return picture.flip(-1) if mirror else picture
+
+
+@contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    """Turn whatever a broken file raises into a `BrokenClipError` that names it."""
+    try:
+        yield
+    except ImportError:
+        raise
+    except Exception as error:  # decoders raise all sorts
+        reason = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
+        text = " ".join(reason.split())[:REASON_LENGTH].rstrip(".")
+        raise BrokenClipError(f"{path.name}: {text}.") from error
+
+
+def _declared_length(path: Path) -> int:
+    """Frames that the header promises, or as many as packets where it promises none."""
+    import av
+
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        length = stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
+    if not length:
+        raise ValueError("it holds no frames")
+    return int(length)
+
+
+def _decoded(path: Path) -> Iterator[Any]:
+    import av
+
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        yield from container.decode(stream)

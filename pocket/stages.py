@@ -1,0 +1,212 @@
+"""The stages of the pocket model, in order: each writes one result, and its gate says whether to go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from . import base as base_stage
+from . import latents as latents_stage
+from . import vae as vae_stage
+from .base import Conditions, new_unet
+from .export import export, export_paint
+from .gates import EXPORT_RIGHT, EXPORT_SAMPLES, Gate, base_gates, sample_gate, vae_gates
+from .loop import Plan, load, replacing, save, stream, train, warm_cosine
+from .recipe import Recipe
+from .text import TextEncoder
+from .vae import Vae, new_vae
+from .world import CONCEPTS
+
+SHEETS = "sheets"
+
+
+class BuildError(Exception):
+    """The build cannot go on; the message says why."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the build.
+
+    Attributes:
+        name: for the command line.
+        result: the file that is there when the stage is finished.
+        needs: names of the recipe's parts that the result depends on.
+        run: makes the result; with a step to stop before, may return without one.
+        gate: measures the result.
+    """
+
+    name: str
+    result: str
+    needs: tuple[str, ...]
+    run: Callable[[Recipe, Path, int | None], None]
+    gate: Callable[[Recipe, Path], list[Gate]]
+
+
+def train_vae(recipe: Recipe, folder: Path, until: int | None = None) -> None:
+    """Train the VAE and write it."""
+    model = new_vae(recipe.seed)
+    plan = Plan("vae", recipe.vae.steps, lambda step: vae_stage.rate(recipe.vae, step), recipe.vae.average)
+    state = folder / "vae.state"
+    if not train(model, lambda step: vae_stage.loss(model, recipe.vae, recipe.seed, step), plan, state, until):
+        return
+    shown = vae_stage.pictures(stream(recipe.seed, "whitening"), recipe.vae.whitening)
+    vae_stage.whiten(model, shown[::2])  # every second one is plain, and the base model sees no other
+    save(folder / "vae.safetensors", model.state_dict(), recipe.about("vae"))
+    state.unlink()
+
+
+def encode_clips(recipe: Recipe, folder: Path, until: int | None = None) -> None:
+    """Encode the training clips and write them."""
+    state = folder / "latents.state"
+    scenes = latents_stage.scenes(recipe.latents.clips, recipe.seed, "plain")
+    latents = latents_stage.encode_all(load_vae(folder), scenes, state, recipe.latents.bfloat16, until)
+    if latents is None:
+        return
+    tensors = {"latents": latents, "concepts": latents_stage.numbers(scenes)}
+    save(folder / "latents.safetensors", tensors, recipe.about("vae", "latents"))
+    state.unlink()
+
+
+def train_base(recipe: Recipe, folder: Path, until: int | None = None) -> None:
+    """Train the UNet and write it."""
+    unet = new_unet(recipe.seed)
+    clips = latents_stage.load_clips(folder / "latents.safetensors")
+    conditions = load_conditions(recipe, folder)
+    rate = warm_cosine(recipe.base.rate, recipe.base.steps, recipe.base.warm_up)
+    plan = Plan("base", recipe.base.steps, rate, recipe.base.average)
+    state = folder / "base.state"
+
+    def loss(step: int) -> torch.Tensor:
+        return base_stage.loss(unet, clips.latents, clips.concepts, conditions, recipe.base, recipe.seed, step)
+
+    if not train(unet, loss, plan, state, until):
+        return
+    save(folder / "base.safetensors", unet.state_dict(), recipe.about("vae", "latents", "base"))
+    state.unlink()
+
+
+def export_pocket(recipe: Recipe, folder: Path, until: int | None = None) -> None:
+    """Write the checkpoint and its configurations."""
+    del until  # it is done at once
+    export(folder, load_unet(folder), load_vae(folder), recipe)
+
+
+def gate_vae(recipe: Recipe, folder: Path) -> list[Gate]:
+    """Check the VAE on scenes that it did not see."""
+    return vae_gates(load_vae(folder), recipe.seed, folder / SHEETS / "vae.png")
+
+
+def gate_latents(recipe: Recipe, folder: Path) -> list[Gate]:
+    """Check the spread that the UNet will see."""
+    del recipe
+    latents = latents_stage.load_clips(folder / "latents.safetensors").latents
+    size = float(latents.std())
+    return [Gate("latents: standard deviation", size, 0.9), Gate("latents: standard deviation", size, 1.1, False)]
+
+
+def gate_base(recipe: Recipe, folder: Path) -> list[Gate]:
+    """Check samples and errors of the UNet."""
+    conditions = load_conditions(recipe, folder)
+    return base_gates(load_unet(folder), load_vae(folder), conditions, recipe.seed, folder / SHEETS / "base.png")
+
+
+def gate_export(recipe: Recipe, folder: Path) -> list[Gate]:
+    """Check the written checkpoint through diffusers."""
+    paint = export_paint(folder)
+    picture = folder / SHEETS / "diffusers.png"
+    return [sample_gate("diffusers", paint, CONCEPTS, EXPORT_SAMPLES, EXPORT_RIGHT, recipe.seed, picture)]
+
+
+STAGES = (
+    Stage("vae", "vae.safetensors", ("vae",), train_vae, gate_vae),
+    Stage("latents", "latents.safetensors", ("vae", "latents"), encode_clips, gate_latents),
+    Stage("base", "base.safetensors", ("vae", "latents", "base"), train_base, gate_base),
+    Stage("export", "pocket.safetensors", ("vae", "latents", "base"), export_pocket, gate_export),
+)
+
+
+def load_vae(folder: Path) -> Vae:
+    """The trained VAE."""
+    vae = new_vae(0)
+    vae.load_state_dict(load(folder / "vae.safetensors")[0])
+    return vae.eval().requires_grad_(False)
+
+
+def load_unet(folder: Path) -> nn.Module:
+    """The trained UNet."""
+    unet = new_unet(0)
+    unet.load_state_dict(load(folder / "base.safetensors")[0])
+    return unet.eval().requires_grad_(False)
+
+
+def load_conditions(recipe: Recipe, folder: Path) -> Conditions:
+    """The captions, encoded."""
+    return Conditions(TextEncoder(recipe.seed, folder / "config" / "tokenizer"))
+
+
+def build(
+    recipe: Recipe,
+    folder: Path,
+    last: str = STAGES[-1].name,
+    *,
+    gates: bool = True,
+    say: Callable[[str], None] = print,
+    until: int | None = None,
+) -> None:
+    """Run every stage up to and including the last one that is not finished yet, and its gate.
+
+    Args:
+        recipe: what to build.
+        folder: for results, states, figures and contact sheets.
+        last: name of the last stage to run.
+        gates: whether to measure, and to stop where a gate fails.
+        say: prints a line.
+        until: stop every stage before this step, as an interruption would.
+
+    Raises:
+        BuildError: a gate fails, or the folder holds a result of another recipe.
+    """
+    for stage in STAGES:
+        _finish(stage, recipe, folder, say, until)
+        if not (folder / stage.result).exists():
+            return
+        if gates:
+            _pass(stage, recipe, folder, say)
+        if stage.name == last:
+            return
+
+
+def _finish(stage: Stage, recipe: Recipe, folder: Path, say: Callable[[str], None], until: int | None) -> None:
+    """Make a stage's result, unless it is there."""
+    result = folder / stage.result
+    if not result.exists():
+        stage.run(recipe, folder, until)
+        return
+    about = load(result)[1]
+    wanted = json.loads(json.dumps(recipe.about(*stage.needs)))
+    if any(about.get(name) != value for name, value in wanted.items()):
+        raise BuildError(f"{result} was made by another recipe. Remove it, or build into another folder with --out.")
+    say(f"{stage.name}: finished before, {result}")
+
+
+def _pass(stage: Stage, recipe: Recipe, folder: Path, say: Callable[[str], None]) -> None:
+    """Measure a stage's result, unless that was done and passed."""
+    figures = folder / "figures" / f"{stage.name}.json"
+    result = folder / stage.result
+    if figures.exists() and figures.stat().st_mtime >= result.stat().st_mtime:
+        found = [Gate(**figure) for figure in json.loads(figures.read_text(encoding="utf-8"))]
+    else:
+        found = stage.gate(recipe, folder)
+        with replacing(figures) as path:
+            path.write_text(json.dumps([asdict(gate) for gate in found], indent=1), encoding="utf-8")
+    for gate in found:
+        say(str(gate))
+    if not all(gate.passed for gate in found):
+        figures.unlink()
+        raise BuildError(f"The stage {stage.name} did not pass its gate. See the contact sheets in {folder / SHEETS}.")

@@ -1,0 +1,25 @@
+"""A pocket model of a few tiny steps, built once: what it paints is noise, but all its files are there."""
+
+from pathlib import Path
+
+import pytest
+
+from pocket.base import Conditions
+from pocket.recipe import Recipe
+from pocket.stages import build, load_conditions
+
+RECIPE = Recipe(seed=1).smoke(2)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a smoke build."""
+    folder = tmp_path_factory.mktemp("pocket")
+    build(RECIPE, folder, gates=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def conditions(built: Path) -> Conditions:
+    """The captions, encoded."""
+    return load_conditions(RECIPE, built)

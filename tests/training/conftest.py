@@ -1,0 +1,33 @@
+"""What all tests of the trainer need."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import pytest
+import torch
+
+
+def pytest_collection_modifyitems(items):
+    """Without the extra "train" there is no trainer to test."""
+    missing = [name for name in ("accelerate", "peft", "av", "torch.utils.tensorboard") if _missing(name)]
+    for item in items:
+        if missing and "training" in item.path.parts:
+            item.add_marker(pytest.mark.skip(reason=f"not installed: {', '.join(missing)} (extra train)"))
+
+
+def _missing(name):
+    try:
+        import_module(name)
+    except ImportError:
+        return True
+    return False
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """More are slower at these sizes, and sums are in one order."""
+    former = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(former)

@@ -1,0 +1,105 @@
+"""The same training in other ways of computing it: more processes, smaller batches, less memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import hosts
+import pytest
+import torch
+from motion_files import write_motion_file
+from training import parts
+
+from lib_animatediff import inject
+from lib_animatediff.training import MemorySource
+from lib_animatediff.training.dataset import Examples, batches
+from lib_animatediff.training.objective import text_once_per_clip
+from motion_module import load_motion_module
+from motion_module.network import TemporalTransformer
+
+ROOT = Path(__file__).parents[2]
+CLOSE = 1e-5
+
+
+def launched(output, processes, **more):
+    """Train in several processes; what the main one wrote. (`accelerate launch` starts several on GPUs only.)"""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command += [str(ROOT / "tests" / "training" / "worker.py"), str(output), json.dumps(more)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    return parts.load_file(output / "motion-module.safetensors")
+
+
+def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
+    more = {"steps": 3, "caption_dropout": 0.5, "ema": 0.5}
+    base = parts.small_base(parts.small_ldm_unet())
+    one = parts.trained(tmp_path / "one", base=base, batch=2, **more)
+    two = launched(tmp_path / "two", 2, batch=1, **more)
+    assert parts.largest_difference(one, two) < CLOSE
+    a, b = (parts.records(tmp_path / name) for name in ("one", "two"))
+    assert [line["loss"] for line in a] == pytest.approx([line["loss"] for line in b], abs=CLOSE)
+    half = parts.trained(tmp_path / "half", base=base, batch=1, **more)
+    assert parts.largest_difference(one, half) > CLOSE  # so the second process did count
+
+
+def test_two_batches_of_one_equal_a_batch_of_two(tmp_path):
+    more = {"steps": 3, "caption_dropout": 0.5}
+    one = parts.trained(tmp_path / "one", batch=2, **more)
+    two = parts.trained(tmp_path / "two", batch=1, accumulation=2, **more)
+    assert parts.largest_difference(one, two) < CLOSE
+
+
+def test_clips_of_two_shapes_train_together(tmp_path):
+    square, wide = torch.randn(4, 4, 16, 16), torch.randn(4, 4, 16, 24)
+    clips = MemorySource([(square, "square"), (wide, "wide")], latents=True)
+    together = parts.trained(tmp_path / "one", clips=clips, batch=2)
+    in_turn = parts.trained(tmp_path / "two", clips=clips, batch=1, accumulation=2)
+    assert parts.largest_difference(together, in_turn) < CLOSE
+
+
+@pytest.mark.parametrize("target", ["motion-module", "adapter"])
+def test_checkpointing_changes_nothing(tmp_path, target):
+    plain = parts.trained(tmp_path / "a", target=target, frames=4)
+    saving = parts.trained(tmp_path / "b", target=target, frames=4, checkpointing=True)
+    assert parts.largest_difference(plain, saving) < CLOSE
+
+
+def test_checkpointing_keeps_less(tmp_path, monkeypatch):
+    """Every temporal transformer runs twice, and so do the UNet's own blocks."""
+    calls = []
+    kept = TemporalTransformer._motion
+    monkeypatch.setattr(TemporalTransformer, "_motion", lambda self, x, f: calls.append(self) or kept(self, x, f))
+    parts.trained(tmp_path, steps=1, checkpointing=True)
+    assert len(calls) == 2 * len(set(calls)) == 2 * 6  # sites
+
+
+def test_readers_ahead_give_the_same_examples(tmp_path):
+    found = []
+    for workers in (0, 2):
+        asked = parts.settings(tmp_path, workers=workers, batch=2, mirror=True)
+        examples = Examples(MemorySource(parts.latent_clips(), latents=True), range(4), asked)
+        found.append(
+            [example for batch in batches(examples, asked, range(3), process=0, processes=1) for example in batch]
+        )
+    for a, b in zip(*found, strict=True):
+        assert (a.number, a.clip.caption) == (b.number, b.clip.caption)
+        assert torch.equal(a.clip.mean, b.clip.mean)
+
+
+@pytest.mark.parametrize("host", hosts.HOSTS)
+def test_text_brought_once_equals_text_for_each_frame(host, tmp_path):
+    frames, clips = 3, 2
+    unet = hosts.HOSTS[host]()
+    motion = load_motion_module(write_motion_file(tmp_path))
+    given = hosts.inputs(clips * frames)
+    text = given["context"][::frames]
+    with inject(unet, motion, frames=frames), torch.no_grad():
+        expected = hosts.call(unet, {**given, "context": text.repeat_interleave(frames, 0)})
+        with text_once_per_clip(unet, frames):
+            found = hosts.call(unet, {**given, "context": text})
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert not any(layer._forward_pre_hooks for layer in unet.modules())

@@ -1,0 +1,107 @@
+"""A training that was interrupted goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from training import parts
+
+from lib_animatediff.training import MemorySource, TrainingError, train
+
+
+class PowerCutError(Exception):
+    """Stands for a power cut."""
+
+
+class Cut(MemorySource):
+    """A source that stops the training at its n-th clip."""
+
+    def __init__(self, reads):
+        super().__init__(parts.latent_clips(20), latents=True)
+        self.reads = reads
+
+    def read(self, index, cut):
+        self.reads -= 1
+        if self.reads < 0:
+            raise PowerCutError
+        return super().read(index, cut)
+
+
+def last_state(output):
+    """The whole saved state."""
+    return torch.load(max((output / "states").iterdir()), weights_only=True)
+
+
+def flat(value, prefix=""):
+    """Nested dictionaries and lists as one."""
+    if isinstance(value, (dict, list)):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        return {name: leaf for key, inner in pairs for name, leaf in flat(inner, f"{prefix}/{key}").items()}
+    return {prefix: value}
+
+
+@pytest.mark.parametrize("target", ["motion-module", "motion-lora", "adapter"])
+def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, target):
+    more = {"target": target, "steps": 4, "warmup": 2, "lr_schedule": "cosine", "save_every": 2}
+    more |= {"caption_dropout": 0.5, "lr": 1e-3, "ema": 0.9 if target == "motion-module" else 0.0}
+    more |= {"validation_clips": 1 if target == "motion-module" else 0, "validation_every": 2}
+    if target == "motion-lora":
+        more["motion"] = str(parts.written_motion(tmp_path))
+    whole = parts.trained(tmp_path / "a", clips=Cut(1000), **more)
+
+    with pytest.raises(PowerCutError):
+        # In the fourth step, so that the third must be done again. The validation reads clips, too.
+        parts.trained(tmp_path / "b", clips=Cut(3 + 2 * more["validation_clips"]), **more)
+    assert last_state(tmp_path / "b")["step"] == 2
+    torch.manual_seed(99)
+    torch.randn(3)
+    resumed = parts.trained(tmp_path / "b", clips=Cut(1000), resume=True, **more)
+
+    assert parts.equal(whole, resumed)
+    a, b = (flat(last_state(tmp_path / name)) for name in "ab")
+    a, b = ({key: value for key, value in state.items() if "/settings" not in key} for state in (a, b))
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[k], b[k]) if isinstance(a[k], torch.Tensor) else a[k] == b[k] for k in a)
+    assert parts.records(tmp_path / "a") == parts.records(tmp_path / "b")
+
+
+def test_a_used_folder_is_not_trained_over(tmp_path):
+    parts.trained(tmp_path, steps=1)
+    with pytest.raises(TrainingError, match=r"holds a training at step 1\. Set resume"):
+        parts.trained(tmp_path, steps=1)
+
+
+def test_another_training_is_not_gone_on_with(tmp_path):
+    parts.trained(tmp_path, steps=1, seed=1)
+    with pytest.raises(TrainingError, match="another one: seed was 1"):
+        parts.trained(tmp_path, steps=2, seed=2, resume=True)
+
+
+def test_a_training_may_be_prolonged(tmp_path):
+    whole = parts.trained(tmp_path / "a", steps=2)
+    parts.trained(tmp_path / "b", steps=1)
+    assert parts.equal(parts.trained(tmp_path / "b", steps=2, resume=True), whole)
+
+
+def test_a_finished_training_stays_as_it_is(tmp_path):
+    first = parts.trained(tmp_path, steps=1)
+    assert parts.equal(parts.trained(tmp_path, steps=1, resume=True), first)
+
+
+def test_a_broken_state_says_so_and_two_are_kept(tmp_path):
+    parts.trained(tmp_path, steps=3, save_every=1)
+    first, last = sorted((tmp_path / "states").iterdir())
+    assert (first.name, last.name) == ("step-00000002.pt", "step-00000003.pt")
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(TrainingError, match=r"step-00000003\.pt cannot be read"):
+        parts.trained(tmp_path, steps=3, resume=True)
+
+
+def test_nothing_half_written_is_left(tmp_path, monkeypatch):
+    def failing(*_args, **_kwargs):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", failing)
+    with pytest.raises(OSError, match="disk full"):
+        train(parts.settings(tmp_path), base=parts.small_base(), clips=MemorySource(parts.latent_clips(), latents=True))
+    assert list((tmp_path / "states").iterdir()) == []

@@ -1,0 +1,197 @@
+"""What is trained changes, and nothing else does."""
+
+from __future__ import annotations
+
+import hosts
+import pytest
+import torch
+from safetensors.torch import save_file
+from training import parts
+
+from lib_animatediff import IncompatibleModelError, inject
+from lib_animatediff.training import MemorySource, TrainingError, train
+from lib_animatediff.training.export import write
+from lib_animatediff.training.targets import adapter_in, layout_for, target_of
+from motion_module import MotionModule, apply_motion_lora, load_motion_lora, load_motion_module
+from motion_module.kinds import KINDS
+
+TARGETS = ["motion-module", "motion-lora", "adapter"]
+
+
+def snapshot(*models):
+    """Every weight and buffer, by name."""
+    return {f"{i}.{name}": t.clone() for i, model in enumerate(models) for name, t in model.state_dict().items()}
+
+
+def left_in(unet):
+    """What a training could have left behind."""
+    hooks = [name for name, m in unet.named_modules() if m._forward_hooks or m._forward_pre_hooks]
+    return (
+        hooks + [name for name, _ in unet.named_modules() if "lora" in name] + list(hasattr(unet, "peft_config") * "p")
+    )
+
+
+def extra(target, tmp_path):
+    """What a target needs besides."""
+    return {"motion": str(parts.written_motion(tmp_path))} if target == "motion-lora" else {}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_everything_else_is_unchanged_bit_for_bit(tmp_path, target):
+    vae = parts.small_vae()
+    base = parts.small_base(parts.small_unet(), vae=vae)
+    clips = [(torch.rand(4, 3, 64, 128) * 2 - 1, "a clip")]
+    given = extra(target, tmp_path)
+    file = next(iter(tmp_path.glob("*.safetensors")), None)
+    more = {"steps": 2, "checkpointing": True}
+    before, bytes_before = snapshot(base.unet, vae), file and file.read_bytes()
+
+    train(parts.settings(tmp_path / "out", target=target, **more, **given), base=base, clips=clips)
+
+    after = snapshot(base.unet, vae)
+    assert parts.equal(before, after)
+    assert not left_in(base.unet)
+    assert not base.unet.training
+    assert not any(getattr(layer, "gradient_checkpointing", False) for layer in base.unet.modules())
+    assert not any(weight.requires_grad for weight in (*base.unet.parameters(), *vae.parameters()))
+    assert file is None or file.read_bytes() == bytes_before
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_all_of_the_target_is_trained(tmp_path, target):
+    more = {"target": target, "lr": 1e-2, **extra(target, tmp_path)}
+    one, two = (parts.trained(tmp_path / str(steps), steps=steps, **more) for steps in (1, 3))
+    still = [name for name in one if torch.equal(one[name], two[name])]
+    assert [name for name in still if not name.endswith("pos_encoder.pe")] == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fresh_module_leaves_the_unet_as_it_is(kind):
+    unet = parts.small_unet()
+    motion = MotionModule.fresh(layout_for(unet, KINDS[kind], 16), KINDS[kind])
+    given = hosts.inputs(4, (16, 16), parts.CONTEXT)
+    with torch.no_grad():
+        plain = hosts.call(unet, given)
+        with inject(unet, motion, frames=4):
+            assert torch.equal(hosts.call(unet, given), plain)
+
+
+def test_the_same_seed_makes_the_same_fresh_module(tmp_path):
+    a, b, c = (parts.trained(tmp_path / n, steps=1, seed=s) for n, s in (("a", 1), ("b", 1), ("c", 2)))
+    assert parts.equal(a, b)
+    assert not parts.equal(a, c)
+
+
+def test_the_loss_falls_on_a_toy(tmp_path):
+    """Two kinds of drift, learned by heart."""
+    clips = [(latents[:, :, :8, :8], "a drift") for latents, _ in parts.latent_clips(2)] * 5
+    clips = MemorySource(clips, latents=True)
+    more = {"frames": 2, "steps": 30, "lr": 3e-3, "timestep_power": 0.3, "validation_clips": 1}
+    parts.trained(tmp_path, clips=clips, **more)
+    told = parts.records(tmp_path)
+    losses = [line["loss"] for line in told if "loss" in line]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+    first, last = (line["validation/noise_error/900"] for line in told if "validation/noise_error/900" in line)
+    assert last < 0.8 * first
+
+
+def test_a_loss_that_is_no_number_ends_the_training(tmp_path):
+    with pytest.raises(TrainingError, match="The loss is no number any more at step 2"):
+        parts.trained(tmp_path, lr=1e30)
+
+
+def test_an_existing_module_is_gone_on_from(tmp_path):
+    path = parts.written_motion(tmp_path, "v2")
+    found = parts.trained(tmp_path / "out", motion=str(path), steps=1, lr=1e-6)
+    start = parts.load_file(path)
+    assert 0 < parts.largest_difference(found, start) < 1e-4
+
+
+def test_a_module_for_another_base_is_refused(tmp_path):
+    from motion_files import write_motion_file
+
+    with pytest.raises(IncompatibleModelError, match="wide"):
+        parts.trained(tmp_path, motion=str(write_motion_file(tmp_path)))
+    assert not left_in(parts.small_unet())
+
+
+def random_lora(target):
+    """Give a LoRA's second factor values: it begins as zero."""
+    generator = torch.Generator().manual_seed(5)
+    for weight in target.weights.values():
+        weight.data = torch.randn(weight.shape, generator=generator) * 0.2
+
+
+def test_a_written_motion_lora_gives_what_was_trained(tmp_path):
+    unet = parts.small_unet()
+    path = parts.written_motion(tmp_path)
+    settings = parts.settings(tmp_path, target="motion-lora", motion=str(path))
+    given = hosts.inputs(4, (16, 16), parts.CONTEXT)
+    with target_of(settings, unet) as target, torch.no_grad():
+        random_lora(target)
+        with target.inside(unet, 4):
+            trained = hosts.call(unet, given)
+        write(tmp_path / "lora.safetensors", target, {})
+
+    plain = load_motion_module(path)
+    outputs = {}
+    for strength in (0.0, 0.5, 1.0):
+        motion = apply_motion_lora(plain, load_motion_lora(tmp_path / "lora.safetensors"), strength)
+        with inject(unet, motion, frames=4), torch.no_grad():
+            outputs[strength] = hosts.call(unet, given)
+    with inject(unet, plain, frames=4), torch.no_grad():
+        assert torch.equal(outputs[0.0], hosts.call(unet, given))
+    assert torch.allclose(outputs[1.0], trained, atol=1e-5)
+    assert (outputs[0.0] - trained).abs().max() > 1e-2
+    assert (outputs[0.5] - trained).abs().mean() < (outputs[0.0] - trained).abs().mean()
+
+
+def test_a_written_adapter_gives_what_was_trained(tmp_path):
+    unet = parts.tiny_unet()
+    given = hosts.inputs(2, (16, 16), parts.CONTEXT)
+    before = snapshot(unet)
+    path = tmp_path / "adapter.safetensors"
+    with target_of(parts.settings(tmp_path, target="adapter"), unet) as target, torch.no_grad():
+        random_lora(target)
+        trained = hosts.call(unet, given)
+        write(path, target, {})
+    assert parts.equal(snapshot(unet), before)
+    assert all(".attn1.processor.to_" in name or ".attn2.processor.to_" in name for name in parts.load_file(path))
+
+    with adapter_in(unet, parts.settings(tmp_path, adapter=str(path))), torch.no_grad():
+        assert torch.allclose(hosts.call(unet, given), trained, atol=1e-5)
+    assert parts.equal(snapshot(unet), before)
+
+
+def test_an_adapter_stays_in_while_training_and_leaves_afterwards(tmp_path):
+    unet = parts.tiny_unet()
+    with target_of(parts.settings(tmp_path, target="adapter"), unet) as target:
+        random_lora(target)
+        write(tmp_path / "adapter.safetensors", target, {})
+    before = snapshot(unet)
+    adapter = str(tmp_path / "adapter.safetensors")
+    with_it = parts.trained(tmp_path / "a", base=parts.small_base(unet), steps=1, adapter=adapter)
+    without = parts.trained(tmp_path / "b", base=parts.small_base(unet), steps=1)
+    assert not parts.equal(with_it, without)
+    assert parts.equal(snapshot(unet), before)
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"something.weight": torch.ones(2)}, "is no domain adapter"),
+        (
+            {
+                f"down_blocks.0.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora.{part}.weight": torch.ones(
+                    2, 2
+                )
+                for part in ("down", "up")
+            },
+            "does not fit this base model at down_blocks.0",
+        ),
+    ],
+)
+def test_another_adapter_is_refused(tmp_path, state, message):
+    save_file(state, tmp_path / "adapter.safetensors")
+    with pytest.raises(TrainingError, match=message):
+        parts.trained(tmp_path / "out", adapter=str(tmp_path / "adapter.safetensors"))
