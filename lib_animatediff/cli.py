@@ -7,7 +7,7 @@ import sys
 import click
 
 from lib_animatediff import __version__
-from lib_animatediff.standalone.cli import animate
+from lib_animatediff.standalone.cli import animate, pocket_to_webui
 from lib_animatediff.training.cli import train_command
 from motion_module import AnimateDiffError
 
@@ -18,8 +18,8 @@ def cli() -> None:
     """Animate personalised Stable Diffusion models."""
 
 
-cli.add_command(animate)
-cli.add_command(train_command)
+for command in (animate, train_command, pocket_to_webui):
+    cli.add_command(command)
 
 
 def main() -> None:

@@ -79,6 +79,27 @@ def frame_durations(frames: int, fps: float) -> list[int]:
     return [(after - before) * MILLISECONDS_PER_TICK for before, after in pairwise(edges)]
 
 
+def write_contact_sheet(path: Path, frames: Sequence[Image], *, columns: int = 8) -> None:
+    """Write a clip's frames side by side as a PNG, in reading order.
+
+    Raises:
+        ClipError: there are no frames.
+        OSError: the folder cannot be written.
+    """
+    from PIL import Image
+
+    if not frames:
+        raise ClipError("There are no frames to write.")
+    width, height = frames[0].size
+    rows = -(-len(frames) // columns)
+    sheet = Image.new("RGB", (width * min(columns, len(frames)), height * rows))
+    for index, frame in enumerate(frames):
+        sheet.paste(frame, (width * (index % columns), height * (index // columns)))
+    buffer = io.BytesIO()
+    sheet.save(buffer, format="PNG")
+    _write_whole(path, buffer.getvalue())
+
+
 def _write_whole(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")

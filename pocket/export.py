@@ -27,13 +27,22 @@ LEVELS = len(UNET["channel_mult"])
 SCHEDULE = {"beta_start": BETAS[0], "beta_end": BETAS[1], "beta_schedule": "scaled_linear"}
 
 
-def export(folder: Path, unet: nn.Module, vae: Vae, recipe: Recipe, name: str = NAME) -> Path:
-    """Write `<name>.safetensors`, `<name>.yaml` and `config`, the folder for diffusers; returns the checkpoint."""
+def export(folder: Path, unet: nn.Module, vae: Vae, recipe: Recipe, name: str = NAME, more: Sequence[str] = ()) -> Path:
+    """Write `<name>.safetensors`, `<name>.yaml` and `config`, the folder for diffusers; returns the checkpoint.
+
+    Args:
+        folder: where to.
+        unet: trained.
+        vae: trained.
+        recipe: what both were made by.
+        name: of the checkpoint.
+        more: names of the recipe's parts that this checkpoint depends on, besides those of the base model.
+    """
     config = write_config(folder / "config")
     # JSON is YAML: no yaml package is needed to write it
     _write_json(folder / f"{name}.yaml", webui_config(config / "tokenizer"))
     path = folder / f"{name}.safetensors"
-    save(path, checkpoint(unet, vae, recipe.seed), recipe.about("vae", "latents", "base"))
+    save(path, checkpoint(unet, vae, recipe.seed), recipe.about("vae", "latents", "base", *more))
     return path
 
 

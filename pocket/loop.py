@@ -140,11 +140,11 @@ def replacing(path: Path) -> Iterator[Path]:
     unfinished.replace(path)
 
 
-def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write a stage's result with what it was made from."""
+def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any], **metadata: str) -> None:
+    """Write a stage's result with what it was made from, and with what its hosts look for in its metadata."""
     whole = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as unfinished:
-        save_file(whole, unfinished, metadata={"about": json.dumps(about, sort_keys=True)})
+        save_file(whole, unfinished, metadata={**metadata, "about": json.dumps(about, sort_keys=True)})
         unfinished.chmod(READABLE)  # safetensors lets nobody else read it
 
 

@@ -62,6 +62,53 @@ class MotionRecipe:
 
 
 @dataclass(frozen=True)
+class PanRecipe:
+    """A motion LoRA from a few clips of one movement, as people train theirs."""
+
+    clips: int = 48
+    rank: int = 8
+    steps: int = 200
+    batch: int = 4
+    rate: float = 1e-3
+    warm_up: int = 10
+    largest_weight: float = 100.0
+    timestep_power: float = 0.6
+    save_every: int = 100
+
+
+@dataclass(frozen=True)
+class StyleRecipe:
+    """Stills of the second style, which the base model has never seen, for the personalised models."""
+
+    name: str = "dusk"
+    clips: int = 192
+
+
+@dataclass(frozen=True)
+class StyleLoraRecipe:
+    """The style as a LoRA: as few steps as show it, so that what a motion module reads stays where it was."""
+
+    rank: int = 16
+    alpha: float = 8.0
+    steps: int = 600
+    batch: int = 32
+    rate: float = 1e-3
+    warm_up: int = 20
+    average: float = 0.99
+
+
+@dataclass(frozen=True)
+class FineTuneRecipe:
+    """The style as a checkpoint of its own: every weight of the UNet, a little."""
+
+    steps: int = 300
+    batch: int = 32
+    rate: float = 2e-4
+    warm_up: int = 20
+    average: float = 0.99
+
+
+@dataclass(frozen=True)
 class Recipe:
     """All stages."""
 
@@ -69,7 +116,11 @@ class Recipe:
     vae: VaeRecipe = field(default_factory=VaeRecipe)
     latents: LatentsRecipe = field(default_factory=LatentsRecipe)
     base: BaseRecipe = field(default_factory=BaseRecipe)
+    style: StyleRecipe = field(default_factory=StyleRecipe)
+    style_lora: StyleLoraRecipe = field(default_factory=StyleLoraRecipe)
+    fine_tune: FineTuneRecipe = field(default_factory=FineTuneRecipe)
     motion: MotionRecipe = field(default_factory=MotionRecipe)
+    pan: PanRecipe = field(default_factory=PanRecipe)
 
     def smoke(self, steps: int) -> Recipe:
         """The same recipe in a few small steps: it shows that everything runs, and nothing more."""
@@ -78,6 +129,9 @@ class Recipe:
             vae=replace(self.vae, steps=steps, crop_steps=(steps + 1) // 2, batch=2, crop_batch=2, whitening=8),
             latents=replace(self.latents, clips=4),
             base=replace(self.base, steps=steps, batch=4, warm_up=1),
+            style=replace(self.style, clips=4),
+            style_lora=replace(self.style_lora, steps=steps, batch=4, warm_up=1),
+            fine_tune=replace(self.fine_tune, steps=steps, batch=4, warm_up=1),
         )
 
     def about(self, *stages: str) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ import click
 
 from lib_animatediff.injection import check_frames
 from lib_animatediff.settings import SETTINGS, Setting, clip_frames, parse_settings
+from lib_animatediff.standalone import networks, pocket
 from lib_animatediff.standalone import pipeline as host
-from lib_animatediff.video import write_gif
+from lib_animatediff.video import write_contact_sheet, write_gif
 from motion_module import ClipError, load_motion_module
 
 TABLE_OPTIONS = [s for s in SETTINGS.values() if s.name not in ("enable", "model")]
@@ -38,83 +41,150 @@ def _option(setting: Setting) -> Callable[[Callable[..., None]], Callable[..., N
 
 
 _FILE = click.Path(path_type=Path)
+SIZE, CFG = 512, 7.5  # as in the official configurations
 
 
 @click.command()
+@click.option("--checkpoint", type=_FILE, help="Stable Diffusion 1.5 checkpoint. Default: the small built-in one.")
 @click.option(
-    "--checkpoint", type=_FILE, required=True, help="Stable Diffusion 1.5 checkpoint, a .safetensors or .ckpt file."
+    "--motion", "--model", type=_FILE, help="Motion module, such as v3_sd15_mm.ckpt. Default: the built-in one."
 )
-@click.option("--motion", "--model", "model", type=_FILE, required=True, help="Motion module, such as v3_sd15_mm.ckpt.")
-@click.option("--prompt", required=True, help="What the clip shows.")
+@click.option("--prompt", help=f'What the clip shows. Default with the built-in checkpoint: "{pocket.PROMPT}".')
 @click.option("--negative-prompt", default="", help="What it should not show.")
 @click.option(
-    "--seed",
-    default=0,
-    show_default=True,
-    help="Same seed, same clip; there is no -1 for a random one. Frame i takes seed + i.",
+    "--seed", default=0, show_default=True, help="Same seed, same clip; -1 is no seed. Frame i takes seed + i."
 )
 @_with_table_options
-@click.option("--width", default=512, show_default=True, help="In pixels, a multiple of 8.")
-@click.option("--height", default=512, show_default=True, help="In pixels, a multiple of 8.")
+@click.option("--lora", "loras", multiple=True, help="LoRA for the checkpoint, FILE or FILE:STRENGTH. May be repeated.")
+@click.option("--embedding", "embeddings", type=_FILE, multiple=True, help="Embedding; its word is the file's name.")
+@click.option("--motion-lora", "motion_loras", multiple=True, help="Motion LoRA, FILE or FILE:STRENGTH.")
+@click.option("--width", type=int, help=f"In pixels, a multiple of 8. Default: {SIZE}, built-in {pocket.SIZE}.")
+@click.option("--height", type=int, help=f"In pixels, a multiple of 8. Default: {SIZE}, built-in {pocket.SIZE}.")
 @click.option("--steps", default=25, show_default=True, help="Sampling steps. More is slower and cleaner.")
-@click.option("--cfg", default=7.5, show_default=True, help="How strictly the prompt is followed.")
 @click.option(
-    "--config",
-    type=_FILE,
-    help="Folder with tokenizer and configs. Default: one named config beside the checkpoint, or that of SD 1.5.",
+    "--sampler", type=click.Choice(list(host.SAMPLERS)), default="ddim", show_default=True, help="How to sample."
+)
+@click.option("--cfg", type=float, help=f"How strictly the prompt is followed. Default: {CFG}, built-in {pocket.CFG}.")
+@click.option(
+    "--config", type=_FILE, help="Tokenizer and configs. Default: a folder config beside the checkpoint, or SD 1.5's."
 )
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
 @click.option("--output", type=_FILE, default=Path("clip.gif"), show_default=True, help="The GIF to write.")
+@click.option("--contact-sheet", type=_FILE, help="Also write all frames side by side, to a PNG.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
 def animate(
-    checkpoint: Path,
-    model: Path,
-    prompt: str,
+    checkpoint: Path | None,
+    motion: Path | None,
+    prompt: str | None,
     negative_prompt: str,
     seed: int,
-    width: int,
-    height: int,
+    loras: tuple[str, ...],
+    embeddings: tuple[Path, ...],
+    motion_loras: tuple[str, ...],
+    width: int | None,
+    height: int | None,
     steps: int,
-    cfg: float,
+    sampler: str,
+    cfg: float | None,
     config: Path | None,
     device: str,
     output: Path,
+    contact_sheet: Path | None,
+    as_json: bool,
     **table: Any,
 ) -> None:
-    """Write a clip of a prompt."""
-    settings = parse_settings(table)
-    frames = clip_frames(settings)
+    """Write a clip of a prompt. Without any option: one of the small built-in model."""
     # All that can be refused is refused before the checkpoint is loaded, the quick checks first.
-    host.check_request(seed=seed, size=(width, height), steps=steps, cfg=cfg)
-    _check_output(output)
-    host.check_host(checkpoint, device)
-    config = host.find_config(checkpoint, config)
-    motion = load_motion_module(model)
-    check_frames(motion, frames)
-    pipeline = host.load_pipeline(checkpoint, config=config, device=device)
+    settings = parse_settings(table)
+    start = _start(checkpoint, motion, prompt)
+    size = (start.size if width is None else width, start.size if height is None else height)
+    cfg = start.cfg if cfg is None else cfg
+    host.check_request(seed=seed, size=size, steps=steps, cfg=cfg)
+    _check_output(output, ".gif")
+    if contact_sheet:
+        _check_output(contact_sheet, ".png")
+    host.check_host(start.checkpoint, device)
+    config = host.find_config(start.checkpoint, config)
+    added = [networks.parse_added(lora) for lora in loras]
+    module = load_motion_module(start.motion)
+    module = networks.with_motion_loras(module, [networks.parse_added(lora) for lora in motion_loras])
+    frames = clip_frames(settings)
+    check_frames(module, frames)
+
+    pipeline = host.load_pipeline(start.checkpoint, config=config, device=device)
+    networks.add_loras(pipeline, added)
+    networks.add_embeddings(pipeline, embeddings)
     pipeline.set_progress_bar_config(disable=True)
     with click.progressbar(length=steps, label="Sampling", file=sys.stderr) as bar:
         pictures = host.animate(
             pipeline,
-            motion,
-            prompt=prompt,
+            module,
+            prompt=start.prompt,
             negative_prompt=negative_prompt,
             seed=seed,
             frames=frames,
-            size=(width, height),
+            size=size,
             steps=steps,
             cfg=cfg,
+            sampler=sampler,
             on_step=lambda: bar.update(1),
         )
     with _writing(output):
-        write_gif(output, pictures, fps=settings.fps, loop_count=settings.loop_count, comment=prompt)
-    click.echo(output)
+        write_gif(output, pictures, fps=settings.fps, loop_count=settings.loop_count, comment=start.prompt)
+    made = {
+        "clip": str(output),
+        "prompt": start.prompt,
+        "seed": seed,
+        "frames": frames,
+        "fps": settings.fps,
+        "size": size,
+    }
+    if contact_sheet:
+        with _writing(contact_sheet):
+            write_contact_sheet(contact_sheet, pictures)
+        made["contact_sheet"] = str(contact_sheet)
+    click.echo(
+        json.dumps(made) if as_json else "\n".join(str(made[key]) for key in ("clip", "contact_sheet") if key in made)
+    )
 
 
-def _check_output(output: Path) -> None:
-    if output.suffix.lower() != ".gif":
-        raise ClipError(f"{output}: this version writes GIF only. Let --output end in .gif.")
+@dataclass(frozen=True)
+class _Start:
+    """What is animated, with what suits it where nothing was said."""
+
+    checkpoint: Path
+    motion: Path
+    prompt: str
+    size: int
+    cfg: float
+
+
+def _start(checkpoint: Path | None, motion: Path | None, prompt: str | None) -> _Start:
+    """The files asked for, or those of the built-in model."""
+    if checkpoint is None:
+        folder = pocket.pocket_folder()
+        motion = motion or folder / pocket.MOTION
+        return _Start(folder / pocket.CHECKPOINT, motion, prompt or pocket.PROMPT, pocket.SIZE, pocket.CFG)
+    if motion is None:
+        raise ClipError("The built-in motion module fits the built-in checkpoint only. Give --motion, too.")
+    if prompt is None:
+        raise ClipError("Say what the clip shows: --prompt.")
+    return _Start(checkpoint, motion, prompt, SIZE, CFG)
+
+
+@click.command("pocket-to-webui")
+@click.argument("webui", type=_FILE)
+def pocket_to_webui(webui: Path) -> None:
+    """Copy the small built-in model into the WebUI at WEBUI, to try AnimateDiff without any download."""
+    for path in pocket.copy_to_webui(webui):
+        click.echo(path)
+
+
+def _check_output(output: Path, suffix: str) -> None:
+    if output.suffix.lower() != suffix:
+        raise ClipError(f"{output}: this version writes {suffix[1:].upper()} there. Let the name end in {suffix}.")
     if output.is_dir():
-        raise ClipError(f"{output} is a folder. Choose another --output.")
+        raise ClipError(f"{output} is a folder. Choose another name.")
     with _writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=output.parent).close()  # permissions alone do not tell (read-only mounts, root)
@@ -125,4 +195,4 @@ def _writing(output: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ClipError(f"{output} cannot be written ({error.strerror}). Choose another --output.") from error
+        raise ClipError(f"{output} cannot be written ({error.strerror}). Choose another place.") from error

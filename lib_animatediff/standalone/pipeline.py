@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 STABLE_DIFFUSION_15 = Path(__file__).parent / "sd15"  # tokenizer and configs, without weights
 CONFIG_INDEX = "model_index.json"
 PIXELS_PER_LATENT = 8
+SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {  # name: diffusers' class and its options; ddim as officially
+    "ddim": ("DDIMScheduler", {"clip_sample": False}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler-a": ("EulerAncestralDiscreteScheduler", {}),
+    "dpm++2m": ("DPMSolverMultistepScheduler", {}),
+}
 SEED_LIMIT = 2**63  # torch takes 64 bits; half of them leave room for the seeds of later frames
 
 
@@ -95,10 +101,13 @@ def load_pipeline(checkpoint: Path, *, config: Path | None = None, device: str =
     """
     check_host(checkpoint, device)
     folder = find_config(checkpoint, config)
+    # Every Stable Diffusion 1.5 has the same tokenizer, so a folder of configs may leave it out.
+    tokenizer = folder if (folder / "tokenizer").is_dir() else STABLE_DIFFUSION_15
     import torch
 
     with _quiet_libraries():
         from diffusers import StableDiffusionPipeline
+        from transformers import CLIPTokenizer
 
         try:
             pipeline = StableDiffusionPipeline.from_single_file(
@@ -107,6 +116,7 @@ def load_pipeline(checkpoint: Path, *, config: Path | None = None, device: str =
                 local_files_only=True,
                 torch_dtype=torch.float32 if torch.device(device).type == "cpu" else torch.float16,
                 safety_checker=None,
+                tokenizer=CLIPTokenizer.from_pretrained(tokenizer / "tokenizer"),
             ).to(device)
         except Exception as error:  # diffusers raises whatever its parts raise
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__).split(". ")[0]
@@ -149,6 +159,7 @@ def animate(
     size: tuple[int, int] = (512, 512),
     steps: int = 25,
     cfg: float = 7.5,
+    sampler: str = "ddim",
     on_step: Callable[[], None] = lambda: None,
 ) -> list[Image]:
     """One clip; frame i starts from the noise of seed ``seed + i``, as in the WebUI.
@@ -156,6 +167,7 @@ def animate(
     Args:
         pipeline: a diffusers ``StableDiffusionPipeline``. Its scheduler is put back afterwards.
         size: width and height in pixels.
+        sampler: a name of `SAMPLERS`.
         on_step: called after each sampling step.
 
     Raises:
@@ -170,7 +182,7 @@ def animate(
         return kept
 
     former = pipeline.scheduler
-    pipeline.scheduler = _official_sampler(former, motion.schedule)
+    pipeline.scheduler = _sampler(sampler, former, motion.schedule)
     try:
         with inject(pipeline.unet, motion, frames=frames):
             result = pipeline(
@@ -195,20 +207,23 @@ def animate(
     return list(result.images)
 
 
-def _official_sampler(scheduler: Any, schedule: BetaSchedule) -> Any:
-    """DDIM as in the official configurations of AnimateDiff, on the motion module's noise levels.
+def _sampler(name: str, former: Any, schedule: BetaSchedule) -> Any:
+    """A sampler on the motion module's noise levels, with the official configurations' choice of timesteps.
 
     Only what belongs to the checkpoint comes from its own scheduler: what its UNet predicts.
     """
-    from diffusers import DDIMScheduler
+    import diffusers
 
-    return DDIMScheduler(
+    if name not in SAMPLERS:
+        raise ClipError(f"There is no sampler {name!r}. Choose one of {', '.join(SAMPLERS)}.")
+    class_name, options = SAMPLERS[name]
+    return getattr(diffusers, class_name)(
         num_train_timesteps=schedule.steps,
         beta_schedule=schedule.name,
         beta_start=schedule.beta_start,
         beta_end=schedule.beta_end,
-        clip_sample=False,
         steps_offset=1,
         timestep_spacing="leading",
-        prediction_type=scheduler.config.get("prediction_type", "epsilon"),
+        prediction_type=former.config.get("prediction_type", "epsilon"),
+        **options,
     )

@@ -1,0 +1,93 @@
+"""What people add to a checkpoint and a motion module: LoRAs, embeddings, motion LoRAs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from motion_module import AnimateDiffError, MotionModule, apply_motion_lora, load_motion_lora
+
+
+class NetworkError(AnimateDiffError):
+    """A LoRA or an embedding cannot be used."""
+
+
+@dataclass(frozen=True)
+class Added:
+    """A file with the strength that it acts with; 1 is how it was trained."""
+
+    path: Path
+    strength: float = 1.0
+
+
+def parse_added(text: str) -> Added:
+    """``FILE`` or ``FILE:STRENGTH``.
+
+    Raises:
+        NetworkError: there is no such file.
+    """
+    name, colon, strength = text.rpartition(":")
+    try:
+        added = Added(Path(name), float(strength)) if colon else Added(Path(text))
+    except ValueError:
+        added = Added(Path(text))  # a colon of the path, such as a drive's
+    if not added.path.is_file():
+        raise NetworkError(f"There is no file {added.path}. Check the path.")
+    return added
+
+
+def add_loras(pipeline: Any, loras: Sequence[Added]) -> None:
+    """Put LoRAs for the checkpoint (kohya's, diffusers' or PEFT's files) into a diffusers pipeline.
+
+    Raises:
+        NetworkError: a file is no such LoRA or does not fit, or the library that runs them is missing.
+    """
+    if not loras:
+        return
+    if find_spec("peft") is None:
+        raise NetworkError("LoRAs need peft. Install it: pip install peft")
+    names = [f"lora_{number}" for number in range(len(loras))]
+    for name, lora in zip(names, loras, strict=True):
+        with _told(lora.path, "a LoRA for this checkpoint"):
+            pipeline.load_lora_weights(str(lora.path.parent), weight_name=lora.path.name, adapter_name=name)
+        if name not in pipeline.unet.peft_config and name not in getattr(pipeline.text_encoder, "peft_config", {}):
+            raise NetworkError(f"{lora.path.name} holds no LoRA for this checkpoint.")
+    pipeline.set_adapters(names, [lora.strength for lora in loras])
+
+
+def add_embeddings(pipeline: Any, embeddings: Sequence[Path]) -> None:
+    """Teach a diffusers pipeline's text encoder the words of embeddings; the word is the file's name, as in the WebUI.
+
+    Raises:
+        NetworkError: a file is no such embedding.
+    """
+    for path in embeddings:
+        if not path.is_file():
+            raise NetworkError(f"There is no file {path}. Check the path.")
+        with _told(path, "an embedding for this checkpoint"):
+            pipeline.load_textual_inversion(str(path.parent), weight_name=path.name, token=path.stem)
+
+
+def with_motion_loras(motion: MotionModule, loras: Sequence[Added]) -> MotionModule:
+    """A motion module with motion LoRAs in it; the one given stays as it is.
+
+    Raises:
+        AnimateDiffError: a file is no motion LoRA, or does not fit.
+    """
+    for lora in loras:
+        motion = apply_motion_lora(motion, load_motion_lora(lora.path), lora.strength)
+    return motion
+
+
+@contextmanager
+def _told(path: Path, what: str) -> Iterator[None]:
+    """Whatever diffusers raises about a file, in one line."""
+    try:
+        yield
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__).split(". ")[0]
+        raise NetworkError(f"{path.name} could not be used as {what}: {reason}.") from error

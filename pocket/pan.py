@@ -1,0 +1,66 @@
+"""A motion LoRA: the camera pans, so that everything drifts to the right, whatever it does by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lib_animatediff.training import Base, MemorySource, TrainingSettings, train
+
+from .recipe import PanRecipe
+from .vae import Vae, in_parts
+from .world import FRAMES, MARGIN_BEHIND, SIZE, TRAINED, Concept, Scene, caption, render, scene
+
+SHIFT = 22.0  # pixels over a clip, less than a sprite that moves by itself
+STANDING: tuple[Concept, ...] = tuple(concept for concept in TRAINED if concept[2] == "still")
+
+
+def panned(seed: int, number: int) -> tuple[Scene, Tensor]:
+    """A standing sprite seen by a camera that pans: the scene and its frames, f c h w from 0 to 1."""
+    shown = scene(seed, number, concepts=STANDING)
+    room = SIZE - 2 * MARGIN_BEHIND - SHIFT
+    start = MARGIN_BEHIND + (shown.x - MARGIN_BEHIND) / (SIZE - 2 * MARGIN_BEHIND) * room
+    places = [(start + SHIFT * frame / (FRAMES - 1), shown.y) for frame in range(FRAMES)]
+    return shown, render([shown] * FRAMES, places)
+
+
+@torch.no_grad()
+def encode_clips(vae: Vae, recipe: PanRecipe, seed: int) -> list[tuple[Tensor, str]]:
+    """Clips to train on, encoded, with their captions."""
+    clips = [panned(seed, number) for number in range(recipe.clips)]
+    return [(in_parts(vae.encode, frames).float(), caption(shown.concept)) for shown, frames in clips]
+
+
+def settings(recipe: PanRecipe, motion: Path, folder: Path, seed: int) -> TrainingSettings:
+    """The trainer's settings for the motion LoRA."""
+    return TrainingSettings(
+        target="motion-lora",
+        motion=str(motion),
+        rank=recipe.rank,
+        frames=FRAMES,
+        stride=1,
+        size=SIZE,
+        steps=recipe.steps,
+        batch=recipe.batch,
+        lr=recipe.rate,
+        lr_schedule="cosine",
+        warmup=recipe.warm_up,
+        largest_weight=recipe.largest_weight,
+        timestep_power=recipe.timestep_power,
+        seed=seed,
+        precision="no",
+        device="cpu",
+        output=str(folder),
+        resume=True,
+        half=True,
+        save_every=recipe.save_every,
+        validation_every=recipe.steps,
+    )
+
+
+def train_motion_lora(pipeline: Any, clips: list[tuple[Tensor, str]], how: TrainingSettings) -> Path:
+    """Train on encoded clips; returns the motion LoRA's file."""
+    return train(how, base=Base.of_pipeline(pipeline), clips=MemorySource(clips, latents=True))
