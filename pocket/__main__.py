@@ -41,5 +41,33 @@ def build_command(stage: str, steps: int | None, out: Path | None, seed: int, th
         raise click.ClickException(str(error)) from error
 
 
+@main.command("evaluate")
+@click.option(
+    "--folder", type=click.Path(path_type=Path, file_okay=False), default=Path("assets/pocket"), show_default=True
+)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=OUT, show_default=True,
+              help="Folder of the build, for the fine-tuned checkpoint.")  # fmt: skip
+@click.option("--page", type=click.Path(path_type=Path), default=Path("docs/pocket.md"), show_default=True)
+def evaluate_command(folder: Path, out: Path, page: Path) -> None:
+    """Measure the built-in model's motion beside controls, and write a page about it."""
+    from .report import write_report
+
+    tuned = out / "pocket-dusk.safetensors"
+    write_report(folder, tuned if tuned.is_file() else None, page, click.echo)
+
+
+@main.command("ship")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=OUT, show_default=True)
+@click.option(
+    "--folder", type=click.Path(path_type=Path, file_okay=False), default=Path("assets/pocket"), show_default=True
+)
+def ship_command(out: Path, folder: Path) -> None:
+    """Copy what the package needs from a finished build."""
+    from .ship import ship
+
+    for path in ship(out, folder):
+        click.echo(path)
+
+
 if __name__ == "__main__":
     main()

@@ -100,7 +100,14 @@ class Conditions:
 
 
 def loss(
-    unet: nn.Module, latents: Tensor, concepts: Tensor, conditions: Conditions, recipe: BaseRecipe, seed: int, step: int
+    unet: nn.Module,
+    latents: Tensor,
+    concepts: Tensor,
+    conditions: Conditions,
+    recipe: BaseRecipe,
+    seed: int,
+    step: int,
+    offset: float = 0.0,
 ) -> Tensor:
     """Weighted error of the predicted noise in a step's batch.
 
@@ -112,6 +119,7 @@ def loss(
         recipe: figures.
         seed: of the whole recipe.
         step: number of the step.
+        offset: size of noise that is the same everywhere in a channel, which is added to the usual one.
     """
     random = stream(seed, "base", step)
     rows = torch.randint(latents.shape[0], (recipe.batch,), generator=random)
@@ -122,6 +130,8 @@ def loss(
     t = torch.randint(TRAINING_STEPS, (recipe.batch,), generator=random)
     clean = latents[rows, frames].float()
     noise = torch.randn(clean.shape, generator=random)
+    if offset:
+        noise += offset * torch.randn(*clean.shape[:2], 1, 1, generator=random)
     error = unet(noised(clean, noise, t), t, context=context) - noise
     # 1 + sigma^2, which is 1 / alpha: high noise levels decide what is painted, and weigh nothing in the plain loss.
     weight = (1 / alphas_cumprod()[t]).clamp(max=recipe.largest_weight)

@@ -67,15 +67,25 @@ def went(path: Track) -> str:
     return max(HEADINGS, key=lambda name: sum(a * b for a, b in zip(HEADINGS[name], way, strict=True)))
 
 
-def score(name: str, make: Make, style: str = "plain", concepts: Sequence[Concept] = MOVING) -> Score:
-    """Make a clip of each concept and measure it."""
+def score(
+    name: str, make: Make, style: str = "plain", concepts: Sequence[Concept] = MOVING, towards: str = ""
+) -> Score:
+    """Make a clip of each concept and measure it.
+
+    Args:
+        name: of the row.
+        make: makes the clips.
+        style: that the frames should have.
+        concepts: one clip of each.
+        towards: where the sprites should go, if not where the caption says.
+    """
     found = []
     for number, concept in enumerate(tqdm(concepts, desc=name, disable=None)):
-        found.append((concept, track(make(concept, GATE_SEED + number * SEEDS_APART), concept[2])))
+        found.append((concept, track(make(concept, GATE_SEED + number * SEEDS_APART), towards or concept[2])))
     return Score(
         name,
         len(found),
-        heading=mean(went(path) == concept[2] for concept, path in found),
+        heading=mean(went(path) == (towards or concept[2]) for concept, path in found),
         displacement=mean(path.displacement for _, path in found),
         monotone=mean(path.monotone for _, path in found),
         change=mean(path.change for _, path in found),

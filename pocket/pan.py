@@ -6,14 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
+from lib_animatediff.standalone.networks import Added, with_motion_loras
 from lib_animatediff.training import Base, MemorySource, TrainingSettings, train
+from lib_animatediff.training.export import read_recipe
+from motion_module import load_motion_module
 
-from .recipe import PanRecipe
+from .evaluate import animated, score
+from .export import load_pipeline
+from .gates import Gate
+from .loop import save
+from .motion import RESULT as MOTION
+from .recipe import PanRecipe, Recipe
+from .results import load_vae
 from .vae import Vae, in_parts
 from .world import FRAMES, MARGIN_BEHIND, SIZE, TRAINED, Concept, Scene, caption, render, scene
 
+RESULT = "pan.safetensors"
 SHIFT = 22.0  # pixels over a clip, less than a sprite that moves by itself
 STANDING: tuple[Concept, ...] = tuple(concept for concept in TRAINED if concept[2] == "still")
 
@@ -64,3 +75,28 @@ def settings(recipe: PanRecipe, motion: Path, folder: Path, seed: int) -> Traini
 def train_motion_lora(pipeline: Any, clips: list[tuple[Tensor, str]], how: TrainingSettings) -> Path:
     """Train on encoded clips; returns the motion LoRA's file."""
     return train(how, base=Base.of_pipeline(pipeline), clips=MemorySource(clips, latents=True))
+
+
+def train_pan(recipe: Recipe, folder: Path, until: int | None = None) -> None:
+    """Train the motion LoRA on the motion module and write it."""
+    del until
+    clips = encode_clips(load_vae(folder), recipe.pan, recipe.seed)
+    how = settings(recipe.pan, folder / MOTION, folder / "pan", recipe.seed)
+    written = train_motion_lora(load_pipeline(folder), clips, how)
+    about = {**recipe.about("vae", "latents", "base", "motion", "pan"), "training": read_recipe(written)}
+    save(folder / RESULT, load_file(written), about)
+
+
+def gate_pan(recipe: Recipe, folder: Path) -> list[Gate]:
+    """Check that what stands drifts, further the stronger the LoRA is."""
+    del recipe
+    pipeline, motion = load_pipeline(folder), load_motion_module(folder / MOTION)
+    ways = []
+    for strength in (0.0, 0.5, 1.0):
+        panning = with_motion_loras(motion, [Added(folder / RESULT, strength)])
+        ways.append(score("pan", animated(pipeline, panning), concepts=STANDING[:6], towards="right").displacement)
+    return [
+        Gate("pan: drift at full strength in pixels", ways[2], SHIFT / 2),
+        Gate("pan: drift from none to half", ways[1] - ways[0], 0),
+        Gate("pan: drift from half to full", ways[2] - ways[1], 0),
+    ]

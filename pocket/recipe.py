@@ -50,7 +50,7 @@ class MotionRecipe:
     """The motion module. First the frames agree, then they move, then they move smoothly."""
 
     kind: str = "v2"
-    steps: int = 1000
+    legs: tuple[int, ...] = (1000, 2000)  # steps at the end of each; every leg has a cosine over all steps so far
     batch: int = 6
     rate: float = 1e-3
     warm_up: int = 50
@@ -81,7 +81,7 @@ class StyleRecipe:
     """Stills of the second style, which the base model has never seen, for the personalised models."""
 
     name: str = "dusk"
-    clips: int = 192
+    clips: int = 384
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,8 @@ class StyleLoraRecipe:
     rate: float = 1e-3
     warm_up: int = 20
     average: float = 0.99
+    empty_captions: float = 0.2
+    noise_offset: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,8 @@ class FineTuneRecipe:
     rate: float = 2e-4
     warm_up: int = 20
     average: float = 0.99
+    empty_captions: float = 0.2
+    noise_offset: float = 0.2
 
 
 @dataclass(frozen=True)
