@@ -66,7 +66,8 @@ def _next_path(samples: Path, seed: int) -> Path:
 
 def _replies_with_files(p: Any) -> bool:
     """By the API; but a script that runs the request, such as the X/Y/Z plot, works with pictures."""
-    return getattr(p, "is_api", False) and not (p.script_args and p.script_args[0])
+    chosen = p.script_args[0] if p.script_args else 0  # a number from 1; pasted parameters leave the word None
+    return getattr(p, "is_api", False) and not (isinstance(chosen, int) and chosen)
 
 
 def _as_reply(path: Path) -> str:

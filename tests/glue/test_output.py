@@ -90,8 +90,9 @@ def test_the_gallery_shows_the_first_frame_as_the_file(deliver):
     assert not hasattr(frames[0], "already_saved_as")
 
 
-def test_the_api_gets_the_file_itself(webui, deliver):
-    (reply,) = deliver([picture(0), picture(90)], rows=2, is_api=True).images
+@pytest.mark.parametrize("no_script", [0, "None", None])
+def test_the_api_gets_the_file_itself(webui, deliver, no_script):
+    (reply,) = deliver([picture(0), picture(90)], rows=2, is_api=True, script_args=(no_script,)).images
     assert base64.b64decode(reply) == next(webui.outputs.rglob("*.gif")).read_bytes()
 
 
