@@ -56,6 +56,18 @@ def evaluate_command(folder: Path, out: Path, page: Path) -> None:
     write_report(folder, tuned if tuned.is_file() else None, page, click.echo)
 
 
+@main.command("show")
+@click.option(
+    "--folder", type=click.Path(path_type=Path, file_okay=False), default=Path("assets/pocket"), show_default=True
+)
+@click.option("--picture", type=click.Path(path_type=Path), default=Path("docs/images/pocket.gif"), show_default=True)
+def show_command(folder: Path, picture: Path) -> None:
+    """Make the picture that the README opens with."""
+    from .showcase import write_showcase
+
+    write_showcase(folder, picture)
+
+
 @main.command("ship")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=OUT, show_default=True)
 @click.option(

@@ -13,6 +13,13 @@ GAP = 2
 
 def sheet(rows: Tensor, path: Path, zoom: int = 2) -> Path:
     """Write pictures, r n c h w from 0 to 1, as a grid of r rows."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    grid(rows, zoom).save(path)
+    return path
+
+
+def grid(rows: Tensor, zoom: int = 2) -> Image.Image:
+    """Pictures, r n c h w from 0 to 1, side by side in r rows."""
     r, n, c, h, w = rows.shape
     canvas = torch.ones(c, r * (h + GAP) - GAP, n * (w + GAP) - GAP)
     for row in range(r):
@@ -20,9 +27,7 @@ def sheet(rows: Tensor, path: Path, zoom: int = 2) -> Path:
             top, left = row * (h + GAP), column * (w + GAP)
             canvas[:, top : top + h, left : left + w] = rows[row, column]
     image = Image.fromarray(to_bytes(canvas).permute(1, 2, 0).contiguous().numpy())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.resize((image.width * zoom, image.height * zoom), Image.Resampling.NEAREST).save(path)
-    return path
+    return image.resize((image.width * zoom, image.height * zoom), Image.Resampling.NEAREST)
 
 
 def to_bytes(pictures: Tensor) -> Tensor:

@@ -86,30 +86,32 @@ class StyleRecipe:
 
 @dataclass(frozen=True)
 class StyleLoraRecipe:
-    """The style as a LoRA: as few steps as show it, so that what a motion module reads stays where it was."""
+    """The style as a LoRA."""
 
     rank: int = 16
-    alpha: float = 8.0
-    steps: int = 600
+    alpha: float = 16.0
+    steps: int = 800
     batch: int = 32
-    rate: float = 1e-3
+    rate: float = 4e-3
     warm_up: int = 20
     average: float = 0.99
     empty_captions: float = 0.2
-    noise_offset: float = 0.2
+    noise_offset: float = 0.3
+    largest_weight: float = 12.0
 
 
 @dataclass(frozen=True)
 class FineTuneRecipe:
     """The style as a checkpoint of its own: every weight of the UNet, a little."""
 
-    steps: int = 300
+    steps: int = 600
     batch: int = 32
-    rate: float = 2e-4
+    rate: float = 8e-4
     warm_up: int = 20
     average: float = 0.99
     empty_captions: float = 0.2
-    noise_offset: float = 0.2
+    noise_offset: float = 0.3
+    largest_weight: float = 100.0
 
 
 @dataclass(frozen=True)

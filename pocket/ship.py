@@ -12,7 +12,7 @@ TOKENIZER = "openai/clip-vit-large-patch14"  # replaced by a full path where the
 
 
 def ship(build: Path, target: Path) -> list[Path]:
-    """Copy what the package needs; returns the files.
+    """Copy what the package needs, as far as it is built; returns the files.
 
     Args:
         build: folder of a finished build.
@@ -25,7 +25,8 @@ def ship(build: Path, target: Path) -> list[Path]:
         STYLE_LORA: "style-lora.safetensors",
         MOTION_LORA: "pan.safetensors",
     }
-    copied = [Path(shutil.copyfile(build / source, target / name)) for name, source in sources.items()]
+    there = {name: build / source for name, source in sources.items() if (build / source).is_file()}
+    copied = [Path(shutil.copyfile(path, target / name)) for name, path in there.items()]
     # The tokenizer is Stable Diffusion's own, which the package holds already.
     shutil.copytree(build / "config", target / "config", ignore=shutil.ignore_patterns("tokenizer"), dirs_exist_ok=True)
     config = json.loads((build / "pocket.yaml").read_text(encoding="utf-8"))

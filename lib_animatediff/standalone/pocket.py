@@ -53,6 +53,8 @@ def copy_to_webui(webui: Path) -> list[Path]:
     places = {CHECKPOINT: "Stable-diffusion", MOTION: "animatediff", STYLE_LORA: "Lora"}
     copied = []
     for name, place in places.items():
+        if not (source / name).is_file():
+            continue  # of an unfinished build
         target = models / place / name
         target.parent.mkdir(parents=True, exist_ok=True)
         copied.append(Path(shutil.copyfile(source / name, target)))
