@@ -8,18 +8,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from . import base as base_stage
 from . import latents as latents_stage
 from . import vae as vae_stage
-from .base import Conditions, new_unet
+from .base import new_unet
 from .export import export, export_paint
 from .gates import EXPORT_RIGHT, EXPORT_SAMPLES, Gate, base_gates, sample_gate, vae_gates
 from .loop import Plan, load, replacing, save, stream, train, warm_cosine
 from .recipe import Recipe
-from .text import TextEncoder
-from .vae import Vae, new_vae
+from .results import load_conditions, load_unet, load_vae
+from .vae import new_vae
 from .world import CONCEPTS
 
 SHEETS = "sheets"
@@ -129,25 +128,6 @@ STAGES = (
     Stage("base", "base.safetensors", ("vae", "latents", "base"), train_base, gate_base),
     Stage("export", "pocket.safetensors", ("vae", "latents", "base"), export_pocket, gate_export),
 )
-
-
-def load_vae(folder: Path) -> Vae:
-    """The trained VAE."""
-    vae = new_vae(0)
-    vae.load_state_dict(load(folder / "vae.safetensors")[0])
-    return vae.eval().requires_grad_(False)
-
-
-def load_unet(folder: Path) -> nn.Module:
-    """The trained UNet."""
-    unet = new_unet(0)
-    unet.load_state_dict(load(folder / "base.safetensors")[0])
-    return unet.eval().requires_grad_(False)
-
-
-def load_conditions(recipe: Recipe, folder: Path) -> Conditions:
-    """The captions, encoded."""
-    return Conditions(TextEncoder(recipe.seed, folder / "config" / "tokenizer"))
 
 
 def build(

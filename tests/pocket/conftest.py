@@ -6,7 +6,8 @@ import pytest
 
 from pocket.base import Conditions
 from pocket.recipe import Recipe
-from pocket.stages import build, load_conditions
+from pocket.results import load_conditions
+from pocket.stages import build
 
 RECIPE = Recipe(seed=1).smoke(2)
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from pocket.base import UNET
 from pocket.export import TEXT_PREFIX, UNET_PREFIX, VAE_PREFIX, load_pipeline, sample
-from pocket.stages import load_unet, load_vae
+from pocket.results import load_unet, load_vae
 from pocket.text import VOCABULARY_SIZE
 from pocket.vae import DDCONFIG, SCALE_FACTOR
 from pocket.world import CONCEPTS, caption

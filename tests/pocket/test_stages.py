@@ -11,8 +11,9 @@ from pocket.gates import Gate, errors
 from pocket.loop import load, replacing, stream
 from pocket.measure import read
 from pocket.recipe import Recipe
+from pocket.results import load_unet, load_vae
 from pocket.sampling import ddim
-from pocket.stages import STAGES, BuildError, Stage, _pass, build, load_unet, load_vae
+from pocket.stages import STAGES, BuildError, Stage, _pass, build
 from pocket.text import POSITIONS, WIDTH
 from pocket.vae import new_vae, pictures, whiten
 from pocket.world import CONCEPTS
