@@ -28,8 +28,8 @@ animate: $(VENV)/.cli
 	$(RUN) -m lib_animatediff animate $(if $(CHECKPOINT),--checkpoint "$$CHECKPOINT") $(if $(MOTION),--motion "$$MOTION") \
 	  $(if $(PROMPT),--prompt "$$PROMPT") --contact-sheet clip.png $(ARGS)
 
-# The built-in base model from nothing, about an hour on two cores; stages that are done are not repeated. Its motion
-# module is not a stage of the build yet: see pocket/motion.py.
+# The built-in model from nothing, about two hours on two cores; stages that are done are not repeated, and each has to
+# pass its gate before the next one begins.
 pocket: $(VENV)/.test
 	$(RUN) -m pocket build
 

@@ -51,8 +51,9 @@ def build_command(stage: str, steps: int | None, out: Path | None, seed: int, th
 def evaluate_command(folder: Path, out: Path, page: Path) -> None:
     """Measure the built-in model's motion beside controls, and write a page about it."""
     from .report import write_report
+    from .style import FINE_TUNED
 
-    tuned = out / "pocket-dusk.safetensors"
+    tuned = out / f"{FINE_TUNED}.safetensors"
     write_report(folder, tuned if tuned.is_file() else None, page, click.echo)
 
 

@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lib_animatediff.standalone.pipeline import animate
+from lib_animatediff.standalone.pipeline import animate, new_sampler
 from motion_module import MotionModule
 from motion_module.kinds import KINDS
 from motion_module.schedules import BetaSchedule
 
 from .gates import GATE_SEED
 from .measure import Track, track
+from .pictures import to_bytes
 from .sampling import CFG, STEPS
 from .world import CONCEPTS, FRAMES, HEADINGS, SIZE, Concept, caption, clip, scene
 
@@ -124,10 +125,19 @@ def animated(pipeline: Any, motion: MotionModule, frames: int = FRAMES) -> Make:
     return make
 
 
-def independent(pipeline: Any, frames: int = FRAMES) -> Make:
-    """A batch of pictures with the seeds that a clip would have."""
+def independent(pipeline: Any, frames: int = FRAMES, schedule: BetaSchedule | None = None) -> Make:
+    """A batch of pictures with the seeds that a clip would have; on the noise levels of a schedule, if one is given."""
 
     def make(concept: Concept, seed: int) -> Tensor:
+        former = pipeline.scheduler
+        if schedule is not None:
+            pipeline.scheduler = new_sampler("ddim", former, schedule)
+        try:
+            return paint(concept, seed)
+        finally:
+            pipeline.scheduler = former
+
+    def paint(concept: Concept, seed: int) -> Tensor:
         pictures: Tensor = pipeline(
             caption(concept),
             num_images_per_prompt=frames,
@@ -160,6 +170,28 @@ def without_positions(motion: MotionModule) -> Iterator[MotionModule]:
     finally:
         for table, values in zip(tables, kept, strict=True):
             table.copy_(values)
+
+
+@contextmanager
+def without_output(motion: MotionModule) -> Iterator[MotionModule]:
+    """The motion module with every `proj_out` at zero, as it begins its training: it adds nothing to the UNet."""
+    weights = [weight for _, transformer in motion.sites() for weight in transformer.proj_out.parameters()]
+    kept = [weight.detach().clone() for weight in weights]
+    with torch.no_grad():
+        try:
+            for weight in weights:
+                weight.zero_()
+            yield motion
+        finally:
+            for weight, values in zip(weights, kept, strict=True):
+                weight.copy_(values)
+
+
+def largest_difference(one: Make, other: Make, concepts: Sequence[Concept]) -> float:
+    """Between the frames of both, of 255 levels."""
+    seeds = [GATE_SEED + number * SEEDS_APART for number in range(len(concepts))]
+    pairs = [(one(concept, seed), other(concept, seed)) for concept, seed in zip(concepts, seeds, strict=True)]
+    return max(float((to_bytes(a).int() - to_bytes(b).int()).abs().max()) for a, b in pairs)
 
 
 def on_schedule(motion: MotionModule, schedule: BetaSchedule) -> MotionModule:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from . import text
 from .base import BETAS, CHANNELS, HEADS, TRAINING_STEPS, UNET, alphas_cumprod
 from .loop import replacing, save
-from .recipe import Recipe
+from .recipe import BASE, Recipe
 from .sampling import CFG, STEPS
 from .vae import CHANNELS as VAE_CHANNELS
 from .vae import DDCONFIG, LATENT_CHANNELS, PIXELS_PER_LATENT, SCALE_FACTOR, Vae
@@ -42,7 +42,7 @@ def export(folder: Path, unet: nn.Module, vae: Vae, recipe: Recipe, name: str = 
     # JSON is YAML: no yaml package is needed to write it
     _write_json(folder / f"{name}.yaml", webui_config(config / "tokenizer"))
     path = folder / f"{name}.safetensors"
-    save(path, checkpoint(unet, vae, recipe.seed), recipe.about("vae", "latents", "base", *more))
+    save(path, checkpoint(unet, vae, recipe.seed), recipe.about(*BASE, "decoder", *more))
     return path
 
 

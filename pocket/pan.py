@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from lib_animatediff.standalone.networks import Added, with_motion_loras
-from lib_animatediff.training import Base, MemorySource, TrainingSettings, train
-from lib_animatediff.training.export import read_recipe
 from motion_module import load_motion_module
 
 from .evaluate import animated, score
 from .export import load_pipeline
 from .gates import Gate
-from .loop import save
 from .motion import RESULT as MOTION
 from .recipe import PanRecipe, Recipe
 from .results import load_vae
+from .trainer import keep, settings, train_on
 from .vae import Vae, in_parts
 from .world import FRAMES, MARGIN_BEHIND, SIZE, TRAINED, Concept, Scene, caption, render, scene
 
@@ -45,46 +41,13 @@ def encode_clips(vae: Vae, recipe: PanRecipe, seed: int) -> list[tuple[Tensor, s
     return [(in_parts(vae.encode, frames).float(), caption(shown.concept)) for shown, frames in clips]
 
 
-def settings(recipe: PanRecipe, motion: Path, folder: Path, seed: int) -> TrainingSettings:
-    """The trainer's settings for the motion LoRA."""
-    return TrainingSettings(
-        target="motion-lora",
-        motion=str(motion),
-        rank=recipe.rank,
-        frames=FRAMES,
-        stride=1,
-        size=SIZE,
-        steps=recipe.steps,
-        batch=recipe.batch,
-        lr=recipe.rate,
-        lr_schedule="cosine",
-        warmup=recipe.warm_up,
-        largest_weight=recipe.largest_weight,
-        timestep_power=recipe.timestep_power,
-        seed=seed,
-        precision="no",
-        device="cpu",
-        output=str(folder),
-        resume=True,
-        half=True,
-        save_every=recipe.save_every,
-        validation_every=recipe.steps,
-    )
-
-
-def train_motion_lora(pipeline: Any, clips: list[tuple[Tensor, str]], how: TrainingSettings) -> Path:
-    """Train on encoded clips; returns the motion LoRA's file."""
-    return train(how, base=Base.of_pipeline(pipeline), clips=MemorySource(clips, latents=True))
-
-
 def train_pan(recipe: Recipe, folder: Path, until: int | None = None) -> None:
     """Train the motion LoRA on the motion module and write it."""
-    del until
     clips = encode_clips(load_vae(folder), recipe.pan, recipe.seed)
-    how = settings(recipe.pan, folder / MOTION, folder / "pan", recipe.seed)
-    written = train_motion_lora(load_pipeline(folder), clips, how)
-    about = {**recipe.about("vae", "latents", "base", "motion", "pan"), "training": read_recipe(written)}
-    save(folder / RESULT, load_file(written), about)
+    more = {"target": "motion-lora", "motion": str(folder / MOTION), "rank": recipe.pan.rank}
+    trained = train_on(folder, clips, settings(recipe.pan, folder / "pan", recipe.seed, **more))
+    if until is None:
+        keep(trained, folder / RESULT, recipe, "motion", "pan")
 
 
 def gate_pan(recipe: Recipe, folder: Path) -> list[Gate]:

@@ -18,15 +18,18 @@ from .evaluate import (
     animated,
     frozen,
     independent,
+    largest_difference,
     on_schedule,
     score,
     table,
     truth,
+    without_output,
     without_positions,
 )
+from .recipe import StyleRecipe
 from .world import Concept
 
-DUSK = "dusk"
+STYLE = StyleRecipe().name
 STRENGTHS = (0.0, 0.5, 1.0)
 
 INTRODUCTION = """\
@@ -58,9 +61,9 @@ def comparisons(folder: Path, tuned: Path | None, concepts: Sequence[Concept]) -
     yield score("a frozen frame", frozen(independent(base, frames=1)), concepts=concepts)
     yield score("base + module", animated(base, motion), concepts=concepts)
     add_loras(base, [Added(folder / files.STYLE_LORA)])
-    yield score("style LoRA + module", animated(base, motion), DUSK, concepts)
+    yield score("style LoRA + module", animated(base, motion), STYLE, concepts)
     if tuned is not None:
-        yield score("fine-tuned + module", animated(pipeline_of(tuned), motion), DUSK, concepts)
+        yield score("fine-tuned + module", animated(pipeline_of(tuned), motion), STYLE, concepts)
 
 
 def ablations(folder: Path, concepts: Sequence[Concept]) -> Iterator[Score]:
@@ -70,6 +73,18 @@ def ablations(folder: Path, concepts: Sequence[Concept]) -> Iterator[Score]:
     with without_positions(motion) as edited:
         yield score("no positional table", animated(base, edited), concepts=concepts)
     yield score("Stable Diffusion's schedule", animated(base, on_schedule(motion, SCALED_LINEAR)), concepts=concepts)
+
+
+def zero_output(folder: Path, concepts: Sequence[Concept]) -> str:
+    """What is left of the module when its last layers are zero, in a sentence."""
+    motion = load_motion_module(folder / files.MOTION)
+    base = pipeline_of(folder / files.CHECKPOINT)
+    with without_output(motion) as edited:
+        levels = largest_difference(animated(base, edited), independent(base, schedule=motion.schedule), concepts)
+    return (
+        f"With `proj_out` at zero (as a training begins), the frames of {len(concepts)} clips differ from the plain "
+        f"batch of the same seeds and noise levels by at most {levels:g} of 255 levels."
+    )
 
 
 def pans(folder: Path, concepts: Sequence[Concept]) -> Iterator[Score]:
@@ -103,4 +118,5 @@ def write_report(folder: Path, tuned: Path | None, page: Path, say: Callable[[st
             say(table([each]).splitlines()[-1])
             found.append(each)
         lines += [f"## {title}", "", table(found), ""]
+    lines += ["## A module that adds nothing", "", zero_output(folder, MOVING[:2]), ""]
     page.write_text("\n".join(lines), encoding="utf-8")

@@ -14,7 +14,14 @@ from .vae import Vae, new_vae
 
 
 def load_vae(folder: Path) -> Vae:
-    """The trained VAE."""
+    """The trained VAE, with the decoder that knows both styles."""
+    vae = load_first_vae(folder)
+    vae.decoder.load_state_dict(load(folder / "decoder.safetensors")[0])
+    return vae
+
+
+def load_first_vae(folder: Path) -> Vae:
+    """The VAE whose encoder is finished."""
     vae = new_vae(0)
     vae.load_state_dict(load(folder / "vae.safetensors")[0])
     return vae.eval().requires_grad_(False)

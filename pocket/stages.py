@@ -11,13 +11,14 @@ import torch
 
 from . import base as base_stage
 from . import latents as latents_stage
+from . import motion, pan, style
 from . import vae as vae_stage
 from .base import new_unet
 from .export import export, export_paint
 from .gates import EXPORT_RIGHT, EXPORT_SAMPLES, Gate, base_gates, sample_gate, vae_gates
 from .loop import Plan, load, replacing, save, stream, train, warm_cosine
-from .recipe import Recipe
-from .results import load_conditions, load_unet, load_vae
+from .recipe import BASE, Recipe
+from .results import load_conditions, load_first_vae, load_unet, load_vae
 from .vae import new_vae
 from .world import CONCEPTS
 
@@ -54,9 +55,21 @@ def train_vae(recipe: Recipe, folder: Path, until: int | None = None) -> None:
     state = folder / "vae.state"
     if not train(model, lambda step: vae_stage.loss(model, recipe.vae, recipe.seed, step), plan, state, until):
         return
-    shown = vae_stage.pictures(stream(recipe.seed, "whitening"), recipe.vae.whitening)
+    shown = vae_stage.pictures(stream(recipe.seed, "whitening"), recipe.vae.styles, recipe.vae.whitening)
     vae_stage.whiten(model, shown[::2])  # every second one is plain, and the base model sees no other
     save(folder / "vae.safetensors", model.state_dict(), recipe.about("vae"))
+    state.unlink()
+
+
+def train_decoder(recipe: Recipe, folder: Path, until: int | None = None) -> None:
+    """Teach the VAE's decoder the second style and write the decoder."""
+    vae, how = load_first_vae(folder), recipe.decoder
+    vae.decoder.requires_grad_(True)
+    plan = Plan("decoder", how.steps, warm_cosine(how.rate, how.steps, vae_stage.WARM_UP), how.average)
+    state = folder / "decoder.state"
+    if not train(vae, lambda step: vae_stage.decoder_loss(vae, how, recipe.seed, step), plan, state, until):
+        return
+    save(folder / "decoder.safetensors", vae.decoder.state_dict(), recipe.about("vae", "decoder"))
     state.unlink()
 
 
@@ -64,7 +77,7 @@ def encode_clips(recipe: Recipe, folder: Path, until: int | None = None) -> None
     """Encode the training clips and write them."""
     state = folder / "latents.state"
     scenes = latents_stage.scenes(recipe.latents.clips, recipe.seed, "plain")
-    latents = latents_stage.encode_all(load_vae(folder), scenes, state, recipe.latents.bfloat16, until)
+    latents = latents_stage.encode_all(load_first_vae(folder), scenes, state, recipe.latents.bfloat16, until)
     if latents is None:
         return
     tensors = {"latents": latents, "concepts": latents_stage.numbers(scenes)}
@@ -86,7 +99,7 @@ def train_base(recipe: Recipe, folder: Path, until: int | None = None) -> None:
 
     if not train(unet, loss, plan, state, until):
         return
-    save(folder / "base.safetensors", unet.state_dict(), recipe.about("vae", "latents", "base"))
+    save(folder / "base.safetensors", unet.state_dict(), recipe.about(*BASE))
     state.unlink()
 
 
@@ -98,7 +111,12 @@ def export_pocket(recipe: Recipe, folder: Path, until: int | None = None) -> Non
 
 def gate_vae(recipe: Recipe, folder: Path) -> list[Gate]:
     """Check the VAE on scenes that it did not see."""
-    return vae_gates(load_vae(folder), recipe.seed, folder / SHEETS / "vae.png")
+    return vae_gates(load_first_vae(folder), recipe.vae.styles, recipe.seed, folder / SHEETS / "vae.png")
+
+
+def gate_decoder(recipe: Recipe, folder: Path) -> list[Gate]:
+    """Check the VAE with its second decoder."""
+    return vae_gates(load_vae(folder), recipe.decoder.styles, recipe.seed, folder / SHEETS / "decoder.png")
 
 
 def gate_latents(recipe: Recipe, folder: Path) -> list[Gate]:
@@ -124,9 +142,33 @@ def gate_export(recipe: Recipe, folder: Path) -> list[Gate]:
 
 STAGES = (
     Stage("vae", "vae.safetensors", ("vae",), train_vae, gate_vae),
+    Stage("decoder", "decoder.safetensors", ("vae", "decoder"), train_decoder, gate_decoder),
     Stage("latents", "latents.safetensors", ("vae", "latents"), encode_clips, gate_latents),
-    Stage("base", "base.safetensors", ("vae", "latents", "base"), train_base, gate_base),
-    Stage("export", "pocket.safetensors", ("vae", "latents", "base"), export_pocket, gate_export),
+    Stage("base", "base.safetensors", BASE, train_base, gate_base),
+    Stage("export", "pocket.safetensors", (*BASE, "decoder"), export_pocket, gate_export),
+    Stage(
+        "style-latents",
+        f"{style.LATENTS}.safetensors",
+        ("vae", "latents", "style"),
+        style.encode_style,
+        style.gate_latents,
+    ),
+    Stage(
+        "style-lora",
+        f"{style.LORA}.safetensors",
+        (*BASE, "style", "style_lora"),
+        style.train_style_lora,
+        style.gate_style_lora,
+    ),
+    Stage(
+        "fine-tune",
+        f"{style.FINE_TUNED}.safetensors",
+        (*BASE, "decoder", "style", "fine_tune"),
+        style.fine_tune,
+        style.gate_fine_tune,
+    ),
+    Stage("motion", motion.RESULT, (*BASE, "motion"), motion.train_motion, motion.gate_motion),
+    Stage("pan", pan.RESULT, (*BASE, "motion", "pan"), pan.train_pan, pan.gate_pan),
 )
 
 

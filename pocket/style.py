@@ -22,20 +22,15 @@ from .gates import ERROR_STILLS, GATE_SEED, ROWS, Gate, errors, fresh, painter
 from .loop import Plan, load, save, train, warm_cosine
 from .measure import read
 from .pictures import sheet
-from .recipe import FineTuneRecipe, Recipe, StyleLoraRecipe
-from .results import load_conditions, load_unet, load_vae
+from .recipe import BASE, FineTuneRecipe, Recipe, StyleLoraRecipe
+from .results import load_conditions, load_first_vae, load_unet, load_vae
 from .vae import in_parts
-from .world import CONCEPTS, TRAINED, Concept
+from .world import CONCEPTS
 
 LATENTS = "style-latents"
 LORA = "style-lora"
 FINE_TUNE = "fine-tune"
-FINE_TUNED = f"{NAME}-dusk"
-NEEDS = ("vae", "latents", "base", "style")
-
-# A blue sprite on dusk is what the base model knows least: against the two grounds its latents point opposite ways
-# (cosine -0.3; other colours 0.6 to 0.7). It is the last thing to be learned, by far, and so it is shown more often.
-SHOWN: tuple[Concept, ...] = TRAINED + 2 * tuple(concept for concept in TRAINED if concept[0] == "blue")
+FINE_TUNED = f"{NAME}-lilac"
 
 SAMPLES = 80
 STYLE, HEADING, LOOK = 0.98, 0.95, 0.9  # shares of the samples; the look is colour and shape
@@ -46,8 +41,8 @@ ERRORS = {500: 0.10, 700: 0.35, 900: 0.90}
 def encode_style(recipe: Recipe, folder: Path, until: int | None = None) -> None:
     """Encode clips of the style and write them."""
     state = folder / f"{LATENTS}.state"
-    scenes = latents.scenes(recipe.style.clips, recipe.seed, recipe.style.name, SHOWN)
-    encoded = latents.encode_all(load_vae(folder), scenes, state, recipe.latents.bfloat16, until)
+    scenes = latents.scenes(recipe.style.clips, recipe.seed, recipe.style.name)
+    encoded = latents.encode_all(load_first_vae(folder), scenes, state, recipe.latents.bfloat16, until)
     if encoded is None:
         return
     content = {"latents": encoded, "concepts": latents.numbers(scenes)}
@@ -63,7 +58,7 @@ def train_style_lora(recipe: Recipe, folder: Path, until: int | None = None) -> 
     state = folder / f"{LORA}.state"
     if not _learn(unet, recipe, how, LORA, folder, state, until):
         return
-    about = recipe.about(*NEEDS, "style_lora")
+    about = recipe.about(*BASE, "style", "style_lora")
     metadata = kohya.about(f"{NAME}-{recipe.style.name}", how.rank, how.alpha)
     save(folder / f"{LORA}.safetensors", kohya.tensors(added), about, **metadata)
     state.unlink()
@@ -91,7 +86,7 @@ def _learn(
     """Train what asks for gradients on stills of the style; True when all steps are done."""
     clips = latents.load_clips(folder / f"{LATENTS}.safetensors")
     conditions = load_conditions(recipe, folder)
-    # Noise with an offset, which is how dark styles are trained: without it, the ground that the first sampling steps
+    # Noise with an offset, as is usual for another brightness: without it, the ground that the first sampling steps
     # leave, half plain and half the style, is taken for granted by all later ones.
     figures = replace(
         recipe.base, batch=how.batch, empty_captions=how.empty_captions, largest_weight=how.largest_weight

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lib_animatediff.standalone.pipeline import STABLE_DIFFUSION_15
 
-from .loop import stream
+from .loop import replacing, stream
 from .world import CONCEPTS, caption
 
 WIDTH = 64
@@ -73,7 +73,10 @@ def config() -> dict[str, Any]:
 
 def write_tokenizer(folder: Path) -> Path:
     """Write CLIP's tokenizer as a folder that transformers reads."""
-    shutil.copytree(TOKENIZER, folder, dirs_exist_ok=True)
+    for source in TOKENIZER.iterdir():
+        if not (folder / source.name).exists():  # another process may be reading them
+            with replacing(folder / source.name) as unfinished:
+                shutil.copyfile(source, unfinished)
     return folder
 
 

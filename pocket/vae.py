@@ -9,15 +9,15 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .loop import stream, warm_cosine
-from .recipe import VaeRecipe
-from .world import CONCEPTS, FRAMES, SIZE, STYLES, path, render, scene
+from .recipe import DecoderRecipe, VaeRecipe
+from .world import CONCEPTS, FRAMES, SIZE, path, render, scene
 
 SCALE_FACTOR = 0.18215  # Stable Diffusion's
 LATENT_CHANNELS = 4
@@ -103,22 +103,37 @@ def loss(vae: Vae, recipe: VaeRecipe, seed: int, step: int) -> Tensor:
     """Reconstruction error of a step's batch: first crops around the sprite, then whole pictures."""
     random = stream(seed, "vae", step)
     if step < recipe.crop_steps:
-        shown = pictures(random, recipe.crop_batch, recipe.crop)
+        shown = pictures(random, recipe.styles, recipe.crop_batch, recipe.crop)
     else:
-        shown = pictures(random, recipe.batch)
+        shown = pictures(random, recipe.styles, recipe.batch)
     spread = math.exp(LOG_VARIANCE / 2)
     with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
         z = vae.mean(shown)
         noise = torch.randn(z.shape, generator=random)
-        error = vae.paint(z + spread * noise).float() - shown
-    error = 2 * error  # from -1 to 1, as the networks see it
-    return SQUARED * error.square().mean() + ABSOLUTE * error.abs().mean() + LATENT_PENALTY * z.float().square().mean()
+        painted = vae.paint(z + spread * noise)
+    return _distance(painted, shown) + LATENT_PENALTY * z.float().square().mean()
 
 
-def pictures(random: torch.Generator, count: int, size: int = SIZE) -> Tensor:
-    """Random frames of every style in equal parts, n c h w; smaller ones are crops around the sprite."""
+def decoder_loss(vae: Vae, recipe: DecoderRecipe, seed: int, step: int) -> Tensor:
+    """Reconstruction error of a step's whole pictures from the latents of an encoder that stays as it is."""
+    random = stream(seed, "decoder", step)
+    shown = pictures(random, recipe.styles, recipe.batch)
+    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
+        with torch.no_grad():
+            latents = vae.encode(shown)
+        noise = torch.randn(latents.shape, generator=random)
+        painted = vae.decode(latents + recipe.noise * noise)
+    return _distance(painted, shown)
+
+
+def _distance(painted: Tensor, shown: Tensor) -> Tensor:
+    error = 2 * (painted.float() - shown)  # from -1 to 1, as the networks see it
+    return SQUARED * error.square().mean() + ABSOLUTE * error.abs().mean()
+
+
+def pictures(random: torch.Generator, styles: Sequence[str], count: int, size: int = SIZE) -> Tensor:
+    """Random frames of some styles in equal parts, n c h w; smaller ones are crops around the sprite."""
     numbers = torch.randint(2**31, (count,), generator=random).tolist()
-    styles = list(STYLES)
     scenes = [scene(number, 0, styles[index % len(styles)], CONCEPTS) for index, number in enumerate(numbers)]
     places = [path(each)[number % FRAMES] for each, number in zip(scenes, numbers, strict=True)]
     if size < SIZE:

@@ -60,11 +60,13 @@ class Style:
     rim: RGB = (1.0, 1.0, 1.0)
 
 
-# "dusk" is what the personalised models show. It differs plainly, and yet leaves colours, shapes and the nose as
-# they are: a style that hides the heading would take from the motion module what it reads.
+# The base model knows "plain", the personalised models "lilac". It differs plainly, and yet leaves colours, shapes and
+# the nose as they are: a style that hides the heading would take from the motion module what it reads. "dusk" only
+# stretches what the VAE's encoder knows, so that lilac lies inside of it (see `recipe.DecoderRecipe`).
 STYLES: dict[str, Style] = {
     "plain": Style(background=(0.97, 0.94, 0.84)),
     "dusk": Style(background=(0.26, 0.31, 0.52), outline=1.6, rim=(0.96, 0.96, 0.88)),
+    "lilac": Style(background=(0.70, 0.65, 0.80), outline=1.6, rim=(0.96, 0.96, 0.88)),
 }
 
 Concept = tuple[str, str, str]

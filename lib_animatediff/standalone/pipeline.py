@@ -182,7 +182,7 @@ def animate(
         return kept
 
     former = pipeline.scheduler
-    pipeline.scheduler = _sampler(sampler, former, motion.schedule)
+    pipeline.scheduler = new_sampler(sampler, former, motion.schedule)
     try:
         with inject(pipeline.unet, motion, frames=frames):
             result = pipeline(
@@ -207,7 +207,7 @@ def animate(
     return list(result.images)
 
 
-def _sampler(name: str, former: Any, schedule: BetaSchedule) -> Any:
+def new_sampler(name: str, former: Any, schedule: BetaSchedule) -> Any:
     """A sampler on the motion module's noise levels, with the official configurations' choice of timesteps.
 
     Only what belongs to the checkpoint comes from its own scheduler: what its UNet predicts.

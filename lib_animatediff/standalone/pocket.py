@@ -11,7 +11,7 @@ from .pipeline import STABLE_DIFFUSION_15, CheckpointError
 
 CHECKPOINT = "pocket.safetensors"
 MOTION = "pocket-motion.safetensors"
-STYLE_LORA = "pocket-dusk-lora.safetensors"
+STYLE_LORA = "pocket-lilac-lora.safetensors"
 MOTION_LORA = "pocket-pan-lora.safetensors"
 
 SIZE = 64  # pixels; it has seen no other size

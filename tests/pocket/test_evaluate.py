@@ -6,7 +6,21 @@ from motion_files import write_motion_file
 
 from motion_module import load_motion_module
 from motion_module.schedules import SCALED_LINEAR
-from pocket.evaluate import Score, frozen, on_schedule, score, table, truth, went, without_positions
+from pocket.evaluate import (
+    Score,
+    animated,
+    frozen,
+    independent,
+    largest_difference,
+    on_schedule,
+    score,
+    table,
+    truth,
+    went,
+    without_output,
+    without_positions,
+)
+from pocket.export import load_pipeline
 from pocket.measure import track
 from pocket.pan import SHIFT, panned
 from pocket.world import HEADINGS, clip, scene
@@ -56,3 +70,14 @@ def test_the_table_has_a_row_for_each_score():
     lines = table([Score("one", 1, 1, 2.0, 0.5, 0.25, 1.0, 1.0)]).splitlines()
     assert len(lines) == 3
     assert lines[2].startswith("| one | 1 | 1 | 2.000 |")
+
+
+def test_a_module_with_zero_output_is_the_plain_batch_bit_for_bit(built):
+    """In the pipeline, with guidance: the same pictures as without a module on the same noise levels."""
+    pipeline = load_pipeline(built)
+    motion = load_motion_module(built / "motion.safetensors")
+    plain = independent(pipeline, frames=3, schedule=motion.schedule)
+    assert largest_difference(animated(pipeline, motion, frames=3), plain, SOME[:1]) > 0
+    with without_output(motion) as edited:
+        assert largest_difference(animated(pipeline, edited, frames=3), plain, SOME[:1]) == 0
+    assert largest_difference(animated(pipeline, motion, frames=3), plain, SOME[:1]) > 0

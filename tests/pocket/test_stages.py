@@ -11,7 +11,7 @@ from pocket.gates import Gate, errors
 from pocket.loop import load, replacing, stream
 from pocket.measure import read
 from pocket.recipe import Recipe
-from pocket.results import load_unet, load_vae
+from pocket.results import load_first_vae, load_unet
 from pocket.sampling import ddim
 from pocket.stages import STAGES, BuildError, Stage, _pass, build
 from pocket.text import POSITIONS, WIDTH
@@ -79,7 +79,7 @@ def test_a_file_appears_only_when_it_is_whole(tmp_path):
 
 def test_whitening_changes_no_picture():
     vae = new_vae(0)
-    shown = pictures(stream("whitening"), 4)
+    shown = pictures(stream("whitening"), ("plain", "dusk"), 4)
     with torch.no_grad():
         before = vae.paint(vae.mean(shown))
         whiten(vae, shown)
@@ -132,4 +132,4 @@ def test_new_models_depend_on_the_seed_alone():
 def test_the_command_makes_a_smoke_build(tmp_path):
     result = CliRunner().invoke(main, ["build", "--steps", "1", "--stage", "vae", "--no-gates", "--out", str(tmp_path)])
     assert result.exit_code == 0, result.output
-    assert read(load_vae(tmp_path).decode(torch.zeros(1, 4, 8, 8))[0]).style
+    assert read(load_first_vae(tmp_path).decode(torch.zeros(1, 4, 8, 8))[0]).style

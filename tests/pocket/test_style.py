@@ -1,7 +1,5 @@
 """The personalised models: files that hosts read as they are meant, and a base model that stays what it was."""
 
-import shutil
-
 import pytest
 import torch
 from safetensors import safe_open
@@ -14,13 +12,9 @@ from pocket.loop import load, stream
 from pocket.results import load_unet
 from pocket.style import (
     FINE_TUNED,
-    LATENTS,
     LORA,
-    encode_style,
-    fine_tune,
     load_fine_tuned,
     load_styled,
-    train_style_lora,
 )
 from pocket.world import STYLES
 
@@ -28,16 +22,6 @@ from .conftest import RECIPE
 
 RANK, ALPHA = 4, 2.0
 X, T = torch.randn(1, 4, 8, 8, generator=stream("x")), torch.tensor([500])
-
-
-@pytest.fixture(scope="module")
-def styled(built, tmp_path_factory):
-    """A folder with both personalised models."""
-    folder = tmp_path_factory.mktemp("style") / "pocket"
-    shutil.copytree(built, folder)
-    for stage in (encode_style, train_style_lora, fine_tune):
-        stage(RECIPE, folder, None)
-    return folder
 
 
 @pytest.fixture
@@ -54,39 +38,22 @@ def same(mine, theirs):
     return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
-@pytest.mark.parametrize(
-    ("stage", "result"),
-    [(encode_style, LATENTS), (train_style_lora, LORA), (fine_tune, FINE_TUNED)],
-    ids=["latents", "lora", "fine-tune"],
-)
-def test_an_interrupted_stage_equals_an_uninterrupted_one_bit_for_bit(styled, tmp_path, stage, result):
-    folder = tmp_path / "pocket"
-    shutil.copytree(styled, folder)
-    (folder / f"{result}.safetensors").unlink()
-    stage(RECIPE, folder, 1)  # of two steps
-    assert not (folder / f"{result}.safetensors").exists()
-    stage(RECIPE, folder, None)
-    assert same(load(folder / f"{result}.safetensors")[0], load(styled / f"{result}.safetensors")[0])
-    assert not list(folder.glob("*.state"))
-
-
-def test_the_results_say_what_they_were_made_by(styled):
+def test_the_results_say_what_they_were_made_by(built):
     for result, parts in ((LORA, ("base", "style", "style_lora")), (FINE_TUNED, ("base", "style", "fine_tune"))):
-        about = load(styled / f"{result}.safetensors")[1]
+        about = load(built / f"{result}.safetensors")[1]
         assert about.keys() >= {"seed", *parts}
-    with safe_open(styled / f"{LORA}.safetensors", framework="pt") as file:
+    with safe_open(built / f"{LORA}.safetensors", framework="pt") as file:
         assert file.metadata()["ss_network_dim"] == str(RECIPE.style_lora.rank)
 
 
-def test_the_base_model_stays_what_it_was(built, styled, conditions):
-    assert same(load(styled / "base.safetensors")[0], load(built / "base.safetensors")[0])
+def test_the_base_model_stays_what_it_was(built, conditions):
     before = load_unet(built).state_dict()
-    assert same(load_styled(styled, strength=0.0).state_dict(), before)
-    for after in (load_styled(styled).state_dict(), load_fine_tuned(styled).state_dict()):
+    assert same(load_styled(built, strength=0.0).state_dict(), before)
+    for after in (load_styled(built).state_dict(), load_fine_tuned(built).state_dict()):
         assert after.keys() == before.keys()
         assert not same(after, before)
     trained = {
-        name for name, weight in load_styled(styled).state_dict().items() if not torch.equal(weight, before[name])
+        name for name, weight in load_styled(built).state_dict().items() if not torch.equal(weight, before[name])
     }
     assert all(".transformer_blocks." in name or ".proj_" in name for name in trained)
 
@@ -122,7 +89,7 @@ def test_a_merged_file_equals_the_lora_that_was_trained(built, trained, conditio
     assert torch.dist(theirs, mine) < 1e-2 * mine.norm()  # half precision
 
 
-def test_diffusers_computes_the_same_from_the_file(built, styled, trained, conditions, tmp_path):
+def test_diffusers_computes_the_same_from_the_file(built, trained, conditions, tmp_path):
     """Through peft, from the file, at two strengths: with another alpha, or a layer left out, it would not."""
     _, added = trained
     save_file(kohya.tensors(added), tmp_path / "lora.safetensors")
@@ -148,18 +115,14 @@ def load_half_unet(folder):
     return unet
 
 
-def test_the_second_checkpoint_loads_in_diffusers_and_shares_all_but_the_unet(built, styled):
-    base, tuned = (
-        load(folder / f"{name}.safetensors")[0] for folder, name in ((built, "pocket"), (styled, FINE_TUNED))
-    )
+def test_the_second_checkpoint_loads_in_diffusers_and_shares_all_but_the_unet(built):
+    base, tuned = (load(built / f"{name}.safetensors")[0] for name in ("pocket", FINE_TUNED))
     assert tuned.keys() == base.keys()
     changed = {name for name in base if not torch.equal(base[name], tuned[name])}
     assert changed
     assert all(name.startswith("model.diffusion_model.") for name in changed)
-    assert load_pipeline(styled, FINE_TUNED).unet
-    assert (styled / f"{FINE_TUNED}.yaml").read_text().replace(str(styled), "") == (
-        (built / "pocket.yaml").read_text().replace(str(built), "")
-    )
+    assert load_pipeline(built, FINE_TUNED).unet
+    assert (built / f"{FINE_TUNED}.yaml").read_text() == (built / "pocket.yaml").read_text()
 
 
 def test_the_style_is_one_that_the_base_has_not_seen():

@@ -1,0 +1,64 @@
+"""The project's own trainer, told to train on the pocket model: a motion module, or a motion LoRA on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from lib_animatediff.training import Base, MemorySource, TrainingSettings, train
+from lib_animatediff.training.export import read_recipe
+
+from .export import load_pipeline
+from .loop import save
+from .recipe import BASE, Recipe, TrainerRecipe
+from .world import FRAMES, SIZE
+
+
+def settings(recipe: TrainerRecipe, folder: Path, seed: int, **more: Any) -> TrainingSettings:
+    """The trainer's settings.
+
+    Args:
+        recipe: figures.
+        folder: for states, samples and the file that is trained.
+        seed: of the draws.
+        more: settings of the one thing that is trained.
+    """
+    return TrainingSettings(
+        frames=FRAMES,
+        stride=1,
+        size=SIZE,
+        steps=recipe.steps,
+        batch=recipe.batch,
+        lr=recipe.rate,
+        lr_schedule="cosine",
+        warmup=recipe.warm_up,
+        beta2=recipe.beta2,
+        ema=recipe.average,
+        largest_weight=recipe.largest_weight,
+        timestep_power=recipe.timestep_power,
+        seed=seed,
+        precision="no",
+        device="cpu",
+        output=str(folder),
+        resume=True,
+        half=True,
+        save_every=recipe.save_every,
+        validation_every=recipe.validation_every,
+        validation_clips=recipe.validation_clips,
+        **more,
+    )
+
+
+def train_on(folder: Path, clips: Iterable[tuple[Tensor, str]], how: TrainingSettings) -> Path:
+    """Train on a build's base model with encoded clips, f c h w, and their captions; returns the trainer's file."""
+    base = Base.of_pipeline(load_pipeline(folder))
+    return train(how, base=base, clips=MemorySource(clips, latents=True))
+
+
+def keep(trained: Path, result: Path, recipe: Recipe, *parts: str) -> None:
+    """Make the trainer's file a stage's result, with the parts of the recipe and the trainer's own account of it."""
+    save(result, load_file(trained), {**recipe.about(*BASE, *parts), "training": read_recipe(trained)})
