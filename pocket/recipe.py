@@ -100,11 +100,12 @@ class MotionRecipe(TrainerRecipe):
 class PanRecipe(TrainerRecipe):
     """A motion LoRA from a few clips of one movement, as people train theirs."""
 
-    steps: int = 200
+    steps: int = 700
     batch: int = 4
-    warm_up: int = 10
+    warm_up: int = 20
     average: float = 0.98
-    rank: int = 8
+    rate: float = 2e-3
+    rank: int = 16
     clips: int = 48
 
 
@@ -122,7 +123,7 @@ class StyleLoraRecipe:
 
     rank: int = 16
     alpha: float = 16.0
-    steps: int = 300
+    steps: int = 600
     batch: int = 32
     rate: float = 3e-3
     warm_up: int = 20
