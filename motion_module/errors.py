@@ -6,7 +6,15 @@ class AnimateDiffError(Exception):
 
 
 class MotionFileError(AnimateDiffError):
-    """A file is missing, broken, or not a motion module that we run."""
+    """A file is missing, broken, or not a motion module that we run.
+
+    Attributes:
+        what: what the file is, such as "a motion LoRA"; empty where the message says no more than that.
+    """
+
+    def __init__(self, message: str, *, what: str = "") -> None:
+        super().__init__(message)
+        self.what = what
 
 
 class IncompatibleModelError(AnimateDiffError):

@@ -113,11 +113,13 @@ class TemporalTransformer(nn.Module):
 
     Attributes:
         compute_twice: gradient checkpointing: while training keep no activations, compute them again for the gradient.
+        shared_norm: whether the norm takes its statistics over a clip's frames together, see `Kind.shared_own_norm`.
     """
 
-    def __init__(self, channels: int, length: int) -> None:
+    def __init__(self, channels: int, length: int, *, shared_norm: bool = False) -> None:
         super().__init__()
         self.compute_twice = False
+        self.shared_norm = shared_norm
         self.norm = nn.GroupNorm(NORM_GROUPS, channels, eps=NORM_EPS)
         self.proj_in = nn.Linear(channels, channels)
         self.transformer_blocks = nn.ModuleList([TemporalBlock(channels, length)])
@@ -133,26 +135,35 @@ class TemporalTransformer(nn.Module):
 
     def _motion(self, x: Tensor, frames: int) -> Tensor:
         height = x.shape[2]
-        tokens = self.proj_in(rearrange(self.norm(x), "n c h w -> n (h w) c"))
+        normed = self._normalised_over_clips(x, frames) if self.shared_norm else self.norm(x)
+        tokens = self.proj_in(rearrange(normed, "n c h w -> n (h w) c"))
         for block in self.transformer_blocks:
             tokens = block(tokens, frames)
         return rearrange(self.proj_out(tokens), "n (h w) c -> n c h w", h=height)  # type: ignore[no-any-return]
+
+    def _normalised_over_clips(self, x: Tensor, frames: int) -> Tensor:
+        height, width = x.shape[2:]
+        clips = rearrange(x, "(b f) c h w -> b c (f h w)", f=frames)
+        normed = F.group_norm(clips, NORM_GROUPS, self.norm.weight, self.norm.bias, NORM_EPS)  # float32 inside
+        return rearrange(normed, "b c (f h w) -> (b f) c h w", h=height, w=width)
 
 
 class SiteModule(nn.Module):
     """A site's transformer under its official name."""
 
-    def __init__(self, channels: int, length: int) -> None:
+    def __init__(self, channels: int, length: int, *, shared_norm: bool = False) -> None:
         super().__init__()
-        self.temporal_transformer = TemporalTransformer(channels, length)
+        self.temporal_transformer = TemporalTransformer(channels, length, shared_norm=shared_norm)
 
 
 class MotionBlock(nn.Module):
     """The sites of one UNet block."""
 
-    def __init__(self, widths: tuple[int, ...], length: int) -> None:
+    def __init__(self, widths: tuple[int, ...], length: int, *, shared_norm: bool = False) -> None:
         super().__init__()
-        self.motion_modules = nn.ModuleList([SiteModule(channels, length) for channels in widths])
+        self.motion_modules = nn.ModuleList(
+            [SiteModule(channels, length, shared_norm=shared_norm) for channels in widths]
+        )
 
 
 @dataclass(frozen=True)
@@ -177,20 +188,33 @@ class MotionModule(nn.Module):
         self.layout = layout
         self._kind = kind
         self.name = name
-        length = layout.trained_length
-        self.down_blocks = nn.ModuleList([MotionBlock(widths, length) for widths in layout.down])
-        self.mid_block = MotionBlock((layout.mid,), length) if layout.mid is not None else None
-        self.up_blocks = nn.ModuleList([MotionBlock(widths, length) for widths in layout.up])
+
+        def block(widths: tuple[int, ...]) -> MotionBlock:
+            return MotionBlock(widths, layout.trained_length, shared_norm=kind.shared_own_norm)
+
+        self.down_blocks = nn.ModuleList([block(widths) for widths in layout.down])
+        self.mid_block = block((layout.mid,)) if layout.mid is not None else None
+        self.up_blocks = nn.ModuleList([block(widths) for widths in layout.up])
 
     @property
     def kind(self) -> str:
-        """Which official training it follows: ``"v2"`` or ``"v3"``."""
+        """Which official training it follows: a name in the table of kinds, such as ``"v3"``."""
         return self._kind.name
+
+    @property
+    def base(self) -> str:
+        """The image model that it animates: ``"sd15"`` or ``"sdxl"``."""
+        return self._kind.base
 
     @property
     def schedule(self) -> BetaSchedule:
         """The noise levels it was trained on."""
         return self._kind.schedule
+
+    @property
+    def shared_resnet_norms(self) -> bool:
+        """Whether the UNet's ResBlocks and its output normalise over all frames of a clip, see `Kind`."""
+        return self._kind.shared_resnet_norms
 
     @property
     def trained_length(self) -> int:

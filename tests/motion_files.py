@@ -10,13 +10,22 @@ from torch import Tensor
 
 SMALL_WIDTHS = (32, 64, 128, 128)
 SD15_WIDTHS = (320, 640, 1280, 1280)
-TABLE_LENGTH = 32
+SDXL_KINDS = ("sdxl", "hotshot")
+MID_KINDS = ("v2", "lcm")
+TABLE_LENGTHS = {"v1": 24, "v2": 32, "v3": 32, "sdxl": 32, "hotshot": 24, "lcm": 64}
 
 
 def random_motion_state(
-    kind: str, widths: tuple[int, ...] = SMALL_WIDTHS, *, seed: int = 0, tables: bool = True
+    kind: str,
+    widths: tuple[int, ...] = SMALL_WIDTHS,
+    *,
+    seed: int = 0,
+    tables: bool = True,
+    length: int | None = None,
 ) -> dict[str, Tensor]:
-    """State dict of an official v2 (with a middle site) or v3 file; every weight random, none zero."""
+    """State dict of a file of this kind under official names; every weight random, none zero. SDXL takes 3 widths."""
+    widths = widths[:3] if kind in SDXL_KINDS else widths
+    length = length or TABLE_LENGTHS[kind]
     generator = torch.Generator().manual_seed(seed)
     state: dict[str, Tensor] = {}
     for site, channels in official_sites(kind, widths):
@@ -28,15 +37,15 @@ def random_motion_state(
             state[f"{prefix}.{name}"] = noise * fan_in**-0.5 if fan_in else 0.1 * noise + is_norm_scale
         if tables:
             for i in range(2):
-                table = literal_positions(TABLE_LENGTH, channels)
+                table = literal_positions(length, channels)
                 state[f"{prefix}.transformer_blocks.0.attention_blocks.{i}.pos_encoder.pe"] = table
     return state
 
 
 def official_sites(kind: str, widths: tuple[int, ...]) -> list[tuple[str, int]]:
-    """Site names and channels: two per level down, three per level up, v2 one more in the middle."""
+    """Site names and channels: two per level down, three per level up, some have one more in the middle."""
     down = [(f"down_blocks.{i}.motion_modules.{j}", w) for i, w in enumerate(widths) for j in range(2)]
-    mid = [("mid_block.motion_modules.0", widths[-1])] if kind == "v2" else []
+    mid = [("mid_block.motion_modules.0", widths[-1])] if kind in MID_KINDS else []
     up = [(f"up_blocks.{i}.motion_modules.{j}", w) for i, w in enumerate(reversed(widths)) for j in range(3)]
     return down + mid + up
 
@@ -81,3 +90,66 @@ def save_legacy(payload: object, path: Path) -> None:
 
 
 PICKLES = {"zip": torch.save, "legacy": save_legacy}
+
+
+# The same weights as other programs name them -----------------------------------------------------------------------
+
+
+def renamed(state: dict[str, Tensor], *pairs: tuple[str, str]) -> dict[str, Tensor]:
+    """With pieces of the names replaced, one after the other."""
+    for old, new in pairs:
+        state = {key.replace(old, new): tensor for key, tensor in state.items()}
+    return state
+
+
+def as_adapter(state: dict[str, Tensor], *, tables: bool = True) -> dict[str, Tensor]:
+    """As diffusers' MotionAdapter names them; one table for both attentions, which older versions did not write."""
+    state = {key: tensor for key, tensor in state.items() if tables or not key.endswith(".pe")}
+    state = {key: tensor for key, tensor in state.items() if "attention_blocks.1.pos_encoder" not in key}
+    return renamed(
+        state,
+        (".temporal_transformer.", "."),
+        (".attention_blocks.0.pos_encoder.pe", ".pos_embed.pe"),
+        (".attention_blocks.0.", ".attn1."),
+        (".attention_blocks.1.", ".attn2."),
+        (".norms.0.", ".norm1."),
+        (".norms.1.", ".norm2."),
+        (".ff_norm.", ".norm3."),
+    )
+
+
+def adapter_config(kind: str, widths: tuple[int, ...]) -> dict[str, object]:
+    """What diffusers writes beside them."""
+    return {
+        "_class_name": "MotionAdapter",
+        "_diffusers_version": "0.30.0",
+        "block_out_channels": list(widths[:3] if kind in SDXL_KINDS else widths),
+        "motion_layers_per_block": 2,
+        "motion_max_seq_length": TABLE_LENGTHS[kind],
+        "motion_norm_num_groups": 32,
+        "motion_num_attention_heads": 8,
+        "use_motion_mid_block": kind in MID_KINDS,
+    }
+
+
+def as_hotshot(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As HotShot-XL names them."""
+    state = renamed(state, (".temporal_transformer.", "."), (".motion_modules.", ".temporal_attentions."))
+    return renamed(state, ("pos_encoder.pe", "pos_encoder.positional_encoding"))
+
+
+def as_animatelcm(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As AnimateLCM names its tables where it writes them."""
+    return renamed(state, ("pos_encoder.pe", "pos_encoder.pos_encoding"))
+
+
+def in_whole_unet(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Among the UNet's own weights, as a training checkpoint of all of it has them."""
+    unet = {
+        "conv_in.weight": (32, 4, 3, 3),
+        "time_embedding.linear_1.weight": (128, 32),
+        "down_blocks.0.resnets.0.norm1.weight": (32,),
+        "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight": (32, 768),
+        "mid_block.resnets.0.conv1.weight": (32, 32, 3, 3),
+    }
+    return {**{name: torch.ones(shape) for name, shape in unet.items()}, **state}

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from motion_module import AnimateDiffError
-from motion_module.kinds import KINDS
 
+NEW_KINDS = ("v2", "v3")  # the recipe's; others want other norms or another base
 TARGETS = ("motion-module", "motion-lora", "adapter")
 OFFICIAL_RANKS = {"motion-lora": 64, "adapter": 128}  # from the sizes of the official files
 PIXELS_PER_STEP = 64  # three halvings of a latent that is an eighth of the picture
@@ -68,7 +68,7 @@ class TrainingSettings:
     # what
     target: str = _setting("motion-module", "What is trained; all else is frozen.", choices=TARGETS, fixed=True)
     kind: str = _setting(
-        "v3", "Layout of a new motion module; v2 has one more site, in the middle.", choices=tuple(KINDS), fixed=True
+        "v3", "Layout of a new motion module; v2 has one more site, in the middle.", choices=NEW_KINDS, fixed=True
     )
     motion: str = _setting(
         "", "Motion module to go on from; for a motion LoRA the one that it is made for.", path=True, fixed=True

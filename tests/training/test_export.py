@@ -8,12 +8,12 @@ from motion_files import random_motion_state
 from training import parts
 
 from lib_animatediff.training.export import read_recipe, write
+from lib_animatediff.training.settings import NEW_KINDS
 from lib_animatediff.training.targets import target_of
 from motion_module import load_motion_module
-from motion_module.kinds import KINDS
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", NEW_KINDS)
 def test_a_written_module_has_official_names_and_is_what_was_trained(tmp_path, kind):
     path = tmp_path / "mm.safetensors"
     with target_of(parts.settings(tmp_path, kind=kind), parts.small_unet()) as target:

@@ -11,6 +11,7 @@ from training import parts
 from lib_animatediff import IncompatibleModelError, inject
 from lib_animatediff.training import MemorySource, TrainingError, train
 from lib_animatediff.training.export import write
+from lib_animatediff.training.settings import NEW_KINDS
 from lib_animatediff.training.targets import adapter_in, layout_for, target_of
 from motion_module import MotionModule, apply_motion_lora, load_motion_lora, load_motion_module
 from motion_module.kinds import KINDS
@@ -65,7 +66,7 @@ def test_all_of_the_target_is_trained(tmp_path, target):
     assert [name for name in still if not name.endswith("pos_encoder.pe")] == []
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", NEW_KINDS)
 def test_a_fresh_module_leaves_the_unet_as_it_is(kind):
     unet = parts.small_unet()
     motion = MotionModule.fresh(layout_for(unet, KINDS[kind], 16), KINDS[kind])

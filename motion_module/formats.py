@@ -1,0 +1,89 @@
+"""The spellings that motion modules' weights are about in, and the official name behind each one.
+
+Official files name a weight
+``down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0.to_q.weight``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+OFFICIAL = "official"
+ADAPTER = "MotionAdapter"  # diffusers
+HOTSHOT = "HotShot-XL"
+ANIMATELCM = "AnimateLCM"
+
+# Left in front by distributed training, by whole UNets and by programs that keep several models in a file.
+_PREFIXES = re.compile(r"^(?:(?:module|unet|model|diffusion_model|animatediff)\.)+")
+
+# The first one that a file shows is its format.
+_SIGNS = (
+    (HOTSHOT, re.compile(r"\.temporal_attentions\.\d+\.")),
+    (ADAPTER, re.compile(r"\.motion_modules\.\d+\.(?!temporal_transformer\.)")),
+    (ANIMATELCM, re.compile(r"\.pos_encoder\.pos_encoding$")),
+)
+
+_TO_OFFICIAL = (
+    (re.compile(r"\.temporal_attentions\.(\d+)\."), r".motion_modules.\1.temporal_transformer."),
+    (re.compile(r"(\.motion_modules\.\d+)\.(?!temporal_transformer\.)"), r"\1.temporal_transformer."),
+    (re.compile(r"(\.transformer_blocks\.\d+)\.attn1\."), r"\1.attention_blocks.0."),
+    (re.compile(r"(\.transformer_blocks\.\d+)\.attn2\."), r"\1.attention_blocks.1."),
+    (re.compile(r"(\.transformer_blocks\.\d+)\.norm1\."), r"\1.norms.0."),
+    (re.compile(r"(\.transformer_blocks\.\d+)\.norm2\."), r"\1.norms.1."),
+    (re.compile(r"(\.transformer_blocks\.\d+)\.norm3\."), r"\1.ff_norm."),
+    (re.compile(r"\.pos_encoder\.(?:positional_encoding|pos_encoding)$"), r".pos_encoder.pe"),
+)
+
+_TO_ADAPTER = (
+    (".temporal_transformer.", "."),
+    (".attention_blocks.0.", ".attn1."),
+    (".attention_blocks.1.", ".attn2."),
+    (".norms.0.", ".norm1."),
+    (".norms.1.", ".norm2."),
+    (".ff_norm.", ".norm3."),
+)
+
+TABLE = ".pos_encoder.pe"  # of each attention, officially
+BLOCK_TABLE = ".pos_embed.pe"  # one for both attentions, in diffusers
+_MOTION = re.compile(r"(?:^|\.)(?:motion_modules|temporal_attentions)\.\d+\.")
+
+
+def without_prefixes(name: str) -> str:
+    """A weight's name without what programs put in front."""
+    return _PREFIXES.sub("", name)
+
+
+def is_motion_weight(name: str) -> bool:
+    """Whether a name is that of a motion module's weight, in any spelling."""
+    return _MOTION.search(name) is not None
+
+
+def format_of(names: Iterable[str]) -> str:
+    """The spelling of a file, by its names without prefixes."""
+    names = list(names)
+    return next((what for what, sign in _SIGNS if any(sign.search(name) for name in names)), OFFICIAL)
+
+
+def official_name(name: str) -> str:
+    """The official name of a motion weight without prefixes; a table of diffusers is one for its whole block."""
+    for pattern, official in _TO_OFFICIAL:
+        name = pattern.sub(official, name)
+    return name
+
+
+def tables_of(name: str) -> tuple[str, ...]:
+    """The official tables that a table stands for: itself, or those of both attentions of its block."""
+    if not name.endswith(BLOCK_TABLE):
+        return (name,)
+    block = name.removesuffix(BLOCK_TABLE)
+    return tuple(f"{block}.attention_blocks.{number}{TABLE}" for number in (0, 1))
+
+
+def adapter_name(name: str) -> str:
+    """The name in a diffusers MotionAdapter of an official weight; both tables of a block have the same one."""
+    if name.endswith(TABLE):
+        name = re.sub(r"\.attention_blocks\.\d+\.pos_encoder\.pe$", BLOCK_TABLE, name)
+    for official, adapter in _TO_ADAPTER:
+        name = name.replace(official, adapter)
+    return name
