@@ -5,7 +5,7 @@
     "use strict";
 
     const TABS = ["txt2img", "img2img"];
-    const AUTOMATIC_FRAMES = 16; // what 0 stands for, see lib_animatediff/settings.py
+    const AUTOMATIC_CONTEXT = 16; // what 0 stands for, see lib_animatediff/settings.py
 
     function numberIn(id) {
         const input = gradioApp().querySelector(`#${id} input[type=number]`);
@@ -13,9 +13,14 @@
     }
 
     function describe(tab) {
-        const frames = numberIn(`animatediff_${tab}_frames`) || AUTOMATIC_FRAMES;
+        const context = numberIn(`animatediff_${tab}_context_length`) || AUTOMATIC_CONTEXT;
+        const frames = numberIn(`animatediff_${tab}_frames`) || context;
+        const back = gradioApp().querySelector(`#animatediff_${tab}_reverse input`)?.checked ? frames - 2 : 0;
+        const shown = frames + Math.max(back, 0);
         const fps = numberIn(`animatediff_${tab}_fps`);
-        return fps > 0 ? `${frames} frames at ${fps} per second: ${(frames / fps).toFixed(1)} seconds` : "";
+        if (!(fps > 0)) return "";
+        const windows = frames > context ? `, made in windows of ${context}` : "";
+        return `${shown} frames at ${fps} per second: ${(shown / fps).toFixed(1)} seconds${windows}`;
     }
 
     function show(tab) {

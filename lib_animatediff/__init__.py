@@ -4,12 +4,14 @@ from motion_module import AnimateDiffError, ClipError, IncompatibleModelError, M
 
 from .injection import inject
 from .schedule import use_schedule
+from .windows import ContextWindows
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AnimateDiffError",
     "ClipError",
+    "ContextWindows",
     "IncompatibleModelError",
     "MotionFileError",
     "__version__",

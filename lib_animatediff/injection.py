@@ -6,7 +6,8 @@ in the UNet moves: names, weights and indices stay what other code knows them by
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 
@@ -16,11 +17,45 @@ from torch import Tensor, nn
 from motion_module import ClipError, IncompatibleModelError, MotionModule
 from motion_module.network import TemporalTransformer
 
-from .sites import Site, find_sites
+from .bases import sites_for
+from .clip import Clip
+from .norms import FramesApart, FramesTogether, resnet_norms
+from .parts import PartedCall, Steps, forward_in_parts
+from .windows import ContextWindows
+
+_log = logging.getLogger(__name__)
+
+_OWNER = "_carries_motion_module"  # while injected, in the UNet's __dict__
+_FEWEST_FRAMES = 8  # the official modules were trained on 16 frames, HotShot-XL on 8
+_MOST_FRAMES = {"hotshot": 8}  # where the positional table is longer than the clips of the training
+
+
+class Injection:
+    """What ``inject`` gives to its block."""
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+
+    @property
+    def step(self) -> int | None:
+        """Sampling step, counted from 0, that the plan of context windows goes by; None: follow the timesteps."""
+        return self._steps.current
+
+    @step.setter
+    def step(self, step: int | None) -> None:
+        self._steps.current = step
 
 
 @contextmanager
-def inject(unet: nn.Module, motion: MotionModule, *, frames: int) -> Iterator[None]:
+def inject(
+    unet: nn.Module,
+    motion: MotionModule,
+    *,
+    frames: int,
+    windows: ContextWindows | None = None,
+    one_clip_per_call: bool = False,
+    between_windows: Callable[[int, int], None] | None = None,
+) -> Iterator[Injection]:
     """Make every call of ``unet`` inside the block a call on clips; leave it bit for bit as it was.
 
     Rows of a call are ``(k b f) c h w``: streams (cond, uncond, ...; any number, together or in calls of their own)
@@ -28,81 +63,101 @@ def inject(unet: nn.Module, motion: MotionModule, *, frames: int) -> Iterator[No
 
     The motion module follows the device and dtype of what flows through the UNet. Where its own differ, a copy is
     made for the time of the block, so that the caller's module keeps its precision. A module with trainable weights
-    is never copied: gradients reach it.
+    is never copied: gradients reach it. With gradient checkpointing, go backward inside the block.
 
     Args:
-        unet: an LDM ``UNetModel`` or a diffusers ``UNet2DConditionModel`` of Stable Diffusion 1.5's topology.
+        unet: the UNet of Stable Diffusion 1.5 or SDXL: LDM's or sgm's ``UNetModel``, or diffusers'
+            ``UNet2DConditionModel``.
         motion: what ``load_motion_module`` gave.
-        frames: frames of a clip, from 1 to the module's trained length.
+        frames: frames of a clip; without ``windows`` at most the module's trained length.
+        windows: for longer clips: one call becomes a call for each context window, on the window's rows of every
+            tensor that leads with the rows, and the outputs are averaged. A clip that fits into one window is
+            computed as without.
+        one_clip_per_call: give each clip of each stream UNet calls of its own: slower, for less memory.
+        between_windows: called after each UNet call of several, with how many are done and how many there are;
+            whatever it raises ends the call. For progress, and to interrupt.
 
     Raises:
-        IncompatibleModelError: the UNet has other sites or widths, is compiled, or carries a motion module already.
+        IncompatibleModelError: the UNet is of another base, compiled, carries a motion module already, or does not
+            let its forward be replaced.
         ClipError: ``frames`` is out of range; or, inside, a call whose rows are not whole clips.
     """
-    check_frames(motion, frames)
-    pairs = _match(unet, motion)
-    resident = _Resident(motion)
-    with ExitStack() as hooks:
-        for site in pairs:
-            hook = _SiteHook(resident, site.name, frames)
-            hooks.callback(site.layer.register_forward_hook(hook).remove)
-        yield
+    check_frames(motion, frames, windows)
+    _refuse_compiled(unet)
+    sites = sites_for(motion, unet)
+    windows = windows if windows is not None and frames > windows.length else None
+    clip = Clip(None if windows else frames)
+    steps = Steps()
+    with ExitStack() as undo:
+        undo.enter_context(_owned(unet))
+        if windows or one_clip_per_call:
+            call = PartedCall(
+                clip, frames, windows, steps=steps, one_clip_per_call=one_clip_per_call, between=between_windows
+            )
+            undo.enter_context(forward_in_parts(unet, call))
+        if motion.shared_resnet_norms:
+            for norm in resnet_norms(unet):
+                undo.callback(norm.register_forward_pre_hook(FramesTogether(clip)).remove)
+                undo.callback(norm.register_forward_hook(FramesApart(clip)).remove)
+        resident = _Resident(motion)
+        for site in sites:
+            undo.callback(site.layer.register_forward_hook(_SiteHook(resident, site.name, clip)).remove)
+        yield Injection(steps)
 
 
-def check_frames(motion: MotionModule, frames: int) -> None:
-    """Whether ``motion`` can make clips of so many frames.
+def check_frames(motion: MotionModule, frames: int, windows: ContextWindows | None = None) -> None:
+    """Whether ``motion`` can make clips of so many frames; warns where it will not be at its best.
 
     Raises:
-        ClipError: no frame at all, or more than it was trained on.
+        ClipError: no frame at all, or more at a time than it was trained on.
     """
     if frames < 1:
         raise ClipError(f"A clip needs at least one frame, not {frames}.")
-    if frames > motion.trained_length:
+    windowed = windows is not None and frames > windows.length
+    at_once = windows.length if windows is not None and windowed else frames
+    if at_once > motion.trained_length and windowed:
+        raise ClipError(
+            f"{motion.name} was trained on clips of {motion.trained_length} frames; context windows of {at_once} are "
+            f"too long. Lower the context length to {motion.trained_length} or less."
+        )
+    if at_once > motion.trained_length:
         raise ClipError(
             f"{motion.name} was trained on clips of {motion.trained_length} frames; {frames} are too many. "
-            f"Lower the number of frames to {motion.trained_length} or less."
+            f"Lower the number of frames to {motion.trained_length} or less. Or use context windows."
         )
-
-
-def _match(unet: nn.Module, motion: MotionModule) -> list[Site]:
-    """The UNet's sites that the motion module fills, after every reason to refuse has been looked for."""
-    _refuse_compiled(unet)
-    sites = find_sites(unet)
-    if not sites:
-        raise IncompatibleModelError(
-            f"{type(unet).__name__} is not a Stable Diffusion UNet that we know. Pass the UNet itself: "
-            "sd_model.model.diffusion_model of an LDM model, pipeline.unet of a diffusers pipeline."
-        )
-    _refuse_occupied(sites)
-    by_name = {site.name: site for site in sites}
-    widths = {name: transformer.proj_in.in_features for name, transformer in motion.sites()}
-    needed = {name for name in by_name if not name.startswith("mid_block.")}
-    if not needed <= set(widths) <= set(by_name):
-        raise IncompatibleModelError(
-            f"{motion.name} has {len(widths)} sites, this UNet has {len(by_name)}: they belong to different base "
-            "models. Use a motion module made for the checkpoint's base (Stable Diffusion 1.5)."
-        )
-    for name, width in widths.items():
-        if width != by_name[name].channels:
-            raise IncompatibleModelError(
-                f"{motion.name} is {width} channels wide at {name}, this UNet {by_name[name].channels}: they belong "
-                "to different base models. Use a motion module made for the checkpoint's base."
-            )
-    return [site for site in sites if site.name in widths]
+    if windowed and at_once < _FEWEST_FRAMES:
+        _log.warning("Context windows of %d frames are short: expect little motion. Try 16.", at_once)
+    best = _MOST_FRAMES.get(motion.kind, motion.trained_length)
+    if at_once > best:
+        _log.warning("%s is at its best with %d frames at a time, not %d.", motion.name, best, at_once)
 
 
 def _refuse_compiled(unet: nn.Module) -> None:
     # A compiled module ignores hooks added later, without a word (torch 2.13).
-    if any(
-        type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None
-        for module in unet.modules()
-    ):
+    if any(_is_compiled(module) for module in unet.modules()):
         raise IncompatibleModelError("This UNet is compiled and would ignore the motion module. Inject, then compile.")
 
 
-def _refuse_occupied(sites: list[Site]) -> None:
-    if any(isinstance(hook, _SiteHook) for site in sites for hook in site.layer._forward_hooks.values()):
+def _is_compiled(module: nn.Module) -> bool:
+    return (
+        isinstance(module, torch.jit.ScriptModule)
+        or type(module).__name__ == "OptimizedModule"
+        or getattr(module, "_compiled_call_impl", None) is not None
+        or hasattr(module.forward, "_torchdynamo_orig_callable")
+    )
+
+
+@contextmanager
+def _owned(unet: nn.Module) -> Iterator[None]:
+    """One injection at a time, also from several threads and from a second copy of this package."""
+    ours = object()
+    attributes = vars(unet)
+    if attributes.setdefault(_OWNER, ours) is not ours:  # one operation, so that no other thread comes between
         raise IncompatibleModelError("This UNet carries a motion module already. Leave the other inject block first.")
+    try:
+        yield
+    finally:
+        del attributes[_OWNER]
 
 
 class _Resident:
@@ -130,16 +185,12 @@ class _Resident:
 class _SiteHook:
     """Forward hook: passes a layer's output on through the transformer of its site."""
 
-    def __init__(self, resident: _Resident, site: str, frames: int) -> None:
+    def __init__(self, resident: _Resident, site: str, clip: Clip) -> None:
         self._resident = resident
         self._site = site
-        self._frames = frames
+        self._clip = clip
 
     def __call__(self, _layer: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> object:
         x = output[0] if isinstance(output, tuple) else output
-        if x.shape[0] % self._frames:
-            raise ClipError(
-                f"The UNet was called with {x.shape[0]} rows, which are not whole clips of {self._frames} frames."
-            )
-        x = self._resident.transformer(self._site, x)(x, self._frames)
+        x = self._resident.transformer(self._site, x)(x, self._clip.frames_of(x.shape[0]))
         return (x, *output[1:]) if isinstance(output, tuple) else x

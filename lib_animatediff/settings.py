@@ -16,6 +16,8 @@ from typing import Any
 
 from motion_module import ClipError
 
+from .windows import FUSIONS, WINDOW_KINDS, ContextWindows
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -29,7 +31,9 @@ class Setting:
         label: what the panel calls it.
         help: what it changes in the clip.
         minimum, maximum: limits of a number, both included.
+        choices: what a text may be; empty for any.
         in_panel: whether the accordion shows it.
+        group: heading under which the accordion folds it away; empty for what is always seen.
     """
 
     name: str
@@ -40,10 +44,13 @@ class Setting:
     aliases: tuple[str, ...] = ()
     minimum: float | None = None
     maximum: float | None = None
+    choices: tuple[str, ...] = ()
     in_panel: bool = True
+    group: str = ""
 
 
 _KEY = "setting"
+_LONG = "Context windows, for clips longer than the context length"
 
 
 def _setting(default: Any, label: str, help: str, **limits: Any) -> Any:
@@ -61,10 +68,10 @@ class ClipSettings:
     frames: int = _setting(
         16,
         "Frames",
-        "Pictures in the clip. Modules move best at 16; they know at most 32. 0 stands for 16.",
+        "Pictures in the clip, any number: beyond the context length it is made in windows. 0 stands for that length.",
         aliases=("video_length",),
         minimum=0,
-        maximum=64,
+        maximum=10_000,
     )
     fps: float = _setting(
         8.0,
@@ -82,14 +89,52 @@ class ClipSettings:
         maximum=100,
     )
     context_length: int = _setting(
-        0,
+        16,
         "Context length",
-        "For clients of the existing extension: this version sees the whole clip at once. 0, or at least the frames.",
+        "Frames that the motion module sees at once. 16 suits every official one, HotShot-XL wants 8. 0 stands for 16.",
         aliases=("batch_size",),
         minimum=0,
-        maximum=64,
-        in_panel=False,
+        maximum=128,
+        group=_LONG,
     )
+    overlap: int = _setting(
+        -1,
+        "Overlap",
+        "Frames that neighbouring windows share: more hides seams and takes longer. -1 is a quarter of the context.",
+        minimum=-1,
+        maximum=127,
+        group=_LONG,
+    )
+    stride: int = _setting(
+        1,
+        "Stride",
+        "Above 1, further windows see every 2nd, 4th, ... frame, which holds long clips together and takes longer.",
+        minimum=1,
+        maximum=8,
+        group=_LONG,
+    )
+    context_kind: str = _setting(
+        "uniform",
+        "Windows",
+        "uniform: begin elsewhere at each step. looped: the same, round the end. static: fixed. batched: no overlap.",
+        choices=WINDOW_KINDS,
+        group=_LONG,
+    )
+    fusion: str = _setting(
+        "pyramid",
+        "Fusion",
+        "How windows are mixed where they overlap. pyramid: their middle counts most. flat: all of it the same.",
+        choices=tuple(FUSIONS),
+        group=_LONG,
+    )
+    closed_loop: str = _setting(
+        "N",
+        "Closed loop",
+        "Lets the end lead into the beginning of a clip longer than its context. N: no. R-P, R+P: gently. A: firmly.",
+        choices=("N", "R-P", "R+P", "A"),
+        group=_LONG,
+    )
+    reverse: bool = _setting(False, "Reverse", "Play the clip back to its beginning, without showing an end twice.")
 
 
 SETTINGS: dict[str, Setting] = {
@@ -97,14 +142,14 @@ SETTINGS: dict[str, Setting] = {
 }
 _CANONICAL = {alias: s.name for s in SETTINGS.values() for alias in (s.name, *s.aliases)}
 
-AUTOMATIC_FRAMES = 16  # the length that every official module was trained on
+NO_LOOP, FIRM_LOOP = "N", "A"
+UNIFORM, LOOPED = "uniform", "looped"
+_MOVING_KINDS = (UNIFORM, LOOPED)
+AUTOMATIC_CONTEXT = 16  # the length that every official module was trained on
 
 # What clients of the existing extension send along, with the values that ask for nothing beyond a plain clip.
 # None: any value will do, since the argument only tunes something that is not asked for.
 _PLAIN_VALUES: dict[str, tuple[Any, ...] | None] = {
-    "closed_loop": ("N", "R-P", "R+P"),  # without windows only "A" changes a clip
-    "stride": None,
-    "overlap": None,
     "format": (["GIF"], ("GIF",), "GIF"),
     "interp": ("Off",),
     "interp_x": None,
@@ -151,8 +196,29 @@ def canonical_name(name: str) -> str | None:
 
 
 def clip_frames(settings: ClipSettings) -> int:
-    """Frames of the clip, where 0 stands for the context length, or else for what modules do best."""
-    return settings.frames or settings.context_length or AUTOMATIC_FRAMES
+    """Frames of the clip, where 0 stands for the context length."""
+    return settings.frames or context_length(settings)
+
+
+def context_length(settings: ClipSettings) -> int:
+    """Frames of a context window, where 0 stands for what modules do best."""
+    return settings.context_length or AUTOMATIC_CONTEXT
+
+
+def context_windows(settings: ClipSettings) -> ContextWindows | None:
+    """How the clip is cut into windows; None where one window sees all of it."""
+    length = context_length(settings)
+    if clip_frames(settings) <= length:
+        return None
+    is_loop = settings.closed_loop != NO_LOOP
+    return ContextWindows(
+        length=length,
+        overlap=length // 4 if settings.overlap < 0 else settings.overlap,
+        stride=settings.stride,
+        kind=LOOPED if is_loop else settings.context_kind,
+        fusion=settings.fusion,
+        closed=settings.closed_loop == FIRM_LOOP,
+    )
 
 
 def _check_foreign(name: str, value: Any) -> None:
@@ -173,6 +239,8 @@ def _checked(setting: Setting, value: Any) -> Any:
     if not isinstance(value, setting.type):
         wanted = "true or false" if setting.type is bool else "a text"
         raise ClipError(f"{setting.name} must be {wanted}, not {reprlib.repr(value)}.")
+    if setting.choices and value not in setting.choices:
+        raise ClipError(f"{setting.name} must be one of {', '.join(setting.choices)}, not {reprlib.repr(value)}.")
     return value
 
 
@@ -187,10 +255,15 @@ def _checked_number(setting: Setting, value: Any) -> int | float:
 
 
 def _check_together(settings: ClipSettings) -> None:
-    if 0 < settings.context_length < settings.frames:
+    length = context_length(settings)
+    if settings.overlap >= length:
         raise ClipError(
-            f"{settings.frames} frames do not fit into a context of {settings.context_length}, and this version has "
-            f"no context windows. Set context_length to {settings.frames} or more, or lower frames."
+            f"overlap={settings.overlap} leaves windows of {length} frames where they are. Set it below {length}."
+        )
+    if settings.closed_loop != NO_LOOP and settings.context_kind not in _MOVING_KINDS:
+        raise ClipError(
+            f"A closed loop has no {settings.context_kind} windows. Set context_kind to uniform or looped, or "
+            f"closed_loop to {NO_LOOP}."
         )
 
 

@@ -1,8 +1,8 @@
 """Where a motion module's transformers go in a UNet.
 
 Official placement: at every resolution after each ResBlock with its spatial transformer, if it has one, and before an
-Upsample or Downsample. So each site is named by the layer whose output
-the transformer continues. Layers are recognised by class name, since each host ships its own copy of the classes.
+Upsample or Downsample. So each site is named by the layer whose output the transformer continues. Layers are
+recognised by class name, since each host ships its own copy of the classes.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ class Site:
         name: the official name, such as ``up_blocks.1.motion_modules.2``.
         layer: the UNet's layer whose output goes through the transformer.
         channels: of that output.
+        attends: whether the layer is a spatial transformer; else a ResBlock.
     """
 
     name: str
     layer: nn.Module
     channels: int
+    attends: bool
 
 
 _SPATIAL_TRANSFORMERS = ("SpatialTransformer", "Transformer2DModel")  # as LDM and diffusers call them
@@ -44,7 +46,8 @@ def _has(*names: str) -> Callable[[nn.Module], bool]:
     return lambda unet: all(isinstance(getattr(unet, name, None), nn.Module) for name in names)
 
 
-def _is_a(layer: nn.Module, *class_names: str) -> bool:
+def is_a(layer: nn.Module, *class_names: str) -> bool:
+    """Whether a layer is of a class with one of these names, whichever host it comes from."""
     return any(base.__name__ in class_names for base in type(layer).__mro__)
 
 
@@ -62,13 +65,13 @@ def _ldm_path(path: str, blocks: Iterable[nn.Module]) -> list[Site]:
     level = index = 0
     for block in blocks:
         layers = list(block.children())
-        images = [layer for layer in layers if _is_a(layer, *_SPATIAL_TRANSFORMERS)]
-        images = images or [layer for layer in layers if _is_a(layer, "ResBlock")]
+        images = [layer for layer in layers if is_a(layer, *_SPATIAL_TRANSFORMERS)]
+        images = images or [layer for layer in layers if is_a(layer, "ResBlock")]
         if images:
             prefix = path if path == "mid_block" else f"{path}.{level}"
             sites.append(_site(f"{prefix}.motion_modules.{index}", images[-1]))
             index += 1
-        if any(_is_a(layer, "Downsample", "Upsample") for layer in layers):
+        if any(is_a(layer, "Downsample", "Upsample") for layer in layers):
             level, index = level + 1, 0
     return sites
 
@@ -77,7 +80,7 @@ def _diffusers_sites(unet: Any) -> list[Site]:
     """UNet2DConditionModel: blocks hold their ResBlocks and, where there are any, their spatial transformers."""
     return [
         *_diffusers_path("down_blocks", unet.down_blocks),
-        _site("mid_block.motion_modules.0", _diffusers_layers(unet.mid_block)[-1]),
+        *(_site("mid_block.motion_modules.0", layer) for layer in _diffusers_layers(unet.mid_block)[-1:]),
         *_diffusers_path("up_blocks", unet.up_blocks),
     ]
 
@@ -91,15 +94,16 @@ def _diffusers_path(path: str, blocks: Iterable[nn.Module]) -> list[Site]:
 
 
 def _diffusers_layers(block: Any) -> list[nn.Module]:
-    return list(getattr(block, "attentions", None) or block.resnets)
+    attentions = [layer for layer in getattr(block, "attentions", None) or () if layer is not None]
+    return attentions or list(getattr(block, "resnets", ()))
 
 
 def _site(name: str, layer: Any) -> Site:
-    channels = layer.in_channels if _is_a(layer, *_SPATIAL_TRANSFORMERS) else layer.out_channels
-    return Site(name, layer, int(channels))
+    attends = is_a(layer, *_SPATIAL_TRANSFORMERS)
+    return Site(name, layer, int(layer.in_channels if attends else layer.out_channels), attends)
 
 
 _HOSTS: tuple[tuple[Callable[[nn.Module], bool], Callable[[nn.Module], list[Site]]], ...] = (
     (_has("input_blocks", "middle_block", "output_blocks"), _ldm_sites),
-    (_has("down_blocks", "mid_block", "up_blocks"), _diffusers_sites),
+    (_has("down_blocks", "up_blocks"), _diffusers_sites),
 )

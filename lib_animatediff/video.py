@@ -20,6 +20,11 @@ MILLISECONDS_PER_TICK = 10
 GIF_COLOURS = 256
 
 
+def there_and_back(frames: Sequence[Image]) -> list[Image]:
+    """The frames, and then back to the first, without showing either end twice."""
+    return [*frames, *frames[-2:0:-1]]
+
+
 def write_gif(path: Path, frames: Sequence[Image], *, fps: float, loop_count: int = 0, comment: str = "") -> None:
     """Write an animated GIF under a temporary name and move it into place, so that no half file is ever seen.
 

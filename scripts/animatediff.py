@@ -6,4 +6,9 @@ import sys
 for name in [name for name in sys.modules if name.partition(".")[0] in ("motion_module", "lib_animatediff")]:
     del sys.modules[name]
 
+from modules import script_callbacks
+
+from lib_animatediff.webui import options
 from lib_animatediff.webui.script import AnimateDiffScript  # noqa: F401 - the WebUI finds the class here
+
+script_callbacks.on_ui_settings(options.register)

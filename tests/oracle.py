@@ -6,7 +6,9 @@ says one by one. `inserted` puts it into a UNet by really editing the UNet, the 
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Callable
 
 import torch
 from motion_files import literal_positions
@@ -15,9 +17,12 @@ from torch import Tensor, nn
 HEADS = 8
 
 
-def literal_site(weights: dict[str, Tensor], x: Tensor, frames: int) -> Tensor:
+def literal_site(weights: dict[str, Tensor], x: Tensor, frames: int, *, shared_norm: bool = False) -> Tensor:
     """One temporal transformer on rows (clip-major, frames inside); x is rows, channels, height, width."""
-    normed = literal_group_norm(x, weights["norm.weight"], weights["norm.bias"])
+    if shared_norm:
+        normed = literal_clip_norm(x, frames, weights["norm.weight"], weights["norm.bias"])
+    else:
+        normed = literal_group_norm(x, weights["norm.weight"], weights["norm.bias"])
     rows, channels, height, width = x.shape
     tokens = normed.permute(0, 2, 3, 1).reshape(rows, height * width, channels)
     tokens = tokens @ weights["proj_in.weight"].T + weights["proj_in.bias"]
@@ -61,6 +66,18 @@ def literal_group_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return normed * weight[None, :, None, None] + bias[None, :, None, None]
 
 
+def literal_clip_norm(x: Tensor, frames: int, weight: Tensor, bias: Tensor, eps: float = 1e-6) -> Tensor:
+    """32 groups, mean and variance over all frames of a clip, clip by clip and group by group."""
+    out = torch.empty(x.shape)
+    size = x.shape[1] // 32
+    for clip in range(len(x) // frames):
+        for group in range(32):
+            part = (slice(clip * frames, (clip + 1) * frames), slice(group * size, (group + 1) * size))
+            values = x[part].float()
+            out[part] = (values - values.mean()) / torch.sqrt(values.var(unbiased=False) + eps)
+    return (out * weight[None, :, None, None] + bias[None, :, None, None]).to(x.dtype)
+
+
 def literal_layer_norm(x: Tensor, weights: dict[str, Tensor], name: str) -> Tensor:
     mean, var = x.mean(-1, keepdim=True), x.var(-1, unbiased=False, keepdim=True)
     return (x - mean) / torch.sqrt(var + 1e-5) * weights[f"{name}.weight"] + weights[f"{name}.bias"]
@@ -69,15 +86,15 @@ def literal_layer_norm(x: Tensor, weights: dict[str, Tensor], name: str) -> Tens
 class LiteralSite(nn.Module):
     """`literal_site` as a layer."""
 
-    def __init__(self, state: dict[str, Tensor], site: str, frames: int) -> None:
+    def __init__(self, state: dict[str, Tensor], site: str, frames: int, shared_norm: bool) -> None:
         super().__init__()
         prefix = f"{site}.temporal_transformer."
         self.weights = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         assert self.weights, site
-        self.frames = frames
+        self.frames, self.shared_norm = frames, shared_norm
 
     def forward(self, x: Tensor) -> Tensor:
-        return literal_site(self.weights, x, self.frames)
+        return literal_site(self.weights, x, self.frames, shared_norm=self.shared_norm)
 
 
 class Followed(nn.Module):
@@ -92,29 +109,131 @@ class Followed(nn.Module):
         return (self.site(out[0]), *out[1:]) if isinstance(out, tuple) else self.site(out)
 
 
-def insert_into_ldm(unet: nn.Module, state: dict[str, Tensor], frames: int) -> None:
+class ClipNorm(nn.Module):
+    """A group norm of the UNet, over all frames of a clip."""
+
+    def __init__(self, norm: nn.GroupNorm, frames: int) -> None:
+        super().__init__()
+        assert norm.num_groups == 32
+        self.weight, self.bias, self.eps, self.frames = norm.weight, norm.bias, norm.eps, frames
+
+    def forward(self, x: Tensor) -> Tensor:
+        return literal_clip_norm(x, self.frames, self.weight, self.bias, self.eps)
+
+
+def insert_into_ldm(unet: nn.Module, state: dict[str, Tensor], frames: int, *, shared_norm: bool = False) -> None:
     """By the indices of the published table: input_blocks[1 + 3i + j], output_blocks[3i + j], before an Upsample."""
-    for i in range(4):
+    levels = levels_of(state)
+    for i in range(levels):
         for j in range(2):
-            site = LiteralSite(state, f"down_blocks.{i}.motion_modules.{j}", frames)
+            site = LiteralSite(state, f"down_blocks.{i}.motion_modules.{j}", frames, shared_norm)
             unet.input_blocks[1 + 3 * i + j].append(site)
         for j in range(3):
-            site = LiteralSite(state, f"up_blocks.{i}.motion_modules.{j}", frames)
+            site = LiteralSite(state, f"up_blocks.{i}.motion_modules.{j}", frames, shared_norm)
             block = unet.output_blocks[3 * i + j]
-            has_upsample = j == 2 and i < 3
+            has_upsample = j == 2 and i < levels - 1
             block.insert(len(block) - 1 if has_upsample else len(block), site)
     if any(key.startswith("mid_block") for key in state):
-        unet.middle_block.insert(2, LiteralSite(state, "mid_block.motion_modules.0", frames))
+        unet.middle_block.insert(2, LiteralSite(state, "mid_block.motion_modules.0", frames, shared_norm))
 
 
-def insert_into_diffusers(unet: nn.Module, state: dict[str, Tensor], frames: int) -> None:
-    """After each attention, or after the resnet in the blocks without one: down 3 and up 0 of SD 1.5."""
+def insert_into_diffusers(unet: nn.Module, state: dict[str, Tensor], frames: int, *, shared_norm: bool = False) -> None:
+    """After each attention, or after the resnet in the blocks without one: SD 1.5's smallest level, SDXL's largest."""
+    without = {4: (("down_blocks", 3), ("up_blocks", 0)), 3: (("down_blocks", 0), ("up_blocks", 2))}[levels_of(state)]
     for path, blocks in (("down_blocks", unet.down_blocks), ("up_blocks", unet.up_blocks)):
         for i, block in enumerate(blocks):
-            plain = (path, i) in (("down_blocks", 3), ("up_blocks", 0))
-            layers = block.resnets if plain else block.attentions
+            layers = block.resnets if (path, i) in without else block.attentions
             for j in range(2 if path == "down_blocks" else 3):
-                layers[j] = Followed(layers[j], LiteralSite(state, f"{path}.{i}.motion_modules.{j}", frames))
+                site = LiteralSite(state, f"{path}.{i}.motion_modules.{j}", frames, shared_norm)
+                layers[j] = Followed(layers[j], site)
     if any(key.startswith("mid_block") for key in state):
-        attentions = unet.mid_block.attentions
-        attentions[0] = Followed(attentions[0], LiteralSite(state, "mid_block.motion_modules.0", frames))
+        site = LiteralSite(state, "mid_block.motion_modules.0", frames, shared_norm)
+        unet.mid_block.attentions[0] = Followed(unet.mid_block.attentions[0], site)
+
+
+def levels_of(state: dict[str, Tensor]) -> int:
+    return len({key.split(".")[1] for key in state if key.startswith("down_blocks.")})
+
+
+def share_norms_of_ldm(unet: nn.Module, frames: int) -> None:
+    """In every ResBlock the norm before each of its two convolutions; and the norm before the last convolution."""
+    for block in [*unet.input_blocks, unet.middle_block, *unet.output_blocks]:
+        for layer in block:
+            if hasattr(layer, "in_layers"):
+                layer.in_layers[0] = ClipNorm(layer.in_layers[0], frames)
+                layer.out_layers[0] = ClipNorm(layer.out_layers[0], frames)
+    unet.out[0] = ClipNorm(unet.out[0], frames)
+
+
+def share_norms_of_diffusers(unet: nn.Module, frames: int) -> None:
+    """The same under diffusers' names."""
+    for block in [*unet.down_blocks, unet.mid_block, *unet.up_blocks]:
+        for resnet in block.resnets:
+            resnet = getattr(resnet, "layer", resnet)  # it may be `Followed` already
+            resnet.norm1, resnet.norm2 = ClipNorm(resnet.norm1, frames), ClipNorm(resnet.norm2, frames)
+    unet.conv_norm_out = ClipNorm(unet.conv_norm_out, frames)
+
+
+INSERT = {"ldm": insert_into_ldm, "diffusers": insert_into_diffusers}
+SHARE_NORMS = {"ldm": share_norms_of_ldm, "diffusers": share_norms_of_diffusers}
+
+
+def edited(
+    unet: nn.Module,
+    host: str,
+    state: dict[str, Tensor],
+    frames: int,
+    *,
+    shared_resnet_norms: bool = False,
+    shared_own_norm: bool = False,
+) -> nn.Module:
+    """A copy of a UNet with a literal motion module in it, for clips of so many frames."""
+    unet = copy.deepcopy(unet)
+    INSERT[host](unet, state, frames, shared_norm=shared_own_norm)
+    if shared_resnet_norms:
+        SHARE_NORMS[host](unet, frames)
+    return unet
+
+
+def literal_weights(fusion: str, window: tuple[int, ...], frames: int, overlap: int, *, has_ends: bool) -> list[float]:
+    """What each place in a context window counts, spelled out from the descriptions."""
+    n = len(window)
+    if fusion == "flat":
+        return [1.0] * n
+    if fusion == "pyramid":
+        rising = list(range(1, n // 2 + 1))
+        middle = [n // 2 + 1] if n % 2 else []
+        return [float(w) for w in rising + middle + rising[::-1]]
+    weights = [1.0] * n
+    for i in range(min(overlap, n)):
+        ramp = (i + 1) / (overlap + 1)
+        if not (has_ends and 0 in window):
+            weights[i] = min(weights[i], ramp)
+        if not (has_ends and frames - 1 in window):
+            weights[n - 1 - i] = min(weights[n - 1 - i], ramp)
+    return weights
+
+
+def literal_fusion(
+    call: Callable[[dict[str, Tensor], int], Tensor],
+    given: dict[str, Tensor],
+    frames: int,
+    plan: list[tuple[int, ...]],
+    weights: list[list[float]],
+) -> Tensor:
+    """Frame by frame the weighted average over all windows that hold it; `call` computes one clip of a window.
+
+    `given` has rows for streams times clips, each of them computed by itself.
+    """
+    out = torch.zeros_like(given["x"])
+    for first in range(0, len(out), frames):
+        seen = [
+            call({key: torch.stack([value[first + frame] for frame in window]) for key, value in given.items()}, i)
+            for i, window in enumerate(plan)
+        ]
+        for frame in range(frames):
+            places = [(i, window.index(frame)) for i, window in enumerate(plan) if frame in window]
+            total = sum(weights[i][place] for i, place in places)
+            for i, place in places:
+                out[first + frame] += weights[i][place] / total * seen[i][place]
+    return out

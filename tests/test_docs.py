@@ -17,6 +17,8 @@ def row(setting) -> str:
     # A client that sends settings at all wants a clip; the model's default is the panel's.
     default = {"enable": True, "model": "the first in the list"}.get(setting.name, setting.default)
     limits = f" From {setting.minimum:g} to {setting.maximum:g}." if setting.maximum is not None else ""
+    if setting.choices:
+        limits = f" One of {', '.join(setting.choices)}."
     return f"| `{setting.name}` | {also} | {default} | {setting.help}{limits} |"
 
 

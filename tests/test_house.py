@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import lib_animatediff
-from lib_animatediff.settings import AUTOMATIC_FRAMES
+from lib_animatediff.settings import AUTOMATIC_CONTEXT
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("motion_module", "lib_animatediff")
@@ -267,5 +267,5 @@ def test_the_changelog_names_the_version():
 
 def test_the_browser_counts_automatic_frames_as_python_does():
     script = (ROOT / "javascript" / "animatediff.js").read_text(encoding="utf-8")
-    found = re.findall(r"AUTOMATIC_FRAMES = (\d+)", script)
-    assert found == [str(AUTOMATIC_FRAMES)], f"animatediff.js says {found}, settings.py {AUTOMATIC_FRAMES}."
+    found = re.findall(r"AUTOMATIC_CONTEXT = (\d+)", script)
+    assert found == [str(AUTOMATIC_CONTEXT)], f"animatediff.js says {found}, settings.py {AUTOMATIC_CONTEXT}."

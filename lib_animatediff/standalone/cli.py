@@ -14,10 +14,10 @@ from typing import Any
 import click
 
 from lib_animatediff.injection import check_frames
-from lib_animatediff.settings import SETTINGS, Setting, clip_frames, parse_settings
+from lib_animatediff.settings import SETTINGS, Setting, clip_frames, context_windows, parse_settings
 from lib_animatediff.standalone import networks, pocket
 from lib_animatediff.standalone import pipeline as host
-from lib_animatediff.video import write_contact_sheet, write_gif
+from lib_animatediff.video import there_and_back, write_contact_sheet, write_gif
 from motion_module import ClipError, load_motion_module
 
 TABLE_OPTIONS = [s for s in SETTINGS.values() if s.name not in ("enable", "model")]
@@ -33,7 +33,8 @@ def _option(setting: Setting) -> Callable[[Callable[..., None]], Callable[..., N
     return click.option(
         f"--{setting.name.replace('_', '-')}",
         setting.name,
-        type=setting.type,
+        type=click.Choice(setting.choices) if setting.choices else setting.type,
+        is_flag=setting.type is bool,
         default=setting.default,
         show_default=True,
         help=setting.help,
@@ -108,8 +109,8 @@ def animate(
     added = [networks.parse_added(lora) for lora in loras]
     module = load_motion_module(start.motion)
     module = networks.with_motion_loras(module, [networks.parse_added(lora) for lora in motion_loras])
-    frames = clip_frames(settings)
-    check_frames(module, frames)
+    frames, windows = clip_frames(settings), context_windows(settings)
+    check_frames(module, frames, windows)
 
     pipeline = host.load_pipeline(start.checkpoint, config=config, device=device)
     networks.add_loras(pipeline, added)
@@ -123,14 +124,16 @@ def animate(
             negative_prompt=negative_prompt,
             seed=seed,
             frames=frames,
+            windows=windows,
             size=size,
             steps=steps,
             cfg=cfg,
             sampler=sampler,
             on_step=lambda: bar.update(1),
         )
+    shown = there_and_back(pictures) if settings.reverse else pictures
     with _writing(output):
-        write_gif(output, pictures, fps=settings.fps, loop_count=settings.loop_count, comment=start.prompt)
+        write_gif(output, shown, fps=settings.fps, loop_count=settings.loop_count, comment=start.prompt)
     made = {
         "clip": str(output),
         "prompt": start.prompt,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib_animatediff.injection import inject
+from lib_animatediff.windows import ContextWindows
 from motion_module import AnimateDiffError, ClipError, MotionModule
 from motion_module.schedules import TRAINING_STEPS, BetaSchedule
 
@@ -156,6 +157,7 @@ def animate(
     negative_prompt: str = "",
     seed: int = 0,
     frames: int = 16,
+    windows: ContextWindows | None = None,
     size: tuple[int, int] = (512, 512),
     steps: int = 25,
     cfg: float = 7.5,
@@ -166,6 +168,7 @@ def animate(
 
     Args:
         pipeline: a diffusers ``StableDiffusionPipeline``. Its scheduler is put back afterwards.
+        windows: how a clip longer than the motion module's trained length is cut, see `inject`.
         size: width and height in pixels.
         sampler: a name of `SAMPLERS`.
         on_step: called after each sampling step.
@@ -184,7 +187,7 @@ def animate(
     former = pipeline.scheduler
     pipeline.scheduler = new_sampler(sampler, former, motion.schedule)
     try:
-        with inject(pipeline.unet, motion, frames=frames):
+        with inject(pipeline.unet, motion, frames=frames, windows=windows):
             result = pipeline(
                 prompt,
                 negative_prompt=negative_prompt,

@@ -1,15 +1,25 @@
-"""The motion modules that the user has put into the WebUI's folder."""
+"""The motion modules that the user has put into one of the folders for them."""
 
 from __future__ import annotations
 
 import difflib
+import re
 import threading
+from functools import lru_cache
 from pathlib import Path
 
-from modules import paths, util
+from modules import paths, shared, util
 
-from motion_module import MotionFileError, MotionModule, load_motion_module
+from motion_module import MotionFileError, MotionModule, inspect_motion_file, load_motion_module
 from motion_module.files import MOTION_FILE_SUFFIXES
+
+from .neighbours import existing_extension
+from .options import FOLDER_OPTION
+
+WHERE_TO_GET = "https://huggingface.co/guoyww/animatediff"
+OWN_FOLDER = Path(__file__).resolve().parents[2] / "model"  # where the existing extension has its own
+_BASES = {"sd15": "SD 1.5", "sdxl": "SDXL"}
+_BADGE = re.compile(r" \[[^\]]*\]$")
 
 
 def models_folder() -> Path:
@@ -17,40 +27,89 @@ def models_folder() -> Path:
     return Path(paths.models_path) / "animatediff"
 
 
+def folders() -> list[Path]:
+    """All folders that are searched: a file of an earlier one hides one of the same name in a later one."""
+    chosen = str(shared.opts.data.get(FOLDER_OPTION) or "").strip()
+    neighbour = existing_extension()
+    found = [models_folder(), Path(chosen) if chosen else None, OWN_FOLDER, neighbour / "model" if neighbour else None]
+    return [folder for folder in found if folder is not None]
+
+
 def available_models() -> dict[str, Path]:
-    """Every motion module file by its name in the list: the path inside the folder, with forward slashes."""
-    folder = models_folder()
-    # The WebUI's own walk, so that links to files and folders are followed as in its folder of checkpoints.
-    paths_found = map(Path, util.walk_files(str(folder), allowed_extensions=MOTION_FILE_SUFFIXES))
-    return {listed_name(path): path for path in sorted(paths_found) if path.is_file()}
+    """Every motion module file by its name in the list: the path inside its folder, with forward slashes."""
+    found: dict[str, Path] = {}
+    for folder in folders():
+        # The WebUI's own walk, so that links to files and folders are followed as in its folder of checkpoints.
+        walked = map(Path, util.walk_files(str(folder), allowed_extensions=MOTION_FILE_SUFFIXES))
+        for path in sorted(walked):
+            if path.is_file():
+                found.setdefault(path.relative_to(folder).as_posix(), path)
+    return dict(sorted(found.items()))
+
+
+def choices() -> list[str]:
+    """The list as the panel shows it: each name with what the file is, ``v3_sd15_mm.ckpt [v3, SD 1.5]``."""
+    return [with_badge(name, path) for name, path in available_models().items()]
+
+
+def with_badge(name: str, path: Path) -> str:
+    """A name as the panel shows it."""
+    return f"{name} [{_badge(path, *_version(path))}]"
+
+
+def choice(name: str) -> str:
+    """What the panel shows for a name that a saved picture or a client gives; the name itself if nothing fits it."""
+    try:
+        path = find_model(name)
+    except MotionFileError:
+        return name
+    return with_badge(listed_name(path), path)
 
 
 def listed_name(path: Path) -> str:
-    """The name under which a file of the folder stands in the list."""
-    return path.relative_to(models_folder()).as_posix()
+    """The name under which a file stands in the list."""
+    return next(name for name, listed in available_models().items() if listed == path)
 
 
 def find_model(name: str) -> Path:
-    """The file that a name from the list stands for; the suffix may be left out. Nothing outside the folder is found.
+    """The file that a name from the list stands for; badge and suffix may be left out. Nothing else is found.
 
     Raises:
         MotionFileError: there is no such file, or no name was given and the choice is not clear.
     """
     models = available_models()
     if not models:
-        raise MotionFileError(
-            f"No motion module was found. Put one (such as v3_sd15_mm.ckpt) into {models_folder()} and refresh "
-            "the list."
-        )
+        raise MotionFileError(f"{none_found()} Then refresh the list.")
     if not name and len(models) == 1:
         return next(iter(models.values()))
     stems = {known.rpartition(".")[0]: path for known, path in models.items()}
-    found = models.get(name) or stems.get(name)
+    without = _BADGE.sub("", name)
+    found = models.get(name) or stems.get(name) or models.get(without) or stems.get(without)
     if found is None:
         nearest = difflib.get_close_matches(name, [*models, *stems], n=1) or list(models)
         asked = f"There is no motion module {name!r} in {models_folder()}." if name else "No motion module was chosen."
         raise MotionFileError(f"{asked} Choose one of the list, for example {nearest[0]}.")
     return found
+
+
+def none_found() -> str:
+    """What to tell somebody who has no motion module yet."""
+    return (
+        f"No motion module was found. Download one (such as v3_sd15_mm.ckpt, from {WHERE_TO_GET}) and put it into "
+        f"{models_folder()}."
+    )
+
+
+def _version(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size
+
+
+@lru_cache(maxsize=1024)
+def _badge(path: Path, _changed: int, _size: int) -> str:
+    """Reading even the headers of a large folder at every refresh would take its time."""
+    found = inspect_motion_file(path)
+    return f"{found.kind}, {_BASES[found.base]}" if found.kind and found.base else found.what
 
 
 class MotionModuleCache:

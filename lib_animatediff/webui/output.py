@@ -12,7 +12,7 @@ from modules import shared
 from modules.images import get_next_sequence_number
 
 from lib_animatediff.settings import ClipSettings
-from lib_animatediff.video import write_gif
+from lib_animatediff.video import there_and_back, write_gif
 
 
 def deliver_clips(p: Any, processed: Any, settings: ClipSettings, frames: int) -> None:
@@ -37,7 +37,8 @@ def deliver_clips(p: Any, processed: Any, settings: ClipSettings, frames: int) -
         clip, infotext = pictures[start : start + frames], processed.infotexts[first + start]
         try:
             path = _next_path(Path(p.outpath_samples), p.all_seeds[start])
-            write_gif(path, clip, fps=settings.fps, loop_count=settings.loop_count, comment=infotext)
+            shown = there_and_back(clip) if settings.reverse else clip
+            write_gif(path, shown, fps=settings.fps, loop_count=settings.loop_count, comment=infotext)
         except Exception as error:  # whatever an encoder raises, the frames are not lost
             message = f"AnimateDiff: the clip was not saved, here are its frames. {error}"
             logging.getLogger(__name__).error(message)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import gradio as gr
@@ -11,9 +13,12 @@ from modules.ui_components import InputAccordion
 
 from lib_animatediff.settings import SETTINGS, Setting, canonical_name, from_infotext
 
-from .models import available_models, models_folder
+from .models import available_models, choice, choices, none_found
+from .neighbours import warning
 
 INFOTEXT_FIELD = "AnimateDiff"
+
+LARGEST_SLIDER = 256  # a longer one cannot be set by hand
 
 PANEL_SETTINGS = [SETTINGS["enable"], *(s for s in SETTINGS.values() if s.in_panel)]
 
@@ -22,16 +27,18 @@ def build_panel(tab: str) -> list[Any]:
     """Lay out the accordion; the components come in the order of `PANEL_SETTINGS`."""
     enable = SETTINGS["enable"]
     with InputAccordion(enable.default, label=enable.label, elem_id=f"animatediff_{tab}") as accordion:
+        if clash := warning():
+            gr.HTML(f"<p class='animatediff-clash'>{html.escape(clash)}</p>")
         if not available_models():
-            gr.HTML(
-                f"<p class='animatediff-no-module'>No motion module was found. Put one (such as v3_sd15_mm.ckpt) into "
-                f"<code>{models_folder()}</code> and press the refresh button.</p>"
-            )
+            gr.HTML(f"<p class='animatediff-no-module'>{html.escape(none_found())} Then press the refresh button.</p>")
         with gr.Row():
             model = _model_dropdown(tab)
-        with gr.Row():
-            rest = [_component(setting, tab) for setting in PANEL_SETTINGS if setting.name not in ("enable", "model")]
-    components = [accordion, model, *rest]
+        laid_out = {"enable": accordion, "model": model}
+        rest = [setting for setting in PANEL_SETTINGS if setting.name not in laid_out]
+        for group in dict.fromkeys(setting.group for setting in rest):
+            with gr.Accordion(group, open=False) if group else nullcontext(), gr.Row():
+                laid_out |= {s.name: _component(s, tab) for s in rest if s.group == group}
+    components = [laid_out[setting.name] for setting in PANEL_SETTINGS]
     for component in components:
         # The saved file would freeze lists and ranges that a new motion module or version changes.
         component.do_not_save_to_config = True
@@ -44,7 +51,12 @@ def infotext_fields(components: list[Any]) -> list[tuple[Any, Callable[[dict[str
     def reader(name: str) -> Callable[[dict[str, str]], Any]:
         return lambda params: from_infotext(params.get(INFOTEXT_FIELD, "")).get(name)
 
-    fields = [(c, reader(s.name)) for c, s in zip(components, PANEL_SETTINGS, strict=True)]
+    def model(params: dict[str, str]) -> Any:
+        name = reader("model")(params)
+        return name and choice(name)
+
+    readers = {"model": model}
+    fields = [(c, readers.get(s.name, reader(s.name))) for c, s in zip(components, PANEL_SETTINGS, strict=True)]
     return [(components[0], lambda params: INFOTEXT_FIELD in params), *fields[1:]]
 
 
@@ -66,14 +78,14 @@ def _model_dropdown(tab: str) -> Any:
     setting = SETTINGS["model"]
 
     def listed() -> dict[str, Any]:
-        return {"choices": list(available_models())}
+        return {"choices": choices()}
 
-    choices = listed()["choices"]
+    first = choices()
     dropdown = gr.Dropdown(
         label=setting.label,
         info=setting.help,
-        choices=choices,
-        value=choices[0] if choices else setting.default,
+        choices=first,
+        value=first[0] if first else setting.default,
         elem_id=f"animatediff_{tab}_{setting.name}",
     )
     create_refresh_button(dropdown, lambda: None, listed, f"animatediff_{tab}_refresh")
@@ -85,8 +97,13 @@ def _component(setting: Setting, tab: str) -> Any:
         "label": setting.label,
         "info": setting.help,
         "value": setting.default,
-        "minimum": setting.minimum,
-        "maximum": setting.maximum,
         "elem_id": f"animatediff_{tab}_{setting.name}",
     }
-    return gr.Slider(step=1, **described) if setting.type is int else gr.Number(**described)
+    if setting.type is bool:
+        return gr.Checkbox(**described)
+    if setting.choices:
+        return gr.Dropdown(choices=list(setting.choices), **described)
+    limits = {"minimum": setting.minimum, "maximum": setting.maximum}
+    if setting.type is int and setting.maximum is not None and setting.maximum <= LARGEST_SLIDER:
+        return gr.Slider(step=1, **limits, **described)
+    return gr.Number(precision=0 if setting.type is int else None, **limits, **described)

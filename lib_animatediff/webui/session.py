@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from modules import prompt_parser, sd_models, sd_unet, shared
+from modules import prompt_parser, sd_models, sd_samplers_common, sd_unet, shared
 from torch import Tensor
 
 from lib_animatediff.injection import inject
 from lib_animatediff.schedule import use_schedule
-from lib_animatediff.settings import ClipSettings, clip_frames
+from lib_animatediff.settings import ClipSettings, clip_frames, context_windows
 from motion_module import AnimateDiffError, ClipError, IncompatibleModelError, MotionModule
 
 from .models import MotionModuleCache, find_model
@@ -132,7 +132,11 @@ class Session:
     @contextmanager
     def _span(self, sd_model: Any, motion: MotionModule) -> Iterator[None]:
         unet = sd_model.model.diffusion_model
-        with inject(unet, motion, frames=self.frames), use_schedule(sd_model, motion.schedule, adjust=_with_options):
+        windows = context_windows(self.settings)
+        with (
+            inject(unet, motion, frames=self.frames, windows=windows, between_windows=_heed_interrupt),
+            use_schedule(sd_model, motion.schedule, adjust=_with_options),
+        ):
             yield
 
 
@@ -142,6 +146,12 @@ def _restore(p: Any, name: str, ours: Any, original: Any) -> None:
         delattr(p, name)
         if getattr(p, name) != original:  # another extension's method stood there before
             setattr(p, name, original)
+
+
+def _heed_interrupt(_done: int, _all: int) -> None:
+    """The WebUI looks for an interrupt before each step; a step of a long clip has many windows."""
+    if shared.state.interrupted or shared.state.skipped:
+        raise sd_samplers_common.InterruptedException
 
 
 @contextmanager
@@ -174,10 +184,11 @@ def _refuse_request(p: Any) -> None:
 
 
 def _refuse_model(sd_model: Any) -> None:
-    for flag, name in (("is_sdxl", "SDXL"), ("is_sd2", "Stable Diffusion 2"), ("is_sd3", "Stable Diffusion 3")):
+    for flag, name in (("is_ssd", "SSD-1B"), ("is_sd2", "Stable Diffusion 2"), ("is_sd3", "Stable Diffusion 3")):
         if getattr(sd_model, flag, False):
             raise IncompatibleModelError(
-                f"This checkpoint is {name}; this version of AnimateDiff runs Stable Diffusion 1.5. Choose another one."
+                f"This checkpoint is {name}, for which there are no motion modules. Choose one of Stable Diffusion 1.5 "
+                "or SDXL."
             )
     if sd_unet.current_unet is not None:
         raise IncompatibleModelError(

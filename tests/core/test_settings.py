@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 
-from lib_animatediff import ClipError
+from lib_animatediff import ClipError, ContextWindows
 from lib_animatediff.settings import (
     SETTINGS,
     ClipSettings,
     canonical_name,
     clip_frames,
+    context_windows,
     from_infotext,
     parse_settings,
     to_infotext,
@@ -25,9 +26,6 @@ from lib_animatediff.settings import (
 NUMBERS = [setting for setting in SETTINGS.values() if setting.type in (int, float)]
 ALIASES = {alias: name for name, setting in SETTINGS.items() for alias in setting.aliases}
 OF_THE_EXISTING_EXTENSION = {  # what its clients send for a plain clip
-    "closed_loop": "R-P",
-    "stride": 1,
-    "overlap": -1,
     "format": ["GIF"],
     "interp": "Off",
     "interp_x": 10,
@@ -56,7 +54,10 @@ def refusal(values):
 
 
 def other_than_default(setting):
-    return {bool: not setting.default, str: "mm.ckpt"}.get(setting.type, setting.maximum)
+    if setting.choices:
+        return next(choice for choice in setting.choices if choice != setting.default)
+    small = {"overlap": 3}  # the most of it leaves no room in a window
+    return {bool: not setting.default, str: "mm.ckpt"}.get(setting.type, small.get(setting.name, setting.maximum))
 
 
 # What is accepted --------------------------------------------------------------------------------------------------
@@ -64,7 +65,8 @@ def other_than_default(setting):
 
 def test_nothing_given_is_the_defaults():
     settings = parse_settings({})
-    assert settings == ClipSettings(enable=False, model="", frames=16, fps=8.0, loop_count=0, context_length=0)
+    assert settings == ClipSettings(enable=False, model="", frames=16, fps=8.0, loop_count=0, context_length=16)
+    assert context_windows(settings) is None
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -86,8 +88,9 @@ def test_two_names_of_a_setting_may_agree():
 
 @pytest.mark.parametrize("setting", NUMBERS, ids=lambda setting: setting.name)
 def test_both_ends_of_a_range_are_in_it(setting):
+    room = {"context_length": SETTINGS["context_length"].maximum} if setting.name == "overlap" else {}
     for value in (setting.minimum, setting.maximum):
-        got = getattr(parse_settings({setting.name: value}), setting.name)
+        got = getattr(parse_settings({setting.name: value, **room}), setting.name)
         assert got == value
         assert type(got) is setting.type
 
@@ -103,7 +106,7 @@ def test_plain_arguments_of_the_existing_extension_are_let_pass(name):
 
 
 @pytest.mark.parametrize(
-    ("frames", "context_length", "expected"), [(0, 0, 16), (0, 8, 8), (24, 0, 24), (24, 32, 24), (16, 16, 16)]
+    ("frames", "context_length", "expected"), [(0, 0, 16), (0, 8, 8), (24, 0, 24), (24, 32, 24), (48, 16, 48)]
 )
 def test_no_frames_stand_for_the_context_or_for_what_modules_do_best(frames, context_length, expected):
     assert clip_frames(parse_settings({"frames": frames, "context_length": context_length})) == expected
@@ -119,6 +122,7 @@ def test_no_frames_stand_for_the_context_or_for_what_modules_do_best(frames, con
         ("frame", "Did you mean frames?"),
         ("Model", "Did you mean model?"),
         ("closed-loop", "Did you mean closed_loop?"),
+        ("overlaps", "Did you mean overlap?"),
         ("xyz", "Known names: enable, model, frames"),
         ("x" * 100_000, "Known names"),
     ],
@@ -130,7 +134,6 @@ def test_an_unknown_name_is_answered_with_the_nearest_known_one(name, hint):
 @pytest.mark.parametrize(
     ("name", "value", "remedy"),
     [
-        ("closed_loop", "A", "send 'N'"),
         ("format", ["GIF", "MP4"], "send ['GIF']"),
         ("interp", "FILM", "send 'Off'"),
         ("freeinit_enable", True, "send False"),
@@ -175,10 +178,53 @@ def test_a_model_is_a_text(value):
     assert "model must be a text" in refusal({"model": value})
 
 
-def test_more_frames_than_the_context_are_refused_with_both_ways_out():
-    message = refusal({"frames": 32, "context_length": 16})
-    assert "context_length to 32" in message
-    assert "lower frames" in message
+@pytest.mark.parametrize("setting", [s for s in SETTINGS.values() if s.choices], ids=lambda setting: setting.name)
+def test_a_choice_is_one_of_a_few(setting):
+    for choice in setting.choices:
+        assert getattr(parse_settings({setting.name: choice}), setting.name) == choice
+    message = refusal({setting.name: "sideways"})
+    assert f"{setting.name} must be one of {', '.join(setting.choices)}" in message
+
+
+@pytest.mark.parametrize(("context", "overlap"), [(16, 16), (0, 20), (8, 100)])
+def test_windows_that_would_not_advance_are_refused(context, overlap):
+    length = context or 16
+    assert f"Set it below {length}" in refusal({"context_length": context, "overlap": overlap})
+
+
+@pytest.mark.parametrize("kind", ["static", "batched"])
+def test_a_closed_loop_of_windows_that_do_not_move_is_refused(kind):
+    assert "Set context_kind to uniform or looped" in refusal({"context_kind": kind, "closed_loop": "A"})
+
+
+# Context windows ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("frames", "context_length"), [(16, 16), (0, 32), (8, 16), (16, 0)])
+def test_a_clip_that_the_module_sees_at_once_has_no_windows(frames, context_length):
+    assert context_windows(parse_settings({"frames": frames, "context_length": context_length})) is None
+
+
+def test_a_longer_clip_is_cut_as_the_settings_say():
+    said = {"frames": 40, "context_length": 24, "overlap": 5, "stride": 2, "context_kind": "static", "fusion": "flat"}
+    assert context_windows(parse_settings(said)) == ContextWindows(24, 5, 2, "static", "flat")
+
+
+@pytest.mark.parametrize(("context_length", "overlap"), [(16, 4), (10, 2), (0, 4), (3, 0)])
+def test_without_an_overlap_said_it_is_a_quarter(context_length, overlap):
+    windows = context_windows(parse_settings({"frames": 64, "context_length": context_length}))
+    assert windows is not None
+    assert windows.overlap == overlap
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "closed"),
+    [("N", "uniform", False), ("R-P", "looped", False), ("R+P", "looped", False), ("A", "looped", True)],
+)
+def test_the_existing_extensions_closed_loop_is_understood(said, kind, closed):
+    windows = context_windows(parse_settings({"video_length": 32, "batch_size": 16, "closed_loop": said}))
+    assert windows is not None
+    assert (windows.kind, windows.closed) == (kind, closed)
 
 
 JSON = st.recursive(
@@ -203,15 +249,20 @@ def test_any_json_is_settings_or_a_refusal(values):
 
 
 def within(setting):
+    if setting.type is str:
+        return st.sampled_from(setting.choices) if setting.choices else MODEL_NAMES
     if setting.type is int:
         return st.integers(setting.minimum, setting.maximum)
     return st.floats(setting.minimum, setting.maximum) if setting.type is float else st.booleans()
 
 
 MODEL_NAMES = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from(', :"\n\\'), max_size=20)
-VALID = st.fixed_dictionaries(
-    {name: MODEL_NAMES if setting.type is str else within(setting) for name, setting in SETTINGS.items()}
-).filter(lambda values: not 0 < values["context_length"] < values["frames"])
+VALID = st.fixed_dictionaries({name: within(setting) for name, setting in SETTINGS.items()}).filter(
+    lambda values: (
+        values["overlap"] < (values["context_length"] or 16)
+        and (values["closed_loop"] == "N" or values["context_kind"] in ("uniform", "looped"))
+    )
+)
 
 
 @given(VALID)
@@ -226,7 +277,8 @@ def test_valid_settings_come_back_from_the_infotext(values):
 def test_the_infotext_reads_well():
     settings = parse_settings({"enable": True, "model": "v3_sd15_mm.ckpt", "fps": 23.976023})
     assert to_infotext(settings, mm_hash="1234abcd", request_id=None) == (
-        "enable: True, model: v3_sd15_mm.ckpt, frames: 16, fps: 23.976023, loop_count: 0, context_length: 0, "
+        "enable: True, model: v3_sd15_mm.ckpt, frames: 16, fps: 23.976023, loop_count: 0, context_length: 16, "
+        "overlap: -1, stride: 1, context_kind: uniform, fusion: pyramid, closed_loop: N, reverse: False, "
         "mm_hash: 1234abcd"
     )
     assert "fps: 8," in to_infotext(ClipSettings())
@@ -249,6 +301,9 @@ def test_the_existing_extensions_infotext_is_read():
         "fps": 8.0,
         "loop_count": 0,
         "context_length": 16,
+        "closed_loop": "R-P",
+        "stride": 1,
+        "overlap": 4,
     }
 
 

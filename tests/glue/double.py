@@ -39,7 +39,7 @@ class SdModel(nn.Module):
         super().__init__()
         self.model = nn.Module()
         self.model.diffusion_model = unet
-        self.is_sd1, self.is_sd2, self.is_sd3, self.is_sdxl = True, False, False, False
+        self.is_sd1, self.is_sd2, self.is_sd3, self.is_sdxl, self.is_ssd = True, False, False, False, False
         self.register_buffer("alphas_cumprod", torch.linspace(0.999, 0.005, 1000))
         self.alphas_cumprod_original = self.alphas_cumprod
 
@@ -49,7 +49,7 @@ class State:
 
     def begin(self) -> None:
         self.time_start = next(self._starts)
-        self.interrupted = False
+        self.interrupted = self.skipped = False
 
 
 # ---- modules.scripts
@@ -195,6 +195,29 @@ class Processed:
             setattr(self, name, getattr(p, name))
 
 
+class InterruptedException(BaseException):
+    pass
+
+
+class Options(SimpleNamespace):
+    """Options have their values in `data`; each is an attribute, too."""
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "added"}
+
+    def add_option(self, name: str, info: OptionInfo) -> None:
+        self.added[name] = info
+        setattr(self, name, info.default)
+
+
+@dataclass
+class OptionInfo:
+    default: Any
+    label: str
+    section: tuple[str, str]
+
+
 @dataclass
 class Sampling:
     """What one run of a sampler met."""
@@ -218,7 +241,10 @@ def denoise(p: Processing, x: Tensor, conditioning: Tensor) -> Tensor:
     if shared.state.interrupted:
         return x
     context = torch.cat([conditioning, torch.zeros_like(conditioning)])
-    cond, uncond = unet(torch.cat([x, x]), torch.full((2 * len(x),), 500), context=context).chunk(2)
+    try:
+        cond, uncond = unet(torch.cat([x, x]), torch.full((2 * len(x),), 500), context=context).chunk(2)
+    except InterruptedException:
+        return x
     return x - (1 - model.alphas_cumprod[500]).sqrt() * (uncond + 7 * (cond - uncond))
 
 
@@ -340,7 +366,9 @@ def begin(checkpoint: SdModel) -> None:
     vars(shared).clear()
     shared.checkpoint = shared.sd_model = checkpoint
     shared.state = State()
-    shared.opts = SimpleNamespace(
+    shared.OptionInfo = OptionInfo
+    shared.opts = Options(
+        added={},
         use_downcasted_alpha_bar=False,
         sd_noise_schedule="Default",
         return_grid=True,
@@ -368,6 +396,9 @@ def modules(models_path: Path) -> dict[str, ModuleType]:
         "prompt_parser": {"get_multicond_prompt_list": get_multicond_prompt_list},
         "sd_models": {"rescale_zero_terminal_snr_abar": rescale_zero_terminal_snr_abar},
         "sd_unet": {"current_unet": None},
+        "sd_samplers_common": {"InterruptedException": InterruptedException},
+        "extensions": {"extensions": []},
+        "script_callbacks": {"on_ui_settings": lambda callback: callback()},
         "ui_common": {"create_refresh_button": components.create_refresh_button},
         "ui_components": {"InputAccordion": components.InputAccordion},
     }

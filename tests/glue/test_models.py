@@ -74,9 +74,36 @@ def test_an_empty_list_says_where_to_put_a_module(models, webui):
     with pytest.raises(MotionFileError) as error:
         models.find_model("mm")
     assert str(error.value) == (
-        "No motion module was found. Put one (such as v3_sd15_mm.ckpt) into "
-        f"{webui.models_folder} and refresh the list."
+        f"No motion module was found. Download one (such as v3_sd15_mm.ckpt, from {models.WHERE_TO_GET}) and put it "
+        f"into {webui.models_folder}. Then refresh the list."
     )
+
+
+def test_the_badge_says_what_a_file_is(models, put, webui, motion_file):
+    (webui.models_folder / "v3.safetensors").symlink_to(motion_file)
+    put("page.ckpt").write_text("<!DOCTYPE html>")
+    assert models.choices() == ["page.ckpt [a web page]", "v3.safetensors [v3, SD 1.5]"]
+
+
+def test_a_name_with_its_badge_finds_the_file(models, put):
+    path = put("folder/mm [old].ckpt")
+    for name in ("folder/mm [old].ckpt", "folder/mm [old].ckpt [v3, SD 1.5]"):
+        assert models.find_model(name) == path
+
+
+def test_every_folder_is_searched_and_the_first_one_wins(models, put, webui, tmp_path, monkeypatch):
+    chosen, own = tmp_path / "chosen", tmp_path / "own"
+    for folder in (chosen, own):
+        folder.mkdir()
+        (folder / "same.ckpt").touch()
+        (folder / f"{folder.name}.ckpt").touch()
+    monkeypatch.setattr(models, "OWN_FOLDER", own)
+    webui.module("shared").opts.animatediff_model_path = f" {chosen} "
+    assert list(models.available_models()) == ["chosen.ckpt", "own.ckpt", "same.ckpt"]
+    assert models.find_model("same") == chosen / "same.ckpt"
+    mine = put("same.ckpt")
+    assert models.find_model("same") == mine
+    assert models.listed_name(own / "own.ckpt") == "own.ckpt"
 
 
 @pytest.mark.parametrize("name", ["folder/mm.v3.ckpt", "folder/mm.v3"])

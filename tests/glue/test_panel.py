@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from glue import components
 
@@ -11,7 +13,8 @@ EXISTING = (
     "enable: True, model: mm_sd15_v3.safetensors, video_length: 16, fps: 8, loop_number: 0, closed_loop: R-P, "
     "batch_size: 16"
 )
-NAMES = ["enable", "model", "frames", "fps", "loop_count"]
+NAMES = list(SETTINGS)
+NOTHING = dict.fromkeys(NAMES)
 
 
 @pytest.fixture
@@ -45,13 +48,27 @@ def test_the_components_stand_in_the_order_of_the_settings(panel, tab):
 def test_every_component_has_a_default_and_says_what_it_changes(panel):
     """The API's infotext field passes over components whose value is None."""
     controls = panel.build_panel("txt2img")
-    assert [component.value for component in controls] == [False, "mm.safetensors", 16, 8.0, 0]
+    defaults = {name: setting.default for name, setting in SETTINGS.items()} | {"model": "mm.safetensors [v3, SD 1.5]"}
+    assert [component.value for component in controls] == [defaults[name] for name in NAMES]
     assert [component.info for component in controls[1:]] == [SETTINGS[name].help for name in NAMES[1:]]
 
 
 def test_numbers_keep_the_limits_of_the_table(panel):
-    for component, name in zip(panel.build_panel("txt2img")[2:], NAMES[2:], strict=True):
-        assert (component.minimum, component.maximum) == (SETTINGS[name].minimum, SETTINGS[name].maximum)
+    for component, setting in zip(panel.build_panel("txt2img"), SETTINGS.values(), strict=True):
+        if setting.maximum is not None:
+            assert (component.minimum, component.maximum) == (setting.minimum, setting.maximum)
+
+
+def test_a_choice_has_the_choices_of_the_table(panel):
+    for component, setting in zip(panel.build_panel("txt2img"), SETTINGS.values(), strict=True):
+        if setting.choices:
+            assert component.choices == list(setting.choices)
+
+
+def test_a_number_that_no_slider_can_set_is_typed(panel):
+    made = dict(zip(SETTINGS, panel.build_panel("txt2img"), strict=True))
+    assert isinstance(made["frames"], components.Number)
+    assert isinstance(made["context_length"], components.Slider)
 
 
 def test_no_value_is_frozen_in_the_webuis_settings_file(panel):
@@ -78,26 +95,43 @@ def test_the_refresh_button_lists_a_new_file(panel, webui):
     (webui.models_folder / "another.ckpt").touch()
     (button,) = [c for c in components.Component.created if c.elem_id == "animatediff_txt2img_refresh"][-1:]
     answer = button.press()
-    assert answer["choices"] == model.choices == ["another.ckpt", "mm.safetensors"]
+    assert answer["choices"] == model.choices == ["another.ckpt [not known]", "mm.safetensors [v3, SD 1.5]"]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_existing_extension_beside_us_is_named(panel, webui, tmp_path, enabled):
+    """By the file whose name is our package's; its motion modules are in our list."""
+    folder = tmp_path / "sd-webui-animatediff"
+    (folder / "model").mkdir(parents=True)
+    (folder / "motion_module.py").touch()
+    (folder / "model" / "theirs.ckpt").touch()
+    webui.module("extensions").extensions.append(SimpleNamespace(path=str(folder), enabled=enabled))
+    components.Component.created.clear()
+    model = panel.build_panel("txt2img")[1]
+    told = [component.value for component in components.Component.created if isinstance(component, components.HTML)]
+    assert [folder.name in line and "Extensions" in line for line in told] == [True] * enabled
+    assert any("theirs.ckpt" in choice for choice in model.choices) is enabled
 
 
 def test_our_own_line_is_read(webui):
-    line = "enable: True, model: folder/mm 3.ckpt, frames: 24, fps: 12.5, loop_count: 2, context_length: 0, mm_hash: 1a"
-    values = [True, "folder/mm 3.ckpt", 24, 12.5, 2]
-    assert pasted(webui, {"AnimateDiff": line}) == dict(zip(NAMES, values, strict=True))
+    line = "enable: True, model: folder/mm 3.ckpt, frames: 24, fps: 12.5, loop_count: 2, overlap: 5, reverse: True"
+    values = {"enable": True, "model": "folder/mm 3.ckpt", "frames": 24, "fps": 12.5, "loop_count": 2}
+    assert pasted(webui, {"AnimateDiff": line}) == {**NOTHING, **values, "overlap": 5, "reverse": True}
 
 
 def test_the_existing_extensions_line_is_read(webui):
-    values = [True, "mm_sd15_v3.safetensors", 16, 8.0, 0]
-    assert pasted(webui, {"AnimateDiff": EXISTING}) == dict(zip(NAMES, values, strict=True))
+    values = {"enable": True, "model": "mm_sd15_v3.safetensors", "frames": 16, "fps": 8.0, "loop_count": 0}
+    windows = {"closed_loop": "R-P", "context_length": 16}
+    assert pasted(webui, {"AnimateDiff": EXISTING}) == {**NOTHING, **values, **windows}
 
 
 def test_a_picture_without_our_line_switches_off_and_leaves_the_rest(webui):
-    assert pasted(webui, {"Seed": "1"}) == {**dict.fromkeys(NAMES), "enable": False}
+    assert pasted(webui, {"Seed": "1"}) == {**NOTHING, "enable": False}
 
 
 def test_the_line_of_a_clip_gives_the_clips_settings(webui):
     p = webui.request({"model": "mm", "frames": 2, "fps": 12, "loop_count": 3})
     p.scripts.call("before_process", p)
-    values = [True, "mm.safetensors", 2, 12.0, 3]
-    assert pasted(webui, p.extra_generation_params) == dict(zip(NAMES, values, strict=True))
+    defaults = {name: setting.default for name, setting in SETTINGS.items()}
+    values = {"enable": True, "model": "mm.safetensors [v3, SD 1.5]", "frames": 2, "fps": 12.0, "loop_count": 3}
+    assert pasted(webui, p.extra_generation_params) == {**defaults, **values}

@@ -64,7 +64,7 @@ def test_a_request_that_cannot_be(webui, refused, clip, fields, words):
     assert webui.picture() == picture
 
 
-@pytest.mark.parametrize(("flag", "name"), [("is_sdxl", "SDXL"), ("is_sd2", "Diffusion 2"), ("is_sd3", "Diffusion 3")])
+@pytest.mark.parametrize(("flag", "name"), [("is_ssd", "SSD-1B"), ("is_sd2", "Diffusion 2"), ("is_sd3", "Diffusion 3")])
 def test_a_checkpoint_that_is_not_sd15(refused, checkpoint, monkeypatch, flag, name):
     monkeypatch.setattr(checkpoint, flag, True)
     assert name in refused(CLIP)[0]
@@ -77,7 +77,7 @@ def test_a_unet_that_is_replaced(webui, refused, monkeypatch):
 
 def test_without_a_motion_module_the_refusal_says_where_to_put_one(webui, refused):
     (webui.models_folder / "mm.safetensors").unlink()
-    assert f"into {webui.models_folder} and refresh the list" in refused(CLIP)[0]
+    assert f"put it into {webui.models_folder}." in refused(CLIP)[0]
 
 
 def test_a_file_that_is_no_motion_module(webui, refused, monkeypatch):

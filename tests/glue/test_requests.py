@@ -90,7 +90,8 @@ def test_the_infotext_says_what_was_asked_for_and_which_file_moved_it(webui):
     double.process_images(p)
     digest = double.digest((webui.models_folder / "mm.safetensors").resolve(), 0)[:8]
     assert p.extra_generation_params == {
-        "AnimateDiff": "enable: True, model: mm.safetensors, frames: 2, fps: 8, loop_count: 0, context_length: 0, "
+        "AnimateDiff": "enable: True, model: mm.safetensors, frames: 2, fps: 8, loop_count: 0, context_length: 16, "
+        "overlap: -1, stride: 1, context_kind: uniform, fusion: pyramid, closed_loop: N, reverse: False, "
         f"mm_hash: {digest}"
     }
 

@@ -34,11 +34,16 @@ def open_accordion(page) -> None:
     page.locator("#animatediff_txt2img_frames").wait_for(state="visible")
 
 
+def open_windows(page) -> None:
+    page.locator("#animatediff_txt2img .label-wrap", has_text="Context windows").click()
+    page.locator("#animatediff_txt2img_overlap").wait_for(state="visible")
+
+
 def choose_module(page, name: str) -> None:
     """Refreshes the list and takes a module from it."""
     page.locator("#animatediff_txt2img_refresh").click()
     field, choice = (
-        page.locator(f"#animatediff_txt2img_model {part}") for part in ("input", f'li[data-value="{name}"]')
+        page.locator(f"#animatediff_txt2img_model {part}") for part in ("input", f'li[data-value^="{name} ["]')
     )
     for _ in range(40):  # the list is filled some time after the click, and shows what it held when it was opened
         field.click()
@@ -47,7 +52,7 @@ def choose_module(page, name: str) -> None:
         field.blur()
         page.wait_for_timeout(250)
     choice.click()
-    page.wait_for_function(f"document.querySelector('#animatediff_txt2img_model input').value == '{name}'")
+    page.wait_for_function(f"document.querySelector('#animatediff_txt2img_model input').value.startsWith('{name} [')")
 
 
 def generate(page) -> None:
@@ -74,7 +79,7 @@ def test_without_a_motion_module_the_panel_says_where_to_put_one(panel, page, sc
     generate(page)
     error = page.locator("#html_log_txt2img .error")
     error.wait_for()
-    assert "No motion module was found. Put one (such as v3_sd15_mm.ckpt) into" in error.inner_text()
+    assert "No motion module was found. Download one (such as v3_sd15_mm.ckpt, from " in error.inner_text()
     assert page.locator("#txt2img_gallery img").count() == 0
     screenshot(page, "panel_no_module")
 
@@ -111,13 +116,37 @@ def test_a_clip_by_clicking_equals_the_clip_by_api(panel, page):
     assert (read_gif(shown_gif(page)).frames == clip.frames).all()
 
 
+def test_a_long_clip_by_clicking_equals_the_clip_by_api(panel, page, screenshot):
+    """40 frames typed, windows of 12 chosen under their heading: the API's clip, and the panel says how it is made."""
+    write_motion_file(panel.motion_modules_dir)
+    clip = {"frames": 40, "context_length": 12, "overlap": 3, "context_kind": "static"}
+    wanted = clip_of(animate(panel, clip, sampler_name="DPM++ 2M"))
+    open_page(page, panel)
+    open_accordion(page)
+    choose_module(page, "mm_small_v3.safetensors")
+    open_windows(page)
+    fill(page, {"animatediff_txt2img_frames": 40, "animatediff_txt2img_context_length": 12})
+    fill(page, {"animatediff_txt2img_overlap": 3})
+    page.locator("#animatediff_txt2img_context_kind input").click()
+    page.locator('#animatediff_txt2img_context_kind li[data-value="static"]').click()
+    fill_prompt_and_size(page)
+    said = "40 frames at 8 per second: 5.0 seconds, made in windows of 12"
+    page.locator(".animatediff-duration", has_text=said).wait_for()
+    screenshot(page, "panel_windows")
+    generate(page)
+    gif = read_gif(shown_gif(page))
+    assert len(gif.frames) == 40
+    assert gif.comment.split("Steps:")[0] == wanted.comment.split("Steps:")[0]
+
+
 def test_too_many_frames_are_one_clear_line(panel, page, screenshot):
     """A setting that cannot be is one line that says what to do, and no picture."""
     write_motion_file(panel.motion_modules_dir)
     open_page(page, panel)
     open_accordion(page)
     choose_module(page, "mm_small_v3.safetensors")
-    fill(page, {"animatediff_txt2img_frames": 40})
+    open_windows(page)
+    fill(page, {"animatediff_txt2img_frames": 40, "animatediff_txt2img_context_length": 40})
     fill_prompt_and_size(page)
     generate(page)
     error = page.locator("#html_log_txt2img .error")

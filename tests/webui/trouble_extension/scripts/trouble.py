@@ -2,6 +2,7 @@
 
 Commands come as the script's API argument, a dictionary:
     raise_at: {"layer": name of a module of the model, "call": how many calls go well before}
+    interrupt_at: the same, but an interrupt as by the button, in the middle of that call; /trouble/calls counts them
     nested: true - run a txt2img and an img2img of its own on each finished picture, as ADetailer and others do,
         with all scripts on them and AnimateDiff switched on
 """
@@ -13,6 +14,7 @@ import gradio as gr
 from modules import processing, script_callbacks, scripts, shared
 
 nested_pictures = []
+calls_until_interrupt = [0]
 
 
 class TroubleScript(scripts.Script):
@@ -38,6 +40,21 @@ class TroubleScript(scripts.Script):
 
             layer = shared.sd_model.get_submodule(where["layer"])
             handle = layer.register_forward_pre_hook(trip)
+
+        if isinstance(command, dict) and "interrupt_at" in command:
+            where = command["interrupt_at"]
+            calls_until_interrupt[0] = 0
+
+            def interrupt(module, inputs):
+                calls_until_interrupt[0] += 1
+                if calls_until_interrupt[0] == where["call"]:
+                    shared.state.interrupt()
+
+            self.counting = shared.sd_model.get_submodule(where["layer"]).register_forward_pre_hook(interrupt)
+
+    def postprocess_batch(self, p, command, **kwargs):
+        if isinstance(command, dict) and "interrupt_at" in command:
+            self.counting.remove()
 
     def postprocess_image(self, p, pp, command):
         if not isinstance(command, dict) or not command.get("nested") or hasattr(p, "is_nested"):
@@ -89,6 +106,7 @@ def portrait():
 
 def add_routes(_demo, app):
     app.add_api_route("/trouble/portrait", portrait, methods=["GET"])
+    app.add_api_route("/trouble/calls", lambda: calls_until_interrupt[0], methods=["GET"])
     app.add_api_route("/trouble/nested", lambda: nested_pictures, methods=["GET"])
 
 

@@ -1,0 +1,160 @@
+"""Context windows: a clip of any length from a motion module that knows only so many frames.
+
+At each sampling step the clip is covered with windows that overlap; the UNet sees one window at a time, and where
+windows overlap, their outputs are averaged with weights that fall towards a window's ends. Plans that move from step
+to step hide the borders. The looped plan and its step order are those that users know from ComfyUI
+AnimateDiff-Evolved ("looped uniform"); the uniform plan covers every frame at every step and never leaves the clip.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from motion_module import ClipError
+
+Window = tuple[int, ...]
+"""The frames of one window, in the order in which the motion module sees them."""
+
+_STEP_BITS = 64
+
+
+@dataclass(frozen=True)
+class ContextWindows:
+    """How a clip is covered with windows, and how their outputs become one.
+
+    Attributes:
+        length: frames in a window; at most the motion module's trained length.
+        overlap: frames that neighbouring windows share at least; less than ``length``. ``"batched"`` has none.
+        stride: levels of coverage, each step: 1 takes neighbouring frames only, 2 adds windows over every second frame,
+            3 over every fourth, and so on, as far as the clip is long enough. Couples frames that lie far apart.
+        kind: ``"uniform"`` moves its windows from step to step; ``"looped"`` lets them also run over the clip's end
+            into its beginning; ``"static"`` keeps them where they are; ``"batched"`` lays them side by side.
+        fusion: weight of an output by its place in the window: ``"flat"`` all the same, ``"pyramid"`` most in the
+            middle, ``"overlap-linear"`` a ramp over the overlap at both ends, save at the ends of the clip.
+        closed: of ``"looped"``: as many windows over the clip's end as elsewhere, for the smoothest loop.
+        fuse_on_cpu: gather the outputs in main memory. Slower, for graphics cards that a long clip would fill.
+
+    Raises:
+        ClipError: the settings do not fit together.
+    """
+
+    length: int = 16
+    overlap: int = 4
+    stride: int = 1
+    kind: str = "uniform"
+    fusion: str = "pyramid"
+    closed: bool = False
+    fuse_on_cpu: bool = False
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise ClipError(f"A context window needs at least one frame, not {self.length}.")
+        if not 0 <= self.overlap < self.length:
+            raise ClipError(
+                f"Context windows of {self.length} frames can overlap by 0 to {self.length - 1} frames, "
+                f"not by {self.overlap}."
+            )
+        if self.stride < 1:
+            raise ClipError(f"The context stride must be 1 or more, not {self.stride}.")
+        if self.kind not in WINDOW_KINDS:
+            raise ClipError(f"No context windows of the kind {self.kind!r}. Use one of: {', '.join(WINDOW_KINDS)}.")
+        if self.fusion not in FUSIONS:
+            raise ClipError(f"No fusion {self.fusion!r} of context windows. Use one of: {', '.join(FUSIONS)}.")
+        if self.closed and self.kind != _LOOPED:
+            raise ClipError(f"Only looped context windows close the loop; these are {self.kind}.")
+
+    def plan(self, frames: int, step: int) -> list[Window]:
+        """The windows over a clip of ``frames`` frames at sampling step ``step``, counted from 0.
+
+        Together they hold every frame; none holds a frame twice, or more frames than ``length``. A clip that fits
+        into one window is one window.
+        """
+        if frames <= self.length:
+            return [tuple(range(frames))]
+        windows = self._looped(frames, step) if self.kind == _LOOPED else self._linear(frames, step)
+        return list(dict.fromkeys(windows))
+
+    def weights(self, window: Window, frames: int) -> list[float]:
+        """How much each frame of ``window`` counts, all above 0, in a clip of ``frames`` frames."""
+        return FUSIONS[self.fusion](self, window, frames)
+
+    def _linear(self, frames: int, step: int) -> Iterator[Window]:
+        for distance in self._distances(frames):
+            for phase in range(distance):
+                part = range(phase, frames, distance)
+                for start in _STARTS[self.kind](self, len(part), step) if len(part) > self.length else (0,):
+                    yield tuple(part[start : start + self.length])
+
+    def _looped(self, frames: int, step: int) -> Iterator[Window]:
+        shift = low_discrepancy(step)
+        begin = round(frames * shift)
+        end = begin + frames - (0 if self.closed else self.overlap)
+        for distance in self._distances(frames):
+            for start in range(begin + int(shift * distance), end, self.length * distance - self.overlap):
+                # A clip shorter than length * distance comes round to frames that the window has already.
+                yield tuple(dict.fromkeys((start + i * distance) % frames for i in range(self.length)))
+
+    def _distances(self, frames: int) -> list[int]:
+        """Distance of neighbouring frames at each level; beyond the last, windows would be half empty."""
+        useful = math.ceil(math.log2(frames / self.length)) + 1
+        return [2**level for level in range(min(self.stride, useful))]
+
+
+def low_discrepancy(step: int) -> float:
+    """Van der Corput sequence in base 2: 0, 1/2, 1/4, 3/4, 1/8, ...; any run of steps is spread evenly over 0..1."""
+    return int(f"{step:0{_STEP_BITS}b}"[::-1], 2) / 2.0**_STEP_BITS
+
+
+def _uniform_starts(windows: ContextWindows, frames: int, step: int) -> list[int]:
+    """Fixed first and last windows, as many as needed between them; those move by what they overlap too much."""
+    last, advance = frames - windows.length, windows.length - windows.overlap
+    gaps = math.ceil(last / advance)
+    slack = gaps * advance - last
+    if 2 * slack < advance:  # hardly any room to move: one window more makes it
+        gaps, slack = gaps + 1, slack + advance
+    shift = round(low_discrepancy(step) * slack)
+    between = (min(max(i * advance - shift, 0), last) for i in range(1, gaps))
+    return sorted({0, *between, last})
+
+
+def _static_starts(windows: ContextWindows, frames: int, _step: int) -> list[int]:
+    last = frames - windows.length
+    return [*range(0, last, windows.length - windows.overlap), last]
+
+
+def _batched_starts(windows: ContextWindows, frames: int, _step: int) -> list[int]:
+    return list(range(0, frames, windows.length))
+
+
+_LOOPED = "looped"
+_STARTS: dict[str, Callable[[ContextWindows, int, int], list[int]]] = {
+    "uniform": _uniform_starts,
+    "static": _static_starts,
+    "batched": _batched_starts,
+}
+WINDOW_KINDS = ("uniform", _LOOPED, "static", "batched")
+
+
+def _flat(_windows: ContextWindows, window: Window, _frames: int) -> list[float]:
+    return [1.0] * len(window)
+
+
+def _pyramid(_windows: ContextWindows, window: Window, _frames: int) -> list[float]:
+    return [float(min(i + 1, len(window) - i)) for i in range(len(window))]
+
+
+def _overlap_linear(windows: ContextWindows, window: Window, frames: int) -> list[float]:
+    # One neighbour's ramp and the other's add up to 1 where they overlap by exactly `overlap`.
+    full, has_ends = windows.overlap + 1, windows.kind != _LOOPED
+    rise = 1 if has_ends and 0 in window else full
+    fall = 1 if has_ends and frames - 1 in window else full
+    return [min((i + 1) / rise, (len(window) - i) / fall, 1.0) for i in range(len(window))]
+
+
+FUSIONS: dict[str, Callable[[ContextWindows, Window, int], list[float]]] = {
+    "flat": _flat,
+    "pyramid": _pyramid,
+    "overlap-linear": _overlap_linear,
+}
