@@ -43,6 +43,7 @@ class Injection:
 
     @step.setter
     def step(self, step: int | None) -> None:
+        """Say which step the calls that follow belong to."""
         self._steps.current = step
 
 

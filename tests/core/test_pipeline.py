@@ -56,7 +56,7 @@ def pixels(pictures):
 
 def unanimated(pipeline, motion, frames):
     """The batch of the same seeds on the same noise levels, by the pipeline itself."""
-    pipeline.scheduler = host._sampler("ddim", pipeline.scheduler, motion.schedule)
+    pipeline.scheduler = host.new_sampler("ddim", pipeline.scheduler, motion.schedule)
     generators = [torch.Generator().manual_seed(frame) for frame in range(frames)]
     more = {"width": 64, "height": 64, "num_inference_steps": 2}
     return pipeline(PROMPT, num_images_per_prompt=frames, generator=generators, **more).images

@@ -7,7 +7,6 @@ out. A picture is 8 by 8 pixels, which the real LDM UNet paints in one step.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 import re
@@ -23,6 +22,7 @@ from typing import Any
 
 import torch
 from glue import components
+from glue.state import InterruptedException, OptionInfo, Options, State
 from PIL import Image
 from torch import Tensor, nn
 
@@ -42,14 +42,6 @@ class SdModel(nn.Module):
         self.is_sd1, self.is_sd2, self.is_sd3, self.is_sdxl, self.is_ssd = True, False, False, False, False
         self.register_buffer("alphas_cumprod", torch.linspace(0.999, 0.005, 1000))
         self.alphas_cumprod_original = self.alphas_cumprod
-
-
-class State:
-    _starts = itertools.count(1)
-
-    def begin(self) -> None:
-        self.time_start = next(self._starts)
-        self.interrupted = self.skipped = False
 
 
 # ---- modules.scripts
@@ -193,29 +185,6 @@ class Processed:
         self.batch_size = p.batch_size
         for name in ("all_prompts", "all_negative_prompts", "all_seeds", "all_subseeds"):
             setattr(self, name, getattr(p, name))
-
-
-class InterruptedException(BaseException):
-    pass
-
-
-class Options(SimpleNamespace):
-    """Options have their values in `data`; each is an attribute, too."""
-
-    @property
-    def data(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "added"}
-
-    def add_option(self, name: str, info: OptionInfo) -> None:
-        self.added[name] = info
-        setattr(self, name, info.default)
-
-
-@dataclass
-class OptionInfo:
-    default: Any
-    label: str
-    section: tuple[str, str]
 
 
 @dataclass

@@ -95,7 +95,7 @@ def test_the_refresh_button_lists_a_new_file(panel, webui):
     (webui.models_folder / "another.ckpt").touch()
     (button,) = [c for c in components.Component.created if c.elem_id == "animatediff_txt2img_refresh"][-1:]
     answer = button.press()
-    assert answer["choices"] == model.choices == ["another.ckpt [not known]", "mm.safetensors [v3, SD 1.5]"]
+    assert answer["choices"] == model.choices == ["another.ckpt [an empty file]", "mm.safetensors [v3, SD 1.5]"]
 
 
 @pytest.mark.parametrize("enabled", [True, False])

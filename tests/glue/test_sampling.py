@@ -112,8 +112,8 @@ def test_a_second_pass_that_fails_on_another_checkpoint_leaves_both_clean(webui,
 
 def test_a_second_pass_on_what_cannot_be_animated_is_refused(webui, checkpoint, other_checkpoint, monkeypatch):
     before = [Portrait(model) for model in (checkpoint, other_checkpoint)]
-    monkeypatch.setattr(other_checkpoint, "is_sdxl", True)
-    with pytest.raises(Exception, match="SDXL") as refusal:
+    monkeypatch.setattr(other_checkpoint, "is_sd2", True)
+    with pytest.raises(Exception, match="Stable Diffusion 2") as refusal:
         webui.paint(CLIP, **HIRES, hr_checkpoint=other_checkpoint)
     assert refusal.value.status_code == 422
     assert [sampling.model for sampling in shared.samplings] == [checkpoint]

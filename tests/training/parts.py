@@ -29,14 +29,20 @@ def small_unet(seed: int = 0):
 
 
 def tiny_unet(seed: int = 0):
-    """Resolutions of one block each: for all that does not read a motion module's file, and faster."""
+    """Two resolutions of one block each: for all that does not read a motion module's file. Three times as fast."""
     import hosts
     from diffusers import UNet2DConditionModel
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return hosts.no_zero_weights(
-            UNet2DConditionModel(block_out_channels=WIDTHS, layers_per_block=1, cross_attention_dim=CONTEXT)
+            UNet2DConditionModel(
+                block_out_channels=WIDTHS[:2],
+                down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+                up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+                layers_per_block=1,
+                cross_attention_dim=CONTEXT,
+            )
         )
 
 

@@ -300,7 +300,8 @@ class WebUI:
             log = self.log_text()
             if "Stable diffusion model failed to load" in log:
                 raise ServerError(f"the WebUI could not load the checkpoint\n{self._log_tail()}")
-            if "Model loaded in" in log and self._answers():
+            # Asked any earlier, the WebUI cannot add its API any more.
+            if "Model loaded in" in log and "Startup time" in log and self._answers():
                 return
             time.sleep(0.3)
         raise ServerError(f"the WebUI did not answer in {START_TIMEOUT:.0f} s\n{self._log_tail()}")

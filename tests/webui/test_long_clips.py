@@ -64,7 +64,9 @@ def test_reverse_plays_back_to_the_beginning(long_studio):
         clip_of(animate(long_studio, {"frames": 6, "model": "mm_small_v3", "reverse": reverse}))
         for reverse in (False, True)
     )
-    assert (both.frames == numpy.concatenate([there.frames, there.frames[4:0:-1]])).all()
+    wanted = numpy.concatenate([there.frames, there.frames[4:0:-1]])
+    assert both.frames.shape == wanted.shape
+    assert apart(both.frames, wanted) < 1  # the palette is made for what the file holds
 
 
 def test_an_interrupt_is_heeded_between_windows(long_studio):

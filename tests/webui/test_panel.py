@@ -55,10 +55,18 @@ def choose_module(page, name: str) -> None:
     page.wait_for_function(f"document.querySelector('#animatediff_txt2img_model input').value.startsWith('{name} [')")
 
 
-def generate(page) -> None:
+def generate(page, seconds: float = 60) -> None:
     page.locator("#txt2img_generate").click()
     page.locator("#txt2img_interrupt").wait_for(state="visible")
-    page.locator("#txt2img_interrupt").wait_for(state="hidden")
+    page.locator("#txt2img_interrupt").wait_for(state="hidden", timeout=1000 * seconds)
+
+
+def refusal(page) -> str:
+    """What the page says to a request that is over before its buttons change."""
+    page.locator("#txt2img_generate").click()
+    error = page.locator("#html_log_txt2img .error")
+    error.wait_for()
+    return error.inner_text()
 
 
 def shown_gif(page) -> bytes:
@@ -76,10 +84,7 @@ def test_without_a_motion_module_the_panel_says_where_to_put_one(panel, page, sc
     open_accordion(page)
     assert "models/animatediff" in page.locator("#animatediff_txt2img").inner_text()
     fill_prompt_and_size(page)
-    generate(page)
-    error = page.locator("#html_log_txt2img .error")
-    error.wait_for()
-    assert "No motion module was found. Download one (such as v3_sd15_mm.ckpt, from " in error.inner_text()
+    assert "No motion module was found. Download one (such as v3_sd15_mm.ckpt, from " in refusal(page)
     assert page.locator("#txt2img_gallery img").count() == 0
     screenshot(page, "panel_no_module")
 
@@ -148,10 +153,7 @@ def test_too_many_frames_are_one_clear_line(panel, page, screenshot):
     open_windows(page)
     fill(page, {"animatediff_txt2img_frames": 40, "animatediff_txt2img_context_length": 40})
     fill_prompt_and_size(page)
-    generate(page)
-    error = page.locator("#html_log_txt2img .error")
-    error.wait_for()
-    assert "Lower the number of frames to 32 or less." in error.inner_text()
+    assert "Lower the number of frames to 32 or less." in refusal(page)
     screenshot(page, "panel_refusal")
 
 
