@@ -19,7 +19,7 @@ from PIL import Image
 from small_configs import write_config_folder
 from webui import small_models
 
-from lib_animatediff import MotionFileError, __version__
+from lib_animatediff import ContextWindows, MotionFileError, __version__
 from lib_animatediff import cli as program
 from lib_animatediff.settings import SETTINGS
 from lib_animatediff.standalone import cli
@@ -159,8 +159,9 @@ def test_every_option_reaches_the_pipeline(files, run, tmp_path, monkeypatch):
     monkeypatch.setattr(host, "load_pipeline", lambda *args, **kwargs: calls.append((args, kwargs)) or MagicMock())
     monkeypatch.setattr(host, "animate", animate)
     wanted = {"prompt": "a dog", "negative_prompt": "a cat", "seed": 7, "frames": 2, "steps": 3, "cfg": 4.5}
-    wanted["sampler"] = "euler"
-    run(tmp_path / "clip.gif", **wanted, width=16, height=8, device="cpu:0")
+    wanted |= {"sampler": "euler", "frames": 40}
+    run(tmp_path / "clip.gif", **wanted, width=16, height=8, device="cpu:0", fusion="flat")
+    wanted["windows"] = ContextWindows(fusion="flat")
     (where, how), asked = calls
     assert (where, how) == ((files.checkpoint,), {"config": files.config, "device": "cpu:0"})
     assert {name: value for name, value in asked.items() if name != "on_step"} == wanted | {"size": (16, 8)}
@@ -198,8 +199,10 @@ def test_loading_leaves_the_libraries_as_talkative_as_they_were(files):
 EARLY = [
     ({"checkpoint": "nothing.safetensors"}, "no checkpoint nothing.safetensors"),
     ({"model": "nothing.ckpt"}, "nothing.ckpt: cannot be read"),
-    ({"frames": 33}, "trained on clips of 32 frames; 33 are too many"),
-    ({"frames": 65}, "frames must be between 0 and 64"),
+    ({"frames": 33, "context-length": 33}, "trained on clips of 32 frames; 33 are too many"),
+    ({"frames": 40, "context-length": 33}, "Lower the context length to 32"),
+    ({"frames": 65000}, "frames must be between 0 and 10000"),
+    ({"overlap": 16}, "Set it below 16"),
     ({"steps": -1}, "steps must be between 1 and 999, not -1"),
     ({"steps": 0}, "steps must be between 1 and 999, not 0"),
     ({"steps": 1000}, "steps must be between 1 and 999, not 1000"),
@@ -222,7 +225,7 @@ def one_error(result):
     return line
 
 
-@pytest.mark.parametrize(("changes", "words"), EARLY, ids=[f"{n}={v}" for c, _ in EARLY for n, v in c.items()])
+@pytest.mark.parametrize(("changes", "words"), EARLY, ids=[str(changes) for changes, _ in EARLY])
 def test_refuses_in_one_line_before_the_checkpoint_is_loaded(run, tmp_path, monkeypatch, changes, words):
     monkeypatch.setattr(host, "load_pipeline", lambda *_args, **_kwargs: pytest.fail("the slow work has begun"))
     assert words in one_error(run(tmp_path / "clip.gif", **changes))
@@ -315,7 +318,7 @@ def test_help_lists_each_setting_of_the_table(help_text, setting):
     assert f"--{setting.name.replace('_', '-')} " in help_text
     if setting.name != "model":  # a file here, a name in the WebUI
         assert setting.help in help_text
-        assert f"[default: {setting.default}" in help_text
+        assert setting.type is bool or f"[default: {setting.default}" in help_text  # a flag is off without it
 
 
 def test_help_names_the_command(tmp_path):
