@@ -161,30 +161,28 @@ def frozen(make: Make) -> Make:
 @contextmanager
 def without_positions(motion: MotionModule) -> Iterator[MotionModule]:
     """The motion module with its positional tables at zero: it no longer knows which frame is which."""
-    tables = [table for name, table in motion.named_buffers() if name.endswith(".pe")]
-    kept = [table.clone() for table in tables]
-    try:
-        for table in tables:
-            table.zero_()
+    with _zero([table for name, table in motion.named_buffers() if name.endswith(".pe")]):
         yield motion
-    finally:
-        for table, values in zip(tables, kept, strict=True):
-            table.copy_(values)
 
 
 @contextmanager
 def without_output(motion: MotionModule) -> Iterator[MotionModule]:
     """The motion module with every `proj_out` at zero, as it begins its training: it adds nothing to the UNet."""
-    weights = [weight for _, transformer in motion.sites() for weight in transformer.proj_out.parameters()]
-    kept = [weight.detach().clone() for weight in weights]
+    with _zero([weight for _, transformer in motion.sites() for weight in transformer.proj_out.parameters()]):
+        yield motion
+
+
+@contextmanager
+def _zero(tensors: Sequence[Tensor]) -> Iterator[None]:
+    kept = [tensor.detach().clone() for tensor in tensors]
     with torch.no_grad():
         try:
-            for weight in weights:
-                weight.zero_()
-            yield motion
+            for tensor in tensors:
+                tensor.zero_()
+            yield
         finally:
-            for weight, values in zip(weights, kept, strict=True):
-                weight.copy_(values)
+            for tensor, values in zip(tensors, kept, strict=True):
+                tensor.copy_(values)
 
 
 def largest_difference(one: Make, other: Make, concepts: Sequence[Concept]) -> float:

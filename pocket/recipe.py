@@ -118,14 +118,12 @@ class StyleRecipe:
 
 
 @dataclass(frozen=True)
-class StyleLoraRecipe:
-    """The style as a LoRA."""
+class StillsRecipe:
+    """How the base model learns the style from stills: mildly, so that it forgets no heading."""
 
-    rank: int = 16
-    alpha: float = 16.0
-    steps: int = 600
+    steps: int
+    rate: float
     batch: int = 32
-    rate: float = 3e-3
     warm_up: int = 20
     average: float = 0.98
     empty_captions: float = 0.2
@@ -134,17 +132,21 @@ class StyleLoraRecipe:
 
 
 @dataclass(frozen=True)
-class FineTuneRecipe:
+class StyleLoraRecipe(StillsRecipe):
+    """The style as a LoRA."""
+
+    steps: int = 600
+    rate: float = 3e-3
+    rank: int = 16
+    alpha: float = 16.0
+
+
+@dataclass(frozen=True)
+class FineTuneRecipe(StillsRecipe):
     """The style as a checkpoint of its own: every weight of the UNet, a little."""
 
     steps: int = 300
-    batch: int = 32
     rate: float = 5e-4
-    warm_up: int = 20
-    average: float = 0.98
-    empty_captions: float = 0.2
-    noise_offset: float = 0.2
-    largest_weight: float = 12.0
 
 
 @dataclass(frozen=True)

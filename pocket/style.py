@@ -22,7 +22,7 @@ from .gates import ERROR_STILLS, GATE_SEED, ROWS, Gate, errors, fresh, painter
 from .loop import Plan, load, save, train, warm_cosine
 from .measure import read
 from .pictures import sheet
-from .recipe import BASE, FineTuneRecipe, Recipe, StyleLoraRecipe
+from .recipe import BASE, Recipe, StillsRecipe
 from .results import load_conditions, load_first_vae, load_unet, load_vae
 from .vae import in_parts
 from .world import CONCEPTS
@@ -79,7 +79,7 @@ def fine_tune(recipe: Recipe, folder: Path, until: int | None = None) -> None:
 def _learn(
     unet: nn.Module,
     recipe: Recipe,
-    how: StyleLoraRecipe | FineTuneRecipe,
+    how: StillsRecipe,
     name: str,
     folder: Path,
     state: Path,
