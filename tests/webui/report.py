@@ -16,8 +16,8 @@ INTRODUCTION = """\
 # What was seen on a real WebUI
 
 Written by `make test-webui`, which starts a WebUI 1.10, uses it through its API and in a browser, and reads the files
-that it makes. Checkpoint, motion modules, LoRA, embedding and hypernetwork are small and random: the page shows what
-works, not how it looks. An item that did not run is not proven.
+that it makes. Checkpoints, motion modules, LoRA, embedding and hypernetwork are small and random, save for the built-in
+model, which was trained: the page shows what works, not how it looks. An item that did not run is not proven.
 """
 
 
