@@ -20,6 +20,7 @@ from motion_module.network import TemporalTransformer
 from .bases import sites_for
 from .clip import Clip
 from .norms import FramesApart, FramesTogether, resnet_norms
+from .order import OrderedCall, RowOrder
 from .parts import PartedCall, Steps, forward_in_parts
 from .windows import ContextWindows
 
@@ -55,6 +56,7 @@ def inject(
     frames: int,
     windows: ContextWindows | None = None,
     one_clip_per_call: bool = False,
+    row_order: RowOrder | None = None,
     between_windows: Callable[[int, int], None] | None = None,
 ) -> Iterator[Injection]:
     """Make every call of ``unet`` inside the block a call on clips; leave it bit for bit as it was.
@@ -75,6 +77,8 @@ def inject(
             tensor that leads with the rows, and the outputs are averaged. A clip that fits into one window is
             computed as without.
         one_clip_per_call: give each clip of each stream UNet calls of its own: slower, for less memory.
+        row_order: for a host with another layout of rows: given the number of rows of a call, its rows in the order
+            ``(k b f)``, or None if they lie so.
         between_windows: called after each UNet call of several, with how many are done and how many there are;
             whatever it raises ends the call. For progress, and to interrupt.
 
@@ -96,6 +100,8 @@ def inject(
                 clip, frames, windows, steps=steps, one_clip_per_call=one_clip_per_call, between=between_windows
             )
             undo.enter_context(forward_in_parts(unet, call))
+        if row_order is not None:
+            undo.enter_context(forward_in_parts(unet, OrderedCall(row_order)))
         if motion.shared_resnet_norms:
             for norm in resnet_norms(unet):
                 undo.callback(norm.register_forward_pre_hook(FramesTogether(clip)).remove)

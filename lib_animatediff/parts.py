@@ -109,7 +109,7 @@ class PartedCall:
             self._busy.release()
 
     def _compute(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        rows = len(_argument(args, kwargs, 0, _INPUT_NAMES))
+        rows = count_rows(args, kwargs)
         parts = self._parts(count_clips(rows, self._frames), args, kwargs)
         if len(parts) == 1:
             with self._clip.of(self._frames):
@@ -132,6 +132,11 @@ class PartedCall:
             windows = self._windows.plan(self._frames, step)
             weights = [self._windows.weights(window, self._frames) for window in windows]
         return [_Part(group, *part) for group in groups for part in zip(windows, weights, strict=True)]
+
+
+def count_rows(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    """Rows of a UNet call with these arguments."""
+    return len(_argument(args, kwargs, 0, _INPUT_NAMES))
 
 
 def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, names: tuple[str, ...]) -> Any:

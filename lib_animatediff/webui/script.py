@@ -10,6 +10,7 @@ from modules import hashes, scripts
 from lib_animatediff.settings import ClipSettings, canonical_name, parse_settings, to_infotext
 from motion_module import AnimateDiffError
 
+from .batching import even_out
 from .models import MotionModuleCache, find_model, listed_name
 from .output import deliver_clips
 from .panel import INFOTEXT_FIELD, build_panel, infotext_fields, panel_values
@@ -64,6 +65,11 @@ class AnimateDiffScript(scripts.Script):  # type: ignore[misc]
         """The request that this tab serves now."""
         return self._session
 
+    def before_process_batch(self, p: Any, *values: Any, **kwargs: Any) -> None:
+        """Before the WebUI reads extra networks and conditions from the rows' prompts."""
+        if self._session is not None and self._session.serves(p):
+            self._session.share_first_prompts()
+
     def process_batch(self, p: Any, *values: Any, **kwargs: Any) -> None:
         """Have the sampling that follows run on clips."""
         if self._session is not None and self._session.serves(p):
@@ -76,6 +82,13 @@ class AnimateDiffScript(scripts.Script):  # type: ignore[misc]
         session, self._session = self._session, None
         session.close()
         deliver_clips(p, processed, session.settings, session.frames)
+
+
+def even_out_conditions(params: Any) -> None:
+    """What the WebUI calls in each of the denoiser's calls, of any request."""
+    served = (session for session in _sessions_of_both_tabs() if session.serves(params.denoiser.p))
+    if any(session.in_one_call for session in served):
+        even_out(params)
 
 
 def _sessions_of_both_tabs() -> list[Session]:

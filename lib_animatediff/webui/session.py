@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from modules import prompt_parser, sd_models, sd_samplers_common, sd_unet, shared
+from modules import sd_models, sd_samplers_common, sd_unet, shared
 from torch import Tensor
 
 from lib_animatediff.injection import inject
@@ -20,7 +20,10 @@ from lib_animatediff.schedule import use_schedule
 from lib_animatediff.settings import ClipSettings, clip_frames, context_windows
 from motion_module import AnimateDiffError, ClipError, IncompatibleModelError, MotionModule
 
+from .batching import all_rows_in_one_call, parts_of, row_order, splits_clips
 from .models import MotionModuleCache, find_model
+
+BATCHING_FIELD = "AnimateDiff batching"
 
 
 class Session:
@@ -35,6 +38,7 @@ class Session:
         self.settings = ClipSettings() if isinstance(settings, AnimateDiffError) else settings
         self.frames = clip_frames(self.settings)
         self.is_open = True
+        self.in_one_call = False
 
     def serves(self, p: Any) -> bool:
         """Whether ``p`` is the one that this session animates."""
@@ -60,6 +64,14 @@ class Session:
             self._set("seed", [seed + frame for seed in p.seed for frame in range(self.frames)])
         self._set("do_not_save_samples", True)  # frames are saved as clips
         self._set("do_not_save_grid", True)
+
+    def share_first_prompts(self) -> None:
+        """Another extension may have given each row a prompt of its own; a clip has one, that of its first frame."""
+        p: Any = self._p()
+        for name in ("prompts", "negative_prompts", "hr_prompts", "hr_negative_prompts"):
+            rows = getattr(p, name, None)
+            if rows and len(rows) % self.frames == 0:
+                rows[:] = self._repeated(rows[:: self.frames])
 
     def _repeated(self, rows: list[Any]) -> list[Any]:
         return [row for row in rows for _ in range(self.frames)]
@@ -104,7 +116,7 @@ class Session:
     def _animated(self, p: Any) -> Iterator[None]:
         with _told_to_clients(), ExitStack() as span:
             motion = self._prepare(p)
-            span.enter_context(self._span(p.sd_model, motion))
+            span.enter_context(self._span(p, motion, p.prompts))
             original = getattr(p, "sample_hr_pass", None)
             if original is None:  # img2img has one pass
                 yield
@@ -114,7 +126,7 @@ class Session:
                 # The second pass may run on another checkpoint, which was loaded since the span began.
                 span.pop_all().close()
                 _refuse_model(p.sd_model)
-                span.enter_context(self._span(p.sd_model, motion))
+                span.enter_context(self._span(p, motion, p.hr_prompts))
                 return original(*args, **kwargs)
 
             span.callback(_restore, p, "sample_hr_pass", sample_hr_pass, original)
@@ -130,13 +142,25 @@ class Session:
         return self._cache.load(find_model(self.settings.model))
 
     @contextmanager
-    def _span(self, sd_model: Any, motion: MotionModule) -> Iterator[None]:
-        unet = sd_model.model.diffusion_model
-        windows = context_windows(self.settings)
-        with (
-            inject(unet, motion, frames=self.frames, windows=windows, between_windows=_heed_interrupt),
-            use_schedule(sd_model, motion.schedule, adjust=_with_options),
-        ):
+    def _span(self, p: Any, motion: MotionModule, prompts: list[str]) -> Iterator[None]:
+        sd_model = p.sd_model
+        parts = parts_of(prompts)
+        self.in_one_call = splits_clips(parts)
+        with ExitStack() as span:
+            if self.in_one_call:
+                span.enter_context(all_rows_in_one_call())
+                p.extra_generation_params[BATCHING_FIELD] = "all rows in one call"
+            injection = inject(
+                sd_model.model.diffusion_model,
+                motion,
+                frames=self.frames,
+                windows=context_windows(self.settings),
+                one_clip_per_call=self.in_one_call,
+                row_order=row_order(parts, self.frames),
+                between_windows=_heed_interrupt,
+            )
+            span.enter_context(injection)
+            span.enter_context(use_schedule(sd_model, motion.schedule, adjust=_with_options))
             yield
 
 
@@ -175,15 +199,17 @@ def _with_options(table: Tensor) -> Tensor:
 
 
 def _refuse_request(p: Any) -> None:
-    prompts = [*p.prompts, *(getattr(p, "hr_prompts", None) or [])]
-    if any(len(parts) > 1 for parts in prompt_parser.get_multicond_prompt_list(prompts)[0]):
-        raise ClipError("AnimateDiff does not support AND in prompts yet. Write the parts with a comma.")
     switch_at = p.refiner_switch_at  # None and 0 switch at the first step, 1 never
     if getattr(p, "refiner_checkpoint_info", None) is not None and (switch_at is None or switch_at < 1):
         raise ClipError("AnimateDiff does not run with a refiner, which swaps the model on the way. Turn it off.")
 
 
 def _refuse_model(sd_model: Any) -> None:
+    if getattr(sd_model, "cond_stage_key", None) == "edit":
+        raise IncompatibleModelError(
+            "This checkpoint edits pictures by instruction (InstructPix2Pix), for which there are no motion modules. "
+            "Choose an ordinary one of Stable Diffusion 1.5 or SDXL."
+        )
     for flag, name in (("is_ssd", "SSD-1B"), ("is_sd2", "Stable Diffusion 2"), ("is_sd3", "Stable Diffusion 3")):
         if getattr(sd_model, flag, False):
             raise IncompatibleModelError(

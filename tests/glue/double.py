@@ -28,6 +28,8 @@ from torch import Tensor, nn
 
 SIDE = 8
 CONTEXT = 64
+TOKENS = 5
+CFG = 7
 CLIP = {"model": "mm.safetensors", "frames": 2}
 shared = SimpleNamespace()
 
@@ -129,8 +131,8 @@ class Processing:
     def init(self) -> None:
         pass
 
-    def sample(self, conditioning: Tensor) -> Tensor:
-        return denoise(self, noise(self.seeds), conditioning)
+    def sample(self, prompts: list[str]) -> Tensor:
+        return denoise(self, noise(self.seeds), prompts)
 
 
 @dataclass
@@ -147,17 +149,17 @@ class Txt2Img(Processing):
             several = isinstance(self.hr_prompt, list)
             self.all_hr_prompts = self.hr_prompt if several else [self.hr_prompt] * (self.batch_size * self.n_iter)
 
-    def sample(self, conditioning: Tensor) -> Tensor:
-        samples = super().sample(conditioning)
+    def sample(self, prompts: list[str]) -> Tensor:
+        samples = super().sample(prompts)
         if not self.enable_hr:
             return samples
         reload_model_weights(self.hr_checkpoint)
-        return self.sample_hr_pass(samples, conditioning)
+        return self.sample_hr_pass(samples, self.hr_prompts)
 
-    def sample_hr_pass(self, samples: Tensor, conditioning: Tensor) -> Tensor:
+    def sample_hr_pass(self, samples: Tensor, prompts: list[str]) -> Tensor:
         if shared.state.interrupted:
             return samples
-        return denoise(self, nn.functional.interpolate(samples, scale_factor=2), conditioning)
+        return denoise(self, nn.functional.interpolate(samples, scale_factor=2), prompts)
 
 
 @dataclass
@@ -174,8 +176,8 @@ class Img2Img(Processing):
             raise RuntimeError(f"bad number of images passed: {len(pictures)}; expecting {self.batch_size} or less")
         self.init_latent = torch.tensor(pictures).view(-1, 1, 1, 1)
 
-    def sample(self, conditioning: Tensor) -> Tensor:
-        return denoise(self, self.init_latent + noise(self.seeds), conditioning)
+    def sample(self, prompts: list[str]) -> Tensor:
+        return denoise(self, self.init_latent + noise(self.seeds), prompts)
 
 
 class Processed:
@@ -201,7 +203,7 @@ def noise(seeds: list[int]) -> Tensor:
     return torch.stack([torch.randn(4, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
-def denoise(p: Processing, x: Tensor, conditioning: Tensor) -> Tensor:
+def denoise(p: Processing, x: Tensor, prompts: list[str]) -> Tensor:
     """A sampler of one step: reads the schedule when it is made, and hands back what it has when interrupted."""
     model, unet = p.sd_model, p.sd_model.model.diffusion_model
     shared.samplings.append(Sampling(model, len(x), model.alphas_cumprod, count_hooks(unet)))
@@ -209,17 +211,60 @@ def denoise(p: Processing, x: Tensor, conditioning: Tensor) -> Tensor:
         shared.during_sampling(p)
     if shared.state.interrupted:
         return x
-    context = torch.cat([conditioning, torch.zeros_like(conditioning)])
     try:
-        cond, uncond = unet(torch.cat([x, x]), torch.full((2 * len(x),), 500), context=context).chunk(2)
+        noise_of_x = guided(p, unet, x, prompts)
     except InterruptedException:
         return x
-    return x - (1 - model.alphas_cumprod[500]).sqrt() * (uncond + 7 * (cond - uncond))
+    return x - (1 - model.alphas_cumprod[500]).sqrt() * noise_of_x
+
+
+def guided(p: Processing, unet: nn.Module, x: Tensor, prompts: list[str]) -> Tensor:
+    """CFGDenoiser.forward: cond rows prompt by prompt, each with all its parts, before uncond's; cut by number."""
+    parts = [row_parts(prompt) for prompt in prompts]
+    params = SimpleNamespace(
+        text_cond=conditions([part for row in parts for part in row]),
+        text_uncond=torch.zeros(len(x), TOKENS, CONTEXT),
+        denoiser=SimpleNamespace(p=p),
+    )
+    for callback in shared.cfg_denoiser_callbacks:
+        callback(params)
+    cond, uncond = params.text_cond, params.text_uncond
+    if shared.opts.pad_cond_uncond:
+        uncond = nn.functional.pad(uncond, (0, 0, 0, cond.shape[1] - uncond.shape[1]))
+    rows = torch.cat([x[i : i + 1] for i, row in enumerate(parts) for _ in row] + [x])
+    if shared.opts.skip_early_cond:  # uncond is left out of the calls; its place is taken by a prompt's first part
+        groups = [(rows[: -len(x)], cond)]
+    elif cond.shape[1] == uncond.shape[1]:
+        groups = [(rows, torch.cat([cond, uncond]))]
+    else:
+        groups = [(rows[: -len(x)], cond), (rows[-len(x) :], uncond)]
+    size = len(x) if not shared.opts.batch_cond_uncond else len(rows) if len(groups) == 1 else 2 * len(x)
+    out = []
+    for group, context in groups:
+        for start in range(0, len(group), size):
+            part = slice(start, start + size)
+            shared.calls.append(len(group[part]))
+            out.append(unet(group[part], torch.full((len(group[part]),), 500), context=context[part]))
+    out_rows = torch.cat(out)
+    firsts = [sum(map(len, parts[:row])) for row in range(len(parts))]
+    uncond_rows = out_rows[firsts] if shared.opts.skip_early_cond else out_rows[-len(x) :]
+    scale = 1 if shared.opts.skip_early_cond else CFG
+    result = uncond_rows.clone()
+    for row, first in enumerate(firsts):
+        for part in range(len(parts[row])):
+            result[row] += scale * (out_rows[first + part] - uncond_rows[row])
+    return result
+
+
+def row_parts(prompt: str) -> list[str]:
+    return re.split(r"\bAND\b", prompt)
 
 
 def conditions(prompts: list[str]) -> Tensor:
+    """As many tokens for all as the longest prompt needs; a word "long" needs a second chunk."""
+    chunks = 2 if any("long" in prompt for prompt in prompts) else 1
     generators = [torch.Generator().manual_seed(zlib.crc32(prompt.encode())) for prompt in prompts]
-    return torch.stack([torch.randn(5, CONTEXT, generator=generator) for generator in generators])
+    return torch.stack([torch.randn(chunks * TOKENS, CONTEXT, generator=generator) for generator in generators])
 
 
 def count_hooks(module: nn.Module) -> int:
@@ -249,10 +294,12 @@ def process_images(p: Processing) -> Processed:
         p.prompts, p.seeds, p.subseeds = p.all_prompts[batch], p.all_seeds[batch], p.all_subseeds[batch]
         if getattr(p, "enable_hr", False):
             p.hr_prompts = p.all_hr_prompts[batch]
+        p.scripts.call("before_process_batch", p)
         p.scripts.call("process_batch", p)
         p.sd_model.alphas_cumprod = p.sd_model.alphas_cumprod_original.to("cpu")
         with torch.no_grad():
-            samples = p.sample(conditioning=conditions(p.prompts))
+            samples = p.sample(prompts=p.prompts)
+        shared.painted.append(samples)
         for i, sample in enumerate(samples):
             image = to_image(sample)
             if not p.do_not_save_samples:
@@ -295,7 +342,7 @@ def walk_files(path: str, allowed_extensions: tuple[str, ...]) -> Iterator[str]:
 
 
 def get_multicond_prompt_list(prompts: list[str]) -> tuple[list[list[str]], list[str]]:
-    return [re.split(r"\bAND\b", prompt) for prompt in prompts], []
+    return [row_parts(prompt) for prompt in prompts], []
 
 
 def rescale_zero_terminal_snr_abar(alphas_cumprod: Tensor) -> Tensor:
@@ -337,13 +384,17 @@ def begin(checkpoint: SdModel) -> None:
     shared.state = State()
     shared.OptionInfo = OptionInfo
     shared.opts = Options(
-        added={},
+        batch_cond_uncond=True,
+        skip_early_cond=0.0,
+        pad_cond_uncond=False,
+        pad_cond_uncond_v0=False,
         use_downcasted_alpha_bar=False,
         sd_noise_schedule="Default",
         return_grid=True,
         return_mask=False,
         return_mask_composite=False,
     )
+    shared.cfg_denoiser_callbacks, shared.calls, shared.painted = [], [], []
     shared.swallowed, shared.samplings, shared.saved, shared.hashes = [], [], [], {}
     shared.during_sampling = None  # a test's own: called with p before the UNet is
 
@@ -367,7 +418,10 @@ def modules(models_path: Path) -> dict[str, ModuleType]:
         "sd_unet": {"current_unet": None},
         "sd_samplers_common": {"InterruptedException": InterruptedException},
         "extensions": {"extensions": []},
-        "script_callbacks": {"on_ui_settings": lambda callback: callback()},
+        "script_callbacks": {
+            "on_ui_settings": lambda callback: callback(),
+            "on_cfg_denoiser": shared.cfg_denoiser_callbacks.append,
+        },
         "ui_common": {"create_refresh_button": components.create_refresh_button},
         "ui_components": {"InputAccordion": components.InputAccordion},
     }

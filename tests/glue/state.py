@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 
@@ -27,12 +26,20 @@ class OptionInfo:
     section: tuple[str, str]
 
 
-class Options(SimpleNamespace):
-    """Options have their values in `data`; each is an attribute, too."""
+class Options:
+    """Options have their values in `data`; they are read and set as attributes, which hides none that is one."""
 
-    @property
-    def data(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "added"}
+    def __init__(self, **data: Any) -> None:
+        vars(self).update(data=data, added={})
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return vars(self)["data"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.data[name] = value
 
     def add_option(self, name: str, info: OptionInfo) -> None:
         self.added[name] = info

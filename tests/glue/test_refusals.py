@@ -51,8 +51,6 @@ def test_settings_that_cannot_be(webui, refused):
     [
         ({"frames": 33, "context_length": 33}, {}, "Lower the number of frames to 32 or less."),
         ({"model": "nm"}, {}, "Choose one of the list, for example mm"),
-        ({}, {"prompt": "a cat AND a dog"}, "AND in prompts"),
-        ({}, {"enable_hr": True, "hr_prompt": "a cat AND a dog"}, "AND in prompts"),
         ({}, {"refiner_checkpoint_info": "other", "refiner_switch_at": 0.8}, "refiner"),
         ({}, {"refiner_checkpoint_info": "other", "refiner_switch_at": 0}, "refiner"),
         ({}, {"refiner_checkpoint_info": "other", "refiner_switch_at": None}, "refiner"),
@@ -68,6 +66,14 @@ def test_a_request_that_cannot_be(webui, refused, clip, fields, words):
 def test_a_checkpoint_that_is_not_sd15(refused, checkpoint, monkeypatch, flag, name):
     monkeypatch.setattr(checkpoint, flag, True)
     assert name in refused(CLIP)[0]
+
+
+def test_a_checkpoint_that_edits_pictures(refused, checkpoint):
+    checkpoint.cond_stage_key = "edit"
+    try:
+        assert "InstructPix2Pix" in refused(CLIP)[0]
+    finally:
+        del checkpoint.cond_stage_key
 
 
 def test_a_unet_that_is_replaced(webui, refused, monkeypatch):

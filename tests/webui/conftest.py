@@ -18,6 +18,7 @@ from webui.server import WebUI
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
+TROUBLE = HERE / "trouble_extension"
 NOT_STARTED = "WEBUI_DIR is not set: the real WebUI was not started, so nothing here is proven"
 BROWSER_FLAGS = [
     "--no-sandbox",
@@ -82,6 +83,20 @@ def start_webui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable]:
 def webui(start_webui: Callable) -> WebUI:
     """The WebUI with this repository as its only extension."""
     return start_webui("webui", extensions=[REPOSITORY])
+
+
+@pytest.fixture(scope="session")
+def studio(start_webui):
+    """The WebUI with AnimateDiff, three motion modules, and an extension that makes trouble on request."""
+    # brings in torch: a session that skips these tests should not wait for it
+    from motion_files import write_motion_file
+
+    server = start_webui("studio", extensions=[REPOSITORY, TROUBLE])
+    for kind in ("v2", "v3"):
+        write_motion_file(server.motion_modules_dir, kind)
+    write_motion_file(server.motion_modules_dir, "v3", seed=1, name="folder/other v3.safetensors")
+    (server.motion_modules_dir / "page.ckpt").write_text("<!DOCTYPE html>")
+    return server
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,7 @@ SHARED_CONFIG_CHECKPOINT = "small.ckpt"
 LORA = "small_lora"
 EMBEDDING = "smallembedding"
 HYPERNETWORK = "small_hypernetwork"
+STYLE = "Blue"
 
 START_FLAGS = [
     "--skip-prepare-environment",
@@ -225,6 +226,8 @@ class WebUI:
         small_models.write_embedding(self.data_dir / "embeddings", EMBEDDING, seed=4)
         small_models.write_hypernetwork(self.models_dir / "hypernetworks", HYPERNETWORK, seed=5)
         self.motion_modules_dir.mkdir(parents=True, exist_ok=True)
+        styles = f'name,prompt,negative_prompt\n{STYLE},"{{prompt}}, blue",red\n'
+        (self.data_dir / "styles.csv").write_text(styles, encoding="utf-8")
         config = self.data_dir / "config.json"
         if not config.exists():
             config.write_text(json.dumps(self._settings, indent=4), encoding="utf-8")

@@ -19,13 +19,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from webui.small_shapes import (
-    ATTENTION_RESOLUTIONS,
     CHANNEL_MULT,
     LATENT_CHANNELS,
     MODEL_CHANNELS,
     NUM_HEADS,
     NUM_RES_BLOCKS,
     VAE_CHANNELS,
+    UnetShape,
     clip_shapes,
     unet_shapes,
     vae_shapes,
@@ -68,9 +68,9 @@ def random_tensor(name: str, shape: tuple[int, ...], generator: torch.Generator)
     noise = torch.randn(shape, generator=generator)
     if name.endswith("token_embedding.weight"):
         return noise
-    if name.endswith("position_embedding.weight"):
+    if name.endswith(("position_embedding.weight", "positional_embedding")):
         return noise * 0.2
-    if name.endswith(".bias"):
+    if name.endswith("bias"):
         return noise * 0.05
     if len(shape) == 1:
         return 1.0 + noise * 0.05
@@ -83,13 +83,19 @@ def alphas_cumprod() -> torch.Tensor:
     return torch.cumprod(1.0 - betas, dim=0).float()
 
 
+def random_tensors(parts: dict[str, dict[str, tuple[int, ...]]], seed: int) -> dict[str, torch.Tensor]:
+    """Draws all tensors of the named parts of a checkpoint (prefix -> name -> shape) in fp16."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        prefix + name: random_tensor(prefix + name, shape, generator).half()
+        for prefix, shapes in parts.items()
+        for name, shape in shapes.items()
+    }
+
+
 def checkpoint_tensors(seed: int = 0) -> dict[str, torch.Tensor]:
     """Returns the whole checkpoint: UNet, autoencoder, text encoder and noise schedule."""
-    generator = torch.Generator().manual_seed(seed)
-    tensors = {}
-    for prefix, shapes in ((UNET, unet_shapes()), (VAE, vae_shapes()), (CLIP, clip_shapes())):
-        for name, shape in shapes.items():
-            tensors[prefix + name] = random_tensor(prefix + name, shape, generator).half()
+    tensors = random_tensors({UNET: unet_shapes(UnetShape()), VAE: vae_shapes(), CLIP: clip_shapes()}, seed)
     tensors[f"{CLIP}embeddings.position_ids"] = torch.arange(CLIP_POSITIONS).unsqueeze(0)
     tensors["alphas_cumprod"] = alphas_cumprod()
     return tensors
@@ -99,8 +105,8 @@ def checkpoint_tensors(seed: int = 0) -> dict[str, torch.Tensor]:
 # files
 
 
-def checkpoint_config(tokenizer: Path) -> dict:
-    """Returns the model config (the yaml beside the checkpoint) that describes the small widths."""
+def vae_config(target: str) -> dict:
+    """Returns the autoencoder's part of a model config."""
     ddconfig = {
         "double_z": True,
         "z_channels": LATENT_CHANNELS,
@@ -113,12 +119,19 @@ def checkpoint_config(tokenizer: Path) -> dict:
         "attn_resolutions": [],
         "dropout": 0.0,
     }
+    loss = {"target": "torch.nn.Identity"}
+    params = {"embed_dim": LATENT_CHANNELS, "monitor": "val/rec_loss", "ddconfig": ddconfig, "lossconfig": loss}
+    return {"target": target, "params": params}
+
+
+def checkpoint_config(tokenizer: Path) -> dict:
+    """Returns the model config (the yaml beside the checkpoint) that describes the small widths."""
     unet = {
         "image_size": 32,
         "in_channels": LATENT_CHANNELS,
         "out_channels": LATENT_CHANNELS,
         "model_channels": MODEL_CHANNELS,
-        "attention_resolutions": list(ATTENTION_RESOLUTIONS),
+        "attention_resolutions": [4, 2, 1],
         "num_res_blocks": NUM_RES_BLOCKS,
         "channel_mult": list(CHANNEL_MULT),
         "num_heads": NUM_HEADS,
@@ -144,15 +157,7 @@ def checkpoint_config(tokenizer: Path) -> dict:
         "scale_factor": 0.18215,
         "use_ema": False,
         "unet_config": {"target": "ldm.modules.diffusionmodules.openaimodel.UNetModel", "params": unet},
-        "first_stage_config": {
-            "target": "ldm.models.autoencoder.AutoencoderKL",
-            "params": {
-                "embed_dim": LATENT_CHANNELS,
-                "monitor": "val/rec_loss",
-                "ddconfig": ddconfig,
-                "lossconfig": {"target": "torch.nn.Identity"},
-            },
-        },
+        "first_stage_config": vae_config("ldm.models.autoencoder.AutoencoderKL"),
         "cond_stage_config": {
             "target": "ldm.modules.encoders.modules.FrozenCLIPEmbedder",
             "params": {"version": str(Path(tokenizer).absolute())},

@@ -1,19 +1,31 @@
-"""Every tensor of a small SD1 checkpoint: the blocks and key names of the real one at a tenth of its width."""
+"""Every tensor of a small SD1 or SDXL checkpoint: blocks and key names of the real ones at a tenth of their widths."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 
 from webui.small_text import CLIP_INTERMEDIATE, CLIP_LAYERS, CLIP_POSITIONS, CONTEXT_DIM, vocabulary
 
 MODEL_CHANNELS = 32
 CHANNEL_MULT = (1, 2, 4, 4)
 NUM_RES_BLOCKS = 2
-ATTENTION_RESOLUTIONS = (4, 2, 1)
 NUM_HEADS = 8
 VAE_CHANNELS = 32
 LATENT_CHANNELS = 4
 Shapes = "OrderedDict[str, tuple[int, ...]]"
+
+
+@dataclass(frozen=True)
+class UnetShape:
+    """What the UNets of the bases differ in; `depths` are transformer blocks per level."""
+
+    channel_mult: tuple[int, ...] = CHANNEL_MULT
+    depths: tuple[int, ...] = (1, 1, 1, 0)
+    middle_depth: int = 1
+    context: int = CONTEXT_DIM
+    linear_projections: bool = False
+    label: int | None = None
 
 
 def linear(shapes: dict, name: str, inputs: int, outputs: int, bias: bool = True) -> None:
@@ -54,58 +66,62 @@ def unet_attention(shapes: dict, name: str, channels: int, context: int) -> None
     linear(shapes, f"{name}.to_out.0", channels, channels)
 
 
-def unet_transformer(shapes: dict, name: str, channels: int) -> None:
-    """Adds a SpatialTransformer of depth one."""
-    block = f"{name}.transformer_blocks.0"
+def unet_transformer(shapes: dict, name: str, channels: int, depth: int, shape: UnetShape) -> None:
+    """Adds a SpatialTransformer."""
     norm(shapes, f"{name}.norm", channels)
-    conv(shapes, f"{name}.proj_in", channels, channels, kernel=1)
-    unet_attention(shapes, f"{block}.attn1", channels, channels)
-    linear(shapes, f"{block}.ff.net.0.proj", channels, channels * 8)
-    linear(shapes, f"{block}.ff.net.2", channels * 4, channels)
-    unet_attention(shapes, f"{block}.attn2", channels, CONTEXT_DIM)
-    for number in (1, 2, 3):
-        norm(shapes, f"{block}.norm{number}", channels)
-    conv(shapes, f"{name}.proj_out", channels, channels, kernel=1)
+    for projection in ("proj_in", "proj_out"):
+        if shape.linear_projections:
+            linear(shapes, f"{name}.{projection}", channels, channels)
+        else:
+            conv(shapes, f"{name}.{projection}", channels, channels, kernel=1)
+    for number in range(depth):
+        block = f"{name}.transformer_blocks.{number}"
+        unet_attention(shapes, f"{block}.attn1", channels, channels)
+        linear(shapes, f"{block}.ff.net.0.proj", channels, channels * 8)
+        linear(shapes, f"{block}.ff.net.2", channels * 4, channels)
+        unet_attention(shapes, f"{block}.attn2", channels, shape.context)
+        for part in (1, 2, 3):
+            norm(shapes, f"{block}.norm{part}", channels)
 
 
-def unet_shapes() -> Shapes:
+def unet_shapes(shape: UnetShape) -> Shapes:
     """Returns name -> shape of every tensor of the UNet."""
     shapes: Shapes = OrderedDict()
-    linear(shapes, "time_embed.0", MODEL_CHANNELS, MODEL_CHANNELS * 4)
-    linear(shapes, "time_embed.2", MODEL_CHANNELS * 4, MODEL_CHANNELS * 4)
+    embedding = MODEL_CHANNELS * 4
+    linear(shapes, "time_embed.0", MODEL_CHANNELS, embedding)
+    linear(shapes, "time_embed.2", embedding, embedding)
+    if shape.label:
+        linear(shapes, "label_emb.0.0", shape.label, embedding)
+        linear(shapes, "label_emb.0.2", embedding, embedding)
     conv(shapes, "input_blocks.0.0", LATENT_CHANNELS, MODEL_CHANNELS)
-    channels, scale, skips, index = MODEL_CHANNELS, 1, [MODEL_CHANNELS], 0
-    for level, mult in enumerate(CHANNEL_MULT):
+    levels = list(zip(shape.channel_mult, shape.depths, strict=True))
+    channels, skips, index = MODEL_CHANNELS, [MODEL_CHANNELS], 0
+    for level, (mult, depth) in enumerate(levels):
         for _ in range(NUM_RES_BLOCKS):
             index += 1
             unet_resblock(shapes, f"input_blocks.{index}.0", channels, MODEL_CHANNELS * mult)
             channels = MODEL_CHANNELS * mult
-            if scale in ATTENTION_RESOLUTIONS:
-                unet_transformer(shapes, f"input_blocks.{index}.1", channels)
+            if depth:
+                unet_transformer(shapes, f"input_blocks.{index}.1", channels, depth, shape)
             skips.append(channels)
-        if level != len(CHANNEL_MULT) - 1:
+        if level != len(levels) - 1:
             index += 1
             conv(shapes, f"input_blocks.{index}.0.op", channels, channels)
             skips.append(channels)
-            scale *= 2
     unet_resblock(shapes, "middle_block.0", channels, channels)
-    unet_transformer(shapes, "middle_block.1", channels)
+    unet_transformer(shapes, "middle_block.1", channels, shape.middle_depth, shape)
     unet_resblock(shapes, "middle_block.2", channels, channels)
     index = -1
-    for level in reversed(range(len(CHANNEL_MULT))):
+    for level, (mult, depth) in reversed(list(enumerate(levels))):
         for number in range(NUM_RES_BLOCKS + 1):
             index += 1
-            layer = 1
-            unet_resblock(
-                shapes, f"output_blocks.{index}.0", channels + skips.pop(), MODEL_CHANNELS * CHANNEL_MULT[level]
-            )
-            channels = MODEL_CHANNELS * CHANNEL_MULT[level]
-            if scale in ATTENTION_RESOLUTIONS:
-                unet_transformer(shapes, f"output_blocks.{index}.{layer}", channels)
-                layer += 1
+            block = f"output_blocks.{index}"
+            unet_resblock(shapes, f"{block}.0", channels + skips.pop(), MODEL_CHANNELS * mult)
+            channels = MODEL_CHANNELS * mult
+            if depth:
+                unet_transformer(shapes, f"{block}.1", channels, depth, shape)
             if level and number == NUM_RES_BLOCKS:
-                conv(shapes, f"output_blocks.{index}.{layer}.conv", channels, channels)
-                scale //= 2
+                conv(shapes, f"{block}.{2 if depth else 1}.conv", channels, channels)
     norm(shapes, "out.0", channels)
     conv(shapes, "out.2", channels, LATENT_CHANNELS)
     return shapes
@@ -174,4 +190,23 @@ def clip_shapes() -> Shapes:
         linear(shapes, f"{layer}.mlp.fc2", CLIP_INTERMEDIATE, CONTEXT_DIM)
         norm(shapes, f"{layer}.layer_norm2", CONTEXT_DIM)
     norm(shapes, "final_layer_norm", CONTEXT_DIM)
+    return shapes
+
+
+def open_clip_shapes(width: int, layers: int, positions: int, tokens: int) -> Shapes:
+    """Returns name -> shape of every tensor of an OpenCLIP text encoder, SDXL's second one."""
+    shapes: Shapes = OrderedDict()
+    shapes["positional_embedding"] = (positions, width)
+    shapes["text_projection"] = (width, width)
+    shapes["token_embedding.weight"] = (tokens, width)
+    for number in range(layers):
+        block = f"transformer.resblocks.{number}"
+        shapes[f"{block}.attn.in_proj_weight"] = (3 * width, width)
+        shapes[f"{block}.attn.in_proj_bias"] = (3 * width,)
+        linear(shapes, f"{block}.attn.out_proj", width, width)
+        linear(shapes, f"{block}.mlp.c_fc", width, 4 * width)
+        linear(shapes, f"{block}.mlp.c_proj", 4 * width, width)
+        norm(shapes, f"{block}.ln_1", width)
+        norm(shapes, f"{block}.ln_2", width)
+    norm(shapes, "ln_final", width)
     return shapes

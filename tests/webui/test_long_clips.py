@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 from motion_files import write_motion_file
 from webui.clips import animate, apart, clip_of
-from webui.conftest import REPOSITORY
-from webui.test_clip import TROUBLE, hooks_in_the_unet, portrait, refused
+from webui.conftest import REPOSITORY, TROUBLE
+from webui.studio import hooks_in_the_unet, portrait, refused
 
 FRAMES = 40
 WINDOWS = {"frames": FRAMES, "context_length": 16, "overlap": 4}

@@ -1,19 +1,27 @@
-"""A second extension for the end-to-end tests: makes trouble on request and says what state the model is in.
+"""A second extension for the end-to-end tests: makes trouble on request, tells what is in the model and what came out.
 
 Commands come as the script's API argument, a dictionary:
     raise_at: {"layer": name of a module of the model, "call": how many calls go well before}
     interrupt_at: the same, but an interrupt as by the button, in the middle of that call; /trouble/calls counts them
     nested: true - run a txt2img and an img2img of its own on each finished picture, as ADetailer and others do,
         with all scripts on them and AnimateDiff switched on
+    plainly: true - the denoiser lays its rows out plainly: a call for each part of the prompts, and one for uncond
 """
 
 import hashlib
+import io
 from contextlib import closing
 
 import gradio as gr
-from modules import processing, script_callbacks, scripts, shared
+import numpy
+from fastapi import Response
+from modules import processing, prompt_parser, script_callbacks, scripts, shared
+from modules.sd_samplers_cfg_denoiser import CFGDenoiser
+
+CFG_DENOISER_FORWARD = CFGDenoiser.forward
 
 nested_pictures = []
+decoded_batches = []
 calls_until_interrupt = [0]
 
 
@@ -27,7 +35,14 @@ class TroubleScript(scripts.Script):
     def ui(self, is_img2img):
         return [gr.Textbox(value="", visible=False, label="Trouble")]
 
+    def process(self, p, command):
+        if not hasattr(p, "is_nested"):
+            decoded_batches.clear()
+
     def process_batch(self, p, command, **kwargs):
+        if isinstance(command, dict) and command.get("plainly"):
+            CFGDenoiser.forward = denoised_plainly
+
         if isinstance(command, dict) and "raise_at" in command:
             where = command["raise_at"]
             calls = [0]
@@ -52,7 +67,9 @@ class TroubleScript(scripts.Script):
 
             self.counting = shared.sd_model.get_submodule(where["layer"]).register_forward_pre_hook(interrupt)
 
-    def postprocess_batch(self, p, command, **kwargs):
+    def postprocess_batch(self, p, command, images, **kwargs):
+        CFGDenoiser.forward = CFG_DENOISER_FORWARD
+        decoded_batches.append(images.detach().cpu().float().numpy())
         if isinstance(command, dict) and "interrupt_at" in command:
             self.counting.remove()
 
@@ -80,6 +97,23 @@ def switched_on(runner):
     return tuple(values)
 
 
+def denoised_plainly(self, x, sigma, uncond, cond, cond_scale, s_min_uncond, image_cond):
+    """CFGDenoiser.forward as the formula says it, for prompts that all have the same number of parts."""
+    conds_list, texts = prompt_parser.reconstruct_multicond_batch(cond, self.step)
+
+    def predicted(text):
+        return self.inner_model(x, sigma, cond={"c_crossattn": [text], "c_concat": [image_cond]})
+
+    weights = [weight for _, weight in conds_list[0]]
+    parts = [predicted(texts[[row[part][0] for row in conds_list]]) for part in range(len(weights))]
+    is_skipped = self.step % 2 and s_min_uncond > 0 and sigma[0] < s_min_uncond
+    base = parts[0] if is_skipped else predicted(prompt_parser.reconstruct_cond_batch(uncond, self.step))
+    scale = 1.0 if is_skipped else cond_scale
+    self.sampler.last_latent = parts[0]
+    self.step += 1
+    return base + sum(weight * scale * (part - base) for weight, part in zip(weights, parts, strict=True))
+
+
 def portrait():
     """One digest each of what an extension must leave as it was."""
     model = shared.sd_model
@@ -104,9 +138,17 @@ def portrait():
     }
 
 
+def decoded():
+    """All pictures of the last request before they were rounded: a NumPy file of float32, pictures first, 0 to 1."""
+    buffer = io.BytesIO()
+    numpy.save(buffer, numpy.concatenate(decoded_batches))
+    return Response(buffer.getvalue(), media_type="application/octet-stream")
+
+
 def add_routes(_demo, app):
     app.add_api_route("/trouble/portrait", portrait, methods=["GET"])
     app.add_api_route("/trouble/calls", lambda: calls_until_interrupt[0], methods=["GET"])
+    app.add_api_route("/trouble/decoded", decoded, methods=["GET"])
     app.add_api_route("/trouble/nested", lambda: nested_pictures, methods=["GET"])
 
 
