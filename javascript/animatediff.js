@@ -1,11 +1,30 @@
-// The AnimateDiff panel in the browser: says how long the clip will last while frames and speed are being chosen,
-// and drops the advice to get a motion module as soon as one is in the list.
+// The AnimateDiff panel in the browser: frames, speed and seconds follow each other, a line says what will be made,
+// and the advice to get a motion module goes as soon as one is in the list.
+
+const ANIMATEDIFF_AUTOMATIC_CONTEXT = 16; // what 0 stands for, see lib_animatediff/settings.py
+
+// Pictures shown: back again, no end is shown twice.
+function animatediffShown(frames, context, reverse) {
+    const made = frames || context || ANIMATEDIFF_AUTOMATIC_CONTEXT;
+    return made + (reverse ? Math.max(made - 2, 0) : 0);
+}
+
+// Called by the panel when the frames, the speed or what else decides the length has changed.
+function animatediffSeconds(frames, fps, context, reverse) {
+    return fps > 0 ? Number((animatediffShown(frames, context, reverse) / fps).toFixed(3)) : 0;
+}
+
+// Called by the panel when seconds have been typed: frames that last about as long, one at least.
+function animatediffFrames(seconds, frames, fps, context, reverse) {
+    const shown = Math.round(seconds * fps);
+    if (!(shown > 0)) return frames;
+    return reverse && shown > 1 ? Math.round((shown + 2) / 2) : shown;
+}
 
 (function () {
     "use strict";
 
     const TABS = ["txt2img", "img2img"];
-    const AUTOMATIC_CONTEXT = 16; // what 0 stands for, see lib_animatediff/settings.py
 
     function numberIn(id) {
         const input = gradioApp().querySelector(`#${id} input[type=number]`);
@@ -13,10 +32,10 @@
     }
 
     function describe(tab) {
-        const context = numberIn(`animatediff_${tab}_context_length`) || AUTOMATIC_CONTEXT;
+        const context = numberIn(`animatediff_${tab}_context_length`) || ANIMATEDIFF_AUTOMATIC_CONTEXT;
         const frames = numberIn(`animatediff_${tab}_frames`) || context;
-        const back = gradioApp().querySelector(`#animatediff_${tab}_reverse input`)?.checked ? frames - 2 : 0;
-        const shown = frames + Math.max(back, 0);
+        const reverse = gradioApp().querySelector(`#animatediff_${tab}_reverse input`)?.checked;
+        const shown = animatediffShown(frames, context, reverse);
         const fps = numberIn(`animatediff_${tab}_fps`);
         if (!(fps > 0)) return "";
         const windows = frames > context ? `, made in windows of ${context}` : "";

@@ -26,7 +26,7 @@ class Setting:
     Attributes:
         name: the canonical name.
         aliases: names that existing clients and saved pictures use for it.
-        type: ``bool``, ``int``, ``float`` or ``str``.
+        type: ``bool``, ``int``, ``float``, ``str``, or ``tuple`` for several of the choices.
         default: value when nothing is said.
         label: what the panel calls it.
         help: what it changes in the clip.
@@ -50,6 +50,8 @@ class Setting:
 
 
 _KEY = "setting"
+FRAME = "Frame"
+FORMATS = ("GIF", FRAME)
 _LONG = "Context windows, for clips longer than the context length"
 
 
@@ -135,6 +137,13 @@ class ClipSettings:
         group=_LONG,
     )
     reverse: bool = _setting(False, "Reverse", "Play the clip back to its beginning, without showing an end twice.")
+    formats: tuple[str, ...] = _setting(
+        ("GIF",),
+        "Save as",
+        "GIF: plays everywhere, 256 colours. Frame: pictures beside the clip, in the gallery and in the API's reply.",
+        aliases=("format",),
+        choices=FORMATS,
+    )
 
 
 SETTINGS: dict[str, Setting] = {
@@ -150,7 +159,6 @@ AUTOMATIC_CONTEXT = 16  # the length that every official module was trained on
 # What clients of the existing extension send along, with the values that ask for nothing beyond a plain clip.
 # None: any value will do, since the argument only tunes something that is not asked for.
 _PLAIN_VALUES: dict[str, tuple[Any, ...] | None] = {
-    "format": (["GIF"], ("GIF",), "GIF"),
     "interp": ("Off",),
     "interp_x": None,
     "video_source": (None, ""),
@@ -221,6 +229,39 @@ def context_windows(settings: ClipSettings) -> ContextWindows | None:
     )
 
 
+_JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", tuple: "array"}
+
+
+def json_schema() -> dict[str, Any]:
+    """The table as JSON schema (draft 2020-12), for clients: one object with our names, and the aliases of each."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "AnimateDiff",
+        "type": "object",
+        "properties": {setting.name: _property(setting) for setting in SETTINGS.values()},
+        "additionalProperties": False,
+    }
+
+
+def _property(setting: Setting) -> dict[str, Any]:
+    told = {
+        "type": _JSON_TYPES[setting.type],
+        "title": setting.label,
+        "description": setting.help,
+        "default": list(setting.default) if setting.type is tuple else setting.default,
+        "minimum": setting.minimum,
+        "maximum": setting.maximum,
+        **_offered(setting),
+        "aliases": list(setting.aliases) or None,
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _offered(setting: Setting) -> dict[str, Any]:
+    enum = {"enum": list(setting.choices)} if setting.choices else {}
+    return {"items": {"type": "string", **enum}, "minItems": 1} if setting.type is tuple else enum
+
+
 def _check_foreign(name: str, value: Any) -> None:
     if name not in _PLAIN_VALUES:
         nearest = difflib.get_close_matches(name, [*_CANONICAL, *_PLAIN_VALUES], n=1, cutoff=0.5)
@@ -236,12 +277,25 @@ def _check_foreign(name: str, value: Any) -> None:
 def _checked(setting: Setting, value: Any) -> Any:
     if setting.type in (int, float):
         return _checked_number(setting, value)
+    if setting.type is tuple:
+        return _checked_several(setting, value)
     if not isinstance(value, setting.type):
         wanted = "true or false" if setting.type is bool else "a text"
         raise ClipError(f"{setting.name} must be {wanted}, not {reprlib.repr(value)}.")
     if setting.choices and value not in setting.choices:
         raise ClipError(f"{setting.name} must be one of {', '.join(setting.choices)}, not {reprlib.repr(value)}.")
     return value
+
+
+def _checked_several(setting: Setting, value: Any) -> tuple[str, ...]:
+    given = [value] if isinstance(value, str) else value
+    if not isinstance(given, (list, tuple)) or not given or not all(isinstance(item, str) for item in given):
+        raise ClipError(f"{setting.name} must be a list of {', '.join(setting.choices)}, not {reprlib.repr(value)}.")
+    known = {choice.lower(): choice for choice in setting.choices}
+    for item in given:
+        if item.lower() not in known:
+            raise ClipError(f"{setting.name} knows {', '.join(setting.choices)}, not {reprlib.repr(item)}.")
+    return tuple(dict.fromkeys(known[item.lower()] for item in given))
 
 
 def _checked_number(setting: Setting, value: Any) -> int | float:
@@ -290,6 +344,8 @@ _PAIR = re.compile(r'(?:^|(?<=, ))(\w+): (?:("(?:[^"\\]|\\.)*")|([^,]+))(?:, |$)
 
 
 def _quoted(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "+".join(value)
     text = repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
     return json.dumps(text, ensure_ascii=False) if re.search(r'[,:"\n]', text) else text
 
@@ -299,6 +355,8 @@ def _read(kind: type, text: str) -> Any:
         return text == "True"
     if kind is str:
         return text
+    if kind is tuple:
+        return re.findall(r"\w+", text)
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(text)

@@ -16,6 +16,8 @@ def row(setting) -> str:
     also = ", ".join(f"`{alias}`" for alias in setting.aliases)
     # A client that sends settings at all wants a clip; the model's default is the panel's.
     default = {"enable": True, "model": "the first in the list"}.get(setting.name, setting.default)
+    if setting.type is tuple:
+        default = " ".join(default)
     limits = f" From {setting.minimum:g} to {setting.maximum:g}." if setting.maximum is not None else ""
     if setting.choices:
         limits = f" One of {', '.join(setting.choices)}."

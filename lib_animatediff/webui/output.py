@@ -11,7 +11,7 @@ from typing import Any
 from modules import shared
 from modules.images import get_next_sequence_number
 
-from lib_animatediff.settings import ClipSettings
+from lib_animatediff.settings import FRAME, ClipSettings
 from lib_animatediff.video import there_and_back, write_gif
 
 
@@ -33,7 +33,7 @@ def deliver_clips(p: Any, processed: Any, settings: ClipSettings, frames: int) -
 
     others = [picture for place, picture in enumerate(processed.images) if stays(place)]
     clips: list[Any] = []
-    for start in range(0, len(pictures), frames):
+    for start in range(0, len(pictures), frames) if _has_files(settings) else ():
         clip, infotext = pictures[start : start + frames], processed.infotexts[first + start]
         try:
             path = _next_path(Path(p.outpath_samples), p.all_seeds[start])
@@ -46,10 +46,20 @@ def deliver_clips(p: Any, processed: Any, settings: ClipSettings, frames: int) -
             processed.extra_generation_params["AnimateDiff error"] = message  # all that the API's reply shows of it
             return
         clips.append(_as_reply(path) if _replies_with_files(p) else _in_gallery(path, clip[0]))
-    if clips:
-        _keep_one_of_each(processed, range(first, first + made, frames), len(clips))
+    if pictures:
+        stills = pictures if FRAME in settings.formats else []
+        texts = processed.infotexts[first : first + made]
+        told = [*texts[::frames][: len(clips)], *texts[: len(stills)]]
+        processed.infotexts = told + processed.infotexts[:first] + processed.infotexts[first + made :]
+        processed.info = processed.infotexts[0]
+        processed.index_of_first_image = 0
         processed.batch_size = p.batch_size
-        processed.images = [*clips, *others]
+        processed.images = [*clips, *stills, *others]
+        _keep_one_of_each(processed, frames)
+
+
+def _has_files(settings: ClipSettings) -> bool:
+    return settings.formats != (FRAME,)
 
 
 def _pictures_per_frame(p: Any) -> int:
@@ -82,12 +92,7 @@ def _in_gallery(path: Path, picture: Any) -> Any:
     return shown
 
 
-def _keep_one_of_each(processed: Any, starts: range, clips: int) -> None:
-    """One seed, prompt and infotext per clip: those of its first frame, which alone reproduce it."""
-    infotexts = processed.infotexts
-    others = infotexts[: starts.start] + infotexts[starts.stop :]
-    processed.infotexts = infotexts[starts.start : starts.stop : starts.step][:clips] + others
-    processed.info = processed.infotexts[0]
-    processed.index_of_first_image = 0
+def _keep_one_of_each(processed: Any, frames: int) -> None:
+    """One seed and prompt per clip: those of its first frame, which alone reproduce it."""
     for name in ("all_seeds", "all_subseeds", "all_prompts", "all_negative_prompts"):
-        setattr(processed, name, getattr(processed, name)[:: starts.step])
+        setattr(processed, name, getattr(processed, name)[::frames])

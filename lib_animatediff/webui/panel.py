@@ -13,6 +13,7 @@ from modules.ui_components import InputAccordion
 
 from lib_animatediff.settings import SETTINGS, Setting, canonical_name, from_infotext
 
+from .advice import advice
 from .models import available_models, choice, choices, none_found
 from .neighbours import warning
 
@@ -33,11 +34,17 @@ def build_panel(tab: str) -> list[Any]:
             gr.HTML(f"<p class='animatediff-no-module'>{html.escape(none_found())} Then press the refresh button.</p>")
         with gr.Row():
             model = _model_dropdown(tab)
+        told = gr.HTML(elem_id=f"animatediff_{tab}_advice")
         laid_out = {"enable": accordion, "model": model}
         rest = [setting for setting in PANEL_SETTINGS if setting.name not in laid_out]
         for group in dict.fromkeys(setting.group for setting in rest):
             with gr.Accordion(group, open=False) if group else nullcontext(), gr.Row():
                 laid_out |= {s.name: _component(s, tab) for s in rest if s.group == group}
+                if not group:
+                    seconds = _seconds(tab)
+    _link_duration(laid_out, seconds)
+    for component in (accordion, model):
+        component.change(_advice, inputs=[accordion, model], outputs=[told], show_progress=False, queue=False)
     components = [laid_out[setting.name] for setting in PANEL_SETTINGS]
     for component in components:
         # The saved file would freeze lists and ranges that a new motion module or version changes.
@@ -92,6 +99,32 @@ def _model_dropdown(tab: str) -> Any:
     return dropdown
 
 
+def _seconds(tab: str) -> Any:
+    """How long the clip lasts: another way to say how many frames it has."""
+    seconds = gr.Number(
+        label="Seconds",
+        info="How long the clip lasts. Set it, and the number of frames follows.",
+        value=2.0,
+        elem_id=f"animatediff_{tab}_seconds",
+    )
+    seconds.do_not_save_to_config = True
+    return seconds
+
+
+def _link_duration(laid_out: dict[str, Any], seconds: Any) -> None:
+    """Frames, frames per second and seconds follow each other, in the browser (`javascript/animatediff.js`)."""
+    told = [laid_out[name] for name in ("frames", "fps", "context_length", "reverse")]
+    for component in told:
+        component.change(None, inputs=told, outputs=[seconds], _js="animatediffSeconds", queue=False)
+    for said in (seconds.blur, seconds.submit):
+        said(None, inputs=[seconds, *told], outputs=[laid_out["frames"]], _js="animatediffFrames", queue=False)
+
+
+def _advice(is_open: bool, model: str) -> str:
+    line = advice(model) if is_open and model else ""
+    return f"<p class='animatediff-advice'>{html.escape(line)}</p>" if line else ""
+
+
 def _component(setting: Setting, tab: str) -> Any:
     described = {
         "label": setting.label,
@@ -101,6 +134,8 @@ def _component(setting: Setting, tab: str) -> Any:
     }
     if setting.type is bool:
         return gr.Checkbox(**described)
+    if setting.type is tuple:
+        return gr.CheckboxGroup(choices=list(setting.choices), **{**described, "value": list(setting.default)})
     if setting.choices:
         return gr.Dropdown(choices=list(setting.choices), **described)
     limits = {"minimum": setting.minimum, "maximum": setting.maximum}

@@ -10,6 +10,7 @@ from modules import hashes, scripts
 from lib_animatediff.settings import ClipSettings, canonical_name, parse_settings, to_infotext
 from motion_module import AnimateDiffError
 
+from .axes import with_axes
 from .batching import even_out
 from .models import MotionModuleCache, find_model, listed_name
 from .output import deliver_clips
@@ -49,7 +50,7 @@ class AnimateDiffScript(scripts.Script):  # type: ignore[misc]
         if self._session is not None:
             self._session.close()  # of a request that broke off, or of an earlier run of the same p
             self._session = None
-        settings = _settings_or_refusal(panel_values(values))
+        settings = _settings_or_refusal(with_axes(p, panel_values(values)))
         if _is_upscaled_picture(p):
             _give_colours(p)
             return

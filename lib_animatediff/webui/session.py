@@ -22,6 +22,7 @@ from motion_module import AnimateDiffError, ClipError, IncompatibleModelError, M
 
 from .batching import all_rows_in_one_call, parts_of, row_order, splits_clips
 from .models import MotionModuleCache, find_model
+from .refusal import told_to_clients
 
 BATCHING_FIELD = "AnimateDiff batching"
 
@@ -114,7 +115,7 @@ class Session:
 
     @contextmanager
     def _animated(self, p: Any) -> Iterator[None]:
-        with _told_to_clients(), ExitStack() as span:
+        with told_to_clients(), ExitStack() as span:
             motion = self._prepare(p)
             span.enter_context(self._span(p, motion, p.prompts))
             original = getattr(p, "sample_hr_pass", None)
@@ -176,17 +177,6 @@ def _heed_interrupt(_done: int, _all: int) -> None:
     """The WebUI looks for an interrupt before each step; a step of a long clip has many windows."""
     if shared.state.interrupted or shared.state.skipped:
         raise sd_samplers_common.InterruptedException
-
-
-@contextmanager
-def _told_to_clients() -> Iterator[None]:
-    """The WebUI's API answers an exception with the status and detail that it finds on it."""
-    try:
-        yield
-    except AnimateDiffError as error:
-        error.status_code = 422  # type: ignore[attr-defined]
-        error.detail = str(error)  # type: ignore[attr-defined]
-        raise
 
 
 def _with_options(table: Tensor) -> Tensor:

@@ -19,11 +19,13 @@ from lib_animatediff.settings import (
     clip_frames,
     context_windows,
     from_infotext,
+    json_schema,
     parse_settings,
     to_infotext,
 )
 
 NUMBERS = [setting for setting in SETTINGS.values() if setting.type in (int, float)]
+CHOICES = [setting for setting in SETTINGS.values() if setting.choices]
 ALIASES = {alias: name for name, setting in SETTINGS.items() for alias in setting.aliases}
 OF_THE_EXISTING_EXTENSION = {  # what its clients send for a plain clip
     "format": ["GIF"],
@@ -54,6 +56,8 @@ def refusal(values):
 
 
 def other_than_default(setting):
+    if setting.type is tuple:
+        return setting.choices[::-1]
     if setting.choices:
         return next(choice for choice in setting.choices if choice != setting.default)
     small = {"overlap": 3}  # the most of it leaves no room in a window
@@ -134,7 +138,6 @@ def test_an_unknown_name_is_answered_with_the_nearest_known_one(name, hint):
 @pytest.mark.parametrize(
     ("name", "value", "remedy"),
     [
-        ("format", ["GIF", "MP4"], "send ['GIF']"),
         ("interp", "FILM", "send 'Off'"),
         ("freeinit_enable", True, "send False"),
         ("video_source", "/tmp/dance.mp4", "send None"),
@@ -178,12 +181,24 @@ def test_a_model_is_a_text(value):
     assert "model must be a text" in refusal({"model": value})
 
 
-@pytest.mark.parametrize("setting", [s for s in SETTINGS.values() if s.choices], ids=lambda setting: setting.name)
+@pytest.mark.parametrize("setting", [s for s in CHOICES if s.type is str], ids=lambda setting: setting.name)
 def test_a_choice_is_one_of_a_few(setting):
     for choice in setting.choices:
         assert getattr(parse_settings({setting.name: choice}), setting.name) == choice
     message = refusal({setting.name: "sideways"})
     assert f"{setting.name} must be one of {', '.join(setting.choices)}" in message
+
+
+@pytest.mark.parametrize("setting", [s for s in CHOICES if s.type is tuple], ids=lambda setting: setting.name)
+def test_several_of_a_few(setting):
+    """A list or a single one, in any case of letters, each once."""
+    for choice in setting.choices:
+        assert getattr(parse_settings({setting.name: choice.lower()}), setting.name) == (choice,)
+    everything = [*setting.choices, setting.choices[0]]
+    assert getattr(parse_settings({setting.name: everything}), setting.name) == setting.choices
+    assert f"{setting.name} knows {', '.join(setting.choices)}, not 'sideways'" in refusal({setting.name: ["sideways"]})
+    for value in ([], None, 5, [1], {}):
+        assert f"{setting.name} must be a list of {', '.join(setting.choices)}" in refusal({setting.name: value})
 
 
 @pytest.mark.parametrize(("context", "overlap"), [(16, 16), (0, 20), (8, 100)])
@@ -249,6 +264,8 @@ def test_any_json_is_settings_or_a_refusal(values):
 
 
 def within(setting):
+    if setting.type is tuple:
+        return st.lists(st.sampled_from(setting.choices), min_size=1).map(lambda chosen: tuple(dict.fromkeys(chosen)))
     if setting.type is str:
         return st.sampled_from(setting.choices) if setting.choices else MODEL_NAMES
     if setting.type is int:
@@ -279,7 +296,7 @@ def test_the_infotext_reads_well():
     assert to_infotext(settings, mm_hash="1234abcd", request_id=None) == (
         "enable: True, model: v3_sd15_mm.ckpt, frames: 16, fps: 23.976023, loop_count: 0, context_length: 16, "
         "overlap: -1, stride: 1, context_kind: uniform, fusion: pyramid, closed_loop: N, reverse: False, "
-        "mm_hash: 1234abcd"
+        "formats: GIF, mm_hash: 1234abcd"
     )
     assert "fps: 8," in to_infotext(ClipSettings())
 
@@ -333,3 +350,16 @@ def test_a_long_text_is_read_at_once():
     for text in ("x" * 100_000, "x: " * 30_000, 'model: "' * 10_000, ", x" * 30_000):
         from_infotext(text)
     assert time.perf_counter() - start < 1
+
+
+def test_the_schema_says_what_the_door_lets_in():
+    """For each setting: its default is valid, its limits and choices are the table's."""
+    properties = json_schema()["properties"]
+    assert list(properties) == list(SETTINGS)
+    parse_settings({name: told["default"] for name, told in properties.items()})
+    for name, told in properties.items():
+        setting = SETTINGS[name]
+        assert (told.get("minimum"), told.get("maximum")) == (setting.minimum, setting.maximum)
+        assert tuple(told.get("items", told).get("enum", ())) == setting.choices
+        assert told["description"] == setting.help
+    json.dumps(json_schema())

@@ -20,6 +20,14 @@ class Component:
         vars(self).update(given)
         self.created.append(self)
 
+    def listen(self, fn: Callable[..., Any] | None, **given: object) -> None:
+        """Any event: what is called in Python, or in the browser."""
+        unknown = given.keys() - {"inputs", "outputs", "_js", "queue", "show_progress"}
+        assert not unknown, f"no event takes {unknown}"
+        self.listeners = [*getattr(self, "listeners", []), (fn, given)]
+
+    change = blur = submit = listen
+
     def __enter__(self) -> Component:
         return self
 
@@ -41,6 +49,10 @@ class Accordion(Component):
 
 class Checkbox(Component):
     pass
+
+
+class CheckboxGroup(Component):
+    takes = frozenset({"choices"})
 
 
 class Number(Component):
@@ -91,7 +103,7 @@ def create_refresh_button(
 def gradio() -> ModuleType:
     Component.created.clear()
     module = ModuleType("gradio")
-    for kind in (Row, HTML, Accordion, Checkbox, Number, Slider, Dropdown, Button):
+    for kind in (Row, HTML, Accordion, Checkbox, CheckboxGroup, Number, Slider, Dropdown, Button):
         setattr(module, kind.__name__, kind)
     module.update = update
     return module

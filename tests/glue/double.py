@@ -345,6 +345,14 @@ def get_multicond_prompt_list(prompts: list[str]) -> tuple[list[list[str]], list
     return [row_parts(prompt) for prompt in prompts], []
 
 
+class ModelData:
+    """The checkpoint that is loaded; the original loads one when `shared.sd_model` is asked for."""
+
+    @property
+    def sd_model(self) -> SdModel | None:
+        return shared.sd_model
+
+
 def rescale_zero_terminal_snr_abar(alphas_cumprod: Tensor) -> Tensor:
     root = alphas_cumprod.sqrt()
     first, last = root[0].clone(), root[-1].clone()
@@ -395,6 +403,7 @@ def begin(checkpoint: SdModel) -> None:
         return_mask_composite=False,
     )
     shared.cfg_denoiser_callbacks, shared.calls, shared.painted = [], [], []
+    shared.app_started_callbacks = []
     shared.swallowed, shared.samplings, shared.saved, shared.hashes = [], [], [], {}
     shared.during_sampling = None  # a test's own: called with p before the UNet is
 
@@ -407,6 +416,7 @@ def modules(models_path: Path) -> dict[str, ModuleType]:
             "AlwaysVisible": AlwaysVisible,
             "scripts_txt2img": ScriptRunner(),
             "scripts_img2img": ScriptRunner(),
+            "scripts_data": [],
         },
         "shared": vars(shared),
         "paths": {"models_path": str(models_path)},
@@ -414,11 +424,13 @@ def modules(models_path: Path) -> dict[str, ModuleType]:
         "util": {"walk_files": walk_files},
         "images": {"get_next_sequence_number": get_next_sequence_number},
         "prompt_parser": {"get_multicond_prompt_list": get_multicond_prompt_list},
-        "sd_models": {"rescale_zero_terminal_snr_abar": rescale_zero_terminal_snr_abar},
+        "sd_models": {"model_data": ModelData(), "rescale_zero_terminal_snr_abar": rescale_zero_terminal_snr_abar},
         "sd_unet": {"current_unet": None},
         "sd_samplers_common": {"InterruptedException": InterruptedException},
         "extensions": {"extensions": []},
         "script_callbacks": {
+            "on_before_ui": lambda callback: callback(),
+            "on_app_started": shared.app_started_callbacks.append,
             "on_ui_settings": lambda callback: callback(),
             "on_cfg_denoiser": shared.cfg_denoiser_callbacks.append,
         },

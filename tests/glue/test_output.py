@@ -120,6 +120,23 @@ def test_a_whole_request_gives_one_clip_each(webui):
     assert processed.batch_size == 2
 
 
+def test_frames_come_beside_the_clips_if_they_are_asked_for(webui):
+    """All frames of all clips, each with its own infotext, behind the clips' files."""
+    processed = webui.paint({**CLIP, "format": ["GIF", "Frame"]}, is_api=True, batch_size=2, n_iter=2)
+    assert [text[:6] for text in processed.images[:4]] == ["R0lGOD"] * 4
+    assert [image.size for image in processed.images[4:]] == [(8, 8)] * 8
+    seeds = [text.split("Seed: ")[1][0] for text in processed.infotexts]
+    assert seeds == ["1", "3", "5", "7", *"12345678"]
+    assert processed.all_seeds == [1, 3, 5, 7]
+
+
+def test_frames_alone(webui):
+    processed = webui.paint({**CLIP, "format": "Frame"}, is_api=True, batch_size=2)
+    assert [image.size for image in processed.images] == [(8, 8)] * 4
+    assert len(processed.infotexts) == 4
+    assert not saved(webui)
+
+
 # ---- what others put there
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from glue import components
+from glue import components, double
+from motion_files import write_motion_file
 
 from lib_animatediff.settings import SETTINGS
 
@@ -48,7 +49,8 @@ def test_the_components_stand_in_the_order_of_the_settings(panel, tab):
 def test_every_component_has_a_default_and_says_what_it_changes(panel):
     """The API's infotext field passes over components whose value is None."""
     controls = panel.build_panel("txt2img")
-    defaults = {name: setting.default for name, setting in SETTINGS.items()} | {"model": "mm.safetensors [v3, SD 1.5]"}
+    defaults = {name: as_component(setting.default) for name, setting in SETTINGS.items()}
+    defaults["model"] = "mm.safetensors [v3, SD 1.5]"
     assert [component.value for component in controls] == [defaults[name] for name in NAMES]
     assert [component.info for component in controls[1:]] == [SETTINGS[name].help for name in NAMES[1:]]
 
@@ -75,11 +77,21 @@ def test_no_value_is_frozen_in_the_webuis_settings_file(panel):
     assert all(component.do_not_save_to_config for component in panel.build_panel("txt2img"))
 
 
+def as_component(value):
+    """A component that takes several holds a list."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def lines_shown():
+    shown = [component for component in components.Component.created if isinstance(component, components.HTML)]
+    return [component.value for component in shown if component.value]
+
+
 def test_without_a_module_the_panel_says_where_to_put_one(panel, webui):
     (webui.models_folder / "mm.safetensors").unlink()
     components.Component.created.clear()
     model = panel.build_panel("txt2img")[1]
-    (told,) = [component.value for component in components.Component.created if isinstance(component, components.HTML)]
+    (told,) = lines_shown()
     assert str(webui.models_folder) in told
     assert (model.choices, model.value) == ([], "")
 
@@ -87,7 +99,7 @@ def test_without_a_module_the_panel_says_where_to_put_one(panel, webui):
 def test_with_a_module_the_panel_says_nothing(panel):
     components.Component.created.clear()
     panel.build_panel("txt2img")
-    assert not [component for component in components.Component.created if isinstance(component, components.HTML)]
+    assert not lines_shown()
 
 
 def test_the_refresh_button_lists_a_new_file(panel, webui):
@@ -108,8 +120,7 @@ def test_the_existing_extension_beside_us_is_named(panel, webui, tmp_path, enabl
     webui.module("extensions").extensions.append(SimpleNamespace(path=str(folder), enabled=enabled))
     components.Component.created.clear()
     model = panel.build_panel("txt2img")[1]
-    told = [component.value for component in components.Component.created if isinstance(component, components.HTML)]
-    assert [folder.name in line and "Extensions" in line for line in told] == [True] * enabled
+    assert [folder.name in line and "Extensions" in line for line in lines_shown()] == [True] * enabled
     assert any("theirs.ckpt" in choice for choice in model.choices) is enabled
 
 
@@ -132,6 +143,34 @@ def test_a_picture_without_our_line_switches_off_and_leaves_the_rest(webui):
 def test_the_line_of_a_clip_gives_the_clips_settings(webui):
     p = webui.request({"model": "mm", "frames": 2, "fps": 12, "loop_count": 3})
     p.scripts.call("before_process", p)
-    defaults = {name: setting.default for name, setting in SETTINGS.items()}
+    defaults = {name: as_component(setting.default) for name, setting in SETTINGS.items()}
     values = {"enable": True, "model": "mm.safetensors [v3, SD 1.5]", "frames": 2, "fps": 12.0, "loop_count": 3}
     assert pasted(webui, p.extra_generation_params) == {**defaults, **values}
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_sdxl", "words"),
+    [
+        ("v3", False, ""),
+        ("v3", True, "is for Stable Diffusion 1.5, but the checkpoint is SDXL"),
+        ("sdxl", False, "is for SDXL, but the checkpoint is Stable Diffusion 1.5"),
+        ("hotshot", True, "8 frames"),
+        ("lcm", False, "LCM"),
+    ],
+)
+def test_what_the_panel_says_about_a_module(webui, checkpoint, monkeypatch, kind, is_sdxl, words):
+    monkeypatch.setattr(checkpoint, "is_sdxl", is_sdxl)
+    write_motion_file(webui.models_folder, kind)
+    said = webui.module("advice").advice(f"mm_small_{kind}")
+    assert words in said
+    assert bool(said) is bool(words)
+
+
+def test_what_the_panel_says_about_a_file_that_is_none(webui):
+    (webui.models_folder / "page.ckpt").write_text("<!DOCTYPE html>")
+    assert "web page" in webui.module("advice").advice("page")
+
+
+def test_before_a_checkpoint_is_loaded_nothing_is_said_of_it(webui):
+    double.shared.sd_model = None
+    assert webui.module("advice").advice("mm") == ""

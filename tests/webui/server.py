@@ -105,13 +105,15 @@ class WebUI:
         extensions: Iterable[Path] = (),
         extra_args: Sequence[str] = (),
         settings: dict[str, Any] | None = None,
+        auth: tuple[str, str] | None = None,
     ):
         """Prepares the data folder; `start` (or `with`) starts the server."""
         self.webui_dir = Path(webui_dir)
         self.python = Path(python)
         self.workdir = Path(workdir)
         self.extensions = [Path(path).resolve() for path in extensions]
-        self.extra_args = list(extra_args)
+        self.extra_args = [*extra_args, *(["--api-auth", ":".join(auth)] if auth else [])]
+        self.auth = auth
         self.data_dir = self.workdir / "data"
         self.log_path = self.workdir / "webui.log"
         self.models_dir = self.data_dir / "models"
@@ -190,7 +192,7 @@ class WebUI:
         with requests.Session() as session:
             # a proxy of the environment must not get to see requests to this machine
             session.trust_env = False
-            return session.request(method, f"{self.url}{path}", json=json, timeout=timeout)
+            return session.request(method, f"{self.url}{path}", json=json, timeout=timeout, auth=self.auth)
 
     def post(self, path: str, json: Any = None) -> Any:
         """Posts to the API and returns the decoded answer; raises with the answer's text on an error."""
