@@ -7,8 +7,7 @@ rows into calls by their number, where cond and uncond must go apart (`CFGDenois
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from modules import prompt_parser, shared
@@ -16,8 +15,6 @@ from torch import Tensor
 
 from lib_animatediff.order import RowOrder
 from motion_module import ClipError
-
-OPTION = "batch_cond_uncond"
 
 
 def parts_of(prompts: Sequence[str]) -> list[int]:
@@ -59,20 +56,6 @@ def splits_clips(parts: Sequence[int]) -> bool:
     """Whether the WebUI would cut this batch's cond rows into calls that do not hold whole clips, or could."""
     rows, cond_rows = len(parts), sum(parts)
     return cond_rows > (2 * rows if shared.opts.batch_cond_uncond else rows)
-
-
-@contextmanager
-def all_rows_in_one_call() -> Iterator[None]:
-    """For the time of the block, the WebUI's batching is switched on, without touching the user's setting.
-
-    An attribute hides the option of its name, and what is saved meanwhile is the option.
-    """
-    attributes = vars(shared.opts)
-    attributes[OPTION] = True
-    try:
-        yield
-    finally:
-        attributes.pop(OPTION, None)
 
 
 def even_out(params: Any) -> None:

@@ -39,9 +39,11 @@ def build_panel(tab: str) -> list[Any]:
         rest = [setting for setting in PANEL_SETTINGS if setting.name not in laid_out]
         for group in dict.fromkeys(setting.group for setting in rest):
             with gr.Accordion(group, open=False) if group else nullcontext(), gr.Row():
-                laid_out |= {s.name: _component(s, tab) for s in rest if s.group == group}
-                if not group:
-                    seconds = _seconds(tab)
+                for setting in rest:
+                    if setting.group == group:
+                        laid_out[setting.name] = _component(setting, tab)
+                    if setting.group == group and setting.name == "fps":
+                        seconds = _seconds(tab)
     _link_duration(laid_out, seconds)
     for component in (accordion, model):
         component.change(_advice, inputs=[accordion, model], outputs=[told], show_progress=False, queue=False)

@@ -20,8 +20,9 @@ from lib_animatediff.schedule import use_schedule
 from lib_animatediff.settings import ClipSettings, clip_frames, context_windows
 from motion_module import AnimateDiffError, ClipError, IncompatibleModelError, MotionModule
 
-from .batching import all_rows_in_one_call, parts_of, row_order, splits_clips
+from .batching import parts_of, row_order, splits_clips
 from .models import MotionModuleCache, find_model
+from .options import for_one_run
 from .refusal import told_to_clients
 
 BATCHING_FIELD = "AnimateDiff batching"
@@ -148,8 +149,9 @@ class Session:
         parts = parts_of(prompts)
         self.in_one_call = splits_clips(parts)
         with ExitStack() as span:
+            span.enter_context(_preview_of_one_frame())
             if self.in_one_call:
-                span.enter_context(all_rows_in_one_call())
+                span.enter_context(for_one_run(batch_cond_uncond=True))
                 p.extra_generation_params[BATCHING_FIELD] = "all rows in one call"
             injection = inject(
                 sd_model.model.diffusion_model,
@@ -177,6 +179,17 @@ def _heed_interrupt(_done: int, _all: int) -> None:
     """The WebUI looks for an interrupt before each step; a step of a long clip has many windows."""
     if shared.state.interrupted or shared.state.skipped:
         raise sd_samplers_common.InterruptedException
+
+
+@contextmanager
+def _preview_of_one_frame() -> Iterator[None]:
+    """A live preview decodes all rows for its grid, and goes on until the pictures are decoded themselves."""
+    with for_one_run(show_progress_grid=False):
+        try:
+            yield
+        finally:
+            if shared.state.current_latent is not None:
+                shared.state.current_latent = shared.state.current_latent[:1]
 
 
 def _with_options(table: Tensor) -> Tensor:

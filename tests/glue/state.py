@@ -13,6 +13,7 @@ class State:
     def begin(self) -> None:
         self.time_start = next(self._starts)
         self.interrupted = self.skipped = False
+        self.current_latent = None
 
 
 class InterruptedException(BaseException):

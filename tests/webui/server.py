@@ -32,6 +32,9 @@ CHECKPOINT = "small.safetensors"
 OTHER_CHECKPOINT = "other.safetensors"
 SHARED_CONFIG_CHECKPOINT = "small.ckpt"
 LORA = "small_lora"
+LYCORIS = "small_loha"
+VAE = "painters_vae"  # named like a checkpoint, it would be taken for it
+UPSCALER = "small_esrgan"
 EMBEDDING = "smallembedding"
 HYPERNETWORK = "small_hypernetwork"
 STYLE = "Blue"
@@ -225,6 +228,9 @@ class WebUI:
         small_models.write_checkpoint(checkpoints, "small", seed=2, suffix=".ckpt", with_schedule=False)
         small_models.write_checkpoint(checkpoints, "other", seed=1)
         small_models.write_lora(self.models_dir / "Lora", LORA, checkpoint, seed=3)
+        small_models.write_lycoris(self.models_dir / "Lora", LYCORIS, checkpoint, seed=6)
+        small_models.write_vae(self.models_dir / "VAE", VAE, seed=7)
+        small_models.write_upscaler(self.models_dir / "ESRGAN", UPSCALER, seed=8)
         small_models.write_embedding(self.data_dir / "embeddings", EMBEDDING, seed=4)
         small_models.write_hypernetwork(self.models_dir / "hypernetworks", HYPERNETWORK, seed=5)
         self.motion_modules_dir.mkdir(parents=True, exist_ok=True)

@@ -27,6 +27,7 @@ from webui.small_shapes import (
     VAE_CHANNELS,
     UnetShape,
     clip_shapes,
+    conv,
     unet_shapes,
     vae_shapes,
 )
@@ -240,6 +241,48 @@ def write_lora(
             tensors[f"{layer}.alpha"] = torch.tensor(float(rank))
     path = prepared(folder, f"{name}.safetensors")
     save_file(tensors, path, metadata={"ss_output_name": name, "ss_network_dim": str(rank), "ss_v2": "False"})
+    return path
+
+
+def write_lycoris(folder: Path, name: str, checkpoint: Path, seed: int = 0, *, rank: int = 4) -> Path:
+    """Writes a LoHa (LyCORIS) for the attention layers of the UNet: two products of low rank, multiplied."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    with safe_open(checkpoint, framework="pt") as file:
+        for layer, key in kohya_layers().items():
+            if not layer.startswith("lora_unet"):
+                continue
+            outputs, inputs = file.get_slice(f"{key}.weight").get_shape()
+            for product in ("w1", "w2"):
+                tensors[f"{layer}.hada_{product}_a"] = torch.randn((outputs, rank), generator=generator) * 0.5
+                tensors[f"{layer}.hada_{product}_b"] = torch.randn((rank, inputs), generator=generator) / inputs**0.25
+            tensors[f"{layer}.alpha"] = torch.tensor(float(rank))
+    path = prepared(folder, f"{name}.safetensors")
+    save_file(tensors, path)
+    return path
+
+
+def write_vae(folder: Path, name: str, seed: int = 0) -> Path:
+    """Writes an autoencoder alone, as people download them for the setting SD VAE."""
+    path = prepared(folder, f"{name}.safetensors")
+    save_file(random_tensors({"": vae_shapes()}, seed), path)
+    return path
+
+
+def write_upscaler(folder: Path, name: str, seed: int = 0, *, features: int = 8, growth: int = 4) -> Path:
+    """Writes a one-block ESRGAN for four times the size, which the WebUI lists among its upscalers."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes: dict[str, tuple[int, ...]] = {}
+    conv(shapes, "conv_first", 3, features)
+    for dense in (1, 2, 3):
+        for layer in range(5):
+            outputs = features if layer == 4 else growth
+            conv(shapes, f"body.0.rdb{dense}.conv{layer + 1}", features + layer * growth, outputs)
+    for layer in ("conv_body", "conv_up1", "conv_up2", "conv_hr"):
+        conv(shapes, layer, features, features)
+    conv(shapes, "conv_last", features, 3)
+    path = prepared(folder, f"{name}.pth")
+    save_pickle({key: random_tensor(key, shape, generator) for key, shape in shapes.items()}, path)
     return path
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from webui.clips import clip_payload, read_gif
 from webui.server import PAYLOAD, open_page, pixels
-from webui.test_panel import fill, fill_prompt_and_size, generate
+from webui.test_panel import choose_module, fill, fill_prompt_and_size, generate, open_accordion
 
 from lib_animatediff.settings import SETTINGS
 
@@ -66,6 +66,8 @@ def test_a_grid_by_clicking(studio, page, screenshot):
     before = len(files(studio))
     open_page(page, studio)
     fill_prompt_and_size(page)
+    open_accordion(page)
+    choose_module(page, "mm_small_v3.safetensors")
     page.locator("#txt2img_script_container #script_list input").click()
     page.locator(f"#txt2img_script_container #script_list li[data-value='{PLOT}']").click()
     page.locator("#script_txt2img_xyz_plot_x_type input").click()
