@@ -5,6 +5,8 @@ Commands come as the script's API argument, a dictionary:
     interrupt_at: the same, but an interrupt as by the button, in the middle of that call; /trouble/calls counts them
     nested: true - run a txt2img and an img2img of its own on each finished picture, as ADetailer and others do,
         with all scripts on them and AnimateDiff switched on
+    wrap: "sample", "unet" or "denoiser" - put a wrapper of its own round it for this batch, which hands everything on;
+        /trouble/wrapped counts its calls, and the wrapper comes off after ours
     plainly: true - the denoiser lays its rows out plainly: a call for each part of the prompts, and one for uncond
 """
 
@@ -23,6 +25,7 @@ CFG_DENOISER_FORWARD = CFGDenoiser.forward
 nested_pictures = []
 decoded_batches = []
 calls_until_interrupt = [0]
+wrapped_calls = [0]
 
 
 class TroubleScript(scripts.Script):
@@ -56,6 +59,15 @@ class TroubleScript(scripts.Script):
             layer = shared.sd_model.get_submodule(where["layer"])
             handle = layer.register_forward_pre_hook(trip)
 
+        if isinstance(command, dict) and "wrap" in command:
+            wrapped_calls[0] = 0
+            self.wrapped = {
+                "sample": (p, "sample"),
+                "unet": (shared.sd_model.model.diffusion_model, "forward"),
+                "denoiser": (CFGDenoiser, "forward"),
+            }[command["wrap"]]
+            wrap(*self.wrapped)
+
         if isinstance(command, dict) and "interrupt_at" in command:
             where = command["interrupt_at"]
             calls_until_interrupt[0] = 0
@@ -68,6 +80,9 @@ class TroubleScript(scripts.Script):
             self.counting = shared.sd_model.get_submodule(where["layer"]).register_forward_pre_hook(interrupt)
 
     def postprocess_batch(self, p, command, images, **kwargs):
+        if isinstance(command, dict) and command.get("wrap") in ("sample", "unet"):
+            owner, name = self.wrapped
+            delattr(owner, name)
         CFGDenoiser.forward = CFG_DENOISER_FORWARD
         decoded_batches.append(images.detach().cpu().float().numpy())
         if isinstance(command, dict) and "interrupt_at" in command:
@@ -95,6 +110,16 @@ def switched_on(runner):
         if script.title() == "AnimateDiff":
             values[script.args_from] = {"enable": True, "frames": 4}
     return tuple(values)
+
+
+def wrap(owner, name):
+    former = getattr(owner, name)
+
+    def wrapper(*args, **kwargs):
+        wrapped_calls[0] += 1
+        return former(*args, **kwargs)
+
+    setattr(owner, name, wrapper)
 
 
 def denoised_plainly(self, x, sigma, uncond, cond, cond_scale, s_min_uncond, image_cond):
@@ -149,6 +174,7 @@ def add_routes(_demo, app):
     app.add_api_route("/trouble/portrait", portrait, methods=["GET"])
     app.add_api_route("/trouble/calls", lambda: calls_until_interrupt[0], methods=["GET"])
     app.add_api_route("/trouble/decoded", decoded, methods=["GET"])
+    app.add_api_route("/trouble/wrapped", lambda: wrapped_calls[0], methods=["GET"])
     app.add_api_route("/trouble/nested", lambda: nested_pictures, methods=["GET"])
 
 
