@@ -48,7 +48,7 @@ def build_panel(tab: str) -> list[Any]:
     for component in (accordion, model):
         component.change(_advice, inputs=[accordion, model], outputs=[told], show_progress=False, queue=False)
     components = [laid_out[setting.name] for setting in PANEL_SETTINGS]
-    for component in components:
+    for component in [*components, accordion.accordion]:
         # The saved file would freeze lists and ranges that a new motion module or version changes.
         component.do_not_save_to_config = True
     return components

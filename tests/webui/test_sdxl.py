@@ -106,3 +106,16 @@ def test_by_clicking_it_is_the_clip_of_the_api(sdxl_studio, page, screenshot):
     screenshot(page, "sdxl")
     again = clip_of(sdxl_studio.api("POST", "/sdapi/v1/txt2img", {"infotext": clicked.comment}).json())
     assert (again.frames == clicked.frames).all()
+
+
+def test_the_panel_says_when_module_and_checkpoint_do_not_fit(sdxl_studio, page, screenshot):
+    """Chosen in the list, a module of another base is told before Generate; one that fits says what it wants."""
+    open_page(page, sdxl_studio)
+    open_accordion(page)
+    choose_module(page, "mm_small_v3.safetensors")
+    page.locator(".animatediff-advice", has_text="is for Stable Diffusion 1.5, but the checkpoint is SDXL").wait_for()
+    screenshot(page, "advice")
+    choose_module(page, "mm_small_hotshot.safetensors")
+    page.locator(".animatediff-advice", has_text="8 frames").wait_for()
+    choose_module(page, "mm_small_sdxl.safetensors")
+    page.locator(".animatediff-advice", has_text="8 frames").wait_for(state="detached")

@@ -170,7 +170,15 @@ def decoded():
     return Response(buffer.getvalue(), media_type="application/octet-stream")
 
 
+def registered():
+    """How often each extension stands in the WebUI's lists: its callbacks, scripts, and routes of the API."""
+    callbacks = [callback.script for callbacks in script_callbacks.callback_map.values() for callback in callbacks]
+    instances = [type(script).__name__ for script in scripts.scripts_txt2img.alwayson_scripts]
+    return {"callbacks": sorted(callbacks), "scripts": sorted(instances)}
+
+
 def add_routes(_demo, app):
+    app.add_api_route("/trouble/registered", registered, methods=["GET"])
     app.add_api_route("/trouble/portrait", portrait, methods=["GET"])
     app.add_api_route("/trouble/calls", lambda: calls_until_interrupt[0], methods=["GET"])
     app.add_api_route("/trouble/decoded", decoded, methods=["GET"])
