@@ -22,6 +22,16 @@ _TRANSFORMER_BLOCKS = ("joint_blocks", "double_blocks", "transformer_blocks")
 _CHOOSE = "Choose a checkpoint of Stable Diffusion 1.5 or SDXL."
 
 
+def refuse_no_module(unet: object) -> None:
+    """What is not even a part of a network: a pipeline, say, or nothing at all.
+
+    Raises:
+        IncompatibleModelError: with what to pass instead.
+    """
+    if not isinstance(unet, nn.Module):
+        raise IncompatibleModelError(_unknown(unet))
+
+
 def sites_for(motion: MotionModule, unet: nn.Module) -> list[Site]:
     """The UNet's sites that the motion module fills, in the order of a forward pass.
 
@@ -91,7 +101,7 @@ def _text_width(sites: Sequence[Site]) -> int | None:
     return None
 
 
-def _unknown(unet: nn.Module) -> str:
+def _unknown(unet: object) -> str:
     if any(hasattr(unet, name) for name in _TRANSFORMER_BLOCKS):
         return (
             f"{type(unet).__name__} is no UNet (models such as Stable Diffusion 3 and Flux have none): no motion "

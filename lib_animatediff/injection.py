@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from motion_module import ClipError, IncompatibleModelError, MotionModule
 from motion_module.network import TemporalTransformer
 
-from .bases import sites_for
+from .bases import refuse_no_module, sites_for
 from .clip import Clip
 from .norms import FramesApart, FramesTogether, resnet_norms
 from .order import OrderedCall, RowOrder
@@ -28,7 +28,6 @@ _log = logging.getLogger(__name__)
 
 _OWNER = "_carries_motion_module"  # while injected, in the UNet's __dict__
 _FEWEST_FRAMES = 8  # the official modules were trained on 16 frames, HotShot-XL on 8
-_MOST_FRAMES = {"hotshot": 8}  # where the positional table is longer than the clips of the training
 
 
 class Injection:
@@ -66,7 +65,8 @@ def inject(
 
     The motion module follows the device and dtype of what flows through the UNet. Where its own differ, a copy is
     made for the time of the block, so that the caller's module keeps its precision. A module with trainable weights
-    is never copied: gradients reach it. With gradient checkpointing, go backward inside the block.
+    is never copied: gradients reach it. With gradient checkpointing, which computes parts of the UNet again on the way
+    back, go backward inside the block; with context windows it is refused, since by then the windows are over.
 
     Args:
         unet: the UNet of Stable Diffusion 1.5 or SDXL: LDM's or sgm's ``UNetModel``, or diffusers'
@@ -85,8 +85,10 @@ def inject(
     Raises:
         IncompatibleModelError: the UNet is of another base, compiled, carries a motion module already, or does not
             let its forward be replaced.
-        ClipError: ``frames`` is out of range; or, inside, a call whose rows are not whole clips.
+        ClipError: ``frames`` is out of range; or, inside, a call whose rows are not whole clips, or one in context
+            windows with gradient checkpointing on.
     """
+    refuse_no_module(unet)
     check_frames(motion, frames, windows)
     _refuse_compiled(unet)
     sites = sites_for(motion, unet)
@@ -97,7 +99,13 @@ def inject(
         undo.enter_context(_owned(unet))
         if windows or one_clip_per_call:
             call = PartedCall(
-                clip, frames, windows, steps=steps, one_clip_per_call=one_clip_per_call, between=between_windows
+                clip,
+                frames,
+                windows,
+                steps=steps,
+                one_clip_per_call=one_clip_per_call,
+                between=between_windows,
+                unet=unet,
             )
             undo.enter_context(forward_in_parts(unet, call))
         if row_order is not None:
@@ -134,9 +142,8 @@ def check_frames(motion: MotionModule, frames: int, windows: ContextWindows | No
         )
     if windowed and at_once < _FEWEST_FRAMES:
         _log.warning("Context windows of %d frames are short: expect little motion. Try 16.", at_once)
-    best = _MOST_FRAMES.get(motion.kind, motion.trained_length)
-    if at_once > best:
-        _log.warning("%s is at its best with %d frames at a time, not %d.", motion.name, best, at_once)
+    if at_once > motion.best_length:
+        _log.warning("%s is at its best with %d frames at a time, not %d.", motion.name, motion.best_length, at_once)
 
 
 def _refuse_compiled(unet: nn.Module) -> None:
@@ -170,23 +177,24 @@ def _owned(unet: nn.Module) -> Iterator[None]:
 class _Resident:
     """The transformers as the UNet needs them: on the device and in the dtype of what flows through each site.
 
-    One site at a time, since activations may change their dtype from site to site under autocast.
+    One site at a time, since activations may change their dtype from site to site under autocast. All of a
+    transformer's weights count: files have matrices in half precision beside biases and norms in full.
     """
 
     def __init__(self, motion: MotionModule) -> None:
         self._originals = dict(motion.sites())
         self._in_training = any(weight.requires_grad for weight in motion.parameters())
-        self._copies: dict[tuple[str, torch.device, torch.dtype], TemporalTransformer] = {}
+        self._fitting: dict[tuple[str, torch.device, torch.dtype], TemporalTransformer] = {}
 
     def transformer(self, site: str, x: Tensor) -> TemporalTransformer:
         original = self._originals[site]
-        weight = original.proj_in.weight
-        if self._in_training or (weight.device, weight.dtype) == (x.device, x.dtype):
+        if self._in_training:
             return original
         key = (site, x.device, x.dtype)
-        if key not in self._copies:
-            self._copies[key] = deepcopy(original).to(device=x.device, dtype=x.dtype)
-        return self._copies[key]
+        if key not in self._fitting:
+            fits = all((weight.device, weight.dtype) == key[1:] for weight in original.parameters())
+            self._fitting[key] = original if fits else deepcopy(original).to(device=x.device, dtype=x.dtype)
+        return self._fitting[key]
 
 
 class _SiteHook:

@@ -72,6 +72,7 @@ class PartedCall:
         windows: None for clips that go through in one piece.
         one_clip_per_call: give each clip of each stream calls of its own.
         between: called after each part with how many are done and how many there are.
+        unet: what is called.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class PartedCall:
         steps: Steps,
         one_clip_per_call: bool,
         between: Callable[[int, int], None] | None,
+        unet: nn.Module | None = None,
     ) -> None:
         self._clip = clip
         self._frames = frames
@@ -90,6 +92,7 @@ class PartedCall:
         self._steps = steps
         self._one_clip_per_call = one_clip_per_call
         self._between = between
+        self._unet = unet
         self._busy = threading.Lock()
 
     def __call__(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -114,6 +117,12 @@ class PartedCall:
         if len(parts) == 1:
             with self._clip.of(self._frames):
                 return forward(*args, **kwargs)
+        if self._windows is not None and torch.is_grad_enabled() and _computes_twice(self._unet):
+            raise ClipError(
+                "Gradient checkpointing computes parts of the UNet a second time, when the context windows are over. "
+                "Switch it off (unet.disable_gradient_checkpointing()) or make clips that fit into one window; to "
+                "sample without training, use torch.no_grad()."
+            )
         fusion = Fusion(rows, on_cpu=self._windows is not None and self._windows.fuse_on_cpu)
         for done, part in enumerate(parts, 1):
             index = part.rows(self._frames)
@@ -132,6 +141,11 @@ class PartedCall:
             windows = self._windows.plan(self._frames, step)
             weights = [self._windows.weights(window, self._frames) for window in windows]
         return [_Part(group, *part) for group in groups for part in zip(windows, weights, strict=True)]
+
+
+def _computes_twice(unet: nn.Module | None) -> bool:
+    """Whether diffusers' switch is on. LDM's own does not work around frozen weights, which a UNet has here."""
+    return unet is not None and any(getattr(layer, "gradient_checkpointing", False) for layer in unet.modules())
 
 
 def count_rows(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:

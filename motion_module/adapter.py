@@ -49,7 +49,7 @@ def find_source(path: Path) -> MotionSource:
     if not path.is_dir():
         name = f"{path.parent.name}/{path.name}" if path.name.startswith(WEIGHTS) else path.name
         return MotionSource(name.lstrip("/"), path, _read_config(path.parent / CONFIG))
-    weights = next((file for suffix in _SUFFIXES if (file := path / f"{WEIGHTS}{suffix}").is_file()), None)
+    weights = _weights_of(path)
     if weights is None:
         raise MotionFileError(
             f"{path.name or path}: a folder. Check the path {path}: choose the weights file inside. "
@@ -57,6 +57,15 @@ def find_source(path: Path) -> MotionSource:
             what="a folder",
         )
     return MotionSource(path.resolve().name, weights, _read_config(path / CONFIG))
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder is a MotionAdapter, and not one that holds other files, too, or another model of diffusers."""
+    return _weights_of(folder) is not None and bool(_read_config(folder / CONFIG))
+
+
+def _weights_of(folder: Path) -> Path | None:
+    return next((file for suffix in _SUFFIXES if (file := folder / f"{WEIGHTS}{suffix}").is_file()), None)
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -58,8 +59,9 @@ def convert_motion_file(
         else:
             with replacing(target) as part:
                 save_file(tensors, part, metadata)
-    except OSError as error:
-        raise MotionFileError(f"{target} cannot be written ({error.strerror}). Choose another place.") from error
+    except (OSError, SafetensorError) as error:  # safetensors hands the system's errors on as its own
+        why = getattr(error, "strerror", None) or str(error)
+        raise MotionFileError(f"{target} cannot be written ({why}). Choose another place, or make room.") from error
     return _lost_in_adapter(found) if to == "adapter" else []
 
 

@@ -1,5 +1,8 @@
 """Errors of both packages. Each message says what is wrong and what to do; nothing has changed when one is raised."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 
 class AnimateDiffError(Exception):
     """Base of every error that a user can cause and can mend."""
@@ -23,3 +26,17 @@ class IncompatibleModelError(AnimateDiffError):
 
 class ClipError(AnimateDiffError):
     """The clip asked for cannot be made: frames, rows or settings do not fit together."""
+
+
+class ClipNotWrittenError(AnimateDiffError):
+    """A clip could not be written in some format.
+
+    Attributes:
+        frames_at: where its frames were saved without loss: a folder of PNGs or a file; None if that failed, too.
+        written: the clip's files in the formats that could be written.
+    """
+
+    def __init__(self, message: str, *, frames_at: Path | None, written: Sequence[Path] = ()) -> None:
+        super().__init__(message)
+        self.frames_at = frames_at
+        self.written = list(written)

@@ -1,14 +1,18 @@
 """Read a safetensors file or a pickle: only what it says about its tensors, or the tensors themselves.
 
 Files come from strangers. Safetensors cannot carry code. A pickle goes through an unpickler that knows tensors only
-(`unpickling`). Tensors may still be mapped from the file: the caller copies those it keeps.
+(`unpickling`), and what it claims is held against the file's size before any tensor is made. Tensors may still be
+mapped from the file: the caller copies those it keeps.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Mapping
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,13 +22,25 @@ from torch import Tensor
 
 from .diagnosis import HEAD_LENGTH, LEGACY_PICKLE_MAGIC, ZIP_MAGIC, what_it_is
 from .errors import MotionFileError
-from .unpickling import HeaderUnpickler, TensorHeader, dtype_name, read_legacy_headers, tensors_only
+from .pickles import LARGEST_PICKLE, OutsizedError
+from .unpickling import (
+    HeaderUnpickler,
+    TensorHeader,
+    claimed_bytes,
+    dtype_name,
+    read_legacy_headers,
+    tensors_only,
+)
 
 MOTION_FILE_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 _WRAPPERS = ("state_dict", "module", "model", "controlnet")  # training scripts nest the weights under one of these
 _TORCHSCRIPT_MEMBER = "constants.pkl"
 _PICKLE_MEMBER = "data.pkl"
+# Far beyond all weights files, see `pickles`.
+_MOST_TENSORS = 50_000
+_LONGEST_NAME = 1000
+_SHARED = 4  # tensors may lie in the same bytes, but not all of them in few
 
 _SAFETENSORS_DTYPES = {
     "F64": "float64",
@@ -110,6 +126,8 @@ def _reading(
         return from_safetensors(path)
     except MotionFileError:
         raise
+    except OutsizedError as error:
+        raise MotionFileError(f"{path.name}: {error}", what="a damaged or harmful file") from error
     except Exception as error:  # a broken or hostile file may raise anything
         what, told = what_it_is(path, head, error)
         raise MotionFileError(f"{path.name}: {told}", what=what) from error
@@ -117,7 +135,10 @@ def _reading(
 
 def _safetensors_header(path: Path) -> FileHeader:
     with safetensors.safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no dictionary
+        names = list(file.keys())
+        if len(names) > _MOST_TENSORS:
+            raise OutsizedError("it has too many tensors")
+        tensors = {name: file.get_slice(name) for name in names}
         headers = {
             name: TensorHeader(tuple(tensor.get_shape()), _SAFETENSORS_DTYPES.get(kind := tensor.get_dtype(), kind))
             for name, tensor in tensors.items()
@@ -133,30 +154,73 @@ def _safetensors_tensors(path: Path, names: list[str] | None) -> dict[str, Tenso
 def _pickle_header(path: Path, zipped: bool) -> FileHeader:
     with path.open("rb") as file:
         if zipped:
-            payload = HeaderUnpickler(io.BytesIO(_archive(path, file).get_record(_PICKLE_MEMBER))).load()
+            unpickler = HeaderUnpickler(io.BytesIO(_archive(path, file).get_record(_PICKLE_MEMBER)))
+            payload = unpickler.load()
+            if sum(unpickler.storage_bytes.values()) > path.stat().st_size:
+                raise EOFError("the file is smaller than its tensors")
         else:
+            _refuse_tar(path)
             payload = read_legacy_headers(file)
-    return FileHeader("pickle", _leaves(payload, TensorHeader))
+    tensors = _leaves(payload, TensorHeader)
+    if claimed_bytes(tensors.values()) > _SHARED * path.stat().st_size:
+        raise OutsizedError("it claims to hold more weights than the file has room for")
+    return FileHeader("pickle", tensors)
 
 
 def _load_pickle(path: Path, zipped: bool) -> Any:
-    if zipped:
-        with path.open("rb") as file:
-            _archive(path, file)
+    _pickle_header(path, zipped)  # torch believes what the pickle claims
     # Not `torch.load`: hosts replace that name (the WebUI by one that refuses files of current torch).
     return torch.serialization.load(
         str(path), map_location="cpu", pickle_module=tensors_only, weights_only=False, mmap=zipped
     )
 
 
+def _refuse_tar(path: Path) -> None:
+    # Torch takes a tar archive for what it wrote in 2016, whatever it begins with, and unpacks what is in it.
+    if tarfile.is_tarfile(path):
+        raise MotionFileError(
+            f"{path.name}: a tar archive, not the weights. Unpack it and choose the weights file inside.",
+            what="a tar archive",
+        )
+
+
 def _archive(path: Path, file: Any) -> Any:
+    _refuse_compressed(path)
     # Torch's own reader: another one could be shown another directory than the one that torch goes by.
     archive = torch._C.PyTorchFileReader(file)
     if _TORCHSCRIPT_MEMBER in archive.get_all_records():
-        raise MotionFileError(
-            f"{path.name}: a TorchScript program, not weights. It is not run.", what="a TorchScript program"
-        )
+        raise _torchscript(path)
+    if _record_size(archive, _PICKLE_MEMBER) > LARGEST_PICKLE:
+        raise OutsizedError("the pickle in it is too large")
     return archive
+
+
+def _refuse_compressed(path: Path) -> None:
+    """Torch compresses nothing, so that tensors can be mapped; what grows as it is read may be made to harm."""
+    with zipfile.ZipFile(path) as archive:
+        if all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist()):
+            return
+        members = {name.rpartition("/")[2] for name in archive.namelist()}
+    if _TORCHSCRIPT_MEMBER in members:
+        raise _torchscript(path)
+    if _PICKLE_MEMBER not in members:
+        raise ValueError("an archive of something else")
+    raise MotionFileError(
+        f"{path.name}: weights that somebody has packed once more. Download the file from where it was published.",
+        what="compressed weights",
+    )
+
+
+def _torchscript(path: Path) -> MotionFileError:
+    return MotionFileError(
+        f"{path.name}: a TorchScript program, not weights. It is not run.", what="a TorchScript program"
+    )
+
+
+def _record_size(archive: Any, name: str) -> int:
+    """Size of a member of an archive; 0 where torch does not tell (2.1 does not)."""
+    size = getattr(archive, "get_record_size", None)
+    return int(size(name)) if size else 0
 
 
 def _leaves(payload: Any, leaf: type[_Leaf]) -> dict[str, _Leaf]:
@@ -172,14 +236,29 @@ def _leaves(payload: Any, leaf: type[_Leaf]) -> dict[str, _Leaf]:
 
 
 def _own_leaves(payload: Mapping[Any, Any], leaf: type[_Leaf]) -> dict[str, _Leaf]:
-    return {str(key): _detached(value) for key, value in payload.items() if isinstance(value, leaf)}
+    return _collected((str(key), value) for key, value in payload.items() if isinstance(value, leaf))
 
 
 def _leaves_one_down(payload: Mapping[Any, Any], leaf: type[_Leaf]) -> dict[str, _Leaf]:
     inner = {key: value for key, value in payload.items() if isinstance(value, Mapping)}
-    return {
-        f"{key}.{name}": value for key, mapping in inner.items() for name, value in _own_leaves(mapping, leaf).items()
-    }
+    return _collected(
+        (f"{key}.{name}", value)
+        for key, mapping in inner.items()
+        for name, value in mapping.items()
+        if isinstance(value, leaf)
+    )
+
+
+def _collected(named: Iterator[tuple[str, _Leaf]]) -> dict[str, _Leaf]:
+    """Tensors by name, unless they are so many that one dictionary must have been put under many names."""
+    leaves: dict[str, _Leaf] = {}
+    for name, value in islice(named, _MOST_TENSORS + 1):
+        if len(name) > _LONGEST_NAME:
+            raise OutsizedError("a tensor in it has too long a name")
+        leaves[name] = _detached(value)
+    if len(leaves) > _MOST_TENSORS:
+        raise OutsizedError("it has too many tensors")
+    return leaves
 
 
 def _detached(value: _Leaf) -> _Leaf:

@@ -18,6 +18,8 @@ BASES = {"sd15": "Stable Diffusion 1.5", "sdxl": "SDXL"}  # what a person calls 
 SITES_DOWN = 2
 SITES_UP = 3
 
+LONGEST = 1024  # frames at a time; sixteen times what any motion module was trained on
+
 
 @dataclass(frozen=True)
 class Signs:
@@ -29,6 +31,7 @@ class Signs:
         table_lengths: lengths of the positional tables in the file.
         file_name: pattern of names under which it is passed around.
         other_lengths: whether a fine-tune with tables of another length is of this kind.
+        name_before_length: whether its name says more than a length, which others of its layout have, too.
     """
 
     formats: tuple[str, ...] = ()
@@ -36,6 +39,7 @@ class Signs:
     table_lengths: tuple[int, ...] = ()
     file_name: str = r"(?!)"
     other_lengths: bool = False
+    name_before_length: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,8 @@ class Kind:
             over all frames of a clip, as in that training; otherwise each frame has its own.
         shared_own_norm: the same for the norm that each temporal transformer begins with.
         base: the image model that it animates, a key of `BASES`.
-        hint: what to set in a sampler for good clips, for people; empty where the usual settings do.
+        best_length: frames at a time that the training had, where the table is longer: with more, clips get worse.
+        sampler: what to set in a sampler for good clips, for people; empty where the usual settings do.
         signs: how it is recognised.
     """
 
@@ -64,8 +69,25 @@ class Kind:
     shared_resnet_norms: bool = False
     shared_own_norm: bool = False
     base: str = "sd15"
-    hint: str = ""
+    best_length: int | None = None
+    sampler: str = ""
     signs: Signs = field(default_factory=Signs)
+
+    @property
+    def hint(self) -> str:
+        """What a person should know to get good clips; empty where the usual settings do."""
+        trained = f"Trained on clips of {self.best_length} frames." if self.best_length else ""
+        return " ".join(filter(None, (trained, self.sampler)))
+
+
+# The version of a module, for which that of its base (v1.4, v1.5) is often taken: what stands behind goes first.
+_SAYS_V2 = r"(?:(?<![a-z0-9])|(?<=v1[45]))v2(?![0-9])|v1[-_.]5[-_.]2(?![0-9])"
+_SAYS_V3 = r"(?:(?<![a-z0-9])|(?<=v1[45]))v3(?![0-9])|v1[-_.]5[-_.]3(?![0-9])"
+_SAYS_HOTSHOT = r"hot[-_ ]?shot|(?<![a-z])hsxl"
+
+
+def _unless(other: str, pattern: str) -> str:
+    return rf"^(?!.*(?:{other})).*(?:{pattern})"
 
 
 V1 = Kind(
@@ -78,7 +100,7 @@ V1 = Kind(
     signs=Signs(
         config_lengths=(24,),
         table_lengths=(24,),
-        file_name=r"(?<![a-z0-9])v1([-_.]?[45])?(?![0-9])(?![-_][23])|temporal[-_ ]?diff|stabilized",
+        file_name=_unless(_SAYS_V3, r"(?<![a-z0-9])v1(?:[-_.]?[45])?(?![0-9])|temporal[-_ ]?diff|stabilized"),
     ),
 )
 V2 = Kind(
@@ -90,8 +112,9 @@ V2 = Kind(
     signs=Signs(
         config_lengths=(32,),
         table_lengths=(32,),
-        file_name=r"(?<![a-z0-9])v2(?![0-9])|v1-5-2|mm-p_|lightning|lt_long",
+        file_name=rf"{_SAYS_V2}|(?<![a-z])mm[-_]p[-_]?0|lightning|lt_long|long[-_ ]?animate",
         other_lengths=True,
+        name_before_length=True,
     ),
 )
 V3 = Kind(
@@ -103,7 +126,7 @@ V3 = Kind(
     signs=Signs(
         config_lengths=(32,),
         table_lengths=(32,),
-        file_name=r"(?<![a-z0-9])v3(?![0-9])|v1-5-3",
+        file_name=_SAYS_V3,
         other_lengths=True,
     ),
 )
@@ -115,7 +138,7 @@ SDXL = Kind(
     schedule=BetaSchedule("scaled_linear", beta_end=0.020),
     shared_own_norm=True,
     base="sdxl",
-    signs=Signs(config_lengths=(32,), table_lengths=(32,), file_name=r"sdxl"),
+    signs=Signs(config_lengths=(32,), table_lengths=(32,), file_name=_unless(_SAYS_HOTSHOT, "sdxl")),
 )
 HOTSHOT = Kind(
     "hotshot",
@@ -125,10 +148,8 @@ HOTSHOT = Kind(
     schedule=SCALED_LINEAR,
     shared_resnet_norms=True,
     base="sdxl",
-    hint="Trained on clips of 8 frames.",
-    signs=Signs(
-        formats=("HotShot-XL",), config_lengths=(24,), table_lengths=(24,), file_name=r"hot[-_ ]?shot|(?<![a-z])hsxl"
-    ),
+    best_length=8,
+    signs=Signs(formats=("HotShot-XL",), config_lengths=(24,), table_lengths=(24,), file_name=_SAYS_HOTSHOT),
 )
 LCM = Kind(
     "lcm",
@@ -136,8 +157,9 @@ LCM = Kind(
     levels=4,
     table_length=64,
     schedule=LINEAR,
-    hint="Use an LCM sampler with 4 to 8 steps and a CFG scale of 1 to 2.",
-    signs=Signs(formats=("AnimateLCM",), config_lengths=(64,), file_name=r"lcm"),
+    sampler="Use an LCM sampler with 4 to 8 steps and a CFG scale of 1 to 2.",
+    # Made from v2: its files have no tables, or v2's, of v2's length even.
+    signs=Signs(formats=("AnimateLCM",), config_lengths=(64,), file_name=r"lcm", name_before_length=True),
 )
 
 KINDS = {kind.name: kind for kind in (V1, V2, V3, SDXL, HOTSHOT, LCM)}
@@ -169,14 +191,19 @@ def kinds_of_layout(levels: int, mid_block: bool) -> tuple[Kind, ...]:
 
 def tell_kind(candidates: Iterable[Kind], evidence: Evidence) -> Kind | None:
     """The kind that the evidence speaks for, the surest sign first; None where nothing decides."""
-    named = evidence.file_name.lower()
+    file_name = evidence.file_name.lower()
     length_known = evidence.config_length is not None or evidence.table_length is not None
+
+    def named(kind: Kind) -> bool:
+        return re.search(kind.signs.file_name, file_name) is not None
+
     signs: tuple[Callable[[Kind], bool], ...] = (
         lambda kind: kind.name == evidence.stated,
         lambda kind: evidence.format in kind.signs.formats,
+        lambda kind: kind.signs.name_before_length and named(kind),
         lambda kind: evidence.table_length in kind.signs.table_lengths,
         lambda kind: evidence.config_length in kind.signs.config_lengths,
-        lambda kind: re.search(kind.signs.file_name, named) is not None,
+        named,
         lambda kind: length_known and kind.signs.other_lengths,
     )
     left = list(candidates)

@@ -147,5 +147,7 @@ def _low_rank(file: str, name: str, found: Mapping[str, Tensor]) -> LowRank:
     down, up, alpha = (found.get(part) for part in ("down", "up", "alpha"))
     if down is None or up is None or down.dim() != 2 or up.dim() != 2 or len(down) != up.shape[1]:
         raise MotionFileError(f"{file}: the LoRA for {name} is not whole. Download it again.")
+    if alpha is not None and alpha.numel() != 1:
+        raise MotionFileError(f"{file}: the alpha for {name} is not one number. Download it again.")
     scale = 1.0 if alpha is None else float(alpha.float()) / len(down)
     return LowRank(down, up, scale)

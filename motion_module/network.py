@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -29,9 +30,11 @@ CUDA_GRID_LIMIT = 65535  # fused attention kernels put batch * heads on a grid a
 
 def positional_table(length: int, channels: int) -> Tensor:
     """Sinusoidal positions, float32, shape ``(1, length, channels)``: sine on even channels, cosine on odd ones."""
+    table = torch.empty(1, length, channels)
+    if table.is_meta:  # a skeleton's: torch takes long to compute nothing
+        return table
     position = torch.arange(length, dtype=torch.float64).unsqueeze(1)
     frequency = 10000.0 ** (-torch.arange(0, channels, 2, dtype=torch.float64) / channels)
-    table = torch.empty(1, length, channels)
     table[0, :, 0::2] = torch.sin(position * frequency)
     table[0, :, 1::2] = torch.cos(position * frequency)
     return table
@@ -221,6 +224,11 @@ class MotionModule(nn.Module):
         """How many frames its positional table was trained for."""
         return self.layout.trained_length
 
+    @property
+    def best_length(self) -> int:
+        """How many frames at a time it makes its best clips with; never more than `trained_length`."""
+        return min(self._kind.best_length or self.trained_length, self.trained_length)
+
     def sites(self) -> Iterator[tuple[str, TemporalTransformer]]:
         """Official site name, such as ``down_blocks.0.motion_modules.1``, with the transformer that belongs there."""
         for name, module in self.named_modules():
@@ -246,7 +254,8 @@ class MotionModule(nn.Module):
             return cls(layout, kind, name)
 
     @classmethod
-    def expected_shapes(cls, layout: Layout, kind: Kind) -> dict[str, tuple[int, ...]]:
+    @lru_cache(maxsize=16)
+    def expected_shapes(cls, layout: Layout, kind: Kind) -> Mapping[str, tuple[int, ...]]:
         """Name and shape of every weight that a file of this layout must hold."""
         return {key: tuple(tensor.shape) for key, tensor in cls._skeleton(layout, kind, "").state_dict().items()}
 

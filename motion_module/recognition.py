@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from .adapter import MotionSource, check_config
+from .adapter import CONFIG, WEIGHTS, MotionSource, check_config
 from .errors import MotionFileError
 from .files import FileHeader
 from .formats import (
@@ -23,7 +23,7 @@ from .formats import (
     tables_of,
     without_prefixes,
 )
-from .kinds import BASES, KINDS, SITES_DOWN, SITES_UP, Evidence, Kind, kinds_of_layout, tell_kind
+from .kinds import BASES, KINDS, LONGEST, SITES_DOWN, SITES_UP, Evidence, Kind, kinds_of_layout, tell_kind
 from .network import NORM_GROUPS, Layout, MotionModule
 from .strangers import stranger_of
 from .unpickling import TensorHeader
@@ -86,9 +86,11 @@ def recognise(source: MotionSource, header: FileHeader, kind: str | None = None)
     tables = {key: names[key] for key in names if key.endswith((TABLE, BLOCK_TABLE))}
     weights = {key: names[key] for key in names if key not in tables}
 
+    length = _trained_length(source, header, tensors)
     found = _kind_of(source, header, kind, spelling, tensors)
-    layout = _layout_of(name, tensors, found, _trained_length(source, header, tensors, found))
-    _check_tensors(name, tensors, MotionModule.expected_shapes(layout, found) | _expected_tables(tables, layout, found))
+    layout = _layout_of(name, tensors, found, length or found.table_length)
+    expected = {**MotionModule.expected_shapes(layout, found), **_expected_tables(tables, layout, found)}
+    _check_tensors(name, tensors, expected)
     official_tables = {official: key for table, key in tables.items() for official in tables_of(table)}
     return Recognised(found, layout, spelling, weights, official_tables)
 
@@ -155,13 +157,18 @@ def _kind_of(
     kind = tell_kind(candidates, evidence)
     if kind is None:
         why = "without" if evidence.table_length is None else "even by"
-        choices = ", ".join(f'pass kind="{each.name}"' for each in candidates)
+        either = _either(candidates)
         raise MotionFileError(
-            f"{source.name}: {why} its positional tables the kind cannot be told for sure. If you know it, {choices}; "
-            "or put the kind into the file's name.",
-            what=f"a motion module, {_either(candidates)}",
+            f"{source.name}: {why} its positional tables the kind cannot be told for sure. Rename "
+            f"{_what_to_name(source)} so that its name contains {either}, whichever it is. (On the command line, "
+            "--kind says it, too; in Python, kind=.)",
+            what=f"a motion module, {either}",
         )
     return kind
+
+
+def _what_to_name(source: MotionSource) -> str:
+    return "its folder" if source.weights.name.startswith(WEIGHTS) else "the file"
 
 
 def _either(kinds: tuple[Kind, ...]) -> str:
@@ -177,10 +184,27 @@ def _table_length(tensors: Mapping[str, TensorHeader]) -> int | None:
     return statistics.mode(lengths) if lengths else None
 
 
-def _trained_length(source: MotionSource, header: FileHeader, tensors: Mapping[str, TensorHeader], kind: Kind) -> int:
-    stated = header.metadata.get(LENGTH_KEY, "")
-    written = int(stated) if stated.isascii() and stated.isdigit() and len(stated) < 6 else None
-    return _table_length(tensors) or source.trained_length or written or kind.table_length
+def _trained_length(source: MotionSource, header: FileHeader, tensors: Mapping[str, TensorHeader]) -> int | None:
+    """By the surest of what says it; None if nothing does."""
+    said = {
+        "its positional tables": _table_length(tensors),
+        f"its {CONFIG}": source.trained_length,
+        f"{LENGTH_KEY} in its metadata": _written_length(header.metadata.get(LENGTH_KEY, "")),
+    }
+    for where, length in said.items():
+        if length is not None and length > LONGEST:
+            raise MotionFileError(
+                f"{source.name}: by {where} it was trained on clips of more than {LONGEST} frames, as no motion module "
+                "was. It is damaged, or made to do harm: download it again from where it was published.",
+                what="a damaged or harmful file",
+            )
+    return next(filter(None, said.values()), None)
+
+
+def _written_length(text: str) -> int | None:
+    if not (text.isascii() and text.isdigit()):
+        return None
+    return int(text) if len(text) <= len(str(LONGEST)) else LONGEST + 1  # not a number of a million digits
 
 
 def _layout_of(name: str, tensors: Mapping[str, TensorHeader], kind: Kind, length: int) -> Layout:

@@ -1,6 +1,7 @@
 """Weights that people take for a motion module: how each is told by its names and shapes, and where it belongs.
 
-The patterns search a listing of the file, one line ``name 320x4x3x3`` for each tensor.
+The patterns search a listing of the file, one line ``name 320x4x3x3`` for each tensor. Of a name of any length they see
+the beginning only: searching for one thing behind another takes the square of a line's length.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from .formats import is_motion_weight
 from .unpickling import TensorHeader
 
+_NAME_SEEN = 300  # twice the longest real one
 _CHOOSE = "Choose a motion module, such as v3_sd15_mm.ckpt."
 _NOT_RUN = f"This version does not run it. {_CHOOSE}"
 _CHECKPOINT = f"It goes where your checkpoints are. {_CHOOSE}"
@@ -66,8 +68,9 @@ _ADD_ONS = (
 # These hold none. The first that fits is it.
 _OTHERS = (
     Stranger(
-        "the v3 domain adapter",
-        "It is a LoRA for the checkpoint that goes with the v3 motion module: load it as a LoRA. " + _CHOOSE,
+        # Early diffusers gave every LoRA these names.
+        "an image LoRA (or the v3 domain adapter)",
+        f"It changes the checkpoint: load it as a LoRA. {_CHOOSE}",
         (r"attn\d\.processor\.to_q_lora\.down\.weight ",),
     ),
     Stranger("an image LoRA", f"It goes into the prompt as other LoRAs do. {_CHOOSE}", (_LORA,)),
@@ -134,7 +137,7 @@ def stranger_of(tensors: Mapping[str, TensorHeader]) -> Stranger | None:
     Args:
         tensors: by their names without prefixes.
     """
-    listing = [f"{name} {'x'.join(map(str, header.shape))}" for name, header in tensors.items()]
+    listing = [f"{name[:_NAME_SEEN]} {'x'.join(map(str, header.shape))}" for name, header in tensors.items()]
     known = _ADD_ONS if any(map(is_motion_weight, tensors)) else _ADD_ONS + _OTHERS
     return next((stranger for stranger in known if _is_it(stranger, listing)), None)
 

@@ -8,28 +8,16 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from math import prod
 from types import ModuleType
 from typing import Any, BinaryIO, NamedTuple
 
 import torch
 
+from .pickles import Inert, OutsizedError, PlainUnpickler, empty_dictionary
 
-class Inert:
-    """Stands for an object of an unknown class: takes whatever the pickle does to it and does nothing."""
-
-    def __init__(self, *_args: object, **_kwargs: object) -> None:
-        pass
-
-    def __setstate__(self, state: object) -> None:
-        pass
-
-    def __setitem__(self, key: object, value: object) -> None:
-        pass
-
-    def append(self, item: object) -> None:
-        """Take an item of what was a list."""
+_MOST_DIMENSIONS = 16
 
 
 class _Bytes(Inert):
@@ -39,7 +27,7 @@ class _Bytes(Inert):
 
 
 class _Allowed:
-    """A function that a pickle may call but not alter: what it sets as state would land on the function itself."""
+    """A function that a pickle may call; no attribute of the function itself is in its reach."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
@@ -47,29 +35,40 @@ class _Allowed:
     def __call__(self, *args: Any) -> Any:
         return self._function(*args)
 
-    def __setstate__(self, state: object) -> None:
-        pass
-
 
 def _rebuilders(names: tuple[str, ...]) -> dict[tuple[str, str], Any]:
     found = {name: getattr(torch._utils, name, None) for name in names}  # each torch knows those of its time
     return {("torch._utils", name): _Allowed(function) for name, function in found.items() if function is not None}
 
 
-_CONTAINERS = {("collections", "OrderedDict"): OrderedDict, ("torch", "Size"): torch.Size}
+def _size(lengths: Any = ()) -> torch.Size:
+    if len(lengths) > _MOST_DIMENSIONS:
+        raise OutsizedError("a tensor in it has too many dimensions")
+    size = torch.Size(lengths)
+    if any(length < 0 for length in size):
+        raise pickle.UnpicklingError("a tensor of negative length")
+    return size
+
+
+# Not `getattr(torch, name)`: for some names that imports half of torch.
+_DTYPES = {("torch", name): value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
+_COMMON = {
+    **_DTYPES,
+    ("collections", "OrderedDict"): _Allowed(empty_dictionary),
+    ("torch", "Size"): _Allowed(_size),
+}
 _TENSORS = {
+    **_COMMON,
     **_rebuilders(("_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter")),
     ("torch.storage", "UntypedStorage"): _Bytes,
 }
 
 
-class _TensorsOnlyUnpickler(pickle.Unpickler):
+class _TensorsOnlyUnpickler(PlainUnpickler):
     """Resolves tensors; storages are resolved by torch before it asks here."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module == "torch" and isinstance(value := getattr(torch, name, None), torch.dtype):
-            return value
-        return {**_CONTAINERS, **_TENSORS}.get((module, name), Inert)
+        return _TENSORS.get((module, name), Inert)
 
 
 def _load(file: Any, **kwargs: Any) -> Any:
@@ -81,10 +80,7 @@ tensors_only.__dict__.update(Unpickler=_TensorsOnlyUnpickler, load=_load, Unpick
 
 
 class TensorHeader(NamedTuple):
-    """A tensor without its numbers; ``dtype`` is torch's name of it, such as ``float16``.
-
-    A tuple, since a pickle could write into the attributes of any other object.
-    """
+    """A tensor without its numbers; ``dtype`` is torch's name of it, such as ``float16``."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -105,6 +101,14 @@ _STORAGE_DTYPES = {
 }
 
 
+_ITEM_SIZES = {dtype_name: dtype.itemsize for (_, dtype_name), dtype in _DTYPES.items()}
+
+
+def claimed_bytes(headers: Iterable[TensorHeader]) -> int:
+    """Memory that tensors would take, each by itself; of an unknown dtype, what they would at least."""
+    return sum(prod(shape) * _ITEM_SIZES.get(dtype, 1) for shape, dtype in headers)
+
+
 def dtype_name(dtype: torch.dtype) -> str:
     """``float16`` for ``torch.float16``."""
     return str(dtype).removeprefix("torch.")
@@ -112,7 +116,7 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 def _header(storage: Any, _offset: object, size: Any, *_rest: object) -> TensorHeader:
     dtype = dtype_name(storage) if isinstance(storage, torch.dtype) else "unknown"
-    return TensorHeader(tuple(int(length) for length in size), dtype)
+    return TensorHeader(tuple(_size(size)), dtype)
 
 
 def _typed_header(_storage: object, _offset: object, size: Any, *rest: Any) -> TensorHeader:
@@ -124,13 +128,15 @@ def _same_header(tensor: Any, *_rest: object) -> Any:
 
 
 _HEADERS = {
+    **_COMMON,
+    **{(module, name): dtype for name, dtype in _STORAGE_DTYPES.items() for module in ("torch", "torch.storage")},
     ("torch._utils", "_rebuild_tensor_v2"): _Allowed(_header),
     ("torch._utils", "_rebuild_tensor_v3"): _Allowed(_typed_header),
     ("torch._utils", "_rebuild_parameter"): _Allowed(_same_header),
 }
 
 
-class HeaderUnpickler(pickle.Unpickler):
+class HeaderUnpickler(PlainUnpickler):
     """Gives a `TensorHeader` in the place of each tensor; what the tensors hold is never looked for.
 
     Attributes:
@@ -138,20 +144,16 @@ class HeaderUnpickler(pickle.Unpickler):
     """
 
     def __init__(self, file: Any) -> None:
-        super().__init__(file, encoding="utf-8")
+        super().__init__(file)
         self.storage_bytes: dict[str, int] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         """Nothing that does anything, whatever is asked for."""
-        if module in ("torch", "torch.storage") and name in _STORAGE_DTYPES:
-            return _STORAGE_DTYPES[name]
-        if module == "torch" and isinstance(value := getattr(torch, name, None), torch.dtype):
-            return value
-        return {**_CONTAINERS, **_HEADERS}.get((module, name), Inert)
+        return _HEADERS.get((module, name), Inert)
 
     def persistent_load(self, pid: Any) -> Any:
         """The dtype of a storage."""
-        if pid[0] != "storage" or not isinstance(pid[1], torch.dtype):
+        if not isinstance(pid[1], torch.dtype):
             return Inert()
         self.storage_bytes[str(pid[2])] = int(pid[4]) * pid[1].itemsize
         return pid[1]

@@ -48,6 +48,8 @@ def vocabulary() -> dict[str, int]:
     """CLIP's tokens and their numbers."""
     tokens: dict[str, int] = json.loads((TOKENIZER / "vocab.json").read_text(encoding="utf-8"))
     return tokens
+# The WebUI divides by the mean of all outputs when words have weights, and a norm's mean is nothing but rounding.
+OUTPUT_MEAN = 2**-10
 
 
 def config() -> dict[str, Any]:
@@ -113,6 +115,7 @@ def weights(seed: int) -> dict[str, Tensor]:
         for name, weight in found.items()
         if "embedding" not in name
     }
+    biases["final_layer_norm.bias"] += OUTPUT_MEAN
     # Rounded to half precision here, so that the UNet learns from what the shipped file says.
     return {name: weight.half().float() for name, weight in (found | biases).items()}
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import prod
+
 import torch
+from motion_files import Noise
 from torch import Tensor, nn
 
+FULL_WIDTH = 320
 TIME_ID = 8  # channels of each of the six numbers that tell SDXL sizes
 POOLED = 16
 VECTOR = 6 * TIME_ID + POOLED
@@ -14,31 +19,31 @@ def ldm_unet(width: int = 32, context: int = 64) -> nn.Module:
     """Stable Diffusion 1.5's UNetModel from the `ldm` package (channels width * 1, 2, 4, 4)."""
     from ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-    return no_zero_weights(
-        UNetModel(
-            image_size=32,
-            in_channels=4,
-            out_channels=4,
-            model_channels=width,
-            attention_resolutions=[4, 2, 1],
-            num_res_blocks=2,
-            channel_mult=[1, 2, 4, 4],
-            num_heads=8,
-            use_spatial_transformer=True,
-            transformer_depth=1,
-            context_dim=context,
-            use_checkpoint=False,
-            legacy=False,
-        )
-    )
+    settings = {
+        "image_size": 32,
+        "in_channels": 4,
+        "out_channels": 4,
+        "model_channels": width,
+        "attention_resolutions": [4, 2, 1],
+        "num_res_blocks": 2,
+        "channel_mult": [1, 2, 4, 4],
+        "num_heads": 8,
+        "use_spatial_transformer": True,
+        "transformer_depth": 1,
+        "context_dim": context,
+        "use_checkpoint": False,
+        "legacy": False,
+    }
+    return filled(lambda: UNetModel(**settings)) if width >= FULL_WIDTH else no_zero_weights(UNetModel(**settings))
 
 
 def diffusers_unet(width: int = 32, context: int = 64) -> nn.Module:
     """Stable Diffusion 1.5's UNet2DConditionModel."""
     from diffusers import UNet2DConditionModel
 
-    widths = (width, 2 * width, 4 * width, 4 * width)
-    return no_zero_weights(UNet2DConditionModel(block_out_channels=widths, cross_attention_dim=context))
+    settings = {"block_out_channels": (width, 2 * width, 4 * width, 4 * width), "cross_attention_dim": context}
+    make = UNet2DConditionModel
+    return filled(lambda: make(**settings)) if width >= FULL_WIDTH else no_zero_weights(make(**settings))
 
 
 def ldm_sdxl_unet(width: int = 32, context: int = 64) -> nn.Module:
@@ -94,6 +99,21 @@ def no_zero_weights(unet: nn.Module) -> nn.Module:
         if weight.dim() > 1 and not weight.any():
             nn.init.normal_(weight, std=weight[0].numel() ** -0.5)
     return unet.eval().requires_grad_(False)
+
+
+def filled(make: Callable[[], nn.Module]) -> nn.Module:
+    """The same for a UNet of a billion weights, whose own initialisation would take most of a test's time."""
+    with torch.device("meta"):
+        unet = make()
+    unet.to_empty(device="cpu").requires_grad_(False)
+    noise = Noise(0)
+    for name, weight in unet.named_parameters():
+        drawn = noise.of(tuple(weight.shape))
+        if weight.dim() > 1:
+            torch.mul(drawn, (3 * prod(weight.shape[1:])) ** -0.5, out=weight)  # as large as torch makes them
+        else:
+            weight.copy_(0.1 * drawn + name.endswith("weight"))
+    return unet.eval()
 
 
 def inputs(rows: int, size: tuple[int, int] = (8, 8), context: int = 64, seed: int = 0) -> dict[str, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache, lru_cache
+from math import prod
 from pathlib import Path
 
 import torch
@@ -13,6 +15,7 @@ SD15_WIDTHS = (320, 640, 1280, 1280)
 SDXL_KINDS = ("sdxl", "hotshot")
 MID_KINDS = ("v2", "lcm")
 TABLE_LENGTHS = {"v1": 24, "v2": 32, "v3": 32, "sdxl": 32, "hotshot": 24, "lcm": 64}
+STOCK = 2**25  # random numbers that the weights of full widths are taken from
 
 
 def random_motion_state(
@@ -26,20 +29,51 @@ def random_motion_state(
     """State dict of a file of this kind under official names; every weight random, none zero. SDXL takes 3 widths."""
     widths = widths[:3] if kind in SDXL_KINDS else widths
     length = length or TABLE_LENGTHS[kind]
-    generator = torch.Generator().manual_seed(seed)
+    sites = tuple(official_sites(kind, widths))
+    if max(widths) <= max(SMALL_WIDTHS):
+        state = {name: weight.clone() for name, weight in kept_weights(sites, seed).items()}
+    else:
+        state = random_weights(sites, seed)
+    for site, channels in sites if tables else ():
+        for i in range(2):
+            table = literal_positions(length, channels)
+            state[f"{site}.temporal_transformer.transformer_blocks.0.attention_blocks.{i}.pos_encoder.pe"] = table
+    return state
+
+
+def random_weights(sites: tuple[tuple[str, int], ...], seed: int) -> dict[str, Tensor]:
+    """All weights of sites with so many channels."""
+    noise = Noise(seed)
     state: dict[str, Tensor] = {}
-    for site, channels in official_sites(kind, widths):
-        prefix = f"{site}.temporal_transformer"
+    for site, channels in sites:
         for name, shape in site_shapes(channels).items():
             fan_in = shape[-1] if len(shape) > 1 else 0
-            noise = torch.randn(shape, generator=generator)
             is_norm_scale = not fan_in and name.endswith("weight")
-            state[f"{prefix}.{name}"] = noise * fan_in**-0.5 if fan_in else 0.1 * noise + is_norm_scale
-        if tables:
-            for i in range(2):
-                table = literal_positions(length, channels)
-                state[f"{prefix}.transformer_blocks.0.attention_blocks.{i}.pos_encoder.pe"] = table
+            drawn = noise.of(shape)
+            state[f"{site}.temporal_transformer.{name}"] = (
+                drawn * fan_in**-0.5 if fan_in else 0.1 * drawn + is_norm_scale
+            )
     return state
+
+
+kept_weights = lru_cache(maxsize=12)(random_weights)
+
+
+class Noise:
+    """Normal noise; large tensors are taken from one stock, each from a place of its own: hundreds of millions cost."""
+
+    def __init__(self, seed: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+        self.stock: Tensor | None = None
+
+    def of(self, shape: tuple[int, ...]) -> Tensor:
+        size = prod(shape)
+        if size < STOCK // 128:
+            return torch.randn(shape, generator=self.generator)
+        if self.stock is None:
+            self.stock = torch.randn(STOCK, generator=self.generator)
+        start = int(torch.randint(STOCK - size + 1, (), generator=self.generator))
+        return self.stock[start : start + size].view(shape)
 
 
 def official_sites(kind: str, widths: tuple[int, ...]) -> list[tuple[str, int]]:
@@ -69,6 +103,11 @@ def site_shapes(c: int) -> dict[str, tuple[int, ...]]:
 
 def literal_positions(length: int, channels: int) -> Tensor:
     """pe[p, 2k] = sin(p * 10000^(-2k/C)), pe[p, 2k+1] = cos(the same)."""
+    return kept_positions(length, channels).clone()
+
+
+@cache
+def kept_positions(length: int, channels: int) -> Tensor:
     table = torch.zeros(1, length, channels)
     for k in range(channels // 2):
         angle = torch.arange(length, dtype=torch.float64) * 10000 ** (-2 * k / channels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from motion_files import random_motion_state
 from torch import Tensor
@@ -51,3 +52,9 @@ def random_motion(kind: str, width: int = 32) -> tuple[MotionModule, dict[str, T
         trained_length=facts.length,
     )
     return MotionModule.from_state_dict(dict(state), layout, KINDS[kind], f"{kind}.safetensors"), state
+
+
+@cache
+def shared_motion(kind: str) -> tuple[MotionModule, dict[str, Tensor]]:
+    """The same, made once, for tests that only look at it."""
+    return random_motion(kind)

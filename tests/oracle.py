@@ -178,6 +178,14 @@ INSERT = {"ldm": insert_into_ldm, "diffusers": insert_into_diffusers}
 SHARE_NORMS = {"ldm": share_norms_of_ldm, "diffusers": share_norms_of_diffusers}
 
 
+def set_frames(unet: nn.Module, frames: int) -> nn.Module:
+    """The same edited UNet for clips of another length."""
+    for layer in unet.modules():
+        if isinstance(layer, (LiteralSite, ClipNorm)):
+            layer.frames = frames
+    return unet
+
+
 def edited(
     unet: nn.Module,
     host: str,

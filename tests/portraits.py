@@ -40,7 +40,7 @@ class Portrait:
         assert list(now) == list(self.modules)
         assert all(now[name] is module and type(module) in self.classes for name, module in self.modules.items())
         for name, module in now.items():
-            attributes, before = self.attributes_of(module), self.attributes[name]
+            attributes, before = vars(module), self.attributes[name]
             assert attributes.keys() == before.keys(), name
             for key, value in attributes.items():
                 same = self.same_entries(value, before[key]) if isinstance(value, dict) else value is before[key]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -11,22 +12,25 @@ from typing import Literal
 import click
 
 from motion_module import MotionFileInfo, convert_motion_file, inspect_motion_file
-from motion_module.adapter import CONFIG
+from motion_module.adapter import is_adapter
 from motion_module.files import MOTION_FILE_SUFFIXES
 from motion_module.kinds import BASES, KINDS
 
 _PATH = click.Path(path_type=Path)
 _MILLION = 1_000_000
 _COLUMNS = ("file", "kind", "for", "weights", "frames", "schedule", "format", "precision")
-_KIND = click.option("--kind", type=click.Choice(list(KINDS)), help="Its kind, where the file cannot tell.")
+KIND_OPTION = click.option(
+    "--kind", type=click.Choice(list(KINDS)), help="Kind of the motion module, where its file cannot tell."
+)
 
 
 @click.command()
 @click.argument("files", type=_PATH, nargs=-1, required=True)
+@KIND_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print a list of JSON objects.")
-def inspect(files: tuple[Path, ...], as_json: bool) -> None:
+def inspect(files: tuple[Path, ...], kind: str | None, as_json: bool) -> None:
     """Say what FILES are: which kind of motion module, or what else. A folder stands for its files; none is loaded."""
-    told = [inspect_motion_file(path) for path in _with_contents(files)]
+    told = [info for path in files for info in _told(path, kind)]
     if as_json:
         click.echo(json.dumps([asdict(info) for info in told], indent=2))
         return
@@ -41,12 +45,32 @@ def inspect(files: tuple[Path, ...], as_json: bool) -> None:
             click.echo(info.problem)
 
 
-def _with_contents(paths: Iterable[Path]) -> Iterator[Path]:
-    for path in paths:
-        if path.is_dir() and not (path / CONFIG).is_file():
-            yield from sorted(file for file in path.rglob("*") if file.suffix in MOTION_FILE_SUFFIXES)
-        else:
-            yield path
+def _told(path: Path, kind: str | None) -> Iterator[MotionFileInfo]:
+    if not path.is_dir() or is_adapter(path):
+        yield inspect_motion_file(path, kind=kind)
+        return
+    files = sorted(_weights_in(path))
+    for file in files:
+        yield inspect_motion_file(file, kind=kind)
+    if not files:
+        suffixes = ", ".join(MOTION_FILE_SUFFIXES)
+        yield MotionFileInfo(
+            path.name,
+            "a folder without weights",
+            problem=f"{path}: holds no weights files ({suffixes}), nor does any folder in it. Check the path.",
+        )
+
+
+def _weights_in(folder: Path) -> Iterator[Path]:
+    """Weights files in a folder and those in it, also where those are links; each folder once."""
+    seen = set()
+    for path, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(path)
+        if real in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(path, name) for name in names if name.lower().endswith(MOTION_FILE_SUFFIXES))
 
 
 def _row(info: MotionFileInfo) -> tuple[str, ...]:
@@ -81,7 +105,7 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
     show_default=True,
     help="official: safetensors as AnimateDiff's own. adapter: the folder of a diffusers MotionAdapter.",
 )
-@_KIND
+@KIND_OPTION
 @click.option("--force", is_flag=True, help="Replace TARGET if it is there.")
 def convert(source: Path, target: Path, to: Literal["official", "adapter"], kind: str | None, force: bool) -> None:
     """Write the motion module SOURCE in another format to TARGET; the weights stay the same."""

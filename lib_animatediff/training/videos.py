@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from lib_animatediff.video.filmed import film_frames
+from lib_animatediff.video.media import open_media
+from motion_module import AnimateDiffError
+
 from .clips import BrokenClipError, Clip, Cut
 from .settings import PIXELS_PER_STEP, TrainingSettings
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 WIDEST = 2.0  # a bucket's longer side in shorter ones
 REASON_LENGTH = 120
@@ -95,27 +102,26 @@ class VideoSource:
             BrokenClipError: it cannot be read.
         """
         with _blaming(self.path(index)):
-            for frame in _decoded(self.path(index)):
-                yield self._picture(frame, mirror)
+            for frame in film_frames(self.path(index)):
+                yield self._picture(frame.image(), mirror)
 
     def _pictures(self, path: Path, indices: list[int], mirror: bool) -> Tensor | int:
         """The frames asked for, ``f 3 h w``; or the video's true length where it is too short."""
         wanted: dict[int, Tensor] = dict.fromkeys(indices, torch.empty(0))
         seen = 0
-        for number, frame in enumerate(_decoded(path)):
+        for number, frame in enumerate(film_frames(path)):
             seen = number + 1
             if number in wanted:
-                wanted[number] = self._picture(frame, mirror)
+                wanted[number] = self._picture(frame.image(), mirror)
             if number == indices[-1]:
                 return torch.stack([wanted[index] for index in indices])
         if not seen:
             raise ValueError("it holds no frames")
         return seen
 
-    def _picture(self, frame: Any, mirror: bool) -> Tensor:
-        picture = rearrange(torch.from_numpy(frame.to_ndarray(format="rgb24")), "h w c -> c h w")
-        # Phones store pictures as the sensor lies, and the angle beside them. PyAV tells it since version 14.
-        picture = torch.rot90(picture, round(getattr(frame, "rotation", 0) / 90), (1, 2))
+    def _picture(self, image: Image, mirror: bool) -> Tensor:
+        data = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
+        picture = rearrange(data, "(h w c) -> c h w", h=image.height, w=image.width)
         size = size_of((picture.shape[2], picture.shape[1]), self._settings)
         picture = fit(picture.float(), size).clamp(0, 255) / 127.5 - 1
         return picture.flip(-1) if mirror else picture
@@ -126,7 +132,7 @@ def _blaming(path: Path) -> Iterator[None]:
     """Turn whatever a broken file raises into a `BrokenClipError` that names it."""
     try:
         yield
-    except ImportError:
+    except AnimateDiffError:  # a library is missing
         raise
     except Exception as error:  # decoders raise all sorts
         reason = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
@@ -136,20 +142,9 @@ def _blaming(path: Path) -> Iterator[None]:
 
 def _declared_length(path: Path) -> int:
     """Frames that the header promises, or as many as packets where it promises none."""
-    import av
-
-    with av.open(str(path)) as container:
+    with open_media(path) as container:
         stream = container.streams.video[0]
         length = stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
     if not length:
         raise ValueError("it holds no frames")
     return int(length)
-
-
-def _decoded(path: Path) -> Iterator[Any]:
-    import av
-
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        yield from container.decode(stream)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import threading
 from functools import lru_cache
@@ -11,9 +12,10 @@ from pathlib import Path
 from modules import paths, shared, util
 
 from motion_module import MotionFileError, MotionModule, inspect_motion_file, load_motion_module
+from motion_module.adapter import CONFIG
 from motion_module.files import MOTION_FILE_SUFFIXES
 
-from .neighbours import existing_extension
+from .neighbours import model_folders
 from .options import FOLDER_OPTION
 
 WHERE_TO_GET = "https://huggingface.co/guoyww/animatediff"
@@ -30,20 +32,30 @@ def models_folder() -> Path:
 def folders() -> list[Path]:
     """All folders that are searched: a file of an earlier one hides one of the same name in a later one."""
     chosen = str(shared.opts.data.get(FOLDER_OPTION) or "").strip()
-    neighbour = existing_extension()
-    found = [models_folder(), Path(chosen) if chosen else None, OWN_FOLDER, neighbour / "model" if neighbour else None]
-    return [folder for folder in found if folder is not None]
+    return [
+        models_folder(),
+        *([Path(os.path.expanduser(chosen))] if chosen else []),  # noqa: PTH111 - that of a path raises for an unknown ~name
+        OWN_FOLDER,
+        *model_folders(),
+    ]
 
 
 def available_models() -> dict[str, Path]:
-    """Every motion module file by its name in the list: the path inside its folder, with forward slashes."""
+    """Every motion module file by its name in the list: the path inside its folder, with forward slashes.
+
+    A file in a folder that lies inside another one of them has one name, by the earlier folder.
+    """
     found: dict[str, Path] = {}
+    places: set[Path] = set()
     for folder in folders():
+        real = folder.resolve()
         # The WebUI's own walk, so that links to files and folders are followed as in its folder of checkpoints.
         walked = map(Path, util.walk_files(str(folder), allowed_extensions=MOTION_FILE_SUFFIXES))
         for path in sorted(walked):
-            if path.is_file():
-                found.setdefault(path.relative_to(folder).as_posix(), path)
+            name = path.relative_to(folder)
+            if path.is_file() and real / name not in places:
+                places.add(real / name)
+                found.setdefault(name.as_posix(), path)
     return dict(sorted(found.items()))
 
 
@@ -53,8 +65,11 @@ def choices() -> list[str]:
 
 
 def with_badge(name: str, path: Path) -> str:
-    """A name as the panel shows it."""
-    return f"{name} [{_badge(path, *_version(path))}]"
+    """A name as the panel shows it; without more if the file has just gone."""
+    try:
+        return f"{name} [{_badge(path, *_version(path))}]"
+    except OSError:
+        return name
 
 
 def choice(name: str) -> str:
@@ -67,8 +82,8 @@ def choice(name: str) -> str:
 
 
 def listed_name(path: Path) -> str:
-    """The name under which a file stands in the list."""
-    return next(name for name, listed in available_models().items() if listed == path)
+    """The name under which a file stands in the list; of one that has just gone, its own."""
+    return next((name for name, listed in available_models().items() if listed == path), path.name)
 
 
 def find_model(name: str) -> Path:
@@ -100,13 +115,14 @@ def none_found() -> str:
     )
 
 
-def _version(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_mtime_ns, stat.st_size
+def _version(path: Path) -> tuple[int, int, int]:
+    """What tells one state of a file from another, and of the config that a MotionAdapter has beside it."""
+    stat, config = path.stat(), path.parent / CONFIG
+    return stat.st_mtime_ns, stat.st_size, config.stat().st_mtime_ns if config.is_file() else 0
 
 
 @lru_cache(maxsize=1024)
-def _badge(path: Path, _changed: int, _size: int) -> str:
+def _badge(path: Path, _changed: int, _size: int, _config_changed: int) -> str:
     """Reading even the headers of a large folder at every refresh would take its time."""
     found = inspect_motion_file(path)
     return f"{found.kind}, {_BASES[found.base]}" if found.kind and found.base else found.what
@@ -117,7 +133,7 @@ class MotionModuleCache:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._key: tuple[Path, int, int] | None = None
+        self._key: tuple[Path, int, int, int] | None = None
         self._motion: MotionModule | None = None
 
     def load(self, path: Path) -> MotionModule:
@@ -127,8 +143,12 @@ class MotionModuleCache:
             MotionFileError: see `load_motion_module`.
         """
         with self._lock:
-            stat = path.stat()
-            key = (path, stat.st_mtime_ns, stat.st_size)
+            try:
+                key = (path, *_version(path))
+            except OSError as error:
+                raise MotionFileError(
+                    f"{path.name} is no longer in {path.parent}. Refresh the list and choose another motion module."
+                ) from error
             if self._motion is None or self._key != key:
                 self._motion = None  # let the former one go before the next needs its memory
                 self._motion, self._key = load_motion_module(path), key

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import json
 
@@ -20,7 +19,7 @@ from motion_files import (
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from motion_module import MotionFileError, convert, convert_motion_file, inspect_motion_file, load_motion_module
+from motion_module import MotionFileError, convert_motion_file, inspect_motion_file, load_motion_module
 
 WIDTHS = (32, 64, 32, 32)
 KINDS = ("v1", "v2", "v3", "sdxl", "hotshot", "lcm")
@@ -63,10 +62,19 @@ SPELT = [
 
 
 @pytest.mark.parametrize(("kind", "source"), SPELT)
-def test_every_format_converts_and_back_to_the_same_tensors(tmp_path, kind, source):
+def test_every_format_converts_to_the_same_file(tmp_path, kind, source):
+    """The same tensors and metadata: what can be done with one of them can be done with all."""
     save_file(SOURCES[source](dict(cached_state(kind))), tmp_path / "mm.safetensors")
     convert_motion_file(tmp_path / "mm.safetensors", tmp_path / "a.safetensors", kind=kind)
     assert same(load_file(tmp_path / "a.safetensors"), cached_state(kind))
+    said = {"lib_animatediff_kind": kind, "lib_animatediff_trained_length": str(TABLE_LENGTHS[kind])}
+    assert metadata_of(tmp_path / "a.safetensors") == {"format": "pt", **said}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_converted_file_converts_on_and_back_to_the_same_tensors(tmp_path, kind):
+    save_file(cached_state(kind), tmp_path / "mm.safetensors")
+    convert_motion_file(tmp_path / "mm.safetensors", tmp_path / "a.safetensors", kind=kind)
     convert_motion_file(tmp_path / "a.safetensors", tmp_path / "b", to="adapter")
     assert same(load_file(tmp_path / "b" / WEIGHTS), as_adapter(cached_state(kind)))
     convert_motion_file(tmp_path / "b", tmp_path / "c.safetensors")
@@ -222,18 +230,18 @@ def test_a_target_that_will_not_do_is_told_so(tmp_path, source, target, to, word
 
 @pytest.mark.parametrize("to", ["official", "adapter"])
 @pytest.mark.parametrize("there", [True, False])
-def test_a_write_that_fails_leaves_everything_as_it_was(tmp_path, source, monkeypatch, to, there):
+def test_a_full_disk_leaves_everything_as_it_was(tmp_path, source, to, there):
+    resource = pytest.importorskip("resource")
     target = tmp_path / ("a.safetensors" if to == "official" else "a")
     if there:
         convert_motion_file(source, target, to=to)
     before = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
-
-    def full(_tensors, path, *_more):
-        path.write_bytes(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(convert, "save_file", full)
-    assert "No space left" in refusal(source, target, to=to, force=True)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))  # no file may grow beyond
+    try:
+        assert "cannot be written" in refusal(source, target, to=to, force=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()} == before
     assert target.exists() is there
 

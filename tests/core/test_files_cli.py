@@ -67,6 +67,32 @@ def test_inspect_takes_an_adapters_folder_for_what_it_is(folder):
     assert (told["name"], told["kind"], told["format"]) == ("adapter", "v3", "MotionAdapter")
 
 
+def test_inspect_finds_what_is_in_a_folder_of_any_form(folder, tmp_path):
+    """Capitals, links, one that leads back, another model's config; and says so if there is nothing."""
+    named = folder / "named"
+    named.mkdir()
+    save_file(random_motion_state("v3", WIDTHS), named / "MM.SAFETENSORS")
+    (named / "config.json").write_text('{"_class_name": "UNet2DConditionModel"}')
+    (named / "linked").symlink_to(folder / "deeper")
+    (named / "back").symlink_to(named)
+    told = json.loads(run("inspect", "--json", named).output)
+    assert [(info["name"], info["kind"]) for info in told] == [
+        ("MM.SAFETENSORS", "v3"),
+        ("shot.safetensors", "hotshot"),
+    ]
+    (folder / "empty").mkdir()
+    assert f"{folder / 'empty'}: holds no weights files" in run("inspect", folder / "empty").output
+    (told,) = json.loads(run("inspect", "--json", folder / "empty").output)
+    assert told["what"] == "a folder without weights"
+
+
+def test_inspect_believes_the_kind_that_is_said(folder):
+    save_file(random_motion_state("v3", WIDTHS, tables=False), folder / "mm.safetensors")
+    assert "Rename the file" in run("inspect", folder / "mm.safetensors").output
+    (told,) = json.loads(run("inspect", "--json", "--kind", "v1", folder / "mm.safetensors").output)
+    assert told["kind"] == "v1"
+
+
 def test_convert_writes_and_says_where(folder):
     save_file(as_adapter(random_motion_state("v3", WIDTHS), tables=False), folder / "mm.safetensors")
     with pytest.raises(MotionFileError, match="cannot be told"):

@@ -175,6 +175,23 @@ def test_a_config_without_a_sensible_length_is_none(tmp_path, length):
     assert "cannot be told" in refusal(folder)
 
 
+def test_lengths_beyond_all_motion_modules_are_refused(tmp_path):
+    state = as_adapter(cached_state("v3"), tables=False)
+    folder = adapter_folder(tmp_path / "mm", "v3", state, motion_max_seq_length=10**9)
+    assert "by its config.json it was trained on clips of more than 1024 frames" in refusal(folder)
+    save_file(random_motion_state("v3", WIDTHS, length=1025), tmp_path / "mm.safetensors")
+    assert "by its positional tables it was trained" in refusal(tmp_path / "mm.safetensors")
+
+
+@pytest.mark.parametrize("tables", [True, False])
+def test_an_animatelcm_adapter_of_v2s_length_is_told_by_its_name(tmp_path, tables):
+    """v2, of which it is made, left it its length of 32."""
+    state = as_adapter(random_motion_state("lcm", WIDTHS, length=32, tables=tables), tables=tables)
+    for name, kind in {"AnimateLCM": "lcm", "mm": "v2", "animatediff-motion-adapter-v1-5-2": "v2"}.items():
+        folder = adapter_folder(tmp_path / name, "lcm", state, motion_max_seq_length=32)
+        assert (inspect_motion_file(folder).kind, inspect_motion_file(folder).trained_length) == (kind, 32)
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [("motion_num_attention_heads", 4), ("motion_num_attention_heads", [8, 8, 8, 16]), ("motion_norm_num_groups", 16)],

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import logging
+from types import SimpleNamespace
 
 import hosts
 import pytest
 import torch
 from motion_files import random_motion_state
-from motions import OFFICIAL, SDXL_KINDS, random_motion
+from motions import OFFICIAL, SDXL_KINDS, random_motion, shared_motion
 from oracle import edited
 from portraits import Portrait
 from torch import nn
@@ -101,8 +102,25 @@ def test_gradient_checkpointing_gives_the_same_gradients(on_diffusers):
         torch.testing.assert_close(again, plain)
 
 
+@pytest.mark.parametrize("how", [{"windows": WINDOWS}, {"one_clip_per_call": True}], ids=["windows", "clips"])
+def test_gradient_checkpointing_in_parts(on_diffusers, how):
+    """It computes again when the windows are over: refused, where it would matter, before any gradient is wanted."""
+    _, unet, motion, _ = on_diffusers
+    unet, given = copy.deepcopy(unet).train(), hosts.inputs(12)
+    unet.enable_gradient_checkpointing()
+    with inject(unet, motion.requires_grad_(True), frames=6, **how):
+        if "windows" in how:
+            with pytest.raises(ClipError, match=r"Gradient checkpointing .* Switch it off"):
+                hosts.call(unet, given)
+            with torch.no_grad():
+                hosts.call(unet, given)
+            unet.disable_gradient_checkpointing()
+        hosts.call(unet, given).square().mean().backward()
+    assert all(weight.grad is not None for weight in motion.parameters())
+
+
 def test_residuals_of_a_controlnet_go_with_their_frames(unets):
-    unet, (motion, _) = unets["diffusers", 4], random_motion("v2")
+    unet, (motion, _) = unets["diffusers", 4], shared_motion("v2")
     given = hosts.inputs(6)
     torch.manual_seed(0)
     down = [(32, 8)] * 3 + [(32, 4)] + [(64, 4)] * 2 + [(64, 2)] + [(128, 2)] * 2 + [(128, 1)] * 3
@@ -127,7 +145,7 @@ def test_residuals_of_a_controlnet_go_with_their_frames(unets):
 def test_a_pipelines_offloading_may_wrap_the_forward(unets):
     """As accelerate does: an attribute on the object that calls the former forward."""
     accelerate = pytest.importorskip("accelerate")
-    unet, (motion, _) = copy.deepcopy(unets["diffusers", 4]), random_motion("v3")
+    unet, (motion, _) = copy.deepcopy(unets["diffusers", 4]), shared_motion("v3")
     given = hosts.inputs(6)
     with inject(unet, motion, frames=6, windows=WINDOWS):
         wanted = hosts.call(unet, given)
@@ -256,16 +274,23 @@ class Unpatchable(nn.Module):
     ],
 )
 def test_is_refused_before_any_change(make, kind, words):
-    unet, (motion, _) = make(), random_motion(kind)
+    unet, (motion, _) = make(), shared_motion(kind)
     before = Portrait(unet)
     with pytest.raises(IncompatibleModelError, match=words), inject(unet, motion, frames=6, windows=WINDOWS):
         pytest.fail("it was injected")
     before.assert_unchanged()
 
 
+@pytest.mark.parametrize("thing", [SimpleNamespace(unet=nn.Linear(1, 1)), None, "unet"])
+def test_what_is_no_network_is_told_what_to_pass(thing):
+    words = r"Pass the UNet itself: .* pipeline\.unet"
+    with pytest.raises(IncompatibleModelError, match=words), inject(thing, shared_motion("v3")[0], frames=6):
+        pytest.fail("it was injected")
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_scripted_model_is_refused():
-    motion, _ = random_motion("v3")
+    motion, _ = shared_motion("v3")
     with (
         pytest.raises(IncompatibleModelError, match="compiled"),
         inject(torch.jit.script(nn.Linear(1, 1)), motion, frames=6),
@@ -275,7 +300,7 @@ def test_a_scripted_model_is_refused():
 
 @pytest.mark.parametrize("kind", OFFICIAL)
 def test_frames_are_held_against_the_trained_length(kind):
-    motion, length = random_motion(kind)[0], OFFICIAL[kind].length
+    motion, length = shared_motion(kind)[0], OFFICIAL[kind].length
     check_frames(motion, length)
     check_frames(motion, 500, ContextWindows(length=length))
     check_frames(motion, length, ContextWindows(length=length + 9))  # fits into one window
@@ -300,10 +325,10 @@ def test_frames_are_held_against_the_trained_length(kind):
 )
 def test_what_is_a_matter_of_quality_is_a_warning(kind, frames, windows, words, caplog):
     with caplog.at_level(logging.WARNING, "lib_animatediff"):
-        check_frames(random_motion(kind)[0], frames, windows)
+        check_frames(shared_motion(kind)[0], frames, windows)
     assert (words in caplog.text) if words else not caplog.text
 
 
 @pytest.mark.parametrize("kind", SDXL_KINDS)
 def test_sdxl_modules_have_no_middle(kind):
-    assert not any(name.startswith("mid_block") for name, _ in random_motion(kind)[0].sites())
+    assert not any(name.startswith("mid_block") for name, _ in shared_motion(kind)[0].sites())

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 
 import hosts
 import pytest
 import torch
 from motion_files import SD15_WIDTHS, random_motion_state, write_motion_file
-from motions import OFFICIAL, SD15_KINDS, random_motion
-from oracle import INSERT, edited, literal_site
+from motions import OFFICIAL, SD15_KINDS, shared_motion
+from oracle import INSERT, edited, literal_site, set_frames
 from safetensors.torch import save_file
 
 from lib_animatediff import ClipError, IncompatibleModelError, inject
@@ -37,6 +38,29 @@ def unet_for(unets, sdxl_unets):
     return lambda host, kind: (unets if kind in SD15_KINDS else sdxl_unets)[host]
 
 
+@pytest.fixture(scope="module")
+def literal_for(unets, sdxl_unets):
+    """UNets with a literal module inside: only their number of frames changes from test to test."""
+
+    @functools.cache
+    def inserted(host, kind):
+        unet = (unets if kind in SD15_KINDS else sdxl_unets)[host]
+        return edited(unet, host, shared_motion(kind)[1], 1, **OFFICIAL[kind].norms)
+
+    return lambda host, kind, frames: set_frames(inserted(host, kind), frames)
+
+
+@pytest.fixture(scope="module")
+def plain_for(unets, sdxl_unets):
+    """What the UNets compute by themselves for so many rows of a size."""
+
+    @functools.cache
+    def plain(host, base, rows, size):
+        return hosts.call({"sd15": unets, "sdxl": sdxl_unets}[base][host], hosts.inputs(rows, size))
+
+    return plain
+
+
 def clips_of_every_kind():
     """Streams, clips and frames, on both hosts; the kinds that differ least from others once only on diffusers."""
     for kind, host in itertools.product(OFFICIAL, hosts.HOSTS):
@@ -46,14 +70,15 @@ def clips_of_every_kind():
 
 
 @pytest.mark.parametrize(("kind", "host", "streams", "clips", "frames"), list(clips_of_every_kind()))
-def test_equals_the_literal_oracle(unet_for, kind, host, streams, clips, frames):
-    unet, (motion, state) = unet_for(host, kind), random_motion(kind)
+def test_equals_the_literal_oracle(unet_for, literal_for, plain_for, kind, host, streams, clips, frames):
+    unet, (motion, _) = unet_for(host, kind), shared_motion(kind)
     frames = frames or OFFICIAL[kind].length
-    given = hosts.inputs(streams * clips * frames, (16, 8) if frames <= 8 else (8, 8))
+    rows, size = streams * clips * frames, (16, 8) if frames <= 8 else (8, 8)
+    given = hosts.inputs(rows, size)
     with inject(unet, motion, frames=frames):
         got = hosts.call(unet, given)
-    wanted = hosts.call(edited(unet, host, state, frames, **OFFICIAL[kind].norms), given)
-    plain = hosts.call(unet, given)
+    wanted = hosts.call(literal_for(host, kind, frames), given)
+    plain = plain_for(host, motion.base, rows, size)
     worst = (got - wanted).abs().max().item()
     print(f"{kind} {host}: {worst:.1e}")
     assert worst <= BOUND
@@ -62,17 +87,22 @@ def test_equals_the_literal_oracle(unet_for, kind, host, streams, clips, frames)
 
 @pytest.mark.parametrize(("kind", "norms"), [("v1", "shared_resnet_norms"), ("sdxl", "shared_own_norm")])
 def test_the_oracle_tells_norms_over_clips_from_norms_over_frames(unet_for, kind, norms):
-    unet, (_, state) = unet_for("ldm", kind), random_motion(kind)
+    unet, (_, state) = unet_for("ldm", kind), shared_motion(kind)
     given = hosts.inputs(8)
     with_norms, without = (hosts.call(edited(unet, "ldm", state, 4, **{norms: on}), given) for on in (True, False))
     assert (with_norms - without).abs().max() > 1000 * BOUND
 
 
+@pytest.fixture(scope="module")
+def full_v2():
+    return random_motion_state("v2", SD15_WIDTHS)
+
+
 @pytest.mark.parametrize(("host", "kind"), [("ldm", "v3"), ("diffusers", "v2")])  # the other pairs: at small widths
-def test_equals_the_literal_oracle_at_full_width(tmp_path, host, kind):
-    torch.manual_seed(0)
+def test_equals_the_literal_oracle_at_full_width(tmp_path, full_v2, host, kind):
     unet = hosts.HOSTS[host](width=320, context=768)
-    state = random_motion_state(kind, SD15_WIDTHS)
+    # A v3 module is a v2 module without a middle.
+    state = {key: weight for key, weight in full_v2.items() if kind == "v2" or not key.startswith("mid_block")}
     save_file(state, tmp_path / "full.safetensors")
     given = hosts.inputs(4, (8, 8), context=768)
     with inject(unet, load_motion_module(tmp_path / "full.safetensors"), frames=2):
@@ -87,7 +117,7 @@ def test_equals_the_literal_oracle_at_full_width(tmp_path, host, kind):
 @pytest.mark.parametrize("kind", ["v1", "v2", "sdxl"])
 @pytest.mark.parametrize("host", hosts.HOSTS)
 def test_follows_the_activations_dtype_and_leaves_the_motion_module_alone(unet_for, host, kind, dtype):
-    exact_unet, (motion, _) = unet_for(host, kind), random_motion(kind)
+    exact_unet, (motion, _) = unet_for(host, kind), shared_motion(kind)
     before = {key: value.clone() for key, value in motion.state_dict().items()}
     # LDM lives in half precision under autocast only, as the WebUI runs it.
     unet = exact_unet if host == "ldm" else copy.deepcopy(exact_unet).to(dtype)
@@ -102,6 +132,24 @@ def test_follows_the_activations_dtype_and_leaves_the_motion_module_alone(unet_f
     error = (got.float() - exact).abs().mean() / exact.abs().mean()
     assert error < 40 * torch.finfo(dtype).eps
     assert all(torch.equal(before[key], value) for key, value in motion.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_a_file_of_mixed_precision_runs_in_any_unet(unets, tmp_path, dtype):
+    state = random_motion_state("v3")
+    mixed = {key: value.half() if value.dim() == 2 else value for key, value in state.items()}  # norms, biases in full
+    save_file(mixed, tmp_path / "mixed.safetensors")
+    save_file(
+        {key: value.half().float() if value.dim() == 2 else value for key, value in state.items()}, tmp_path / "mm"
+    )
+    unet = copy.deepcopy(unets["diffusers"]).to(dtype)
+    given = {key: value.to(dtype) if value.is_floating_point() else value for key, value in hosts.inputs(4).items()}
+    outputs = []
+    for name in ("mixed.safetensors", "mm"):
+        with inject(unet, load_motion_module(tmp_path / name), frames=4):
+            outputs.append(hosts.call(unet, given))
+    assert outputs[0].dtype == dtype
+    assert torch.equal(*outputs)
 
 
 def test_runs_under_autocast(unets, tmp_path):

@@ -93,6 +93,7 @@ def test_each_kind_runs_as_it_was_trained(tmp_path, kind):
     assert (motion.kind, motion.base, motion.trained_length) == (kind, base, length)
     assert (motion.schedule.name, motion.schedule.beta_end) == (schedule, end)
     assert motion.shared_resnet_norms is resnet_norms
+    assert motion.best_length == {"hotshot": 8}.get(kind, length)
     assert {transformer.shared_norm for _, transformer in motion.sites()} == {own_norm}
     assert motion.name == "mm.safetensors"
 
@@ -196,8 +197,11 @@ OTHERS_OF_LAYOUT = {"v1": "v3", "v2": "lcm", "v3": "v1", "sdxl": "hotshot", "hot
 def test_without_tables_the_kind_must_be_said(tmp_path, kind):
     state, path = official(kind, tables=False), tmp_path / "mm.safetensors"
     message = refusal_of(state, path)
-    assert f'pass kind="{kind}"' in message
-    assert f'pass kind="{OTHERS_OF_LAYOUT[kind]}"' in message
+    assert "Rename the file so that its name contains " in message
+    assert {kind, OTHERS_OF_LAYOUT[kind]} <= set(message.replace(",", "").split())
+    renamed = tmp_path / f"mm_{kind}.safetensors"
+    save_file(state, renamed)
+    assert load_motion_module(renamed).kind == kind
     motion = load_motion_module(path, kind=kind)
     assert_holds(motion, state)
     assert (motion.kind, motion.trained_length) == (kind, TABLE_LENGTHS[kind])
@@ -208,15 +212,29 @@ def test_without_tables_the_kind_must_be_said(tmp_path, kind):
     [
         ("mm_sd_v14", "v1"),
         ("mm_sd_v15", "v1"),
+        ("animatediffMotion_v14", "v1"),
+        ("animatediff-motion-adapter-v1-4", "v1"),
+        ("animatediff-motion-adapter-v1-5", "v1"),
+        ("improved3DMotion_v1-4", "v1"),
         ("MM_SD_V15_fp16", "v1"),
         ("temporaldiff-v1-animatediff", "v1"),
+        ("mm-Stabilized_mid", "v1"),
         ("mm-Stabilized_high", "v1"),
         ("mm_sd_v15_v2", "v2"),
+        ("animatediffMotion_v15V2", "v2"),
+        ("animatediff-motion-adapter-v1-5-2", "v2"),
+        ("LongAnimateDiff", "v2"),
+        ("mm-p_0.5", "v2"),
         ("mm-p_0.75", "v2"),
         ("animatediff_lightning_4step_comfyui", "v2"),
         ("lt_long_mm_32_frames", "v2"),
         ("v3_sd15_mm", "v3"),
+        ("mm_sd15_v3", "v3"),
+        ("mm_sd_v15_v3", "v3"),
+        ("AnimateDiff_v1.5_v3", "v3"),
+        ("animatediff-motion-adapter-v1-5-3", "v3"),
         ("mm_sdxl_v10_beta", "sdxl"),
+        ("animatediff-motion-adapter-sdxl-beta", "sdxl"),
         ("hotshotxl_mm_v1", "hotshot"),
         ("hsxl_temporal_layers.f16", "hotshot"),
         ("AnimateLCM_sd15_t2v", "lcm"),

@@ -9,7 +9,7 @@ import weakref
 import hosts
 import pytest
 import torch
-from motions import random_motion
+from motions import random_motion, shared_motion
 from portraits import Portrait
 from torch import nn
 
@@ -60,7 +60,7 @@ def model(unet, setup):
 
 @pytest.fixture
 def motion(setup):
-    return random_motion(setup[0])[0]
+    return shared_motion(setup[0])[0]
 
 
 def test_after_success(model, motion):
@@ -216,7 +216,7 @@ def patched(unet):
 
 @pytest.fixture
 def motion_v1():
-    return random_motion("v1")[0]
+    return shared_motion("v1")[0]
 
 
 def windowed(unet, motion):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 from collections import namedtuple
@@ -9,8 +10,8 @@ from collections import namedtuple
 import hosts
 import pytest
 import torch
-from motions import OFFICIAL, SD15_KINDS, random_motion
-from oracle import edited, literal_fusion, literal_weights
+from motions import OFFICIAL, SD15_KINDS, shared_motion
+from oracle import edited, literal_fusion, literal_weights, set_frames
 from torch import nn
 
 from lib_animatediff import ClipError, ContextWindows, inject
@@ -39,16 +40,13 @@ class Reference:
     """Calls of a literal UNet on one clip's window; a window that came before is not computed again."""
 
     def __init__(self, unet, host, kind, state):
-        self.make = lambda frames: edited(unet, host, state, frames, **OFFICIAL[kind].norms)
-        self.unets, self.seen = {}, {}
+        self.unet, self.seen = edited(unet, host, state, 1, **OFFICIAL[kind].norms), {}
 
     def __call__(self, given, _):
         leading = [given[name].reshape(len(given["x"]), -1)[:, 0] for name in ("x", "context", "t")]
         key = tuple(torch.cat(leading).tolist())
         if key not in self.seen:
-            frames = len(given["x"])
-            self.unets[frames] = self.unets.get(frames) or self.make(frames)
-            self.seen[key] = hosts.call(self.unets[frames], given)
+            self.seen[key] = hosts.call(set_frames(self.unet, len(given["x"])), given)
         return self.seen[key]
 
 
@@ -60,28 +58,42 @@ def fused(reference, given, windows, frames, step=0):
 
 
 @pytest.fixture(scope="module")
-def v1(unets):
-    motion, state = random_motion("v1")
-    unet = unet_for(unets, "v1")
-    return unet, motion, Reference(unet, "ldm", "v1", state)
+def on_ldm(unets):
+    """By the motion module's kind: LDM's UNet, the module, and the reference that remembers."""
+
+    @functools.cache
+    def made(module):
+        unet, (motion, state) = unet_for(unets, module), shared_motion(module)
+        return unet, motion, Reference(unet, "ldm", module, state)
+
+    return made
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
-@pytest.mark.parametrize("stride", [1, 2, 3])
-@pytest.mark.parametrize("kind", WINDOW_KINDS)
-def test_equals_the_average_of_literal_calls(v1, kind, stride, fusion):
-    unet, motion, reference = v1
-    windows = ContextWindows(length=LENGTH, overlap=OVERLAP, stride=stride, kind=kind, fusion=fusion)
-    given = hosts.inputs(FRAMES)
-    with inject(unet, motion, frames=FRAMES, windows=windows):
+@pytest.fixture(scope="module")
+def v1(on_ldm):
+    return on_ldm("v1")
+
+
+EVERY = list(itertools.product(WINDOW_KINDS, (1, 2, 3), FUSIONS))
+# Each way to take norms with everything; kinds that share one with another's with a part of it.
+PLANS = [(module, *plan) for module in ("v1", "v3", "sdxl") for plan in EVERY]
+PLANS += [(module, *plan) for module in ("v2", "hotshot", "lcm") for plan in EVERY[1::7]]
+
+
+@pytest.mark.parametrize(("module", "kind", "stride", "fusion"), PLANS)
+def test_equals_the_average_of_literal_calls(on_ldm, module, kind, stride, fusion):
+    unet, motion, reference = on_ldm(module)
+    windows = ContextWindows(length=3, overlap=1, stride=stride, kind=kind, fusion=fusion)
+    given = hosts.inputs(7)  # three levels of strides fit into it
+    with inject(unet, motion, frames=7, windows=windows):
         got = hosts.call(unet, given)
-    assert (got - fused(reference, given, windows, FRAMES)).abs().max() <= BOUND
+    assert (got - fused(reference, given, windows, 7)).abs().max() <= BOUND
 
 
 @pytest.mark.parametrize("host", hosts.HOSTS)
 @pytest.mark.parametrize("kind", [kind for kind in OFFICIAL if kind != "v1"])
 def test_every_motion_module_on_every_host(unets, host, kind):
-    (motion, state), unet = random_motion(kind), unet_for(unets, kind, host)
+    (motion, state), unet = shared_motion(kind), unet_for(unets, kind, host)
     windows = ContextWindows(length=LENGTH, overlap=OVERLAP, kind="static")
     given = hosts.inputs(12)
     with inject(unet, motion, frames=6, windows=windows):
@@ -91,7 +103,7 @@ def test_every_motion_module_on_every_host(unets, host, kind):
 
 
 def test_the_windows_of_a_long_clip_at_the_trained_length(unets):
-    (motion, state), unet = random_motion("v3"), unet_for(unets, "v3")
+    (motion, state), unet = shared_motion("v3"), unet_for(unets, "v3")
     windows = ContextWindows(length=32, overlap=8, kind="looped", closed=True)
     given = hosts.inputs(40)
     with inject(unet, motion, frames=40, windows=windows):
@@ -102,7 +114,7 @@ def test_the_windows_of_a_long_clip_at_the_trained_length(unets):
 @pytest.mark.parametrize("kind", SD15_KINDS)
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_one_window_is_no_window_bit_for_bit(unets, kind, fusion):
-    (motion, _), unet = random_motion(kind), unet_for(unets, kind)
+    (motion, _), unet = shared_motion(kind), unet_for(unets, kind)
     given = hosts.inputs(12)
     with inject(unet, motion, frames=6):
         plain = hosts.call(unet, given)

@@ -6,32 +6,32 @@ out. A picture is 8 by 8 pixels, which the real LDM UNet paints in one step.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
 import sys
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import torch
 from glue import components
-from glue.state import InterruptedException, OptionInfo, Options, State
+from glue.denoiser import guided
+from glue.functions import (
+    get_multicond_prompt_list,
+    get_next_sequence_number,
+    rescale_zero_terminal_snr_abar,
+    sha256,
+    walk_files,
+)
+from glue.state import InterruptedException, OptionInfo, Options, State, shared
 from PIL import Image
 from torch import Tensor, nn
 
 SIDE = 8
-CONTEXT = 64
-TOKENS = 5
-CFG = 7
 CLIP = {"model": "mm.safetensors", "frames": 2}
-shared = SimpleNamespace()
 
 
 class SdModel(nn.Module):
@@ -218,55 +218,6 @@ def denoise(p: Processing, x: Tensor, prompts: list[str]) -> Tensor:
     return x - (1 - model.alphas_cumprod[500]).sqrt() * noise_of_x
 
 
-def guided(p: Processing, unet: nn.Module, x: Tensor, prompts: list[str]) -> Tensor:
-    """CFGDenoiser.forward: cond rows prompt by prompt, each with all its parts, before uncond's; cut by number."""
-    parts = [row_parts(prompt) for prompt in prompts]
-    params = SimpleNamespace(
-        text_cond=conditions([part for row in parts for part in row]),
-        text_uncond=torch.zeros(len(x), TOKENS, CONTEXT),
-        denoiser=SimpleNamespace(p=p),
-    )
-    for callback in shared.cfg_denoiser_callbacks:
-        callback(params)
-    cond, uncond = params.text_cond, params.text_uncond
-    if shared.opts.pad_cond_uncond:
-        uncond = nn.functional.pad(uncond, (0, 0, 0, cond.shape[1] - uncond.shape[1]))
-    rows = torch.cat([x[i : i + 1] for i, row in enumerate(parts) for _ in row] + [x])
-    if shared.opts.skip_early_cond:  # uncond is left out of the calls; its place is taken by a prompt's first part
-        groups = [(rows[: -len(x)], cond)]
-    elif cond.shape[1] == uncond.shape[1]:
-        groups = [(rows, torch.cat([cond, uncond]))]
-    else:
-        groups = [(rows[: -len(x)], cond), (rows[-len(x) :], uncond)]
-    size = len(x) if not shared.opts.batch_cond_uncond else len(rows) if len(groups) == 1 else 2 * len(x)
-    out = []
-    for group, context in groups:
-        for start in range(0, len(group), size):
-            part = slice(start, start + size)
-            shared.calls.append(len(group[part]))
-            out.append(unet(group[part], torch.full((len(group[part]),), 500), context=context[part]))
-    out_rows = torch.cat(out)
-    firsts = [sum(map(len, parts[:row])) for row in range(len(parts))]
-    uncond_rows = out_rows[firsts] if shared.opts.skip_early_cond else out_rows[-len(x) :]
-    scale = 1 if shared.opts.skip_early_cond else CFG
-    result = uncond_rows.clone()
-    for row, first in enumerate(firsts):
-        for part in range(len(parts[row])):
-            result[row] += scale * (out_rows[first + part] - uncond_rows[row])
-    return result
-
-
-def row_parts(prompt: str) -> list[str]:
-    return re.split(r"\bAND\b", prompt)
-
-
-def conditions(prompts: list[str]) -> Tensor:
-    """As many tokens for all as the longest prompt needs; a word "long" needs a second chunk."""
-    chunks = 2 if any("long" in prompt for prompt in prompts) else 1
-    generators = [torch.Generator().manual_seed(zlib.crc32(prompt.encode())) for prompt in prompts]
-    return torch.stack([torch.randn(chunks * TOKENS, CONTEXT, generator=generator) for generator in generators])
-
-
 def count_hooks(module: nn.Module) -> int:
     return sum(len(part._forward_hooks) for part in module.modules())
 
@@ -333,53 +284,12 @@ def quote(value: object) -> str:
     return json.dumps(value, ensure_ascii=False) if re.search("[,\n:]", str(value)) else str(value)
 
 
-# ---- modules.prompt_parser, sd_models, images, hashes, util
-
-
-def walk_files(path: str, allowed_extensions: tuple[str, ...]) -> Iterator[str]:
-    for root, _, names in os.walk(path, followlinks=True):
-        yield from (f"{root}/{name}" for name in names if Path(name).suffix.lower() in allowed_extensions)
-
-
-def get_multicond_prompt_list(prompts: list[str]) -> tuple[list[list[str]], list[str]]:
-    return [row_parts(prompt) for prompt in prompts], []
-
-
 class ModelData:
     """The checkpoint that is loaded; the original loads one when `shared.sd_model` is asked for."""
 
     @property
     def sd_model(self) -> SdModel | None:
         return shared.sd_model
-
-
-def rescale_zero_terminal_snr_abar(alphas_cumprod: Tensor) -> Tensor:
-    root = alphas_cumprod.sqrt()
-    first, last = root[0].clone(), root[-1].clone()
-    root -= last
-    root *= first / (first - last)
-    table = root**2
-    table[-1] = 4.8973451890853435e-08
-    return table
-
-
-def get_next_sequence_number(path: str, basename: str) -> int:
-    assert basename == ""
-    firsts = [os.path.splitext(name)[0].split("-")[0] for name in os.listdir(path)]  # noqa: PTH122, PTH208 - as there
-    return max((int(first) for first in firsts if first.isdigit()), default=-1) + 1
-
-
-def sha256(filename: str, title: str) -> str | None:
-    """By title: the hash known for a title stands as long as the file asked for is not younger."""
-    changed = Path(filename).stat().st_mtime
-    if title not in shared.hashes or changed > shared.hashes[title][0]:
-        shared.hashes[title] = (changed, digest(Path(filename).resolve(), changed))
-    return shared.hashes[title][1]
-
-
-@cache
-def digest(path: Path, changed: float) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 # ---- the whole

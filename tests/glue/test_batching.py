@@ -8,7 +8,8 @@ import pytest
 import torch
 from glue import double
 from glue.conftest import read_once
-from glue.double import CFG, CLIP, CONTEXT, TOKENS, shared
+from glue.denoiser import CFG, CONTEXT, TOKENS, conditions, row_parts
+from glue.double import CLIP, shared
 
 from lib_animatediff import ContextWindows, inject, use_schedule
 
@@ -29,7 +30,7 @@ def plainly_laid(webui, prompts, clip, *, skip_uncond):
     for number, prompt in enumerate(prompts):
         seeds = list(range(1 + number * frames, 1 + (number + 1) * frames))
         x, t = double.noise(seeds), torch.full((frames,), 500)
-        chunks = len(double.conditions([longest])[0]) // TOKENS
+        chunks = len(conditions([longest])[0]) // TOKENS
 
         def predict(cond, x=x, t=t):
             return unet(x, t, context=cond[None].expand(frames, -1, -1))
@@ -40,7 +41,7 @@ def plainly_laid(webui, prompts, clip, *, skip_uncond):
             use_schedule(model, motion.schedule),
         ):
             injection.step = 0
-            conds = [predict(cond) for cond in conditions_of(double.row_parts(prompt), chunks)]
+            conds = [predict(cond) for cond in conditions_of(row_parts(prompt), chunks)]
             base = conds[0] if skip_uncond else predict(torch.zeros(TOKENS, CONTEXT))
             scale = 1 if skip_uncond else CFG
             result = base + scale * sum(cond - base for cond in conds)
@@ -49,7 +50,7 @@ def plainly_laid(webui, prompts, clip, *, skip_uncond):
 
 
 def conditions_of(parts, chunks):
-    return double.conditions([*parts, "long"] if chunks == 2 else parts)[: len(parts)]
+    return conditions([*parts, "long"] if chunks == 2 else parts)[: len(parts)]
 
 
 def asked(parts, is_long):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
+from motion_files import SMALL_WIDTHS, adapter_config, as_adapter, random_motion_state
+from safetensors.torch import save_file
 
 from motion_module import MotionFileError
 
@@ -104,6 +107,52 @@ def test_every_folder_is_searched_and_the_first_one_wins(models, put, webui, tmp
     mine = put("same.ckpt")
     assert models.find_model("same") == mine
     assert models.listed_name(own / "own.ckpt") == "own.ckpt"
+
+
+@pytest.mark.parametrize("chosen", ["sub", "sub/deeper", ".", ".."])
+def test_a_file_in_two_of_the_folders_is_listed_once(models, put, webui, chosen):
+    put("sub/deeper/mm.ckpt")
+    webui.module("shared").opts.animatediff_model_path = str(webui.models_folder / chosen)
+    assert list(models.available_models()) == ["sub/deeper/mm.ckpt"]
+
+
+def test_the_users_own_folder_is_understood(models, webui, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "chosen").mkdir()
+    (tmp_path / "chosen" / "mm.ckpt").touch()
+    webui.module("shared").opts.animatediff_model_path = "~/chosen"
+    assert models.find_model("mm") == tmp_path / "chosen" / "mm.ckpt"
+    webui.module("shared").opts.animatediff_model_path = "~nobody-of-this-name/chosen"
+    assert models.available_models() == {}
+
+
+def test_a_file_that_has_just_gone_is_told_so(models, put, monkeypatch):
+    path = put("folder/mm.ckpt")
+    listed = models.available_models()
+    path.unlink()
+    assert models.listed_name(path) == "mm.ckpt"
+    with pytest.raises(MotionFileError, match=r"mm\.ckpt is no longer in .*folder\. Refresh the list"):
+        models.MotionModuleCache().load(path)
+    monkeypatch.setattr(models, "available_models", lambda: listed)
+    assert models.choices() == ["folder/mm.ckpt"]
+
+
+def test_the_badge_and_the_cache_follow_a_motion_adapters_config(models, webui, monkeypatch):
+    folder = webui.models_folder / "adapter"
+    folder.mkdir()
+    save_file(as_adapter(random_motion_state("v3"), tables=False), folder / "diffusion_pytorch_model.safetensors")
+    badges, read = [], []
+    monkeypatch.setattr(models, "load_motion_module", lambda path: read.append(path) or object())
+    cache = models.MotionModuleCache()
+    for kind in ("v3", "v1"):
+        (folder / "config.json").write_text(json.dumps(adapter_config(kind, SMALL_WIDTHS)))
+        touch(folder / "config.json", 1000 + len(badges))
+        badges += models.choices()
+        cache.load(models.find_model(""))
+    name = "adapter/diffusion_pytorch_model.safetensors"
+    assert badges == [f"{name} [v3, SD 1.5]", f"{name} [v1, SD 1.5]"]
+    assert len(read) == 2
 
 
 @pytest.mark.parametrize("name", ["folder/mm.v3.ckpt", "folder/mm.v3"])

@@ -8,6 +8,7 @@ import gc
 import pytest
 from glue import double
 from glue.double import CLIP, SIDE, Script, shared
+from glue.functions import digest
 from glue.portrait import own_values
 from PIL import Image
 
@@ -88,7 +89,7 @@ def test_the_gallerys_upscale_button_makes_a_plain_picture(webui):
 def test_the_infotext_says_what_was_asked_for_and_which_file_moved_it(webui):
     p = webui.request({"video_length": 2, "model": "mm"})
     double.process_images(p)
-    digest = double.digest((webui.models_folder / "mm.safetensors").resolve(), 0)[:8]
+    digest = digest((webui.models_folder / "mm.safetensors").resolve(), 0)[:8]
     assert p.extra_generation_params == {
         "AnimateDiff": "enable: True, model: mm.safetensors, frames: 2, fps: 8, loop_count: 0, context_length: 16, "
         "overlap: -1, stride: 1, context_kind: uniform, fusion: pyramid, closed_loop: N, reverse: False, "

@@ -72,8 +72,9 @@ def test_the_table_has_a_row_for_each_score():
     assert lines[2].startswith("| one | 1 | 1 | 2.000 |")
 
 
-def test_a_module_with_zero_output_is_the_plain_batch_bit_for_bit(built):
+def test_a_module_with_zero_output_is_the_plain_batch_bit_for_bit(built, monkeypatch):
     """In the pipeline, with guidance: the same pictures as without a module on the same noise levels."""
+    monkeypatch.setattr("pocket.evaluate.STEPS", 4)
     pipeline = load_pipeline(built)
     motion = load_motion_module(built / "motion.safetensors")
     plain = independent(pipeline, frames=3, schedule=motion.schedule)

@@ -102,6 +102,13 @@ def test_alpha_scales(tmp_path, motion):
     assert scales.count(1 / RANK) == 1
 
 
+def test_an_alpha_that_is_no_number_is_told_so(tmp_path):
+    name = flattened("down_blocks.0.motion_modules.0", 0, "q")[0].removesuffix(".lora_down.weight")
+    path = write_lora(tmp_path / "lora.safetensors", flattened, {f"{name}.alpha": torch.ones(2)})
+    with pytest.raises(MotionFileError, match="is not one number"):
+        load_motion_lora(path)
+
+
 def test_strength_zero_is_equal_and_the_original_untouched(tmp_path, motion):
     before = {name: t.clone() for name, t in motion.state_dict().items()}
     lora = load_motion_lora(write_lora(tmp_path / "lora.safetensors"))

@@ -74,3 +74,9 @@ def test_by_clicking_it_moves_in_the_same_way(small_world, page):
     page.wait_for_function("document.querySelector('#txt2img_steps input[type=number]').value == '25'")
     generate(page, seconds=300)
     assert (read_gif(shown_gif(page)).frames == clip.frames).all()
+
+
+def test_words_with_weights_and_words_it_never_saw(small_world):
+    """Emphasis in the prompt and unknown words: a clip like any other (the WebUI divides by the encoder's mean)."""
+    gif = made(small_world, "a (red:1.2) disc moving right on white")
+    assert len(gif.frames) == FRAMES

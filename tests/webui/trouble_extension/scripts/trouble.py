@@ -10,12 +10,14 @@ Commands come as the script's API argument, a dictionary:
     plainly: true - the denoiser lays its rows out plainly: a call for each part of the prompts, and one for uncond
 """
 
+import gc
 import hashlib
 import io
 from contextlib import closing
 
 import gradio as gr
 import numpy
+import torch
 from fastapi import Response
 from modules import processing, prompt_parser, script_callbacks, scripts, shared
 from modules.sd_samplers_cfg_denoiser import CFGDenoiser
@@ -26,6 +28,7 @@ nested_pictures = []
 decoded_batches = []
 calls_until_interrupt = [0]
 wrapped_calls = [0]
+calls_seen = {}
 
 
 class TroubleScript(scripts.Script):
@@ -79,12 +82,16 @@ class TroubleScript(scripts.Script):
 
             self.counting = shared.sd_model.get_submodule(where["layer"]).register_forward_pre_hook(interrupt)
 
+    def process_before_every_sampling(self, p, *args, noise, **kwargs):
+        calls_seen["noise"] = digest(noise[0])
+
     def postprocess_batch(self, p, command, images, **kwargs):
         if isinstance(command, dict) and command.get("wrap") in ("sample", "unet"):
             owner, name = self.wrapped
             delattr(owner, name)
         CFGDenoiser.forward = CFG_DENOISER_FORWARD
-        decoded_batches.append(images.detach().cpu().float().numpy())
+        if not hasattr(p, "is_nested"):
+            decoded_batches.append(images.detach().cpu().float().numpy())
         if isinstance(command, dict) and "interrupt_at" in command:
             self.counting.remove()
 
@@ -170,6 +177,27 @@ def decoded():
     return Response(buffer.getvalue(), media_type="application/octet-stream")
 
 
+def note_call(params):
+    """The first sigma of the last sampling."""
+    if params.denoiser.step == 0:
+        calls_seen["sigma"] = float(params.sigma[0])
+
+
+def digest(tensor):
+    return hashlib.sha256(tensor.detach().cpu().float().numpy().tobytes()).hexdigest()
+
+
+def live_bytes():
+    """Bytes of all tensors that anything in the process still holds."""
+    gc.collect()
+    found = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in gc.get_objects() if is_tensor(t)}
+    return sum(found.values())
+
+
+def is_tensor(thing):
+    return issubclass(type(thing), torch.Tensor) and thing.device.type == "cpu" and thing.layout == torch.strided
+
+
 def registered():
     """How often each extension stands in the WebUI's lists: its callbacks, scripts, and routes of the API."""
     callbacks = [callback.script for callbacks in script_callbacks.callback_map.values() for callback in callbacks]
@@ -178,6 +206,8 @@ def registered():
 
 
 def add_routes(_demo, app):
+    app.add_api_route("/trouble/seen", lambda: calls_seen, methods=["GET"])
+    app.add_api_route("/trouble/live-bytes", live_bytes, methods=["GET"])
     app.add_api_route("/trouble/registered", registered, methods=["GET"])
     app.add_api_route("/trouble/portrait", portrait, methods=["GET"])
     app.add_api_route("/trouble/calls", lambda: calls_until_interrupt[0], methods=["GET"])
@@ -187,3 +217,4 @@ def add_routes(_demo, app):
 
 
 script_callbacks.on_app_started(add_routes)
+script_callbacks.on_cfg_denoiser(note_call)

@@ -1,0 +1,152 @@
+"""Every name of the WebUI and of gradio that we use, as it is in WebUI 1.10. `test_contract.py` reads the two against
+each other: what we use has to stand here, what stands here has to be in the WebUI.
+"""
+
+# What a variable of ours holds, or an attribute of the WebUI's that nobody has annotated: one of these classes.
+OBJECTS = {
+    "p": ("modules.processing.StableDiffusionProcessingTxt2Img", "modules.processing.StableDiffusionProcessingImg2Img"),
+    "processed": ("modules.processing.Processed",),
+    "params": ("modules.script_callbacks.CFGDenoiserParams",),
+    "sd_model": ("modules.sd_models_types.WebuiSdModel",),
+    "extension": ("modules.extensions.Extension",),
+    "known": ("modules.extensions.Extension",),
+    "loaded": ("modules.sd_models_types.WebuiSdModel",),
+    "runner": ("modules.scripts.ScriptRunner",),
+    "data": ("modules.scripts.ScriptClassData",),
+    "plot": ("scripts.xyz_grid",),
+    "component": ("gradio.Dropdown",),
+    "seconds": ("gradio.Number",),
+    "app": ("fastapi.FastAPI",),
+    "route": ("fastapi.routing.APIRoute",),
+    "neighbour": ("fastapi.routing.APIRoute",),
+    "modules.sd_unet.current_unet": ("modules.sd_unet.SdUnet",),
+    "modules.sd_unet.current_unet.option": ("modules.sd_unet.SdUnetOption",),
+}
+
+# Methods of ours that set the attribute which their first argument names.
+SETTERS = {"_set": "p"}
+
+# Those of Python's dictionaries and texts, in variables of the names above.
+NOT_THE_WEBUIS = {"params.get", "known.rpartition", "modules.shared.opts.data.get"}
+
+MODULES = """
+    gradio launch modules.extensions modules.hashes modules.paths modules.prompt_parser modules.script_callbacks
+    modules.scripts modules.sd_models modules.sd_samplers_common modules.sd_unet modules.shared modules.util
+""".split()
+
+# Functions, classes and hooks. A parameter with "=" has a default; "..." stands for others that we do not use.
+SIGNATURES = {
+    "app.add_api_route": "(path, endpoint, methods=, dependencies=, ...)",
+    "gradio.Accordion": "(label, open=, ...)",
+    "gradio.Checkbox": "(value=, label=, info=, elem_id=, ...)",
+    "gradio.CheckboxGroup": "(choices=, value=, label=, info=, elem_id=, ...)",
+    "gradio.Dropdown": "(choices=, value=, label=, info=, elem_id=, ...)",
+    "gradio.HTML": "(value=, elem_id=, ...)",
+    "gradio.Number": "(value=, label=, info=, precision=, minimum=, maximum=, elem_id=, ...)",
+    "gradio.Row": "(...)",
+    "gradio.Slider": "(minimum=, maximum=, value=, step=, label=, info=, elem_id=, ...)",
+    "gradio.events.EventListenerMethod.__call__": "(fn, inputs=, outputs=, queue=, show_progress=, _js=, ...)",
+    "launch.is_installed": "(package)",
+    "launch.run_pip": "(command, desc=, live=)",
+    "modules.hashes.sha256": "(filename, title, use_addnet_hash=)",
+    "modules.images.get_next_sequence_number": "(path, basename)",
+    "modules.prompt_parser.get_multicond_prompt_list": "(prompts)",
+    "modules.script_callbacks.on_app_started": "(callback, *, name=)",
+    "modules.script_callbacks.app_started_callback": "(demo, app)",  # what it is called with
+    "modules.script_callbacks.on_before_ui": "(callback, *, name=)",
+    "modules.script_callbacks.on_cfg_denoiser": "(callback, *, name=)",
+    "modules.script_callbacks.cfg_denoiser_callback": "(params)",
+    "modules.script_callbacks.on_ui_settings": "(callback, *, name=)",
+    "modules.scripts.Script.before_process": "(p, *args)",
+    "modules.scripts.Script.before_process_batch": "(p, *args, **kwargs)",
+    "modules.scripts.Script.postprocess": "(p, processed, *args)",
+    "modules.scripts.Script.process_batch": "(p, *args, **kwargs)",
+    "modules.scripts.Script.show": "(is_img2img)",
+    "modules.scripts.Script.title": "()",
+    "modules.scripts.Script.ui": "(is_img2img)",
+    "modules.sd_models.rescale_zero_terminal_snr_abar": "(alphas_cumprod)",
+    "modules.shared.OptionInfo": "(default=, label=, component=, component_args=, section=, ...)",
+    "modules.shared.opts.add_option": "(key, info)",
+    "modules.ui_common.create_refresh_button": "(refresh_component, refresh_method, refreshed_args, elem_id)",
+    "modules.ui_components.InputAccordion": "(value, **kwargs)",
+    "modules.util.walk_files": "(path, allowed_extensions=)",
+    "p.sample": "(conditioning, unconditional_conditioning, seeds, subseeds, subseed_strength, prompts)",
+    "p.sample_hr_pass": "(samples, decoded_samples, seeds, subseeds, subseed_strength, prompts)",
+    "plot.AxisOption": "(label, type, apply, confirm=, choices=, ...)",
+}
+
+# Names that have to be there: attributes, and what we compare with, subclass or raise.
+NAMES = """
+    app.routes neighbour.dependencies route.path
+    component.change seconds.blur seconds.submit
+    data.module data.path plot.axis_options
+    extension.enabled extension.path known.path modules.extensions.extensions
+    modules.paths.models_path
+    modules.scripts.AlwaysVisible modules.scripts.Script modules.scripts.Script.infotext_fields
+    modules.scripts.scripts_data modules.scripts.scripts_img2img modules.scripts.scripts_txt2img
+    runner.alwayson_scripts
+    modules.sd_models.model_data modules.sd_models.model_data.sd_model
+    modules.sd_samplers_common.InterruptedException
+    modules.sd_unet.current_unet modules.sd_unet.current_unet.option.label
+    modules.shared.opts modules.shared.opts.data
+    modules.shared.state modules.shared.state.current_latent modules.shared.state.interrupted
+    modules.shared.state.skipped modules.shared.state.time_start
+    p.all_seeds p.batch_size p.do_not_save_grid p.do_not_save_samples p.extra_generation_params p.firstpass_image
+    p.hr_negative_prompt p.hr_negative_prompts p.hr_prompt p.hr_prompts p.init_images p.is_api p.mask_for_overlay
+    p.negative_prompt p.negative_prompts p.outpath_samples p.prompt p.prompts p.refiner_checkpoint_info
+    p.refiner_switch_at p.script_args p.sd_model p.seed p.subseed
+    params.denoiser params.text_cond params.text_uncond
+    processed.all_negative_prompts processed.all_prompts processed.all_seeds processed.all_subseeds
+    processed.batch_size processed.comments processed.extra_generation_params processed.images
+    processed.index_of_first_image processed.info processed.infotexts
+    loaded.is_sd2 loaded.is_sd3 loaded.is_sdxl loaded.is_ssd
+    sd_model.cond_stage_key sd_model.is_sd2 sd_model.is_sd3 sd_model.is_ssd sd_model.model
+""".split()
+
+# The user's settings that we read or, for one call, hide.
+OPTIONS = """
+    modules.shared.opts.batch_cond_uncond modules.shared.opts.pad_cond_uncond modules.shared.opts.pad_cond_uncond_v0
+    modules.shared.opts.return_mask modules.shared.opts.return_mask_composite
+    modules.shared.opts.sd_noise_schedule modules.shared.opts.use_downcasted_alpha_bar
+""".split()
+
+# What is set on an object from outside its class, by us or by the WebUI, and the module that knows of it.
+SET_FROM_OUTSIDE = {
+    "*.alphas_cumprod": "ldm.models.diffusion.ddpm",  # by lib_animatediff/schedule.py, as the next one
+    "*.alphas_cumprod_original": "modules.sd_models",
+    "*.already_saved_as": "modules.ui_tempdir",
+    "*.detail": "modules.api.api",
+    "*.status_code": "modules.api.api",
+    "component.do_not_save_to_config": "modules.ui_loadsave",
+    "modules.sd_unet.current_unet.option": "modules.sd_unet",
+    "p.txt2img_upscale": "modules.txt2img",
+    "seconds.do_not_save_to_config": "modules.ui_loadsave",
+}
+
+# What the library below the glue finds in the WebUI's models, by name: see sites.py, schedule.py and parts.py.
+IN_THE_MODELS = {
+    "ldm.models.diffusion.ddpm.DiffusionWrapper.diffusion_model": "",
+    "ldm.modules.attention.SpatialTransformer.in_channels": "",
+    "ldm.modules.diffusionmodules.openaimodel.Downsample": "",
+    "ldm.modules.diffusionmodules.openaimodel.ResBlock.out_channels": "",
+    "ldm.modules.diffusionmodules.openaimodel.UNetModel.forward": "(x, timesteps=, context=, y=, **kwargs)",
+    "ldm.modules.diffusionmodules.openaimodel.UNetModel.input_blocks": "",
+    "ldm.modules.diffusionmodules.openaimodel.UNetModel.middle_block": "",
+    "ldm.modules.diffusionmodules.openaimodel.UNetModel.output_blocks": "",
+    "ldm.modules.diffusionmodules.openaimodel.Upsample": "",
+    "sgm.modules.attention.SpatialTransformer.in_channels": "",
+    "sgm.modules.diffusionmodules.openaimodel.Downsample": "",
+    "sgm.modules.diffusionmodules.openaimodel.ResBlock.out_channels": "",
+    "sgm.modules.diffusionmodules.openaimodel.UNetModel.forward": "(x, timesteps=, context=, y=, **kwargs)",
+    "sgm.modules.diffusionmodules.openaimodel.UNetModel.input_blocks": "",
+    "sgm.modules.diffusionmodules.openaimodel.UNetModel.middle_block": "",
+    "sgm.modules.diffusionmodules.openaimodel.UNetModel.output_blocks": "",
+    "sgm.modules.diffusionmodules.openaimodel.Upsample": "",
+}
+
+# Functions of the page that our JavaScript calls.
+JAVASCRIPT = {
+    "gradioApp": "()",
+    "onAfterUiUpdate": "(callback)",
+    "onUiLoaded": "(callback)",
+}
