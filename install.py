@@ -10,6 +10,7 @@ REQUIREMENTS = {
     "einops": "einops>=0.4.1",
     "safetensors": "safetensors>=0.4.2",
     "PIL": "pillow>=9.5",
+    "av": "av>=12",
 }
 
 for module, requirement in REQUIREMENTS.items():

@@ -21,6 +21,15 @@ function animatediffFrames(seconds, frames, fps, context, reverse) {
     return reverse && shown > 1 ? Math.round((shown + 2) / 2) : shown;
 }
 
+// Called when a clip was dropped on the panel: its text goes the way of pasted parameters.
+function animatediffPaste(tab, text) {
+    if (!text) return;
+    const prompt = gradioApp().querySelector(`#${tab}_prompt textarea`);
+    prompt.value = text;
+    updateInput(prompt);
+    gradioApp().querySelector(`#${tab}_tools #paste`).click();
+}
+
 (function () {
     "use strict";
 

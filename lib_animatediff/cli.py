@@ -8,6 +8,7 @@ import click
 
 from lib_animatediff import __version__
 from lib_animatediff.standalone.cli import animate, pocket_to_webui
+from lib_animatediff.standalone.clips_cli import info, reproduce
 from lib_animatediff.standalone.files_cli import convert, inspect
 from lib_animatediff.training.cli import train_command
 from motion_module import AnimateDiffError
@@ -19,7 +20,7 @@ def cli() -> None:
     """Animate personalised Stable Diffusion models."""
 
 
-for command in (animate, train_command, inspect, convert, pocket_to_webui):
+for command in (animate, info, reproduce, train_command, inspect, convert, pocket_to_webui):
     cli.add_command(command)
 
 

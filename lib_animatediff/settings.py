@@ -51,7 +51,17 @@ class Setting:
 
 _KEY = "setting"
 FRAME = "Frame"
-FORMATS = ("GIF", FRAME)
+FILE_FORMATS = {  # by the names that clients of the existing extension know: keys of `video.FORMATS`
+    "GIF": "gif",
+    "WEBP": "webp",
+    "APNG": "apng",
+    "MP4": "mp4",
+    "WEBM": "webm",
+    "AVIF": "avif",
+    "PNG": "frames",
+    "TXT": "txt",
+}
+FORMATS = (*FILE_FORMATS, FRAME)
 _LONG = "Context windows, for clips longer than the context length"
 
 
@@ -140,9 +150,13 @@ class ClipSettings:
     formats: tuple[str, ...] = _setting(
         ("GIF",),
         "Save as",
-        "GIF: plays everywhere, 256 colours. Frame: pictures beside the clip, in the gallery and in the API's reply.",
+        "GIF plays everywhere in 256 colours; MP4 and WEBM are films; PNG: a folder of frames; TXT: the settings. "
+        "Frame: pictures beside the clip, in the gallery and in the API's reply.",
         aliases=("format",),
         choices=FORMATS,
+    )
+    request_id: str = _setting(
+        "", "Request", "A word of the client's own, which its files' names end in.", in_panel=False
     )
 
 
@@ -174,7 +188,6 @@ _PLAIN_VALUES: dict[str, tuple[Any, ...] | None] = {
     "last_frame": (None, ""),
     "latent_power_last": None,
     "latent_scale_last": None,
-    "request_id": (None, ""),
 }
 
 

@@ -30,11 +30,11 @@ def install(monkeypatch):
 
 
 def test_nothing_is_installed_where_nothing_is_missing(install):
-    assert install({"einops", "safetensors", "PIL"}) == []
+    assert install({"einops", "safetensors", "PIL", "av"}) == []
 
 
 def test_only_what_is_missing_is_installed(install):
-    assert install({"safetensors", "PIL"}) == ['install "einops>=0.4.1"']
+    assert install({"safetensors", "PIL", "av"}) == ['install "einops>=0.4.1"']
 
 
 def test_it_asks_for_what_the_package_needs_but_never_for_torch(install):

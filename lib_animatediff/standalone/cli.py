@@ -7,20 +7,22 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from lib_animatediff.injection import check_frames
-from lib_animatediff.settings import SETTINGS, Setting, clip_frames, context_windows, parse_settings
+from lib_animatediff.settings import SETTINGS, Setting, parse_settings
 from lib_animatediff.standalone import networks, pocket
 from lib_animatediff.standalone import pipeline as host
-from lib_animatediff.video import there_and_back, write_contact_sheet, write_gif
-from motion_module import ClipError, load_motion_module
+from lib_animatediff.standalone.files_cli import KIND_OPTION
+from lib_animatediff.standalone.request import Request, prepare, recipe_of
+from lib_animatediff.video import FORMATS, Encoding, there_and_back, write_clip, write_contact_sheet
+from lib_animatediff.video.formats import format_of, path_for
+from motion_module import ClipError
 
-TABLE_OPTIONS = [s for s in SETTINGS.values() if s.name not in ("enable", "model")]
+TABLE_OPTIONS = [s for s in SETTINGS.values() if s.name not in ("enable", "model", "formats", "request_id")]
 
 
 def _with_table_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -50,6 +52,7 @@ SIZE, CFG = 512, 7.5  # as in the official configurations
 @click.option(
     "--motion", "--model", type=_FILE, help="Motion module, such as v3_sd15_mm.ckpt. Default: the built-in one."
 )
+@KIND_OPTION
 @click.option("--prompt", help=f'What the clip shows. Default with the built-in checkpoint: "{pocket.PROMPT}".')
 @click.option("--negative-prompt", default="", help="What it should not show.")
 @click.option(
@@ -70,12 +73,20 @@ SIZE, CFG = 512, 7.5  # as in the official configurations
     "--config", type=_FILE, help="Tokenizer and configs. Default: a folder config beside the checkpoint, or SD 1.5's."
 )
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
-@click.option("--output", type=_FILE, default=Path("clip.gif"), show_default=True, help="The GIF to write.")
+@click.option("--output", type=_FILE, default=Path("clip.gif"), show_default=True, help="The clip to write.")
+@click.option(
+    "--format",
+    "formats",
+    type=click.Choice(list(FORMATS), case_sensitive=False),
+    multiple=True,
+    help="May be repeated. Default: what the output's suffix says.",
+)
 @click.option("--contact-sheet", type=_FILE, help="Also write all frames side by side, to a PNG.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
 def animate(
     checkpoint: Path | None,
     motion: Path | None,
+    kind: str | None,
     prompt: str | None,
     negative_prompt: str,
     seed: int,
@@ -90,6 +101,7 @@ def animate(
     config: Path | None,
     device: str,
     output: Path,
+    formats: tuple[str, ...],
     contact_sheet: Path | None,
     as_json: bool,
     **table: Any,
@@ -98,57 +110,55 @@ def animate(
     # All that can be refused is refused before the checkpoint is loaded, the quick checks first.
     settings = parse_settings(table)
     start = _start(checkpoint, motion, prompt)
-    size = (start.size if width is None else width, start.size if height is None else height)
-    cfg = start.cfg if cfg is None else cfg
-    host.check_request(seed=seed, size=size, steps=steps, cfg=cfg)
-    _check_output(output, ".gif")
-    if contact_sheet:
-        _check_output(contact_sheet, ".png")
-    host.check_host(start.checkpoint, device)
-    config = host.find_config(start.checkpoint, config)
-    added = [networks.parse_added(lora) for lora in loras]
-    module = load_motion_module(start.motion)
-    module = networks.with_motion_loras(module, [networks.parse_added(lora) for lora in motion_loras])
-    frames, windows = clip_frames(settings), context_windows(settings)
-    check_frames(module, frames, windows)
-
-    pipeline = host.load_pipeline(start.checkpoint, config=config, device=device)
-    networks.add_loras(pipeline, added)
-    networks.add_embeddings(pipeline, embeddings)
-    pipeline.set_progress_bar_config(disable=True)
+    request = Request(
+        checkpoint=start.checkpoint,
+        motion=start.motion,
+        kind=kind,
+        prompt=start.prompt,
+        negative_prompt=negative_prompt,
+        seed=seed,
+        settings=settings,
+        loras=tuple(map(networks.parse_added, loras)),
+        embeddings=embeddings,
+        motion_loras=tuple(map(networks.parse_added, motion_loras)),
+        size=(start.size if width is None else width, start.size if height is None else height),
+        steps=steps,
+        cfg=start.cfg if cfg is None else cfg,
+        sampler=sampler,
+        config=config,
+        device=device,
+    )
+    places = [path_for(output, key) for key in formats or [format_of(output)]]
+    for place in (*places, *filter(None, [contact_sheet])):
+        _check_output(place)
+    if contact_sheet and contact_sheet.suffix.lower() != ".png":
+        raise ClipError(f"{contact_sheet}: contact sheets are PNG. Let the name end in .png.")
+    ready = prepare(request)
+    pipeline = ready.load()
     with click.progressbar(length=steps, label="Sampling", file=sys.stderr) as bar:
-        pictures = host.animate(
-            pipeline,
-            module,
-            prompt=start.prompt,
-            negative_prompt=negative_prompt,
-            seed=seed,
-            frames=frames,
-            windows=windows,
-            size=size,
-            steps=steps,
-            cfg=cfg,
-            sampler=sampler,
-            on_step=lambda: bar.update(1),
-        )
-    shown = there_and_back(pictures) if settings.reverse else pictures
-    with _writing(output):
-        write_gif(output, shown, fps=settings.fps, loop_count=settings.loop_count, comment=start.prompt)
+        pictures = ready.render(pipeline, lambda: bar.update(1))
+    written = write_clip(
+        output,
+        there_and_back(pictures) if settings.reverse else pictures,
+        formats=formats,
+        fps=settings.fps,
+        loop_count=settings.loop_count,
+        recipe=recipe_of(request, asdict(Encoding())),
+    )
     made = {
-        "clip": str(output),
+        "clip": str(written[0]),
+        "clips": [str(path) for path in written],
         "prompt": start.prompt,
         "seed": seed,
-        "frames": frames,
+        "frames": ready.frames,
         "fps": settings.fps,
-        "size": size,
+        "size": request.size,
     }
     if contact_sheet:
         with _writing(contact_sheet):
             write_contact_sheet(contact_sheet, pictures)
         made["contact_sheet"] = str(contact_sheet)
-    click.echo(
-        json.dumps(made) if as_json else "\n".join(str(made[key]) for key in ("clip", "contact_sheet") if key in made)
-    )
+    click.echo(json.dumps(made) if as_json else "\n".join(map(str, filter(None, [*written, contact_sheet]))))
 
 
 @dataclass(frozen=True)
@@ -183,10 +193,8 @@ def pocket_to_webui(webui: Path) -> None:
         click.echo(path)
 
 
-def _check_output(output: Path, suffix: str) -> None:
-    if output.suffix.lower() != suffix:
-        raise ClipError(f"{output}: this version writes {suffix[1:].upper()} there. Let the name end in {suffix}.")
-    if output.is_dir():
+def _check_output(output: Path) -> None:
+    if output.is_dir() and output.suffix:
         raise ClipError(f"{output} is a folder. Choose another name.")
     with _writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,8 +13,11 @@ from modules.ui_common import create_refresh_button
 from modules.ui_components import InputAccordion
 
 from lib_animatediff.settings import SETTINGS, Setting, canonical_name, from_infotext
+from lib_animatediff.video import read_recipe
+from motion_module import AnimateDiffError
 
 from .advice import advice
+from .files import default_formats
 from .models import available_models, choice, choices, none_found
 from .neighbours import warning
 
@@ -44,6 +48,14 @@ def build_panel(tab: str) -> list[Any]:
                         laid_out[setting.name] = _component(setting, tab)
                     if setting.group == group and setting.name == "fps":
                         seconds = _seconds(tab)
+        dropped = gr.File(
+            label="Drop a clip here to get its settings",
+            file_types=[".mp4", ".webm", ".avif", ".gif", ".webp", ".png"],
+            elem_id=f"animatediff_{tab}_drop",
+        )
+        text = gr.Textbox(visible=False, elem_id=f"animatediff_{tab}_dropped")
+    told_by_drop = {"inputs": [dropped], "outputs": [text, told], "show_progress": False, "queue": False}
+    dropped.upload(_dropped, **told_by_drop).then(None, inputs=[text], _js=f"(text) => animatediffPaste('{tab}', text)")
     _link_duration(laid_out, seconds)
     for component in (accordion, model):
         component.change(_advice, inputs=[accordion, model], outputs=[told], show_progress=False, queue=False)
@@ -122,9 +134,21 @@ def _link_duration(laid_out: dict[str, Any], seconds: Any) -> None:
         said(None, inputs=[seconds, *told], outputs=[laid_out["frames"]], _js="animatediffFrames", queue=False)
 
 
+def _dropped(file: Any) -> tuple[str, str]:
+    """The text inside a clip that somebody drops on the panel, and a line about it."""
+    try:
+        text = read_recipe(Path(file.name)).infotext
+    except AnimateDiffError as error:
+        return "", _line(str(error))
+    return text, _line("" if text else "This file does not say how it was made.")
+
+
 def _advice(is_open: bool, model: str) -> str:
-    line = advice(model) if is_open and model else ""
-    return f"<p class='animatediff-advice'>{html.escape(line)}</p>" if line else ""
+    return _line(advice(model) if is_open and model else "")
+
+
+def _line(text: str) -> str:
+    return f"<p class='animatediff-advice'>{html.escape(text)}</p>" if text else ""
 
 
 def _component(setting: Setting, tab: str) -> Any:
@@ -137,7 +161,8 @@ def _component(setting: Setting, tab: str) -> Any:
     if setting.type is bool:
         return gr.Checkbox(**described)
     if setting.type is tuple:
-        return gr.CheckboxGroup(choices=list(setting.choices), **{**described, "value": list(setting.default)})
+        value = default_formats() if setting.name == "formats" else list(setting.default)
+        return gr.CheckboxGroup(choices=list(setting.choices), **{**described, "value": value})
     if setting.choices:
         return gr.Dropdown(choices=list(setting.choices), **described)
     limits = {"minimum": setting.minimum, "maximum": setting.maximum}

@@ -149,6 +149,7 @@ class Session:
         parts = parts_of(prompts)
         self.in_one_call = splits_clips(parts)
         with ExitStack() as span:
+            span.callback(setattr, shared.state, "textinfo", None)
             span.enter_context(_preview_of_one_frame())
             if self.in_one_call:
                 span.enter_context(for_one_run(batch_cond_uncond=True))
@@ -175,8 +176,9 @@ def _restore(p: Any, name: str, ours: Any, original: Any) -> None:
             setattr(p, name, original)
 
 
-def _heed_interrupt(_done: int, _all: int) -> None:
+def _heed_interrupt(done: int, count: int) -> None:
     """The WebUI looks for an interrupt before each step; a step of a long clip has many windows."""
+    shared.state.textinfo = f"AnimateDiff: part {done} of {count} of step {shared.state.sampling_step + 1}"
     if shared.state.interrupted or shared.state.skipped:
         raise sd_samplers_common.InterruptedException
 

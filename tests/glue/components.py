@@ -20,13 +20,14 @@ class Component:
         vars(self).update(given)
         self.created.append(self)
 
-    def listen(self, fn: Callable[..., Any] | None, **given: object) -> None:
+    def listen(self, fn: Callable[..., Any] | None, **given: object) -> Component:
         """Any event: what is called in Python, or in the browser."""
         unknown = given.keys() - {"inputs", "outputs", "_js", "queue", "show_progress"}
         assert not unknown, f"no event takes {unknown}"
         self.listeners = [*getattr(self, "listeners", []), (fn, given)]
+        return self
 
-    change = blur = submit = listen
+    change = blur = submit = upload = then = listen
 
     def __enter__(self) -> Component:
         return self
@@ -53,6 +54,18 @@ class Checkbox(Component):
 
 class CheckboxGroup(Component):
     takes = frozenset({"choices"})
+
+
+class Radio(CheckboxGroup):
+    pass
+
+
+class Textbox(Component):
+    pass
+
+
+class File(Component):
+    takes = frozenset({"file_types"})
 
 
 class Number(Component):
@@ -103,7 +116,7 @@ def create_refresh_button(
 def gradio() -> ModuleType:
     Component.created.clear()
     module = ModuleType("gradio")
-    for kind in (Row, HTML, Accordion, Checkbox, CheckboxGroup, Number, Slider, Dropdown, Button):
+    for kind in (Row, HTML, Accordion, Checkbox, CheckboxGroup, Radio, Textbox, File, Number, Slider, Dropdown, Button):
         setattr(module, kind.__name__, kind)
     module.update = update
     return module

@@ -20,6 +20,7 @@ import torch
 from glue import components
 from glue.denoiser import guided
 from glue.functions import (
+    FilenameGenerator,
     get_multicond_prompt_list,
     get_next_sequence_number,
     rescale_zero_terminal_snr_abar,
@@ -105,6 +106,11 @@ class Processing:
     subseed_strength: float = 0
     batch_size: int = 1
     n_iter: int = 1
+    steps: int = 20
+    cfg_scale: float = 7.0
+    sampler_name: str = "Euler"
+    width: int = 8
+    height: int = 8
     do_not_save_samples: bool = False
     do_not_save_grid: bool = False
     outpath_samples: Any = None
@@ -184,6 +190,7 @@ class Processed:
     def __init__(self, p: Processing, images: list[Any], infotexts: list[str], first: int) -> None:
         self.images, self.infotexts, self.info, self.index_of_first_image = images, infotexts, infotexts[0], first
         self.comments = "".join(f"{comment}\n" for comment in p.comments)
+        self.extra_generation_params = p.extra_generation_params
         self.batch_size = p.batch_size
         for name in ("all_prompts", "all_negative_prompts", "all_seeds", "all_subseeds"):
             setattr(self, name, getattr(p, name))
@@ -308,12 +315,13 @@ def begin(checkpoint: SdModel) -> None:
         pad_cond_uncond_v0=False,
         use_downcasted_alpha_bar=False,
         sd_noise_schedule="Default",
+        enable_pnginfo=True,
         return_grid=True,
         return_mask=False,
         return_mask_composite=False,
     )
     shared.cfg_denoiser_callbacks, shared.calls, shared.painted = [], [], []
-    shared.app_started_callbacks = []
+    shared.app_started_callbacks, shared.may_be_read, shared.demo = [], [], object()
     shared.swallowed, shared.samplings, shared.saved, shared.hashes = [], [], [], {}
     shared.during_sampling = None  # a test's own: called with p before the UNet is
 
@@ -332,7 +340,8 @@ def modules(models_path: Path) -> dict[str, ModuleType]:
         "paths": {"models_path": str(models_path)},
         "hashes": {"sha256": sha256},
         "util": {"walk_files": walk_files},
-        "images": {"get_next_sequence_number": get_next_sequence_number},
+        "ui_tempdir": {"register_tmp_file": lambda demo, path: shared.may_be_read.append(path)},
+        "images": {"FilenameGenerator": FilenameGenerator, "get_next_sequence_number": get_next_sequence_number},
         "prompt_parser": {"get_multicond_prompt_list": get_multicond_prompt_list},
         "sd_models": {"model_data": ModelData(), "rescale_zero_terminal_snr_abar": rescale_zero_terminal_snr_abar},
         "sd_unet": {"current_unet": None},

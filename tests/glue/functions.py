@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from glue.denoiser import row_parts
 from glue.state import shared
@@ -49,3 +50,15 @@ def sha256(filename: str, title: str) -> str | None:
 @cache
 def digest(path: Path, changed: float) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class FilenameGenerator:
+    """Two of the placeholders; the prompt's is clean enough for a file's name, as in the original."""
+
+    def __init__(self, p: Any, seed: int, prompt: str, image: Any) -> None:
+        self._values = {"[seed]": str(seed), "[prompt]": prompt, "[width]": str(image.width)}
+
+    def apply(self, pattern: str) -> str:
+        for name, value in self._values.items():
+            pattern = pattern.replace(name, value)
+        return pattern

@@ -16,7 +16,8 @@ class State:
     def begin(self) -> None:
         self.time_start = next(self._starts)
         self.interrupted = self.skipped = False
-        self.current_latent = None
+        self.current_latent = self.textinfo = None
+        self.sampling_step = 0
 
 
 class InterruptedException(BaseException):
@@ -27,7 +28,9 @@ class InterruptedException(BaseException):
 class OptionInfo:
     default: Any
     label: str
-    section: tuple[str, str]
+    component: Any = None
+    component_args: Any = None
+    section: tuple[str, str] = ("", "")
 
 
 class Options:

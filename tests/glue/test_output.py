@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import tempfile
 from datetime import datetime
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +15,7 @@ from glue.double import CLIP, Script, shared
 from PIL import Image
 
 from lib_animatediff.settings import ClipSettings
+from lib_animatediff.video import read_recipe
 
 
 def picture(level):
@@ -27,7 +30,10 @@ def deliver(webui):
         lists = {"all_seeds": range(10, 10 + rows), "all_subseeds": range(20, 20 + rows)}
         lists |= {name: [f"{name} {row}" for row in range(rows)] for name in ("all_prompts", "all_negative_prompts")}
         lists = {name: list(values) for name, values in lists.items()}
-        p = SimpleNamespace(outpath_samples=str(webui.outputs), batch_size=rows // frames, script_args=(0,), **lists)
+        p = SimpleNamespace(
+            outpath_samples=str(webui.outputs), batch_size=rows // frames, script_args=(0,), steps=20, cfg_scale=7.0,
+            sampler_name="Euler", width=8, height=8, **lists,
+        )  # fmt: skip
         vars(p).update(fields)
         infotexts = infotexts or [f"infotext {row}" for row in range(rows)]
         processed = SimpleNamespace(
@@ -222,23 +228,104 @@ def test_no_pictures_at_all_change_nothing(webui, deliver):
 
 
 @pytest.mark.parametrize("is_api", [False, True])
-def test_a_clip_that_cannot_be_written_leaves_its_frames_and_says_why(webui, deliver, is_api):
+def test_a_clip_that_cannot_be_written_leaves_its_frames_and_says_why(webui, deliver, is_api, tmp_path, monkeypatch):
+    """In the gallery, and as PNG where there is room."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     webui.outputs.write_text("a file where the folder should be")
     frames = [picture(level) for level in (0, 90, 120, 150)]
     processed = deliver(list(frames), is_api=is_api)
     assert processed.images == frames
     assert processed.infotexts == [f"infotext {row}" for row in range(4)]
-    assert processed.all_seeds == [10, 11, 12, 13]
-    assert processed.comments.startswith("AnimateDiff: the clip was not saved, here are its frames. ")
-    assert str(webui.outputs) in processed.comments
-    assert processed.extra_generation_params["AnimateDiff error"] in processed.comments
+    assert processed.comments.startswith("AnimateDiff: ")
+    assert "was not written" in processed.comments
+    assert f"Its frames are safe in {tmp_path}" in processed.comments
+    assert processed.extra_generation_params["AnimateDiff error"].split(".")[0] in processed.comments
+    assert len(list(tmp_path.rglob("*.png"))) == 4
 
 
 @pytest.mark.parametrize("odd", [1, 3], ids=["in_the_first_clip", "in_the_second_clip"])
-def test_when_one_clip_cannot_be_made_all_frames_are_left(deliver, odd):
-    frames = [picture(0) for _ in range(4)]
+def test_when_one_clip_cannot_be_made_its_frames_are_left(deliver, odd):
+    frames = [picture(level) for level in (0, 90, 120, 150)]
     frames[odd] = Image.new("RGB", (16, 8))
     processed = deliver(list(frames))
-    assert processed.images == frames
-    assert len(processed.infotexts) == 4
+    whole, left = ([120, 150], frames[:2]) if odd == 1 else ([0, 90], frames[2:])
+    assert levels(processed.images[0].already_saved_as) == whole
+    assert processed.images[1:] == left
+    assert len(processed.infotexts) == 3
     assert "must have one size" in processed.comments
+
+
+# ---- other formats and names
+
+
+def test_every_format_is_written_and_only_pictures_are_shown(webui, deliver):
+    settings = ClipSettings(frames=2, formats=("MP4", "WEBP", "PNG", "TXT"))
+    processed = deliver([picture(0), picture(90)], rows=2, settings=settings)
+    (shown,) = processed.images
+    assert shown.already_saved_as.endswith(".webp")
+    assert {path.rpartition(".")[2] for path in saved(webui)} == {"mp4", "webp", "png", "txt"}
+    (told,) = processed.extra_generation_params["AnimateDiff clips"]
+    assert [path.rpartition("-10")[2] for path in told["files"]] == [".mp4", ".webp", "", ".txt"]
+    assert (told["frames"], told["fps"], told["seam"]) == (2, 8.0, None)
+    assert told["plot"].startswith("data:image/png;base64,")
+    assert told["files"][0] in shared.may_be_read
+
+
+def test_the_reply_holds_the_files_but_no_folder_and_no_text(deliver):
+    settings = ClipSettings(frames=2, formats=("MP4", "PNG", "TXT", "GIF"))
+    replies = deliver([picture(0), picture(90)], rows=2, settings=settings, is_api=True).images
+    assert [base64.b64decode(reply)[4:8] for reply in replies[:1]] == [b"ftyp"]
+    assert base64.b64decode(replies[1])[:4] == b"GIF8"
+    assert len(replies) == 2
+
+
+def test_the_file_carries_the_text_and_the_recipe(deliver):
+    (shown,) = deliver([picture(0), picture(90)], rows=2).images
+    recipe = read_recipe(Path(shown.already_saved_as))
+    assert recipe.infotext == "infotext 0"
+    assert recipe.data["settings"]["frames"] == 2
+    assert recipe.data["seed"] == 10
+
+
+def test_without_the_webuis_texts_the_file_says_nothing(deliver):
+    shared.opts.enable_pnginfo = False
+    (shown,) = deliver([picture(0), picture(90)], rows=2).images
+    assert read_recipe(Path(shown.already_saved_as)).infotext == ""
+
+
+def test_the_worst_seam_stands_in_the_text(deliver):
+    """Windows of two, the second begins with a jump."""
+    settings = ClipSettings(frames=4, context_length=2, overlap=0, context_kind="batched")
+    frames = [picture(level) for level in (10, 12, 200, 202)]
+    processed = deliver(frames, frames=4, settings=settings)
+    seam = float(processed.infotexts[0].rpartition("AnimateDiff worst seam: ")[2])
+    assert seam > 10
+    assert processed.extra_generation_params["AnimateDiff clips"][0]["seam"] == seam
+
+
+def test_the_users_pattern_names_the_file(webui, deliver):
+    shared.opts.animatediff_filename_pattern = "[width]/[prompt]-[seed]"
+    for _ in range(2):
+        deliver([picture(0), picture(90)], rows=2)
+    assert saved(webui) == ["AnimateDiff/8/all_prompts 0-10-2.gif", "AnimateDiff/8/all_prompts 0-10.gif"]
+
+
+@pytest.mark.parametrize("hostile", ["../../../out", "/etc/passwd", "a/../../b", "C:\\windows", "x" * 500, "\u202egif"])
+def test_no_name_leads_out_of_the_folder(webui, deliver, hostile):
+    shared.opts.animatediff_filename_pattern = hostile
+    settings = ClipSettings(frames=2, request_id=hostile)
+    deliver([picture(0), picture(90)], rows=2, settings=settings)
+    (file,) = saved(webui)
+    assert file.startswith("AnimateDiff/")
+
+
+def test_the_clients_word_ends_the_name(webui, deliver):
+    deliver([picture(0), picture(90)], rows=2, settings=ClipSettings(frames=2, request_id="job 7"))
+    assert saved(webui)[0].endswith("00000-10-job 7.gif")
+
+
+def test_the_users_settings_reach_the_encoders(webui):
+    shared.opts.animatediff_mp4_crf = 30
+    shared.opts.animatediff_webp_lossless = True
+    made = webui.module("files").encoding()
+    assert (made.mp4_crf, made.lossless, made.webm_crf) == (30, True, 24)

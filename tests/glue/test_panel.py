@@ -14,7 +14,8 @@ EXISTING = (
     "enable: True, model: mm_sd15_v3.safetensors, video_length: 16, fps: 8, loop_number: 0, closed_loop: R-P, "
     "batch_size: 16"
 )
-NAMES = list(SETTINGS)
+SHOWN = [setting for setting in SETTINGS.values() if setting.in_panel or setting.name == "enable"]
+NAMES = [setting.name for setting in SHOWN]
 NOTHING = dict.fromkeys(NAMES)
 
 
@@ -49,26 +50,26 @@ def test_the_components_stand_in_the_order_of_the_settings(panel, tab):
 def test_every_component_has_a_default_and_says_what_it_changes(panel):
     """The API's infotext field passes over components whose value is None."""
     controls = panel.build_panel("txt2img")
-    defaults = {name: as_component(setting.default) for name, setting in SETTINGS.items()}
+    defaults = {setting.name: as_component(setting.default) for setting in SHOWN}
     defaults["model"] = "mm.safetensors [v3, SD 1.5]"
     assert [component.value for component in controls] == [defaults[name] for name in NAMES]
     assert [component.info for component in controls[1:]] == [SETTINGS[name].help for name in NAMES[1:]]
 
 
 def test_numbers_keep_the_limits_of_the_table(panel):
-    for component, setting in zip(panel.build_panel("txt2img"), SETTINGS.values(), strict=True):
+    for component, setting in zip(panel.build_panel("txt2img"), SHOWN, strict=True):
         if setting.maximum is not None:
             assert (component.minimum, component.maximum) == (setting.minimum, setting.maximum)
 
 
 def test_a_choice_has_the_choices_of_the_table(panel):
-    for component, setting in zip(panel.build_panel("txt2img"), SETTINGS.values(), strict=True):
+    for component, setting in zip(panel.build_panel("txt2img"), SHOWN, strict=True):
         if setting.choices:
             assert component.choices == list(setting.choices)
 
 
 def test_a_number_that_no_slider_can_set_is_typed(panel):
-    made = dict(zip(SETTINGS, panel.build_panel("txt2img"), strict=True))
+    made = dict(zip(NAMES, panel.build_panel("txt2img"), strict=True))
     assert isinstance(made["frames"], components.Number)
     assert isinstance(made["context_length"], components.Slider)
 
@@ -143,7 +144,7 @@ def test_a_picture_without_our_line_switches_off_and_leaves_the_rest(webui):
 def test_the_line_of_a_clip_gives_the_clips_settings(webui):
     p = webui.request({"model": "mm", "frames": 2, "fps": 12, "loop_count": 3})
     p.scripts.call("before_process", p)
-    defaults = {name: as_component(setting.default) for name, setting in SETTINGS.items()}
+    defaults = {setting.name: as_component(setting.default) for setting in SHOWN}
     values = {"enable": True, "model": "mm.safetensors [v3, SD 1.5]", "frames": 2, "fps": 12.0, "loop_count": 3}
     assert pasted(webui, p.extra_generation_params) == {**defaults, **values}
 

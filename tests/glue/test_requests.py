@@ -89,11 +89,11 @@ def test_the_gallerys_upscale_button_makes_a_plain_picture(webui):
 def test_the_infotext_says_what_was_asked_for_and_which_file_moved_it(webui):
     p = webui.request({"video_length": 2, "model": "mm"})
     double.process_images(p)
-    digest = digest((webui.models_folder / "mm.safetensors").resolve(), 0)[:8]
+    hashed = digest((webui.models_folder / "mm.safetensors").resolve(), 0)[:8]
     assert p.extra_generation_params == {
         "AnimateDiff": "enable: True, model: mm.safetensors, frames: 2, fps: 8, loop_count: 0, context_length: 16, "
         "overlap: -1, stride: 1, context_kind: uniform, fusion: pyramid, closed_loop: N, reverse: False, "
-        f"mm_hash: {digest}"
+        f"formats: GIF, mm_hash: {hashed}"
     }
 
 

@@ -1,0 +1,45 @@
+"""AVIF: where Pillow can."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from motion_module import AnimateDiffError
+
+from .clip import Clip
+from .exif import exif_of
+from .timing import frame_durations
+
+_TICKS = 1000  # per second
+_ADVICE = "Install a Pillow that can, 11.3 or later, or beside an older one: pip install pillow-avif-plugin"
+
+
+def write_avif(part: Path, clip: Clip) -> None:
+    """Write an animated AVIF. It plays for ever: the library behind it does not take a loop count."""
+    need_avif()
+    first, *others = clip.with_alpha()
+    first.save(
+        part,
+        format="AVIF",
+        save_all=True,
+        append_images=others,
+        duration=frame_durations(len(clip.frames), clip.fps, _TICKS),
+        quality=clip.encoding.quality,
+        **({"exif": exif_of(clip.infotext, clip.block)} if clip.recipe else {}),
+    )
+
+
+def need_avif() -> None:
+    """Look whether Pillow reads and writes AVIF, by itself or by its plugin.
+
+    Raises:
+        AnimateDiffError: it does neither.
+    """
+    from PIL import Image
+
+    Image.init()
+    if "AVIF" not in Image.SAVE:
+        try:
+            import pillow_avif  # noqa: F401
+        except ImportError:
+            raise AnimateDiffError(f"AVIF needs a library that is not there. {_ADVICE}") from None

@@ -1,0 +1,62 @@
+"""EXIF as WebP, AVIF and JPEG carry it: the WebUI's text as the comment, our JSON as the maker's note."""
+
+from __future__ import annotations
+
+import struct
+
+_EXIF_FIELDS, _MAKER_NOTE, _USER_COMMENT = 0x8769, 0x927C, 0x9286
+_LONG, _BYTES = 4, 7
+_OURS = b"AnimateDiff\0"
+_IN_UTF_16, _IN_ASCII = b"UNICODE\0", b"ASCII\0\0\0"
+_HEADER = b"Exif\0\0"
+
+
+def exif_of(infotext: str, block: str) -> bytes:
+    """An EXIF block with both; the text as the WebUI writes and reads it."""
+    note = _OURS + block.encode()
+    comment = _IN_UTF_16 + infotext.encode("utf-16-be")
+    at = 8 + 18  # after the header and a directory of one entry
+    directory = struct.pack(">HHHIII", 1, _EXIF_FIELDS, _LONG, 1, at, 0)
+    start = at + 2 + 2 * 12 + 4
+    fields = struct.pack(">H", 2)
+    fields += struct.pack(">HHII", _MAKER_NOTE, _BYTES, len(note), start)
+    fields += struct.pack(">HHII", _USER_COMMENT, _BYTES, len(comment), start + len(note))
+    return b"MM\0*\0\0\0\x08" + directory + fields + b"\0\0\0\0" + note + comment
+
+
+def read_exif(data: bytes) -> tuple[str, bytes | None]:
+    """The text and the JSON block of an EXIF block; of a broken one what can be read."""
+    data = data.removeprefix(_HEADER)
+    order = {b"II": "<", b"MM": ">"}.get(data[:2])
+    if order is None:
+        return "", None
+    try:
+        first = _directory(data, order, struct.unpack_from(order + "I", data, 4)[0])
+        inner = _directory(data, order, struct.unpack(order + "I", first[_EXIF_FIELDS])[0])
+    except (struct.error, KeyError):
+        return "", None
+    note = inner.get(_MAKER_NOTE, b"")
+    return _text(inner.get(_USER_COMMENT, b""), order), note.removeprefix(_OURS) if note.startswith(_OURS) else None
+
+
+def _directory(data: bytes, order: str, place: int) -> dict[int, bytes]:
+    """The entries of a TIFF directory that are bytes or one number, each as its bytes."""
+    entries = {}
+    for index in range(struct.unpack_from(order + "H", data, place)[0]):
+        tag, kind, count = struct.unpack_from(order + "HHI", data, place + 2 + index * 12)
+        value = data[place + 10 + index * 12 : place + 14 + index * 12]
+        if kind == _LONG:
+            entries[tag] = value
+        elif kind in (1, 2, _BYTES):
+            at = struct.unpack(order + "I", value)[0]
+            entries[tag] = data[at : at + count] if count > 4 else value[:count]
+    return entries
+
+
+def _text(comment: bytes, order: str) -> str:
+    if comment.startswith(_IN_UTF_16):
+        text = comment.removeprefix(_IN_UTF_16)
+        # The block's own order is the rule; the WebUI writes big-endian ones, whatever the block's.
+        little = order == "<" and text[1:2] == b"\0" != text[:1]
+        return text.decode("utf-16-le" if little else "utf-16-be", errors="replace")
+    return comment.removeprefix(_IN_ASCII).rstrip(b"\0").decode(errors="replace")

@@ -1,0 +1,147 @@
+"""GIF: 256 colours, hundredths of a second, a loop field, a comment, and room for more.
+
+Pillow compresses the pictures. It could write the whole file, but stores the palette with each picture again.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .clip import Clip
+from .palette import in_one_palette
+from .timing import GIF_TICKS, edges
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_EXTENSION, _PICTURE, _TRAILER = 0x21, 0x2C, 0x3B
+_COMMENT, _CONTROL, _APPLICATION = 0xFE, 0xF9, 0xFF
+_LOOPS = b"NETSCAPE2.0"
+_BLOCK = b"ANIMDIFF1.0"  # eight bytes of a name and three of a code, as the format wants it
+_LONGEST_PIECE = 255
+_TABLE = 0x87  # flags: a table follows, of 256 colours
+_STAYS = 1 << 2  # the next picture is drawn upon this one
+_LONGEST = 0xFFFF  # ticks
+Box = tuple[int, int, int, int]
+
+
+def write_gif_file(part: Path, clip: Clip) -> None:
+    """Write a GIF; see `Encoding` for its colours. Pictures that are repeated are shown longer instead."""
+    times = edges(len(clip.frames), clip.fps, GIF_TICKS)
+    shared: bytes | None = None
+    before: Image | None = None
+    with part.open("wb") as file:
+        for picture, span in _without_repeats(_pictures(clip)):
+            table = _table(picture)
+            if shared is None:
+                shared = table
+                file.write(b"GIF89a" + struct.pack("<HHBBB", *clip.size, _TABLE | 0x70, 0, 0) + table)
+                file.write(_head(clip))
+            duration = min(times[span[-1] + 1] - times[span[0]], _LONGEST)
+            box = _changed(picture, before)
+            file.write(struct.pack("<BBBBHBB", _EXTENSION, _CONTROL, 4, _STAYS, duration, 0, 0))
+            file.write(_drawn(picture, box, b"" if table == shared else table))
+            before = picture
+        file.write(bytes([_TRAILER]))
+
+
+def gif_texts(path: Path) -> tuple[str, bytes | None]:
+    """The first comment of a GIF and our JSON block; what a broken file holds of them."""
+    comment, block = None, None
+    for kind, data in _extensions(path.read_bytes()):
+        if kind == _COMMENT and comment is None:
+            comment = data
+        elif kind == _APPLICATION and data.startswith(_BLOCK):
+            block = data.removeprefix(_BLOCK)
+    return (comment or b"").decode(errors="replace"), block
+
+
+def _pictures(clip: Clip) -> Iterator[Image]:
+    dither = clip.encoding.dither
+    if clip.encoding.palette == "frame":
+        return (picture for frame in clip.frames for picture in in_one_palette([frame], dither=dither))
+    return in_one_palette(clip.frames, dither=dither)
+
+
+def _without_repeats(pictures: Iterator[Image]) -> Iterator[tuple[Image, list[int]]]:
+    """Each picture with the frames that show it: a GIF shows a picture longer instead of storing it again."""
+    for _, group in groupby(enumerate(pictures), key=lambda item: (item[1].tobytes(), _table(item[1]))):
+        numbers, (picture, *_) = zip(*group, strict=True)
+        yield picture, list(numbers)
+
+
+def _table(picture: Image) -> bytes:
+    return bytes(picture.getpalette() or ())
+
+
+def _changed(picture: Image, before: Image | None) -> Box:
+    """The part of a picture that differs from the one before."""
+    from PIL import ImageChops
+
+    if before is not None:
+        box = ImageChops.difference(picture.convert("RGB"), before.convert("RGB")).getbbox()
+        if box is not None:
+            return box
+    return (0, 0, *picture.size)
+
+
+def _head(clip: Clip) -> bytes:
+    head = b""
+    if clip.loop_count != 1:  # a file that plays once has no loop field; it counts repetitions after the first time
+        head += _extension(_APPLICATION, struct.pack("<BH", 1, max(clip.loop_count - 1, 0)), _LOOPS)
+    if clip.infotext:
+        head += _extension(_COMMENT, clip.infotext.encode())
+    if clip.block:
+        # No comment, which the WebUI would show; nor at the end, where FFmpeg takes it for another picture.
+        head += _extension(_APPLICATION, clip.block.encode(), _BLOCK)
+    return head
+
+
+def _drawn(picture: Image, box: Box, table: bytes) -> bytes:
+    """A part of a picture where it belongs, with a palette of its own if it is given one."""
+    from PIL.GifImagePlugin import getdata
+
+    stored = b"".join(getdata(picture.crop(box)))
+    left, top, right, bottom = box
+    place = struct.pack("<BHHHHB", _PICTURE, left, top, right - left, bottom - top, _TABLE if table else 0)
+    return place + table + stored[10 + _table_size(stored[9]) :]
+
+
+def _extension(kind: int, data: bytes, name: bytes = b"") -> bytes:
+    pieces = [data[start : start + _LONGEST_PIECE] for start in range(0, len(data), _LONGEST_PIECE)]
+    stored = b"".join(bytes([len(piece)]) + piece for piece in ([name] if name else []) + pieces)
+    return bytes([_EXTENSION, kind]) + stored + b"\0"
+
+
+def _extensions(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Kind and content of each extension, up to the first thing that is no GIF."""
+    try:
+        place = 13 + _table_size(data[10])
+        while data[place] != _TRAILER:
+            if data[place] == _EXTENSION:
+                kind, (content, place) = data[place + 1], _pieces(data, place + 2)
+                yield kind, content
+            elif data[place] == _PICTURE:
+                place += 10 + _table_size(data[place + 9]) + 1
+                _, place = _pieces(data, place)
+            else:
+                return
+    except IndexError:
+        return
+
+
+def _table_size(flags: int) -> int:
+    return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def _pieces(data: bytes, place: int) -> tuple[bytes, int]:
+    """The content that begins at a place, and where it ends."""
+    pieces = []
+    while length := data[place]:
+        pieces.append(data[place + 1 : place + 1 + length])
+        place += 1 + length
+    return b"".join(pieces), place + 1

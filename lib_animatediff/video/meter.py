@@ -1,0 +1,117 @@
+"""How evenly a clip moves: the change from frame to frame, at its loop point and where its windows meet.
+
+A change is the mean absolute difference of two frames' luminance, 0 to 1, in linear light (as lamps add up), seen from
+afar, so that grain and dithering do not count. A seam is a place where much more changes than usual.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+_SIDE = 64  # pixels of the longer side, as seen from afar
+_GAMMA = 2.2
+_LUMINANCE = (0.2126, 0.7152, 0.0722)  # BT.709
+_LEAST = 1e-4  # what counts as usual in a clip that stands still: a step of 1 in 255 of a dark grey
+
+_SIZE, _MARGIN = (480, 96), 8
+_PAPER, _BAR, _BORDER, _LOOP, _USUAL = "white", "#7a8ca5", "#d2691e", "#3b7d4f", "#b0b0b0"
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What was measured.
+
+    Attributes:
+        changes: ``changes[i]`` is what changes from frame i to frame i + 1.
+        loop: what changes from the last frame to the first one.
+        borders: frames at which a window begins; the seam is between one and the frame before it.
+    """
+
+    changes: tuple[float, ...]
+    loop: float
+    borders: tuple[int, ...] = ()
+
+    @property
+    def usual(self) -> float:
+        """The median change; never 0, so that others can be stated in it."""
+        return max(median(self.changes) if self.changes else 0.0, _LEAST)
+
+    @property
+    def worst_seam(self) -> float | None:
+        """The greatest change at a border in usual changes: 1 is no seam at all. None where no windows meet."""
+        at_borders = [self.changes[border - 1] for border in self.borders]
+        return max(at_borders) / self.usual if at_borders else None
+
+    @property
+    def worst_border(self) -> int | None:
+        """The frame that begins at the worst seam."""
+        return max(self.borders, key=lambda border: self.changes[border - 1], default=None)
+
+    @property
+    def loop_seam(self) -> float:
+        """The change at the loop point in usual changes: 1 is a loop that nobody sees."""
+        return self.loop / self.usual
+
+
+def measure(frames: Iterable[Image], borders: Sequence[int] = ()) -> Motion:
+    """Measure a clip; two small pictures are in memory at a time.
+
+    Args:
+        frames: of the clip as it plays.
+        borders: frames at which a context window begins. What is no border inside the clip is left out.
+    """
+    changes: list[float] = []
+    first = last = None
+    for seen in map(_luminance, frames):
+        if last is not None:
+            changes.append(_difference(last, seen))
+        first = seen if first is None else first
+        last = seen
+    loop = _difference(last, first) if first is not None and last is not None else 0.0
+    inside = sorted({border for border in borders if 0 < border <= len(changes)})
+    return Motion(tuple(changes), loop, tuple(inside))
+
+
+def plot(motion: Motion) -> bytes:
+    """A small PNG: a bar for each change, orange where windows meet, green for the loop point; a line is the usual."""
+    from PIL import Image, ImageDraw
+
+    picture = Image.new("RGB", _SIZE, _PAPER)
+    draw = ImageDraw.Draw(picture)
+    values = [*motion.changes, motion.loop]
+    colours = [_BORDER if index + 1 in motion.borders else _BAR for index in range(len(motion.changes))] + [_LOOP]
+    bottom, height = _SIZE[1] - _MARGIN, _SIZE[1] - 2 * _MARGIN
+    scale = height / max(*values, 2 * motion.usual)
+    steps = [_MARGIN + round(index * (_SIZE[0] - 2 * _MARGIN) / len(values)) for index in range(len(values) + 1)]
+    for value, colour, (left, right) in zip(values, colours, pairwise(steps), strict=True):
+        gap = 1 if right - left > 2 else 0
+        draw.rectangle((left, bottom - round(value * scale), max(right - 1 - gap, left), bottom), fill=colour)
+    usual = bottom - round(motion.usual * scale)
+    draw.line((_MARGIN, usual, _SIZE[0] - _MARGIN, usual), fill=_USUAL)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _luminance(frame: Image) -> Tensor:
+    import torch
+    from PIL import Image
+
+    share = min(1.0, _SIDE / max(frame.size))
+    size = (max(round(frame.width * share), 1), max(round(frame.height * share), 1))
+    small = frame.convert("RGB").resize(size, Image.Resampling.BILINEAR)
+    pixels = torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8).view(-1, 3).double() / 255
+    return pixels.pow(_GAMMA) @ torch.tensor(_LUMINANCE, dtype=torch.float64)
+
+
+def _difference(one: Tensor, other: Tensor) -> float:
+    return float((one - other).abs().mean())

@@ -1,0 +1,158 @@
+"""256 colours for many pictures.
+
+Colours are chosen by k-means over a bounded sample of the clip's pixels, from two starts of which the better one is
+taken; measured in benchmarks/gif_quality.py. A clip that has no more colours than the palette keeps them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from motion_module import AnimateDiffError
+
+from .media import need_av
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+COLOURS = 256
+_SAMPLE = 2**15  # pixels that the colours are chosen from, in all frames together; more gains under 0.1 dB
+_ROUNDS = 12  # of k-means
+_SEED = 0
+_SIDE = 16  # a palette is a picture of 16x16
+
+
+def in_one_palette(frames: Sequence[Image], *, dither: bool) -> Iterator[Image]:
+    """The same 256 colours for all frames, one by one: colours of a palette per frame would flicker."""
+    return _mapped(frames, _palette(frames), dither)
+
+
+def _palette(frames: Sequence[Image]) -> list[tuple[int, int, int]]:
+    """Up to 256 colours for all frames."""
+    import torch
+
+    few = _few_colours(frames)
+    if few is not None:
+        return few
+    pixels = _sample(frames)
+    with torch.no_grad():
+        centres, _ = min((_k_means(pixels, start) for start in _starts(pixels)), key=lambda found: found[1])
+    return [(red, green, blue) for red, green, blue in centres.round().clamp(0, 255).to(torch.uint8).tolist()]
+
+
+def _few_colours(frames: Sequence[Image]) -> list[tuple[int, int, int]] | None:
+    """All colours of the clip, if a palette holds them."""
+    seen: set[Any] = set()
+    for frame in frames:
+        colours = frame.convert("RGB").getcolors(COLOURS)
+        seen.update(colour for _, colour in colours or ())
+        if colours is None or len(seen) > COLOURS:
+            return None
+    return sorted(seen)
+
+
+def _sample(frames: Sequence[Image]) -> Tensor:
+    """Pixels of all frames, evenly spread, ``n 3``: so many that memory stays bounded, however long the clip."""
+    import torch
+    from PIL import Image
+
+    width, height = frames[0].size
+    step = max(len(frames) // _SAMPLE, 1)
+    chosen = frames[::step]
+    share = min(1.0, (_SAMPLE / (width * height * len(chosen))) ** 0.5)
+    size = (max(int(width * share), 1), max(int(height * share), 1))
+    seen = (frame.convert("RGB").resize(size, Image.Resampling.NEAREST).tobytes() for frame in chosen)
+    return torch.frombuffer(bytearray(b"".join(seen)), dtype=torch.uint8).view(-1, 3).float()
+
+
+def _starts(pixels: Tensor) -> Iterator[Tensor]:
+    """Two palettes of which one suits smooth pictures and the other one busy ones."""
+    import torch
+    from PIL import Image
+
+    picture = Image.frombytes("RGB", (len(pixels), 1), bytes(pixels.to(torch.uint8).flatten().tolist()))
+    for method in (Image.Quantize.MEDIANCUT, Image.Quantize.FASTOCTREE):
+        colours = picture.quantize(COLOURS, method=method).getpalette() or []
+        start = torch.tensor(colours[: 3 * COLOURS], dtype=torch.float32).view(-1, 3)
+        yield start
+
+
+def _k_means(pixels: Tensor, centres: Tensor) -> tuple[Tensor, float]:
+    """Centres moved to the middle of the pixels that are nearest to them, and the mean distance left."""
+    import torch
+
+    for _ in range(_ROUNDS):
+        nearest = torch.cdist(pixels, centres).argmin(1)
+        count = torch.bincount(nearest, minlength=len(centres))[:, None]
+        total = torch.zeros_like(centres).index_add_(0, nearest, pixels)
+        centres = torch.where(count > 0, total / count.clamp(min=1), centres)
+    return centres, float(torch.cdist(pixels, centres).amin(1).square().mean())
+
+
+def _mapped(frames: Sequence[Image], colours: list[tuple[int, int, int]], dither: bool) -> Iterator[Image]:
+    """The frames in these colours. FFmpeg finds the nearest ones; Pillow, where PyAV is missing, only near ones."""
+    try:
+        av = need_av()
+    except AnimateDiffError:
+        return _mapped_by_pillow(frames, colours, dither)
+    return _mapped_by_ffmpeg(av, frames, colours, dither)
+
+
+def _mapped_by_pillow(frames: Sequence[Image], colours: list[tuple[int, int, int]], dither: bool) -> Iterator[Image]:
+    from PIL import Image
+
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(_padded(colours))
+    how = Image.Dither.FLOYDSTEINBERG if dither else Image.Dither.NONE
+    return (frame.convert("RGB").quantize(palette=palette, dither=how) for frame in frames)
+
+
+def _mapped_by_ffmpeg(
+    av: Any, frames: Sequence[Image], colours: list[tuple[int, int, int]], dither: bool
+) -> Iterator[Image]:
+    from PIL import Image
+
+    tick = Fraction(1, 100)
+    graph = av.filter.Graph()
+    width, height = frames[0].size
+    pictures = graph.add_buffer(width=width, height=height, format="rgb24", time_base=tick)
+    palettes = graph.add_buffer(width=_SIDE, height=_SIDE, format="bgra", time_base=tick)
+    layout = graph.add("format", "pix_fmts=bgra")
+    use = graph.add("paletteuse", f"dither={'floyd_steinberg' if dither else 'none'}")
+    sink = graph.add("buffersink")
+    pictures.link_to(layout)
+    layout.link_to(use, 0, 0)
+    palettes.link_to(use, 0, 1)
+    use.link_to(sink)
+    graph.configure()
+
+    palette = av.VideoFrame.from_image(Image.frombytes("RGB", (_SIDE, _SIDE), _padded(colours)))
+    palette = palette.reformat(format="bgra")
+    palette.pts, palette.time_base = 0, tick
+    palettes.push(palette)
+    palettes.push(None)
+    for index, frame in enumerate(frames):
+        picture = av.VideoFrame.from_image(frame.convert("RGB"))
+        picture.pts, picture.time_base = index, tick
+        pictures.push(picture)
+        if index + 1 == len(frames):
+            pictures.push(None)
+        mapped = sink.pull()
+        plane = mapped.planes[0]
+        shown = Image.frombytes("P", (width, height), bytes(plane), "raw", "P", plane.line_size)
+        shown.putpalette(_as_rgb(bytes(mapped.planes[1])))  # FFmpeg has sorted the colours
+        yield shown
+
+
+def _as_rgb(palette: bytes) -> bytes:
+    """A palette as FFmpeg keeps it, ``b g r a``."""
+    return bytes(value for place in range(0, len(palette), 4) for value in palette[place : place + 3][::-1])
+
+
+def _padded(colours: list[tuple[int, int, int]]) -> bytes:
+    """A whole palette; what is left over repeats a colour, so that no colour that is not there is chosen."""
+    flat = bytes(value for colour in colours for value in colour)
+    return flat + flat[-3:] * (COLOURS - len(colours))

@@ -1,0 +1,167 @@
+"""Frames of any clip with exact times, one by one: what we write, and what cameras do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from motion_module import AnimateDiffError, ClipError
+
+from .avif import need_avif
+from .filmed import Shown, film_frames
+from .png import frame_delays
+from .texts import frame_files, kind_of, read_recipe
+from .timing import exact_fps
+from .whole import plain_reason
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_MILLISECONDS = 1000
+_UNSAID = Fraction(1, 10)  # how long browsers show what says nothing or nought
+
+
+class ClipFrame:
+    """A frame of a clip.
+
+    Attributes:
+        index: its number, from 0.
+        time: when it appears, in seconds from the first one.
+        duration: how long it is shown, in seconds; 0 for a still picture.
+    """
+
+    def __init__(self, index: int, time: Fraction, duration: Fraction, shown: Shown) -> None:
+        self.index, self.time, self.duration = index, time, duration
+        self._shown = shown
+
+    @property
+    def image(self) -> Image:
+        """The picture, upright, RGB or RGBA; made anew at each call from what the decoder holds."""
+        return self._shown.image()
+
+    def array(self) -> Any:
+        """The picture as an array of numpy, which must be installed: ``h w c`` in bytes, c being 3 or 4."""
+        import numpy
+
+        return numpy.array(self.image)
+
+
+def read_clip(
+    path: Path, *, start: int = 0, count: int | None = None, fps: float | Fraction | None = None
+) -> Iterator[ClipFrame]:
+    """The frames of a clip, of a video, or of a folder of PNG frames; only those in use are in memory.
+
+    Args:
+        path: the file or the folder.
+        start: number of the first frame wanted.
+        count: how many; None for all the others.
+        fps: frames per second that are wanted: at each of these moments the frame that is then on show. None leaves
+            the frames and times as they are. A folder that says nothing about its speed has this one.
+
+    Raises:
+        ClipError: it cannot be read, or a folder says nothing about its speed and neither do you. What is found
+            out by decoding is raised while frames are taken.
+        AnimateDiffError: a library that reads it is missing.
+    """
+    if start < 0 or (count is not None and count < 0):
+        raise ClipError(f"start and count must not be below 0, not {start} and {count}.")
+    if not path.exists():
+        raise ClipError(f"There is no such file: {path}.")
+    rate = None if fps is None else exact_fps(fps)
+    timed = _with_durations(_blamed(path, _shown(path, rate)))
+    frames = timed if rate is None else _resampled(timed, rate)
+    numbered = (ClipFrame(index, *frame) for index, frame in enumerate(frames))
+    return islice(numbered, start, None if count is None else start + count)
+
+
+Timed = tuple[Fraction, Fraction, Shown]
+
+
+def _shown(path: Path, rate: Fraction | None) -> Iterator[Shown]:
+    if path.is_dir():
+        yield from _folder_frames(path, rate)
+    elif (kind := kind_of(path)) == "film":
+        yield from film_frames(path)
+    else:
+        yield from _picture_frames(path, kind)
+
+
+def _blamed(path: Path, frames: Iterator[Shown]) -> Iterator[Shown]:
+    """Whatever a decoder raises, as one error that names the file; what was decoded before comes first."""
+    try:
+        yield from frames
+    except AnimateDiffError:
+        raise
+    except Exception as error:
+        raise ClipError(f"{path} cannot be read ({plain_reason(error)}).") from error
+
+
+def _with_durations(frames: Iterable[Shown]) -> Iterator[Timed]:
+    """Each frame lasts until the next one; the last one for as long as it says, or as the one before."""
+    held: Shown | None = None
+    last = Fraction(0)
+    for shown in frames:
+        if held is not None:
+            last = max(shown.time - held.time, Fraction(0))
+            yield held.time, last, held
+        held = shown
+    if held is not None:
+        yield held.time, last if held.duration is None else held.duration, held
+
+
+def _resampled(frames: Iterator[Timed], fps: Fraction) -> Iterator[Timed]:
+    """At each moment the frame that is on show; at least one."""
+    index = 0
+    for time, duration, shown in frames:
+        while index / fps < time + duration or (index == 0 and not duration):
+            yield index / fps, 1 / fps, shown
+            index += 1
+
+
+def _folder_frames(folder: Path, rate: Fraction | None) -> Iterator[Shown]:
+    from PIL import Image
+
+    fps = read_recipe(folder).fps or rate
+    if fps is None:
+        raise ClipError(f"The folder {folder} does not say how many frames a second it has. Give fps.")
+    for index, file in enumerate(frame_files(folder)):
+        with Image.open(file) as picture:
+            yield Shown(index / fps, 1 / fps, _plain(picture))
+
+
+def _picture_frames(path: Path, kind: str) -> Iterator[Shown]:
+    from PIL import Image
+
+    if kind == "avif":
+        need_avif()
+    delays = frame_delays(path) if kind == "png" else []
+    time = Fraction(0)
+    with Image.open(path) as picture:
+        length = getattr(picture, "n_frames", 1)
+        first = length - len(delays) if delays else 0  # an APNG may begin with a picture that is not part of it
+        for index in range(first, length):
+            picture.seek(index)
+            plain = _plain(picture)  # only now are the times of WebP and AVIF known
+            duration = delays[index - first] if delays else _duration(path, picture, length, kind)
+            yield Shown(time, duration, plain)
+            time += duration
+
+
+def _duration(path: Path, picture: Any, length: int, kind: str) -> Fraction:
+    """How many seconds Pillow's present frame is shown."""
+    if kind == "avif" and length == 1:  # a still picture, for which Pillow makes up a second
+        fps = read_recipe(path).fps
+        return 1 / fps if fps else Fraction(0)
+    said = Fraction(picture.info.get("duration") or 0) / _MILLISECONDS
+    return said or (_UNSAID if length > 1 else Fraction(0))
+
+
+def _plain(picture: Image) -> Image:
+    """In colour; with transparency if there is any, which the mode does not tell of frames stored as differences."""
+    if picture.mode not in ("RGBA", "LA", "PA") and "transparency" not in picture.info:
+        return picture.convert("RGB")
+    plain = picture.convert("RGBA")
+    return plain.convert("RGB") if plain.getchannel("A").getextrema() == (255, 255) else plain

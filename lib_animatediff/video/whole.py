@@ -1,0 +1,145 @@
+"""Files that appear whole or not at all: written under another name in the same folder, synced, moved into place."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+# Not the bare .part of browsers and download managers, whose files are not ours to remove; the dot hides it.
+PREFIX, SUFFIX = ".animatediff-", ".part"
+LEFTOVER_AGE = 3600.0  # seconds; nothing that is still being written lies untouched for so long
+_RETRIES, _FIRST_WAIT = 5, 0.02  # on Windows a virus scanner may hold a new file for a moment
+_FILE_MODE, _FOLDER_MODE = 0o644, 0o755
+
+_PLAIN = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file would be larger than this system allows",
+    errno.EROFS: "the folder is read-only",
+    errno.EACCES: "the folder may not be written to",
+    errno.EPERM: "the folder may not be written to",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.EIO: "the disk reports an error",
+    errno.EEXIST: "something else has that name",
+    errno.EISDIR: "a folder has that name",
+    errno.ENOTDIR: "its folder is a file",
+}
+
+
+def plain_reason(error: BaseException) -> str:
+    """Why something could not be written, in words that end a sentence."""
+    number = getattr(error, "errno", None)  # PyAV's errors have it, too
+    if number in _PLAIN:
+        return _PLAIN[number]
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
+    text = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
+    return text.rstrip(".")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A place to write to, which becomes ``path`` when the block ends well and vanishes when it does not.
+
+    Raises:
+        OSError: the folder cannot be written, or something that is no file has that name.
+    """
+    folder = _prepared(path)
+    handle, name = tempfile.mkstemp(dir=folder, prefix=PREFIX, suffix=SUFFIX)
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        _sync(part)
+        part.chmod(_FILE_MODE)  # mkstemp's private mode would hide the clip from the user's other programs
+        _move(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """As `whole_file`, for a folder of files. A folder of that name is replaced with all that is in it.
+
+    Raises:
+        OSError: the folder cannot be written, or a file has that name.
+    """
+    part = Path(tempfile.mkdtemp(dir=_prepared(path), prefix=PREFIX, suffix=SUFFIX))
+    try:
+        yield part
+        for file in part.iterdir():
+            _sync(file)
+        part.chmod(_FOLDER_MODE)
+        _exchange(part, path)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file at once, see `whole_file`."""
+    with whole_file(path) as part:
+        part.write_bytes(data)
+
+
+def _prepared(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path.parent)
+    return path.parent
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """What killed processes left. It is in nobody's way, so nothing that happens here counts as an error."""
+    oldest = time.time() - LEFTOVER_AGE
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(PREFIX) and entry.name.endswith(SUFFIX):
+                with suppress(OSError):
+                    status = entry.stat(follow_symlinks=False)
+                    if status.st_mtime < oldest:
+                        _remove(Path(entry.path), status.st_mode)
+
+
+def _remove(path: Path, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink()
+
+
+def _sync(path: Path) -> None:
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
+
+
+def _exchange(part: Path, path: Path) -> None:
+    """Move a folder to where another one may be: no system moves onto a folder that holds something."""
+    if not path.is_dir():
+        _move(part, path)
+        return
+    former = part.with_name(f"{part.name.removesuffix(SUFFIX)}-former{SUFFIX}")
+    _move(path, former)
+    try:
+        _move(part, path)
+    except BaseException:
+        _move(former, path)
+        raise
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def _move(part: Path, path: Path) -> None:
+    for attempt in range(_RETRIES):
+        try:
+            part.replace(path)
+            return
+        except PermissionError:
+            time.sleep(_FIRST_WAIT * 2**attempt)
+    part.replace(path)
