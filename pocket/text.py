@@ -48,6 +48,8 @@ def vocabulary() -> dict[str, int]:
     """CLIP's tokens and their numbers."""
     tokens: dict[str, int] = json.loads((TOKENIZER / "vocab.json").read_text(encoding="utf-8"))
     return tokens
+
+
 # The WebUI divides by the mean of all outputs when words have weights, and a norm's mean is nothing but rounding.
 OUTPUT_MEAN = 2**-10
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable
 from contextlib import nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ from .models import available_models, choice, choices, none_found
 from .neighbours import warning
 
 INFOTEXT_FIELD = "AnimateDiff"
+NO_FILMS = (
+    "MP4 and WEBM cannot be written yet: the package av is missing. "
+    "Restart the WebUI with a network, which installs it."
+)
 
 LARGEST_SLIDER = 256  # a longer one cannot be set by hand
 
@@ -36,6 +41,8 @@ def build_panel(tab: str) -> list[Any]:
             gr.HTML(f"<p class='animatediff-clash'>{html.escape(clash)}</p>")
         if not available_models():
             gr.HTML(f"<p class='animatediff-no-module'>{html.escape(none_found())} Then press the refresh button.</p>")
+        if find_spec("av") is None:
+            gr.HTML(f"<p class='animatediff-advice'>{NO_FILMS}</p>")
         with gr.Row():
             model = _model_dropdown(tab)
         told = gr.HTML(elem_id=f"animatediff_{tab}_advice")
@@ -52,6 +59,7 @@ def build_panel(tab: str) -> list[Any]:
             label="Drop a clip here to get its settings",
             file_types=[".mp4", ".webm", ".avif", ".gif", ".webp", ".png"],
             elem_id=f"animatediff_{tab}_drop",
+            elem_classes=["animatediff-drop"],
         )
         text = gr.Textbox(visible=False, elem_id=f"animatediff_{tab}_dropped")
     told_by_drop = {"inputs": [dropped], "outputs": [text, told], "show_progress": False, "queue": False}

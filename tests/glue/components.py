@@ -65,7 +65,7 @@ class Textbox(Component):
 
 
 class File(Component):
-    takes = frozenset({"file_types"})
+    takes = frozenset({"file_types", "elem_classes"})
 
 
 class Number(Component):

@@ -175,3 +175,10 @@ def test_what_the_panel_says_about_a_file_that_is_none(webui):
 def test_before_a_checkpoint_is_loaded_nothing_is_said_of_it(webui):
     double.shared.sd_model = None
     assert webui.module("advice").advice("mm") == ""
+
+
+def test_without_the_codecs_the_panel_says_so(panel, monkeypatch):
+    monkeypatch.setattr(panel, "find_spec", lambda name: None)
+    components.Component.created.clear()
+    panel.build_panel("txt2img")
+    assert ["package av is missing" in line for line in lines_shown()] == [True]

@@ -10,6 +10,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from webui.promises import PROMISES, Promise
 
 OUTCOMES = {"passed": "proven", "failed": "**FAILED**", "skipped": "not proven"}
 INTRODUCTION = """\
@@ -75,6 +76,30 @@ class Report:
         yield INTRODUCTION
         told = (f"{count[outcome]} {word.strip('*').lower()}" for outcome, word in OUTCOMES.items())
         yield f"{date.today():%Y-%m-%d}, {_webui_version()}: {', '.join(told)}."
+        yield from self._promised(items)
         for group in dict.fromkeys(item.group for item in items):
             yield from ("", f"## {group}", "", "| Outcome | What | Test |", "|---|---|---|")
             yield from (item.row() for item in items if item.group == group)
+
+    def _promised(self, items: list[Item]) -> Iterator[str]:
+        """Every sentence with its outcome: proven if all its tests have passed and none is missing."""
+        yield from ("", "## Sentence by sentence", "", "| Outcome | Promise | Shown by |", "|---|---|---|")
+        by_test: dict[str, list[Item]] = {}
+        for item in items:
+            by_test.setdefault(item.name.partition("[")[0], []).append(item)
+        for promise in PROMISES:
+            yield self._promise(promise, by_test)
+
+    @staticmethod
+    def _promise(promise: Promise, by_test: dict[str, list[Item]]) -> str:
+        found = [item for name in promise.tests for item in by_test.get(name, [])]
+        missing = [name for name in promise.tests if name not in by_test]
+        outcomes = {item.outcome for item in found}
+        told = "**FAILED**" if "failed" in outcomes else "proven"
+        if promise.not_shown:
+            told = f"not proven: {promise.not_shown}"
+        elif told == "proven" and (missing or outcomes != {"passed"}):
+            reasons = sorted({item.reason for item in found if item.reason}) or ["its tests did not run"]
+            told = f"not proven: {'; '.join(reasons)}"
+        names = ", ".join(f"`{name}`" for name in promise.tests)
+        return f"| {told} | {promise.chapter}: {promise.sentence} | {names} |"

@@ -90,3 +90,10 @@ def test_styles_reach_the_clip(studio):
     info = json.loads(animate(studio, SHORT, styles=[STYLE])["info"])
     assert info["prompt"] == f"{PAYLOAD['prompt']}, blue"
     assert info["negative_prompt"] == "red"
+
+
+def test_a_clip_takes_its_first_rows_prompt(studio):
+    """Another extension gives each row a prompt of its own: the clip is that of the first row's."""
+    got = frames_of(studio, SHORT, alwayson_scripts={"Trouble": {"args": [{"rows": True}]}})
+    wanted = frames_of(studio, SHORT, prompt=f"{PAYLOAD['prompt']}, blue")
+    assert abs(got - wanted).max() == 0

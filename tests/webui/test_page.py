@@ -138,3 +138,16 @@ def test_in_the_dark_theme(studio, page, screenshot):
     )
     light, dark = (sum(int(part) for part in re.findall(r"\d+", colour)[:3]) for colour in colours)
     assert light > dark + 200
+
+
+def test_the_settings_page_holds_ours_and_the_old_keys(studio, page):
+    """Our section of the settings page is there; keys of the existing extension are among its options and are kept."""
+    keys = {"animatediff_model_path": "", "animatediff_mp4_crf": 30, "animatediff_webp_quality": 50}
+    former = {key: studio.options()[key] for key in keys}
+    studio.post("/sdapi/v1/options", keys)
+    assert {key: studio.options()[key] for key in keys} == keys
+    studio.post("/sdapi/v1/options", former)
+    open_page(page, studio)
+    page.locator("#tabs button", has_text="Settings").click()
+    page.locator("#settings button", has_text="AnimateDiff").click()
+    page.get_by_text("Formats that are ticked at first").wait_for()

@@ -7,6 +7,7 @@ Commands come as the script's API argument, a dictionary:
         with all scripts on them and AnimateDiff switched on
     wrap: "sample", "unet" or "denoiser" - put a wrapper of its own round it for this batch, which hands everything on;
         /trouble/wrapped counts its calls, and the wrapper comes off after ours
+    rows: true - give each row of the batch a prompt of its own, as extensions with wildcards do
     plainly: true - the denoiser lays its rows out plainly: a call for each part of the prompts, and one for uncond
 """
 
@@ -44,6 +45,8 @@ class TroubleScript(scripts.Script):
     def process(self, p, command):
         if not hasattr(p, "is_nested"):
             decoded_batches.clear()
+        if isinstance(command, dict) and command.get("rows"):
+            p.all_prompts = [f"{prompt}, {'red' if row else 'blue'}" for row, prompt in enumerate(p.all_prompts)]
 
     def process_batch(self, p, command, **kwargs):
         if isinstance(command, dict) and command.get("plainly"):

@@ -1,0 +1,198 @@
+"""What the extension promises for the WebUI, sentence by sentence, with the tests that show it, or why none can."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+NO_GPU = "needs a graphics card; the tests ran on a CPU"
+NO_WINDOWS = "needs Windows; tests/core/video/test_faults.py holds the retry of a locked file with a simulated one"
+NOT_MISSING = "every library is there; tests/glue/test_panel.py holds the line on a double of the WebUI"
+NO_CHECKPOINT = "needs such a checkpoint; the refusal is held by tests/glue/test_refusals.py on a double of the WebUI"
+
+
+@dataclass(frozen=True)
+class Promise:
+    """A sentence, the names of the tests that show it, and the reason if it is not shown."""
+
+    chapter: str
+    sentence: str
+    tests: tuple[str, ...] = ()
+    not_shown: str = ""
+
+
+def _promises(chapter: str, *rows: tuple[str, str | tuple[str, ...]]) -> list[Promise]:
+    return [
+        Promise(chapter, sentence, shown) if isinstance(shown, tuple) else Promise(chapter, sentence, not_shown=shown)
+        for sentence, shown in rows
+    ]
+
+
+PROMISES = [
+    *_promises(
+        "Batching",
+        ("normal and split calls", ("test_and_in_prompts_equals_plainly_laid_rows", "test_batch_cond_uncond_off")),
+        ("unequal lengths", ("test_prompts_over_75_tokens_with_cond_and_uncond_apart_or_together",)),
+        ("NGMS, Skip early CFG", ("test_steps_without_uncond", "test_and_in_prompts_equals_plainly_laid_rows")),
+        ("AND with 1 to 3 parts", ("test_and_in_prompts_equals_plainly_laid_rows",)),
+        ("AND in the prompt of hires fix", ("test_and_in_the_prompt_of_hires_fix_alone",)),
+        ("CFG 1", ("test_prompts_and_samplers_that_change_the_conditions",)),
+        ("image CFG (InstructPix2Pix) refused", NO_CHECKPOINT),
+        (
+            "all rows in one call where a call would split a clip, said in the infotext, the user's setting untouched",
+            ("test_and_in_prompts_equals_plainly_laid_rows", "test_the_users_setting_stays"),
+        ),
+        ("scheduled and alternating prompts", ("test_prompts_and_samplers_that_change_the_conditions",)),
+        ("styles", ("test_styles_reach_the_clip",)),
+        ("a prompt of its own for each row: a clip takes its first", ("test_a_clip_takes_its_first_rows_prompt",)),
+        ("batch count", ("test_the_infotexts_seed_of_a_clip_reproduces_it",)),
+        ("batch size is the number of clips", ("test_batch_size_is_the_number_of_clips",)),
+        ("subseeds and variation", ("test_variation_seeds",)),
+        (
+            "seed of each clip in infotext and file name",
+            (
+                "test_the_clip_is_saved_under_date_sequence_and_seed",
+                "test_the_infotext_carries_the_settings_and_png_info_reads_it",
+            ),
+        ),
+    ),
+    *_promises(
+        "Passes",
+        (
+            "hires fix with latent and model upscalers, another sampler",
+            ("test_hires_fix", "test_hires_fix_in_its_forms"),
+        ),
+        ("hires fix with another checkpoint", ("test_hires_fix_with_another_checkpoint",)),
+        ("the refiner refused before sampling", ("test_what_cannot_be_made_is_refused_with_the_reason",)),
+        (
+            "img2img with the init image for every frame",
+            ("test_img2img_moves_one_picture", "test_the_init_image_is_that_of_every_frame"),
+        ),
+        ("inpaint masks", ("test_inpaint_masks_hold_for_every_frame",)),
+        ("img2img batch", ("test_img2img_batch_makes_a_clip_of_each_picture",)),
+        ("the upscale button gives a plain picture", ("test_the_gallerys_upscale_button_gives_a_plain_picture",)),
+        ("--medvram and --lowvram", ("test_low_memory_modes",)),
+        ("token merging, Hypertile, another attention", ("test_other_patches_of_the_webui_on_the_same_unet",)),
+        ("xformers, half precision on the card, MPS", NO_GPU),
+        ("FP8 weights", ("test_fp8_weights",)),
+        ("live preview, of one frame", ("test_a_live_preview_decodes_one_frame",)),
+        ("Generate forever", ("test_generate_forever",)),
+        (
+            "X/Y/Z plot with axes from the settings table",
+            (
+                "test_every_setting_is_an_axis",
+                "test_a_grid_over_two_settings",
+                "test_an_axis_value_that_cannot_be_is_refused_before_painting",
+                "test_a_grid_by_clicking",
+            ),
+        ),
+        ("override settings: checkpoint", ("test_another_checkpoint_by_override",)),
+        ("override settings: clip skip, ENSD, VAE", ("test_override_settings",)),
+    ),
+    *_promises(
+        "Mixing",
+        ("LoRA, LyCORIS, textual inversion, hypernetworks", ("test_networks_in_the_prompt",)),
+        ("wrappers of p.sample, the UNet's forward, the denoiser", ("test_wrappers_of_other_extensions",)),
+        (
+            "nested runs, as ADetailer's, get a clean model and run per frame",
+            ("test_nested_runs_of_other_scripts_stay_plain_pictures",),
+        ),
+        (
+            "the existing extension beside ours, both load orders",
+            ("test_the_existing_extension_is_named_in_the_panel",),
+        ),
+    ),
+    *_promises(
+        "API",
+        ("422 with field, range and nearest name", ("test_a_422_names_the_field_its_range_and_the_nearest_name",)),
+        ("models, schema and version", ("test_models_schema_and_version",)),
+        ("under the API's own authentication", ("test_the_routes_are_behind_the_apis_own_authentication",)),
+        ("Frame returns all frames of all clips", ("test_frame_returns_all_frames_of_all_clips",)),
+        ("no path or address is opened", ("test_a_422_names_the_field_its_range_and_the_nearest_name",)),
+        (
+            "an interrupted request returns what there is",
+            (
+                "test_an_interrupted_request_returns_what_there_is",
+                "test_the_model_is_the_same_after_interrupt_and_skip",
+            ),
+        ),
+        ("the examples of docs/api.md: curl, requests, webuiapi", ("test_the_examples_of_the_page_work",)),
+    ),
+    *_promises(
+        "Panel",
+        ("help text", ("test_every_field_has_a_help_text",)),
+        ("frames, frames per second and seconds linked", ("test_frames_speed_and_seconds_follow_each_other",)),
+        ("told: no module", ("test_without_a_motion_module_the_panel_says_where_to_put_one",)),
+        ("told: wrong base, SDXL", ("test_the_panel_says_when_module_and_checkpoint_do_not_fit",)),
+        ("told: extension clash", ("test_the_existing_extension_is_named_in_the_panel",)),
+        (
+            "told: missing codec",
+            NOT_MISSING,
+        ),
+        ("no frozen defaults in ui-config.json", ("test_no_default_is_frozen_in_ui_config",)),
+        ("Reload UI", ("test_reload_ui_leaves_nothing_doubled_and_nothing_dead",)),
+        ("both tabs independent", ("test_both_tabs_are_independent",)),
+        ("phone width", ("test_at_phone_width",)),
+        ("dark theme", ("test_in_the_dark_theme",)),
+        ("settings page, old keys honoured", ("test_the_settings_page_holds_ours_and_the_old_keys",)),
+    ),
+    *_promises(
+        "Install, update, disable, uninstall",
+        ("from URL, into a folder with spaces and unicode", ("test_installed_from_a_url_it_makes_a_clip",)),
+        (
+            "packages differ by additions alone",
+            (
+                "test_the_installer_adds_nothing_to_a_complete_webui",
+                "test_what_is_missing_is_added_and_nothing_else_changes",
+            ),
+        ),
+        ("models survive updates", ("test_an_update_brings_new_files_and_keeps_the_models",)),
+        ("switched off and removed", ("test_switched_off_it_leaves_no_trace_and_removed_neither",)),
+        ("no file stays open", ("test_no_motion_module_file_stays_open",)),
+        ("Windows paths and locks", NO_WINDOWS),
+        ("start-up cost", ("test_the_start_up_log_tells_what_the_extension_costs",)),
+        (
+            "the WebUI's own tests pass and fail alike",
+            ("test_the_webuis_own_tests_pass_and_fail_alike_with_and_without_the_extension",),
+        ),
+        (
+            "the contract with the WebUI's names",
+            (
+                "test_every_name_of_the_webui_that_we_use_is_what_it_was",
+                "test_every_name_of_the_webui_that_we_use_stands_in_the_table",
+                "test_each_changed_name_is_told_in_one_line",
+            ),
+        ),
+    ),
+    *_promises(
+        "Pains that people report",
+        *(
+            (f"pain {number}: {words}", (f"test_pain_{number}_{words.replace(' ', '_')}",))
+            for number, words in (
+                (1, "a long prompt makes two unrelated clips"),
+                (2, "a failure still renders unrelated pictures"),
+                (3, "the model stays patched after an error"),
+                (4, "clips are washed out"),
+                (6, "seams between windows"),
+                (7, "memory grows with the clip and is not given back"),
+                (8, "detailers meet an animated model"),
+                (11, "lcm modules look burnt"),
+                (19, "motion modules of another dtype fail"),
+                (22, "the same seed gives another picture"),
+                (24, "one animation for many pictures"),
+            )
+        ),
+    ),
+    *_promises(
+        "Files",
+        ("GIF, WebP, APNG, MP4, WebM, AVIF", ("test_each_format_comes_by_api_and_lies_on_the_disk",)),
+        ("frames and text", ("test_frames_and_text_on_the_disk",)),
+        ("the recipe makes the clip again, by API", ("test_the_recipe_gives_the_same_clip_again_by_api",)),
+        ("the recipe by PNG Info", ("test_png_info_restores_the_settings_by_clicking",)),
+        ("the recipe by the drop zone", ("test_the_drop_zone_restores_the_settings_by_clicking",)),
+        ("films play in the page", ("test_films_play_under_the_gallery",)),
+        ("animated pictures in the gallery", ("test_the_gallery_shows_animated_pictures",)),
+        ("progress counts the parts", ("test_the_progress_counts_the_parts_of_a_long_clip",)),
+        ("what cannot be written is told", ("test_what_cannot_be_written_is_told_and_no_frame_is_lost",)),
+        ("codecs and speeds of graphics cards", NO_GPU),
+    ),
+]
