@@ -43,6 +43,17 @@
         return Math.min(Math.floor(video.currentTime * clip.fps + 1e-3), clip.frames - 1);
     }
 
+    // The frame that is shown, as a PNG to keep or to send on.
+    function saveFrame(video, clip) {
+        const canvas = element("canvas", {width: video.videoWidth, height: video.videoHeight});
+        canvas.getContext("2d").drawImage(video, 0, 0);
+        const film = fileName(video.src).replace(FILM, "");
+        element("a", {
+            href: canvas.toDataURL("image/png"),
+            download: `${film}-frame${frameOf(video, clip) + 1}.png`,
+        }).click();
+    }
+
     function controls(video, clip) {
         const number = element("span", {className: "animatediff-frame"});
         const tell = () => (number.textContent = `frame ${frameOf(video, clip) + 1} of ${clip.frames}`);
@@ -70,6 +81,11 @@
             step("▶", "One frame on", 1),
             number,
             speed,
+            element("button", {
+                textContent: "💾 this frame",
+                className: "animatediff-step animatediff-save-frame",
+                onclick: () => saveFrame(video, clip),
+            }),
             element("label", {}, loop, " loop")
         );
     }

@@ -16,7 +16,7 @@ ROW = re.compile(r"^\| `([^`]+)` \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
 QUOTED = [message for message, _, _ in ROW.findall(OURS)]
 
 WEBUI = sorted((REPOSITORY / "lib_animatediff" / "webui").rglob("*.py"))
-# Without writing clips to disk: whatever goes wrong there follows "the clip was not saved", which has a row.
+# Without writing clips to disk: whatever goes wrong there stands within "was not written", which has a row.
 LIBRARY = [path for path in sorted((REPOSITORY / "lib_animatediff").glob("*.py")) if path.stem != "video"]
 FILES = sorted((REPOSITORY / "motion_module").glob("*.py"))
 RAISING = [*WEBUI, *LIBRARY, *FILES]
@@ -37,6 +37,17 @@ ELSEWHERE = {
 
 # Texts in lib_animatediff/webui that are long and no messages.
 NO_MESSAGES = (
+    "AnimateDiff: part … of … of step …",  # the progress bar's
+    "Drop a clip here",
+    "Formats that are ticked",
+    "File name of clips",
+    "GIF: 256 colours for each frame",
+    "GIF: mix missing colours",
+    "WebP: without loss",
+    "MP4: CRF",
+    "MP4: preset",
+    "MP4: odd sizes",
+    "WebM: CRF",
     "Another folder with motion modules",
     "How long the clip lasts.",
     "Then press the refresh button.",
@@ -46,7 +57,8 @@ NO_MESSAGES = (
 @cache
 def all_that_is_said() -> tuple[str, ...]:
     """Every sentence of the sources."""
-    return tuple(text for path in RAISING for text in (*sentences(path), *raised(path)))
+    writing = REPOSITORY / "lib_animatediff" / "video" / "write.py"
+    return tuple(text for path in (*RAISING, writing) for text in (*sentences(path), *raised(path)))
 
 
 def is_covered(text: str) -> bool:

@@ -12,7 +12,8 @@ from typing import Any
 from modules import shared, ui_tempdir
 
 from lib_animatediff.settings import FILE_FORMATS, FRAME, ClipSettings, context_windows
-from lib_animatediff.video import Motion, measure, plot, there_and_back, write_clip
+from lib_animatediff.video import Motion, measure, there_and_back, write_clip
+from lib_animatediff.video import plot as draw
 from lib_animatediff.video.clip import check_frames
 from motion_module.errors import ClipNotWrittenError
 
@@ -36,6 +37,16 @@ class _Clip:
     motion: Motion | None = None
     files: list[Path] = field(default_factory=list)
     problem: str = ""
+
+    def note_motion(self, motion: Motion) -> None:
+        """Keep what was measured, and say the worst seam in the text."""
+        self.motion = motion
+        if motion.worst_seam is not None:
+            self.infotext += f", {SEAM}: {motion.worst_seam:.2f}"
+
+    def note_files(self, files: Sequence[Path], problem: str = "") -> None:
+        """Keep which files were written, and why others were not."""
+        self.files, self.problem = list(files), problem
 
 
 def deliver_clips(p: Any, processed: Any, settings: ClipSettings, frames: int) -> None:
@@ -81,12 +92,6 @@ def _clip(p: Any, frames: list[Any], infotext: str, start: int, settings: ClipSe
     return _Clip(shown, infotext, p.all_seeds[start], p.all_prompts[start])
 
 
-def _measure(p: Any, clip: _Clip, settings: ClipSettings) -> None:
-    clip.motion = measure(clip.frames, _borders(p, settings))
-    if clip.motion.worst_seam is not None:
-        clip.infotext += f", {SEAM}: {clip.motion.worst_seam:.2f}"
-
-
 def _borders(p: Any, settings: ClipSettings) -> list[int]:
     """Frames at which a context window began in the last step, which drew the finest details."""
     windows = context_windows(settings)
@@ -99,10 +104,10 @@ def _write(p: Any, clip: _Clip, settings: ClipSettings) -> None:
     formats = [FILE_FORMATS[name] for name in settings.formats if name != FRAME]
     try:
         check_frames(clip.frames)
-        _measure(p, clip, settings)
+        clip.note_motion(measure(clip.frames, _borders(p, settings)))
         if not formats:
             return
-        clip.files = write_clip(
+        files = write_clip(
             free_place(p, clip.seed, clip.prompt, clip.frames[0], settings),
             clip.frames,
             formats=formats,
@@ -112,9 +117,10 @@ def _write(p: Any, clip: _Clip, settings: ClipSettings) -> None:
             encoding=encoding(),
         )
     except Exception as error:  # whatever an encoder or the disk raises, the frames are not lost
-        clip.files = list(error.written) if isinstance(error, ClipNotWrittenError) else []
-        clip.problem = f"AnimateDiff: {error}"
+        clip.note_files(error.written if isinstance(error, ClipNotWrittenError) else [], f"AnimateDiff: {error}")
         logging.getLogger(__name__).error(clip.problem)
+    else:
+        clip.note_files(files)
 
 
 def _shown(
@@ -144,12 +150,17 @@ def _as_reply(clip: _Clip) -> list[str]:
     ]
 
 
+def shown_file(files: Sequence[Path]) -> Path | None:
+    """The one of a clip's files that a gallery of pictures shows."""
+    return next((path for path in files if path.suffix.lower() in _IN_A_GALLERY), None)
+
+
 def _in_gallery(clip: _Clip) -> list[Any]:
     """The first frame, which the WebUI shows and hands on as the file that it says it was saved to."""
     if not clip.files:
         return []
     shown = clip.frames[0].copy()
-    file = next((path for path in clip.files if path.suffix.lower() in _IN_A_GALLERY), None)
+    file = shown_file(clip.files)
     if file is not None:
         shown.already_saved_as = str(file)
     return [shown]
@@ -179,7 +190,7 @@ def _told(clip: _Clip, settings: ClipSettings, *, with_plot: bool) -> dict[str, 
         "fps": settings.fps,
         "seam": None if seam is None else round(seam, 2),
         "loop_seam": round(motion.loop_seam, 2) if motion else None,
-        **({"plot": _data_uri(plot(motion))} if with_plot and motion else {}),
+        **({"plot": _data_uri(draw(motion))} if with_plot and motion else {}),
     }
 
 

@@ -349,6 +349,8 @@ def modules(models_path: Path) -> dict[str, ModuleType]:
         "extensions": {"extensions": []},
         "script_callbacks": {
             "on_before_ui": lambda callback: callback(),
+            "on_before_image_saved": shared.app_started_callbacks.append,
+            "on_image_saved": shared.app_started_callbacks.append,
             "on_app_started": shared.app_started_callbacks.append,
             "on_ui_settings": lambda callback: callback(),
             "on_cfg_denoiser": shared.cfg_denoiser_callbacks.append,

@@ -8,6 +8,7 @@ OBJECTS = {
     "processed": ("modules.processing.Processed",),
     "params": ("modules.script_callbacks.CFGDenoiserParams",),
     "sd_model": ("modules.sd_models_types.WebuiSdModel",),
+    "saving": ("modules.script_callbacks.ImageSaveParams",),
     "extension": ("modules.extensions.Extension",),
     "known": ("modules.extensions.Extension",),
     "loaded": ("modules.sd_models_types.WebuiSdModel",),
@@ -31,7 +32,8 @@ NOT_THE_WEBUIS = {"params.get", "known.rpartition", "modules.shared.opts.data.ge
 
 MODULES = """
     gradio launch modules.extensions modules.hashes modules.paths modules.prompt_parser modules.script_callbacks
-    modules.scripts modules.sd_models modules.sd_samplers_common modules.sd_unet modules.shared modules.util
+    modules.scripts modules.sd_models modules.sd_samplers_common modules.sd_unet modules.shared modules.ui_tempdir
+    modules.util
 """.split()
 
 # Functions, classes and hooks. A parameter with "=" has a default; "..." stands for others that we do not use.
@@ -41,18 +43,24 @@ SIGNATURES = {
     "gradio.Checkbox": "(value=, label=, info=, elem_id=, ...)",
     "gradio.CheckboxGroup": "(choices=, value=, label=, info=, elem_id=, ...)",
     "gradio.Dropdown": "(choices=, value=, label=, info=, elem_id=, ...)",
+    "gradio.File": "(label=, file_types=, elem_id=, elem_classes=, ...)",
     "gradio.HTML": "(value=, elem_id=, ...)",
     "gradio.Number": "(value=, label=, info=, precision=, minimum=, maximum=, elem_id=, ...)",
+    "gradio.Radio": "(choices=, ...)",
     "gradio.Row": "(...)",
     "gradio.Slider": "(minimum=, maximum=, value=, step=, label=, info=, elem_id=, ...)",
+    "gradio.Textbox": "(visible=, elem_id=, ...)",
     "gradio.events.EventListenerMethod.__call__": "(fn, inputs=, outputs=, queue=, show_progress=, _js=, ...)",
     "launch.is_installed": "(package)",
     "launch.run_pip": "(command, desc=, live=)",
     "modules.hashes.sha256": "(filename, title, use_addnet_hash=)",
     "modules.images.get_next_sequence_number": "(path, basename)",
+    "modules.images.FilenameGenerator": "(p, seed, prompt, image, ...)",
     "modules.prompt_parser.get_multicond_prompt_list": "(prompts)",
     "modules.script_callbacks.on_app_started": "(callback, *, name=)",
     "modules.script_callbacks.app_started_callback": "(demo, app)",  # what it is called with
+    "modules.script_callbacks.on_before_image_saved": "(callback, *, name=)",
+    "modules.script_callbacks.on_image_saved": "(callback, *, name=)",
     "modules.script_callbacks.on_before_ui": "(callback, *, name=)",
     "modules.script_callbacks.on_cfg_denoiser": "(callback, *, name=)",
     "modules.script_callbacks.cfg_denoiser_callback": "(params)",
@@ -69,6 +77,7 @@ SIGNATURES = {
     "modules.shared.opts.add_option": "(key, info)",
     "modules.ui_common.create_refresh_button": "(refresh_component, refresh_method, refreshed_args, elem_id)",
     "modules.ui_components.InputAccordion": "(value, **kwargs)",
+    "modules.ui_tempdir.register_tmp_file": "(gradio, filename)",
     "modules.util.walk_files": "(path, allowed_extensions=)",
     "p.sample": "(conditioning, unconditional_conditioning, seeds, subseeds, subseed_strength, prompts)",
     "p.sample_hr_pass": "(samples, decoded_samples, seeds, subseeds, subseed_strength, prompts)",
@@ -88,14 +97,18 @@ NAMES = """
     modules.sd_models.model_data modules.sd_models.model_data.sd_model
     modules.sd_samplers_common.InterruptedException
     modules.sd_unet.current_unet modules.sd_unet.current_unet.option.label
+    modules.shared.demo modules.shared.sd_model modules.shared.sd_model.sd_checkpoint_info
     modules.shared.opts modules.shared.opts.data
     modules.shared.state modules.shared.state.current_latent modules.shared.state.interrupted
-    modules.shared.state.skipped modules.shared.state.time_start
-    p.all_seeds p.batch_size p.do_not_save_grid p.do_not_save_samples p.extra_generation_params p.firstpass_image
+    modules.shared.state.sampling_step modules.shared.state.skipped modules.shared.state.textinfo
+    modules.shared.state.time_start
+    p.all_prompts p.all_seeds p.batch_size p.cfg_scale p.height p.sampler_name p.steps p.width
+    p.do_not_save_grid p.do_not_save_samples p.extra_generation_params p.firstpass_image
     p.hr_negative_prompt p.hr_negative_prompts p.hr_prompt p.hr_prompts p.init_images p.is_api p.mask_for_overlay
     p.negative_prompt p.negative_prompts p.outpath_samples p.prompt p.prompts p.refiner_checkpoint_info
     p.refiner_switch_at p.script_args p.sd_model p.seed p.subseed
     params.denoiser params.text_cond params.text_uncond
+    saving.filename saving.image saving.p
     processed.all_negative_prompts processed.all_prompts processed.all_seeds processed.all_subseeds
     processed.batch_size processed.comments processed.extra_generation_params processed.images
     processed.index_of_first_image processed.info processed.infotexts
@@ -105,7 +118,8 @@ NAMES = """
 
 # The user's settings that we read or, for one call, hide.
 OPTIONS = """
-    modules.shared.opts.batch_cond_uncond modules.shared.opts.pad_cond_uncond modules.shared.opts.pad_cond_uncond_v0
+    modules.shared.opts.batch_cond_uncond modules.shared.opts.enable_pnginfo
+    modules.shared.opts.pad_cond_uncond modules.shared.opts.pad_cond_uncond_v0
     modules.shared.opts.return_mask modules.shared.opts.return_mask_composite
     modules.shared.opts.sd_noise_schedule modules.shared.opts.use_downcasted_alpha_bar
 """.split()
@@ -149,4 +163,5 @@ JAVASCRIPT = {
     "gradioApp": "()",
     "onAfterUiUpdate": "(callback)",
     "onUiLoaded": "(callback)",
+    "updateInput": "(target)",
 }

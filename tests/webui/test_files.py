@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import threading
+import zipfile
 from pathlib import Path
 
 import av
@@ -196,3 +197,58 @@ def test_the_progress_counts_the_parts_of_a_long_clip(studio):
         seen.add(studio.api("GET", "/sdapi/v1/progress?skip_current_image=true").json()["textinfo"])
     assert any(text and "AnimateDiff: part " in text for text in seen)
     assert studio.api("GET", "/sdapi/v1/progress").json()["textinfo"] is None
+
+
+@pytest.mark.parametrize("button", ["save", "save_zip"])
+def test_save_and_zip_keep_the_whole_clip(studio, page, button):
+    """The gallery's Save and Zip: an animated PNG of all frames, with its recipe, in the folder of saved pictures."""
+    open_page(page, studio)
+    fill_prompt_and_size(page)
+    open_accordion(page)
+    choose_module(page, "mm_small_v3.safetensors")
+    fill(page, {"animatediff_txt2img_frames": 4})
+    generate(page)
+    page.locator(".animatediff-files a").first.wait_for()
+    folder = Path(studio.options()["outdir_save"])
+    before = set(folder.rglob("*.png")) if folder.exists() else set()
+    page.locator(f"#{button}_txt2img").click()
+    page.locator("#html_log_txt2img", has_text="Saved").wait_for()
+    (saved,) = set(folder.rglob("*.png")) - before
+    assert Image.open(saved).n_frames == 4
+    assert "AnimateDiff:" in read_recipe(saved).infotext
+    if button == "save_zip":
+        (archive,) = folder.glob("*.zip")
+        with zipfile.ZipFile(archive) as held:
+            assert Image.open(io.BytesIO(held.read(held.namelist()[0]))).n_frames == 4
+
+
+def test_sending_a_clip_to_img2img_sends_its_first_frame(studio, page):
+    """The gallery's button fills img2img's picture, of the clip's size."""
+    open_page(page, studio)
+    fill_prompt_and_size(page)
+    open_accordion(page)
+    choose_module(page, "mm_small_v3.safetensors")
+    fill(page, {"animatediff_txt2img_frames": 4})
+    generate(page)
+    page.locator("#txt2img_send_to_img2img").click()
+    picture = page.locator("#img2img_image img").first
+    picture.wait_for()
+    assert picture.evaluate("i => [i.naturalWidth, i.naturalHeight]") == [64, 64]
+
+
+def test_a_chosen_frame_of_a_film_is_saved(studio, page):
+    """The player's button gives the frame that is shown, as a PNG."""
+    open_page(page, studio)
+    fill_prompt_and_size(page)
+    open_accordion(page)
+    choose_module(page, "mm_small_v3.safetensors")
+    fill(page, {"animatediff_txt2img_frames": 4})
+    page.locator("#animatediff_txt2img_formats label", has_text="GIF").click()
+    page.locator("#animatediff_txt2img_formats label", has_text="MP4").click()
+    generate(page)
+    page.wait_for_function("document.querySelector('.animatediff-player video')?.readyState >= 3")
+    page.locator(".animatediff-step").nth(1).click()
+    with page.expect_download() as download:
+        page.locator(".animatediff-save-frame").click()
+    assert "frame" in download.value.suggested_filename
+    assert Image.open(download.value.path()).size == (64, 64)
