@@ -56,6 +56,8 @@ class AnimateDiffScript(scripts.Script):  # type: ignore[misc]
             return
         if isinstance(settings, ClipSettings) and not settings.enable:
             return
+        if isinstance(settings, ClipSettings):
+            settings = _named_as_listed(settings)
         self._session = Session(p, settings, self._cache)
         self._session.lay_out_rows()
         if isinstance(settings, ClipSettings):
@@ -119,11 +121,18 @@ def _give_colours(p: Any) -> None:
     p.firstpass_image = p.firstpass_image.convert("RGB")
 
 
+def _named_as_listed(settings: ClipSettings) -> ClipSettings:
+    """However the motion module was named, texts and recipes have it as the list does; what is not there stays."""
+    try:
+        return replace(settings, model=listed_name(find_model(settings.model)))
+    except AnimateDiffError:
+        return settings  # the reason is told when sampling begins
+
+
 def _infotext(settings: ClipSettings) -> str:
     try:
         path = find_model(settings.model)
     except AnimateDiffError:
-        return to_infotext(settings)  # the reason is told when sampling begins
-    name = listed_name(path)
-    digest = hashes.sha256(str(path), f"AnimateDiff/{name}")
-    return to_infotext(replace(settings, model=name), mm_hash=digest and digest[:HASH_LENGTH])
+        return to_infotext(settings)
+    digest = hashes.sha256(str(path), f"AnimateDiff/{settings.model}")
+    return to_infotext(settings, mm_hash=digest and digest[:HASH_LENGTH])

@@ -269,8 +269,8 @@ def write_vae(folder: Path, name: str, seed: int = 0) -> Path:
     return path
 
 
-def write_upscaler(folder: Path, name: str, seed: int = 0, *, features: int = 8, growth: int = 4) -> Path:
-    """Writes a one-block ESRGAN for four times the size, which the WebUI lists among its upscalers."""
+def write_upscaler(folder: Path, name: str, seed: int = 0, *, features: int = 8, growth: int = 32) -> Path:
+    """Writes a one-block ESRGAN for four times the size; the WebUI's reader of such files expects this growth."""
     generator = torch.Generator().manual_seed(seed)
     shapes: dict[str, tuple[int, ...]] = {}
     conv(shapes, "conv_first", 3, features)

@@ -212,7 +212,7 @@ def test_save_and_zip_keep_the_whole_clip(studio, page, button):
     folder = Path(studio.options()["outdir_save"])
     before = set(folder.rglob("*.png")) if folder.exists() else set()
     page.locator(f"#{button}_txt2img").click()
-    page.locator("#html_log_txt2img", has_text="Saved").wait_for()
+    page.locator("#html_log_txt2img", has_text="Saved").first.wait_for()
     (saved,) = set(folder.rglob("*.png")) - before
     assert Image.open(saved).n_frames == 4
     assert "AnimateDiff:" in read_recipe(saved).infotext

@@ -148,6 +148,6 @@ def test_the_settings_page_holds_ours_and_the_old_keys(studio, page):
     assert {key: studio.options()[key] for key in keys} == keys
     studio.post("/sdapi/v1/options", former)
     open_page(page, studio)
-    page.locator("#tabs button", has_text="Settings").click()
+    page.locator("#tabs > .tab-nav").get_by_role("button", name="Settings", exact=True).click()
     page.locator("#settings button", has_text="AnimateDiff").click()
     page.get_by_text("Formats that are ticked at first").wait_for()

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from webui.clips import FRAMES, animate, clip_of, clip_payload
 from webui.server import base64_image, file_bytes
-from webui.studio import FLOAT_ORDER, decoded, frames_of, hooks_in_the_unet, portrait
+from webui.studio import FLOAT_ORDER, frames_of, hooks_in_the_unet, portrait
 from webui.test_pocket import PAINTED, small_world  # noqa: F401 - a fixture
 
 from lib_animatediff.standalone import pocket
@@ -151,10 +151,8 @@ def test_pain_24_one_animation_for_many_pictures(studio):
     """Two pictures and a batch size of two: two clips, each of its own picture, with a seed of its own."""
     pictures = [base64_image(Image.new("RGB", (64, 64), (level,) * 3)) for level in (20, 235)]
     answer = studio.img2img(
-        init_images=pictures, batch_size=2, denoising_strength=0.1, alwayson_scripts=clip_payload()["alwayson_scripts"]
+        init_images=pictures, batch_size=2, denoising_strength=0.5, alwayson_scripts=clip_payload()["alwayson_scripts"]
     )
     assert len(answer["images"]) == 2
     assert json.loads(answer["info"])["all_seeds"] == [1, 1 + FRAMES]
-    first, second = decoded(studio)[:FRAMES], decoded(studio)[FRAMES:]
-    within = max(abs(clip - clip.mean(0)).mean() for clip in (first, second))
-    assert abs(first.mean(0) - second.mean(0)).mean() > 2 * within, (within, abs(first.mean(0) - second.mean(0)).mean())
+    assert seen(studio)["starts"] == [20] * FRAMES + [235] * FRAMES

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
-from webui.clips import Gif, animate, clip_of, read_gif
+from webui.clips import Gif, animate, apart, clip_of, read_gif
 from webui.conftest import REPOSITORY
-from webui.server import open_page
+from webui.server import open_page, pixels
 from webui.test_panel import generate, shown_gif
 
 from lib_animatediff.standalone import pocket
@@ -80,3 +80,22 @@ def test_words_with_weights_and_words_it_never_saw(small_world):
     """Emphasis in the prompt and unknown words: a clip like any other (the WebUI divides by the encoder's mean)."""
     gif = made(small_world, "a (red:1.2) disc moving right on white")
     assert len(gif.frames) == FRAMES
+
+
+def test_the_init_image_is_that_of_every_frame(small_world):
+    """img2img: with little denoising every frame is the picture; with much the frames part from it."""
+    override = {"override_settings": {"sd_model_checkpoint": pocket.CHECKPOINT}}
+    picture = small_world.txt2img(**{**PAINTED, "prompt": "a red disc", **override})
+    clip = {"model": pocket.MOTION, "frames": 8}
+
+    def farthest(denoising: float) -> float:
+        answer = small_world.img2img(
+            init_images=picture["images"],
+            denoising_strength=denoising,
+            alwayson_scripts={"AnimateDiff": {"args": [clip]}},
+            **{**PAINTED, "prompt": "a red disc moving right", **override},
+        )
+        return max(apart(frame, pixels(picture)) for frame in clip_of(answer).frames)
+
+    assert farthest(0.05) < 6  # levels of 255
+    assert farthest(0.95) > 12

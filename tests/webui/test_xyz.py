@@ -72,6 +72,7 @@ def test_a_grid_by_clicking(studio, page, screenshot):
     page.locator(f"#txt2img_script_container #script_list li[data-value='{PLOT}']").click()
     page.locator("#script_txt2img_xyz_plot_x_type input").click()
     page.locator('#script_txt2img_xyz_plot_x_type li[data-value="[AnimateDiff] Frames"]').click()
+    page.wait_for_timeout(2000)  # the choice of an axis empties its values, some time later
     fill(page, {"script_txt2img_xyz_plot_x_values": "4,5"})
     generate(page)
     page.locator("#txt2img_gallery img").first.wait_for()

@@ -49,6 +49,7 @@ class TroubleScript(scripts.Script):
             p.all_prompts = [f"{prompt}, {'red' if row else 'blue'}" for row, prompt in enumerate(p.all_prompts)]
 
     def process_batch(self, p, command, **kwargs):
+        calls_seen["starts"] = [image.convert("L").getpixel((0, 0)) for image in getattr(p, "init_images", None) or []]
         if isinstance(command, dict) and command.get("plainly"):
             CFGDenoiser.forward = denoised_plainly
 
