@@ -35,13 +35,14 @@ BROWSER_TIMEOUT_MS = 30_000
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds the option that `make test-webui` uses."""
     parser.addoption("--report-to", type=Path, help="write the end-to-end tests' outcomes to this Markdown file")
+    parser.addoption("--report-renew", action="store_true", help="leave the file's lines about other tests as they are")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Has the outcomes written where the option says."""
     path = config.getoption("--report-to", default=None)
     if path:
-        config.pluginmanager.register(Report(path))
+        config.pluginmanager.register(Report(path, renew=config.getoption("--report-renew", default=False)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

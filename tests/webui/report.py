@@ -44,11 +44,33 @@ def _webui_version() -> str:
     return f"WebUI {version[1]}" if version else "no WebUI"
 
 
-class Report:
-    """A pytest plugin that collects outcomes and writes them at the end."""
+ROW = re.compile(r"^\| (proven|not proven|\*\*FAILED\*\*)(?:: (.*?))? \| (.*) \| `(.*)` \|$")
 
-    def __init__(self, path: Path) -> None:
+
+def items_of(page: str) -> list[Item]:
+    """The items of a page that was written before, so that a run of some tests can renew theirs alone."""
+    found = []
+    outcomes = {word: outcome for outcome, word in OUTCOMES.items()}
+    chapters = page.partition("## Sentence by sentence")[2].split("\n## ")[1:]
+    for chapter in chapters:
+        group, _, rows = chapter.partition("\n")
+        for row in filter(None, map(ROW.match, rows.splitlines())):
+            word, reason, claim, name = row.groups()
+            found.append(Item(group, name, claim, outcomes[word], reason or ""))
+    return found
+
+
+class Report:
+    """A pytest plugin that collects outcomes and writes them at the end.
+
+    Args:
+        path: of the page.
+        renew: keep what the page says of tests that are not in this run.
+    """
+
+    def __init__(self, path: Path, *, renew: bool = False) -> None:
         self._path = path
+        self._renew = renew
         self._items: dict[str, Item] = {}
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -71,7 +93,7 @@ class Report:
             self._path.write_text("\n".join(self._lines()) + "\n", encoding="utf-8")
 
     def _lines(self) -> Iterator[str]:
-        items = list(self._items.values())
+        items = self._with_former(list(self._items.values()))
         count = {outcome: sum(item.outcome == outcome for item in items) for outcome in OUTCOMES}
         yield INTRODUCTION
         told = (f"{count[outcome]} {word.strip('*').lower()}" for outcome, word in OUTCOMES.items())
@@ -80,6 +102,14 @@ class Report:
         for group in dict.fromkeys(item.group for item in items):
             yield from ("", f"## {group}", "", "| Outcome | What | Test |", "|---|---|---|")
             yield from (item.row() for item in items if item.group == group)
+
+    def _with_former(self, items: list[Item]) -> list[Item]:
+        if not self._renew or not self._path.exists():
+            return items
+        renewed = {(item.group, item.name): item for item in items}
+        former = items_of(self._path.read_text(encoding="utf-8"))
+        kept = [renewed.pop((item.group, item.name), item) for item in former]
+        return [*kept, *renewed.values()]
 
     def _promised(self, items: list[Item]) -> Iterator[str]:
         """Every sentence with its outcome: proven if all its tests have passed and none is missing."""

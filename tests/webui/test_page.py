@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+import requests
 from motion_files import write_motion_file
 from webui.clips import animate, clip_of
 from webui.conftest import REPOSITORY, TROUBLE
@@ -88,6 +89,14 @@ def reloadable(start_webui):
     return server
 
 
+def answers(server) -> bool:
+    """Whether the API is up again; it comes some time after the page."""
+    try:
+        return server.api("GET", "/trouble/registered", timeout=30).status_code == 200
+    except requests.RequestException:
+        return False
+
+
 def test_reload_ui_leaves_nothing_doubled_and_nothing_dead(reloadable, page):
     """After Reload UI, twice: as many callbacks and scripts as before, the same clip, and a clean model."""
     before = reloadable.api("GET", "/trouble/registered").json()
@@ -98,10 +107,9 @@ def test_reload_ui_leaves_nothing_doubled_and_nothing_dead(reloadable, page):
         starts = len(re.findall("Startup time", reloadable.log_text()))
         page.locator("footer, #footer").get_by_text("Reload UI").first.click()
         for _ in range(240):
-            if len(re.findall("Startup time", reloadable.log_text())) > starts:
-                break
             page.wait_for_timeout(500)
-        page.wait_for_timeout(1000)
+            if len(re.findall("Startup time", reloadable.log_text())) > starts and answers(reloadable):
+                break
         assert reloadable.api("GET", "/trouble/registered").json() == before
         assert reloadable.api("GET", "/animatediff/v1/version").status_code == 200
         assert (clip_of(animate(reloadable)).frames == clip).all()
