@@ -87,11 +87,13 @@ class AnimateDiffScript(scripts.Script):  # type: ignore[misc]
         deliver_clips(p, processed, session.settings, session.frames)
 
 
-def even_out_conditions(params: Any) -> None:
-    """What the WebUI calls in each of the denoiser's calls, of any request."""
-    served = (session for session in _sessions_of_both_tabs() if session.serves(params.denoiser.p))
-    if any(session.in_one_call for session in served):
-        even_out(params)
+def before_denoising(params: Any) -> None:
+    """What the WebUI calls before each of the denoiser's calls, of any request."""
+    for session in _sessions_of_both_tabs():
+        if session.serves(params.denoiser.p):
+            session.show_next_frame()
+            if session.in_one_call:
+                even_out(params)
 
 
 def _sessions_of_both_tabs() -> list[Session]:

@@ -75,6 +75,12 @@ class Session:
             if rows and len(rows) % self.frames == 0:
                 rows[:] = self._repeated(rows[:: self.frames])
 
+    def show_next_frame(self) -> None:
+        """The live preview shows the first row. Let it walk through the frames, one with each step."""
+        latent = shared.state.current_latent
+        if latent is not None:
+            shared.state.current_latent = latent.roll(-(shared.state.sampling_step % self.frames), 0)
+
     def _repeated(self, rows: list[Any]) -> list[Any]:
         return [row for row in rows for _ in range(self.frames)]
 

@@ -96,7 +96,7 @@ def webui(tmp_path: Path, checkpoint: SdModel, motion_file: Path, monkeypatch: p
     with double.in_place(webui.made):
         monkeypatch.setattr(webui.module("models"), "load_motion_module", lambda path: read_once(path.resolve()))
         webui.load_script(webui.module("script").AnimateDiffScript)
-        shared.cfg_denoiser_callbacks.append(webui.module("script").even_out_conditions)
+        shared.cfg_denoiser_callbacks.append(webui.module("script").before_denoising)
         yield webui
     left = double.count_hooks(checkpoint)
     for part in checkpoint.modules():

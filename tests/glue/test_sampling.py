@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from glue import double
@@ -126,3 +128,23 @@ def test_interrupted_in_the_first_pass_the_second_stays_away(webui):
     processed = webui.paint(CLIP, **HIRES)
     assert len(shared.samplings) == 1
     assert processed.images[0].size == (SIDE, SIDE)
+
+
+def test_the_live_preview_walks_through_the_frames(webui):
+    """The WebUI previews the first row: it is another frame with each step. Other requests' latents stay."""
+    before_denoising = webui.module("script").before_denoising
+    seen = []
+
+    def preview(p):
+        for step in range(3):
+            shared.state.current_latent, shared.state.sampling_step = torch.arange(2), step
+            before_denoising(SimpleNamespace(denoiser=SimpleNamespace(p=p)))
+            seen.append(shared.state.current_latent.tolist())
+        shared.state.current_latent = None
+
+    shared.during_sampling = preview
+    webui.paint(CLIP)
+    assert seen == [[0, 1], [1, 0], [0, 1]]
+    seen.clear()
+    webui.paint({"enable": False}, batch_size=2)
+    assert seen == [[0, 1]] * 3

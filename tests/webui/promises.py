@@ -194,7 +194,7 @@ PROMISES = [
         ("Save and Zip keep the whole clip", ("test_save_and_zip_keep_the_whole_clip",)),
         ("Send to img2img sends the first frame", ("test_sending_a_clip_to_img2img_sends_its_first_frame",)),
         ("a chosen frame is saved", ("test_a_chosen_frame_of_a_film_is_saved",)),
-        ("a live preview that plays", "not built: the preview shows the first frame"),
+        ("a live preview that goes through the frames", ("test_a_live_preview_decodes_one_frame",)),
         ("progress counts the parts", ("test_the_progress_counts_the_parts_of_a_long_clip",)),
         ("what cannot be written is told", ("test_what_cannot_be_written_is_told_and_no_frame_is_lost",)),
         ("codecs and speeds of graphics cards", NO_GPU),

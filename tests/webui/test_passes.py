@@ -157,13 +157,14 @@ def test_override_settings(studio, settings):
 
 
 def test_a_live_preview_decodes_one_frame(studio):
-    """However long the clip, the preview is one small picture: its memory does not grow with the clip."""
-    told = []
+    """However long the clip, the preview is one small picture, of one frame after the other with each step."""
+    told, pictures = [], set()
 
     def watch():
         progress = studio.api("GET", "/sdapi/v1/progress").json()
         if progress.get("current_image"):
             told.append(Image.open(io.BytesIO(base64.b64decode(progress["current_image"]))).size)
+            pictures.add(progress["current_image"])
 
     often = {"override_settings": {"show_progress_every_n_steps": 1}}
     clip = {"frames": 24, "context_length": 24}
@@ -174,6 +175,7 @@ def test_a_live_preview_decodes_one_frame(studio):
     one_frame = (16, 16)  # by the WebUI's approximate decoder; a grid of 24 would be 80 wide
     assert told
     assert set(told) <= {one_frame, (64, 64)}
+    assert len(pictures) > 2
 
 
 # ---- by clicking
