@@ -16,7 +16,7 @@ from PIL import Image
 from webui.clips import FRAMES, animate, clip_payload
 from webui.server import PAYLOAD, file_bytes, open_page
 from webui.studio import decoded
-from webui.test_panel import choose_module, fill, fill_prompt_and_size, generate, open_accordion
+from webui.test_panel import generate, open_accordion, prepare_clip
 
 from lib_animatediff.video import read_recipe
 
@@ -128,11 +128,7 @@ def test_the_drop_zone_restores_the_settings_by_clicking(studio, page, name):
 def test_films_play_under_the_gallery(studio, page, screenshot, name):
     """MP4 and WebM play in Chromium: ready, moving on, frame by frame, with the meter's plot beneath."""
     possible(studio, name)
-    open_page(page, studio)
-    fill_prompt_and_size(page)
-    open_accordion(page)
-    choose_module(page, "mm_small_v3.safetensors")
-    fill(page, {"animatediff_txt2img_frames": FRAMES})
+    prepare_clip(page, studio, FRAMES)
     page.locator("#animatediff_txt2img_formats label", has_text="GIF").click()
     page.locator("#animatediff_txt2img_formats label", has_text=name).click()
     generate(page)
@@ -157,11 +153,7 @@ def test_the_gallery_shows_animated_pictures(studio, page):
     """GIF, WebP and APNG stand in the gallery as the files themselves."""
     for name in OPENED_BY_PNG_INFO:
         possible(studio, name)
-    open_page(page, studio)
-    fill_prompt_and_size(page)
-    open_accordion(page)
-    choose_module(page, "mm_small_v3.safetensors")
-    fill(page, {"animatediff_txt2img_frames": 4})
+    prepare_clip(page, studio, 4)
     page.locator("#animatediff_txt2img_formats label", has_text="GIF").click()
     for name in OPENED_BY_PNG_INFO:
         page.locator("#animatediff_txt2img_formats label").get_by_text(name, exact=True).click()
@@ -202,11 +194,7 @@ def test_the_progress_counts_the_parts_of_a_long_clip(studio):
 @pytest.mark.parametrize("button", ["save", "save_zip"])
 def test_save_and_zip_keep_the_whole_clip(studio, page, button):
     """The gallery's Save and Zip: an animated PNG of all frames, with its recipe, in the folder of saved pictures."""
-    open_page(page, studio)
-    fill_prompt_and_size(page)
-    open_accordion(page)
-    choose_module(page, "mm_small_v3.safetensors")
-    fill(page, {"animatediff_txt2img_frames": 4})
+    prepare_clip(page, studio, 4)
     generate(page)
     page.locator(".animatediff-files a").first.wait_for()
     folder = Path(studio.options()["outdir_save"])
@@ -224,11 +212,7 @@ def test_save_and_zip_keep_the_whole_clip(studio, page, button):
 
 def test_sending_a_clip_to_img2img_sends_its_first_frame(studio, page):
     """The gallery's button fills img2img's picture, of the clip's size."""
-    open_page(page, studio)
-    fill_prompt_and_size(page)
-    open_accordion(page)
-    choose_module(page, "mm_small_v3.safetensors")
-    fill(page, {"animatediff_txt2img_frames": 4})
+    prepare_clip(page, studio, 4)
     generate(page)
     page.locator("#txt2img_send_to_img2img").click()
     picture = page.locator("#img2img_image img").first
@@ -238,11 +222,7 @@ def test_sending_a_clip_to_img2img_sends_its_first_frame(studio, page):
 
 def test_a_chosen_frame_of_a_film_is_saved(studio, page):
     """The player's button gives the frame that is shown, as a PNG."""
-    open_page(page, studio)
-    fill_prompt_and_size(page)
-    open_accordion(page)
-    choose_module(page, "mm_small_v3.safetensors")
-    fill(page, {"animatediff_txt2img_frames": 4})
+    prepare_clip(page, studio, 4)
     page.locator("#animatediff_txt2img_formats label", has_text="GIF").click()
     page.locator("#animatediff_txt2img_formats label", has_text="MP4").click()
     generate(page)

@@ -55,6 +55,15 @@ def choose_module(page, name: str) -> None:
     page.wait_for_function(f"document.querySelector('#animatediff_txt2img_model input').value.startsWith('{name} [')")
 
 
+def prepare_clip(page, server, frames: int) -> None:
+    """Opens the page and asks for a small clip, up to pressing Generate."""
+    open_page(page, server)
+    fill_prompt_and_size(page)
+    open_accordion(page)
+    choose_module(page, "mm_small_v3.safetensors")
+    fill(page, {"animatediff_txt2img_frames": frames})
+
+
 def generate(page, seconds: float = 60) -> None:
     page.locator("#txt2img_generate").click()
     page.locator("#txt2img_interrupt").wait_for(state="visible")

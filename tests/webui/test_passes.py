@@ -13,7 +13,15 @@ from webui.clips import animate, apart, clip_of, clip_payload
 from webui.conftest import REPOSITORY, TROUBLE
 from webui.server import UPSCALER, VAE, base64_image, file_bytes, open_page, pixels
 from webui.studio import decoded, frames_of, hooks_in_the_unet, portrait
-from webui.test_panel import choose_module, fill, fill_prompt_and_size, generate, open_accordion, shown_gif
+from webui.test_panel import (
+    choose_module,
+    fill,
+    fill_prompt_and_size,
+    generate,
+    open_accordion,
+    prepare_clip,
+    shown_gif,
+)
 
 HIRES = {"enable_hr": True, "hr_scale": 2, "denoising_strength": 0.7}
 
@@ -183,11 +191,7 @@ def test_a_live_preview_decodes_one_frame(studio):
 
 def test_the_gallerys_upscale_button_gives_a_plain_picture(studio, page):
     """The first frame, twice as large, as a PNG: no clip."""
-    open_page(page, studio)
-    fill_prompt_and_size(page)
-    open_accordion(page)
-    choose_module(page, "mm_small_v3.safetensors")
-    fill(page, {"animatediff_txt2img_frames": 4})
+    prepare_clip(page, studio, 4)
     generate(page)
     assert Image.open(io.BytesIO(shown_gif(page))).format == "GIF"
     page.locator("#txt2img_upscale").click()
