@@ -133,7 +133,7 @@ def _shown(
     for clip in clips:
         pictures = _as_reply(clip) if as_reply else _in_gallery(clip)
         shown += pictures
-        shown_texts += [clip.infotext] * len(pictures)
+        shown_texts += [clip.infotext] * (len(pictures) or bool(clip.files))  # on the disk alone, it has its text, too
     for number, clip in enumerate(clips):
         if with_frames or not clip.files:
             count = min(frames, len(clip.frames))

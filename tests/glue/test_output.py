@@ -279,6 +279,15 @@ def test_the_reply_holds_the_files_but_no_folder_and_no_text(deliver):
     assert len(replies) == 2
 
 
+@pytest.mark.parametrize("name", ["PNG", "TXT"])
+def test_what_lies_on_the_disk_alone_leaves_the_reply_its_text(webui, deliver, name):
+    processed = deliver([picture(0)] * 4, settings=ClipSettings(frames=2, formats=(name,)), is_api=True)
+    assert processed.images == []
+    assert processed.infotexts == ["infotext 0", "infotext 2"]
+    assert processed.all_seeds == [10, 12]
+    assert len(processed.extra_generation_params["AnimateDiff clips"]) == 2
+
+
 def test_the_file_carries_the_text_and_the_recipe(deliver):
     (shown,) = deliver([picture(0), picture(90)], rows=2).images
     recipe = read_recipe(Path(shown.already_saved_as))

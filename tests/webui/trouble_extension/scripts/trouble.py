@@ -21,6 +21,7 @@ import numpy
 import torch
 from fastapi import Response
 from modules import processing, prompt_parser, script_callbacks, scripts, shared
+from modules.sd_hijack import model_hijack
 from modules.sd_samplers_cfg_denoiser import CFGDenoiser
 
 CFG_DENOISER_FORWARD = CFGDenoiser.forward
@@ -170,6 +171,9 @@ def portrait():
         "structure": structure.hexdigest(),
         "hooks": hooks,
         "alphas": hashlib.sha256(model.alphas_cumprod.cpu().float().numpy().tobytes()).hexdigest(),
+        "dtypes": sorted({str(parameter.dtype) for parameter in model.model.diffusion_model.parameters()}),
+        "lowvram": bool(getattr(model, "lowvram", False)),
+        "attention": model_hijack.optimization_method,
         "class": repr(sorted(vars(type(model.model.diffusion_model)))),
     }
 
