@@ -2,6 +2,7 @@
 
 from motion_module import AnimateDiffError, ClipError, IncompatibleModelError, MotionFileError
 
+from .amounts import MotionAmount
 from .injection import inject
 from .schedule import use_schedule
 from .windows import ContextWindows
@@ -13,6 +14,7 @@ __all__ = [
     "ClipError",
     "ContextWindows",
     "IncompatibleModelError",
+    "MotionAmount",
     "MotionFileError",
     "__version__",
     "inject",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from motion_module import ClipError
@@ -16,16 +16,30 @@ class Clip:
     """
 
     def __init__(self, frames: int | None) -> None:
-        self._frames = frames
+        self._window: Sequence[int] | None = None if frames is None else range(frames)
 
     @contextmanager
-    def of(self, frames: int) -> Iterator[None]:
-        """For the time of the block, a clip is this many rows."""
-        former, self._frames = self._frames, frames
+    def of(self, window: Sequence[int]) -> Iterator[None]:
+        """For the time of the block, a clip is these of its frames."""
+        former, self._window = self._window, window
         try:
             yield
         finally:
-            self._frames = former
+            self._window = former
+
+    @property
+    def window(self) -> Sequence[int]:
+        """The clip's frames that the call under way has.
+
+        Raises:
+            ClipError: no context window is under way, but should be.
+        """
+        if self._window is None:
+            raise ClipError(
+                "The UNet ran past the context windows: another extension has put its own forward in their place. "
+                "Switch that extension off, or make a clip that fits into one window."
+            )
+        return self._window
 
     @property
     def frames(self) -> int:
@@ -34,12 +48,7 @@ class Clip:
         Raises:
             ClipError: no context window is under way, but should be.
         """
-        if self._frames is None:
-            raise ClipError(
-                "The UNet ran past the context windows: another extension has put its own forward in their place. "
-                "Switch that extension off, or make a clip that fits into one window."
-            )
-        return self._frames
+        return len(self.window)
 
     def frames_of(self, rows: int) -> int:
         """f, for a tensor of so many rows.

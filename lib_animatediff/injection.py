@@ -17,11 +17,14 @@ from torch import Tensor, nn
 from motion_module import ClipError, IncompatibleModelError, MotionModule
 from motion_module.network import TemporalTransformer
 
+from .amounts import MotionAmount
 from .bases import refuse_no_module, sites_for
 from .clip import Clip
+from .directing import Director
 from .norms import FramesApart, FramesTogether, resnet_norms
 from .order import OrderedCall, RowOrder
-from .parts import PartedCall, Steps, forward_in_parts
+from .parts import PartedCall, forward_in_parts
+from .steps import Steps
 from .windows import ContextWindows
 
 _log = logging.getLogger(__name__)
@@ -46,6 +49,16 @@ class Injection:
         """Say which step the calls that follow belong to."""
         self._steps.current = step
 
+    @property
+    def progress(self) -> float | None:
+        """How much of the sampling is done, 0 to 1, that the amount of motion goes by; None: follow the timesteps."""
+        return self._steps.progress
+
+    @progress.setter
+    def progress(self, progress: float | None) -> None:
+        """Say how much of the sampling is done, for the calls that follow."""
+        self._steps.progress = progress
+
 
 @contextmanager
 def inject(
@@ -54,6 +67,7 @@ def inject(
     *,
     frames: int,
     windows: ContextWindows | None = None,
+    amount: MotionAmount | None = None,
     one_clip_per_call: bool = False,
     row_order: RowOrder | None = None,
     between_windows: Callable[[int, int], None] | None = None,
@@ -74,8 +88,9 @@ def inject(
         motion: what ``load_motion_module`` gave.
         frames: frames of a clip; without ``windows`` at most the module's trained length.
         windows: for longer clips: one call becomes a call for each context window, on the window's rows of every
-            tensor that leads with the rows, and the outputs are averaged. A clip that fits into one window is
-            computed as without.
+            tensor that leads with the rows, and the outputs are averaged. Or, as views, the windows are inside the
+            motion module only. A clip that fits into one window is computed as without.
+        amount: how much motion; None is as trained.
         one_clip_per_call: give each clip of each stream UNet calls of its own: slower, for less memory.
         row_order: for a host with another layout of rows: given the number of rows of a call, its rows in the order
             ``(k b f)``, or None if they lie so.
@@ -93,10 +108,14 @@ def inject(
     _refuse_compiled(unet)
     sites = sites_for(motion, unet)
     windows = windows if windows is not None and frames > windows.length else None
-    clip = Clip(None if windows else frames)
+    views, windows = (windows, None) if windows is not None and windows.as_views else (None, windows)
+    clip = Clip(None if windows or views else frames)
     steps = Steps()
+    director = Director(clip, frames, steps, amount, views)
     with ExitStack() as undo:
         undo.enter_context(_owned(unet))
+        if director.follows_steps:
+            undo.enter_context(forward_in_parts(unet, director.at_timestep))
         if windows or one_clip_per_call:
             call = PartedCall(
                 clip,
@@ -116,7 +135,7 @@ def inject(
                 undo.callback(norm.register_forward_hook(FramesApart(clip)).remove)
         resident = _Resident(motion)
         for site in sites:
-            undo.callback(site.layer.register_forward_hook(_SiteHook(resident, site.name, clip)).remove)
+            undo.callback(site.layer.register_forward_hook(_SiteHook(resident, site.name, director)).remove)
         yield Injection(steps)
 
 
@@ -200,12 +219,12 @@ class _Resident:
 class _SiteHook:
     """Forward hook: passes a layer's output on through the transformer of its site."""
 
-    def __init__(self, resident: _Resident, site: str, clip: Clip) -> None:
+    def __init__(self, resident: _Resident, site: str, director: Director) -> None:
         self._resident = resident
         self._site = site
-        self._clip = clip
+        self._director = director
 
     def __call__(self, _layer: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> object:
         x = output[0] if isinstance(output, tuple) else output
-        x = self._resident.transformer(self._site, x)(x, self._clip.frames_of(x.shape[0]))
+        x = self._director.transformed(self._site, self._resident.transformer(self._site, x), x)
         return (x, *output[1:]) if isinstance(output, tuple) else x

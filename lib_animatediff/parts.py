@@ -20,35 +20,13 @@ from motion_module import ClipError, IncompatibleModelError
 
 from .clip import Clip, count_clips
 from .rows import Fusion, take_rows
+from .steps import Steps
 from .windows import ContextWindows, Window
 
 _INPUT_NAMES = ("x", "sample")  # as LDM and diffusers call the first argument
 _TIMESTEP_NAMES = ("timesteps", "timestep", "t")  # and the second
 
 Run = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
-
-
-class Steps:
-    """Which sampling step a call belongs to.
-
-    Timesteps are numbered in the order in which they come up. So calls at one timestep, for cond and uncond say, share
-    a step, however many there are.
-
-    Attributes:
-        current: the step, if the host says it; with None it follows the timestep.
-    """
-
-    def __init__(self) -> None:
-        self.current: int | None = None
-        self._numbers: dict[tuple[float, ...], int] = {}
-
-    def of(self, timestep: Any) -> int:
-        """The step of a call with this timestep argument: a number, or a tensor with one for each row."""
-        if self.current is not None:
-            return self.current
-        values = timestep.flatten().tolist() if isinstance(timestep, Tensor) else [timestep]
-        # How often a value comes depends on the number of rows in the call.
-        return self._numbers.setdefault(tuple(sorted(set(values))), len(self._numbers))
 
 
 @dataclass(frozen=True)
@@ -115,7 +93,7 @@ class PartedCall:
         rows = count_rows(args, kwargs)
         parts = self._parts(count_clips(rows, self._frames), args, kwargs)
         if len(parts) == 1:
-            with self._clip.of(self._frames):
+            with self._clip.of(range(self._frames)):
                 return forward(*args, **kwargs)
         if self._windows is not None and torch.is_grad_enabled() and _computes_twice(self._unet):
             raise ClipError(
@@ -126,7 +104,7 @@ class PartedCall:
         fusion = Fusion(rows, on_cpu=self._windows is not None and self._windows.fuse_on_cpu)
         for done, part in enumerate(parts, 1):
             index = part.rows(self._frames)
-            with self._clip.of(len(part.window)):
+            with self._clip.of(part.window):
                 output = forward(*take_rows(args, index, rows), **take_rows(kwargs, index, rows))
             fusion.add(output, index, [*part.weights] * len(part.clips))
             if self._between is not None:
@@ -137,7 +115,7 @@ class PartedCall:
         groups: list[Sequence[int]] = [[clip] for clip in range(clips)] if self._one_clip_per_call else [range(clips)]
         windows, weights = [tuple(range(self._frames))], [[1.0] * self._frames]
         if self._windows is not None:
-            step = self._steps.of(_argument(args, kwargs, 1, _TIMESTEP_NAMES))
+            step = self._steps.of(timestep_of(args, kwargs))
             windows = self._windows.plan(self._frames, step)
             weights = [self._windows.weights(window, self._frames) for window in windows]
         return [_Part(group, *part) for group in groups for part in zip(windows, weights, strict=True)]
@@ -151,6 +129,11 @@ def _computes_twice(unet: nn.Module | None) -> bool:
 def count_rows(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
     """Rows of a UNet call with these arguments."""
     return len(_argument(args, kwargs, 0, _INPUT_NAMES))
+
+
+def timestep_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The timestep argument of a UNet call: a number, or a tensor with one for each row."""
+    return _argument(args, kwargs, 1, _TIMESTEP_NAMES)
 
 
 def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], place: int, names: tuple[str, ...]) -> Any:

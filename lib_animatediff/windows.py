@@ -34,6 +34,8 @@ class ContextWindows:
         fusion: weight of an output by its place in the window: ``"flat"`` all the same, ``"pyramid"`` most in the
             middle, ``"overlap-linear"`` a ramp over the overlap at both ends, save at the ends of the clip.
         closed: of ``"looped"``: as many windows over the clip's end as elsewhere, for the smoothest loop.
+        as_views: the whole clip goes through the UNet at once, and the windows are inside the temporal attention only:
+            more memory, and what the picture model draws holds together better.
         fuse_on_cpu: gather the outputs in main memory. Slower, for graphics cards that a long clip would fill.
 
     Raises:
@@ -46,6 +48,7 @@ class ContextWindows:
     kind: str = "uniform"
     fusion: str = "pyramid"
     closed: bool = False
+    as_views: bool = False
     fuse_on_cpu: bool = False
 
     def __post_init__(self) -> None:
@@ -82,7 +85,7 @@ class ContextWindows:
 
     def _linear(self, frames: int, step: int) -> Iterator[Window]:
         for distance in self._distances(frames):
-            for phase in range(distance):
+            for phase in range(min(distance, frames)):
                 part = range(phase, frames, distance)
                 for start in _STARTS[self.kind](self, len(part), step) if len(part) > self.length else (0,):
                     yield tuple(part[start : start + self.length])

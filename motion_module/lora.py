@@ -1,8 +1,8 @@
-"""Motion LoRA: a small change of a motion module's attention layers, such as a camera movement.
+"""Motion LoRA: a small change of a motion module's layers, such as a camera movement.
 
-``W + strength * scale * up @ down`` (arXiv 2307.04725, section 4.3). Four spellings of the names are about: official,
-flattened for the WebUI, and two of diffusers; one pattern knows them all. Spatial weights in such a file are for the
-base model and stay unused here.
+``W + strength * scale * up @ down`` (arXiv 2307.04725, section 4.3). Many spellings of the names are about: official,
+flattened for the WebUI or by kohya's trainer, diffusers' of several ages and PEFT's; one pattern knows them all.
+Spatial weights in such a file, as MotionDirector writes them, are for the base model and stay unused here.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 import copy
 import logging
 import re
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,38 +18,32 @@ import torch
 from torch import Tensor
 
 from .errors import IncompatibleModelError, MotionFileError
-from .files import read_tensors
+from .files import read_header
+from .lowrank import (
+    LEVEL,
+    NUMBER,
+    PART,
+    LowRank,
+    block_name,
+    count_layers,
+    part_of,
+    read_low_ranks,
+    refuse_other_mathematics,
+)
 from .network import MotionModule
 
 _log = logging.getLogger(__name__)
 
 _NAME = re.compile(
-    r"(?:.*[._])?(?P<path>down_blocks|mid_block|up_blocks)[._](?:(?P<level>\d+)[._])?"
-    r"motion_modules[._](?P<site>\d+)[._](?:temporal_transformer[._])?"
-    r"transformer_blocks[._](?P<block>\d+)[._](?:attention_blocks[._](?P<from_0>\d+)|attn(?P<from_1>\d+))[._]"
-    r"(?:processor[._])?to_(?P<layer>q|k|v|out)(?:[._]0)?[._]?"
-    r"(?P<part>(?:lora[._])?(?:down|up)\.weight|lora[._][AB](?:\.default)?\.weight|alpha)"
+    rf"{LEVEL}(?:motion_modules|temporal_attentions)[._](?P<site>{NUMBER})[._](?:temporal_transformer[._])?(?:"
+    rf"transformer_blocks[._](?P<block>{NUMBER})[._](?:"
+    rf"(?:attention_blocks[._](?P<from_0>{NUMBER})|attn(?P<from_1>{NUMBER}))"
+    r"[._](?:processor[._])?to_(?P<layer>q|k|v|out)(?:[._]0)?"
+    r"|ff[._]net[._](?P<ff>0[._]proj|2))"
+    rf"|(?P<proj>proj_in|proj_out)){PART}"
 )
-_PARTS = {"down": "down", "up": "up", "A": "down", "B": "up", "alpha": "alpha"}
-
-
-@dataclass(frozen=True)
-class LowRank:
-    """The change of one weight.
-
-    Attributes:
-        down: ``r c``.
-        up: ``c r``.
-        scale: alpha over rank where the file has an alpha; 1 otherwise, as in official files.
-    """
-
-    down: Tensor
-    up: Tensor
-    scale: float
-
-    def change(self) -> Tensor:
-        """What is added to the weight at strength 1, ``c c`` float32."""
-        return self.scale * (self.up.float() @ self.down.float())
+_MOTION = re.compile(r"(?:motion_modules|temporal_attentions)[._]\d")
+_MID = "mid_block."
 
 
 @dataclass(frozen=True)
@@ -60,10 +53,54 @@ class MotionLora:
     Attributes:
         name: the file's, for messages.
         changes: by the official name of the weight that each one changes.
+        spatial: how many layers of the base model it holds a LoRA for, which stays unused.
     """
 
     name: str
     changes: Mapping[str, LowRank]
+    spatial: int = 0
+
+
+@dataclass(frozen=True)
+class LoraMatch:
+    """How much of a motion LoRA has a place in a motion module; as text, one line about it.
+
+    Attributes:
+        lora: the file's name.
+        motion: the motion module's.
+        kind: the motion module's.
+        matched: how many weights of the module the LoRA changes.
+        total: how many weights it was made for.
+        missing_mid: how many of them are in the middle block, which the module lacks.
+        spatial_ignored: how many layers of the base model it holds a LoRA for, which stays unused.
+    """
+
+    lora: str
+    motion: str
+    kind: str
+    matched: int
+    total: int
+    missing_mid: int
+    spatial_ignored: int
+
+    def __str__(self) -> str:
+        said = [f"{self.lora}: {self.matched} of its {self.total} weights match {self.motion}"]
+        if self.missing_mid:
+            said.append(
+                f"{self.missing_mid} belong to the middle block, which this motion module ({self.kind}) lacks: "
+                "the LoRA was made for v2 and may do little"
+            )
+        missing = self.total - self.matched - self.missing_mid
+        if missing:
+            said.append(f"{missing} have no place in it: the LoRA was made for another motion module")
+        if self.spatial_ignored:
+            said.append(f"it changes {self.spatial_ignored} layers of the checkpoint, too, which are left as they are")
+        return f"{'; '.join(said)}."
+
+
+def holds_motion_lora(names: Iterable[str]) -> bool:
+    """Whether these are the names of a file with a motion LoRA."""
+    return any(map(_NAME.fullmatch, names))
 
 
 def load_motion_lora(path: str | Path) -> MotionLora:
@@ -73,42 +110,60 @@ def load_motion_lora(path: str | Path) -> MotionLora:
         MotionFileError: the file is broken or holds no motion LoRA.
     """
     path = Path(path)
-    parts: dict[str, dict[str, Tensor]] = defaultdict(dict)
-    for key, tensor in read_tensors(path).items():
-        match = _NAME.fullmatch(key)
-        if match:
-            parts[_official_name(match)][_part(match)] = tensor.clone()
-    if not parts:
-        raise MotionFileError(f"{path.name}: no motion LoRA. Choose a file such as v2_lora_PanLeft.ckpt.")
-    return MotionLora(path.name, {name: _low_rank(path.name, name, found) for name, found in parts.items()})
+    names = read_header(path).tensors
+    refuse_other_mathematics(path.name, filter(_MOTION.search, names))
+    found = {name: match for name in names if (match := _NAME.fullmatch(name))}
+    spatial = count_layers(name for name in names if not _MOTION.search(name))
+    if not found:
+        raise _no_motion_lora(path, spatial)
+    places = {name: (_official_name(match), part_of(match)) for name, match in found.items()}
+    return MotionLora(path.name, read_low_ranks(path, places), spatial)
+
+
+def match_report(motion: MotionModule, lora: MotionLora) -> LoraMatch:
+    """How much of a motion LoRA has a place in a motion module.
+
+    Raises:
+        IncompatibleModelError: nothing has, or a weight is of another size.
+    """
+    weights = dict(motion.named_parameters())
+    matching = {name: change for name, change in lora.changes.items() if name in weights}
+    _check(motion, lora, weights, matching)
+    missing_mid = sum(name.startswith(_MID) for name in lora.changes) if motion.mid_block is None else 0
+    return LoraMatch(lora.name, motion.name, motion.kind, len(matching), len(lora.changes), missing_mid, lora.spatial)
 
 
 def apply_motion_lora(motion: MotionModule, lora: MotionLora, strength: float = 1.0) -> MotionModule:
-    """A copy of a motion module with the LoRA merged in; the module itself is untouched.
-
-    Sites that the module lacks are passed over: a LoRA made for v2 has one more than a v3 module. How many weights
-    matched is logged. Apply again for a second LoRA: changes add up.
+    """A copy of a motion module with the LoRA merged in; the module itself is untouched. See `apply_motion_loras`.
 
     Args:
         motion: what to change.
         lora: how.
         strength: 0 gives an equal copy, 1 the LoRA as trained, less than 0 the opposite movement.
+    """
+    return apply_motion_loras(motion, [(lora, strength)])
+
+
+def apply_motion_loras(motion: MotionModule, loras: Sequence[tuple[MotionLora, float]]) -> MotionModule:
+    """A copy of a motion module with LoRAs merged in, each with its strength; the module itself is untouched.
+
+    Sites that the module lacks are passed over: a LoRA made for v2 has one more than a v3 module. How many weights
+    matched is logged, see `match_report`. Changes add up in float32 and are rounded once.
 
     Raises:
-        IncompatibleModelError: nothing matches, or a weight is of another size.
+        IncompatibleModelError: nothing of a LoRA matches, or a weight is of another size.
     """
+    for lora, _ in loras:
+        _log.info("%s", match_report(motion, lora))
     merged = copy.deepcopy(motion)
-    weights = dict(merged.named_parameters())
-    matching = {name: change for name, change in lora.changes.items() if name in weights}
-    _check(motion, lora, weights, matching)
-    _log.info("%s: %d of its %d weights match %s.", lora.name, len(matching), len(lora.changes), motion.name)
-    if strength:
-        with torch.no_grad():
-            for name, low_rank in matching.items():
-                weight = weights[name]
-                change = strength * low_rank.change().to(weight.device)
+    with torch.no_grad():
+        for name, weight in merged.named_parameters():
+            changes = [s * lora.changes[name].change() for lora, s in loras if s and name in lora.changes]
+            if changes:
+                change = torch.stack(changes).sum(0).to(weight.device)
                 weight.copy_((weight.float() + change).to(weight.dtype))
-    merged.name = f"{motion.name} with {lora.name}"
+    if loras:
+        merged.name = f"{motion.name} with {', '.join(lora.name for lora, _ in loras)}"
     return merged
 
 
@@ -121,33 +176,29 @@ def _check(
             "Use a motion LoRA made for this base model."
         )
     for name, change in matching.items():
-        shape = (change.up.shape[0], change.down.shape[1])
-        if shape != tuple(weights[name].shape):
+        if change.shape != tuple(weights[name].shape):
             raise IncompatibleModelError(
                 f"{lora.name} is made for a motion module of other widths: {name} is {tuple(weights[name].shape)} in "
-                f"{motion.name}, {shape} in the LoRA. Use one made for this base model."
+                f"{motion.name}, {change.shape} in the LoRA. Use one made for this base model."
             )
 
 
+def _no_motion_lora(path: Path, spatial: int) -> MotionFileError:
+    if spatial:
+        return MotionFileError(
+            f"{path.name}: an image LoRA, no motion LoRA. Use it in the prompt as any LoRA: <lora:{path.stem}:1>.",
+            what="an image LoRA",
+        )
+    return MotionFileError(f"{path.name}: no motion LoRA. Choose a file such as v2_lora_PanLeft.ckpt.")
+
+
 def _official_name(match: re.Match[str]) -> str:
-    block = match["path"] if match["level"] is None else f"{match['path']}.{match['level']}"
+    transformer = f"{block_name(match)}.motion_modules.{match['site']}.temporal_transformer"
+    if match["proj"]:
+        return f"{transformer}.{match['proj']}.weight"
+    block = f"{transformer}.transformer_blocks.{match['block']}"
+    if match["ff"]:
+        return f"{block}.ff.net.{match['ff'].replace('_', '.')}.weight"
     attention = int(match["from_0"]) if match["from_0"] else int(match["from_1"]) - 1
     layer = "to_out.0" if match["layer"] == "out" else f"to_{match['layer']}"
-    return (
-        f"{block}.motion_modules.{match['site']}.temporal_transformer.transformer_blocks.{match['block']}"
-        f".attention_blocks.{attention}.{layer}.weight"
-    )
-
-
-def _part(match: re.Match[str]) -> str:
-    return next(part for word in re.split(r"[._]", match["part"]) if (part := _PARTS.get(word)))
-
-
-def _low_rank(file: str, name: str, found: Mapping[str, Tensor]) -> LowRank:
-    down, up, alpha = (found.get(part) for part in ("down", "up", "alpha"))
-    if down is None or up is None or down.dim() != 2 or up.dim() != 2 or len(down) != up.shape[1]:
-        raise MotionFileError(f"{file}: the LoRA for {name} is not whole. Download it again.")
-    if alpha is not None and alpha.numel() != 1:
-        raise MotionFileError(f"{file}: the alpha for {name} is not one number. Download it again.")
-    scale = 1.0 if alpha is None else float(alpha.float()) / len(down)
-    return LowRank(down, up, scale)
+    return f"{block}.attention_blocks.{attention}.{layer}.weight"

@@ -8,16 +8,17 @@ Letters in shapes: b clips of every stream, f frames, c h w as usual, d = h * w 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
+from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .direction import AS_TRAINED, Amount, Direction, View
 from .kinds import Kind
 from .schedules import BetaSchedule
 
@@ -53,12 +54,16 @@ class TemporalAttention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
         self.register_buffer("pe", positional_table(length, channels), persistent=False)
 
-    def forward(self, x: Tensor, frames: int) -> Tensor:
-        """``(b f) d c`` normalised tokens in, the same shape out."""
+    def forward(self, x: Tensor, frames: int, scale: Amount = 1.0) -> Tensor:
+        """``(b f) d c`` normalised tokens in, the same shape out; ``scale`` of the keys, a number or ``(f d)``."""
         positions = x.shape[1]
         x = rearrange(x, "(b f) d c -> (b d) f c", f=frames)
         x = x + self.pe[:, :frames].to(x.dtype)
         q, k, v = (rearrange(t, "n f (a e) -> n a f e", a=HEADS) for t in (self.to_q(x), self.to_k(x), self.to_v(x)))
+        if isinstance(scale, Tensor):
+            k = k * repeat(scale.to(k.dtype), "f d -> (b d) 1 f 1", b=k.shape[0] // positions)
+        elif scale != 1:
+            k = k * scale
         # A list, since a large picture has more positions than one kernel launch may hold.
         step = CUDA_GRID_LIMIT // HEADS
         parts = [
@@ -104,11 +109,30 @@ class TemporalBlock(nn.Module):
         self.ff = FeedForward(channels)
         self.ff_norm = nn.LayerNorm(channels)
 
-    def forward(self, x: Tensor, frames: int) -> Tensor:
-        """Tokens ``(b f) d c`` in and out; ``frames`` is f."""
-        for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
-            x = x + attention(norm(x), frames)
+    def forward(self, x: Tensor, frames: int, scale: Amount = 1.0, views: Sequence[View] = ()) -> Tensor:
+        """Tokens ``(b f) d c`` in and out; ``frames`` is f, ``scale`` a number or ``(f d)``."""
+        x = self._in_views(x, frames, scale, views) if views else self._attend(x, frames, scale)
         return x + self.ff(self.ff_norm(x))  # type: ignore[no-any-return]
+
+    def _attend(self, x: Tensor, frames: int, scale: Amount) -> Tensor:
+        for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
+            x = x + attention(norm(x), frames, scale)
+        return x
+
+    def _in_views(self, x: Tensor, frames: int, scale: Amount, views: Sequence[View]) -> Tensor:
+        """Both attentions view by view; where views overlap, the average by their weights, summed in float32."""
+        clips = rearrange(x, "(b f) d c -> b f d c", f=frames)
+        total = torch.zeros_like(clips, dtype=torch.promote_types(x.dtype, torch.float32))
+        counts = total.new_zeros(frames, 1, 1)
+        for window, weights in views:
+            index = torch.tensor(window, device=x.device)
+            weight = total.new_tensor(weights).reshape(-1, 1, 1)
+            seen = rearrange(clips.index_select(1, index), "b f d c -> (b f) d c")
+            scaled = scale.index_select(0, index) if isinstance(scale, Tensor) else scale
+            attended = rearrange(self._attend(seen, len(window), scaled), "(b f) d c -> b f d c", f=len(window))
+            total.index_add_(1, index, attended.to(total) * weight)
+            counts.index_add_(0, index, weight)
+        return rearrange(total.div_(counts).to(x.dtype), "b f d c -> (b f) d c")
 
 
 class TemporalTransformer(nn.Module):
@@ -128,21 +152,47 @@ class TemporalTransformer(nn.Module):
         self.transformer_blocks = nn.ModuleList([TemporalBlock(channels, length)])
         self.proj_out = nn.Linear(channels, channels)
 
-    def forward(self, x: Tensor, frames: int) -> Tensor:
+    def forward(self, x: Tensor, frames: int, direction: Direction = AS_TRAINED) -> Tensor:
         """``(b f) c h w`` in and out, in the input's dtype; ``frames`` is f."""
+        effect = direction.effect
+        if not isinstance(effect, Tensor) and effect == 0:
+            return x
         if self.compute_twice and torch.is_grad_enabled():
-            motion: Tensor = checkpoint(self._motion, x, frames, use_reentrant=False)
+            motion: Tensor = checkpoint(self._motion, x, frames, direction, use_reentrant=False)
         else:
-            motion = self._motion(x, frames)
+            motion = self._motion(x, frames, direction)
+        if isinstance(effect, Tensor):
+            motion = motion * repeat(effect.to(motion), "f h w -> (b f) 1 h w", b=x.shape[0] // frames)
+        elif effect != 1:
+            motion = motion * effect
         return x + motion.to(x.dtype)
 
-    def _motion(self, x: Tensor, frames: int) -> Tensor:
-        height = x.shape[2]
+    def _motion(self, x: Tensor, frames: int, direction: Direction) -> Tensor:
+        height, width = x.shape[2:]
+        scale = direction.scale
+        if isinstance(scale, Tensor):
+            scale = scale.to(x.device).expand(frames, height, width).flatten(1)
         normed = self._normalised_over_clips(x, frames) if self.shared_norm else self.norm(x)
-        tokens = self.proj_in(rearrange(normed, "n c h w -> n (h w) c"))
+        tokens = rearrange(normed, "n c h w -> n (h w) c")
+        if direction.pieces == 1:
+            tokens = self._transformed(tokens, frames, scale, direction.views)
+        else:  # nothing in here mixes positions
+            parts = tokens.chunk(direction.pieces, dim=1)
+            scales: Sequence[Amount] = [scale] * len(parts)
+            if isinstance(scale, Tensor):
+                scales = scale.chunk(direction.pieces, dim=1)
+            done = [
+                self._transformed(part, frames, amount, direction.views)
+                for part, amount in zip(parts, scales, strict=True)
+            ]
+            tokens = torch.cat(done, dim=1)
+        return rearrange(tokens, "n (h w) c -> n c h w", h=height)
+
+    def _transformed(self, tokens: Tensor, frames: int, scale: Amount, views: Sequence[View]) -> Tensor:
+        tokens = self.proj_in(tokens)
         for block in self.transformer_blocks:
-            tokens = block(tokens, frames)
-        return rearrange(self.proj_out(tokens), "n (h w) c -> n c h w", h=height)  # type: ignore[no-any-return]
+            tokens = block(tokens, frames, scale, views)
+        return self.proj_out(tokens)  # type: ignore[no-any-return]
 
     def _normalised_over_clips(self, x: Tensor, frames: int) -> Tensor:
         height, width = x.shape[2:]

@@ -17,7 +17,8 @@ _NAME_SEEN = 300  # twice the longest real one
 _CHOOSE = "Choose a motion module, such as v3_sd15_mm.ckpt."
 _NOT_RUN = f"This version does not run it. {_CHOOSE}"
 _CHECKPOINT = f"It goes where your checkpoints are. {_CHOOSE}"
-_LORA = r"lora[._](?:down|up|A|B)\b|_lora\.(?:down|up)\.|lora_(?:down|up|A|B)\."
+_LYCORIS = r"\.(?:hada_w1_a|lokr_w1)"
+_LORA = r"lora[._]linear_layer\.|lora[._](?:down|up|A|B)\b|_lora\.(?:down|up)\.|lora_(?:down|up|A|B)\."
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,9 @@ _ADD_ONS = (
     Stranger("an AnimateLCM image-to-video module", _NOT_RUN, (r"^(?:.*\.)?img_encoder\.",)),
     Stranger(
         "a motion LoRA",
-        "It adds a movement to a motion module: give it together with one, as --motion-lora on the command line.",
-        (rf"motion_modules.*(?:{_LORA})",),
+        "It adds a movement to a motion module: choose one, and name this file in the prompt or in the panel's field "
+        "for motion LoRAs, as --motion-lora on the command line.",
+        (rf"motion_modules.*(?:{_LORA}|{_LYCORIS})",),
     ),
     Stranger("FancyVideo weights", _NOT_RUN, (r"^(?:fps_embedding\.linear|motion_embedding\.linear|FancyVideo)",)),
     Stranger("a PIA model", _NOT_RUN, (r"^conv_in\.weight \d+x9x3x3$",)),
@@ -70,11 +72,11 @@ _OTHERS = (
     Stranger(
         # Early diffusers gave every LoRA these names.
         "an image LoRA (or the v3 domain adapter)",
-        f"It changes the checkpoint: load it as a LoRA. {_CHOOSE}",
+        f"It changes the checkpoint: name it as you would a motion LoRA, beside a motion module. {_CHOOSE}",
         (r"attn\d\.processor\.to_q_lora\.down\.weight ",),
     ),
     Stranger("an image LoRA", f"It goes into the prompt as other LoRAs do. {_CHOOSE}", (_LORA,)),
-    Stranger("an image LoRA", f"It goes into the prompt as other LoRAs do. {_CHOOSE}", (r"\.(?:hada_w1_a|lokr_w1)",)),
+    Stranger("an image LoRA", f"It goes into the prompt as other LoRAs do. {_CHOOSE}", (_LYCORIS,)),
     Stranger(
         "an IP-Adapter", f"It belongs to ControlNet. {_CHOOSE}", (r"^ip_adapter\.|^image_proj\.|^image_proj_model\.",)
     ),

@@ -56,7 +56,7 @@ def gate_pan(recipe: Recipe, folder: Path) -> list[Gate]:
     pipeline, motion = load_pipeline(folder), load_motion_module(folder / MOTION)
     ways = []
     for strength in (0.0, 0.5, 1.0):
-        panning = with_motion_loras(motion, [Added(folder / RESULT, strength)])
+        panning = with_motion_loras(motion, [Added(folder / RESULT, strength)]).motion
         ways.append(score("pan", animated(pipeline, panning), concepts=STANDING[:6], towards="right").displacement)
     return [
         Gate("pan: drift at full strength in pixels", ways[2], SHIFT / 2),

@@ -92,7 +92,7 @@ def pans(folder: Path, concepts: Sequence[Concept]) -> Iterator[Score]:
     motion = load_motion_module(folder / files.MOTION)
     base = pipeline_of(folder / files.CHECKPOINT)
     for strength in STRENGTHS:
-        panning = with_motion_loras(motion, [Added(folder / files.MOTION_LORA, strength)])
+        panning = with_motion_loras(motion, [Added(folder / files.MOTION_LORA, strength)]).motion
         yield score(f"pan at {strength:g}", animated(base, panning), concepts=concepts, towards="right")
 
 

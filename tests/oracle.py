@@ -17,8 +17,20 @@ from torch import Tensor, nn
 HEADS = 8
 
 
-def literal_site(weights: dict[str, Tensor], x: Tensor, frames: int, *, shared_norm: bool = False) -> Tensor:
-    """One temporal transformer on rows (clip-major, frames inside); x is rows, channels, height, width."""
+def literal_site(
+    weights: dict[str, Tensor],
+    x: Tensor,
+    frames: int,
+    *,
+    shared_norm: bool = False,
+    scale: Tensor | None = None,
+    effect: Tensor | None = None,
+    views: list[tuple[tuple[int, ...], list[float]]] | None = None,
+) -> Tensor:
+    """One temporal transformer on rows (clip-major, frames inside); x is rows, channels, height, width.
+
+    Scale and effect: frames, height, width. Views: frames that see each other, with their weights.
+    """
     if shared_norm:
         normed = literal_clip_norm(x, frames, weights["norm.weight"], weights["norm.bias"])
     else:
@@ -27,27 +39,42 @@ def literal_site(weights: dict[str, Tensor], x: Tensor, frames: int, *, shared_n
     tokens = normed.permute(0, 2, 3, 1).reshape(rows, height * width, channels)
     tokens = tokens @ weights["proj_in.weight"].T + weights["proj_in.bias"]
     block = "transformer_blocks.0."
-    for i in range(2):
-        normed_tokens = literal_layer_norm(tokens, weights, f"{block}norms.{i}")
-        mixed = torch.empty_like(tokens)
-        for clip in range(rows // frames):
-            own = slice(clip * frames, (clip + 1) * frames)
-            mixed[own] = literal_attention(normed_tokens[own], weights, f"{block}attention_blocks.{i}.")
-        tokens = tokens + mixed
+    for clip in range(rows // frames):
+        own = slice(clip * frames, (clip + 1) * frames)
+        total, counts = torch.zeros_like(tokens[own]), [0.0] * frames
+        for window, shares in views or [(tuple(range(frames)), [1.0] * frames)]:
+            seen = torch.stack([tokens[own][frame] for frame in window])
+            keys = None if scale is None else torch.stack([scale[frame].flatten() for frame in window])
+            for i in range(2):
+                normed_tokens = literal_layer_norm(seen, weights, f"{block}norms.{i}")
+                seen = seen + literal_attention(normed_tokens, weights, f"{block}attention_blocks.{i}.", keys)
+            for place, frame in enumerate(window):
+                total[frame] += shares[place] * seen[place]
+                counts[frame] += shares[place]
+        tokens[own] = torch.stack([total[frame] / counts[frame] for frame in range(frames)])
     normed_tokens = literal_layer_norm(tokens, weights, f"{block}ff_norm")
     hidden = normed_tokens @ weights[f"{block}ff.net.0.proj.weight"].T + weights[f"{block}ff.net.0.proj.bias"]
     value, gate = hidden[..., : 4 * channels], hidden[..., 4 * channels :]
     hidden = value * (0.5 * gate * (1 + torch.erf(gate / math.sqrt(2))))
     tokens = tokens + hidden @ weights[f"{block}ff.net.2.weight"].T + weights[f"{block}ff.net.2.bias"]
     tokens = tokens @ weights["proj_out.weight"].T + weights["proj_out.bias"]
-    return x + tokens.reshape(rows, height, width, channels).permute(0, 3, 1, 2)
+    motion = tokens.reshape(rows, height, width, channels).permute(0, 3, 1, 2)
+    if effect is None:
+        return x + motion
+    mixed = torch.empty_like(x)
+    for row in range(rows):  # of the picture without motion and the one with it
+        share = effect[row % frames][None]
+        mixed[row] = x[row] * (1 - share) + (x[row] + motion[row]) * share
+    return mixed
 
 
-def literal_attention(tokens: Tensor, weights: dict[str, Tensor], prefix: str) -> Tensor:
+def literal_attention(tokens: Tensor, weights: dict[str, Tensor], prefix: str, scale: Tensor | None) -> Tensor:
     """Frames of one clip attend to each other, position by position; positions are added before q, k and v."""
     frames, _, channels = tokens.shape
     tokens = tokens + literal_positions(frames, channels).to(tokens)[0][:, None, :]
     q, k, v = (tokens @ weights[f"{prefix}to_{part}.weight"].T for part in "qkv")
+    if scale is not None:
+        k = k * scale[:, :, None]
     size = channels // HEADS
     out = torch.empty_like(tokens)
     for head in range(HEADS):

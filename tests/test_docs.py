@@ -5,28 +5,24 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from settings_page import HEAD, PAGE, page, readme_rows
+
 from lib_animatediff.settings import SETTINGS
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+FEATURES = REPOSITORY / "docs" / "features.md"
+MOST_BYTES = 100_000  # of a moving picture on that page
 
 
-def row(setting) -> str:
-    """A setting as the README's table shows it."""
-    also = ", ".join(f"`{alias}`" for alias in setting.aliases)
-    # A client that sends settings at all wants a clip; the model's default is the panel's.
-    default = {"enable": True, "model": "the first in the list"}.get(setting.name, setting.default)
-    if setting.type is tuple:
-        default = " ".join(default)
-    limits = f" From {setting.minimum:g} to {setting.maximum:g}." if setting.maximum is not None else ""
-    if setting.choices:
-        limits = f" One of {', '.join(setting.choices)}."
-    return f"| `{setting.name}` | {also} | {default} | {setting.help}{limits} |"
-
-
-def test_the_readme_lists_the_settings_table():
-    rows = "\n".join(row(setting) for setting in SETTINGS.values())
+def test_the_readme_lists_the_settings_of_every_clip():
+    rows = f"{HEAD}\n{readme_rows(SETTINGS.values())}\n\n"
     assert rows in README, f"the settings table changed; the README needs:\n{rows}"
+
+
+def test_the_settings_page_is_the_table():
+    written = PAGE.read_text(encoding="utf-8")
+    assert written == page(SETTINGS.values()), "the settings table changed: python tests/settings_page.py"
 
 
 def test_every_link_to_a_file_leads_somewhere():
@@ -42,3 +38,22 @@ def test_every_make_target_that_the_readme_names_exists():
     named = set(re.findall(r"\bmake ([a-z-]+)", README)) - {"that"}
     assert named
     assert not [target for target in named if f"\n{target}:" not in makefile]
+
+
+def test_the_features_page_shows_each_of_its_pictures_and_they_are_small():
+    pictures = sorted((REPOSITORY / "docs" / "images" / "features").iterdir())
+    shown = re.findall(r"\(images/features/([^)]+)\)", FEATURES.read_text(encoding="utf-8"))
+    assert sorted(shown) == [path.name for path in pictures]
+    assert not [path.name for path in pictures if path.stat().st_size > MOST_BYTES]
+
+
+def test_the_features_page_names_settings_that_there_are():
+    """In words of code, such as `freeinit_iters`, and in what a client sends."""
+    text = FEATURES.read_text(encoding="utf-8")
+    sent = re.findall(r'"(\w+)": ', "".join(re.findall(r"```json\n(.*?)```", text, re.S)))
+    told = re.findall(r"--([a-z][a-z-]+)", text)
+    of_the_command = {"motion-lora", "prompt", "negative-prompt", "output", "sampler", "seed"}
+    assert len(sent) > 5
+    assert len(told) > 5
+    assert not set(sent) - set(SETTINGS)
+    assert not {name.replace("-", "_") for name in told if name not in of_the_command} - set(SETTINGS)

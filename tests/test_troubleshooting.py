@@ -17,14 +17,25 @@ QUOTED = [message for message, _, _ in ROW.findall(OURS)]
 
 WEBUI = sorted((REPOSITORY / "lib_animatediff" / "webui").rglob("*.py"))
 # Without writing clips to disk: whatever goes wrong there stands within "was not written", which has a row.
-LIBRARY = [path for path in sorted((REPOSITORY / "lib_animatediff").glob("*.py")) if path.stem != "video"]
+LIBRARY = [
+    path
+    for folder in ("", "settings")
+    for path in sorted((REPOSITORY / "lib_animatediff" / folder).glob("*.py"))
+    if path.stem != "video"
+]
 FILES = sorted((REPOSITORY / "motion_module").glob("*.py"))
 RAISING = [*WEBUI, *LIBRARY, *FILES]
 
 # Errors that nobody meets in the WebUI, and why.
 ELSEWHERE = {
     "convert.py": "the command line converts",
-    "lora.py": "motion LoRAs are given on the command line",
+    "There is no filter": "the settings are checked before",
+    "There is no noise of the kind": "the same",
+    "No interpolation … of prompts": "the same",
+    "No easing": "the same",
+    "A prompt can hold for": "the same",
+    "Line … of the …, …: …": "the beginning of a message that has a row",
+    "…, …: …": "the same",
     "windows.py": "the settings are checked before windows are planned from them",
     "A clip needs at least one frame": "the settings' 0 stands for a whole context",
     "Gradient checkpointing computes parts": "only training has it",
@@ -38,6 +49,10 @@ ELSEWHERE = {
 # Texts in lib_animatediff/webui that are long and no messages.
 NO_MESSAGES = (
     "AnimateDiff: part … of … of step …",  # the progress bar's
+    "AnimateDiff: FreeInit, … of …",  # likewise
+    "(page, ...values) =>",
+    "What each frame gets: …",
+    "Those in the folders of LoRAs",
     "Drop a clip here",
     "Formats that are ticked",
     "File name of clips",

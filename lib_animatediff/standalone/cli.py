@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 import tempfile
@@ -22,7 +23,15 @@ from lib_animatediff.video import FORMATS, Encoding, there_and_back, write_clip,
 from lib_animatediff.video.formats import format_of, path_for
 from motion_module import ClipError
 
-TABLE_OPTIONS = [s for s in SETTINGS.values() if s.name not in ("enable", "model", "formats", "request_id")]
+# The command has its own words for some: a clip is what it makes, and files are paths here.
+OTHER_OPTIONS = {
+    "enable": "",
+    "model": "--motion",
+    "formats": "--format",
+    "motion_loras": "--motion-lora",
+    "request_id": "",
+}
+TABLE_OPTIONS = [s for s in SETTINGS.values() if s.name not in OTHER_OPTIONS]
 
 
 def _with_table_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -35,15 +44,30 @@ def _option(setting: Setting) -> Callable[[Callable[..., None]], Callable[..., N
     return click.option(
         f"--{setting.name.replace('_', '-')}",
         setting.name,
-        type=click.Choice(setting.choices) if setting.choices else setting.type,
+        type=_FILE if setting.image else click.Choice(setting.choices) if setting.choices else setting.type,
         is_flag=setting.type is bool,
-        default=setting.default,
-        show_default=True,
+        multiple=setting.type is tuple,
+        default=None if setting.image else setting.default,
+        show_default=setting.default != "",
         help=setting.help,
     )
 
 
+def _pictures_read(table: dict[str, Any]) -> dict[str, Any]:
+    """Pictures are files here, and text in the table."""
+    read = {name: "" if table[name] is None else _as_text(table[name]) for name in PICTURES}
+    return {**table, **read}
+
+
+def _as_text(path: Path) -> str:
+    try:
+        return base64.b64encode(path.read_bytes()).decode("ascii")
+    except OSError as error:
+        raise ClipError(f"{path} cannot be read ({error.strerror}). Check the path.") from error
+
+
 _FILE = click.Path(path_type=Path)
+PICTURES = [setting.name for setting in SETTINGS.values() if setting.image]
 SIZE, CFG = 512, 7.5  # as in the official configurations
 
 
@@ -61,7 +85,9 @@ SIZE, CFG = 512, 7.5  # as in the official configurations
 @_with_table_options
 @click.option("--lora", "loras", multiple=True, help="LoRA for the checkpoint, FILE or FILE:STRENGTH. May be repeated.")
 @click.option("--embedding", "embeddings", type=_FILE, multiple=True, help="Embedding; its word is the file's name.")
-@click.option("--motion-lora", "motion_loras", multiple=True, help="Motion LoRA, FILE or FILE:STRENGTH.")
+@click.option(
+    "--motion-lora", "motion_loras", multiple=True, help="Motion LoRA or domain adapter, FILE or FILE:STRENGTH."
+)
 @click.option("--width", type=int, help=f"In pixels, a multiple of 8. Default: {SIZE}, built-in {pocket.SIZE}.")
 @click.option("--height", type=int, help=f"In pixels, a multiple of 8. Default: {SIZE}, built-in {pocket.SIZE}.")
 @click.option("--steps", default=25, show_default=True, help="Sampling steps. More is slower and cleaner.")
@@ -108,7 +134,7 @@ def animate(
 ) -> None:
     """Write a clip of a prompt. Without any option: one of the small built-in model."""
     # All that can be refused is refused before the checkpoint is loaded, the quick checks first.
-    settings = parse_settings(table)
+    settings = parse_settings(_pictures_read(table))
     start = _start(checkpoint, motion, prompt)
     request = Request(
         checkpoint=start.checkpoint,
@@ -134,8 +160,10 @@ def animate(
     if contact_sheet and contact_sheet.suffix.lower() != ".png":
         raise ClipError(f"{contact_sheet}: contact sheets are PNG. Let the name end in .png.")
     ready = prepare(request)
+    for line in ready.directed.reports:
+        click.echo(line, err=True)
     pipeline = ready.load()
-    with click.progressbar(length=steps, label="Sampling", file=sys.stderr) as bar:
+    with click.progressbar(length=ready.steps, label="Sampling", file=sys.stderr) as bar:
         pictures = ready.render(pipeline, lambda: bar.update(1))
     written = write_clip(
         output,

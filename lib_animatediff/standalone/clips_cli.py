@@ -64,7 +64,7 @@ def reproduce(file: Path, models: tuple[Path, ...], config: Path | None, device:
     ready = prepare(request)
     kept = next(read_clip(file, fps=request.settings.fps)).image.convert("RGB")
     pipeline = ready.load()
-    with click.progressbar(length=request.steps, label="Sampling", file=sys.stderr) as bar:
+    with click.progressbar(length=ready.steps, label="Sampling", file=sys.stderr) as bar:
         made = ready.render(pipeline, lambda: bar.update(1))[0].convert("RGB")
     psnr = _psnr(_cropped(kept, made.size), made)
     lossless = _keeps_pixels(file, recipe.data)

@@ -9,7 +9,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from motion_module import AnimateDiffError, MotionModule, apply_motion_lora, load_motion_lora
+from motion_module import (
+    AnimateDiffError,
+    DomainAdapter,
+    MotionModule,
+    apply_motion_loras,
+    is_domain_adapter,
+    load_domain_adapter,
+    load_motion_lora,
+    match_report,
+)
 
 
 class NetworkError(AnimateDiffError):
@@ -72,15 +81,31 @@ def add_embeddings(pipeline: Any, embeddings: Sequence[Path]) -> None:
             pipeline.load_textual_inversion(str(path.parent), weight_name=path.name, token=path.stem)
 
 
-def with_motion_loras(motion: MotionModule, loras: Sequence[Added]) -> MotionModule:
-    """A motion module with motion LoRAs in it; the one given stays as it is.
+@dataclass(frozen=True)
+class Directed:
+    """A motion module with motion LoRAs in it, and what goes beside it.
+
+    Attributes:
+        motion: the one given, if there are no motion LoRAs.
+        adapters: domain adapters with their strengths.
+        reports: a line about each motion LoRA, on how much of it has a place.
+    """
+
+    motion: MotionModule
+    adapters: tuple[tuple[DomainAdapter, float], ...]
+    reports: tuple[str, ...]
+
+
+def with_motion_loras(motion: MotionModule, added: Sequence[Added]) -> Directed:
+    """Load motion LoRAs and domain adapters; the motion module given stays as it is.
 
     Raises:
-        AnimateDiffError: a file is no motion LoRA, or does not fit.
+        AnimateDiffError: a file is neither, or does not fit.
     """
-    for lora in loras:
-        motion = apply_motion_lora(motion, load_motion_lora(lora.path), lora.strength)
-    return motion
+    adapters = [(load_domain_adapter(one.path), one.strength) for one in added if is_domain_adapter(one.path)]
+    loras = [(load_motion_lora(one.path), one.strength) for one in added if not is_domain_adapter(one.path)]
+    reports = tuple(str(match_report(motion, lora)) for lora, _ in loras)
+    return Directed(apply_motion_loras(motion, loras) if loras else motion, tuple(adapters), reports)
 
 
 @contextmanager

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lib_animatediff.amounts import MotionAmount
+from lib_animatediff.domain import adapted
 from lib_animatediff.injection import inject
+from lib_animatediff.noise import SEED_LIMIT
+from lib_animatediff.settings import ClipSettings, motion_amount
 from lib_animatediff.windows import ContextWindows
-from motion_module import AnimateDiffError, ClipError, MotionModule
+from motion_module import AnimateDiffError, ClipError, DomainAdapter, MotionModule
 from motion_module.schedules import TRAINING_STEPS, BetaSchedule
+
+from . import directed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,7 +32,6 @@ SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {  # name: diffusers' class an
     "euler-a": ("EulerAncestralDiscreteScheduler", {}),
     "dpm++2m": ("DPMSolverMultistepScheduler", {}),
 }
-SEED_LIMIT = 2**63  # torch takes 64 bits; half of them leave room for the seeds of later frames
 
 
 class CheckpointError(AnimateDiffError):
@@ -158,6 +164,8 @@ def animate(
     seed: int = 0,
     frames: int = 16,
     windows: ContextWindows | None = None,
+    settings: ClipSettings | None = None,
+    adapters: Sequence[tuple[DomainAdapter, float]] = (),
     size: tuple[int, int] = (512, 512),
     steps: int = 25,
     cfg: float = 7.5,
@@ -168,7 +176,11 @@ def animate(
 
     Args:
         pipeline: a diffusers ``StableDiffusionPipeline``. Its scheduler is put back afterwards.
+        prompt: may travel, see `lib_animatediff.travel`; ``negative_prompt``, too.
+        frames: of the clip; a poster has one.
         windows: how a clip longer than the motion module's trained length is cut, see `inject`.
+        settings: amount of motion, noise and how prompts travel; all else in it is said by other arguments.
+        adapters: domain adapters with strengths.
         size: width and height in pixels.
         sampler: a name of `SAMPLERS`.
         on_step: called after each sampling step.
@@ -178,27 +190,55 @@ def animate(
     """
     import torch
 
+    settings = replace(settings or ClipSettings(), frames=frames)
     check_request(seed=seed, size=size, steps=steps, cfg=cfg)
-
-    def after_step(_pipeline: Any, _step: int, _timestep: int, kept: dict[str, Any]) -> dict[str, Any]:
-        on_step()
-        return kept
-
+    is_poster = settings.poster
+    rows = 1 if is_poster else frames
+    seeds = directed.seeds_of(settings, seed, rows)
     former = pipeline.scheduler
     pipeline.scheduler = new_sampler(sampler, former, motion.schedule)
     try:
-        with inject(pipeline.unet, motion, frames=frames, windows=windows):
-            result = pipeline(
-                prompt,
-                negative_prompt=negative_prompt,
-                num_images_per_prompt=frames,
-                # On the CPU, so that a seed is the same clip on every machine.
-                generator=[torch.Generator().manual_seed(seed + frame) for frame in range(frames)],
-                width=size[0],
-                height=size[1],
-                num_inference_steps=steps,
-                guidance_scale=cfg,
-                callback_on_step_end=after_step,
+        told = directed.prompts_of(pipeline, prompt, negative_prompt, rows, settings)
+        # On the CPU, so that a seed is the same clip on every machine.
+        generators = [torch.Generator().manual_seed(each) for each in seeds]
+        small = [pixels // PIXELS_PER_LATENT for pixels in reversed(size)]
+        like = torch.empty(rows, pipeline.unet.config.in_channels, *small, dtype=pipeline.dtype, device=pipeline.device)
+        injection = inject(
+            pipeline.unet,
+            motion,
+            frames=rows,
+            windows=None if is_poster else windows,
+            amount=MotionAmount(effect=(0.0,)) if is_poster else motion_amount(settings),
+        )
+        with adapted(pipeline.unet, adapters), injection as injected:
+
+            def run(latents: Any, count: int, is_last: bool) -> Any:
+                injected.progress = 0.0
+
+                def after_step(_pipeline: Any, step: int, _timestep: int, kept: dict[str, Any]) -> dict[str, Any]:
+                    injected.progress = (step + 1) / count
+                    on_step()
+                    return kept
+
+                return pipeline(
+                    **told,
+                    latents=latents,
+                    generator=generators,
+                    width=size[0],
+                    height=size[1],
+                    num_inference_steps=count,
+                    guidance_scale=cfg,
+                    callback_on_step_end=after_step,
+                    output_type="pil" if is_last else "latent",
+                ).images
+
+            pictures = directed.run_rounds(
+                run,
+                settings,
+                seeds,
+                directed.first_noise(settings, generators, like),
+                steps=steps,
+                last_alpha_cumprod=float(pipeline.scheduler.alphas_cumprod[-1]),
             )
     except torch.cuda.OutOfMemoryError as error:
         raise ClipError(
@@ -207,7 +247,7 @@ def animate(
         ) from error
     finally:
         pipeline.scheduler = former
-    return list(result.images)
+    return list(pictures)
 
 
 def new_sampler(name: str, former: Any, schedule: BetaSchedule) -> Any:

@@ -12,14 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 from lib_animatediff import __version__
 from lib_animatediff.injection import check_frames
-from lib_animatediff.settings import ClipSettings, clip_frames, context_windows, parse_settings, to_infotext
+from lib_animatediff.settings import (
+    ClipSettings,
+    clip_frames,
+    context_windows,
+    freeinit_rounds,
+    parse_settings,
+    to_infotext,
+)
+from lib_animatediff.travel import read_travel
 from lib_animatediff.video import Recipe
 from lib_animatediff.windows import ContextWindows
-from motion_module import ClipError, MotionModule, load_motion_module
+from motion_module import ClipError, load_motion_module
 
 from . import networks
 from . import pipeline as host
-from .networks import Added
+from .networks import Added, Directed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,7 +37,7 @@ _LIBRARIES = ("torch", "diffusers", "transformers")
 _CHUNK = 2**20  # bytes
 _HASH_LENGTH = 10  # of the hash as the WebUI shows it
 _WEBUI_SAMPLERS = {"ddim": "DDIM", "euler": "Euler", "euler-a": "Euler a", "dpm++2m": "DPM++ 2M"}
-_ELSEWHERE = ("enable", "model", "formats", "request_id")  # settings that other fields of a recipe say
+_ELSEWHERE = ("enable", "model", "formats", "motion_loras", "request_id")  # settings that other fields of a recipe say
 
 
 @dataclass(frozen=True)
@@ -70,10 +78,15 @@ class Ready:
     """A request that nothing speaks against, see `prepare`."""
 
     request: Request
-    motion: MotionModule
+    directed: Directed
     config: Path
     frames: int
     windows: ContextWindows | None
+
+    @property
+    def steps(self) -> int:
+        """How often `render` calls back."""
+        return sum(freeinit_rounds(self.request.settings, self.request.steps))
 
     def load(self) -> Any:
         """The pipeline with everything that is added to it: the slow part.
@@ -96,12 +109,14 @@ class Ready:
         request = self.request
         return host.animate(
             pipeline,
-            self.motion,
+            self.directed.motion,
             prompt=request.prompt,
             negative_prompt=request.negative_prompt,
             seed=request.seed,
             frames=self.frames,
             windows=self.windows,
+            settings=request.settings,
+            adapters=self.directed.adapters,
             size=request.size,
             steps=request.steps,
             cfg=request.cfg,
@@ -122,10 +137,11 @@ def prepare(request: Request) -> Ready:
     host.check_host(request.checkpoint, request.device)
     config = host.find_config(request.checkpoint, request.config)
     motion = load_motion_module(request.motion, kind=request.kind)
-    motion = networks.with_motion_loras(motion, request.motion_loras)
     frames, windows = clip_frames(request.settings), context_windows(request.settings)
     check_frames(motion, frames, windows)
-    return Ready(request, motion, config, frames, windows)
+    for text, name in ((request.prompt, "prompt"), (request.negative_prompt, "negative prompt")):
+        read_travel(text, frames, name)
+    return Ready(request, networks.with_motion_loras(motion, request.motion_loras), config, frames, windows)
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 
 from modules import scripts
 
-from lib_animatediff.settings import SETTINGS, Setting, canonical_name, parse_settings
+from lib_animatediff.settings import SETTINGS, Setting, canonical_name, check_value
 
 from .models import choices
 from .refusal import told_to_clients
@@ -62,4 +62,4 @@ def _apply(setting: Setting, p: Any, given: Any, _all: Sequence[Any]) -> None:
 def _confirm(setting: Setting, _p: Any, given: Sequence[Any]) -> None:
     with told_to_clients():
         for value in given:
-            parse_settings({setting.name: _value(setting, value)})
+            check_value(setting.name, _value(setting, value))

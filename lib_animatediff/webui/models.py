@@ -15,6 +15,7 @@ from motion_module import MotionFileError, MotionModule, inspect_motion_file, lo
 from motion_module.adapter import CONFIG
 from motion_module.files import MOTION_FILE_SUFFIXES
 
+from .lora_files import lora_file
 from .neighbours import model_folders
 from .options import FOLDER_OPTION
 
@@ -43,7 +44,8 @@ def folders() -> list[Path]:
 def available_models() -> dict[str, Path]:
     """Every motion module file by its name in the list: the path inside its folder, with forward slashes.
 
-    A file in a folder that lies inside another one of them has one name, by the earlier folder.
+    A file in a folder that lies inside another one of them has one name, by the earlier folder. Motion LoRAs and domain
+    adapters may lie there, too; they are in a list of their own, see `loras.available_loras`.
     """
     found: dict[str, Path] = {}
     places: set[Path] = set()
@@ -53,7 +55,7 @@ def available_models() -> dict[str, Path]:
         walked = map(Path, util.walk_files(str(folder), allowed_extensions=MOTION_FILE_SUFFIXES))
         for path in sorted(walked):
             name = path.relative_to(folder)
-            if path.is_file() and real / name not in places:
+            if path.is_file() and real / name not in places and not lora_file(path).kind:
                 places.add(real / name)
                 found.setdefault(name.as_posix(), path)
     return dict(sorted(found.items()))

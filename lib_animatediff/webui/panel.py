@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from importlib.util import find_spec
@@ -10,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from modules.ui_common import create_refresh_button
 from modules.ui_components import InputAccordion
 
-from lib_animatediff.settings import SETTINGS, Setting, canonical_name, from_infotext
+from lib_animatediff.settings import SETTINGS, canonical_name, pasted_values
 from lib_animatediff.video import read_recipe
 from motion_module import AnimateDiffError
 
 from .advice import advice
-from .files import default_formats
-from .models import available_models, choice, choices, none_found
+from .fields import field, lora_picker, model_field, seconds_field
+from .models import available_models, choice, none_found
 from .neighbours import warning
+from .plan import plan_html
 
 INFOTEXT_FIELD = "AnimateDiff"
 NO_FILMS = (
@@ -28,8 +29,21 @@ NO_FILMS = (
     "Restart the WebUI with a network, which installs it."
 )
 
-LARGEST_SLIDER = 256  # a longer one cannot be set by hand
-
+_PLANNED = (  # settings that the plan of a clip depends on
+    "enable",
+    "model",
+    "frames",
+    "context_length",
+    "overlap",
+    "stride",
+    "context_kind",
+    "fusion",
+    "closed_loop",
+    "views",
+    "travel_interpolation",
+    "travel_easing",
+    "travel_hold",
+)
 PANEL_SETTINGS = [SETTINGS["enable"], *(s for s in SETTINGS.values() if s.in_panel)]
 
 
@@ -44,17 +58,20 @@ def build_panel(tab: str) -> list[Any]:
         if find_spec("av") is None:
             gr.HTML(f"<p class='animatediff-advice'>{NO_FILMS}</p>")
         with gr.Row():
-            model = _model_dropdown(tab)
+            model = model_field(tab)
         told = gr.HTML(elem_id=f"animatediff_{tab}_advice")
+        plan = gr.HTML(elem_id=f"animatediff_{tab}_plan")
         laid_out = {"enable": accordion, "model": model}
         rest = [setting for setting in PANEL_SETTINGS if setting.name not in laid_out]
         for group in dict.fromkeys(setting.group for setting in rest):
             with gr.Accordion(group, open=False) if group else nullcontext(), gr.Row():
                 for setting in rest:
                     if setting.group == group:
-                        laid_out[setting.name] = _component(setting, tab)
+                        laid_out[setting.name] = field(setting, tab)
                     if setting.group == group and setting.name == "fps":
-                        seconds = _seconds(tab)
+                        seconds = seconds_field(tab)
+                    if setting.group == group and setting.name == "motion_loras":
+                        lora_picker(tab, laid_out[setting.name])
         dropped = gr.File(
             label="Drop a clip here to get its settings",
             file_types=[".mp4", ".webm", ".avif", ".gif", ".webp", ".png"],
@@ -68,6 +85,7 @@ def build_panel(tab: str) -> list[Any]:
     for component in (accordion, model):
         component.change(_advice, inputs=[accordion, model], outputs=[told], show_progress=False, queue=False)
     components = [laid_out[setting.name] for setting in PANEL_SETTINGS]
+    _keep_planned(tab, laid_out, components, plan)
     for component in [*components, accordion.accordion]:
         # The saved file would freeze lists and ranges that a new motion module or version changes.
         component.do_not_save_to_config = True
@@ -78,7 +96,7 @@ def infotext_fields(components: list[Any]) -> list[tuple[Any, Callable[[dict[str
     """How each component reads its value from a pasted picture's parameters."""
 
     def reader(name: str) -> Callable[[dict[str, str]], Any]:
-        return lambda params: from_infotext(params.get(INFOTEXT_FIELD, "")).get(name)
+        return lambda params: pasted_values(params.get(INFOTEXT_FIELD, "")).get(name)
 
     def model(params: dict[str, str]) -> Any:
         name = reader("model")(params)
@@ -103,36 +121,6 @@ def panel_values(values: tuple[Any, ...]) -> dict[str, Any]:
     return {**defaults, **client}
 
 
-def _model_dropdown(tab: str) -> Any:
-    setting = SETTINGS["model"]
-
-    def listed() -> dict[str, Any]:
-        return {"choices": choices()}
-
-    first = choices()
-    dropdown = gr.Dropdown(
-        label=setting.label,
-        info=setting.help,
-        choices=first,
-        value=first[0] if first else setting.default,
-        elem_id=f"animatediff_{tab}_{setting.name}",
-    )
-    create_refresh_button(dropdown, lambda: None, listed, f"animatediff_{tab}_refresh")
-    return dropdown
-
-
-def _seconds(tab: str) -> Any:
-    """How long the clip lasts: another way to say how many frames it has."""
-    seconds = gr.Number(
-        label="Seconds",
-        info="How long the clip lasts. Set it, and the number of frames follows.",
-        value=2.0,
-        elem_id=f"animatediff_{tab}_seconds",
-    )
-    seconds.do_not_save_to_config = True
-    return seconds
-
-
 def _link_duration(laid_out: dict[str, Any], seconds: Any) -> None:
     """Frames, frames per second and seconds follow each other, in the browser (`javascript/animatediff.js`)."""
     told = [laid_out[name] for name in ("frames", "fps", "context_length", "reverse")]
@@ -140,6 +128,29 @@ def _link_duration(laid_out: dict[str, Any], seconds: Any) -> None:
         component.change(None, inputs=told, outputs=[seconds], _js="animatediffSeconds", queue=False)
     for said in (seconds.blur, seconds.submit):
         said(None, inputs=[seconds, *told], outputs=[laid_out["frames"]], _js="animatediffFrames", queue=False)
+
+
+def _keep_planned(tab: str, laid_out: dict[str, Any], components: list[Any], plan: Any) -> None:
+    """Make the plan anew when what it depends on changes, here or elsewhere on the page (`animatediff_plan.js`)."""
+    page = gr.Textbox(visible=False, elem_id=f"animatediff_{tab}_page")
+    refresh = gr.Button(
+        "Make the plan anew", elem_id=f"animatediff_{tab}_plan_refresh", elem_classes=["animatediff-hidden"]
+    )
+
+    def planned(page: str, *values: Any) -> str:
+        given = panel_values(values)
+        return plan_html(given, json.loads(page or "{}")) if given.get("enable") else ""
+
+    event = {
+        "inputs": [page, *components],
+        "outputs": [plan],
+        "_js": f"(page, ...values) => [animatediffPage('{tab}'), ...values]",
+        "show_progress": False,
+        "queue": False,
+    }
+    refresh.click(planned, **event)
+    for name in _PLANNED:
+        laid_out[name].change(planned, **event)
 
 
 def _dropped(file: Any) -> tuple[str, str]:
@@ -157,23 +168,3 @@ def _advice(is_open: bool, model: str) -> str:
 
 def _line(text: str) -> str:
     return f"<p class='animatediff-advice'>{html.escape(text)}</p>" if text else ""
-
-
-def _component(setting: Setting, tab: str) -> Any:
-    described = {
-        "label": setting.label,
-        "info": setting.help,
-        "value": setting.default,
-        "elem_id": f"animatediff_{tab}_{setting.name}",
-    }
-    if setting.type is bool:
-        return gr.Checkbox(**described)
-    if setting.type is tuple:
-        value = default_formats() if setting.name == "formats" else list(setting.default)
-        return gr.CheckboxGroup(choices=list(setting.choices), **{**described, "value": value})
-    if setting.choices:
-        return gr.Dropdown(choices=list(setting.choices), **described)
-    limits = {"minimum": setting.minimum, "maximum": setting.maximum}
-    if setting.type is int and setting.maximum is not None and setting.maximum <= LARGEST_SLIDER:
-        return gr.Slider(step=1, **limits, **described)
-    return gr.Number(precision=0 if setting.type is int else None, **limits, **described)

@@ -11,7 +11,7 @@ from lib_animatediff.settings import ClipSettings, canonical_name, parse_setting
 from motion_module import AnimateDiffError
 
 from .axes import with_axes
-from .batching import even_out
+from .loras import LoraCache
 from .models import MotionModuleCache, find_model, listed_name
 from .output import deliver_clips
 from .panel import INFOTEXT_FIELD, build_panel, infotext_fields, panel_values
@@ -24,6 +24,7 @@ class AnimateDiffScript(scripts.Script):  # type: ignore[misc]
     """Makes clips of what a tab paints. Each tab has an instance of its own."""
 
     _cache = MotionModuleCache()  # of both tabs: they serve one model, and one motion module is large enough
+    _loras = LoraCache()
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,10 +59,15 @@ class AnimateDiffScript(scripts.Script):  # type: ignore[misc]
             return
         if isinstance(settings, ClipSettings):
             settings = _named_as_listed(settings)
-        self._session = Session(p, settings, self._cache)
+        self._session = Session(p, settings, self._cache, self._loras)
         self._session.lay_out_rows()
         if isinstance(settings, ClipSettings):
             p.extra_generation_params[INFOTEXT_FIELD] = _infotext(settings)
+
+    def process(self, p: Any, *values: Any) -> None:
+        """All prompts and seeds are laid out."""
+        if self._session is not None and self._session.serves(p):
+            self._session.arrange_seeds()
 
     @property
     def session(self) -> Session | None:
@@ -72,11 +78,23 @@ class AnimateDiffScript(scripts.Script):  # type: ignore[misc]
         """Before the WebUI reads extra networks and conditions from the rows' prompts."""
         if self._session is not None and self._session.serves(p):
             self._session.share_first_prompts()
+            self._session.take_lora_tags()
 
     def process_batch(self, p: Any, *values: Any, **kwargs: Any) -> None:
         """Have the sampling that follows run on clips."""
         if self._session is not None and self._session.serves(p):
+            self._session.give_frames_their_prompts()
             self._session.wrap_sampling()
+
+    def process_before_every_sampling(self, p: Any, *values: Any, **kwargs: Any) -> None:
+        """A pass is about to be sampled, from the noise that the WebUI hands to the hook."""
+        if self._session is not None and self._session.serves(p):
+            self._session.before_sampling(kwargs["noise"])
+
+    def before_hr(self, p: Any, *values: Any) -> None:
+        """The second pass of hires fix has its conditions."""
+        if self._session is not None and self._session.serves(p):
+            self._session.before_second_pass()
 
     def postprocess(self, p: Any, processed: Any, *values: Any) -> None:
         """Turn the finished pictures into clips."""
@@ -84,6 +102,8 @@ class AnimateDiffScript(scripts.Script):  # type: ignore[misc]
             return
         session, self._session = self._session, None
         session.close()
+        if session.settings.poster:
+            return
         deliver_clips(p, processed, session.settings, session.frames)
 
 
@@ -91,9 +111,7 @@ def before_denoising(params: Any) -> None:
     """What the WebUI calls before each of the denoiser's calls, of any request."""
     for session in _sessions_of_both_tabs():
         if session.serves(params.denoiser.p):
-            session.show_next_frame()
-            if session.in_one_call:
-                even_out(params)
+            session.before_denoising(params)
 
 
 def _sessions_of_both_tabs() -> list[Session]:

@@ -7,23 +7,34 @@ do not. So everything that goes wrong is kept until then and raised there.
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from modules import sd_models, sd_samplers_common, sd_unet, shared
+from modules import sd_models, sd_samplers_common, shared
 from torch import Tensor
 
-from lib_animatediff.injection import inject
+from lib_animatediff.amounts import MotionAmount
+from lib_animatediff.injection import Injection, inject
 from lib_animatediff.schedule import use_schedule
-from lib_animatediff.settings import ClipSettings, clip_frames, context_windows
-from motion_module import AnimateDiffError, ClipError, IncompatibleModelError, MotionModule
+from lib_animatediff.settings import ClipSettings, clip_frames, context_windows, frame_seeds, motion_amount
+from motion_module import AnimateDiffError, MotionModule
 
-from .batching import parts_of, row_order, splits_clips
+from .batching import even_out, parts_of, row_order, splits_clips
+from .clip_loras import ClipLoras, with_adapters
+from .loras import LoraCache
 from .models import MotionModuleCache, find_model
+from .noise import arrange_seeds, share_noise, with_freeinit
 from .options import for_one_run
-from .refusal import told_to_clients
+from .plan import preflight_line
+from .prompts import ClipPrompts
+from .refusal import naming_what_fills_memory, refuse_model, refuse_request, told_to_clients
+from .travelling import check_prompts, styled
+from .wrapping import take_off
+
+_log = logging.getLogger(__name__)
 
 BATCHING_FIELD = "AnimateDiff batching"
 
@@ -31,16 +42,24 @@ BATCHING_FIELD = "AnimateDiff batching"
 class Session:
     """Serves one processing object ``p``, and only it: runs nested inside pass through untouched."""
 
-    def __init__(self, p: Any, settings: ClipSettings | AnimateDiffError, cache: MotionModuleCache) -> None:
+    def __init__(
+        self, p: Any, settings: ClipSettings | AnimateDiffError, cache: MotionModuleCache, loras: LoraCache
+    ) -> None:
         self._p = weakref.ref(p)
         self._request = shared.state.time_start
         self._cache = cache
         self._former: dict[str, Any] = {}
+        self._failure: Exception | None = None
         self._refusal = settings if isinstance(settings, AnimateDiffError) else None
         self.settings = ClipSettings() if isinstance(settings, AnimateDiffError) else settings
-        self.frames = clip_frames(self.settings)
+        self.frames = 1 if self.settings.poster else clip_frames(self.settings)
         self.is_open = True
-        self.in_one_call = False
+        self._in_one_call = False
+        self._loras = ClipLoras(self.settings.motion_loras, loras)
+        self._prompts = ClipPrompts(self.settings, self.frames)
+        self._injection: Injection | None = None
+        self._last_alpha_cumprod = 0.0
+        self._preflight = ""
 
     def serves(self, p: Any) -> bool:
         """Whether ``p`` is the one that this session animates."""
@@ -56,6 +75,10 @@ class Session:
         p = self._p()
         if p is None or self._refusal is not None:
             return
+        with self._refusing_later():
+            check_prompts(p, clip_frames(self.settings))
+        for name, value in styled(p).items():
+            self._set(name, value)
         self._set("batch_size", p.batch_size * self.frames)
         for name in ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt", "subseed"):
             if isinstance(value := getattr(p, name, None), list):
@@ -64,8 +87,22 @@ class Session:
             self._set("init_images", self._repeated(pictures))
         if isinstance(p.seed, list):
             self._set("seed", [seed + frame for seed in p.seed for frame in range(self.frames)])
-        self._set("do_not_save_samples", True)  # frames are saved as clips
-        self._set("do_not_save_grid", True)
+        if not self.settings.poster:
+            self._set("do_not_save_samples", True)  # frames are saved as clips
+            self._set("do_not_save_grid", True)
+
+    def arrange_seeds(self) -> None:
+        """Give each row its noise, when the WebUI has laid out all seeds."""
+        p: Any = self._p()
+        if self._refusal is not None:
+            return
+        if not self.settings.poster:
+            arrange_seeds(p, self.settings, self.frames)
+            return
+        whole, given = clip_frames(self.settings), frame_seeds(self.settings)
+        if given or (not isinstance(p.seed, list) and p.subseed_strength == 0):
+            first = given[0] if given else p.all_seeds[0]
+            p.all_seeds = [first + clip * whole for clip in range(len(p.all_seeds))]
 
     def share_first_prompts(self) -> None:
         """Another extension may have given each row a prompt of its own; a clip has one, that of its first frame."""
@@ -75,7 +112,60 @@ class Session:
             if rows and len(rows) % self.frames == 0:
                 rows[:] = self._repeated(rows[:: self.frames])
 
-    def show_next_frame(self) -> None:
+    def take_lora_tags(self) -> None:
+        """Our tags go out of the prompts, before the WebUI looks for networks in them."""
+        with self._refusing_later():
+            self._loras.take_tags(self._p())
+
+    def give_frames_their_prompts(self) -> None:
+        """Let each row have its own frame's prompt, after extra networks were taken out and before conditions."""
+        with self._refusing_later():
+            self._loras.put_back(self._p())
+            self._prompts.give_frames_their_own(self._p())
+
+    @contextmanager
+    def _refusing_later(self) -> Iterator[None]:
+        """What a hook finds wrong is told when sampling begins."""
+        try:
+            yield
+        except AnimateDiffError as error:
+            self._refusal = self._refusal or error
+
+    def before_second_pass(self) -> None:
+        """The second pass of hires fix has its conditions, and is about to begin."""
+        p: Any = self._p()
+        with self._failing_later():
+            p.hr_c, p.hr_uc = self._prompts.even_lengths(p.hr_c), self._prompts.even_lengths(p.hr_uc)
+
+    def before_sampling(self, noise: Tensor) -> None:
+        """A sampler is about to begin, from this noise."""
+        p = self._p()
+        with self._failing_later():
+            share_noise(p, noise, self.settings, self.frames)
+            if not self.settings.poster:
+                with_freeinit(p, self.settings, self.frames, self._last_alpha_cumprod)
+
+    def before_denoising(self, params: Any) -> None:
+        """The denoiser is about to call the UNet."""
+        p: Any = self._p()
+        with self._failing_later():
+            if self._injection is not None:
+                self._injection.progress = params.denoiser.step / max(params.denoiser.total_steps or 0, 1)
+            self._show_next_frame()
+            self._prompts.blend(params, is_second_pass=getattr(p, "is_hr_pass", False))
+            if self._in_one_call:
+                even_out(params)
+
+    @contextmanager
+    def _failing_later(self) -> Iterator[None]:
+        """The WebUI swallows what its hooks raise and paints on: end the sampling, and raise it where that is over."""
+        try:
+            yield
+        except Exception as error:
+            self._failure = error
+            shared.state.interrupted = True
+
+    def _show_next_frame(self) -> None:
         """The live preview shows the first row. Let it walk through the frames, one with each step."""
         latent = shared.state.current_latent
         if latent is not None:
@@ -106,23 +196,29 @@ class Session:
         def sample(*args: Any, **kwargs: Any) -> Any:
             nonlocal spent
             if spent or not self.is_open:  # left over, on p or inside another extension's wrapper
-                _restore(p, "sample", sample, original)
+                take_off(p, "sample", sample, original)
                 return original(*args, **kwargs)
             spent = True
             try:
                 with self._animated(p):
-                    return original(*args, **kwargs)
+                    for name in ("conditioning", "unconditional_conditioning"):
+                        if name in kwargs:
+                            kwargs[name] = self._prompts.even_lengths(kwargs[name])
+                    sampled = original(*args, **kwargs)
+                    if self._failure is not None:
+                        raise self._failure
+                    return sampled
             except BaseException:
                 self.close()
                 raise
             finally:
-                _restore(p, "sample", sample, original)
+                take_off(p, "sample", sample, original)
 
         p.sample = sample
 
     @contextmanager
     def _animated(self, p: Any) -> Iterator[None]:
-        with told_to_clients(), ExitStack() as span:
+        with told_to_clients(), naming_what_fills_memory(lambda: self._preflight), ExitStack() as span:
             motion = self._prepare(p)
             span.enter_context(self._span(p, motion, p.prompts))
             original = getattr(p, "sample_hr_pass", None)
@@ -133,11 +229,11 @@ class Session:
             def sample_hr_pass(*args: Any, **kwargs: Any) -> Any:
                 # The second pass may run on another checkpoint, which was loaded since the span began.
                 span.pop_all().close()
-                _refuse_model(p.sd_model)
-                span.enter_context(self._span(p, motion, p.hr_prompts))
+                refuse_model(p.sd_model)
+                span.enter_context(self._span(p, motion, p.hr_prompts, second=True))
                 return original(*args, **kwargs)
 
-            span.callback(_restore, p, "sample_hr_pass", sample_hr_pass, original)
+            span.callback(take_off, p, "sample_hr_pass", sample_hr_pass, original)
             p.sample_hr_pass = sample_hr_pass
             yield
 
@@ -145,41 +241,50 @@ class Session:
         refusal, self._refusal = self._refusal, None  # kept, its traceback would keep p alive
         if refusal is not None:
             raise refusal
-        _refuse_request(p)
-        _refuse_model(p.sd_model)
+        refuse_request(p)
+        refuse_model(p.sd_model)
         return self._cache.load(find_model(self.settings.model))
 
     @contextmanager
-    def _span(self, p: Any, motion: MotionModule, prompts: list[str]) -> Iterator[None]:
+    def _span(self, p: Any, motion: MotionModule, prompts: list[str], *, second: bool = False) -> Iterator[None]:
         sd_model = p.sd_model
+        unet = sd_model.model.diffusion_model
+        loaded = self._loras.load(motion, is_second_pass=second)
         parts = parts_of(prompts)
-        self.in_one_call = splits_clips(parts)
+        self._in_one_call = splits_clips(parts)
         with ExitStack() as span:
             span.callback(setattr, shared.state, "textinfo", None)
             span.enter_context(_preview_of_one_frame())
-            if self.in_one_call:
+            if self._in_one_call:
                 span.enter_context(for_one_run(batch_cond_uncond=True))
                 p.extra_generation_params[BATCHING_FIELD] = "all rows in one call"
+            span.enter_context(with_adapters(p, unet, loaded))
             injection = inject(
-                sd_model.model.diffusion_model,
-                motion,
+                unet,
+                loaded.motion,
                 frames=self.frames,
-                windows=context_windows(self.settings),
-                one_clip_per_call=self.in_one_call,
+                windows=None if self.settings.poster else context_windows(self.settings),
+                amount=MotionAmount(effect=(0.0,)) if self.settings.poster else motion_amount(self.settings),
+                one_clip_per_call=self._in_one_call,
                 row_order=row_order(parts, self.frames),
                 between_windows=_heed_interrupt,
             )
-            span.enter_context(injection)
+            span.callback(setattr, self, "_injection", None)
+            self._injection = span.enter_context(injection)
             span.enter_context(use_schedule(sd_model, motion.schedule, adjust=_with_options))
+            self._last_alpha_cumprod = float(sd_model.alphas_cumprod[-1])
+            self._tell_preflight(p, prompts, second=second)
             yield
 
-
-def _restore(p: Any, name: str, ours: Any, original: Any) -> None:
-    """Take our method off ``p`` again, unless somebody has put theirs over it."""
-    if p.__dict__.get(name) is ours:
-        delattr(p, name)
-        if getattr(p, name) != original:  # another extension's method stood there before
-            setattr(p, name, original)
+    def _tell_preflight(self, p: Any, prompts: list[str], *, second: bool) -> None:
+        size = (p.hr_upscale_to_x, p.hr_upscale_to_y) if second else (p.width, p.height)
+        try:
+            self._preflight = preflight_line(p, self.settings, self.frames, prompts, size)
+        except Exception:  # an estimate is no reason to make no clip
+            _log.warning("AnimateDiff could not estimate what this clip will take.", exc_info=True)
+            return
+        print(self._preflight)  # where the WebUI tells of its own work
+        shared.state.textinfo = self._preflight
 
 
 def _heed_interrupt(done: int, count: int) -> None:
@@ -207,28 +312,3 @@ def _with_options(table: Tensor) -> Tensor:
     if shared.opts.sd_noise_schedule == "Zero Terminal SNR":
         table = sd_models.rescale_zero_terminal_snr_abar(table)
     return table
-
-
-def _refuse_request(p: Any) -> None:
-    switch_at = p.refiner_switch_at  # None and 0 switch at the first step, 1 never
-    if getattr(p, "refiner_checkpoint_info", None) is not None and (switch_at is None or switch_at < 1):
-        raise ClipError("AnimateDiff does not run with a refiner, which swaps the model on the way. Turn it off.")
-
-
-def _refuse_model(sd_model: Any) -> None:
-    if getattr(sd_model, "cond_stage_key", None) == "edit":
-        raise IncompatibleModelError(
-            "This checkpoint edits pictures by instruction (InstructPix2Pix), for which there are no motion modules. "
-            "Choose an ordinary one of Stable Diffusion 1.5 or SDXL."
-        )
-    for flag, name in (("is_ssd", "SSD-1B"), ("is_sd2", "Stable Diffusion 2"), ("is_sd3", "Stable Diffusion 3")):
-        if getattr(sd_model, flag, False):
-            raise IncompatibleModelError(
-                f"This checkpoint is {name}, for which there are no motion modules. Choose one of Stable Diffusion 1.5 "
-                "or SDXL."
-            )
-    if sd_unet.current_unet is not None:
-        raise IncompatibleModelError(
-            f"The UNet is replaced by {sd_unet.current_unet.option.label}, which cannot be animated. "
-            "Set SD Unet to None in the settings."
-        )

@@ -21,9 +21,10 @@ from webui import small_models
 
 from lib_animatediff import ContextWindows, MotionFileError, __version__
 from lib_animatediff import cli as program
-from lib_animatediff.settings import SETTINGS
+from lib_animatediff.settings import SETTINGS, parse_settings
 from lib_animatediff.standalone import pipeline as host
 from lib_animatediff.standalone import request
+from lib_animatediff.standalone.cli import OTHER_OPTIONS
 from motion_module import load_motion_module
 
 ROOT = Path(__file__).parents[2]
@@ -161,8 +162,9 @@ def test_every_option_reaches_the_pipeline(files, run, tmp_path, monkeypatch):
     monkeypatch.setattr(host, "animate", animate)
     wanted = {"prompt": "a dog", "negative_prompt": "a cat", "seed": 7, "frames": 2, "steps": 3, "cfg": 4.5}
     wanted |= {"sampler": "euler", "frames": 40}
-    run(tmp_path / "clip.gif", **wanted, width=16, height=8, device="cpu:0", fusion="flat")
-    wanted["windows"] = ContextWindows(fusion="flat")
+    run(tmp_path / "clip.gif", **wanted, width=16, height=8, device="cpu:0", fusion="flat", effect="0: 1, -1: 0.5")
+    wanted |= {"windows": ContextWindows(fusion="flat"), "adapters": ()}
+    wanted["settings"] = parse_settings({"frames": 40, "fusion": "flat", "effect": "0: 1, -1: 0.5"})
     (where, how), asked = calls
     assert (where, how) == ((files.checkpoint,), {"config": files.config, "device": "cpu:0"})
     assert {name: value for name, value in asked.items() if name != "on_step"} == wanted | {"size": (16, 8)}
@@ -318,13 +320,15 @@ def help_text(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "setting", [s for s in SETTINGS.values() if s.name not in ("enable", "formats", "request_id")], ids=lambda s: s.name
+    "setting", [s for s in SETTINGS.values() if OTHER_OPTIONS.get(s.name) != ""], ids=lambda s: s.name
 )
 def test_help_lists_each_setting_of_the_table(help_text, setting):
-    assert f"--{setting.name.replace('_', '-')} " in help_text
-    if setting.name != "model":  # a file here, a name in the WebUI
+    option = OTHER_OPTIONS.get(setting.name, f"--{setting.name.replace('_', '-')}")
+    assert re.search(rf"{option}[ ,]", help_text)
+    if setting.name not in OTHER_OPTIONS:
         assert setting.help in help_text
-        assert setting.type is bool or f"[default: {setting.default}" in help_text  # a flag is off without it
+        # A flag is off without it, and nothing is no default.
+        assert setting.type is bool or setting.default == "" or f"[default: {setting.default}" in help_text
 
 
 def test_help_names_the_command(monkeypatch, capsys):

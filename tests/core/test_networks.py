@@ -72,7 +72,8 @@ def test_a_motion_lora_changes_a_copy_of_the_module(files, tmp_path):
     save_file(parts, tmp_path / "pan.safetensors")
     former = motion.state_dict()[f"{site}.to_q.weight"].clone()
     changed = with_motion_loras(motion, [Added(tmp_path / "pan.safetensors", 0.5)])
-    torch.testing.assert_close(changed.state_dict()[f"{site}.to_q.weight"], former + 1)
+    assert changed.reports == ("pan.safetensors: 1 of its 1 weights match mm_small_v3.safetensors.",)
+    torch.testing.assert_close(changed.motion.state_dict()[f"{site}.to_q.weight"], former + 1)
     assert torch.equal(motion.state_dict()[f"{site}.to_q.weight"], former)
 
 

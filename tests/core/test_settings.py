@@ -27,6 +27,16 @@ from lib_animatediff.settings import (
 NUMBERS = [setting for setting in SETTINGS.values() if setting.type in (int, float)]
 CHOICES = [setting for setting in SETTINGS.values() if setting.choices]
 ALIASES = {alias: name for name, setting in SETTINGS.items() for alias in setting.aliases}
+TEXTS = {  # with a grammar
+    "scale": "1, 1.1, 1.2",
+    "effect": "0: 1, -1: 0.5",
+    "scale_steps": "0%: 1, 60%: 1.5",
+    "effect_steps": "0.5",
+    "blocks": "up.1 effect 0.5, mid scale 1.2",
+    "motion_mask": "iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAAAAADRSSBWAAAAC0lEQVR4nGNg+A8AAQIBAEK+vGgAAAAASUVORK5CYII=",
+    "motion_loras": "pan_left:0.8, zoom",
+    "frame_seeds": "5, 6, 7",
+}
 OF_THE_EXISTING_EXTENSION = {  # what its clients send for a plain clip
     "format": ["GIF"],
     "interp": "Off",
@@ -60,7 +70,9 @@ def other_than_default(setting):
         return setting.choices[::-1]
     if setting.choices:
         return next(choice for choice in setting.choices if choice != setting.default)
-    small = {"overlap": 3}  # the most of it leaves no room in a window
+    if setting.name in TEXTS:
+        return TEXTS[setting.name]
+    small = {"overlap": 3, "effect_start": 0.5, "effect_end": 0.5}  # the most leaves no room in a window or the steps
     return {bool: not setting.default, str: "mm.ckpt"}.get(setting.type, small.get(setting.name, setting.maximum))
 
 
@@ -139,7 +151,6 @@ def test_an_unknown_name_is_answered_with_the_nearest_known_one(name, hint):
     ("name", "value", "remedy"),
     [
         ("interp", "FILM", "send 'Off'"),
-        ("freeinit_enable", True, "send False"),
         ("video_source", "/tmp/dance.mp4", "send None"),
         ("last_frame", "iVBORw0KGgo" * 10_000, "send None"),
     ],
@@ -264,6 +275,8 @@ def test_any_json_is_settings_or_a_refusal(values):
 
 
 def within(setting):
+    if setting.name in TEXTS:
+        return st.sampled_from([setting.default, TEXTS[setting.name]])
     if setting.type is tuple:
         return st.lists(st.sampled_from(setting.choices), min_size=1).map(lambda chosen: tuple(dict.fromkeys(chosen)))
     if setting.type is str:
@@ -277,6 +290,8 @@ MODEL_NAMES = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from
 VALID = st.fixed_dictionaries({name: within(setting) for name, setting in SETTINGS.items()}).filter(
     lambda values: (
         values["overlap"] < (values["context_length"] or 16)
+        and (values["frames"] or values["context_length"] or 16) >= 3  # as many as there are numbers in the texts
+        and values["effect_start"] <= values["effect_end"]
         and (values["closed_loop"] == "N" or values["context_kind"] in ("uniform", "looped"))
     )
 )

@@ -16,7 +16,8 @@ from torch import nn
 
 from lib_animatediff import ClipError, ContextWindows, inject
 from lib_animatediff.clip import Clip
-from lib_animatediff.parts import PartedCall, Steps, forward_in_parts
+from lib_animatediff.parts import PartedCall, forward_in_parts
+from lib_animatediff.steps import Steps
 from lib_animatediff.windows import FUSIONS, WINDOW_KINDS
 
 BOUND = 1e-5

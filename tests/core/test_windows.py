@@ -167,3 +167,10 @@ def test_weights_spelled_out():
 def test_settings_that_do_not_fit_together_are_refused_at_once(settings, words):
     with pytest.raises(ClipError, match=words):
         ContextWindows(**settings)
+
+
+@pytest.mark.parametrize("frames", [2, 3, 5])
+def test_no_window_is_empty_where_a_stride_is_longer_than_the_clip(frames):
+    plan = ContextWindows(length=1, overlap=0, stride=8).plan(frames, 0)
+    assert all(plan)
+    assert {frame for window in plan for frame in window} == set(range(frames))

@@ -27,7 +27,7 @@ class Component:
         self.listeners = [*getattr(self, "listeners", []), (fn, given)]
         return self
 
-    change = blur = submit = upload = then = listen
+    change = blur = submit = upload = clear = then = listen
 
     def __enter__(self) -> Component:
         return self
@@ -64,6 +64,10 @@ class Textbox(Component):
     pass
 
 
+class Image(Component):
+    takes = frozenset({"type", "image_mode", "elem_classes", "height"})
+
+
 class File(Component):
     takes = frozenset({"file_types", "elem_classes"})
 
@@ -81,8 +85,11 @@ class Dropdown(Component):
 
 
 class Button(Component):
-    def click(self, fn: Callable[[], Any], inputs: list[Component], outputs: list[Component]) -> None:
+    takes = frozenset({"elem_classes"})
+
+    def click(self, fn: Callable[..., Any], **given: object) -> None:
         self.press = fn
+        self.listen(fn, **given)
 
 
 class InputAccordion(Checkbox):
@@ -116,7 +123,21 @@ def create_refresh_button(
 def gradio() -> ModuleType:
     Component.created.clear()
     module = ModuleType("gradio")
-    for kind in (Row, HTML, Accordion, Checkbox, CheckboxGroup, Radio, Textbox, File, Number, Slider, Dropdown, Button):
+    for kind in (
+        Row,
+        HTML,
+        Accordion,
+        Checkbox,
+        CheckboxGroup,
+        Radio,
+        Textbox,
+        File,
+        Image,
+        Number,
+        Slider,
+        Dropdown,
+        Button,
+    ):
         setattr(module, kind.__name__, kind)
     module.update = update
     return module

@@ -25,7 +25,7 @@ def guided(p: Processing, unet: nn.Module, x: Tensor, prompts: list[str]) -> Ten
     params = SimpleNamespace(
         text_cond=conditions([part for row in parts for part in row]),
         text_uncond=torch.zeros(len(x), TOKENS, CONTEXT),
-        denoiser=SimpleNamespace(p=p),
+        denoiser=SimpleNamespace(p=p, step=0, total_steps=1),
     )
     for callback in shared.cfg_denoiser_callbacks:
         callback(params)

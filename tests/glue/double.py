@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -84,12 +84,12 @@ class ScriptRunner:
         values[1 : 1 + len(given)] = given
         return tuple(values)
 
-    def call(self, hook: str, p: Processing, *more: object) -> None:
+    def call(self, hook: str, p: Processing, *more: object, **named: object) -> None:
         for script in self.alwayson_scripts:
             method = getattr(script, hook, None)
             try:
                 if method is not None:
-                    method(p, *more, *p.script_args[script.args_from : script.args_to])
+                    method(p, *more, *p.script_args[script.args_from : script.args_to], **named)
             except Exception as error:
                 shared.swallowed.append(error)
 
@@ -122,6 +122,8 @@ class Processing:
     is_api: bool = False
     mask_for_overlay: Any = None
     comments: dict[str, int] = field(default_factory=dict)
+    styles: list[str] = field(default_factory=list)
+    is_hr_pass: bool = False
 
     @property
     def sd_model(self) -> SdModel:
@@ -213,6 +215,7 @@ def noise(seeds: list[int]) -> Tensor:
 def denoise(p: Processing, x: Tensor, prompts: list[str]) -> Tensor:
     """A sampler of one step: reads the schedule when it is made, and hands back what it has when interrupted."""
     model, unet = p.sd_model, p.sd_model.model.diffusion_model
+    p.scripts.call("process_before_every_sampling", p, noise=x)
     shared.samplings.append(Sampling(model, len(x), model.alphas_cumprod, count_hooks(unet)))
     if shared.during_sampling is not None:
         shared.during_sampling(p)
@@ -248,7 +251,9 @@ def process_images(p: Processing) -> Processed:
         if shared.state.interrupted:
             break
         reload_model_weights()
+        p.iteration = n
         batch = slice(n * p.batch_size, (n + 1) * p.batch_size)
+        p.negative_prompts = p.all_negative_prompts[batch]
         p.prompts, p.seeds, p.subseeds = p.all_prompts[batch], p.all_seeds[batch], p.all_subseeds[batch]
         if getattr(p, "enable_hr", False):
             p.hr_prompts = p.all_hr_prompts[batch]
@@ -258,6 +263,7 @@ def process_images(p: Processing) -> Processed:
         with torch.no_grad():
             samples = p.sample(prompts=p.prompts)
         shared.painted.append(samples)
+        p.prompts = p.all_prompts[batch]
         for i, sample in enumerate(samples):
             image = to_image(sample)
             if not p.do_not_save_samples:
@@ -344,6 +350,7 @@ def modules(models_path: Path) -> dict[str, ModuleType]:
         "images": {"FilenameGenerator": FilenameGenerator, "get_next_sequence_number": get_next_sequence_number},
         "prompt_parser": {"get_multicond_prompt_list": get_multicond_prompt_list},
         "sd_models": {"model_data": ModelData(), "rescale_zero_terminal_snr_abar": rescale_zero_terminal_snr_abar},
+        "sd_hijack": {"model_hijack": SimpleNamespace(get_prompt_lengths=lambda text: (len(text.split()), 75))},
         "sd_unet": {"current_unet": None},
         "sd_samplers_common": {"InterruptedException": InterruptedException},
         "extensions": {"extensions": []},

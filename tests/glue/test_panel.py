@@ -17,6 +17,7 @@ EXISTING = (
 SHOWN = [setting for setting in SETTINGS.values() if setting.in_panel or setting.name == "enable"]
 NAMES = [setting.name for setting in SHOWN]
 NOTHING = dict.fromkeys(NAMES)
+QUIET = {setting.name: setting.default for setting in SHOWN if setting.quiet}  # not in a line: the default
 
 
 @pytest.fixture
@@ -74,6 +75,15 @@ def test_a_number_that_no_slider_can_set_is_typed(panel):
     assert isinstance(made["context_length"], components.Slider)
 
 
+def test_no_two_components_share_an_id(panel):
+    """In the existing extension two of FreeInit's do, and the page takes one for the other."""
+    components.Component.created.clear()
+    for tab in ("txt2img", "img2img"):
+        panel.build_panel(tab)
+    ids = [component.elem_id for component in components.Component.created if component.elem_id]
+    assert len(ids) == len(set(ids)) > 2 * len(NAMES)
+
+
 def test_no_value_is_frozen_in_the_webuis_settings_file(panel):
     assert all(component.do_not_save_to_config for component in panel.build_panel("txt2img"))
 
@@ -128,13 +138,13 @@ def test_the_existing_extension_beside_us_is_named(panel, webui, tmp_path, enabl
 def test_our_own_line_is_read(webui):
     line = "enable: True, model: folder/mm 3.ckpt, frames: 24, fps: 12.5, loop_count: 2, overlap: 5, reverse: True"
     values = {"enable": True, "model": "folder/mm 3.ckpt", "frames": 24, "fps": 12.5, "loop_count": 2}
-    assert pasted(webui, {"AnimateDiff": line}) == {**NOTHING, **values, "overlap": 5, "reverse": True}
+    assert pasted(webui, {"AnimateDiff": line}) == {**NOTHING, **QUIET, **values, "overlap": 5, "reverse": True}
 
 
 def test_the_existing_extensions_line_is_read(webui):
     values = {"enable": True, "model": "mm_sd15_v3.safetensors", "frames": 16, "fps": 8.0, "loop_count": 0}
     windows = {"closed_loop": "R-P", "context_length": 16}
-    assert pasted(webui, {"AnimateDiff": EXISTING}) == {**NOTHING, **values, **windows}
+    assert pasted(webui, {"AnimateDiff": EXISTING}) == {**NOTHING, **QUIET, **values, **windows}
 
 
 def test_a_picture_without_our_line_switches_off_and_leaves_the_rest(webui):

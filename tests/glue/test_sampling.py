@@ -138,7 +138,11 @@ def test_the_live_preview_walks_through_the_frames(webui):
     def preview(p):
         for step in range(3):
             shared.state.current_latent, shared.state.sampling_step = torch.arange(2), step
-            before_denoising(SimpleNamespace(denoiser=SimpleNamespace(p=p)))
+            before_denoising(
+                SimpleNamespace(
+                    denoiser=SimpleNamespace(p=p, step=step, total_steps=3), text_cond=None, text_uncond=None
+                )
+            )
             seen.append(shared.state.current_latent.tolist())
         shared.state.current_latent = None
 

@@ -72,7 +72,7 @@ def test_checkpointing_keeps_less(tmp_path, monkeypatch):
     """Every temporal transformer runs twice, and so do the UNet's own blocks."""
     calls = []
     kept = TemporalTransformer._motion
-    monkeypatch.setattr(TemporalTransformer, "_motion", lambda self, x, f: calls.append(self) or kept(self, x, f))
+    monkeypatch.setattr(TemporalTransformer, "_motion", lambda self, *given: calls.append(self) or kept(self, *given))
     parts.trained(tmp_path, steps=1, checkpointing=True)
     assert len(calls) == 2 * len(set(calls)) == 2 * 6  # sites
 

@@ -10,7 +10,7 @@ OBJECTS = {
     "sd_model": ("modules.sd_models_types.WebuiSdModel",),
     "saving": ("modules.script_callbacks.ImageSaveParams",),
     "extension": ("modules.extensions.Extension",),
-    "known": ("modules.extensions.Extension",),
+    "known": ("modules.extensions.Extension", "modules.styles.StyleDatabase"),
     "loaded": ("modules.sd_models_types.WebuiSdModel",),
     "runner": ("modules.scripts.ScriptRunner",),
     "data": ("modules.scripts.ScriptClassData",),
@@ -29,6 +29,8 @@ SETTERS = {"_set": "p"}
 
 # Those of Python's dictionaries and texts, in variables of the names above.
 NOT_THE_WEBUIS = {"params.get", "known.rpartition", "modules.shared.opts.data.get"}
+# Ours, in a variable or under a name that is somebody else's elsewhere.
+NOT_THE_WEBUIS |= {"loaded.adapters", "loaded.motion", "loaded.reports", "*.progress"}
 
 MODULES = """
     gradio launch modules.extensions modules.hashes modules.paths modules.prompt_parser modules.script_callbacks
@@ -40,17 +42,22 @@ MODULES = """
 SIGNATURES = {
     "app.add_api_route": "(path, endpoint, methods=, dependencies=, ...)",
     "gradio.Accordion": "(label, open=, ...)",
+    "gradio.Button": "(value=, elem_id=, elem_classes=, ...)",
     "gradio.Checkbox": "(value=, label=, info=, elem_id=, ...)",
     "gradio.CheckboxGroup": "(choices=, value=, label=, info=, elem_id=, ...)",
     "gradio.Dropdown": "(choices=, value=, label=, info=, elem_id=, ...)",
     "gradio.File": "(label=, file_types=, elem_id=, elem_classes=, ...)",
     "gradio.HTML": "(value=, elem_id=, ...)",
+    "gradio.Image": "(label=, type=, image_mode=, elem_id=, elem_classes=, height=, ...)",
     "gradio.Number": "(value=, label=, info=, precision=, minimum=, maximum=, elem_id=, ...)",
     "gradio.Radio": "(choices=, ...)",
     "gradio.Row": "(...)",
     "gradio.Slider": "(minimum=, maximum=, value=, step=, label=, info=, elem_id=, ...)",
-    "gradio.Textbox": "(visible=, elem_id=, ...)",
+    "gradio.Textbox": "(value=, label=, info=, visible=, elem_id=, ...)",
     "gradio.events.EventListenerMethod.__call__": "(fn, inputs=, outputs=, queue=, show_progress=, _js=, ...)",
+    "gradio.update": "(**kwargs)",
+    "known.apply_negative_styles_to_prompt": "(prompt, styles)",
+    "known.apply_styles_to_prompt": "(prompt, styles)",
     "launch.is_installed": "(package)",
     "launch.run_pip": "(command, desc=, live=)",
     "modules.hashes.sha256": "(filename, title, use_addnet_hash=)",
@@ -65,16 +72,21 @@ SIGNATURES = {
     "modules.script_callbacks.on_cfg_denoiser": "(callback, *, name=)",
     "modules.script_callbacks.cfg_denoiser_callback": "(params)",
     "modules.script_callbacks.on_ui_settings": "(callback, *, name=)",
+    "modules.scripts.Script.before_hr": "(p, *args)",
     "modules.scripts.Script.before_process": "(p, *args)",
     "modules.scripts.Script.before_process_batch": "(p, *args, **kwargs)",
     "modules.scripts.Script.postprocess": "(p, processed, *args)",
+    "modules.scripts.Script.process": "(p, *args)",
     "modules.scripts.Script.process_batch": "(p, *args, **kwargs)",
+    "modules.scripts.Script.process_before_every_sampling": "(p, *args, **kwargs)",
     "modules.scripts.Script.show": "(is_img2img)",
     "modules.scripts.Script.title": "()",
     "modules.scripts.Script.ui": "(is_img2img)",
     "modules.sd_models.rescale_zero_terminal_snr_abar": "(alphas_cumprod)",
+    "modules.sd_samplers_common.setup_img2img_steps": "(p, steps=)",
     "modules.shared.OptionInfo": "(default=, label=, component=, component_args=, section=, ...)",
     "modules.shared.opts.add_option": "(key, info)",
+    "modules.shared.state.nextjob": "()",
     "modules.ui_common.create_refresh_button": "(refresh_component, refresh_method, refreshed_args, elem_id)",
     "modules.ui_components.InputAccordion": "(value, **kwargs)",
     "modules.ui_tempdir.register_tmp_file": "(gradio, filename)",
@@ -97,28 +109,34 @@ NAMES = """
     modules.sd_models.model_data modules.sd_models.model_data.sd_model
     modules.sd_samplers_common.InterruptedException
     modules.sd_unet.current_unet modules.sd_unet.current_unet.option.label
-    modules.shared.demo modules.shared.sd_model modules.shared.sd_model.sd_checkpoint_info
+    modules.shared.cmd_opts modules.shared.demo modules.shared.device modules.shared.prompt_styles
+    modules.shared.sd_model modules.shared.sd_model.cond_stage_model_empty_prompt
+    modules.shared.sd_model.sd_checkpoint_info
     modules.shared.opts modules.shared.opts.data
     modules.shared.state modules.shared.state.current_latent modules.shared.state.interrupted
+    modules.shared.state.job_count modules.shared.state.job_no
     modules.shared.state.sampling_step modules.shared.state.skipped modules.shared.state.textinfo
     modules.shared.state.time_start
-    p.all_prompts p.all_seeds p.batch_size p.cfg_scale p.height p.sampler_name p.steps p.width
-    p.do_not_save_grid p.do_not_save_samples p.extra_generation_params p.firstpass_image
-    p.hr_negative_prompt p.hr_negative_prompts p.hr_prompt p.hr_prompts p.init_images p.is_api p.mask_for_overlay
-    p.negative_prompt p.negative_prompts p.outpath_samples p.prompt p.prompts p.refiner_checkpoint_info
-    p.refiner_switch_at p.script_args p.sd_model p.seed p.subseed
+    p.all_hr_prompts p.all_prompts p.all_seeds p.all_subseeds p.batch_size p.cfg_scale p.comments
+    p.denoising_strength p.do_not_save_grid p.do_not_save_samples p.enable_hr p.extra_generation_params
+    p.firstpass_image p.height p.hr_c p.hr_negative_prompt p.hr_negative_prompts p.hr_prompt p.hr_prompts p.hr_uc
+    p.hr_upscale_to_x p.hr_upscale_to_y p.init_images p.init_latent p.initial_noise_multiplier p.is_api p.is_hr_pass
+    p.iteration p.mask_for_overlay p.n_iter p.negative_prompt p.negative_prompts p.outpath_samples p.prompt p.prompts
+    p.refiner_checkpoint_info p.refiner_switch_at p.rng p.sampler p.sampler_name p.script_args p.sd_model p.seed
+    p.seeds p.steps p.styles p.subseed p.subseed_strength p.subseeds p.width
     params.denoiser params.text_cond params.text_uncond
     saving.filename saving.image saving.p
     processed.all_negative_prompts processed.all_prompts processed.all_seeds processed.all_subseeds
     processed.batch_size processed.comments processed.extra_generation_params processed.images
     processed.index_of_first_image processed.info processed.infotexts
     loaded.is_sd2 loaded.is_sd3 loaded.is_sdxl loaded.is_ssd
-    sd_model.cond_stage_key sd_model.is_sd2 sd_model.is_sd3 sd_model.is_ssd sd_model.model
+    sd_model.alphas_cumprod sd_model.cond_stage_key sd_model.is_sd2 sd_model.is_sd3 sd_model.is_ssd sd_model.model
 """.split()
 
 # The user's settings that we read or, for one call, hide.
 OPTIONS = """
     modules.shared.opts.batch_cond_uncond modules.shared.opts.enable_pnginfo
+    modules.shared.opts.enable_prompt_comments modules.shared.opts.img2img_fix_steps
     modules.shared.opts.pad_cond_uncond modules.shared.opts.pad_cond_uncond_v0
     modules.shared.opts.return_mask modules.shared.opts.return_mask_composite
     modules.shared.opts.sd_noise_schedule modules.shared.opts.use_downcasted_alpha_bar
@@ -129,7 +147,11 @@ SET_FROM_OUTSIDE = {
     "*.alphas_cumprod": "ldm.models.diffusion.ddpm",  # by lib_animatediff/schedule.py, as the next one
     "*.alphas_cumprod_original": "modules.sd_models",
     "*.already_saved_as": "modules.ui_tempdir",
+    "*.batch": "modules.prompt_parser",  # of a copy of its conditions, as the schedules
+    "*.create_noise_sampler": "modules.sd_samplers_kdiffusion",
     "*.detail": "modules.api.api",
+    "*.do_not_save_to_config": "modules.ui_loadsave",
+    "*.schedules": "modules.prompt_parser",
     "*.status_code": "modules.api.api",
     "component.do_not_save_to_config": "modules.ui_loadsave",
     "modules.sd_unet.current_unet.option": "modules.sd_unet",

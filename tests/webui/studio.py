@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 
 import numpy
 from webui.clips import FRAMES, animate, clip_payload
@@ -24,6 +25,27 @@ def decoded(server) -> numpy.ndarray:
 def frames_of(server, clip: dict | None = None, **payload) -> numpy.ndarray:
     """A clip's frames as the model made them."""
     animate(server, clip, **payload)
+    return decoded(server)
+
+
+def conditions_of(server, clip: dict | None = None, **payload) -> list[numpy.ndarray]:
+    """What each call of the UNet is given of the text, for a clip: ``rows tokens width``, cond before uncond."""
+    animate(server, clip, **payload, alwayson_scripts={"Trouble": {"args": [{"conditions": True}]}})
+    with numpy.load(io.BytesIO(server.api("GET", "/trouble/conditions").content)) as held:
+        return [held[f"arr_{number}"] for number in range(len(held.files))]
+
+
+def poster_of(server, clip: dict | None = None, **payload) -> numpy.ndarray:
+    """The first frame without motion, on the noise levels of the clip, as the model made it."""
+    (picture,) = frames_of(server, {**(clip or {}), "poster": True}, **payload)
+    return picture
+
+
+def sent_back(server, answer: dict, **payload) -> numpy.ndarray:
+    """The frames that a clip's own text, sent back as infotext, makes."""
+    text = json.loads(answer["info"])["infotexts"][0]
+    again = server.api("POST", "/sdapi/v1/txt2img", {"infotext": text, **payload})
+    assert again.status_code == 200, again.text
     return decoded(server)
 
 

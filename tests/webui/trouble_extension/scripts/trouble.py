@@ -8,6 +8,7 @@ Commands come as the script's API argument, a dictionary:
     wrap: "sample", "unet" or "denoiser" - put a wrapper of its own round it for this batch, which hands everything on;
         /trouble/wrapped counts its calls, and the wrapper comes off after ours
     rows: true - give each row of the batch a prompt of its own, as extensions with wildcards do
+    conditions: true - /trouble/conditions tells what text each call of the UNet is given
     plainly: true - the denoiser lays its rows out plainly: a call for each part of the prompts, and one for uncond
 """
 
@@ -30,6 +31,7 @@ nested_pictures = []
 decoded_batches = []
 calls_until_interrupt = [0]
 wrapped_calls = [0]
+conditions_seen = []
 calls_seen = {}
 
 
@@ -46,6 +48,7 @@ class TroubleScript(scripts.Script):
     def process(self, p, command):
         if not hasattr(p, "is_nested"):
             decoded_batches.clear()
+            conditions_seen.clear()
         if isinstance(command, dict) and command.get("rows"):
             p.all_prompts = [f"{prompt}, {'red' if row else 'blue'}" for row, prompt in enumerate(p.all_prompts)]
 
@@ -66,6 +69,10 @@ class TroubleScript(scripts.Script):
 
             layer = shared.sd_model.get_submodule(where["layer"])
             handle = layer.register_forward_pre_hook(trip)
+
+        if isinstance(command, dict) and command.get("conditions"):
+            unet = shared.sd_model.model.diffusion_model
+            self.listening = unet.register_forward_pre_hook(note_conditions, with_kwargs=True)
 
         if isinstance(command, dict) and "wrap" in command:
             wrapped_calls[0] = 0
@@ -99,6 +106,8 @@ class TroubleScript(scripts.Script):
             decoded_batches.append(images.detach().cpu().float().numpy())
         if isinstance(command, dict) and "interrupt_at" in command:
             self.counting.remove()
+        if isinstance(command, dict) and command.get("conditions"):
+            self.listening.remove()
 
     def postprocess_image(self, p, pp, command):
         if not isinstance(command, dict) or not command.get("nested") or hasattr(p, "is_nested"):
@@ -191,6 +200,17 @@ def note_call(params):
         calls_seen["sigma"] = float(params.sigma[0])
 
 
+def note_conditions(_unet, _inputs, named):
+    conditions_seen.append(named["context"].detach().cpu().float().numpy())
+
+
+def conditions():
+    """The text's side of each call of the UNet in the last request: a NumPy archive, one array for each call."""
+    buffer = io.BytesIO()
+    numpy.savez(buffer, *conditions_seen)
+    return Response(buffer.getvalue(), media_type="application/octet-stream")
+
+
 def digest(tensor):
     return hashlib.sha256(tensor.detach().cpu().float().numpy().tobytes()).hexdigest()
 
@@ -220,6 +240,7 @@ def add_routes(_demo, app):
     app.add_api_route("/trouble/portrait", portrait, methods=["GET"])
     app.add_api_route("/trouble/calls", lambda: calls_until_interrupt[0], methods=["GET"])
     app.add_api_route("/trouble/decoded", decoded, methods=["GET"])
+    app.add_api_route("/trouble/conditions", conditions, methods=["GET"])
     app.add_api_route("/trouble/wrapped", lambda: wrapped_calls[0], methods=["GET"])
     app.add_api_route("/trouble/nested", lambda: nested_pictures, methods=["GET"])
 

@@ -1,0 +1,57 @@
+// What the panel's plan needs of the rest of the page: prompts, size, steps and batch size live outside of it. When one
+// of them has changed, the panel makes its plan anew.
+
+const ANIMATEDIFF_PAGE_NUMBERS = ["width", "height", "steps", "batch_size"];
+const ANIMATEDIFF_PAGE_PROMPTS = {prompt: "prompt", negative_prompt: "neg_prompt"};
+
+// The tab's prompts and numbers as JSON; what the page does not have is null. Called by the panel, too.
+function animatediffPage(tab) {
+    const page = {};
+    for (const [name, id] of Object.entries(ANIMATEDIFF_PAGE_PROMPTS)) {
+        page[name] = gradioApp().querySelector(`#${tab}_${id} textarea`)?.value ?? null;
+    }
+    for (const name of ANIMATEDIFF_PAGE_NUMBERS) {
+        const value = Number(gradioApp().querySelector(`#${tab}_${name} input[type=number]`)?.value);
+        page[name] = value > 0 ? value : null;
+    }
+    return JSON.stringify(page);
+}
+
+(function () {
+    "use strict";
+
+    const TABS = ["txt2img", "img2img"];
+    const PARTS = [...Object.values(ANIMATEDIFF_PAGE_PROMPTS), ...ANIMATEDIFF_PAGE_NUMBERS];
+    const planned = {}; // by tab: the page that the plan was made of
+
+    function isOpen(tab) {
+        return Boolean(gradioApp().querySelector(`#animatediff_${tab}-checkbox input`)?.checked);
+    }
+
+    function partOf(tab, element) {
+        return element && PARTS.some((part) => element.closest(`#${tab}_${part}`));
+    }
+
+    function plan(tab) {
+        const button = gradioApp().querySelector(`#animatediff_${tab}_plan_refresh`);
+        if (!button || !isOpen(tab)) return;
+        const page = animatediffPage(tab);
+        if (page === planned[tab]) return;
+        planned[tab] = page;
+        button.click();
+    }
+
+    // Not while somebody is still typing or pulling at a slider.
+    function planUnlessBusy(tab) {
+        if (!partOf(tab, document.activeElement)) plan(tab);
+    }
+
+    function listen(tab) {
+        for (const event of ["change", "focusout"]) {
+            gradioApp().addEventListener(event, ({target}) => partOf(tab, target) && plan(tab));
+        }
+    }
+
+    onUiLoaded(() => TABS.forEach(listen));
+    onAfterUiUpdate(() => TABS.forEach(planUnlessBusy)); // values also change without an event: pasted parameters
+})();

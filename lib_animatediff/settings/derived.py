@@ -1,0 +1,87 @@
+"""What follows from the settings of a clip."""
+
+from __future__ import annotations
+
+from lib_animatediff.amounts import MOST_EFFECT, MOST_SCALE, MotionAmount, parse_blocks, parse_frames, parse_steps
+from lib_animatediff.freeinit import steps_of
+from lib_animatediff.masks import unpacked_mask
+from lib_animatediff.noise import parse_frame_seeds
+from lib_animatediff.windows import ContextWindows
+
+from .table import AUTOMATIC_CONTEXT, FIRM_LOOP, LOOPED, NO_LOOP, ClipSettings
+
+
+def clip_frames(settings: ClipSettings) -> int:
+    """Frames of the clip, where 0 stands for the context length."""
+    return settings.frames or context_length(settings)
+
+
+def context_length(settings: ClipSettings) -> int:
+    """Frames of a context window, where 0 stands for what modules do best."""
+    return settings.context_length or AUTOMATIC_CONTEXT
+
+
+def context_windows(settings: ClipSettings) -> ContextWindows | None:
+    """How the clip is cut into windows; None where one window sees all of it."""
+    length = context_length(settings)
+    if clip_frames(settings) <= length:
+        return None
+    is_loop = settings.closed_loop != NO_LOOP
+    return ContextWindows(
+        length=length,
+        overlap=overlap(settings),
+        stride=settings.stride,
+        kind=LOOPED if is_loop else settings.context_kind,
+        fusion=settings.fusion,
+        closed=settings.closed_loop == FIRM_LOOP,
+        as_views=settings.views,
+    )
+
+
+def overlap(settings: ClipSettings) -> int:
+    """Frames that neighbouring windows share, where -1 stands for a quarter of a window."""
+    return context_length(settings) // 4 if settings.overlap < 0 else settings.overlap
+
+
+def motion_amount(settings: ClipSettings) -> MotionAmount | None:
+    """How much motion; None is as trained.
+
+    Raises:
+        ClipError: a text of numbers is wrong, or does not suit the clip's length.
+    """
+    frames = clip_frames(settings)
+    mask = unpacked_mask(settings.motion_mask) if settings.motion_mask else None
+    amount = MotionAmount(
+        scale=parse_frames("scale", settings.scale, frames, MOST_SCALE),
+        effect=parse_frames("effect", settings.effect, frames, MOST_EFFECT),
+        scale_mask=mask if settings.mask_of in ("scale", "both") else None,
+        effect_mask=mask if settings.mask_of in ("effect", "both") else None,
+        scale_steps=parse_steps("scale_steps", settings.scale_steps, MOST_SCALE),
+        effect_steps=parse_steps("effect_steps", settings.effect_steps, MOST_EFFECT),
+        start=settings.effect_start,
+        end=settings.effect_end,
+        blocks=parse_blocks("blocks", settings.blocks),
+    )
+    return None if mask is None and amount == MotionAmount() else amount
+
+
+def frame_seeds(settings: ClipSettings) -> list[int] | None:
+    """The seed of each frame, where the user gives them.
+
+    Raises:
+        ClipError: they are no seeds, or too many.
+    """
+    return parse_frame_seeds(settings.frame_seeds, clip_frames(settings))
+
+
+def freeinit_rounds(settings: ClipSettings, steps: int) -> list[int]:
+    """Steps of each run of the sampler: one, or FreeInit's."""
+    if not settings.freeinit_enable or settings.poster:
+        return [steps]
+    count = settings.freeinit_iters
+    return [steps_of(number, count, steps, settings.freeinit_coarse) for number in range(count)]
+
+
+def travels_in_loop(settings: ClipSettings) -> bool:
+    """Whether the last prompt of a travel leads on to the first, as clients of the existing extension know it."""
+    return settings.closed_loop in ("R+P", FIRM_LOOP)

@@ -1,0 +1,60 @@
+"""The line of settings that a saved picture carries, there and back."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import asdict
+from typing import Any
+
+from .table import CANONICAL, SETTINGS, ClipSettings
+
+
+def to_infotext(settings: ClipSettings, **more: str | None) -> str:
+    """One line that a saved picture carries: ``name: value, ...``, values quoted as JSON where they need it."""
+    told = {name: v for name, v in asdict(settings).items() if not SETTINGS[name].quiet or v != SETTINGS[name].default}
+    pairs = {**told, **more}
+    return ", ".join(f"{name}: {_quoted(value)}" for name, value in pairs.items() if value not in (None, ""))
+
+
+def pasted_values(text: str) -> dict[str, Any]:
+    """`from_infotext` of a whole line, with the defaults that such a line leaves out."""
+    quiet = {s.name: s.default for s in SETTINGS.values() if s.quiet}
+    return {**quiet, **from_infotext(text)} if text else {}
+
+
+def from_infotext(text: str) -> dict[str, Any]:
+    """Settings by canonical name from such a line, of ours or of the existing extension; unknown names are dropped."""
+    values: dict[str, Any] = {}
+    for name, quoted, plain in _PAIR.findall(text):
+        canonical = CANONICAL.get(name)
+        if canonical is not None:
+            try:
+                values[canonical] = _read(SETTINGS[canonical].type, json.loads(quoted) if quoted else plain)
+            except ValueError:
+                continue  # a picture edited by hand: the field keeps its value
+    return values
+
+
+_PAIR = re.compile(r'(?:^|(?<=, ))(\w+): (?:("(?:[^"\\]|\\.)*")|([^,]+))(?:, |$)')
+
+
+def _quoted(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "+".join(value)
+    text = repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+    return json.dumps(text, ensure_ascii=False) if re.search(r'[,:"\n]', text) else text
+
+
+def _read(kind: type, text: str) -> Any:
+    if kind is bool:
+        return text == "True"
+    if kind is str:
+        return text
+    if kind is tuple:
+        return re.findall(r"\w+", text)
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return kind(number)

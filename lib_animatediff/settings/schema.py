@@ -1,0 +1,39 @@
+"""The table as JSON schema, for clients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .table import SETTINGS, Setting
+
+_JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", tuple: "array"}
+
+
+def json_schema() -> dict[str, Any]:
+    """The table as JSON schema (draft 2020-12), for clients: one object with our names, and the aliases of each."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "AnimateDiff",
+        "type": "object",
+        "properties": {setting.name: _property(setting) for setting in SETTINGS.values()},
+        "additionalProperties": False,
+    }
+
+
+def _property(setting: Setting) -> dict[str, Any]:
+    told = {
+        "type": ["string", "number", "array"] if setting.numbers else _JSON_TYPES[setting.type],
+        "title": setting.label,
+        "description": setting.help,
+        "default": list(setting.default) if setting.type is tuple else setting.default,
+        "minimum": setting.minimum,
+        "maximum": setting.maximum,
+        **_offered(setting),
+        "aliases": list(setting.aliases) or None,
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _offered(setting: Setting) -> dict[str, Any]:
+    enum = {"enum": list(setting.choices)} if setting.choices else {}
+    return {"items": {"type": "string", **enum}, "minItems": 1} if setting.type is tuple else enum

@@ -1,0 +1,231 @@
+"""Noise of frames: whose noise a frame takes, what frames share, and that neither depends on batch or length."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lib_animatediff import ClipError
+from lib_animatediff.freeinit import fresh_noise
+from lib_animatediff.noise import NOISE_KINDS, SEED_LIMIT, noise_sources, parse_frame_seeds, shared_noise
+
+SHAPE = (4, 8, 8)
+SEED = 123
+GEOMETRIES = [(16, 4), (16, 0), (8, 7), (5, 3), (1, 0)]  # length and overlap of windows
+
+
+class ImageRng:
+    """The WebUI's generator of noise, where nothing is resized or varied: a generator for each row's seed."""
+
+    def __init__(self, seeds):
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def next(self):
+        return torch.stack([torch.randn(SHAPE, generator=generator) for generator in self.generators])
+
+
+class OfTheCommandLine:
+    """diffusers' way with a list of generators."""
+
+    def __init__(self, seeds):
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def next(self):
+        from diffusers.utils.torch_utils import randn_tensor
+
+        return randn_tensor((len(self.generators), *SHAPE), generator=self.generators)
+
+
+def seeds_of(kind, frames, seed=SEED):
+    return [seed + source for source in noise_sources(kind, frames, 16, 4, seed)]
+
+
+def literal_freenoise(frames, length, overlap, orders):
+    sources = {i: i for i in range(length)}
+    advance, block = length - overlap, 0
+    while len(sources) < frames:
+        start = block * advance
+        for place, taken in enumerate(orders[block]):
+            sources[start + length + place] = sources[start + taken]
+        block += 1
+    return [sources[i] for i in range(frames)]
+
+
+@pytest.mark.parametrize("kind", ["random", "shared"])
+def test_frames_have_their_own_noise(kind):
+    assert noise_sources(kind, 20, 16, 4, SEED) == list(range(20))
+
+
+def test_constant_noise_is_that_of_the_first_frame():
+    assert noise_sources("constant", 20, 16, 4, SEED) == [0] * 20
+
+
+@pytest.mark.parametrize("frames", [1, 8, 16])
+def test_freenoise_of_a_clip_that_fits_into_a_window_is_the_frames_own(frames):
+    assert noise_sources("freenoise", frames, 16, 4, SEED) == list(range(frames))
+
+
+@pytest.mark.parametrize(("length", "overlap"), GEOMETRIES)
+@pytest.mark.parametrize("frames", [17, 28, 29, 61, 100])
+def test_freenoise_permutes_block_by_block(frames, length, overlap):
+    generator, blocks = torch.Generator().manual_seed(SEED), frames // (length - overlap) + 1
+    orders = [torch.randperm(length - overlap, generator=generator).tolist() for _ in range(blocks)]
+    assert noise_sources("freenoise", frames, length, overlap, SEED) == literal_freenoise(
+        frames, length, overlap, orders
+    )
+
+
+@pytest.mark.parametrize(("length", "overlap"), GEOMETRIES)
+def test_a_block_of_freenoise_has_the_noise_of_the_block_a_window_before(length, overlap):
+    sources, advance = noise_sources("freenoise", 200, length, overlap, SEED), length - overlap
+    for begin in range(0, 200 - length - advance, advance):
+        earlier, later = sources[begin : begin + advance], sources[begin + length : begin + length + advance]
+        assert sorted(earlier) == sorted(later)
+
+
+def test_freenoise_repeats_and_is_not_noise_of_full_length():
+    sources = noise_sources("freenoise", 64, 16, 4, SEED)
+    assert set(sources) == set(range(16))
+    assert sources[16:28] != sources[:12]  # it is shuffled, too
+
+
+@pytest.mark.parametrize("kind", NOISE_KINDS)
+@pytest.mark.parametrize(("length", "overlap"), GEOMETRIES)
+def test_a_frame_has_the_same_source_in_a_clip_of_any_length(kind, length, overlap):
+    longest = noise_sources(kind, 70, length, overlap, SEED)
+    for frames in range(1, 70):
+        assert noise_sources(kind, frames, length, overlap, SEED) == longest[:frames]
+
+
+def test_the_order_of_freenoise_is_the_seeds():
+    assert seeds_of("freenoise", 28, 1) == seeds_of("freenoise", 28, 1)
+    assert noise_sources("freenoise", 28, 16, 4, 1) != noise_sources("freenoise", 28, 16, 4, 2)
+
+
+def test_planning_leaves_the_global_generator_alone():
+    before = torch.get_rng_state()
+    noise_sources("freenoise", 28, 16, 4, SEED)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ClipError, match=r"'perlin'. Use one of: random, freenoise, shared, constant"):
+        noise_sources("perlin", 16, 16, 4, SEED)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# the same frame, whatever the batch and the length
+
+
+@pytest.mark.parametrize("rng", [ImageRng, OfTheCommandLine])
+@pytest.mark.parametrize("kind", NOISE_KINDS)
+def test_initial_and_ancestral_noise_of_a_frame_do_not_depend_on_the_length(rng, kind):
+    """Must-bar: a longer clip begins as the shorter one does."""
+    short, long = rng(seeds_of(kind, 21)), rng(seeds_of(kind, 40))
+    for _draw in range(3):
+        wanted, got = short.next(), long.next()
+        share = 0.3 if kind == "shared" else 0
+        assert torch.equal(shared_noise(got, None, share)[:21], shared_noise(wanted, None, share))
+
+
+@pytest.mark.parametrize("rng", [ImageRng, OfTheCommandLine])
+@pytest.mark.parametrize("kind", NOISE_KINDS)
+@pytest.mark.parametrize("cuts", [(1,), (7, 20), (16,), tuple(range(1, 28))])
+def test_initial_and_ancestral_noise_of_a_frame_do_not_depend_on_the_batch(rng, kind, cuts):
+    """Must-bar: a batch of several clips, or a clip in several batches."""
+    seeds, share = seeds_of(kind, 28), 0.3 if kind == "shared" else 0
+    bounds = list(zip((0, *cuts), (*cuts, 28), strict=True))
+    whole, parts = rng(seeds), [rng(seeds[begin:end]) for begin, end in bounds]
+    for _draw in range(3):
+        drawn = [part.next() for part in parts]
+        got = [shared_noise(noise, drawn[0][0] if n else None, share) for n, noise in enumerate(drawn)]
+        assert torch.equal(torch.cat(got), shared_noise(whole.next(), None, share))
+
+
+def test_freeinits_noise_of_a_frame_does_not_depend_on_batch_and_length():
+    seeds = seeds_of("freenoise", 40)
+    whole = fresh_noise(SHAPE, seeds, 1)
+    assert torch.equal(fresh_noise(SHAPE, seeds[:21], 1), whole[:21])
+    assert torch.equal(torch.cat([fresh_noise(SHAPE, seeds[at : at + 8], 1) for at in range(0, 40, 8)]), whole)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# shared noise
+
+
+def noise_of(frames, side=64):
+    return torch.randn(frames, 4, side, side, generator=torch.Generator().manual_seed(0))
+
+
+def test_without_a_share_noise_is_as_it_was():
+    noise = noise_of(4)
+    assert torch.equal(shared_noise(noise, None, 0.0), noise)
+
+
+def test_all_of_it_shared_is_the_first_frames_everywhere():
+    noise = noise_of(4)
+    assert torch.equal(shared_noise(noise, None, 1.0), noise[:1].expand_as(noise))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_shared_noise_is_as_strong_as_before_and_correlates_by_its_share(share):
+    noise = noise_of(4)
+    got = shared_noise(noise, None, share)
+    assert torch.equal(got[0], noise[0])
+    for frame in got[1:]:
+        assert frame.var() == pytest.approx(1, abs=0.04)
+        assert (frame * noise[0]).mean() == pytest.approx(share**0.5, abs=0.03)
+    assert (got[1] * got[2]).mean() == pytest.approx(share, abs=0.03)
+    torch.testing.assert_close(got[1], share**0.5 * noise[0] + (1 - share) ** 0.5 * noise[1])
+
+
+def test_later_frames_take_the_first_frames_noise_from_elsewhere():
+    noise = noise_of(5)
+    assert torch.equal(shared_noise(noise[2:], noise[0], 0.4), shared_noise(noise, None, 0.4)[2:])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_shared_noise_is_computed_in_float32(dtype):
+    noise = noise_of(3).to(dtype)
+    got = shared_noise(noise, None, 0.3)
+    assert got.dtype == dtype
+    assert torch.equal(got, shared_noise(noise.float(), None, 0.3).to(dtype))
+
+
+def test_sharing_does_not_change_the_noise_it_is_given():
+    noise = noise_of(3)
+    before = noise.clone()
+    shared_noise(noise, None, 0.5).zero_()
+    assert torch.equal(noise, before)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# seeds of frames
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [
+        ("5, 6, 7", [5, 6, 7]),
+        ("5 9\n2", [5, 9, 2]),
+        ("5", [5, 6, 7]),
+        ("7, 3", [7, 3, 4]),
+        ("1,1,1,", [1, 1, 1]),
+        (f"{SEED_LIMIT - 1}", [SEED_LIMIT - 1, SEED_LIMIT, SEED_LIMIT + 1]),
+        ("", None),
+        ("  ", None),
+    ],
+)
+def test_seeds_of_frames_are_read_and_counted_on(text, seeds):
+    assert parse_frame_seeds(text, 3) == seeds
+
+
+@pytest.mark.parametrize("word", ["-1", "five", "1.5", "1_0", "0x1", str(SEED_LIMIT), "9" * 5000, "٣", "5;6"])
+def test_what_is_no_seed_is_refused(word):
+    with pytest.raises(ClipError, match=r"frame_seeds has .*Write whole numbers from 0 to"):
+        parse_frame_seeds(f"1, {word}", 3)
+
+
+def test_more_seeds_than_frames_are_refused():
+    with pytest.raises(ClipError, match=r"4 seeds for 3 frames. Leave out some, or make more frames"):
+        parse_frame_seeds("1, 2, 3, 4", 3)
