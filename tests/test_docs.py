@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 from settings_page import HEAD, PAGE, page, readme_rows
 
-from lib_animatediff.settings import SETTINGS
+from lib_animatediff.settings import SETTINGS, parse_settings
+from lib_animatediff.standalone.cli import animate
+from lib_animatediff.travel import read_travel
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -47,13 +50,23 @@ def test_the_features_page_shows_each_of_its_pictures_and_they_are_small():
     assert not [path.name for path in pictures if path.stat().st_size > MOST_BYTES]
 
 
-def test_the_features_page_names_settings_that_there_are():
-    """In words of code, such as `freeinit_iters`, and in what a client sends."""
+def test_what_the_features_page_says_to_a_client_is_understood():
     text = FEATURES.read_text(encoding="utf-8")
-    sent = re.findall(r'"(\w+)": ', "".join(re.findall(r"```json\n(.*?)```", text, re.S)))
-    told = re.findall(r"--([a-z][a-z-]+)", text)
-    of_the_command = {"motion-lora", "prompt", "negative-prompt", "output", "sampler", "seed"}
-    assert len(sent) > 5
-    assert len(told) > 5
-    assert not set(sent) - set(SETTINGS)
-    assert not {name.replace("-", "_") for name in told if name not in of_the_command} - set(SETTINGS)
+    objects = [json.loads(found) for found in re.findall(r"`(\{.*?\})`", text)]
+    assert len(objects) > 7
+    for given in objects:
+        parse_settings({name: value for name, value in given.items() if value != "<PNG as base64>"})
+
+
+def test_the_options_on_the_features_page_are_those_of_the_command_line():
+    told = set(re.findall(r"[ `](--[a-z][a-z-]+)", FEATURES.read_text(encoding="utf-8")))
+    assert len(told) > 15
+    assert not told - {option for parameter in animate.params for option in parameter.opts}
+
+
+def test_the_travel_on_the_features_page_is_one():
+    (example,) = re.findall(
+        r"```\n(.*?)```", FEATURES.read_text(encoding="utf-8").partition("## Prompt travel")[2], re.S
+    )
+    travel = read_travel(example, 16)
+    assert [(key.first, key.last) for key in travel.keys] == [(0, 0), (4, 6), (9, 9), (15, 15)]

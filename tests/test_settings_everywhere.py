@@ -64,7 +64,7 @@ def another(setting: Setting) -> Any:
     if setting.type is bool:
         return not setting.default
     if setting.type is tuple:
-        return (setting.choices[-1],)
+        return setting.choices[::-1]
     if setting.choices:
         return setting.choices[-1]
     if setting.type is str:

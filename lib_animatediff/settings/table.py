@@ -251,7 +251,7 @@ class ClipSettings:
     motion_mask: str = _further(
         "",
         "Motion mask",
-        "A picture: motion where it is white, none where it is black. For clients: base64.",
+        "A picture: motion where it is white; where it is black each frame is the checkpoint's own. Clients: base64.",
         _AMOUNT,
         grammar=packed_mask,
         image=True,
@@ -259,7 +259,7 @@ class ClipSettings:
     mask_of: str = _further(
         "effect",
         "Mask of",
-        "effect: black stands still. scale: black moves as trained, white by the scale.",
+        "effect: black is without the motion module. scale: black moves as trained, white by the scale.",
         _AMOUNT,
         choices=("effect", "scale", "both"),
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from lib_animatediff.masks import packed_mask
 from lib_animatediff.settings import SETTINGS, Setting, parse_settings
 from lib_animatediff.standalone import networks, pocket
 from lib_animatediff.standalone import pipeline as host
@@ -61,9 +62,11 @@ def _pictures_read(table: dict[str, Any]) -> dict[str, Any]:
 
 def _as_text(path: Path) -> str:
     try:
-        return base64.b64encode(path.read_bytes()).decode("ascii")
+        return packed_mask(base64.b64encode(path.read_bytes()).decode("ascii"))
     except OSError as error:
         raise ClipError(f"{path} cannot be read ({error.strerror}). Check the path.") from error
+    except ClipError as error:
+        raise ClipError(f"{path}: {error} Here: the path of a PNG or JPEG.") from error
 
 
 _FILE = click.Path(path_type=Path)

@@ -78,7 +78,8 @@ def plan_html(values: Mapping[str, Any], page: Mapping[str, Any]) -> str:
     numbers = {name: int(page.get(name) or default) for name, default in _PAGE.items()}
     clips, steps = numbers.pop("batch_size"), numbers.pop("steps")
     rows = 1 if settings.poster else frames
-    plan = _preflight(settings, rows, prompts[:1], prompts, negatives, steps=steps, clips=clips, **numbers)
+    told = {**numbers, "clips": clips, "steps": sum(freeinit_rounds(settings, steps))}
+    plan = _preflight(settings, rows, prompts[:1], prompts, negatives, **told)
     pieces = [_line(one_line(plan), is_warning=not plan.fits)]
     windows = context_windows(settings)
     if windows is not None:
@@ -103,14 +104,15 @@ def preflight_line(
         settings: of the clip.
         frames: of the clip.
         prompts: of the rows, where it is not ``p.prompts``: the second pass has its own.
-        size: width and height, where they are not those of ``p``.
+        size: width and height of the second pass, which has steps of its own and no FreeInit.
     """
     rows = p.prompts if prompts is None else prompts
     width, height = size or (p.width, p.height)
+    rounds = freeinit_rounds(settings, _steps(p)) if size is None else [_second_steps(p)]
     negatives = getattr(p, "negative_prompts", None) or [""]
     clips = max(len(rows) // frames, 1)
-    plan = _preflight(settings, frames, rows, rows, negatives, clips=clips, width=width, height=height, steps=_steps(p))
-    return one_line(plan)
+    told = {"clips": clips, "width": width, "height": height, "steps": sum(rounds)}
+    return one_line(_preflight(settings, frames, rows, rows, negatives, **told))
 
 
 def _preflight(
@@ -119,8 +121,6 @@ def _preflight(
     rows: Sequence[str],
     prompts: Sequence[str],
     negatives: Sequence[str],
-    *,
-    steps: int,
     **told: int,
 ) -> Preflight:
     """``rows`` are those whose parts the WebUI counts together, ``prompts`` and ``negatives`` all texts that occur."""
@@ -139,7 +139,6 @@ def _preflight(
         tokens=max(tokens, others),
         number_bytes=number_bytes,
         free=_left_free(model, settings, number_bytes),
-        steps=sum(freeinit_rounds(settings, steps)),
         **told,
     )
 
@@ -161,6 +160,11 @@ def _steps(p: Any) -> int:
     if not hasattr(p, "init_images") or strength is None or getattr(shared.opts, "img2img_fix_steps", False):
         return int(p.steps)
     return int(min(strength, 0.999) * p.steps) + 1
+
+
+def _second_steps(p: Any) -> int:
+    """Of the second pass of hires fix, which are all sampled, however much it repaints."""
+    return int(getattr(p, "hr_second_pass_steps", 0) or p.steps)
 
 
 def _device() -> torch.device:

@@ -277,7 +277,7 @@ class Session:
             yield
 
     def _tell_preflight(self, p: Any, prompts: list[str], *, second: bool) -> None:
-        size = (p.hr_upscale_to_x, p.hr_upscale_to_y) if second else (p.width, p.height)
+        size = (p.hr_upscale_to_x, p.hr_upscale_to_y) if second else None
         try:
             self._preflight = preflight_line(p, self.settings, self.frames, prompts, size)
         except Exception:  # an estimate is no reason to make no clip

@@ -199,7 +199,11 @@ def test_the_log_says_the_same_as_the_panel(plan):
 def test_the_second_pass_has_prompts_and_a_size_of_its_own(plan):
     rows = ["a cat AND a dog AND a fox"] * 48
     said = plan.preflight_line(p_of(), parse_settings(SETTINGS), 48, rows, (1280, 1024))
-    assert said == expected(clips=1, width=1280, height=1024, streams=4, one_clip_per_call=True)
+    second = {"clips": 1, "width": 1280, "height": 1024, "streams": 4, "one_clip_per_call": True}
+    assert said == expected(**second)
+    freeinit = parse_settings({**SETTINGS, "freeinit_enable": True})  # which leaves the second pass alone
+    p = p_of(hr_second_pass_steps=7)
+    assert plan.preflight_line(p, freeinit, 48, rows, (1280, 1024)) == expected(**second, steps=7)
 
 
 def test_a_run_on_pictures_takes_part_of_the_steps(plan):

@@ -110,8 +110,7 @@ NAMES = """
     modules.sd_samplers_common.InterruptedException
     modules.sd_unet.current_unet modules.sd_unet.current_unet.option.label
     modules.shared.cmd_opts modules.shared.demo modules.shared.device modules.shared.prompt_styles
-    modules.shared.sd_model modules.shared.sd_model.cond_stage_model_empty_prompt
-    modules.shared.sd_model.sd_checkpoint_info
+    modules.shared.sd_model modules.shared.sd_model.sd_checkpoint_info
     modules.shared.opts modules.shared.opts.data
     modules.shared.state modules.shared.state.current_latent modules.shared.state.interrupted
     modules.shared.state.job_count modules.shared.state.job_no
@@ -119,9 +118,10 @@ NAMES = """
     modules.shared.state.time_start
     p.all_hr_prompts p.all_prompts p.all_seeds p.all_subseeds p.batch_size p.cfg_scale p.comments
     p.denoising_strength p.do_not_save_grid p.do_not_save_samples p.enable_hr p.extra_generation_params
-    p.firstpass_image p.height p.hr_c p.hr_negative_prompt p.hr_negative_prompts p.hr_prompt p.hr_prompts p.hr_uc
-    p.hr_upscale_to_x p.hr_upscale_to_y p.init_images p.init_latent p.initial_noise_multiplier p.is_api p.is_hr_pass
-    p.iteration p.mask_for_overlay p.n_iter p.negative_prompt p.negative_prompts p.outpath_samples p.prompt p.prompts
+    p.firstpass_image p.height p.hr_c p.hr_negative_prompt p.hr_negative_prompts p.hr_prompt p.hr_prompts
+    p.hr_second_pass_steps p.hr_uc p.hr_upscale_to_x p.hr_upscale_to_y p.init_images p.init_latent
+    p.initial_noise_multiplier p.is_api p.is_hr_pass p.iteration
+    p.mask_for_overlay p.n_iter p.negative_prompt p.negative_prompts p.outpath_samples p.prompt p.prompts
     p.refiner_checkpoint_info p.refiner_switch_at p.rng p.sampler p.sampler_name p.script_args p.sd_model p.seed
     p.seeds p.steps p.styles p.subseed p.subseed_strength p.subseeds p.width
     params.denoiser params.text_cond params.text_uncond
@@ -130,13 +130,13 @@ NAMES = """
     processed.batch_size processed.comments processed.extra_generation_params processed.images
     processed.index_of_first_image processed.info processed.infotexts
     loaded.is_sd2 loaded.is_sd3 loaded.is_sdxl loaded.is_ssd
-    sd_model.alphas_cumprod sd_model.cond_stage_key sd_model.is_sd2 sd_model.is_sd3 sd_model.is_ssd sd_model.model
+    sd_model.cond_stage_key sd_model.is_sd2 sd_model.is_sd3 sd_model.is_ssd sd_model.model
 """.split()
 
 # The user's settings that we read or, for one call, hide.
 OPTIONS = """
     modules.shared.opts.batch_cond_uncond modules.shared.opts.enable_pnginfo
-    modules.shared.opts.enable_prompt_comments modules.shared.opts.img2img_fix_steps
+    modules.shared.opts.img2img_fix_steps
     modules.shared.opts.pad_cond_uncond modules.shared.opts.pad_cond_uncond_v0
     modules.shared.opts.return_mask modules.shared.opts.return_mask_composite
     modules.shared.opts.sd_noise_schedule modules.shared.opts.use_downcasted_alpha_bar
@@ -155,7 +155,10 @@ SET_FROM_OUTSIDE = {
     "*.status_code": "modules.api.api",
     "component.do_not_save_to_config": "modules.ui_loadsave",
     "modules.sd_unet.current_unet.option": "modules.sd_unet",
+    "modules.shared.opts.enable_prompt_comments": "modules.processing_scripts.comments",  # a script's own option
+    "modules.shared.sd_model.cond_stage_model_empty_prompt": "modules.sd_models",
     "p.txt2img_upscale": "modules.txt2img",
+    "sd_model.alphas_cumprod": "ldm.models.diffusion.ddpm",
     "seconds.do_not_save_to_config": "modules.ui_loadsave",
 }
 

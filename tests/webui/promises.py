@@ -90,6 +90,113 @@ PROMISES = [
         ("override settings: clip skip, ENSD, VAE", ("test_override_settings",)),
     ),
     *_promises(
+        "Prompt travel",
+        (
+            "each frame its own prompt, positive and negative, mixed as the formula says: slerp, linear, step, easing, "
+            "hold, ranges, percent, closed loop",
+            ("test_every_frame_is_given_what_the_formula_says",),
+        ),
+        (
+            "head, tail, LoRA, AND, scheduled words, comments, hires fix, NGMS: a key's frame is its prompt's picture",
+            ("test_a_keys_frame_is_the_picture_of_its_whole_prompt",),
+        ),
+        ("a key of more than 75 tokens", ("test_a_key_beyond_75_tokens",)),
+        ("a hires prompt that travels by itself", ("test_the_second_pass_travels_by_its_own_prompt",)),
+        ("in context windows", ("test_in_windows_a_frame_keeps_its_prompt",)),
+        ("in img2img", ("test_img2img_travels",)),
+        ("batch count and batch size", ("test_two_batches_of_two_clips_travel_alike",)),
+        ("styles reach every frame", ("test_a_style_reaches_every_frame",)),
+        ("one key is the plain prompt, bit for bit", ("test_one_line_for_frame_0_is_the_plain_prompt",)),
+        ("a wrong line is refused with its number", ("test_a_wrong_line_is_refused_with_its_number",)),
+        (
+            "the clip's text has what the user wrote, and gives the clip again",
+            ("test_the_text_holds_what_the_user_wrote_and_gives_the_same_clip",),
+        ),
+        ("by clicking and by pasting", ("test_a_travel_by_clicking",)),
+    ),
+    *_promises(
+        "Amount of motion",
+        ("1 is the clip without it, bit for bit", ("test_an_amount_of_one_is_the_clip_without_it",)),
+        (
+            "effect 0 is no motion module, on its noise levels",
+            ("test_no_effect_is_no_motion_module_on_its_noise_levels",),
+        ),
+        (
+            "number, list, keys, steps, begin and end, blocks, mask",
+            ("test_every_amount_changes_the_clip_and_is_in_its_text", "test_two_ways_to_say_the_same_amount"),
+        ),
+        (
+            "a mask says where there is motion",
+            ("test_where_the_mask_is_black_a_frame_stands_as_without_effect", "test_two_ways_to_say_the_same_amount"),
+        ),
+        ("what cannot be is refused", ("test_an_amount_that_cannot_be_is_refused",)),
+        ("axes of the X/Y/Z plot", ("test_a_grid_over_scale_and_effect",)),
+        ("by clicking and by pasting", ("test_every_amount_by_clicking",)),
+    ),
+    *_promises(
+        "Motion LoRAs",
+        (
+            "official and converted spelling, among LoRAs or modules, by tag and by field: the weights changed",
+            ("test_a_motion_lora_is_the_module_with_its_weights_changed",),
+        ),
+        ("strength 0 is the clip without, bit for bit", ("test_strength_0_is_the_clip_without_it",)),
+        (
+            "a tag stays in the text and does not reach the WebUI's loader",
+            ("test_a_tag_stays_in_the_text_and_is_kept_from_the_webuis_loader",),
+        ),
+        ("several at once", ("test_the_field_is_in_the_text_and_takes_several",)),
+        ("tags in the hires prompt", ("test_the_hires_prompt_has_tags_of_its_own",)),
+        (
+            "the v3 domain adapter is what its weights merged would be",
+            ("test_the_domain_adapter_is_what_its_weights_merged_would_be",),
+        ),
+        ("what cannot be is refused with the nearest name", ("test_a_motion_lora_that_cannot_be_is_refused",)),
+        ("a line on what found a place; by clicking and by pasting", ("test_motion_loras_by_clicking",)),
+    ),
+    *_promises(
+        "Noise",
+        ("a frame's noise is that of its seed, in any clip", ("test_a_frames_noise_is_that_of_its_seed",)),
+        ("random is the default, bit for bit", ("test_random_noise_said_aloud_is_the_default",)),
+        ("constant", ("test_constant_noise_is_one_for_all_frames",)),
+        ("freenoise", ("test_free_noise_repeats_blocks_in_another_order",)),
+        ("shared", ("test_shared_noise_is_between_random_and_constant",)),
+        ("seeds of frames", ("test_frames_have_the_seeds_that_are_given",)),
+        (
+            "FreeInit, coarse to fine, in img2img, not in the second pass",
+            (
+                "test_freeinit_samples_again_from_what_came_out",
+                "test_every_setting_of_freeinit_changes_the_clip",
+                "test_freeinit_coarse_to_fine_takes_fewer_steps_at_first",
+                "test_freeinit_leaves_the_second_pass_alone_and_serves_img2img",
+            ),
+        ),
+        ("FreeInit's progress", ("test_freeinit_counts_its_iterations",)),
+        ("interrupted between iterations", ("test_an_interrupt_between_iterations_keeps_the_clip",)),
+        ("by clicking and by pasting", ("test_noise_and_freeinit_by_clicking",)),
+    ),
+    *_promises(
+        "Views, poster, plan",
+        ("views", ("test_views_differ_from_windows_in_a_long_clip_alone",)),
+        (
+            "a poster is one picture, saved as a picture",
+            ("test_a_poster_is_one_picture", "test_a_poster_is_the_first_frame_of_what_is_asked"),
+        ),
+        ("both by clicking", ("test_a_poster_and_views_by_clicking",)),
+        ("the log tells what a clip takes, and takes that", ("test_the_log_tells_what_a_clip_takes",)),
+        (
+            "the panel tells it, with windows and prompts",
+            ("test_the_panel_tells_what_a_clip_takes", "test_a_closed_panel_plans_nothing"),
+        ),
+        (
+            "every setting there and back, by API and by panel",
+            (
+                "test_a_setting_comes_back_from_the_clips_text",
+                "test_a_clip_without_them_says_nothing_of_them",
+                "test_all_settings_come_into_the_panel_and_out_of_it",
+            ),
+        ),
+    ),
+    *_promises(
         "Mixing",
         ("LoRA, LyCORIS, textual inversion, hypernetworks", ("test_networks_in_the_prompt",)),
         ("wrappers of p.sample, the UNet's forward, the denoiser", ("test_wrappers_of_other_extensions",)),

@@ -15,6 +15,7 @@ from webui.studio import FLOAT_ORDER, decoded, frames_of, hooks_in_the_unet, por
 from webui.test_panel import fill, generate, prepare_clip
 from webui.test_xyz import files, plot
 
+HIRES = {"enable_hr": True, "hr_scale": 1.5, "denoising_strength": 0.7}
 SEEN = 1e-3  # of the range, for what changes a clip
 FOUR = {"frames": 4}
 
@@ -110,7 +111,7 @@ def test_two_ways_to_say_the_same_amount(studio, settings, same):
     assert abs(one - other).max() < 1e-5
 
 
-LAST_ALONE = "down effect 0, mid effect 0, up.0 effect 0, up.1 effect 0, up.2 effect 0, up.3.0 effect 0, up.3.1 effect 0"
+OTHERS = ("down", "mid", "up.0", "up.1", "up.2", "up.3.0", "up.3.1")
 
 
 def test_where_the_mask_is_black_a_frame_stands_as_without_effect(studio):
@@ -119,7 +120,7 @@ def test_where_the_mask_is_black_a_frame_stands_as_without_effect(studio):
     Nearer and not the same: behind it come norms over the whole picture, and the decoder.
     """
     once = {"steps": 1, "width": 128, "height": 64, "cfg_scale": 1}
-    last = {**FOUR, "blocks": LAST_ALONE}
+    last = {**FOUR, "blocks": ", ".join(f"{block} effect 0" for block in OTHERS)}
     moving, still = (frames_of(studio, {**last, "effect": effect}, **once) for effect in (1, 0))
     masked = frames_of(studio, {**last, "motion_mask": base64_image(half_black(128))}, **once)
 
@@ -207,7 +208,7 @@ def test_views_differ_from_windows_in_a_long_clip_alone(studio):
     assert (frames_of(studio, FOUR, steps=2) == frames_of(studio, {**FOUR, "views": True}, steps=2)).all()
 
 
-@pytest.mark.parametrize("request_", [{}, {"enable_hr": True, "hr_scale": 1.5, "denoising_strength": 0.7}], ids=["one pass", "hires fix"])
+@pytest.mark.parametrize("request_", [{}, HIRES], ids=["one pass", "hires fix"])
 def test_a_poster_is_one_picture(studio, request_):
     """A poster: one PNG, saved where pictures are and with its text, no clip; sent back, the same picture."""
     clips, pictures = (set(studio.outputs_dir.rglob(kind)) for kind in ("*.gif", "*.png"))

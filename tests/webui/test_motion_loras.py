@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy
 import pytest
@@ -101,16 +102,18 @@ def test_strength_0_is_the_clip_without_it(adorned, name):
 
 def test_a_tag_stays_in_the_text_and_is_kept_from_the_webuis_loader(adorned):
     """The loader hears of other tags only; the clip's text has ours, and sent back gives the same frames."""
-    prompt = f"{CAT} <lora:pan:{STRENGTH}><lora:v3_adapter:0.5><lora:{LORA}:0.6><lora:no_such:1>"
+    ours = f"<lora:pan:{STRENGTH}><lora:beside_modules:0.2><lora:v3_adapter:0.5>"
+    prompt = f"{CAT} {ours}<lora:{LORA}:0.6><lora:no_such:1>"
     answer = animate(adorned, FOUR, prompt=prompt)
     frames, (text,) = decoded(adorned), json.loads(answer["info"])["infotexts"]
     log = adorned.log_text()
     assert text.startswith(f"{prompt}\n")
     assert "Couldn't find network with name no_such" in log
-    assert "Couldn't find network with name pan" not in log
-    assert "Couldn't find network with name v3_adapter" not in log
+    assert "Couldn't find network with name beside_modules" not in log
+    loaded = re.search(r'Lora hashes: "(.*?)"', text)[1]  # by the WebUI
+    assert [entry.partition(":")[0] for entry in loaded.split(", ")] == [LORA]
     assert (sent_back(adorned, answer) == frames).all()
-    image_lora = frames_of(adorned, FOUR, prompt=f"{CAT} <lora:pan:{STRENGTH}><lora:v3_adapter:0.5>")
+    image_lora = frames_of(adorned, FOUR, prompt=f"{CAT} {ours}")
     assert abs(frames - image_lora).max() > SEEN, "the WebUI's own LoRA did not act"
 
 

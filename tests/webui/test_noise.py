@@ -81,6 +81,7 @@ def test_free_noise_repeats_blocks_in_another_order(studio):
         sources = [[source for source in former if apart[frame, source] < FLOAT_ORDER] for frame in block]
         assert all(len(source) == 1 for source in sources)
         assert len({source[0] for source in sources}) == len(block)
+        assert [source[0] for source in sources] != list(former)[: len(block)], "nothing is shuffled"
     shorter = frames_of(studio, {**clip, "frames": 11}, steps=2)
     assert abs(shorter - frames[:11]).max() < FLOAT_ORDER
     assert (sent_back(studio, answer) == frames).all()

@@ -122,12 +122,14 @@ def test_at_phone_width(studio, page, screenshot):
     page.set_viewport_size(PHONE)
     open_page(page, studio)
     open_accordion(page)
-    page.locator("#animatediff_txt2img .label-wrap", has_text="Context windows").click()
-    page.locator("#animatediff_txt2img_overlap").wait_for(state="visible")
+    ids = {s.name: f"#animatediff_txt2img_{s.name}{'_picture' * s.image}" for s in SETTINGS.values()}
+    for first in {s.group: s for s in reversed(SETTINGS.values()) if s.group}.values():
+        page.locator("#animatediff_txt2img .label-wrap", has_text=first.group).click()
+        page.locator(ids[first.name]).first.wait_for(state="visible")
     screenshot(page, "panel-phone")
     for setting in SETTINGS.values():
         if setting.in_panel:
-            box = page.locator(f"#animatediff_txt2img_{setting.name}").bounding_box()
+            box = page.locator(ids[setting.name]).first.bounding_box()
             assert box["x"] >= 0
             assert box["x"] + box["width"] <= PHONE["width"], setting.name
             assert box["width"] >= 100, setting.name

@@ -69,7 +69,7 @@ def test_every_new_setting_has_a_value_here():
 
 @pytest.mark.parametrize("name", QUIET)
 def test_a_setting_comes_back_from_the_clips_text(studio, name):
-    """A value given by API stands in the clip's text; sent back, the text says the same, and the frames are the same."""
+    """A value given by API stands in the clip's text; sent back, text and frames are the same, to the last bit."""
     answer = animate(studio, {**SHORT, name: NEW[name]}, **FAST)
     frames, (text,) = decoded(studio), json.loads(answer["info"])["infotexts"]
     value = NEW[name] if isinstance(NEW[name], str) else f"{NEW[name]}"
@@ -97,7 +97,7 @@ def shown(page, name: str) -> object:
 
 
 def test_all_settings_come_into_the_panel_and_out_of_it(studio, page):
-    """One text with all of them, pasted: every field shows its value, Generate says the same; a plain text resets all."""
+    """One text with all of them, pasted: every field shows its value, the clip is the same; a plain text resets all."""
     answer = animate(studio, {**SHORT, **NEW}, **FAST)
     wanted, (full,) = decoded(studio), json.loads(answer["info"])["infotexts"]
     (empty,) = json.loads(animate(studio, SHORT, **FAST, seed=2)["info"])["infotexts"]

@@ -7,7 +7,7 @@ import json
 import numpy
 import pytest
 from webui.clicking import choose, open_group, pasted, slide
-from webui.clips import FRAMES, animate
+from webui.clips import FRAMES, animate, clip_payload
 from webui.server import LORA, PAYLOAD, STYLE
 from webui.studio import FLOAT_ORDER, conditions_of, decoded, frames_of, poster_of, refused, sent_back
 from webui.test_panel import fill, generate, prepare_clip
@@ -135,12 +135,14 @@ def test_a_key_beyond_75_tokens(studio, told):
         ("a [red:blue:0.5] photo\n0: {}\n4: {}", "a [red:blue:0.5] photo, {}", {}),
         ("0: {}\n4: {}", "{}", {"sampler_name": "DDIM"}),
         ("0: {}\n4: {}", "{}", HIRES),
+        ("0: {}\n4: {}", "{}", {"s_min_uncond": 40}),
         ("0: {}\n4: {}", "{}", {"override_settings": {"batch_cond_uncond": False}}),
         (f"0: {{}}\n4: {{}}\n{LONG}", f"{{}}, {LONG}", {}),
+        ("a photo # of\n# 2: a dog\n0: {}\n4: {} # and", "a photo, {}", {}),
     ],
     ids=[
         "head and tail", "LoRA in the head", "LoRA in the tail", "AND in the head", "AND in the tail", "AND in keys",
-        "scheduled", "DDIM", "hires fix", "cond and uncond apart", "over 75 tokens",
+        "scheduled", "DDIM", "hires fix", "NGMS", "cond and uncond apart", "over 75 tokens", "comments",
     ],
 )  # fmt: skip
 def test_a_keys_frame_is_the_picture_of_its_whole_prompt(studio, travel, whole, request_):
@@ -163,10 +165,37 @@ def test_the_second_pass_travels_by_its_own_prompt(studio):
         assert abs(frames[frame] - poster_of(studio, **second)).max() < FLOAT_ORDER
 
 
-def test_two_batches_of_two_clips_travel_alike(studio):
+def test_in_windows_a_frame_keeps_its_prompt(studio):
+    """A clip longer than its context: each window's frames have their own prompts, which are those of pictures."""
+    clip = {**STILL, "frames": 12, "context_length": 8, "overlap": 3}
+    frames = frames_of(studio, clip, prompt="0: a red cat\n9: a blue dog", steps=2)
+    for frame, prompt in ((0, "a red cat"), (9, "a blue dog"), (11, "a blue dog")):
+        picture = poster_of(studio, prompt=prompt, seed=1 + frame, steps=2)
+        assert abs(frames[frame] - picture).max() < FLOAT_ORDER
+    assert abs(frames[4] - poster_of(studio, prompt="a red cat", seed=5, steps=2)).max() > 0.02
+
+
+def test_img2img_travels(studio):
+    """The init image for every frame, and each its own prompt: the frames of the clips that have one of the prompts."""
+    start = studio.txt2img()["images"][0]
+
+    def painted(prompt: str) -> numpy.ndarray:
+        scripts = clip_payload(STILL)["alwayson_scripts"]
+        studio.img2img(init_images=[start], denoising_strength=0.8, alwayson_scripts=scripts, prompt=prompt)
+        return decoded(studio)
+
+    painted("a cat")  # the encoder draws from the generator as the former request has left it
+    frames, cat, dog = map(painted, ("0: a red cat\n4: a blue dog", "a red cat", "a blue dog"))
+    assert abs(frames[0] - cat[0]).max() < FLOAT_ORDER
+    assert abs(frames[4:] - dog[4:]).max() < FLOAT_ORDER
+    assert min(abs(frames[1:4] - other[1:4]).max() for other in (cat, dog)) > 0.02
+
+
+@pytest.mark.parametrize("more", ["", "\nAND a photo :0.5\n"], ids=["one part", "AND"])
+def test_two_batches_of_two_clips_travel_alike(studio, more):
     """Batch count 2 and batch size 2: four clips, each the one of its seed alone, each text as the user wrote it."""
     clip = {"frames": 4}
-    prompts = {"prompt": "a photo\n0: a red cat\n-1: a blue dog", "negative_prompt": "0: red\n3: blue"}
+    prompts = {"prompt": f"a photo\n0: a red cat\n-1: a blue dog{more.rstrip()}", "negative_prompt": "0: red\n3: blue"}
     answer = animate(studio, clip, **prompts, batch_size=2, n_iter=2, steps=2)
     frames, info = decoded(studio), json.loads(answer["info"])
     assert len(frames) == 16
