@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,8 +18,8 @@ from motion_module.direction import Amount
 from .frames import frame_at, is_place
 
 MOST_SCALE, MOST_EFFECT = 10.0, 2.0
-_STEP_KEY = re.compile(r"\d+(?:\.\d+)?%")
-_BLOCK = re.compile(r"(down|up)(?:\.(\d+)(?:\.(\d+))?)?|mid")
+_STEP_KEY = re.compile(r"[0-9]{1,3}(?:\.[0-9]{0,9})?%")
+_BLOCK = re.compile(r"(down|up)(?:\.([0-3])(?:\.([0-2]))?)?|mid")
 _PATHS = {"down": "down_blocks", "mid": "mid_block", "up": "up_blocks"}
 
 Points = tuple[tuple[float, float], ...]
@@ -92,11 +94,10 @@ class MotionAmount:
 
 def between(points: Points, place: float) -> float:
     """The amount at a place, evenly between the points beside it; before the first and after the last it stays."""
-    before = [point for point in points if point[0] <= place]
-    after = [point for point in points if point[0] > place]
-    if not before or not after:
-        return (before[-1] if before else after[0])[1]
-    (start, low), (end, high) = before[-1], after[0]
+    following = bisect(points, (place, math.inf))
+    if following in (0, len(points)):
+        return points[min(following, len(points) - 1)][1]
+    (start, low), (end, high) = points[following - 1 : following + 1]
     return low + (high - low) * (place - start) / (end - start)
 
 

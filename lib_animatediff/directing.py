@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from motion_module.direction import AS_TRAINED, Direction, View
@@ -29,27 +30,47 @@ class Director:
     Args:
         clip: frames of the call under way; with views it is told of them here.
         frames: of the whole clip.
+        sites: names of all transformers.
         steps: of the sampling.
         amount: of motion; None is as trained.
         views: windows inside the temporal attention.
     """
 
     def __init__(
-        self, clip: Clip, frames: int, steps: Steps, amount: MotionAmount | None, views: ContextWindows | None
+        self,
+        clip: Clip,
+        frames: int,
+        sites: Sequence[str],
+        steps: Steps,
+        amount: MotionAmount | None,
+        views: ContextWindows | None,
     ) -> None:
         self._clip = clip
         self._frames = frames
+        self._sites = sites
         self._steps = steps
         self._amount = amount
         self._windows = views
         self._views: tuple[View, ...] = ()
         self._progress = 0.0
         self._pieces = 1
+        self._moving: tuple[object, bool] = (None, True)
 
     @property
     def follows_steps(self) -> bool:
         """Whether `at_timestep` must stand around the UNet's calls."""
         return self._windows is not None or (self._amount is not None and self._amount.follows_steps)
+
+    def moves(self) -> bool:
+        """Whether there is motion anywhere in the call under way: else it is one of the picture model alone."""
+        if self._amount is None:
+            return True
+        window = tuple(self._clip.window)
+        key = (self._progress, window)
+        if self._moving[0] != key:
+            effects = (self._amount.effect_at(site, self._progress, window, (1, 1)) for site in self._sites)
+            self._moving = key, any(torch.as_tensor(effect).any().item() for effect in effects)
+        return self._moving[1]
 
     def at_timestep(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Compute a call of the UNet with what belongs to its sampling step."""

@@ -111,7 +111,7 @@ def inject(
     views, windows = (windows, None) if windows is not None and windows.as_views else (None, windows)
     clip = Clip(None if windows or views else frames)
     steps = Steps()
-    director = Director(clip, frames, steps, amount, views)
+    director = Director(clip, frames, [site.name for site in sites], steps, amount, views)
     with ExitStack() as undo:
         undo.enter_context(_owned(unet))
         if director.follows_steps:
@@ -131,8 +131,8 @@ def inject(
             undo.enter_context(forward_in_parts(unet, OrderedCall(row_order)))
         if motion.shared_resnet_norms:
             for norm in resnet_norms(unet):
-                undo.callback(norm.register_forward_pre_hook(FramesTogether(clip)).remove)
-                undo.callback(norm.register_forward_hook(FramesApart(clip)).remove)
+                undo.callback(norm.register_forward_pre_hook(FramesTogether(clip, director.moves)).remove)
+                undo.callback(norm.register_forward_hook(FramesApart(clip, director.moves)).remove)
         resident = _Resident(motion)
         for site in sites:
             undo.callback(site.layer.register_forward_hook(_SiteHook(resident, site.name, director)).remove)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LONGEST_SIDE = 128  # pixels: as fine as the latents of a picture of 1024
 _MOST_PIXELS = 2**26
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")  # Pillow's others run programs, or are no pictures
 _DATA_URI = re.compile(r"^data:image/[\w.+-]+;base64,")
 
 
@@ -30,16 +31,17 @@ def packed_mask(text: str) -> str:
     if not text.strip():
         return ""
     picture = _opened(text)
-    if max(picture.size) > LONGEST_SIDE or picture.mode != "L" or picture.format != "PNG":
-        return pack_mask(picture)
-    return _DATA_URI.sub("", text.strip())
+    is_plain = picture.mode == "L" and picture.format == "PNG" and "transparency" not in picture.info
+    return _bare(text) if is_plain and max(picture.size) <= LONGEST_SIDE else pack_mask(picture)
 
 
 def pack_mask(picture: PIL.Image.Image) -> str:
     """A picture as such a text. What is transparent is black."""
     import PIL.Image
 
-    if "A" in picture.getbands():
+    if picture.mode.startswith("I"):  # 16 bits, of which Pillow would take the lower 8
+        picture = picture.convert("I").point(lambda level: level / 257).convert("L")
+    if "A" in picture.getbands() or "transparency" in picture.info:
         black = PIL.Image.new("RGBA", picture.size, (0, 0, 0, 255))
         picture = PIL.Image.alpha_composite(black, picture.convert("RGBA"))
     grey = picture.convert("L")
@@ -60,12 +62,16 @@ def unpacked_mask(text: str) -> Tensor:
     return values.reshape(picture.height, picture.width) / 255
 
 
+def _bare(text: str) -> str:
+    return _DATA_URI.sub("", "".join(text.split()))
+
+
 def _opened(text: str) -> PIL.Image.Image:
     import PIL.Image
 
     try:
-        data = base64.b64decode(_DATA_URI.sub("", text.strip()), validate=True)
-        picture = PIL.Image.open(io.BytesIO(data))
+        data = base64.b64decode(_bare(text), validate=True)
+        picture = PIL.Image.open(io.BytesIO(data), formats=_FORMATS)
         if picture.width * picture.height > _MOST_PIXELS:
             raise ClipError(f"The motion mask has {picture.width}x{picture.height} pixels. Make it smaller.")
         picture.load()

@@ -8,7 +8,7 @@ that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from einops import rearrange
@@ -29,21 +29,27 @@ def resnet_norms(unet: Any) -> Iterator[nn.Module]:
 
 
 class FramesTogether:
-    """Forward pre-hook of a norm: ``(b f) c h w`` to ``b c (f h) w``."""
+    """Forward pre-hook of a norm: ``(b f) c h w`` to ``b c (f h) w``, while there is motion."""
 
-    def __init__(self, clip: Clip) -> None:
+    def __init__(self, clip: Clip, moves: Callable[[], bool] = lambda: True) -> None:
         self._clip = clip
+        self._moves = moves
 
     def __call__(self, _layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not self._moves():
+            return inputs
         x, *rest = inputs
         return (rearrange(x, "(b f) c h w -> b c (f h) w", f=self._clip.frames_of(x.shape[0])), *rest)
 
 
 class FramesApart:
-    """Forward hook of a norm: ``b c (f h) w`` to ``(b f) c h w``."""
+    """Forward hook of a norm: ``b c (f h) w`` to ``(b f) c h w``, likewise."""
 
-    def __init__(self, clip: Clip) -> None:
+    def __init__(self, clip: Clip, moves: Callable[[], bool] = lambda: True) -> None:
         self._clip = clip
+        self._moves = moves
 
     def __call__(self, _layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        if not self._moves():
+            return output
         return rearrange(output, "b c (f h) w -> (b f) c h w", f=self._clip.frames)

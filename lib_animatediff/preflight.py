@@ -35,7 +35,7 @@ _IN_A_CALL: dict[tuple[str, int], tuple[int, int]] = {
 _LATENTS_HELD = 4 * 4 * 4
 _TEXTS_HELD = {"sd15": 2 * 768, "sdxl": 2 * 2048}
 
-_LARGEST_COUNT = 2_000_000  # frames in windows that are counted; beyond, further steps are taken to have as many
+_LARGEST_COUNT = 200_000  # frames in windows that are counted; beyond, further steps are taken to have as many
 
 
 @dataclass(frozen=True)

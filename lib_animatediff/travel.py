@@ -37,7 +37,7 @@ EASINGS: dict[str, Callable[[float], float]] = {
 _KEY_LINE = re.compile(
     rf"\s*(?P<first>{PLACE})(?:\s*-\s*(?P<last>{PLACE}))?(?:\s+(?P<modifier>[^\W\d_][\w-]*))?\s*:(?P<text>.*)"
 )
-_RATIO = re.compile(r"\s*[0-9.]+:[0-9]+(?![0-9]*[^\W\d])")  # `16:9 format`, but not `0:1girl`
+_RATIO = re.compile(r"\s*(?P<first>[0-9.]{1,9}):[0-9]{1,9}(?![0-9]*[^\W\d])")  # `16:9 format`, but not `0:1girl`
 _NETWORK_TAG = re.compile(r"<\w+:[^>]+>")
 
 _PART_BEGINS = re.compile(r"(?:AND|BREAK)\b")
@@ -167,6 +167,13 @@ def read_travel(text: str, frames: int, name: str = "prompt") -> Travel | None:
             raise line.refusal(
                 f"it names a frame, but the lines after the frames have begun with line {tail + 1}, {written[tail]}. "
                 "Put all frames side by side."
+            )
+    for line in written:
+        ratio = _RATIO.match(line.line)
+        if ratio and ratio["first"].isdigit() and int(ratio["first"]) < frames:
+            raise line.refusal(
+                "is this a frame, or a ratio such as 16:9? Put a blank behind the colon of a frame, or a comma before "
+                "the line."
             )
     keys.sort(key=lambda key: key.first)
     _check_apart(keys, written)
@@ -309,4 +316,6 @@ def _still(key: Key) -> Blend:
 def _without_keys(text: str, those: range) -> str:
     """``text`` whose lines with these numbers are ordinary text."""
     lines = text.split("\n")
-    return "\n".join(f", {line}" if n in those and _key_match(line) else line for n, line in enumerate(lines))
+    return "\n".join(
+        f", {line}" if n in those and (_key_match(line) or _RATIO.match(line)) else line for n, line in enumerate(lines)
+    )

@@ -107,7 +107,7 @@ def _low_rank(file: str, layer: str, found: Mapping[str, Tensor]) -> LowRank:
     down, up, alpha = (_flat(found.get(part)) for part in ("down", "up", "alpha"))
     if down is None or up is None or down.dim() != 2 or up.dim() != 2 or len(down) != up.shape[1] or not len(down):
         raise MotionFileError(f"{file}: the LoRA for {layer} is not whole. Download it again.")
-    if alpha is not None and alpha.numel() != 1:
+    if alpha is not None and (alpha.numel() != 1 or not alpha.isfinite().all()):
         raise MotionFileError(f"{file}: the alpha for {layer} is not one number. Download it again.")
     scale = 1.0 if alpha is None else float(alpha.float()) / len(down)
     return LowRank(down, up, scale)

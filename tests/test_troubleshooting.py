@@ -34,7 +34,7 @@ ELSEWHERE = {
     "No interpolation … of prompts": "the same",
     "No easing": "the same",
     "A prompt can hold for": "the same",
-    "Line … of the …, …: …": "the beginning of a message that has a row",
+    "Line … of the …, …": "the beginning of a message that has a row",
     "…, …: …": "the same",
     "windows.py": "the settings are checked before windows are planned from them",
     "A clip needs at least one frame": "the settings' 0 stands for a whole context",

@@ -98,7 +98,7 @@ def _checked(setting: Setting, value: Any) -> Any:
 def _numbers_as_text(value: Any) -> Any:
     given = value if isinstance(value, (list, tuple)) else [value]
     if all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in given):
-        return ", ".join(f"{item:g}" for item in given)
+        return ", ".join(repr(item).removesuffix(".0") for item in given)
     return value
 
 

@@ -284,6 +284,7 @@ class ClipSettings:
         "Seed of each frame",
         "Such as 5, 6, 90; a shorter list goes on counting. Empty: seed + frame.",
         _NOISE,
+        numbers=True,
         grammar=_checked_by(lambda text: parse_frame_seeds(text, LONGEST_CLIP)),
     )
     freeinit_enable: bool = _further(

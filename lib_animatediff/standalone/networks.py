@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,12 +42,19 @@ def parse_added(text: str) -> Added:
     """
     name, colon, strength = text.rpartition(":")
     try:
-        added = Added(Path(name), float(strength)) if colon else Added(Path(text))
+        added = Added(Path(name), _finite(strength)) if colon else Added(Path(text))
     except ValueError:
         added = Added(Path(text))  # a colon of the path, such as a drive's
     if not added.path.is_file():
         raise NetworkError(f"There is no file {added.path}. Check the path.")
     return added
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise NetworkError(f"A strength must be a number, not {text}. Write FILE:0.8.")
+    return number
 
 
 def add_loras(pipeline: Any, loras: Sequence[Added]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -269,7 +270,10 @@ def _taken(data: Mapping[str, Any], name: str, kind: type) -> Any:
 
 def _number(data: Mapping[str, Any], name: str) -> float:
     value = data.get(name)
-    return float(value if isinstance(value, int) else _checked(value, float, name))
+    number = float(value if isinstance(value, int) else _checked(value, float, name))
+    if not math.isfinite(number):
+        raise ClipError(f"Its recipe is damaged: {name} is {number}.")
+    return number
 
 
 def _checked(value: Any, kind: type, name: str) -> Any:

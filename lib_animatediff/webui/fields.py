@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 from modules.ui_common import create_refresh_button
 
-from lib_animatediff.masks import pack_mask
+from lib_animatediff.masks import pack_mask, packed_mask
 from lib_animatediff.settings import SETTINGS, Setting
 from motion_module import AnimateDiffError
 
@@ -69,11 +69,13 @@ def _picture_field(described: dict[str, Any]) -> Any:
 
 
 def _shown_picture(text: str) -> Any:
-    if not text:
-        return gr.update(value=None)
     from PIL import Image
 
-    return gr.update(value=Image.open(io.BytesIO(base64.b64decode(text))))
+    try:
+        small = packed_mask(text)  # of a stranger's clip it may be anything
+    except AnimateDiffError:
+        small = ""
+    return gr.update(value=Image.open(io.BytesIO(base64.b64decode(small))) if small else None)
 
 
 def model_field(tab: str) -> Any:

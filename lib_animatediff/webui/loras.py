@@ -195,7 +195,7 @@ class LoraCache:
             if self._loaded is None or not same or self._key != key:
                 self._loaded = None  # let the former copy go before the next needs its memory
                 loaded = _load(motion, loras)
-                if not loras:
+                if loaded.motion is motion:  # it is kept where it was loaded, and must go when that lets it go
                     return loaded
                 self._loaded, self._base, self._key = loaded, weakref.ref(motion), key
             return self._loaded

@@ -43,6 +43,18 @@ _PLANNED = (  # settings that the plan of a clip depends on
     "travel_interpolation",
     "travel_easing",
     "travel_hold",
+    "scale",
+    "effect",
+    "scale_steps",
+    "effect_steps",
+    "blocks",
+    "effect_start",
+    "effect_end",
+    "frame_seeds",
+    "freeinit_enable",
+    "freeinit_iters",
+    "freeinit_coarse",
+    "poster",
 )
 PANEL_SETTINGS = [SETTINGS["enable"], *(s for s in SETTINGS.values() if s.in_panel)]
 

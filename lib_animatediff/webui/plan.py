@@ -109,7 +109,7 @@ def preflight_line(
     rows = p.prompts if prompts is None else prompts
     width, height = size or (p.width, p.height)
     rounds = freeinit_rounds(settings, _steps(p)) if size is None else [_second_steps(p)]
-    negatives = getattr(p, "negative_prompts", None) or [""]
+    negatives = getattr(p, "hr_negative_prompts" if size else "negative_prompts", None) or [""]
     clips = max(len(rows) // frames, 1)
     told = {"clips": clips, "width": width, "height": height, "steps": sum(rounds)}
     return one_line(_preflight(settings, frames, rows, rows, negatives, **told))

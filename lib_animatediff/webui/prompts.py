@@ -51,16 +51,17 @@ class ClipPrompts:
                 self._blends[field] = self._written_into(rows, name)
                 self._parts[field] = parts_of(rows)
 
-    @property
-    def travel(self) -> bool:
-        """Whether any prompt of this batch changes on the way."""
-        return any(any(blends) for blends in self._blends.values())
-
-    def even_lengths(self, conditioning: Any) -> Any:
-        """Conditions that can be mixed, see `travelling.even_lengths`."""
-        return (
-            even_lengths(conditioning, shared.sd_model.cond_stage_model_empty_prompt) if self.travel else conditioning
-        )
+    def even_lengths(self, conditioning: Any, stream: str, *, is_second_pass: bool) -> Any:
+        """Conditions that can be mixed, see `travelling.even_lengths`; ``stream`` is ``"cond"`` or ``"uncond"``."""
+        blends = self._blends.get((_SECOND_PASS if is_second_pass else _FIRST_PASS)[stream], [])
+        clips = [
+            range(clip * self._frames, (clip + 1) * self._frames)
+            for clip, of_frames in enumerate(blends)
+            if of_frames and len({blend.first for blend in of_frames} | {blend.second for blend in of_frames}) > 1
+        ]
+        if not clips:
+            return conditioning
+        return even_lengths(conditioning, shared.sd_model.cond_stage_model_empty_prompt, clips)
 
     def blend(self, params: Any, *, is_second_pass: bool) -> None:
         """Mix what a call of the WebUI's denoiser is to be given."""

@@ -102,6 +102,7 @@ class AnimateDiffScript(scripts.Script):  # type: ignore[misc]
             return
         session, self._session = self._session, None
         session.close()
+        processed.styles = getattr(p, "styles", None)  # while it ran, they were in the prompts
         if session.settings.poster:
             return
         deliver_clips(p, processed, session.settings, session.frames)
@@ -121,13 +122,13 @@ def _sessions_of_both_tabs() -> list[Session]:
     return [script.session for script in ours if script.session is not None]
 
 
-def _settings_or_refusal(values: dict[str, Any]) -> ClipSettings | AnimateDiffError:
+def _settings_or_refusal(values: dict[str, Any]) -> ClipSettings | Exception:
     said = [value for name, value in values.items() if canonical_name(name) == "enable"]
     if all(value is False for value in said):
         return ClipSettings()  # switched off: whatever else stands there asks for nothing
     try:
         return parse_settings(values)
-    except AnimateDiffError as error:
+    except Exception as error:  # told when sampling begins; the WebUI would swallow it here
         return error
 
 

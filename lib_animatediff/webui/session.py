@@ -20,7 +20,7 @@ from lib_animatediff.amounts import MotionAmount
 from lib_animatediff.injection import Injection, inject
 from lib_animatediff.schedule import use_schedule
 from lib_animatediff.settings import ClipSettings, clip_frames, context_windows, frame_seeds, motion_amount
-from motion_module import AnimateDiffError, MotionModule
+from motion_module import MotionModule
 
 from .batching import even_out, parts_of, row_order, splits_clips
 from .clip_loras import ClipLoras, with_adapters
@@ -42,16 +42,14 @@ BATCHING_FIELD = "AnimateDiff batching"
 class Session:
     """Serves one processing object ``p``, and only it: runs nested inside pass through untouched."""
 
-    def __init__(
-        self, p: Any, settings: ClipSettings | AnimateDiffError, cache: MotionModuleCache, loras: LoraCache
-    ) -> None:
+    def __init__(self, p: Any, settings: ClipSettings | Exception, cache: MotionModuleCache, loras: LoraCache) -> None:
         self._p = weakref.ref(p)
         self._request = shared.state.time_start
         self._cache = cache
         self._former: dict[str, Any] = {}
         self._failure: Exception | None = None
-        self._refusal = settings if isinstance(settings, AnimateDiffError) else None
-        self.settings = ClipSettings() if isinstance(settings, AnimateDiffError) else settings
+        self._refusal: Exception | None = settings if isinstance(settings, Exception) else None
+        self.settings = ClipSettings() if isinstance(settings, Exception) else settings
         self.frames = 1 if self.settings.poster else clip_frames(self.settings)
         self.is_open = True
         self._in_one_call = False
@@ -76,9 +74,15 @@ class Session:
         if p is None or self._refusal is not None:
             return
         with self._refusing_later():
-            check_prompts(p, clip_frames(self.settings))
+            self._lay_out(p)
+
+    def _lay_out(self, p: Any) -> None:
+        check_prompts(p, clip_frames(self.settings))
         for name, value in styled(p).items():
             self._set(name, value)
+        for name in ("hr_prompt", "hr_negative_prompt"):  # the WebUI fills in empty ones
+            if hasattr(p, name) and name not in self._former:
+                self._set(name, getattr(p, name))
         self._set("batch_size", p.batch_size * self.frames)
         for name in ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt", "subseed"):
             if isinstance(value := getattr(p, name, None), list):
@@ -96,6 +100,10 @@ class Session:
         p: Any = self._p()
         if self._refusal is not None:
             return
+        with self._refusing_later():
+            self._arrange(p)
+
+    def _arrange(self, p: Any) -> None:
         if not self.settings.poster:
             arrange_seeds(p, self.settings, self.frames)
             return
@@ -103,6 +111,8 @@ class Session:
         if given or (not isinstance(p.seed, list) and p.subseed_strength == 0):
             first = given[0] if given else p.all_seeds[0]
             p.all_seeds = [first + clip * whole for clip in range(len(p.all_seeds))]
+        elif not isinstance(p.subseed, list):  # a variation has one seed, and a subseed for each frame
+            p.all_subseeds = [p.all_subseeds[0] + clip * whole for clip in range(len(p.all_subseeds))]
 
     def share_first_prompts(self) -> None:
         """Another extension may have given each row a prompt of its own; a clip has one, that of its first frame."""
@@ -128,14 +138,15 @@ class Session:
         """What a hook finds wrong is told when sampling begins."""
         try:
             yield
-        except AnimateDiffError as error:
+        except Exception as error:  # whatever it is, the WebUI would swallow it and paint something else
             self._refusal = self._refusal or error
 
     def before_second_pass(self) -> None:
         """The second pass of hires fix has its conditions, and is about to begin."""
         p: Any = self._p()
         with self._failing_later():
-            p.hr_c, p.hr_uc = self._prompts.even_lengths(p.hr_c), self._prompts.even_lengths(p.hr_uc)
+            p.hr_c = self._prompts.even_lengths(p.hr_c, "cond", is_second_pass=True)
+            p.hr_uc = self._prompts.even_lengths(p.hr_uc, "uncond", is_second_pass=True)
 
     def before_sampling(self, noise: Tensor) -> None:
         """A sampler is about to begin, from this noise."""
@@ -184,7 +195,7 @@ class Session:
 
     def _set(self, name: str, value: Any) -> None:
         p: Any = self._p()
-        self._former[name] = getattr(p, name)
+        self._former.setdefault(name, getattr(p, name))
         setattr(p, name, value)
 
     def wrap_sampling(self) -> None:
@@ -201,12 +212,13 @@ class Session:
             spent = True
             try:
                 with self._animated(p):
-                    for name in ("conditioning", "unconditional_conditioning"):
+                    for name, stream in (("conditioning", "cond"), ("unconditional_conditioning", "uncond")):
                         if name in kwargs:
-                            kwargs[name] = self._prompts.even_lengths(kwargs[name])
+                            kwargs[name] = self._prompts.even_lengths(kwargs[name], stream, is_second_pass=False)
                     sampled = original(*args, **kwargs)
-                    if self._failure is not None:
-                        raise self._failure
+                    failure, self._failure = self._failure, None  # kept, its traceback would keep p alive
+                    if failure is not None:
+                        raise failure
                     return sampled
             except BaseException:
                 self.close()
@@ -277,8 +289,8 @@ class Session:
             yield
 
     def _tell_preflight(self, p: Any, prompts: list[str], *, second: bool) -> None:
-        size = (p.hr_upscale_to_x, p.hr_upscale_to_y) if second else None
         try:
+            size = (p.hr_upscale_to_x, p.hr_upscale_to_y) if second else None
             self._preflight = preflight_line(p, self.settings, self.frames, prompts, size)
         except Exception:  # an estimate is no reason to make no clip
             _log.warning("AnimateDiff could not estimate what this clip will take.", exc_info=True)

@@ -8,6 +8,8 @@ remembers stays the text that the user wrote.
 from __future__ import annotations
 
 import copy
+import itertools
+import operator
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -29,6 +31,8 @@ _PROMPTS = {
     "hr_prompt": ("hires prompt", False),
     "hr_negative_prompt": ("hires negative prompt", True),
 }
+_AND = re.compile(r"\bAND\b")
+_PART_WEIGHT = re.compile(r":\s*([-+]?(?:\d+\.?|\d*\.\d+))\s*$")  # as modules.prompt_parser reads it
 _PLACE_OF_PROMPT = "\x1aprompt\x1a"
 
 
@@ -86,10 +90,11 @@ def frame_prompts(rows: Sequence[str], frames: int, name: str = "prompt") -> tup
 
 
 def check_parts(travel: Travel, name: str = "prompt") -> None:
-    """Parts joined with AND are mixed each with its counterpart, so that all keys must have as many.
+    """Parts joined with AND are mixed each with its counterpart, so that all keys must have as many, and as strong.
 
     Raises:
-        ClipError: a key has another number than the first; its line is named.
+        ClipError: a key has another number of parts than the first, or other weights, or a weight that what follows
+            the frames' lines would make part of the text; its line is named.
     """
     prompts = travel.prompts()
     counts = parts_of([prompts[key.first] for key in travel.keys])
@@ -100,31 +105,60 @@ def check_parts(travel: Travel, name: str = "prompt") -> None:
                 f"AND, but {counts[0]} with line {travel.keys[0].line}. Give every frame's line as many, or put AND "
                 "before or after the frames' lines."
             )
+    _check_weights(travel, prompts, name)
 
 
-def even_lengths(conditioning: Any, empty: Tensor) -> Any:
-    """Conditions of all rows, parts and steps made equally long, since only such can be mixed or stacked.
+def _check_weights(travel: Travel, prompts: Sequence[str], name: str) -> None:
+    """The WebUI keeps weights apart from the conditions, so that nothing would mix them."""
+    for key in travel.keys:
+        where = f'Line {key.line} of the {name}, {key.written.strip()!r}'
+        if travel.tail and _weights(key.text)[-1] and "AND" in key.text:
+            raise ClipError(
+                f"{where}: the weight at its end would stand before what follows the frames' lines. Put that before "
+                "the frames, or take the weight out."
+            )
+        if _weights(prompts[key.first]) != _weights(prompts[travel.keys[0].first]):
+            raise ClipError(
+                f"{where}: its parts have other weights behind the colon than those of line {travel.keys[0].line}. "
+                "Give every frame's line the same weights."
+            )
+
+
+def _weights(prompt: str) -> list[str]:
+    return [found[1] if (found := _PART_WEIGHT.search(part)) else "" for part in _AND.split(prompt)]
+
+
+def even_lengths(conditioning: Any, empty: Tensor, clips: Sequence[range]) -> Any:
+    """Conditions of a clip's rows made equally long, part by part, since only such can be mixed.
+
+    Parts of a prompt that differ among themselves, and other clips, are left to the WebUI, as it does it for pictures.
 
     Args:
         conditioning: the WebUI's ``MulticondLearnedConditioning``, or a list of each row's schedule. It may lie in the
             WebUI's cache and stays as it is.
         empty: ``(1 n c)``, the condition of the empty prompt, with which the shorter ones are filled up.
+        clips: rows of each clip whose conditions are to be mixed.
 
     Returns:
         a new object of the same kind; ``conditioning`` itself if nothing was to be done.
     """
-    schedules = list(_schedules(conditioning))
-    lengths = {len(_tokens(entry.cond)) for schedule in schedules for entry in schedule}
-    if len(lengths) < 2:
+    is_multiple = hasattr(conditioning, "batch")
+    batch = conditioning.batch if is_multiple else []
+    rows = [[part.schedules for part in row] for row in batch] if is_multiple else [[row] for row in conditioning]
+    evened = list(rows)
+    for clip in clips:
+        columns = [_evened([rows[row][part] for row in clip], empty) for part in range(len(rows[clip[0]]))]
+        evened[clip.start : clip.stop] = [list(schedules) for schedules in zip(*columns, strict=True)]
+    if all(map(operator.is_, itertools.chain(*evened), itertools.chain(*rows))):
         return conditioning
-    longest = max(lengths)
-    # Rows share their schedules, and should go on doing so: a clip has many rows and few prompts.
-    filled = {id(schedule): [_filled(entry, longest, empty) for entry in schedule] for schedule in schedules}
-    if not hasattr(conditioning, "batch"):
-        return [filled[id(schedule)] for schedule in conditioning]
-    evened = copy.copy(conditioning)
-    evened.batch = [[_with_schedules(part, filled) for part in row] for row in conditioning.batch]
-    return evened
+    if not is_multiple:
+        return [schedules[0] for schedules in evened]
+    copied = copy.copy(conditioning)
+    copied.batch = [
+        [_with_schedules(part, new) for part, new in zip(row, schedules, strict=True)]
+        for row, schedules in zip(conditioning.batch, evened, strict=True)
+    ]
+    return copied
 
 
 def blended(
@@ -215,10 +249,13 @@ def _styler(styles: list[str], *, is_negative: bool) -> Callable[[str], str]:
     return work_in
 
 
-def _schedules(conditioning: Any) -> list[Any]:
-    if not hasattr(conditioning, "batch"):
-        return list(conditioning)
-    return [part.schedules for row in conditioning.batch for part in row]
+def _evened(schedules: list[Any], empty: Tensor) -> list[Any]:
+    """Rows share their schedules, and should go on doing so: a clip has many rows and few prompts."""
+    lengths = {len(_tokens(entry.cond)) for schedule in schedules for entry in schedule}
+    if len(lengths) < 2:
+        return schedules
+    filled = {id(s): [_filled(entry, max(lengths), empty) for entry in s] for s in schedules}
+    return [filled[id(schedule)] for schedule in schedules]
 
 
 def _tokens(cond: Any) -> Tensor:
@@ -236,7 +273,7 @@ def _filled(entry: Any, length: int, empty: Tensor) -> Any:
     return entry._replace(cond={**entry.cond, "crossattn": longer} if isinstance(entry.cond, dict) else longer)
 
 
-def _with_schedules(part: Any, filled: dict[int, Any]) -> Any:
+def _with_schedules(part: Any, schedules: Any) -> Any:
     evened = copy.copy(part)
-    evened.schedules = filled[id(part.schedules)]
+    evened.schedules = schedules
     return evened

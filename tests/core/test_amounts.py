@@ -93,7 +93,7 @@ def test_blocks_are_those_of_diffusers_names():
 
 
 @pytest.mark.parametrize(
-    "text", ["up", "up 0.5", "side effect 1", "mid.0 effect 1", "up effect", "up effect x", "up cfg 1"]
+    "text", ["up", "up 0.5", "side effect 1", "mid.0 effect 1", "up effect", "up effect x", "up cfg 1", "up.7 effect 1"]
 )
 def test_what_is_no_block_is_refused(text):
     with pytest.raises(ClipError, match="blocks"):
@@ -104,7 +104,7 @@ def test_factors_are_multiplied():
     amount = MotionAmount(
         scale=(1, 2),
         scale_steps=((0.0, 1.0), (1.0, 3.0)),
-        blocks=parse_blocks("blocks", "up scale 0.5, up.1 scale 3, up.10 scale 7, down scale 5"),
+        blocks=parse_blocks("blocks", "up scale 0.5, up.1 scale 3, up.2 scale 7, down scale 5"),
     )
     got = amount.scale_at(SITE, 0.5, [0, 1, 5], (2, 2))  # frames beyond the list have its last
     assert got.flatten().tolist() == pytest.approx([1 * 2 * 1.5, 2 * 2 * 1.5, 2 * 2 * 1.5])

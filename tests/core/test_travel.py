@@ -370,7 +370,7 @@ def test_a_table_of_a_travel():
         (f"\n{SEASONS}\n\n", "", ", sharp", f"\n{SEASONS}\nsharp"),
         (SEASONS, "", "", SEASONS),
         (SEASONS, " ", "\n", SEASONS),
-        (SEASONS, "one\n9: two\n", ", 16:9\n9: three", f"one\n, 9: two\n{SEASONS}\n16:9\n, 9: three"),
+        (SEASONS, "one\n9: two\n", ", 16:9\n9: three", f"one\n, 9: two\n{SEASONS}\n, 16:9\n, 9: three"),
         (f"x\n{SEASONS}\ny 4", "9: ", ": z", f", 9: x\n{SEASONS}\ny 4: z"),
         (f"{SEASONS}\n4", "", ": z", f"{SEASONS}\n, 4: z"),
     ],

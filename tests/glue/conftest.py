@@ -59,6 +59,8 @@ class WebUI:
         """A whole request."""
         return double.process_images(self.request(*args, **fields))
 
+    double = double
+
     def picture(self) -> bytes:
         """A plain picture, always with the same words and seed."""
         (image,) = self.paint({"enable": False}).images

@@ -149,6 +149,9 @@ class Txt2Img(Processing):
     hr_checkpoint: SdModel | None = None
     hr_prompt: Any = ""
     hr_prompts: Any = None
+    hr_upscale_to_x: int = 16
+    hr_upscale_to_y: int = 16
+    hr_second_pass_steps: int = 0
 
     def setup_prompts(self) -> None:
         super().setup_prompts()

@@ -293,6 +293,17 @@ def test_one_copy_is_kept_and_no_motion_module(cache, motion, motion_file, folde
     assert copy() is None
 
 
+def test_without_a_merged_copy_nothing_is_kept(cache, motion_file, folder):
+    """The motion module is large enough once."""
+    motion = load_motion_module(motion_file)
+    base, v3 = weakref.ref(motion), adapter(folder / "v3.safetensors")
+    cache.load(motion, [(v3, 1.0)])
+    cache.load(motion, [(motion_lora(folder / "pan.safetensors"), 0.0)])
+    del motion
+    gc.collect()
+    assert base() is None
+
+
 def test_a_file_that_has_gone_is_told_so(cache, motion, folder):
     with pytest.raises(MotionFileError, match=r"pan\.ckpt is no longer in .*Lora"):
         cache.load(motion, [(folder / "pan.ckpt", 1)])

@@ -94,14 +94,26 @@ def test_a_file_that_is_no_motion_module(webui, refused, monkeypatch):
     assert "web page" in refused({"model": "page"})[0]
 
 
-def test_another_error_is_not_made_the_clients_fault(webui):
+def fail_with(message):
     def fail(p):
-        raise RuntimeError("out of memory")
+        raise RuntimeError(message)
 
-    shared.during_sampling = fail
-    with pytest.raises(RuntimeError, match="out of memory") as error:
+    return fail
+
+
+def test_another_error_is_not_made_the_clients_fault(webui):
+    shared.during_sampling = fail_with("a bug")
+    with pytest.raises(RuntimeError, match="a bug") as error:
         webui.paint(CLIP)
     assert not hasattr(error.value, "status_code")
+
+
+def test_where_memory_runs_out_it_is_said_what_it_took_and_what_to_lower(webui):
+    shared.during_sampling = fail_with("CUDA out of memory. Tried to allocate 2.00 GiB")
+    with pytest.raises(Exception, match="Lower the context length") as error:
+        webui.paint(CLIP)
+    assert "2 frames at once" in str(error.value)
+    assert error.value.status_code == 422
 
 
 @pytest.mark.parametrize(

@@ -72,8 +72,18 @@ def reconstructed(conditioning):
     else:
         entries = [schedule[0].cond for schedule in conditioning]
     if isinstance(entries[0], dict):
-        return DictWithShape({name: torch.stack([entry[name] for entry in entries]) for name in entries[0]})
-    return torch.stack(entries)
+        return DictWithShape({name: stacked([entry[name] for entry in entries]) for name in entries[0]})
+    return stacked(entries)
+
+
+def stacked(entries):
+    """`stack_conds`: the last token of a shorter one is repeated."""
+    longest = max(len(entry) for entry in entries)
+    return torch.stack([torch.cat([e, e[-1:].repeat(longest - len(e), *[1] * (e.dim() - 1))]) for e in entries])
+
+
+def part_of(prompt, part):
+    return re.split(r"\bAND\b", prompt)[part]
 
 
 # ---- modules.styles
@@ -228,28 +238,28 @@ def test_keys_must_have_as_many_parts(glue):
 @pytest.mark.parametrize("xl", [False, True], ids=["tensors", "SDXL"])
 def test_equal_lengths_are_left_alone(glue, empty, make, xl):
     conditioning = make(["a", "b"], xl=xl)
-    assert glue.even_lengths(conditioning, empty) is conditioning
+    assert glue.even_lengths(conditioning, empty, [range(2)]) is conditioning
 
 
 @pytest.mark.parametrize("make", [learned, multicond])
 @pytest.mark.parametrize("xl", [False, True], ids=["tensors", "SDXL"])
 def test_short_conditions_are_filled_with_the_empty_prompts(glue, empty, make, xl):
-    prompts = ["a", "b long long", "a", "c long"] + (["x AND y long"] if make is multicond else [])
+    prompts = ["a", "b long long", "a", "c long", "d"] + (["x AND y long"] if make is multicond else [])
     cached = make(prompts, xl=xl)
     before = copy.deepcopy(reconstructed_entries(cached))
-    evened = glue.even_lengths(cached, empty)
+    evened = glue.even_lengths(cached, empty, [range(4)])
     assert type(evened) is type(cached)
     assert evened is not cached
     assert all(same(one, other) for one, other in zip(reconstructed_entries(cached), before, strict=True))
     texts = [text for prompt in prompts for text in prompt.split("AND")]
     for entry, text in zip(reconstructed_entries(evened), texts, strict=True):
         chunks = [condition(text, xl=xl)["crossattn"] if xl else condition(text)]
-        chunks += [empty[0]] * (2 - text.count("long"))
+        chunks += [empty[0]] * (2 - text.count("long")) * (prompts.index(text) < 4 if text in prompts else False)
         assert torch.equal(entry["crossattn"] if xl else entry, torch.cat(chunks))
         assert not xl or torch.equal(entry["vector"], condition(text, xl=True)["vector"])
     if make is multicond:
-        assert evened.shape == (5,)
-        assert [len(row) for row in evened.batch] == [1, 1, 1, 1, 2]
+        assert evened.shape == (6,)
+        assert [len(row) for row in evened.batch] == [1, 1, 1, 1, 1, 2]
         assert evened.batch[0][0].schedules is evened.batch[2][0].schedules
     else:
         assert evened[0] is evened[2]
@@ -257,7 +267,7 @@ def test_short_conditions_are_filled_with_the_empty_prompts(glue, empty, make, x
 
 def test_every_step_of_a_schedule_is_filled(glue, empty):
     scheduled = [[Schedule(5, condition("a")), Schedule(20, condition("b long"))]]
-    (evened,) = glue.even_lengths(scheduled, empty)
+    (evened,) = glue.even_lengths(scheduled, empty, [range(1)])
     assert [(entry.end_at_step, len(entry.cond)) for entry in evened] == [(5, 154), (20, 154)]
     assert evened[1].cond is scheduled[0][1].cond
 
@@ -265,12 +275,12 @@ def test_every_step_of_a_schedule_is_filled(glue, empty):
 def test_parts_keep_their_weights(glue, empty):
     one, other = learned(["a", "b long"])
     conditioning = Multicond((2,), [[Composable(one, 0.5)], [Composable(other, 2.0)]])
-    assert [row[0].weight for row in glue.even_lengths(conditioning, empty).batch] == [0.5, 2.0]
+    assert [row[0].weight for row in glue.even_lengths(conditioning, empty, [range(2)]).batch] == [0.5, 2.0]
 
 
 def test_filling_follows_the_conditions_dtype(glue, empty):
     conditioning = [[entry._replace(cond=entry.cond.half()) for entry in row] for row in learned(["a", "b long"])]
-    assert glue.even_lengths(conditioning, empty)[0][0].cond.dtype == torch.float16
+    assert glue.even_lengths(conditioning, empty, [range(2)])[0][0].cond.dtype == torch.float16
 
 
 def reconstructed_entries(conditioning):
@@ -302,15 +312,19 @@ def test_from_prompts_to_blended_conditions(glue, webui, empty, xl, interpolatio
     prompts, travels = glue.frame_prompts(rows, FRAMES)
     blends = [travel and travel.blends(interpolation, closed=True) for travel in travels]
     parts = webui.module("batching").parts_of(prompts)
-    cond = reconstructed(glue.even_lengths(multicond(prompts, xl=xl), empty))
+    travelling = [range(FRAMES), range(2 * FRAMES, 3 * FRAMES)]
+    cond = reconstructed(glue.even_lengths(multicond(prompts, xl=xl), empty, travelling))
     found = glue.blended(cond, blends, FRAMES, interpolation, parts)
     assert type(found) is type(cond)
     assert found.shape == cond.shape
 
-    def of(prompt, part):
-        entry = condition(re.split(r"\bAND\b", prompt)[part], xl=xl)
+    def of(prompt, part, others):
+        """A part is filled with the empty prompt up to the longest of its clip's, the rest is the WebUI's."""
+        entry = condition(part_of(prompt, part), xl=xl)
         tokens = entry["crossattn"] if xl else entry
-        filled = torch.cat([tokens, *[empty[0]] * (3 - len(tokens) // TOKENS)])
+        longest = max(len(condition(part_of(other, part))) for other in others)
+        filled = torch.cat([tokens, *[empty[0]] * ((longest - len(tokens)) // TOKENS)])
+        filled = torch.cat([filled, filled[-1:].repeat(3 * TOKENS - len(filled), 1)])
         return {"crossattn": filled, "vector": entry["vector"]} if xl else {"": filled}
 
     row = 0
@@ -319,7 +333,7 @@ def test_from_prompts_to_blended_conditions(glue, webui, empty, xl, interpolatio
             blend = blends[clip][frame] if travel else Blend(frame, frame, 0.0)
             texts = travel.prompts() if travel else [clips[clip]] * FRAMES
             for part in range((3, 1, 2)[clip]):
-                one, other = of(texts[blend.first], part), of(texts[blend.second], part)
+                one, other = (of(texts[key], part, texts) for key in (blend.first, blend.second))
                 for name in one:
                     entry = found[name][row] if xl else found[row]
                     if blend.weight:
@@ -328,6 +342,23 @@ def test_from_prompts_to_blended_conditions(glue, webui, empty, xl, interpolatio
                         assert torch.equal(entry, one[name])
                 row += 1
     assert row == found.shape[0] == FRAMES * 6
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("0: a AND b :0.2\n4: a AND b :1.0", "other weights"),
+        ("0: a AND b :0.2\n4: a AND b :0.2\nbest quality", "weight at its end"),
+    ],
+)
+def test_weights_that_would_be_lost_are_refused(glue, text, words):
+    with pytest.raises(ClipError, match=words):
+        glue.frame_prompts([text] * FRAMES, FRAMES)
+
+
+def test_equal_weights_stay(glue):
+    prompts, _ = glue.frame_prompts(["x :0.5 AND\n0: a\n4: b"] * FRAMES, FRAMES)
+    assert prompts[0] == "x :0.5 AND a"
 
 
 def test_negative_conditions_are_blended_row_by_row(glue):

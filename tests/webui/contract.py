@@ -128,7 +128,7 @@ NAMES = """
     saving.filename saving.image saving.p
     processed.all_negative_prompts processed.all_prompts processed.all_seeds processed.all_subseeds
     processed.batch_size processed.comments processed.extra_generation_params processed.images
-    processed.index_of_first_image processed.info processed.infotexts
+    processed.index_of_first_image processed.info processed.infotexts processed.styles
     loaded.is_sd2 loaded.is_sd3 loaded.is_sdxl loaded.is_ssd
     sd_model.cond_stage_key sd_model.is_sd2 sd_model.is_sd3 sd_model.is_ssd sd_model.model
 """.split()

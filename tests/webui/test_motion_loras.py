@@ -179,7 +179,7 @@ def test_motion_loras_by_clicking(adorned, page, screenshot):
     answer = animate(adorned, {**FOUR, "motion_loras": "pan:0.7"}, sampler_name="DPM++ 2M")
     wanted, (text,) = decoded(adorned), json.loads(answer["info"])["infotexts"]
     prepare_clip(page, adorned, 4)
-    open_group(page, "Amount of motion", "motion_loras")
+    open_group(page, "Motion LoRAs", "motion_loras")
     page.locator(f"{PANEL}_lora_refresh").click()
     picker = page.locator(f"{PANEL}_lora_picker input")
     for _ in range(40):  # the list is filled some time after the click

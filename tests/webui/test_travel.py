@@ -156,10 +156,14 @@ def test_a_keys_frame_is_the_picture_of_its_whole_prompt(studio, travel, whole, 
         assert abs(frames[2] - picture).max() > 0.02
 
 
-def test_the_second_pass_travels_by_its_own_prompt(studio):
-    """A hires prompt with frames of its own; the ordinary one without any."""
-    hires = {**HIRES, "hr_negative_prompt": "0: a dog\n4: a cat"}
-    frames = frames_of(studio, STILL, hr_prompt="0: a red cat\n4: a blue dog", **hires)
+def test_the_second_pass_travels_by_its_own_prompt(studio, told):
+    """A hires prompt with frames of its own, mixed as the formula says; the ordinary one without any."""
+    hires = {**HIRES, "hr_prompt": "0: a red cat\n4: a blue dog", "hr_negative_prompt": "0: a dog\n4: a cat"}
+    calls = conditions_of(studio, STILL, **hires)
+    frames = decoded(studio)
+    for number, pair in ((2, ("a red cat", "a blue dog")), (FRAMES + 2, ("a dog", "a cat"))):
+        assert abs(calls[-1][number] - slerp(*map(told, pair), 0.5)).max() < EXACT
+    assert abs(calls[0][:FRAMES] - told(PAYLOAD["prompt"])).max() < EXACT
     for frame, prompt, negative in ((0, "a red cat", "a dog"), (4, "a blue dog", "a cat")):
         second = {**HIRES, "hr_prompt": prompt, "hr_negative_prompt": negative, "seed": 1 + frame}
         assert abs(frames[frame] - poster_of(studio, **second)).max() < FLOAT_ORDER
