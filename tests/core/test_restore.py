@@ -75,7 +75,7 @@ def test_after_an_exception_at_every_site(model, motion, error, monkeypatch):
     before = Portrait(model)
     for name, transformer in motion.sites():
 
-        def fails(x, frames, name=name):
+        def fails(*_given, name=name):
             raise error(name)
 
         monkeypatch.setattr(transformer, "forward", fails)
