@@ -60,11 +60,17 @@ class ClipLoras:
 
 
 @contextmanager
-def with_adapters(p: Any, unet: nn.Module, loaded: LoadedLoras) -> Iterator[None]:
-    """Let the domain adapters act on the UNet, and say what of all files found a place."""
+def with_adapters(p: Any, unet: nn.Module, loaded: LoadedLoras, told: list[str]) -> Iterator[None]:
+    """Let the domain adapters act on the UNet, and say what of all files found a place.
+
+    Args:
+        told: collects it for clients; the page shows what stands in the comments of ``p``.
+    """
     with adapted(unet, loaded.adapters) as matches:
         for line in (*loaded.reports, *map(str, matches)):
             p.comments[line] = 1
+            if line not in told:
+                told.append(line)
         yield
 
 

@@ -21,6 +21,7 @@ from .files import encoding, free_place, recipe
 
 TOLD = "AnimateDiff clips"  # in the reply's parameters: what the page's player and clients learn of each clip
 ERROR = "AnimateDiff error"
+LORAS = "AnimateDiff motion LoRAs"  # how much of each found a place
 SEAM = "AnimateDiff worst seam"
 _IN_A_GALLERY = (".gif", ".webp", ".png", ".avif")
 _NOT_SENT = ("", ".txt")  # a folder of frames, which Frame sends; a text, which the infotext is
@@ -49,7 +50,7 @@ class _Clip:
         self.files, self.problem = list(files), problem
 
 
-def deliver_clips(p: Any, processed: Any, settings: ClipSettings, frames: int) -> None:
+def deliver_clips(p: Any, processed: Any, settings: ClipSettings, frames: int, of_loras: Sequence[str] = ()) -> None:
     """Write each clip and put it where its frames were in ``processed``. Pictures that others added stay.
 
     A clip that cannot be written leaves its frames in the gallery, with the reason beside them.
@@ -85,6 +86,8 @@ def deliver_clips(p: Any, processed: Any, settings: ClipSettings, frames: int) -
         # those of a clip's first frame, which alone reproduce it
         setattr(processed, name, getattr(processed, name)[::frames])
     _tell(p, processed, clips, settings)
+    if of_loras:
+        processed.extra_generation_params[LORAS] = " ".join(of_loras)
 
 
 def _clip(p: Any, frames: list[Any], infotext: str, start: int, settings: ClipSettings) -> _Clip:

@@ -105,7 +105,7 @@ class AnimateDiffScript(scripts.Script):  # type: ignore[misc]
         processed.styles = getattr(p, "styles", None)  # while it ran, they were in the prompts
         if session.settings.poster:
             return
-        deliver_clips(p, processed, session.settings, session.frames)
+        deliver_clips(p, processed, session.settings, session.frames, session.told_of_loras)
 
 
 def before_denoising(params: Any) -> None:

@@ -52,6 +52,7 @@ class Session:
         self.settings = ClipSettings() if isinstance(settings, Exception) else settings
         self.frames = 1 if self.settings.poster else clip_frames(self.settings)
         self.is_open = True
+        self.told_of_loras: list[str] = []
         self._in_one_call = False
         self._loras = ClipLoras(self.settings.motion_loras, loras)
         self._prompts = ClipPrompts(self.settings, self.frames)
@@ -270,7 +271,7 @@ class Session:
             if self._in_one_call:
                 span.enter_context(for_one_run(batch_cond_uncond=True))
                 p.extra_generation_params[BATCHING_FIELD] = "all rows in one call"
-            span.enter_context(with_adapters(p, unet, loaded))
+            span.enter_context(with_adapters(p, unet, loaded, self.told_of_loras))
             injection = inject(
                 unet,
                 loaded.motion,

@@ -111,7 +111,7 @@ def check_parts(travel: Travel, name: str = "prompt") -> None:
 def _check_weights(travel: Travel, prompts: Sequence[str], name: str) -> None:
     """The WebUI keeps weights apart from the conditions, so that nothing would mix them."""
     for key in travel.keys:
-        where = f'Line {key.line} of the {name}, {key.written.strip()!r}'
+        where = f"Line {key.line} of the {name}, {key.written.strip()!r}"
         if travel.tail and _weights(key.text)[-1] and "AND" in key.text:
             raise ClipError(
                 f"{where}: the weight at its end would stand before what follows the frames' lines. Put that before "

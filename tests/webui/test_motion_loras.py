@@ -123,6 +123,9 @@ def test_the_field_is_in_the_text_and_takes_several(adorned, plain):
     answer = animate(adorned, clip, n_iter=2, prompt=f"{CAT} ")
     frames, texts = decoded(adorned), json.loads(answer["info"])["infotexts"]
     assert all('motion_loras: "pan:0.5, v3_adapter:0.4"' in text.replace("\\", "") for text in texts)
+    told = json.loads(answer["info"])["extra_generation_params"]["AnimateDiff motion LoRAs"]
+    assert "pan.safetensors: 160 of its 160 weights match" in told
+    assert "v3_adapter.safetensors: " in told
     assert (sent_back(adorned, answer) == frames[:4]).all()
     tags = f"{CAT} <lora:pan:0.5><lora:v3_adapter:0.4>"
     assert (frames_of(adorned, FOUR, prompt=tags, n_iter=2) == frames).all()
