@@ -163,11 +163,12 @@ def animate(
     if contact_sheet and contact_sheet.suffix.lower() != ".png":
         raise ClipError(f"{contact_sheet}: contact sheets are PNG. Let the name end in .png.")
     ready = prepare(request)
-    for line in ready.directed.reports:
-        click.echo(line, err=True)
+    said = [*ready.directed.reports]
     pipeline = ready.load()
     with click.progressbar(length=ready.steps, label="Sampling", file=sys.stderr) as bar:
-        pictures = ready.render(pipeline, lambda: bar.update(1))
+        pictures = ready.render(pipeline, lambda: bar.update(1), said.append)
+    for line in said:
+        click.echo(line, err=True)
     written = write_clip(
         output,
         there_and_back(pictures) if settings.reverse else pictures,

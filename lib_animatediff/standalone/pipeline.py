@@ -171,6 +171,7 @@ def animate(
     cfg: float = 7.5,
     sampler: str = "ddim",
     on_step: Callable[[], None] = lambda: None,
+    say: Callable[[str], None] = lambda _line: None,
 ) -> list[Image]:
     """One clip; frame i starts from the noise of seed ``seed + i``, as in the WebUI.
 
@@ -184,6 +185,7 @@ def animate(
         size: width and height in pixels.
         sampler: a name of `SAMPLERS`.
         on_step: called after each sampling step.
+        say: called with a line about each domain adapter, on how much of it has a place.
 
     Raises:
         AnimateDiffError: see `inject` and `check_request`; or the clip does not fit into the device's memory.
@@ -210,7 +212,9 @@ def animate(
             windows=None if is_poster else windows,
             amount=MotionAmount(effect=(0.0,)) if is_poster else motion_amount(settings),
         )
-        with adapted(pipeline.unet, adapters), injection as injected:
+        with adapted(pipeline.unet, adapters) as matches, injection as injected:
+            for match in matches:
+                say(str(match))
 
             def run(latents: Any, count: int, is_last: bool) -> Any:
                 injected.progress = 0.0

@@ -101,8 +101,10 @@ class Ready:
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
-    def render(self, pipeline: Any, on_step: Callable[[], None] = lambda: None) -> list[Image]:
-        """The clip's frames, in the order in which they were made.
+    def render(
+        self, pipeline: Any, on_step: Callable[[], None] = lambda: None, say: Callable[[str], None] = lambda _line: None
+    ) -> list[Image]:
+        """The clip's frames, in the order in which they were made; for ``on_step`` and ``say`` see `pipeline.animate`.
 
         Raises:
             AnimateDiffError: the module does not fit, or memory is short.
@@ -123,6 +125,7 @@ class Ready:
             cfg=request.cfg,
             sampler=request.sampler,
             on_step=on_step,
+            say=say,
         )
 
 

@@ -167,7 +167,9 @@ def test_every_option_reaches_the_pipeline(files, run, tmp_path, monkeypatch):
     wanted["settings"] = parse_settings({"frames": 40, "fusion": "flat", "effect": "0: 1, -1: 0.5"})
     (where, how), asked = calls
     assert (where, how) == ((files.checkpoint,), {"config": files.config, "device": "cpu:0"})
-    assert {name: value for name, value in asked.items() if name != "on_step"} == wanted | {"size": (16, 8)}
+    assert {name: value for name, value in asked.items() if name not in ("on_step", "say")} == wanted | {
+        "size": (16, 8)
+    }
 
 
 @pytest.fixture

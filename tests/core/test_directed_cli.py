@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import dataclass, replace
 from functools import partial
@@ -98,6 +99,14 @@ def test_a_motion_lora_is_that_of_its_strength(written, pipeline, motion):
     more = {"seed": 3, "frames": 4, "size": SIZE, "steps": STEPS, "cfg": CFG}
     assert torch.equal(found, pixels(host.animate(pipeline, panning, prompt=RED, **more)))
     assert not near(found, pixels(host.animate(pipeline, motion, prompt=RED, **more)), 5)
+
+
+def test_how_much_of_each_file_found_a_place_is_said(run, adapter, tmp_path):
+    words = ("--steps", STEPS, "--frames", 4, "--output", tmp_path / "clip.png")
+    done = run("animate", "--prompt", RED, *words, "--motion-lora", PAN, "--motion-lora", adapter[1])
+    layers = len(adapter[0])
+    assert re.search(rf"{PAN.name}: (\d+) of its \1 weights match", done.err)
+    assert f"{adapter[1].name}: {layers} of its {layers} layers match the checkpoint." in done.err
 
 
 def test_a_domain_adapter_comes_by_the_same_option(written, clip, pipeline, adapter):
