@@ -110,8 +110,9 @@ def with_motion_loras(motion: MotionModule, added: Sequence[Added]) -> Directed:
     Raises:
         AnimateDiffError: a file is neither, or does not fit.
     """
-    adapters = [(load_domain_adapter(one.path), one.strength) for one in added if is_domain_adapter(one.path)]
-    loras = [(load_motion_lora(one.path), one.strength) for one in added if not is_domain_adapter(one.path)]
+    found = [(one, is_domain_adapter(one.path)) for one in added]
+    adapters = [(load_domain_adapter(one.path), one.strength) for one, is_adapter in found if is_adapter]
+    loras = [(load_motion_lora(one.path), one.strength) for one, is_adapter in found if not is_adapter]
     reports = tuple(str(match_report(motion, lora)) for lora, _ in loras)
     return Directed(apply_motion_loras(motion, loras) if loras else motion, tuple(adapters), reports)
 

@@ -189,6 +189,7 @@ class Session:
     def close(self) -> None:
         """Give ``p`` its own values back; nothing is animated from here on."""
         self.is_open = False
+        self._failure = self._refusal = None  # their tracebacks would keep p alive
         p = self._p()
         while p is not None and self._former:
             name, value = self._former.popitem()

@@ -40,6 +40,24 @@ def test_a_failure_while_sampling_is_raised_and_keeps_nothing(webui, monkeypatch
     assert kept() is None
 
 
+def test_a_failure_that_another_one_overtakes_is_not_kept_either(webui, monkeypatch):
+    def fail(*_args, **_kwargs):
+        raise RuntimeError("first")
+
+    def overtake(_p):
+        raise RuntimeError("second")
+
+    monkeypatch.setattr(webui.module("session"), "share_noise", fail)
+    shared.during_sampling = overtake
+    p = webui.request(CLIP)
+    kept = weakref.ref(p)
+    with pytest.raises(RuntimeError, match="second"):
+        webui.double.process_images(p)
+    del p
+    gc.collect()
+    assert kept() is None
+
+
 def test_a_poster_is_one_picture_saved_as_one(webui):
     clip, poster = webui.paint(CLIP), webui.paint({**CLIP, "poster": True}, batch_size=2, n_iter=2)
     assert len(poster.images) == 4 + 1  # a grid, as for pictures
