@@ -8,6 +8,7 @@ Letters in shapes: b clips of every stream, f frames, c h w as usual, d = h * w 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,6 +27,7 @@ HEADS = 8  # every published configuration
 ATTENTIONS = 2  # two temporal self-attentions in each block, likewise
 NORM_GROUPS = 32
 NORM_EPS = 1e-6  # as in Stable Diffusion's spatial transformers
+CPU_PIECE = 16 * 2**20  # bytes of the widest tensor; larger ones the system gives and takes anew each time
 CUDA_GRID_LIMIT = 65535  # fused attention kernels put batch * heads on a grid axis of this size
 
 
@@ -54,24 +56,16 @@ class TemporalAttention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
         self.register_buffer("pe", positional_table(length, channels), persistent=False)
 
-    def forward(self, x: Tensor, frames: int, scale: Amount = 1.0) -> Tensor:
-        """``(b f) d c`` normalised tokens in, the same shape out; ``scale`` of the keys, a number or ``(f d)``."""
-        positions = x.shape[1]
-        x = rearrange(x, "(b f) d c -> (b d) f c", f=frames)
-        x = x + self.pe[:, :frames].to(x.dtype)
+    def forward(self, x: Tensor, scale: Amount = 1.0) -> Tensor:
+        """``n f c`` normalised tokens in, the same shape out; ``scale`` of the keys, a number or ``n f``."""
+        x = x + self.pe[:, : x.shape[1]].to(x.dtype)
         q, k, v = (rearrange(t, "n f (a e) -> n a f e", a=HEADS) for t in (self.to_q(x), self.to_k(x), self.to_v(x)))
         if isinstance(scale, Tensor):
-            k = k * repeat(scale.to(k.dtype), "f d -> (b d) 1 f 1", b=k.shape[0] // positions)
+            k = k * rearrange(scale.to(k.dtype), "n f -> n 1 f 1")
         elif scale != 1:
             k = k * scale
-        # A list, since a large picture has more positions than one kernel launch may hold.
-        step = CUDA_GRID_LIMIT // HEADS
-        parts = [
-            F.scaled_dot_product_attention(q[i : i + step], k[i : i + step], v[i : i + step])
-            for i in range(0, q.shape[0], step)
-        ]
-        x = rearrange(parts[0] if len(parts) == 1 else torch.cat(parts), "n a f e -> n f (a e)")
-        return rearrange(self.to_out[0](x), "(b d) f c -> (b f) d c", d=positions)  # type: ignore[no-any-return]
+        x = rearrange(F.scaled_dot_product_attention(q, k, v), "n a f e -> n f (a e)")
+        return self.to_out[0](x)  # type: ignore[no-any-return]
 
 
 class GEGLU(nn.Module):
@@ -109,30 +103,28 @@ class TemporalBlock(nn.Module):
         self.ff = FeedForward(channels)
         self.ff_norm = nn.LayerNorm(channels)
 
-    def forward(self, x: Tensor, frames: int, scale: Amount = 1.0, views: Sequence[View] = ()) -> Tensor:
-        """Tokens ``(b f) d c`` in and out; ``frames`` is f, ``scale`` a number or ``(f d)``."""
-        x = self._in_views(x, frames, scale, views) if views else self._attend(x, frames, scale)
+    def forward(self, x: Tensor, scale: Amount = 1.0, views: Sequence[View] = ()) -> Tensor:
+        """Tokens ``n f c`` in and out; ``scale`` a number or ``n f``."""
+        x = self._in_views(x, scale, views) if views else self._attend(x, scale)
         return x + self.ff(self.ff_norm(x))  # type: ignore[no-any-return]
 
-    def _attend(self, x: Tensor, frames: int, scale: Amount) -> Tensor:
+    def _attend(self, x: Tensor, scale: Amount) -> Tensor:
         for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
-            x = x + attention(norm(x), frames, scale)
+            x = x + attention(norm(x), scale)
         return x
 
-    def _in_views(self, x: Tensor, frames: int, scale: Amount, views: Sequence[View]) -> Tensor:
+    def _in_views(self, x: Tensor, scale: Amount, views: Sequence[View]) -> Tensor:
         """Both attentions view by view; where views overlap, the average by their weights, summed in float32."""
-        clips = rearrange(x, "(b f) d c -> b f d c", f=frames)
-        total = torch.zeros_like(clips, dtype=torch.promote_types(x.dtype, torch.float32))
-        counts = total.new_zeros(frames, 1, 1)
+        total = torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
+        counts = total.new_zeros(x.shape[1], 1)
         for window, weights in views:
             index = torch.tensor(window, device=x.device)
-            weight = total.new_tensor(weights).reshape(-1, 1, 1)
-            seen = rearrange(clips.index_select(1, index), "b f d c -> (b f) d c")
-            scaled = scale.index_select(0, index) if isinstance(scale, Tensor) else scale
-            attended = rearrange(self._attend(seen, len(window), scaled), "(b f) d c -> b f d c", f=len(window))
+            weight = total.new_tensor(weights).unsqueeze(-1)
+            scaled = scale.index_select(1, index) if isinstance(scale, Tensor) else scale
+            attended = self._attend(x.index_select(1, index), scaled)
             total.index_add_(1, index, attended.to(total) * weight)
             counts.index_add_(0, index, weight)
-        return rearrange(total.div_(counts).to(x.dtype), "b f d c -> (b f) d c")
+        return total.div_(counts).to(x.dtype)
 
 
 class TemporalTransformer(nn.Module):
@@ -168,37 +160,46 @@ class TemporalTransformer(nn.Module):
         return x + motion.to(x.dtype)
 
     def _motion(self, x: Tensor, frames: int, direction: Direction) -> Tensor:
+        """Positions go through by themselves, so piece by piece where that takes less memory or time."""
         height, width = x.shape[2:]
+        normed = self._normalised_over_clips(x, frames) if self.shared_norm else self.norm(x)
+        normed = rearrange(normed, "(b f) c h w -> b f c (h w)", f=frames)
         scale = direction.scale
         if isinstance(scale, Tensor):
             scale = scale.to(x.device).expand(frames, height, width).flatten(1)
-        normed = self._normalised_over_clips(x, frames) if self.shared_norm else self.norm(x)
-        tokens = rearrange(normed, "n c h w -> n (h w) c")
-        if direction.pieces == 1:
-            tokens = self._transformed(tokens, frames, scale, direction.views)
-        else:  # nothing in here mixes positions
-            parts = tokens.chunk(direction.pieces, dim=1)
-            scales: Sequence[Amount] = [scale] * len(parts)
-            if isinstance(scale, Tensor):
-                scales = scale.chunk(direction.pieces, dim=1)
-            done = [
-                self._transformed(part, frames, amount, direction.views)
-                for part, amount in zip(parts, scales, strict=True)
-            ]
-            tokens = torch.cat(done, dim=1)
-        return rearrange(tokens, "n (h w) c -> n c h w", h=height)
+        parts = [
+            self._transformed(normed[..., at], scale[:, at] if isinstance(scale, Tensor) else scale, direction.views)
+            for at in _pieces(normed, direction.pieces)
+        ]
+        motion = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+        return rearrange(motion, "b f c (h w) -> (b f) c h w", h=height)
 
-    def _transformed(self, tokens: Tensor, frames: int, scale: Amount, views: Sequence[View]) -> Tensor:
-        tokens = self.proj_in(tokens)
+    def _transformed(self, x: Tensor, scale: Amount, views: Sequence[View]) -> Tensor:
+        """``b f c d`` in and out; within, tokens are ``(b d) f c``, so that no layer has to turn them round."""
+        clips = x.shape[0]
+        tokens = self.proj_in(rearrange(x, "b f c d -> (b d) f c").contiguous())  # of strided ones, a slow product
+        if isinstance(scale, Tensor):
+            scale = repeat(scale, "f d -> (b d) f", b=clips)
         for block in self.transformer_blocks:
-            tokens = block(tokens, frames, scale, views)
-        return self.proj_out(tokens)  # type: ignore[no-any-return]
+            tokens = block(tokens, scale, views)
+        return rearrange(self.proj_out(tokens), "(b d) f c -> b f c d", b=clips)  # type: ignore[no-any-return]
 
     def _normalised_over_clips(self, x: Tensor, frames: int) -> Tensor:
         height, width = x.shape[2:]
         clips = rearrange(x, "(b f) c h w -> b c (f h w)", f=frames)
         normed = F.group_norm(clips, NORM_GROUPS, self.norm.weight, self.norm.bias, NORM_EPS)  # float32 inside
         return rearrange(normed, "b c (f h w) -> (b f) c h w", h=height, w=width)
+
+
+def _pieces(x: Tensor, at_least: int) -> list[slice]:
+    """Into which pieces the positions of ``b f c d`` are cut: as many as asked for, or as the device needs."""
+    clips, frames, channels, positions = x.shape
+    count = max(at_least, math.ceil(clips * positions * HEADS / CUDA_GRID_LIMIT))
+    if x.device.type == "cpu" and not torch.is_grad_enabled():
+        widest = clips * frames * positions * 8 * channels * x.element_size()
+        count = max(count, math.ceil(widest / CPU_PIECE))
+    length = math.ceil(positions / count)
+    return [slice(start, min(start + length, positions)) for start in range(0, positions, length)]
 
 
 class SiteModule(nn.Module):

@@ -251,16 +251,16 @@ def test_a_call_past_the_views_is_refused(unet, given):
 
 
 class Short:
-    """Lets a motion module have memory for so many tokens at once."""
+    """Lets a motion module have memory for so many positions of the picture at once."""
 
     def __init__(self, monkeypatch, most, error):
         self.tries, forward = [], TemporalTransformer._transformed
 
-        def limited(transformer, tokens, *more):
-            self.tries.append(tokens.shape[1])
-            if tokens.shape[1] > most:
+        def limited(transformer, x, *more):
+            self.tries.append(x.shape[-1])
+            if x.shape[-1] > most:
                 raise error
-            return forward(transformer, tokens, *more)
+            return forward(transformer, x, *more)
 
         monkeypatch.setattr(TemporalTransformer, "_transformed", limited)
 

@@ -182,13 +182,20 @@ def test_frames_of_one_clip_reach_each_other_and_no_other_clip(unets, tmp_path):
     assert (difference[4:] < 1e-6).all()
 
 
-def test_large_pictures_are_split_into_kernel_sized_parts(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("limit", "value"), [("CUDA_GRID_LIMIT", 8 * 10), ("CPU_PIECE", 50_000)])
+@torch.no_grad()
+def test_large_pictures_go_through_in_pieces(tmp_path, monkeypatch, limit, value):
     motion = load_motion_module(write_motion_file(tmp_path, "v3"))
     name, transformer = next(motion.sites())
     x = torch.randn(4, 32, 8, 8)
     whole = transformer(x, 4)
-    monkeypatch.setattr("motion_module.network.CUDA_GRID_LIMIT", 8 * 10)
+    monkeypatch.setattr(f"motion_module.network.{limit}", value)
+    seen = []
+    handle = transformer.proj_in.register_forward_hook(lambda _layer, _inputs, out: seen.append(out.shape[0]))
     assert torch.allclose(transformer(x, 4), whole, atol=1e-6)
+    handle.remove()
+    assert len(seen) > 1
+    assert sum(seen) == 64
     prefix = f"{name}.temporal_transformer."
     weights = {k.removeprefix(prefix): v for k, v in random_motion_state("v3").items() if k.startswith(prefix)}
     assert (whole - literal_site(weights, x, 4)).abs().max() <= BOUND
