@@ -2,6 +2,8 @@
 
     python -m benchmarks.activation_memory    # the table and the fit, in a minute or two
     python -m benchmarks.activation_memory --computed --base sd15 --dtype float32 --rows 8 --sides 32
+    python -m benchmarks.activation_memory --plain                # without a motion module
+    python -m benchmarks.activation_memory --processor            # with what spares a processor's cache
 
 LDM's UNet with a motion module of the widest kind at full widths, its attention through torch's fused kernel, which is
 what the WebUI takes unless it is told otherwise; other ones hold a matrix of all positions by all positions, or pieces
@@ -18,10 +20,11 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from benchmarks.window_memory import SD15_WIDTHS, LiveBytes
 from lib_animatediff import inject
-from motion_module import MotionModule
+from motion_module import MotionModule, network
 from motion_module.kinds import KINDS
 from motion_module.network import Layout
 
@@ -114,9 +117,16 @@ def motion_of(base: str, length: int) -> MotionModule:
     return MotionModule.fresh(layout, kind).eval().requires_grad_(False)
 
 
+@contextmanager
+def as_on_a_graphics_card() -> Iterator[None]:
+    """On a processor the motion module goes in pieces that its cache holds."""
+    with patch.object(network, "_on_processor", lambda _x: False):
+        yield
+
+
 def peak_of_call(
     unet: nn.Module,
-    motion: MotionModule,
+    motion: MotionModule | None,
     base: str,
     rows: int,
     height: int,
@@ -126,7 +136,8 @@ def peak_of_call(
 ) -> int:
     """Peak live bytes of one call on one clip of ``rows`` frames, whose latents are ``height`` by ``width``."""
     half = Autocast() if dtype == torch.float16 else nullcontext()
-    with torch.no_grad(), half, LiveBytes() as memory, inject(unet, motion, frames=rows):
+    animated = nullcontext() if motion is None else inject(unet, motion, frames=rows)
+    with torch.no_grad(), half, LiveBytes() as memory, animated:
         latents = torch.randn(rows, 4, height, width, dtype=dtype)
         text = torch.randn(rows, tokens, TEXT_WIDTHS[base], dtype=dtype)
         pooled = {"y": torch.randn(rows, POOLED, dtype=dtype)} if base == "sdxl" else {}
@@ -156,7 +167,15 @@ def main() -> None:
     parser.add_argument("--sides", type=int, nargs="+", default=list(SIDES), help="of the square latents")
     parser.add_argument("--tokens", type=int, nargs="+", default=list(TOKENS))
     parser.add_argument("--computed", action="store_true", help="with numbers; takes long, and all the memory it says")
+    parser.add_argument("--plain", action="store_true", help="without a motion module")
+    parser.add_argument("--processor", action="store_true", help="not as a graphics card would do it")
     asked = parser.parse_args()
+    with nullcontext() if asked.processor else as_on_a_graphics_card():
+        measure(asked)
+
+
+def measure(asked: argparse.Namespace) -> None:
+    """All that is asked for."""
     print("| base | precision | rows | latents | tokens | peak MiB | bytes per row and latent pixel |")
     print("|---|---|---|---|---|---|---|")
     for base, name in itertools.product(asked.base, asked.dtype):
@@ -164,7 +183,7 @@ def main() -> None:
         cases, peaks = [], []
         with nullcontext() if asked.computed else FakeTensorMode(), torch.device("cpu"):
             torch.set_default_dtype(dtype)  # tensors without numbers cannot be turned into others' place
-            unet, motion = unet_of(base), motion_of(base, max(asked.rows))
+            unet, motion = unet_of(base), None if asked.plain else motion_of(base, max(asked.rows))
             torch.set_default_dtype(torch.float32)
             unet.dtype = dtype  # LDM's cast of what comes in
             for rows, side, tokens in itertools.product(asked.rows, asked.sides, asked.tokens):

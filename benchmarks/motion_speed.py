@@ -1,19 +1,24 @@
 """What motion costs in time: a UNet call with the motion module less the plain call of the same rows.
 
-    python -m benchmarks.motion_speed --frames 8 16 --threads 1
+    python -m benchmarks.motion_speed --frames 8 16
+    python -m benchmarks.motion_speed --kind v1 v3 --frames 8 --alone
+    python -m benchmarks.motion_speed --frames 8 --pixels 512 --alone
 
-Stable Diffusion 1.5's UNet (diffusers') at full widths, v2's sites, random weights, float32, one stream of 256 px. The
-peers run on the same UNet with the same weights at the same places:
+Stable Diffusion 1.5's UNet (diffusers') at full widths, random weights, float32, one stream. The peers run on the same
+UNet with the same weights at the same places:
 
 - *bare*: only the matrix products that a motion module needs, at each site, one after the other;
 - *diffusers*: diffusers' own transformer;
 - *existing*: the WebUI's existing extension, from the folder in the variable ANIMATEDIFF_PEER, if there is one.
+
+Two times are a difference of calls of seconds each, so the machine should do nothing else.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import itertools
 import os
 import re
 import sys
@@ -39,16 +44,16 @@ PEER = "ANIMATEDIFF_PEER"
 EXPANSION = 4
 
 
-def v2_motion() -> MotionModule:
-    """A v2 motion module at full widths whose output is not zero."""
+def motion_of(kind: str) -> MotionModule:
+    """A motion module of a kind at full widths whose output is not zero."""
     widths = SD15_WIDTHS
     layout = Layout(
         down=tuple((width,) * 2 for width in widths),
-        mid=widths[-1],
+        mid=widths[-1] if KINDS[kind].mid_block else None,
         up=tuple((width,) * 3 for width in reversed(widths)),
-        trained_length=KINDS["v2"].table_length,
+        trained_length=KINDS[kind].table_length,
     )
-    motion = MotionModule.fresh(layout, KINDS["v2"])
+    motion = MotionModule.fresh(layout, KINDS[kind])
     for _, transformer in motion.sites():
         nn.init.normal_(transformer.proj_out.weight, std=0.002)
     return motion.eval().requires_grad_(False)
@@ -170,10 +175,10 @@ def sizes_of(unet: nn.Module, call: Callable[[], object]) -> dict[str, tuple[int
     return sizes
 
 
-def measure(frames: int, pixels: int, rounds: int) -> None:
+def measure(kind: str, frames: int, pixels: int, rounds: int, *, alone: bool) -> None:
     """Print one table."""
     torch.manual_seed(0)
-    unet, motion = sd15_unet(), v2_motion()
+    unet, motion = sd15_unet(), motion_of(kind)
     side = pixels // 8
     rows, text = torch.randn(frames, 4, side, side), torch.randn(frames, 77, 768)
 
@@ -193,25 +198,27 @@ def measure(frames: int, pixels: int, rounds: int) -> None:
         return run
 
     things: dict[str, Callable[[], Any]] = {"plain": plain, "ours": ours}
-    things["diffusers"] = peer(of_diffusers(motion, frames))
-    if folder := os.environ.get(PEER):
+    if not alone:
+        things["diffusers"] = peer(of_diffusers(motion, frames))
+    if not alone and (folder := os.environ.get(PEER)):
         things["existing"] = peer(of_the_existing_extension(motion, frames, Path(folder)))
     wanted = ours()
     for name in list(things)[2:]:
         difference = (things[name]() - wanted).abs().max().item()
         print(f"{name} differs from ours by {difference:.1e} at most", file=sys.stderr)
     found = compare({**things, "bare": bare_products(motion, sizes_of(unet, plain))}, rounds)
-    print(f"\n{frames} frames of {pixels} px, {rounds} rounds; {conditions()}\n")
-    print("|  | motion only, s | against bare | against ours |")
-    print("|---|---|---|---|")
+    print(f"\n{kind}, {frames} frames of {pixels} px, {rounds} rounds; {conditions()}\n")
+    print("|  | motion only, s | against bare | against ours | whole call against plain |")
+    print("|---|---|---|---|---|")
     for name in list(things)[1:]:
         found = found.less(name, "plain", f"{name}'s motion")
     for name in list(things)[1:]:
         own = f"{name}'s motion"
-        ratios = [spread(found.ratio(own, other)) for other in ("bare", "ours's motion")]
-        print(f"| {name} | {found.median(own):.2f} | {ratios[0]} | {ratios[1]} |")
-    print(f"| bare products | {found.median('bare'):.2f} | 1 | |")
-    print(f"| plain call | {found.median('plain'):.2f} | | |", flush=True)
+        pairs = ((own, "bare"), (own, "ours's motion"), (name, "plain"))
+        ratios = [spread(found.ratio(*pair)) for pair in pairs]
+        print(f"| {name} | {found.median(own):.2f} | {' | '.join(ratios)} |")
+    print(f"| bare products | {found.median('bare'):.2f} | 1 | | |")
+    print(f"\nThe plain call takes {found.median('plain'):.2f} s.", flush=True)
 
 
 def main() -> None:
@@ -221,11 +228,15 @@ def main() -> None:
     parser.add_argument("--pixels", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--kind", choices=[name for name in KINDS if KINDS[name].base == "sd15"], nargs="+", default=["v2"]
+    )
+    parser.add_argument("--alone", action="store_true", help="without the peers")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     with torch.no_grad():
-        for frames in asked.frames:
-            measure(frames, asked.pixels, asked.rounds)
+        for kind, frames in itertools.product(asked.kind, asked.frames):
+            measure(kind, frames, asked.pixels, asked.rounds, alone=asked.alone)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -27,7 +27,9 @@ HEADS = 8  # every published configuration
 ATTENTIONS = 2  # two temporal self-attentions in each block, likewise
 NORM_GROUPS = 32
 NORM_EPS = 1e-6  # as in Stable Diffusion's spatial transformers
-CPU_PIECE = 16 * 2**20  # bytes of the widest tensor; larger ones the system gives and takes anew each time
+CPU_PIECE = 8 * 2**20  # bytes of tokens at a time: what is larger the system gives and takes anew each time
+CPU_ROWS = 1024  # tokens in the feed-forward at a time, for the same reason
+PARTS, ROWS_OF_A_PART = 4, 4096  # elsewhere in so many parts, for memory; smaller ones would keep no card busy
 CUDA_GRID_LIMIT = 65535  # fused attention kernels put batch * heads on a grid axis of this size
 
 
@@ -56,16 +58,29 @@ class TemporalAttention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
         self.register_buffer("pe", positional_table(length, channels), persistent=False)
 
-    def forward(self, x: Tensor, scale: Amount = 1.0) -> Tensor:
-        """``n f c`` normalised tokens in, the same shape out; ``scale`` of the keys, a number or ``n f``."""
-        x = x + self.pe[:, : x.shape[1]].to(x.dtype)
-        q, k, v = (rearrange(t, "n f (a e) -> n a f e", a=HEADS) for t in (self.to_q(x), self.to_k(x), self.to_v(x)))
+    def forward(self, x: Tensor, onto: Tensor, scale: Amount = 1.0) -> Tensor:
+        """Normalised tokens ``b f d c``, whose memory it takes; what they give is added to ``onto``.
+
+        Args:
+            x: the tokens.
+            onto: like ``x``.
+            scale: of the keys, a number or ``f d``.
+        """
+        x += self.pe[0, : x.shape[1], None].to(x.dtype)
+        q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
         if isinstance(scale, Tensor):
-            k = k * rearrange(scale.to(k.dtype), "n f -> n 1 f 1")
+            k = k * scale.to(k.dtype).unsqueeze(-1)
         elif scale != 1:
             k = k * scale
-        x = rearrange(F.scaled_dot_product_attention(q, k, v), "n a f e -> n f (a e)")
-        return self.to_out[0](x)  # type: ignore[no-any-return]
+        # Clip by clip: the positions of several cannot be one axis of a view.
+        attended = [_attended(*clip) for clip in zip(q, k, v, strict=True)]
+        return _added(onto, self.to_out[0], rearrange(torch.stack(attended), "b f d a e -> b f d (a e)"))
+
+
+def _attended(*tokens: Tensor) -> Tensor:
+    """Queries, keys and values ``f d c`` to ``f d a e``."""
+    q, k, v = (rearrange(t, "f d (a e) -> d a f e", a=HEADS) for t in tokens)
+    return rearrange(F.scaled_dot_product_attention(q, k, v), "d a f e -> f d a e")
 
 
 class GEGLU(nn.Module):
@@ -77,8 +92,10 @@ class GEGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(..., channels)`` to ``(..., inner)``."""
-        value, gate = self.proj(x).chunk(2, dim=-1)
-        return value * F.gelu(gate)  # type: ignore[no-any-return]
+        # Two products instead of the halves of one: what lies side by side is faster to go through.
+        (value, gate), (value_bias, gate_bias) = self.proj.weight.chunk(2), self.proj.bias.chunk(2)
+        gated, values = F.gelu(F.linear(x, gate, gate_bias)), F.linear(x, value, value_bias)
+        return gated * values if torch.is_grad_enabled() else gated.mul_(values)
 
 
 class FeedForward(nn.Module):
@@ -88,9 +105,16 @@ class FeedForward(nn.Module):
         super().__init__()
         self.net = nn.Sequential(GEGLU(channels, channels * 4), nn.Identity(), nn.Linear(channels * 4, channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``(..., channels)`` in and out."""
-        return self.net(x)  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, onto: Tensor) -> Tensor:
+        """Normalised tokens ``b f d c``; what they give is added to ``onto``."""
+        if torch.is_grad_enabled():
+            return _added(onto, self.net[2], self.net[0](x))
+        rows = CPU_ROWS if _on_processor(x) else max(ROWS_OF_A_PART, math.ceil(x.shape[:-1].numel() / PARTS))
+        for part, place in zip(*(torch.split(t.flatten(0, 2), rows) for t in (x, onto)), strict=True):
+            added = _added(place, self.net[2], self.net[0](part))
+            if added is not place:
+                place.copy_(added)
+        return onto
 
 
 class TemporalBlock(nn.Module):
@@ -104,27 +128,42 @@ class TemporalBlock(nn.Module):
         self.ff_norm = nn.LayerNorm(channels)
 
     def forward(self, x: Tensor, scale: Amount = 1.0, views: Sequence[View] = ()) -> Tensor:
-        """Tokens ``n f c`` in and out; ``scale`` a number or ``n f``."""
+        """Tokens ``b f d c`` in, whose memory it takes, and out; ``scale`` a number or ``f d``."""
         x = self._in_views(x, scale, views) if views else self._attend(x, scale)
-        return x + self.ff(self.ff_norm(x))  # type: ignore[no-any-return]
+        return self.ff(self.ff_norm(x), onto=x)  # type: ignore[no-any-return]
 
     def _attend(self, x: Tensor, scale: Amount) -> Tensor:
         for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
-            x = x + attention(norm(x), scale)
+            x = attention(norm(x), x, scale)
         return x
 
     def _in_views(self, x: Tensor, scale: Amount, views: Sequence[View]) -> Tensor:
         """Both attentions view by view; where views overlap, the average by their weights, summed in float32."""
         total = torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
-        counts = total.new_zeros(x.shape[1], 1)
+        counts = total.new_zeros(x.shape[1], 1, 1)
         for window, weights in views:
             index = torch.tensor(window, device=x.device)
-            weight = total.new_tensor(weights).unsqueeze(-1)
-            scaled = scale.index_select(1, index) if isinstance(scale, Tensor) else scale
+            weight = total.new_tensor(weights).view(-1, 1, 1)
+            scaled = scale.index_select(0, index) if isinstance(scale, Tensor) else scale
             attended = self._attend(x.index_select(1, index), scaled)
             total.index_add_(1, index, attended.to(total) * weight)
             counts.index_add_(0, index, weight)
         return total.div_(counts).to(x.dtype)
+
+
+def _added(onto: Tensor, layer: nn.Module, x: Tensor) -> Tensor:
+    """``onto + layer(x)``, in the memory of ``onto`` where that may be.
+
+    One product then does both. It may not where a gradient needs the former values, in mixed precision, or where the
+    layer is more than a linear one (while a LoRA is being trained, for instance).
+    """
+    weight = layer.weight
+    plain = type(layer) is nn.Linear and onto.dtype == x.dtype == weight.dtype
+    if torch.is_grad_enabled() or not plain:
+        return onto + layer(x)  # type: ignore[no-any-return]
+    rows = onto.view(-1, onto.shape[-1])
+    rows.addmm_(x.view(-1, x.shape[-1]), weight.t()).add_(layer.bias)  # type: ignore[operator, arg-type]
+    return onto
 
 
 class TemporalTransformer(nn.Module):
@@ -146,43 +185,43 @@ class TemporalTransformer(nn.Module):
 
     def forward(self, x: Tensor, frames: int, direction: Direction = AS_TRAINED) -> Tensor:
         """``(b f) c h w`` in and out, in the input's dtype; ``frames`` is f."""
-        effect = direction.effect
-        if not isinstance(effect, Tensor) and effect == 0:
+        if not isinstance(direction.effect, Tensor) and direction.effect == 0:
             return x
         if self.compute_twice and torch.is_grad_enabled():
-            motion: Tensor = checkpoint(self._motion, x, frames, direction, use_reentrant=False)
-        else:
-            motion = self._motion(x, frames, direction)
-        if isinstance(effect, Tensor):
-            motion = motion * repeat(effect.to(motion), "f h w -> (b f) 1 h w", b=x.shape[0] // frames)
-        elif effect != 1:
-            motion = motion * effect
-        return x + motion.to(x.dtype)
+            return checkpoint(self._moved, x, frames, direction, use_reentrant=False)  # type: ignore[no-any-return]
+        return self._moved(x, frames, direction)
 
-    def _motion(self, x: Tensor, frames: int, direction: Direction) -> Tensor:
+    def _moved(self, x: Tensor, frames: int, direction: Direction) -> Tensor:
         """Positions go through by themselves, so piece by piece where that takes less memory or time."""
         height, width = x.shape[2:]
         normed = self._normalised_over_clips(x, frames) if self.shared_norm else self.norm(x)
-        normed = rearrange(normed, "(b f) c h w -> b f c (h w)", f=frames)
-        scale = direction.scale
-        if isinstance(scale, Tensor):
-            scale = scale.to(x.device).expand(frames, height, width).flatten(1)
-        parts = [
-            self._transformed(normed[..., at], scale[:, at] if isinstance(scale, Tensor) else scale, direction.views)
-            for at in _pieces(normed, direction.pieces)
-        ]
-        motion = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
-        return rearrange(motion, "b f c (h w) -> (b f) c h w", h=height)
+        sources, clips = (rearrange(t, "(b f) c h w -> b f c (h w)", f=frames) for t in (x, normed))
+        scale, effect = (_by_position(t, frames, height, width) for t in (direction.scale, direction.effect))
+
+        def motion(at: slice) -> Tensor:
+            found = self._transformed(clips[..., at], _at(scale, at), direction.views)
+            if isinstance(effect, Tensor):
+                found = found * effect[:, at].to(found).unsqueeze(1)
+            elif effect != 1:
+                found = found * effect
+            return found.to(x.dtype)
+
+        pieces = _pieces(clips, direction.pieces)
+        if torch.is_grad_enabled():
+            moved = torch.cat([sources[..., at] + motion(at) for at in pieces], dim=-1)
+            return rearrange(moved, "b f c (h w) -> (b f) c h w", h=height)
+        out = torch.empty_like(normed, dtype=x.dtype)  # in the norm's layout, of which what follows is a view
+        places = rearrange(out, "(b f) c h w -> b f c (h w)", f=frames)
+        for at in pieces:
+            torch.add(sources[..., at], motion(at), out=places[..., at])
+        return out
 
     def _transformed(self, x: Tensor, scale: Amount, views: Sequence[View]) -> Tensor:
-        """``b f c d`` in and out; within, tokens are ``(b d) f c``, so that no layer has to turn them round."""
-        clips = x.shape[0]
-        tokens = self.proj_in(rearrange(x, "b f c d -> (b d) f c").contiguous())  # of strided ones, a slow product
-        if isinstance(scale, Tensor):
-            scale = repeat(scale, "f d -> (b d) f", b=clips)
+        """``b f c d`` in and out; within, tokens are ``b f d c``, so that no layer has to turn them round."""
+        tokens = self.proj_in(rearrange(x, "b f c d -> b f d c").contiguous())  # of strided ones, a slow product
         for block in self.transformer_blocks:
             tokens = block(tokens, scale, views)
-        return rearrange(self.proj_out(tokens), "(b d) f c -> b f c d", b=clips)  # type: ignore[no-any-return]
+        return rearrange(self.proj_out(tokens), "b f d c -> b f c d")  # type: ignore[no-any-return]
 
     def _normalised_over_clips(self, x: Tensor, frames: int) -> Tensor:
         height, width = x.shape[2:]
@@ -191,13 +230,25 @@ class TemporalTransformer(nn.Module):
         return rearrange(normed, "b c (f h w) -> (b f) c h w", h=height, w=width)
 
 
+def _by_position(amount: Amount, frames: int, height: int, width: int) -> Amount:
+    """Of a tensor, ``f d``."""
+    return amount.expand(frames, height, width).flatten(1) if isinstance(amount, Tensor) else amount
+
+
+def _at(amount: Amount, positions: slice) -> Amount:
+    return amount[:, positions] if isinstance(amount, Tensor) else amount
+
+
+def _on_processor(x: Tensor) -> bool:
+    return x.device.type == "cpu"
+
+
 def _pieces(x: Tensor, at_least: int) -> list[slice]:
     """Into which pieces the positions of ``b f c d`` are cut: as many as asked for, or as the device needs."""
-    clips, frames, channels, positions = x.shape
-    count = max(at_least, math.ceil(clips * positions * HEADS / CUDA_GRID_LIMIT))
-    if x.device.type == "cpu" and not torch.is_grad_enabled():
-        widest = clips * frames * positions * 8 * channels * x.element_size()
-        count = max(count, math.ceil(widest / CPU_PIECE))
+    positions = x.shape[-1]
+    count = max(at_least, math.ceil(positions * HEADS / CUDA_GRID_LIMIT))
+    if _on_processor(x) and not torch.is_grad_enabled():
+        count = max(count, math.ceil(x.numel() * x.element_size() / CPU_PIECE))
     length = math.ceil(positions / count)
     return [slice(start, min(start + length, positions)) for start in range(0, positions, length)]
 

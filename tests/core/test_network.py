@@ -42,8 +42,8 @@ def seen_by_proj_in(transformer, x, frames):
         transformer(x, frames)
     handle.remove()
     height, width = x.shape[2:]
-    clips = seen[0].reshape(-1, height * width, frames, x.shape[1])  # (b d) f c
-    return clips.permute(0, 2, 3, 1).reshape(len(x), -1, height, width)
+    clips = seen[0].reshape(len(x), height * width, x.shape[1])  # (b f) d c
+    return clips.permute(0, 2, 1).reshape(len(x), -1, height, width)
 
 
 @pytest.mark.parametrize("kind", KINDS)
