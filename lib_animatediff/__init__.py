@@ -5,6 +5,7 @@ from motion_module import AnimateDiffError, ClipError, IncompatibleModelError, M
 from .amounts import MotionAmount
 from .injection import inject
 from .schedule import use_schedule
+from .text2video_zero import Text2VideoZero
 from .windows import ContextWindows
 
 __version__ = "0.1.0"
@@ -16,6 +17,7 @@ __all__ = [
     "IncompatibleModelError",
     "MotionAmount",
     "MotionFileError",
+    "Text2VideoZero",
     "__version__",
     "inject",
     "use_schedule",

@@ -38,9 +38,7 @@ def sites_for(motion: MotionModule, unet: nn.Module) -> list[Site]:
     Raises:
         IncompatibleModelError: the UNet is of a base that has no motion modules, or of another than ``motion``'s.
     """
-    sites = find_sites(unet)
-    if not sites:
-        raise IncompatibleModelError(_unknown(unet))
+    sites = any_sites(unet)
     base = _base_of(sites)
     if base is not None and base != motion.base:
         raise IncompatibleModelError(
@@ -62,6 +60,18 @@ def sites_for(motion: MotionModule, unet: nn.Module) -> list[Site]:
                 "to different base models. Use a motion module made for the checkpoint's base."
             )
     return [site for site in sites if site.name in widths]
+
+
+def any_sites(unet: nn.Module) -> list[Site]:
+    """The sites of a UNet of whatever base.
+
+    Raises:
+        IncompatibleModelError: it is no UNet that we know.
+    """
+    sites = find_sites(unet)
+    if not sites:
+        raise IncompatibleModelError(_unknown(unet))
+    return sites
 
 
 def _base_of(sites: Sequence[Site]) -> str | None:

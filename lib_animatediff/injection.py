@@ -1,4 +1,4 @@
-"""Put a motion module into a UNet and take it out again.
+"""Put a motion module, or what Text2Video-Zero has in its place, into a UNet and take it out again.
 
 Each transformer runs in a forward hook on the layer it follows, which gives the numbers of an inserted layer. Nothing
 in the UNet moves: names, weights and indices stay what other code knows them by, and a hook comes off by its handle.
@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +21,14 @@ from motion_module.network import TemporalTransformer
 from .amounts import MotionAmount
 from .bases import refuse_no_module, sites_for
 from .clip import Clip
+from .cross_frame import FirstOnly, LooksAtFrameZero, context_keyword, self_attentions
 from .directing import Director
 from .norms import FramesApart, FramesTogether, resnet_norms
 from .order import OrderedCall, RowOrder
-from .parts import PartedCall, forward_in_parts
+from .parts import PartedCall, Run, forward_in_parts
 from .steps import Steps
-from .windows import ContextWindows
+from .text2video_zero import NAME, Text2VideoZero
+from .windows import Chunks, ContextWindows
 
 _log = logging.getLogger(__name__)
 
@@ -36,8 +39,9 @@ _FEWEST_FRAMES = 8  # the official modules were trained on 16 frames, HotShot-XL
 class Injection:
     """What ``inject`` gives to its block."""
 
-    def __init__(self, steps: Steps) -> None:
+    def __init__(self, steps: Steps, first: FirstOnly | None) -> None:
         self._steps = steps
+        self._first = first
 
     @property
     def step(self) -> int | None:
@@ -59,11 +63,27 @@ class Injection:
         """Say how much of the sampling is done, for the calls that follow."""
         self._steps.progress = progress
 
+    @property
+    def first_only(self) -> bool:
+        """Of Text2Video-Zero: whether calls compute frame 0 of each clip and stream only; other rows get the same."""
+        return self._first is not None and self._first.active
+
+    @first_only.setter
+    def first_only(self, first_only: bool) -> None:
+        """Say so for the calls that follow.
+
+        Raises:
+            ClipError: there is a motion module, whose frames make each other.
+        """
+        if self._first is None:
+            raise ClipError(f"A motion module makes no frame alone. Set first_only with {NAME} only.")
+        self._first.active = first_only
+
 
 @contextmanager
 def inject(
     unet: nn.Module,
-    motion: MotionModule,
+    motion: MotionModule | Text2VideoZero,
     *,
     frames: int,
     windows: ContextWindows | None = None,
@@ -82,15 +102,19 @@ def inject(
     is never copied: gradients reach it. With gradient checkpointing, which computes parts of the UNet again on the way
     back, go backward inside the block; with context windows it is refused, since by then the windows are over.
 
+    With Text2Video-Zero in the motion module's place, the self-attentions of each frame look at frame 0 of its clip and
+    stream. Where the frames begin is for the host to see to: `text2video_zero.motion_field`, ``Injection.first_only``.
+
     Args:
         unet: the UNet of Stable Diffusion 1.5 or SDXL: LDM's or sgm's ``UNetModel``, or diffusers'
-            ``UNet2DConditionModel``.
-        motion: what ``load_motion_module`` gave.
-        frames: frames of a clip; without ``windows`` at most the module's trained length.
+            ``UNet2DConditionModel``. For Text2Video-Zero any with self-attentions, such as Stable Diffusion 2's.
+        motion: what ``load_motion_module`` gave, or a `Text2VideoZero`.
+        frames: frames of a clip; without ``windows`` at most the module's trained length. Text2Video-Zero has no such.
         windows: for longer clips: one call becomes a call for each context window, on the window's rows of every
             tensor that leads with the rows, and the outputs are averaged. Or, as views, the windows are inside the
-            motion module only. A clip that fits into one window is computed as without.
-        amount: how much motion; None is as trained.
+            motion module only. A clip that fits into one window is computed as without. With Text2Video-Zero their
+            length alone counts: so many frames at a time, and the result is that of one call; as views, it is one.
+        amount: how much motion; None is as trained, and all that Text2Video-Zero knows.
         one_clip_per_call: give each clip of each stream UNet calls of its own: slower, for less memory.
         row_order: for a host with another layout of rows: given the number of rows of a call, its rows in the order
             ``(k b f)``, or None if they lie so.
@@ -100,35 +124,72 @@ def inject(
     Raises:
         IncompatibleModelError: the UNet is of another base, compiled, carries a motion module already, or does not
             let its forward be replaced.
-        ClipError: ``frames`` is out of range; or, inside, a call whose rows are not whole clips, or one in context
-            windows with gradient checkpointing on.
+        ClipError: ``frames`` is out of range, or an amount is given to Text2Video-Zero; or, inside, a call whose rows
+            are not whole clips, or one in context windows with gradient checkpointing on.
     """
     refuse_no_module(unet)
     check_frames(motion, frames, windows)
     _refuse_compiled(unet)
-    sites = sites_for(motion, unet)
-    windows = windows if windows is not None and frames > windows.length else None
-    views, windows = (windows, None) if windows is not None and windows.as_views else (None, windows)
-    clip = Clip(None if windows or views else frames)
+    long = windows if windows is not None and frames > windows.length else None
     steps = Steps()
-    director = Director(clip, frames, [site.name for site in sites], steps, amount, views)
+    if isinstance(motion, Text2VideoZero):
+        carried = _cross_frame_attention(unet, frames, long, amount)
+    else:
+        carried = _transformers(unet, motion, frames, long, steps, amount)
+    run: Run | None = None
+    if carried.windows or one_clip_per_call:
+        run = PartedCall(
+            carried.clip,
+            frames,
+            carried.windows,
+            steps=steps,
+            one_clip_per_call=one_clip_per_call,
+            between=between_windows,
+            unet=unet,
+        )
+    first = FirstOnly(carried.clip, frames, run) if isinstance(motion, Text2VideoZero) else None
+    order = None if row_order is None else OrderedCall(row_order)
     with ExitStack() as undo:
         undo.enter_context(_owned(unet))
+        carried.put_in(undo)
+        for call in (first or run, order):
+            if call is not None:
+                undo.enter_context(forward_in_parts(unet, call))
+        yield Injection(steps, first)
+
+
+@dataclass(frozen=True)
+class _Carried:
+    """What a UNet carries for the time of an injection.
+
+    Attributes:
+        clip: what its hooks go by.
+        windows: those that its calls are to be made in.
+        put_in: puts the hooks in, and leaves word of how they come off.
+    """
+
+    clip: Clip
+    windows: ContextWindows | Chunks | None
+    put_in: Callable[[ExitStack], None]
+
+
+def _transformers(
+    unet: nn.Module,
+    motion: MotionModule,
+    frames: int,
+    windows: ContextWindows | None,
+    steps: Steps,
+    amount: MotionAmount | None,
+) -> _Carried:
+    """A motion module: a transformer at each site, and the kind's own norms."""
+    sites = sites_for(motion, unet)
+    views, windows = (windows, None) if windows is not None and windows.as_views else (None, windows)
+    clip = Clip(None if windows or views else frames)
+    director = Director(clip, frames, [site.name for site in sites], steps, amount, views)
+
+    def put_in(undo: ExitStack) -> None:
         if director.follows_steps:
             undo.enter_context(forward_in_parts(unet, director.at_timestep))
-        if windows or one_clip_per_call:
-            call = PartedCall(
-                clip,
-                frames,
-                windows,
-                steps=steps,
-                one_clip_per_call=one_clip_per_call,
-                between=between_windows,
-                unet=unet,
-            )
-            undo.enter_context(forward_in_parts(unet, call))
-        if row_order is not None:
-            undo.enter_context(forward_in_parts(unet, OrderedCall(row_order)))
         if motion.shared_resnet_norms:
             for norm in resnet_norms(unet):
                 undo.callback(norm.register_forward_pre_hook(FramesTogether(clip, director.moves)).remove)
@@ -136,17 +197,43 @@ def inject(
         resident = _Resident(motion)
         for site in sites:
             undo.callback(site.layer.register_forward_hook(_SiteHook(resident, site.name, director)).remove)
-        yield Injection(steps)
+
+    return _Carried(clip, windows, put_in)
 
 
-def check_frames(motion: MotionModule, frames: int, windows: ContextWindows | None = None) -> None:
+def _cross_frame_attention(
+    unet: nn.Module, frames: int, windows: ContextWindows | None, amount: MotionAmount | None
+) -> _Carried:
+    """Text2Video-Zero: self-attentions that look at frame 0."""
+    if amount is not None:
+        raise ClipError(
+            f"{NAME} has no motion module whose amount of motion could be set. Leave the amount out: how far the "
+            "picture glides is in Text2VideoZero itself."
+        )
+    attentions = self_attentions(unet)
+    chunks = None if windows is None or windows.as_views else Chunks(windows.length, windows.fuse_on_cpu)
+    clip = Clip(None if chunks else frames)
+
+    def put_in(undo: ExitStack) -> None:
+        hook = LooksAtFrameZero(clip, context_keyword(unet))
+        for attention in attentions:
+            undo.callback(attention.register_forward_pre_hook(hook, with_kwargs=True).remove)
+
+    return _Carried(clip, chunks, put_in)
+
+
+def check_frames(motion: MotionModule | Text2VideoZero, frames: int, windows: ContextWindows | None = None) -> None:
     """Whether ``motion`` can make clips of so many frames; warns where it will not be at its best.
+
+    Text2Video-Zero makes clips of any length at once.
 
     Raises:
         ClipError: no frame at all, or more at a time than it was trained on.
     """
     if frames < 1:
         raise ClipError(f"A clip needs at least one frame, not {frames}.")
+    if isinstance(motion, Text2VideoZero):
+        return
     windowed = windows is not None and frames > windows.length
     at_once = windows.length if windows is not None and windowed else frames
     if at_once > motion.trained_length and windowed:

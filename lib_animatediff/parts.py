@@ -21,7 +21,7 @@ from motion_module import ClipError, IncompatibleModelError
 from .clip import Clip, count_clips
 from .rows import Fusion, take_rows
 from .steps import Steps
-from .windows import ContextWindows, Window
+from .windows import Chunks, ContextWindows, Window
 
 _INPUT_NAMES = ("x", "sample")  # as LDM and diffusers call the first argument
 _TIMESTEP_NAMES = ("timesteps", "timestep", "t")  # and the second
@@ -57,7 +57,7 @@ class PartedCall:
         self,
         clip: Clip,
         frames: int,
-        windows: ContextWindows | None,
+        windows: ContextWindows | Chunks | None,
         *,
         steps: Steps,
         one_clip_per_call: bool,
@@ -198,6 +198,6 @@ def _replace(unet: nn.Module, forward: _Forward) -> None:
         replaced = False
     if not replaced:
         raise IncompatibleModelError(
-            f"This {type(unet).__name__} does not let its forward be replaced, which context windows need. "
-            "Make a clip that fits into one window, with clips in one call."
+            f"This {type(unet).__name__} does not let its forward be replaced, which context windows and "
+            "Text2Video-Zero need. Make a clip of a motion module that fits into one window, with clips in one call."
         )

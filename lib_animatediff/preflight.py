@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
-from .windows import ContextWindows
+from .windows import Chunks, ContextWindows
 
 CHUNK = 75  # tokens of a prompt that the text encoder takes at once, padded
 FEWEST_FRAMES = 8  # shorter windows show little motion
@@ -22,13 +22,13 @@ _GIB = 2**30
 
 # Peak of live tensors in a call, by base and bytes of a number: bytes per row and latent pixel, and per row and token.
 # Measured: python -m benchmarks.activation_memory. The fit is exact to 0.1 % for 8 to 32 rows of 32 x 32 to 96 x 96.
-# Attention is torch's fused kernel; nothing in the UNet holds all positions by all positions then. All motion modules
-# take the same, also with views, since the peak is inside a feed-forward at the largest size, not in an attention.
+# Attention is torch's fused kernel; nothing in the UNet holds all positions by all positions then. The peak is inside
+# the UNet's own layers, so it is the same with every motion module, with views, and without any.
 _IN_A_CALL: dict[tuple[str, int], tuple[int, int]] = {
-    ("sd15", 4): (34577, 3098),
-    ("sd15", 2): (18569, 1552),
-    ("sdxl", 4): (33299, 8265),
-    ("sdxl", 2): (17930, 4135),
+    ("sd15", 4): (32017, 3098),
+    ("sd15", 2): (16649, 1552),
+    ("sdxl", 4): (19539, 8266),
+    ("sdxl", 2): (10890, 4139),
 }
 # What the host and the sums of the windows hold of every frame of every stream, in the call or not (by their code, not
 # measured): latents before and after in float32, and the text conditions twice.
@@ -45,7 +45,7 @@ class Preflight:
     Attributes:
         base: ``"sd15"`` or ``"sdxl"``.
         frames: of a clip.
-        windows: None where a clip goes through in one piece.
+        windows: None where a clip goes through in one piece; of Text2Video-Zero chunks of it.
         width, height: of the picture.
         steps: of the sampling, each with one call of the model by the sampler.
         clips: made at once.
@@ -59,7 +59,7 @@ class Preflight:
 
     base: str
     frames: int
-    windows: ContextWindows | None = None
+    windows: ContextWindows | Chunks | None = None
     width: int = 512
     height: int = 512
     steps: int = 20
@@ -75,7 +75,12 @@ class Preflight:
     def frames_per_call(self) -> int:
         """Frames of a clip that are in the UNet together."""
         windows = self.windows
-        return self.frames if windows is None or windows.as_views else min(self.frames, windows.length)
+        return self.frames if windows is None or self.has_views else min(self.frames, windows.length)
+
+    @property
+    def has_views(self) -> bool:
+        """Whether its windows are inside the motion module only."""
+        return isinstance(self.windows, ContextWindows) and self.windows.as_views
 
     @property
     def rows(self) -> int:
@@ -95,7 +100,7 @@ class Preflight:
         """Calls of the UNet in all."""
         streams = self.streams * self.clips if self.one_clip_per_call else self.streams
         at_once = 1 if self.one_clip_per_call else self.streams_per_call
-        windows = self.steps if self.windows is not None and self.windows.as_views else sum(self.window_counts)
+        windows = self.steps if self.has_views else sum(self.window_counts)
         return windows * math.ceil(streams / at_once)
 
     @property
@@ -126,7 +131,7 @@ class Preflight:
         ]
 
     def _without_views(self) -> Iterator[tuple[str, Preflight]]:
-        if self.windows is not None and self.windows.as_views:
+        if isinstance(self.windows, ContextWindows) and self.windows.as_views:
             yield "views off", replace(self, windows=replace(self.windows, as_views=False))
 
     def _fewer_clips(self) -> Iterator[tuple[str, Preflight]]:
@@ -136,8 +141,11 @@ class Preflight:
     def _shorter(self) -> Iterator[tuple[str, Preflight]]:
         windows = self.windows
         for length in range(self.frames_per_call - 1, FEWEST_FRAMES - 1, -1):
+            shorter: ContextWindows | Chunks
             if windows is None:
                 shorter = ContextWindows(length=length, overlap=length // 4)
+            elif isinstance(windows, Chunks):
+                shorter = replace(windows, length=length)
             else:
                 shorter = replace(windows, length=length, overlap=min(windows.overlap, length - 1))
             yield f"the context length to {length}", replace(self, windows=shorter)
@@ -168,9 +176,10 @@ def _clips(plan: Preflight) -> str:
         return f"{frames} at once"
     fewest, most = min(plan.window_counts, default=0), max(plan.window_counts, default=0)
     counted = f"{fewest} to {most}" if fewest < most else str(most)
-    if plan.windows.as_views:
+    if plan.has_views:
         return f"{frames} at once, with {counted} views of {plan.windows.length}"
-    return f"{frames} in {counted} {'window' if most == 1 else 'windows'} of {plan.windows.length}"
+    kind = "chunk" if isinstance(plan.windows, Chunks) else "window"
+    return f"{frames} in {counted} {kind if most == 1 else f'{kind}s'} of {plan.windows.length}"
 
 
 def _calls(plan: Preflight) -> str:
@@ -184,7 +193,7 @@ def _verdict(plan: Preflight) -> str:
     if plan.fits:
         return f"; {_gib(plan.free)} are free."
     ways = [way for way, _ in plan.remedies()]
-    others = "set views off" if plan.windows is not None and plan.windows.as_views else "lower the context length"
+    others = "set views off" if plan.has_views else "lower the context length"
     change = (
         f"Set {', or '.join(ways)}." if ways else f"No single change is enough: {others}, and lower width and height."
     )
@@ -201,7 +210,7 @@ def _gib(size: int) -> str:
 
 
 @lru_cache(maxsize=64)
-def _window_counts(windows: ContextWindows, frames: int, steps: int) -> tuple[int, ...]:
+def _window_counts(windows: ContextWindows | Chunks, frames: int, steps: int) -> tuple[int, ...]:
     first = windows.plan(frames, 0)
     looked_at = min(steps, max(_LARGEST_COUNT // sum(map(len, first)), 1))
     counts = [len(first), *(len(windows.plan(frames, step)) for step in range(1, looked_at))]

@@ -105,6 +105,30 @@ class ContextWindows:
         return [2**level for level in range(min(self.stride, useful))]
 
 
+@dataclass(frozen=True)
+class Chunks:
+    """A clip of frames that look at frame 0 only, in calls of ``length`` of them, in place of context windows.
+
+    Each call has frame 0 in front, so that all together give what one call gives; frame 0 is as the first gives it.
+
+    Attributes:
+        length: frames of a call, at least 2 of them.
+        fuse_on_cpu: gather the outputs in main memory.
+    """
+
+    length: int
+    fuse_on_cpu: bool = False
+
+    def plan(self, frames: int, _step: int) -> list[Window]:
+        """The frames of each call, for a clip of more than one; the same at every step."""
+        others = max(self.length - 1, 1)
+        return [(0, *range(begin, min(begin + others, frames))) for begin in range(1, frames, others)]
+
+    def weights(self, window: Window, _frames: int) -> list[float]:
+        """1 for each frame that the call gives, 0 for frame 0 of later ones."""
+        return [float(window[1] == 1), *[1.0] * (len(window) - 1)]
+
+
 def low_discrepancy(step: int) -> float:
     """Van der Corput sequence in base 2: 0, 1/2, 1/4, 3/4, 1/8, ...; any run of steps is spread evenly over 0..1."""
     return int(f"{step:0{_STEP_BITS}b}"[::-1], 2) / 2.0**_STEP_BITS

@@ -7,8 +7,11 @@ from .derived import (
     context_windows,
     frame_seeds,
     freeinit_rounds,
+    is_text2video_zero,
     motion_amount,
     overlap,
+    refuse_with_text2video_zero,
+    text2video_zero,
     travels_in_loop,
 )
 from .infotext import from_infotext, pasted_values, to_infotext
@@ -31,11 +34,14 @@ __all__ = [
     "frame_seeds",
     "freeinit_rounds",
     "from_infotext",
+    "is_text2video_zero",
     "json_schema",
     "motion_amount",
     "overlap",
     "parse_settings",
     "pasted_values",
+    "refuse_with_text2video_zero",
+    "text2video_zero",
     "to_infotext",
     "travels_in_loop",
 ]

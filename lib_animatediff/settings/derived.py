@@ -6,9 +6,27 @@ from lib_animatediff.amounts import MOST_EFFECT, MOST_SCALE, MotionAmount, parse
 from lib_animatediff.freeinit import steps_of
 from lib_animatediff.masks import unpacked_mask
 from lib_animatediff.noise import parse_frame_seeds
+from lib_animatediff.text2video_zero import NAME, Text2VideoZero
 from lib_animatediff.windows import ContextWindows
+from motion_module import ClipError
 
-from .table import AUTOMATIC_CONTEXT, FIRM_LOOP, LOOPED, NO_LOOP, ClipSettings
+from .table import AUTOMATIC_CONTEXT, FIRM_LOOP, LOOPED, NO_LOOP, SETTINGS, ClipSettings
+
+# What only a motion module can do anything about. The panel sends all it has, so their defaults ask for nothing.
+_OF_MOTION_MODULES = (
+    "scale",
+    "effect",
+    "scale_steps",
+    "effect_steps",
+    "effect_start",
+    "effect_end",
+    "blocks",
+    "mask_of",
+    "motion_loras",
+    "freeinit_enable",
+    "views",
+    "closed_loop",
+)
 
 
 def clip_frames(settings: ClipSettings) -> int:
@@ -85,3 +103,37 @@ def freeinit_rounds(settings: ClipSettings, steps: int) -> list[int]:
 def travels_in_loop(settings: ClipSettings) -> bool:
     """Whether the last prompt of a travel leads on to the first, as clients of the existing extension know it."""
     return settings.closed_loop in ("R+P", FIRM_LOOP)
+
+
+def is_text2video_zero(model: str) -> bool:
+    """Whether what stands where the name of a motion module is expected means Text2Video-Zero."""
+    return model.strip().lower() == NAME.lower()
+
+
+def text2video_zero(settings: ClipSettings) -> Text2VideoZero:
+    """How Text2Video-Zero makes the clip.
+
+    Raises:
+        ClipError: the background is to be smoothed and there is no mask, or the other way round.
+    """
+    mask = unpacked_mask(settings.motion_mask) if settings.motion_mask else None
+    if mask is not None and not settings.zero_smoothing:
+        raise ClipError(
+            f"With {NAME} the motion mask only tells background smoothing what to leave alone, and that is off. Set "
+            "zero_smoothing, such as 0.6, or take the motion mask away."
+        )
+    return Text2VideoZero((settings.zero_x, settings.zero_y), settings.zero_smoothing, mask)
+
+
+def refuse_with_text2video_zero(settings: ClipSettings) -> None:
+    """What only a motion module does, asked for together with Text2Video-Zero.
+
+    Raises:
+        ClipError: with the settings' names.
+    """
+    asked = [name for name in _OF_MOTION_MODULES if getattr(settings, name) != SETTINGS[name].default]
+    if asked:
+        raise ClipError(
+            f"{NAME} has no motion module, which {', '.join(asked)} would need. Leave that as it is by default, or "
+            "choose a motion module."
+        )

@@ -71,6 +71,8 @@ _TRAVEL = "Prompt travel: lines such as 8: autumn in the prompt"
 _AMOUNT = "Amount of motion"
 _LORAS = "Motion LoRAs"
 _NOISE = "Noise"
+_ZERO = "Text2Video-Zero: motion without a motion module"
+_FARTHEST = 64.0  # pixels, an eighth of the picture in each frame
 
 
 def _setting(default: Any, label: str, help: str, **limits: Any) -> Any:
@@ -302,6 +304,30 @@ class ClipSettings:
     freeinit_iters: int = _further(3, "Iterations", "How often it samples in all.", _NOISE, minimum=1, maximum=10)
     freeinit_coarse: bool = _further(
         False, "Coarse to fine", "The first iterations take fewer steps, which is faster.", _NOISE
+    )
+    zero_x: float = _further(
+        12.0,
+        "To the left",
+        "How far the picture glides from frame to frame, as if it were 512 wide. Below 0: to the right.",
+        _ZERO,
+        minimum=-_FARTHEST,
+        maximum=_FARTHEST,
+    )
+    zero_y: float = _further(
+        12.0,
+        "Up",
+        "Likewise, as if it were 512 high. Below 0: down.",
+        _ZERO,
+        minimum=-_FARTHEST,
+        maximum=_FARTHEST,
+    )
+    zero_smoothing: float = _further(
+        0.0,
+        "Background smoothing",
+        "How much the background is the first frame's, moved along: black in the motion mask, which it needs. Try 0.6.",
+        _ZERO,
+        minimum=0,
+        maximum=1,
     )
     poster: bool = _further(
         False,

@@ -20,6 +20,7 @@ from lib_animatediff.standalone import networks, pocket
 from lib_animatediff.standalone import pipeline as host
 from lib_animatediff.standalone.files_cli import KIND_OPTION
 from lib_animatediff.standalone.request import Request, prepare, recipe_of
+from lib_animatediff.text2video_zero import NAME
 from lib_animatediff.video import FORMATS, Encoding, there_and_back, write_clip, write_contact_sheet
 from lib_animatediff.video.formats import format_of, path_for
 from motion_module import ClipError
@@ -77,7 +78,10 @@ SIZE, CFG = 512, 7.5  # as in the official configurations
 @click.command()
 @click.option("--checkpoint", type=_FILE, help="Stable Diffusion 1.5 checkpoint. Default: the small built-in one.")
 @click.option(
-    "--motion", "--model", type=_FILE, help="Motion module, such as v3_sd15_mm.ckpt. Default: the built-in one."
+    "--motion",
+    "--model",
+    type=_FILE,
+    help=f"Motion module, such as v3_sd15_mm.ckpt, or {NAME.lower()}. Default: the built-in one.",
 )
 @KIND_OPTION
 @click.option("--prompt", help=f'What the clip shows. Default with the built-in checkpoint: "{pocket.PROMPT}".')
@@ -163,7 +167,7 @@ def animate(
     if contact_sheet and contact_sheet.suffix.lower() != ".png":
         raise ClipError(f"{contact_sheet}: contact sheets are PNG. Let the name end in .png.")
     ready = prepare(request)
-    said = [*ready.directed.reports]
+    said = [*ready.reports]
     pipeline = ready.load()
     with click.progressbar(length=ready.steps, label="Sampling", file=sys.stderr) as bar:
         pictures = ready.render(pipeline, lambda: bar.update(1), said.append)

@@ -63,16 +63,20 @@ def _encoded(pipeline: Any, rows: Sequence[str]) -> Tensor:
 
 
 def first_noise(settings: ClipSettings, generators: Sequence[torch.Generator], like: Tensor) -> Tensor | None:
-    """Unit noise in the shape of ``like``, ``f c h w``, where it is not what the pipeline itself would draw.
+    """`unit_noise`, where it is not what the pipeline itself would draw."""
+    if settings.noise != SHARED and len(freeinit_rounds(settings, 1)) == 1:
+        return None
+    return unit_noise(settings, generators, like)
+
+
+def unit_noise(settings: ClipSettings, generators: Sequence[torch.Generator], like: Tensor) -> Tensor:
+    """Unit noise in the shape of ``like``, ``f c h w``.
 
     Drawn from the frames' generators as the pipeline does, so that what they give later stays the same.
     """
-    is_shared = settings.noise == SHARED
-    if not is_shared and len(freeinit_rounds(settings, 1)) == 1:
-        return None
     own = [torch.randn(like.shape[1:], generator=generator, dtype=like.dtype) for generator in generators]
     noise = torch.stack(own).to(like.device)
-    return shared_noise(noise, None, settings.noise_share) if is_shared else noise
+    return shared_noise(noise, None, settings.noise_share) if settings.noise == SHARED else noise
 
 
 def run_rounds(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,15 +13,18 @@ from lib_animatediff.amounts import MotionAmount
 from lib_animatediff.domain import adapted
 from lib_animatediff.injection import inject
 from lib_animatediff.noise import SEED_LIMIT
-from lib_animatediff.settings import ClipSettings, motion_amount
+from lib_animatediff.settings import ClipSettings, motion_amount, refuse_with_text2video_zero
+from lib_animatediff.text2video_zero import Text2VideoZero
 from lib_animatediff.windows import ContextWindows
 from motion_module import AnimateDiffError, ClipError, DomainAdapter, MotionModule
-from motion_module.schedules import TRAINING_STEPS, BetaSchedule
+from motion_module.schedules import SCALED_LINEAR, TRAINING_STEPS, BetaSchedule
 
-from . import directed
+from . import directed, zero
 
 if TYPE_CHECKING:
+    import torch
     from PIL.Image import Image
+    from torch import Tensor
 
 STABLE_DIFFUSION_15 = Path(__file__).parent / "sd15"  # tokenizer and configs, without weights
 CONFIG_INDEX = "model_index.json"
@@ -32,6 +35,14 @@ SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {  # name: diffusers' class an
     "euler-a": ("EulerAncestralDiscreteScheduler", {}),
     "dpm++2m": ("DPMSolverMultistepScheduler", {}),
 }
+_NOISE_LEVELS = (  # what diffusers' schedulers call the choice of a checkpoint's own
+    "num_train_timesteps",
+    "beta_schedule",
+    "beta_start",
+    "beta_end",
+    "trained_betas",
+    "rescale_betas_zero_snr",
+)
 
 
 class CheckpointError(AnimateDiffError):
@@ -157,7 +168,7 @@ def _quiet_libraries() -> Iterator[None]:
 
 def animate(
     pipeline: Any,
-    motion: MotionModule,
+    motion: MotionModule | Text2VideoZero,
     *,
     prompt: str,
     negative_prompt: str = "",
@@ -177,10 +188,12 @@ def animate(
 
     Args:
         pipeline: a diffusers ``StableDiffusionPipeline``. Its scheduler is put back afterwards.
+        motion: a motion module; or Text2Video-Zero, which takes the pipeline's own noise levels.
         prompt: may travel, see `lib_animatediff.travel`; ``negative_prompt``, too.
         frames: of the clip; a poster has one.
         windows: how a clip longer than the motion module's trained length is cut, see `inject`.
-        settings: amount of motion, noise and how prompts travel; all else in it is said by other arguments.
+        settings: amount of motion, noise and how prompts travel; all else in it is said by other arguments, and that of
+            Text2Video-Zero by ``motion``.
         adapters: domain adapters with strengths.
         size: width and height in pixels.
         sampler: a name of `SAMPLERS`.
@@ -188,62 +201,37 @@ def animate(
         say: called with a line about each domain adapter, on how much of it has a place.
 
     Raises:
-        AnimateDiffError: see `inject` and `check_request`; or the clip does not fit into the device's memory.
+        AnimateDiffError: see `inject`, `check_request` and `refuse_with_text2video_zero`; or the clip does not fit into
+            the device's memory.
     """
     import torch
 
     settings = replace(settings or ClipSettings(), frames=frames)
     check_request(seed=seed, size=size, steps=steps, cfg=cfg)
+    if isinstance(motion, Text2VideoZero):
+        refuse_with_text2video_zero(settings)
     is_poster = settings.poster
     rows = 1 if is_poster else frames
     seeds = directed.seeds_of(settings, seed, rows)
     former = pipeline.scheduler
-    pipeline.scheduler = new_sampler(sampler, former, motion.schedule)
+    pipeline.scheduler = new_sampler(sampler, former, None if isinstance(motion, Text2VideoZero) else motion.schedule)
     try:
-        told = directed.prompts_of(pipeline, prompt, negative_prompt, rows, settings)
+        prompts = directed.prompts_of(pipeline, prompt, negative_prompt, rows, settings)
+        told = {**prompts, "width": size[0], "height": size[1], "guidance_scale": cfg}
         # On the CPU, so that a seed is the same clip on every machine.
         generators = [torch.Generator().manual_seed(each) for each in seeds]
         small = [pixels // PIXELS_PER_LATENT for pixels in reversed(size)]
         like = torch.empty(rows, pipeline.unet.config.in_channels, *small, dtype=pipeline.dtype, device=pipeline.device)
-        injection = inject(
-            pipeline.unet,
-            motion,
-            frames=rows,
-            windows=None if is_poster else windows,
-            amount=MotionAmount(effect=(0.0,)) if is_poster else motion_amount(settings),
-        )
-        with adapted(pipeline.unet, adapters) as matches, injection as injected:
+        with adapted(pipeline.unet, adapters) as matches:
             for match in matches:
                 say(str(match))
-
-            def run(latents: Any, count: int, is_last: bool) -> Any:
-                injected.progress = 0.0
-
-                def after_step(_pipeline: Any, step: int, _timestep: int, kept: dict[str, Any]) -> dict[str, Any]:
-                    injected.progress = (step + 1) / count
-                    on_step()
-                    return kept
-
-                return pipeline(
-                    **told,
-                    latents=latents,
-                    generator=generators,
-                    width=size[0],
-                    height=size[1],
-                    num_inference_steps=count,
-                    guidance_scale=cfg,
-                    callback_on_step_end=after_step,
-                    output_type="pil" if is_last else "latent",
-                ).images
-
-            pictures = directed.run_rounds(
-                run,
-                settings,
-                seeds,
-                directed.first_noise(settings, generators, like),
-                steps=steps,
-                last_alpha_cumprod=float(pipeline.scheduler.alphas_cumprod[-1]),
-            )
+            if isinstance(motion, Text2VideoZero):
+                told["num_inference_steps"] = steps
+                noise = directed.unit_noise(settings, generators, like)
+                pictures = zero.render(pipeline, motion, told, generators, noise, windows=windows, on_step=on_step)
+            else:
+                first = directed.first_noise(settings, generators, like)
+                pictures = _render(pipeline, motion, told, generators, seeds, first, settings, windows, steps, on_step)
     except torch.cuda.OutOfMemoryError as error:
         raise ClipError(
             f"{frames} frames of {size[0]}x{size[1]} do not fit into the memory of {pipeline.device}. "
@@ -254,23 +242,82 @@ def animate(
     return list(pictures)
 
 
-def new_sampler(name: str, former: Any, schedule: BetaSchedule) -> Any:
+def _render(
+    pipeline: Any,
+    motion: MotionModule,
+    told: Mapping[str, Any],
+    generators: list[torch.Generator],
+    seeds: list[int],
+    noise: Tensor | None,
+    settings: ClipSettings,
+    windows: ContextWindows | None,
+    steps: int,
+    on_step: Callable[[], None],
+) -> Any:
+    """The pictures of a clip that a motion module makes."""
+    injection = inject(
+        pipeline.unet,
+        motion,
+        frames=len(generators),
+        windows=None if settings.poster else windows,
+        amount=MotionAmount(effect=(0.0,)) if settings.poster else motion_amount(settings),
+    )
+    with injection as injected:
+
+        def run(latents: Any, count: int, is_last: bool) -> Any:
+            injected.progress = 0.0
+
+            def after_step(_pipeline: Any, step: int, _timestep: int, kept: dict[str, Any]) -> dict[str, Any]:
+                injected.progress = (step + 1) / count
+                on_step()
+                return kept
+
+            return pipeline(
+                **told,
+                latents=latents,
+                generator=generators,
+                num_inference_steps=count,
+                callback_on_step_end=after_step,
+                output_type="pil" if is_last else "latent",
+            ).images
+
+        return directed.run_rounds(
+            run,
+            settings,
+            seeds,
+            noise,
+            steps=steps,
+            last_alpha_cumprod=float(pipeline.scheduler.alphas_cumprod[-1]),
+        )
+
+
+def new_sampler(name: str, former: Any, schedule: BetaSchedule | None) -> Any:
     """A sampler on the motion module's noise levels, with the official configurations' choice of timesteps.
 
-    Only what belongs to the checkpoint comes from its own scheduler: what its UNet predicts.
+    Only what belongs to the checkpoint comes from its own scheduler: what its UNet predicts; and, where there is no
+    ``schedule`` of a motion module, its noise levels.
     """
     import diffusers
 
     if name not in SAMPLERS:
         raise ClipError(f"There is no sampler {name!r}. Choose one of {', '.join(SAMPLERS)}.")
     class_name, options = SAMPLERS[name]
+    levels = _levels(SCALED_LINEAR if schedule is None else schedule)
+    if schedule is None:
+        levels |= {key: former.config[key] for key in _NOISE_LEVELS if former.config.get(key) is not None}
     return getattr(diffusers, class_name)(
-        num_train_timesteps=schedule.steps,
-        beta_schedule=schedule.name,
-        beta_start=schedule.beta_start,
-        beta_end=schedule.beta_end,
+        **levels,
         steps_offset=1,
         timestep_spacing="leading",
         prediction_type=former.config.get("prediction_type", "epsilon"),
         **options,
     )
+
+
+def _levels(schedule: BetaSchedule) -> dict[str, Any]:
+    return {
+        "num_train_timesteps": schedule.steps,
+        "beta_schedule": schedule.name,
+        "beta_start": schedule.beta_start,
+        "beta_end": schedule.beta_end,
+    }

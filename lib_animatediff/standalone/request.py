@@ -18,22 +18,27 @@ from lib_animatediff.settings import (
     clip_frames,
     context_windows,
     freeinit_rounds,
+    is_text2video_zero,
     parse_settings,
+    refuse_with_text2video_zero,
+    text2video_zero,
     to_infotext,
 )
+from lib_animatediff.text2video_zero import NAME, Text2VideoZero
 from lib_animatediff.travel import read_travel
 from lib_animatediff.video import Recipe
 from lib_animatediff.windows import ContextWindows
-from motion_module import ClipError, load_motion_module
+from motion_module import ClipError, DomainAdapter, MotionModule, load_motion_module
 
 from . import networks
 from . import pipeline as host
-from .networks import Added, Directed
+from .networks import Added
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 PROGRAM = "animatediff"
+TEXT2VIDEO_ZERO = Path(NAME)  # no file, and stands where one is expected
 _LIBRARIES = ("torch", "diffusers", "transformers")
 _CHUNK = 2**20  # bytes
 _HASH_LENGTH = 10  # of the hash as the WebUI shows it
@@ -47,7 +52,7 @@ class Request:
 
     Attributes:
         checkpoint: Stable Diffusion 1.5 single file.
-        motion: motion module file or folder.
+        motion: motion module file or folder; or `TEXT2VIDEO_ZERO`, however written.
         kind: of the motion module, where its file cannot tell.
         size: width and height in pixels.
         config: tokenizer and configs, see `pipeline.find_config`.
@@ -73,16 +78,29 @@ class Request:
     config: Path | None = None
     device: str = "cpu"
 
+    @property
+    def is_zero(self) -> bool:
+        """Whether there is no motion module, but Text2Video-Zero."""
+        return is_text2video_zero(str(self.motion))
+
 
 @dataclass(frozen=True)
 class Ready:
-    """A request that nothing speaks against, see `prepare`."""
+    """A request that nothing speaks against, see `prepare`.
+
+    Attributes:
+        motion: with its motion LoRAs.
+        adapters: domain adapters with their strengths.
+        reports: a line about each motion LoRA, on how much of it has a place.
+    """
 
     request: Request
-    directed: Directed
+    motion: MotionModule | Text2VideoZero
     config: Path
     frames: int
     windows: ContextWindows | None
+    adapters: tuple[tuple[DomainAdapter, float], ...] = ()
+    reports: tuple[str, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -112,14 +130,14 @@ class Ready:
         request = self.request
         return host.animate(
             pipeline,
-            self.directed.motion,
+            self.motion,
             prompt=request.prompt,
             negative_prompt=request.negative_prompt,
             seed=request.seed,
             frames=self.frames,
             windows=self.windows,
             settings=request.settings,
-            adapters=self.directed.adapters,
+            adapters=self.adapters,
             size=request.size,
             steps=request.steps,
             cfg=request.cfg,
@@ -140,12 +158,23 @@ def prepare(request: Request) -> Ready:
         raise ClipError(f"There is no sampler {request.sampler!r}. Choose one of {', '.join(host.SAMPLERS)}.")
     host.check_host(request.checkpoint, request.device)
     config = host.find_config(request.checkpoint, request.config)
-    motion = load_motion_module(request.motion, kind=request.kind)
+    motion = _motion(request)
     frames, windows = clip_frames(request.settings), context_windows(request.settings)
     check_frames(motion, frames, windows)
     for text, name in ((request.prompt, "prompt"), (request.negative_prompt, "negative prompt")):
         read_travel(text, frames, name)
-    return Ready(request, networks.with_motion_loras(motion, request.motion_loras), config, frames, windows)
+    if isinstance(motion, Text2VideoZero):
+        return Ready(request, motion, config, frames, windows)
+    directed = networks.with_motion_loras(motion, request.motion_loras)
+    return Ready(request, directed.motion, config, frames, windows, directed.adapters, directed.reports)
+
+
+def _motion(request: Request) -> MotionModule | Text2VideoZero:
+    if not request.is_zero:
+        return load_motion_module(request.motion, kind=request.kind)
+    loras = ", ".join(added.path.stem for added in request.motion_loras)
+    refuse_with_text2video_zero(replace(request.settings, motion_loras=loras))
+    return text2video_zero(request.settings)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -157,7 +186,7 @@ def recipe_of(request: Request, encoding: Mapping[str, Any]) -> Recipe:
     settings = {name: value for name, value in asdict(request.settings).items() if name not in _ELSEWHERE}
     files: dict[str, Any] = {
         "checkpoint": _named(request.checkpoint),
-        "motion": _named(request.motion) | {"kind": request.kind},
+        "motion": {"name": NAME} if request.is_zero else _named(request.motion) | {"kind": request.kind},
         "loras": [_named(lora.path) | {"strength": lora.strength} for lora in request.loras],
         "embeddings": [_named(path) for path in request.embeddings],
         "motion_loras": [_named(lora.path) | {"strength": lora.strength} for lora in request.motion_loras],
@@ -176,7 +205,7 @@ def recipe_of(request: Request, encoding: Mapping[str, Any]) -> Recipe:
         "files": files,
         "encoding": dict(encoding),
     }
-    return Recipe(_infotext(request, files["checkpoint"]["sha256"], files["motion"]["sha256"]), data)
+    return Recipe(_infotext(request, files["checkpoint"]["sha256"], files["motion"].get("sha256", "")), data)
 
 
 def request_of(
@@ -206,10 +235,11 @@ def request_of(
         return tuple(Added(found(entry), _number(entry, "strength")) for entry in _taken(files, name, list))
 
     motion = _taken(files, "motion", dict)
+    is_zero = "sha256" not in motion and is_text2video_zero(_taken(motion, "name", str))
     kind = motion.get("kind")
     return Request(
         checkpoint=found(files.get("checkpoint")),
-        motion=found(motion),
+        motion=TEXT2VIDEO_ZERO if is_zero else found(motion),
         prompt=_taken(data, "prompt", str),
         settings=parse_settings(_taken(data, "settings", dict)),
         negative_prompt=_taken(data, "negative_prompt", str),
@@ -251,7 +281,7 @@ def _version(library: str) -> str | None:
 
 def _infotext(request: Request, checkpoint_hash: str, motion_hash: str) -> str:
     """The clip's recipe as the WebUI writes its own, so that its PNG Info page reads it."""
-    settings = replace(request.settings, enable=True, model=request.motion.name)
+    settings = replace(request.settings, enable=True, model=NAME if request.is_zero else request.motion.name)
     fields = {
         "Steps": request.steps,
         "Sampler": _WEBUI_SAMPLERS.get(request.sampler, request.sampler),

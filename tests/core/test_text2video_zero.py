@@ -1,0 +1,275 @@
+"""Text2Video-Zero's arithmetic against literal computations, and its settings."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from lib_animatediff import ClipError, Text2VideoZero
+from lib_animatediff.settings import (
+    is_text2video_zero,
+    parse_settings,
+    refuse_with_text2video_zero,
+    text2video_zero,
+)
+from lib_animatediff.text2video_zero import NAME, levels_of, motion_field, sigmas_of, warp
+from motion_module.schedules import SCALED_LINEAR
+
+BETAS = SCALED_LINEAR.betas()  # Stable Diffusion's own, in double precision
+LEFT = torch.cumprod(1 - BETAS, 0)
+STILL = Text2VideoZero(motion=(0.0, 0.0))
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# the shift
+
+
+def official_grid(cells: tuple[int, int], shift: tuple[float, float]) -> Tensor:
+    """``h w 2``: a constant flow on a grid of 512 x 512, 2 p / 512 - 1, scaled down to the latents."""
+    line = torch.arange(512, dtype=torch.float64)
+    places = torch.stack(torch.meshgrid(line + shift[0], line + shift[1], indexing="xy")) / 512 * 2 - 1
+    return F.interpolate(places[None], size=cells, mode="bilinear")[0].permute(1, 2, 0)
+
+
+def reflected(place: float, cells: int) -> float:
+    """Mirrored at the outer edges of the first and the last cell."""
+    while not -0.5 <= place <= cells - 0.5:
+        place = -1 - place if place < -0.5 else 2 * cells - 1 - place
+    return place
+
+
+def literally_warped(latents: Tensor, shift: tuple[float, float]) -> Tensor:
+    height, width = latents.shape[-2:]
+    grid, made = official_grid((height, width), shift), torch.empty_like(latents)
+    for y in range(height):
+        for x in range(width):
+            column, line = (
+                ((value + 1) * side - 1) / 2 for value, side in zip(grid[y, x], (width, height), strict=True)
+            )
+            from_x, from_y = round(reflected(float(column), width)), round(reflected(float(line), height))
+            made[..., y, x] = latents[..., from_y, from_x]
+    return made
+
+
+SHIFTS = [(12.0, 12.0), (24.0, 0.0), (-12.0, 36.0), (0.0, 0.0), (7.3, -130.0), (660.0, -1500.0)]
+
+
+@pytest.mark.parametrize("shift", SHIFTS)
+@pytest.mark.parametrize("cells", [(8, 8), (24, 40)])
+def test_a_shift_is_that_of_the_official_code(cells, shift):
+    latents = noise(2, 4, *cells)
+    assert torch.equal(warp(latents, shift), literally_warped(latents, shift))
+
+
+@pytest.mark.parametrize("shift", SHIFTS)
+def test_a_shift_is_what_grid_sample_makes_of_the_official_grid(shift):
+    latents = noise(1, 4, 64, 64)
+    grid = official_grid((64, 64), shift)[None]
+    sampled = F.grid_sample(latents, grid, mode="nearest", padding_mode="reflection", align_corners=False)
+    assert torch.equal(warp(latents, shift), sampled)
+
+
+def test_12_pixels_are_a_cell_and_a_half_and_the_picture_goes_left_and_up():
+    latents = noise(1, 4, 64, 64)
+    for times, cells in ((1, 1), (2, 3), (3, 4), (4, 6)):  # 1.5, 3, 4.5, 6 cells, less a sixteenth
+        moved = warp(latents, (12.0 * times, 12.0 * times))
+        assert torch.equal(moved[..., :-cells, :-cells], latents[..., cells:, cells:])
+
+
+def test_a_shift_between_two_cells_takes_the_whole_picture_the_same_way():
+    latents = noise(1, 4, 64, 64)  # 4.5 pixels are exactly half a cell, as the official code counts
+    assert torch.equal(warp(latents, (4.5, 0.0)), latents)
+
+
+def test_each_row_has_a_shift_of_its_own_and_keeps_its_dtype():
+    latents = noise(2, 4, 16, 16).half()
+    moved = warp(latents, [(64.0, 0.0), (0.0, -64.0)])
+    assert moved.dtype == torch.float16
+    assert torch.equal(moved[0], latents[0][..., [*range(2, 16), 15, 14]])
+    assert torch.equal(moved[1], latents[1][:, [1, 0, *range(14)]])
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# where the frames begin
+
+
+def test_the_levels_are_those_of_the_paper():
+    sigma_0, sigma_1 = levels_of(SCALED_LINEAR.alphas_cumprod(), Text2VideoZero())
+    assert (sigma_0, sigma_1) == pytest.approx((7.56, 10.43), abs=0.01)
+    assert levels_of(LEFT, Text2VideoZero(begin=9, renoised=99)) == pytest.approx(
+        [math.sqrt((1 - LEFT[t]) / LEFT[t]) for t in (9, 99)]
+    )
+
+
+# By the levels of the two timesteps; and with the factors that the official code multiplies, which are one off.
+@pytest.mark.parametrize("factors", [slice(882, 942), slice(881, 941)], ids=["paper", "official code"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_latents_are_those_of_the_papers_formula(factors, dtype):
+    """In the paper's own coordinates: x^k = sqrt(P) w^k + sqrt(1 - P) eps^k."""
+    x_0, x_1, fresh = noise(2, 4, 64, 64), noise(2, 4, 64, 64, seed=1), noise(2, 5, 4, 64, 64, seed=2)
+    left = float((1 - BETAS)[factors].prod())
+    wanted = []
+    for clip in range(2):
+        moved = [warp(x_0[clip : clip + 1], (12.0 * k, 12.0 * k))[0] for k in range(1, 5)]
+        wanted += [x_1[clip]]
+        wanted += [left**0.5 * w + (1 - left) ** 0.5 * eps for w, eps in zip(moved, fresh[clip, 1:], strict=True)]
+    abar_0 = float(LEFT[881])
+    abar_1 = abar_0 * left
+    sigmas = [math.sqrt((1 - abar) / abar) for abar in (abar_0, abar_1)]
+    given = [(x_0 / abar_0**0.5).to(dtype), (x_1 / abar_1**0.5).to(dtype), fresh.to(dtype)]
+    made = motion_field(*given, *sigmas, Text2VideoZero())
+    assert made.dtype == dtype
+    assert (made.double() * abar_1**0.5 - torch.stack(wanted)).abs().max() < 1e-6
+    if factors.start == 882:
+        assert sigmas == pytest.approx(levels_of(LEFT, Text2VideoZero()))
+
+
+def test_equal_levels_add_no_noise():
+    first, own, fresh = noise(1, 4, 8, 8), noise(1, 4, 8, 8, seed=1), noise(1, 3, 4, 8, 8, seed=2)
+    made = motion_field(first, own, fresh, 5.0, 5.0, Text2VideoZero(motion=(64.0, 0.0)))
+    assert torch.equal(made, torch.cat([own, warp(first, (64.0, 0.0)), warp(first, (128.0, 0.0))]))
+
+
+def test_half_precision_is_rounded_once():
+    first, own, fresh = noise(1, 4, 8, 8).half(), noise(1, 4, 8, 8, seed=1).half(), noise(1, 3, 4, 8, 8, seed=2).half()
+    made = motion_field(first, own, fresh, 7.56, 10.43, Text2VideoZero())
+    exact = motion_field(first.double(), own.double(), fresh.double(), 7.56, 10.43, Text2VideoZero())
+    assert made.dtype == torch.float16
+    assert (made.double() - exact).abs().max() <= exact.abs().max() * 2**-11
+
+
+def test_no_signal_left_is_an_infinite_level():
+    assert sigmas_of(torch.tensor([0.5, 0.0])).tolist() == [1.0, math.inf]
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# the background
+
+
+def test_the_background_is_smoothed_where_both_frames_show_it():
+    """Cell by cell, with a mask of hard edges in the latents' size."""
+    mask = torch.zeros(8, 8)
+    mask[2:5, 3:6] = 1
+    method = Text2VideoZero(motion=(64.0, 0.0), smoothing=0.6, mask=mask)  # a cell each frame
+    first, own, fresh = noise(1, 4, 8, 8), noise(1, 4, 8, 8, seed=1), noise(1, 3, 4, 8, 8, seed=2)
+    rough = motion_field(first, own, fresh, 5.0, 7.0, Text2VideoZero(motion=(64.0, 0.0)))
+    made = motion_field(first, own, fresh, 5.0, 7.0, method)
+    assert torch.equal(made[0], own[0])
+    mixed = 0
+    for k in (1, 2):
+        for y in range(8):
+            for x in range(8):
+                source = x + k if x + k < 8 else 15 - x - k
+                wanted = rough[k, :, y, x]
+                if not mask[y, x] and not mask[y, source]:
+                    wanted = 0.4 * wanted + 0.6 * own[0, :, y, source]
+                    mixed += 1
+                assert torch.allclose(made[k, :, y, x], wanted, atol=1e-12)
+    assert 0 < mixed < 128
+
+
+def test_a_mask_of_another_size_is_fitted():
+    coarse = torch.zeros(2, 2)
+    coarse[:, 0] = 1
+    method = Text2VideoZero(motion=(0.0, 0.0), smoothing=1.0, mask=coarse)
+    first, own, fresh = noise(1, 4, 8, 8), noise(1, 4, 8, 8, seed=1), noise(1, 2, 4, 8, 8, seed=2)
+    made = motion_field(first, own, fresh, 5.0, 7.0, method)[1]
+    rough = motion_field(first, own, fresh, 5.0, 7.0, STILL)[1]
+    assert torch.equal(made[..., 0], rough[..., 0])
+    assert torch.allclose(made[..., 7], own[0, ..., 7])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"smoothing": 0.5}, "zero_smoothing to 0"),
+        ({"smoothing": 1.5, "mask": torch.ones(2, 2)}, "between 0 and 1"),
+        ({"motion": (math.nan, 0.0)}, "two numbers"),
+    ],
+)
+def test_what_cannot_be_is_refused(wrong, said):
+    with pytest.raises(ClipError, match=said):
+        Text2VideoZero(**wrong)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# settings
+
+
+def picture() -> str:
+    """A grey one of 4 x 4 pixels, as clients send it."""
+    written = io.BytesIO()
+    Image.new("L", (4, 4), 9).save(written, "PNG")
+    return base64.b64encode(written.getvalue()).decode("ascii")
+
+
+@pytest.mark.parametrize("name", ["Text2Video-Zero", "text2video-zero", " TEXT2VIDEO-ZERO "])
+def test_its_name_is_known_however_it_is_written(name):
+    assert is_text2video_zero(name)
+    assert Text2VideoZero().name == NAME
+
+
+@pytest.mark.parametrize("name", ["", "mm_sd15_v3.safetensors", "folder/text2video-zero", "text2video"])
+def test_other_names_are_files(name):
+    assert not is_text2video_zero(name)
+
+
+def test_the_settings_say_how_it_moves():
+    assert text2video_zero(parse_settings({})) == Text2VideoZero()
+    assert text2video_zero(parse_settings({"zero_x": -3, "zero_y": 0.5})).motion == (-3.0, 0.5)
+    method = text2video_zero(parse_settings({"zero_smoothing": 0.6, "motion_mask": picture()}))
+    assert method.smoothing == 0.6
+    assert method.mask.shape == (4, 4)
+
+
+def test_a_mask_without_smoothing_and_smoothing_without_a_mask_are_refused():
+    with pytest.raises(ClipError, match="zero_smoothing"):
+        text2video_zero(parse_settings({"motion_mask": picture()}))
+    with pytest.raises(ClipError, match="motion_mask"):
+        text2video_zero(parse_settings({"zero_smoothing": 0.6}))
+
+
+ONLY_OF_MODULES = {
+    "scale": "1.2",
+    "effect": "0: 1, 8: 0.5",
+    "scale_steps": "0.5",
+    "effect_steps": "0.5",
+    "effect_start": 0.1,
+    "effect_end": 0.9,
+    "blocks": "mid scale 1.2",
+    "mask_of": "both",
+    "motion_loras": "pan:0.5",
+    "freeinit_enable": True,
+    "views": True,
+    "closed_loop": "R+P",
+}
+
+
+@pytest.mark.parametrize("name", ONLY_OF_MODULES)
+def test_what_only_a_motion_module_does_is_refused_by_name(name):
+    with pytest.raises(ClipError, match=rf"which {name} would need"):
+        refuse_with_text2video_zero(parse_settings({name: ONLY_OF_MODULES[name]}))
+
+
+def test_everything_else_goes_with_it():
+    refuse_with_text2video_zero(parse_settings({}))
+    clip = {"frames": 40, "fps": 12, "reverse": True, "poster": True, "context_length": 8, "overlap": 2, "stride": 2}
+    noise = {"noise": "shared", "noise_share": 0.3, "frame_seeds": "5, 6", "travel_hold": 0.5, "freeinit_iters": 2}
+    refuse_with_text2video_zero(parse_settings({**clip, **noise, "motion_mask": picture(), "zero_x": 3}))
+
+
+@pytest.mark.parametrize("levels", [(941, 881), (-1, 941), (881, 1000)])
+def test_levels_out_of_order_or_range_are_refused(levels):
+    with pytest.raises(ClipError, match="goes on from the same or a later one"):
+        Text2VideoZero(begin=levels[0], renoised=levels[1])

@@ -1,0 +1,139 @@
+"""What docs/performance.md rests on: pairs of one round, peers that compute the same, the peak of a call."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from benchmarks import harness, motion_speed
+from benchmarks.activation_memory import as_on_a_graphics_card, motion_of, peak_of_call, unet_of
+from motion_module import network
+from motion_module.network import TemporalTransformer
+
+
+def test_each_round_runs_each_thing_once_and_begins_with_another():
+    order = []
+    things = {name: lambda name=name: order.append(name) for name in "abc"}
+    found = harness.compare(things, 7)
+    warm_up, rounds = order[:3], [order[3 + 3 * number : 6 + 3 * number] for number in range(7)]
+    assert warm_up == list("abc")
+    assert all(sorted(each) == list("abc") for each in rounds)
+    assert [each[0] for each in rounds] == list("abcabca")
+    assert all(len(seconds) == 7 for seconds in found.seconds.values())
+
+
+def test_ratios_are_of_the_same_round():
+    """A machine that is three times slower for some rounds changes no ratio."""
+    pace = [1, 1, 3, 3, 3, 1, 1]
+    found = harness.Rounds({"a": [2.0 * each for each in pace], "b": [1.0 * each for each in pace[::-1]]})
+    paired = harness.Rounds({"a": [2.0 * each for each in pace], "b": [1.0 * each for each in pace]})
+    assert paired.ratio("a", "b") == (2.0, 2.0, 2.0)
+    assert found.ratio("a", "b")[0] == 2.0
+    assert paired.less("a", "b", "rest").ratio("rest", "b") == (1.0, 1.0, 1.0)
+
+
+def test_few_rounds_are_refused():
+    with pytest.raises(ValueError, match="take 7 or more"):
+        harness.compare({"a": lambda: None}, 6)
+
+
+@torch.no_grad()
+def test_the_peer_computes_the_same_but_for_its_norm():
+    """Diffusers' transformer with our weights; its norm is over the clip, as the SDXL beta's is."""
+    torch.manual_seed(0)
+    ours = TemporalTransformer(32, 32, shared_norm=True).eval()
+
+    class Motion:
+        trained_length = 32
+
+        def sites(self):
+            return [("site", ours)]
+
+    x = torch.randn(8, 32, 4, 4)
+    theirs = motion_speed.of_diffusers(Motion(), 8)("site")(x)
+    assert (theirs - ours(x, 8)).abs().max() < 1e-5
+    ours.shared_norm = False
+    assert (theirs - ours(x, 8)).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_the_bare_products_are_those_of_a_transformer():
+    """As many multiplications as the layers of one transformer make, of the same sizes."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    ours = TemporalTransformer(32, 32).eval()
+
+    class Motion:
+        def sites(self):
+            return [("site", ours)]
+
+    with FlopCounterMode(display=False) as bare:
+        motion_speed.bare_products(Motion(), {"site": (8 * 16, 32)})()
+    with FlopCounterMode(display=False) as whole, torch.enable_grad():  # sums in place are not counted
+        ours(torch.randn(8, 32, 4, 4), 8)
+    attention = sum(count for op, count in whole.get_flop_counts()["Global"].items() if "attention" in str(op))
+    assert bare.get_total_flops() == whole.get_total_flops() - attention == 44 * 32**2 * 8 * 16
+
+
+@pytest.mark.parametrize("place", ["processor", "graphics card"])
+@pytest.mark.parametrize("base", ["sd15", "sdxl"])
+def test_a_motion_module_does_not_raise_the_peak_of_a_call(base, place):
+    """At full widths, on shapes only; the bar is 1.05 times the plain call's."""
+    where = as_on_a_graphics_card() if place == "graphics card" else nullcontext()
+    with FakeTensorMode(), where:
+        unet, motion = unet_of(base), motion_of(base, 8)
+        plain, animated = (peak_of_call(unet, each, base, 8, 32, 32, 77, torch.float32) for each in (None, motion))
+    assert animated <= 1.05 * plain
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pieces_and_rows_change_nothing(monkeypatch, dtype):
+    torch.manual_seed(0)
+    transformer = TemporalTransformer(64, 32).eval().to(dtype)
+    for weight in transformer.parameters():
+        torch.nn.init.normal_(weight, std=0.2)
+    x = torch.randn(6, 64, 7, 5).to(dtype)
+    whole = transformer(x, 3)
+    for name, value in (("CPU_PIECE", 2000), ("CPU_ROWS", 7)):
+        monkeypatch.setattr(network, name, value)
+        torch.testing.assert_close(transformer(x, 3), whole, atol=2e-2 if dtype == torch.bfloat16 else 1e-5, rtol=1e-2)
+    monkeypatch.setattr(network, "_on_processor", lambda _: False)
+    monkeypatch.setattr(network, "ROWS_OF_A_PART", 5)
+    torch.testing.assert_close(transformer(x, 3), whole, atol=2e-2 if dtype == torch.bfloat16 else 1e-5, rtol=1e-2)
+
+
+@torch.no_grad()
+def test_channels_last_in_and_out():
+    torch.manual_seed(0)
+    transformer = TemporalTransformer(64, 32).eval()
+    x = torch.randn(6, 64, 7, 5)
+    last = x.to(memory_format=torch.channels_last)
+    kept = last.clone()
+    found = transformer(last, 3)
+    torch.testing.assert_close(found, transformer(x, 3), atol=1e-5, rtol=1e-5)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(last, kept)
+    strided = torch.randn(6, 64, 7, 10)[..., ::2]
+    torch.testing.assert_close(transformer(strided, 3), transformer(strided.contiguous(), 3))
+
+
+def test_with_and_without_gradients_is_the_same():
+    """Sums in place and out of it; and a gradient goes through what training computes."""
+    torch.manual_seed(0)
+    transformer = TemporalTransformer(64, 32)
+    for weight in transformer.parameters():
+        torch.nn.init.normal_(weight, std=0.2)
+    x = torch.randn(6, 64, 7, 5, requires_grad=True)
+    with torch.no_grad():
+        without = transformer(x, 3)
+    found = transformer(x, 3)
+    torch.testing.assert_close(found, without, atol=1e-5, rtol=1e-5)
+    found.sum().backward()
+    assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in transformer.parameters())
+    numeric = transformer.double()
+    small = torch.randn(2, 64, 1, 1, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda given: numeric(given, 2).sum(), (small,))
