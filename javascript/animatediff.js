@@ -40,6 +40,12 @@ function animatediffPaste(tab, text) {
         return input ? Number(input.value) : NaN;
     }
 
+    // Whether Text2Video-Zero is chosen, whose frames do not see each other.
+    function isZero(tab) {
+        const model = gradioApp().querySelector(`#animatediff_${tab}_model input`)?.value ?? "";
+        return model.startsWith("Text2Video-Zero");
+    }
+
     function describe(tab) {
         const context = numberIn(`animatediff_${tab}_context_length`) || ANIMATEDIFF_AUTOMATIC_CONTEXT;
         const frames = numberIn(`animatediff_${tab}_frames`) || context;
@@ -47,7 +53,7 @@ function animatediffPaste(tab, text) {
         const shown = animatediffShown(frames, context, reverse);
         const fps = numberIn(`animatediff_${tab}_fps`);
         if (!(fps > 0)) return "";
-        const windows = frames > context ? `, made in windows of ${context}` : "";
+        const windows = frames > context ? `, made in ${isZero(tab) ? "chunks" : "windows"} of ${context}` : "";
         return `${shown} frames at ${fps} per second: ${(shown / fps).toFixed(1)} seconds${windows}`;
     }
 

@@ -7,6 +7,7 @@ import sys
 import click
 
 from lib_animatediff import __version__
+from lib_animatediff.evaluation.cli import evaluate
 from lib_animatediff.standalone.cli import animate, pocket_to_webui
 from lib_animatediff.standalone.clips_cli import info, reproduce
 from lib_animatediff.standalone.files_cli import convert, inspect
@@ -20,7 +21,7 @@ def cli() -> None:
     """Animate personalised Stable Diffusion models."""
 
 
-for command in (animate, info, reproduce, train_command, inspect, convert, pocket_to_webui):
+for command in (animate, info, reproduce, evaluate, train_command, inspect, convert, pocket_to_webui):
     cli.add_command(command)
 
 

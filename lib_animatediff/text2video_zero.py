@@ -89,7 +89,7 @@ def levels_of(alphas_cumprod: Tensor, method: Text2VideoZero) -> tuple[float, fl
 
 def sigmas_of(alphas_cumprod: Tensor) -> Tensor:
     """Noise in units of the clean picture, for each share of it that is left; infinite where none is."""
-    left = alphas_cumprod.double()
+    left = alphas_cumprod.detach().cpu().double()  # a table; MPS has no such numbers
     return ((1 - left) / left).sqrt()
 
 
@@ -143,7 +143,8 @@ def _smoothed(frames: Tensor, shifts: Sequence[Shift], method: Text2VideoZero) -
     """Frames of one clip, ``f c h w``: some of frame 0 where both it, shifted along, and they show the background."""
     if not method.smoothing or method.mask is None:
         return frames
-    fitted = F.interpolate(method.mask[None, None].to(frames), size=frames.shape[-2:], mode="bilinear", antialias=True)
+    mask = method.mask[None, None].float().cpu()  # not every device can scale down well
+    fitted = F.interpolate(mask, size=frames.shape[-2:], mode="bilinear", antialias=True).to(frames)
     background = (1 - fitted) * (1 - warp(fitted.expand(len(frames), -1, -1, -1), shifts))
     return frames.lerp(warp(frames[:1].expand_as(frames), shifts), method.smoothing * background)
 
@@ -164,6 +165,6 @@ def _sources(cells: int, pixels: float) -> Tensor:
     it to `grid_sample`, for which pixel p is at (2 p + 1) / 512 - 1: half a pixel less than meant. Kept, since it
     decides where shifts of a cell and a half, as its defaults are, go.
     """
-    shift = math.ceil((pixels - 0.5) * cells / _SIDE - 0.5)
+    shift = math.ceil((pixels - 0.5) * cells / _SIDE - 0.5) if pixels else 0
     place = (torch.arange(cells) + shift) % (2 * cells)
     return torch.where(place < cells, place, 2 * cells - 1 - place)

@@ -92,6 +92,9 @@ class GEGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(..., channels)`` to ``(..., inner)``."""
+        if not _is_plain(self.proj):
+            values, gated = self.proj(x).chunk(2, dim=-1)
+            return values * F.gelu(gated)  # type: ignore[no-any-return]
         # Two products instead of the halves of one: what lies side by side is faster to go through.
         (value, gate), (value_bias, gate_bias) = self.proj.weight.chunk(2), self.proj.bias.chunk(2)
         gated, values = F.gelu(F.linear(x, gate, gate_bias)), F.linear(x, value, value_bias)
@@ -157,13 +160,19 @@ def _added(onto: Tensor, layer: nn.Module, x: Tensor) -> Tensor:
     One product then does both. It may not where a gradient needs the former values, in mixed precision, or where the
     layer is more than a linear one (while a LoRA is being trained, for instance).
     """
-    weight = layer.weight
-    plain = type(layer) is nn.Linear and onto.dtype == x.dtype == weight.dtype
-    if torch.is_grad_enabled() or not plain:
+    # MPS loses what a product adds to a part of a tensor (before macOS 15).
+    if torch.is_grad_enabled() or onto.device.type == "mps" or not _is_plain(layer):
+        return onto + layer(x)  # type: ignore[no-any-return]
+    if not onto.dtype == x.dtype == layer.weight.dtype:
         return onto + layer(x)  # type: ignore[no-any-return]
     rows = onto.view(-1, onto.shape[-1])
-    rows.addmm_(x.view(-1, x.shape[-1]), weight.t()).add_(layer.bias)  # type: ignore[operator, arg-type]
+    rows.addmm_(x.view(-1, x.shape[-1]), layer.weight.t()).add_(layer.bias)  # type: ignore[operator, arg-type]
     return onto
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether a layer is its weights and no more: no LoRA in its place, no numbers of another kind, nobody's hook."""
+    return type(layer) is nn.Linear and not layer._forward_hooks and not layer._forward_pre_hooks
 
 
 class TemporalTransformer(nn.Module):
@@ -193,15 +202,14 @@ class TemporalTransformer(nn.Module):
 
     def _moved(self, x: Tensor, frames: int, direction: Direction) -> Tensor:
         """Positions go through by themselves, so piece by piece where that takes less memory or time."""
-        height, width = x.shape[2:]
         normed = self._normalised_over_clips(x, frames) if self.shared_norm else self.norm(x)
         sources, clips = (rearrange(t, "(b f) c h w -> b f c (h w)", f=frames) for t in (x, normed))
-        scale, effect = (_by_position(t, frames, height, width) for t in (direction.scale, direction.effect))
+        scale, effect = (_by_position(t, x, frames) for t in (direction.scale, direction.effect))
 
         def motion(at: slice) -> Tensor:
             found = self._transformed(clips[..., at], _at(scale, at), direction.views)
             if isinstance(effect, Tensor):
-                found = found * effect[:, at].to(found).unsqueeze(1)
+                found = found * effect[:, at].to(found.dtype).unsqueeze(1)
             elif effect != 1:
                 found = found * effect
             return found.to(x.dtype)
@@ -209,8 +217,10 @@ class TemporalTransformer(nn.Module):
         pieces = _pieces(clips, direction.pieces)
         if torch.is_grad_enabled():
             moved = torch.cat([sources[..., at] + motion(at) for at in pieces], dim=-1)
-            return rearrange(moved, "b f c (h w) -> (b f) c h w", h=height)
-        out = torch.empty_like(normed, dtype=x.dtype)  # in the norm's layout, of which what follows is a view
+            return rearrange(moved, "b f c (h w) -> (b f) c h w", h=x.shape[2])
+        # In one of the two layouts of which `places` is a view; in the host's, if that is one.
+        is_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+        out = torch.empty_like(x, memory_format=torch.channels_last if is_last else torch.contiguous_format)
         places = rearrange(out, "(b f) c h w -> b f c (h w)", f=frames)
         for at in pieces:
             torch.add(sources[..., at], motion(at), out=places[..., at])
@@ -230,9 +240,11 @@ class TemporalTransformer(nn.Module):
         return rearrange(normed, "b c (f h w) -> (b f) c h w", h=height, w=width)
 
 
-def _by_position(amount: Amount, frames: int, height: int, width: int) -> Amount:
-    """Of a tensor, ``f d``."""
-    return amount.expand(frames, height, width).flatten(1) if isinstance(amount, Tensor) else amount
+def _by_position(amount: Amount, like: Tensor, frames: int) -> Amount:
+    """Of a tensor, ``f d``, where ``like`` is."""
+    if not isinstance(amount, Tensor):
+        return amount
+    return amount.to(like.device).expand(frames, *like.shape[2:]).flatten(1)
 
 
 def _at(amount: Amount, positions: slice) -> Amount:
@@ -246,7 +258,7 @@ def _on_processor(x: Tensor) -> bool:
 def _pieces(x: Tensor, at_least: int) -> list[slice]:
     """Into which pieces the positions of ``b f c d`` are cut: as many as asked for, or as the device needs."""
     positions = x.shape[-1]
-    count = max(at_least, math.ceil(positions * HEADS / CUDA_GRID_LIMIT))
+    count = max(at_least, math.ceil(positions / (CUDA_GRID_LIMIT // HEADS)))
     if _on_processor(x) and not torch.is_grad_enabled():
         count = max(count, math.ceil(x.numel() * x.element_size() / CPU_PIECE))
     length = math.ceil(positions / count)

@@ -137,3 +137,34 @@ def test_with_and_without_gradients_is_the_same():
     numeric = transformer.double()
     small = torch.randn(2, 64, 1, 1, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda given: numeric(given, 2).sum(), (small,))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("place", ["proj_in", "attention_blocks.1.to_out.0", "ff.net.0.proj", "ff.net.2", "proj_out"])
+def test_what_is_put_around_a_layer_is_heeded(place):
+    """A hook, or a LoRA in the layer's place."""
+    torch.manual_seed(0)
+    transformer = TemporalTransformer(64, 32).eval()
+    x = torch.randn(6, 64, 7, 5)
+    plain = transformer(x, 3)
+    path = place if place.startswith("proj") else f"transformer_blocks.0.{place}"
+    handle = transformer.get_submodule(path).register_forward_hook(lambda _layer, _given, out: out + 1)
+    assert (transformer(x, 3) - plain).abs().max() > 1e-3
+    handle.remove()
+    assert torch.equal(transformer(x, 3), plain)
+
+    class Twice(torch.nn.Linear):
+        def forward(self, given):
+            return 2 * super().forward(given)
+
+    transformer.get_submodule(path).__class__ = Twice
+    assert (transformer(x, 3) - plain).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("positions", [1, 8191, 8192, 16384, 131072, 1016 * 1032 // 64])
+def test_no_piece_is_larger_than_a_cards_grid(monkeypatch, positions):
+    monkeypatch.setattr(network, "_on_processor", lambda _: False)
+    pieces = network._pieces(torch.empty(1, 2, 8, positions, device="meta"), 1)
+    assert all((piece.stop - piece.start) * network.HEADS <= network.CUDA_GRID_LIMIT for piece in pieces)
+    assert [piece.start for piece in pieces] == [0, *(piece.stop for piece in pieces[:-1])]
+    assert pieces[-1].stop == positions

@@ -44,6 +44,11 @@ ELSEWHERE = {
     "…: a folder. Check the path": "the list holds files",
     "Then refresh the list.": "the end of a message that has a row",
     "Choose one of the list, for example": "the same",
+    "Or choose …, which needs no file.": "the same",
+    "Call unfuse_qkv_projections() first.": "only Python has it",
+    "… begins at a timestep from 0": "the same",
+    "could be set. Leave the amount out": "the same",
+    "A motion module makes no frame alone": "the same",
 }
 
 # Texts in lib_animatediff/webui that are long and no messages.
@@ -66,6 +71,8 @@ NO_MESSAGES = (
     "Another folder with motion modules",
     "How long the clip lasts.",
     "Then press the refresh button.",
+    "… [no file, any checkpoint]",
+    "motion without a motion module",
 )
 
 

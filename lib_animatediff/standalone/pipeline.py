@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lib_animatediff.amounts import MotionAmount
 from lib_animatediff.domain import adapted
-from lib_animatediff.injection import inject
+from lib_animatediff.injection import check_frames, inject
 from lib_animatediff.noise import SEED_LIMIT
 from lib_animatediff.settings import ClipSettings, motion_amount, refuse_with_text2video_zero
 from lib_animatediff.text2video_zero import Text2VideoZero
@@ -209,6 +209,7 @@ def animate(
     settings = replace(settings or ClipSettings(), frames=frames)
     check_request(seed=seed, size=size, steps=steps, cfg=cfg)
     if isinstance(motion, Text2VideoZero):
+        check_frames(motion, frames)
         refuse_with_text2video_zero(settings)
     is_poster = settings.poster
     rows = 1 if is_poster else frames

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from modules import sd_models
 
+from lib_animatediff.text2video_zero import NAME
 from motion_module import MotionFileError, inspect_motion_file
 
-from .models import find_model
+from .models import find_model, means_zero
 
 _NAMES = {"sd15": "Stable Diffusion 1.5", "sdxl": "SDXL"}
 _REFUSED = {"is_sd2": "Stable Diffusion 2", "is_sd3": "Stable Diffusion 3", "is_ssd": "SSD-1B"}
+_GLIDES = (
+    f"{NAME} lets the whole picture glide by the shift that you set below, on any checkpoint; nothing in it moves by "
+    "itself. For that, take a motion module."
+)
 
 
 def advice(name: str) -> str:
     """One line for a name of the list: why it would be refused, or what settings it wants; empty if all is well."""
+    if means_zero(name):
+        return _GLIDES
     try:
         found = inspect_motion_file(find_model(name))
     except MotionFileError as error:

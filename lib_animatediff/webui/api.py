@@ -7,6 +7,7 @@ from typing import Any
 
 from lib_animatediff import __version__
 from lib_animatediff.settings import json_schema
+from lib_animatediff.text2video_zero import NAME
 from motion_module import inspect_motion_file
 
 from .models import available_models
@@ -26,8 +27,9 @@ def add_routes(_demo: Any, app: Any) -> None:
 
 
 def models() -> list[dict[str, Any]]:
-    """Every file in the list of motion modules, with what its header says of it."""
-    return [{"name": name, **_told(path)} for name, path in available_models().items()]
+    """Every file in the list of motion modules, with what its header says of it; last, what works without any."""
+    without_file = {"name": NAME, **dict.fromkeys(_TOLD), "what": "motion without a motion module", "base": "any"}
+    return [*({"name": name, **_told(path)} for name, path in available_models().items()), without_file]
 
 
 def schema() -> dict[str, Any]:

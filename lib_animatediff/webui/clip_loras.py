@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 
 from lib_animatediff.domain import adapted
-from motion_module import MotionModule
+from lib_animatediff.text2video_zero import NAME
+from motion_module import ClipError, MotionModule
 
 from .loras import LoadedLoras, LoraCache, find_lora, parse_loras, take_tags
 
@@ -48,6 +49,18 @@ class ClipLoras:
         """Give ``p`` the texts of the second pass as they were, for the clip's own text."""
         if self._hires_prompts is not None:
             p.all_hr_prompts, self._hires_prompts = self._hires_prompts, None
+
+    def refuse_all(self) -> None:
+        """Say that what the prompts name finds no motion module.
+
+        Raises:
+            ClipError: they name motion LoRAs or domain adapters.
+        """
+        if named := dict([*self._tagged, *self._tagged_hires]):
+            raise ClipError(
+                f"{NAME} has no motion module that {', '.join(named)} could change. Take the tag out of the prompt, or "
+                "choose a motion module."
+            )
 
     def load(self, motion: MotionModule, *, is_second_pass: bool) -> LoadedLoras:
         """The motion module of a pass, with what belongs to it.

@@ -15,7 +15,7 @@ from motion_module import AnimateDiffError
 
 from .files import default_formats
 from .loras import available_loras
-from .models import choices
+from .models import available_models, choices
 
 LARGEST_SLIDER = 256  # a longer one cannot be set by hand
 _NO_LORA = ""
@@ -85,12 +85,12 @@ def model_field(tab: str) -> Any:
     def listed() -> dict[str, Any]:
         return {"choices": choices()}
 
-    first = choices()
+    listed_first = choices()
     dropdown = gr.Dropdown(
         label=setting.label,
         info=setting.help,
-        choices=first,
-        value=first[0] if first else setting.default,
+        choices=listed_first,
+        value=listed_first[0] if available_models() else setting.default,
         elem_id=f"animatediff_{tab}_{setting.name}",
     )
     create_refresh_button(dropdown, lambda: None, listed, f"animatediff_{tab}_refresh")

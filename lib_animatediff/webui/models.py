@@ -11,6 +11,8 @@ from pathlib import Path
 
 from modules import paths, shared, util
 
+from lib_animatediff.settings import is_text2video_zero
+from lib_animatediff.text2video_zero import NAME
 from motion_module import MotionFileError, MotionModule, inspect_motion_file, load_motion_module
 from motion_module.adapter import CONFIG
 from motion_module.files import MOTION_FILE_SUFFIXES
@@ -22,6 +24,8 @@ from .options import FOLDER_OPTION
 WHERE_TO_GET = "https://huggingface.co/guoyww/animatediff"
 OWN_FOLDER = Path(__file__).resolve().parents[2] / "model"  # where the existing extension has its own
 _BASES = {"sd15": "SD 1.5", "sdxl": "SDXL"}
+WITHOUT_FILE = f"{NAME} [no file, any checkpoint]"  # as the list has it
+OR_WITHOUT = f"Or choose {NAME}, which needs no file."
 _BADGE = re.compile(r" \[[^\]]*\]$")
 
 
@@ -62,8 +66,16 @@ def available_models() -> dict[str, Path]:
 
 
 def choices() -> list[str]:
-    """The list as the panel shows it: each name with what the file is, ``v3_sd15_mm.ckpt [v3, SD 1.5]``."""
-    return [with_badge(name, path) for name, path in available_models().items()]
+    """The list as the panel shows it: each name with what the file is, ``v3_sd15_mm.ckpt [v3, SD 1.5]``.
+
+    Last comes Text2Video-Zero, which is there without any.
+    """
+    return [*(with_badge(name, path) for name, path in available_models().items()), WITHOUT_FILE]
+
+
+def means_zero(name: str) -> bool:
+    """Whether a name, with or without its badge, means Text2Video-Zero and no file."""
+    return is_text2video_zero(_BADGE.sub("", name))
 
 
 def with_badge(name: str, path: Path) -> str:
@@ -76,6 +88,8 @@ def with_badge(name: str, path: Path) -> str:
 
 def choice(name: str) -> str:
     """What the panel shows for a name that a saved picture or a client gives; the name itself if nothing fits it."""
+    if means_zero(name):
+        return WITHOUT_FILE
     try:
         path = find_model(name)
     except MotionFileError:
@@ -96,14 +110,14 @@ def find_model(name: str) -> Path:
     """
     models = available_models()
     if not models:
-        raise MotionFileError(f"{none_found()} Then refresh the list.")
+        raise MotionFileError(f"{none_found()} Then refresh the list. {OR_WITHOUT}")
     if not name and len(models) == 1:
         return next(iter(models.values()))
     stems = {known.rpartition(".")[0]: path for known, path in models.items()}
     without = _BADGE.sub("", name)
     found = models.get(name) or stems.get(name) or models.get(without) or stems.get(without)
     if found is None:
-        nearest = difflib.get_close_matches(name, [*models, *stems], n=1) or list(models)
+        nearest = difflib.get_close_matches(name, [*models, *stems, NAME], n=1) or list(models)
         asked = f"There is no motion module {name!r} in {models_folder()}." if name else "No motion module was chosen."
         raise MotionFileError(f"{asked} Choose one of the list, for example {nearest[0]}.")
     return found

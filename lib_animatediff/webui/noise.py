@@ -18,7 +18,7 @@ from lib_animatediff.freeinit import fresh_noise, next_noise, steps_of
 from lib_animatediff.noise import SHARED, noise_sources, shared_noise
 from lib_animatediff.settings import ClipSettings, context_length, frame_seeds, overlap
 
-from .wrapping import take_off
+from .wrapping import replace_once
 
 
 def arrange_seeds(p: Any, settings: ClipSettings, frames: int) -> None:
@@ -119,9 +119,9 @@ def with_freeinit(p: Any, settings: ClipSettings, frames: int, last_alpha_cumpro
     loop = _FreeInit(settings, frames, last_alpha_cumprod)
     is_img2img = getattr(p, "init_latent", None) is not None
     if is_img2img:
-        _replace_once(p.sampler, "sample_img2img", loop.img2img)
+        replace_once(p.sampler, "sample_img2img", loop.img2img)
     else:
-        _replace_once(p.sampler, "sample", loop.txt2img)
+        replace_once(p.sampler, "sample", loop.txt2img)
 
 
 class _FreeInit:
@@ -213,19 +213,3 @@ def _told_apart(p: Any) -> list[int | tuple[int, ...]]:
 def _is_stopped() -> bool:
     state = shared.state
     return bool(state.interrupted or state.skipped or state.stopping_generation)
-
-
-def _replace_once(owner: Any, name: str, ours: Callable[..., Any]) -> None:
-    """Have the next call of a method go to ``ours``, which gets the method first and then the call's arguments."""
-    original = getattr(owner, name)
-    spent = False
-
-    def once(*args: Any, **kwargs: Any) -> Any:
-        nonlocal spent
-        take_off(owner, name, once, original)
-        if spent:  # left over inside another extension's wrapper
-            return original(*args, **kwargs)
-        spent = True
-        return ours(original, *args, **kwargs)
-
-    setattr(owner, name, once)

@@ -18,6 +18,7 @@ from lib_animatediff.video.clip import check_frames
 from motion_module.errors import ClipNotWrittenError
 
 from .files import encoding, free_place, recipe
+from .models import means_zero
 
 TOLD = "AnimateDiff clips"  # in the reply's parameters: what the page's player and clients learn of each clip
 ERROR = "AnimateDiff error"
@@ -98,7 +99,7 @@ def _clip(p: Any, frames: list[Any], infotext: str, start: int, settings: ClipSe
 def _borders(p: Any, settings: ClipSettings) -> list[int]:
     """Frames at which a context window began in the last step, which drew the finest details."""
     windows = context_windows(settings)
-    if windows is None:
+    if windows is None or means_zero(settings.model):  # whose frames do not know of each other
         return []
     return [window[0] for window in windows.plan(settings.frames, max(int(p.steps) - 1, 0))]
 

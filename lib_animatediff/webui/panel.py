@@ -19,7 +19,7 @@ from motion_module import AnimateDiffError
 
 from .advice import advice
 from .fields import field, lora_picker, model_field, seconds_field
-from .models import available_models, choice, none_found
+from .models import OR_WITHOUT, available_models, choice, none_found
 from .neighbours import warning
 from .plan import plan_html
 
@@ -54,6 +54,10 @@ _PLANNED = (  # settings that the plan of a clip depends on
     "freeinit_enable",
     "freeinit_iters",
     "freeinit_coarse",
+    "motion_mask",
+    "mask_of",
+    "motion_loras",
+    "zero_smoothing",
     "poster",
 )
 PANEL_SETTINGS = [SETTINGS["enable"], *(s for s in SETTINGS.values() if s.in_panel)]
@@ -66,7 +70,8 @@ def build_panel(tab: str) -> list[Any]:
         if clash := warning():
             gr.HTML(f"<p class='animatediff-clash'>{html.escape(clash)}</p>")
         if not available_models():
-            gr.HTML(f"<p class='animatediff-no-module'>{html.escape(none_found())} Then press the refresh button.</p>")
+            missing = f"{none_found()} Then press the refresh button. {OR_WITHOUT}"
+            gr.HTML(f"<p class='animatediff-no-module'>{html.escape(missing)}</p>")
         if find_spec("av") is None:
             gr.HTML(f"<p class='animatediff-advice'>{NO_FILMS}</p>")
         with gr.Row():

@@ -25,11 +25,13 @@ from lib_animatediff.settings import (
 )
 from lib_animatediff.travel import Travel, table
 from lib_animatediff.window_map import window_map
+from lib_animatediff.windows import Chunks, ContextWindows
 from motion_module import AnimateDiffError, MotionFileError, inspect_motion_file
 
 from .batching import parts_of, splits_clips
-from .models import find_model
+from .models import find_model, means_zero
 from .travelling import frame_prompts
+from .zero import zero_of
 
 _NETWORK_TAG = re.compile(r"<\w+:[^>]+>")  # as modules.extra_networks takes them out
 _AND = re.compile(r"\bAND\b")
@@ -69,6 +71,8 @@ def plan_html(values: Mapping[str, Any], page: Mapping[str, Any]) -> str:
     try:
         settings = parse_settings(values)
         frames = clip_frames(settings)
+        if means_zero(settings.model):
+            zero_of(settings)
         prompts, (travel,) = frame_prompts([str(page.get("prompt") or "")], frames)
         negatives, (negative_travel,) = frame_prompts(
             [str(page.get("negative_prompt") or "")], frames, "negative prompt"
@@ -81,8 +85,8 @@ def plan_html(values: Mapping[str, Any], page: Mapping[str, Any]) -> str:
     told = {**numbers, "clips": clips, "steps": sum(freeinit_rounds(settings, steps))}
     plan = _preflight(settings, rows, prompts[:1], prompts, negatives, **told)
     pieces = [_line(one_line(plan), is_warning=not plan.fits)]
-    windows = context_windows(settings)
-    if windows is not None:
+    windows = _windows(settings)
+    if isinstance(windows, ContextWindows):
         pieces.append(_folded("Context windows", window_map(windows, frames, steps)))
     for name, found in (("prompt", travel), ("negative prompt", negative_travel)):
         if found is not None:
@@ -132,7 +136,7 @@ def _preflight(
     return Preflight(
         base="sdxl" if getattr(model, "is_sdxl", False) else "sd15",
         frames=frames,
-        windows=context_windows(settings),
+        windows=_windows(settings),
         streams=streams,
         streams_per_call=_streams_per_call(streams, is_even=tokens == others or _pads()),
         one_clip_per_call=splits_clips(parts),
@@ -141,6 +145,14 @@ def _preflight(
         free=_left_free(model, settings, number_bytes),
         **told,
     )
+
+
+def _windows(settings: ClipSettings) -> ContextWindows | Chunks | None:
+    """What one call of the UNet has of the clip at a time."""
+    windows = context_windows(settings)
+    if windows is None or not means_zero(settings.model):
+        return windows
+    return None if settings.poster else Chunks(windows.length)
 
 
 def _streams_per_call(streams: int, *, is_even: bool) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 from modules import sd_unet
 
 from lib_animatediff.memory import is_out_of_memory
+from lib_animatediff.text2video_zero import NAME
 from motion_module import AnimateDiffError, ClipError, IncompatibleModelError
 
 
@@ -52,19 +53,27 @@ def refuse_request(p: Any) -> None:
         raise ClipError("AnimateDiff does not run with a refiner, which swaps the model on the way. Turn it off.")
 
 
-def refuse_model(sd_model: Any) -> None:
+def refuse_model(sd_model: Any, *, any_base: bool = False) -> None:
     """Say why a checkpoint cannot be animated.
 
+    Args:
+        any_base: by Text2Video-Zero, which needs no motion module for it, but a UNet.
+
     Raises:
-        IncompatibleModelError: there are no motion modules for it, or its UNet is replaced.
+        IncompatibleModelError: there are no motion modules for it, or its UNet is replaced; or it has none.
     """
+    if any_base and getattr(sd_model, "is_sd3", False):
+        raise IncompatibleModelError(
+            f"This checkpoint is Stable Diffusion 3, which has no UNet for {NAME} to look into. Choose one of Stable "
+            "Diffusion 1.5, 2 or SDXL."
+        )
     if getattr(sd_model, "cond_stage_key", None) == "edit":
         raise IncompatibleModelError(
             "This checkpoint edits pictures by instruction (InstructPix2Pix), for which there are no motion modules. "
             "Choose an ordinary one of Stable Diffusion 1.5 or SDXL."
         )
     for flag, name in (("is_ssd", "SSD-1B"), ("is_sd2", "Stable Diffusion 2"), ("is_sd3", "Stable Diffusion 3")):
-        if getattr(sd_model, flag, False):
+        if getattr(sd_model, flag, False) and not any_base:
             raise IncompatibleModelError(
                 f"This checkpoint is {name}, for which there are no motion modules. Choose one of Stable Diffusion 1.5 "
                 "or SDXL."

@@ -8,11 +8,12 @@ from typing import Any
 from modules import hashes, scripts
 
 from lib_animatediff.settings import ClipSettings, canonical_name, parse_settings, to_infotext
+from lib_animatediff.text2video_zero import NAME
 from motion_module import AnimateDiffError
 
 from .axes import with_axes
 from .loras import LoraCache
-from .models import MotionModuleCache, find_model, listed_name
+from .models import MotionModuleCache, find_model, listed_name, means_zero
 from .output import deliver_clips
 from .panel import INFOTEXT_FIELD, build_panel, infotext_fields, panel_values
 from .session import Session
@@ -144,6 +145,8 @@ def _give_colours(p: Any) -> None:
 
 def _named_as_listed(settings: ClipSettings) -> ClipSettings:
     """However the motion module was named, texts and recipes have it as the list does; what is not there stays."""
+    if means_zero(settings.model):
+        return replace(settings, model=NAME)
     try:
         return replace(settings, model=listed_name(find_model(settings.model)))
     except AnimateDiffError:
@@ -151,6 +154,8 @@ def _named_as_listed(settings: ClipSettings) -> ClipSettings:
 
 
 def _infotext(settings: ClipSettings) -> str:
+    if means_zero(settings.model):
+        return to_infotext(settings)
     try:
         path = find_model(settings.model)
     except AnimateDiffError:

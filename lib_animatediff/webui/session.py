@@ -20,12 +20,13 @@ from lib_animatediff.amounts import MotionAmount
 from lib_animatediff.injection import Injection, inject
 from lib_animatediff.schedule import use_schedule
 from lib_animatediff.settings import ClipSettings, clip_frames, context_windows, frame_seeds, motion_amount
+from lib_animatediff.text2video_zero import Text2VideoZero
 from motion_module import MotionModule
 
 from .batching import even_out, parts_of, row_order, splits_clips
 from .clip_loras import ClipLoras, with_adapters
 from .loras import LoraCache
-from .models import MotionModuleCache, find_model
+from .models import MotionModuleCache, find_model, means_zero
 from .noise import arrange_seeds, share_noise, with_freeinit
 from .options import for_one_run
 from .plan import preflight_line
@@ -33,6 +34,7 @@ from .prompts import ClipPrompts
 from .refusal import naming_what_fills_memory, refuse_model, refuse_request, told_to_clients
 from .travelling import check_prompts, styled
 from .wrapping import take_off
+from .zero import untiled, with_motion_field, zero_of
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +59,8 @@ class Session:
         self._loras = ClipLoras(self.settings.motion_loras, loras)
         self._prompts = ClipPrompts(self.settings, self.frames)
         self._injection: Injection | None = None
+        self._zero: Text2VideoZero | None = None
+        self._pass = ExitStack()
         self._last_alpha_cumprod = 0.0
         self._preflight = ""
 
@@ -151,10 +155,13 @@ class Session:
 
     def before_sampling(self, noise: Tensor) -> None:
         """A sampler is about to begin, from this noise."""
-        p = self._p()
+        p: Any = self._p()
         with self._failing_later():
             share_noise(p, noise, self.settings, self.frames)
-            if not self.settings.poster:
+            if self._zero is not None and self._injection is not None:
+                self._pass.enter_context(untiled(p.sd_model.model.diffusion_model))
+                with_motion_field(p, noise, self._zero, self.frames, self._injection)
+            elif not self.settings.poster:
                 with_freeinit(p, self.settings, self.frames, self._last_alpha_cumprod)
 
     def before_denoising(self, params: Any) -> None:
@@ -180,7 +187,8 @@ class Session:
     def _show_next_frame(self) -> None:
         """The live preview shows the first row. Let it walk through the frames, one with each step."""
         latent = shared.state.current_latent
-        if latent is not None:
+        is_one_picture = self._injection is not None and self._injection.first_only
+        if latent is not None and not is_one_picture:
             shared.state.current_latent = latent.roll(-(shared.state.sampling_step % self.frames), 0)
 
     def _repeated(self, rows: list[Any]) -> list[Any]:
@@ -243,7 +251,7 @@ class Session:
             def sample_hr_pass(*args: Any, **kwargs: Any) -> Any:
                 # The second pass may run on another checkpoint, which was loaded since the span began.
                 span.pop_all().close()
-                refuse_model(p.sd_model)
+                refuse_model(p.sd_model, any_base=self._zero is not None)
                 span.enter_context(self._span(p, motion, p.hr_prompts, second=True))
                 return original(*args, **kwargs)
 
@@ -251,19 +259,23 @@ class Session:
             p.sample_hr_pass = sample_hr_pass
             yield
 
-    def _prepare(self, p: Any) -> MotionModule:
+    def _prepare(self, p: Any) -> MotionModule | Text2VideoZero:
         refusal, self._refusal = self._refusal, None  # kept, its traceback would keep p alive
         if refusal is not None:
             raise refusal
         refuse_request(p)
-        refuse_model(p.sd_model)
+        is_zero = means_zero(self.settings.model)
+        refuse_model(p.sd_model, any_base=is_zero)
+        if is_zero:
+            self._loras.refuse_all()
+            self._zero = zero_of(self.settings)
+            return self._zero
         return self._cache.load(find_model(self.settings.model))
 
     @contextmanager
-    def _span(self, p: Any, motion: MotionModule, prompts: list[str], *, second: bool = False) -> Iterator[None]:
-        sd_model = p.sd_model
-        unet = sd_model.model.diffusion_model
-        loaded = self._loras.load(motion, is_second_pass=second)
+    def _span(
+        self, p: Any, motion: MotionModule | Text2VideoZero, prompts: list[str], *, second: bool = False
+    ) -> Iterator[None]:
         parts = parts_of(prompts)
         self._in_one_call = splits_clips(parts)
         with ExitStack() as span:
@@ -272,23 +284,33 @@ class Session:
             if self._in_one_call:
                 span.enter_context(for_one_run(batch_cond_uncond=True))
                 p.extra_generation_params[BATCHING_FIELD] = "all rows in one call"
-            span.enter_context(with_adapters(p, unet, loaded, self.told_of_loras))
-            injection = inject(
-                unet,
-                loaded.motion,
-                frames=self.frames,
-                windows=None if self.settings.poster else context_windows(self.settings),
-                amount=MotionAmount(effect=(0.0,)) if self.settings.poster else motion_amount(self.settings),
-                one_clip_per_call=self._in_one_call,
-                row_order=row_order(parts, self.frames),
-                between_windows=_heed_interrupt,
-            )
+            calls: dict[str, Any] = {
+                "frames": self.frames,
+                "windows": None if self.settings.poster else context_windows(self.settings),
+                "one_clip_per_call": self._in_one_call,
+                "row_order": row_order(parts, self.frames),
+                "between_windows": _heed_interrupt,
+            }
             span.callback(setattr, self, "_injection", None)
-            self._injection = span.enter_context(injection)
-            span.enter_context(use_schedule(sd_model, motion.schedule, adjust=_with_options))
-            self._last_alpha_cumprod = float(sd_model.alphas_cumprod[-1])
+            if isinstance(motion, MotionModule):
+                self._enter_with_module(span, p, motion, calls, second=second)
+            elif not self.settings.poster:  # that is a plain picture
+                self._injection = span.enter_context(inject(p.sd_model.model.diffusion_model, motion, **calls))
+                self._pass = span.enter_context(ExitStack())
             self._tell_preflight(p, prompts, second=second)
             yield
+
+    def _enter_with_module(
+        self, span: ExitStack, p: Any, motion: MotionModule, calls: dict[str, Any], *, second: bool
+    ) -> None:
+        sd_model = p.sd_model
+        unet = sd_model.model.diffusion_model
+        loaded = self._loras.load(motion, is_second_pass=second)
+        span.enter_context(with_adapters(p, unet, loaded, self.told_of_loras))
+        amount = MotionAmount(effect=(0.0,)) if self.settings.poster else motion_amount(self.settings)
+        self._injection = span.enter_context(inject(unet, loaded.motion, amount=amount, **calls))
+        span.enter_context(use_schedule(sd_model, motion.schedule, adjust=_with_options))
+        self._last_alpha_cumprod = float(sd_model.alphas_cumprod[-1])
 
     def _tell_preflight(self, p: Any, prompts: list[str], *, second: bool) -> None:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 
@@ -9,5 +11,22 @@ def take_off(owner: Any, name: str, ours: Any, original: Any) -> None:
     """Take our method off an object again, unless somebody has put theirs over it."""
     if owner.__dict__.get(name) is ours:
         delattr(owner, name)
-        if getattr(owner, name) != original:  # another extension's method stood there before
+        if getattr(owner, name, None) != original:  # another extension's method stood there before, or no method does
             setattr(owner, name, original)
+
+
+def replace_once(owner: Any, name: str, ours: Callable[..., Any]) -> None:
+    """Have the next call of a method go to ``ours``, which gets the method first and then the call's arguments."""
+    original = getattr(owner, name)
+    spent = False
+
+    def once(*args: Any, **kwargs: Any) -> Any:
+        nonlocal spent
+        take_off(owner, name, once, original)
+        if spent:  # left over inside another extension's wrapper
+            return original(*args, **kwargs)
+        spent = True
+        return ours(original, *args, **kwargs)
+
+    functools.update_wrapper(once, original)  # the WebUI reads the signature of its samplers' functions
+    setattr(owner, name, once)

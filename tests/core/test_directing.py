@@ -302,3 +302,14 @@ def test_another_error_is_not_tried_again(unet, given, monkeypatch):
     with pytest.raises(RuntimeError, match="another dtype"):
         called(unet, given)
     assert len(short.tries) == 1
+
+
+@pytest.mark.parametrize("views", [(), VIEWS])
+@pytest.mark.parametrize("of", ["scale", "effect"])
+@torch.no_grad()
+def test_amounts_follow_the_picture_to_its_device(of, views):
+    """They are made in main memory. Of a tensor that is nowhere, the shape at least: it refuses tensors elsewhere."""
+    with torch.device("meta"):
+        transformer, x = TemporalTransformer(CHANNELS, 16), torch.empty(CLIPS * FRAMES, CHANNELS, HEIGHT, WIDTH)
+    for amount in (torch.ones(FRAMES, 1, 1), SPOTS):
+        assert transformer(x, FRAMES, Direction(**{of: amount}, views=views)).shape == x.shape

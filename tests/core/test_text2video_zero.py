@@ -273,3 +273,9 @@ def test_everything_else_goes_with_it():
 def test_levels_out_of_order_or_range_are_refused(levels):
     with pytest.raises(ClipError, match="goes on from the same or a later one"):
         Text2VideoZero(begin=levels[0], renoised=levels[1])
+
+
+@pytest.mark.parametrize("cells", [8, 64, 511, 512, 600])
+def test_no_motion_is_none_at_any_size(cells):
+    latents = torch.arange(float(cells)).expand(1, 1, 2, cells)
+    assert torch.equal(warp(latents, (0.0, 0.0)), latents)

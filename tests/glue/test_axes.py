@@ -74,5 +74,5 @@ def test_values_that_cannot_be_are_refused_before_anything_is_painted(plot):
 def test_choices_are_those_of_the_table(webui, plot):
     assert plot["Fusion"].choices() == list(SETTINGS["fusion"].choices)
     assert plot["Reverse"].choices() == ["True", "False"]
-    assert [name.split()[0] for name in plot["Motion module"].choices()] == ["mm.safetensors"]
+    assert [name.split()[0] for name in plot["Motion module"].choices()] == ["mm.safetensors", "Text2Video-Zero"]
     assert plot["Frames"].choices is None

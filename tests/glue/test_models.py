@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from motion_module import MotionFileError
 
+WITHOUT_FILE = "Text2Video-Zero [no file, any checkpoint]"
 SUFFIXES = ["bin", "ckpt", "pt", "pth", "safetensors"]
 
 
@@ -78,14 +79,14 @@ def test_an_empty_list_says_where_to_put_a_module(models, webui):
         models.find_model("mm")
     assert str(error.value) == (
         f"No motion module was found. Download one (such as v3_sd15_mm.ckpt, from {models.WHERE_TO_GET}) and put it "
-        f"into {webui.models_folder}. Then refresh the list."
+        f"into {webui.models_folder}. Then refresh the list. Or choose Text2Video-Zero, which needs no file."
     )
 
 
 def test_the_badge_says_what_a_file_is(models, put, webui, motion_file):
     (webui.models_folder / "v3.safetensors").symlink_to(motion_file)
     put("page.ckpt").write_text("<!DOCTYPE html>")
-    assert models.choices() == ["page.ckpt [a web page]", "v3.safetensors [v3, SD 1.5]"]
+    assert models.choices() == ["page.ckpt [a web page]", "v3.safetensors [v3, SD 1.5]", WITHOUT_FILE]
 
 
 def test_a_name_with_its_badge_finds_the_file(models, put):
@@ -135,7 +136,7 @@ def test_a_file_that_has_just_gone_is_told_so(models, put, monkeypatch):
     with pytest.raises(MotionFileError, match=r"mm\.ckpt is no longer in .*folder\. Refresh the list"):
         models.MotionModuleCache().load(path)
     monkeypatch.setattr(models, "available_models", lambda: listed)
-    assert models.choices() == ["folder/mm.ckpt"]
+    assert models.choices() == ["folder/mm.ckpt", WITHOUT_FILE]
 
 
 def test_the_badge_and_the_cache_follow_a_motion_adapters_config(models, webui, monkeypatch):
@@ -148,7 +149,7 @@ def test_the_badge_and_the_cache_follow_a_motion_adapters_config(models, webui, 
     for kind in ("v3", "v1"):
         (folder / "config.json").write_text(json.dumps(adapter_config(kind, SMALL_WIDTHS)))
         touch(folder / "config.json", 1000 + len(badges))
-        badges += models.choices()
+        badges += models.choices()[:-1]
         cache.load(models.find_model(""))
     name = "adapter/diffusion_pytorch_model.safetensors"
     assert badges == [f"{name} [v3, SD 1.5]", f"{name} [v1, SD 1.5]"]

@@ -10,6 +10,7 @@ from motion_files import write_motion_file
 
 from lib_animatediff.settings import SETTINGS
 
+WITHOUT_FILE = "Text2Video-Zero [no file, any checkpoint]"
 EXISTING = (
     "enable: True, model: mm_sd15_v3.safetensors, video_length: 16, fps: 8, loop_number: 0, closed_loop: R-P, "
     "batch_size: 16"
@@ -104,7 +105,8 @@ def test_without_a_module_the_panel_says_where_to_put_one(panel, webui):
     model = panel.build_panel("txt2img")[1]
     (told,) = lines_shown()
     assert str(webui.models_folder) in told
-    assert (model.choices, model.value) == ([], "")
+    assert "Or choose Text2Video-Zero" in told
+    assert (model.choices, model.value) == ([WITHOUT_FILE], "")
 
 
 def test_with_a_module_the_panel_says_nothing(panel):
@@ -118,7 +120,8 @@ def test_the_refresh_button_lists_a_new_file(panel, webui):
     (webui.models_folder / "another.ckpt").touch()
     (button,) = [c for c in components.Component.created if c.elem_id == "animatediff_txt2img_refresh"][-1:]
     answer = button.press()
-    assert answer["choices"] == model.choices == ["another.ckpt [an empty file]", "mm.safetensors [v3, SD 1.5]"]
+    assert answer["choices"] == model.choices
+    assert model.choices == ["another.ckpt [an empty file]", "mm.safetensors [v3, SD 1.5]", WITHOUT_FILE]
 
 
 @pytest.mark.parametrize("enabled", [True, False])

@@ -30,7 +30,7 @@ SETTERS = {"_set": "p"}
 # Those of Python's dictionaries and texts, in variables of the names above.
 NOT_THE_WEBUIS = {"params.get", "known.rpartition", "modules.shared.opts.data.get"}
 # Ours, in a variable or under a name that is somebody else's elsewhere.
-NOT_THE_WEBUIS |= {"loaded.adapters", "loaded.motion", "loaded.reports", "*.progress"}
+NOT_THE_WEBUIS |= {"loaded.adapters", "loaded.motion", "loaded.reports", "*.progress", "*.first_only"}
 
 MODULES = """
     gradio launch modules.extensions modules.hashes modules.paths modules.prompt_parser modules.script_callbacks
@@ -139,7 +139,8 @@ OPTIONS = """
     modules.shared.opts.img2img_fix_steps
     modules.shared.opts.pad_cond_uncond modules.shared.opts.pad_cond_uncond_v0
     modules.shared.opts.return_mask modules.shared.opts.return_mask_composite
-    modules.shared.opts.sd_noise_schedule modules.shared.opts.use_downcasted_alpha_bar
+    modules.shared.opts.sd_noise_schedule modules.shared.opts.uni_pc_order
+    modules.shared.opts.use_downcasted_alpha_bar
 """.split()
 
 # What is set on an object from outside its class, by us or by the WebUI, and the module that knows of it.
@@ -151,8 +152,10 @@ SET_FROM_OUTSIDE = {
     "*.create_noise_sampler": "modules.sd_samplers_kdiffusion",
     "*.detail": "modules.api.api",
     "*.do_not_save_to_config": "modules.ui_loadsave",
+    "*.enabled": "extensions-builtin.hypertile.hypertile",
     "*.schedules": "modules.prompt_parser",
     "*.status_code": "modules.api.api",
+    "*.step": "modules.sd_samplers_cfg_denoiser",
     "component.do_not_save_to_config": "modules.ui_loadsave",
     "modules.sd_unet.current_unet.option": "modules.sd_unet",
     "modules.shared.opts.enable_prompt_comments": "modules.processing_scripts.comments",  # a script's own option

@@ -175,6 +175,40 @@ PROMISES = [
         ("by clicking and by pasting", ("test_noise_and_freeinit_by_clicking",)),
     ),
     *_promises(
+        "Text2Video-Zero",
+        ("every sampler of the list makes a clip", ("test_every_sampler_makes_a_clip", "test_few_steps_are_enough")),
+        (
+            "frame 0 is the picture of its seed, whatever the sampler draws, with AND, long and changing prompts",
+            ("test_frame_0_is_the_picture_of_its_seed",),
+        ),
+        ("frames begin where the paper says", ("test_frames_begin_where_the_paper_says",)),
+        (
+            "Stable Diffusion 1.5, 2 and SDXL, without a motion module, the model as it was",
+            ("test_every_base_makes_clips", "test_the_model_is_as_it_was", "test_a_checkpoint_by_override"),
+        ),
+        ("frame 0 reaches all frames, others reach themselves", ("test_others_do_not_reach_frame_0",)),
+        ("long clips in chunks, batches", ("test_a_long_clip_in_chunks_is_that_of_one_piece",)),
+        ("hires fix and img2img look at frame 0", ("test_hires_fix_looks_at_frame_0", "test_img2img_looks_at_frame_0")),
+        (
+            "interrupts and failures in both passes, progress",
+            (
+                "test_an_interrupt_is_heeded_in_both_passes",
+                "test_an_error_in_the_first_pass_leaves_nothing",
+                "test_the_progress_does_not_run_back",
+            ),
+        ),
+        ("token merging, Hypertile", ("test_other_patches_of_self_attention",)),
+        ("the clip's text gives it again", ("test_the_text_gives_the_clip_again", "test_a_pasted_text_chooses_it")),
+        ("its settings", ("test_every_setting_of_it_changes_the_clip",)),
+        (
+            "what needs a motion module is refused",
+            ("test_what_needs_a_motion_module_is_refused", "test_what_needs_a_motion_module_is_told_before_generate"),
+        ),
+        ("no name does not mean it", ("test_no_name_does_not_mean_it",)),
+        ("an axis, and in the clients' list", ("test_it_is_an_axis_and_in_the_clients_list",)),
+        ("by clicking", ("test_by_clicking_it_is_the_clip_of_the_api",)),
+    ),
+    *_promises(
         "Views, poster, plan",
         ("views", ("test_views_differ_from_windows_in_a_long_clip_alone",)),
         (

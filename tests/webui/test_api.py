@@ -65,6 +65,7 @@ def test_models_schema_and_version(studio):
         "mm_small_v2.safetensors",
         "mm_small_v3.safetensors",
         "page.ckpt",
+        "Text2Video-Zero",
     ]
     assert (models["mm_small_v2.safetensors"]["kind"], models["mm_small_v2.safetensors"]["base"]) == ("v2", "sd15")
     assert models["mm_small_v3.safetensors"]["trained_length"] == 32

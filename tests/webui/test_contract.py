@@ -169,7 +169,7 @@ p.firstpass_image: is gone"""
 def test_each_changed_name_is_told_in_one_line(webui_dir, libraries, tmp_path):
     """In a copy of the WebUI with seven names changed, the comparison says those seven, and how they changed."""
     shutil.copytree(webui_dir / "modules", tmp_path / "modules", ignore=shutil.ignore_patterns("*.pyc"))
-    for name in ("launch.py", "repositories", "scripts"):
+    for name in ("extensions-builtin", "launch.py", "repositories", "scripts"):
         (tmp_path / name).symlink_to(webui_dir / name)
     for module, before, after in CHANGES:
         source = tmp_path / "modules" / f"{module}.py"

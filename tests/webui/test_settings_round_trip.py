@@ -40,6 +40,9 @@ NEW = {
     "freeinit_dt": 0.5,
     "freeinit_iters": 2,
     "freeinit_coarse": True,
+    "zero_x": 24.5,
+    "zero_y": -8.5,
+    "zero_smoothing": 0.6,
     "poster": True,
 }
 SHORT = {"frames": 2}

@@ -8,7 +8,7 @@ Commands come as the script's API argument, a dictionary:
     wrap: "sample", "unet" or "denoiser" - put a wrapper of its own round it for this batch, which hands everything on;
         /trouble/wrapped counts its calls, and the wrapper comes off after ours
     rows: true - give each row of the batch a prompt of its own, as extensions with wildcards do
-    conditions: true - /trouble/conditions tells what text each call of the UNet is given
+    conditions: true - /trouble/conditions tells what text each call of the UNet is given, /trouble/inputs its latents
     plainly: true - the denoiser lays its rows out plainly: a call for each part of the prompts, and one for uncond
 """
 
@@ -32,6 +32,7 @@ decoded_batches = []
 calls_until_interrupt = [0]
 wrapped_calls = [0]
 conditions_seen = []
+inputs_seen = []
 calls_seen = {}
 
 
@@ -49,6 +50,7 @@ class TroubleScript(scripts.Script):
         if not hasattr(p, "is_nested"):
             decoded_batches.clear()
             conditions_seen.clear()
+            inputs_seen.clear()
         if isinstance(command, dict) and command.get("rows"):
             p.all_prompts = [f"{prompt}, {'red' if row else 'blue'}" for row, prompt in enumerate(p.all_prompts)]
 
@@ -200,14 +202,23 @@ def note_call(params):
         calls_seen["sigma"] = float(params.sigma[0])
 
 
-def note_conditions(_unet, _inputs, named):
+def note_conditions(_unet, given, named):
     conditions_seen.append(named["context"].detach().cpu().float().numpy())
+    latents, timesteps = given[0], named.get("timesteps", given[1] if len(given) > 1 else None)
+    inputs_seen.extend(tensor.detach().cpu().double().numpy() for tensor in (latents, timesteps))
 
 
 def conditions():
     """The text's side of each call of the UNet in the last request: a NumPy archive, one array for each call."""
     buffer = io.BytesIO()
     numpy.savez(buffer, *conditions_seen)
+    return Response(buffer.getvalue(), media_type="application/octet-stream")
+
+
+def inputs():
+    """Latents and timesteps of each call of the UNet in the last request, in turn: a NumPy archive."""
+    buffer = io.BytesIO()
+    numpy.savez(buffer, *inputs_seen, shared.sd_model.alphas_cumprod.cpu().double().numpy())
     return Response(buffer.getvalue(), media_type="application/octet-stream")
 
 
@@ -241,6 +252,7 @@ def add_routes(_demo, app):
     app.add_api_route("/trouble/calls", lambda: calls_until_interrupt[0], methods=["GET"])
     app.add_api_route("/trouble/decoded", decoded, methods=["GET"])
     app.add_api_route("/trouble/conditions", conditions, methods=["GET"])
+    app.add_api_route("/trouble/inputs", inputs, methods=["GET"])
     app.add_api_route("/trouble/wrapped", lambda: wrapped_calls[0], methods=["GET"])
     app.add_api_route("/trouble/nested", lambda: nested_pictures, methods=["GET"])
 

@@ -1,0 +1,139 @@
+"""What turns pictures, and perhaps texts, into rows that can be compared by their cosine.
+
+The paper's figures are CLIP's, VBench's subject consistency is DINO's: give their folders where you have them. Without,
+there is a small embedder that needs no weights. Figures of two embedders cannot be compared with each other.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .flow import opencv
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .flow import Frames
+
+    Picture = NDArray[np.float32]
+
+
+CLIP, DINO, SMALL = "CLIP", "DINO", "built in"
+
+
+class Embedder(Protocol):
+    """Makes rows of length 1."""
+
+    @property
+    def kind(self) -> str:
+        """`CLIP`, `DINO` or `SMALL`."""
+
+    @property
+    def name(self) -> str:
+        """What the page says about it, in a few words."""
+
+    def pictures(self, frames: Frames) -> Tensor:
+        """A row for each picture of ``n h w 3``: ``n d``, fp32, on the CPU."""
+
+    def text(self, text: str) -> Tensor | None:
+        """The row of a text, ``d``; None where this embedder reads no texts."""
+
+
+class SmallEmbedder:
+    """Three rows in one: shapes, where which colour is, and which colours there are. No weights, no randomness.
+
+    Each of the three has length 1, so the cosine of two pictures is the mean of their three likenesses. Shapes:
+    histograms of gradients as of Dalal and Triggs (2005), 8 by 8 cells, 9 directions. Colours: means of Lab on the same
+    cells; and a histogram over Lab, of which the root is taken, so that the product of two is Bhattacharyya's
+    coefficient. What things are it does not know.
+    """
+
+    kind = SMALL
+    name = "shapes and colours (small, built in, no weights)"
+
+    def pictures(self, frames: Frames) -> Tensor:
+        """A row for each picture of ``n h w 3``: ``n d``, fp32."""
+        rows = [self._row(frame) for frame in frames]
+        return torch.nn.functional.normalize(torch.from_numpy(np.stack(rows)), dim=1)
+
+    def text(self, text: str) -> None:
+        """None: it reads no texts."""
+
+    def _row(self, frame: NDArray[np.uint8]) -> Picture:
+        cv2 = opencv()
+        square = cv2.resize(frame, (_SQUARE, _SQUARE), interpolation=cv2.INTER_AREA)
+        lab = cv2.cvtColor(square.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+        return np.concatenate([_unit(part) for part in (_shapes(lab), _layout(lab), _palette(lab))])
+
+
+_SQUARE, _CELLS, _DIRECTIONS = 128, 8, 9
+_CLIPPED = 0.2  # as published: one strong edge must not drown the others of its block
+_LAB_MIDDLE, _LAB_RANGE = (50.0, 0.0, 0.0), (50.0, 60.0, 60.0)
+_LAB_BINS = 8
+_FAINT = 500.0  # summed over a cell: grain of plain ground, which is no shape
+_SMALL = 1e-6
+
+
+def _unit(row: NDArray[np.floating]) -> Picture:
+    flat = row.astype(np.float32).ravel()
+    return flat / max(float(np.linalg.norm(flat)), _SMALL)
+
+
+def _shapes(lab: Picture) -> Picture:
+    cv2 = opencv()
+    x, y = (cv2.Sobel(lab, cv2.CV_32F, *axes) for axes in ((1, 0), (0, 1)))
+    lengths = np.hypot(x, y)
+    strongest = lengths.argmax(axis=2)[..., None]  # of the three channels
+    length, x, y = (np.take_along_axis(each, strongest, axis=2)[..., 0] for each in (lengths, x, y))
+    turn = (np.arctan2(y, x) % np.pi) / np.pi * _DIRECTIONS
+    lower = np.floor(turn).astype(int)
+    histogram = np.zeros((_DIRECTIONS, _SQUARE, _SQUARE), np.float32)
+    rows, columns = np.mgrid[:_SQUARE, :_SQUARE]
+    for step, share in ((0, 1 - (turn - lower)), (1, turn - lower)):
+        histogram[(lower + step) % _DIRECTIONS, rows, columns] += share * length
+    cells = _by_cell(histogram.transpose(1, 2, 0)).sum(axis=(1, 3))
+    blocks = np.zeros((_CELLS - 1, _CELLS - 1, 4 * _DIRECTIONS), np.float32)
+    for row, column in np.ndindex(_CELLS - 1, _CELLS - 1):
+        block = cells[row : row + 2, column : column + 2]
+        if block.max() > _FAINT:
+            blocks[row, column] = _unit(np.clip(_unit(block), 0, _CLIPPED))
+    return blocks
+
+
+def _by_cell(picture: Picture) -> Picture:
+    side = _SQUARE // _CELLS
+    return picture.reshape(_CELLS, side, _CELLS, side, -1)
+
+
+def _layout(lab: Picture) -> Picture:
+    means: Picture = (_by_cell(lab).mean(axis=(1, 3)) - _LAB_MIDDLE) / _LAB_RANGE
+    return means
+
+
+def _palette(lab: Picture) -> Picture:
+    """Each pixel is shared among the bins around it, so that a little more light changes a little."""
+    place = (np.clip((lab - _LAB_MIDDLE) / _LAB_RANGE, -1, 1) + 1) / 2 * (_LAB_BINS - 1)
+    lower = np.minimum(np.floor(place).astype(int), _LAB_BINS - 2)
+    over = place - lower
+    histogram = np.zeros(_LAB_BINS**3)
+    for corner in np.ndindex(2, 2, 2):
+        share = np.prod(np.where(corner, over, 1 - over), axis=2)
+        bins = np.ravel_multi_index(tuple(np.moveaxis(lower + corner, 2, 0)), (_LAB_BINS,) * 3)
+        histogram += np.bincount(bins.ravel(), share.ravel(), len(histogram))
+    return _unit(np.sqrt(histogram))
+
+
+def load_embedder(folder: Path, device: str = "cpu") -> Embedder:
+    """CLIP or DINO from a folder as transformers' ``save_pretrained`` writes it; its ``config.json`` says which.
+
+    Raises:
+        EvaluationError: it is no such folder, or its weights cannot be loaded.
+    """
+    from . import learned
+
+    return learned.load(folder, device)

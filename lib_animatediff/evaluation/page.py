@@ -1,0 +1,160 @@
+"""The page: one file that needs nothing beside it, on paper, on a telephone, in the dark."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from . import plots
+from .direction import ASTRAY, CAMERA, STILL, UNRELATED
+from .measuring import BACKGROUND, METRICS, PAPERS, SUBJECT, VBENCH, Embedders, Figures, Metric
+from .methods import FROZEN, METHODS
+from .run import Evaluation, Shown
+from .verdict import best, sentences, table
+
+if TYPE_CHECKING:
+    from .flow import Frames
+
+_TEMPLATE = Path(__file__).with_name("page.html")
+_LONGEST_SIDE = 192  # pixels of a clip on the page; the files are whole
+_QUALITY = 80
+_WENT = {
+    "right": "→ right",
+    "left": "← left",
+    "up": "↑ up",
+    "down": "↓ down",
+    STILL: "■ stands",
+    CAMERA: "the whole picture shifts",
+    UNRELATED: "frames are unrelated",
+    ASTRAY: "to and fro",
+}
+
+
+@dataclass(frozen=True)
+class About:
+    """What the page says beside figures.
+
+    Attributes:
+        made: how it was made: names with values.
+        notes: what is not there, and how to get it.
+    """
+
+    made: Sequence[tuple[str, str]]
+    notes: Sequence[str] = ()
+
+
+def page_of(wanted: Evaluation, clips: Sequence[Shown], embedders: Embedders, about: About) -> str:
+    """The whole page as HTML, without anything that lies elsewhere."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    names = [model.name for model in wanted.models]
+    measured = [metric for metric in METRICS if any(clip.figures[metric.key] is not None for clip in clips)]
+    if SUBJECT in measured and BACKGROUND in measured and embedders.subject is embedders.main:
+        measured.remove(BACKGROUND)  # one formula and one embedder: one column
+    papers, vbench = ([metric for metric in group if metric in measured] for group in (PAPERS, VBENCH))
+    models = []
+    for model in wanted.models:
+        own = [clip for clip in clips if clip.model == model.name]
+        figures = table(own)
+        models.append(
+            {
+                "name": model.name,
+                "about": model.about,
+                "sentences": sentences(own),
+                "scatter": Markup(plots.scatter(own, model.name)),
+                "papers": _rows(figures, papers),
+                "vbench": _rows(figures, vbench),
+                "prompts": _prompts(wanted, own),
+            }
+        )
+    template = Environment(autoescape=True, undefined=StrictUndefined).from_string(
+        _TEMPLATE.read_text(encoding="utf-8")
+    )
+    return template.render(
+        facts={"prompts": len(wanted.prompts), "seeds": f"{wanted.seeds} seed{'s' if wanted.seeds > 1 else ''} each"},
+        models=models,
+        together=sentences(clips) if len(models) > 1 else [],
+        methods=METHODS,
+        metrics=measured,
+        paper_columns=papers,
+        vbench_columns=vbench,
+        legend=Markup(plots.legend()),
+        bars=[
+            {"title": metric.title, "svg": Markup(plots.bars(clips, names, metric))}
+            for metric in plots.BARS
+            if metric in measured
+        ],
+        notes=about.notes,
+        made=about.made,
+    )
+
+
+def _rows(figures: Mapping[str, Figures], columns: Sequence[Metric]) -> list[dict[str, Any]]:
+    winners = {metric.key: best(dict(figures), metric) for metric in columns}
+    return [
+        {
+            "title": method.title,
+            "control": method.is_control,
+            "cells": [
+                {"text": metric.show(figures[method.key][metric.key]), "best": method.key in winners[metric.key]}
+                for metric in columns
+            ],
+        }
+        for method in METHODS
+    ]
+
+
+def _prompts(wanted: Evaluation, clips: Sequence[Shown]) -> list[dict[str, Any]]:
+    """Each prompt with its clips: a line for each seed, a column for each method."""
+    return [
+        {
+            "text": prompt.text,
+            "heading": prompt.heading,
+            "clips": [_clip(clip, wanted.fps) for clip in clips if clip.prompt == prompt],
+        }
+        for prompt in wanted.prompts
+    ]
+
+
+def _clip(clip: Shown, fps: float) -> dict[str, Any]:
+    told = clip.figures["direction"] if clip.figures["stands"] is None else clip.figures["stands"]
+    title = next(method.title for method in METHODS if method.key == clip.method)
+    pictures = _small(clip.frames)
+    return {
+        "moving": _webp(pictures[:1] if clip.method == FROZEN.key else pictures, fps),
+        "still": _webp(pictures[:1], fps),
+        "width": pictures[0].width,
+        "height": pictures[0].height,
+        "alt": f"{clip.prompt.text}, seed {clip.seed}, {title}",
+        "goes": _WENT[clip.goes],
+        "verdict": None if told is None else bool(told),
+    }
+
+
+def _small(frames: Frames) -> list[Image.Image]:
+    pictures = [Image.fromarray(frame) for frame in frames]
+    scale = min(_LONGEST_SIDE / max(pictures[0].size), 1.0)
+    size = (max(round(pictures[0].width * scale), 1), max(round(pictures[0].height * scale), 1))
+    return pictures if scale == 1 else [picture.resize(size, Image.Resampling.LANCZOS) for picture in pictures]
+
+
+def _webp(pictures: Sequence[Image.Image], fps: float) -> str:
+    buffer = io.BytesIO()
+    pictures[0].save(
+        buffer,
+        format="WEBP",
+        save_all=len(pictures) > 1,
+        append_images=list(pictures[1:]),
+        duration=round(1000 / fps),
+        loop=0,
+        quality=_QUALITY,
+        method=6,
+    )
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -1,0 +1,76 @@
+"""A grid of clips that plays by itself, for those who do not open the page."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lib_animatediff.video import Encoding, write_clip
+
+from .methods import METHODS
+from .prompts import Prompt
+from .run import Evaluation, Shown
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_CELL = 120  # pixels of a clip's longer side
+_GAP, _BETWEEN = 4, 14  # pixels between clips, and between models
+_LEFT, _TOP = 150, 62  # for names
+_EACH = 2  # prompts of each model
+_LETTERS = 19  # in a line over a clip
+_PAPER, _INK = (255, 255, 255), (40, 40, 40)
+
+
+def write_picture(path: Path, wanted: Evaluation, clips: Sequence[Shown]) -> Path:
+    """Write an animated WebP: a row for each method, for each model a column or two.
+
+    Args:
+        path: where to.
+        wanted: its models' columns show the first prompts that go different ways, of the first seed.
+    """
+    prompts = _prompts(wanted.prompts)
+    found = {(clip.method, clip.model, clip.prompt): clip.frames for clip in reversed(clips)}  # the first seed stays
+    cells = np.stack(
+        [[[found[method.key, model.name, each] for each in prompts] for model in wanted.models] for method in METHODS]
+    )  # methods models prompts f h w 3
+    models, texts = [model.name for model in wanted.models], [prompt.text for prompt in prompts]
+    frames = [_drawn(cells[:, :, :, number], models, texts) for number in range(wanted.how.frames)]
+    (written,) = write_clip(path, frames, formats=["webp"], fps=wanted.fps, encoding=Encoding(quality=75))
+    return written
+
+
+def _prompts(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The first ones with different headings."""
+    by_heading: dict[str | None, Prompt] = {}
+    for prompt in prompts:
+        by_heading.setdefault(prompt.heading, prompt)
+    return list(by_heading.values())[:_EACH]
+
+
+def _drawn(cells: np.ndarray, models: Sequence[str], prompts: Sequence[str]) -> Image:
+    from PIL import Image, ImageDraw, ImageFont
+
+    height, width = cells.shape[-3:-1]
+    scale = _CELL / max(height, width)
+    size = (round(width * scale), round(height * scale))
+    step = (size[0] + _GAP, size[1] + _GAP)
+    wide = step[0] * len(prompts) + _BETWEEN
+    canvas = Image.new("RGB", (_LEFT + wide * len(models) - _BETWEEN, _TOP + step[1] * len(METHODS)), _PAPER)
+    pen, small, large = ImageDraw.Draw(canvas), ImageFont.load_default(12), ImageFont.load_default(14)
+    for row, method in enumerate(METHODS):
+        pen.text((6, _TOP + row * step[1] + size[1] / 2), method.title, fill=_INK, font=large, anchor="lm")
+    for block, model in enumerate(models):
+        pen.text((_LEFT + block * wide, 4), model, fill=_INK, font=large)
+        for column, prompt in enumerate(prompts):
+            left = _LEFT + block * wide + column * step[0]
+            name = "\n".join(textwrap.wrap(prompt, _LETTERS, max_lines=2, placeholder="…"))
+            pen.multiline_text((left, 26), name, fill=_INK, font=small)
+            for row in range(len(METHODS)):
+                picture = Image.fromarray(cells[row, block, column]).resize(size, Image.Resampling.BICUBIC)
+                canvas.paste(picture, (left, _TOP + row * step[1]))
+    return canvas

@@ -1,0 +1,193 @@
+"""What makes rows of pictures and texts: the built-in one by what it tells apart, CLIP and DINO on tiny weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from evaluation.moving import as_bytes, texture
+from PIL import Image
+
+from lib_animatediff.evaluation.embedders import SmallEmbedder, load_embedder
+from lib_animatediff.evaluation.errors import EvaluationError
+from pocket.world import Scene, render
+
+
+def sprite(x, colour="red", style="plain", y=32.0):
+    return as_bytes(render([Scene(colour, "disc", "right", style, x, y, 0.0)], [(x, y)]))
+
+
+def alike(one, other, embedder=None):
+    first, second = (embedder or SmallEmbedder()).pictures(np.concatenate([one, other]))
+    return float(first @ second)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# the one built in
+
+
+def test_rows_have_length_one_and_are_fp32():
+    rows = SmallEmbedder().pictures(np.stack([texture(0, 64, 96), np.zeros((64, 96, 3), np.uint8)]))
+    assert rows.dtype == torch.float32
+    torch.testing.assert_close(rows.norm(dim=1), torch.ones(2))
+
+
+def test_a_picture_is_like_itself_and_a_copy_of_another_size():
+    picture = texture(0, 128, 128)[None]
+    large = np.asarray(Image.fromarray(picture[0]).resize((256, 256), Image.Resampling.BICUBIC))[None]
+    assert alike(picture, picture) == pytest.approx(1, abs=1e-5)
+    assert alike(picture, large[:, ::2, ::2]) > 0.9
+
+
+def test_a_picture_alone_has_the_row_that_it_has_among_others():
+    pictures = np.concatenate([sprite(20), sprite(40)])
+    assert torch.equal(SmallEmbedder().pictures(pictures)[1:], SmallEmbedder().pictures(pictures[1:]))
+
+
+def test_the_farther_a_sprite_has_gone_the_less_alike_it_is():
+    here = sprite(20)
+    near, far = alike(here, sprite(22)), alike(here, sprite(40))
+    assert 1 > near > 0.93 > far
+
+
+def test_another_colour_and_another_ground_are_seen():
+    here = sprite(32)
+    assert alike(here, sprite(32, "blue")) < 0.98
+    assert alike(here, sprite(32, style="lilac")) < 0.9
+
+
+def test_stills_of_one_style_are_nearer_to_each_other_than_to_another_style():
+    assert alike(sprite(20), sprite(44)) > alike(sprite(20), sprite(44, style="lilac")) + 0.1
+
+
+def test_grain_too_faint_to_see_is_no_shape():
+    plain = np.full((1, 64, 64, 3), 200, np.uint8)
+    grainy = plain.copy()
+    grainy[:, ::2, ::2] += 1
+    assert alike(plain, grainy) > 0.99
+
+
+def test_it_reads_no_texts():
+    assert SmallEmbedder().text("a red disc") is None
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# CLIP and DINO
+
+WORDS = ["<|startoftext|>", "<|endoftext|>", "fox</w>", "red</w>", "r", "e", "d</w>", "re", "f", "o", "x</w>", "fo"]
+MERGES = "#version: 0.2\nr e\nre d</w>\nf o\nfo x</w>\n"
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory):
+    from transformers import CLIPConfig, CLIPModel
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-clip"
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = CLIPConfig(
+        text_config=small
+        | {"vocab_size": len(WORDS), "max_position_embeddings": 8, "bos_token_id": 0, "eos_token_id": 1},
+        vision_config=small | {"image_size": 32, "patch_size": 16},
+        projection_dim=12,
+    )
+    torch.manual_seed(0)
+    CLIPModel(config).save_pretrained(folder)
+    (folder / "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(WORDS)}))
+    (folder / "merges.txt").write_text(MERGES)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dino_folder(tmp_path_factory):
+    from transformers import ViTConfig, ViTModel
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-dino"
+    config = ViTConfig(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=16
+    )
+    torch.manual_seed(0)
+    ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return folder
+
+
+def test_clip_gives_what_transformers_gives(clip_folder):
+    from transformers import CLIPModel
+
+    embedder = load_embedder(clip_folder)
+    picture = texture(0, 32, 32)
+    mean, std = (torch.tensor(v) for v in ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)))
+    values = ((torch.from_numpy(picture) / 255 - mean) / std).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        whole = CLIPModel.from_pretrained(clip_folder)(
+            input_ids=torch.tensor([[0, 3, 2, 1]]), pixel_values=values, attention_mask=torch.ones(1, 4)
+        )
+    torch.testing.assert_close(embedder.pictures(picture[None]), whole.image_embeds)
+    torch.testing.assert_close(embedder.text("red fox"), whole.text_embeds[0])
+    assert (embedder.kind, embedder.name) == ("CLIP", "CLIP (tiny-clip)")
+
+
+def test_dino_gives_the_class_tokens_row(dino_folder):
+    from transformers import ViTModel
+
+    embedder = load_embedder(dino_folder)
+    picture = texture(0, 32, 32)
+    mean, std = (torch.tensor(values) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    values = ((torch.from_numpy(picture) / 255 - mean) / std).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        token = ViTModel.from_pretrained(dino_folder)(pixel_values=values).last_hidden_state[:, 0]
+    torch.testing.assert_close(embedder.pictures(picture[None]), torch.nn.functional.normalize(token, dim=1))
+    assert embedder.text("red fox") is None
+
+
+@pytest.mark.parametrize("folder", ["clip_folder", "dino_folder"])
+def test_the_middle_of_a_picture_is_seen_whatever_its_shape(folder, request):
+    embedder = load_embedder(request.getfixturevalue(folder))
+    wide = texture(0, 32, 64)
+    other = wide.copy()
+    other[:, :12] = 0
+    other[:, -12:] = 255
+    first, second, middle = (embedder.pictures(each[None]) for each in (wide, other, wide[:, 16:48]))
+    assert torch.equal(first, second)
+    torch.testing.assert_close(first, middle)
+
+
+def test_more_pictures_than_one_batch_have_the_same_rows(dino_folder):
+    embedder = load_embedder(dino_folder)
+    pictures = np.stack([texture(seed, 32, 32) for seed in range(19)])
+    torch.testing.assert_close(embedder.pictures(pictures)[18:], embedder.pictures(pictures[18:]))
+
+
+def test_a_folder_without_words_takes_those_of_stable_diffusion(clip_folder, tmp_path):
+    bare = shutil.copytree(clip_folder, tmp_path / "bare")
+    (bare / "vocab.json").unlink()
+    (bare / "merges.txt").unlink()
+    config = json.loads((bare / "config.json").read_text())
+    config["text_config"] |= {"vocab_size": 49408, "bos_token_id": 49406, "eos_token_id": 49407}
+    (bare / "config.json").write_text(json.dumps(config))
+    from transformers import CLIPConfig, CLIPModel
+
+    CLIPModel(CLIPConfig.from_pretrained(bare)).save_pretrained(bare)
+    embedder = load_embedder(bare)
+    assert embedder.text("a red fox").shape == (12,)
+    assert not torch.equal(embedder.text("a red fox"), embedder.text("a blue fox"))
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({}, "no config.json that says its type"),
+        ({"config.json": "{"}, "no config.json that says its type"),
+        ({"config.json": "[]"}, "no config.json that says its type"),
+        ({"config.json": '{"model_type": "llama"}'}, "model of type llama. Give a folder of CLIP"),
+        ({"config.json": '{"model_type": "clip"}'}, "Its weights must lie in it as model.safetensors"),
+        ({"config.json": '{"model_type": "vit"}', "pytorch_model.bin": "x"}, "Its weights must lie in it"),
+    ],
+)
+def test_a_folder_that_is_no_embedder_is_refused(tmp_path, files, says):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(EvaluationError, match=says):
+        load_embedder(tmp_path)
