@@ -59,7 +59,8 @@ class Way:
     Attributes:
         across: its net way to the right, in pixels of the clip, less the camera's.
         down: likewise downwards.
-        along: share of the steps, but for those that stand, that go along the net way.
+        along: how much of the ways ahead and back, on the line of the net way, is ahead. By length, not by steps: a clip
+            that jumps now and then and trembles in between goes where it jumps.
         straight: net way as a share of all steps' lengths.
         coherence: share of the edges from which flow leads to the next frame and back; 1 where there are no edges.
         camera: net way of what the borders show, in pixels of the clip; 0 where they are plain.
@@ -121,12 +122,12 @@ def way_of(flow: Flow) -> Way:
     each = np.array(steps).reshape(-1, 2) / flow.scale
     net = each.sum(axis=0)
     length, walked = float(np.hypot(*net)), float(np.hypot(each[:, 0], each[:, 1]).sum())
-    stirring = each.any(axis=1)
+    ahead = each @ net
     way_of_camera = np.array(cameras).reshape(-1, 2).sum(axis=0) / flow.scale
     return Way(
         across=float(net[0]),
         down=float(net[1]),
-        along=float((each[stirring] @ net > 0).mean()) if stirring.any() else 0.0,
+        along=float(ahead[ahead > 0].sum() / np.abs(ahead).sum()) if ahead.any() else 0.0,
         straight=length / walked if walked else 0.0,
         coherence=float(np.mean(coherences)) if coherences else 1.0,
         camera=(float(way_of_camera[0]), float(way_of_camera[1])),

@@ -12,7 +12,7 @@ from evaluation.moving import as_bytes, gliding, placed, texture, with_thing
 from lib_animatediff.evaluation.direction import ASTRAY, CAMERA, HEADINGS, STILL, UNRELATED, Way, way_of
 from lib_animatediff.evaluation.flow import flow_of
 from pocket.measure import track
-from pocket.world import COLOURS, SHAPES, Scene, clip, scene, still
+from pocket.world import COLOURS, FRAMES, SHAPES, Scene, clip, render, scene, still
 
 MOVING = tuple(HEADINGS)
 STYLES = ("plain", "lilac")
@@ -103,6 +103,15 @@ def test_a_jump_between_frames_that_stand_is_a_way():
     frames = clip(scene(5, 0, concepts=[("red", "disc", "down")]))
     stepwise = frames[[0, 0, 0, 4, 4, 4, 8, 8, 8, 12, 12, 12]]
     assert way(stepwise).goes("down")
+
+
+def test_trembling_between_jumps_does_not_hide_where_they_go():
+    jumps = [8.0 * (k // 4) for k in range(FRAMES)]  # as Text2Video-Zero's, by whole cells of the latents
+    trembling = [0.3 * (-1) ** k for k in range(FRAMES)]
+    places = [(12 + jump + shake, 32.0) for jump, shake in zip(jumps, trembling, strict=True)]
+    found = way(render([Scene("red", "disc", "left", "plain", 0.0, 0.0, 0.0)] * FRAMES, places))
+    assert found.goes("right")
+    assert found.across == pytest.approx(places[-1][0] - places[0][0], abs=1.5)
 
 
 # --------------------------------------------------------------------------------------------------------------------
