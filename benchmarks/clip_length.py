@@ -2,7 +2,7 @@
 
     python -m benchmarks.clip_length
 
-Stable Diffusion 1.5's UNet (diffusers') with a fifth of its widths, 256 px, one stream, windows of 16 frames that
+Stable Diffusion 1.5's UNet (diffusers') with a fifth of its widths, 128 px, one stream, windows of 16 frames that
 overlap by 4; the motion module's own time at full widths, at the largest site of 256 px.
 """
 
@@ -17,7 +17,7 @@ from benchmarks.window_memory import SD15_WIDTHS, TEXT, LiveBytes, sd15_unet, v1
 from lib_animatediff import ContextWindows, inject
 from motion_module.network import TemporalTransformer
 
-SIDE = 32
+SIDE, SIDE_OF_SITE = 16, 32  # of the latents
 WIDTHS = tuple(width // 5 for width in SD15_WIDTHS)
 WINDOWS = ContextWindows(length=16, overlap=4, kind="static")
 
@@ -56,7 +56,7 @@ def against_frames(frames: list[int], rounds: int) -> None:
     """Time per frame in the temporal transformer of the largest site, with more frames that see each other."""
     channels = SD15_WIDTHS[0]
     transformer = TemporalTransformer(channels, max(frames)).eval().requires_grad_(False)
-    rows = {count: torch.randn(count, channels, SIDE, SIDE) for count in frames}
+    rows = {count: torch.randn(count, channels, SIDE_OF_SITE, SIDE_OF_SITE) for count in frames}
     found = compare({str(n): lambda n=n: transformer(rows[n], n) for n in frames}, rounds)
     print("| frames | ms per frame | against the first |")
     print("|---|---|---|")

@@ -59,6 +59,12 @@ def test_another_colour_and_another_ground_are_seen():
     assert alike(here, sprite(32, style="lilac")) < 0.9
 
 
+def test_colours_are_known_again_in_another_place():
+    halves = np.zeros((1, 64, 64, 3), np.uint8)
+    halves[:, :, :32, 0] = halves[:, :, 32:, 2] = 255
+    assert alike(halves, halves[:, :, ::-1].copy()) > 0.6  # the same shape and the same colours, elsewhere
+
+
 def test_stills_of_one_style_are_nearer_to_each_other_than_to_another_style():
     assert alike(sprite(20), sprite(44)) > alike(sprite(20), sprite(44, style="lilac")) + 0.1
 
