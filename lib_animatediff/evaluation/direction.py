@@ -59,8 +59,8 @@ class Way:
     Attributes:
         across: its net way to the right, in pixels of the clip, less the camera's.
         down: likewise downwards.
-        along: how much of the ways ahead and back, on the line of the net way, is ahead. By length, not by steps: a clip
-            that jumps now and then and trembles in between goes where it jumps.
+        along: how much of the ways ahead and back, on the line of the net way, is ahead. By length, not by steps: a
+            clip that jumps now and then and trembles in between goes where it jumps.
         straight: net way as a share of all steps' lengths.
         coherence: share of the edges from which flow leads to the next frame and back; 1 where there are no edges.
         camera: net way of what the borders show, in pixels of the clip; 0 where they are plain.
