@@ -23,7 +23,7 @@
         return `file=${encodeURI(path).replaceAll("#", "%23").replaceAll("?", "%3F")}`;
     }
 
-    // The clips that the last request of a tab made, as lib_animatediff/webui/output.py tells them.
+    // The clips that the last request of a tab made, as lib_animatediff/hosts/webui/output/deliver.py tells them.
     function clipsOf(tab, text) {
         try {
             return JSON.parse(text).extra_generation_params["AnimateDiff clips"] || [];

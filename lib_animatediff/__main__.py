@@ -13,7 +13,7 @@ def main() -> None:
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         sys.exit(f'The command line needs {", ".join(missing)}. Install it: pip install "lib-animatediff[cli]"')
-    from lib_animatediff.cli import main as run
+    from lib_animatediff.cli.main import main as run
 
     run()
 

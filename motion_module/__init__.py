@@ -1,11 +1,19 @@
 """What a motion module is: its network, its kinds, its files. Needs torch, einops and safetensors only."""
 
-from .convert import convert_motion_file
-from .domain import DomainAdapter, is_domain_adapter, load_domain_adapter
+from motion_module.files.convert import convert_motion_file
+from motion_module.files.inspect import MotionFileInfo, inspect_motion_file
+from motion_module.files.load import load_motion_module
+from motion_module.lora.domain_adapter import DomainAdapter, is_domain_adapter, load_domain_adapter
+from motion_module.lora.motion_lora import (
+    LoraMatch,
+    MotionLora,
+    apply_motion_lora,
+    apply_motion_loras,
+    load_motion_lora,
+    match_report,
+)
+
 from .errors import AnimateDiffError, ClipError, IncompatibleModelError, MotionFileError
-from .inspection import MotionFileInfo, inspect_motion_file
-from .loading import load_motion_module
-from .lora import LoraMatch, MotionLora, apply_motion_lora, apply_motion_loras, load_motion_lora, match_report
 from .network import MotionModule
 
 __all__ = [

@@ -189,7 +189,7 @@ def kinds_of_layout(levels: int, mid_block: bool) -> tuple[Kind, ...]:
     return tuple(kind for kind in KINDS.values() if (kind.levels, kind.mid_block) == (levels, mid_block))
 
 
-def tell_kind(candidates: Iterable[Kind], evidence: Evidence) -> Kind | None:
+def detect_kind(candidates: Iterable[Kind], evidence: Evidence) -> Kind | None:
     """The kind that the evidence speaks for, the surest sign first; None where nothing decides."""
     file_name = evidence.file_name.lower()
     length_known = evidence.config_length is not None or evidence.table_length is not None

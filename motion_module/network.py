@@ -19,8 +19,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .direction import AS_TRAINED, Amount, Direction, View
 from .kinds import Kind
+from .options import AS_TRAINED, Amount, Direction, View
 from .schedules import BetaSchedule
 
 HEADS = 8  # every published configuration
@@ -179,13 +179,13 @@ class TemporalTransformer(nn.Module):
     """What sits at one site: normalise, mix the frames, add to what came in.
 
     Attributes:
-        compute_twice: gradient checkpointing: while training keep no activations, compute them again for the gradient.
+        gradient_checkpointing: while training keep no activations, compute them again for the gradient.
         shared_norm: whether the norm takes its statistics over a clip's frames together, see `Kind.shared_own_norm`.
     """
 
     def __init__(self, channels: int, length: int, *, shared_norm: bool = False) -> None:
         super().__init__()
-        self.compute_twice = False
+        self.gradient_checkpointing = False
         self.shared_norm = shared_norm
         self.norm = nn.GroupNorm(NORM_GROUPS, channels, eps=NORM_EPS)
         self.proj_in = nn.Linear(channels, channels)
@@ -196,7 +196,7 @@ class TemporalTransformer(nn.Module):
         """``(b f) c h w`` in and out, in the input's dtype; ``frames`` is f."""
         if not isinstance(direction.effect, Tensor) and direction.effect == 0:
             return x
-        if self.compute_twice and torch.is_grad_enabled():
+        if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(self._moved, x, frames, direction, use_reentrant=False)  # type: ignore[no-any-return]
         return self._moved(x, frames, direction)
 

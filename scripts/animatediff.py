@@ -1,4 +1,4 @@
-"""Registers AnimateDiff with the WebUI. It holds no logic: everything is in `lib_animatediff.webui`."""
+"""Registers AnimateDiff with the WebUI. It holds no logic: everything is in `lib_animatediff.hosts.webui`."""
 
 import sys
 
@@ -8,12 +8,13 @@ for name in [name for name in sys.modules if name.partition(".")[0] in ("motion_
 
 from modules import script_callbacks
 
-from lib_animatediff.webui import api, axes, gallery, options
-from lib_animatediff.webui.script import AnimateDiffScript, before_denoising  # noqa: F401 - found here as a script
+from lib_animatediff.hosts.webui.hooks.script import AnimateDiffScript, before_denoising  # noqa: F401 - found here as a script
+from lib_animatediff.hosts.webui.output import api, gallery
+from lib_animatediff.hosts.webui.ui import axes, options
 
 script_callbacks.on_ui_settings(options.register)
 script_callbacks.on_before_ui(axes.register)
 script_callbacks.on_app_started(api.add_routes)
 script_callbacks.on_cfg_denoiser(before_denoising)
-script_callbacks.on_before_image_saved(gallery.give_colours)
-script_callbacks.on_image_saved(gallery.keep_the_whole_clip)
+script_callbacks.on_before_image_saved(gallery.convert_palette_to_rgb)
+script_callbacks.on_image_saved(gallery.save_full_animation)

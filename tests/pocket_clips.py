@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lib_animatediff.settings import context_windows, parse_settings
-from lib_animatediff.standalone import pipeline as host
-from lib_animatediff.standalone import pocket
+from lib_animatediff import builtin_model as pocket
+from lib_animatediff.hosts.diffusers import pipeline as host
+from lib_animatediff.request.settings import context_windows, parse_settings
 from motion_module import MotionModule, load_motion_module
 
 RED, BLUE = "a red disc moving right", "a blue cross moving left"

@@ -19,7 +19,7 @@ these names. On the command line `frames` is `--frames`, `freeinit_enable` is `-
 extension send.
 [What they do to a clip](features.md), with pictures.
 
-Written by `python tests/settings_page.py` from the table (`lib_animatediff/settings/table.py`); a test compares them.
+Written by `python tests/settings_page.py` from the table (`request/settings/table.py`); a test compares them.
 """
 HEAD = "| Name | Also | Default | Meaning |\n|---|---|---|---|"
 UNGROUPED = "The clip"
@@ -56,6 +56,6 @@ def readme_rows(settings: Iterable) -> str:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
-    from lib_animatediff.settings import SETTINGS
+    from lib_animatediff.request.settings import SETTINGS
 
     PAGE.write_text(page(SETTINGS.values()), encoding="utf-8")

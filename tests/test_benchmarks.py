@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmarks import harness, motion_speed
-from benchmarks.activation_memory import as_on_a_graphics_card, motion_of, peak_of_call, unet_of
 from motion_module import network
 from motion_module.network import TemporalTransformer
+from tools.benchmarks import harness, motion_speed
+from tools.benchmarks.activation_memory import as_on_a_graphics_card, motion_of, peak_of_call, unet_of
 
 
 def test_each_round_runs_each_thing_once_and_begins_with_another():

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from settings_page import HEAD, PAGE, page, readme_rows
 
-from lib_animatediff.settings import SETTINGS, parse_settings
-from lib_animatediff.standalone.cli import animate
-from lib_animatediff.travel import read_travel
+from lib_animatediff.cli.animate import animate
+from lib_animatediff.prompts.travel import read_travel
+from lib_animatediff.request.settings import SETTINGS, parse_settings
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")

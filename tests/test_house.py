@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import lib_animatediff
-from lib_animatediff.settings import AUTOMATIC_CONTEXT
+from lib_animatediff.request.settings import AUTOMATIC_CONTEXT
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("motion_module", "lib_animatediff")
@@ -218,7 +218,7 @@ def test_no_file_is_long(path):
 def test_the_webuis_script_is_short():
     lines = len((ROOT / "scripts" / "animatediff.py").read_text(encoding="utf-8").splitlines())
     assert lines <= LONGEST_SCRIPT, (
-        f"scripts/animatediff.py has {lines} lines. Its logic goes to lib_animatediff/webui."
+        f"scripts/animatediff.py has {lines} lines. Its logic goes to lib_animatediff/hosts/webui."
     )
 
 

@@ -22,7 +22,8 @@ from glue import components, double
 from PIL import Image
 from settings_page import PAGE, page, readme_rows, row
 
-from lib_animatediff.settings import (
+from lib_animatediff.cli import animate as cli
+from lib_animatediff.request.settings import (
     SETTINGS,
     ClipSettings,
     Setting,
@@ -33,7 +34,6 @@ from lib_animatediff.settings import (
     table,
     to_infotext,
 )
-from lib_animatediff.standalone import cli
 
 README = Path(__file__).parents[1] / "README.md"
 MADE_UP = [
@@ -114,7 +114,7 @@ def _of_the_webui(folder: Path) -> dict[str, Any]:
     )
     with double.in_place(made):
         made["modules.scripts"].scripts_data[:] = [SimpleNamespace(path="scripts/xyz_grid.py", module=plot)]
-        panel, axes = (importlib.import_module(f"lib_animatediff.webui.{name}") for name in ("panel", "axes"))
+        panel, axes = (importlib.import_module(f"lib_animatediff.hosts.webui.{name}") for name in ("panel", "axes"))
         axes.register()
         built = panel.build_panel("txt2img")
         fields = panel.infotext_fields(built)

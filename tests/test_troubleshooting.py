@@ -15,15 +15,14 @@ OURS, _, WEBUIS = PAGE.partition("## Sentences of the WebUI itself")
 ROW = re.compile(r"^\| `([^`]+)` \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
 QUOTED = [message for message, _, _ in ROW.findall(OURS)]
 
-WEBUI = sorted((REPOSITORY / "lib_animatediff" / "webui").rglob("*.py"))
+WEBUI = sorted((REPOSITORY / "lib_animatediff" / "hosts" / "webui").rglob("*.py"))
 # Without writing clips to disk: whatever goes wrong there stands within "was not written", which has a row.
 LIBRARY = [
     path
-    for folder in ("", "settings")
-    for path in sorted((REPOSITORY / "lib_animatediff" / folder).glob("*.py"))
-    if path.stem != "video"
+    for folder in ("engine", "sampling", "prompts", "request")
+    for path in sorted((REPOSITORY / "lib_animatediff" / folder).rglob("*.py"))
 ]
-FILES = sorted((REPOSITORY / "motion_module").glob("*.py"))
+FILES = sorted((REPOSITORY / "motion_module").rglob("*.py"))
 RAISING = [*WEBUI, *LIBRARY, *FILES]
 
 # Errors that nobody meets in the WebUI, and why.
@@ -36,7 +35,7 @@ ELSEWHERE = {
     "A prompt can hold for": "the same",
     "Line … of the …, …": "the beginning of a message that has a row",
     "…, …: …": "the same",
-    "windows.py": "the settings are checked before windows are planned from them",
+    "context_windows.py": "the settings are checked before windows are planned from them",
     "A clip needs at least one frame": "the settings' 0 stands for a whole context",
     "Gradient checkpointing computes parts": "only training has it",
     "kind=… is not known.": "only the command line and Python name a kind",
@@ -51,7 +50,7 @@ ELSEWHERE = {
     "A motion module makes no frame alone": "the same",
 }
 
-# Texts in lib_animatediff/webui that are long and no messages.
+# Texts in lib_animatediff/hosts/webui that are long and no messages.
 NO_MESSAGES = (
     "AnimateDiff: part … of … of step …",  # the progress bar's
     "AnimateDiff: FreeInit, … of …",  # likewise

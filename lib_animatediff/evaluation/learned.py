@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lib_animatediff.standalone.pipeline import STABLE_DIFFUSION_15
+from lib_animatediff.builtin_model import STABLE_DIFFUSION_15
 
 from .embedders import CLIP, DINO
 from .errors import EvaluationError

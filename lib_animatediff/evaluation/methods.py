@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lib_animatediff.standalone.pipeline import animate, new_sampler
-from lib_animatediff.text2video_zero import Text2VideoZero
+from lib_animatediff.hosts.diffusers.pipeline import animate, new_sampler
+from lib_animatediff.sampling.text2video_zero import Text2VideoZero
 from motion_module import MotionModule
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib_animatediff.injection import check_frames
-from lib_animatediff.noise import SEED_LIMIT
-from lib_animatediff.standalone import networks
-from lib_animatediff.standalone import pipeline as host
-from lib_animatediff.standalone.networks import Added
-from lib_animatediff.standalone.request import file_hash
-from lib_animatediff.text2video_zero import Text2VideoZero
+from lib_animatediff.engine.inject import check_frames
+from lib_animatediff.hosts.diffusers import networks
+from lib_animatediff.hosts.diffusers import pipeline as host
+from lib_animatediff.hosts.diffusers.networks import Added
+from lib_animatediff.jobs.recipe import file_hash
+from lib_animatediff.sampling.frame_noise import SEED_LIMIT
+from lib_animatediff.sampling.text2video_zero import Text2VideoZero
 from lib_animatediff.video import safe_name
 from motion_module import ClipError, MotionModule, load_motion_module
 

@@ -13,19 +13,7 @@ from dataclasses import dataclass
 from statistics import fmean, median, stdev
 from typing import Literal
 
-from .measuring import (
-    DIRECTION,
-    DOMAIN,
-    DYNAMIC,
-    METRICS,
-    MOTION,
-    SECONDS,
-    SMOOTHNESS,
-    TEXT,
-    WAY,
-    Figures,
-    Metric,
-)
+from .measuring import DIRECTION, DOMAIN, DYNAMIC, METRICS, MOTION, SECONDS, SMOOTHNESS, TEXT, WAY, Figures, Metric
 from .methods import FROZEN, INDEPENDENT, METHODS, MODULE, ZERO, Method
 from .run import Shown
 

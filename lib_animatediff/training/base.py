@@ -71,7 +71,7 @@ class Base:
         path = Path(settings.checkpoint)
         if path.is_dir():
             return cls.of_pipeline(_from_folder(path))
-        from lib_animatediff.standalone.pipeline import load_pipeline
+        from lib_animatediff.hosts.diffusers.pipeline import load_pipeline
 
         config = Path(settings.config) if settings.config else None
         return cls.of_pipeline(load_pipeline(path, config=config))

@@ -17,8 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from motion_module.files.atomic import replacing
+
 from .clips import BrokenClipError, Clip, Cut
-from .files import replacing
 from .latents import FRAMES_AT_ONCE, moments
 from .settings import TrainingSettings
 from .videos import VideoSource

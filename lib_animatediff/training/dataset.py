@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from .clips import BrokenClipError, Clip, Cut, Source
-from .draws import Draws, example_numbers, stream
+from .rng import Draws, example_numbers, stream
 from .settings import TrainingError, TrainingSettings
 
 MOST_BROKEN_IN_A_ROW = 100  # more than that is a wrong folder, not bad luck

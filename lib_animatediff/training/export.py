@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from motion_module import MotionModule
+from motion_module.files.atomic import replacing
 from motion_module.network import TemporalAttention, positional_table
 
-from .files import replacing
-from .targets import Target
+from .trainables import Target
 
 METADATA_KEY = "lib_animatediff_training"
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .clips import Clip
-from .draws import Draws
+from .rng import Draws
 
 FRAMES_AT_ONCE = 8  # of the VAE, whose activations are large
 

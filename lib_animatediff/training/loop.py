@@ -20,13 +20,13 @@ from .base import Base
 from .cache import CachedSource
 from .clips import Source
 from .dataset import Example, Examples, batches, readable, split
-from .draws import Draws
 from .latents import latents_of
-from .objective import Group, Objective, text_once_per_clip
-from .records import Records
+from .logging import Records
+from .loss import Group, Objective, text_once_per_clip
+from .rng import Draws
 from .settings import TrainingError, TrainingSettings, recipe
 from .state import Average, States
-from .targets import Target, adapter_in, target_of
+from .trainables import Target, adapter_in, target_of
 from .validation import timestep_errors, write_samples
 from .videos import VideoSource
 
@@ -74,7 +74,7 @@ def _checkpointing(unet: Any, target: Target, wanted: bool) -> Iterator[None]:
     """Keep no activations inside the blocks; an LDM UNet knows how only if it was made so."""
     unet_too = wanted and hasattr(unet, "enable_gradient_checkpointing")
     for _, transformer in target.motion.sites() if target.motion else ():
-        transformer.compute_twice = wanted
+        transformer.gradient_checkpointing = wanted
     if unet_too:
         unet.enable_gradient_checkpointing()
         unet.train()  # older diffusers ask for it; no layer of this UNet behaves differently

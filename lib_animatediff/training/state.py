@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from .files import replacing
+from motion_module.files.atomic import replacing
+
 from .settings import SETTINGS, TrainingError, TrainingSettings, recipe
 
 STATES_KEPT = 2

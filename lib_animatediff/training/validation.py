@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .clips import BrokenClipError, Cut
-from .draws import Draws
 from .latents import latents_of
-from .objective import Group, text_once_per_clip
+from .loss import Group, text_once_per_clip
+from .rng import Draws
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -84,7 +84,7 @@ def write_samples(loop: Loop, step: int) -> list[tuple[Path, tuple[int, int]]]:
 
 
 def _clip(loop: Loop, prompt: str) -> list[Image]:
-    from lib_animatediff.standalone.pipeline import animate
+    from lib_animatediff.hosts.diffusers.pipeline import animate
 
     assert loop.target.motion is not None
     side = loop.settings.size

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from lib_animatediff.video.filmed import film_frames
-from lib_animatediff.video.media import open_media
+from lib_animatediff.video.decode_video import film_frames
+from lib_animatediff.video.pyav import open_media
 from motion_module import AnimateDiffError
 
 from .clips import BrokenClipError, Clip, Cut

@@ -1,13 +1,13 @@
 """Clips as files: written in any format with their recipe inside, and read again with exact times."""
 
 from .clip import Encoding
+from .filenames import place_within, safe_name
 from .formats import FORMATS
-from .meter import Motion, measure, plot
-from .names import place_within, safe_name
+from .metadata import read_recipe
+from .motion_meter import Motion, measure, plot
 from .reader import ClipFrame, read_clip
 from .recipe import Recipe
-from .texts import read_recipe
-from .timing import exact_fps, frame_durations, there_and_back
+from .timing import exact_fps, frame_durations, ping_pong
 from .write import write_clip, write_contact_sheet, write_gif
 
 __all__ = [
@@ -19,12 +19,12 @@ __all__ = [
     "exact_fps",
     "frame_durations",
     "measure",
+    "ping_pong",
     "place_within",
     "plot",
     "read_clip",
     "read_recipe",
     "safe_name",
-    "there_and_back",
     "write_clip",
     "write_contact_sheet",
     "write_gif",

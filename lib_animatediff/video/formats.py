@@ -10,7 +10,7 @@ from motion_module import ClipError
 
 from .avif import write_avif
 from .clip import Clip, Encoding
-from .film import write_mp4, write_webm
+from .encode_video import write_mp4, write_webm
 from .gif import write_gif_file
 from .png import write_apng, write_frames
 from .webp import write_webp

@@ -1,7 +1,7 @@
 """256 colours for many pictures.
 
 Colours are chosen by k-means over a bounded sample of the clip's pixels, from two starts of which the better one is
-taken; measured in benchmarks/gif_quality.py. A clip that has no more colours than the palette keeps them all.
+taken; measured in tools/benchmarks/gif_quality.py. A clip that has no more colours than the palette keeps them all.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from motion_module import AnimateDiffError
 
-from .media import need_av
+from .pyav import need_av
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from motion_module import AnimateDiffError, ClipError
 
+from .atomic import plain_reason
 from .avif import need_avif
-from .filmed import Shown, film_frames
+from .decode_video import Shown, film_frames
+from .metadata import frame_files, kind_of, read_recipe
 from .png import frame_delays
-from .texts import frame_files, kind_of, read_recipe
 from .timing import exact_fps
-from .whole import plain_reason
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -19,7 +19,7 @@ _MILLISECONDS = 1000
 GIF_TICKS = 100  # GIF counts time in hundredths of a second
 
 
-def there_and_back(frames: Sequence[Picture]) -> list[Picture]:
+def ping_pong(frames: Sequence[Picture]) -> list[Picture]:
     """The frames, and then back to the first, without showing either end twice."""
     return [*frames, *frames[-2:0:-1]]
 

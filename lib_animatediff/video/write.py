@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from motion_module import AnimateDiffError, ClipError
 from motion_module.errors import ClipNotWrittenError
 
+from .atomic import plain_reason, whole_file, whole_folder, write_whole
 from .clip import Clip, Encoding, check_frames
+from .filenames import safe_name
 from .formats import FORMATS, format_of, is_lossless, key_of, path_for
 from .gif import write_gif_file
-from .names import safe_name
 from .png import write_frames
 from .recipe import Recipe
 from .timing import exact_fps
-from .whole import plain_reason, whole_file, whole_folder, write_whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image

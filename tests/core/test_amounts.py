@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 from lib_animatediff import ClipError
-from lib_animatediff.amounts import MotionAmount, between, parse_blocks, parse_frames, parse_steps
-from lib_animatediff.masks import LONGEST_SIDE, pack_mask, packed_mask, unpacked_mask
-from lib_animatediff.settings import motion_amount, parse_settings
+from lib_animatediff.engine.motion_scale import MotionScale, between
+from lib_animatediff.request.masks import LONGEST_SIDE, pack_mask, packed_mask, unpacked_mask
+from lib_animatediff.request.motion_scale import parse_blocks, parse_frames, parse_steps
+from lib_animatediff.request.settings import motion_scale, parse_settings
 
 SITE = "up_blocks.1.motion_modules.2"
 
@@ -101,7 +102,7 @@ def test_what_is_no_block_is_refused(text):
 
 
 def test_factors_are_multiplied():
-    amount = MotionAmount(
+    amount = MotionScale(
         scale=(1, 2),
         scale_steps=((0.0, 1.0), (1.0, 3.0)),
         blocks=parse_blocks("blocks", "up scale 0.5, up.1 scale 3, up.2 scale 7, down scale 5"),
@@ -113,7 +114,7 @@ def test_factors_are_multiplied():
 
 def test_a_mask_is_as_large_as_the_block():
     mask = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
-    amount = MotionAmount(effect=(1, 0.5), effect_mask=mask, scale=(3.0,), scale_mask=mask)
+    amount = MotionScale(effect=(1, 0.5), effect_mask=mask, scale=(3.0,), scale_mask=mask)
     effect = amount.effect_at(SITE, 0, [0, 1], (4, 4))
     assert effect.shape == (2, 4, 4)
     assert effect[0, :, 0].tolist() == [0] * 4
@@ -126,7 +127,7 @@ def test_a_mask_is_as_large_as_the_block():
 def test_a_mask_shrinks_without_losing_what_is_thin():
     mask = torch.zeros(64, 64)
     mask[:, 7] = 1
-    effect = MotionAmount(effect_mask=mask).effect_at(SITE, 0, [0], (8, 8))
+    effect = MotionScale(effect_mask=mask).effect_at(SITE, 0, [0], (8, 8))
     assert effect.sum() == pytest.approx(8 / 8, rel=0.1)
 
 
@@ -180,7 +181,7 @@ def test_a_picture_too_large_to_open_is_refused():
     "values", [{}, {"scale": 1, "effect": [1, 1.0]}, {"effect": "0: 1, -1: 1"}, {"scale": "", "effect_steps": "1"}]
 )
 def test_settings_that_ask_for_nothing_change_nothing(values):
-    amount = motion_amount(parse_settings(values))
+    amount = motion_scale(parse_settings(values))
     plain = amount is None or (
         amount.scale_at(SITE, 0.5, range(16), (2, 2)) == 1 and amount.effect_at(SITE, 0.5, range(16), (2, 2)) == 1
     )
@@ -189,7 +190,7 @@ def test_settings_that_ask_for_nothing_change_nothing(values):
 
 def test_each_setting_has_its_place():
     mask = encoded(Image.new("L", (2, 2), 51))
-    amount = motion_amount(
+    amount = motion_scale(
         parse_settings(
             {
                 "frames": 4,

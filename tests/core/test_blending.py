@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib_animatediff.blending import blend_rows, slerp
-from lib_animatediff.travel import Blend, read_travel
+from lib_animatediff.prompts.interpolate import blend_rows, slerp
+from lib_animatediff.prompts.travel import Blend, read_travel
 
 TOKENS, WIDTH = 5, 12
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]

@@ -20,11 +20,11 @@ from small_configs import write_config_folder
 from webui import small_models
 
 from lib_animatediff import ContextWindows, MotionFileError, __version__
-from lib_animatediff import cli as program
-from lib_animatediff.settings import SETTINGS, parse_settings
-from lib_animatediff.standalone import pipeline as host
-from lib_animatediff.standalone import request
-from lib_animatediff.standalone.cli import OTHER_OPTIONS
+from lib_animatediff.cli import main as program
+from lib_animatediff.cli.animate import OTHER_OPTIONS
+from lib_animatediff.hosts.diffusers import pipeline as host
+from lib_animatediff.jobs import recipe as request
+from lib_animatediff.request.settings import SETTINGS, parse_settings
 from motion_module import load_motion_module
 
 ROOT = Path(__file__).parents[2]

@@ -12,10 +12,12 @@ from clip_files import INFOTEXT, RECIPE, moving_bar
 from motion_files import write_motion_file
 from PIL import Image
 
-from lib_animatediff import cli as program
-from lib_animatediff.settings import from_infotext
-from lib_animatediff.standalone import clips_cli, pocket, request
-from lib_animatediff.video import read_clip, read_recipe, there_and_back, write_clip
+from lib_animatediff import builtin_model as pocket
+from lib_animatediff.cli import clips as clips_cli
+from lib_animatediff.cli import main as program
+from lib_animatediff.jobs import recipe as request
+from lib_animatediff.request.settings import from_infotext
+from lib_animatediff.video import ping_pong, read_clip, read_recipe, write_clip
 
 FORMATS = ["gif", "webp", "apng", "mp4", "webm", "frames", "txt"]
 LOSSLESS = ["clip.png", "clip"]
@@ -219,6 +221,6 @@ def test_reproduce_refuses_what_holds_no_recipe(clips, run):
 
 
 def test_there_and_back_keeps_the_first_frame_first():
-    assert there_and_back([1, 2, 3]) == [1, 2, 3, 2]
-    assert there_and_back([1]) == [1]
-    assert there_and_back([1, 2]) == [1, 2]
+    assert ping_pong([1, 2, 3]) == [1, 2, 3, 2]
+    assert ping_pong([1]) == [1]
+    assert ping_pong([1, 2]) == [1, 2]

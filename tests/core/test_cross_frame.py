@@ -12,15 +12,8 @@ from motions import shared_motion
 from portraits import Portrait
 from torch import nn
 
-from lib_animatediff import (
-    ClipError,
-    ContextWindows,
-    IncompatibleModelError,
-    MotionAmount,
-    Text2VideoZero,
-    inject,
-)
-from lib_animatediff.cross_frame import self_attentions
+from lib_animatediff import ClipError, ContextWindows, IncompatibleModelError, MotionScale, Text2VideoZero, inject
+from lib_animatediff.engine.components.cross_frame import self_attentions
 
 FRAMES, STREAMS = 3, 2
 ROWS = FRAMES * STREAMS
@@ -307,7 +300,7 @@ def test_no_frame_at_all_and_an_amount_of_motion_are_refused(unet):
     before = Portrait(unet)
     with pytest.raises(ClipError, match="at least one frame"), inject(unet, METHOD, frames=0):
         pass
-    with pytest.raises(ClipError, match="Leave the amount out"), inject(unet, METHOD, frames=2, amount=MotionAmount()):
+    with pytest.raises(ClipError, match="Leave the amount out"), inject(unet, METHOD, frames=2, amount=MotionScale()):
         pass
     before.assert_unchanged()
 

@@ -12,10 +12,11 @@ import torch
 from pocket_clips import BLUE, CFG, RED, SIZE, STEPS, clip_of, near, new_motion, new_pipeline, pixels
 
 from lib_animatediff import ClipError, inject
-from lib_animatediff.noise import noise_sources
-from lib_animatediff.settings import parse_settings
-from lib_animatediff.standalone import pipeline as host
-from lib_animatediff.standalone import pocket, request
+from lib_animatediff import builtin_model as pocket
+from lib_animatediff.hosts.diffusers import pipeline as host
+from lib_animatediff.jobs import recipe as request
+from lib_animatediff.request.settings import parse_settings
+from lib_animatediff.sampling.frame_noise import noise_sources
 
 TRAVEL = f"0: {RED}\n4: {BLUE}"
 

@@ -14,9 +14,11 @@ from adapter_files import diffusers_layers, random_adapter, write_adapter
 from PIL import Image
 from pocket_clips import BLUE, CFG, RED, SIZE, STEPS, clip_of, near, new_motion, new_pipeline, pixels
 
-from lib_animatediff import cli as program
-from lib_animatediff.standalone import networks, pocket, request
-from lib_animatediff.standalone import pipeline as host
+from lib_animatediff import builtin_model as pocket
+from lib_animatediff.cli import main as program
+from lib_animatediff.hosts.diffusers import networks
+from lib_animatediff.hosts.diffusers import pipeline as host
+from lib_animatediff.jobs import recipe as request
 from lib_animatediff.video import read_clip, read_recipe
 
 

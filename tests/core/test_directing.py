@@ -9,9 +9,9 @@ from motions import shared_motion
 from oracle import literal_site
 
 from lib_animatediff import ClipError, ContextWindows, inject
-from lib_animatediff.amounts import BlockAmount, MotionAmount
-from motion_module.direction import Direction
+from lib_animatediff.engine.motion_scale import BlockScale, MotionScale
 from motion_module.network import TemporalTransformer
+from motion_module.options import Direction
 
 FRAMES, CLIPS, CHANNELS, HEIGHT, WIDTH = 5, 2, 32, 3, 4
 BOUND = 1e-5
@@ -120,12 +120,12 @@ def differ(a, b):
 
 
 PLAIN = [
-    MotionAmount(),
-    MotionAmount(scale=(1.0,) * 8, effect=(1.0, 1.0)),
-    MotionAmount(scale_steps=((0.0, 1.0), (0.5, 1.0))),
-    MotionAmount(blocks=[BlockAmount("mid_block", effect=0.5)]),  # v3 has no middle block
-    MotionAmount(start=0.2, end=0.8),  # at 0.5
-    MotionAmount(scale_mask=torch.rand(8, 8)),  # of a scale of 1
+    MotionScale(),
+    MotionScale(scale=(1.0,) * 8, effect=(1.0, 1.0)),
+    MotionScale(scale_steps=((0.0, 1.0), (0.5, 1.0))),
+    MotionScale(blocks=[BlockScale("mid_block", effect=0.5)]),  # v3 has no middle block
+    MotionScale(start=0.2, end=0.8),  # at 0.5
+    MotionScale(scale_mask=torch.rand(8, 8)),  # of a scale of 1
 ]
 
 
@@ -135,11 +135,11 @@ def test_an_amount_that_asks_for_nothing_changes_no_bit(unet, given, amount):
 
 
 NOTHING = [
-    (MotionAmount(effect=(0.0,)), 0.5),
-    (MotionAmount(start=0.6), 0.5),
-    (MotionAmount(end=0.5), 0.5),
-    (MotionAmount(effect_steps=((0.0, 1.0), (0.5, 0.0))), 0.9),
-    (MotionAmount(blocks=[BlockAmount("down_blocks", effect=0.0), BlockAmount("up_blocks", effect=0.0)]), 0.5),
+    (MotionScale(effect=(0.0,)), 0.5),
+    (MotionScale(start=0.6), 0.5),
+    (MotionScale(end=0.5), 0.5),
+    (MotionScale(effect_steps=((0.0, 1.0), (0.5, 0.0))), 0.9),
+    (MotionScale(blocks=[BlockScale("down_blocks", effect=0.0), BlockScale("up_blocks", effect=0.0)]), 0.5),
 ]
 
 
@@ -149,17 +149,17 @@ def test_without_effect_the_unet_is_bare(unet, given, amount, progress):
 
 
 def test_a_mask_without_white_leaves_the_unet_bare(unet, given):
-    masked = called(unet, given, amount=MotionAmount(effect_mask=torch.zeros(4, 4)))
+    masked = called(unet, given, amount=MotionScale(effect_mask=torch.zeros(4, 4)))
     assert torch.equal(masked, bare(unet, given))
 
 
 def test_the_last_step_has_motion_unless_it_ends_before(unet, given):
-    assert torch.equal(called(unet, given, amount=MotionAmount(end=1.0), progress=1.0), called(unet, given))
+    assert torch.equal(called(unet, given, amount=MotionScale(end=1.0), progress=1.0), called(unet, given))
 
 
 def test_timesteps_tell_how_far_the_sampling_is(unet, given):
     """From the noisiest, 999, to the cleanest, unless the host says better."""
-    first_half = MotionAmount(end=0.5)
+    first_half = MotionScale(end=0.5)
     assert torch.equal(called(unet, given, amount=first_half, at=700), called(unet, given, at=700))
     assert torch.equal(
         called(unet, given, amount=first_half, at=300), bare(unet, {**given, "t": torch.full((16,), 300)})
@@ -170,7 +170,7 @@ def test_timesteps_tell_how_far_the_sampling_is(unet, given):
 def test_one_block_is_changed_alone(unet, given):
     """Blocks are counted as in diffusers; a site is one module of one block."""
     amounts = [
-        MotionAmount(blocks=[BlockAmount(site, effect=0.0)])
+        MotionScale(blocks=[BlockScale(site, effect=0.0)])
         for site in ("down_blocks", "down_blocks.1", "down_blocks.1.motion_modules.0", "up_blocks.3")
     ]
     results = [called(unet, given), bare(unet, given), *(called(unet, given, amount=amount) for amount in amounts)]
@@ -182,7 +182,7 @@ def test_windows_take_their_own_frames_amounts(unet, given, kind):
     """Frames without effect are those of the bare UNet, in whatever window they come."""
     windows = ContextWindows(length=4, overlap=1, kind=kind)
     effect = (1.0, 0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 0.0)
-    out = called(unet, given, amount=MotionAmount(effect=effect), windows=windows)
+    out = called(unet, given, amount=MotionScale(effect=effect), windows=windows)
     plain = bare(unet, given)
     still = [row for row in range(16) if not effect[row % 8]]
     torch.testing.assert_close(out[still], plain[still], rtol=0, atol=BOUND)
@@ -285,7 +285,7 @@ def test_where_memory_runs_out_it_goes_on_in_pieces(unet, given, monkeypatch, ca
 
 
 def test_pieces_have_their_own_positions_amounts(unet, given, monkeypatch):
-    amount = MotionAmount(scale=(1.5,), scale_mask=torch.rand(8, 8), effect_mask=torch.rand(8, 8))
+    amount = MotionScale(scale=(1.5,), scale_mask=torch.rand(8, 8), effect_mask=torch.rand(8, 8))
     wanted = called(unet, given, amount=amount)
     Short(monkeypatch, 8, ERRORS["CUDA"])
     torch.testing.assert_close(called(unet, given, amount=amount), wanted, rtol=0, atol=BOUND)

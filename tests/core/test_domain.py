@@ -14,7 +14,7 @@ from portraits import Portrait
 from safetensors.torch import save_file
 
 from lib_animatediff import IncompatibleModelError, inject
-from lib_animatediff.domain import adapted
+from lib_animatediff.engine.components.domain_adapter import apply_domain_adapters
 from motion_module import MotionFileError, is_domain_adapter, load_domain_adapter
 
 GIVEN = hosts.inputs(2)
@@ -87,7 +87,7 @@ def test_an_adapted_unet_computes_what_merged_weights_do(unets, host, tmp_path):
     changes = random_adapter(layers)
     adapter = load_domain_adapter(write_adapter(tmp_path / "adapter.safetensors", changes))
     plain, before = hosts.call(unet, GIVEN), Portrait(unet)
-    with adapted(unet, [(adapter, STRENGTH)]) as (match,):
+    with apply_domain_adapters(unet, [(adapter, STRENGTH)]) as (match,):
         found = hosts.call(unet, GIVEN)
     assert match.matched == match.total == len(changes)
     assert close(found, hosts.call(merged(unet, changes, STRENGTH), GIVEN))
@@ -101,7 +101,7 @@ def test_several_adapters_add_up(unet, layers, tmp_path):
     made = [random_adapter(layers, seed=seed, rank=seed + 1) for seed in (1, 2)]
     files = [write_adapter(tmp_path / f"{i}.safetensors", changes) for i, changes in enumerate(made)]
     adapters = [(load_domain_adapter(path), strength) for path, strength in zip(files, (0.5, -1), strict=True)]
-    with adapted(unet, adapters):
+    with apply_domain_adapters(unet, adapters):
         found = hosts.call(unet, GIVEN)
     assert close(found, hosts.call(merged(merged(unet, made[0], 0.5), made[1], -1), GIVEN))
 
@@ -109,7 +109,7 @@ def test_several_adapters_add_up(unet, layers, tmp_path):
 @pytest.mark.parametrize("unet", hosts.HOSTS, indirect=True)
 def test_with_a_motion_module_both_act(unet, layers, adapter):
     motion = shared_motion("v3")[0]
-    with inject(unet, motion, frames=2), adapted(unet, [(adapter, STRENGTH)]):
+    with inject(unet, motion, frames=2), apply_domain_adapters(unet, [(adapter, STRENGTH)]):
         found = hosts.call(unet, GIVEN)
     by_hand = merged(unet, random_adapter(layers), STRENGTH)
     with inject(by_hand, motion, frames=2):
@@ -120,7 +120,7 @@ def test_with_a_motion_module_both_act(unet, layers, adapter):
 def test_strength_zero_and_no_adapter_leave_no_trace(unet, adapter):
     before, plain = Portrait(unet), hosts.call(unet, GIVEN)
     for adapters in ([(adapter, 0)], []):
-        with adapted(unet, adapters) as matches:
+        with apply_domain_adapters(unet, adapters) as matches:
             before.assert_unchanged()
             assert torch.equal(hosts.call(unet, GIVEN), plain)
         assert len(matches) == len(adapters)
@@ -129,14 +129,14 @@ def test_strength_zero_and_no_adapter_leave_no_trace(unet, adapter):
 def test_half_precision_stays_half(unets, adapter):
     unet = copy.deepcopy(unets["diffusers"]).to(torch.bfloat16)
     given = {name: value.bfloat16() if value.is_floating_point() else value for name, value in GIVEN.items()}
-    with adapted(unet, [(adapter, STRENGTH)]):
+    with apply_domain_adapters(unet, [(adapter, STRENGTH)]):
         assert hosts.call(unet, given).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_after_an_exception_nothing_is_left(unet, adapter, error):
     before = Portrait(unet)
-    with pytest.raises(error), adapted(unet, [(adapter, 1)]):
+    with pytest.raises(error), apply_domain_adapters(unet, [(adapter, 1)]):
         raise error
     before.assert_unchanged()
 
@@ -147,7 +147,7 @@ def test_after_an_exception_nothing_is_left(unet, adapter, error):
 def test_how_much_matched_is_said(unet, layers, tmp_path):
     more = {"down_blocks.7.attentions.0.transformer_blocks.0.attn1.to_q": (torch.ones(2, 32), torch.ones(32, 2))}
     path = write_adapter(tmp_path / "adapter.safetensors", random_adapter(layers) | more)
-    with adapted(unet, [(load_domain_adapter(path), 1)]) as (match,):
+    with apply_domain_adapters(unet, [(load_domain_adapter(path), 1)]) as (match,):
         assert str(match) == "adapter.safetensors: 128 of its 129 layers match the checkpoint."
 
 
@@ -157,19 +157,19 @@ def test_what_matches_nothing_is_refused(unet, strength, tmp_path):
     path = write_adapter(tmp_path / "adapter.safetensors", {name: (torch.ones(2, 32), torch.ones(32, 2))})
     before = Portrait(unet)
     with pytest.raises(IncompatibleModelError, match=r"None of the 1 layers of adapter\.safetensors"):
-        adapted(unet, [(load_domain_adapter(path), strength)]).__enter__()
+        apply_domain_adapters(unet, [(load_domain_adapter(path), strength)]).__enter__()
     before.assert_unchanged()
 
 
 def test_other_widths_are_refused(unet, tmp_path):
     path = write_adapter(tmp_path / "adapter.safetensors", {Q: (torch.ones(2, 64), torch.ones(64, 2))})
     with pytest.raises(IncompatibleModelError, match=r"other widths: .* is \(32, 32\) in this one, \(64, 64\)"):
-        adapted(unet, [(load_domain_adapter(path), 1)]).__enter__()
+        apply_domain_adapters(unet, [(load_domain_adapter(path), 1)]).__enter__()
 
 
 def test_an_unknown_network_is_refused(adapter):
     with pytest.raises(IncompatibleModelError, match="is not a Stable Diffusion UNet"):
-        adapted(torch.nn.Linear(1, 1), [(adapter, 1)]).__enter__()
+        apply_domain_adapters(torch.nn.Linear(1, 1), [(adapter, 1)]).__enter__()
 
 
 # ---- files
@@ -179,9 +179,9 @@ def test_an_unknown_network_is_refused(adapter):
 def test_every_spelling_holds_the_same(layers, spelling, tmp_path):
     made = random_adapter(layers)
     loaded = load_domain_adapter(write_adapter(tmp_path / "adapter.safetensors", made, spelling))
-    assert set(loaded.changes) == set(made)
+    assert set(loaded.deltas) == set(made)
     for name, (down, up) in made.items():
-        assert torch.equal(loaded.changes[name].change(), up @ down)
+        assert torch.equal(loaded.deltas[name].delta_weight(), up @ down)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_the_official_pickle_loads(layers, save, prefix, wrapped, tmp_path):
     state = {f"{prefix}{name}": tensor for name, tensor in official_state(random_adapter(layers)).items()}
     save(wrapped(state), path)
     assert is_domain_adapter(path)
-    assert set(load_domain_adapter(path).changes) == set(layers)
+    assert set(load_domain_adapter(path).deltas) == set(layers)
 
 
 def official_state(changes):
@@ -206,7 +206,7 @@ def test_alpha_scales(layers, tmp_path):
     path = tmp_path / "adapter.safetensors"
     alphas = {f"{kohya(name)[0].partition('.')[0]}.alpha": torch.tensor(2.0) for name in made}
     write_adapter(path, made, kohya, alphas)
-    assert {change.scale for change in load_domain_adapter(path).changes.values()} == {0.5}
+    assert {change.scale for change in load_domain_adapter(path).deltas.values()} == {0.5}
 
 
 def test_other_layers_of_an_image_lora_are_counted(tmp_path, unet):
@@ -215,7 +215,7 @@ def test_other_layers_of_an_image_lora_are_counted(tmp_path, unet):
         for part in ("down", "up")
     }
     path = write_adapter(tmp_path / "a.safetensors", {Q: (torch.ones(2, 32), torch.ones(32, 2))}, kohya, more)
-    with adapted(unet, [(load_domain_adapter(path), 1)]) as (match,):
+    with apply_domain_adapters(unet, [(load_domain_adapter(path), 1)]) as (match,):
         assert str(match).endswith("; 1 more, which are no spatial attention, are left out.")
 
 

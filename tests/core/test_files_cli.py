@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from motion_files import as_adapter, random_motion_state
 from safetensors.torch import save_file
 
-from lib_animatediff.cli import cli
+from lib_animatediff.cli.main import cli
 from motion_module import MotionFileError, load_motion_module
 
 WIDTHS = (32,) * 4

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lib_animatediff import ClipError
-from lib_animatediff.freeinit import FILTERS, fresh_noise, low_pass, mix, next_noise, renoise, steps_of
+from lib_animatediff.sampling.freeinit import FILTERS, fresh_noise, low_pass, mix, next_noise, renoise, steps_of
 from motion_module.schedules import LINEAR
 
 PUBLISHED = (16, 64, 64)

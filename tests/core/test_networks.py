@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from small_configs import write_config_folder
 from webui import small_models
 
-from lib_animatediff.standalone import pipeline as host
-from lib_animatediff.standalone.networks import (
+from lib_animatediff.hosts.diffusers import pipeline as host
+from lib_animatediff.hosts.diffusers.networks import (
     Added,
     NetworkError,
     add_embeddings,

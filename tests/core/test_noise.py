@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from lib_animatediff import ClipError
-from lib_animatediff.freeinit import fresh_noise
-from lib_animatediff.noise import NOISE_KINDS, SEED_LIMIT, noise_sources, parse_frame_seeds, shared_noise
+from lib_animatediff.sampling.frame_noise import NOISE_KINDS, SEED_LIMIT, noise_sources, parse_frame_seeds, shared_noise
+from lib_animatediff.sampling.freeinit import fresh_noise
 
 SHAPE = (4, 8, 8)
 SEED = 123

@@ -10,8 +10,8 @@ from oracle import literal_clip_norm
 from torch import nn
 
 from lib_animatediff import ContextWindows, inject
-from lib_animatediff.clip import Clip
-from lib_animatediff.norms import FramesApart, FramesTogether, resnet_norms
+from lib_animatediff.engine.call import Clip
+from lib_animatediff.engine.components.norms import FoldFramesHook, UnfoldFramesHook, resnet_norms
 
 UNETS = {
     (base, host): make
@@ -22,8 +22,8 @@ UNETS = {
 
 def shared(norm, frames):
     clip = Clip(frames)
-    norm.register_forward_pre_hook(FramesTogether(clip))
-    norm.register_forward_hook(FramesApart(clip))
+    norm.register_forward_pre_hook(FoldFramesHook(clip))
+    norm.register_forward_hook(UnfoldFramesHook(clip))
     return norm
 
 

@@ -12,7 +12,7 @@ from small_configs import PNDM, write_config_folder
 from webui import small_models
 
 from lib_animatediff import ClipError, IncompatibleModelError
-from lib_animatediff.standalone import pipeline as host
+from lib_animatediff.hosts.diffusers import pipeline as host
 from motion_module import load_motion_module
 
 PROMPT = "a red cat"

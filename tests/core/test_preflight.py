@@ -10,9 +10,9 @@ import torch
 from motions import shared_motion
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmarks.activation_memory import as_on_a_graphics_card, motion_of, peak_of_call, unet_of
 from lib_animatediff import ContextWindows, inject
-from lib_animatediff.preflight import Preflight, one_line
+from lib_animatediff.request.estimate import ClipEstimate, one_line
+from tools.benchmarks.activation_memory import as_on_a_graphics_card, motion_of, peak_of_call, unet_of
 
 GIB = 2**30
 WINDOWS = ContextWindows()
@@ -57,7 +57,7 @@ def test_the_estimate_is_what_a_call_takes(base, dtype, number):
             torch.set_default_dtype(torch.float32)
         unet.dtype = dtype
         peak = peak_of_call(unet, motion, base, rows, height, width, 2 * 77, dtype)
-    plan = Preflight(base, rows, width=8 * width, height=8 * height, streams=1, tokens=100, number_bytes=number)
+    plan = ClipEstimate(base, rows, width=8 * width, height=8 * height, streams=1, tokens=100, number_bytes=number)
     held = bytes_of(0, rows, 8 * width, 8 * height, 2, base, number)
     assert plan.memory - held == pytest.approx(peak, rel=0.002)
 
@@ -65,14 +65,14 @@ def test_the_estimate_is_what_a_call_takes(base, dtype, number):
 @pytest.mark.parametrize(
     ("plan", "rows", "rows_of_clip"),
     [
-        (Preflight("sd15", 16), 32, 32),
-        (Preflight("sd15", 48, WINDOWS), 32, 96),
-        (Preflight("sd15", 48, WINDOWS, clips=3), 96, 288),
-        (Preflight("sd15", 48, WINDOWS, streams_per_call=1), 16, 96),
-        (Preflight("sd15", 48, WINDOWS, clips=3, streams=4, one_clip_per_call=True), 16, 576),
-        (Preflight("sd15", 48, VIEWS), 96, 96),
-        (Preflight("sd15", 12, WINDOWS), 24, 24),
-        (Preflight("sd15", 48, WINDOWS, streams=1), 16, 48),
+        (ClipEstimate("sd15", 16), 32, 32),
+        (ClipEstimate("sd15", 48, WINDOWS), 32, 96),
+        (ClipEstimate("sd15", 48, WINDOWS, clips=3), 96, 288),
+        (ClipEstimate("sd15", 48, WINDOWS, streams_per_call=1), 16, 96),
+        (ClipEstimate("sd15", 48, WINDOWS, clips=3, streams=4, one_clip_per_call=True), 16, 576),
+        (ClipEstimate("sd15", 48, VIEWS), 96, 96),
+        (ClipEstimate("sd15", 12, WINDOWS), 24, 24),
+        (ClipEstimate("sd15", 48, WINDOWS, streams=1), 16, 48),
     ],
 )
 def test_rows_and_memory_of_the_largest_call(plan, rows, rows_of_clip):
@@ -82,7 +82,7 @@ def test_rows_and_memory_of_the_largest_call(plan, rows, rows_of_clip):
 
 @pytest.mark.parametrize(("tokens", "chunks"), [(0, 1), (1, 1), (75, 1), (76, 2), (150, 2), (151, 3)])
 def test_prompts_count_in_whole_chunks(tokens, chunks):
-    plan = Preflight("sdxl", 16, width=1024, height=768, tokens=tokens, number_bytes=4)
+    plan = ClipEstimate("sdxl", 16, width=1024, height=768, tokens=tokens, number_bytes=4)
     assert plan.padded_tokens == 75 * chunks
     assert plan.memory == pytest.approx(bytes_of(32, 32, 1024, 768, chunks, "sdxl", 4), rel=1e-9)
 
@@ -109,7 +109,7 @@ def test_the_calls_are_counted_as_they_are_made(windows, frames, clips, streams,
     unet, steps, rows_of_calls = hosts.ldm_unet(), 3, []
     first = unet.input_blocks[0]
     first.register_forward_pre_hook(lambda _layer, args: rows_of_calls.append(len(args[0])))
-    plan = Preflight("sd15", frames, windows, 64, 64, steps, clips, streams, per_call, apart)
+    plan = ClipEstimate("sd15", frames, windows, 64, 64, steps, clips, streams, per_call, apart)
     with torch.no_grad(), inject(unet, shared_motion("v3")[0], frames=frames, windows=windows, one_clip_per_call=apart):
         for step in range(steps):
             left = streams
@@ -124,7 +124,7 @@ def test_the_calls_are_counted_as_they_are_made(windows, frames, clips, streams,
 
 def test_too_many_windows_to_count_are_counted_in_part():
     windows = ContextWindows(length=128, overlap=120)
-    plan = Preflight("sd15", 10_000, windows, steps=150)
+    plan = ClipEstimate("sd15", 10_000, windows, steps=150)
     whole = sum(len(windows.plan(10_000, step)) for step in range(150))
     assert plan.calls == pytest.approx(whole, rel=0.01)
 
@@ -141,7 +141,7 @@ def the_only(plan, begin):
 @pytest.mark.parametrize("free", [1.1, 1.2, 1.5, 2.0])
 @pytest.mark.parametrize("windows", [None, WINDOWS, ContextWindows(overlap=15)])
 def test_the_advised_context_is_the_longest_that_fits(free, windows):
-    plan = Preflight("sd15", 16 if windows is None else 48, windows, free=int(free * GIB))
+    plan = ClipEstimate("sd15", 16 if windows is None else 48, windows, free=int(free * GIB))
     way, then = the_only(plan, "the context length")
     length = int(way.removeprefix("the context length to "))
     clip = plan.frames * 2
@@ -161,7 +161,7 @@ def test_the_advised_context_is_the_longest_that_fits(free, windows):
 )
 def test_the_advised_size_is_the_largest_that_fits(size, free, advised):
     width, height = size
-    plan = Preflight("sd15", 48, WINDOWS, width, height, free=int(free * GIB))
+    plan = ClipEstimate("sd15", 48, WINDOWS, width, height, free=int(free * GIB))
     way, then = the_only(plan, "width and height")
     assert way == "width and height to {}x{}".format(*advised)
     assert (then.width, then.height) == advised
@@ -172,7 +172,7 @@ def test_the_advised_size_is_the_largest_that_fits(size, free, advised):
 
 @pytest.mark.parametrize(("free", "clips"), [(3, 1), (5, 2), (7.5, 3)])
 def test_the_advised_batch_is_the_largest_that_fits(free, clips):
-    plan = Preflight("sd15", 16, clips=4, free=int(free * GIB))
+    plan = ClipEstimate("sd15", 16, clips=4, free=int(free * GIB))
     way, then = the_only(plan, "the batch")
     assert way == f"the batch size to {clips}"
     assert then.clips == clips
@@ -180,7 +180,7 @@ def test_the_advised_batch_is_the_largest_that_fits(free, clips):
 
 
 def test_views_are_switched_off_where_that_is_enough():
-    plan = Preflight("sd15", 48, VIEWS, free=3 * GIB)
+    plan = ClipEstimate("sd15", 48, VIEWS, free=3 * GIB)
     _, then = the_only(plan, "views")
     assert then.windows == WINDOWS
     assert bytes_of(32, 96, 512, 512) <= plan.free < bytes_of(96, 96, 512, 512)
@@ -188,24 +188,24 @@ def test_views_are_switched_off_where_that_is_enough():
 
 
 def test_nothing_is_advised_that_does_not_help():
-    plan = Preflight("sd15", 48, VIEWS, free=2 * GIB)
+    plan = ClipEstimate("sd15", 48, VIEWS, free=2 * GIB)
     assert not [way for way, _ in plan.remedies() if way.startswith("views")]
     assert bytes_of(32, 96, 512, 512) > plan.free
-    assert Preflight("sd15", 16, free=GIB // 8).remedies() == []
+    assert ClipEstimate("sd15", 16, free=GIB // 8).remedies() == []
 
 
 def test_no_window_is_advised_that_shows_little_motion():
-    plan = Preflight("sd15", 16, free=int(bytes_of(14, 32, 512, 512)))
+    plan = ClipEstimate("sd15", 16, free=int(bytes_of(14, 32, 512, 512)))
     assert not [way for way, _ in plan.remedies() if "context" in way]
     more = replace(plan, free=int(bytes_of(16, 32, 512, 512)) + 1)
     assert [way for way, _ in more.remedies() if "context" in way] == ["the context length to 8"]
 
 
 def test_what_fits_needs_no_change():
-    exactly = Preflight("sd15", 16).memory
-    assert Preflight("sd15", 16, free=exactly).fits
-    assert not Preflight("sd15", 16, free=exactly - 1).fits
-    assert Preflight("sd15", 16).fits
+    exactly = ClipEstimate("sd15", 16).memory
+    assert ClipEstimate("sd15", 16, free=exactly).fits
+    assert not ClipEstimate("sd15", 16, free=exactly - 1).fits
+    assert ClipEstimate("sd15", 16).fits
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -219,29 +219,29 @@ STATIC = ContextWindows(kind="static")
     ("plan", "said"),
     [
         (
-            Preflight("sd15", 48, STATIC, free=int(8.1 * GIB)),
+            ClipEstimate("sd15", 48, STATIC, free=int(8.1 * GIB)),
             "AnimateDiff: 48 frames in 4 windows of 16 (20 steps: 80 calls of the model with 32 rows), 512x512, "
             "prompts of 75 tokens, about 2.1 GB beside the models; 8.1 GB are free.",
         ),
         (
-            Preflight("sd15", 48, STATIC, free=int(1.5 * GIB)),
+            ClipEstimate("sd15", 48, STATIC, free=int(1.5 * GIB)),
             "AnimateDiff: 48 frames in 4 windows of 16 (20 steps: 80 calls of the model with 32 rows), 512x512, "
             "prompts of 75 tokens, about 2.1 GB beside the models; only 1.5 GB are free. Set the context length to 11, "
             "or width and height to 384x384.",
         ),
         (
-            Preflight("sd15", 16, steps=1, tokens=80, streams=1),
+            ClipEstimate("sd15", 16, steps=1, tokens=80, streams=1),
             "AnimateDiff: 16 frames at once (1 step: 1 call of the model with 16 rows), 512x512, prompts of 150 tokens"
             ", about 1.0 GB beside the models.",
         ),
         (
-            Preflight("sd15", 48, replace(VIEWS, kind="static"), clips=2, free=GIB),
+            ClipEstimate("sd15", 48, replace(VIEWS, kind="static"), clips=2, free=GIB),
             "AnimateDiff: 2 clips of 48 frames at once, with 4 views of 16 (20 steps: 20 calls of the model with 192 "
             "rows), 512x512, prompts of 75 tokens, about 12.3 GB beside the models; only 1.0 GB are free. No single "
             "change is enough: set views off, and lower width and height.",
         ),
         (
-            Preflight("sd15", 16, free=GIB // 4),
+            ClipEstimate("sd15", 16, free=GIB // 4),
             "AnimateDiff: 16 frames at once (20 steps: 20 calls of the model with 32 rows), 512x512, prompts of 75 "
             "tokens, about 2.1 GB beside the models; only 0.2 GB are free. No single change is enough: lower the "
             "context length, and lower width and height.",
@@ -254,5 +254,5 @@ def test_the_sentence(plan, said):
 
 def test_windows_that_vary_in_number_are_told_from_the_fewest_to_the_most():
     counts = {len(WINDOWS.plan(48, step)) for step in range(20)}
-    assert f"in {min(counts)} to {max(counts)} windows of 16" in one_line(Preflight("sd15", 48, WINDOWS))
+    assert f"in {min(counts)} to {max(counts)} windows of 16" in one_line(ClipEstimate("sd15", 48, WINDOWS))
     assert min(counts) < max(counts)

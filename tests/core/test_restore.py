@@ -14,7 +14,7 @@ from portraits import Portrait
 from torch import nn
 
 from lib_animatediff import ClipError, ContextWindows, IncompatibleModelError, inject, use_schedule
-from lib_animatediff.parts import forward_in_parts
+from lib_animatediff.engine.windowed_forward import patch_forward
 from motion_module.network import GEGLU, TemporalAttention
 
 FRAMES = 3
@@ -102,7 +102,7 @@ def test_after_an_exception_inside_the_motion_module(model, motion, inner, monke
 
 def test_after_an_exception_in_every_layer_of_the_unet_that_is_a_site(model, motion):
     """The host's own failure: it raises before our hook has run."""
-    from lib_animatediff.sites import find_sites
+    from lib_animatediff.engine.sites import find_sites
 
     before = Portrait(model)
     for site in find_sites(model.model.diffusion_model):
@@ -204,14 +204,14 @@ def patched(unet):
         calls.append(len(args[0]))
         return former(*args, **kwargs)
 
-    def take_off():
+    def restore():
         if was_set:
             unet.forward = former
         else:
             del unet.forward
 
     unet.forward = forward
-    return calls, take_off
+    return calls, restore
 
 
 @pytest.fixture
@@ -238,9 +238,9 @@ def test_a_patch_that_comes_and_goes_inside(unet, motion_v1):
     before = Portrait(unet)
     with windowed(unet, motion_v1):
         wanted = hosts.call(unet, GIVEN)
-        calls, take_off = patched(unet)
+        calls, restore = patched(unet)
         assert torch.equal(hosts.call(unet, GIVEN), wanted)
-        take_off()
+        restore()
         assert torch.equal(hosts.call(unet, GIVEN), wanted)
     assert calls == [FRAMES]
     before.assert_unchanged()
@@ -249,12 +249,12 @@ def test_a_patch_that_comes_and_goes_inside(unet, motion_v1):
 def test_a_patch_from_inside_that_stays_holds_one_of_ours_that_does_nothing(unet, motion_v1):
     plain, before = hosts.call(unet, GIVEN), Portrait(unet)
     with windowed(unet, motion_v1):
-        calls, take_off = patched(unet)
+        calls, restore = patched(unet)
     theirs = unet.forward
     assert torch.equal(hosts.call(unet, GIVEN), plain)
     assert calls == [FRAMES]
     assert unet.forward is theirs
-    take_off()  # puts ours back, which takes itself off as soon as it is called
+    restore()  # puts ours back, which takes itself off as soon as it is called
     assert torch.equal(hosts.call(unet, GIVEN), plain)
     before.assert_unchanged()
 
@@ -272,9 +272,9 @@ def test_what_is_left_of_ours_keeps_no_motion_module(unet):
 def test_a_patch_from_before_that_is_taken_off_inside_takes_ours_along(unet, motion_v1):
     """No clip comes out then that would have seen only a part of the windows' work."""
     before = Portrait(unet)
-    _, take_off = patched(unet)
+    _, restore = patched(unet)
     with windowed(unet, motion_v1):
-        take_off()
+        restore()
         with pytest.raises(ClipError, match="another extension has put its own forward"):
             hosts.call(unet, GIVEN)
     before.assert_unchanged()
@@ -284,8 +284,8 @@ def test_an_injection_into_a_unet_that_still_holds_one_of_ours(unet, motion_v1):
     plain, before = hosts.call(unet, GIVEN), Portrait(unet)
     with windowed(unet, motion_v1):
         wanted = hosts.call(unet, GIVEN)
-        _, take_off = patched(unet)
-    take_off()
+        _, restore = patched(unet)
+    restore()
     with windowed(unet, motion_v1):
         assert torch.equal(hosts.call(unet, GIVEN), wanted)
     assert torch.equal(hosts.call(unet, GIVEN), plain)
@@ -368,6 +368,6 @@ def test_a_forward_is_put_back_even_if_setting_it_failed_halfway():
                 raise TypeError("set, but not liked")
 
     layer = Stubborn(1, 1)
-    with pytest.raises(IncompatibleModelError), forward_in_parts(layer, print):
+    with pytest.raises(IncompatibleModelError), patch_forward(layer, print):
         pytest.fail("it was replaced")
     assert "forward" not in vars(layer)

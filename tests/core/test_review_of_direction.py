@@ -12,12 +12,12 @@ from motions import shared_motion
 from PIL import Image
 
 from lib_animatediff import ClipError, ContextWindows, inject
-from lib_animatediff.amounts import BlockAmount, MotionAmount
-from lib_animatediff.masks import packed_mask, unpacked_mask
-from lib_animatediff.preflight import Preflight, one_line
-from lib_animatediff.settings import parse_settings
-from lib_animatediff.standalone.networks import NetworkError, parse_added
-from lib_animatediff.travel import read_travel
+from lib_animatediff.engine.motion_scale import BlockScale, MotionScale
+from lib_animatediff.hosts.diffusers.networks import NetworkError, parse_added
+from lib_animatediff.prompts.travel import read_travel
+from lib_animatediff.request.estimate import ClipEstimate, one_line
+from lib_animatediff.request.masks import packed_mask, unpacked_mask
+from lib_animatediff.request.settings import parse_settings
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +33,10 @@ def given():
 
 
 STILL = {
-    "effect": MotionAmount(effect=(0.0,)),
-    "steps": MotionAmount(start=0.9),
-    "mask": MotionAmount(effect_mask=torch.zeros(4, 4)),
-    "blocks": MotionAmount(blocks=[BlockAmount("down_blocks", effect=0.0), BlockAmount("up_blocks", effect=0.0)]),
+    "effect": MotionScale(effect=(0.0,)),
+    "steps": MotionScale(start=0.9),
+    "mask": MotionScale(effect_mask=torch.zeros(4, 4)),
+    "blocks": MotionScale(blocks=[BlockScale("down_blocks", effect=0.0), BlockScale("up_blocks", effect=0.0)]),
 }
 
 
@@ -55,7 +55,7 @@ def test_without_motion_the_norms_do_not_see_the_clip_either(unet, given, amount
 
 def test_with_motion_somewhere_the_norms_see_it(unet, given):
     motion, _ = shared_motion("v1")
-    amounts = [MotionAmount(blocks=[BlockAmount("down_blocks.0", effect=0.5)]), MotionAmount(effect=(0.0, 1.0))]
+    amounts = [MotionScale(blocks=[BlockScale("down_blocks.0", effect=0.5)]), MotionScale(effect=(0.0, 1.0))]
     outs = []
     for amount in amounts:
         with torch.no_grad(), inject(unet, motion, frames=8, amount=amount):
@@ -98,7 +98,7 @@ def test_many_amounts_are_read():
 
 def test_an_estimate_of_a_monstrous_clip_is_made():
     windows = ContextWindows(length=1, overlap=0, stride=8)
-    assert "10000 frames" in one_line(Preflight(base="sd15", frames=10_000, windows=windows, steps=150))
+    assert "10000 frames" in one_line(ClipEstimate(base="sd15", frames=10_000, windows=windows, steps=150))
 
 
 def encoded(picture, **more):

@@ -7,7 +7,8 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from lib_animatediff.standalone.pipeline import STABLE_DIFFUSION_15, find_config
+from lib_animatediff.builtin_model import STABLE_DIFFUSION_15
+from lib_animatediff.hosts.diffusers.pipeline import find_config
 
 PARAMETERS = {"unet": 859_520_964, "vae": 83_653_863, "text_encoder": 123_060_480}  # of the published model
 

@@ -12,7 +12,7 @@ from hypothesis import settings as budget
 from hypothesis import strategies as st
 
 from lib_animatediff import ClipError, ContextWindows
-from lib_animatediff.settings import (
+from lib_animatediff.request.settings import (
     SETTINGS,
     ClipSettings,
     canonical_name,

@@ -13,13 +13,13 @@ from PIL import Image
 from torch import Tensor
 
 from lib_animatediff import ClipError, Text2VideoZero
-from lib_animatediff.settings import (
+from lib_animatediff.request.settings import (
     is_text2video_zero,
     parse_settings,
     refuse_with_text2video_zero,
     text2video_zero,
 )
-from lib_animatediff.text2video_zero import NAME, levels_of, motion_field, sigmas_of, warp
+from lib_animatediff.sampling.text2video_zero import NAME, levels_of, motion_field, sigmas_of, warp
 from motion_module.schedules import SCALED_LINEAR
 
 BETAS = SCALED_LINEAR.betas()  # Stable Diffusion's own, in double precision

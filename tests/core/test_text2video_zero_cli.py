@@ -11,10 +11,11 @@ import torch
 from pocket_clips import CFG, SIZE, near, new_pipeline, pixels
 
 from lib_animatediff import ClipError, Text2VideoZero
-from lib_animatediff import cli as program
-from lib_animatediff.settings import from_infotext
-from lib_animatediff.standalone import pipeline as host
-from lib_animatediff.standalone import pocket, request
+from lib_animatediff import builtin_model as pocket
+from lib_animatediff.cli import main as program
+from lib_animatediff.hosts.diffusers import pipeline as host
+from lib_animatediff.jobs import recipe as request
+from lib_animatediff.request.settings import from_infotext
 from lib_animatediff.video import read_clip, read_recipe
 
 STILL = "a red disc standing still"

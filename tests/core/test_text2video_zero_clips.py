@@ -13,10 +13,10 @@ from portraits import Portrait
 from torch import Tensor
 
 from lib_animatediff import ClipError, ContextWindows, Text2VideoZero
-from lib_animatediff.noise import shared_noise
-from lib_animatediff.settings import ClipSettings, parse_settings
-from lib_animatediff.standalone import pipeline as host
-from lib_animatediff.text2video_zero import sigmas_of, warp
+from lib_animatediff.hosts.diffusers import pipeline as host
+from lib_animatediff.request.settings import ClipSettings, parse_settings
+from lib_animatediff.sampling.frame_noise import shared_noise
+from lib_animatediff.sampling.text2video_zero import sigmas_of, warp
 from motion_module.schedules import SCALED_LINEAR
 
 STILL = "a red disc standing still"

@@ -12,8 +12,8 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from lib_animatediff import ContextWindows
-from lib_animatediff.window_map import LARGEST_MAP, MOST_PLANS, window_map
-from lib_animatediff.windows import FUSIONS, WINDOW_KINDS
+from lib_animatediff.engine.context_windows import FUSIONS, WINDOW_KINDS
+from lib_animatediff.request.window_map import LARGEST_MAP, MOST_PLANS, window_map
 
 SVG = "{http://www.w3.org/2000/svg}"
 WIDTH = 640

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.window_memory import LiveBytes, peak_of_sampling, sd15_unet, v1_motion
 from lib_animatediff import ContextWindows
+from tools.benchmarks.window_memory import LiveBytes, peak_of_sampling, sd15_unet, v1_motion
 
 LATENT = 4 * 8 * 8 * 4  # bytes of one frame
 
@@ -33,7 +33,7 @@ def test_only_the_doubled_batch_and_the_sums_grow_with_the_clip():
 
 
 def test_two_hundred_frames_take_what_thirty_two_take():
-    """At Stable Diffusion 1.5's widths. Shapes only: benchmarks/window_memory.py computes."""
+    """At Stable Diffusion 1.5's widths. Shapes only: tools/benchmarks/window_memory.py computes."""
     unet, motion = sd15_unet(device="meta"), v1_motion(device="meta")
     short, long = (
         peak_of_sampling(unet, motion, frames, ContextWindows(), timesteps=(999,), device="meta")

@@ -15,10 +15,10 @@ from oracle import edited, literal_fusion, literal_weights, set_frames
 from torch import nn
 
 from lib_animatediff import ClipError, ContextWindows, inject
-from lib_animatediff.clip import Clip
-from lib_animatediff.parts import PartedCall, forward_in_parts
-from lib_animatediff.steps import Steps
-from lib_animatediff.windows import FUSIONS, WINDOW_KINDS
+from lib_animatediff.engine.call import Clip
+from lib_animatediff.engine.context_windows import FUSIONS, WINDOW_KINDS
+from lib_animatediff.engine.steps import Steps
+from lib_animatediff.engine.windowed_forward import WindowedForward, patch_forward
 
 BOUND = 1e-5
 FRAMES, LENGTH, OVERLAP = 8, 4, 1
@@ -243,8 +243,10 @@ class Toy(nn.Module):
 
 def parted(unet, frames, windows, *, one_clip_per_call=False, between=None):
     steps = Steps()
-    call = PartedCall(Clip(None), frames, windows, steps=steps, one_clip_per_call=one_clip_per_call, between=between)
-    return forward_in_parts(unet, call)
+    call = WindowedForward(
+        Clip(None), frames, windows, steps=steps, one_clip_per_call=one_clip_per_call, between=between
+    )
+    return patch_forward(unet, call)
 
 
 def test_everything_that_leads_with_the_rows_is_cut_and_nothing_else():

@@ -9,7 +9,7 @@ import pytest
 from oracle import literal_weights
 
 from lib_animatediff import ClipError, ContextWindows
-from lib_animatediff.windows import FUSIONS, WINDOW_KINDS, low_discrepancy
+from lib_animatediff.engine.context_windows import FUSIONS, WINDOW_KINDS, low_discrepancy
 
 SETTINGS = 8000
 

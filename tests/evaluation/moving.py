@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import torch
 
-from pocket.world import FRAMES, Scene, render
+from tools.pocket.world import FRAMES, Scene, render
 
 SIDE = 128
 

@@ -11,8 +11,8 @@ from evaluation.moving import as_bytes, gliding, placed, texture, with_thing
 
 from lib_animatediff.evaluation.direction import ASTRAY, CAMERA, HEADINGS, STILL, UNRELATED, Way, way_of
 from lib_animatediff.evaluation.flow import flow_of
-from pocket.measure import track
-from pocket.world import COLOURS, FRAMES, SHAPES, Scene, clip, render, scene, still
+from tools.pocket.measure import track
+from tools.pocket.world import COLOURS, FRAMES, SHAPES, Scene, clip, render, scene, still
 
 MOVING = tuple(HEADINGS)
 STYLES = ("plain", "lilac")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from lib_animatediff.evaluation.embedders import SmallEmbedder, load_embedder
 from lib_animatediff.evaluation.errors import EvaluationError
-from pocket.world import Scene, render
+from tools.pocket.world import Scene, render
 
 
 def sprite(x, colour="red", style="plain", y=32.0):

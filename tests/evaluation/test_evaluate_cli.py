@@ -18,15 +18,15 @@ import pytest
 import torch
 from PIL import Image
 
-from lib_animatediff import cli as program
+from lib_animatediff import builtin_model as pocket
+from lib_animatediff.cli import main as program
 from lib_animatediff.evaluation import run as runner
 from lib_animatediff.evaluation.embedders import SmallEmbedder
 from lib_animatediff.evaluation.measuring import METRICS
 from lib_animatediff.evaluation.methods import METHODS, RENDERED
 from lib_animatediff.evaluation.run import REFERENCES
-from lib_animatediff.noise import SEED_LIMIT
-from lib_animatediff.standalone import pipeline as host
-from lib_animatediff.standalone import pocket
+from lib_animatediff.hosts.diffusers import pipeline as host
+from lib_animatediff.sampling.frame_noise import SEED_LIMIT
 from lib_animatediff.video import read_clip
 from motion_module import ClipError
 

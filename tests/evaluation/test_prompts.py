@@ -6,7 +6,7 @@ import pytest
 
 from lib_animatediff.evaluation.errors import EvaluationError
 from lib_animatediff.evaluation.prompts import BUILT_IN, NAMED, Prompt, read_prompts
-from pocket.world import CONCEPTS, caption
+from tools.pocket.world import CONCEPTS, caption
 
 
 def read(tmp_path, text, name="prompts.txt"):

@@ -33,7 +33,7 @@ class WebUI:
 
     def module(self, name: str) -> Any:
         """A module of the WebUI or of our glue."""
-        return self.made.get(f"modules.{name}") or importlib.import_module(f"lib_animatediff.webui.{name}")
+        return self.made.get(f"modules.{name}") or importlib.import_module(f"lib_animatediff.hosts.webui.{name}")
 
     def load_script(self, kind: Callable[[], Any]) -> None:
         """Each tab gets an instance of its own."""

@@ -10,7 +10,7 @@ import torch
 from glue import double
 from glue.double import shared
 
-from lib_animatediff.settings import parse_settings
+from lib_animatediff.request.settings import parse_settings
 
 SHAPE = (4, 8, 8)
 FRAMES = 3
@@ -99,7 +99,7 @@ def on_the_double(folder):
     made = double.modules(folder)
     made["modules.sd_samplers_common"].setup_img2img_steps = setup_img2img_steps
     with double.in_place(made):
-        yield importlib.import_module("lib_animatediff.webui.noise")
+        yield importlib.import_module("lib_animatediff.hosts.webui.clip.noise")
 
 
 def request(*, clips=1, seed=5, frames=FRAMES, **fields):

@@ -9,7 +9,7 @@ import pytest
 from glue import double
 from glue.double import CLIP, shared
 
-from lib_animatediff.settings import SETTINGS
+from lib_animatediff.request.settings import SETTINGS
 
 
 class AxisOption:

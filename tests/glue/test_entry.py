@@ -30,13 +30,13 @@ def load(webui, monkeypatch):
 def test_exactly_one_script_is_registered(load):
     (kind,) = load()
     assert kind.__name__ == "AnimateDiffScript"
-    assert Path(inspect.getfile(kind)) == REPOSITORY / "lib_animatediff" / "webui" / "script.py"
+    assert Path(inspect.getfile(kind)) == REPOSITORY / "lib_animatediff" / "hosts" / "webui" / "hooks" / "script.py"
 
 
 def test_a_reload_takes_the_code_of_now(load):
     (one,), (other,) = load(), load()
     assert one is not other
-    assert sys.modules["lib_animatediff.webui.script"].AnimateDiffScript is other
+    assert sys.modules["lib_animatediff.hosts.webui.hooks.script"].AnimateDiffScript is other
 
 
 @pytest.mark.parametrize("name", ["motion_module", "lib_animatediff"])

@@ -20,8 +20,8 @@ from glue.noises import (
     settings,
 )
 
-from lib_animatediff.freeinit import fresh_noise, next_noise
-from lib_animatediff.noise import shared_noise
+from lib_animatediff.sampling.frame_noise import shared_noise
+from lib_animatediff.sampling.freeinit import fresh_noise, next_noise
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def saving(path, clips, *, place=0, **fields):
 
 @pytest.mark.parametrize("suffix", [".png", ".webp"])
 def test_the_saved_picture_is_the_whole_clip(gallery, clip, tmp_path, suffix):
-    gallery.keep_the_whole_clip(saving(tmp_path / f"saved{suffix}", [clip]))
+    gallery.save_full_animation(saving(tmp_path / f"saved{suffix}", [clip]))
     saved = Image.open(tmp_path / f"saved{suffix}")
     assert (saved.n_frames, saved.size) == (3, (8, 8))
     assert read_recipe(tmp_path / f"saved{suffix}").infotext == "a cat"
@@ -40,10 +40,10 @@ def test_the_saved_picture_is_the_whole_clip(gallery, clip, tmp_path, suffix):
 
 def test_a_jpeg_keeps_the_first_frame(gallery, clip, tmp_path):
     params = saving(tmp_path / "saved.jpg", [clip])
-    gallery.give_colours(params)
+    gallery.convert_palette_to_rgb(params)
     assert params.image.mode == "RGB"
     before = (tmp_path / "saved.jpg").read_bytes()
-    gallery.keep_the_whole_clip(params)
+    gallery.save_full_animation(params)
     assert (tmp_path / "saved.jpg").read_bytes() == before
 
 
@@ -51,8 +51,8 @@ def test_a_jpeg_keeps_the_first_frame(gallery, clip, tmp_path):
 def test_other_pictures_are_left_alone(gallery, clip, tmp_path, fields):
     params = saving(tmp_path / "saved.png", [clip], **fields)
     before = (tmp_path / "saved.png").read_bytes()
-    gallery.give_colours(params)
-    gallery.keep_the_whole_clip(params)
+    gallery.convert_palette_to_rgb(params)
+    gallery.save_full_animation(params)
     assert params.image.mode == "P"
     assert (tmp_path / "saved.png").read_bytes() == before
 
@@ -60,5 +60,5 @@ def test_other_pictures_are_left_alone(gallery, clip, tmp_path, fields):
 def test_a_clip_that_has_gone_leaves_the_picture(gallery, tmp_path):
     params = saving(tmp_path / "saved.png", [{"files": [str(tmp_path / "gone.gif")], "fps": 8}])
     before = (tmp_path / "saved.png").read_bytes()
-    gallery.keep_the_whole_clip(params)
+    gallery.save_full_animation(params)
     assert (tmp_path / "saved.png").read_bytes() == before

@@ -10,7 +10,7 @@ from glue import noises
 from glue.noises import FRAMES, SHAPE, ImageRNG, Sampler, begin_batch, of_img2img, paint, request, settings
 
 from lib_animatediff import ClipError
-from lib_animatediff.noise import noise_sources, shared_noise
+from lib_animatediff.sampling.frame_noise import noise_sources, shared_noise
 
 
 @pytest.fixture

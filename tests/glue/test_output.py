@@ -14,7 +14,7 @@ from glue import double
 from glue.double import CLIP, Script, shared
 from PIL import Image
 
-from lib_animatediff.settings import ClipSettings
+from lib_animatediff.request.settings import ClipSettings
 from lib_animatediff.video import read_recipe
 
 

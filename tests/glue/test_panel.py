@@ -8,7 +8,7 @@ import pytest
 from glue import components, double
 from motion_files import write_motion_file
 
-from lib_animatediff.settings import SETTINGS
+from lib_animatediff.request.settings import SETTINGS
 
 WITHOUT_FILE = "Text2Video-Zero [no file, any checkpoint]"
 EXISTING = (

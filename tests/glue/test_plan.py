@@ -12,9 +12,9 @@ import torch
 from glue import double
 from glue.double import shared
 
-from lib_animatediff.preflight import Preflight, one_line
-from lib_animatediff.settings import context_windows, parse_settings
-from lib_animatediff.window_map import window_map
+from lib_animatediff.request.estimate import ClipEstimate, one_line
+from lib_animatediff.request.settings import context_windows, parse_settings
+from lib_animatediff.request.window_map import window_map
 
 GIB = 2**30
 SETTINGS = {"enable": True, "model": "mm.safetensors", "frames": 48}
@@ -61,7 +61,7 @@ def expected(frames=48, **changes):
     """The line as the core says it, for the settings and the page above, in the double's float32."""
     windows = context_windows(parse_settings({**SETTINGS, "frames": frames}))
     told = {"width": 640, "height": 512, "steps": 10, "clips": 2, "number_bytes": 4, "free": 100 * GIB}
-    return one_line(Preflight(**{"base": "sd15", "frames": frames, "windows": windows, **told, **changes}))
+    return one_line(ClipEstimate(**{"base": "sd15", "frames": frames, "windows": windows, **told, **changes}))
 
 
 def line_of(page):

@@ -16,7 +16,7 @@ from glue.state import InterruptedException
 from motion_lora_files import official, write_lora
 from PIL import Image
 
-from lib_animatediff.text2video_zero import Text2VideoZero, levels_of, motion_field
+from lib_animatediff.sampling.text2video_zero import Text2VideoZero, levels_of, motion_field
 from motion_module import ClipError, IncompatibleModelError, MotionFileError
 
 FRAMES, CLIPS = 3, 2

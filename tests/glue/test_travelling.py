@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from lib_animatediff import ClipError
-from lib_animatediff.blending import slerp
-from lib_animatediff.travel import Blend, read_travel
+from lib_animatediff.prompts.interpolate import slerp
+from lib_animatediff.prompts.travel import Blend, read_travel
 
 TOKENS, WIDTH = 77, 8
 FRAMES = 6
@@ -238,7 +238,7 @@ def test_keys_must_have_as_many_parts(glue):
 @pytest.mark.parametrize("xl", [False, True], ids=["tensors", "SDXL"])
 def test_equal_lengths_are_left_alone(glue, empty, make, xl):
     conditioning = make(["a", "b"], xl=xl)
-    assert glue.even_lengths(conditioning, empty, [range(2)]) is conditioning
+    assert glue.pad_conditionings(conditioning, empty, [range(2)]) is conditioning
 
 
 @pytest.mark.parametrize("make", [learned, multicond])
@@ -247,7 +247,7 @@ def test_short_conditions_are_filled_with_the_empty_prompts(glue, empty, make, x
     prompts = ["a", "b long long", "a", "c long", "d"] + (["x AND y long"] if make is multicond else [])
     cached = make(prompts, xl=xl)
     before = copy.deepcopy(reconstructed_entries(cached))
-    evened = glue.even_lengths(cached, empty, [range(4)])
+    evened = glue.pad_conditionings(cached, empty, [range(4)])
     assert type(evened) is type(cached)
     assert evened is not cached
     assert all(same(one, other) for one, other in zip(reconstructed_entries(cached), before, strict=True))
@@ -267,7 +267,7 @@ def test_short_conditions_are_filled_with_the_empty_prompts(glue, empty, make, x
 
 def test_every_step_of_a_schedule_is_filled(glue, empty):
     scheduled = [[Schedule(5, condition("a")), Schedule(20, condition("b long"))]]
-    (evened,) = glue.even_lengths(scheduled, empty, [range(1)])
+    (evened,) = glue.pad_conditionings(scheduled, empty, [range(1)])
     assert [(entry.end_at_step, len(entry.cond)) for entry in evened] == [(5, 154), (20, 154)]
     assert evened[1].cond is scheduled[0][1].cond
 
@@ -275,12 +275,12 @@ def test_every_step_of_a_schedule_is_filled(glue, empty):
 def test_parts_keep_their_weights(glue, empty):
     one, other = learned(["a", "b long"])
     conditioning = Multicond((2,), [[Composable(one, 0.5)], [Composable(other, 2.0)]])
-    assert [row[0].weight for row in glue.even_lengths(conditioning, empty, [range(2)]).batch] == [0.5, 2.0]
+    assert [row[0].weight for row in glue.pad_conditionings(conditioning, empty, [range(2)]).batch] == [0.5, 2.0]
 
 
 def test_filling_follows_the_conditions_dtype(glue, empty):
     conditioning = [[entry._replace(cond=entry.cond.half()) for entry in row] for row in learned(["a", "b long"])]
-    assert glue.even_lengths(conditioning, empty, [range(2)])[0][0].cond.dtype == torch.float16
+    assert glue.pad_conditionings(conditioning, empty, [range(2)])[0][0].cond.dtype == torch.float16
 
 
 def reconstructed_entries(conditioning):
@@ -313,7 +313,7 @@ def test_from_prompts_to_blended_conditions(glue, webui, empty, xl, interpolatio
     blends = [travel and travel.blends(interpolation, closed=True) for travel in travels]
     parts = webui.module("batching").parts_of(prompts)
     travelling = [range(FRAMES), range(2 * FRAMES, 3 * FRAMES)]
-    cond = reconstructed(glue.even_lengths(multicond(prompts, xl=xl), empty, travelling))
+    cond = reconstructed(glue.pad_conditionings(multicond(prompts, xl=xl), empty, travelling))
     found = glue.blended(cond, blends, FRAMES, interpolation, parts)
     assert type(found) is type(cond)
     assert found.shape == cond.shape

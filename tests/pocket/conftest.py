@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from pocket.base import Conditions
-from pocket.recipe import Recipe
-from pocket.results import load_conditions
-from pocket.stages import build
+from tools.pocket.base import Conditions
+from tools.pocket.recipe import Recipe
+from tools.pocket.results import load_conditions
+from tools.pocket.stages import build
 
 RECIPE = Recipe(seed=1).smoke(2)
 

@@ -6,7 +6,7 @@ from motion_files import write_motion_file
 
 from motion_module import load_motion_module
 from motion_module.schedules import SCALED_LINEAR
-from pocket.evaluate import (
+from tools.pocket.evaluate import (
     Score,
     animated,
     frozen,
@@ -20,10 +20,10 @@ from pocket.evaluate import (
     without_output,
     without_positions,
 )
-from pocket.export import load_pipeline
-from pocket.measure import track
-from pocket.pan import SHIFT, panned
-from pocket.world import HEADINGS, clip, scene
+from tools.pocket.export import load_pipeline
+from tools.pocket.measure import track
+from tools.pocket.pan import SHIFT, panned
+from tools.pocket.world import HEADINGS, clip, scene
 
 SOME = [("red", "disc", heading) for heading in HEADINGS if heading != "still"]
 

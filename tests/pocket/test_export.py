@@ -6,12 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pocket.base import UNET
-from pocket.export import TEXT_PREFIX, UNET_PREFIX, VAE_PREFIX, load_pipeline, sample
-from pocket.results import load_unet, load_vae
-from pocket.text import VOCABULARY_SIZE
-from pocket.vae import DDCONFIG, SCALE_FACTOR
-from pocket.world import CONCEPTS, caption
+from tools.pocket.base import UNET
+from tools.pocket.export import TEXT_PREFIX, UNET_PREFIX, VAE_PREFIX, load_pipeline, sample
+from tools.pocket.results import load_unet, load_vae
+from tools.pocket.text import VOCABULARY_SIZE
+from tools.pocket.vae import DDCONFIG, SCALE_FACTOR
+from tools.pocket.world import CONCEPTS, caption
 
 HALF = 5e-2  # of the values' size: half precision
 

@@ -5,18 +5,18 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
-from pocket.__main__ import main
-from pocket.base import alphas_cumprod, new_unet
-from pocket.gates import Gate, errors
-from pocket.loop import load, replacing, stream
-from pocket.measure import read
-from pocket.recipe import Recipe
-from pocket.results import load_first_vae, load_unet
-from pocket.sampling import ddim
-from pocket.stages import STAGES, BuildError, Stage, _pass, build
-from pocket.text import POSITIONS, WIDTH
-from pocket.vae import new_vae, pictures, whiten
-from pocket.world import CONCEPTS
+from tools.pocket.__main__ import main
+from tools.pocket.base import alphas_cumprod, new_unet
+from tools.pocket.gates import Gate, errors
+from tools.pocket.loop import load, replacing, stream
+from tools.pocket.measure import read
+from tools.pocket.recipe import Recipe
+from tools.pocket.results import load_first_vae, load_unet
+from tools.pocket.sampling import ddim
+from tools.pocket.stages import STAGES, BuildError, Stage, _pass, build
+from tools.pocket.text import POSITIONS, WIDTH
+from tools.pocket.vae import new_vae, pictures, whiten
+from tools.pocket.world import CONCEPTS
 
 from .conftest import RECIPE
 

@@ -6,17 +6,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from webui.small_models import kohya_layers
 
-from pocket import kohya
-from pocket.export import load_pipeline
-from pocket.loop import load, stream
-from pocket.results import load_unet
-from pocket.style import (
-    FINE_TUNED,
-    LORA,
-    load_fine_tuned,
-    load_styled,
-)
-from pocket.world import STYLES
+from tools.pocket import kohya
+from tools.pocket.export import load_pipeline
+from tools.pocket.loop import load, stream
+from tools.pocket.results import load_unet
+from tools.pocket.style import FINE_TUNED, LORA, load_fine_tuned, load_styled
+from tools.pocket.world import STYLES
 
 from .conftest import RECIPE
 

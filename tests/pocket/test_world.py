@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from pocket.measure import read, track
-from pocket.text import PHRASINGS, VOCABULARY_SIZE, known_words, vocabulary
-from pocket.world import (
+from tools.pocket.measure import read, track
+from tools.pocket.text import PHRASINGS, VOCABULARY_SIZE, known_words, vocabulary
+from tools.pocket.world import (
     CONCEPTS,
     FRAMES,
     HEADINGS,

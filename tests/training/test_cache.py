@@ -10,8 +10,8 @@ from training.test_data import write_video
 from lib_animatediff.training import Clip, TrainingError, train
 from lib_animatediff.training.cache import CachedSource
 from lib_animatediff.training.clips import BrokenClipError, Cut
-from lib_animatediff.training.draws import Draws
 from lib_animatediff.training.latents import latents_of, moments
+from lib_animatediff.training.rng import Draws
 from lib_animatediff.training.sources import open_source
 from lib_animatediff.training.videos import VideoSource
 

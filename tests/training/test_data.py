@@ -11,8 +11,8 @@ from training import parts
 from lib_animatediff.training import MemorySource, TrainingError, train
 from lib_animatediff.training.clips import BrokenClipError, Cut
 from lib_animatediff.training.dataset import Examples, split, training_cut
-from lib_animatediff.training.draws import Draws
 from lib_animatediff.training.export import read_recipe
+from lib_animatediff.training.rng import Draws
 from lib_animatediff.training.sources import open_source
 from lib_animatediff.training.videos import bucket_sizes
 

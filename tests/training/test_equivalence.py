@@ -17,7 +17,7 @@ from training import parts
 from lib_animatediff import inject
 from lib_animatediff.training import MemorySource
 from lib_animatediff.training.dataset import Examples, batches
-from lib_animatediff.training.objective import text_once_per_clip
+from lib_animatediff.training.loss import text_once_per_clip
 from motion_module import load_motion_module
 from motion_module.network import TemporalTransformer
 

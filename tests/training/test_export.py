@@ -9,7 +9,7 @@ from training import parts
 
 from lib_animatediff.training.export import read_recipe, write
 from lib_animatediff.training.settings import NEW_KINDS
-from lib_animatediff.training.targets import target_of
+from lib_animatediff.training.trainables import target_of
 from motion_module import load_motion_module
 
 

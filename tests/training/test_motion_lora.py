@@ -77,7 +77,7 @@ def test_every_spelling_gives_the_same_weights(tmp_path, motion, spelling):
     lora = load_motion_lora(write_lora(tmp_path / "lora.safetensors", spelling))
     merged = apply_motion_lora(motion, lora, 0.7).state_dict()
     before = random_motion_state("v3", parts.WIDTHS, tables=False)
-    assert len(lora.changes) == 160
+    assert len(lora.deltas) == 160
     expected = dict(before)
     for (site, attention, part), (down, up) in low_rank().items():
         layer = f"to_{part}{'.0' if part == 'out' else ''}.weight"
@@ -91,13 +91,13 @@ def test_a_pickle_of_the_first_days_loads(tmp_path, motion):
         name: tensor for place, pair in low_rank().items() for name, tensor in zip(official(*place), pair, strict=True)
     }
     torch.save({"state_dict": state}, tmp_path / "lora.ckpt")
-    assert len(load_motion_lora(tmp_path / "lora.ckpt").changes) == 160
+    assert len(load_motion_lora(tmp_path / "lora.ckpt").deltas) == 160
 
 
 def test_alpha_scales(tmp_path, motion):
     name = flattened("down_blocks.0.motion_modules.0", 0, "q")[0].removesuffix(".lora_down.weight")
     path = write_lora(tmp_path / "lora.safetensors", flattened, {f"{name}.alpha": torch.tensor(1.0)})
-    scales = [change.scale for change in load_motion_lora(path).changes.values()]
+    scales = [change.scale for change in load_motion_lora(path).deltas.values()]
     assert sorted(set(scales)) == [1 / RANK, 1.0]
     assert scales.count(1 / RANK) == 1
 
@@ -147,7 +147,7 @@ def test_other_widths_are_refused(tmp_path, motion):
 def test_spatial_weights_are_passed_over(tmp_path):
     spatial = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora.down.weight"
     path = write_lora(tmp_path / "lora.safetensors", more={spatial: torch.ones(2, 2)})
-    assert len(load_motion_lora(path).changes) == 160
+    assert len(load_motion_lora(path).deltas) == 160
 
 
 @pytest.mark.parametrize(

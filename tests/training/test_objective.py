@@ -14,8 +14,8 @@ from lib_animatediff.training import MemorySource
 from lib_animatediff.training.clips import Cut
 from lib_animatediff.training.dataset import Example
 from lib_animatediff.training.loop import Loop
-from lib_animatediff.training.objective import Objective
-from lib_animatediff.training.targets import target_of
+from lib_animatediff.training.loss import Objective
+from lib_animatediff.training.trainables import target_of
 
 LINEAR_BETAS = torch.linspace(0.00085, 0.012, 1000, dtype=torch.float64)
 SCALED_BETAS = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2

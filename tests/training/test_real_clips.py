@@ -12,8 +12,8 @@ from small_configs import write_config_folder
 from training import parts
 from webui import small_models
 
+from lib_animatediff.cli.train import train_command
 from lib_animatediff.training import validation
-from lib_animatediff.training.cli import train_command
 from lib_animatediff.training.export import read_recipe
 from motion_module import apply_motion_lora, load_motion_lora, load_motion_module
 

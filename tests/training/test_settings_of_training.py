@@ -9,8 +9,8 @@ import sys
 import pytest
 from training import parts
 
+from lib_animatediff.cli.train import train_command
 from lib_animatediff.training import Base, TrainingError, TrainingSettings
-from lib_animatediff.training.cli import train_command
 from lib_animatediff.training.loop import learning_rate
 from lib_animatediff.training.settings import SETTINGS
 

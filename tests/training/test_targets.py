@@ -12,7 +12,7 @@ from lib_animatediff import IncompatibleModelError, inject
 from lib_animatediff.training import MemorySource, TrainingError, train
 from lib_animatediff.training.export import write
 from lib_animatediff.training.settings import NEW_KINDS
-from lib_animatediff.training.targets import adapter_in, layout_for, target_of
+from lib_animatediff.training.trainables import adapter_in, layout_for, target_of
 from motion_module import MotionModule, apply_motion_lora, load_motion_lora, load_motion_module
 from motion_module.kinds import KINDS
 

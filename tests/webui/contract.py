@@ -145,7 +145,7 @@ OPTIONS = """
 
 # What is set on an object from outside its class, by us or by the WebUI, and the module that knows of it.
 SET_FROM_OUTSIDE = {
-    "*.alphas_cumprod": "ldm.models.diffusion.ddpm",  # by lib_animatediff/schedule.py, as the next one
+    "*.alphas_cumprod": "ldm.models.diffusion.ddpm",  # by lib_animatediff/sampling/schedule.py, as the next one
     "*.alphas_cumprod_original": "modules.sd_models",
     "*.already_saved_as": "modules.ui_tempdir",
     "*.batch": "modules.prompt_parser",  # of a copy of its conditions, as the schedules

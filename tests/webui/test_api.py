@@ -18,7 +18,7 @@ from webui.server import pixels
 from webui.studio import refused
 
 from lib_animatediff import __version__
-from lib_animatediff.settings import SETTINGS
+from lib_animatediff.request.settings import SETTINGS
 
 PAGE = (REPOSITORY / "docs" / "api.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"## (\w+)\n.*?```(sh|python)\n(.*?)```", PAGE, re.DOTALL)

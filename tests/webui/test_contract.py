@@ -15,7 +15,7 @@ from webui import contract
 from webui.conftest import NOT_STARTED, REPOSITORY, webui_python
 from webui.names import Sources, Uses, named_in
 
-OURS = [*(REPOSITORY / "lib_animatediff" / "webui").glob("*.py"), REPOSITORY / "scripts/animatediff.py"]
+OURS = [*(REPOSITORY / "lib_animatediff" / "hosts" / "webui").rglob("*.py"), REPOSITORY / "scripts/animatediff.py"]
 OURS += [REPOSITORY / "install.py"]
 LIBRARIES = ("gradio", "fastapi", "starlette")
 REPOSITORIES = ("stable-diffusion-stability-ai", "generative-models")

@@ -14,7 +14,7 @@ from webui.server import open_page
 from webui.studio import hooks_in_the_unet, portrait
 from webui.test_panel import fill, open_accordion
 
-from lib_animatediff.settings import SETTINGS
+from lib_animatediff.request.settings import SETTINGS
 
 PHONE = {"width": 390, "height": 844}
 

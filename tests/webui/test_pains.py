@@ -16,7 +16,7 @@ from webui.server import base64_image, file_bytes
 from webui.studio import FLOAT_ORDER, frames_of, hooks_in_the_unet, portrait
 from webui.test_pocket import PAINTED, small_world  # noqa: F401 - a fixture
 
-from lib_animatediff.standalone import pocket
+from lib_animatediff import builtin_model as pocket
 
 PLAINLY = {"alwayson_scripts": {"Trouble": {"args": [{"plainly": True}]}}}
 

@@ -12,11 +12,11 @@ from webui.conftest import REPOSITORY
 from webui.server import open_page, pixels
 from webui.test_panel import generate, shown_gif
 
-from lib_animatediff.standalone import pocket
-from pocket.evaluate import went
-from pocket.measure import Track, track
-from pocket.recipe import StyleRecipe
-from pocket.world import HEADINGS, TRAVEL
+from lib_animatediff import builtin_model as pocket
+from tools.pocket.evaluate import went
+from tools.pocket.measure import Track, track
+from tools.pocket.recipe import StyleRecipe
+from tools.pocket.world import HEADINGS, TRAVEL
 
 FRAMES = 16
 PAINTED = {"width": 64, "height": 64, "steps": 25, "cfg_scale": pocket.CFG, "sampler_name": "DDIM", "seed": 1}

@@ -14,7 +14,7 @@ from webui.server import base64_image
 from webui.studio import decoded
 from webui.test_panel import generate
 
-from lib_animatediff.settings import SETTINGS
+from lib_animatediff.request.settings import SETTINGS
 
 NEW = {
     "views": True,

@@ -16,7 +16,7 @@ from webui.studio import FLOAT_ORDER, decoded, frames_of, hooks_in_the_unet, por
 from webui.test_noise import counted
 from webui.test_passes import HIRES, painted
 
-from lib_animatediff.masks import pack_mask
+from lib_animatediff.request.masks import pack_mask
 
 ZERO = {"model": "Text2Video-Zero"}
 SHORT = {**ZERO, "frames": 3, "zero_x": 64}  # a whole cell of the small latents, where the default is less

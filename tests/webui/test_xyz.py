@@ -6,7 +6,7 @@ from webui.clips import clip_payload, read_gif
 from webui.server import PAYLOAD, open_page, pixels
 from webui.test_panel import choose_module, fill, fill_prompt_and_size, generate, open_accordion
 
-from lib_animatediff.settings import SETTINGS
+from lib_animatediff.request.settings import SETTINGS
 
 PLOT = "X/Y/Z plot"
 NOTHING = ("Nothing", "")

@@ -17,7 +17,8 @@ from clip_files import RECIPE, moving_bar, smooth
 from PIL import Image
 
 from lib_animatediff import ClipError
-from lib_animatediff.video import formats, read_clip, read_recipe, whole, write_clip
+from lib_animatediff.video import atomic as whole
+from lib_animatediff.video import formats, read_clip, read_recipe, write_clip
 from motion_module.errors import ClipNotWrittenError
 
 ROOT = Path(__file__).parents[3]
@@ -101,7 +102,7 @@ def test_a_former_clip_and_former_frames_stay(tmp_path, monkeypatch):
 
 
 def test_a_film_that_lacks_frames_is_not_taken_for_whole(tmp_path, monkeypatch):
-    from lib_animatediff.video import film
+    from lib_animatediff.video import encode_video as film
 
     mux = film._mux
     monkeypatch.setattr(film, "_mux", lambda container, packets, times: mux(container, packets[:-1], times))

@@ -242,7 +242,7 @@ def test_few_frames_are_in_memory(tmp_path, key):
 
 
 def test_frames_that_nobody_looks_at_are_not_converted(tmp_path, monkeypatch):
-    from lib_animatediff.video import filmed
+    from lib_animatediff.video import decode_video as filmed
 
     (path,) = write_clip(tmp_path / "clip.mp4", shades(12))
     monkeypatch.setattr(filmed._Converter, "__call__", lambda *_args: pytest.fail("converted"))

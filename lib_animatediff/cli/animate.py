@@ -1,0 +1,247 @@
+"""The command `animate`. What is in the settings table becomes an option by itself."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lib_animatediff import builtin_model as pocket
+from lib_animatediff.hosts.diffusers import networks
+from lib_animatediff.hosts.diffusers import pipeline as host
+from lib_animatediff.jobs.recipe import Request, prepare, recipe_of
+from lib_animatediff.request.masks import packed_mask
+from lib_animatediff.request.settings import SETTINGS, Setting, parse_settings
+from lib_animatediff.sampling.text2video_zero import NAME
+from lib_animatediff.video import FORMATS, Encoding, ping_pong, write_clip, write_contact_sheet
+from lib_animatediff.video.formats import format_of, path_for
+from motion_module import ClipError
+
+from .files import KIND_OPTION
+
+# The command has its own words for some: a clip is what it makes, and files are paths here.
+OTHER_OPTIONS = {
+    "enable": "",
+    "model": "--motion",
+    "formats": "--format",
+    "motion_loras": "--motion-lora",
+    "request_id": "",
+}
+TABLE_OPTIONS = [s for s in SETTINGS.values() if s.name not in OTHER_OPTIONS]
+
+
+def _with_table_options(command: Callable[..., None]) -> Callable[..., None]:
+    for setting in reversed(TABLE_OPTIONS):
+        command = _option(setting)(command)
+    return command
+
+
+def _option(setting: Setting) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(
+        f"--{setting.name.replace('_', '-')}",
+        setting.name,
+        type=_FILE if setting.image else click.Choice(setting.choices) if setting.choices else setting.type,
+        is_flag=setting.type is bool,
+        multiple=setting.type is tuple,
+        default=None if setting.image else setting.default,
+        show_default=setting.default != "",
+        help=setting.help,
+    )
+
+
+def _pictures_read(table: dict[str, Any]) -> dict[str, Any]:
+    """Pictures are files here, and text in the table."""
+    read = {name: "" if table[name] is None else _as_text(table[name]) for name in PICTURES}
+    return {**table, **read}
+
+
+def _as_text(path: Path) -> str:
+    try:
+        return packed_mask(base64.b64encode(path.read_bytes()).decode("ascii"))
+    except OSError as error:
+        raise ClipError(f"{path} cannot be read ({error.strerror}). Check the path.") from error
+    except ClipError as error:
+        raise ClipError(f"{path}: {error} Here: the path of a PNG or JPEG.") from error
+
+
+_FILE = click.Path(path_type=Path)
+PICTURES = [setting.name for setting in SETTINGS.values() if setting.image]
+SIZE, CFG = 512, 7.5  # as in the official configurations
+
+
+@click.command()
+@click.option("--checkpoint", type=_FILE, help="Stable Diffusion 1.5 checkpoint. Default: the small built-in one.")
+@click.option(
+    "--motion",
+    "--model",
+    type=_FILE,
+    help=f"Motion module, such as v3_sd15_mm.ckpt, or {NAME.lower()}. Default: the built-in one.",
+)
+@KIND_OPTION
+@click.option("--prompt", help=f'What the clip shows. Default with the built-in checkpoint: "{pocket.PROMPT}".')
+@click.option("--negative-prompt", default="", help="What it should not show.")
+@click.option(
+    "--seed", default=0, show_default=True, help="Same seed, same clip; -1 is no seed. Frame i takes seed + i."
+)
+@_with_table_options
+@click.option("--lora", "loras", multiple=True, help="LoRA for the checkpoint, FILE or FILE:STRENGTH. May be repeated.")
+@click.option("--embedding", "embeddings", type=_FILE, multiple=True, help="Embedding; its word is the file's name.")
+@click.option(
+    "--motion-lora", "motion_loras", multiple=True, help="Motion LoRA or domain adapter, FILE or FILE:STRENGTH."
+)
+@click.option("--width", type=int, help=f"In pixels, a multiple of 8. Default: {SIZE}, built-in {pocket.SIZE}.")
+@click.option("--height", type=int, help=f"In pixels, a multiple of 8. Default: {SIZE}, built-in {pocket.SIZE}.")
+@click.option("--steps", default=25, show_default=True, help="Sampling steps. More is slower and cleaner.")
+@click.option(
+    "--sampler", type=click.Choice(list(host.SAMPLERS)), default="ddim", show_default=True, help="How to sample."
+)
+@click.option("--cfg", type=float, help=f"How strictly the prompt is followed. Default: {CFG}, built-in {pocket.CFG}.")
+@click.option(
+    "--config", type=_FILE, help="Tokenizer and configs. Default: a folder config beside the checkpoint, or SD 1.5's."
+)
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
+@click.option("--output", type=_FILE, default=Path("clip.gif"), show_default=True, help="The clip to write.")
+@click.option(
+    "--format",
+    "formats",
+    type=click.Choice(list(FORMATS), case_sensitive=False),
+    multiple=True,
+    help="May be repeated. Default: what the output's suffix says.",
+)
+@click.option("--contact-sheet", type=_FILE, help="Also write all frames side by side, to a PNG.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
+def animate(
+    checkpoint: Path | None,
+    motion: Path | None,
+    kind: str | None,
+    prompt: str | None,
+    negative_prompt: str,
+    seed: int,
+    loras: tuple[str, ...],
+    embeddings: tuple[Path, ...],
+    motion_loras: tuple[str, ...],
+    width: int | None,
+    height: int | None,
+    steps: int,
+    sampler: str,
+    cfg: float | None,
+    config: Path | None,
+    device: str,
+    output: Path,
+    formats: tuple[str, ...],
+    contact_sheet: Path | None,
+    as_json: bool,
+    **table: Any,
+) -> None:
+    """Write a clip of a prompt. Without any option: one of the small built-in model."""
+    # All that can be refused is refused before the checkpoint is loaded, the quick checks first.
+    settings = parse_settings(_pictures_read(table))
+    start = _start(checkpoint, motion, prompt)
+    request = Request(
+        checkpoint=start.checkpoint,
+        motion=start.motion,
+        kind=kind,
+        prompt=start.prompt,
+        negative_prompt=negative_prompt,
+        seed=seed,
+        settings=settings,
+        loras=tuple(map(networks.parse_added, loras)),
+        embeddings=embeddings,
+        motion_loras=tuple(map(networks.parse_added, motion_loras)),
+        size=(start.size if width is None else width, start.size if height is None else height),
+        steps=steps,
+        cfg=start.cfg if cfg is None else cfg,
+        sampler=sampler,
+        config=config,
+        device=device,
+    )
+    places = [path_for(output, key) for key in formats or [format_of(output)]]
+    for place in (*places, *filter(None, [contact_sheet])):
+        _check_output(place)
+    if contact_sheet and contact_sheet.suffix.lower() != ".png":
+        raise ClipError(f"{contact_sheet}: contact sheets are PNG. Let the name end in .png.")
+    ready = prepare(request)
+    said = [*ready.reports]
+    pipeline = ready.load()
+    with click.progressbar(length=ready.steps, label="Sampling", file=sys.stderr) as bar:
+        pictures = ready.render(pipeline, lambda: bar.update(1), said.append)
+    for line in said:
+        click.echo(line, err=True)
+    written = write_clip(
+        output,
+        ping_pong(pictures) if settings.reverse else pictures,
+        formats=formats,
+        fps=settings.fps,
+        loop_count=settings.loop_count,
+        recipe=recipe_of(request, asdict(Encoding())),
+    )
+    made = {
+        "clip": str(written[0]),
+        "clips": [str(path) for path in written],
+        "prompt": start.prompt,
+        "seed": seed,
+        "frames": ready.frames,
+        "fps": settings.fps,
+        "size": request.size,
+    }
+    if contact_sheet:
+        with _writing(contact_sheet):
+            write_contact_sheet(contact_sheet, pictures)
+        made["contact_sheet"] = str(contact_sheet)
+    click.echo(json.dumps(made) if as_json else "\n".join(map(str, filter(None, [*written, contact_sheet]))))
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What is animated, with what suits it where nothing was said."""
+
+    checkpoint: Path
+    motion: Path
+    prompt: str
+    size: int
+    cfg: float
+
+
+def _start(checkpoint: Path | None, motion: Path | None, prompt: str | None) -> _Start:
+    """The files asked for, or those of the built-in model."""
+    if checkpoint is None:
+        folder = pocket.pocket_folder()
+        motion = motion or folder / pocket.MOTION
+        return _Start(folder / pocket.CHECKPOINT, motion, prompt or pocket.PROMPT, pocket.SIZE, pocket.CFG)
+    if motion is None:
+        raise ClipError("The built-in motion module fits the built-in checkpoint only. Give --motion, too.")
+    if prompt is None:
+        raise ClipError("Say what the clip shows: --prompt.")
+    return _Start(checkpoint, motion, prompt, SIZE, CFG)
+
+
+@click.command("pocket-to-webui")
+@click.argument("webui", type=_FILE)
+def pocket_to_webui(webui: Path) -> None:
+    """Copy the small built-in model into the WebUI at WEBUI, to try AnimateDiff without any download."""
+    for path in pocket.copy_to_webui(webui):
+        click.echo(path)
+
+
+def _check_output(output: Path) -> None:
+    if output.is_dir() and output.suffix:
+        raise ClipError(f"{output} is a folder. Choose another name.")
+    with _writing(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=output.parent).close()  # permissions alone do not tell (read-only mounts, root)
+
+
+@contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ClipError(f"{output} cannot be written ({error.strerror}). Choose another place.") from error

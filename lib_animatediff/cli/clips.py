@@ -1,0 +1,156 @@
+"""The commands `info` and `reproduce`: what made a clip, and whether it can be made again."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lib_animatediff import builtin_model as pocket
+from lib_animatediff.jobs.recipe import file_hash, prepare, request_of
+from lib_animatediff.request.settings import from_infotext
+from lib_animatediff.video import FORMATS, Recipe, read_clip, read_recipe
+from motion_module import ClipError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+LEAST_PSNR = 25.0  # dB; what a lossy format must leave of frame 0, well below what each does by default
+_PATH = click.Path(path_type=Path)
+_FIELD = re.compile(r'(?:^|, )AnimateDiff: (?:("(?:[^"\\]|\\.)*")|([^,\n]*))', re.MULTILINE)
+_HASH_SHOWN = 12
+
+
+@click.command()
+@click.argument("files", type=_PATH, nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print a list of JSON objects.")
+def info(files: tuple[Path, ...], as_json: bool) -> None:
+    """Say what made FILES: clips, pictures, folders of frames; ours, the WebUI's, the existing extension's."""
+    told = [(path, read_recipe(path)) for path in files]
+    if as_json:
+        click.echo(json.dumps([_as_json(path, recipe) for path, recipe in told], indent=2, ensure_ascii=False))
+        return
+    for path, recipe in told:
+        click.echo(f"{path}:" if len(told) > 1 else "", nl=len(told) > 1)
+        click.echo(recipe.infotext or "It does not say what made it.")
+        if recipe.data is not None:
+            click.echo(json.dumps(recipe.data, indent=2, ensure_ascii=False))
+
+
+@click.command()
+@click.argument("file", type=_PATH)
+@click.option(
+    "--models",
+    type=_PATH,
+    multiple=True,
+    help="Where the checkpoint and the other files lie: a folder. May be repeated.",
+)
+@click.option("--config", type=_PATH, help="Tokenizer and configs, as for animate.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
+def reproduce(file: Path, models: tuple[Path, ...], config: Path | None, device: str) -> None:
+    """Render the clip FILE again by the recipe inside, and compare the first frame."""
+    recipe = read_recipe(file)
+    if recipe.data is None:
+        raise ClipError(
+            f"{file} holds no recipe that a program can follow. animatediff info {file} prints what it says."
+        )
+    request = request_of(recipe.data, _finder(models), config=config, device=device)
+    ready = prepare(request)
+    kept = next(read_clip(file, fps=request.settings.fps)).image.convert("RGB")
+    pipeline = ready.load()
+    with click.progressbar(length=ready.steps, label="Sampling", file=sys.stderr) as bar:
+        made = ready.render(pipeline, lambda: bar.update(1))[0].convert("RGB")
+    psnr = _psnr(_cropped(kept, made.size), made)
+    lossless = _keeps_pixels(file, recipe.data)
+    if psnr < (math.inf if lossless else LEAST_PSNR):
+        wanted = "identical" if lossless else f"at least {LEAST_PSNR:g} dB"
+        raise ClipError(
+            f"{file} was not reproduced: frame 0 differs ({psnr:.1f} dB PSNR, {wanted} expected). Another device or "
+            f"another version of a library can be the reason: it was made with {_versions(recipe.data)}."
+        )
+    click.echo(
+        "Reproduced: frame 0 is " + ("identical." if math.isinf(psnr) else f"the same but for {psnr:.1f} dB PSNR.")
+    )
+
+
+def _as_json(path: Path, recipe: Recipe) -> dict[str, Any]:
+    return {
+        "file": str(path),
+        "infotext": recipe.infotext,
+        "settings": _settings(recipe.infotext),
+        "fps": None if recipe.fps is None else str(recipe.fps),
+        "loop_count": recipe.loop_count,
+        "data": recipe.data,
+    }
+
+
+def _settings(infotext: str) -> dict[str, Any] | None:
+    """Our settings out of an infotext, by canonical name; None where it has none."""
+    fields = _FIELD.findall(infotext)
+    if not fields:
+        return None
+    quoted, plain = fields[-1]  # the last one: a prompt can hold anything
+    try:
+        return from_infotext(json.loads(quoted) if quoted else plain)
+    except ValueError:
+        return None
+
+
+def _finder(folders: Sequence[Path]) -> Callable[[str, str], Path]:
+    """From a file's name and hash to its place, in the folders given and among the built-in model's files."""
+
+    def find(name: str, digest: str) -> Path:
+        others = []
+        for folder in (*folders, pocket.pocket_folder()):
+            for path in sorted(folder.rglob("*")):  # never by the name itself, which may hold a path
+                if path.name == name:
+                    if file_hash(path) == digest:
+                        return path
+                    others.append(path)
+        if others:
+            raise ClipError(f"{others[0]} is not the file that the clip was made with: its SHA-256 is another one.")
+        raise ClipError(
+            f"The clip was made with {name} (SHA-256 {digest[:_HASH_SHOWN]}...), which is not there. Give its folder: "
+            "--models."
+        )
+
+    return find
+
+
+def _keeps_pixels(file: Path, data: Mapping[str, Any]) -> bool:
+    if file.is_dir():
+        return FORMATS["frames"].lossless
+    encoding = data.get("encoding")
+    lossless = isinstance(encoding, dict) and encoding.get("lossless") is True
+    suffix = file.suffix.lower()
+    return suffix in (".png", ".apng") or (suffix == ".webp" and lossless)
+
+
+def _cropped(picture: Image, size: tuple[int, int]) -> Image:
+    """Without what a format added to make its sides even."""
+    if picture.width - size[0] not in (0, 1) or picture.height - size[1] not in (0, 1):
+        raise ClipError(
+            f"Its frames have {picture.width}x{picture.height} pixels, its recipe says {size[0]}x{size[1]}."
+        )
+    return picture.crop((0, 0, *size))
+
+
+def _psnr(one: Image, other: Image) -> float:
+    """Peak signal to noise ratio of two pictures in dB; infinite where they are identical."""
+    from PIL import ImageChops, ImageStat
+
+    squares = ImageStat.Stat(ImageChops.difference(one, other)).sum2
+    error = sum(squares) / (3 * one.width * one.height)
+    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
+
+
+def _versions(data: Mapping[str, Any]) -> str:
+    versions = data.get("versions")
+    named = versions.items() if isinstance(versions, dict) else ()
+    return ", ".join(f"{name} {number}" for name, number in named if isinstance(number, str)) or "unknown versions"

@@ -1,0 +1,115 @@
+"""The commands `inspect` and `convert`: what motion module files are, and other formats of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from motion_module import MotionFileInfo, convert_motion_file, inspect_motion_file
+from motion_module.files.diffusers_format import is_adapter
+from motion_module.files.weights import MOTION_FILE_SUFFIXES
+from motion_module.kinds import BASES, KINDS
+
+_PATH = click.Path(path_type=Path)
+_MILLION = 1_000_000
+_COLUMNS = ("file", "kind", "for", "weights", "frames", "schedule", "format", "precision")
+KIND_OPTION = click.option(
+    "--kind", type=click.Choice(list(KINDS)), help="Kind of the motion module, where its file cannot tell."
+)
+
+
+@click.command()
+@click.argument("files", type=_PATH, nargs=-1, required=True)
+@KIND_OPTION
+@click.option("--json", "as_json", is_flag=True, help="Print a list of JSON objects.")
+def inspect(files: tuple[Path, ...], kind: str | None, as_json: bool) -> None:
+    """Say what FILES are: which kind of motion module, or what else. A folder stands for its files; none is loaded."""
+    told = [info for path in files for info in _told(path, kind)]
+    if as_json:
+        click.echo(json.dumps([asdict(info) for info in told], indent=2))
+        return
+    modules = [info for info in told if info.problem is None]
+    if modules:
+        click.echo("\n".join(_aligned([_COLUMNS, *map(_row, modules)])))
+    for info in modules:
+        if info.hint:
+            click.echo(f"{info.name}: {info.hint}")
+    for info in told:
+        if info.problem is not None:
+            click.echo(info.problem)
+
+
+def _told(path: Path, kind: str | None) -> Iterator[MotionFileInfo]:
+    if not path.is_dir() or is_adapter(path):
+        yield inspect_motion_file(path, kind=kind)
+        return
+    files = sorted(_weights_in(path))
+    for file in files:
+        yield inspect_motion_file(file, kind=kind)
+    if not files:
+        suffixes = ", ".join(MOTION_FILE_SUFFIXES)
+        yield MotionFileInfo(
+            path.name,
+            "a folder without weights",
+            problem=f"{path}: holds no weights files ({suffixes}), nor does any folder in it. Check the path.",
+        )
+
+
+def _weights_in(folder: Path) -> Iterator[Path]:
+    """Weights files in a folder and those in it, also where those are links; each folder once."""
+    seen = set()
+    for path, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(path)
+        if real in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(path, name) for name in names if name.lower().endswith(MOTION_FILE_SUFFIXES))
+
+
+def _row(info: MotionFileInfo) -> tuple[str, ...]:
+    assert info.kind is not None
+    assert info.base is not None
+    assert info.parameters is not None
+    assert info.schedule is not None
+    return (
+        info.name,
+        info.kind,
+        BASES[info.base],
+        f"{info.parameters / _MILLION:.1f} M",
+        str(info.trained_length),
+        f"{info.schedule.name} to {info.schedule.beta_end:.3f}",
+        f"{info.format}, {info.container}",
+        str(info.dtype),
+    )
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+@click.command()
+@click.argument("source", type=_PATH)
+@click.argument("target", type=_PATH)
+@click.option(
+    "--to",
+    type=click.Choice(["official", "adapter"]),
+    default="official",
+    show_default=True,
+    help="official: safetensors as AnimateDiff's own. adapter: the folder of a diffusers MotionAdapter.",
+)
+@KIND_OPTION
+@click.option("--force", is_flag=True, help="Replace TARGET if it is there.")
+def convert(source: Path, target: Path, to: Literal["official", "adapter"], kind: str | None, force: bool) -> None:
+    """Write the motion module SOURCE in another format to TARGET; the weights stay the same."""
+    lost = convert_motion_file(source, target, to=to, kind=kind, force=force)
+    click.echo(target)
+    for sentence in lost:
+        click.echo(sentence, err=True)

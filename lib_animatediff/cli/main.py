@@ -1,0 +1,35 @@
+"""The command line: one group, to which each package that has something to run brings its command."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from lib_animatediff import __version__
+from motion_module import AnimateDiffError
+
+from .animate import animate, pocket_to_webui
+from .clips import info, reproduce
+from .evaluate import evaluate
+from .files import convert, inspect
+from .train import train_command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="animatediff")
+def cli() -> None:
+    """Animate personalised Stable Diffusion models."""
+
+
+for command in (animate, info, reproduce, evaluate, train_command, inspect, convert, pocket_to_webui):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; what a person can mend is one line, not a traceback."""
+    try:
+        cli()
+    except AnimateDiffError as error:
+        click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+        sys.exit(1)

@@ -1,0 +1,97 @@
+"""Take some rows out of everything that a UNet call is given, and put the rows of its outputs together again.
+
+A tensor belongs to the rows if it leads with as many entries as the call has rows, wherever it lies in nested lists,
+tuples, dicts and dataclasses (conditions, residuals of a ControlNet, a diffusers output). All else is left alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def index_batch(given: Any, index: Tensor, rows: int) -> Any:
+    """``given`` with only the rows of ``index``, in new containers; ``rows`` is how many there are."""
+    return _map_rows(given, rows, lambda tensor: tensor.index_select(0, index.to(tensor.device)))
+
+
+class Fusion:
+    """Weighted average of outputs that hold some of the rows each: sum(w * out) / sum(w).
+
+    Sums are float32 at least, in the outputs' size.
+    """
+
+    def __init__(self, rows: int, *, on_cpu: bool = False) -> None:
+        self._rows = rows
+        self._on_cpu = on_cpu
+        self._sums: list[Tensor] = []
+        self._weights = torch.zeros(rows)
+        self._last: tuple[Any, int] = (None, 0)
+
+    def add(self, output: Any, index: Tensor, weights: Sequence[float]) -> None:
+        """An output for the rows of ``index``, with the weight of each row."""
+        parts = _tensors(output, len(index))
+        if not self._sums:
+            self._sums = [self._zeros(part) for part in parts]
+        row_weights = torch.tensor(weights)
+        self._weights.index_add_(0, index, row_weights)
+        for total, part in zip(self._sums, parts, strict=True):
+            weighted = part.to(total) * _along_rows(row_weights, total)
+            total.index_add_(0, index.to(total.device), weighted)
+        self._last = (output, len(index))
+
+    def result(self) -> Any:
+        """The average, in the kind of container, dtype and place of the outputs. Ends the fusion."""
+        output, rows = self._last
+        sums = iter(self._sums)
+
+        def average(part: Tensor) -> Tensor:
+            total = next(sums)
+            return total.div_(_along_rows(self._weights, total)).to(part)
+
+        return _map_rows(output, rows, average)
+
+    def _zeros(self, part: Tensor) -> Tensor:
+        return torch.zeros(
+            self._rows,
+            *part.shape[1:],
+            dtype=torch.promote_types(part.dtype, torch.float32),
+            device="cpu" if self._on_cpu else part.device,
+        )
+
+
+def _along_rows(values: Tensor, like: Tensor) -> Tensor:
+    return values.to(like).reshape(-1, *[1] * (like.dim() - 1))
+
+
+def _tensors(tree: Any, rows: int) -> list[Tensor]:
+    found: list[Tensor] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    _map_rows(tree, rows, note)
+    return found
+
+
+def _map_rows(tree: Any, rows: int, change: Callable[[Tensor], Tensor]) -> Any:
+    """A copy of nested containers in which tensors that lead with ``rows`` are changed."""
+    if isinstance(tree, Tensor):
+        return change(tree) if tree.dim() and tree.shape[0] == rows else tree
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        fields = {field.name: getattr(tree, field.name) for field in dataclasses.fields(tree) if field.init}
+        return dataclasses.replace(tree, **{name: _map_rows(value, rows, change) for name, value in fields.items()})
+    if isinstance(tree, dict):
+        changed = copy.copy(tree)
+        changed.update({key: _map_rows(value, rows, change) for key, value in tree.items()})
+        return changed
+    if isinstance(tree, (list, tuple)):
+        items = [_map_rows(value, rows, change) for value in tree]
+        return type(tree)(*items) if hasattr(tree, "_fields") else type(tree)(items)
+    return tree

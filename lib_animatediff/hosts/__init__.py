@@ -1,0 +1,1 @@
+"""The programs that sample: diffusers and the AUTOMATIC1111 WebUI."""

@@ -1,0 +1,1 @@
+"""The diffusers host: `animate` on a pipeline."""

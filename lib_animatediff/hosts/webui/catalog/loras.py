@@ -1,0 +1,224 @@
+"""Motion LoRAs and domain adapters that the user has: their names, their tags in a prompt, and the clip's with them in.
+
+They lie among the WebUI's own LoRAs or with the motion modules. The WebUI's loader finds no layer for their weights, so
+their tags are taken out of the prompt before it sees them; every other tag is none of our business.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import math
+import re
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modules import paths, shared, util
+
+from motion_module import (
+    ClipError,
+    DomainAdapter,
+    MotionFileError,
+    MotionLora,
+    MotionModule,
+    apply_motion_loras,
+    load_domain_adapter,
+    load_motion_lora,
+    match_report,
+)
+from motion_module.files.weights import MOTION_FILE_SUFFIXES
+
+from .lora_files import ADAPTER, lora_file
+from .models import folders, models_folder
+
+_log = logging.getLogger(__name__)
+
+_WEBUI_SUFFIXES = (".pt", ".ckpt", ".safetensors")  # of what it takes for a LoRA
+_WEBUI_FOLDERS = (("lora_dir", "Lora"), ("lyco_dir_backcompat", "LyCORIS"))  # command-line option, default
+_TAG = re.compile(r"<(?:lora|lyco):([^>]+)>")
+_PIECE = re.compile(r"[,\n]")
+
+
+def lora_folders() -> list[Path]:
+    """Where the WebUI looks for LoRAs."""
+    options = getattr(shared, "cmd_opts", None)  # without the builtin extension it has no such options
+    return [
+        Path(getattr(options, option, None) or Path(paths.models_path) / default) for option, default in _WEBUI_FOLDERS
+    ]
+
+
+def available_loras() -> dict[str, Path]:
+    """Every motion LoRA and domain adapter by its name: the file's without suffix, as the WebUI has it."""
+    return {name: path for name, path in _all_files().items() if lora_file(path).kind}
+
+
+def find_lora(name: str) -> Path:
+    """The file that a name stands for: of the list, of a file with its suffix, or the alias that a trainer gave it.
+
+    Raises:
+        MotionFileError: there is no such file, or it is an image LoRA.
+    """
+    files = _all_files()
+    by_file = {path.name: known for known, path in files.items()}
+    called = name if name in files else by_file.get(name, name)
+    found = _ours(called, files)
+    if found is not None:
+        return found
+    if stranger := files.get(called):
+        raise MotionFileError(
+            f"{stranger.name} is neither a motion LoRA nor a domain adapter. If it is an image LoRA, use it in the "
+            f"prompt: <lora:{stranger.stem}:1>."
+        )
+    ours = [known for known, path in files.items() if lora_file(path).kind]
+    where = f"{lora_folders()[0]} or {models_folder()}"
+    if not ours:
+        raise MotionFileError(
+            f"There is no motion LoRA {name!r}, nor any other, in {where}. Put the file (such as "
+            "v2_lora_PanLeft.ckpt) into one of them."
+        )
+    nearest = difflib.get_close_matches(name, ours, n=1) or ours
+    raise MotionFileError(f"There is no motion LoRA {name!r} in {where}. Choose one of them, such as {nearest[0]}.")
+
+
+def parse_loras(text: str) -> list[tuple[str, float]]:
+    """Names with strengths out of ``name:0.8, other`` or tags as in a prompt; 1 where no strength stands.
+
+    Raises:
+        ClipError: a piece is not like that.
+    """
+    pieces = _PIECE.split(_TAG.sub(r",\1,", text))
+    return [_named(piece.strip().split(":"), piece.strip()) for piece in pieces if piece.strip()]
+
+
+def take_tags(prompt: str) -> tuple[str, list[tuple[str, float]]]:
+    """A prompt without the tags of motion LoRAs and domain adapters, and what these say.
+
+    Nothing else of the prompt changes: the WebUI, too, takes out a tag and leaves the commas around it.
+
+    Raises:
+        ClipError: the strength in one of our tags is no number.
+    """
+    files = _all_files() if _TAG.search(prompt) else {}
+    taken: list[tuple[str, float]] = []
+
+    def kept(tag: re.Match[str]) -> str:
+        items = tag[1].split(":")
+        name = next((item for item in items if "=" not in item), "")
+        if _ours(name, files) is None:
+            return tag[0]
+        taken.append(_named(items, tag[0]))
+        return ""
+
+    return _TAG.sub(kept, prompt), taken
+
+
+def _named(items: Sequence[str], piece: str) -> tuple[str, float]:
+    """Name and strength from the items of a tag, where the strength for a UNet stands as in the WebUI's own."""
+    positional = [item.strip() for item in items if "=" not in item]
+    by_name = dict(item.split("=", 1) for item in items if "=" in item)
+    text_encoder = by_name.get("te", positional[1] if len(positional) > 1 else "1")
+    strength = by_name.get("unet", positional[2] if len(positional) > 2 else text_encoder)
+    try:
+        number = float(strength)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or not positional or not positional[0]:
+        raise ClipError(f"Motion LoRA {piece!r} is not understood. Write a name and a strength, such as PanLeft:0.8.")
+    return positional[0], number
+
+
+def _all_files() -> dict[str, Path]:
+    """All that may be one of our files, by the name in a tag. The WebUI's own folders go first, the last file there
+    before the others, as with the WebUI."""
+    found: dict[str, Path] = {}
+    for folder in lora_folders():
+        found |= {path.stem: path for path in map(Path, util.walk_files(str(folder), _WEBUI_SUFFIXES))}
+    for folder in folders():
+        for path in map(Path, util.walk_files(str(folder), MOTION_FILE_SUFFIXES)):
+            found.setdefault(path.stem, path)
+    return dict(sorted(found.items()))
+
+
+def _ours(name: str, files: Mapping[str, Path]) -> Path | None:
+    """Our file for a name in a tag, by the WebUI's rules: a file's own name, or an alias that only one file has."""
+    named = files.get(name)
+    if named is None and name:
+        aliased = [path for path in files.values() if lora_file(path).alias == name]
+        named = aliased[0] if len(aliased) == 1 else None
+    return named if named is not None and lora_file(named).kind else None
+
+
+# ---- in a clip
+
+
+@dataclass(frozen=True)
+class LoadedLoras:
+    """What a clip is made with.
+
+    Attributes:
+        motion: the motion module with the motion LoRAs merged in; the one given, if there are none.
+        adapters: domain adapters with their strengths, for `apply_domain_adapters`, which reports on them.
+        reports: one line about each motion LoRA, on how much of it has a place in the motion module.
+    """
+
+    motion: MotionModule
+    adapters: list[tuple[DomainAdapter, float]]
+    reports: list[str]
+
+
+class LoraCache:
+    """Keeps what was last loaded, so that the next clip with the same LoRAs starts at once; reads changed files anew.
+
+    Merging copies the motion module. The copy goes when other LoRAs are asked for, or none.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._key: tuple[Any, ...] = ()
+        self._base: weakref.ref[MotionModule] | None = None
+        self._loaded: LoadedLoras | None = None
+
+    def load(self, motion: MotionModule, loras: Sequence[tuple[Path, float]]) -> LoadedLoras:
+        """A motion module and files with strengths, as they go into a clip; ``motion`` itself stays as it is.
+
+        Raises:
+            MotionFileError: a file is broken, or has gone.
+            IncompatibleModelError: nothing of a motion LoRA fits the motion module.
+        """
+        with self._lock:
+            key = tuple((path, *_version(path), strength) for path, strength in loras)
+            same = self._base is not None and self._base() is motion
+            if self._loaded is None or not same or self._key != key:
+                self._loaded = None  # let the former copy go before the next needs its memory
+                loaded = _load(motion, loras)
+                if loaded.motion is motion:  # it is kept where it was loaded, and must go when that lets it go
+                    return loaded
+                self._loaded, self._base, self._key = loaded, weakref.ref(motion), key
+            return self._loaded
+
+
+def _load(motion: MotionModule, loras: Sequence[tuple[Path, float]]) -> LoadedLoras:
+    changes: list[tuple[MotionLora, float]] = []
+    adapters: list[tuple[DomainAdapter, float]] = []
+    for path, strength in loras:
+        if lora_file(path).kind == ADAPTER:
+            adapters.append((load_domain_adapter(path), strength))
+        else:
+            changes.append((load_motion_lora(path), strength))
+    reports = [str(match_report(motion, lora)) for lora, _ in changes]
+    acting = [(lora, strength) for lora, strength in changes if strength]
+    return LoadedLoras(apply_motion_loras(motion, acting) if acting else motion, adapters, reports)
+
+
+def _version(path: Path) -> tuple[int, int]:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise MotionFileError(
+            f"{path.name} is no longer in {path.parent}. Choose another motion LoRA, or none."
+        ) from error
+    return stat.st_mtime_ns, stat.st_size

@@ -1,0 +1,171 @@
+"""The motion modules that the user has put into one of the folders for them."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import threading
+from functools import lru_cache
+from pathlib import Path
+
+from modules import paths, shared, util
+
+from lib_animatediff.hosts.webui.ui.options import FOLDER_OPTION
+from lib_animatediff.request.settings import is_text2video_zero
+from lib_animatediff.sampling.text2video_zero import NAME
+from motion_module import MotionFileError, MotionModule, inspect_motion_file, load_motion_module
+from motion_module.files.diffusers_format import CONFIG
+from motion_module.files.weights import MOTION_FILE_SUFFIXES
+
+from .lora_files import lora_file
+from .other_extensions import model_folders
+
+WHERE_TO_GET = "https://huggingface.co/guoyww/animatediff"
+OWN_FOLDER = Path(__file__).resolve().parents[4] / "model"  # where the existing extension has its own
+_BASES = {"sd15": "SD 1.5", "sdxl": "SDXL"}
+WITHOUT_FILE = f"{NAME} [no file, any checkpoint]"  # as the list has it
+OR_WITHOUT = f"Or choose {NAME}, which needs no file."
+_BADGE = re.compile(r" \[[^\]]*\]$")
+
+
+def models_folder() -> Path:
+    """Where motion modules belong; updating or removing the extension does not touch it."""
+    return Path(paths.models_path) / "animatediff"
+
+
+def folders() -> list[Path]:
+    """All folders that are searched: a file of an earlier one hides one of the same name in a later one."""
+    chosen = str(shared.opts.data.get(FOLDER_OPTION) or "").strip()
+    return [
+        models_folder(),
+        *([Path(os.path.expanduser(chosen))] if chosen else []),  # noqa: PTH111 - that of a path raises for an unknown ~name
+        OWN_FOLDER,
+        *model_folders(),
+    ]
+
+
+def available_models() -> dict[str, Path]:
+    """Every motion module file by its name in the list: the path inside its folder, with forward slashes.
+
+    A file in a folder that lies inside another one of them has one name, by the earlier folder. Motion LoRAs and domain
+    adapters may lie there, too; they are in a list of their own, see `loras.available_loras`.
+    """
+    found: dict[str, Path] = {}
+    places: set[Path] = set()
+    for folder in folders():
+        real = folder.resolve()
+        # The WebUI's own walk, so that links to files and folders are followed as in its folder of checkpoints.
+        walked = map(Path, util.walk_files(str(folder), allowed_extensions=MOTION_FILE_SUFFIXES))
+        for path in sorted(walked):
+            name = path.relative_to(folder)
+            if path.is_file() and real / name not in places and not lora_file(path).kind:
+                places.add(real / name)
+                found.setdefault(name.as_posix(), path)
+    return dict(sorted(found.items()))
+
+
+def choices() -> list[str]:
+    """The list as the panel shows it: each name with what the file is, ``v3_sd15_mm.ckpt [v3, SD 1.5]``.
+
+    Last comes Text2Video-Zero, which is there without any.
+    """
+    return [*(with_badge(name, path) for name, path in available_models().items()), WITHOUT_FILE]
+
+
+def means_zero(name: str) -> bool:
+    """Whether a name, with or without its badge, means Text2Video-Zero and no file."""
+    return is_text2video_zero(_BADGE.sub("", name))
+
+
+def with_badge(name: str, path: Path) -> str:
+    """A name as the panel shows it; without more if the file has just gone."""
+    try:
+        return f"{name} [{_badge(path, *_version(path))}]"
+    except OSError:
+        return name
+
+
+def choice(name: str) -> str:
+    """What the panel shows for a name that a saved picture or a client gives; the name itself if nothing fits it."""
+    if means_zero(name):
+        return WITHOUT_FILE
+    try:
+        path = find_model(name)
+    except MotionFileError:
+        return name
+    return with_badge(listed_name(path), path)
+
+
+def listed_name(path: Path) -> str:
+    """The name under which a file stands in the list; of one that has just gone, its own."""
+    return next((name for name, listed in available_models().items() if listed == path), path.name)
+
+
+def find_model(name: str) -> Path:
+    """The file that a name from the list stands for; badge and suffix may be left out. Nothing else is found.
+
+    Raises:
+        MotionFileError: there is no such file, or no name was given and the choice is not clear.
+    """
+    models = available_models()
+    if not models:
+        raise MotionFileError(f"{none_found()} Then refresh the list. {OR_WITHOUT}")
+    if not name and len(models) == 1:
+        return next(iter(models.values()))
+    stems = {known.rpartition(".")[0]: path for known, path in models.items()}
+    without = _BADGE.sub("", name)
+    found = models.get(name) or stems.get(name) or models.get(without) or stems.get(without)
+    if found is None:
+        nearest = difflib.get_close_matches(name, [*models, *stems, NAME], n=1) or list(models)
+        asked = f"There is no motion module {name!r} in {models_folder()}." if name else "No motion module was chosen."
+        raise MotionFileError(f"{asked} Choose one of the list, for example {nearest[0]}.")
+    return found
+
+
+def none_found() -> str:
+    """What to tell somebody who has no motion module yet."""
+    return (
+        f"No motion module was found. Download one (such as v3_sd15_mm.ckpt, from {WHERE_TO_GET}) and put it into "
+        f"{models_folder()}."
+    )
+
+
+def _version(path: Path) -> tuple[int, int, int]:
+    """What tells one state of a file from another, and of the config that a MotionAdapter has beside it."""
+    stat, config = path.stat(), path.parent / CONFIG
+    return stat.st_mtime_ns, stat.st_size, config.stat().st_mtime_ns if config.is_file() else 0
+
+
+@lru_cache(maxsize=1024)
+def _badge(path: Path, _changed: int, _size: int, _config_changed: int) -> str:
+    """Reading even the headers of a large folder at every refresh would take its time."""
+    found = inspect_motion_file(path)
+    return f"{found.kind}, {_BASES[found.base]}" if found.kind and found.base else found.what
+
+
+class MotionModuleCache:
+    """Keeps the motion module last used, so that the next clip starts at once; reads a changed file anew."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._key: tuple[Path, int, int, int] | None = None
+        self._motion: MotionModule | None = None
+
+    def load(self, path: Path) -> MotionModule:
+        """The file's motion module.
+
+        Raises:
+            MotionFileError: see `load_motion_module`.
+        """
+        with self._lock:
+            try:
+                key = (path, *_version(path))
+            except OSError as error:
+                raise MotionFileError(
+                    f"{path.name} is no longer in {path.parent}. Refresh the list and choose another motion module."
+                ) from error
+            if self._motion is None or self._key != key:
+                self._motion = None  # let the former one go before the next needs its memory
+                self._motion, self._key = load_motion_module(path), key
+            return self._motion

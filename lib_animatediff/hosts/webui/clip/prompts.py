@@ -1,0 +1,88 @@
+"""The prompts of a batch's clips: each frame's own text, and the conditions mixed between two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from modules import shared
+
+from lib_animatediff.hosts.webui.hooks.batching import parts_of
+from lib_animatediff.prompts.travel import Blend
+from lib_animatediff.request.settings import ClipSettings, clip_frames, travels_in_loop
+
+from .prompt_travel import blended, frame_prompts, pad_conditionings
+
+_FIRST_PASS = {"cond": "prompts", "uncond": "negative_prompts"}
+_SECOND_PASS = {"cond": "hr_prompts", "uncond": "hr_negative_prompts"}
+_NAMES = {
+    "prompts": "prompt",
+    "negative_prompts": "negative prompt",
+    "hr_prompts": "hires prompt",
+    "hr_negative_prompts": "hires negative prompt",
+}
+
+Blends = list[Sequence[Blend] | None]
+
+
+class ClipPrompts:
+    """Serves one request, batch by batch.
+
+    Args:
+        frames: rows of a clip; a poster has its first frame only.
+    """
+
+    def __init__(self, settings: ClipSettings, frames: int) -> None:
+        self._settings = settings
+        self._frames = frames
+        self._blends: dict[str, Blends] = {}
+        self._parts: dict[str, list[int]] = {}
+
+    def give_frames_their_own(self, p: Any) -> None:
+        """Write the frames' prompts into the rows of ``p``, when the WebUI has taken extra networks out of them.
+
+        Raises:
+            ClipError: a line is wrong.
+        """
+        self._blends, self._parts = {}, {}
+        for field, name in _NAMES.items():
+            rows = getattr(p, field, None)
+            if rows and len(rows) % self._frames == 0:
+                self._blends[field] = self._written_into(rows, name)
+                self._parts[field] = parts_of(rows)
+
+    def pad_conditionings(self, conditioning: Any, stream: str, *, is_second_pass: bool) -> Any:
+        """Conditions that can be mixed, see `prompt_travel`; ``stream`` is ``"cond"`` or ``"uncond"``."""
+        blends = self._blends.get((_SECOND_PASS if is_second_pass else _FIRST_PASS)[stream], [])
+        clips = [
+            range(clip * self._frames, (clip + 1) * self._frames)
+            for clip, of_frames in enumerate(blends)
+            if of_frames and len({blend.first for blend in of_frames} | {blend.second for blend in of_frames}) > 1
+        ]
+        if not clips:
+            return conditioning
+        return pad_conditionings(conditioning, shared.sd_model.cond_stage_model_empty_prompt, clips)
+
+    def blend(self, params: Any, *, is_second_pass: bool) -> None:
+        """Mix what a call of the WebUI's denoiser is to be given."""
+        fields = _SECOND_PASS if is_second_pass else _FIRST_PASS
+        params.text_cond = self._blended(params.text_cond, fields["cond"], with_parts=True)
+        params.text_uncond = self._blended(params.text_uncond, fields["uncond"], with_parts=False)
+
+    def _written_into(self, rows: list[str], name: str) -> Blends:
+        whole = clip_frames(self._settings)  # of which a poster's row is the first
+        given = [row for row in rows for _ in range(whole)] if whole != self._frames else list(rows)
+        prompts, travels = frame_prompts(given, whole, name)
+        rows[:] = prompts[:: whole // self._frames]
+        if whole != self._frames:
+            return [None] * len(rows)
+        settings = self._settings
+        how = (settings.travel_interpolation, settings.travel_easing, settings.travel_hold, travels_in_loop(settings))
+        return [None if travel is None else travel.blends(*how) for travel in travels]
+
+    def _blended(self, cond: Any, field: str, *, with_parts: bool) -> Any:
+        blends = self._blends.get(field)
+        if not blends or not any(blends):
+            return cond
+        parts = self._parts[field] if with_parts else None
+        return blended(cond, blends, self._frames, self._settings.travel_interpolation, parts)

@@ -1,0 +1,191 @@
+"""Text2Video-Zero in the WebUI: a first pass that paints frame 0 a little, then all frames from its motion field.
+
+Both go through the sampler that the user has chosen, within one run of it: the sampler's function is called twice, the
+second time on what is left of its schedule. So progress, prompt editing, previews and interrupts stay the WebUI's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from lib_animatediff.engine.components.cross_frame import first_frames
+from lib_animatediff.engine.inject import Injection
+from lib_animatediff.hosts.webui.hooks.patching import patch_next_call
+from lib_animatediff.request.settings import ClipSettings, refuse_with_text2video_zero, text2video_zero
+from lib_animatediff.sampling.text2video_zero import Text2VideoZero, levels_of, motion_field
+
+from .sampler_schedule import NoiseLevel, SamplerSchedule, sampler_schedule
+
+_ROUNDING = 1e-4  # of a noise level, where a sampler computes the same one in another way
+
+_HYPERTILE = "__webui_hypertile_params"  # on the modules that the WebUI's extension Hypertile has wrapped
+
+
+def text2video_zero_of(settings: ClipSettings) -> Text2VideoZero:
+    """How Text2Video-Zero makes the clip that is asked for.
+
+    Raises:
+        ClipError: something is asked for that only a motion module does, or background smoothing without a mask.
+    """
+    refuse_with_text2video_zero(settings)
+    return text2video_zero(settings)
+
+
+def with_motion_field(p: Any, noise: Tensor, method: Text2VideoZero, frames: int, injection: Injection) -> None:
+    """Have the sampler's next run make a clip by Text2Video-Zero: for the hook before every sampling.
+
+    img2img and the second pass of hires fix begin with pictures, and are left alone: there frames only look at frame 0.
+
+    Args:
+        noise: unit noise of the rows ``(b f) c h w``, as the sampler begins with it.
+        frames: of a clip.
+        injection: of the UNet, for the time of the run.
+    """
+    if p.is_hr_pass or getattr(p, "init_latent", None) is not None or frames == 1:
+        return
+    rng = p.rng = _RepeatingRng(p.rng)
+    field = _MotionField(method, frames, noise.clone(), p.sd_model.alphas_cumprod, injection, rng)
+    patch_next_call(p.sampler, "func", field)
+
+
+@contextmanager
+def untiled(unet: Any) -> Iterator[None]:
+    """Without Hypertile, which cuts a self-attention's queries into tiles, but not the frame 0 that they look at."""
+    found = [tiles for module in unet.modules() if (tiles := vars(module).get(_HYPERTILE)) and tiles.enabled]
+    for tiles in found:
+        tiles.enabled = False
+    try:
+        yield
+    finally:
+        for tiles in found:
+            tiles.enabled = True
+
+
+class _EnoughError(BaseException):
+    """Frame 0 is where it should be: ends the sampler's function, past everything that catches exceptions."""
+
+
+@dataclass(frozen=True)
+class _Reached:
+    """What the sampler had made of frame 0 of each clip at a rung of its ladder."""
+
+    rung: NoiseLevel
+    frame_0: Tensor  # b c h w, a picture plus sigma times unit noise
+    calls: int  # of the denoiser, before it computed here
+
+
+class _MotionField:
+    """In place of a sampler's function, for one run."""
+
+    def __init__(
+        self,
+        method: Text2VideoZero,
+        frames: int,
+        noise: Tensor,
+        alphas_cumprod: Tensor,
+        injection: Injection,
+        rng: _RepeatingRng,
+    ) -> None:
+        self._method = method
+        self._frames = frames
+        self._noise = noise
+        self._alphas_cumprod = alphas_cumprod
+        self._injection = injection
+        self._rng = rng
+
+    def __call__(self, function: Callable[..., Tensor], denoiser: Any, x: Tensor, **named: Any) -> Tensor:
+        """What ``function`` returns for these arguments, for a clip.
+
+        Raises:
+            ClipError: the sampler cannot begin in the middle of its schedule.
+        """
+        ladder = sampler_schedule(function, named, self._alphas_cumprod)
+        calls = denoiser.step
+        found = self._frame_0(function, denoiser, x, named, ladder)
+        self._rng.repeat()
+        if len(found) < 2:  # so few steps that none begins at a low enough level
+            denoiser.step = calls
+            return function(denoiser, x, **named)
+        own, first = found
+        denoiser.step = own.calls
+        noise = self._noise.reshape(-1, self._frames, *self._noise.shape[1:])
+        field = motion_field(first.frame_0, own.frame_0, noise, first.rung.sigma, own.rung.sigma, self._method)
+        callback = named["callback"]
+
+        def counted_on(told: dict[str, Any]) -> None:
+            callback({**told, "i": told["i"] + own.rung.done})
+
+        with ladder.rest(own.rung) as schedule:
+            return function(denoiser, (field * own.rung.scale).to(x), **{**named, "callback": counted_on, **schedule})
+
+    def _frame_0(
+        self, function: Callable[..., Tensor], denoiser: Any, x: Tensor, named: dict[str, Any], ladder: SamplerSchedule
+    ) -> list[_Reached]:
+        """Frame 0 at the level from which all frames are denoised, and at the one where it is shifted."""
+        begin, renoised = levels_of(self._alphas_cumprod, self._method)
+        found: list[_Reached] = []
+
+        def is_enough(rung: NoiseLevel, latents: Tensor) -> bool:
+            for level in (renoised, begin)[len(found) :]:
+                if rung.sigma > level * (1 + _ROUNDING):
+                    return False
+                if not found:
+                    self._rng.keep()
+                found.append(_Reached(rung, latents[:: self._frames] / rung.scale, denoiser.step - rung.calls))
+            return True
+
+        def callback(told: dict[str, Any]) -> None:
+            rung = ladder.rung(told)
+            ends = is_enough(rung, told["x"])
+            if not found or told["i"] < found[0].rung.done:  # what comes later is told when all frames do it
+                named["callback"](told)
+            if ends:
+                raise _EnoughError
+
+        self._rng.keep()
+        if is_enough(ladder.begins, x):
+            return found
+        watch = denoiser.register_forward_pre_hook(lambda _, given: ladder.note(given[1]))
+        self._injection.first_only = True
+        try:
+            function(denoiser, first_frames(x, self._frames), **{**named, "callback": callback})
+        except _EnoughError:
+            pass
+        finally:
+            self._injection.first_only = False
+            watch.remove()
+        return found
+
+
+class _RepeatingRng:
+    """The WebUI's generator of a batch's noise, of which all frames get what frame 0 had drawn ahead of them."""
+
+    def __init__(self, rng: Any) -> None:
+        self._rng = rng
+        self._kept: list[Tensor] | None = None
+        self._ahead: list[Tensor] = []
+
+    def keep(self) -> None:
+        """From here on, noise will be asked for once more."""
+        self._kept = []
+
+    def repeat(self) -> None:
+        """Give what was kept again, before what follows it."""
+        self._ahead, self._kept = self._kept or [], None
+
+    def next(self) -> Tensor:
+        """The next noise of all rows."""
+        if self._ahead:
+            return self._ahead.pop(0)
+        drawn: Tensor = self._rng.next()
+        if self._kept is not None:
+            self._kept.append(drawn)
+        return drawn
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._rng, name)

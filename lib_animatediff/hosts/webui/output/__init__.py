@@ -1,0 +1,1 @@
+"""Clips into the gallery, the API's reply and files."""

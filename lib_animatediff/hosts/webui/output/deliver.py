@@ -1,0 +1,215 @@
+"""From the WebUI's finished pictures to clips: files on disk, the gallery, the player, the API's reply."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from modules import shared, ui_tempdir
+
+from lib_animatediff.hosts.webui.catalog.models import means_zero
+from lib_animatediff.request.settings import FILE_FORMATS, FRAME, ClipSettings, context_windows
+from lib_animatediff.video import Motion, measure, ping_pong, write_clip
+from lib_animatediff.video import plot as draw
+from lib_animatediff.video.clip import check_frames
+from motion_module.errors import ClipNotWrittenError
+
+from .files import encoding, free_place, recipe
+
+TOLD = "AnimateDiff clips"  # in the reply's parameters: what the page's player and clients learn of each clip
+ERROR = "AnimateDiff error"
+LORAS = "AnimateDiff motion LoRAs"  # how much of each found a place
+SEAM = "AnimateDiff worst seam"
+_IN_A_GALLERY = (".gif", ".webp", ".png", ".avif")
+_NOT_SENT = ("", ".txt")  # a folder of frames, which Frame sends; a text, which the infotext is
+
+
+@dataclass
+class _Clip:
+    """A clip's frames, and what became of them."""
+
+    frames: list[Any]
+    infotext: str
+    seed: int
+    prompt: str
+    motion: Motion | None = None
+    files: list[Path] = field(default_factory=list)
+    problem: str = ""
+
+    def note_motion(self, motion: Motion) -> None:
+        """Keep what was measured, and say the worst seam in the text."""
+        self.motion = motion
+        if motion.worst_seam is not None:
+            self.infotext += f", {SEAM}: {motion.worst_seam:.2f}"
+
+    def note_files(self, files: Sequence[Path], problem: str = "") -> None:
+        """Keep which files were written, and why others were not."""
+        self.files, self.problem = list(files), problem
+
+
+def deliver_clips(p: Any, processed: Any, settings: ClipSettings, frames: int, of_loras: Sequence[str] = ()) -> None:
+    """Write each clip and put it where its frames were in ``processed``. Pictures that others added stay.
+
+    A clip that cannot be written leaves its frames in the gallery, with the reason beside them.
+    """
+    first = processed.index_of_first_image
+    made = min(len(processed.infotexts) - first, len(p.all_seeds))  # other scripts may have added some of each
+    per_frame = _pictures_per_frame(p)
+    places = range(first, len(processed.images), per_frame)[:made]
+    pictures = [processed.images[place] for place in places]
+    if not pictures:
+        return
+
+    def stays(place: int) -> bool:
+        frame = (place - first) // per_frame
+        is_mask = 0 <= frame < made and place not in places
+        return frame % frames == 0 if is_mask else place not in places  # the first frame's stand for the clip's
+
+    others = [picture for place, picture in enumerate(processed.images) if stays(place)]
+    texts = processed.infotexts[first : first + made]
+    other_texts = processed.infotexts[:first] + processed.infotexts[first + made :]
+    clips = [
+        _clip(p, pictures[start : start + frames], texts[start], start, settings)
+        for start in range(0, len(pictures), frames)
+    ]
+    for clip in clips:
+        _write(p, clip, settings)
+    shown, shown_texts = _shown(p, clips, FRAME in settings.formats, texts, frames)
+    processed.images, processed.infotexts = [*shown, *others], [*shown_texts, *other_texts]
+    processed.info = processed.infotexts[0]
+    processed.index_of_first_image = 0
+    processed.batch_size = p.batch_size
+    for name in ("all_seeds", "all_subseeds", "all_prompts", "all_negative_prompts"):
+        # those of a clip's first frame, which alone reproduce it
+        setattr(processed, name, getattr(processed, name)[::frames])
+    _tell(p, processed, clips, settings)
+    if of_loras:
+        processed.extra_generation_params[LORAS] = " ".join(of_loras)
+
+
+def _clip(p: Any, frames: list[Any], infotext: str, start: int, settings: ClipSettings) -> _Clip:
+    shown = ping_pong(frames) if settings.reverse else frames
+    return _Clip(shown, infotext, p.all_seeds[start], p.all_prompts[start])
+
+
+def _borders(p: Any, settings: ClipSettings) -> list[int]:
+    """Frames at which a context window began in the last step, which drew the finest details."""
+    windows = context_windows(settings)
+    if windows is None or means_zero(settings.model):  # whose frames do not know of each other
+        return []
+    return [window[0] for window in windows.plan(settings.frames, max(int(p.steps) - 1, 0))]
+
+
+def _write(p: Any, clip: _Clip, settings: ClipSettings) -> None:
+    formats = [FILE_FORMATS[name] for name in settings.formats if name != FRAME]
+    try:
+        check_frames(clip.frames)
+        clip.note_motion(measure(clip.frames, _borders(p, settings)))
+        if not formats:
+            return
+        files = write_clip(
+            free_place(p, clip.seed, clip.prompt, clip.frames[0], settings),
+            clip.frames,
+            formats=formats,
+            fps=settings.fps,
+            loop_count=settings.loop_count,
+            recipe=recipe(p, clip.infotext, clip.seed, settings),
+            encoding=encoding(),
+        )
+    except Exception as error:  # whatever an encoder or the disk raises, the frames are not lost
+        clip.note_files(error.written if isinstance(error, ClipNotWrittenError) else [], f"AnimateDiff: {error}")
+        logging.getLogger(__name__).error(clip.problem)
+    else:
+        clip.note_files(files)
+
+
+def _shown(
+    p: Any, clips: Sequence[_Clip], with_frames: bool, texts: list[str], frames: int
+) -> tuple[list[Any], list[str]]:
+    """What takes the place of the frames: each clip, then single frames where they are wanted or nothing else is."""
+    as_reply = _replies_with_files(p)
+    shown: list[Any] = []
+    shown_texts: list[str] = []
+    for clip in clips:
+        pictures = _as_reply(clip) if as_reply else _in_gallery(clip)
+        shown += pictures
+        shown_texts += [clip.infotext] * (len(pictures) or bool(clip.files))  # on the disk alone, it has its text, too
+    for number, clip in enumerate(clips):
+        if with_frames or not clip.files:
+            count = min(frames, len(clip.frames))
+            shown += clip.frames[:count]
+            shown_texts += texts[number * frames : number * frames + count]
+    return shown, shown_texts
+
+
+def _as_reply(clip: _Clip) -> list[str]:
+    return [
+        base64.b64encode(path.read_bytes()).decode("ascii")
+        for path in clip.files
+        if path.suffix.lower() not in _NOT_SENT
+    ]
+
+
+def shown_file(files: Sequence[Path]) -> Path | None:
+    """The one of a clip's files that a gallery of pictures shows."""
+    return next((path for path in files if path.suffix.lower() in _IN_A_GALLERY), None)
+
+
+def _in_gallery(clip: _Clip) -> list[Any]:
+    """The first frame, which the WebUI shows and hands on as the file that it says it was saved to."""
+    if not clip.files:
+        return []
+    shown = clip.frames[0].copy()
+    file = shown_file(clip.files)
+    if file is not None:
+        shown.already_saved_as = str(file)
+    return [shown]
+
+
+def _tell(p: Any, processed: Any, clips: Sequence[_Clip], settings: ClipSettings) -> None:
+    """What was made and what went wrong, in the page and in the reply."""
+    problems = [clip.problem for clip in clips if clip.problem]
+    is_page = not getattr(p, "is_api", False)
+    told: dict[str, Any] = {TOLD: [_told(clip, settings, with_plot=is_page) for clip in clips]}
+    if problems:
+        processed.comments += "".join(f"{problem}\n" for problem in problems)
+        told[ERROR] = " ".join(problems)
+    # p's own dictionary would carry it into the texts of pictures to come
+    processed.extra_generation_params = {**processed.extra_generation_params, **told}
+    if is_page and getattr(shared, "demo", None) is not None:
+        for path in (path for clip in clips for path in clip.files if path.is_file()):
+            ui_tempdir.register_tmp_file(shared.demo, str(path))  # the page may ask for it, wherever outputs lie
+
+
+def _told(clip: _Clip, settings: ClipSettings, *, with_plot: bool) -> dict[str, Any]:
+    motion = clip.motion
+    seam = motion.worst_seam if motion else None
+    return {
+        "files": [str(path.absolute()) for path in clip.files],
+        "frames": len(clip.frames),
+        "fps": settings.fps,
+        "seam": None if seam is None else round(seam, 2),
+        "loop_seam": round(motion.loop_seam, 2) if motion else None,
+        **({"plot": _data_uri(draw(motion))} if with_plot and motion else {}),
+    }
+
+
+def _data_uri(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+
+
+def _pictures_per_frame(p: Any) -> int:
+    """The WebUI puts the inpainting mask behind each picture where the user's settings ask for it."""
+    if getattr(p, "mask_for_overlay", None) is None:
+        return 1
+    return 1 + bool(shared.opts.return_mask) + bool(shared.opts.return_mask_composite)
+
+
+def _replies_with_files(p: Any) -> bool:
+    """By the API; but a script that runs the request, such as the X/Y/Z plot, works with pictures."""
+    chosen = p.script_args[0] if p.script_args else 0  # a number from 1; pasted parameters leave the word None
+    return getattr(p, "is_api", False) and not (isinstance(chosen, int) and chosen)

@@ -1,0 +1,82 @@
+"""Where a clip's files go, how they are encoded, and what they say of themselves."""
+
+from __future__ import annotations
+
+import glob
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from modules import shared
+from modules.images import FilenameGenerator, get_next_sequence_number
+
+from lib_animatediff import __version__
+from lib_animatediff.hosts.webui.ui.options import NAME_OPTION, option
+from lib_animatediff.request.settings import FORMATS, ClipSettings
+from lib_animatediff.video import Encoding, Recipe, place_within, safe_name
+
+FOLDER = "AnimateDiff"
+
+
+def free_place(p: Any, seed: int, prompt: str, first_frame: Any, settings: ClipSettings) -> Path:
+    """A path without suffix below the tab's output folder, at which no clip of any format lies yet.
+
+    By the user's pattern, with the placeholders of the WebUI's own; or ``<date>/<sequence>-<seed>``.
+
+    Raises:
+        ClipError: a link leads out of the folder.
+    """
+    folder = Path(p.outpath_samples) / FOLDER
+    pattern = str(option(NAME_OPTION) or "").strip()
+    end = f"-{safe_name(settings.request_id)}" if settings.request_id else ""
+    if not pattern:
+        day = folder / datetime.now().strftime("%Y-%m-%d")
+        number = get_next_sequence_number(str(day), "") if day.is_dir() else 0
+        return place_within(day, f"{number:05}-{seed}{end}")
+    name = str(FilenameGenerator(p, seed, prompt, first_frame).apply(pattern)) + end
+    place, number = place_within(folder, name), 1
+    while any(place.parent.glob(f"{glob.escape(place.name)}.*")) or place.exists():
+        number += 1
+        place = place_within(folder, f"{name}-{number}")
+    return place
+
+
+def encoding() -> Encoding:
+    """The user's settings for the formats; names and ranges of the existing extension's hold."""
+    return Encoding(
+        palette="frame" if option("animatediff_gif_palette_per_frame") else "clip",
+        dither=bool(option("animatediff_gif_dither")),
+        quality=int(option("animatediff_webp_quality")),
+        lossless=bool(option("animatediff_webp_lossless")),
+        mp4_crf=int(option("animatediff_mp4_crf")),
+        webm_crf=int(option("animatediff_webm_crf")),
+        preset=str(option("animatediff_mp4_preset") or "medium"),
+        odd_sizes=str(option("animatediff_odd_sizes")),
+    )
+
+
+def recipe(p: Any, infotext: str, seed: int, settings: ClipSettings) -> Recipe:
+    """What the files hold: the WebUI's text, and as JSON what was asked of it. Nothing if the user wants nothing."""
+    if not shared.opts.enable_pnginfo:
+        return Recipe()
+    info = getattr(shared.sd_model, "sd_checkpoint_info", None)
+    data = {
+        "program": "webui",
+        "version": __version__,
+        "infotext": infotext,
+        "seed": int(seed),
+        "size": [int(p.width), int(p.height)],
+        "steps": int(p.steps),
+        "cfg_scale": float(p.cfg_scale),
+        "sampler": str(p.sampler_name),
+        "checkpoint": {"name": getattr(info, "name_for_extra", None), "hash": getattr(info, "shorthash", None)},
+        "settings": {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(settings).items()},
+    }
+    return Recipe(infotext, data)
+
+
+def default_formats() -> list[str]:
+    """What the panel has ticked at first: the user's setting, by the existing extension's key."""
+    chosen = [name for name in option("animatediff_default_save_formats") if name in FORMATS]
+    return chosen or ["GIF"]

@@ -1,0 +1,1 @@
+"""The accordion, its plan, the settings page and the X/Y/Z axes."""

@@ -1,0 +1,139 @@
+"""The components of the panel, each from its setting."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import gradio as gr
+from modules.ui_common import create_refresh_button
+
+from lib_animatediff.hosts.webui.catalog.loras import available_loras
+from lib_animatediff.hosts.webui.catalog.models import available_models, choices
+from lib_animatediff.hosts.webui.output.files import default_formats
+from lib_animatediff.request.masks import pack_mask, packed_mask
+from lib_animatediff.request.settings import SETTINGS, Setting
+from motion_module import AnimateDiffError
+
+LARGEST_SLIDER = 256  # a longer one cannot be set by hand
+_NO_LORA = ""
+
+
+def field(setting: Setting, tab: str) -> Any:
+    """The component that a setting is set by."""
+    described = {
+        "label": setting.label,
+        "info": setting.help,
+        "value": setting.default,
+        "elem_id": f"animatediff_{tab}_{setting.name}",
+    }
+    if setting.type in (int, float):
+        return _number_field(setting, described)
+    if setting.type is bool:
+        return gr.Checkbox(**described)
+    if setting.type is tuple:
+        value = default_formats() if setting.name == "formats" else list(setting.default)
+        return gr.CheckboxGroup(choices=list(setting.choices), **{**described, "value": value})
+    if setting.choices:
+        return gr.Dropdown(choices=list(setting.choices), **described)
+    return _picture_field(described) if setting.image else gr.Textbox(**described)
+
+
+def _number_field(setting: Setting, described: dict[str, Any]) -> Any:
+    limits = {"minimum": setting.minimum, "maximum": setting.maximum}
+    if setting.type is int and setting.maximum is not None and setting.maximum <= LARGEST_SLIDER:
+        return gr.Slider(step=1, **limits, **described)
+    if setting.type is float and setting.maximum == 1:
+        return gr.Slider(step=0.01, **limits, **described)
+    return gr.Number(precision=0 if setting.type is int else None, **limits, **described)
+
+
+def _picture_field(described: dict[str, Any]) -> Any:
+    """A picture to see, and the text that it is kept as: the one that reaches scripts and takes pasted values."""
+    text = gr.Textbox(**described, visible=False)
+    picture = gr.Image(
+        label=described["label"],
+        type="pil",
+        image_mode="RGBA",
+        elem_id=f"{described['elem_id']}_picture",
+        elem_classes=["animatediff-mask"],
+        height=200,
+    )
+    quietly = {"show_progress": False, "queue": False}
+    picture.upload(lambda given: "" if given is None else pack_mask(given), inputs=[picture], outputs=[text], **quietly)
+    picture.clear(lambda: "", inputs=[], outputs=[text], **quietly)
+    text.change(_shown_picture, inputs=[text], outputs=[picture], **quietly)
+    return text
+
+
+def _shown_picture(text: str) -> Any:
+    from PIL import Image
+
+    try:
+        small = packed_mask(text)  # of a stranger's clip it may be anything
+    except AnimateDiffError:
+        small = ""
+    return gr.update(value=Image.open(io.BytesIO(base64.b64decode(small))) if small else None)
+
+
+def model_field(tab: str) -> Any:
+    """The list of motion modules, with the button that reads the folders again."""
+    setting = SETTINGS["model"]
+
+    def listed() -> dict[str, Any]:
+        return {"choices": choices()}
+
+    listed_first = choices()
+    dropdown = gr.Dropdown(
+        label=setting.label,
+        info=setting.help,
+        choices=listed_first,
+        value=listed_first[0] if available_models() else setting.default,
+        elem_id=f"animatediff_{tab}_{setting.name}",
+    )
+    create_refresh_button(dropdown, lambda: None, listed, f"animatediff_{tab}_refresh")
+    return dropdown
+
+
+def lora_picker(tab: str, text: Any) -> None:
+    """A list of motion LoRAs, whose chosen one is added to the text."""
+
+    def listed() -> dict[str, Any]:
+        return {"choices": [_NO_LORA, *_lora_names()]}
+
+    picker = gr.Dropdown(
+        label="Add a motion LoRA",
+        info="Those in the folders of LoRAs and of motion modules.",
+        value=_NO_LORA,
+        elem_id=f"animatediff_{tab}_lora_picker",
+        **listed(),
+    )
+    create_refresh_button(picker, lambda: None, listed, f"animatediff_{tab}_lora_refresh")
+    picker.do_not_save_to_config = True
+    picker.change(_with_lora, inputs=[picker, text], outputs=[text, picker], show_progress=False, queue=False)
+
+
+def _lora_names() -> list[str]:
+    try:
+        return list(available_loras())
+    except (AnimateDiffError, OSError):
+        return []
+
+
+def _with_lora(name: str, text: str) -> tuple[Any, Any]:
+    if not name:
+        return gr.update(), gr.update()
+    return ", ".join(filter(None, [text.strip().rstrip(","), f"{name}:1"])), gr.update(value=_NO_LORA)
+
+
+def seconds_field(tab: str) -> Any:
+    """How long the clip lasts: another way to say how many frames it has."""
+    seconds = gr.Number(
+        label="Seconds",
+        info="How long the clip lasts. Set it, and the number of frames follows.",
+        value=2.0,
+        elem_id=f"animatediff_{tab}_seconds",
+    )
+    seconds.do_not_save_to_config = True
+    return seconds

@@ -1,0 +1,1 @@
+"""Prompt travel: its grammar, and conditions between two prompts."""

@@ -1,0 +1,217 @@
+"""What a clip will take, told before it is begun: windows, calls of the UNet, memory; and what to change if it is more
+than there is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+
+from lib_animatediff.engine.context_windows import Chunks, ContextWindows
+
+CHUNK = 75  # tokens of a prompt that the text encoder takes at once, padded
+FEWEST_FRAMES = 8  # shorter windows show little motion
+
+_CHUNK_WITH_ENDS = CHUNK + 2
+_LATENT = 8  # pixels of the picture to one of the latents, each way
+_SIZE_STEP = 64  # sizes that every part of the UNet can halve
+_SMALLEST_SIZE = 256
+_GIB = 2**30
+
+# Peak of live tensors in a call, by base and bytes of a number: bytes per row and latent pixel, and per row and token.
+# Measured: python -m tools.benchmarks.activation_memory. The fit is exact to 0.1 % for 8 to 32 rows of 32^2 to 96^2.
+# Attention is torch's fused kernel; nothing in the UNet holds all positions by all positions then. The peak is inside
+# the UNet's own layers, so it is the same with every motion module, with views, and without any.
+_IN_A_CALL: dict[tuple[str, int], tuple[int, int]] = {
+    ("sd15", 4): (32017, 3098),
+    ("sd15", 2): (16649, 1552),
+    ("sdxl", 4): (19539, 8266),
+    ("sdxl", 2): (10890, 4139),
+}
+# What the host and the sums of the windows hold of every frame of every stream, in the call or not (by their code, not
+# measured): latents before and after in float32, and the text conditions twice.
+_LATENTS_HELD = 4 * 4 * 4
+_TEXTS_HELD = {"sd15": 2 * 768, "sdxl": 2 * 2048}
+
+_LARGEST_COUNT = 200_000  # frames in windows that are counted; beyond, further steps are taken to have as many
+
+
+@dataclass(frozen=True)
+class ClipEstimate:
+    """A clip, or several at once, as the UNet will be called for it.
+
+    Attributes:
+        base: ``"sd15"`` or ``"sdxl"``.
+        frames: of a clip.
+        windows: None where a clip goes through in one piece; of Text2Video-Zero chunks of it.
+        width, height: of the picture.
+        steps: of the sampling, each with one call of the model by the sampler.
+        clips: made at once.
+        streams: of a clip: cond and uncond; more where a prompt has several parts.
+        streams_per_call: how many of them the host puts into one call.
+        one_clip_per_call: each clip of each stream has calls of its own.
+        tokens: of the longest prompt.
+        number_bytes: of a number in the UNet: 2 or 4.
+        free: bytes that are free beside the models; None if nobody knows.
+    """
+
+    base: str
+    frames: int
+    windows: ContextWindows | Chunks | None = None
+    width: int = 512
+    height: int = 512
+    steps: int = 20
+    clips: int = 1
+    streams: int = 2
+    streams_per_call: int = 2
+    one_clip_per_call: bool = False
+    tokens: int = CHUNK
+    number_bytes: int = 2
+    free: int | None = None
+
+    @property
+    def frames_per_call(self) -> int:
+        """Frames of a clip that are in the UNet together."""
+        windows = self.windows
+        return self.frames if windows is None or self.has_views else min(self.frames, windows.length)
+
+    @property
+    def has_views(self) -> bool:
+        """Whether its windows are inside the motion module only."""
+        return isinstance(self.windows, ContextWindows) and self.windows.as_views
+
+    @property
+    def rows(self) -> int:
+        """Rows of the largest call."""
+        together = 1 if self.one_clip_per_call else self.clips * min(self.streams, self.streams_per_call)
+        return self.frames_per_call * together
+
+    @cached_property
+    def window_counts(self) -> tuple[int, ...]:
+        """Windows at each step."""
+        if self.windows is None:
+            return (1,) * self.steps
+        return _window_counts(self.windows, self.frames, self.steps)
+
+    @property
+    def calls(self) -> int:
+        """Calls of the UNet in all."""
+        streams = self.streams * self.clips if self.one_clip_per_call else self.streams
+        at_once = 1 if self.one_clip_per_call else self.streams_per_call
+        windows = self.steps if self.has_views else sum(self.window_counts)
+        return windows * math.ceil(streams / at_once)
+
+    @property
+    def memory(self) -> int:
+        """Bytes beside the weights while the largest call is under way, about."""
+        pixels = (self.width // _LATENT) * (self.height // _LATENT)
+        tokens = self.padded_tokens // CHUNK * _CHUNK_WITH_ENDS
+        per_pixel, per_token = _IN_A_CALL[self.base, self.number_bytes]
+        held = _LATENTS_HELD * pixels + _TEXTS_HELD[self.base] * self.number_bytes * tokens
+        return self.rows * (per_pixel * pixels + per_token * tokens) + self.frames * self.clips * self.streams * held
+
+    @property
+    def padded_tokens(self) -> int:
+        """Tokens as the text encoder takes them: whole chunks, one at least."""
+        return max(math.ceil(self.tokens / CHUNK), 1) * CHUNK
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is memory enough, as far as is known."""
+        return self.free is None or self.memory <= self.free
+
+    def remedies(self) -> list[tuple[str, ClipEstimate]]:
+        """Changes each of which alone makes it fit, as small as possible, with what the clip would be then."""
+        return [
+            remedy
+            for changes in (self._without_views(), self._fewer_clips(), self._shorter(), self._smaller())
+            if (remedy := next((change for change in changes if change[1].fits), None))
+        ]
+
+    def _without_views(self) -> Iterator[tuple[str, ClipEstimate]]:
+        if isinstance(self.windows, ContextWindows) and self.windows.as_views:
+            yield "views off", replace(self, windows=replace(self.windows, as_views=False))
+
+    def _fewer_clips(self) -> Iterator[tuple[str, ClipEstimate]]:
+        for clips in range(self.clips - 1, 0, -1):
+            yield f"the batch size to {clips}", replace(self, clips=clips)
+
+    def _shorter(self) -> Iterator[tuple[str, ClipEstimate]]:
+        windows = self.windows
+        for length in range(self.frames_per_call - 1, FEWEST_FRAMES - 1, -1):
+            shorter: ContextWindows | Chunks
+            if windows is None:
+                shorter = ContextWindows(length=length, overlap=length // 4)
+            elif isinstance(windows, Chunks):
+                shorter = replace(windows, length=length)
+            else:
+                shorter = replace(windows, length=length, overlap=min(windows.overlap, length - 1))
+            yield f"the context length to {length}", replace(self, windows=shorter)
+
+    def _smaller(self) -> Iterator[tuple[str, ClipEstimate]]:
+        longer = max(self.width, self.height)
+        for side in range((longer - 1) // _SIZE_STEP * _SIZE_STEP, 0, -_SIZE_STEP):
+            width, height = (max(round(n * side / longer / _SIZE_STEP), 1) * _SIZE_STEP for n in self._size)
+            if min(width, height) < min(_SMALLEST_SIZE, *self._size):
+                return
+            yield f"width and height to {width}x{height}", replace(self, width=width, height=height)
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self.width, self.height
+
+
+def one_line(plan: ClipEstimate) -> str:
+    """All of it as a sentence, with what to change if memory will not do."""
+    what = f"{_clips(plan)} ({_calls(plan)}), {plan.width}x{plan.height}, prompts of {plan.padded_tokens} tokens"
+    return f"AnimateDiff: {what}, about {_gib(plan.memory)} beside the models{_verdict(plan)}"
+
+
+def _clips(plan: ClipEstimate) -> str:
+    clips = f"{plan.clips} clips of " if plan.clips > 1 else ""
+    frames = f"{clips}{_number(plan.frames, 'frame')}"
+    if plan.windows is None or plan.frames <= plan.windows.length:
+        return f"{frames} at once"
+    fewest, most = min(plan.window_counts, default=0), max(plan.window_counts, default=0)
+    counted = f"{fewest} to {most}" if fewest < most else str(most)
+    if plan.has_views:
+        return f"{frames} at once, with {counted} views of {plan.windows.length}"
+    kind = "chunk" if isinstance(plan.windows, Chunks) else "window"
+    return f"{frames} in {counted} {kind if most == 1 else f'{kind}s'} of {plan.windows.length}"
+
+
+def _calls(plan: ClipEstimate) -> str:
+    calls = _number(plan.calls, "call")
+    return f"{_number(plan.steps, 'step')}: {calls} of the model with {_number(plan.rows, 'row')}"
+
+
+def _verdict(plan: ClipEstimate) -> str:
+    if plan.free is None:
+        return "."
+    if plan.fits:
+        return f"; {_gib(plan.free)} are free."
+    ways = [way for way, _ in plan.remedies()]
+    others = "set views off" if plan.has_views else "lower the context length"
+    change = (
+        f"Set {', or '.join(ways)}." if ways else f"No single change is enough: {others}, and lower width and height."
+    )
+    return f"; only {_gib(plan.free)} are free. {change}"
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _gib(size: int) -> str:
+    """As users know it from their graphics cards, which count in powers of two."""
+    return f"{max(size / _GIB, 0.1):.1f} GB"
+
+
+@lru_cache(maxsize=64)
+def _window_counts(windows: ContextWindows | Chunks, frames: int, steps: int) -> tuple[int, ...]:
+    first = windows.plan(frames, 0)
+    looked_at = min(steps, max(_LARGEST_COUNT // sum(map(len, first)), 1))
+    counts = [len(first), *(len(windows.plan(frames, step)) for step in range(1, looked_at))]
+    return tuple(counts[step % looked_at] for step in range(steps))

@@ -1,0 +1,47 @@
+"""Every parameter that a person can set, once: panel, API, infotext, X/Y/Z, command line and docs derive from it."""
+
+from .checks import canonical_name, check_value, parse_settings
+from .derived import (
+    clip_frames,
+    context_length,
+    context_windows,
+    frame_seeds,
+    freeinit_rounds,
+    is_text2video_zero,
+    motion_scale,
+    overlap,
+    refuse_with_text2video_zero,
+    text2video_zero,
+    travels_in_loop,
+)
+from .infotext import from_infotext, pasted_values, to_infotext
+from .schema import json_schema
+from .table import AUTOMATIC_CONTEXT, FILE_FORMATS, FORMATS, FRAME, SETTINGS, ClipSettings, Setting
+
+__all__ = [
+    "AUTOMATIC_CONTEXT",
+    "FILE_FORMATS",
+    "FORMATS",
+    "FRAME",
+    "SETTINGS",
+    "ClipSettings",
+    "Setting",
+    "canonical_name",
+    "check_value",
+    "clip_frames",
+    "context_length",
+    "context_windows",
+    "frame_seeds",
+    "freeinit_rounds",
+    "from_infotext",
+    "is_text2video_zero",
+    "json_schema",
+    "motion_scale",
+    "overlap",
+    "parse_settings",
+    "pasted_values",
+    "refuse_with_text2video_zero",
+    "text2video_zero",
+    "to_infotext",
+    "travels_in_loop",
+]

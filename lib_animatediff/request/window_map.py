@@ -1,0 +1,169 @@
+"""A picture of the context windows: which frames each of them covers, for the first few sampling steps."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from lib_animatediff.engine.context_windows import ContextWindows, Window
+
+LARGEST_MAP = 60_000  # characters: it stands in a page
+MOST_PLANS = 4
+
+_WIDTH = 640
+_MOST_COLUMNS = 200
+_MOST_BARS = (24, 12, 6, 3)  # of a plan; fewer where the picture would become too large
+_MANY_WINDOWS = 1000  # their steps look alike, and take long
+_SHADES = 4
+_BAR, _GAP, _LINE = 5, 2, 18  # heights: of a bar, between bars, of a line of text
+_TICKS = 8
+
+
+@lru_cache(maxsize=8)
+def window_map(windows: ContextWindows | None, frames: int, steps: int) -> str:
+    """SVG of what the windows cover: frames from left to right, a bar for each window, sampling steps below each other.
+
+    A bar is darker where its window counts more. Windows over every second frame, say, are ticks, and one that runs
+    over the clip's end has a piece at either end. Steps whose windows lie where those of a former one did are left out.
+    Where there are too many windows, a bar stands for several, and the picture says so.
+
+    Args:
+        windows: None where the clip goes through in one piece.
+        frames: of the clip.
+        steps: of the sampling.
+    """
+    if windows is None or frames <= windows.length:
+        windows = ContextWindows(length=frames, overlap=0, fusion="flat")
+    plans = _first_plans(windows, frames, steps)
+    picture = ""
+    for most in _MOST_BARS:
+        picture = _picture(windows, frames, steps, plans, most)
+        if len(picture) <= LARGEST_MAP:
+            break
+    return picture
+
+
+@dataclass(frozen=True)
+class _Plans:
+    """The first plans that differ, by the step at which each comes up first.
+
+    Attributes:
+        are_all: whether all steps go by them.
+    """
+
+    by_step: dict[int, list[Window]]
+    are_all: bool
+
+
+def _first_plans(windows: ContextWindows, frames: int, steps: int) -> _Plans:
+    plans: dict[int, list[Window]] = {}
+    for step in range(steps):
+        plan = windows.plan(frames, step)
+        if plan in plans.values():
+            continue
+        if len(plans) == MOST_PLANS:
+            return _Plans(plans, are_all=False)
+        plans[step] = plan
+        if len(plan) > _MANY_WINDOWS:
+            return _Plans(plans, are_all=steps == 1)
+    return _Plans(plans, are_all=True)
+
+
+def _picture(windows: ContextWindows, frames: int, steps: int, plans: _Plans, most_bars: int) -> str:
+    columns = min(frames, _MOST_COLUMNS)
+    parts, top, merged = [], _LINE, 1
+    for step, plan in plans.by_step.items():
+        is_only = plans.are_all and len(plans.by_step) == 1
+        parts.append(_text(0, top - 5, f"{'every step' if is_only else f'step {step + 1}'}: {_windows(len(plan))}"))
+        for bar in _bars(plan, most_bars):
+            parts += _drawn(_shades(windows, bar, frames, columns), top, columns)
+            top += _BAR + _GAP
+            merged = max(merged, len(bar))
+        top += _LINE
+    parts += _axis(frames, columns, top - _LINE)
+    for note in _notes(plans, steps, merged, math.ceil(frames / columns)):
+        top += _LINE
+        parts.append(_text(0, top - 5, note))
+    return (
+        f'<svg class="animatediff-map" xmlns="http://www.w3.org/2000/svg" viewBox="-4 0 {_WIDTH + 8} {top + 4}" '
+        f'width="100%" role="img" fill="currentColor" font-size="12" font-family="sans-serif">'
+        f"<title>Which of {frames} frames each context window covers</title>{''.join(parts)}</svg>"
+    )
+
+
+def _notes(plans: _Plans, steps: int, windows_per_bar: int, frames_per_column: int) -> Iterator[str]:
+    """What the picture leaves out."""
+    if not plans.are_all:
+        yield "Further steps are not shown."
+    elif 1 < len(plans.by_step) < steps:
+        yield "Further steps repeat these."
+    if windows_per_bar > 1:
+        yield f"A bar stands for up to {windows_per_bar} windows."
+    if frames_per_column > 1:
+        yield f"The smallest piece stands for {frames_per_column} frames."
+
+
+def _windows(count: int) -> str:
+    return "1 window" if count == 1 else f"{count} windows"
+
+
+def _bars(plan: Sequence[Window], most: int) -> Iterator[Sequence[Window]]:
+    """Windows that share a bar: neighbours, and of one stride."""
+    together = math.ceil(len(plan) / most)
+    for _, level in itertools.groupby(plan, _distance):
+        windows = list(level)
+        for start in range(0, len(windows), together):
+            yield windows[start : start + together]
+
+
+def _distance(window: Window) -> int:
+    """Of its frames; the loop's end may lie between two of them, and a clip's last frame may be alone."""
+    return min((abs(b - a) for a, b in itertools.pairwise(window[:3])), default=1)
+
+
+def _shades(windows: ContextWindows, bar: Sequence[Window], frames: int, columns: int) -> list[int]:
+    """How dark each column is, from 0, where no window of the bar is; several windows are a plain bar."""
+    shades = [0] * columns
+    for window in bar:
+        weights = windows.weights(window, frames) if len(bar) == 1 else [1.0] * len(window)
+        shade_of_one = _SHADES / max(weights)
+        each = max(frames // columns // _distance(window), 1)  # several frames to a column: one of them will do
+        for place in (*range(0, len(window), each), len(window) - 1):
+            column = window[place] * columns // frames
+            shades[column] = max(shades[column], math.ceil(weights[place] * shade_of_one))
+    return shades
+
+
+def _drawn(shades: Sequence[int], top: int, columns: int) -> Iterator[str]:
+    """A path for each shade, of a box for each run of columns."""
+    boxes: dict[int, list[str]] = {}
+    begin = 0
+    for shade, run in itertools.groupby(shades):
+        end = begin + len(list(run))
+        if shade:
+            left, right = _x(begin, columns), _x(end, columns)
+            # A hair's breadth apart, so that the runs of a dotted window are seen as such.
+            boxes.setdefault(shade, []).append(f"M{left:g} {top}h{round(right - left, 1):g}v{_BAR}H{left:g}z")
+        begin = end
+    for shade, paths in sorted(boxes.items()):
+        yield f'<path opacity="{shade / _SHADES:g}" d="{"".join(paths)}"/>'
+
+
+def _axis(frames: int, columns: int, bottom: int) -> Iterator[str]:
+    """Thin lines with the numbers of their frames."""
+    apart = max(frames // _TICKS, 1)
+    for frame in range(0, frames, apart):
+        x = _x(frame * columns // frames, columns)
+        yield f'<path opacity="0.2" d="M{x:g} {_LINE}v{bottom - _LINE + 2}h.5V{_LINE}z"/>'
+        yield _text(x, bottom + _LINE - 4, str(frame))
+
+
+def _text(x: float, y: int, text: str) -> str:
+    return f'<text x="{x:g}" y="{y}">{text}</text>'
+
+
+def _x(column: int, columns: int) -> float:
+    return round(column * _WIDTH / columns, 1)

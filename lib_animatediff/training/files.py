@@ -1,5 +1,0 @@
-"""Files that are whole or not there."""
-
-from motion_module.writing import replacing
-
-__all__ = ["replacing"]

@@ -1,0 +1,193 @@
+"""What is trained: a whole motion module, a LoRA on one, or a LoRA on the base model's spatial attention.
+
+One object each, with the weights to train and the way they are put into a UNet. Everything else is frozen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lib_animatediff.engine.inject import inject
+from lib_animatediff.engine.sites import find_sites
+from motion_module import IncompatibleModelError, MotionModule, load_motion_module
+from motion_module.files.weights import read_tensors
+from motion_module.kinds import KINDS, Kind
+from motion_module.network import Layout
+from motion_module.schedules import SCALED_LINEAR, BetaSchedule
+
+from .rng import stream
+from .settings import TrainingError, TrainingSettings
+
+_LINEARS = r"(to_q|to_k|to_v|to_out\.0)"
+_ADAPTER_NAME = re.compile(r"(.*\.attn[12])\.processor\.(to_q|to_k|to_v|to_out)_lora\.down\.weight")
+LORA_PLACES = {
+    "motion-lora": rf".*\.attention_blocks\.\d+\.{_LINEARS}",  # both temporal attentions of each site
+    "adapter": rf".*attentions\.\d+\..*\.attn[12]\.{_LINEARS}",  # spatial self- and cross-attention
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is trained.
+
+    Attributes:
+        weights: those to train, by name, float32.
+        schedule: noise levels of the training.
+        motion: the motion module in the UNet while training; None for an adapter.
+    """
+
+    weights: dict[str, nn.Parameter]
+    schedule: BetaSchedule
+    motion: MotionModule | None
+
+    def inside(self, unet: nn.Module, frames: int) -> Any:
+        """Context in which the UNet runs with what is trained."""
+        return nullcontext() if self.motion is None else inject(unet, self.motion, frames=frames)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """No gradients asked for: the motion module may then be copied to another dtype."""
+        for weight in self.weights.values():
+            weight.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for weight in self.weights.values():
+                weight.requires_grad_(True)
+
+
+@contextmanager
+def target_of(settings: TrainingSettings, unet: nn.Module) -> Iterator[Target]:
+    """Make what is to be trained for a UNet; a LoRA's layers leave the UNet again afterwards.
+
+    Raises:
+        AnimateDiffError: a file cannot be loaded, or does not fit the UNet.
+    """
+    if settings.target == "adapter":
+        with _lora(unet, settings) as weights:
+            yield Target(weights, SCALED_LINEAR, None)
+        return
+    motion = _motion_of(settings, unet)
+    with inject(unet, motion, frames=settings.frames):
+        pass  # says now what does not fit
+    if settings.target == "motion-lora":
+        with _lora(motion, settings) as weights:
+            yield Target(weights, motion.schedule, motion)
+    else:
+        yield Target(dict(motion.requires_grad_(True).named_parameters()), motion.schedule, motion)
+
+
+def _motion_of(settings: TrainingSettings, unet: nn.Module) -> MotionModule:
+    if settings.motion:
+        return load_motion_module(Path(settings.motion)).float()
+    kind = KINDS[settings.kind]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream(settings.seed, "initial weights").initial_seed())
+        return MotionModule.fresh(layout_for(unet, kind, settings.frames), kind, "the new motion module")
+
+
+def layout_for(unet: nn.Module, kind: Kind, frames: int) -> Layout:
+    """Widths of a motion module for a UNet; its positional table is as long as officially, or as the clips.
+
+    Raises:
+        IncompatibleModelError: the UNet has no sites that we know.
+    """
+    sites = find_sites(unet)
+    if not sites:
+        raise IncompatibleModelError(f"{type(unet).__name__} is not a Stable Diffusion UNet that we know.")
+    widths: dict[str, list[int]] = {}
+    for site in sites:
+        widths.setdefault(site.name.partition(".motion_modules.")[0], []).append(site.channels)
+
+    def path(name: str) -> tuple[tuple[int, ...], ...]:
+        return tuple(tuple(channels) for block, channels in widths.items() if block.startswith(name))
+
+    return Layout(
+        down=path("down_blocks."),
+        mid=widths["mid_block"][0] if kind.mid_block else None,
+        up=path("up_blocks."),
+        trained_length=max(kind.table_length, frames),
+    )
+
+
+@contextmanager
+def _lora(model: nn.Module, settings: TrainingSettings) -> Iterator[dict[str, nn.Parameter]]:
+    """Low-rank layers at the places of the target; scaled by 1, so that a file needs no alpha."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    places = LORA_PLACES[settings.target]
+    config = LoraConfig(r=settings.lora_rank, lora_alpha=settings.lora_rank, target_modules=places)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream(settings.seed, "initial weights").initial_seed())
+        try:
+            inject_adapter_in_model(config, model)
+        except ValueError as error:  # peft found none of the places
+            raise TrainingError(f"{type(model).__name__} has no attention that takes a LoRA.") from error
+    try:
+        # Half-precision weights lose small updates, so what is trained is float32 whatever the model is.
+        for name, weight in model.named_parameters():
+            weight.requires_grad_("lora_" in name)
+            if weight.requires_grad:
+                weight.data = weight.data.float()
+        yield {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    finally:
+        _without_lora(model)
+
+
+def _without_lora(model: nn.Module) -> None:
+    from peft.tuners.lora import LoraLayer
+
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, LoraLayer):
+            owner, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(owner), attribute, layer.get_base_layer())
+    if hasattr(model, "peft_config"):
+        del model.peft_config
+
+
+@contextmanager
+def adapter_in(unet: nn.Module, settings: TrainingSettings) -> Iterator[None]:
+    """The settings' domain adapter added to a UNet's weights, as in the official training; put back bit for bit.
+
+    Raises:
+        TrainingError: the file is no adapter, or does not fit the UNet.
+        MotionFileError: it cannot be read.
+    """
+    former: list[tuple[nn.Parameter, Tensor]] = []
+    try:
+        for weight, change in _adapter_changes(unet, settings):
+            former.append((weight, weight.detach().clone()))
+            weight.data += (settings.adapter_strength * change.to(weight.device)).to(weight.dtype)
+        yield
+    finally:
+        for weight, value in former:
+            weight.data.copy_(value)
+
+
+def _adapter_changes(unet: nn.Module, settings: TrainingSettings) -> list[tuple[nn.Parameter, Tensor]]:
+    if not settings.adapter:
+        return []
+    path = Path(settings.adapter)
+    state = read_tensors(path)
+    weights = dict(unet.named_parameters())
+    changes = []
+    for name, down in state.items():
+        match = _ADAPTER_NAME.fullmatch(name)
+        if match is None:
+            continue
+        weight = weights.get(f"{match[1]}.{match[2]}{'.0' if match[2] == 'to_out' else ''}.weight")
+        up = state.get(name.replace(".down.", ".up."))
+        if weight is None or up is None or (len(up), down.shape[1]) != tuple(weight.shape):
+            raise TrainingError(f"{path.name} does not fit this base model at {name}. Use one made for it.")
+        changes.append((weight, up.float() @ down.float()))
+    if not changes:
+        raise TrainingError(f"{path.name} is no domain adapter. Choose a file such as v3_sd15_adapter.ckpt.")
+    return changes

@@ -1,0 +1,156 @@
+"""Frames out of video files, as they are meant to be seen: colours, transparency, upright."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .pyav import need_av, open_media
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_UNSPECIFIED = 2  # FFmpeg's number for a matrix that nobody named
+_HD_LINES = 720  # from here on an unnamed matrix is BT.709 by custom, below BT.601
+_EXACT = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+_RIGHT_ANGLE = 90
+_MICROSECONDS = 1_000_000
+_USUAL_RATE = 25  # of what does not say
+_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders leave out transparency
+_TICK = Fraction(1, 1000)  # any will do where only pixels are converted
+
+
+class Shown:
+    """A frame and its time; the picture of a video's frame is made when it is asked for.
+
+    Args:
+        time: when it appears, in seconds from the first one.
+        duration: how long, in seconds; None where only the next one tells.
+        picture: the picture, or a frame of PyAV.
+        convert: makes a picture of the latter.
+    """
+
+    def __init__(self, time: Fraction, duration: Fraction | None, picture: Any, convert: Any = None) -> None:
+        self.time, self.duration = time, duration
+        self._picture, self._convert = picture, convert
+
+    def image(self) -> Image:
+        """The picture, RGB or RGBA, upright."""
+        picture: Image = self._convert(self._picture) if self._convert else self._picture
+        return picture
+
+
+def film_frames(path: Path) -> Iterator[Shown]:
+    """The frames of a video file's first picture stream, one by one. Raises whatever PyAV does.
+
+    Raises:
+        AnimateDiffError: PyAV is missing.
+    """
+    av = need_av()
+    with open_media(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        convert = _Converter(av, _stream_angle(stream))
+        step = 1 / Fraction(stream.average_rate or _USUAL_RATE)
+        end = _end(container, stream)
+        first, time = None, Fraction(0)
+        for frame in _decoded(av, container, stream):
+            # A stream may begin late, and some formats have no times at all.
+            told = None if frame.pts is None else frame.pts * Fraction(stream.time_base)
+            first = told if first is None else first
+            time = time if told is None or first is None else told - first
+            yield Shown(time, _own_duration(frame, stream, end, step), frame, convert)
+            time += step
+
+
+def _end(container: Any, stream: Any) -> Fraction | None:
+    """When the last frame ends, in the stream's own time."""
+    if stream.duration:
+        return Fraction((stream.start_time or 0) + stream.duration) * Fraction(stream.time_base)
+    if container.duration and len(container.streams) == 1:  # sound may be longer
+        return Fraction(container.duration, _MICROSECONDS)
+    return None
+
+
+def _own_duration(frame: Any, stream: Any, end: Fraction | None, step: Fraction) -> Fraction | None:
+    """How long a frame says it is shown. That counts for the last one only, which ends with the stream."""
+    tick = Fraction(stream.time_base)
+    left: Fraction = end - frame.pts * tick if end is not None and frame.pts is not None else Fraction(0)
+    if 0 < left <= 2 * step:  # of a file that was cut off all the rest would be left
+        return left
+    ticks = int(getattr(frame, "duration", 0) or 0)  # since PyAV 14
+    return ticks * tick if ticks > 0 else None
+
+
+def _decoded(av: Any, container: Any, stream: Any) -> Iterator[Any]:
+    name = _WITH_ALPHA.get(stream.codec_context.name)
+    texts = {key.lower(): text for key, text in stream.metadata.items()}
+    if name is None or texts.get("alpha_mode") != "1":
+        yield from container.decode(stream)
+        return
+    decoder = av.CodecContext.create(name, "r")
+    for packet in container.demux(stream):
+        yield from decoder.decode(packet if packet.size else None)
+
+
+def _stream_angle(stream: Any) -> float:
+    """How PyAV before 14 tells the angle at which a phone was held; later ones tell it with each frame."""
+    side_data = getattr(stream, "side_data", None) or {}
+    return float(side_data.get("DISPLAYMATRIX", 0))
+
+
+class _Converter:
+    """Makes pictures of frames by a filter graph, which heeds the frame's own range and matrix.
+
+    `VideoFrame.to_image` of PyAV before 17 mistakes them, by up to 20 levels.
+    """
+
+    def __init__(self, av: Any, angle: float) -> None:
+        self._av, self._angle = av, angle
+        self._key: tuple[Any, ...] = ()
+        self._graph: Any = None
+        self._ends: tuple[Any, Any] = (None, None)
+
+    def __call__(self, frame: Any) -> Image:
+        from PIL import Image
+
+        mode = "RGBA" if _is_transparent(frame.format) else "RGB"
+        assume = _matrix(frame)
+        key = (frame.width, frame.height, frame.format.name, assume)
+        if key != self._key:
+            self._key = key
+            self._build(frame, mode, assume)
+        source, sink = self._ends
+        source.push(frame)
+        converted = sink.pull()
+        plane = converted.planes[0]
+        size = (converted.width, converted.height)
+        picture = Image.frombytes(mode, size, bytes(plane), "raw", mode, plane.line_size)
+        turns = round(getattr(frame, "rotation", self._angle) / _RIGHT_ANGLE) % 4
+        turned = (None, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)[turns]
+        return picture if turned is None else picture.transpose(turned)
+
+    def _build(self, frame: Any, mode: str, assume: str) -> None:
+        graph = self._av.filter.Graph()
+        source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=_TICK)
+        scale = graph.add("scale", f"{_EXACT}{assume}")
+        layout = graph.add("format", f"pix_fmts={'rgba' if mode == 'RGBA' else 'rgb24'}")
+        sink = graph.add("buffersink")
+        source.link_to(scale)
+        scale.link_to(layout)
+        layout.link_to(sink)
+        graph.configure()
+        self._graph = graph  # PyAV's filters do not hold it, and crash without it
+        self._ends = source, sink
+
+
+def _is_transparent(layout: Any) -> bool:
+    return bool(layout.has_palette or any(component.is_alpha for component in layout.components))
+
+
+def _matrix(frame: Any) -> str:
+    if frame.format.is_rgb or int(frame.colorspace) != _UNSPECIFIED or frame.height < _HD_LINES:
+        return ""
+    return ":in_color_matrix=bt709"

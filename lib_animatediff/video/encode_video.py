@@ -1,0 +1,173 @@
+"""MP4 and WebM by PyAV, which brings its own FFmpeg.
+
+imageio calls the same libraries, but has no place for what makes these files exact: rates that are fractions, tags of
+the colours together with the conversion that they promise, and texts in the container.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from motion_module import AnimateDiffError
+
+from .clip import Clip, Encoding
+from .pyav import need_av, open_media
+from .timing import edges
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_BT709, _LIMITED = 1, 1  # FFmpeg's numbers
+_PIXELS = "yuv420p"  # the only layout that every player knows
+_EXACT = "flags=bicubic+accurate_rnd+full_chroma_int"
+
+
+@dataclass(frozen=True)
+class _Film:
+    """A container with its codec.
+
+    Attributes:
+        ticks: per second; 0 where the container takes the clip's own rate.
+        even: whether sides must be even.
+        options: of the encoder.
+        container: options of the container, for a clip of this rate.
+    """
+
+    name: str
+    codec: str
+    ticks: int
+    even: bool
+    options: Callable[[Encoding], dict[str, str]]
+    container: Callable[[Fraction], dict[str, str]]
+
+
+_MP4 = _Film(
+    name="mp4",
+    codec="libx264",
+    ticks=0,
+    even=True,
+    options=lambda encoding: {"crf": str(encoding.mp4_crf), "preset": encoding.preset},
+    # It plays while it is still being loaded, and the whole is counted in the clip's own ticks, not in milliseconds.
+    container=lambda fps: {"movflags": "faststart", "movie_timescale": str(fps.numerator)},
+)
+_WEBM = _Film(
+    name="webm",
+    codec="libvpx-vp9",
+    ticks=1000,
+    even=False,
+    options=lambda encoding: {"crf": str(encoding.webm_crf), "b": "0", "row-mt": "1"},
+    container=lambda _fps: {},
+)
+
+
+def write_mp4(part: Path, clip: Clip) -> None:
+    """Write an MP4: H.264 in yuv420p with the colours of BT.709, which plays everywhere."""
+    _write(part, clip, _MP4)
+
+
+def write_webm(part: Path, clip: Clip) -> None:
+    """Write a WebM: VP9 in yuv420p with the colours of BT.709."""
+    _write(part, clip, _WEBM)
+
+
+def _write(part: Path, clip: Clip, film: _Film) -> None:
+    av = need_av()
+    _need_codec(av, film)
+    tick = Fraction(1, film.ticks) if film.ticks else 1 / clip.fps
+    times = edges(len(clip.frames), clip.fps, film.ticks) if film.ticks else list(range(len(clip.frames) + 1))
+    with av.open(str(part.resolve()), "w", format=film.name, options=film.container(clip.fps)) as container:
+        if clip.infotext:
+            container.metadata["comment"] = clip.infotext
+        if clip.block:
+            container.metadata["description"] = clip.block
+        size = _even(clip.size) if film.even else clip.size
+        stream = _stream(container, clip, film, size, tick)
+        for index, picture in enumerate(_converted(av, clip, size, tick)):
+            picture.pts = times[index]
+            _mux(container, stream.encode(picture), times)
+        _mux(container, stream.encode(None), times)
+    _check(part, len(clip.frames))
+
+
+def _need_codec(av: Any, film: _Film) -> None:
+    try:
+        av.codec.Codec(film.codec, "w")
+    except Exception:
+        raise AnimateDiffError(
+            f"This PyAV cannot write {film.name.upper()} (no {film.codec}): pip install --upgrade av"
+        ) from None
+
+
+def _stream(container: Any, clip: Clip, film: _Film, size: tuple[int, int], tick: Fraction) -> Any:
+    stream = container.add_stream(film.codec, rate=clip.fps, options=film.options(clip.encoding))
+    stream.width, stream.height = size
+    stream.pix_fmt = _PIXELS
+    context = stream.codec_context
+    context.time_base = stream.time_base = tick
+    context.color_primaries = context.color_trc = context.colorspace = _BT709
+    context.color_range = _LIMITED
+    return stream
+
+
+def _converted(av: Any, clip: Clip, size: tuple[int, int], tick: Fraction) -> Iterator[Any]:
+    """The frames as the encoder takes them.
+
+    By a filter graph: `VideoFrame.reformat` of PyAV before 17 mistakes ranges and matrices, by up to 20 levels.
+    """
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=size[0], height=size[1], format="rgb24", time_base=tick)
+    scale = graph.add("scale", f"out_color_matrix=bt709:out_range=tv:{_EXACT}")
+    layout = graph.add("format", f"pix_fmts={_PIXELS}")
+    sink = graph.add("buffersink")
+    source.link_to(scale)
+    scale.link_to(layout)
+    layout.link_to(sink)
+    graph.configure()
+    for index, picture in enumerate(clip.in_colour()):
+        frame = av.VideoFrame.from_image(_fitted(picture, size, clip.encoding.odd_sizes))
+        frame.pts, frame.time_base = index, tick
+        source.push(frame)
+        converted = sink.pull()
+        converted.time_base = tick
+        converted.pict_type = 0  # the encoder's choice, not what the picture came from
+        yield converted
+
+
+def _even(size: tuple[int, int]) -> tuple[int, int]:
+    return size[0] + size[0] % 2, size[1] + size[1] % 2
+
+
+def _fitted(picture: Image, size: tuple[int, int], how: str) -> Image:
+    if picture.size == size:
+        return picture
+    from PIL import Image
+
+    if how == "scale":
+        return picture.resize(size, Image.Resampling.LANCZOS)
+    width, height = picture.size
+    padded = Image.new("RGB", size)
+    padded.paste(picture)
+    padded.paste(padded.crop((width - 1, 0, width, height)), (size[0] - 1, 0))
+    padded.paste(padded.crop((0, height - 1, size[0], height)), (0, size[1] - 1))
+    return padded
+
+
+def _mux(container: Any, packets: list[Any], times: list[int]) -> None:
+    for packet in packets:
+        frame = times.index(packet.pts)
+        with suppress(AttributeError):  # early PyAV has no setter, and guesses right to a tick
+            packet.duration = times[frame + 1] - times[frame]  # or the clip would end where its last frame begins
+        container.mux(packet)
+
+
+def _check(part: Path, frames: int) -> None:
+    """Look whether all is there: FFmpeg does not tell of every failure to write."""
+    with open_media(part) as container:
+        written = sum(1 for packet in container.demux(video=0) if packet.size)
+    if written != frames:
+        raise OSError(f"only {written} of {frames} frames were written")

@@ -1,0 +1,1 @@
+"""Motion module files: reading weights safely, detecting what a file is, converting."""

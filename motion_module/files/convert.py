@@ -1,0 +1,139 @@
+"""Write a motion module of any format as official safetensors or as a diffusers MotionAdapter."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from motion_module.errors import MotionFileError
+from motion_module.network import Layout, MotionModule, positional_table
+
+from .atomic import replacing
+from .detect import KIND_KEY, LENGTH_KEY, Recognised, recognise
+from .diffusers_format import CONFIG, WEIGHTS, config_of, find_source
+from .key_formats import TABLE, adapter_name
+from .load import read_checked
+from .weights import FileHeader, read_header
+
+Target = Literal["official", "adapter"]
+_SAFETENSORS = ".safetensors"
+
+
+def convert_motion_file(
+    source: str | Path, target: str | Path, *, to: Target = "official", kind: str | None = None, force: bool = False
+) -> list[str]:
+    """Write a motion module's tensors, unchanged, under other names; kind and trained length go into the metadata.
+
+    Positional tables are copied, or computed where the source has none, since other programs need them.
+
+    Args:
+        source: a file that `load_motion_module` takes.
+        target: a safetensors file for ``official``, a folder for ``adapter``. It is whole or not there.
+        to: ``official`` for the names that AnimateDiff's own files have, ``adapter`` for a diffusers MotionAdapter.
+        kind: as for `load_motion_module`.
+        force: whether to replace what is there.
+
+    Returns:
+        What the new file cannot say about how the module was trained, a sentence each.
+
+    Raises:
+        MotionFileError: the source is refused as in `load_motion_module`, or the target cannot be written.
+    """
+    source, target = Path(source), Path(target)
+    _check_target(target, to, force)
+    found_at = find_source(source)
+    header = read_header(found_at.weights)
+    found = recognise(found_at, header, kind)
+    tensors = _official_tensors(found_at.weights, header, found)
+    metadata = _metadata(header, found)
+    try:
+        if to == "adapter":
+            _write_adapter(target, tensors, metadata, found.layout)
+        else:
+            with replacing(target) as part:
+                save_file(tensors, part, metadata)
+    except (OSError, SafetensorError) as error:  # safetensors hands the system's errors on as its own
+        why = getattr(error, "strerror", None) or str(error)
+        raise MotionFileError(f"{target} cannot be written ({why}). Choose another place, or make room.") from error
+    return _lost_in_adapter(found) if to == "adapter" else []
+
+
+def _check_target(target: Path, to: Target, force: bool) -> None:
+    if to == "official" and target.suffix != _SAFETENSORS:
+        raise MotionFileError(f"{target}: safetensors is written there. Let the name end in {_SAFETENSORS}.")
+    if to == "adapter" and target.suffix == _SAFETENSORS:
+        raise MotionFileError(f"{target}: a MotionAdapter is a folder. Choose a name without {_SAFETENSORS}.")
+    if to == "official" and target.is_dir():
+        raise MotionFileError(f"{target} is a folder. Choose another name.")
+    if to == "adapter" and target.exists() and not target.is_dir():
+        raise MotionFileError(f"{target} is a file, and a MotionAdapter is a folder. Choose another name.")
+    if target.exists() and not force:
+        raise MotionFileError(f"{target} is there already. Choose another name, or say --force to replace it.")
+
+
+def _official_tensors(path: Path, header: FileHeader, found: Recognised) -> dict[str, Tensor]:
+    """Copies of the file's tensors by official names, with all tables."""
+    names = {**found.weights, **found.tables}
+    tensors = read_checked(path, header, set(names.values()))
+    official = {name: tensors[key].clone(memory_format=torch.contiguous_format) for name, key in names.items()}
+    if not found.tables:
+        for name, shape in MotionModule.expected_shapes(found.layout, found.kind).items():
+            if name.endswith(".to_q.weight"):
+                table = positional_table(found.layout.trained_length, shape[0])
+                official[f"{name.removesuffix('.to_q.weight')}{TABLE}"] = table
+    return official
+
+
+def _metadata(header: FileHeader, found: Recognised) -> dict[str, str]:
+    said = {"format": "pt", KIND_KEY: found.kind.name, LENGTH_KEY: str(found.layout.trained_length)}
+    return {**header.metadata, **said}
+
+
+def _write_adapter(folder: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str], layout: Layout) -> None:
+    """As a new folder at once; into a folder that is there file by file, so that nothing else of it is touched."""
+    renamed = {adapter_name(name): tensor for name, tensor in tensors.items()}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}.") as made:
+        part = Path(made) / "adapter"
+        _write_adapter_files(part, renamed, metadata, config_of(layout))
+        if not folder.exists():
+            part.rename(folder)
+            return
+        for name in (f"{WEIGHTS}{_SAFETENSORS}", CONFIG):
+            (part / name).replace(folder / name)
+
+
+def _write_adapter_files(
+    folder: Path, tensors: dict[str, Tensor], metadata: dict[str, str], config: Mapping[str, Any]
+) -> None:
+    with replacing(folder / f"{WEIGHTS}{_SAFETENSORS}") as part:
+        save_file(tensors, part, metadata)
+    with replacing(folder / CONFIG) as part:
+        part.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _lost_in_adapter(found: Recognised) -> list[str]:
+    kind, schedule = found.kind, found.kind.schedule
+    lost = [
+        "A MotionAdapter does not say which noise schedule it was trained on. Give diffusers' scheduler "
+        f'beta_schedule="{schedule.name}", beta_start={schedule.beta_start}, beta_end={schedule.beta_end}.'
+    ]
+    if kind.shared_resnet_norms:
+        lost.append(
+            f"{kind.name} was trained with the ResBlocks' norms over all frames of a clip; diffusers normalises each "
+            "frame by itself, so its clips will differ."
+        )
+    if not kind.shared_own_norm:
+        lost.append(
+            f"{kind.name} was trained with the motion module's own norm for each frame by itself; diffusers takes it "
+            "over all frames of a clip, so its clips will differ a little."
+        )
+    return lost

@@ -1,0 +1,280 @@
+"""From a file's header to the motion module that it holds: format, kind, layout, and where each weight lies.
+
+Nothing here reads a tensor, so that inspecting and loading say the same about a file.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from motion_module.errors import MotionFileError
+from motion_module.kinds import (
+    BASES,
+    KINDS,
+    LONGEST,
+    SITES_DOWN,
+    SITES_UP,
+    Evidence,
+    Kind,
+    detect_kind,
+    kinds_of_layout,
+)
+from motion_module.network import NORM_GROUPS, Layout, MotionModule
+
+from .diffusers_format import CONFIG, WEIGHTS, MotionSource, check_config
+from .key_formats import (
+    ADAPTER,
+    BLOCK_TABLE,
+    TABLE,
+    format_of,
+    is_motion_weight,
+    official_name,
+    tables_of,
+    without_prefixes,
+)
+from .other_models import identify_other
+from .safe_unpickler import TensorHeader
+from .weights import FileHeader
+
+# What a file that we wrote says about itself.
+KIND_KEY = "lib_animatediff_kind"
+LENGTH_KEY = "lib_animatediff_trained_length"
+
+_A_MODULE = "a motion module"
+_WHOLE_UNET = ("conv_in.weight", "time_embedding.linear_1.weight")  # its own weights are the base model's
+_PROBLEMS_SHOWN = 3
+_PROBLEM_LENGTH = 130  # names are a stranger's: of any length, with line breaks even
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """A motion module in a file.
+
+    Attributes:
+        kind: whose it is.
+        layout: its widths and trained length.
+        format: spelling of its names.
+        weights: for each official name the name in the file.
+        tables: likewise for the positional tables; empty where the file has none.
+    """
+
+    kind: Kind
+    layout: Layout
+    format: str
+    weights: Mapping[str, str]
+    tables: Mapping[str, str]
+
+
+def recognise(source: MotionSource, header: FileHeader, kind: str | None = None) -> Recognised:
+    """Tell what motion module a file holds, and that it holds all of it.
+
+    Args:
+        source: where the header is from.
+        header: the file's.
+        kind: what the caller knows it to be, where the file cannot tell.
+
+    Raises:
+        MotionFileError: it is no motion module, not a whole one, or its kind cannot be told.
+    """
+    name = source.name
+    if kind is not None and kind not in KINDS:
+        raise MotionFileError(f"kind={kind!r} is not known. Use one of: {', '.join(KINDS)}.")
+    plain = {key: without_prefixes(key) for key in header.tensors}
+    _refuse_strangers(name, {plain[key]: tensor for key, tensor in header.tensors.items()})
+    spelling = format_of(plain.values())
+    if spelling == ADAPTER:
+        check_config(source)
+    else:
+        source = replace(source, config={})
+
+    whole_unet = any(key in plain.values() for key in _WHOLE_UNET)
+    motion = {key: short for key, short in plain.items() if not whole_unet or is_motion_weight(short)}
+    names = _official_names(name, motion)
+    tensors = {official: header.tensors[key] for official, key in names.items()}
+    tables = {key: names[key] for key in names if key.endswith((TABLE, BLOCK_TABLE))}
+    weights = {key: names[key] for key in names if key not in tables}
+
+    length = _trained_length(source, header, tensors)
+    found = _kind_of(source, header, kind, spelling, tensors)
+    layout = _layout_of(name, tensors, found, length or found.table_length)
+    expected = {**MotionModule.expected_shapes(layout, found), **_expected_tables(tables, layout, found)}
+    _check_tensors(name, tensors, expected)
+    official_tables = {official: key for table, key in tables.items() for official in tables_of(table)}
+    return Recognised(found, layout, spelling, weights, official_tables)
+
+
+def _refuse_strangers(name: str, tensors: Mapping[str, TensorHeader]) -> None:
+    stranger = identify_other(tensors)
+    if stranger is not None:
+        raise MotionFileError(f"{name}: {stranger.what}, not a motion module. {stranger.advice}", what=stranger.what)
+    if not tensors:
+        raise MotionFileError(
+            f"{name}: no motion module (it holds no weights at all). Download it again.", what="a file without weights"
+        )
+    if not any(map(is_motion_weight, tensors)):
+        raise MotionFileError(
+            f"{name}: no motion module (it holds no motion_modules weights). Choose a file such as v3_sd15_mm.ckpt.",
+            what="weights of something else",
+        )
+
+
+def _official_names(name: str, motion: Mapping[str, str]) -> dict[str, str]:
+    names: dict[str, str] = {}
+    twice = []
+    for key, short in motion.items():
+        official = official_name(short)
+        if names.setdefault(official, key) != key:
+            twice.append(f"{official} is there twice, as {names[official]} and {key}")
+    if twice:
+        raise _incomplete(name, twice)
+    return names
+
+
+def _kind_of(
+    source: MotionSource,
+    header: FileHeader,
+    wanted: str | None,
+    spelling: str,
+    tensors: Mapping[str, TensorHeader],
+) -> Kind:
+    numbers = [key.split(".")[1] for key in tensors if key.startswith(("down_blocks.", "up_blocks."))]
+    levels = max((int(number) for number in numbers if number.isdigit()), default=-1) + 1
+    candidates = kinds_of_layout(levels, any(key.startswith("mid_block.") for key in tensors))
+    if not candidates:
+        bases = " and ".join(BASES.values())
+        raise MotionFileError(
+            f"{source.name}: a motion module for a UNet with {levels} levels, which is none of {bases}. "
+            "Choose one for these.",
+            what="a motion module for another base",
+        )
+    if wanted is not None:
+        if KINDS[wanted] not in candidates:
+            raise MotionFileError(
+                f"{source.name}: has the sites of a {_either(candidates)} module; it cannot be loaded as {wanted}. "
+                f"Pass another kind, or none.",
+                what=_A_MODULE,
+            )
+        return KINDS[wanted]
+    evidence = Evidence(
+        stated=header.metadata.get(KIND_KEY),
+        format=spelling,
+        config_length=source.trained_length,
+        table_length=_table_length(tensors),
+        file_name=source.name,
+    )
+    kind = detect_kind(candidates, evidence)
+    if kind is None:
+        why = "without" if evidence.table_length is None else "even by"
+        either = _either(candidates)
+        raise MotionFileError(
+            f"{source.name}: {why} its positional tables the kind cannot be told for sure. Rename "
+            f"{_what_to_name(source)} so that its name contains {either}, whichever it is. (On the command line, "
+            "--kind says it, too; in Python, kind=.)",
+            what=f"a motion module, {either}",
+        )
+    return kind
+
+
+def _what_to_name(source: MotionSource) -> str:
+    return "its folder" if source.weights.name.startswith(WEIGHTS) else "the file"
+
+
+def _either(kinds: tuple[Kind, ...]) -> str:
+    return " or ".join(kind.name for kind in kinds)
+
+
+def _table_length(tensors: Mapping[str, TensorHeader]) -> int | None:
+    lengths = [
+        tensor.shape[1]
+        for key, tensor in tensors.items()
+        if key.endswith((TABLE, BLOCK_TABLE)) and len(tensor.shape) == 3
+    ]
+    return statistics.mode(lengths) if lengths else None
+
+
+def _trained_length(source: MotionSource, header: FileHeader, tensors: Mapping[str, TensorHeader]) -> int | None:
+    """By the surest of what says it; None if nothing does."""
+    said = {
+        "its positional tables": _table_length(tensors),
+        f"its {CONFIG}": source.trained_length,
+        f"{LENGTH_KEY} in its metadata": _written_length(header.metadata.get(LENGTH_KEY, "")),
+    }
+    for where, length in said.items():
+        if length is not None and length > LONGEST:
+            raise MotionFileError(
+                f"{source.name}: by {where} it was trained on clips of more than {LONGEST} frames, as no motion module "
+                "was. It is damaged, or made to do harm: download it again from where it was published.",
+                what="a damaged or harmful file",
+            )
+    return next(filter(None, said.values()), None)
+
+
+def _written_length(text: str) -> int | None:
+    if not (text.isascii() and text.isdigit()):
+        return None
+    return int(text) if len(text) <= len(str(LONGEST)) else LONGEST + 1  # not a number of a million digits
+
+
+def _layout_of(name: str, tensors: Mapping[str, TensorHeader], kind: Kind, length: int) -> Layout:
+    """Every other shape follows from the width at each resolution."""
+    widths = []
+    for level in range(kind.levels):
+        key = f"down_blocks.{level}.motion_modules.0.temporal_transformer.proj_in.weight"
+        if key not in tensors:
+            raise _incomplete(name, [f"{key} is missing"])
+        shape = tensors[key].shape
+        if len(shape) != 2 or not shape[0] or shape[0] % NORM_GROUPS:
+            raise _incomplete(name, [f"{key} has shape {shape}; its width should be a multiple of {NORM_GROUPS}"])
+        widths.append(shape[0])
+    return Layout(
+        down=tuple((width,) * SITES_DOWN for width in widths),
+        mid=widths[-1] if kind.mid_block else None,
+        up=tuple((width,) * SITES_UP for width in reversed(widths)),
+        trained_length=length,
+    )
+
+
+def _expected_tables(tables: Mapping[str, str], layout: Layout, kind: Kind) -> dict[str, tuple[int, ...]]:
+    """All of them, in the spelling of those that are there; none where the file has none."""
+    if not tables:
+        return {}
+    shapes = MotionModule.expected_shapes(layout, kind)
+    end = ".attention_blocks.0.to_q.weight" if any(key.endswith(BLOCK_TABLE) for key in tables) else ".to_q.weight"
+    table = BLOCK_TABLE if end.startswith(".attention") else TABLE
+    owners = {key.removesuffix(end): shape[0] for key, shape in shapes.items() if key.endswith(end)}
+    return {f"{owner}{table}": (1, layout.trained_length, width) for owner, width in owners.items()}
+
+
+def _check_tensors(name: str, tensors: Mapping[str, TensorHeader], expected: Mapping[str, tuple[int, ...]]) -> None:
+    problems = [f"{key} is missing" for key in expected if key not in tensors]
+    problems += [f"{key} does not belong there" for key in tensors if key not in expected]
+    present = [(key, tensors[key], shape) for key, shape in expected.items() if key in tensors]
+    problems += [f"{key} has shape {t.shape} instead of {shape}" for key, t, shape in present if t.shape != shape]
+    problems += [
+        f"{key} holds {t.dtype}, not floats" for key, t, _ in present if not t.dtype.startswith(("float", "bfloat"))
+    ]
+    if problems:
+        raise _incomplete(name, problems)
+
+
+def _incomplete(name: str, problems: list[str]) -> MotionFileError:
+    shown = "; ".join(" ".join(problem.split())[:_PROBLEM_LENGTH] for problem in problems[:_PROBLEMS_SHOWN])
+    more = f"; and {len(problems) - _PROBLEMS_SHOWN} more" if len(problems) > _PROBLEMS_SHOWN else ""
+    return MotionFileError(
+        f"{name}: not a complete motion module: {shown}{more}. Download it again.", what="a part of a motion module"
+    )
+
+
+def parameters_by_dtype(header: FileHeader, found: Recognised) -> dict[str, int]:
+    """How many numbers of the motion module are of each dtype; positional tables, being computed, do not count."""
+    counts: dict[str, int] = defaultdict(int)
+    for key in found.weights.values():
+        shape, dtype = header.tensors[key]
+        size = 1
+        for length in shape:
+            size *= length
+        counts[dtype] += size
+    return dict(counts)

@@ -1,0 +1,263 @@
+"""Read a safetensors file or a pickle: only what it says about its tensors, or the tensors themselves.
+
+Files come from strangers. Safetensors cannot carry code. A pickle goes through an unpickler that knows tensors only
+(`unpickling`), and what it claims is held against the file's size before any tensor is made. Tensors may still be
+mapped from the file: the caller copies those it keeps.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import safetensors
+import torch
+from torch import Tensor
+
+from motion_module.errors import MotionFileError
+
+from .file_type import HEAD_LENGTH, LEGACY_PICKLE_MAGIC, ZIP_MAGIC, describe_unreadable_file
+from .pickle_vm import LARGEST_PICKLE, OutsizedError
+from .safe_unpickler import HeaderUnpickler, TensorHeader, claimed_bytes, dtype_name, read_legacy_headers, tensors_only
+
+MOTION_FILE_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+
+_WRAPPERS = ("state_dict", "module", "model", "controlnet")  # training scripts nest the weights under one of these
+_TORCHSCRIPT_MEMBER = "constants.pkl"
+_PICKLE_MEMBER = "data.pkl"
+# Far beyond all weights files, see `pickles`.
+_MOST_TENSORS = 50_000
+_LONGEST_NAME = 1000
+_SHARED = 4  # tensors may lie in the same bytes, but not all of them in few
+
+_SAFETENSORS_DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+
+_Leaf = TypeVar("_Leaf", Tensor, TensorHeader)
+
+
+@dataclass(frozen=True)
+class FileHeader:
+    """What a weights file says about itself.
+
+    Attributes:
+        container: ``safetensors`` or ``pickle``.
+        tensors: by name, taken out of the dictionaries that they may be nested in.
+        metadata: what a safetensors file holds beside its tensors.
+    """
+
+    container: str
+    tensors: Mapping[str, TensorHeader]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_header(path: Path) -> FileHeader:
+    """Names, shapes and dtypes; no tensor is read, however large the file is.
+
+    Raises:
+        MotionFileError: the file is missing, empty, cut off, or not a weights file at all.
+    """
+    return _reading(path, _safetensors_header, _pickle_header)
+
+
+def read_tensors(path: Path, names: Iterable[str] | None = None) -> dict[str, Tensor]:
+    """Tensors of a file by name, on the CPU, taken out of the dictionaries that they may be nested in.
+
+    Args:
+        path: the file.
+        names: which ones; all by default.
+
+    Raises:
+        MotionFileError: the file is missing, empty, cut off, or not a weights file at all, or lacks one of the names.
+    """
+    wanted = None if names is None else list(names)
+    return _reading(
+        path,
+        lambda path: _safetensors_tensors(path, wanted),
+        lambda path, zipped: _chosen(_leaves(_load_pickle(path, zipped), Tensor), wanted),
+    )
+
+
+def describe(tensor: Tensor) -> TensorHeader:
+    """Shape and dtype of a tensor."""
+    return TensorHeader(tuple(tensor.shape), dtype_name(tensor.dtype))
+
+
+_Result = TypeVar("_Result")
+
+
+def _reading(
+    path: Path, from_safetensors: Callable[[Path], _Result], from_pickle: Callable[[Path, bool], _Result]
+) -> _Result:
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_LENGTH)
+    except OSError as error:
+        raise MotionFileError(
+            f"{path.name}: cannot be read ({error.strerror}). Check the path {path}.", what="not readable"
+        ) from error
+    try:
+        if head.startswith((ZIP_MAGIC, LEGACY_PICKLE_MAGIC)):
+            return from_pickle(path, head.startswith(ZIP_MAGIC))
+        return from_safetensors(path)
+    except MotionFileError:
+        raise
+    except OutsizedError as error:
+        raise MotionFileError(f"{path.name}: {error}", what="a damaged or harmful file") from error
+    except Exception as error:  # a broken or hostile file may raise anything
+        what, told = describe_unreadable_file(path, head, error)
+        raise MotionFileError(f"{path.name}: {told}", what=what) from error
+
+
+def _safetensors_header(path: Path) -> FileHeader:
+    with safetensors.safe_open(path, framework="pt") as file:
+        names = list(file.keys())
+        if len(names) > _MOST_TENSORS:
+            raise OutsizedError("it has too many tensors")
+        tensors = {name: file.get_slice(name) for name in names}
+        headers = {
+            name: TensorHeader(tuple(tensor.get_shape()), _SAFETENSORS_DTYPES.get(kind := tensor.get_dtype(), kind))
+            for name, tensor in tensors.items()
+        }
+        return FileHeader("safetensors", headers, dict(file.metadata() or {}))
+
+
+def _safetensors_tensors(path: Path, names: list[str] | None) -> dict[str, Tensor]:
+    with safetensors.safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in (file.keys() if names is None else names)}
+
+
+def _pickle_header(path: Path, zipped: bool) -> FileHeader:
+    with path.open("rb") as file:
+        if zipped:
+            unpickler = HeaderUnpickler(io.BytesIO(_archive(path, file).get_record(_PICKLE_MEMBER)))
+            payload = unpickler.load()
+            if sum(unpickler.storage_bytes.values()) > path.stat().st_size:
+                raise EOFError("the file is smaller than its tensors")
+        else:
+            _refuse_tar(path)
+            payload = read_legacy_headers(file)
+    tensors = _leaves(payload, TensorHeader)
+    if claimed_bytes(tensors.values()) > _SHARED * path.stat().st_size:
+        raise OutsizedError("it claims to hold more weights than the file has room for")
+    return FileHeader("pickle", tensors)
+
+
+def _load_pickle(path: Path, zipped: bool) -> Any:
+    _pickle_header(path, zipped)  # torch believes what the pickle claims
+    # Not `torch.load`: hosts replace that name (the WebUI by one that refuses files of current torch).
+    return torch.serialization.load(
+        str(path), map_location="cpu", pickle_module=tensors_only, weights_only=False, mmap=zipped
+    )
+
+
+def _refuse_tar(path: Path) -> None:
+    # Torch takes a tar archive for what it wrote in 2016, whatever it begins with, and unpacks what is in it.
+    if tarfile.is_tarfile(path):
+        raise MotionFileError(
+            f"{path.name}: a tar archive, not the weights. Unpack it and choose the weights file inside.",
+            what="a tar archive",
+        )
+
+
+def _archive(path: Path, file: Any) -> Any:
+    _refuse_compressed(path)
+    # Torch's own reader: another one could be shown another directory than the one that torch goes by.
+    archive = torch._C.PyTorchFileReader(file)
+    if _TORCHSCRIPT_MEMBER in archive.get_all_records():
+        raise _torchscript(path)
+    if _record_size(archive, _PICKLE_MEMBER) > LARGEST_PICKLE:
+        raise OutsizedError("the pickle in it is too large")
+    return archive
+
+
+def _refuse_compressed(path: Path) -> None:
+    """Torch compresses nothing, so that tensors can be mapped; what grows as it is read may be made to harm."""
+    with zipfile.ZipFile(path) as archive:
+        if all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist()):
+            return
+        members = {name.rpartition("/")[2] for name in archive.namelist()}
+    if _TORCHSCRIPT_MEMBER in members:
+        raise _torchscript(path)
+    if _PICKLE_MEMBER not in members:
+        raise ValueError("an archive of something else")
+    raise MotionFileError(
+        f"{path.name}: weights that somebody has packed once more. Download the file from where it was published.",
+        what="compressed weights",
+    )
+
+
+def _torchscript(path: Path) -> MotionFileError:
+    return MotionFileError(
+        f"{path.name}: a TorchScript program, not weights. It is not run.", what="a TorchScript program"
+    )
+
+
+def _record_size(archive: Any, name: str) -> int:
+    """Size of a member of an archive; 0 where torch does not tell (2.1 does not)."""
+    size = getattr(archive, "get_record_size", None)
+    return int(size(name)) if size else 0
+
+
+def _leaves(payload: Any, leaf: type[_Leaf]) -> dict[str, _Leaf]:
+    """Tensors or their headers by name, under whatever wrappers they are."""
+    for _ in range(len(_WRAPPERS) + 1):  # no more often than that: a hostile payload may hold itself
+        if not isinstance(payload, Mapping):
+            return {}
+        inner = next((payload[key] for key in _WRAPPERS if isinstance(payload.get(key), Mapping)), None)
+        if inner is None:
+            return _own_leaves(payload, leaf) or _leaves_one_down(payload, leaf)
+        payload = inner
+    return {}
+
+
+def _own_leaves(payload: Mapping[Any, Any], leaf: type[_Leaf]) -> dict[str, _Leaf]:
+    return _collected((str(key), value) for key, value in payload.items() if isinstance(value, leaf))
+
+
+def _leaves_one_down(payload: Mapping[Any, Any], leaf: type[_Leaf]) -> dict[str, _Leaf]:
+    inner = {key: value for key, value in payload.items() if isinstance(value, Mapping)}
+    return _collected(
+        (f"{key}.{name}", value)
+        for key, mapping in inner.items()
+        for name, value in mapping.items()
+        if isinstance(value, leaf)
+    )
+
+
+def _collected(named: Iterator[tuple[str, _Leaf]]) -> dict[str, _Leaf]:
+    """Tensors by name, unless they are so many that one dictionary must have been put under many names."""
+    leaves: dict[str, _Leaf] = {}
+    for name, value in islice(named, _MOST_TENSORS + 1):
+        if len(name) > _LONGEST_NAME:
+            raise OutsizedError("a tensor in it has too long a name")
+        leaves[name] = _detached(value)
+    if len(leaves) > _MOST_TENSORS:
+        raise OutsizedError("it has too many tensors")
+    return leaves
+
+
+def _detached(value: _Leaf) -> _Leaf:
+    return value.detach() if isinstance(value, Tensor) else value
+
+
+def _chosen(tensors: dict[str, Tensor], names: list[str] | None) -> dict[str, Tensor]:
+    return tensors if names is None else {name: tensors[name] for name in names}

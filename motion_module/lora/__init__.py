@@ -1,0 +1,1 @@
+"""Low-rank files: motion LoRAs and domain adapters."""
