@@ -9,11 +9,14 @@ from motion_module import AnimateDiffError, ClipError, IncompatibleModelError, M
 
 __version__ = "0.1.0"
 
+MotionAmount = MotionScale  # its earlier name
+
 __all__ = [
     "AnimateDiffError",
     "ClipError",
     "ContextWindows",
     "IncompatibleModelError",
+    "MotionAmount",
     "MotionFileError",
     "MotionScale",
     "Text2VideoZero",

@@ -1,44 +1,30 @@
-"""Which base model a UNet belongs to, told by how its blocks are laid out, never by its width.
+"""Which base model a UNet belongs to, by the layout of its blocks and never by its width.
 
-A resolution either has spatial transformers or has none; that pattern, on the way down, differs between all bases.
+A resolution either has spatial transformers or has none. That pattern on the way down differs between all bases.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
-
 from motion_module import IncompatibleModelError, MotionModule
 from motion_module.kinds import BASES
 
-from .sites import Site, find_sites
+from .unet import Site, UNetView
 
 _ATTENTION = {"sd15": (True, True, True, False), "sdxl": (False, True, True)}
 _REFINER_ATTENTION = (False, True, True, False)
 _SD2_TEXT_WIDTH = 1024
-# Lists of blocks that image models have which are no UNets: SD3 and Flux, in their own code and in diffusers.
-_TRANSFORMER_BLOCKS = ("joint_blocks", "double_blocks", "transformer_blocks")
 _CHOOSE = "Choose a checkpoint of Stable Diffusion 1.5 or SDXL."
 
 
-def require_unet(unet: object) -> None:
-    """What is not even a part of a network: a pipeline, say, or nothing at all.
-
-    Raises:
-        IncompatibleModelError: with what to pass instead.
-    """
-    if not isinstance(unet, nn.Module):
-        raise IncompatibleModelError(_unknown(unet))
-
-
-def sites_for(motion: MotionModule, unet: nn.Module) -> list[Site]:
-    """The UNet's sites that the motion module fills, in the order of a forward pass.
+def sites_for(motion: MotionModule, unet: UNetView) -> list[Site]:
+    """The sites that the motion module fills, in the order of a forward pass.
 
     Raises:
         IncompatibleModelError: the UNet is of a base that has no motion modules, or of another than ``motion``'s.
     """
-    sites = any_sites(unet)
+    sites = unet.sites
     base = _base_of(sites)
     if base is not None and base != motion.base:
         raise IncompatibleModelError(
@@ -62,20 +48,8 @@ def sites_for(motion: MotionModule, unet: nn.Module) -> list[Site]:
     return [site for site in sites if site.name in widths]
 
 
-def any_sites(unet: nn.Module) -> list[Site]:
-    """The sites of a UNet of whatever base.
-
-    Raises:
-        IncompatibleModelError: it is no UNet that we know.
-    """
-    sites = find_sites(unet)
-    if not sites:
-        raise IncompatibleModelError(_unknown(unet))
-    return sites
-
-
 def _base_of(sites: Sequence[Site]) -> str | None:
-    """A key of `BASES`; None for a UNet of another plan, whose sites may still be those of a module made for it."""
+    """A key of `BASES`; None for another layout, whose sites may still fit a module that was made for it."""
     down = [site for site in sites if site.name.startswith("down_blocks.")]
     levels: dict[str, set[bool]] = {}
     for site in down:
@@ -103,21 +77,9 @@ def _middle_attends(sites: Sequence[Site]) -> bool:
 
 
 def _text_width(sites: Sequence[Site]) -> int | None:
-    """Channels of the text condition, as the first cross-attention takes them."""
+    """Channels of the text condition, by the first cross-attention."""
     for site in sites:
         for name, layer in site.layer.named_modules():
             if name.endswith("attn2.to_k"):
                 return getattr(layer, "in_features", None)
     return None
-
-
-def _unknown(unet: object) -> str:
-    if any(hasattr(unet, name) for name in _TRANSFORMER_BLOCKS):
-        return (
-            f"{type(unet).__name__} is no UNet (models such as Stable Diffusion 3 and Flux have none): no motion "
-            f"module fits. {_CHOOSE}"
-        )
-    return (
-        f"{type(unet).__name__} is not a Stable Diffusion UNet that we know. Pass the UNet itself: "
-        "sd_model.model.diffusion_model of an LDM model, pipeline.unet of a diffusers pipeline."
-    )

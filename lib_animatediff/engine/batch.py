@@ -1,7 +1,7 @@
-"""Take some rows out of everything that a UNet call is given, and put the rows of its outputs together again.
+"""Index the rows of everything that a UNet call receives, and put the rows of its outputs together again.
 
-A tensor belongs to the rows if it leads with as many entries as the call has rows, wherever it lies in nested lists,
-tuples, dicts and dataclasses (conditions, residuals of a ControlNet, a diffusers output). All else is left alone.
+A tensor belongs to the batch if its first dimension equals the number of rows, anywhere in nested lists, tuples, dicts
+and dataclasses (conditions, residuals of a ControlNet, a diffusers output). Everything else is passed on unchanged.
 """
 
 from __future__ import annotations
@@ -14,10 +14,47 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .call import UNetCall, count_rows
+
+RowOrder = Callable[[int], "Sequence[int] | None"]
+"""Given the number of rows of a call: the host's rows in the order ``(k b f)``, or None if they are in that order."""
+
 
 def index_batch(given: Any, index: Tensor, rows: int) -> Any:
-    """``given`` with only the rows of ``index``, in new containers; ``rows`` is how many there are."""
+    """``given`` with only the rows of ``index``, in new containers; ``rows`` is the number of rows of the call."""
     return _map_rows(given, rows, lambda tensor: tensor.index_select(0, index.to(tensor.device)))
+
+
+class BatchPermutation:
+    """Computes a call whose rows are in the host's own order.
+
+    Args:
+        order: see `RowOrder`.
+        call: notes the arguments in the order ``(k b f)``; None: something inside this call does.
+    """
+
+    def __init__(self, order: RowOrder, call: UNetCall | None = None) -> None:
+        self._order = order
+        self._call = call
+
+    def __call__(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The output of ``forward`` for these arguments, in the host's order.
+
+        Raises:
+            ClipError: raised by ``order`` for rows that are not whole clips.
+        """
+        rows = count_rows(args, kwargs)
+        order = self._order(rows)
+        if order is None:
+            return self._run(forward, args, kwargs)
+        index = torch.tensor(order)
+        output = self._run(forward, index_batch(args, index, rows), index_batch(kwargs, index, rows))
+        return index_batch(output, index.argsort(), rows)
+
+    def _run(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self._call is not None:
+            self._call.begin(args, kwargs)
+        return forward(*args, **kwargs)
 
 
 class Fusion:

@@ -1,67 +1,173 @@
-"""How the rows of the UNet call under way fall into clips: what every hook of an injection goes by."""
+"""The UNet call under way: which frames its rows hold, and where in the sampling it is.
+
+Whatever guides a clip frame by frame (motion scale, hints, camera poses, masks) is a tensor with one entry per frame.
+`UNetCall.for_frames` cuts it to the context window under way and repeats it over the streams of the batch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from motion_module import ClipError
+from motion_module.schedules import TRAINING_STEPS
+
+from .context_windows import ContextWindows
+
+_INPUT_NAMES = ("x", "sample")  # the first argument in LDM and in diffusers
+_TIMESTEP_NAMES = ("timesteps", "timestep", "t")  # the second argument
 
 
-class Clip:
-    """Frames that lie side by side in the rows ``(k b f) c h w`` of a call: the whole clip's, or a window's.
+class UNetCall:
+    """The UNet call under way. Components read it; only the engine writes it.
 
-    Without ``frames`` no call is under way that the hooks could serve: a clip that needs context windows is only
-    served inside one.
+    The rows of a call are ``(k b f)``: streams (cond, uncond, ...), clips, and the frames of this call.
+
+    Args:
+        clip_frames: frames of the whole clip.
+        windowed: the clip is longer than a call, so that components are served inside `window` only.
+        views: context windows inside the temporal attention, while each call holds the whole clip; None: none.
     """
 
-    def __init__(self, frames: int | None) -> None:
-        self._window: Sequence[int] | None = None if frames is None else range(frames)
-
-    @contextmanager
-    def of(self, window: Sequence[int]) -> Iterator[None]:
-        """For the time of the block, a clip is these of its frames."""
-        former, self._window = self._window, window
-        try:
-            yield
-        finally:
-            self._window = former
+    def __init__(self, clip_frames: int, *, windowed: bool = False, views: ContextWindows | None = None) -> None:
+        self.clip_frames = clip_frames
+        self.views = views
+        self.in_window = False
+        self._frames: Sequence[int] | None = None if windowed else range(clip_frames)
+        self._rows = 0
+        self._row_timesteps: Any = None  # as the call under way got them
+        self._timestep: Any = None  # of the whole clip's call
+        self._values: list[float] | None = None
+        self._numbers: dict[tuple[float, ...], int] = {}
+        self._host_step: int | None = None
+        self._host_progress: float | None = None
 
     @property
-    def window(self) -> Sequence[int]:
-        """The clip's frames that the call under way has.
+    def frames(self) -> Sequence[int]:
+        """Frames of the clip that the rows hold, in their order: the whole clip, or one context window.
 
         Raises:
-            ClipError: no context window is under way, but should be.
+            ClipError: no context window is under way, although the clip needs them.
         """
-        if self._window is None:
+        if self._frames is None:
             raise ClipError(
                 "The UNet ran past the context windows: another extension has put its own forward in their place. "
                 "Switch that extension off, or make a clip that fits into one window."
             )
-        return self._window
+        return self._frames
 
     @property
-    def frames(self) -> int:
-        """f of the call under way.
+    def rows(self) -> int:
+        """Rows of the call under way, ``k b f``."""
+        return self._rows
+
+    @property
+    def timesteps(self) -> Tensor:
+        """``(k b f)``: the timestep of each row.
 
         Raises:
-            ClipError: no context window is under way, but should be.
+            ClipError: the UNet was called without a timestep.
         """
-        return len(self.window)
+        given = _required(self._row_timesteps, _TIMESTEP_NAMES)
+        values = given if isinstance(given, Tensor) else torch.tensor(float(given))
+        return values.flatten().expand(self._rows) if values.numel() == 1 else values.flatten()
+
+    @property
+    def step(self) -> int:
+        """The sampling step, from 0: as the host sets it, else timesteps are numbered in the order of their first use.
+
+        Raises:
+            ClipError: the UNet was called without a timestep.
+        """
+        if self._host_step is not None:
+            return self._host_step
+        # A call for cond and one for uncond share a timestep, and the number of rows differs between calls.
+        return self._numbers.setdefault(tuple(sorted(set(self._timestep_values()))), len(self._numbers))
+
+    @property
+    def progress(self) -> float:
+        """The completed share of the sampling, 0 to 1: as the host sets it, else by the timestep.
+
+        Raises:
+            ClipError: the UNet was called without a timestep.
+        """
+        if self._host_progress is not None:
+            return self._host_progress
+        return 1 - min(max(self._timestep_values()) / (TRAINING_STEPS - 1), 1.0)
 
     def frames_of(self, rows: int) -> int:
-        """f, for a tensor of so many rows.
+        """Frames per clip in a tensor with this many rows.
 
         Raises:
-            ClipError: the rows are not whole clips, or no context window is under way that should be.
+            ClipError: the rows are not whole clips, or no context window is under way.
         """
-        count_clips(rows, self.frames)
-        return self.frames
+        frames = len(self.frames)
+        count_clips(rows, frames)
+        return frames
+
+    def for_frames(self, full: Tensor) -> Tensor:
+        """A per-frame tensor, cut to the frames of this call and repeated over clips and streams.
+
+        Args:
+            full: ``f ...`` with all frames of the clip, or ``(b f) ...`` with those of each clip of the batch.
+
+        Returns:
+            ``(k b f) ...``, one entry per row of the call.
+
+        Raises:
+            ClipError: ``full`` does not hold whole clips, or the rows of the call are not whole clips.
+        """
+        clips = count_clips(len(full), self.clip_frames)
+        repeats, rest = divmod(count_clips(self._rows, len(self.frames)), clips)
+        if rest:
+            raise ClipError(
+                f"A tensor for {clips} clips cannot be spread over {self._rows} rows of {len(self.frames)} frames. "
+                "Pass the frames of one clip, or of each clip of the batch."
+            )
+        by_clip = full.reshape(clips, self.clip_frames, *full.shape[1:])
+        cut = by_clip[:, list(self.frames)].flatten(0, 1)
+        return cut.repeat(repeats, *[1] * (cut.dim() - 1))
+
+    # ---- written by the engine only
+
+    def begin(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Note the arguments of a call on whole clips, with rows in the order ``(k b f)``."""
+        self._timestep = self._row_timesteps = _argument(args, kwargs, 1, _TIMESTEP_NAMES)
+        self._values = None
+        self._rows = _row_count(args, kwargs)
+
+    @contextmanager
+    def window(self, frames: Sequence[int], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[None]:
+        """Let the rows hold these frames of each clip inside the block. Step and progress stay those of the call."""
+        former = self._frames, self._rows, self._row_timesteps, self.in_window
+        self._frames, self.in_window = frames, True
+        self._rows, self._row_timesteps = _row_count(args, kwargs), _argument(args, kwargs, 1, _TIMESTEP_NAMES)
+        try:
+            yield
+        finally:
+            self._frames, self._rows, self._row_timesteps, self.in_window = former
+
+    def set_host_step(self, step: int | None) -> None:
+        """Set the sampling step; None: follow the timesteps."""
+        self._host_step = step
+
+    def set_host_progress(self, progress: float | None) -> None:
+        """Set the completed share of the sampling; None: follow the timesteps."""
+        self._host_progress = progress
+
+    def _timestep_values(self) -> list[float]:
+        if self._values is None:  # read once per call, and only if something asks: it waits for the device
+            given = _required(self._timestep, _TIMESTEP_NAMES)
+            self._values = given.flatten().tolist() if isinstance(given, Tensor) else [float(given)]
+        return self._values
 
 
 def count_clips(rows: int, frames: int) -> int:
-    """Streams times clips in a call of so many rows.
+    """Streams times clips in a call of this many rows.
 
     Raises:
         ClipError: the rows are not whole clips.
@@ -72,3 +178,29 @@ def count_clips(rows: int, frames: int) -> int:
             "Pass all frames of a clip in one call."
         )
     return rows // frames
+
+
+def count_rows(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
+    """Rows of a UNet call with these arguments.
+
+    Raises:
+        ClipError: the UNet was called without its input.
+    """
+    return len(_required(_argument(args, kwargs, 0, _INPUT_NAMES), _INPUT_NAMES))
+
+
+def _row_count(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
+    given = _argument(args, kwargs, 0, _INPUT_NAMES)
+    return len(given) if isinstance(given, Tensor) else 0
+
+
+def _argument(args: Sequence[Any], kwargs: Mapping[str, Any], place: int, names: Sequence[str]) -> Any:
+    if len(args) > place:
+        return args[place]
+    return next((kwargs[name] for name in names if name in kwargs), None)
+
+
+def _required(given: Any, names: Sequence[str]) -> Any:
+    if given is None:
+        raise ClipError(f"The UNet was called without its argument {' or '.join(map(repr, names))}.")
+    return given

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lib_animatediff.engine.components.cross_frame import CrossFrameAttention
 from motion_module import ClipError
 from motion_module.schedules import TRAINING_STEPS
 
@@ -75,6 +76,10 @@ class Text2VideoZero:
     def name(self) -> str:
         """What people know it by, as a motion module's name."""
         return NAME
+
+    def component(self) -> CrossFrameAttention:
+        """The component that holds the clip together in a UNet."""
+        return CrossFrameAttention(NAME)
 
 
 def levels_of(alphas_cumprod: Tensor, method: Text2VideoZero) -> tuple[float, float]:

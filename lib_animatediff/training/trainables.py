@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lib_animatediff.engine.inject import inject
-from lib_animatediff.engine.sites import find_sites
+from lib_animatediff.engine.unet import find_sites
 from motion_module import IncompatibleModelError, MotionModule, load_motion_module
 from motion_module.files.weights import read_tensors
 from motion_module.kinds import KINDS, Kind

@@ -33,7 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib_animatediff import inject
-from lib_animatediff.engine.sites import find_sites
+from lib_animatediff.engine.unet import find_sites
 from motion_module import MotionModule
 from motion_module.kinds import KINDS
 from motion_module.network import HEADS, Layout

@@ -14,7 +14,7 @@ import torch
 from modules import sd_samplers_common, shared
 from torch import Tensor
 
-from lib_animatediff.hosts.webui.hooks.patching import patch_next_call
+from lib_animatediff.engine.patching import patch_next_call
 from lib_animatediff.request.settings import ClipSettings, context_length, frame_seeds, overlap
 from lib_animatediff.sampling.frame_noise import SHARED, noise_sources, shared_noise
 from lib_animatediff.sampling.freeinit import fresh_noise, next_noise, steps_of

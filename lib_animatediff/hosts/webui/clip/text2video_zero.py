@@ -13,9 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from lib_animatediff.engine.components.cross_frame import first_frames
-from lib_animatediff.engine.inject import Injection
-from lib_animatediff.hosts.webui.hooks.patching import patch_next_call
+from lib_animatediff.engine.components.cross_frame import CrossFrameAttention, first_frames
+from lib_animatediff.engine.patching import patch_next_call
 from lib_animatediff.request.settings import ClipSettings, refuse_with_text2video_zero, text2video_zero
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero, levels_of, motion_field
 
@@ -36,7 +35,9 @@ def text2video_zero_of(settings: ClipSettings) -> Text2VideoZero:
     return text2video_zero(settings)
 
 
-def with_motion_field(p: Any, noise: Tensor, method: Text2VideoZero, frames: int, injection: Injection) -> None:
+def with_motion_field(
+    p: Any, noise: Tensor, method: Text2VideoZero, frames: int, attention: CrossFrameAttention
+) -> None:
     """Have the sampler's next run make a clip by Text2Video-Zero: for the hook before every sampling.
 
     img2img and the second pass of hires fix begin with pictures, and are left alone: there frames only look at frame 0.
@@ -44,12 +45,12 @@ def with_motion_field(p: Any, noise: Tensor, method: Text2VideoZero, frames: int
     Args:
         noise: unit noise of the rows ``(b f) c h w``, as the sampler begins with it.
         frames: of a clip.
-        injection: of the UNet, for the time of the run.
+        attention: the component in the UNet during the run.
     """
     if p.is_hr_pass or getattr(p, "init_latent", None) is not None or frames == 1:
         return
     rng = p.rng = _RepeatingRng(p.rng)
-    field = _MotionField(method, frames, noise.clone(), p.sd_model.alphas_cumprod, injection, rng)
+    field = _MotionField(method, frames, noise.clone(), p.sd_model.alphas_cumprod, attention, rng)
     patch_next_call(p.sampler, "func", field)
 
 
@@ -88,14 +89,14 @@ class _MotionField:
         frames: int,
         noise: Tensor,
         alphas_cumprod: Tensor,
-        injection: Injection,
+        attention: CrossFrameAttention,
         rng: _RepeatingRng,
     ) -> None:
         self._method = method
         self._frames = frames
         self._noise = noise
         self._alphas_cumprod = alphas_cumprod
-        self._injection = injection
+        self._attention = attention
         self._rng = rng
 
     def __call__(self, function: Callable[..., Tensor], denoiser: Any, x: Tensor, **named: Any) -> Tensor:
@@ -151,13 +152,12 @@ class _MotionField:
         if is_enough(ladder.begins, x):
             return found
         watch = denoiser.register_forward_pre_hook(lambda _, given: ladder.note(given[1]))
-        self._injection.first_only = True
         try:
-            function(denoiser, first_frames(x, self._frames), **{**named, "callback": callback})
+            with self._attention.first_frame_only():
+                function(denoiser, first_frames(x, self._frames), **{**named, "callback": callback})
         except _EnoughError:
             pass
         finally:
-            self._injection.first_only = False
             watch.remove()
         return found
 

@@ -13,7 +13,7 @@ from typing import Any
 from modules import prompt_parser, shared
 from torch import Tensor
 
-from lib_animatediff.engine.order import RowOrder
+from lib_animatediff.engine.batch import RowOrder
 from motion_module import ClipError
 
 

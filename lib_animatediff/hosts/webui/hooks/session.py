@@ -16,8 +16,10 @@ from typing import Any
 from modules import sd_models, sd_samplers_common, shared
 from torch import Tensor
 
+from lib_animatediff.engine.components.cross_frame import CrossFrameAttention
 from lib_animatediff.engine.inject import Injection, inject
 from lib_animatediff.engine.motion_scale import MotionScale
+from lib_animatediff.engine.patching import restore
 from lib_animatediff.hosts.webui.catalog.loras import LoraCache
 from lib_animatediff.hosts.webui.catalog.models import MotionModuleCache, find_model, means_zero
 from lib_animatediff.hosts.webui.clip.loras import ClipLoras, with_adapters
@@ -34,7 +36,6 @@ from motion_module import MotionModule
 
 from .batching import match_token_lengths, parts_of, row_order, splits_clips
 from .errors import as_http_422, explain_out_of_memory, refuse_model, refuse_request
-from .patching import restore
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class Session:
         self._prompts = ClipPrompts(self.settings, self.frames)
         self._injection: Injection | None = None
         self._zero: Text2VideoZero | None = None
+        self._attention: CrossFrameAttention | None = None
         self._pass = ExitStack()
         self._last_alpha_cumprod = 0.0
         self._preflight = ""
@@ -158,9 +160,9 @@ class Session:
         p: Any = self._p()
         with self._failing_later():
             share_noise(p, noise, self.settings, self.frames)
-            if self._zero is not None and self._injection is not None:
+            if self._zero is not None and self._attention is not None:
                 self._pass.enter_context(untiled(p.sd_model.model.diffusion_model))
-                with_motion_field(p, noise, self._zero, self.frames, self._injection)
+                with_motion_field(p, noise, self._zero, self.frames, self._attention)
             elif not self.settings.poster:
                 with_freeinit(p, self.settings, self.frames, self._last_alpha_cumprod)
 
@@ -187,7 +189,7 @@ class Session:
     def _show_next_frame(self) -> None:
         """The live preview shows the first row. Let it walk through the frames, one with each step."""
         latent = shared.state.current_latent
-        is_one_picture = self._injection is not None and self._injection.first_only
+        is_one_picture = self._attention is not None and self._attention.is_first_frame_only
         if latent is not None and not is_one_picture:
             shared.state.current_latent = latent.roll(-(shared.state.sampling_step % self.frames), 0)
 
@@ -295,7 +297,9 @@ class Session:
             if isinstance(motion, MotionModule):
                 self._enter_with_module(span, p, motion, calls, second=second)
             elif not self.settings.poster:  # that is a plain picture
-                self._injection = span.enter_context(inject(p.sd_model.model.diffusion_model, motion, **calls))
+                span.callback(setattr, self, "_attention", None)
+                self._attention = motion.component()
+                self._injection = span.enter_context(inject(p.sd_model.model.diffusion_model, self._attention, **calls))
                 self._pass = span.enter_context(ExitStack())
             self._tell_preflight(p, prompts, second=second)
             yield

@@ -1,0 +1,98 @@
+"""Replace a method of one object for a while, and take the replacement off again whatever was put over it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from motion_module import IncompatibleModelError
+
+Run = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+"""Answers a call: given the former ``forward`` and the arguments of the call."""
+
+
+class _PatchedForward:
+    """Replaces ``unet.forward``. If another patch still holds it after the block, it passes calls through."""
+
+    def __init__(self, unet: nn.Module, run: Run) -> None:
+        self._unet = unet
+        self._former: Callable[..., Any] = unet.forward
+        self._was_set = "forward" in vars(unet)
+        self._run: Run | None = run
+        functools.update_wrapper(self, self._former, updated=())  # hosts read the signature
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._run is not None:
+            return self._run(self._former, args, kwargs)
+        self._take_off()
+        return self._former(*args, **kwargs)
+
+    def close(self) -> None:
+        self._run = None
+        self._take_off()
+
+    def _take_off(self) -> None:
+        attributes = vars(self._unet)
+        if attributes.get("forward") is not self:
+            return
+        if self._was_set:
+            attributes["forward"] = self._former
+        else:
+            del attributes["forward"]
+
+
+@contextmanager
+def patch_forward(unet: nn.Module, run: Run) -> Iterator[None]:
+    """Let ``run`` answer the calls of this UNet object inside the block.
+
+    Raises:
+        IncompatibleModelError: the object does not let its ``forward`` be replaced.
+    """
+    forward = _PatchedForward(unet, run)
+    try:
+        _replace(unet, forward)
+        yield
+    finally:
+        forward.close()
+
+
+def _replace(unet: nn.Module, forward: _PatchedForward) -> None:
+    try:
+        unet.forward = forward
+        replaced = vars(unet).get("forward") is forward
+    except (AttributeError, TypeError, RuntimeError):
+        replaced = False
+    if not replaced:
+        raise IncompatibleModelError(
+            f"This {type(unet).__name__} does not let its forward be replaced, which context windows and "
+            "Text2Video-Zero need. Make a clip of a motion module that fits into one window, with clips in one call."
+        )
+
+
+def restore(owner: Any, name: str, ours: Any, original: Any) -> None:
+    """Take our method off an object again, unless somebody has put theirs over it."""
+    if owner.__dict__.get(name) is ours:
+        delattr(owner, name)
+        if getattr(owner, name, None) != original:  # another extension's method stood there before, or no method does
+            setattr(owner, name, original)
+
+
+def patch_next_call(owner: Any, name: str, ours: Callable[..., Any]) -> None:
+    """Have the next call of a method go to ``ours``, which gets the method first and then the call's arguments."""
+    original = getattr(owner, name)
+    spent = False
+
+    def once(*args: Any, **kwargs: Any) -> Any:
+        nonlocal spent
+        restore(owner, name, once, original)
+        if spent:  # left over inside another extension's wrapper
+            return original(*args, **kwargs)
+        spent = True
+        return ours(original, *args, **kwargs)
+
+    functools.update_wrapper(once, original)  # the WebUI reads the signature of its samplers' functions
+    setattr(owner, name, once)
