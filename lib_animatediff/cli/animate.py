@@ -6,6 +6,7 @@ import base64
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,8 +18,9 @@ import click
 from lib_animatediff import builtin_model as pocket
 from lib_animatediff.hosts.diffusers import networks
 from lib_animatediff.hosts.diffusers import pipeline as host
-from lib_animatediff.jobs.recipe import Request, prepare, recipe_of
+from lib_animatediff.jobs.recipe import FurtherMotion, Request, prepare, recipe_of
 from lib_animatediff.request.masks import packed_mask
+from lib_animatediff.request.motion_scale import MOST_EFFECT, MOST_SCALE
 from lib_animatediff.request.settings import SETTINGS, Setting, parse_settings
 from lib_animatediff.sampling.text2video_zero import NAME
 from lib_animatediff.video import FORMATS, Encoding, ping_pong, write_clip, write_contact_sheet
@@ -26,6 +28,7 @@ from lib_animatediff.video.formats import format_of, path_for
 from motion_module import ClipError
 
 from .files import KIND_OPTION
+from .options import DEVICE_OPTION, GroupedCommand, say_device
 
 # The command has its own words for some: a clip is what it makes, and files are paths here.
 OTHER_OPTIONS = {
@@ -36,6 +39,8 @@ OTHER_OPTIONS = {
     "request_id": "",
 }
 TABLE_OPTIONS = [s for s in SETTINGS.values() if s.name not in OTHER_OPTIONS]
+_EARLIER_NAMES = {"preview": ("poster",)}
+_HEADINGS = {setting.name: setting.group for setting in TABLE_OPTIONS}
 
 
 def _with_table_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -46,7 +51,7 @@ def _with_table_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def _option(setting: Setting) -> Callable[[Callable[..., None]], Callable[..., None]]:
     return click.option(
-        f"--{setting.name.replace('_', '-')}",
+        *(f"--{name.replace('_', '-')}" for name in (setting.name, *_EARLIER_NAMES.get(setting.name, ()))),
         setting.name,
         type=_FILE if setting.image else click.Choice(setting.choices) if setting.choices else setting.type,
         is_flag=setting.type is bool,
@@ -77,13 +82,15 @@ PICTURES = [setting.name for setting in SETTINGS.values() if setting.image]
 SIZE, CFG = 512, 7.5  # as in the official configurations
 
 
-@click.command()
+@click.command(cls=GroupedCommand, headings=_HEADINGS)
 @click.option("--checkpoint", type=_FILE, help="Stable Diffusion 1.5 checkpoint. Default: the small built-in one.")
 @click.option(
     "--motion",
     "--model",
-    type=_FILE,
-    help=f"Motion module, such as v3_sd15_mm.ckpt, or {NAME.lower()}. Default: the built-in one.",
+    "motions",
+    multiple=True,
+    help=f"Motion module, such as v3_sd15_mm.ckpt, or {NAME.lower()}. Default: the built-in one. May be repeated: a "
+    "further module acts after the first, as FILE, FILE:EFFECT or FILE:effect=0.5,scale=1.2.",
 )
 @KIND_OPTION
 @click.option("--prompt", help=f'What the clip shows. Default with the built-in checkpoint: "{pocket.PROMPT}".')
@@ -107,7 +114,7 @@ SIZE, CFG = 512, 7.5  # as in the official configurations
 @click.option(
     "--config", type=_FILE, help="Tokenizer and configs. Default: a folder config beside the checkpoint, or SD 1.5's."
 )
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
+@DEVICE_OPTION
 @click.option("--output", type=_FILE, default=Path("clip.gif"), show_default=True, help="The clip to write.")
 @click.option(
     "--format",
@@ -120,7 +127,7 @@ SIZE, CFG = 512, 7.5  # as in the official configurations
 @click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
 def animate(
     checkpoint: Path | None,
-    motion: Path | None,
+    motions: tuple[str, ...],
     kind: str | None,
     prompt: str | None,
     negative_prompt: str,
@@ -144,11 +151,12 @@ def animate(
     """Write a clip of a prompt. Without any option: one of the small built-in model."""
     # All that can be refused is refused before the checkpoint is loaded, the quick checks first.
     settings = parse_settings(_pictures_read(table))
-    start = _start(checkpoint, motion, prompt)
+    start = _start(checkpoint, Path(motions[0]) if motions else None, prompt)
     request = Request(
         checkpoint=start.checkpoint,
         motion=start.motion,
         kind=kind,
+        further=tuple(map(_further, motions[1:])),
         prompt=start.prompt,
         negative_prompt=negative_prompt,
         seed=seed,
@@ -161,7 +169,7 @@ def animate(
         cfg=start.cfg if cfg is None else cfg,
         sampler=sampler,
         config=config,
-        device=device,
+        device=say_device(device),
     )
     places = [path_for(output, key) for key in formats or [format_of(output)]]
     for place in (*places, *filter(None, [contact_sheet])):
@@ -169,18 +177,21 @@ def animate(
     if contact_sheet and contact_sheet.suffix.lower() != ".png":
         raise ClipError(f"{contact_sheet}: contact sheets are PNG. Let the name end in .png.")
     ready = prepare(request)
-    said = [*ready.reports]
+    said: list[str] = []
+    begun = time.monotonic()
     pipeline = ready.load()
     with click.progressbar(length=ready.steps, label="Sampling", file=sys.stderr) as bar:
         pictures = ready.render(pipeline, lambda: bar.update(1), said.append)
     for line in said:
         click.echo(line, err=True)
+    output_plan = ready.plan.output
+    shown = ping_pong(pictures) if output_plan.ping_pong else pictures
     written = write_clip(
         output,
-        ping_pong(pictures) if settings.reverse else pictures,
+        shown,
         formats=formats,
-        fps=settings.fps,
-        loop_count=settings.loop_count,
+        fps=output_plan.fps,
+        loop_count=output_plan.loop_count,
         recipe=recipe_of(request, asdict(Encoding())),
     )
     made = {
@@ -188,7 +199,7 @@ def animate(
         "clips": [str(path) for path in written],
         "prompt": start.prompt,
         "seed": seed,
-        "frames": ready.frames,
+        "frames": len(pictures),
         "fps": settings.fps,
         "size": request.size,
     }
@@ -196,7 +207,30 @@ def animate(
         with _writing(contact_sheet):
             write_contact_sheet(contact_sheet, pictures)
         made["contact_sheet"] = str(contact_sheet)
+    width, height = request.size
+    click.echo(
+        f"Made {len(shown)} frames of {width}x{height}, {len(shown) / output_plan.fps:.1f} s at {output_plan.fps:g} "
+        f"frames per second, in {time.monotonic() - begun:.0f} s: {', '.join(map(str, written))}",
+        err=True,
+    )
     click.echo(json.dumps(made) if as_json else "\n".join(map(str, filter(None, [*written, contact_sheet]))))
+
+
+def _further(text: str) -> FurtherMotion:
+    """``FILE``, ``FILE:0.5`` (the effect) or ``FILE:effect=0.5,scale=1.2``."""
+    name, colon, amounts = text.rpartition(":")
+    if not colon or Path(text).exists():
+        return FurtherMotion(Path(text))
+    try:
+        items = [item.rpartition("=") for item in amounts.split(",")]
+        numbers = {key.strip() or "effect": float(value) for key, _, value in items}
+    except ValueError:
+        return FurtherMotion(Path(text))  # a colon of the path, such as a drive's
+    if not set(numbers) <= {"effect", "scale"} or not 0 <= numbers.get("effect", 1) <= MOST_EFFECT:
+        raise ClipError(f"--motion {text} is not understood. Write FILE:effect=0.5,scale=1.2, with effect from 0 to 2.")
+    if not 0 <= numbers.get("scale", 1) <= MOST_SCALE:
+        raise ClipError(f"--motion {text}: scale must be between 0 and {MOST_SCALE:g}.")
+    return FurtherMotion(Path(name), **numbers)
 
 
 @dataclass(frozen=True)

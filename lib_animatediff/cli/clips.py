@@ -18,6 +18,8 @@ from lib_animatediff.request.settings import from_infotext
 from lib_animatediff.video import FORMATS, Recipe, read_clip, read_recipe
 from motion_module import ClipError
 
+from .options import DEVICE_OPTION, say_device
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -52,7 +54,7 @@ def info(files: tuple[Path, ...], as_json: bool) -> None:
     help="Where the checkpoint and the other files lie: a folder. May be repeated.",
 )
 @click.option("--config", type=_PATH, help="Tokenizer and configs, as for animate.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
+@DEVICE_OPTION
 def reproduce(file: Path, models: tuple[Path, ...], config: Path | None, device: str) -> None:
     """Render the clip FILE again by the recipe inside, and compare the first frame."""
     recipe = read_recipe(file)
@@ -60,7 +62,7 @@ def reproduce(file: Path, models: tuple[Path, ...], config: Path | None, device:
         raise ClipError(
             f"{file} holds no recipe that a program can follow. animatediff info {file} prints what it says."
         )
-    request = request_of(recipe.data, _finder(models), config=config, device=device)
+    request = request_of(recipe.data, _finder(models), config=config, device=say_device(device))
     ready = prepare(request)
     kept = next(read_clip(file, fps=request.settings.fps)).image.convert("RGB")
     pipeline = ready.load()

@@ -29,6 +29,7 @@ from lib_animatediff.video.atomic import write_whole
 
 from .animate import CFG, SIZE
 from .files import KIND_OPTION
+from .options import DEVICE_OPTION, say_device
 
 _FILE = click.Path(path_type=Path)
 _TUNED = "build/pocket/pocket-lilac.safetensors"
@@ -77,7 +78,7 @@ _SMALL_LEVELS = 501, 561  # for latents of 8x8 cells, which show nothing yet at 
 @click.option(
     "--config", type=_FILE, help="Tokenizer and configs. Default: a folder config beside the checkpoint, or SD 1.5's."
 )
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or mps.")
+@DEVICE_OPTION
 @click.option("--output", type=_FILE, default=Path("evaluation.html"), show_default=True, help="The page to write.")
 @click.pass_context
 def evaluate(
@@ -109,6 +110,7 @@ def evaluate(
     Clips are kept in a folder beside the page, with results.json and a grid of some, clips.webp.
     Interrupted, the same command goes on.
     """
+    device = say_device(device)
     built_in = checkpoint is None
     if not built_in and (motion is None or prompts is None):
         raise EvaluationError(
@@ -165,7 +167,7 @@ def _models(checkpoint: Path | None, loras: Sequence[str], tuned: Sequence[Path]
     base = checkpoint or (folder or Path()) / pocket.CHECKPOINT
     added = [networks.parse_added(text) for text in loras]
     if folder and not added and (folder / pocket.STYLE_LORA).is_file():
-        added = [networks.Added(folder / pocket.STYLE_LORA)]
+        added = [networks.LoraFile(folder / pocket.STYLE_LORA)]
     return (
         Model(f"{base.stem} (base model)", "The checkpoint as it is.", base),
         *(

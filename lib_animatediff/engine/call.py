@@ -22,6 +22,12 @@ _INPUT_NAMES = ("x", "sample")  # the first argument in LDM and in diffusers
 _TIMESTEP_NAMES = ("timesteps", "timestep", "t")  # the second argument
 
 
+_RAN_PAST = (
+    "The UNet ran past the context windows: another extension has put its own forward in their place. "
+    "Switch that extension off, or make a clip that fits into one window."
+)
+
+
 class UNetCall:
     """The UNet call under way. Components read it; only the engine writes it.
 
@@ -38,6 +44,7 @@ class UNetCall:
         self.views = views
         self.in_window = False
         self._frames: Sequence[int] | None = None if windowed else range(clip_frames)
+        self._is_begun = False
         self._rows = 0
         self._row_timesteps: Any = None  # as the call under way got them
         self._timestep: Any = None  # of the whole clip's call
@@ -54,10 +61,7 @@ class UNetCall:
             ClipError: no context window is under way, although the clip needs them.
         """
         if self._frames is None:
-            raise ClipError(
-                "The UNet ran past the context windows: another extension has put its own forward in their place. "
-                "Switch that extension off, or make a clip that fits into one window."
-            )
+            raise ClipError(_RAN_PAST)
         return self._frames
 
     @property
@@ -139,6 +143,11 @@ class UNetCall:
         self._timestep = self._row_timesteps = _argument(args, kwargs, 1, _TIMESTEP_NAMES)
         self._values = None
         self._rows = _row_count(args, kwargs)
+        self._is_begun = True
+
+    def end(self) -> None:
+        """Note that no call is under way."""
+        self._is_begun = False
 
     @contextmanager
     def window(self, frames: Sequence[int], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[None]:
@@ -160,6 +169,8 @@ class UNetCall:
         self._host_progress = progress
 
     def _timestep_values(self) -> list[float]:
+        if not self._is_begun:
+            raise ClipError(_RAN_PAST)
         if self._values is None:  # read once per call, and only if something asks: it waits for the device
             given = _required(self._timestep, _TIMESTEP_NAMES)
             self._values = given.flatten().tolist() if isinstance(given, Tensor) else [float(given)]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from motion_module import ClipError
 
@@ -118,6 +119,7 @@ class Chunks:
 
     length: int
     fuse_on_cpu: bool = False
+    as_views: ClassVar[bool] = False
 
     def plan(self, frames: int, _step: int) -> list[Window]:
         """The frames of each call, for a clip of more than one; the same at every step."""

@@ -82,7 +82,7 @@ def inject(
     unet: nn.Module,
     *components: Injected,
     frames: int,
-    windows: ContextWindows | None = None,
+    windows: ContextWindows | Chunks | None = None,
     scale: MotionScale | None = None,
     one_clip_per_call: bool = False,
     row_order: RowOrder | None = None,
@@ -129,7 +129,8 @@ def inject(
         _check_component(component, frames, windows)
     _refuse_compiled(unet)
     long = windows if windows is not None and frames > windows.length else None
-    views, cut = (long, None) if long is not None and long.as_views else (None, _cut(long, attached))
+    views = long if isinstance(long, ContextWindows) and long.as_views else None
+    cut = None if views else _cut(long, attached)
     call = UNetCall(frames, windowed=cut is not None, views=views)
     with ExitStack() as undo:
         undo.enter_context(_owned(unet))
@@ -146,6 +147,7 @@ def inject(
             undo.enter_context(patch_forward(unet, BatchPermutation(row_order, None if is_parted else call)))
         elif not is_parted:
             undo.callback(unet.register_forward_pre_hook(_BeginCallHook(call), with_kwargs=True).remove)
+            undo.callback(unet.register_forward_hook(_EndCallHook(call), always_call=True).remove)
         yield Injection(call)
 
 
@@ -157,6 +159,16 @@ class _BeginCallHook:
 
     def __call__(self, _unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._call.begin(args, kwargs)
+
+
+class _EndCallHook:
+    """Forward hook of the UNet: the call is over."""
+
+    def __init__(self, call: UNetCall) -> None:
+        self._call = call
+
+    def __call__(self, _unet: nn.Module, _args: object, _output: object) -> None:
+        self._call.end()
 
 
 def _as_components(given: Sequence[Injected], scale: MotionScale | None) -> list[Component]:
@@ -187,7 +199,7 @@ def as_component(given: Injected, scale: MotionScale | None = None) -> Component
     )
 
 
-def check_frames(motion: Injected, frames: int, windows: ContextWindows | None = None) -> None:
+def check_frames(motion: Injected, frames: int, windows: ContextWindows | Chunks | None = None) -> None:
     """Check that ``motion`` can make clips of this many frames; log a warning where it will not be at its best.
 
     Raises:
@@ -196,7 +208,7 @@ def check_frames(motion: Injected, frames: int, windows: ContextWindows | None =
     _check_component(as_component(motion), frames, windows)
 
 
-def _check_component(component: Component, frames: int, windows: ContextWindows | None) -> None:
+def _check_component(component: Component, frames: int, windows: ContextWindows | Chunks | None) -> None:
     if frames < 1:
         raise ClipError(f"A clip needs at least one frame, not {frames}.")
     limit = component.frames_at_once
@@ -221,7 +233,9 @@ def _check_component(component: Component, frames: int, windows: ContextWindows 
         _log.warning("%s is at its best with %d frames at a time, not %d.", component.name, best, at_once)
 
 
-def _cut(windows: ContextWindows | None, components: Sequence[Component]) -> ContextWindows | Chunks | None:
+def _cut(
+    windows: ContextWindows | Chunks | None, components: Sequence[Component]
+) -> ContextWindows | Chunks | None:
     """How calls are cut: in context windows, or in chunks if a component needs frame 0 in each call."""
     if windows is not None and any(getattr(component, "needs_first_frame", False) for component in components):
         return Chunks(windows.length, windows.fuse_on_cpu)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lib_animatediff.hosts.diffusers.pipeline import animate, new_sampler
+from lib_animatediff.hosts.diffusers.animate import animate
+from lib_animatediff.hosts.diffusers.pipeline import new_sampler
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
 from motion_module import MotionModule
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lib_animatediff.engine.inject import check_frames
 from lib_animatediff.hosts.diffusers import networks
 from lib_animatediff.hosts.diffusers import pipeline as host
-from lib_animatediff.hosts.diffusers.networks import Added
+from lib_animatediff.hosts.diffusers.networks import LoraFile
 from lib_animatediff.jobs.recipe import file_hash
 from lib_animatediff.sampling.frame_noise import SEED_LIMIT
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
@@ -46,7 +46,7 @@ class Model:
     name: str
     about: str
     checkpoint: Path
-    loras: tuple[Added, ...] = ()
+    loras: tuple[LoraFile, ...] = ()
 
 
 @dataclass(frozen=True)

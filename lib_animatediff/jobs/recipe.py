@@ -1,4 +1,4 @@
-"""A clip as the command line makes it: from a request to pictures, and to the recipe that makes them again."""
+"""A clip as the command line makes it: from a request to frames, and to the recipe that makes them again."""
 
 from __future__ import annotations
 
@@ -12,32 +12,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib_animatediff import __version__
-from lib_animatediff.engine.context_windows import ContextWindows
-from lib_animatediff.engine.inject import check_frames
+from lib_animatediff.engine.motion_scale import MotionScale
 from lib_animatediff.hosts.diffusers import networks
 from lib_animatediff.hosts.diffusers import pipeline as host
-from lib_animatediff.hosts.diffusers.networks import Added
-from lib_animatediff.prompts.travel import read_travel
-from lib_animatediff.request.settings import (
-    ClipSettings,
-    clip_frames,
-    context_windows,
-    freeinit_rounds,
-    is_text2video_zero,
-    parse_settings,
-    refuse_with_text2video_zero,
-    text2video_zero,
-    to_infotext,
-)
-from lib_animatediff.sampling.text2video_zero import NAME, Text2VideoZero
+from lib_animatediff.hosts.diffusers.animate import render
+from lib_animatediff.hosts.diffusers.methods import LoadedMethod, load_method
+from lib_animatediff.request.loras import LoraFile
+from lib_animatediff.request.methods import ModuleFile, name_without_file
+from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
+from lib_animatediff.request.settings import ClipSettings, parse_settings, to_infotext
 from lib_animatediff.video import Recipe
-from motion_module import ClipError, DomainAdapter, MotionModule, load_motion_module
+from motion_module import ClipError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 PROGRAM = "animatediff"
-TEXT2VIDEO_ZERO = Path(NAME)  # no file, and stands where one is expected
 _LIBRARIES = ("torch", "diffusers", "transformers")
 _CHUNK = 2**20  # bytes
 _HASH_LENGTH = 10  # of the hash as the WebUI shows it
@@ -46,18 +36,33 @@ _ELSEWHERE = ("enable", "model", "formats", "motion_loras", "request_id")  # set
 
 
 @dataclass(frozen=True)
+class FurtherMotion:
+    """A second or further motion module, with a scale of its own.
+
+    Attributes:
+        effect: how much of its motion is added; 0 leaves the first module's numbers bit for bit.
+        scale: factor on its keys; above 1 frames differ more.
+    """
+
+    path: Path
+    effect: float = 1.0
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
 class Request:
-    """All that decides the pictures of a clip.
+    """Everything that decides the frames of a clip.
 
     Attributes:
         checkpoint: Stable Diffusion 1.5 single file.
-        motion: motion module file or folder; or `TEXT2VIDEO_ZERO`, however written.
-        kind: of the motion module, where its file cannot tell.
+        motion: motion module file or folder, or the name of a method without one.
+        kind: of the motion module, where its file cannot say.
+        further: motion modules that act after the first.
         size: width and height in pixels.
         config: tokenizer and configs, see `pipeline.find_config`.
         device: torch's name of it.
 
-    The others are as in `pipeline.animate`.
+    The others are as in `animate`.
     """
 
     checkpoint: Path
@@ -67,9 +72,10 @@ class Request:
     negative_prompt: str = ""
     seed: int = 0
     kind: str | None = None
-    loras: tuple[Added, ...] = ()
+    further: tuple[FurtherMotion, ...] = ()
+    loras: tuple[LoraFile, ...] = ()
     embeddings: tuple[Path, ...] = ()
-    motion_loras: tuple[Added, ...] = ()
+    motion_loras: tuple[LoraFile, ...] = ()
     size: tuple[int, int] = (512, 512)
     steps: int = 25
     cfg: float = 7.5
@@ -77,34 +83,39 @@ class Request:
     config: Path | None = None
     device: str = "cpu"
 
-    @property
-    def is_zero(self) -> bool:
-        """Whether there is no motion module, but Text2Video-Zero."""
-        return is_text2video_zero(str(self.motion))
+    def plan(self) -> ClipPlan:
+        """The request, resolved.
+
+        Raises:
+            AnimateDiffError: settings do not fit together, or a line of a prompt is wrong.
+        """
+        sampling = Sampling(self.prompt, self.negative_prompt, seed=self.seed, steps=self.steps)
+        plan = plan_clip(replace(self.settings, model=str(self.motion)), sampling)
+        further = (
+            ModuleFile(one.path, scale=MotionScale(scale=(one.scale,), effect=(one.effect,))) for one in self.further
+        )
+        return plan.with_files([ModuleFile(self.motion, self.kind), *further], self.motion_loras)
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A request that nothing speaks against, see `prepare`.
+    """A request that can be rendered, see `prepare`.
 
     Attributes:
-        motion: with its motion LoRAs.
-        adapters: domain adapters with their strengths.
-        reports: a line about each motion LoRA, on how much of it has a place.
+        plan: the request, resolved.
+        method: with its motion modules and motion LoRAs loaded.
+        config: tokenizer and configs.
     """
 
     request: Request
-    motion: MotionModule | Text2VideoZero
+    plan: ClipPlan
+    method: LoadedMethod
     config: Path
-    frames: int
-    windows: ContextWindows | None
-    adapters: tuple[tuple[DomainAdapter, float], ...] = ()
-    reports: tuple[str, ...] = ()
 
     @property
     def steps(self) -> int:
         """How often `render` calls back."""
-        return sum(freeinit_rounds(self.request.settings, self.request.steps))
+        return sum(self.plan.runs)
 
     def load(self) -> Any:
         """The pipeline with everything that is added to it: the slow part.
@@ -121,24 +132,17 @@ class Ready:
     def render(
         self, pipeline: Any, on_step: Callable[[], None] = lambda: None, say: Callable[[str], None] = lambda _line: None
     ) -> list[Image]:
-        """The clip's frames, in the order in which they were made; for ``on_step`` and ``say`` see `pipeline.animate`.
+        """The clip's frames, each once; for ``on_step`` and ``say`` see `animate`.
 
         Raises:
-            AnimateDiffError: the module does not fit, or memory is short.
+            AnimateDiffError: the module does not fit, or memory ran out.
         """
         request = self.request
-        return host.animate(
+        return render(
             pipeline,
-            self.motion,
-            prompt=request.prompt,
-            negative_prompt=request.negative_prompt,
-            seed=request.seed,
-            frames=self.frames,
-            windows=self.windows,
-            settings=request.settings,
-            adapters=self.adapters,
+            self.plan,
+            self.method,
             size=request.size,
-            steps=request.steps,
             cfg=request.cfg,
             sampler=request.sampler,
             on_step=on_step,
@@ -147,7 +151,7 @@ class Ready:
 
 
 def prepare(request: Request) -> Ready:
-    """Look for everything that can be refused before the checkpoint is loaded, the quick checks first.
+    """Refuse everything that can be refused before the checkpoint is loaded, the quick checks first.
 
     Raises:
         AnimateDiffError: a value is out of range, or a file is missing or unfit.
@@ -157,23 +161,10 @@ def prepare(request: Request) -> Ready:
         raise ClipError(f"There is no sampler {request.sampler!r}. Choose one of {', '.join(host.SAMPLERS)}.")
     host.check_host(request.checkpoint, request.device)
     config = host.find_config(request.checkpoint, request.config)
-    motion = _motion(request)
-    frames, windows = clip_frames(request.settings), context_windows(request.settings)
-    check_frames(motion, frames, windows)
-    for text, name in ((request.prompt, "prompt"), (request.negative_prompt, "negative prompt")):
-        read_travel(text, frames, name)
-    if isinstance(motion, Text2VideoZero):
-        return Ready(request, motion, config, frames, windows)
-    directed = networks.with_motion_loras(motion, request.motion_loras)
-    return Ready(request, directed.motion, config, frames, windows, directed.adapters, directed.reports)
-
-
-def _motion(request: Request) -> MotionModule | Text2VideoZero:
-    if not request.is_zero:
-        return load_motion_module(request.motion, kind=request.kind)
-    loras = ", ".join(added.path.stem for added in request.motion_loras)
-    refuse_with_text2video_zero(replace(request.settings, motion_loras=loras))
-    return text2video_zero(request.settings)
+    plan = request.plan()
+    method = load_method(plan.method, plan)
+    method.check(plan)
+    return Ready(request, plan, method, config)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -185,11 +176,15 @@ def recipe_of(request: Request, encoding: Mapping[str, Any]) -> Recipe:
     settings = {name: value for name, value in asdict(request.settings).items() if name not in _ELSEWHERE}
     files: dict[str, Any] = {
         "checkpoint": _named(request.checkpoint),
-        "motion": {"name": NAME} if request.is_zero else _named(request.motion) | {"kind": request.kind},
+        "motion": _motion_of(request),
         "loras": [_named(lora.path) | {"strength": lora.strength} for lora in request.loras],
         "embeddings": [_named(path) for path in request.embeddings],
         "motion_loras": [_named(lora.path) | {"strength": lora.strength} for lora in request.motion_loras],
     }
+    if request.further:
+        files["further"] = [
+            _named(one.path) | {"effect": one.effect, "scale": one.scale} for one in request.further
+        ]
     data = {
         "program": PROGRAM,
         "versions": {PROGRAM: __version__} | {name: _version(name) for name in _LIBRARIES},
@@ -204,7 +199,7 @@ def recipe_of(request: Request, encoding: Mapping[str, Any]) -> Recipe:
         "files": files,
         "encoding": dict(encoding),
     }
-    return Recipe(_infotext(request, files["checkpoint"]["sha256"], files["motion"].get("sha256", "")), data)
+    return Recipe(_infotext(request, files["checkpoint"], files["motion"]), data)
 
 
 def request_of(
@@ -230,20 +225,25 @@ def request_of(
         entry = _checked(entry, dict, "files")
         return find(Path(_taken(entry, "name", str)).name, _taken(entry, "sha256", str))
 
-    def added(name: str) -> tuple[Added, ...]:
-        return tuple(Added(found(entry), _number(entry, "strength")) for entry in _taken(files, name, list))
+    def added(name: str) -> tuple[LoraFile, ...]:
+        return tuple(LoraFile(found(entry), _number(entry, "strength")) for entry in _taken(files, name, list))
 
     motion = _taken(files, "motion", dict)
-    is_zero = "sha256" not in motion and is_text2video_zero(_taken(motion, "name", str))
+    name = _taken(motion, "name", str)
+    has_file = "sha256" in motion or name_without_file(name) is None
     kind = motion.get("kind")
     return Request(
         checkpoint=found(files.get("checkpoint")),
-        motion=TEXT2VIDEO_ZERO if is_zero else found(motion),
+        motion=found(motion) if has_file else Path(name),
         prompt=_taken(data, "prompt", str),
         settings=parse_settings(_taken(data, "settings", dict)),
         negative_prompt=_taken(data, "negative_prompt", str),
         seed=_taken(data, "seed", int),
         kind=None if kind is None else _checked(kind, str, "kind"),
+        further=tuple(
+            FurtherMotion(found(entry), _number(entry, "effect"), _number(entry, "scale"))
+            for entry in _checked(files.get("further", []), list, "further")
+        ),
         loras=added("loras"),
         embeddings=tuple(found(entry) for entry in _taken(files, "embeddings", list)),
         motion_loras=added("motion_loras"),
@@ -267,6 +267,12 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _motion_of(request: Request) -> dict[str, Any]:
+    if name := name_without_file(str(request.motion)):
+        return {"name": name}
+    return _named(request.motion) | {"kind": request.kind}
+
+
 def _named(path: Path) -> dict[str, Any]:
     return {"name": path.name, "sha256": file_hash(path)}
 
@@ -278,18 +284,19 @@ def _version(library: str) -> str | None:
         return None
 
 
-def _infotext(request: Request, checkpoint_hash: str, motion_hash: str) -> str:
+def _infotext(request: Request, checkpoint: Mapping[str, Any], motion: Mapping[str, Any]) -> str:
     """The clip's recipe as the WebUI writes its own, so that its PNG Info page reads it."""
-    settings = replace(request.settings, enable=True, model=NAME if request.is_zero else request.motion.name)
+    settings = replace(request.settings, enable=True, model=motion["name"])
+    line = to_infotext(settings, mm_hash=motion.get("sha256", "")[:_HASH_LENGTH])
     fields = {
         "Steps": request.steps,
         "Sampler": _WEBUI_SAMPLERS.get(request.sampler, request.sampler),
         "CFG scale": request.cfg,
         "Seed": request.seed,
         "Size": f"{request.size[0]}x{request.size[1]}",
-        "Model hash": checkpoint_hash[:_HASH_LENGTH],
+        "Model hash": checkpoint["sha256"][:_HASH_LENGTH],
         "Model": request.checkpoint.stem,
-        "AnimateDiff": json.dumps(to_infotext(settings, mm_hash=motion_hash[:_HASH_LENGTH]), ensure_ascii=False),
+        "AnimateDiff": json.dumps(line, ensure_ascii=False),
         "Version": f"{PROGRAM} {__version__}",
     }
     lines = [request.prompt, f"Negative prompt: {request.negative_prompt}" if request.negative_prompt else ""]

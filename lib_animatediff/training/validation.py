@@ -84,7 +84,7 @@ def write_samples(loop: Loop, step: int) -> list[tuple[Path, tuple[int, int]]]:
 
 
 def _clip(loop: Loop, prompt: str) -> list[Image]:
-    from lib_animatediff.hosts.diffusers.pipeline import animate
+    from lib_animatediff.hosts.diffusers.animate import animate
 
     assert loop.target.motion is not None
     side = loop.settings.size

@@ -97,7 +97,7 @@ def test_a_motion_lora_at_0_leaves_every_bit(written, clip):
 
 def test_a_motion_lora_is_that_of_its_strength(written, pipeline, motion):
     found = written("--motion-lora", f"{PAN}:-1.5")
-    panning = networks.with_motion_loras(motion, [networks.Added(PAN, -1.5)]).motion
+    panning = networks.with_motion_loras(motion, [networks.LoraFile(PAN, -1.5)]).motion
     more = {"seed": 3, "frames": 4, "size": SIZE, "steps": STEPS, "cfg": CFG}
     assert torch.equal(found, pixels(host.animate(pipeline, panning, prompt=RED, **more)))
     assert not near(found, pixels(host.animate(pipeline, motion, prompt=RED, **more)), 5)

@@ -22,8 +22,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from lib_animatediff import builtin_model as files
-from lib_animatediff.hosts.diffusers.networks import Added, with_motion_loras
-from lib_animatediff.hosts.diffusers.pipeline import animate, load_pipeline
+from lib_animatediff.hosts.diffusers.animate import animate
+from lib_animatediff.hosts.diffusers.networks import LoraFile, with_motion_loras
+from lib_animatediff.hosts.diffusers.pipeline import load_pipeline
 from lib_animatediff.request.settings import clip_frames, context_windows, parse_settings
 from lib_animatediff.video import Encoding, measure, write_clip
 from motion_module import load_motion_module
@@ -67,7 +68,7 @@ class Studio:
     def clip(self, prompt: str, number: int = 0, pan: float = 0.0, steps: int = STEPS, **settings: object) -> Clip:
         """The clip of a prompt with the seed of a number."""
         checked = parse_settings(settings)
-        added = [Added(self._folder / files.MOTION_LORA, pan)] if pan else []
+        added = [LoraFile(self._folder / files.MOTION_LORA, pan)] if pan else []
         return animate(
             self._pipeline,
             with_motion_loras(self._motion, added).motion,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lib_animatediff import builtin_model as files
-from lib_animatediff.hosts.diffusers.networks import Added, add_loras, with_motion_loras
+from lib_animatediff.hosts.diffusers.networks import LoraFile, add_loras, with_motion_loras
 from lib_animatediff.hosts.diffusers.pipeline import load_pipeline
 from motion_module import load_motion_module
 from motion_module.schedules import SCALED_LINEAR
@@ -60,7 +60,7 @@ def comparisons(folder: Path, tuned: Path | None, concepts: Sequence[Concept]) -
     yield score("independent frames", independent(base), concepts=concepts)
     yield score("a frozen frame", frozen(independent(base, frames=1)), concepts=concepts)
     yield score("base + module", animated(base, motion), concepts=concepts)
-    add_loras(base, [Added(folder / files.STYLE_LORA)])
+    add_loras(base, [LoraFile(folder / files.STYLE_LORA)])
     yield score("style LoRA + module", animated(base, motion), STYLE, concepts)
     if tuned is not None:
         yield score("fine-tuned + module", animated(pipeline_of(tuned), motion), STYLE, concepts)
@@ -92,7 +92,7 @@ def pans(folder: Path, concepts: Sequence[Concept]) -> Iterator[Score]:
     motion = load_motion_module(folder / files.MOTION)
     base = pipeline_of(folder / files.CHECKPOINT)
     for strength in STRENGTHS:
-        panning = with_motion_loras(motion, [Added(folder / files.MOTION_LORA, strength)]).motion
+        panning = with_motion_loras(motion, [LoraFile(folder / files.MOTION_LORA, strength)]).motion
         yield score(f"pan at {strength:g}", animated(base, panning), concepts=concepts, towards="right")
 
 

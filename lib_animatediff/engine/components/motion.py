@@ -45,6 +45,7 @@ class MotionComponent:
         self.name = motion.name
         self.frames_at_once: int | None = motion.trained_length
         self.best_frames = motion.best_length
+        self.schedule = motion.schedule
         self._motion = motion
         self._scale = scale
 

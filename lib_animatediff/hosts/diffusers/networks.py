@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from lib_animatediff.request.loras import LoraFile as LoraFile  # noqa: PLC0414 - part of this module's surface
 from motion_module import (
     AnimateDiffError,
     DomainAdapter,
@@ -26,15 +27,26 @@ class NetworkError(AnimateDiffError):
     """A LoRA or an embedding cannot be used."""
 
 
-@dataclass(frozen=True)
-class Added:
-    """A file with the strength that it acts with; 1 is how it was trained."""
+class PathCatalog:
+    """Files by their paths, as settings name them in Python and on the command line."""
 
-    path: Path
-    strength: float = 1.0
+    def find_motion(self, name: str) -> Path:
+        """The path itself; loading it refuses a file that is not there."""
+        return Path(name)
+
+    def find_lora(self, name: str) -> Path:
+        """The path, if there is such a file.
+
+        Raises:
+            NetworkError: there is none.
+        """
+        path = Path(name)
+        if not path.is_file():
+            raise NetworkError(f"There is no file {path}. Check the path.")
+        return path
 
 
-def parse_added(text: str) -> Added:
+def parse_added(text: str) -> LoraFile:
     """``FILE`` or ``FILE:STRENGTH``.
 
     Raises:
@@ -42,9 +54,9 @@ def parse_added(text: str) -> Added:
     """
     name, colon, strength = text.rpartition(":")
     try:
-        added = Added(Path(name), _finite(strength)) if colon else Added(Path(text))
+        added = LoraFile(Path(name), _finite(strength)) if colon else LoraFile(Path(text))
     except ValueError:
-        added = Added(Path(text))  # a colon of the path, such as a drive's
+        added = LoraFile(Path(text))  # a colon of the path, such as a drive's
     if not added.path.is_file():
         raise NetworkError(f"There is no file {added.path}. Check the path.")
     return added
@@ -57,7 +69,7 @@ def _finite(text: str) -> float:
     return number
 
 
-def add_loras(pipeline: Any, loras: Sequence[Added]) -> None:
+def add_loras(pipeline: Any, loras: Sequence[LoraFile]) -> None:
     """Put LoRAs for the checkpoint (kohya's, diffusers' or PEFT's files) into a diffusers pipeline.
 
     Raises:
@@ -90,7 +102,7 @@ def add_embeddings(pipeline: Any, embeddings: Sequence[Path]) -> None:
 
 
 @dataclass(frozen=True)
-class Directed:
+class MergedLoras:
     """A motion module with motion LoRAs in it, and what goes beside it.
 
     Attributes:
@@ -104,7 +116,7 @@ class Directed:
     reports: tuple[str, ...]
 
 
-def with_motion_loras(motion: MotionModule, added: Sequence[Added]) -> Directed:
+def with_motion_loras(motion: MotionModule, added: Sequence[LoraFile]) -> MergedLoras:
     """Load motion LoRAs and domain adapters; the motion module given stays as it is.
 
     Raises:
@@ -114,7 +126,7 @@ def with_motion_loras(motion: MotionModule, added: Sequence[Added]) -> Directed:
     adapters = [(load_domain_adapter(one.path), one.strength) for one, is_adapter in found if is_adapter]
     loras = [(load_motion_lora(one.path), one.strength) for one, is_adapter in found if not is_adapter]
     reports = tuple(str(match_report(motion, lora)) for lora, _ in loras)
-    return Directed(apply_motion_loras(motion, loras) if loras else motion, tuple(adapters), reports)
+    return MergedLoras(apply_motion_loras(motion, loras) if loras else motion, tuple(adapters), reports)
 
 
 @contextmanager

@@ -1,32 +1,17 @@
-"""Make a clip with a diffusers pipeline: the same `inject`, on the diffusers UNet."""
+"""Load a diffusers pipeline from a checkpoint file, and give it a sampler."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lib_animatediff.builtin_model import STABLE_DIFFUSION_15, CheckpointError
-from lib_animatediff.engine.components.domain_adapter import apply_domain_adapters
-from lib_animatediff.engine.context_windows import ContextWindows
-from lib_animatediff.engine.inject import check_frames, inject
-from lib_animatediff.engine.motion_scale import MotionScale
-from lib_animatediff.request.settings import ClipSettings, motion_scale, refuse_with_text2video_zero
 from lib_animatediff.sampling.frame_noise import SEED_LIMIT
-from lib_animatediff.sampling.text2video_zero import Text2VideoZero
-from motion_module import ClipError, DomainAdapter, MotionModule
+from motion_module import ClipError
 from motion_module.schedules import SCALED_LINEAR, TRAINING_STEPS, BetaSchedule
-
-from . import directed
-from . import text2video_zero as zero
-
-if TYPE_CHECKING:
-    import torch
-    from PIL.Image import Image
-    from torch import Tensor
 
 CONFIG_INDEX = "model_index.json"
 PIXELS_PER_LATENT = 8
@@ -62,6 +47,17 @@ def check_request(*, seed: int, size: tuple[int, int], steps: int, cfg: float) -
         raise ClipError(f"steps must be between 1 and {TRAINING_STEPS - 1}, not {steps}.")
     if not math.isfinite(cfg):
         raise ClipError(f"cfg must be a number, not {cfg}.")
+
+
+def pick_device(name: str = "auto") -> str:
+    """torch's name of a device. ``auto`` takes CUDA, then MPS, then the CPU, whichever is there first."""
+    import torch
+
+    if name != "auto":
+        return name
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def check_host(checkpoint: Path, device: str) -> None:
@@ -161,132 +157,6 @@ def _quiet_libraries() -> Iterator[None]:
             log.set_verbosity(verbosity)
         if showed_progress:
             of_diffusers.enable_progress_bar()
-
-
-def animate(
-    pipeline: Any,
-    motion: MotionModule | Text2VideoZero,
-    *,
-    prompt: str,
-    negative_prompt: str = "",
-    seed: int = 0,
-    frames: int = 16,
-    windows: ContextWindows | None = None,
-    settings: ClipSettings | None = None,
-    adapters: Sequence[tuple[DomainAdapter, float]] = (),
-    size: tuple[int, int] = (512, 512),
-    steps: int = 25,
-    cfg: float = 7.5,
-    sampler: str = "ddim",
-    on_step: Callable[[], None] = lambda: None,
-    say: Callable[[str], None] = lambda _line: None,
-) -> list[Image]:
-    """One clip; frame i starts from the noise of seed ``seed + i``, as in the WebUI.
-
-    Args:
-        pipeline: a diffusers ``StableDiffusionPipeline``. Its scheduler is put back afterwards.
-        motion: a motion module; or Text2Video-Zero, which takes the pipeline's own noise levels.
-        prompt: may travel, see `lib_animatediff.prompts.travel`; ``negative_prompt``, too.
-        frames: of the clip; a poster has one.
-        windows: how a clip longer than the motion module's trained length is cut, see `inject`.
-        settings: amount of motion, noise and how prompts travel; all else in it is said by other arguments, and that of
-            Text2Video-Zero by ``motion``.
-        adapters: domain adapters with strengths.
-        size: width and height in pixels.
-        sampler: a name of `SAMPLERS`.
-        on_step: called after each sampling step.
-        say: called with a line about each domain adapter, on how much of it has a place.
-
-    Raises:
-        AnimateDiffError: see `inject`, `check_request` and `refuse_with_text2video_zero`; or the clip does not fit into
-            the device's memory.
-    """
-    import torch
-
-    settings = replace(settings or ClipSettings(), frames=frames)
-    check_request(seed=seed, size=size, steps=steps, cfg=cfg)
-    if isinstance(motion, Text2VideoZero):
-        check_frames(motion, frames)
-        refuse_with_text2video_zero(settings)
-    is_poster = settings.poster
-    rows = 1 if is_poster else frames
-    seeds = directed.seeds_of(settings, seed, rows)
-    former = pipeline.scheduler
-    pipeline.scheduler = new_sampler(sampler, former, None if isinstance(motion, Text2VideoZero) else motion.schedule)
-    try:
-        prompts = directed.prompts_of(pipeline, prompt, negative_prompt, rows, settings)
-        told = {**prompts, "width": size[0], "height": size[1], "guidance_scale": cfg}
-        # On the CPU, so that a seed is the same clip on every machine.
-        generators = [torch.Generator().manual_seed(each) for each in seeds]
-        small = [pixels // PIXELS_PER_LATENT for pixels in reversed(size)]
-        like = torch.empty(rows, pipeline.unet.config.in_channels, *small, dtype=pipeline.dtype, device=pipeline.device)
-        with apply_domain_adapters(pipeline.unet, adapters) as matches:
-            for match in matches:
-                say(str(match))
-            if isinstance(motion, Text2VideoZero):
-                told["num_inference_steps"] = steps
-                noise = directed.unit_noise(settings, generators, like)
-                pictures = zero.render(pipeline, motion, told, generators, noise, windows=windows, on_step=on_step)
-            else:
-                first = directed.first_noise(settings, generators, like)
-                pictures = _render(pipeline, motion, told, generators, seeds, first, settings, windows, steps, on_step)
-    except torch.cuda.OutOfMemoryError as error:
-        raise ClipError(
-            f"{frames} frames of {size[0]}x{size[1]} do not fit into the memory of {pipeline.device}. "
-            "Lower frames, width or height."
-        ) from error
-    finally:
-        pipeline.scheduler = former
-    return list(pictures)
-
-
-def _render(
-    pipeline: Any,
-    motion: MotionModule,
-    told: Mapping[str, Any],
-    generators: list[torch.Generator],
-    seeds: list[int],
-    noise: Tensor | None,
-    settings: ClipSettings,
-    windows: ContextWindows | None,
-    steps: int,
-    on_step: Callable[[], None],
-) -> Any:
-    """The pictures of a clip that a motion module makes."""
-    injection = inject(
-        pipeline.unet,
-        motion,
-        frames=len(generators),
-        windows=None if settings.poster else windows,
-        amount=MotionScale(effect=(0.0,)) if settings.poster else motion_scale(settings),
-    )
-    with injection as injected:
-
-        def run(latents: Any, count: int, is_last: bool) -> Any:
-            injected.progress = 0.0
-
-            def after_step(_pipeline: Any, step: int, _timestep: int, kept: dict[str, Any]) -> dict[str, Any]:
-                injected.progress = (step + 1) / count
-                on_step()
-                return kept
-
-            return pipeline(
-                **told,
-                latents=latents,
-                generator=generators,
-                num_inference_steps=count,
-                callback_on_step_end=after_step,
-                output_type="pil" if is_last else "latent",
-            ).images
-
-        return directed.run_rounds(
-            run,
-            settings,
-            seeds,
-            noise,
-            steps=steps,
-            last_alpha_cumprod=float(pipeline.scheduler.alphas_cumprod[-1]),
-        )
 
 
 def new_sampler(name: str, former: Any, schedule: BetaSchedule | None) -> Any:

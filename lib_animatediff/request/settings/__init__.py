@@ -11,6 +11,7 @@ from .derived import (
     motion_scale,
     overlap,
     refuse_with_text2video_zero,
+    refuse_without_module,
     text2video_zero,
     travels_in_loop,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "parse_settings",
     "pasted_values",
     "refuse_with_text2video_zero",
+    "refuse_without_module",
     "text2video_zero",
     "to_infotext",
     "travels_in_loop",

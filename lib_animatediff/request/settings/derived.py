@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.engine.motion_scale import MotionScale
 from lib_animatediff.request.masks import unpacked_mask
@@ -95,7 +97,7 @@ def frame_seeds(settings: ClipSettings) -> list[int] | None:
 
 def freeinit_rounds(settings: ClipSettings, steps: int) -> list[int]:
     """Steps of each run of the sampler: one, or FreeInit's."""
-    if not settings.freeinit_enable or settings.poster:
+    if not settings.freeinit_enable or settings.preview:
         return [steps]
     count = settings.freeinit_iters
     return [steps_of(number, count, steps, settings.freeinit_coarse) for number in range(count)]
@@ -132,7 +134,15 @@ def refuse_with_text2video_zero(settings: ClipSettings) -> None:
     Raises:
         ClipError: with the settings' names.
     """
-    asked = [name for name in _OF_MOTION_MODULES if getattr(settings, name) != SETTINGS[name].default]
+    refuse_without_module([name for name in _OF_MOTION_MODULES if getattr(settings, name) != SETTINGS[name].default])
+
+
+def refuse_without_module(asked: Sequence[str]) -> None:
+    """Refuse what needs a motion module where there is none.
+
+    Raises:
+        ClipError: with what was asked for.
+    """
     if asked:
         raise ClipError(
             f"{NAME} has no motion module, which {', '.join(asked)} would need. Leave that as it is by default, or "

@@ -329,11 +329,12 @@ class ClipSettings:
         minimum=0,
         maximum=1,
     )
-    poster: bool = _further(
+    preview: bool = _further(
         False,
         "Poster",
         "Paint the first frame only, without motion, on the noise levels of the clip: a quick look before a long clip.",
         "",
+        aliases=("poster",),
     )
     request_id: str = _setting(
         "", "Request", "A word of the client's own, which its files' names end in.", in_panel=False

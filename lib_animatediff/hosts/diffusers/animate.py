@@ -1,0 +1,174 @@
+"""Make a clip with a diffusers pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lib_animatediff.engine.components.domain_adapter import apply_domain_adapters
+from lib_animatediff.engine.components.motion import MotionComponent
+from lib_animatediff.engine.context_windows import ContextWindows
+from lib_animatediff.engine.memory import is_out_of_memory
+from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
+from lib_animatediff.request.settings import SETTINGS, ClipSettings
+from lib_animatediff.sampling.text2video_zero import Text2VideoZero
+from motion_module import ClipError, MotionModule
+
+from . import motion_module, text2video_zero  # noqa: F401 - each registers its method
+from .methods import Adapters, LoadedMethod, SamplingJob, load_method
+from .networks import PathCatalog
+from .pipeline import PIXELS_PER_LATENT, check_request, new_sampler
+from .prompts import prompt_kwargs
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Motion = MotionModule | MotionComponent | Sequence[MotionModule | MotionComponent] | Text2VideoZero
+
+_OF_FILES = ("fps", "loop_count", "formats", "request_id")  # settings that concern the files of a clip only
+_OF_TEXT2VIDEO_ZERO = ("zero_x", "zero_y", "zero_smoothing")
+
+
+def animate(
+    pipeline: Any,
+    motion: Motion | ClipPlan,
+    *,
+    prompt: str = "",
+    negative_prompt: str = "",
+    seed: int = 0,
+    frames: int | None = None,
+    windows: ContextWindows | None = None,
+    settings: ClipSettings | None = None,
+    adapters: Adapters = (),
+    size: tuple[int, int] = (512, 512),
+    steps: int = 25,
+    cfg: float = 7.5,
+    sampler: str = "ddim",
+    output: Path | None = None,
+    on_step: Callable[[], None] = lambda: None,
+    say: Callable[[str], None] = lambda _line: None,
+) -> list[Image]:
+    """Make one clip. Frame i starts from the noise of seed ``seed + i``, as in the WebUI.
+
+    Args:
+        pipeline: a diffusers ``StableDiffusionPipeline``, such as `load_pipeline` returns. It is left as it was.
+        motion: a motion module; several of them, the first of which sets the noise schedule; `Text2VideoZero`; or a
+            `ClipPlan`, which has everything that the arguments up to ``settings`` say, and ``steps``.
+        prompt: may travel, see docs/features.md; so may ``negative_prompt``.
+        frames: overrides ``settings.frames``.
+        windows: overrides the context windows of ``settings``.
+        settings: every setting of docs/settings.md. ``motion_loras`` names files here.
+        adapters: further domain adapters with strengths.
+        size: width and height in pixels, multiples of 8.
+        sampler: a name of `pipeline.SAMPLERS`.
+        output: also write the clip's files, as ``settings`` ask (formats, fps, loop count); the suffix is theirs.
+        on_step: called after each sampling step.
+        say: called with one line about each motion LoRA and domain adapter, on how much of it fits.
+
+    Returns:
+        The frames in the order in which they play: with ``reverse``, there and back.
+
+    Raises:
+        AnimateDiffError: the request is out of range, a setting has no effect here, a file or the motion module does
+            not fit, or memory ran out.
+    """
+    if isinstance(motion, ClipPlan):
+        plan, method = motion, load_method(motion.method, motion)
+    else:
+        plan = _plan(motion, settings, Sampling(prompt, negative_prompt, seed=seed, steps=steps), frames, output)
+        method = load_method(motion, plan)
+    if windows is not None and plan.makes_clip:
+        plan = replace(plan, windows=windows)
+    images = render(
+        pipeline, plan, method, adapters=adapters, size=size, cfg=cfg, sampler=sampler, on_step=on_step, say=say
+    )
+    return _finish(images, plan, output)
+
+
+def render(
+    pipeline: Any,
+    plan: ClipPlan,
+    method: LoadedMethod,
+    *,
+    adapters: Adapters = (),
+    size: tuple[int, int] = (512, 512),
+    cfg: float = 7.5,
+    sampler: str = "ddim",
+    on_step: Callable[[], None] = lambda: None,
+    say: Callable[[str], None] = lambda _line: None,
+) -> list[Image]:
+    """The rendered frames of a plan, each once; arguments as for `animate`.
+
+    Raises:
+        AnimateDiffError: the method does not fit, or memory ran out.
+    """
+    import torch
+
+    check_request(seed=plan.sampling.seed, size=size, steps=plan.sampling.steps, cfg=cfg)
+    method.check(plan)
+    former = pipeline.scheduler
+    pipeline.scheduler = new_sampler(sampler, former, method.schedule)
+    try:
+        # On the CPU, so that a seed is the same clip on every machine.
+        generators = [torch.Generator().manual_seed(each) for each in plan.seeds]
+        latent_size = [pixels // PIXELS_PER_LATENT for pixels in reversed(size)]
+        kwargs = {**prompt_kwargs(pipeline, plan), "width": size[0], "height": size[1], "guidance_scale": cfg}
+        like = torch.empty(
+            len(generators),
+            pipeline.unet.config.in_channels,
+            *latent_size,
+            dtype=pipeline.dtype,
+            device=pipeline.device,
+        )
+        with apply_domain_adapters(pipeline.unet, [*method.adapters, *adapters]) as matches:
+            for line in (*method.reports, *map(str, matches)):
+                say(line)
+            return list(method.sample(SamplingJob(pipeline, plan, kwargs, generators, like, on_step)))
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ClipError(
+            f"{len(plan.rendered)} frames of {size[0]}x{size[1]} do not fit into the memory of {pipeline.device}. "
+            "Lower frames, width or height."
+        ) from error
+    finally:
+        pipeline.scheduler = former
+
+
+def _plan(
+    motion: Motion, settings: ClipSettings | None, sampling: Sampling, frames: int | None, output: Path | None
+) -> ClipPlan:
+    settings = settings or ClipSettings()
+    if frames is not None:
+        settings = replace(settings, frames=frames)
+    name = _name(motion)
+    if settings.model not in ("", name):
+        raise ClipError(
+            f"model is {settings.model!r}, but the motion module passed is {name}. Leave model out of the settings."
+        )
+    _refuse_without_effect(settings, _OF_FILES if output is None else (), "Pass output to write the clip's files")
+    _refuse_without_effect(settings, _OF_TEXT2VIDEO_ZERO, "Pass Text2VideoZero(...) with the values instead")
+    return plan_clip(replace(settings, model=name), sampling, PathCatalog())
+
+
+def _refuse_without_effect(settings: ClipSettings, names: Sequence[str], advice: str) -> None:
+    changed = [name for name in names if getattr(settings, name) != SETTINGS[name].default]
+    if changed:
+        raise ClipError(f"{', '.join(changed)} would have no effect on this call. {advice}, or leave it out.")
+
+
+def _name(motion: Motion) -> str:
+    first = motion[0] if isinstance(motion, Sequence) and motion else motion
+    return str(getattr(first, "name", ""))
+
+
+def _finish(images: list[Image], plan: ClipPlan, output: Path | None) -> list[Image]:
+    from lib_animatediff.video import ping_pong, write_clip
+
+    shown = list(ping_pong(images)) if plan.output.ping_pong else images
+    if output is not None:
+        clip = plan.output
+        write_clip(output, shown, formats=clip.formats, fps=clip.fps, loop_count=clip.loop_count)
+    return shown

@@ -1,0 +1,84 @@
+"""How a plan's method samples on a diffusers pipeline. Each method has a file of its own, which registers it here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lib_animatediff.request.plan import ClipPlan
+from motion_module import DomainAdapter, IncompatibleModelError
+from motion_module.schedules import BetaSchedule
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Adapters = Sequence[tuple[DomainAdapter, float]]
+
+
+@dataclass(frozen=True)
+class SamplingJob:
+    """One clip that is being sampled.
+
+    Attributes:
+        pipeline: its scheduler is the job's own.
+        plan: of the clip.
+        kwargs: the pipeline's keyword arguments for prompts, size and CFG.
+        generators: one for each rendered frame, at the frame's seed.
+        like: an empty tensor with the shape, dtype and device of the latents, ``f c h w``.
+        on_step: called after each sampling step.
+    """
+
+    pipeline: Any
+    plan: ClipPlan
+    kwargs: Mapping[str, Any]
+    generators: list[torch.Generator]
+    like: Tensor
+    on_step: Callable[[], None]
+
+
+class LoadedMethod(Protocol):
+    """A method with its files loaded.
+
+    Attributes:
+        name: that messages use.
+        schedule: of the sampler; None: the checkpoint's own.
+        adapters: domain adapters with their strengths.
+        reports: one line about each motion LoRA.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def schedule(self) -> BetaSchedule | None: ...
+
+    @property
+    def adapters(self) -> Adapters: ...
+
+    @property
+    def reports(self) -> Sequence[str]: ...
+
+    def check(self, plan: ClipPlan) -> None:
+        """Refuse a clip that this method cannot make.
+
+        Raises:
+            ClipError: the number of frames is out of range.
+        """
+
+    def sample(self, job: SamplingJob) -> Any:
+        """The images of the rendered frames."""
+
+
+@singledispatch
+def load_method(given: Any, _plan: ClipPlan) -> LoadedMethod:
+    """The method for a plan's `Method`, or for a motion module that the caller has loaded.
+
+    Raises:
+        AnimateDiffError: a file is broken or does not fit, or ``given`` is neither.
+    """
+    raise IncompatibleModelError(
+        f"{type(given).__name__} is no motion module. Pass what load_motion_module returns, or a ClipPlan."
+    )
