@@ -19,7 +19,7 @@ test: $(VENV)/.test
 
 # Needs WEBUI_DIR, a WebUI 1.10 that starts; WEBUI_PYTHON, if its Python is not in WEBUI_DIR/venv.
 test-webui: $(VENV)/.webui-test
-	$(RUN) -m pytest tests/webui --report-to docs/webui-tests.md
+	$(RUN) -m pytest tests/hosts/webui/real --report-to docs/webui-tests.md
 
 # Without more: the small built-in model. With your own files and words:
 # make animate CHECKPOINT=model.safetensors MOTION=v3_sd15_mm.ckpt PROMPT="a red fox running" [ARGS="--frames 16"]

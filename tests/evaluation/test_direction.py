@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from evaluation.moving import as_bytes, gliding, placed, texture, with_thing
+from support.moving import as_bytes, gliding, placed, texture, with_thing
 
 from lib_animatediff.evaluation.direction import ASTRAY, CAMERA, HEADINGS, STILL, UNRELATED, Way, way_of
 from lib_animatediff.evaluation.flow import flow_of

@@ -8,8 +8,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from evaluation.moving import as_bytes, texture
 from PIL import Image
+from support.moving import as_bytes, texture
 
 from lib_animatediff.evaluation.embedders import SmallEmbedder, load_embedder
 from lib_animatediff.evaluation.errors import EvaluationError

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from evaluation.moving import gliding, texture
+from support.moving import gliding, texture
 
 from lib_animatediff.evaluation import metrics
 from lib_animatediff.evaluation.flow import SIDE, flow_of

@@ -20,8 +20,8 @@ SIDE = 16  # of latents: the lowest level is then 2 x 2, the least that a GroupN
 
 def small_unet(seed: int = 0):
     """A diffusers UNet of Stable Diffusion 1.5's topology at its smallest, every weight random."""
-    import hosts
     from diffusers import UNet2DConditionModel
+    from support import hosts
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -30,8 +30,8 @@ def small_unet(seed: int = 0):
 
 def tiny_unet(seed: int = 0):
     """Two resolutions of one block each: for all that does not read a motion module's file. Three times as fast."""
-    import hosts
     from diffusers import UNet2DConditionModel
+    from support import hosts
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -48,8 +48,8 @@ def tiny_unet(seed: int = 0):
 
 def small_ldm_unet(seed: int = 0):
     """The LDM UNet, for processes that should not take long to start: diffusers alone takes seconds."""
-    import hosts
     from ldm.modules.diffusionmodules.openaimodel import UNetModel
+    from support import hosts
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -150,8 +150,8 @@ def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 def written_motion(folder: Path, kind: str = "v3") -> Path:
     """A motion module for `small_unet`."""
-    from motion_files import random_motion_state
     from safetensors.torch import save_file
+    from support.motion_files import random_motion_state
 
     path = folder / f"mm_{kind}.safetensors"
     save_file(random_motion_state(kind, WIDTHS), path)

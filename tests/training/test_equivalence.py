@@ -8,10 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import hosts
 import pytest
 import torch
-from motion_files import write_motion_file
+from support import hosts
+from support.motion_files import write_motion_file
 from training import parts
 
 from lib_animatediff import inject

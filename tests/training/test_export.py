@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from motion_files import random_motion_state
+from support.motion_files import random_motion_state
 from training import parts
 
 from lib_animatediff.training.export import read_recipe, write

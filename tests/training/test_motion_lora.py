@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from motion_files import official_sites, random_motion_state
 from safetensors.torch import save_file
+from support.motion_files import official_sites, random_motion_state
 from training import parts
 
 from motion_module import (

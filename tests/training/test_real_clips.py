@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from small_configs import write_config_folder
+from support.small_configs import write_config_folder
+from support.webui_real import small_models
 from training import parts
-from webui import small_models
 
 from lib_animatediff.cli.train import train_command
 from lib_animatediff.training import validation

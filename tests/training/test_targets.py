@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hosts
 import pytest
 import torch
 from safetensors.torch import save_file
+from support import hosts
 from training import parts
 
 from lib_animatediff import IncompatibleModelError, inject
@@ -109,7 +109,7 @@ def test_an_existing_module_is_gone_on_from(tmp_path):
 
 
 def test_a_module_for_another_base_is_refused(tmp_path):
-    from motion_files import write_motion_file
+    from support.motion_files import write_motion_file
 
     with pytest.raises(IncompatibleModelError, match="wide"):
         parts.trained(tmp_path, motion=str(write_motion_file(tmp_path)))

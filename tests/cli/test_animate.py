@@ -1,0 +1,345 @@
+"""The command line on a whole, small Stable Diffusion made from code: no network, no download."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
+
+import pytest
+from PIL import Image
+from support.motion_files import write_motion_file
+from support.small_configs import write_config_folder
+from support.webui_real import small_models
+
+from lib_animatediff import ContextWindows, MotionFileError, __version__
+from lib_animatediff.cli import main as program
+from lib_animatediff.cli.animate import OTHER_OPTIONS
+from lib_animatediff.hosts.diffusers import pipeline as host
+from lib_animatediff.hosts.diffusers.animate import animate
+from lib_animatediff.jobs import recipe as request
+from lib_animatediff.request.settings import SETTINGS, parse_settings
+from motion_module import load_motion_module
+
+ROOT = Path(__file__).parents[2]
+PROMPT = "a red cat"
+FRAMES = 8
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    return SimpleNamespace(
+        checkpoint=small_models.write_checkpoint(folder),
+        motion=write_motion_file(folder),
+        config=write_config_folder(folder / "config"),
+    )
+
+
+@dataclass
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+def arguments(files, **changes):
+    given = {"checkpoint": files.checkpoint, "model": files.motion, "prompt": PROMPT, "config": files.config}
+    given |= {"width": 64, "height": 64, "steps": 2, "frames": 4} | changes
+    pairs = [(f"--{name.replace('_', '-')}", str(value)) for name, value in given.items() if value is not None]
+    return ["animate", *(word for pair in pairs for word in pair)]
+
+
+def heed_interrupts():
+    # SIGINT is ignored in a shell's background jobs, and what is ignored is inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def in_own_process(*words, cwd):
+    return subprocess.Popen(
+        [sys.executable, "-m", "lib_animatediff", *words],
+        cwd=cwd,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(cwd / "hub"), "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts if os.name == "posix" else None,
+    )
+
+
+def ended(process):
+    out, err = process.communicate(timeout=300)
+    return Ended(process.returncode, out, err)
+
+
+@pytest.fixture
+def run(files, monkeypatch, capsys):
+    """The command line in this process, which spares it the imports."""
+    return lambda output, **changes: in_this_process(monkeypatch, capsys, *arguments(files, output=output, **changes))
+
+
+def in_this_process(monkeypatch, capsys, *words):
+    monkeypatch.setattr(sys, "argv", ["animatediff", *words])
+    with pytest.raises(SystemExit) as exit:
+        program.main()
+    captured = capsys.readouterr()
+    return Ended(exit.value.code, captured.out, captured.err)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# a clip
+
+
+@pytest.fixture(scope="module")
+def clip(files, tmp_path_factory):
+    """Without a config and a network the one beside the checkpoint is taken."""
+    folder = tmp_path_factory.mktemp("run")
+    result = ended(in_own_process(*arguments(files, config=None, output="new/fox.gif", frames=FRAMES), cwd=folder))
+    assert result.code == 0, result.err
+    with Image.open(folder / "new" / "fox.gif") as picture:
+        yield SimpleNamespace(folder=folder / "new", result=result, picture=picture)
+
+
+def test_a_clip_has_the_frames_asked_for(clip):
+    assert clip.picture.n_frames == FRAMES
+
+
+def test_a_clip_has_the_size_asked_for(clip):
+    assert clip.picture.size == (64, 64)
+
+
+def test_a_clip_lasts_as_long_as_its_frames_at_its_speed(clip):
+    durations = []
+    for index in range(clip.picture.n_frames):
+        clip.picture.seek(index)
+        durations.append(clip.picture.info["duration"])
+    assert sum(durations) == 1000 * FRAMES / SETTINGS["fps"].default
+
+
+def test_a_clip_carries_its_prompt(clip):
+    clip.picture.seek(0)
+    assert clip.picture.info["comment"].startswith(PROMPT.encode())
+
+
+def test_a_run_says_where_the_clip_is_and_leaves_nothing_else(clip):
+    assert clip.result.out.split() == [str(Path("new", "fox.gif"))]
+    assert [path.name for path in clip.folder.iterdir()] == ["fox.gif"]
+
+
+def test_a_run_shows_its_progress_and_no_warnings_of_libraries(clip):
+    assert clip.result.err.split() == ["Sampling"]
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(run, tmp_path):
+    for name, seed in (("first", 5), ("again", 5), ("other", 6)):
+        assert run(tmp_path / f"{name}.gif", seed=seed).code == 0
+    first, again, other = ((tmp_path / f"{name}.gif").read_bytes() for name in ("first", "again", "other"))
+    assert first == again
+    assert first != other
+
+
+def test_a_speed_from_the_settings_table_reaches_the_clip(run, tmp_path):
+    assert run(tmp_path / "fast.gif", fps=20, loop_count=1).code == 0
+    with Image.open(tmp_path / "fast.gif") as picture:
+        assert picture.info["duration"] == 50
+        assert "loop" not in picture.info
+
+
+def test_every_option_reaches_the_pipeline(files, run, tmp_path, monkeypatch):
+    calls = []
+
+    def animate(*_args, **kwargs):
+        calls.append(kwargs)
+        return [Image.new("RGB", (16, 8), (shade, 0, 0)) for shade in (0, 255)]
+
+    monkeypatch.setattr(host, "load_pipeline", lambda *args, **kwargs: calls.append((args, kwargs)) or MagicMock())
+    monkeypatch.setattr(host, "animate", animate)
+    wanted = {"prompt": "a dog", "negative_prompt": "a cat", "seed": 7, "frames": 2, "steps": 3, "cfg": 4.5}
+    wanted |= {"sampler": "euler", "frames": 40}
+    run(tmp_path / "clip.gif", **wanted, width=16, height=8, device="cpu:0", fusion="flat", effect="0: 1, -1: 0.5")
+    wanted |= {"windows": ContextWindows(fusion="flat"), "adapters": ()}
+    wanted["settings"] = parse_settings({"frames": 40, "fusion": "flat", "effect": "0: 1, -1: 0.5"})
+    (where, how), asked = calls
+    assert (where, how) == ((files.checkpoint,), {"config": files.config, "device": "cpu:0"})
+    assert {name: value for name, value in asked.items() if name not in ("on_step", "say")} == wanted | {
+        "size": (16, 8)
+    }
+
+
+@pytest.fixture
+def loaded(files):
+    return host.load_pipeline(files.checkpoint, config=files.config)
+
+
+def test_frames_are_decoded_one_at_a_time(files, loaded):
+    rows = []
+    loaded.vae.decoder.register_forward_pre_hook(lambda _decoder, args: rows.append(len(args[0])))
+    animate(loaded, load_motion_module(files.motion), prompt=PROMPT, frames=3, size=(64, 64), steps=1)
+    assert rows == [1, 1, 1]
+
+
+def test_loading_leaves_the_libraries_as_talkative_as_they_were(files):
+    from diffusers.utils import logging
+
+    former = logging.get_verbosity()
+    try:
+        logging.set_verbosity_info()
+        host.load_pipeline(files.checkpoint, config=files.config)
+        assert logging.get_verbosity() == logging.INFO
+        assert logging.is_progress_bar_enabled()
+    finally:
+        logging.set_verbosity(former)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# what is refused
+
+
+EARLY = [
+    ({"checkpoint": "nothing.safetensors"}, "no checkpoint nothing.safetensors"),
+    ({"model": "nothing.ckpt"}, "nothing.ckpt: cannot be read"),
+    ({"kind": "v2"}, "a v1 or v3 module; it cannot be loaded as v2"),
+    ({"frames": 33, "context-length": 33}, "trained on clips of 32 frames; 33 are too many"),
+    ({"frames": 40, "context-length": 33}, "Lower the context length to 32"),
+    ({"frames": 65000}, "frames must be between 0 and 10000"),
+    ({"overlap": 16}, "Set it below 16"),
+    ({"steps": -1}, "steps must be between 1 and 999, not -1"),
+    ({"steps": 0}, "steps must be between 1 and 999, not 0"),
+    ({"steps": 1000}, "steps must be between 1 and 999, not 1000"),
+    ({"width": 65}, "width must be a multiple of 8"),
+    ({"height": 0}, "height must be a multiple of 8"),
+    ({"seed": -1}, "seed must be between 0 and"),
+    ({"seed": 2**64}, "seed must be between 0 and"),
+    ({"cfg": "nan"}, "cfg must be a number"),
+    ({"fps": 0}, "fps must be between 1 and 50"),
+    ({"device": "toaster"}, "cannot compute on 'toaster'"),
+    ({"config": "nowhere"}, "no model_index.json in nowhere"),
+]
+
+
+def one_error(result):
+    assert result.code != 0
+    assert result.out == ""
+    (line,) = result.err.splitlines()
+    assert line.startswith("Error: ")
+    return line
+
+
+@pytest.mark.parametrize(("changes", "words"), EARLY, ids=[str(changes) for changes, _ in EARLY])
+def test_refuses_in_one_line_before_the_checkpoint_is_loaded(run, tmp_path, monkeypatch, changes, words):
+    monkeypatch.setattr(host, "load_pipeline", lambda *_args, **_kwargs: pytest.fail("the slow work has begun"))
+    assert words in one_error(run(tmp_path / "clip.gif", **changes))
+    assert not (tmp_path / "clip.gif").exists()
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [("file/clip.gif", "cannot be written"), ("folder.gif", "is a folder"), ("clip.xyz", "no format has this suffix")],
+)
+def test_refuses_an_output_before_the_checkpoint_is_loaded(run, tmp_path, monkeypatch, output, words):
+    monkeypatch.setattr(host, "load_pipeline", lambda *_args, **_kwargs: pytest.fail("the slow work has begun"))
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.gif").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    assert words in one_error(run(tmp_path / output))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_disk_that_fills_up_is_one_line(run, tmp_path, monkeypatch):
+    def full(*_args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    result = run(tmp_path / "clip.gif")
+    assert result.code != 0
+    assert "clip.gif was not written: the disk is full" in result.err.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["page.safetensors", "page.ckpt", "empty.safetensors", "other_kind.safetensors"])
+def test_refuses_what_is_no_checkpoint_in_one_line(files, run, tmp_path, name):
+    path = tmp_path / name
+    other_kind = files.motion.read_bytes()
+    path.write_bytes({"page": b"<!DOCTYPE html>", "empty": b"", "other_kind": other_kind}[path.stem])
+    line = one_error(run(tmp_path / "clip.gif", checkpoint=path))
+    assert f"{name} could not be loaded as Stable Diffusion 1.5" in line
+    assert not (tmp_path / "clip.gif").exists()
+
+
+def test_without_a_config_and_a_name_both_are_found(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run(None, config=None)
+    assert (done.code, done.out.strip()) == (0, "clip.gif"), done.err
+    assert (tmp_path / "clip.gif").exists()
+
+
+def test_an_error_of_several_lines_is_told_in_one(run, tmp_path, monkeypatch):
+    def fail(_path, **_options):
+        raise MotionFileError("broken (torch says:\n    a lot).\nDownload it again.")
+
+    monkeypatch.setattr(request, "load_motion_module", fail)
+    line = one_error(run(tmp_path / "clip.gif"))
+    assert line == "Error: broken (torch says: a lot). Download it again."
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such signal")
+def test_an_interrupted_run_leaves_no_file(files, tmp_path):
+    (tmp_path / "clips").mkdir()
+    process = in_own_process(*arguments(files, steps=999, frames=1, output="clips/clip.gif"), cwd=tmp_path)
+    assert process.stderr.readline() == "Sampling\n"
+    time.sleep(1)  # well into the steps
+    process.send_signal(signal.SIGINT)
+    result = ended(process)
+    assert result.code == 1
+    assert "Traceback" not in result.err
+    assert list((tmp_path / "clips").iterdir()) == []
+
+
+def test_an_interruption_while_writing_leaves_no_file(run, tmp_path, monkeypatch):
+    def interrupted(*_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    assert run(tmp_path / "clip.gif").code != 0
+    assert list(tmp_path.iterdir()) == []
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# help
+
+
+@pytest.fixture(scope="module")
+def help_text(tmp_path_factory):
+    result = ended(in_own_process("animate", "--help", cwd=tmp_path_factory.mktemp("help")))
+    assert result.code == 0, result.err
+    return " ".join(result.out.split())
+
+
+@pytest.mark.parametrize(
+    "setting", [s for s in SETTINGS.values() if OTHER_OPTIONS.get(s.name) != ""], ids=lambda s: s.name
+)
+def test_help_lists_each_setting_of_the_table(help_text, setting):
+    option = OTHER_OPTIONS.get(setting.name, f"--{setting.name.replace('_', '-')}")
+    assert re.search(rf"{option}[ ,]", help_text)
+    if setting.name not in OTHER_OPTIONS:
+        assert setting.help in help_text
+        # A flag is off without it, and nothing is no default.
+        assert setting.type is bool or setting.default == "" or f"[default: {setting.default}" in help_text
+
+
+def test_help_names_the_command(monkeypatch, capsys):
+    result = in_this_process(monkeypatch, capsys, "--help")
+    assert result.code == 0
+    assert re.search(r"animate +Write a clip of a prompt.", result.out)
+
+
+def test_the_version_is_that_of_the_package(monkeypatch, capsys):
+    result = in_this_process(monkeypatch, capsys, "--version")
+    assert (result.code, result.out.strip()) == (0, f"animatediff, version {__version__}")

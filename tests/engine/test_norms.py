@@ -1,0 +1,99 @@
+"""Group norms over a clip: which ones, over what, and how exactly."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support import hosts
+from support.motions import random_motion
+from support.oracle import literal_clip_norm
+from torch import nn
+
+from lib_animatediff import ContextWindows, inject
+from lib_animatediff.engine.call import UNetCall
+from lib_animatediff.engine.components.group_norms import FoldFramesHook, UnfoldFramesHook
+from lib_animatediff.engine.unet import resnet_norms
+
+UNETS = {
+    (base, host): make
+    for base, table in (("sd15", hosts.HOSTS), ("sdxl", hosts.SDXL_HOSTS))
+    for host, make in table.items()
+}
+
+
+def shared(norm, frames):
+    call = UNetCall(frames)
+    norm.register_forward_pre_hook(FoldFramesHook(call))
+    norm.register_forward_hook(UnfoldFramesHook(call))
+    return norm
+
+
+@pytest.mark.parametrize(
+    ("base", "host", "count"),
+    [("sd15", "ldm", 45), ("sd15", "diffusers", 45), ("sdxl", "ldm", 35), ("sdxl", "diffusers", 35)],
+)
+def test_those_of_the_resblocks_and_the_output_and_no_others(base, host, count):
+    """Two in each of 22 (SDXL: 17) ResBlocks, and one before the last convolution."""
+    unet = UNETS[base, host]()
+    found = list(resnet_norms(unet))
+    names = {module: name for name, module in unet.named_modules()}
+    assert len(found) == len(set(found)) == count
+    left = {names[norm] for norm in unet.modules() if isinstance(norm, nn.GroupNorm)} - {names[norm] for norm in found}
+    inside_transformers = {
+        f"{name}.norm"
+        for name, module in unet.named_modules()
+        if type(module).__name__ in ("SpatialTransformer", "Transformer2DModel")
+    }
+    assert left == inside_transformers
+
+
+def test_a_norm_over_clips_is_literally_that():
+    norm = shared(nn.GroupNorm(32, 64), 3)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    x = torch.randn(12, 64, 4, 6) + torch.arange(12.0)[:, None, None, None]
+    wanted = literal_clip_norm(x, 3, norm.weight, norm.bias, norm.eps)
+    got = norm(x)
+    assert (got - wanted).abs().max() < 1e-5
+    assert got.is_contiguous()
+    assert (norm(x[3:9]) - wanted[3:9]).abs().max() < 1e-5  # neither stream nor clip sees another
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("host", hosts.HOSTS)
+def test_statistics_are_taken_in_float32(host, dtype):
+    """65 thousand numbers around 50: neither their sum nor that of their squares fits into half precision."""
+    norm = nn.GroupNorm(32, 64) if host == "diffusers" else next(resnet_norms(hosts.ldm_unet()))
+    if host == "diffusers":
+        norm = norm.to(dtype)
+    channels = norm.num_channels
+    x = (torch.randn(16, channels, 64, 32) + 50).to(dtype)
+    got = shared(norm, 16)(x)
+    exact = literal_clip_norm(x.float(), 16, norm.weight.float(), norm.bias.float(), norm.eps)
+    assert got.dtype == dtype
+    assert (got.float() - exact).abs().max() <= 4 * torch.finfo(dtype).eps * exact.abs().max()
+
+
+def test_other_unets_of_the_same_class_are_left_alone():
+    torch.manual_seed(0)
+    unet, other = hosts.ldm_unet(), hosts.ldm_unet()
+    motion, _ = random_motion("v1")
+    given = hosts.inputs(4)
+    before = hosts.call(other, given)
+    with inject(unet, motion, frames=4):
+        assert torch.equal(hosts.call(other, given), before)
+
+
+def test_in_windows_a_clip_is_the_window():
+    torch.manual_seed(0)
+    unet, (motion, _) = hosts.ldm_unet(), random_motion("v1")
+    seen = []
+    unet.out[1].register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    with inject(unet, motion, frames=10, windows=ContextWindows(length=4, overlap=1, kind="batched")):
+        hosts.call(unet, hosts.inputs(20))
+    bias = unet.out[0].bias[None, :]  # zero: what is normalised over a clip has no mean there
+    assert [len(x) for x in seen] == [8, 8, 4]
+    for x, frames in zip(seen, (4, 4, 2), strict=True):
+        for clip in x.split(frames):
+            assert (clip.mean(dim=(0, 2, 3)) - bias).abs().max() < 1e-3
+            assert (x[0].mean(dim=(1, 2)) - bias).abs().max() > 1e-2  # a frame alone has one

@@ -1,0 +1,373 @@
+"""Whatever happens inside, the UNet and the model are afterwards what they were, object by object."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+
+import pytest
+import torch
+from support import hosts
+from support.motions import random_motion, shared_motion
+from support.portraits import Portrait
+from torch import nn
+
+from lib_animatediff import ClipError, ContextWindows, IncompatibleModelError, inject, use_schedule
+from lib_animatediff.engine.patching import patch_forward
+from motion_module.network import GEGLU, TemporalAttention
+
+FRAMES = 3
+GIVEN = hosts.inputs(FRAMES)
+WINDOWS = ContextWindows(length=2, overlap=1)
+REGISTRATIONS = ("register_forward_hook", "register_forward_pre_hook")
+
+
+class Model(nn.Module):
+    """As much of LDM's LatentDiffusion as an injection touches."""
+
+    def __init__(self, unet: nn.Module, windows: ContextWindows | None) -> None:
+        super().__init__()
+        self.model = nn.Module()
+        self.model.diffusion_model = unet
+        self.windows = windows
+        self.register_buffer("alphas_cumprod", torch.linspace(1, 0.01, 1000))
+
+    def sample(self, motion):
+        with use_schedule(self, motion.schedule), self.injected(motion):
+            return hosts.call(self.model.diffusion_model, GIVEN)
+
+    def injected(self, motion):
+        return inject(self.model.diffusion_model, motion, frames=FRAMES, windows=self.windows)
+
+
+@pytest.fixture(params=hosts.HOSTS)
+def unet(request):
+    torch.manual_seed(0)
+    return hosts.HOSTS[request.param]()
+
+
+@pytest.fixture(params=["v2", "v3 in windows", "v1 in windows"])
+def setup(request):
+    kind, _, windows = request.param.partition(" ")
+    return kind, WINDOWS if windows else None
+
+
+@pytest.fixture
+def model(unet, setup):
+    return Model(unet, setup[1])
+
+
+@pytest.fixture
+def motion(setup):
+    return shared_motion(setup[0])[0]
+
+
+def test_after_success(model, motion):
+    before, plain = Portrait(model), hosts.call(model.model.diffusion_model, GIVEN)
+    assert not torch.equal(model.sample(motion), plain)
+    before.assert_unchanged()
+    assert torch.equal(hosts.call(model.model.diffusion_model, GIVEN), plain)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_after_an_exception_at_every_site(model, motion, error, monkeypatch):
+    before = Portrait(model)
+    for name, transformer in motion.sites():
+
+        def fails(*_given, name=name):
+            raise error(name)
+
+        monkeypatch.setattr(transformer, "forward", fails)
+        with pytest.raises(error, match=name.replace(".", r"\.")):
+            model.sample(motion)
+        monkeypatch.undo()
+        before.assert_same_objects()
+    before.assert_unchanged()
+
+
+@pytest.mark.parametrize("inner", [TemporalAttention, GEGLU, nn.GroupNorm])
+def test_after_an_exception_inside_the_motion_module(model, motion, inner, monkeypatch):
+    before = Portrait(model)
+    part = [module for module in motion.modules() if isinstance(module, inner)][-1]
+
+    def fails(*args):
+        raise MemoryError("inside")
+
+    monkeypatch.setattr(part, "forward", fails)
+    with pytest.raises(MemoryError, match="inside"):
+        model.sample(motion)
+    before.assert_unchanged()
+
+
+def test_after_an_exception_in_every_layer_of_the_unet_that_is_a_site(model, motion):
+    """The host's own failure: it raises before our hook has run."""
+    from lib_animatediff.engine.unet import find_sites
+
+    before = Portrait(model)
+    for site in find_sites(model.model.diffusion_model):
+        handle = site.layer.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(RuntimeError("host")))
+        with pytest.raises(RuntimeError, match="host"):
+            model.sample(motion)
+        handle.remove()
+        before.assert_same_objects()
+    before.assert_unchanged()
+
+
+def test_after_a_failure_at_every_hook_registration(model, motion, monkeypatch):
+    before = Portrait(model)
+    real = {name: getattr(nn.Module, name) for name in REGISTRATIONS}
+
+    def sample(failing):
+        """Fails at so many registrations from the first; says how many there were."""
+        made = []
+
+        def registering(name):
+            def register(self, hook, **kwargs):
+                if len(made) == failing:
+                    raise KeyboardInterrupt
+                made.append(name)
+                return real[name](self, hook, **kwargs)
+
+            return register
+
+        with monkeypatch.context() as patches:
+            for name in REGISTRATIONS:
+                patches.setattr(nn.Module, name, registering(name))
+            model.sample(motion)
+        return len(made)
+
+    total = sample(-1)
+    before.assert_unchanged()
+    for failing in range(total):
+        with pytest.raises(KeyboardInterrupt):
+            sample(failing)
+        before.assert_same_objects()
+    before.assert_unchanged()
+
+
+def test_after_an_interruption_in_every_window(unet, motion):
+    before, given = Portrait(unet), hosts.inputs(6)
+    for last in (1, 2, 3):
+
+        def interrupt(done, total, last=last):
+            assert total == 3
+            if done == last:
+                raise KeyboardInterrupt
+
+        windows = ContextWindows(length=2, overlap=0, kind="batched")
+        with (
+            pytest.raises(KeyboardInterrupt),
+            inject(unet, motion, frames=6, windows=windows, between_windows=interrupt),
+        ):
+            hosts.call(unet, given)
+        before.assert_unchanged()
+
+
+def test_other_peoples_hooks_stay_where_they_were(model, motion):
+    site = next(m for m in model.modules() if type(m).__name__ in ("SpatialTransformer", "Transformer2DModel"))
+    seen = []
+    site.register_forward_hook(lambda *_: seen.append("before"))
+    with model.injected(motion):
+        site.register_forward_hook(lambda *_: seen.append("inside"))
+    hosts.call(model.model.diffusion_model, GIVEN)
+    assert seen == ["before", "inside"]
+    assert len(site._forward_hooks) == 2
+
+
+def test_a_weight_load_inside_does_not_touch_the_former_schedule(model, motion):
+    """The WebUI copies a checkpoint's table into whatever tensor stands there."""
+    former = model.alphas_cumprod.clone()
+    with use_schedule(model, motion.schedule):
+        model.alphas_cumprod.copy_(torch.zeros(1000))
+    assert torch.equal(model.alphas_cumprod, former)
+    with use_schedule(model, motion.schedule):
+        assert model.alphas_cumprod[-1] == pytest.approx(0.00157896, rel=1e-5)
+
+
+def test_a_model_that_was_moved_to_meta_is_left_without_a_touch(model, motion):
+    """The WebUI may unload the model inside: restoring must read no weight."""
+    with use_schedule(model, motion.schedule), model.injected(motion):
+        model.to("meta")
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# other people's patches of the forward
+
+
+def patched(unet):
+    """Someone's forward around the one that is there; counts its calls. And how they take it off again."""
+    former, was_set, calls = unet.forward, "forward" in vars(unet), []
+
+    def forward(*args, **kwargs):
+        calls.append(len(args[0]))
+        return former(*args, **kwargs)
+
+    def restore():
+        if was_set:
+            unet.forward = former
+        else:
+            del unet.forward
+
+    unet.forward = forward
+    return calls, restore
+
+
+@pytest.fixture
+def motion_v1():
+    return shared_motion("v1")[0]
+
+
+def windowed(unet, motion):
+    return inject(unet, motion, frames=FRAMES, windows=WINDOWS)
+
+
+def test_a_patch_from_before_is_there_afterwards_and_sees_each_window(unet, motion_v1):
+    with windowed(unet, motion_v1):
+        wanted = hosts.call(unet, GIVEN)
+    calls, _ = patched(unet)
+    before = Portrait(unet)
+    with windowed(unet, motion_v1):
+        assert torch.equal(hosts.call(unet, GIVEN), wanted)
+    before.assert_unchanged()
+    assert calls == [2, 2]
+
+
+def test_a_patch_that_comes_and_goes_inside(unet, motion_v1):
+    before = Portrait(unet)
+    with windowed(unet, motion_v1):
+        wanted = hosts.call(unet, GIVEN)
+        calls, restore = patched(unet)
+        assert torch.equal(hosts.call(unet, GIVEN), wanted)
+        restore()
+        assert torch.equal(hosts.call(unet, GIVEN), wanted)
+    assert calls == [FRAMES]
+    before.assert_unchanged()
+
+
+def test_a_patch_from_inside_that_stays_holds_one_of_ours_that_does_nothing(unet, motion_v1):
+    plain, before = hosts.call(unet, GIVEN), Portrait(unet)
+    with windowed(unet, motion_v1):
+        calls, restore = patched(unet)
+    theirs = unet.forward
+    assert torch.equal(hosts.call(unet, GIVEN), plain)
+    assert calls == [FRAMES]
+    assert unet.forward is theirs
+    restore()  # puts ours back, which takes itself off as soon as it is called
+    assert torch.equal(hosts.call(unet, GIVEN), plain)
+    before.assert_unchanged()
+
+
+def test_what_is_left_of_ours_keeps_no_motion_module(unet):
+    motion = random_motion("v3")[0]
+    with windowed(unet, motion):
+        patched(unet)
+    gone = weakref.ref(motion)
+    del motion
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_patch_from_before_that_is_taken_off_inside_takes_ours_along(unet, motion_v1):
+    """No clip comes out then that would have seen only a part of the windows' work."""
+    before = Portrait(unet)
+    _, restore = patched(unet)
+    with windowed(unet, motion_v1):
+        restore()
+        with pytest.raises(ClipError, match="another extension has put its own forward"):
+            hosts.call(unet, GIVEN)
+    before.assert_unchanged()
+
+
+def test_an_injection_into_a_unet_that_still_holds_one_of_ours(unet, motion_v1):
+    plain, before = hosts.call(unet, GIVEN), Portrait(unet)
+    with windowed(unet, motion_v1):
+        wanted = hosts.call(unet, GIVEN)
+        _, restore = patched(unet)
+    restore()
+    with windowed(unet, motion_v1):
+        assert torch.equal(hosts.call(unet, GIVEN), wanted)
+    assert torch.equal(hosts.call(unet, GIVEN), plain)
+    before.assert_unchanged()
+
+
+def test_a_patch_over_ours_does_not_lose_the_signature(unet, motion_v1):
+    """diffusers reads which arguments a UNet takes."""
+    import inspect
+
+    wanted = inspect.signature(unet.forward)
+    with windowed(unet, motion_v1):
+        assert inspect.signature(unet.forward) == wanted
+
+
+def test_without_windows_the_forward_is_not_touched(unet, motion_v1):
+    forward = patched(unet) and unet.forward
+    with inject(unet, motion_v1, frames=FRAMES, windows=ContextWindows()):
+        assert unet.forward is forward
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# two at once
+
+
+def test_of_two_threads_one_gets_the_unet(unet, motion_v1):
+    before, start, refused = Portrait(unet), threading.Barrier(8), []
+    inside, leave = [], threading.Event()
+
+    def work():
+        start.wait()
+        try:
+            with windowed(unet, motion_v1):
+                inside.append(hosts.call(unet, GIVEN))
+                leave.wait(60)
+        except IncompatibleModelError as refusal:
+            refused.append(str(refusal))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    while len(refused) < 7 and any(thread.is_alive() for thread in threads):
+        threads[0].join(0.01)
+    leave.set()
+    for thread in threads:
+        thread.join()
+    assert len(inside) == 1
+    assert refused == ["This UNet carries a motion module already. Leave the other inject block first."] * 7
+    before.assert_unchanged()
+
+
+def test_a_nested_injection_is_refused_and_leaves_the_outer_one_as_it_was(unet, motion_v1):
+    before = Portrait(unet)
+    with windowed(unet, motion_v1):
+        within, wanted = Portrait(unet), hosts.call(unet, GIVEN)
+        with pytest.raises(IncompatibleModelError, match="already"), windowed(unet, motion_v1):
+            pytest.fail("it was injected twice")
+        within.assert_unchanged()
+        assert torch.equal(hosts.call(unet, GIVEN), wanted)
+    before.assert_unchanged()
+
+
+def test_two_unets_at_once_do_not_know_of_each_other(motion_v1):
+    torch.manual_seed(0)
+    first, second = hosts.ldm_unet(), hosts.ldm_unet()
+    wanted = []
+    for unet in (first, second):
+        with windowed(unet, motion_v1):
+            wanted.append(hosts.call(unet, GIVEN))
+    with windowed(first, motion_v1), windowed(second, motion_v1):
+        assert torch.equal(hosts.call(second, GIVEN), wanted[1])
+        assert torch.equal(hosts.call(first, GIVEN), wanted[0])
+
+
+def test_a_forward_is_put_back_even_if_setting_it_failed_halfway():
+    class Stubborn(nn.Linear):
+        def __setattr__(self, name, value):
+            super().__setattr__(name, value)
+            if name == "forward":
+                raise TypeError("set, but not liked")
+
+    layer = Stubborn(1, 1)
+    with pytest.raises(IncompatibleModelError), patch_forward(layer, print):
+        pytest.fail("it was replaced")
+    assert "forward" not in vars(layer)

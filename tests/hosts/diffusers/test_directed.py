@@ -1,0 +1,349 @@
+"""What a person directs reaches a clip of a diffusers pipeline: prompts of frames, amounts, noise, FreeInit."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+import torch
+from support.pocket_clips import BLUE, CFG, RED, SIZE, STEPS, clip_of, near, new_motion, new_pipeline, pixels
+
+from lib_animatediff import ClipError, inject
+from lib_animatediff import builtin_model as pocket
+from lib_animatediff.hosts.diffusers import pipeline as host
+from lib_animatediff.jobs import recipe as request
+from lib_animatediff.request.settings import parse_settings
+from lib_animatediff.sampling.frame_noise import noise_sources
+
+TRAVEL = f"0: {RED}\n4: {BLUE}"
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return new_pipeline()
+
+
+@pytest.fixture(scope="module")
+def motion():
+    return new_motion()
+
+
+@pytest.fixture
+def clip(pipeline, motion):
+    return partial(clip_of, pipeline, motion)
+
+
+@dataclass
+class Call:
+    """A call of the UNet."""
+
+    sample: torch.Tensor
+    timestep: torch.Tensor
+    condition: torch.Tensor
+    output: torch.Tensor
+
+
+@pytest.fixture
+def calls(pipeline):
+    """Every call of the UNet, as the pipeline sees it."""
+    seen = []
+
+    def keep(_unet, args, kwargs, output):
+        seen.append(Call(args[0].clone(), args[1], kwargs["encoder_hidden_states"].clone(), output[0].clone()))
+
+    with pipeline.unet.register_forward_hook(keep, with_kwargs=True):
+        yield seen
+
+
+def streams(rows):
+    """Rows of the negative and of the positive prompt."""
+    return rows.chunk(2)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# travel
+
+
+def encoded(pipeline, text):
+    return pipeline.encode_prompt(text, pipeline.device, 1, False)[0][0]
+
+
+def literal_slerp(a, b, weight):
+    """Token by token, as the formula stands in books; linearly where two tokens are as good as the same."""
+    rows = []
+    for one, other in zip(a.detach().double(), b.detach().double(), strict=True):
+        cosine = float(one @ other / (one.norm() * other.norm()))
+        if abs(cosine) > 0.9995:
+            rows.append((1 - weight) * one + weight * other)
+            continue
+        angle = math.acos(cosine)
+        rows.append((math.sin((1 - weight) * angle) * one + math.sin(weight * angle) * other) / math.sin(angle))
+    return torch.stack(rows)
+
+
+def test_frames_at_keys_have_the_keys_condition_and_those_between_the_blend(pipeline, clip, calls):
+    clip(TRAVEL, frames=6)
+    negative, positive = streams(calls[0].condition)
+    red, blue = encoded(pipeline, RED), encoded(pipeline, BLUE)
+    assert torch.allclose(positive[0], red, atol=1e-5)
+    assert torch.allclose(positive[4], blue, atol=1e-5)
+    assert torch.equal(positive[5], positive[4])
+    for frame in (1, 2, 3):
+        assert torch.allclose(positive[frame].double(), literal_slerp(red, blue, frame / 4), atol=1e-4)
+    assert torch.allclose(negative, encoded(pipeline, "").expand_as(negative), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "weight"),
+    [
+        ({"travel_interpolation": "step"}, 0),
+        ({"travel_interpolation": "linear"}, 0.5),
+        ({"travel_interpolation": "linear", "travel_easing": "ease-in"}, 0.25),
+        ({"travel_interpolation": "linear", "travel_hold": 0.25}, 1 / 3),
+    ],
+    ids=str,
+)
+def test_settings_say_how_prompts_travel(pipeline, clip, calls, settings, weight):
+    clip(TRAVEL, frames=5, steps=1, **settings)
+    _, positive = streams(calls[0].condition)
+    wanted = torch.lerp(encoded(pipeline, RED), encoded(pipeline, BLUE), weight)
+    assert torch.allclose(positive[2], wanted, atol=1e-5)
+
+
+def test_a_firmly_closed_loop_travels_back_to_the_first_prompt(pipeline, clip, calls):
+    settings = {"context_length": 4, "overlap": 1, "travel_interpolation": "linear"}
+    clip(TRAVEL, frames=8, steps=1, closed_loop="A", **settings)
+    _, positive = streams(calls[0].condition)
+    wanted = torch.lerp(encoded(pipeline, RED), encoded(pipeline, BLUE), 0.5)
+    assert torch.allclose(positive[6], wanted, atol=1e-5)
+
+
+def test_one_line_at_frame_0_is_the_plain_prompt(clip):
+    assert torch.equal(clip(f"0: {RED}"), clip(RED))
+
+
+def test_the_negative_prompt_travels_by_itself(pipeline, clip, calls):
+    clip(RED, negative_prompt=f"0: {BLUE}\n2: worst quality", travel_interpolation="step")
+    negative, positive = streams(calls[0].condition)
+    assert torch.allclose(positive, encoded(pipeline, RED).expand_as(positive), atol=1e-5)
+    for frame, text in enumerate([BLUE, BLUE, "worst quality", "worst quality"]):
+        assert torch.allclose(negative[frame], encoded(pipeline, text), atol=1e-5)
+
+
+def test_a_travel_changes_the_frames_after_its_key_most(clip):
+    changed = (clip(f"0: {RED}\n3: {BLUE}", travel_interpolation="step") - clip(RED)).abs().float().mean(dim=(1, 2, 3))
+    assert changed[3] > 2 * changed[:3].max()
+
+
+def test_python_hears_of_a_wrong_line_too(clip, pipeline):
+    former = pipeline.scheduler
+    with pytest.raises(ClipError, match="Line 2 of the prompt"):
+        clip(f"0: {RED}\n9: {BLUE}")
+    assert pipeline.scheduler is former
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# amount of motion
+
+
+@pytest.mark.parametrize("amount", [{"scale": 1}, {"effect": 1}, {"scale": "1, 1, 1, 1", "effect": "0: 1, -1: 1"}])
+def test_as_trained_said_in_words_is_bit_for_bit_the_same(clip, amount):
+    assert torch.equal(clip(**amount), clip())
+
+
+@pytest.mark.parametrize("amount", [{"scale": 1.5}, {"effect": 0.5}, {"blocks": "up effect 0.5"}])
+def test_another_amount_is_another_clip(clip, amount):
+    assert (clip(**amount) - clip()).abs().max() > 5
+
+
+def test_without_effect_each_frame_is_the_poster_of_its_seed(clip):
+    seeds = [7, 30, 4]
+    frames = clip(frames=3, effect=0, frame_seeds="7, 30, 4")
+    posters = torch.cat([clip(frames=16, poster=True, seed=seed) for seed in seeds])
+    assert near(frames, posters)
+    assert not near(frames[:1], frames[1:2], 20)
+
+
+def test_a_poster_is_one_frame_with_the_first_prompt_and_nothing_that_needs_more(clip):
+    more = {"freeinit_enable": True, "scale": 3, "noise": "freenoise", "context_length": 8, "overlap": 2}
+    poster = clip(f"0: {RED}\n20: {BLUE}", frames=30, poster=True, **more)
+    assert near(poster, clip(RED, frames=1, effect=0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "moves"), [({"effect_start": 0.5}, (False, True)), ({"effect_end": 0.5}, (True, False))], ids=str
+)
+def test_motion_begins_and_ends_at_its_steps(pipeline, motion, clip, calls, settings, moves):
+    clip(**settings)
+    seen = list(calls)
+    for call, moving in zip(seen, moves, strict=True):
+        given = {"encoder_hidden_states": call.condition, "return_dict": False}
+        with torch.no_grad():
+            (plain,) = pipeline.unet(call.sample, call.timestep, **given)
+            with inject(pipeline.unet, motion, frames=4):
+                (animated,) = pipeline.unet(call.sample, call.timestep, **given)
+        assert torch.equal(call.output, animated if moving else plain)
+        assert not torch.equal(animated, plain)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# noise
+
+
+def drawn(seed, times):
+    """What a frame's generator gives, one after the other."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn((1, 4, 8, 8), generator=generator)[0] for _ in range(times)]
+
+
+def starts(calls):
+    """Each frame's initial noise, where the sampler begins with unit noise."""
+    return streams(calls[0].sample)[1]
+
+
+@pytest.fixture
+def blind(pipeline):
+    """The UNet says that nothing is noise, so that a frame is the sum of what was drawn for it."""
+    with pipeline.unet.register_forward_hook(lambda _unet, _args, output: (torch.zeros_like(output[0]),)):
+        yield
+
+
+LONG = {"frames": 7, "context_length": 4, "overlap": 2}
+
+
+OTHER_WINDOWS = [
+    {"context_kind": "static", "overlap": 1, "stride": 2},
+    {"context_kind": "batched"},
+    {"closed_loop": "A"},
+    {"views": True},
+]
+
+
+@pytest.mark.parametrize("noise", ["random", "shared", "constant"])
+def test_a_frames_noise_depends_on_neither_length_nor_windows(clip, calls, blind, noise):
+    def made(**settings):
+        calls.clear()
+        clip(sampler="euler-a", noise=noise, **settings)
+        assert len(calls) == STEPS
+        return [streams(call.sample)[1] for call in calls]
+
+    whole = made(**LONG)
+    for frames in (1, 4):
+        assert all(torch.equal(long[:frames], short) for long, short in zip(whole, made(frames=frames), strict=True))
+    for more in OTHER_WINDOWS if noise == "random" else ():
+        assert all(torch.equal(*pair) for pair in zip(whole, made(**LONG | more), strict=True))
+
+
+def test_an_ancestral_step_draws_on_from_the_frames_own_seed(pipeline, motion, clip, calls, blind):
+    """The step's noise is what is left over of the latents, times its share."""
+    clip(sampler="euler-a", seed=40, **LONG)
+    (first, second), sampler = calls, host.new_sampler("euler-a", pipeline.scheduler, motion.schedule)
+    sampler.set_timesteps(2)
+    sigma, following = sampler.sigmas[:2].tolist()
+    up = math.sqrt(following**2 * (sigma**2 - following**2) / sigma**2)
+    for frame in range(7):
+        noise, more = drawn(40 + frame, 2)
+        before = streams(first.sample)[1][frame] * math.sqrt(sigma**2 + 1)
+        after = streams(second.sample)[1][frame] * math.sqrt(following**2 + 1)
+        assert torch.allclose(before, noise * sampler.init_noise_sigma, rtol=1e-4, atol=1e-4)
+        assert torch.allclose(after - before, more * up, atol=2e-3)
+
+
+def test_frames_take_the_seeds_given_and_go_on_counting(clip, calls):
+    clip(frame_seeds="5, 60, 9")
+    assert torch.equal(starts(calls), torch.stack([drawn(seed, 1)[0] for seed in (5, 60, 9, 10)]))
+
+
+def test_constant_noise_is_that_of_the_first_frame(clip, calls):
+    clip(noise="constant", seed=8)
+    assert torch.equal(starts(calls), drawn(8, 1)[0].expand(4, -1, -1, -1))
+
+
+def test_shared_noise_is_partly_the_first_frames(clip, calls):
+    clip(noise="shared", noise_share=0.25, seed=8)
+    first, *others = (drawn(8 + frame, 1)[0] for frame in range(4))
+    wanted = torch.stack([first, *(0.5 * first + 0.75**0.5 * own for own in others)])
+    assert torch.allclose(starts(calls), wanted, atol=1e-6)
+
+
+def test_with_free_noise_a_later_frame_is_the_picture_of_its_source(clip):
+    frames = clip(noise="freenoise", effect=0, seed=6, **LONG)
+    sources = noise_sources("freenoise", 7, 4, 2, 6)
+    assert sources[:4] == [0, 1, 2, 3]
+    assert set(sources[4:]) <= {0, 1, 2, 3}
+    assert near(frames, frames[sources])
+    assert not any(
+        near(frames[one : one + 1], frames[other : other + 1], 20) for one, other in ((0, 1), (1, 2), (2, 3))
+    )
+
+
+def test_free_noise_of_a_short_clip_is_random_noise(clip):
+    assert torch.equal(clip(noise="freenoise"), clip())
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# FreeInit
+
+
+def test_one_iteration_is_the_plain_clip(clip):
+    assert torch.equal(clip(freeinit_enable=True, freeinit_iters=1), clip())
+
+
+def test_two_iterations_are_those_of_a_loop_written_out(pipeline, motion, clip):
+    found = clip(freeinit_enable=True, freeinit_iters=2, freeinit_ds=0.3, freeinit_dt=0.2, seed=12)
+    seeds = range(12, 16)
+    initial = torch.stack([drawn(seed, 1)[0] for seed in seeds])
+    # Each frame's own further noise: a hash of its seed and the iteration seeds it.
+    names = [f"freeinit {seed} 1" for seed in seeds]
+    further = [int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") for name in names]
+    fresh = torch.stack([drawn(seed, 1)[0] for seed in further])
+    former, pipeline.scheduler = pipeline.scheduler, host.new_sampler("ddim", pipeline.scheduler, motion.schedule)
+    asked = {"num_images_per_prompt": 4, "num_inference_steps": STEPS, "guidance_scale": CFG}
+    asked |= {"width": SIZE[0], "height": SIZE[1]}
+    try:
+        with inject(pipeline.unet, motion, frames=4):
+            finished = pipeline(RED, latents=initial, output_type="latent", **asked).images
+            share = float(motion.schedule.alphas_cumprod()[-1])
+            noised = math.sqrt(share) * finished + math.sqrt(1 - share) * initial
+            pictures = pipeline(RED, latents=literal_mix(noised, fresh, 0.3, 0.2), **asked).images
+    finally:
+        pipeline.scheduler = former
+    assert near(found, pixels(pictures))
+    assert not near(found, clip(seed=12), 20)
+
+
+def literal_mix(slow, fast, spatial, temporal):
+    """Butterworth's low frequencies of one and high ones of the other, frequency by frequency; f c h w."""
+    low, high = (
+        torch.fft.fftshift(torch.fft.fftn(each.double(), dim=(0, 2, 3)), dim=(0, 2, 3)) for each in (slow, fast)
+    )
+    f, _, h, w = slow.shape
+    for t in range(f):
+        for y in range(h):
+            for x in range(w):
+                square = (spatial / temporal * (2 * t / f - 1)) ** 2 + (2 * y / h - 1) ** 2 + (2 * x / w - 1) ** 2
+                passes = 1 / (1 + (square / spatial**2) ** 4)
+                high[t, :, y, x] += passes * (low[t, :, y, x] - high[t, :, y, x])
+    return torch.fft.ifftn(torch.fft.ifftshift(high, dim=(0, 2, 3)), dim=(0, 2, 3)).real.float()
+
+
+@pytest.mark.parametrize(
+    ("more", "steps"),
+    [({}, 12), ({"freeinit_coarse": True}, 1 + 2 + 4), ({"freeinit_iters": 1}, 4), ({"poster": True}, 4)],
+    ids=str,
+)
+def test_the_progress_bar_counts_the_steps_of_all_iterations(pipeline, more, steps):
+    settings = parse_settings({"frames": 2, "freeinit_enable": True, "freeinit_iters": 3} | more)
+    ready = request.prepare(asking(settings, steps=4))
+    done = []
+    ready.render(pipeline, lambda: done.append(None))
+    assert len(done) == ready.steps == steps
+
+
+def asking(settings, **more):
+    folder = pocket.pocket_folder()
+    given = {"prompt": RED, "size": SIZE, "steps": STEPS, "cfg": CFG} | more
+    return request.Request(folder / pocket.CHECKPOINT, folder / pocket.MOTION, settings=settings, **given)

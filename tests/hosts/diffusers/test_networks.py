@@ -1,0 +1,97 @@
+"""LoRAs, embeddings and motion LoRAs on the command line's host, from the files that people have."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from support.motion_files import write_motion_file
+from support.small_configs import write_config_folder
+from support.webui_real import small_models
+
+from lib_animatediff.hosts.diffusers import pipeline as host
+from lib_animatediff.hosts.diffusers.animate import animate
+from lib_animatediff.hosts.diffusers.networks import (
+    LoraFile,
+    NetworkError,
+    add_embeddings,
+    add_loras,
+    parse_added,
+    with_motion_loras,
+)
+from motion_module import load_motion_module
+
+PROMPT = "a red cat"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    write_config_folder(folder / "config")
+    return small_models.write_checkpoint(folder), write_motion_file(folder)
+
+
+@pytest.fixture
+def pipeline(files):
+    loaded = host.load_pipeline(files[0])
+    loaded.set_progress_bar_config(disable=True)
+    return loaded
+
+
+def clip(pipeline, motion, prompt=PROMPT):
+    pictures = animate(pipeline, motion, prompt=prompt, frames=2, size=(64, 64), steps=2)
+    return [picture.tobytes() for picture in pictures]
+
+
+def test_a_kohya_lora_changes_the_clip_by_its_strength(files, pipeline, tmp_path):
+    checkpoint, motion_file = files
+    motion = load_motion_module(motion_file)
+    lora = small_models.write_lora(tmp_path, "style", checkpoint)
+    plain = clip(pipeline, motion)
+    add_loras(pipeline, [LoraFile(lora, 1.0)])
+    strong = clip(pipeline, motion)
+    pipeline.set_adapters(["lora_0"], [0.0])
+    assert strong != plain
+    assert clip(pipeline, motion) == plain
+
+
+def test_an_embedding_is_the_word_of_its_file(files, pipeline, tmp_path):
+    motion = load_motion_module(files[1])
+    torch.manual_seed(0)
+    save_file({"emb_params": 3 * torch.randn(2, small_models.CONTEXT_DIM)}, tmp_path / "strangeword.safetensors")
+    before = clip(pipeline, motion, "a strangeword")
+    add_embeddings(pipeline, [tmp_path / "strangeword.safetensors"])
+    assert clip(pipeline, motion, "a strangeword") != before
+
+
+def test_a_motion_lora_changes_a_copy_of_the_module(files, tmp_path):
+    motion = load_motion_module(files[1])
+    site = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0"
+    width = motion.state_dict()[f"{site}.to_q.weight"].shape[0]
+    parts = {f"{site}.processor.to_q_lora.{part}.weight": torch.ones(2, width) for part in ("down", "up")}
+    parts[f"{site}.processor.to_q_lora.up.weight"] = torch.ones(width, 2)
+    save_file(parts, tmp_path / "pan.safetensors")
+    former = motion.state_dict()[f"{site}.to_q.weight"].clone()
+    changed = with_motion_loras(motion, [LoraFile(tmp_path / "pan.safetensors", 0.5)])
+    assert changed.reports == ("pan.safetensors: 1 of its 1 weights match mm_small_v3.safetensors.",)
+    torch.testing.assert_close(changed.motion.state_dict()[f"{site}.to_q.weight"], former + 1)
+    assert torch.equal(motion.state_dict()[f"{site}.to_q.weight"], former)
+
+
+@pytest.mark.parametrize(("text", "strength"), [("{}", 1.0), ("{}:0.5", 0.5), ("{}:-1", -1.0)])
+def test_a_strength_follows_a_colon(tmp_path, text, strength):
+    path = tmp_path / "a b.safetensors"
+    path.touch()
+    assert parse_added(text.format(path)) == LoraFile(path, strength)
+
+
+def test_what_is_not_there_is_told(tmp_path):
+    with pytest.raises(NetworkError, match="There is no file"):
+        parse_added(f"{tmp_path / 'nothing.safetensors'}:0.5")
+
+
+def test_a_file_that_is_no_lora_is_told_in_one_line(files, pipeline):
+    with pytest.raises(NetworkError) as caught:
+        add_loras(pipeline, [LoraFile(files[1])])
+    assert "\n" not in str(caught.value)
+    assert files[1].name in str(caught.value)

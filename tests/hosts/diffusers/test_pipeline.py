@@ -1,0 +1,180 @@
+"""A clip in Python, on a diffusers pipeline that the caller owns and finds unchanged afterwards."""
+
+from __future__ import annotations
+
+import numpy
+import pytest
+import torch
+from support import hosts
+from support.motion_files import random_motion_state, write_motion_file
+from support.oracle import insert_into_diffusers
+from support.small_configs import PNDM, write_config_folder
+from support.webui_real import small_models
+
+from lib_animatediff import ClipError, IncompatibleModelError
+from lib_animatediff.hosts.diffusers import pipeline as host
+from lib_animatediff.hosts.diffusers.animate import animate
+from motion_module import load_motion_module
+
+PROMPT = "a red cat"
+SMALL = {"frames": 4, "size": (64, 64), "steps": 2}
+
+
+@pytest.fixture(scope="module")
+def configs(tmp_path_factory):
+    return write_config_folder(tmp_path_factory.mktemp("models") / "config")
+
+
+@pytest.fixture
+def pipeline(configs):
+    """Made from configs alone, in memory."""
+    from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    torch.manual_seed(0)
+    made = StableDiffusionPipeline(
+        vae=AutoencoderKL.from_config(AutoencoderKL.load_config(configs / "vae")),
+        text_encoder=CLIPTextModel(CLIPTextConfig.from_pretrained(configs / "text_encoder")).eval(),
+        tokenizer=CLIPTokenizer.from_pretrained(configs / "tokenizer"),
+        unet=hosts.diffusers_unet(context=small_models.CONTEXT_DIM),
+        scheduler=PNDMScheduler.from_config(PNDM),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+@pytest.fixture
+def motion(tmp_path):
+    return load_motion_module(write_motion_file(tmp_path))
+
+
+def pixels(pictures):
+    return numpy.stack([numpy.asarray(picture, dtype=float) for picture in pictures])
+
+
+def unanimated(pipeline, motion, frames):
+    """The batch of the same seeds on the same noise levels, by the pipeline itself."""
+    pipeline.scheduler = host.new_sampler("ddim", pipeline.scheduler, motion.schedule)
+    generators = [torch.Generator().manual_seed(frame) for frame in range(frames)]
+    more = {"width": 64, "height": 64, "num_inference_steps": 2}
+    return pipeline(PROMPT, num_images_per_prompt=frames, generator=generators, **more).images
+
+
+def test_animates_a_pipeline_that_was_made_in_memory(pipeline, motion):
+    pictures = animate(pipeline, motion, prompt=PROMPT, **SMALL)
+    assert [picture.size for picture in pictures] == [(64, 64)] * 4
+
+
+def test_a_clip_differs_from_the_unanimated_batch_of_its_seeds(pipeline, motion):
+    animated = animate(pipeline, motion, prompt=PROMPT, **SMALL)
+    assert abs(pixels(animated) - pixels(unanimated(pipeline, motion, 4))).mean() > 5
+
+
+def test_a_clip_is_that_of_a_unet_with_really_inserted_modules(pipeline, motion):
+    animated = animate(pipeline, motion, prompt=PROMPT, **SMALL)
+    insert_into_diffusers(pipeline.unet, random_motion_state("v3"), 4)
+    assert abs(pixels(animated) - pixels(unanimated(pipeline, motion, 4))).max() <= 1
+
+
+def seen_by_the_unet(pipeline, motion, **changes):
+    """The latents of the first call of the UNet, and the scheduler that stood beside it."""
+    seen = []
+
+    def look(_unet, args):
+        seen.append((args[0].clone(), pipeline.scheduler))
+
+    with pipeline.unet.register_forward_pre_hook(look):
+        animate(pipeline, motion, prompt=PROMPT, **SMALL | changes)
+    return seen[0]
+
+
+def test_frame_i_starts_from_the_noise_of_seed_plus_i(pipeline, motion):
+    latents, _ = seen_by_the_unet(pipeline, motion, seed=40)
+    noise = [torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(40 + frame)) for frame in range(4)]
+    assert torch.equal(latents, torch.cat(noise * 2))  # a negative and a positive stream
+
+
+def test_samples_with_ddim_on_the_motion_modules_noise_levels(pipeline, motion):
+    _, scheduler = seen_by_the_unet(pipeline, motion)
+    assert type(scheduler).__name__ == "DDIMScheduler"
+    assert torch.allclose(scheduler.alphas_cumprod, motion.schedule.alphas_cumprod(), rtol=1e-4, atol=0)
+    assert (scheduler.betas.diff() - scheduler.betas.diff().mean()).abs().max() < 1e-8  # linear
+
+
+def values(scheduler):
+    return {name: value for name, value in scheduler.config.items() if not name.startswith("_")}
+
+
+def test_samples_as_the_official_configurations_whatever_the_pipeline_had(pipeline, motion):
+    from diffusers import DDIMScheduler
+
+    # configs/inference/inference-v3.yaml of the official repository, noise_scheduler_kwargs
+    official = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="linear", steps_offset=1, clip_sample=False
+    )
+    pipeline.scheduler = DDIMScheduler(
+        trained_betas=[0.01] * 1000, rescale_betas_zero_snr=True, set_alpha_to_one=False, timestep_spacing="trailing"
+    )
+    _, scheduler = seen_by_the_unet(pipeline, motion)
+    assert values(scheduler) == values(official)
+
+
+def test_what_the_checkpoint_predicts_stays_its_own(pipeline, motion):
+    pipeline.scheduler.register_to_config(prediction_type="v_prediction")
+    _, scheduler = seen_by_the_unet(pipeline, motion)
+    assert scheduler.config.prediction_type == "v_prediction"
+
+
+def fails_at_call(unet, number, error):
+    """Have the UNet raise at one of its calls, as an out-of-memory error or another extension would."""
+    calls = []
+
+    def count(*_args):
+        calls.append(None)
+        if len(calls) == number:
+            raise error
+
+    return unet.register_forward_pre_hook(count)
+
+
+@pytest.mark.parametrize("failing", [None, 1, 2], ids=["success", "error at the first step", "error at the last step"])
+def test_the_pipeline_is_afterwards_what_it_was(pipeline, motion, failing):
+    given = hosts.inputs(4, context=small_models.CONTEXT_DIM)
+    scheduler, config = pipeline.scheduler, dict(pipeline.scheduler.config)
+    weights = {name: value.clone() for name, value in pipeline.unet.state_dict().items()}
+    with torch.no_grad():
+        plain = hosts.call(pipeline.unet, given)
+    if failing is None:
+        animate(pipeline, motion, prompt=PROMPT, **SMALL)
+    else:
+        with fails_at_call(pipeline.unet, failing, RuntimeError("boom")), pytest.raises(RuntimeError, match="boom"):
+            animate(pipeline, motion, prompt=PROMPT, **SMALL)
+    assert pipeline.scheduler is scheduler
+    assert dict(scheduler.config) == config
+    assert all(torch.equal(weights[name], value) for name, value in pipeline.unet.state_dict().items())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in pipeline.unet.modules())
+    with torch.no_grad():
+        assert torch.equal(hosts.call(pipeline.unet, given), plain)
+
+
+def test_too_little_memory_is_an_error_that_says_what_to_lower(pipeline, motion):
+    with (
+        fails_at_call(pipeline.unet, 1, torch.cuda.OutOfMemoryError("CUDA out of memory")),
+        pytest.raises(ClipError, match="4 frames of 64x64 do not fit into the memory of cpu"),
+    ):
+        animate(pipeline, motion, prompt=PROMPT, **SMALL)
+
+
+@pytest.mark.parametrize("changes", [{"steps": 0}, {"size": (64, 60)}, {"frames": 33}, {"seed": -1}], ids=str)
+def test_an_impossible_clip_is_refused_in_python_too(pipeline, motion, changes):
+    with pytest.raises(ClipError):
+        animate(pipeline, motion, prompt=PROMPT, **SMALL | changes)
+
+
+def test_a_pipeline_of_another_width_is_refused(pipeline, motion):
+    pipeline.unet = hosts.diffusers_unet(width=64)
+    with pytest.raises(IncompatibleModelError, match="different base models"):
+        animate(pipeline, motion, prompt=PROMPT, **SMALL)

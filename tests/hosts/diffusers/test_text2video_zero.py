@@ -1,0 +1,329 @@
+"""Text2Video-Zero makes clips on a diffusers pipeline: of the built-in model, whole."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from dataclasses import dataclass
+
+import pytest
+import torch
+from support.pocket_clips import BLUE, CFG, RED, SIZE, near, new_motion, new_pipeline, pixels
+from support.portraits import Portrait
+from torch import Tensor
+
+from lib_animatediff import ClipError, ContextWindows, Text2VideoZero
+from lib_animatediff.hosts.diffusers import pipeline as host
+from lib_animatediff.hosts.diffusers.animate import animate
+from lib_animatediff.request.settings import ClipSettings, parse_settings
+from lib_animatediff.sampling.frame_noise import shared_noise
+from lib_animatediff.sampling.text2video_zero import sigmas_of, warp
+from motion_module.schedules import SCALED_LINEAR
+
+STILL = "a red disc standing still"
+SIGMAS = sigmas_of(SCALED_LINEAR.alphas_cumprod())
+# The paper's levels are for 64 x 64 cells. A picture of 8 x 8 takes shape at much lower ones.
+GLIDING = Text2VideoZero(motion=(24.0, 0.0), begin=450, renoised=550)
+SEED, FRAMES = 3, 4
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return new_pipeline()
+
+
+@pytest.fixture
+def clip(pipeline):
+    """Frames as numbers, f h w c."""
+
+    def clip(motion=GLIDING, *, prompt=STILL, steps=12, sampler="ddim", frames=FRAMES, **more):
+        settings = parse_settings(more.pop("settings", {}) | {"frames": frames})
+        given = {"seed": SEED, "size": SIZE, "cfg": CFG, "settings": settings} | more
+        return pixels(
+            animate(pipeline, motion, prompt=prompt, steps=steps, sampler=sampler, frames=frames, **given)
+        )
+
+    return clip
+
+
+@dataclass
+class Call:
+    """A call of the UNet."""
+
+    timestep: int
+    latents: Tensor
+    condition: Tensor
+    scheduler: object
+
+    @property
+    def sigma(self) -> float:
+        return float(SIGMAS[self.timestep])
+
+    @property
+    def as_z(self) -> Tensor:
+        """One stream's latents as z; every sampler gives the UNet the same x."""
+        return self.latents[: len(self.latents) // 2].double() * math.hypot(1, self.sigma)
+
+
+@pytest.fixture
+def calls(pipeline):
+    """Every call of the UNet, as its own layers see it."""
+    seen = []
+
+    def keep(_unet, args, kwargs):
+        seen.append(Call(int(args[1]), args[0].clone(), kwargs["encoder_hidden_states"].clone(), pipeline.scheduler))
+
+    with pipeline.unet.register_forward_pre_hook(keep, with_kwargs=True):
+        yield seen
+
+
+def drawn(frames, seed=SEED):
+    return torch.cat(
+        [torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(seed + k)) for k in range(frames)]
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# what it makes
+
+
+def middles(frames: Tensor) -> list[tuple[float, float]]:
+    """Where the disc is in each frame: everything that is not background."""
+    found = []
+    for frame in frames:
+        lines, columns = ((frame - frame[-1, -1]).abs().sum(-1) > 90).nonzero(as_tuple=True)
+        found.append((float(columns.float().mean()), float(lines.float().mean())))
+    return found
+
+
+def test_the_picture_glides_as_it_is_told(clip):
+    left = middles(clip(frames=8))
+    for frame, (x, y) in enumerate(left):
+        assert x - left[0][0] == pytest.approx(-3 * frame, abs=5.5)  # 24 of 512 pixels are 3 of 64, in cells of 8
+        assert y == pytest.approx(left[0][1], abs=2)
+    down = middles(clip(Text2VideoZero((0.0, -24.0), begin=450, renoised=550), frames=8))
+    assert down[-1][1] - down[0][1] == pytest.approx(21, abs=4)
+    assert down[-1][0] == pytest.approx(down[0][0], abs=2)
+
+
+def test_without_motion_it_stands(clip):
+    frames = middles(clip(Text2VideoZero((0.0, 0.0), begin=450, renoised=550), frames=8))
+    assert all(math.dist(frame, frames[0]) < 2 for frame in frames)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "euler", "euler-a"])
+def test_frame_0_is_the_checkpoints_own_picture(clip, sampler):
+    alone = clip(sampler=sampler, settings={"poster": True})
+    assert len(alone) == 1
+    assert near(clip(sampler=sampler)[:1], alone, 2)
+    assert near(clip(sampler=sampler, frames=1), alone, 0)
+
+
+def test_a_poster_is_what_the_pipeline_makes_by_itself(pipeline, clip):
+    former = pipeline.scheduler
+    pipeline.scheduler = host.new_sampler("ddim", former, SCALED_LINEAR)
+    more = {"width": 64, "height": 64, "num_inference_steps": 12, "guidance_scale": CFG}
+    alone = pipeline(STILL, generator=torch.Generator().manual_seed(SEED), **more).images
+    pipeline.scheduler = former
+    assert near(clip(settings={"poster": True}), pixels(alone), 0)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# where the frames begin
+
+
+class EnoughError(Exception):
+    pass
+
+
+@pytest.fixture
+def alone(clip, calls):
+    """Frame 0 by itself, as z by the timestep, down to the levels of the paper."""
+
+    def alone(**more):
+        def enough():
+            if calls[-1].timestep <= 881:
+                raise EnoughError
+
+        calls.clear()
+        with suppress(EnoughError):
+            clip(settings={"poster": True}, on_step=enough, **more)
+            raise AssertionError("a clip that never gets there")
+        return {call.timestep: call.as_z for call in calls}
+
+    return alone
+
+
+@pytest.fixture
+def begun(clip, calls):
+    """The first call on all frames."""
+
+    def begun(*motion, **more):
+        def enough():
+            if joint(calls):
+                raise EnoughError
+
+        calls.clear()
+        with suppress(EnoughError):
+            clip(*motion, on_step=enough, **more)
+        return joint(calls)[0]
+
+    return begun
+
+
+def joint(calls):
+    """Calls on all frames; before them are those on frame 0 alone."""
+    return [call for call in calls if len(call.latents) == 2 * FRAMES]
+
+
+@pytest.mark.parametrize("steps", [12, 50])
+@pytest.mark.parametrize("sampler", host.SAMPLERS)
+def test_the_frames_begin_with_the_papers_formula(alone, begun, sampler, steps):
+    """In the paper's coordinates, from what frame 0 alone comes by at these two steps."""
+    passed = alone(sampler=sampler, steps=steps)
+    to_shift = max(timestep for timestep in passed if timestep <= 881)
+    to_join = max(timestep for timestep in passed if timestep <= 941)
+    assert to_join > to_shift
+    abar_0, abar_1 = (float(SCALED_LINEAR.alphas_cumprod()[timestep]) for timestep in (to_shift, to_join))
+    left = abar_1 / abar_0
+    x_0, x_1, fresh = passed[to_shift] * abar_0**0.5, passed[to_join] * abar_1**0.5, drawn(FRAMES).double()
+    shifted = [warp(x_0, (12.0 * k, 12.0 * k))[0] for k in range(1, FRAMES)]
+    formula = [left**0.5 * w + (1 - left) ** 0.5 * eps for w, eps in zip(shifted, fresh[1:], strict=True)]
+    found = begun(Text2VideoZero(), sampler=sampler, steps=steps)
+    assert found.timestep == to_join
+    assert torch.allclose(found.latents[:FRAMES].double(), torch.stack([x_1[0], *formula]), atol=2e-5)
+
+
+@pytest.mark.parametrize("sampler", host.SAMPLERS)
+@pytest.mark.parametrize("steps", [1, 2, 3, 10])
+def test_few_steps_are_enough(clip, calls, sampler, steps):
+    counted = []
+    frames = clip(Text2VideoZero(), sampler=sampler, steps=steps, on_step=lambda: counted.append(None))
+    assert len(counted) == steps
+    assert frames.float().std() > 1
+    planned = [call.timestep for call in joint(calls)]
+    assert planned == sorted(planned, reverse=True)
+    assert planned[-1] == calls[-1].timestep
+    assert planned[0] <= 941
+
+
+def test_frame_0_is_computed_alone_no_further_than_it_is_needed(clip, calls):
+    clip(GLIDING)
+    alone = [call.timestep for call in calls if len(call.latents) == 2]
+    planned = joint(calls)[0].scheduler.timesteps.tolist()  # from where all frames are denoised
+    assert alone
+    assert min(alone) == min(timestep for timestep in planned if timestep > 450)
+
+
+@pytest.mark.parametrize("steps", [13, 25])
+def test_as_many_steps_are_counted_as_asked_for(clip, steps):
+    counted = []
+    clip(Text2VideoZero(), steps=steps, on_step=lambda: counted.append(None))
+    assert len(counted) == steps
+
+
+def test_a_multistep_sampler_begins_a_history_of_its_own(clip, calls, pipeline):
+    """The joint pass is that of a sampler that has no other steps."""
+    clip(sampler="dpm++2m")
+    begun = joint(calls)
+    fresh = host.new_sampler("dpm++2m", pipeline.scheduler, None)
+    fresh.set_timesteps(12)
+    steps = len(begun)
+    assert torch.equal(begun[0].scheduler.timesteps.cpu(), fresh.timesteps[-steps:])
+    assert torch.equal(begun[0].scheduler.sigmas, fresh.sigmas[-steps - 1 :])
+    assert begun[0].scheduler.step_index == steps
+
+
+def test_it_samples_on_the_checkpoints_own_noise_levels(clip, calls, pipeline):
+    former = pipeline.scheduler
+    clip(steps=2)
+    assert torch.allclose(calls[-1].scheduler.alphas_cumprod, SCALED_LINEAR.alphas_cumprod(), rtol=1e-4, atol=0)
+    assert pipeline.scheduler is former
+    own = type(former).from_config(former.config, trained_betas=[0.004] * 1000, prediction_type="v_prediction")
+    pipeline.scheduler = own
+    try:
+        clip(steps=2)
+        assert calls[-1].scheduler.config.trained_betas == [0.004] * 1000
+        assert calls[-1].scheduler.config.prediction_type == "v_prediction"
+        assert pipeline.scheduler is own
+    finally:
+        pipeline.scheduler = former
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# what is directed
+
+
+@pytest.mark.parametrize("kind", ["random", "shared", "constant"])
+def test_the_kinds_of_noise_are_those_of_the_frames_fresh_noise(alone, begun, kind):
+    passed = alone(steps=50)
+    own = drawn(FRAMES)
+    noise = {"random": own, "shared": shared_noise(own, None, 0.3), "constant": own[:1].expand_as(own)}[kind].double()
+    found = begun(Text2VideoZero(), steps=50, settings={"noise": kind, "noise_share": 0.3})
+    added = math.sqrt(float(SIGMAS[941]) ** 2 - float(SIGMAS[881]) ** 2)
+    fresh = (found.as_z[2] - warp(passed[881], (24.0, 24.0))[0]) / added
+    assert torch.allclose(fresh, noise[2], atol=1e-4)
+
+
+def test_seeds_of_frames_are_theirs(clip):
+    assert torch.equal(clip(settings={"frame_seeds": "3, 4, 5, 6"}), clip())
+    other = clip(settings={"frame_seeds": "3, 4, 5, 60"})
+    assert near(other[:3], clip()[:3])
+    assert not near(other[3:], clip()[3:], 5)
+
+
+def test_prompts_travel(begun, calls):
+    conditions = begun(Text2VideoZero(), prompt=f"0: {RED}\n3: {BLUE}").condition[FRAMES:]
+    assert len({row.sum().item() for row in conditions}) == FRAMES
+    assert len(calls[0].condition) == 2
+    assert torch.equal(calls[0].condition[1], conditions[0])
+
+
+def test_a_long_clip_goes_in_chunks_and_is_the_same(pipeline, clip):
+    rows = []
+    with pipeline.unet.conv_in.register_forward_pre_hook(lambda _layer, args: rows.append(len(args[0]))):
+        whole = clip(frames=6)
+        assert set(rows) == {2, 12}
+        rows.clear()
+        assert near(clip(frames=6, windows=ContextWindows(length=3, overlap=1)), whole, 2)
+        assert set(rows) == {2, 4, 6}  # frame 0 alone, then 0 1 2, 0 3 4 and 0 5
+
+
+def test_the_background_is_smoothed_by_the_mask(begun):
+    mask = torch.zeros(8, 8)
+    mask[:, :4] = 1
+    rough = begun(GLIDING).as_z
+    smooth = begun(Text2VideoZero((24.0, 0.0), 0.6, mask, begin=450, renoised=550)).as_z
+    assert torch.allclose(smooth[1, :, :, :4], rough[1, :, :, :4], atol=1e-5)
+    assert torch.allclose(smooth[1, :, :, 4:], 0.4 * rough[1, :, :, 4:] + 0.6 * rough[0, :, :, 4:], atol=1e-4)
+
+
+class BrokenError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("at", [1, 3, 8])
+def test_the_pipeline_is_afterwards_what_it_was(pipeline, clip, at):
+    before, scheduler, counted = Portrait(pipeline.unet), pipeline.scheduler, []
+
+    def breaks():
+        counted.append(None)
+        if len(counted) == at:
+            raise BrokenError
+
+    with pytest.raises(BrokenError):
+        clip(on_step=breaks)
+    before.assert_unchanged()
+    assert pipeline.scheduler is scheduler
+
+
+def test_what_only_a_motion_module_does_is_refused(pipeline):
+    settings = ClipSettings(frames=FRAMES, freeinit_enable=True)
+    with pytest.raises(ClipError, match="freeinit_enable"):
+        animate(pipeline, GLIDING, prompt=RED, frames=FRAMES, settings=settings, size=SIZE, steps=2)
+
+
+def test_a_motion_module_is_as_before(clip):
+    """Its settings of this name are not asked."""
+    plain = clip(new_motion(), steps=2, prompt=RED)
+    assert torch.equal(clip(new_motion(), steps=2, prompt=RED, settings={"zero_x": 60}), plain)

@@ -1,0 +1,110 @@
+"""The fixture of the glue's tests: the double of the WebUI with our script on both tabs, painting on a real UNet."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support import hosts
+from support.motion_files import write_motion_file
+from support.webui_double import components, double
+from support.webui_double.double import SdModel, shared
+
+from motion_module import load_motion_module
+
+# Reading is tested elsewhere; here one module serves all tests.
+read_once = cache(lambda path: load_motion_module(path))
+
+
+class WebUI:
+    """What a test holds: makes requests of a tab and paints them."""
+
+    def __init__(self, checkpoint: SdModel, folder: Path) -> None:
+        self.checkpoint = checkpoint
+        self.models_folder = folder / "models" / "animatediff"
+        self.outputs = folder / "outputs"
+        self.made = double.modules(folder / "models")
+        self.tabs = {tab: getattr(self.made["modules.scripts"], f"scripts_{tab}") for tab in ("txt2img", "img2img")}
+
+    def module(self, name: str) -> Any:
+        """A module of the WebUI or of our glue."""
+        return self.made.get(f"modules.{name}") or importlib.import_module(f"lib_animatediff.hosts.webui.{name}")
+
+    def load_script(self, kind: Callable[[], Any]) -> None:
+        """Each tab gets an instance of its own."""
+        for tab, runner in self.tabs.items():
+            runner.add(kind(), tab == "img2img")
+
+    def our_script(self, tab: str = "txt2img") -> Any:
+        return self.tabs[tab].alwayson_scripts[0]
+
+    def p(self, *args: object, tab: str = "txt2img", **fields: Any) -> Any:
+        """A processing object, as part of whatever request is running."""
+        kind = double.Txt2Img if tab == "txt2img" else double.Img2Img
+        p = kind(outpath_samples=str(self.outputs), scripts=self.tabs[tab], **fields)
+        p.script_args = p.scripts.arguments(*args)
+        return p
+
+    def request(self, *args: object, **fields: Any) -> Any:
+        """The processing object of a new request."""
+        shared.state.begin()
+        return self.p(*args, **fields)
+
+    def paint(self, *args: object, **fields: Any) -> Any:
+        """A whole request."""
+        return double.process_images(self.request(*args, **fields))
+
+    double = double
+
+    def picture(self) -> bytes:
+        """A plain picture, always with the same words and seed."""
+        (image,) = self.paint({"enable": False}).images
+        return image.tobytes()
+
+
+@pytest.fixture(scope="session")
+def motion_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_motion_file(tmp_path_factory.mktemp("motion"))
+
+
+def new_checkpoint(seed: int) -> SdModel:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return SdModel(hosts.ldm_unet())
+
+
+@pytest.fixture(scope="session")
+def checkpoint() -> SdModel:
+    return new_checkpoint(0)
+
+
+@pytest.fixture(scope="session")
+def other_checkpoint() -> SdModel:
+    return new_checkpoint(1)
+
+
+@pytest.fixture
+def webui(tmp_path: Path, checkpoint: SdModel, motion_file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebUI]:
+    """Nothing of it stays in `sys.modules`; no hook of a script may have raised, and no forward hook may be left."""
+    double.begin(checkpoint)
+    webui = WebUI(checkpoint, tmp_path)
+    webui.models_folder.mkdir(parents=True)
+    (webui.models_folder / "mm.safetensors").symlink_to(motion_file)
+    with double.in_place(webui.made):
+        monkeypatch.setattr(
+            webui.module("catalog.models"), "load_motion_module", lambda path: read_once(path.resolve())
+        )
+        webui.load_script(webui.module("hooks.script").AnimateDiffScript)
+        shared.cfg_denoiser_callbacks.append(webui.module("hooks.script").before_denoising)
+        yield webui
+    left = double.count_hooks(checkpoint)
+    for part in checkpoint.modules():
+        part._forward_hooks.clear()
+    assert not shared.swallowed
+    assert not left
+    components.Component.created.clear()

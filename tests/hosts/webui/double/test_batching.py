@@ -1,0 +1,135 @@
+"""Whatever the WebUI batches together, a clip is what plainly laid out rows give: part by part, all frames in a row."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from hosts.webui.double.conftest import read_once
+from support.webui_double import double
+from support.webui_double.denoiser import CFG, CONTEXT, TOKENS, conditions, row_parts
+from support.webui_double.double import CLIP, shared
+
+from lib_animatediff import ContextWindows, inject, use_schedule
+
+BOUND = 1e-5 * CFG  # guidance enlarges the UNet's rounding
+FRAMES = 3
+PARTS = ("a cat", "a dog", "a bird")
+WINDOWS = {"frames": 5, "context_length": 3, "overlap": 1}
+
+
+def plainly_laid(webui, prompts, clip, *, skip_uncond):
+    """The oracle: a UNet call for each part of each clip, and one for uncond."""
+    model, frames = webui.checkpoint, clip["frames"]
+    unet, motion = model.model.diffusion_model, read_once(webui.models_folder / "mm.safetensors")
+    length = clip.get("context_length", frames)
+    windows = ContextWindows(length=length, overlap=1) if frames > length else None
+    clips = []
+    longest = max(prompts, key=len)
+    for number, prompt in enumerate(prompts):
+        seeds = list(range(1 + number * frames, 1 + (number + 1) * frames))
+        x, t = double.noise(seeds), torch.full((frames,), 500)
+        chunks = len(conditions([longest])[0]) // TOKENS
+
+        def predict(cond, x=x, t=t):
+            return unet(x, t, context=cond[None].expand(frames, -1, -1))
+
+        with (
+            torch.no_grad(),
+            inject(unet, motion, frames=frames, windows=windows) as injection,
+            use_schedule(model, motion.schedule),
+        ):
+            injection.step = 0
+            conds = [predict(cond) for cond in conditions_of(row_parts(prompt), chunks)]
+            base = conds[0] if skip_uncond else predict(torch.zeros(TOKENS, CONTEXT))
+            scale = 1 if skip_uncond else CFG
+            result = base + scale * sum(cond - base for cond in conds)
+            clips.append(x - (1 - model.alphas_cumprod[500]).sqrt() * result)
+    return torch.cat(clips)
+
+
+def conditions_of(parts, chunks):
+    return conditions([*parts, "long"] if chunks == 2 else parts)[: len(parts)]
+
+
+def asked(parts, is_long):
+    return " AND ".join([*PARTS[: parts - 1], PARTS[parts - 1] + (" long" if is_long else "")])
+
+
+@pytest.mark.parametrize("clip", [{**CLIP, "frames": FRAMES}, {**CLIP, **WINDOWS}], ids=["whole", "in windows"])
+@pytest.mark.parametrize("skip_uncond", [False, True], ids=["with uncond", "uncond left out"])
+@pytest.mark.parametrize("is_long", [False, True], ids=["equal", "unequal"])
+@pytest.mark.parametrize("batched", [True, False], ids=["batched", "split"])
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_a_clip_is_that_of_plainly_laid_out_rows(webui, parts, batched, is_long, skip_uncond, clip):
+    shared.opts.batch_cond_uncond = batched
+    shared.opts.skip_early_cond = float(skip_uncond)
+    prompt = asked(parts, is_long)
+    webui.paint(clip, prompt=prompt)
+    frames = clip["frames"]
+    assert all(rows % frames == 0 for rows in shared.calls)
+    wanted = plainly_laid(webui, [prompt], clip, skip_uncond=skip_uncond)
+    assert (shared.painted[-1] - wanted).abs().max() <= BOUND
+    assert shared.opts.batch_cond_uncond is batched
+
+
+@pytest.mark.parametrize(("one", "other"), list(itertools.permutations([1, 2, 3], 2)))
+@pytest.mark.parametrize("batched", [True, False], ids=["batched", "split"])
+def test_clips_with_different_numbers_of_parts(webui, one, other, batched):
+    shared.opts.batch_cond_uncond = batched
+    clip = {**CLIP, "frames": FRAMES}
+    prompts = [asked(one, False), asked(other, False)]
+    webui.paint(clip, prompt=prompts, negative_prompt=["", ""], batch_size=2)
+    wanted = plainly_laid(webui, prompts, clip, skip_uncond=False)
+    assert (shared.painted[-1] - wanted).abs().max() <= BOUND
+
+
+def test_it_is_said_that_all_rows_went_in_one_call(webui):
+    shared.opts.batch_cond_uncond = False
+    assert "AnimateDiff batching: all rows in one call" in webui.paint(CLIP, prompt=asked(2, False)).infotexts[0]
+    assert "AnimateDiff batching" not in webui.paint(CLIP, prompt=asked(1, False)).infotexts[0]
+
+
+def test_padding_is_left_to_the_webui_where_the_user_asked_for_it(webui):
+    shared.opts.pad_cond_uncond = True
+    lengths = []
+    shared.cfg_denoiser_callbacks.append(lambda params: lengths.append(params.text_uncond.shape[1]))
+    webui.paint(CLIP, prompt=asked(3, True))
+    assert lengths == [TOKENS]
+
+
+def test_other_requests_conditions_are_left_alone(webui):
+    """A picture that another script paints inside, with long prompts, goes as the WebUI lays it out."""
+    lengths = []
+    shared.cfg_denoiser_callbacks.append(lambda params: lengths.append(params.text_uncond.shape[1]))
+    webui.paint({"enable": False}, prompt=asked(3, True), batch_size=2)
+    assert lengths == [TOKENS]
+
+
+def test_a_clip_takes_the_prompt_of_its_first_frame(webui):
+    """Another extension gives each row a prompt of its own."""
+
+    class Wildcards:
+        def process(self, p):
+            p.all_prompts = [f"a cat, wild {row}" for row in range(len(p.all_prompts))]
+
+    told = []
+    shared.during_sampling = lambda p: told.append(list(p.prompts))
+    for runner in webui.tabs.values():
+        script = Wildcards()
+        script.args_from = script.args_to = 0
+        runner.alwayson_scripts.append(script)
+    webui.paint({**CLIP, "frames": 2}, batch_size=2)
+    assert told == [["a cat, wild 0", "a cat, wild 0", "a cat, wild 2", "a cat, wild 2"]]
+
+
+def test_a_call_that_another_extension_cut_in_its_own_way_is_refused(webui):
+    from lib_animatediff.hosts.webui.hooks.batching import row_order
+
+    order = row_order([2, 2, 2], 3)
+    assert order(9) == [0, 2, 4, 1, 3, 5, 6, 7, 8]
+    assert order(6) == [0, 2, 4, 1, 3, 5]
+    assert order(3) is None
+    with pytest.raises(Exception, match="another extension batches them"):
+        order(4)

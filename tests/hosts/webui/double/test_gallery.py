@@ -1,0 +1,64 @@
+"""Save and Zip of the gallery keep the whole clip where they can; other pictures are left as they are."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+
+from lib_animatediff.video import Recipe, read_recipe, write_clip
+
+
+@pytest.fixture
+def gallery(webui):
+    return webui.module("output.gallery")
+
+
+@pytest.fixture
+def clip(tmp_path):
+    frames = [Image.new("RGB", (8, 8), (level, 0, 0)) for level in (0, 90, 180)]
+    (gif,) = write_clip(tmp_path / "a.gif", frames, fps=10, recipe=Recipe("a cat", {"seed": 1}))
+    return {"files": [str(gif)], "fps": 10.0}
+
+
+def saving(path, clips, *, place=0, **fields):
+    """What the WebUI hands on when its Save button is pressed; its picture has been written already."""
+    image = Image.new("RGB", (8, 8))
+    image.save(path)
+    p = SimpleNamespace(extra_generation_params={"AnimateDiff clips": clips}, batch_index=place - 1, **fields)
+    return SimpleNamespace(p=p, filename=str(path), image=image.quantize(4))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
+def test_the_saved_picture_is_the_whole_clip(gallery, clip, tmp_path, suffix):
+    gallery.save_full_animation(saving(tmp_path / f"saved{suffix}", [clip]))
+    saved = Image.open(tmp_path / f"saved{suffix}")
+    assert (saved.n_frames, saved.size) == (3, (8, 8))
+    assert read_recipe(tmp_path / f"saved{suffix}").infotext == "a cat"
+
+
+def test_a_jpeg_keeps_the_first_frame(gallery, clip, tmp_path):
+    params = saving(tmp_path / "saved.jpg", [clip])
+    gallery.convert_palette_to_rgb(params)
+    assert params.image.mode == "RGB"
+    before = (tmp_path / "saved.jpg").read_bytes()
+    gallery.save_full_animation(params)
+    assert (tmp_path / "saved.jpg").read_bytes() == before
+
+
+@pytest.mark.parametrize("fields", [{"place": 1}, {"sd_model": None}], ids=["another picture", "while painting"])
+def test_other_pictures_are_left_alone(gallery, clip, tmp_path, fields):
+    params = saving(tmp_path / "saved.png", [clip], **fields)
+    before = (tmp_path / "saved.png").read_bytes()
+    gallery.convert_palette_to_rgb(params)
+    gallery.save_full_animation(params)
+    assert params.image.mode == "P"
+    assert (tmp_path / "saved.png").read_bytes() == before
+
+
+def test_a_clip_that_has_gone_leaves_the_picture(gallery, tmp_path):
+    params = saving(tmp_path / "saved.png", [{"files": [str(tmp_path / "gone.gif")], "fps": 8}])
+    before = (tmp_path / "saved.png").read_bytes()
+    gallery.save_full_animation(params)
+    assert (tmp_path / "saved.png").read_bytes() == before

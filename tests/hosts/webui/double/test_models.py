@@ -1,0 +1,275 @@
+"""The list of motion modules, finding one by its name, and keeping the one last used."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+from support.motion_files import SMALL_WIDTHS, adapter_config, as_adapter, random_motion_state
+
+from motion_module import MotionFileError
+
+WITHOUT_FILE = "Text2Video-Zero [no file, any checkpoint]"
+SUFFIXES = ["bin", "ckpt", "pt", "pth", "safetensors"]
+
+
+@pytest.fixture
+def models(webui):
+    (webui.models_folder / "mm.safetensors").unlink()
+    return webui.module("catalog.models")
+
+
+@pytest.fixture
+def put(webui):
+    """Puts an empty file into the folder of motion modules."""
+
+    def put(name):
+        path = webui.models_folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        return path
+
+    return put
+
+
+def test_the_list_is_sorted_and_goes_into_folders(models, put):
+    for name in ("z.ckpt", "a.safetensors", "folder/deeper/b.pt", "folder/a c.ckpt"):
+        put(name)
+    assert list(models.available_models()) == ["a.safetensors", "folder/a c.ckpt", "folder/deeper/b.pt", "z.ckpt"]
+
+
+def test_files_that_hold_weights_are_listed_and_no_others(models, put):
+    for suffix in [*SUFFIXES, "SAFETENSORS", "yaml", "txt", "safetensors.part", "png"]:
+        put(f"mm_{suffix}.{suffix}")
+    listed = sorted(name.rpartition(".")[2] for name in models.available_models())
+    assert listed == sorted([*SUFFIXES, "SAFETENSORS"])
+
+
+def test_a_folder_with_a_weights_suffix_is_no_file(models, webui):
+    (webui.models_folder / "folder.ckpt").mkdir()
+    assert models.available_models() == {}
+
+
+def test_linked_files_and_folders_are_listed(models, put, webui, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "b.ckpt").touch()
+    (webui.models_folder / "a.ckpt").symlink_to(elsewhere / "b.ckpt")
+    (webui.models_folder / "shared").symlink_to(elsewhere)
+    assert list(models.available_models()) == ["a.ckpt", "shared/b.ckpt"]
+    assert models.find_model("a") == webui.models_folder / "a.ckpt"
+
+
+def test_a_link_to_nowhere_is_not_listed(models, webui, tmp_path):
+    (webui.models_folder / "a.ckpt").symlink_to(tmp_path / "gone.ckpt")
+    assert models.available_models() == {}
+
+
+def test_without_the_folder_the_list_is_empty(models, webui):
+    webui.models_folder.rmdir()
+    assert models.available_models() == {}
+
+
+def test_an_empty_list_says_where_to_put_a_module(models, webui):
+    webui.models_folder.rmdir()
+    with pytest.raises(MotionFileError) as error:
+        models.find_model("mm")
+    assert str(error.value) == (
+        f"No motion module was found. Download one (such as v3_sd15_mm.ckpt, from {models.WHERE_TO_GET}) and put it "
+        f"into {webui.models_folder}. Then refresh the list. Or choose Text2Video-Zero, which needs no file."
+    )
+
+
+def test_the_badge_says_what_a_file_is(models, put, webui, motion_file):
+    (webui.models_folder / "v3.safetensors").symlink_to(motion_file)
+    put("page.ckpt").write_text("<!DOCTYPE html>")
+    assert models.choices() == ["page.ckpt [a web page]", "v3.safetensors [v3, SD 1.5]", WITHOUT_FILE]
+
+
+def test_a_name_with_its_badge_finds_the_file(models, put):
+    path = put("folder/mm [old].ckpt")
+    for name in ("folder/mm [old].ckpt", "folder/mm [old].ckpt [v3, SD 1.5]"):
+        assert models.find_model(name) == path
+
+
+def test_every_folder_is_searched_and_the_first_one_wins(models, put, webui, tmp_path, monkeypatch):
+    chosen, own = tmp_path / "chosen", tmp_path / "own"
+    for folder in (chosen, own):
+        folder.mkdir()
+        (folder / "same.ckpt").touch()
+        (folder / f"{folder.name}.ckpt").touch()
+    monkeypatch.setattr(models, "OWN_FOLDER", own)
+    webui.module("shared").opts.animatediff_model_path = f" {chosen} "
+    assert list(models.available_models()) == ["chosen.ckpt", "own.ckpt", "same.ckpt"]
+    assert models.find_model("same") == chosen / "same.ckpt"
+    mine = put("same.ckpt")
+    assert models.find_model("same") == mine
+    assert models.listed_name(own / "own.ckpt") == "own.ckpt"
+
+
+@pytest.mark.parametrize("chosen", ["sub", "sub/deeper", ".", ".."])
+def test_a_file_in_two_of_the_folders_is_listed_once(models, put, webui, chosen):
+    put("sub/deeper/mm.ckpt")
+    webui.module("shared").opts.animatediff_model_path = str(webui.models_folder / chosen)
+    assert list(models.available_models()) == ["sub/deeper/mm.ckpt"]
+
+
+def test_the_users_own_folder_is_understood(models, webui, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "chosen").mkdir()
+    (tmp_path / "chosen" / "mm.ckpt").touch()
+    webui.module("shared").opts.animatediff_model_path = "~/chosen"
+    assert models.find_model("mm") == tmp_path / "chosen" / "mm.ckpt"
+    webui.module("shared").opts.animatediff_model_path = "~nobody-of-this-name/chosen"
+    assert models.available_models() == {}
+
+
+def test_a_file_that_has_just_gone_is_told_so(models, put, monkeypatch):
+    path = put("folder/mm.ckpt")
+    listed = models.available_models()
+    path.unlink()
+    assert models.listed_name(path) == "mm.ckpt"
+    with pytest.raises(MotionFileError, match=r"mm\.ckpt is no longer in .*folder\. Refresh the list"):
+        models.MotionModuleCache().load(path)
+    monkeypatch.setattr(models, "available_models", lambda: listed)
+    assert models.choices() == ["folder/mm.ckpt", WITHOUT_FILE]
+
+
+def test_the_badge_and_the_cache_follow_a_motion_adapters_config(models, webui, monkeypatch):
+    folder = webui.models_folder / "adapter"
+    folder.mkdir()
+    save_file(as_adapter(random_motion_state("v3"), tables=False), folder / "diffusion_pytorch_model.safetensors")
+    badges, read = [], []
+    monkeypatch.setattr(models, "load_motion_module", lambda path: read.append(path) or object())
+    cache = models.MotionModuleCache()
+    for kind in ("v3", "v1"):
+        (folder / "config.json").write_text(json.dumps(adapter_config(kind, SMALL_WIDTHS)))
+        touch(folder / "config.json", 1000 + len(badges))
+        badges += models.choices()[:-1]
+        cache.load(models.find_model(""))
+    name = "adapter/diffusion_pytorch_model.safetensors"
+    assert badges == [f"{name} [v3, SD 1.5]", f"{name} [v1, SD 1.5]"]
+    assert len(read) == 2
+
+
+@pytest.mark.parametrize("name", ["folder/mm.v3.ckpt", "folder/mm.v3"])
+def test_a_module_is_found_with_and_without_its_suffix(models, put, name):
+    put("folder/mm.ckpt")
+    path = put("folder/mm.v3.ckpt")
+    assert models.find_model(name) == path
+
+
+def test_the_whole_name_goes_before_a_name_without_suffix(models, put):
+    path = put("mm.ckpt")
+    put("mm.ckpt.safetensors")
+    assert models.find_model("mm.ckpt") == path
+
+
+def test_the_only_module_needs_no_name(models, put):
+    path = put("mm.ckpt")
+    assert models.find_model("") == path
+
+
+def test_of_several_modules_one_must_be_chosen(models, put):
+    put("a.ckpt")
+    put("b.ckpt")
+    with pytest.raises(MotionFileError, match=r"^No motion module was chosen. .* for example a\.ckpt\.$"):
+        models.find_model("")
+
+
+def test_an_unknown_name_is_told_the_nearest(models, put):
+    put("mm_sd15_v3.ckpt")
+    put("zoom/other.ckpt")
+    with pytest.raises(MotionFileError, match=r"no motion module 'zoom/othr' in .*, for example zoom/other\."):
+        models.find_model("zoom/othr")
+
+
+def test_the_only_module_does_not_stand_for_another_name(models, put):
+    put("mm.ckpt")
+    with pytest.raises(MotionFileError, match="There is no motion module 'quite another'"):
+        models.find_model("quite another")
+
+
+@pytest.mark.parametrize("name", ["../outside.ckpt", "folder/../../outside.ckpt", "folder/../mm.ckpt", "./mm.ckpt"])
+def test_nothing_is_found_by_a_path(models, put, webui, name):
+    put("mm.ckpt")
+    put("folder/mm.ckpt")
+    (webui.models_folder.parent / "outside.ckpt").touch()
+    for path in (name, str((webui.models_folder / name).resolve())):
+        with pytest.raises(MotionFileError, match="There is no motion module"):
+            models.find_model(path)
+
+
+# ---- the cache
+
+
+@pytest.fixture
+def cache(models, monkeypatch):
+    """A cache whose files are read by making a new object, which a file with words in it refuses."""
+    read = []
+
+    def load(path):
+        read.append(path)
+        if path.read_text():
+            raise MotionFileError("broken")
+        return object()
+
+    monkeypatch.setattr(models, "load_motion_module", load)
+    cache = models.MotionModuleCache()
+    cache.read = read
+    return cache
+
+
+def touch(path: Path, seconds: int) -> None:
+    os.utime(path, (seconds, seconds))
+
+
+def test_an_unchanged_file_is_read_once(cache, put):
+    path = put("mm.ckpt")
+    assert cache.load(path) is cache.load(path)
+    assert cache.read == [path]
+
+
+def test_a_changed_file_is_read_anew(cache, put):
+    path = put("mm.ckpt")
+    touch(path, 1000)
+    first = cache.load(path)
+    touch(path, 2000)
+    assert cache.load(path) is not first
+
+
+def test_another_file_is_read(cache, put):
+    one, other = put("a.ckpt"), put("b.ckpt")
+    for path in (one, other):
+        touch(path, 1000)
+    assert cache.load(one) is not cache.load(other)
+
+
+def test_a_file_that_became_unreadable_is_not_answered_from_memory(cache, put):
+    path = put("mm.ckpt")
+    cache.load(path)
+    path.write_text("no longer a motion module")
+    for _ in range(2):
+        with pytest.raises(MotionFileError):
+            cache.load(path)
+
+
+def test_the_former_module_is_gone_when_the_next_is_read(cache, put, models, monkeypatch):
+    cache.load(put("a.ckpt"))
+    kept = []
+    monkeypatch.setattr(models, "load_motion_module", lambda path: kept.append(cache._motion))
+    cache.load(put("b.ckpt"))
+    assert kept == [None]
+
+
+def test_after_a_failure_the_former_module_is_read_again(cache, put):
+    good, bad = put("a.ckpt"), put("b.ckpt")
+    first = cache.load(good)
+    bad.write_text("no motion module")
+    with pytest.raises(MotionFileError):
+        cache.load(bad)
+    assert cache.load(good) is not first

@@ -1,0 +1,340 @@
+"""From finished pictures to clips: the files, the gallery, the API's reply, and what others put beside the frames."""
+
+from __future__ import annotations
+
+import base64
+import io
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+from support.webui_double import double
+from support.webui_double.double import CLIP, Script, shared
+
+from lib_animatediff.request.settings import ClipSettings
+from lib_animatediff.video import read_recipe
+
+
+def picture(level):
+    return Image.new("RGB", (8, 8), (level, 0, 0))
+
+
+@pytest.fixture
+def deliver(webui):
+    """Hands over pictures as the WebUI has them after sampling; rows are numbered from 0, seeds from 10."""
+
+    def run(images, *, rows=4, infotexts=None, first=0, frames=2, settings=None, **fields):
+        lists = {"all_seeds": range(10, 10 + rows), "all_subseeds": range(20, 20 + rows)}
+        lists |= {name: [f"{name} {row}" for row in range(rows)] for name in ("all_prompts", "all_negative_prompts")}
+        lists = {name: list(values) for name, values in lists.items()}
+        p = SimpleNamespace(
+            outpath_samples=str(webui.outputs), batch_size=rows // frames, script_args=(0,), steps=20, cfg_scale=7.0,
+            sampler_name="Euler", width=8, height=8, **lists,
+        )  # fmt: skip
+        vars(p).update(fields)
+        infotexts = infotexts or [f"infotext {row}" for row in range(rows)]
+        processed = SimpleNamespace(
+            images=images, infotexts=infotexts, info=infotexts[0], comments="", index_of_first_image=first,
+            batch_size=rows, extra_generation_params={}, **lists,
+        )  # fmt: skip
+        webui.module("output.deliver").deliver_clips(p, processed, settings or ClipSettings(frames=frames), frames)
+        return processed
+
+    return run
+
+
+def levels(source):
+    """The red of each frame of a GIF, from a path, or from the text that the API sends."""
+    is_text = not str(source).endswith(".gif")
+    gif = Image.open(io.BytesIO(base64.b64decode(source)) if is_text else source)
+    told = []
+    for frame in range(gif.n_frames):
+        gif.seek(frame)
+        told.append(gif.convert("RGB").getpixel((0, 0))[0])
+    return told
+
+
+def saved(webui):
+    return sorted(path.relative_to(webui.outputs).as_posix() for path in webui.outputs.rglob("*") if path.is_file())
+
+
+# ---- the file
+
+
+def test_a_clip_is_saved_under_date_sequence_and_seed(webui, deliver):
+    deliver([picture(0), picture(90)] * 2)
+    today = datetime.now().strftime("%Y-%m-%d")
+    assert saved(webui) == [f"AnimateDiff/{today}/00000-10.gif", f"AnimateDiff/{today}/00001-12.gif"]
+
+
+def test_the_sequence_goes_on_after_the_last_file(webui, deliver):
+    folder = webui.outputs / "AnimateDiff" / datetime.now().strftime("%Y-%m-%d")
+    folder.mkdir(parents=True)
+    (folder / "00041-5.gif").touch()
+    deliver([picture(0), picture(90)], rows=2)
+    assert (folder / "00042-10.gif").exists()
+
+
+def test_the_file_plays_as_the_settings_say_and_carries_its_infotext(deliver):
+    settings = ClipSettings(frames=2, fps=4, loop_count=3)
+    (shown,) = deliver([picture(0), picture(90)], rows=2, settings=settings).images
+    gif = Image.open(shown.already_saved_as)
+    assert (gif.info["duration"], gif.info["loop"], gif.info["comment"]) == (250, 2, b"infotext 0")
+
+
+# ---- the gallery and the reply
+
+
+def test_the_gallery_shows_the_first_frame_as_the_file(deliver):
+    frames = [picture(level) for level in (0, 90, 120, 150)]
+    clips = deliver(frames).images
+    assert [levels(clip.already_saved_as) for clip in clips] == [[0, 90], [120, 150]]
+    assert [clip.tobytes() for clip in clips] == [frames[0].tobytes(), frames[2].tobytes()]
+    assert not hasattr(frames[0], "already_saved_as")
+
+
+@pytest.mark.parametrize("no_script", [0, "None", None])
+def test_the_api_gets_the_file_itself(webui, deliver, no_script):
+    (reply,) = deliver([picture(0), picture(90)], rows=2, is_api=True, script_args=(no_script,)).images
+    assert base64.b64decode(reply) == next(webui.outputs.rglob("*.gif")).read_bytes()
+
+
+def test_a_script_that_runs_the_apis_request_gets_pictures(deliver):
+    """X/Y/Z plot and Loopback go on working with what comes back."""
+    (shown,) = deliver([picture(0), picture(90)], rows=2, is_api=True, script_args=(3,)).images
+    assert levels(shown.already_saved_as) == [0, 90]
+
+
+def test_seeds_prompts_and_infotexts_are_one_per_clip(deliver):
+    processed = deliver([picture(0)] * 4)
+    assert processed.infotexts == ["infotext 0", "infotext 2"]
+    assert processed.info == "infotext 0"
+    assert (processed.all_seeds, processed.all_subseeds) == ([10, 12], [20, 22])
+    assert processed.all_prompts == ["all_prompts 0", "all_prompts 2"]
+    assert processed.all_negative_prompts == ["all_negative_prompts 0", "all_negative_prompts 2"]
+    assert processed.batch_size == 2
+
+
+def test_a_whole_request_gives_one_clip_each(webui):
+    processed = webui.paint(CLIP, is_api=True, batch_size=2, n_iter=2)
+    assert [text[:6] for text in processed.images] == ["R0lGOD"] * 4
+    assert processed.all_seeds == [1, 3, 5, 7]
+    assert [text.split("Seed: ")[1][0] for text in processed.infotexts] == ["1", "3", "5", "7"]
+    assert processed.batch_size == 2
+
+
+def test_frames_come_beside_the_clips_if_they_are_asked_for(webui):
+    """All frames of all clips, each with its own infotext, behind the clips' files."""
+    processed = webui.paint({**CLIP, "format": ["GIF", "Frame"]}, is_api=True, batch_size=2, n_iter=2)
+    assert [text[:6] for text in processed.images[:4]] == ["R0lGOD"] * 4
+    assert [image.size for image in processed.images[4:]] == [(8, 8)] * 8
+    seeds = [text.split("Seed: ")[1][0] for text in processed.infotexts]
+    assert seeds == ["1", "3", "5", "7", *"12345678"]
+    assert processed.all_seeds == [1, 3, 5, 7]
+
+
+def test_frames_alone(webui):
+    processed = webui.paint({**CLIP, "format": "Frame"}, is_api=True, batch_size=2)
+    assert [image.size for image in processed.images] == [(8, 8)] * 4
+    assert len(processed.infotexts) == 4
+    assert not saved(webui)
+
+
+# ---- what others put there
+
+
+def test_pictures_of_other_scripts_stay_behind_the_clips(deliver):
+    maps = [picture(250), picture(240), picture(230)]
+    processed = deliver([picture(0), picture(90), *maps], rows=2)
+    assert levels(processed.images[0].already_saved_as) == [0, 90]
+    assert processed.images[1:] == maps
+
+
+def test_pictures_of_other_scripts_keep_their_infotexts(deliver):
+    processed = deliver([picture(0), picture(90), picture(250)], rows=2, infotexts=["a", "b", "theirs"])
+    assert levels(processed.images[0].already_saved_as) == [0, 90]
+    assert processed.infotexts == ["a", "theirs"]
+    assert len(processed.images) == 2
+
+
+def test_a_grid_that_stands_before_the_frames_stays(deliver):
+    grid = picture(250)
+    processed = deliver([grid, picture(0), picture(90)], rows=2, first=1, infotexts=["grid", "a", "b"])
+    assert levels(processed.images[0].already_saved_as) == [0, 90]
+    assert processed.images[1:] == [grid]
+    assert Image.open(processed.images[0].already_saved_as).info["comment"] == b"a"
+    assert (processed.info, processed.infotexts) == ("a", ["a", "grid"])
+    assert processed.index_of_first_image == 0
+
+
+@pytest.mark.parametrize(("mask", "composite"), [(True, False), (False, True), (True, True)])
+def test_inpainting_masks_between_the_frames_are_no_frames_and_one_of_each_is_enough(webui, mask, composite):
+    shared.opts.return_mask, shared.opts.return_mask_composite = mask, composite
+    masked = Image.new("L", (8, 8), 255)
+    start = {"init_images": [picture(0)], "mask_for_overlay": masked}
+    processed = webui.paint(CLIP, tab="img2img", **start)
+    assert Image.open(processed.images[0].already_saved_as).n_frames == 2
+    assert processed.images[1:] == [masked] * (mask + composite)
+
+
+def test_masks_that_are_not_returned_take_no_place(webui):
+    start = {"init_images": [picture(0)], "mask_for_overlay": Image.new("L", (8, 8), 255)}
+    (clip,) = webui.paint(CLIP, tab="img2img", **start).images
+    assert Image.open(clip.already_saved_as).n_frames == 2
+
+
+def test_without_inpainting_there_are_no_masks_to_pass_over(webui):
+    shared.opts.return_mask = True
+    (clip,) = webui.paint(CLIP).images
+    assert Image.open(clip.already_saved_as).n_frames == 2
+
+
+# ---- when it does not go well
+
+
+def test_interrupted_before_the_first_picture_there_is_no_clip(webui):
+    p = webui.request(CLIP)
+    p.init = lambda: setattr(shared.state, "interrupted", True)
+    processed = double.process_images(p)
+    assert (processed.images, processed.infotexts) == ([], ["nothing was painted"])
+    assert not saved(webui)
+    assert p.batch_size == 1
+
+
+def test_interrupted_between_batches_the_finished_clip_is_delivered(webui):
+    class Impatient(Script):
+        def process_batch(self, p, *args):
+            shared.state.interrupted = len(shared.samplings) == 1
+
+    webui.load_script(Impatient)
+    processed = webui.paint(CLIP, n_iter=3)
+    assert len(processed.images) == 2
+    assert len(processed.infotexts) == 2
+    assert len(saved(webui)) == 2
+
+
+def test_fewer_pictures_than_frames_make_a_shorter_clip(deliver):
+    processed = deliver([picture(0), picture(90), picture(120)])
+    assert [levels(clip.already_saved_as) for clip in processed.images] == [[0, 90], [120]]
+
+
+def test_no_pictures_at_all_change_nothing(webui, deliver):
+    processed = deliver([], infotexts=["only"])
+    assert (processed.images, processed.infotexts, processed.all_seeds) == ([], ["only"], [10, 11, 12, 13])
+    assert not saved(webui)
+
+
+@pytest.mark.parametrize("is_api", [False, True])
+def test_a_clip_that_cannot_be_written_leaves_its_frames_and_says_why(webui, deliver, is_api, tmp_path, monkeypatch):
+    """In the gallery, and as PNG where there is room."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    webui.outputs.write_text("a file where the folder should be")
+    frames = [picture(level) for level in (0, 90, 120, 150)]
+    processed = deliver(list(frames), is_api=is_api)
+    assert processed.images == frames
+    assert processed.infotexts == [f"infotext {row}" for row in range(4)]
+    assert processed.comments.startswith("AnimateDiff: ")
+    assert "was not written" in processed.comments
+    assert f"Its frames are safe in {tmp_path}" in processed.comments
+    assert processed.extra_generation_params["AnimateDiff error"].split(".")[0] in processed.comments
+    assert len(list(tmp_path.rglob("*.png"))) == 4
+
+
+@pytest.mark.parametrize("odd", [1, 3], ids=["in_the_first_clip", "in_the_second_clip"])
+def test_when_one_clip_cannot_be_made_its_frames_are_left(deliver, odd):
+    frames = [picture(level) for level in (0, 90, 120, 150)]
+    frames[odd] = Image.new("RGB", (16, 8))
+    processed = deliver(list(frames))
+    whole, left = ([120, 150], frames[:2]) if odd == 1 else ([0, 90], frames[2:])
+    assert levels(processed.images[0].already_saved_as) == whole
+    assert processed.images[1:] == left
+    assert len(processed.infotexts) == 3
+    assert "must have one size" in processed.comments
+
+
+# ---- other formats and names
+
+
+def test_every_format_is_written_and_only_pictures_are_shown(webui, deliver):
+    settings = ClipSettings(frames=2, formats=("MP4", "WEBP", "PNG", "TXT"))
+    processed = deliver([picture(0), picture(90)], rows=2, settings=settings)
+    (shown,) = processed.images
+    assert shown.already_saved_as.endswith(".webp")
+    assert {path.rpartition(".")[2] for path in saved(webui)} == {"mp4", "webp", "png", "txt"}
+    (told,) = processed.extra_generation_params["AnimateDiff clips"]
+    assert [path.rpartition("-10")[2] for path in told["files"]] == [".mp4", ".webp", "", ".txt"]
+    assert (told["frames"], told["fps"], told["seam"]) == (2, 8.0, None)
+    assert told["plot"].startswith("data:image/png;base64,")
+    assert told["files"][0] in shared.may_be_read
+
+
+def test_the_reply_holds_the_files_but_no_folder_and_no_text(deliver):
+    settings = ClipSettings(frames=2, formats=("MP4", "PNG", "TXT", "GIF"))
+    replies = deliver([picture(0), picture(90)], rows=2, settings=settings, is_api=True).images
+    assert [base64.b64decode(reply)[4:8] for reply in replies[:1]] == [b"ftyp"]
+    assert base64.b64decode(replies[1])[:4] == b"GIF8"
+    assert len(replies) == 2
+
+
+@pytest.mark.parametrize("name", ["PNG", "TXT"])
+def test_what_lies_on_the_disk_alone_leaves_the_reply_its_text(webui, deliver, name):
+    processed = deliver([picture(0)] * 4, settings=ClipSettings(frames=2, formats=(name,)), is_api=True)
+    assert processed.images == []
+    assert processed.infotexts == ["infotext 0", "infotext 2"]
+    assert processed.all_seeds == [10, 12]
+    assert len(processed.extra_generation_params["AnimateDiff clips"]) == 2
+
+
+def test_the_file_carries_the_text_and_the_recipe(deliver):
+    (shown,) = deliver([picture(0), picture(90)], rows=2).images
+    recipe = read_recipe(Path(shown.already_saved_as))
+    assert recipe.infotext == "infotext 0"
+    assert recipe.data["settings"]["frames"] == 2
+    assert recipe.data["seed"] == 10
+
+
+def test_without_the_webuis_texts_the_file_says_nothing(deliver):
+    shared.opts.enable_pnginfo = False
+    (shown,) = deliver([picture(0), picture(90)], rows=2).images
+    assert read_recipe(Path(shown.already_saved_as)).infotext == ""
+
+
+def test_the_worst_seam_stands_in_the_text(deliver):
+    """Windows of two, the second begins with a jump."""
+    settings = ClipSettings(frames=4, context_length=2, overlap=0, context_kind="batched")
+    frames = [picture(level) for level in (10, 12, 200, 202)]
+    processed = deliver(frames, frames=4, settings=settings)
+    seam = float(processed.infotexts[0].rpartition("AnimateDiff worst seam: ")[2])
+    assert seam > 10
+    assert processed.extra_generation_params["AnimateDiff clips"][0]["seam"] == seam
+
+
+def test_the_users_pattern_names_the_file(webui, deliver):
+    shared.opts.animatediff_filename_pattern = "[width]/[prompt]-[seed]"
+    for _ in range(2):
+        deliver([picture(0), picture(90)], rows=2)
+    assert saved(webui) == ["AnimateDiff/8/all_prompts 0-10-2.gif", "AnimateDiff/8/all_prompts 0-10.gif"]
+
+
+@pytest.mark.parametrize("hostile", ["../../../out", "/etc/passwd", "a/../../b", "C:\\windows", "x" * 500, "\u202egif"])
+def test_no_name_leads_out_of_the_folder(webui, deliver, hostile):
+    shared.opts.animatediff_filename_pattern = hostile
+    settings = ClipSettings(frames=2, request_id=hostile)
+    deliver([picture(0), picture(90)], rows=2, settings=settings)
+    (file,) = saved(webui)
+    assert file.startswith("AnimateDiff/")
+
+
+def test_the_clients_word_ends_the_name(webui, deliver):
+    deliver([picture(0), picture(90)], rows=2, settings=ClipSettings(frames=2, request_id="job 7"))
+    assert saved(webui)[0].endswith("00000-10-job 7.gif")
+
+
+def test_the_users_settings_reach_the_encoders(webui):
+    shared.opts.animatediff_mp4_crf = 30
+    shared.opts.animatediff_webp_lossless = True
+    made = webui.module("output.files").encoding()
+    assert (made.mp4_crf, made.lossless, made.webm_crf) == (30, True, 24)

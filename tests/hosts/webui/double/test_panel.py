@@ -1,0 +1,197 @@
+"""The accordion is built from the settings table, and reads pasted parameters of ours and of the existing extension."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from support.motion_files import write_motion_file
+from support.webui_double import components, double
+
+from lib_animatediff.request.settings import SETTINGS
+
+WITHOUT_FILE = "Text2Video-Zero [no file, any checkpoint]"
+EXISTING = (
+    "enable: True, model: mm_sd15_v3.safetensors, video_length: 16, fps: 8, loop_number: 0, closed_loop: R-P, "
+    "batch_size: 16"
+)
+SHOWN = [setting for setting in SETTINGS.values() if setting.in_panel or setting.name == "enable"]
+NAMES = [setting.name for setting in SHOWN]
+NOTHING = dict.fromkeys(NAMES)
+QUIET = {setting.name: setting.default for setting in SHOWN if setting.quiet}  # not in a line: the default
+
+
+@pytest.fixture
+def panel(webui):
+    return webui.module("ui.panel")
+
+
+def pasted(webui, params):
+    """What the fields of the txt2img tab read, by the names of their settings."""
+    script = webui.our_script()
+    controls = script.ui(False)
+    assert [component for component, _ in script.infotext_fields] == controls
+    return {name: read(params) for name, (_, read) in zip(NAMES, script.infotext_fields, strict=True)}
+
+
+def test_the_title_is_the_name_that_clients_send(webui):
+    assert webui.our_script().title() == "AnimateDiff"
+
+
+@pytest.mark.parametrize("tab", ["txt2img", "img2img"])
+def test_the_components_stand_in_the_order_of_the_settings(panel, tab):
+    components = panel.build_panel(tab)
+    assert [setting.name for setting in panel.PANEL_SETTINGS] == NAMES
+    assert [component.label for component in components] == [SETTINGS[name].label for name in NAMES]
+    assert [component.elem_id for component in components] == [
+        f"animatediff_{tab}-checkbox",
+        *(f"animatediff_{tab}_{name}" for name in NAMES[1:]),
+    ]
+
+
+def test_every_component_has_a_default_and_says_what_it_changes(panel):
+    """The API's infotext field passes over components whose value is None."""
+    controls = panel.build_panel("txt2img")
+    defaults = {setting.name: as_component(setting.default) for setting in SHOWN}
+    defaults["model"] = "mm.safetensors [v3, SD 1.5]"
+    assert [component.value for component in controls] == [defaults[name] for name in NAMES]
+    assert [component.info for component in controls[1:]] == [SETTINGS[name].help for name in NAMES[1:]]
+
+
+def test_numbers_keep_the_limits_of_the_table(panel):
+    for component, setting in zip(panel.build_panel("txt2img"), SHOWN, strict=True):
+        if setting.maximum is not None:
+            assert (component.minimum, component.maximum) == (setting.minimum, setting.maximum)
+
+
+def test_a_choice_has_the_choices_of_the_table(panel):
+    for component, setting in zip(panel.build_panel("txt2img"), SHOWN, strict=True):
+        if setting.choices:
+            assert component.choices == list(setting.choices)
+
+
+def test_a_number_that_no_slider_can_set_is_typed(panel):
+    made = dict(zip(NAMES, panel.build_panel("txt2img"), strict=True))
+    assert isinstance(made["frames"], components.Number)
+    assert isinstance(made["context_length"], components.Slider)
+
+
+def test_no_two_components_share_an_id(panel):
+    """In the existing extension two of FreeInit's do, and the page takes one for the other."""
+    components.Component.created.clear()
+    for tab in ("txt2img", "img2img"):
+        panel.build_panel(tab)
+    ids = [component.elem_id for component in components.Component.created if component.elem_id]
+    assert len(ids) == len(set(ids)) > 2 * len(NAMES)
+
+
+def test_no_value_is_frozen_in_the_webuis_settings_file(panel):
+    assert all(component.do_not_save_to_config for component in panel.build_panel("txt2img"))
+
+
+def as_component(value):
+    """A component that takes several holds a list."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def lines_shown():
+    shown = [component for component in components.Component.created if isinstance(component, components.HTML)]
+    return [component.value for component in shown if component.value]
+
+
+def test_without_a_module_the_panel_says_where_to_put_one(panel, webui):
+    (webui.models_folder / "mm.safetensors").unlink()
+    components.Component.created.clear()
+    model = panel.build_panel("txt2img")[1]
+    (told,) = lines_shown()
+    assert str(webui.models_folder) in told
+    assert "Or choose Text2Video-Zero" in told
+    assert (model.choices, model.value) == ([WITHOUT_FILE], "")
+
+
+def test_with_a_module_the_panel_says_nothing(panel):
+    components.Component.created.clear()
+    panel.build_panel("txt2img")
+    assert not lines_shown()
+
+
+def test_the_refresh_button_lists_a_new_file(panel, webui):
+    model = panel.build_panel("txt2img")[1]
+    (webui.models_folder / "another.ckpt").touch()
+    (button,) = [c for c in components.Component.created if c.elem_id == "animatediff_txt2img_refresh"][-1:]
+    answer = button.press()
+    assert answer["choices"] == model.choices
+    assert model.choices == ["another.ckpt [an empty file]", "mm.safetensors [v3, SD 1.5]", WITHOUT_FILE]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_existing_extension_beside_us_is_named(panel, webui, tmp_path, enabled):
+    """By the file whose name is our package's; its motion modules are in our list, and stay there as we promise."""
+    folder = tmp_path / "sd-webui-animatediff"
+    (folder / "model").mkdir(parents=True)
+    (folder / "motion_module.py").touch()
+    (folder / "model" / "theirs.ckpt").touch()
+    webui.module("extensions").extensions.append(SimpleNamespace(path=str(folder), enabled=enabled))
+    components.Component.created.clear()
+    model = panel.build_panel("txt2img")[1]
+    assert [folder.name in line and "Extensions" in line for line in lines_shown()] == [True] * enabled
+    assert any("theirs.ckpt" in choice for choice in model.choices)
+
+
+def test_our_own_line_is_read(webui):
+    line = "enable: True, model: folder/mm 3.ckpt, frames: 24, fps: 12.5, loop_count: 2, overlap: 5, reverse: True"
+    values = {"enable": True, "model": "folder/mm 3.ckpt", "frames": 24, "fps": 12.5, "loop_count": 2}
+    assert pasted(webui, {"AnimateDiff": line}) == {**NOTHING, **QUIET, **values, "overlap": 5, "reverse": True}
+
+
+def test_the_existing_extensions_line_is_read(webui):
+    values = {"enable": True, "model": "mm_sd15_v3.safetensors", "frames": 16, "fps": 8.0, "loop_count": 0}
+    windows = {"closed_loop": "R-P", "context_length": 16}
+    assert pasted(webui, {"AnimateDiff": EXISTING}) == {**NOTHING, **QUIET, **values, **windows}
+
+
+def test_a_picture_without_our_line_switches_off_and_leaves_the_rest(webui):
+    assert pasted(webui, {"Seed": "1"}) == {**NOTHING, "enable": False}
+
+
+def test_the_line_of_a_clip_gives_the_clips_settings(webui):
+    p = webui.request({"model": "mm", "frames": 2, "fps": 12, "loop_count": 3})
+    p.scripts.call("before_process", p)
+    defaults = {setting.name: as_component(setting.default) for setting in SHOWN}
+    values = {"enable": True, "model": "mm.safetensors [v3, SD 1.5]", "frames": 2, "fps": 12.0, "loop_count": 3}
+    assert pasted(webui, p.extra_generation_params) == {**defaults, **values}
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_sdxl", "words"),
+    [
+        ("v3", False, ""),
+        ("v3", True, "is for Stable Diffusion 1.5, but the checkpoint is SDXL"),
+        ("sdxl", False, "is for SDXL, but the checkpoint is Stable Diffusion 1.5"),
+        ("hotshot", True, "8 frames"),
+        ("lcm", False, "LCM"),
+    ],
+)
+def test_what_the_panel_says_about_a_module(webui, checkpoint, monkeypatch, kind, is_sdxl, words):
+    monkeypatch.setattr(checkpoint, "is_sdxl", is_sdxl)
+    write_motion_file(webui.models_folder, kind)
+    said = webui.module("ui.advice").advice(f"mm_small_{kind}")
+    assert words in said
+    assert bool(said) is bool(words)
+
+
+def test_what_the_panel_says_about_a_file_that_is_none(webui):
+    (webui.models_folder / "page.ckpt").write_text("<!DOCTYPE html>")
+    assert "web page" in webui.module("ui.advice").advice("page")
+
+
+def test_before_a_checkpoint_is_loaded_nothing_is_said_of_it(webui):
+    double.shared.sd_model = None
+    assert webui.module("ui.advice").advice("mm") == ""
+
+
+def test_without_the_codecs_the_panel_says_so(panel, monkeypatch):
+    monkeypatch.setattr(panel, "find_spec", lambda name: None)
+    components.Component.created.clear()
+    panel.build_panel("txt2img")
+    assert ["package av is missing" in line for line in lines_shown()] == [True]

@@ -1,0 +1,350 @@
+"""What the panel and the log tell before a clip is painted, as it follows from the settings and from the page."""
+
+from __future__ import annotations
+
+import re
+import sys
+import xml.etree.ElementTree as ET
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+from support.webui_double import double
+from support.webui_double.double import shared
+
+from lib_animatediff.request.estimate import ClipEstimate, one_line
+from lib_animatediff.request.settings import context_windows, parse_settings
+from lib_animatediff.request.window_map import window_map
+
+GIB = 2**30
+SETTINGS = {"enable": True, "model": "mm.safetensors", "frames": 48}
+PAGE = {
+    "prompt": "a cat",
+    "negative_prompt": "bad",
+    "width": 640,
+    "height": 512,
+    "steps": 10,
+    "batch_size": 2,
+}
+SEASONS = "a tree\n0: spring\n24: <b>summer</b>\n47: autumn\nsharp"
+
+
+class Hijack:
+    """Counts words; a chunk is 75, as in the WebUI."""
+
+    clip = object()
+
+    def get_prompt_lengths(self, text):
+        if self.clip is None:
+            return "-", "-"
+        count = len(text.split())
+        return count, -(-max(count, 1) // 75) * 75
+
+
+@pytest.fixture
+def hijack(webui, monkeypatch):
+    module = ModuleType("modules.sd_hijack")
+    module.model_hijack = Hijack()
+    monkeypatch.setitem(sys.modules, "modules.sd_hijack", module)
+    return module.model_hijack
+
+
+@pytest.fixture
+def plan(webui, hijack, monkeypatch):
+    """Our functions, on a machine with 100 GiB of free memory."""
+    module = webui.module("ui.plan_view")
+    monkeypatch.setattr(module, "free_memory", lambda: 100 * GIB)
+    return module
+
+
+def expected(frames=48, **changes):
+    """The line as the core says it, for the settings and the page above, in the double's float32."""
+    windows = context_windows(parse_settings({**SETTINGS, "frames": frames}))
+    told = {"width": 640, "height": 512, "steps": 10, "clips": 2, "number_bytes": 4, "free": 100 * GIB}
+    return one_line(ClipEstimate(**{"base": "sd15", "frames": frames, "windows": windows, **told, **changes}))
+
+
+def line_of(page):
+    """The text of the plan's line, as a browser shows it."""
+    (line,) = ET.fromstring(f"<div>{page}</div>").iter("p")
+    assert "animatediff-plan" in line.get("class").split()
+    return line.text
+
+
+def rows_of(page, name="prompt"):
+    """The travel table of a prompt."""
+    for details in ET.fromstring(f"<div>{page}</div>").iter("details"):
+        if details.find("summary").text == f"What each frame gets: {name}":
+            return [tuple(cell.text for cell in row.findall("td")) for row in details.iter("tr")][1:]
+    return None
+
+
+# ---- the line
+
+
+def test_the_panel_says_what_a_clip_will_take(plan):
+    assert line_of(plan.plan_html(SETTINGS, PAGE)) == expected()
+
+
+def test_a_page_that_says_nothing_has_the_webuis_defaults(plan):
+    said = line_of(plan.plan_html(SETTINGS, dict.fromkeys(PAGE)))
+    assert said == expected(width=512, height=512, steps=20, clips=1)
+    assert said == line_of(plan.plan_html(SETTINGS, {}))
+
+
+def test_what_does_not_fit_is_marked(plan, monkeypatch):
+    assert "animatediff-advice" not in plan.plan_html(SETTINGS, PAGE)
+    monkeypatch.setattr(plan, "free_memory", lambda: GIB)
+    page = plan.plan_html(SETTINGS, PAGE)
+    assert line_of(page) == expected(free=GIB)
+    assert "animatediff-advice" in page
+
+
+def test_wrong_settings_are_told_instead(plan):
+    page = plan.plan_html({**SETTINGS, "frames": "<many>"}, PAGE)
+    assert line_of(page) == "frames must be a whole number, not '<many>'."
+    assert "details" not in page
+
+
+@pytest.mark.parametrize(("name", "called"), [("prompt", "prompt"), ("negative_prompt", "negative prompt")])
+def test_a_wrong_line_of_a_prompt_is_told_instead(plan, name, called):
+    page = plan.plan_html(SETTINGS, {**PAGE, name: "0: a\n48: <i>b"})
+    assert line_of(page).startswith(f'Line 2 of the {called}, "48: <i>b": the clip has no frame 48.')
+    assert "details" not in page
+
+
+def test_sdxl_and_half_precision_are_seen_from_the_checkpoint(plan, checkpoint, monkeypatch):
+    monkeypatch.setattr(checkpoint, "is_sdxl", True)
+    assert line_of(plan.plan_html(SETTINGS, PAGE)) == expected(base="sdxl")
+    half = SimpleNamespace(parameters=lambda: iter([torch.zeros(1, dtype=torch.float16)]))
+    monkeypatch.setattr(shared, "sd_model", SimpleNamespace(model=SimpleNamespace(diffusion_model=half)))
+    assert line_of(plan.plan_html(SETTINGS, PAGE)) == expected(number_bytes=2)
+
+
+def test_weights_in_8_bits_are_computed_with_in_16(plan, monkeypatch):
+    small = SimpleNamespace(parameters=lambda: iter([torch.zeros(1, dtype=torch.int8)]))
+    monkeypatch.setattr(shared, "sd_model", SimpleNamespace(model=SimpleNamespace(diffusion_model=small)))
+    assert line_of(plan.plan_html(SETTINGS, PAGE)) == expected(number_bytes=2)
+
+
+def test_before_a_checkpoint_is_loaded_nothing_is_said_of_free_memory(plan, hijack):
+    double.shared.sd_model = None
+    hijack.get_prompt_lengths = None  # asking it would load one
+    assert line_of(plan.plan_html(SETTINGS, PAGE)) == expected(free=None)
+
+
+# ---- how the WebUI calls the model
+
+
+def test_cond_and_uncond_go_apart_where_the_user_wants_it(plan):
+    shared.opts.batch_cond_uncond = False
+    assert line_of(plan.plan_html(SETTINGS, PAGE)) == expected(streams_per_call=1)
+
+
+def test_prompts_of_different_lengths_go_apart_unless_they_are_padded(plan):
+    page = {**PAGE, "prompt": "word " * 80}
+    assert line_of(plan.plan_html(SETTINGS, page)) == expected(streams_per_call=1, tokens=150)
+    shared.opts.pad_cond_uncond = True
+    assert line_of(plan.plan_html(SETTINGS, page)) == expected(tokens=150)
+
+
+def test_a_prompt_of_two_parts_is_three_streams_in_one_call(plan):
+    page = {**PAGE, "prompt": "a cat AND a dog"}
+    assert line_of(plan.plan_html(SETTINGS, page)) == expected(streams=3, streams_per_call=3)
+
+
+def test_a_prompt_of_many_parts_has_a_call_for_each_clip(plan):
+    page = {**PAGE, "prompt": "a cat AND a dog AND a fox"}
+    assert line_of(plan.plan_html(SETTINGS, page)) == expected(streams=4, one_clip_per_call=True)
+
+
+@pytest.mark.parametrize(("frames", "mixed"), [(16, False), (48, False), (48, True)])
+def test_the_line_tells_the_calls_that_a_run_makes(plan, webui, monkeypatch, frames, mixed):
+    """The double's sampler has one step, and the core's windows are its own to count."""
+    said = []
+    settings = {**SETTINGS, "frames": frames}
+    prompt = "a cat AND a dog AND a fox" if mixed else "a cat"
+    unet_calls = []
+    first = shared.sd_model.model.diffusion_model.input_blocks[0]
+    handle = first.register_forward_pre_hook(lambda _layer, args: unet_calls.append(len(args[0])))
+
+    def before(p):
+        said.append(plan.preflight_line(p, parse_settings(settings), frames))
+
+    shared.during_sampling = before
+    webui.paint(settings, prompt=prompt, batch_size=2, steps=1)
+    handle.remove()
+    (line,) = said
+    assert (
+        f"(1 step: {len(unet_calls)} calls of the model with {max(unet_calls)} rows)".replace("1 calls", "1 call")
+        in line
+    )
+    assert f"2 clips of {frames} frames" in line
+    assert "8x8" in line
+
+
+# ---- a run
+
+
+def p_of(**fields):
+    rows = 2 * 48
+    given = {"prompts": ["a cat"] * rows, "negative_prompts": ["bad"] * rows, "width": 640, "height": 512, "steps": 10}
+    return SimpleNamespace(**{**given, **fields})
+
+
+def test_the_log_says_the_same_as_the_panel(plan):
+    assert plan.preflight_line(p_of(), parse_settings(SETTINGS), 48) == line_of(plan.plan_html(SETTINGS, PAGE))
+
+
+def test_the_second_pass_has_prompts_and_a_size_of_its_own(plan):
+    rows = ["a cat AND a dog AND a fox"] * 48
+    said = plan.preflight_line(p_of(), parse_settings(SETTINGS), 48, rows, (1280, 1024))
+    second = {"clips": 1, "width": 1280, "height": 1024, "streams": 4, "one_clip_per_call": True}
+    assert said == expected(**second)
+    freeinit = parse_settings({**SETTINGS, "freeinit_enable": True})  # which leaves the second pass alone
+    p = p_of(hr_second_pass_steps=7)
+    assert plan.preflight_line(p, freeinit, 48, rows, (1280, 1024)) == expected(**second, steps=7)
+
+
+def test_a_run_on_pictures_takes_part_of_the_steps(plan):
+    """As sd_samplers_common.setup_img2img_steps counts them."""
+    p = p_of(init_images=[], denoising_strength=0.75, steps=20)
+    settings = parse_settings(SETTINGS)
+    assert plan.preflight_line(p, settings, 48) == expected(steps=16)
+    p.denoising_strength = 1.0
+    assert plan.preflight_line(p, settings, 48) == expected(steps=20)
+    p.denoising_strength = 0.75
+    assert plan.preflight_line(p_of(denoising_strength=0.75), settings, 48) == expected()
+    shared.opts.img2img_fix_steps = True
+    assert plan.preflight_line(p, settings, 48) == expected(steps=20)
+
+
+# ---- windows and travel
+
+
+def test_the_map_of_the_windows_is_folded_away_below(plan):
+    page = plan.plan_html(SETTINGS, PAGE)
+    windows = context_windows(parse_settings(SETTINGS))
+    assert f"<summary>Context windows</summary>{window_map(windows, 48, 10)}</details>" in page
+    assert "<svg" not in plan.plan_html({**SETTINGS, "frames": 16}, PAGE)
+
+
+def test_the_table_says_what_each_frame_gets(plan):
+    page = plan.plan_html(SETTINGS, {**PAGE, "prompt": SEASONS})
+    assert rows_of(page) == [
+        ("0", "spring"),
+        ("1-23", "spring -> <b>summer</b>, 4 % .. 96 %"),
+        ("24", "<b>summer</b>"),
+        ("25-46", "<b>summer</b> -> autumn, 4 % .. 96 %"),
+        ("47", "autumn"),
+    ]
+    assert rows_of(page, "negative prompt") is None
+    assert rows_of(plan.plan_html(SETTINGS, PAGE)) is None
+
+
+def test_both_prompts_have_a_table(plan):
+    page = plan.plan_html(SETTINGS, {**PAGE, "prompt": SEASONS, "negative_prompt": "0: snow\n47: dust"})
+    assert len(rows_of(page)) == 5
+    assert rows_of(page, "negative prompt")[1] == ("1-46", "snow -> dust, 2 % .. 98 %")
+
+
+@pytest.mark.parametrize(
+    ("settings", "row"),
+    [
+        ({"travel_interpolation": "step"}, ("0-23", "spring")),
+        ({"travel_hold": 0.5}, ("0-12", "spring")),
+        ({"travel_easing": "ease-in"}, ("1-23", "spring -> <b>summer</b>, 0 % .. 92 %")),
+        ({"closed_loop": "R+P"}, ("0", "spring")),
+    ],
+)
+def test_the_table_goes_by_the_settings(plan, settings, row):
+    rows = rows_of(plan.plan_html({**SETTINGS, **settings}, {**PAGE, "prompt": SEASONS}))
+    assert row in rows
+
+
+def test_in_a_loop_the_last_prompt_leads_to_the_first(plan):
+    prompt = "0: spring\n24: summer"
+    rows = rows_of(plan.plan_html({**SETTINGS, "closed_loop": "R+P"}, {**PAGE, "prompt": prompt}))
+    assert rows[-1] == ("25-47", "summer -> spring, 4 % .. 96 %")
+
+
+def test_each_frames_prompt_counts_its_tokens(plan):
+    prompt = f"0: spring\n8: {'word ' * 80}"
+    assert "prompts of 150 tokens" in line_of(plan.plan_html(SETTINGS, {**PAGE, "prompt": prompt}))
+    together = f"{'word ' * 40}\n0: {'spring ' * 30}\n8: {'summer ' * 30}"
+    assert "prompts of 75 tokens" in line_of(plan.plan_html(SETTINGS, {**PAGE, "prompt": together}))
+
+
+# ---- what is asked of the WebUI and the machine
+
+
+@pytest.mark.parametrize(
+    ("texts", "tokens"),
+    [
+        ([""], 75),
+        ([], 75),
+        (["word " * 75], 75),
+        (["word " * 76], 150),
+        (["a", "word " * 160, "b"], 225),
+        ([f"{'word ' * 75}<lora:one:1> <lora:two and three:0.5>"], 75),
+        ([f"{'word ' * 70} AND {'word ' * 70}"], 75),
+        ([f"{'word ' * 70} SAND {'word ' * 70}"], 150),
+    ],
+)
+def test_tokens_are_those_of_the_longest_part(plan, texts, tokens):
+    assert plan.token_count(texts) == tokens
+
+
+def test_before_the_text_encoder_is_ready_a_prompt_is_one_chunk(plan, hijack, monkeypatch):
+    monkeypatch.setattr(hijack, "clip", None, raising=False)
+    assert plan.token_count(["word " * 100]) == 75
+
+
+def test_free_memory_is_the_machines_where_it_tells(webui, monkeypatch):
+    module = webui.module("ui.plan_view")
+    psutil = SimpleNamespace(virtual_memory=lambda: SimpleNamespace(available=12345, free=1))
+    monkeypatch.setattr(module, "find_spec", lambda name: name == "psutil")
+    monkeypatch.setattr(module, "import_module", lambda name: {"psutil": psutil}[name])
+    assert module.free_memory() == 12345
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    assert module.free_memory() is None
+
+
+def on_a_card(monkeypatch, free, reserved=0, allocated=0):
+    """A graphics card with so much memory left, of which torch keeps some."""
+    device = torch.device("cuda", 1)
+    shared.device = device
+    sys.modules["modules.shared"].device = device
+
+    def told(value):
+        return lambda asked: value if asked == device else None
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", told((free, 99 * GIB)))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", told(reserved))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", told(allocated))
+
+
+def test_what_torch_keeps_for_itself_is_free_for_us(webui, monkeypatch):
+    on_a_card(monkeypatch, free=5000, reserved=700, allocated=200)
+    assert webui.module("ui.plan_view").free_memory() == 5500
+
+
+def test_weights_that_are_still_to_come_to_the_card_take_their_memory(
+    webui, hijack, monkeypatch, checkpoint, motion_file
+):
+    """The double's UNet lies in main memory, and so does the motion module."""
+    on_a_card(monkeypatch, free=100 * GIB)
+    unet = sum(weight.nbytes for weight in checkpoint.model.diffusion_model.parameters())
+    from safetensors.torch import load_file
+
+    motion = sum(weight.numel() for name, weight in load_file(motion_file).items() if not name.endswith(".pe"))
+    left = webui.module("ui.plan_view")._left_free(checkpoint, parse_settings(SETTINGS), 4)
+    assert 100 * GIB - left == unet + 4 * motion
+    missing = parse_settings({**SETTINGS, "model": "none of these"})
+    assert 100 * GIB - webui.module("ui.plan_view")._left_free(checkpoint, missing, 4) == unet
+
+
+def test_the_page_is_well_formed_whatever_stands_in_it(plan):
+    page = plan.plan_html(SETTINGS, {**PAGE, "prompt": "0: <script>&\"'\n9: ]]>", "negative_prompt": "</p>"})
+    ET.fromstring(f"<div>{page}</div>")
+    assert not re.search("<script", page)

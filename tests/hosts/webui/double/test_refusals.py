@@ -1,0 +1,137 @@
+"""What cannot become a clip is refused from p.sample, where the user hears of it, and leaves everything as it was."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from support.webui_double import double
+from support.webui_double.double import CLIP, shared
+from support.webui_double.portrait import Portrait, own_values
+
+TENSORRT = SimpleNamespace(option=SimpleNamespace(label="[TRT] small"))
+
+
+@pytest.fixture
+def refused(webui, checkpoint):
+    """Asks for a clip that cannot be, and gives the reason."""
+
+    def ask(clip, **fields):
+        picture, before = webui.picture(), Portrait(checkpoint)
+        shared.samplings.clear()
+        p = webui.request(clip, **fields)
+        own = own_values(p)
+        with pytest.raises(Exception) as refusal:  # noqa: PT011 - the API looks at the attributes alone
+            double.process_images(p)
+        assert refusal.value.status_code == 422
+        assert refusal.value.detail == str(refusal.value)
+        assert not shared.samplings
+        assert not p.extra_generation_params or "AnimateDiff" in p.extra_generation_params
+        assert own_values(p) == own
+        before.assert_unchanged()
+        return refusal.value.detail, picture
+
+    return ask
+
+
+def test_settings_that_cannot_be(webui, refused):
+    for clip, words in [
+        ({**CLIP, "frame": 8}, "Did you mean frames?"),
+        ({**CLIP, "frames": 65000}, "between 0 and 10000"),
+        ({**CLIP, "fps": None}, "fps must be a number"),
+        ({**CLIP, "enable": "yes"}, "enable must be true or false"),
+    ]:
+        reason, picture = refused(clip)
+        assert words in reason
+        assert webui.picture() == picture
+
+
+@pytest.mark.parametrize(
+    ("clip", "fields", "words"),
+    [
+        ({"frames": 33, "context_length": 33}, {}, "Lower the number of frames to 32 or less."),
+        ({"model": "nm"}, {}, "Choose one of the list, for example mm"),
+        ({}, {"refiner_checkpoint_info": "other", "refiner_switch_at": 0.8}, "refiner"),
+        ({}, {"refiner_checkpoint_info": "other", "refiner_switch_at": 0}, "refiner"),
+        ({}, {"refiner_checkpoint_info": "other", "refiner_switch_at": None}, "refiner"),
+    ],
+)
+def test_a_request_that_cannot_be(webui, refused, clip, fields, words):
+    reason, picture = refused({**CLIP, **clip}, **fields)
+    assert words in reason
+    assert webui.picture() == picture
+
+
+@pytest.mark.parametrize(("flag", "name"), [("is_ssd", "SSD-1B"), ("is_sd2", "Diffusion 2"), ("is_sd3", "Diffusion 3")])
+def test_a_checkpoint_that_is_not_sd15(refused, checkpoint, monkeypatch, flag, name):
+    monkeypatch.setattr(checkpoint, flag, True)
+    assert name in refused(CLIP)[0]
+
+
+def test_a_checkpoint_that_edits_pictures(refused, checkpoint):
+    checkpoint.cond_stage_key = "edit"
+    try:
+        assert "InstructPix2Pix" in refused(CLIP)[0]
+    finally:
+        del checkpoint.cond_stage_key
+
+
+def test_a_unet_that_is_replaced(webui, refused, monkeypatch):
+    monkeypatch.setattr(webui.module("sd_unet"), "current_unet", TENSORRT)
+    assert "[TRT] small" in refused(CLIP)[0]
+
+
+def test_without_a_motion_module_the_refusal_says_where_to_put_one(webui, refused):
+    (webui.models_folder / "mm.safetensors").unlink()
+    assert f"put it into {webui.models_folder}." in refused(CLIP)[0]
+
+
+def test_a_file_that_is_no_motion_module(webui, refused, monkeypatch):
+    from motion_module import load_motion_module
+
+    monkeypatch.setattr(webui.module("catalog.models"), "load_motion_module", load_motion_module)
+    (webui.models_folder / "page.ckpt").write_text("<!DOCTYPE html>")
+    assert "web page" in refused({"model": "page"})[0]
+
+
+def fail_with(message):
+    def fail(p):
+        raise RuntimeError(message)
+
+    return fail
+
+
+def test_another_error_is_not_made_the_clients_fault(webui):
+    shared.during_sampling = fail_with("a bug")
+    with pytest.raises(RuntimeError, match="a bug") as error:
+        webui.paint(CLIP)
+    assert not hasattr(error.value, "status_code")
+
+
+def test_where_memory_runs_out_it_is_said_what_it_took_and_what_to_lower(webui):
+    shared.during_sampling = fail_with("CUDA out of memory. Tried to allocate 2.00 GiB")
+    with pytest.raises(Exception, match="Lower the context length") as error:
+        webui.paint(CLIP)
+    assert "2 frames at once" in str(error.value)
+    assert error.value.status_code == 422
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"negative_prompt": "a cat AND a dog"},
+        {"prompt": "SAND and LAND"},
+        {"refiner_checkpoint_info": "other", "refiner_switch_at": 1.0},
+        {"refiner_switch_at": 0.8},
+    ],
+)
+def test_what_only_looks_like_and_or_a_refiner_runs(webui, fields):
+    webui.paint(CLIP, **fields)
+    assert [sampling.rows for sampling in shared.samplings] == [2]
+
+
+def test_a_request_after_a_refused_one_runs(webui):
+    with pytest.raises(Exception, match="frames"):
+        webui.paint({"frames": -1})
+    webui.paint(CLIP)
+    assert [sampling.rows for sampling in shared.samplings] == [2]

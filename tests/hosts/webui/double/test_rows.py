@@ -1,0 +1,101 @@
+"""Each picture of a batch becomes a clip of rows, and p has its own values back afterwards."""
+
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+from support.webui_double import double
+from support.webui_double.double import CLIP, shared
+from support.webui_double.portrait import own_values
+
+
+def rows_while_sampling(webui, *names, **fields):
+    """What p says during its first sampling."""
+    told = []
+    shared.during_sampling = lambda p: told.append([getattr(p, name) for name in names])
+    webui.paint(CLIP, **fields)
+    return told[0]
+
+
+def test_a_batch_has_batch_size_times_frames_rows(webui):
+    webui.paint({**CLIP, "frames": 3}, batch_size=2)
+    assert [sampling.rows for sampling in shared.samplings] == [6]
+
+
+def test_seeds_count_on_over_all_frames(webui):
+    assert rows_while_sampling(webui, "seeds", seed=5, batch_size=2) == [[5, 6, 7, 8]]
+
+
+def test_each_seed_of_a_list_begins_a_clip(webui):
+    assert rows_while_sampling(webui, "seeds", "subseeds", seed=[5, 50], subseed=[1, 2], batch_size=2) == [
+        [5, 6, 50, 51],
+        [1, 1, 2, 2],
+    ]
+
+
+def test_each_prompt_of_a_list_lasts_for_a_clip(webui):
+    fields = {"prompt": ["cat", "dog"], "negative_prompt": ["red", "blue"], "batch_size": 2}
+    assert rows_while_sampling(webui, "prompts", "all_negative_prompts", **fields) == [
+        ["cat", "cat", "dog", "dog"],
+        ["red", "red", "blue", "blue"],
+    ]
+
+
+def test_each_hires_prompt_of_a_list_lasts_for_a_clip(webui):
+    fields = {"prompt": ["cat", "dog"], "hr_prompt": ["big cat", "big dog"], "batch_size": 2, "enable_hr": True}
+    assert rows_while_sampling(webui, "hr_prompts", **fields) == [["big cat", "big cat", "big dog", "big dog"]]
+
+
+def test_each_picture_of_a_list_begins_a_clip(webui):
+    pictures = [Image.new("RGB", (size, 8)) for size in (8, 16)]
+    fields = {"tab": "img2img", "init_images": pictures, "batch_size": 2}
+    latents, batch_size = rows_while_sampling(webui, "init_latent", "batch_size", **fields)
+    assert batch_size == 4
+    assert latents.flatten().tolist() == pytest.approx([0.08, 0.08, 0.16, 0.16])
+
+
+def test_a_single_picture_is_left_for_the_webui_to_repeat(webui):
+    picture = Image.new("RGB", (8, 8))
+    (pictures,) = rows_while_sampling(webui, "init_images", tab="img2img", init_images=[picture])
+    assert pictures == [picture]
+
+
+def test_frames_are_not_saved_one_by_one_nor_as_a_grid(webui):
+    processed = webui.paint(CLIP)
+    assert shared.saved == []
+    assert "grid" not in processed.infotexts
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt": "cat", "seed": -1},
+        {"prompt": ["a"], "negative_prompt": ["b"], "seed": [3], "subseed": [4], "enable_hr": True, "hr_prompt": ["c"]},
+        {"tab": "img2img", "init_images": [Image.new("RGB", (8, 8))] * 2, "batch_size": 2},
+    ],
+    ids=["plain", "lists", "img2img"],
+)
+@pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
+def test_p_has_its_own_values_back(webui, fields, error):
+    p = webui.request(CLIP, **fields)
+    before = own_values(p)
+
+    def fail(p):
+        if error is not None:
+            raise error
+
+    shared.during_sampling = fail
+    try:
+        double.process_images(p)
+    except (RuntimeError, KeyboardInterrupt):
+        assert error is not None
+    assert own_values(p) == before
+    assert all(own_values(p)[name] is value for name, value in before.items())
+
+
+def test_the_same_p_can_be_painted_again(webui):
+    """The img2img tab's batch does so."""
+    p = webui.request(CLIP, tab="img2img", init_images=[Image.new("RGB", (8, 8))], prompt=["cat"])
+    first, second = (double.process_images(p).images[0].tobytes() for _ in range(2))
+    assert [sampling.rows for sampling in shared.samplings] == [2, 2]
+    assert first == second

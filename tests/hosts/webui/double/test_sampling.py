@@ -1,0 +1,154 @@
+"""Inside p.sample the UNet is animated on the motion module's schedule; afterwards the model is what it was."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+from support.webui_double import double
+from support.webui_double.double import CLIP, SIDE, shared
+from support.webui_double.portrait import Portrait
+
+from motion_module.schedules import LINEAR
+
+SITES = 20
+HIRES = {"enable_hr": True}
+IMG2IMG = {"tab": "img2img", "init_images": [Image.new("RGB", (SIDE, SIDE))]}
+
+
+def frames_of(webui, *args, **fields):
+    """The pictures as they leave the sampler, before they become a clip."""
+    p, latents = webui.request(*args, **fields), []
+    sample = p.sample
+    p.sample = lambda **given: latents.append(sample(**given)) or latents[-1]
+    double.process_images(p)
+    return latents[0]
+
+
+@pytest.mark.parametrize("fields", [{}, IMG2IMG], ids=["txt2img", "img2img"])
+def test_every_frame_is_another_than_in_a_plain_batch(webui, fields):
+    plain = frames_of(webui, {"enable": False}, **fields, batch_size=2)
+    for frame, picture in zip(frames_of(webui, CLIP, **fields), plain, strict=True):
+        assert not torch.allclose(frame, picture, atol=0.1)
+
+
+def test_the_sampler_reads_the_motion_modules_schedule(webui):
+    webui.paint(CLIP)
+    assert torch.equal(shared.samplings[0].table, LINEAR.alphas_cumprod())
+
+
+def test_a_downcast_schedule_is_the_motion_modules_downcast(webui):
+    shared.opts.use_downcasted_alpha_bar = True
+    webui.paint(CLIP)
+    assert torch.equal(shared.samplings[0].table, LINEAR.alphas_cumprod().half())
+
+
+def test_zero_terminal_snr_is_applied_to_the_motion_modules_schedule(webui):
+    shared.opts.sd_noise_schedule = "Zero Terminal SNR"
+    webui.paint(CLIP)
+    table = shared.samplings[0].table
+    assert table[-1] == pytest.approx(4.8973451890853435e-08)
+    assert table[0] == pytest.approx(float(LINEAR.alphas_cumprod()[0]), rel=1e-4)
+
+
+def raise_runtime_error(p):
+    raise RuntimeError("trouble")
+
+
+def raise_keyboard_interrupt(p):
+    raise KeyboardInterrupt
+
+
+def interrupt(p):
+    shared.state.interrupted = True
+
+
+@pytest.mark.parametrize("trouble", [None, raise_runtime_error, raise_keyboard_interrupt, interrupt])
+@pytest.mark.parametrize("fields", [{}, HIRES, IMG2IMG], ids=["txt2img", "hires", "img2img"])
+def test_the_model_is_what_it_was(webui, checkpoint, fields, trouble):
+    before, picture = Portrait(checkpoint), webui.picture()
+    shared.during_sampling = trouble
+    try:
+        webui.paint(CLIP, **fields)
+    except (RuntimeError, KeyboardInterrupt):
+        assert trouble is not None
+    before.assert_unchanged()
+    shared.during_sampling = None
+    assert webui.picture() == picture
+
+
+def test_both_passes_of_hires_fix_are_animated(webui):
+    webui.paint(CLIP, **HIRES)
+    assert [sampling.hooks for sampling in shared.samplings] == [SITES, SITES]
+
+
+def test_a_second_pass_on_another_checkpoint_animates_that_one(webui, checkpoint, other_checkpoint):
+    before = [Portrait(model) for model in (checkpoint, other_checkpoint)]
+    seen = []
+    shared.during_sampling = lambda p: seen.append([double.count_hooks(m) for m in (checkpoint, other_checkpoint)])
+    webui.paint(CLIP, **HIRES, hr_checkpoint=other_checkpoint)
+    assert seen == [[SITES, 0], [0, SITES]]
+    assert all(torch.equal(sampling.table, LINEAR.alphas_cumprod()) for sampling in shared.samplings)
+    for portrait in before:
+        portrait.assert_unchanged()
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_second_pass_that_fails_on_another_checkpoint_leaves_both_clean(webui, checkpoint, other_checkpoint, error):
+    before, picture = [Portrait(model) for model in (checkpoint, other_checkpoint)], webui.picture()
+
+    def fail(p):
+        if p.sd_model is other_checkpoint:
+            raise error
+
+    shared.during_sampling = fail
+    with pytest.raises(error):
+        webui.paint(CLIP, **HIRES, hr_checkpoint=other_checkpoint)
+    for portrait in before:
+        portrait.assert_unchanged()
+    shared.during_sampling = None
+    assert webui.picture() == picture
+
+
+def test_a_second_pass_on_what_cannot_be_animated_is_refused(webui, checkpoint, other_checkpoint, monkeypatch):
+    before = [Portrait(model) for model in (checkpoint, other_checkpoint)]
+    monkeypatch.setattr(other_checkpoint, "is_sd2", True)
+    with pytest.raises(Exception, match="Stable Diffusion 2") as refusal:
+        webui.paint(CLIP, **HIRES, hr_checkpoint=other_checkpoint)
+    assert refusal.value.status_code == 422
+    assert [sampling.model for sampling in shared.samplings] == [checkpoint]
+    for portrait in before:
+        portrait.assert_unchanged()
+
+
+def test_interrupted_in_the_first_pass_the_second_stays_away(webui):
+    shared.during_sampling = interrupt
+    processed = webui.paint(CLIP, **HIRES)
+    assert len(shared.samplings) == 1
+    assert processed.images[0].size == (SIDE, SIDE)
+
+
+def test_the_live_preview_walks_through_the_frames(webui):
+    """The WebUI previews the first row: it is another frame with each step. Other requests' latents stay."""
+    before_denoising = webui.module("hooks.script").before_denoising
+    seen = []
+
+    def preview(p):
+        for step in range(3):
+            shared.state.current_latent, shared.state.sampling_step = torch.arange(2), step
+            before_denoising(
+                SimpleNamespace(
+                    denoiser=SimpleNamespace(p=p, step=step, total_steps=3), text_cond=None, text_uncond=None
+                )
+            )
+            seen.append(shared.state.current_latent.tolist())
+        shared.state.current_latent = None
+
+    shared.during_sampling = preview
+    webui.paint(CLIP)
+    assert seen == [[0, 1], [1, 0], [0, 1]]
+    seen.clear()
+    webui.paint({"enable": False}, batch_size=2)
+    assert seen == [[0, 1]] * 3

@@ -1,0 +1,145 @@
+"""Fixtures of the end-to-end tests: the real WebUI with and without the extension, and a browser on its page.
+
+Environment: WEBUI_DIR names a WebUI installation (without it everything here is skipped), WEBUI_PYTHON its Python,
+CHROMIUM the browser, WEBUI_SCREENSHOTS a folder for screenshots.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.webui_real.report import Report
+from support.webui_real.server import WebUI
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parents[3]
+TROUBLE = REPOSITORY / "tests" / "support" / "webui_real" / "trouble_extension"
+NOT_STARTED = "WEBUI_DIR is not set: the real WebUI was not started, so nothing here is proven"
+BROWSER_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+BROWSER_TIMEOUT_MS = 30_000
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds the option that `make test-webui` uses."""
+    parser.addoption("--report-to", type=Path, help="write the end-to-end tests' outcomes to this Markdown file")
+    parser.addoption("--report-renew", action="store_true", help="leave the file's lines about other tests as they are")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Has the outcomes written where the option says."""
+    path = config.getoption("--report-to", default=None)
+    if path:
+        config.pluginmanager.register(Report(path, renew=config.getoption("--report-renew", default=False)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks every test of this folder."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.webui)
+
+
+def webui_python(webui_dir: Path) -> Path:
+    """Returns the Python that runs the WebUI."""
+    given = os.environ.get("WEBUI_PYTHON")
+    if given:
+        return Path(given)
+    candidates = (webui_dir / "venv" / "bin" / "python", webui_dir / "venv" / "Scripts" / "python.exe")
+    return next((path for path in candidates if path.exists()), Path(sys.executable))
+
+
+@pytest.fixture(scope="session")
+def start_webui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable]:
+    """Returns a function `(name, **arguments of WebUI) -> WebUI` whose servers run until the end of the session."""
+    given = os.environ.get("WEBUI_DIR")
+    if not given:
+        pytest.skip(NOT_STARTED)
+    webui_dir = Path(given)
+    started = []
+
+    def start(name: str, **arguments) -> WebUI:
+        server = WebUI(webui_dir, webui_python(webui_dir), tmp_path_factory.mktemp(name), **arguments)
+        started.append(server)
+        return server.start()
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def webui(start_webui: Callable) -> WebUI:
+    """The WebUI with this repository as its only extension."""
+    return start_webui("webui", extensions=[REPOSITORY])
+
+
+@pytest.fixture(scope="session")
+def studio(start_webui):
+    """The WebUI with AnimateDiff, three motion modules, and an extension that makes trouble on request."""
+    # brings in torch: a session that skips these tests should not wait for it
+    from support.motion_files import write_motion_file
+
+    server = start_webui("studio", extensions=[REPOSITORY, TROUBLE])
+    for kind in ("v2", "v3"):
+        write_motion_file(server.motion_modules_dir, kind)
+    write_motion_file(server.motion_modules_dir, "v3", seed=1, name="folder/other v3.safetensors")
+    (server.motion_modules_dir / "page.ckpt").write_text("<!DOCTYPE html>")
+    return server
+
+
+@pytest.fixture(scope="session")
+def plain_webui(start_webui: Callable) -> WebUI:
+    """The WebUI without the extension: what an unchanged WebUI answers."""
+    return start_webui("plain_webui")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator:
+    """A headless Chromium of the system."""
+    executable = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if not executable:
+        pytest.skip("no chromium was found: the page was not opened, so nothing of it is proven")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is missing: the page was not opened")
+    with playwright.sync_playwright() as driver:
+        instance = driver.chromium.launch(executable_path=executable, args=BROWSER_FLAGS)
+        yield instance
+        instance.close()
+
+
+@pytest.fixture
+def page(browser) -> Iterator:
+    """An empty page that can reach this machine only; a test opens `webui.url` or `plain_webui.url` with it."""
+    context = browser.new_context(viewport={"width": 1400, "height": 1600})
+    context.set_default_timeout(BROWSER_TIMEOUT_MS)
+    # the WebUI's page asks for fonts and scripts of other hosts and would wait for them
+    context.route(lambda url: not url.startswith("http://127.0.0.1:"), lambda route: route.abort())
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture
+def screenshot(tmp_path_factory: pytest.TempPathFactory) -> Callable:
+    """Returns a function `(page, name) -> Path` that saves a picture of the whole page."""
+    given = os.environ.get("WEBUI_SCREENSHOTS")
+    folder = Path(given) if given else tmp_path_factory.mktemp("screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def save(page, name: str) -> Path:
+        path = folder / f"{name}.png"
+        page.screenshot(path=str(path), full_page=True)
+        return path
+
+    return save

@@ -1,0 +1,99 @@
+"""What the real denoiser batches together: every call holds whole clips, and the clip is that of plainly laid rows."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from support.webui_real.clips import animate, clip_of
+from support.webui_real.server import PAYLOAD, STYLE
+from support.webui_real.studio import FLOAT_ORDER, decoded, frames_of
+
+PARTS = ("a red cat", "a blue dog :0.7", "a green picture")
+LONG = ", in the red garden" * 25
+SHORT = {"frames": 4}
+
+
+def prompt_of(parts, is_long):
+    return " AND ".join([PARTS[0] + LONG * is_long, *PARTS[1:parts]])
+
+
+@pytest.mark.parametrize("ngms", [0, 40], ids=["every step with uncond", "NGMS"])
+@pytest.mark.parametrize("is_long", [False, True], ids=["equal", "unequal"])
+@pytest.mark.parametrize("batched", [True, False], ids=["batched", "split"])
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_and_in_prompts_equals_plainly_laid_rows(studio, parts, batched, is_long, ngms):
+    """AND with 1 to 3 parts, batched or split, equal or unequal, NGMS or not: the clip of one call for each part."""
+    request = {
+        "prompt": prompt_of(parts, is_long),
+        "steps": 3,
+        "override_settings": {"batch_cond_uncond": batched},
+        "s_min_uncond": ngms,
+    }
+    plainly = {"Trouble": {"args": [{"plainly": True}]}}
+    wanted = frames_of(studio, SHORT, **request, alwayson_scripts=plainly)
+    answer = animate(studio, SHORT, **request)
+    assert len(clip_of(answer).frames) == 4
+    assert abs(decoded(studio) - wanted).max() < FLOAT_ORDER
+    said = "AnimateDiff batching: all rows in one call" in json.loads(answer["info"])["infotexts"][0]
+    assert said == (parts > (2 if batched else 1))
+
+
+def test_the_users_setting_stays(studio):
+    """All rows in one call for one run: the setting is what it was."""
+    studio.post("/sdapi/v1/options", {"batch_cond_uncond": False})
+    animate(studio, SHORT, prompt=prompt_of(2, False))
+    assert studio.options()["batch_cond_uncond"] is False
+    studio.post("/sdapi/v1/options", {"batch_cond_uncond": True})
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"cfg_scale": 1},
+        {"prompt": "a [red:blue:0.5] cat"},
+        {"prompt": "a [red|blue] cat"},
+        {"prompt": "a (red:1.3) cat [dog]"},
+        {"prompt": "a red cat BREAK a blue dog"},
+        {"sampler_name": "DDIM", "prompt": prompt_of(2, False)},
+        {"sampler_name": "UniPC", "prompt": prompt_of(2, True)},
+    ],
+    ids=["CFG 1", "scheduled", "alternating", "attention", "BREAK", "AND with DDIM", "AND with UniPC"],
+)
+def test_prompts_and_samplers_that_change_the_conditions(studio, request_):
+    """CFG 1, scheduled and alternating words, attention, BREAK, timestep samplers: the clip of plainly laid rows."""
+    plainly = {"Trouble": {"args": [{"plainly": True}]}}
+    wanted = frames_of(studio, SHORT, **request_, alwayson_scripts=plainly)
+    assert abs(frames_of(studio, SHORT, **request_) - wanted).max() < FLOAT_ORDER
+
+
+def test_and_in_the_prompt_of_hires_fix_alone(studio):
+    """The second pass has a prompt of its own, whose parts are counted for it."""
+    hires = {"enable_hr": True, "hr_scale": 1.5, "denoising_strength": 0.7, "hr_prompt": prompt_of(2, False)}
+    assert clip_of(animate(studio, SHORT, **hires)).size == (96, 96)
+
+
+def test_variation_seeds(studio):
+    """Variation of one noise: all frames share the seed, and frame i is drawn to subseed + i."""
+    varied = {"subseed": 100, "subseed_strength": 0.3}
+    answer = animate(studio, SHORT, **varied, batch_size=2)
+    info = json.loads(answer["info"])
+    assert info["all_seeds"] == [1, 1]
+    assert info["all_subseeds"] == [100, 104]
+    second = decoded(studio)[4:]
+    again = frames_of(studio, SHORT, **{**varied, "subseed": 104})
+    assert abs(second - again).max() < FLOAT_ORDER
+
+
+def test_styles_reach_the_clip(studio):
+    """A style of the WebUI's list changes the clip's prompt as it does a picture's."""
+    info = json.loads(animate(studio, SHORT, styles=[STYLE])["info"])
+    assert info["prompt"] == f"{PAYLOAD['prompt']}, blue"
+    assert info["negative_prompt"] == "red"
+
+
+def test_a_clip_takes_its_first_rows_prompt(studio):
+    """Another extension gives each row a prompt of its own: the clip is that of the first row's."""
+    got = frames_of(studio, SHORT, alwayson_scripts={"Trouble": {"args": [{"rows": True}]}})
+    wanted = frames_of(studio, SHORT, prompt=f"{PAYLOAD['prompt']}, blue")
+    assert abs(got - wanted).max() == 0

@@ -1,0 +1,352 @@
+"""A clip by the API of the real WebUI: what is asked for, what comes back, and what is left behind."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+from datetime import date
+
+import pytest
+from support.webui_real.clips import CLIP, FRAMES, animate, apart, clip_of, clip_payload
+from support.webui_real.server import (
+    EMBEDDING,
+    HYPERNETWORK,
+    LORA,
+    OTHER_CHECKPOINT,
+    PAYLOAD,
+    SHARED_CONFIG_CHECKPOINT,
+    file_bytes,
+    pixels,
+)
+from support.webui_real.studio import (
+    FLOAT_ORDER,
+    VISIBLE,
+    decoded,
+    frames_of,
+    hooks_in_the_unet,
+    plain_batch,
+    portrait,
+    refused,
+)
+
+CAT = PAYLOAD["prompt"]
+
+
+# ---- a clip
+
+
+@pytest.mark.parametrize("model", ["mm_small_v2.safetensors", "mm_small_v3.safetensors"])
+def test_a_clip_by_api_is_a_gif_of_the_asked_count_size_and_duration(studio, model):
+    """txt2img by API gives one GIF: count, size and duration as asked, frames unlike an unanimated batch's."""
+    answer = animate(studio, {"model": model}, width=96, height=64)
+    gif = clip_of(answer)
+    assert len(answer["images"]) == 1
+    assert (len(gif.frames), gif.size, gif.milliseconds, gif.loop) == (FRAMES, (96, 64), 1000, 0)
+    plain = plain_batch(studio, width=96, height=64)
+    assert min(apart(a, b) for a, b in zip(gif.frames, plain, strict=True)) > VISIBLE
+    assert min(apart(a, b) for a, b in zip(gif.frames, gif.frames[1:], strict=False)) > 0
+
+
+def test_two_modules_make_two_clips(studio):
+    """The motion module that is named is the one that runs, also from a sub-folder and without its suffix."""
+    one, other = clip_of(animate(studio)), clip_of(animate(studio, {"model": "folder/other v3"}))
+    assert apart(one.frames, other.frames) > VISIBLE
+
+
+def test_the_clip_is_saved_under_date_sequence_and_seed(studio):
+    """The GIF lies in outputs/txt2img-images/AnimateDiff/<date>/<sequence>-<seed>.gif, and no frame beside it."""
+    answer = animate(studio, seed=321)
+    folder = studio.outputs_dir / "txt2img-images" / "AnimateDiff" / date.today().isoformat()
+    (path,) = folder.glob("*-321.gif")
+    assert path.stem.split("-")[0].isdigit()
+    assert path.read_bytes() == file_bytes(answer)
+    assert {file.suffix for file in folder.iterdir()} == {".gif"}
+
+
+def test_fps_and_loop_count(studio):
+    """Frames per second and loop count reach the file; whole clips last as long as they should."""
+    gif = clip_of(animate(studio, {"fps": 23.976, "loop_count": 3}))
+    assert gif.loop == 2
+    assert gif.milliseconds == pytest.approx(1000 * FRAMES / 23.976, abs=5)
+
+
+def test_names_that_existing_clients_send(studio):
+    """video_length, batch_size, loop_number and the rest of the existing extension's arguments are understood."""
+    clip = {
+        "enable": True, "model": CLIP["model"], "video_length": FRAMES, "fps": 8, "loop_number": 0,
+        "closed_loop": "R-P",
+        "batch_size": 16, "stride": 1, "overlap": -1, "format": ["GIF"], "interp": "Off", "interp_x": 10,
+        "video_source": None, "video_path": "", "freeinit_enable": False, "latent_power": 1, "latent_scale": 32,
+    }  # fmt: skip
+    scripts = {"animatediff": {"args": [clip]}}
+    answer = studio.txt2img(alwayson_scripts=scripts)
+    assert (clip_of(answer).frames == clip_of(animate(studio)).frames).all()
+
+
+def test_the_webuiapi_client_gets_a_clip(studio):
+    """The client library webuiapi gets a GIF with its AnimateDiff arguments, and plain pictures without."""
+    webuiapi = pytest.importorskip("webuiapi")
+    client = webuiapi.WebUIApi(host="127.0.0.1", port=studio.port)
+    arguments = {k: v for k, v in PAYLOAD.items() if k != "scheduler"}
+    clip = client.txt2img(**arguments, animatediff=webuiapi.AnimateDiff(model=CLIP["model"])).images
+    assert [(image.format, image.n_frames) for image in clip] == [("GIF", 16)]
+    assert [image.format for image in client.txt2img(**arguments).images] == ["PNG"]
+    assert [image.format for image in client.img2img(images=[clip[0].convert("RGB")], **arguments).images] == ["PNG"]
+
+
+def test_img2img_moves_one_picture(studio):
+    """img2img takes the init image for every frame and gives one GIF, saved beside img2img's pictures."""
+    start = studio.txt2img()["images"][0]
+    scripts = clip_payload()["alwayson_scripts"]
+    answer = studio.img2img(init_images=[start], denoising_strength=0.8, alwayson_scripts=scripts)
+    gif = clip_of(answer)
+    assert (len(gif.frames), gif.size, gif.milliseconds) == (FRAMES, (64, 64), 1000)
+    assert list((studio.outputs_dir / "img2img-images" / "AnimateDiff").rglob("*.gif"))
+
+
+# ---- seeds and infotext
+
+
+def test_the_infotext_carries_the_settings_and_png_info_reads_it(studio):
+    """The reply's and the file's infotext hold seed and AnimateDiff settings; PNG Info finds them in the GIF."""
+    answer = animate(studio)
+    (infotext,) = json.loads(answer["info"])["infotexts"]
+    assert "Seed: 1," in infotext
+    assert "AnimateDiff:" in infotext
+    assert "frames: 8" in infotext
+    assert "mm_hash" in infotext
+    data = "data:image/gif;base64," + base64.b64encode(file_bytes(answer)).decode()
+    told = studio.api("POST", "/sdapi/v1/png-info", {"image": data}).json()
+    assert told["info"] == infotext
+    assert clip_of(answer).comment == infotext
+
+
+def test_the_infotexts_seed_of_a_clip_reproduces_it(studio):
+    """With two batches the second clip's own infotext, sent back, gives the same file."""
+    answer = animate(studio, n_iter=2)
+    info = json.loads(answer["info"])
+    assert len(answer["images"]) == 2
+    assert info["all_seeds"] == [1, 1 + FRAMES]
+    assert f"Seed: {1 + FRAMES}," in info["infotexts"][1]
+    again = studio.api("POST", "/sdapi/v1/txt2img", {"infotext": info["infotexts"][1]}).json()
+    assert file_bytes(again) == file_bytes(answer, 1)
+
+
+def test_batch_size_is_the_number_of_clips(studio):
+    """Two clips in one batch: each is the clip that its seed gives alone, up to the order of float sums."""
+    answer = animate(studio, batch_size=2)
+    assert json.loads(answer["info"])["all_seeds"] == [1, 1 + FRAMES]
+    second = decoded(studio)[FRAMES:]
+    animate(studio, seed=1 + FRAMES)
+    assert abs(second - decoded(studio)).max() < FLOAT_ORDER
+
+
+def test_the_saved_picture_settings_of_the_existing_extension_are_understood(studio):
+    """The infotext line of a picture that the existing extension made switches the script on with its values."""
+    line = (
+        "a photo of a cat\nSteps: 4, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 64x64, "
+        'AnimateDiff: "enable: True, model: mm_small_v3.safetensors, video_length: 8, fps: 8, loop_number: 0, '
+        'closed_loop: R-P, batch_size: 16, stride: 1, overlap: 4, interp: Off, interp_x: 10, mm_hash: 1234abcd"'
+    )
+    answer = studio.api("POST", "/sdapi/v1/txt2img", {"infotext": line, "scheduler": "Automatic"}).json()
+    assert (clip_of(answer).frames == clip_of(animate(studio)).frames).all()
+
+
+# ---- the rest of the WebUI goes on working
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [f"{CAT} <lora:{LORA}:1>", f"{CAT} {EMBEDDING}", f"{CAT} <hypernet:{HYPERNETWORK}:1>"],
+    ids=["lora", "embedding", "hypernetwork"],
+)
+def test_extra_networks_change_the_clip_and_are_gone_afterwards(studio, prompt):
+    """LoRA, embedding and hypernetwork change the clip; the next clip and picture without them are as before."""
+    picture, clip = studio.txt2img(), clip_of(animate(studio))
+    with_network = clip_of(animate(studio, prompt=prompt))
+    assert apart(with_network.frames, clip.frames) > VISIBLE
+    assert (clip_of(animate(studio)).frames == clip.frames).all()
+    assert file_bytes(studio.txt2img()) == file_bytes(picture)
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [{"prompt": CAT + ", in the red garden" * 25}, {"negative_prompt": "blue dog, " * 40}],
+    ids=["long", "neg"],
+)
+def test_prompts_over_75_tokens_with_cond_and_uncond_apart_or_together(studio, prompts):
+    """Streams of unequal length come in calls of their own; it is one clip, and split or not makes no difference."""
+    gif = clip_of(animate(studio, **prompts))
+    together = decoded(studio)
+    split = frames_of(studio, **prompts, override_settings={"batch_cond_uncond": False})
+    padded = frames_of(studio, **prompts, override_settings={"pad_cond_uncond": True})
+    assert len(together) == len(gif.frames) == FRAMES
+    assert abs(together - split).max() < FLOAT_ORDER
+    assert apart(gif.frames, plain_batch(studio, **prompts)) > VISIBLE
+    assert len(padded) == FRAMES
+
+
+def test_batch_cond_uncond_off(studio):
+    """Cond and uncond in calls of their own give the same clip, up to the order of float sums."""
+    split = frames_of(studio, override_settings={"batch_cond_uncond": False})
+    assert abs(split - frames_of(studio)).max() < FLOAT_ORDER
+
+
+@pytest.mark.parametrize("settings", [{"s_min_uncond": 4.0}, {"skip_early_cond": 0.5}], ids=["ngms", "skip_early"])
+def test_steps_without_uncond(studio, settings):
+    """NGMS and Skip early CFG leave uncond out of some calls; clips still come out whole."""
+    assert len(clip_of(animate(studio, override_settings=settings)).frames) == FRAMES
+
+
+@pytest.mark.parametrize("upscaler", ["Latent", "Lanczos"])
+def test_hires_fix(studio, upscaler):
+    """Both passes are animated: the clip has the large size and is no batch of plain pictures."""
+    hires = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": upscaler, "denoising_strength": 0.7}
+    gif = clip_of(animate(studio, **hires))
+    assert (len(gif.frames), gif.size) == (FRAMES, (128, 128))
+    assert apart(gif.frames, plain_batch(studio, **hires)) > VISIBLE
+
+
+@pytest.mark.parametrize("sampler", ["DDIM", "DPM++ 2M", "Euler"])
+def test_samplers(studio, sampler):
+    """k-diffusion and timestep samplers run on the motion module's schedule."""
+    assert (
+        apart(clip_of(animate(studio, sampler_name=sampler)).frames, plain_batch(studio, sampler_name=sampler))
+        > VISIBLE
+    )
+
+
+def test_the_motion_modules_schedule_reaches_the_sampler(studio):
+    """With the linear table the first sigma is 25 instead of 14.6: a clip of one frame is no plain picture."""
+    one = clip_of(animate(studio, {"frames": 1}))
+    assert apart(one.frames[0], pixels(studio.txt2img())) > VISIBLE
+
+
+@pytest.mark.parametrize("options", [{"sd_noise_schedule": "Zero Terminal SNR"}, {"use_downcasted_alpha_bar": True}])
+def test_the_users_noise_options_stay_on_top(studio, options):
+    """Zero terminal SNR and the downcast table apply to the motion module's schedule, too."""
+    assert (clip_of(animate(studio, override_settings=options)).frames != clip_of(animate(studio)).frames).any()
+
+
+def test_another_checkpoint_by_override(studio):
+    """A checkpoint named in the request is the one that moves; afterwards the former one paints as before."""
+    picture, clip = studio.txt2img(), clip_of(animate(studio))
+    overridden = clip_of(animate(studio, override_settings={"sd_model_checkpoint": OTHER_CHECKPOINT}))
+    assert apart(overridden.frames, clip.frames) > VISIBLE
+    assert file_bytes(studio.txt2img()) == file_bytes(picture)
+
+
+def test_hires_fix_with_another_checkpoint(studio):
+    """The second pass animates the checkpoint that it runs on; both models are clean afterwards."""
+    picture = studio.txt2img()
+    hires = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 0.7}
+    same = clip_of(animate(studio, **hires))
+    other = clip_of(animate(studio, **hires, hr_checkpoint_name=OTHER_CHECKPOINT))
+    assert apart(same.frames, other.frames) > VISIBLE
+    assert file_bytes(studio.txt2img()) == file_bytes(picture)
+    assert not hooks_in_the_unet(portrait(studio))
+
+
+def test_a_hires_checkpoint_without_a_schedule_of_its_own_keeps_the_models(studio):
+    """Loaded while the motion module's schedule stands in the model, it does not take that for its own."""
+    hires = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 0.7}
+    other = {"override_settings": {"sd_model_checkpoint": SHARED_CONFIG_CHECKPOINT}}
+    before = [file_bytes(studio.txt2img()), file_bytes(studio.txt2img(**other)), file_bytes(studio.txt2img())]
+    animate(studio, **hires, hr_checkpoint_name=SHARED_CONFIG_CHECKPOINT)
+    after = [file_bytes(studio.txt2img(**other)), file_bytes(studio.txt2img()), file_bytes(studio.txt2img(**other))]
+    assert after == [before[1], before[0], before[1]]
+
+
+def test_nested_runs_of_other_scripts_stay_plain_pictures(studio):
+    """A script that runs txt2img and img2img on each finished frame gets plain pictures; the clip is not disturbed."""
+    before = len(studio.api("GET", "/trouble/nested").json())
+    clip = clip_of(animate(studio, alwayson_scripts={"Trouble": {"args": [{"nested": True}]}}))
+    pictures = studio.api("GET", "/trouble/nested").json()[before:]
+    assert pictures == [[[64, 64]]] * FRAMES * 2
+    assert (clip.frames == clip_of(animate(studio)).frames).all()
+
+
+# ---- afterwards everything is as it was
+
+
+def test_the_model_is_the_same_after_a_clip(studio):
+    """Tensors, modules, hooks, forwards, class and schedule are what they were; the next picture is byte-identical."""
+    picture, before = studio.txt2img(), portrait(studio)
+    animate(studio)
+    animate(studio, {"model": "mm_small_v2.safetensors"})
+    assert portrait(studio) == before
+    assert not hooks_in_the_unet(before)
+    assert file_bytes(studio.txt2img()) == file_bytes(picture)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    ["model.diffusion_model.input_blocks.1.1", "model.diffusion_model.middle_block.2", "model.diffusion_model.out.2",
+     "first_stage_model.decoder.conv_in"],
+)  # fmt: skip
+def test_the_model_is_the_same_after_a_failure(studio, layer):
+    """A failure in the UNet or in decoding reaches the client; model, next picture and next clip are as before."""
+    picture, clip, before = studio.txt2img(), animate(studio), portrait(studio)
+    trouble = {"Trouble": {"args": [{"raise_at": {"layer": layer, "call": 1}}]}}
+    response = studio.api("POST", "/sdapi/v1/txt2img", {**PAYLOAD, **clip_payload(alwayson_scripts=trouble)})
+    assert response.status_code == 500
+    assert "trouble as ordered" in response.text
+    assert portrait(studio) == before
+    assert file_bytes(studio.txt2img()) == file_bytes(picture)
+    assert file_bytes(animate(studio)) == file_bytes(clip)
+
+
+@pytest.mark.parametrize("button", ["interrupt", "skip"])
+def test_the_model_is_the_same_after_interrupt_and_skip(studio, button):
+    """Interrupt and Skip give what there is as a clip; model and next picture are as before."""
+    picture, before = studio.txt2img(), portrait(studio)
+    answers = []
+    request = threading.Thread(target=lambda: answers.append(animate(studio, steps=150)))
+    request.start()
+    while studio.api("GET", "/sdapi/v1/progress?skip_current_image=true").json()["state"]["sampling_step"] < 3:
+        time.sleep(0.05)
+    studio.post(f"/sdapi/v1/{button}")
+    request.join()
+    assert len(clip_of(answers[0]).frames) == FRAMES
+    assert portrait(studio) == before
+    assert file_bytes(studio.txt2img()) == file_bytes(picture)
+
+
+def test_switched_off_the_extension_changes_no_byte(studio, plain_webui):
+    """With the accordion closed or absent from the request, pictures are those of a WebUI without the extension."""
+    wanted = file_bytes(plain_webui.txt2img())
+    off = {"AnimateDiff": {"args": [{"enable": False, "frames": 12}]}}
+    assert file_bytes(studio.txt2img()) == wanted
+    assert file_bytes(studio.txt2img(alwayson_scripts=off)) == wanted
+    animate(studio)
+    assert file_bytes(studio.txt2img()) == wanted
+
+
+# ---- refusals
+
+
+@pytest.mark.parametrize(
+    ("clip", "payload", "words"),
+    [
+        ({"model": "mm_smal_v3"}, {}, "mm_small_v3"),
+        ({"model": "../../config.json"}, {}, "There is no motion module"),
+        ({"model": "page.ckpt"}, {}, "web page"),
+        ({"frame": 8}, {}, "Did you mean frames?"),
+        ({"frames": 64000}, {}, "frames must be between 0 and 10000"),
+        ({"frames": 33, "context_length": 33}, {}, "Lower the number of frames to 32"),
+        ({"frames": 40, "context_length": 36}, {}, "Lower the context length to 32"),
+        ({"overlap": 16}, {}, "Set it below 16"),
+        ({"fps": "fast"}, {}, "fps must be a number"),
+        ({"interp": "FILM"}, {}, "interp='FILM' is not supported"),
+        ({}, {"refiner_checkpoint": OTHER_CHECKPOINT, "refiner_switch_at": 0.5}, "refiner"),
+        ({}, {"refiner_checkpoint": OTHER_CHECKPOINT, "refiner_switch_at": 0}, "refiner"),
+        ({}, {"refiner_checkpoint": OTHER_CHECKPOINT}, "refiner"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_with_the_reason(studio, clip, payload, words):
+    """A request that cannot become a clip is a 422 with one clear reason, never a row of unrelated pictures."""
+    picture = file_bytes(studio.txt2img())
+    assert words in refused(studio, clip, **payload)
+    assert file_bytes(studio.txt2img()) == picture

@@ -1,0 +1,349 @@
+"""Installing, updating, switching off and removing the extension, as the WebUI does it and in its own Python."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hosts.webui.real.conftest import NOT_STARTED, REPOSITORY, webui_python
+from support.webui_real.clips import FRAMES, animate, clip_of
+from support.webui_real.server import NOT_COPIED, WebUI, open_page
+
+NOWHERE = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0", "HTTP_PROXY": "", "PIP_NO_INDEX": "1"}
+PACKAGES = "import importlib.metadata as m; print(sorted((d.name, d.version) for d in m.distributions()))"
+INSTALL = "from modules import launch_utils; launch_utils.run_extension_installer({!r})"
+TIMED = "import time; start = time.perf_counter(); {}; print(round(time.perf_counter() - start, 3))"
+FOLDER = "Bewegte Bilder für 'mich'"  # as a person may call it, with what shells and paths stumble on
+# What the Extensions tab does for "Check for updates" and "Apply". Clicked, the latter would also write a backup of the
+# WebUI's state beside its sources, which are not ours to write into.
+UPDATE = """
+import sys
+sys.argv[1:] = ["--data-dir", {data!r}]
+from modules.extensions import Extension, ExtensionMetadata
+extension = Extension({name!r}, {path!r}, metadata=ExtensionMetadata({path!r}, {name!r}))
+extension.read_info_from_repo()
+extension.check_updates()
+print(extension.can_update, extension.status)
+extension.fetch_and_reset_hard()
+extension.check_updates()
+print(extension.can_update, extension.status)
+"""
+AUTHOR = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.com"]
+
+
+def python_runner(python: Path, webui_dir: Path, **variables: str):
+    """Returns a function that runs Python code in the WebUI's folder, without a network for pip."""
+
+    def run(code: str) -> subprocess.CompletedProcess:
+        environment = {**os.environ, **NOWHERE, **variables}
+        command = [str(python), "-B", "-c", code]
+        done = subprocess.run(command, cwd=webui_dir, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def webui_dir() -> Path:
+    """The WebUI's installation."""
+    given = os.environ.get("WEBUI_DIR")
+    if not given:
+        pytest.skip(NOT_STARTED)
+    return Path(given)
+
+
+@pytest.fixture(scope="module")
+def run_in_webui(webui_dir):
+    """Returns a function that runs code with the WebUI's own Python."""
+    return python_runner(webui_python(webui_dir), webui_dir)
+
+
+def required() -> dict[str, str]:
+    """What install.py looks for: module and requirement."""
+    return dict(re.findall(r'"(\w+)": "([\w-]+)>=', (REPOSITORY / "install.py").read_text(encoding="utf-8")))
+
+
+def test_the_installer_adds_nothing_to_a_complete_webui(run_in_webui):
+    """The WebUI runs install.py without a network and without an error, and its packages stay as they are."""
+    before = run_in_webui(PACKAGES).stdout
+    told = run_in_webui(INSTALL.format(str(REPOSITORY)))
+    assert run_in_webui(PACKAGES).stdout == before
+    found = run_in_webui(f"import importlib.util as u; print(*filter(u.find_spec, {list(required())}))").stdout.split()
+    if absent := set(required()) - set(found):
+        pytest.skip(f"this WebUI lacks {', '.join(sorted(absent))}: it is not complete, so nothing is proven")
+    assert (told.stdout + told.stderr).strip() == ""
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# a WebUI that lacks a package
+
+
+def write_wheel(folder: Path, name: str, version: str) -> None:
+    """A package that pip can install without a network."""
+    about = f"{name}-{version}.dist-info"
+    files = {
+        f"{name}/__init__.py": "",
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{path},,\n" for path in [*files, f"{about}/RECORD"])
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+        for path, text in {**files, f"{about}/RECORD": record}.items():
+            wheel.writestr(path, text)
+
+
+def empty_environment(python: Path, folder: Path, packages: tuple[str, ...]) -> Path:
+    """A virtual environment with copies of only these packages of another Python; returns its own."""
+    subprocess.run([str(python), "-m", "venv", "--without-pip", str(folder)], check=True)
+    new = next(path for path in (folder / "bin" / "python", folder / "Scripts" / "python.exe") if path.exists())
+    ask = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
+    theirs, ours = (
+        Path(subprocess.run([str(one), "-c", ask], capture_output=True, text=True, check=True).stdout.strip())
+        for one in (python, new)
+    )
+    for name in packages:
+        for path in [*theirs.glob(name), *theirs.glob(f"{name}-*.dist-info"), *theirs.glob(f"{name}.libs")]:
+            # no links: an installer that replaced one would write through it, into the WebUI's own packages
+            shutil.copytree(path, ours / path.name)
+    return new
+
+
+def test_what_is_missing_is_added_and_nothing_else_changes(webui_dir, tmp_path):
+    """In an environment without some packages the WebUI's installer adds those, once, and changes no version."""
+    needed = set(required().values())
+    missing = needed - {"pillow", "safetensors"}
+    assert "einops" in missing
+    for name in needed:  # newer ones than those that are there, too: they must not be replaced
+        write_wheel(tmp_path, name, "99.9")
+    there = ("pip", "PIL", "Pillow", "safetensors")
+    python = empty_environment(webui_python(webui_dir), tmp_path / "some where", there)
+    run = python_runner(python, webui_dir, PIP_FIND_LINKS=str(tmp_path), PIP_INDEX_URL="")
+    before, told = run(PACKAGES).stdout, run(INSTALL.format(str(REPOSITORY)))
+    assert told.stderr == ""
+    assert all(name in told.stdout for name in missing)
+    after = ast.literal_eval(run(PACKAGES).stdout)
+    assert set(after) - set(ast.literal_eval(before)) == {(name, "99.9") for name in missing}
+    assert set(ast.literal_eval(before)) <= set(after)
+    assert run(INSTALL.format(str(REPOSITORY))).stdout == ""
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# from a URL
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Runs git there, untouched by anybody's settings."""
+    quiet = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    command = ["git", "-C", str(folder), *AUTHOR, *arguments]
+    return subprocess.run(command, env=quiet, capture_output=True, text=True, check=True).stdout
+
+
+@dataclass
+class Published:
+    """This repository where others can clone it."""
+
+    working: Path
+    bare: Path
+
+    @property
+    def url(self) -> str:
+        return f"file://{self.bare}"
+
+    def publish(self, message: str) -> None:
+        """Commits what is in the working copy, and lets others see it."""
+        git(self.working, "add", "--all")
+        git(self.working, "commit", "--quiet", "--message", message)
+        git(self.working, "push", "--quiet", str(self.bare), "HEAD:main")
+
+
+@dataclass
+class Installed:
+    """A WebUI that has the extension from a URL."""
+
+    server: WebUI
+    source: Published
+    packages: tuple[str, str]
+    told: str
+
+    @property
+    def folder(self) -> Path:
+        return self.server.data_dir / "extensions" / FOLDER
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    """The working tree as a commit in a repository of its own."""
+    place = tmp_path_factory.mktemp("published")
+    source = Published(place / "working", place / "sd-webui-animatediff.git")
+    shutil.copytree(REPOSITORY, source.working, ignore=shutil.ignore_patterns(*NOT_COPIED))
+    git(place, "init", "--quiet", "--initial-branch=main", str(source.working))
+    git(place, "init", "--quiet", "--initial-branch=main", "--bare", str(source.bare))
+    source.publish("first")
+    return source
+
+
+@pytest.fixture(scope="module")
+def installed(start_webui, browser, run_in_webui, published) -> Installed:
+    """The extension, installed by clicking, and the WebUI started again."""
+    from support.motion_files import write_motion_file
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in NOWHERE.items():  # the installer that the page runs must not reach a package index either
+            patch.setenv(name, value)
+        server = start_webui("install", extra_args=["--enable-insecure-extension-access", "--log-startup"])
+    before = run_in_webui(PACKAGES).stdout
+    page = browser.new_page(viewport={"width": 1400, "height": 1600})
+    page.route(lambda url: not url.startswith("http://127.0.0.1:"), lambda route: route.abort())
+    open_page(page, server)
+    page.get_by_role("button", name="Extensions", exact=True).click()
+    page.get_by_role("button", name="Install from URL").click()
+    page.get_by_label("URL for extension's git repository").fill(published.url)
+    page.get_by_label("Local directory name").fill(FOLDER)
+    page.get_by_role("button", name="Install", exact=True).click()
+    result = page.locator("#extension_install_result.prose", has_text=re.compile(r"\S"))
+    result.wait_for()
+    told = result.inner_text()
+    page.close()
+    write_motion_file(server.motion_modules_dir)
+    return Installed(server.restart(), published, (before, run_in_webui(PACKAGES).stdout), told)
+
+
+def scripts_of(server: WebUI) -> list[str]:
+    """The titles that the API knows."""
+    return server.api("GET", "/sdapi/v1/scripts").json()["txt2img"]
+
+
+def complaints(server: WebUI) -> list[str]:
+    """Lines of the log since the start that tell of trouble with an extension."""
+    return [line for line in server.log_text().splitlines() if re.search(r"Traceback|Error|\*\*\*", line)]
+
+
+def test_installed_from_a_url_it_makes_a_clip(installed):
+    """Install from URL, into a folder with spaces, umlaut and quotes: no package changes; after a restart it works."""
+    assert "Installed into" in installed.told
+    assert installed.packages[0] == installed.packages[1]
+    assert (installed.folder / ".git").is_dir()
+    assert not complaints(installed.server)
+    assert len(clip_of(animate(installed.server)).frames) == FRAMES
+
+
+def test_the_start_up_log_tells_what_the_extension_costs(installed, run_in_webui):
+    """The WebUI's start-up log has the seconds of the extension's script; the test prints them and sets no limit."""
+    (script, *callbacks) = map(float, re.findall(r"animatediff\.py: done in ([\d.]+)s", installed.server.log_text()))
+    whole = re.search(r"Startup time: ([\d.]+)s", installed.server.log_text())[1]
+    installer = run_in_webui(TIMED.format(INSTALL.format(str(installed.folder)))).stdout.strip()
+    print(f"script {script} s, callbacks {sum(callbacks)} s, install.py {installer} s, of a start of {whole} s")
+
+
+def test_an_update_brings_new_files_and_keeps_the_models(installed, run_in_webui):
+    """The Extensions tab's update: the new version's files, own changes undone, and models stay in both folders."""
+    from support.motion_files import write_motion_file
+
+    server, folder = installed.server, installed.folder
+    own = write_motion_file(folder / "model", seed=1, name="own.safetensors")
+    notes = (folder / "README.md").read_text(encoding="utf-8")
+    (folder / "README.md").write_text("mine", encoding="utf-8")
+    (installed.source.working / "news.md").write_text("second version", encoding="utf-8")
+    installed.source.publish("second")
+    told = run_in_webui(UPDATE.format(data=str(server.data_dir), name=FOLDER, path=str(folder)))
+    assert "True new commits\nFalse latest" in told.stdout
+    assert (folder / "news.md").read_text(encoding="utf-8") == "second version"
+    assert (folder / "README.md").read_text(encoding="utf-8") == notes
+    assert git(folder, "status", "--porcelain") == ""
+    server.restart()
+    assert own.exists()
+    for name in ("own.safetensors", "mm_small_v3.safetensors"):
+        assert len(clip_of(animate(server, {"model": name})).frames) == FRAMES
+
+
+def test_switched_off_it_leaves_no_trace_and_removed_neither(installed):
+    """Switched off under Extensions, or with its folder deleted: no script, no panel, no error, pictures as before."""
+    server = installed.server
+    picture = server.txt2img()["images"]
+    server.post("/sdapi/v1/options", {"disabled_extensions": [FOLDER]})
+    server.restart()
+    assert_no_trace(server, picture)
+    server.post("/sdapi/v1/options", {"disabled_extensions": []})
+    shutil.rmtree(installed.folder)
+    server.restart()
+    assert_no_trace(server, picture)
+    assert list(server.motion_modules_dir.iterdir())
+
+
+def assert_no_trace(server: WebUI, picture: list[str]) -> None:
+    """Nothing of the extension is in the WebUI."""
+    assert "animatediff" not in scripts_of(server)
+    components = server.api("GET", "/config").json()["components"]
+    assert not [c for c in components if "animatediff" in str(c["props"].get("elem_id"))]
+    assert not complaints(server)
+    assert server.txt2img()["images"] == picture
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# files that are in use
+
+
+def open_files(server: WebUI) -> Iterator[str]:
+    """Every file that a process of the server holds open or has mapped into its memory."""
+    for process in Path("/proc").glob("[0-9]*"):
+        if is_of(server, int(process.name)):
+            yield from (str(handle.readlink()) for handle in (process / "fd").iterdir())
+            yield from (process / "maps").read_text(encoding="utf-8").splitlines()
+
+
+def is_of(server: WebUI, pid: int) -> bool:
+    """Whether a process belongs to the server's session."""
+    try:
+        return os.getsid(pid) == server._process.pid
+    except ProcessLookupError:
+        return False
+
+
+def write_in_every_format(folder: Path) -> list[str]:
+    """The same motion module as each kind of file; returns their names in the list."""
+    from safetensors.torch import save_file
+    from support.motion_files import (
+        PICKLES,
+        SMALL_WIDTHS,
+        adapter_config,
+        as_adapter,
+        random_motion_state,
+        write_motion_file,
+    )
+
+    folder.mkdir()
+    state = random_motion_state("v3")
+    names = [write_motion_file(folder).name]
+    for kind, save in PICKLES.items():
+        save(state, folder / f"{kind}.ckpt")
+        names.append(f"{kind}.ckpt")
+    adapter = folder / "adapter"
+    adapter.mkdir()
+    (adapter / "config.json").write_text(json.dumps(adapter_config("v3", SMALL_WIDTHS)), encoding="utf-8")
+    save_file(as_adapter(state), adapter / "diffusion_pytorch_model.safetensors")
+    return [f"{folder.name}/{name}" for name in [*names, "adapter/diffusion_pytorch_model.safetensors"]]
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells which files a process holds")
+def test_no_motion_module_file_stays_open(webui):
+    """After a clip no file of a motion module is open or mapped, so that Windows lets it be replaced or deleted."""
+    folder = webui.motion_modules_dir / "held"
+    clips = []
+    try:
+        for name in write_in_every_format(folder):
+            clips.append(clip_of(animate(webui, {"model": name})).frames)
+            assert not [file for file in open_files(webui) if "animatediff" in file and folder.name in file], name
+    finally:
+        shutil.rmtree(folder)
+    assert all((clip == clips[0]).all() for clip in clips)
+    assert any("small.safetensors" in file or "torch" in file for file in open_files(webui)), "nothing was looked at"

@@ -1,0 +1,96 @@
+"""Clips longer than the context, every kind of Stable Diffusion 1.5, in the real WebUI."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hosts.webui.real.conftest import REPOSITORY, TROUBLE
+from support.motion_files import write_motion_file
+from support.webui_real.clips import animate, apart, clip_of
+from support.webui_real.studio import hooks_in_the_unet, portrait, refused
+
+FRAMES = 40
+WINDOWS = {"frames": FRAMES, "context_length": 16, "overlap": 4}
+VISIBLE = 4.0  # levels of 255
+FIRST_STEP = 3  # windows
+KINDS = ("v1", "v2", "v3")
+
+
+@pytest.fixture(scope="module")
+def long_studio(start_webui):
+    """The WebUI with AnimateDiff, a motion module of each kind, and an extension that tells what is in the model."""
+    server = start_webui("long", extensions=[REPOSITORY, TROUBLE])
+    for kind in KINDS:
+        write_motion_file(server.motion_modules_dir, kind)
+    write_motion_file(server.motion_modules_dir, "sdxl")
+    return server
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_forty_frames_in_windows_of_sixteen(long_studio, kind):
+    """A clip of 40 frames on a module of 24 or 32: all frames, none like another, and a model as it was."""
+    long_studio.txt2img()
+    before = portrait(long_studio)
+    gif = clip_of(animate(long_studio, {**WINDOWS, "model": f"mm_small_{kind}"}))
+    assert gif.frames.shape == (FRAMES, 64, 64, 3)
+    assert min(apart(a, b) for a, b in zip(gif.frames, gif.frames[1:], strict=False)) > 0
+    assert portrait(long_studio) == before
+    assert not hooks_in_the_unet(before)
+
+
+@pytest.mark.parametrize("other", [{"context_kind": "static"}, {"fusion": "flat"}, {"closed_loop": "A"}, {"stride": 2}])
+def test_every_window_setting_changes_the_clip(long_studio, other):
+    """Kind of windows, fusion, closed loop and stride reach the sampling, and stand in the clip's text."""
+    plain, changed = (
+        clip_of(animate(long_studio, {**WINDOWS, "model": "mm_small_v3", **more})) for more in ({}, other)
+    )
+    assert apart(plain.frames, changed.frames) > 0
+    ((name, value),) = other.items()
+    assert f"{name}: {value}" in changed.comment
+
+
+def test_a_context_as_long_as_the_clip_is_no_window_at_all(long_studio):
+    """One window that holds the whole clip gives the clip without windows, byte for byte."""
+    one, other = (
+        clip_of(animate(long_studio, {"frames": 20, "context_length": length, "model": "mm_small_v3"}))
+        for length in (20, 32)
+    )
+    assert (one.frames == other.frames).all()
+
+
+def test_reverse_plays_back_to_the_beginning(long_studio):
+    """There and back, without showing an end twice."""
+    frames = clip_of(animate(long_studio, {"frames": 6, "model": "mm_small_v3", "reverse": True})).frames
+    assert len(frames) == 6 + 4
+    assert (frames[6:] == frames[4:0:-1]).all()
+    assert min(apart(a, b) for a, b in pairwise(frames)) > 0
+
+
+def test_an_interrupt_is_heeded_between_windows(long_studio):
+    """Interrupted in a window of the second step, the windows that are left are not computed; what there is comes."""
+    long_studio.txt2img()
+    before = portrait(long_studio)
+    layer = {"layer": "model.diffusion_model.middle_block.0", "call": FIRST_STEP + 2}
+    answer = animate(
+        long_studio,
+        {**WINDOWS, "model": "mm_small_v3"},
+        alwayson_scripts={"Trouble": {"args": [{"interrupt_at": layer}]}},
+    )
+    assert long_studio.api("GET", "/trouble/calls").json() == FIRST_STEP + 2
+    assert len(clip_of(answer).frames) == FRAMES
+    assert portrait(long_studio) == before
+
+
+def test_windows_longer_than_the_module_knows_are_refused(long_studio):
+    """A v1 module knows 24 frames: windows of 32 are one clear line with what to do."""
+    assert "Lower the context length to 24 or less" in refused(
+        long_studio, {"frames": 40, "context_length": 32, "model": "mm_small_v1"}
+    )
+
+
+def test_a_module_of_another_base_is_refused(long_studio):
+    """An SDXL module on a Stable Diffusion 1.5 checkpoint: both bases are named."""
+    reason = refused(long_studio, {"model": "mm_small_sdxl"})
+    assert "SDXL" in reason
+    assert "Stable Diffusion 1.5" in reason

@@ -1,0 +1,24 @@
+"""The existing AnimateDiff extension beside ours, loaded before and after it."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from hosts.webui.real.conftest import REPOSITORY
+from support.webui_real.server import open_page
+
+EXISTING = REPOSITORY / "tests" / "support" / "webui_real" / "existing_extension"
+
+
+@pytest.mark.parametrize("folder", ["a-sd-webui-animatediff", "z-sd-webui-animatediff"], ids=["before us", "after us"])
+def test_the_existing_extension_is_named_in_the_panel(start_webui, page, tmp_path, folder):
+    """Whichever the WebUI loads first: our panel names the other one and says what to do."""
+    shutil.copytree(EXISTING, tmp_path / folder)
+    server = start_webui(f"beside_{folder[0]}", extensions=[REPOSITORY, tmp_path / folder])
+    open_page(page, server)
+    page.locator("#animatediff_txt2img .label-wrap").first.click()
+    told = page.locator("#animatediff_txt2img .animatediff-clash")
+    told.wait_for(state="visible")
+    assert folder in told.inner_text()
+    assert "under Extensions" in told.inner_text()

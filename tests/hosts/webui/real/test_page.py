@@ -1,0 +1,163 @@
+"""The panel as a person uses it: fields that follow each other, both tabs, Reload UI, telephone, dark theme."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import requests
+from hosts.webui.real.conftest import REPOSITORY, TROUBLE
+from hosts.webui.real.test_panel import fill, open_accordion
+from support.motion_files import write_motion_file
+from support.webui_real.clips import animate, clip_of
+from support.webui_real.server import open_page
+from support.webui_real.studio import hooks_in_the_unet, portrait
+
+from lib_animatediff.request.settings import SETTINGS
+
+PHONE = {"width": 390, "height": 844}
+
+
+def number(page, field: str) -> float:
+    return float(page.locator(f"#animatediff_txt2img_{field} input[type=number]").first.input_value())
+
+
+def wait_for_number(page, field: str, value: float) -> None:
+    page.wait_for_function(
+        f"Number(document.querySelector('#animatediff_txt2img_{field} input[type=number]').value) == {value}"
+    )
+
+
+def test_frames_speed_and_seconds_follow_each_other(studio, page):
+    """Frames or speed set the seconds; seconds set the frames; reverse counts the way back."""
+    open_page(page, studio)
+    open_accordion(page)
+    assert number(page, "seconds") == 2
+    fill(page, {"animatediff_txt2img_frames": 24})
+    wait_for_number(page, "seconds", 3)
+    fill(page, {"animatediff_txt2img_fps": 12})
+    wait_for_number(page, "seconds", 2)
+    fill(page, {"animatediff_txt2img_seconds": 5})
+    wait_for_number(page, "frames", 60)
+    wait_for_number(page, "seconds", 5)
+    page.locator("#animatediff_txt2img_reverse input").check()
+    wait_for_number(page, "seconds", round(118 / 12, 3))
+    fill(page, {"animatediff_txt2img_seconds": 1})
+    wait_for_number(page, "frames", 7)
+    page.locator(".animatediff-duration", has_text="12 frames at 12 per second: 1.0 seconds").wait_for()
+
+
+def test_every_field_has_a_help_text(studio, page):
+    """Label and help of each setting of the table stand in the panel of both tabs."""
+    open_page(page, studio)
+    for tab in ("txt2img", "img2img"):
+        text = page.locator(f"#animatediff_{tab}").text_content()
+        for setting in SETTINGS.values():
+            if setting.in_panel:
+                assert setting.label in text
+                assert setting.help in text
+
+
+def test_both_tabs_are_independent(studio, page):
+    """What is set in txt2img stays there: img2img's panel is closed and keeps its own numbers."""
+    open_page(page, studio)
+    open_accordion(page)
+    fill(page, {"animatediff_txt2img_frames": 5})
+    page.locator("#tabs button", has_text="img2img").first.click()
+    assert not page.locator("#animatediff_img2img-checkbox input").is_checked()
+    page.locator("#animatediff_img2img .label-wrap").first.click()
+    page.locator("#animatediff_img2img_frames").wait_for(state="visible")
+    assert page.locator("#animatediff_img2img_frames input[type=number]").input_value() == "16"
+    fill(page, {"animatediff_img2img_frames": 9})
+    page.locator("#tabs button", has_text="txt2img").first.click()
+    assert number(page, "frames") == 5
+
+
+def test_no_default_is_frozen_in_ui_config(studio):
+    """ui-config.json, where the WebUI keeps every field's first value and range for ever, holds none of ours."""
+    kept = json.loads((studio.data_dir / "ui-config.json").read_text(encoding="utf-8"))
+    assert len(kept) > 100
+    assert not [key for key in kept if "animatediff" in key.lower()]
+
+
+@pytest.fixture
+def reloadable(start_webui):
+    """A WebUI of its own, for it is taken apart and put together again."""
+    server = start_webui("reloadable", extensions=[REPOSITORY, TROUBLE])
+    write_motion_file(server.motion_modules_dir)
+    return server
+
+
+def answers(server) -> bool:
+    """Whether the API is up again; it comes some time after the page."""
+    try:
+        return server.api("GET", "/trouble/registered", timeout=30).status_code == 200
+    except requests.RequestException:
+        return False
+
+
+def test_reload_ui_leaves_nothing_doubled_and_nothing_dead(reloadable, page):
+    """After Reload UI, twice: as many callbacks and scripts as before, the same clip, and a clean model."""
+    before = reloadable.api("GET", "/trouble/registered").json()
+    assert "AnimateDiffScript" in before["scripts"]
+    clip = clip_of(animate(reloadable)).frames
+    for _ in range(2):
+        open_page(page, reloadable)
+        starts = len(re.findall("Startup time", reloadable.log_text()))
+        page.locator("footer, #footer").get_by_text("Reload UI").first.click()
+        for _ in range(240):
+            page.wait_for_timeout(500)
+            if len(re.findall("Startup time", reloadable.log_text())) > starts and answers(reloadable):
+                break
+        assert reloadable.api("GET", "/trouble/registered").json() == before
+        assert reloadable.api("GET", "/animatediff/v1/version").status_code == 200
+        assert (clip_of(animate(reloadable)).frames == clip).all()
+        assert not hooks_in_the_unet(portrait(reloadable))
+    reloadable.stop()
+
+
+def test_at_phone_width(studio, page, screenshot):
+    """On a telephone every field of the panel lies within the page's width and can be used."""
+    page.set_viewport_size(PHONE)
+    open_page(page, studio)
+    open_accordion(page)
+    ids = {s.name: f"#animatediff_txt2img_{s.name}{'_picture' * s.image}" for s in SETTINGS.values()}
+    for first in {s.group: s for s in reversed(SETTINGS.values()) if s.group}.values():
+        page.locator("#animatediff_txt2img .label-wrap", has_text=first.group).click()
+        page.locator(ids[first.name]).first.wait_for(state="visible")
+    screenshot(page, "panel-phone")
+    for setting in SETTINGS.values():
+        if setting.in_panel:
+            box = page.locator(ids[setting.name]).first.bounding_box()
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= PHONE["width"], setting.name
+            assert box["width"] >= 100, setting.name
+    fill(page, {"animatediff_txt2img_frames": 12})
+    wait_for_number(page, "seconds", 1.5)
+
+
+def test_in_the_dark_theme(studio, page, screenshot):
+    """The dark theme's panel, for the eye: text and fields are there and readable."""
+    page.goto(f"{studio.url}/?__theme=dark")
+    page.locator("#tab_txt2img").wait_for(state="visible")
+    open_accordion(page)
+    screenshot(page, "panel-dark")
+    colours = page.locator("#animatediff_txt2img_frames span").first.evaluate(
+        "e => [getComputedStyle(e).color, getComputedStyle(document.body).backgroundColor]"
+    )
+    light, dark = (sum(int(part) for part in re.findall(r"\d+", colour)[:3]) for colour in colours)
+    assert light > dark + 200
+
+
+def test_the_settings_page_holds_ours_and_the_old_keys(studio, page):
+    """Our section of the settings page is there; keys of the existing extension are among its options and are kept."""
+    keys = {"animatediff_model_path": "", "animatediff_mp4_crf": 30, "animatediff_webp_quality": 50}
+    former = {key: studio.options()[key] for key in keys}
+    studio.post("/sdapi/v1/options", keys)
+    assert {key: studio.options()[key] for key in keys} == keys
+    studio.post("/sdapi/v1/options", former)
+    open_page(page, studio)
+    page.locator("#tabs > .tab-nav").get_by_role("button", name="Settings", exact=True).click()
+    page.locator("#settings button", has_text="AnimateDiff").click()
+    page.get_by_text("Formats that are ticked at first").wait_for()

@@ -1,0 +1,99 @@
+"""What a clip will take, told in the real WebUI before it is made: in the panel, in the log, and in the progress."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hosts.webui.real.test_panel import fill, generate, prepare_clip
+from support.webui_real.clicking import PANEL, open_group, slide
+from support.webui_real.clips import animate
+
+LINE = re.compile(r"AnimateDiff: (.*) beside the models")
+LONG = {"frames": 12, "context_length": 8, "overlap": 2, "context_kind": "static"}
+FREEINIT = {"freeinit_enable": True, "freeinit_iters": 3}
+
+
+def lines(server) -> list[str]:
+    """All that the log has told of clips."""
+    return LINE.findall(server.log_text())
+
+
+@pytest.mark.parametrize(
+    ("clip", "request_", "wanted"),
+    [
+        ({"frames": 4}, {}, ["4 frames at once (4 steps: 4 calls of the model with 8 rows), 64x64, prompts of 75"]),
+        (LONG, {}, ["12 frames in 2 windows of 8 (4 steps: 8 calls of the model with 16 rows), 64x64"]),
+        ({**LONG, "views": True}, {}, ["12 frames at once, with 2 views of 8 (4 steps: 4 calls of the model with 24"]),
+        ({"frames": 4}, {"batch_size": 2}, ["2 clips of 4 frames at once (4 steps: 4 calls of the model with 16"]),
+        ({"frames": 4}, {"prompt": "red garden " * 16}, ["8 calls of the model with 4 rows), 64x64, prompts of 15"]),
+        (
+            {"frames": 4},
+            {"enable_hr": True, "hr_scale": 2, "denoising_strength": 0.7},
+            ["4 frames at once (4 steps", "4 frames at once (4 steps: 4 calls of the model with 8 rows), 128x128"],
+        ),
+        ({"frames": 4, **FREEINIT}, {}, ["12 calls of the model with 8 rows"]),
+        ({"frames": 4, **FREEINIT, "freeinit_coarse": True}, {}, ["7 calls of the model with 8 rows"]),
+        (
+            {"frames": 4, **FREEINIT},
+            {"enable_hr": True, "hr_scale": 2, "denoising_strength": 0.7, "hr_second_pass_steps": 3},
+            ["12 calls of the model with 8 rows), 64x64", "3 calls of the model with 8 rows), 128x128"],
+        ),
+        ({"frames": 4, **FREEINIT, "poster": True}, {}, ["1 frame at once (4 steps: 4 calls of the model with 2"]),
+        ({"frames": 9, "poster": True}, {}, ["1 frame at once (4 steps: 4 calls of the model with 2 rows)"]),
+    ],
+    ids=[
+        "short", "windows", "views", "two clips", "long prompt", "hires fix",
+        "FreeInit", "coarse to fine", "FreeInit, hires fix", "FreeInit, poster", "poster",
+    ],
+)  # fmt: skip
+def test_the_log_tells_what_a_clip_takes(studio, clip, request_, wanted):
+    """One line for each pass: frames, windows, calls, rows, size, tokens, memory; the calls are those that are made."""
+    before = len(lines(studio))
+    counting = {"interrupt_at": {"layer": "model.diffusion_model.middle_block.0", "call": 0}}
+    animate(studio, clip, **request_, alwayson_scripts={"Trouble": {"args": [counting]}})
+    told = lines(studio)[before:]
+    assert len(told) == len(wanted), told
+    assert all(words in line for words, line in zip(wanted, told, strict=True)), told
+    promised = sum(int(count) for line in told for count in re.findall(r"(\d+) calls", line))
+    assert studio.api("GET", "/trouble/calls").json() == promised
+
+
+def test_the_panel_tells_what_a_clip_takes(studio, page, screenshot):
+    """The line follows frames, windows, size and prompt; map and table are beneath; Generate's log says the same."""
+    prepare_clip(page, studio, 12)
+    plan = page.locator(f"{PANEL}_plan.prose")
+    said = "12 frames at once (4 steps: 4 calls of the model with 24 rows), 64x64, prompts of 75 tokens"
+    plan.get_by_text(said).wait_for()
+    assert "GB" in plan.inner_text()
+    open_group(page, "Context windows", "overlap")
+    slide(page, "context_length", 8)
+    fill(page, {"animatediff_txt2img_overlap": 2, "txt2img_steps": 3})
+    plan.get_by_text("windows of 8 (3 steps: ").wait_for()
+    plan.locator("summary", has_text="Context windows").click()
+    assert plan.locator("svg path").count() > 0
+    fill(page, {"txt2img_prompt": "a photo\n0: a red cat\n4: a <blue> dog\n11: a cat", "txt2img_width": 128})
+    plan.get_by_text("128x64").wait_for()  # made anew, the plan is folded
+    plan.locator("summary", has_text="What each frame gets: prompt").click()
+    rows = plan.locator(".animatediff-travel tr").all_inner_texts()
+    assert [row.split("\t")[0] for row in rows] == ["Frames", "0", "1-3", "4", "5-10", "11"]
+    assert rows[2].split("\t")[1] == "a red cat -> a <blue> dog, 25 % .. 75 %"
+    screenshot(page, "plan")
+    fill(page, {"txt2img_prompt": "0: a red cat\n12: a dog"})
+    plan.get_by_text('Line 2 of the prompt, "12: a dog": the clip has no frame 12.').wait_for()
+    fill(page, {"txt2img_prompt": "0: a red cat\n11: a dog"})
+    plan.get_by_text("windows of 8 (3 steps: ").wait_for()
+    told = LINE.search(plan.inner_text())[1]
+    before = len(lines(studio))
+    generate(page)
+    assert [line.rpartition(", about")[0] for line in lines(studio)[before:]] == [told.rpartition(", about")[0]]
+
+
+def test_a_closed_panel_plans_nothing(studio, page):
+    """Switched off, the line is gone; both prompts' tables come with it again."""
+    prepare_clip(page, studio, 6)
+    plan = page.locator(f"{PANEL}_plan.prose")
+    fill(page, {"txt2img_neg_prompt": "0: red\n5: blue"})
+    plan.locator("summary", has_text="What each frame gets: negative prompt").wait_for()
+    page.locator(f"{PANEL} .label-wrap").first.click()
+    page.wait_for_function(f"!document.querySelector('{PANEL}_plan.prose').textContent.includes('AnimateDiff')")

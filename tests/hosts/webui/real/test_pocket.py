@@ -1,0 +1,101 @@
+"""The built-in model in the WebUI: checkpoint, style LoRA and motion module that we trained, with motion to be seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from hosts.webui.real.conftest import REPOSITORY
+from hosts.webui.real.test_panel import generate, shown_gif
+from support.webui_real.clips import Gif, animate, apart, clip_of, read_gif
+from support.webui_real.server import open_page, pixels
+
+from lib_animatediff import builtin_model as pocket
+from tools.pocket.evaluate import went
+from tools.pocket.measure import Track, track
+from tools.pocket.recipe import StyleRecipe
+from tools.pocket.world import HEADINGS, TRAVEL
+
+FRAMES = 16
+PAINTED = {"width": 64, "height": 64, "steps": 25, "cfg_scale": pocket.CFG, "sampler_name": "DDIM", "seed": 1}
+LORA = f"<lora:{Path(pocket.STYLE_LORA).stem}:1>"
+STYLE = StyleRecipe().name
+MOVING = [heading for heading in HEADINGS if heading != "still"]
+
+
+@pytest.fixture(scope="module")
+def small_world(start_webui):
+    """A WebUI into which the built-in model was copied as a person would, by `pocket-to-webui`."""
+    server = start_webui("pocket", extensions=[REPOSITORY])
+    pocket.copy_to_webui(server.data_dir)
+    server.api("POST", "/sdapi/v1/refresh-checkpoints").raise_for_status()
+    server.api("POST", "/sdapi/v1/refresh-loras").raise_for_status()
+    return server
+
+
+def made(server, prompt: str) -> Gif:
+    clip = {"model": pocket.MOTION, "frames": FRAMES}
+    override = {"sd_model_checkpoint": pocket.CHECKPOINT}
+    return clip_of(animate(server, clip, prompt=prompt, override_settings=override, **PAINTED))
+
+
+def tracked(frames: numpy.ndarray, heading: str) -> Track:
+    return track(torch.from_numpy(frames).permute(0, 3, 1, 2) / 255, heading)
+
+
+@pytest.mark.parametrize("heading", MOVING)
+def test_the_built_in_model_moves_as_the_prompt_says(small_world, heading):
+    """Checkpoint and motion module that we trained: the disc keeps its look and goes where its nose points."""
+    seen = tracked(made(small_world, f"a red disc moving {heading}").frames, heading)
+    assert went(seen) == heading
+    assert seen.displacement >= TRAVEL[0] / 2
+    assert seen.share(("red", "disc", heading)) >= 0.8
+
+
+def test_the_same_module_moves_a_style_that_it_never_saw(small_world):
+    """With the style LoRA in the prompt, every frame has the style, and nine clips of ten go right (docs/pocket.md)."""
+    clips = {heading: made(small_world, f"a red disc moving {heading} {LORA}").frames for heading in MOVING}
+    seen = {heading: tracked(frames, heading) for heading, frames in clips.items()}
+    styles = [reading.style == STYLE for path in seen.values() for reading in path.readings]
+    assert sum(styles) >= 0.95 * len(styles)
+    assert sum(went(path) == heading for heading, path in seen.items()) >= 3
+
+
+def test_by_clicking_it_moves_in_the_same_way(small_world, page):
+    """The clip's own text pasted into the page, Generate clicked: the same frames, byte for byte."""
+    small_world.post("/sdapi/v1/options", {"sd_model_checkpoint": pocket.CHECKPOINT})
+    clip = made(small_world, f"a red disc moving left {LORA}")
+    open_page(page, small_world)
+    page.locator("#txt2img_prompt textarea").fill(clip.comment)
+    page.locator("#txt2img_tools #paste").click()
+    page.locator("#animatediff_txt2img_frames").wait_for(state="visible")
+    page.wait_for_function("document.querySelector('#txt2img_steps input[type=number]').value == '25'")
+    generate(page, seconds=300)
+    assert (read_gif(shown_gif(page)).frames == clip.frames).all()
+
+
+def test_words_with_weights_and_words_it_never_saw(small_world):
+    """Emphasis in the prompt and unknown words: a clip like any other (the WebUI divides by the encoder's mean)."""
+    gif = made(small_world, "a (red:1.2) disc moving right on white")
+    assert len(gif.frames) == FRAMES
+
+
+def test_the_init_image_is_that_of_every_frame(small_world):
+    """img2img: with little denoising every frame is the picture; with much the frames part from it."""
+    override = {"override_settings": {"sd_model_checkpoint": pocket.CHECKPOINT}}
+    picture = small_world.txt2img(**{**PAINTED, "prompt": "a red disc", **override})
+    clip = {"model": pocket.MOTION, "frames": 8}
+
+    def farthest(denoising: float) -> float:
+        answer = small_world.img2img(
+            init_images=picture["images"],
+            denoising_strength=denoising,
+            alwayson_scripts={"AnimateDiff": {"args": [clip]}},
+            **{**PAINTED, "prompt": "a red disc moving right", **override},
+        )
+        return max(apart(frame, pixels(picture)) for frame in clip_of(answer).frames)
+
+    assert farthest(0.05) < 6  # levels of 255
+    assert farthest(0.95) > 12

@@ -1,0 +1,121 @@
+"""An SDXL checkpoint (its levels, depths, two text encoders and size conditions, at small widths) in the real WebUI."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hosts.webui.real.conftest import REPOSITORY, TROUBLE
+from hosts.webui.real.test_panel import choose_module, fill, fill_prompt_and_size, generate, open_accordion, shown_gif
+from support.motion_files import write_motion_file
+from support.webui_real.clips import animate, apart, clip_of, clip_payload, read_gif
+from support.webui_real.server import CHECKPOINT, open_page, pixels
+from support.webui_real.small_sdxl import write_sdxl_checkpoint
+from support.webui_real.studio import FLOAT_ORDER, VISIBLE, frames_of, hooks_in_the_unet, portrait, refused
+
+FRAMES = 40
+LONG = {"frames": FRAMES, "context_length": 16, "overlap": 4, "model": "mm_small_sdxl"}
+SHORT = {"frames": 8, "model": "mm_small_hotshot"}
+
+
+@pytest.fixture(scope="module")
+def sdxl_studio(start_webui):
+    """The WebUI with a small SDXL checkpoint, a motion module of each of its kinds, and one of Stable Diffusion 1.5."""
+    # SDXL's approximate decoder for live previews would have to be downloaded
+    preview = {"show_progress_type": "Approx cheap"}
+    server = start_webui("sdxl", extensions=[REPOSITORY, TROUBLE], settings=preview)
+    write_sdxl_checkpoint(server.models_dir / "Stable-diffusion")
+    server.api("POST", "/sdapi/v1/refresh-checkpoints").raise_for_status()
+    for kind in ("sdxl", "hotshot", "v3"):
+        write_motion_file(server.motion_modules_dir, kind)
+    server.post("/sdapi/v1/options", {"sd_model_checkpoint": "small_sdxl.safetensors"})
+    return server
+
+
+@pytest.mark.parametrize("clip", [LONG, SHORT], ids=["sdxl beta, 40 frames in windows of 16", "hotshot, 8 frames"])
+def test_an_sdxl_checkpoint_moves(sdxl_studio, clip):
+    """Every frame differs from the plain picture of its seed and from its neighbour; the model is as it was."""
+    plain = sdxl_studio.txt2img()
+    before = portrait(sdxl_studio)
+    gif = clip_of(animate(sdxl_studio, clip))
+    assert gif.frames.shape == (clip["frames"], 64, 64, 3)
+    assert apart(gif.frames[0], pixels(plain)) > VISIBLE
+    assert min(apart(a, b) for a, b in pairwise(gif.frames)) > 0
+    assert portrait(sdxl_studio) == before
+    assert not hooks_in_the_unet(before)
+    assert (pixels(sdxl_studio.txt2img()) == pixels(plain)).all()
+
+
+@pytest.mark.parametrize("prompts", [{}, {"prompt": "a red cat " * 40}], ids=["equal", "unequal"])
+def test_cond_and_uncond_apart_or_together_are_the_same_clip(sdxl_studio, prompts):
+    """Size conditions and pooled texts stay with their frames however the WebUI splits its calls."""
+    together, split = (
+        frames_of(sdxl_studio, SHORT, **prompts, override_settings={"batch_cond_uncond": value})
+        for value in (True, False)
+    )
+    assert abs(together - split).max() < FLOAT_ORDER
+
+
+def test_hires_fix_on_sdxl(sdxl_studio):
+    """Both passes are animated."""
+    answer = animate(sdxl_studio, SHORT, enable_hr=True, hr_scale=1.5, hr_upscaler="Latent", denoising_strength=0.7)
+    assert clip_of(answer).size == (96, 96)
+
+
+def test_an_interrupt_is_heeded_between_windows_on_sdxl(sdxl_studio):
+    """The windows that are left are not computed; what there is comes as a clip."""
+    sdxl_studio.txt2img()
+    before = portrait(sdxl_studio)
+    layer = {"layer": "model.diffusion_model.middle_block.0", "call": 5}
+    scripts = {"alwayson_scripts": {"Trouble": {"args": [{"interrupt_at": layer}]}}}
+    assert len(clip_of(animate(sdxl_studio, LONG, **scripts)).frames) == FRAMES
+    assert sdxl_studio.api("GET", "/trouble/calls").json() == 5
+    assert portrait(sdxl_studio) == before
+
+
+def test_a_failure_leaves_the_sdxl_model_as_it_was(sdxl_studio):
+    """A failure in the middle of the UNet reaches the client; model and next picture are as before."""
+    plain = pixels(sdxl_studio.txt2img())
+    before = portrait(sdxl_studio)
+    trouble = {"Trouble": {"args": [{"raise_at": {"layer": "model.diffusion_model.middle_block.2", "call": 1}}]}}
+    payload = clip_payload(SHORT, alwayson_scripts=trouble)
+    assert sdxl_studio.api("POST", "/sdapi/v1/txt2img", payload).status_code == 500
+    assert portrait(sdxl_studio) == before
+    assert (pixels(sdxl_studio.txt2img()) == plain).all()
+
+
+def test_a_stable_diffusion_15_module_on_sdxl_is_refused(sdxl_studio):
+    """Both bases are named, whichever is the wrong one; the other checkpoint by override takes the module."""
+    reason = refused(sdxl_studio, {"model": "mm_small_v3"})
+    assert "SDXL" in reason
+    assert "Stable Diffusion 1.5" in reason
+    override = {"override_settings": {"sd_model_checkpoint": CHECKPOINT}}
+    assert len(clip_of(animate(sdxl_studio, {"model": "mm_small_v3"}, **override)).frames) == 8
+
+
+def test_by_clicking_it_is_the_clip_of_the_api(sdxl_studio, page, screenshot):
+    """The list names kind and base of each module; the clip is the API's, byte for byte in every frame."""
+    open_page(page, sdxl_studio)
+    fill_prompt_and_size(page)
+    open_accordion(page)
+    choose_module(page, "mm_small_hotshot.safetensors")
+    assert "SDXL" in page.locator("#animatediff_txt2img_model input").input_value()
+    fill(page, {"animatediff_txt2img_frames": 8})
+    generate(page)
+    clicked = read_gif(shown_gif(page))
+    screenshot(page, "sdxl")
+    again = clip_of(sdxl_studio.api("POST", "/sdapi/v1/txt2img", {"infotext": clicked.comment}).json())
+    assert (again.frames == clicked.frames).all()
+
+
+def test_the_panel_says_when_module_and_checkpoint_do_not_fit(sdxl_studio, page, screenshot):
+    """Chosen in the list, a module of another base is told before Generate; one that fits says what it wants."""
+    open_page(page, sdxl_studio)
+    open_accordion(page)
+    choose_module(page, "mm_small_v3.safetensors")
+    page.locator(".animatediff-advice", has_text="is for Stable Diffusion 1.5, but the checkpoint is SDXL").wait_for()
+    screenshot(page, "advice")
+    choose_module(page, "mm_small_hotshot.safetensors")
+    page.locator(".animatediff-advice", has_text="8 frames").wait_for()
+    choose_module(page, "mm_small_sdxl.safetensors")
+    page.locator(".animatediff-advice", has_text="8 frames").wait_for(state="detached")

@@ -1,0 +1,119 @@
+"""Every setting that directs a clip: from the API into the clip's text, and from there into the API and the panel."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from hosts.webui.real.test_panel import generate
+from PIL import Image
+from support.motion_lora_files import write_lora
+from support.webui_real.clicking import PANEL, paste
+from support.webui_real.clips import animate
+from support.webui_real.server import base64_image
+from support.webui_real.studio import decoded
+
+from lib_animatediff.request.settings import SETTINGS
+
+NEW = {
+    "views": True,
+    "travel_interpolation": "linear",
+    "travel_easing": "ease-in-out",
+    "travel_hold": 0.25,
+    "scale": "0: 1, 1: 1.5",
+    "effect": "0.75, 0.5",
+    "scale_steps": "0%: 1, 60%: 1.25",
+    "effect_steps": "0%: 0.5, 100%: 1",
+    "effect_start": 0.1,
+    "effect_end": 0.9,
+    "blocks": "up.1 effect 0.5, mid scale 1.2",
+    "motion_mask": base64_image(Image.linear_gradient("L").resize((16, 16))),
+    "mask_of": "both",
+    "motion_loras": "swing:0.5, folder swing:-0.3",
+    "noise": "shared",
+    "noise_share": 0.4,
+    "frame_seeds": "5, 90",
+    "freeinit_enable": True,
+    "freeinit_filter": "gaussian",
+    "freeinit_ds": 0.3,
+    "freeinit_dt": 0.5,
+    "freeinit_iters": 2,
+    "freeinit_coarse": True,
+    "zero_x": 24.5,
+    "zero_y": -8.5,
+    "zero_smoothing": 0.6,
+    "poster": True,
+}
+SHORT = {"frames": 2}
+FAST = {"steps": 2}
+QUIET = [name for name, setting in SETTINGS.items() if setting.quiet]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def two_loras(studio):
+    """The motion LoRAs that the list names."""
+    files = [write_lora(studio.motion_modules_dir / f"{name}.safetensors") for name in ("swing", "folder swing")]
+    yield
+    for file in files:
+        file.unlink()
+
+
+def line_of(text: str) -> str:
+    """Our field of a clip's text."""
+    return json.loads(re.search(r'AnimateDiff: ("(?:[^"\\]|\\.)*")', text)[1])
+
+
+def test_every_new_setting_has_a_value_here():
+    """The list of these tests is that of the table, and no value is the default."""
+    assert list(NEW) == QUIET
+    assert not [name for name in QUIET if NEW[name] == SETTINGS[name].default]
+
+
+@pytest.mark.parametrize("name", QUIET)
+def test_a_setting_comes_back_from_the_clips_text(studio, name):
+    """A value given by API stands in the clip's text; sent back, text and frames are the same, to the last bit."""
+    answer = animate(studio, {**SHORT, name: NEW[name]}, **FAST)
+    frames, (text,) = decoded(studio), json.loads(answer["info"])["infotexts"]
+    value = NEW[name] if isinstance(NEW[name], str) else f"{NEW[name]}"
+    assert f"{name}: " in line_of(text)
+    assert value in line_of(text)
+    again = studio.api("POST", "/sdapi/v1/txt2img", {"infotext": text}).json()
+    assert line_of(json.loads(again["info"])["infotexts"][0]) == line_of(text)
+    assert (decoded(studio) == frames).all()
+
+
+def test_a_clip_without_them_says_nothing_of_them(studio):
+    """Texts of clips that direct nothing are as long as they were."""
+    (text,) = json.loads(animate(studio, SHORT, **FAST)["info"])["infotexts"]
+    assert not [name for name in QUIET if re.search(rf"\b{name}: ", line_of(text))]
+
+
+def shown(page, name: str) -> object:
+    """The value of a field of the panel."""
+    setting = SETTINGS[name]
+    if setting.type is bool:
+        return page.locator(f"{PANEL}_{name} input").evaluate("e => e.checked")
+    kind = "[type=number]" if setting.type in (int, float) else ""
+    text = page.locator(f"{PANEL}_{name} input{kind}, {PANEL}_{name} textarea").first.evaluate("e => e.value")
+    return setting.type(text)
+
+
+def test_all_settings_come_into_the_panel_and_out_of_it(studio, page):
+    """One text with all of them, pasted: every field shows its value, the clip is the same; a plain text resets all."""
+    answer = animate(studio, {**SHORT, **NEW}, **FAST)
+    wanted, (full,) = decoded(studio), json.loads(answer["info"])["infotexts"]
+    (empty,) = json.loads(animate(studio, SHORT, **FAST, seed=2)["info"])["infotexts"]
+    fields = [name for name in QUIET if not SETTINGS[name].image]
+    paste(page, studio, full)
+    page.locator(f"{PANEL} .label-wrap.open").first.wait_for()
+    assert {name: shown(page, name) for name in fields} == {name: NEW[name] for name in fields}
+    generate(page)
+    assert line_of(page.locator("#html_info_txt2img.prose").text_content()) == line_of(full)
+    assert (decoded(studio) == wanted).all()
+    page.locator("#txt2img_prompt textarea").fill(empty)
+    page.locator("#txt2img_tools #paste").click()
+    page.wait_for_function("document.querySelector('#txt2img_seed input').value == '2'")
+    assert {name: shown(page, name) for name in fields} == {name: SETTINGS[name].default for name in fields}
+    generate(page)
+    assert line_of(page.locator("#html_info_txt2img.prose").text_content()) == line_of(empty)

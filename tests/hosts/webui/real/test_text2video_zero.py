@@ -1,0 +1,318 @@
+"""Text2Video-Zero in the real WebUI: clips without a motion module, by every sampler, on every base, in every pass."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from itertools import pairwise
+
+import numpy
+import pytest
+from hosts.webui.real.test_noise import counted
+from hosts.webui.real.test_passes import HIRES, painted
+from PIL import Image
+from support.webui_real.clips import animate, clip_payload
+from support.webui_real.server import LORA, base64_image, file_bytes
+from support.webui_real.studio import (
+    FLOAT_ORDER,
+    decoded,
+    frames_of,
+    hooks_in_the_unet,
+    portrait,
+    poster_of,
+    refused,
+    sent_back,
+)
+
+from lib_animatediff.request.masks import pack_mask
+
+ZERO = {"model": "Text2Video-Zero"}
+SHORT = {**ZERO, "frames": 3, "zero_x": 64}  # a whole cell of the small latents, where the default is less
+STEPS = {"steps": 8}
+# Those that forget their former steps: frame 0 is what it is alone, since it looks at itself.
+FORGETTING = [
+    "Euler", "Euler a", "Heun", "DPM2", "DPM2 a", "DPM++ SDE", "DPM++ 2S a", "Restart", "LCM", "DDIM", "DDIM CFG++",
+    "DPM fast",
+]  # fmt: skip
+# Those that learn from them begin to do so anew, where all frames do.
+LEARNING = ["DPM++ 2M", "DPM++ 2M SDE", "DPM++ 2M SDE Heun", "DPM++ 3M SDE", "LMS", "PLMS", "UniPC", "DPM adaptive"]
+BEGIN, RENOISED = 881, 941
+NEARLY = 2e-4  # of the range: a frame among others is computed in other matrix products than alone
+
+
+def picture_of(server, **payload) -> numpy.ndarray:
+    """The plain picture of a seed, as the model made it."""
+    return poster_of(server, ZERO, **payload)
+
+
+# ---- samplers
+
+
+@pytest.mark.parametrize("sampler", [*FORGETTING, *LEARNING])
+def test_every_sampler_makes_a_clip(studio, sampler):
+    """Frame 0 is the picture of its seed where that can be; the others are others, none like the picture of theirs."""
+    request = {"sampler_name": sampler, **STEPS}
+    frames = frames_of(studio, SHORT, **request)
+    assert numpy.isfinite(frames).all()
+    picture, other = (picture_of(studio, **request, seed=seed) for seed in (1, 2))
+    if sampler in FORGETTING:
+        assert abs(frames[0] - picture).max() < NEARLY
+    assert abs(frames[0] - picture).mean() < 0.5 * abs(other - picture).mean()
+    assert min(abs(a - b).mean() for a, b in pairwise(frames)) > 5e-3
+    assert abs(frames[1] - other).mean() > 5e-3
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize("sampler", ["Euler a", "DPM++ 2M", "DDIM", "UniPC", "PLMS"])
+def test_few_steps_are_enough(studio, sampler, steps):
+    """As few as the sampler itself can do, also those that never get down to the level where frames begin."""
+    if (sampler, steps) in {("UniPC", 1), ("UniPC", 2)}:
+        pytest.skip("the WebUI's UniPC needs three")
+    frames = frames_of(studio, SHORT, sampler_name=sampler, steps=steps)
+    assert len(frames) == 3
+    assert numpy.isfinite(frames).all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sampler_name": "Euler a", "override_settings": {"sgm_noise_multiplier": True}},
+        {"sampler_name": "DDIM", "eta": 0.7},
+        {"sampler_name": "Euler", "scheduler": "Karras"},
+        {"sampler_name": "DDIM", "override_settings": {"sd_noise_schedule": "Zero Terminal SNR"}},
+        {"sampler_name": "DPM++ 2S a", "override_settings": {"eta_noise_seed_delta": 31337}},
+        {"sampler_name": "Euler a", "subseed": 9, "subseed_strength": 0.4},
+        {"prompt": "a [red cat:blue dog:4] in [the sun|rain]"},
+        {"prompt": "a cat AND a dog", "override_settings": {"batch_cond_uncond": False}},
+        {"prompt": "a cat AND a dog AND a house " + "red garden " * 40},
+        {"prompt": "red garden " * 40},
+        {"s_min_uncond": 5.0},
+        {"cfg_scale": 1},
+        {"prompt": f"a cat <lora:{LORA}:1>"},
+    ],
+    ids=lambda options: " ".join(map(str, options.values()))[:60],
+)  # fmt: skip
+def test_frame_0_is_the_picture_of_its_seed(studio, options):
+    """Whatever the sampler draws, steps and conditions count for all frames as for the picture."""
+    request = {"sampler_name": "Euler a", **STEPS, **options}
+    frames = frames_of(studio, SHORT, **request)
+    assert abs(frames[0] - picture_of(studio, **request)).max() < FLOAT_ORDER
+    assert abs(frames[1] - frames[0]).mean() > 5e-3
+
+
+@pytest.mark.parametrize("sampler", ["DDIM", "Euler", "Euler a"])
+def test_frames_begin_where_the_paper_says(studio, sampler):
+    """x^k = sqrt(P) Warp(x^0, k * shift) + sqrt(1 - P) eps^k, in what the UNet is given, which is the paper's x."""
+    clip = {**SHORT, "zero_x": -64, "zero_y": 64}
+    request = {"sampler_name": sampler, "steps": 50}  # so many that levels are met
+    alone = dict(inputs(studio, {**ZERO, "poster": True}, **request)[0])
+    calls, abar = inputs(studio, clip, **request)
+    restart = next(place for place in range(1, len(calls)) if calls[place][0] > calls[place - 1][0])
+    level, begun = calls[restart]
+    lower = max(timestep for timestep in alone if timestep <= BEGIN)
+    assert level == max(timestep for timestep in alone if timestep <= RENOISED)
+    assert calls[restart - 1][0] >= lower
+    assert abs(begun[0] - alone[level][0]).max() < NEARLY
+    share = left(abar, level) / left(abar, lower)
+    for number in (1, 2):
+        ((_, noise), *_), _ = inputs(studio, {**ZERO, "poster": True}, sampler_name="DDIM", steps=2, seed=1 + number)
+        mirrored = numpy.pad(alone[lower][0], ((0, 0), (0, number), (number, 0)), mode="symmetric")
+        moved = mirrored[:, number:, :8]
+        assert abs(begun[number] - (numpy.sqrt(share) * moved + numpy.sqrt(1 - share) * noise[0])).max() < NEARLY
+
+
+def inputs(server, clip: dict, **payload) -> tuple[list[tuple[float, numpy.ndarray]], numpy.ndarray]:
+    """Timestep and cond's latents of each call of the UNet for a clip, and the noise levels of all timesteps."""
+    frames = len(frames_of(server, clip, **payload, alwayson_scripts={"Trouble": {"args": [{"conditions": True}]}}))
+    with numpy.load(io.BytesIO(server.api("GET", "/trouble/inputs").content)) as held:
+        *calls, abar = [held[f"arr_{number}"] for number in range(len(held.files))]
+    return [(float(step[0]), x[:frames]) for x, step in zip(calls[::2], calls[1::2], strict=True)], abar
+
+
+def left(abar: numpy.ndarray, timestep: float) -> float:
+    """Share of the clean picture's variance."""
+    return float(numpy.exp(numpy.interp(timestep, range(len(abar)), numpy.log(abar))))
+
+
+# ---- clips
+
+
+def test_the_model_is_as_it_was(studio):
+    """Pictures before and after are the same bytes, no hook stays, and names are found however they are written."""
+    plain, before = file_bytes(studio.txt2img()), portrait(studio)
+    made = frames_of(studio, SHORT, **STEPS)
+    assert portrait(studio) == before
+    assert not hooks_in_the_unet(before)
+    assert file_bytes(studio.txt2img()) == plain
+    for name in ("text2video-zero", "TEXT2VIDEO-ZERO", "Text2Video-Zero [no file, any checkpoint]"):
+        assert (frames_of(studio, {**SHORT, "model": name}, **STEPS) == made).all()
+
+
+def test_others_do_not_reach_frame_0(studio):
+    """With other noise for the other frames, frame 0 stays; with other noise for frame 0, all change."""
+    frames = frames_of(studio, SHORT, **STEPS)
+    others = frames_of(studio, {**SHORT, "frame_seeds": "1, 50, 3"}, **STEPS)
+    assert abs(others[[0, 2]] - frames[[0, 2]]).max() < NEARLY
+    assert abs(others[1] - frames[1]).mean() > 1e-3
+    first = frames_of(studio, {**SHORT, "frame_seeds": "50, 2, 3"}, **STEPS)
+    assert abs(first - frames).mean(axis=(1, 2, 3)).min() > 1e-3
+
+
+def test_a_long_clip_in_chunks_is_that_of_one_piece(studio):
+    """Ten frames, four at a time, as all at once; also two clips in one batch, and each clip for itself."""
+    clip = {**ZERO, "frames": 10}
+    whole = frames_of(studio, clip, **STEPS)
+    assert abs(frames_of(studio, {**clip, "context_length": 4}, **STEPS) - whole).max() < FLOAT_ORDER
+    two = frames_of(studio, clip, **STEPS, batch_size=2)
+    assert abs(two[:10] - whole).max() < FLOAT_ORDER
+    second = frames_of(studio, clip, **STEPS, seed=11)
+    assert abs(two[10:] - second).max() < FLOAT_ORDER
+
+
+def test_the_text_gives_the_clip_again(studio):
+    """The name stands in the clip's text without a hash, beside its settings."""
+    clip = {**SHORT, "zero_x": 20, "zero_y": -8.5}
+    answer = animate(studio, clip, sampler_name="DPM++ 2M", **STEPS)
+    made, (text,) = decoded(studio), json.loads(answer["info"])["infotexts"]
+    assert "model: Text2Video-Zero," in text.replace('\\"', "")
+    assert "zero_x: 20" in text
+    assert "zero_y: -8.5" in text
+    assert "mm_hash" not in text
+    assert (sent_back(studio, answer) == made).all()
+
+
+def test_every_setting_of_it_changes_the_clip(studio):
+    """Shift in both directions, smoothing by a mask, kinds of noise, travelling prompts."""
+    mask = Image.new("L", (8, 8), 0)
+    mask.paste(255, (0, 0, 4, 8))
+    ways = [
+        {}, {"zero_x": -64}, {"zero_y": 64}, {"zero_x": 20}, {"noise": "constant"},
+        {"zero_smoothing": 0.6, "motion_mask": pack_mask(mask)},
+    ]  # fmt: skip
+    steps = {"steps": 20}  # of which some lie between the two levels
+    clips = [frames_of(studio, {**SHORT, **way}, **steps) for way in ways]
+    for clip in clips:
+        assert abs(clip[0] - clips[0][0]).max() < FLOAT_ORDER
+    clips.append(frames_of(studio, SHORT, **steps, prompt="a cat\n0: red\n2: blue"))
+    assert min(abs(one - other).max() for i, one in enumerate(clips) for other in clips[:i]) > 1e-3
+
+
+@pytest.mark.parametrize("call", [1, 2, 4, 6])
+def test_an_interrupt_is_heeded_in_both_passes(studio, call):
+    """No call of the UNet follows, what there is comes back, and the next clip is whole."""
+    whole = frames_of(studio, SHORT, **STEPS)
+    frames, calls = counted(studio, SHORT, interrupt_at=call, **STEPS)
+    assert calls == call
+    assert len(frames) == 3
+    assert not hooks_in_the_unet(portrait(studio))
+    assert (frames_of(studio, SHORT, **STEPS) == whole).all()
+
+
+def test_an_error_in_the_first_pass_leaves_nothing(studio):
+    """The WebUI answers 500, and the next clip is as before."""
+    whole = frames_of(studio, SHORT, **STEPS)
+    trouble = {"Trouble": {"args": [{"raise_at": {"layer": "model.diffusion_model.middle_block.0", "call": 1}}]}}
+    response = studio.api("POST", "/sdapi/v1/txt2img", {**clip_payload(SHORT, alwayson_scripts=trouble), **STEPS})
+    assert response.status_code == 500
+    assert "trouble as ordered" in response.text
+    assert not hooks_in_the_unet(portrait(studio))
+    assert (frames_of(studio, SHORT, **STEPS) == whole).all()
+
+
+def test_the_progress_does_not_run_back(studio):
+    """One job, whose steps are the sampler's."""
+    seen, steps = [], 30
+
+    def watch():
+        state = studio.api("GET", "/sdapi/v1/progress?skip_current_image=true").json()["state"]
+        if state["job_count"] and state["sampling_steps"] == steps:
+            seen.append((state["job_no"], state["job_count"], state["sampling_step"]))
+
+    painting = threading.Thread(target=lambda: animate(studio, {**ZERO, "frames": 8}, steps=steps))
+    painting.start()
+    while painting.is_alive():
+        watch()
+    assert {count for _, count, _ in seen} == {1}
+    done = [step for number, _, step in seen if number == 0]
+    assert done == sorted(done)
+    assert len(set(done)) > 5
+
+
+# ---- other passes, other patches
+
+
+@pytest.mark.parametrize(
+    "hires", [{"hr_upscaler": "Latent"}, {"hr_upscaler": "Latent (nearest)", "hr_sampler_name": "DDIM"}]
+)
+def test_hires_fix_looks_at_frame_0(studio, hires):
+    """The second pass begins with pictures: frame 0 is the picture of its seed in both passes."""
+    request = {"sampler_name": "Euler a", **HIRES, **hires}
+    frames = frames_of(studio, SHORT, **request)
+    assert frames.shape[-2:] == (128, 128)
+    assert abs(frames[0] - picture_of(studio, **request)).max() < FLOAT_ORDER
+    assert abs(frames[1] - frames[0]).mean() > 5e-3
+    assert not hooks_in_the_unet(portrait(studio))
+
+
+def test_img2img_looks_at_frame_0(studio):
+    """All frames begin with the picture, each with noise of its own: frame 0 is img2img's own, which others keep to."""
+    made = {}
+    for name, clip in (("clip", SHORT), ("poster", {**ZERO, "poster": True}), ("alone", {**SHORT, "frames": 1})):
+        scripts = clip_payload(clip)["alwayson_scripts"]
+        picture = base64_image(painted())
+        studio.txt2img(steps=1)  # the VAE encodes with noise from a generator that the request before has left behind
+        studio.img2img(init_images=[picture], denoising_strength=0.8, sampler_name="DDIM", alwayson_scripts=scripts)
+        made[name] = decoded(studio)
+    assert len(made["clip"]) == 3
+    assert abs(made["clip"][0] - made["poster"][0]).max() < FLOAT_ORDER
+    assert abs(made["alone"][0] - made["poster"][0]).max() < FLOAT_ORDER
+    assert abs(made["clip"][1] - made["clip"][0]).mean() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"token_merging_ratio": 0.5},
+        {"hypertile_enable_unet": True, "hypertile_max_tile_unet": 128},
+        {"hypertile_enable_unet_secondpass": True, "hypertile_max_tile_unet": 128},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_other_patches_of_self_attention(studio, settings):
+    """Token merging works on all frames alike; Hypertile is left out of a clip. Both are gone afterwards."""
+    size = {"width": 256, "height": 256, "steps": 3, "sampler_name": "Euler a"}
+    if "hypertile_enable_unet_secondpass" in settings:
+        size = {**size, "width": 128, "height": 128, **HIRES}
+    picture = file_bytes(studio.txt2img(**size))
+    plain = frames_of(studio, SHORT, **size)
+    patched = frames_of(studio, SHORT, **size, override_settings=settings)
+    if "token_merging_ratio" in settings:
+        wanted = picture_of(studio, **size, override_settings=settings)
+        assert abs(patched[0] - wanted).max() < FLOAT_ORDER
+        assert abs(patched - plain).max() > 1e-3
+    else:
+        assert abs(patched - plain).max() < FLOAT_ORDER
+    assert file_bytes(studio.txt2img(**size)) == picture
+
+
+# ---- what cannot be
+
+
+@pytest.mark.parametrize(
+    ("clip", "request_", "words"),
+    [
+        ({"scale": 2}, {}, ["scale"]),
+        ({"effect": "0: 1, 2: 0.5", "views": True}, {}, ["effect", "views"]),
+        ({"motion_loras": "Pan:1"}, {}, ["motion_loras"]),
+        ({"freeinit_enable": True}, {}, ["freeinit_enable"]),
+        ({"closed_loop": "A"}, {}, ["closed_loop"]),
+        ({"zero_smoothing": 0.6}, {}, ["motion_mask"]),
+        ({"zero_x": 65}, {}, ["zero_x must be between -64 and 64"]),
+    ],
+)
+def test_what_needs_a_motion_module_is_refused(studio, clip, request_, words):
+    """422 with the settings' names, and the next picture is as before."""
+    reason = refused(studio, {**SHORT, **clip}, **request_)
+    assert all(word in reason for word in words), reason
+    assert not hooks_in_the_unet(portrait(studio))

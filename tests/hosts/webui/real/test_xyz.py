@@ -1,0 +1,80 @@
+"""The X/Y/Z plot of the real WebUI with AnimateDiff's settings as its axes, by API and by clicking."""
+
+from __future__ import annotations
+
+from hosts.webui.real.test_panel import choose_module, fill, fill_prompt_and_size, generate, open_accordion
+from support.webui_real.clips import clip_payload, read_gif
+from support.webui_real.server import PAYLOAD, open_page, pixels
+
+from lib_animatediff.request.settings import SETTINGS
+
+PLOT = "X/Y/Z plot"
+NOTHING = ("Nothing", "")
+DRAW_LEGEND, KEEP_SEEDS, VARY_SEEDS, MARGIN, AS_TEXT = True, False, [False] * 3, 0, True
+WITH_PICTURES, WITH_SUB_GRIDS = True, False
+
+
+def axes(server) -> list[str]:
+    """The labels of the plot's axes in txt2img, in order: a client names an axis by its number."""
+    components = server.api("GET", "/config").json()["components"]
+    (choices,) = [
+        c["props"]["choices"] for c in components if c["props"].get("elem_id") == "script_txt2img_xyz_plot_x_type"
+    ]
+    return [choice[0] if isinstance(choice, list) else choice for choice in choices]
+
+
+def plot(server, x: tuple[str, str], y: tuple[str, str] = NOTHING) -> dict:
+    """A request for a grid."""
+    labels = axes(server)
+    chosen = [part for label, values in (x, y, NOTHING) for part in (labels.index(label), values, [])]
+    options = [DRAW_LEGEND, WITH_PICTURES, WITH_SUB_GRIDS, KEEP_SEEDS, *VARY_SEEDS, MARGIN, AS_TEXT]
+    return {"script_name": PLOT, "script_args": [*chosen, *options]}
+
+
+def files(server) -> list:
+    return sorted(server.outputs_dir.rglob("*.gif"), key=lambda path: path.stat().st_mtime_ns)
+
+
+def test_every_setting_is_an_axis(studio):
+    """Each setting of the table stands once in the plot's list of axes."""
+    ours = [label for label in axes(studio) if label.startswith("[AnimateDiff]")]
+    assert ours == [f"[AnimateDiff] {setting.label}" for setting in SETTINGS.values()]
+
+
+def test_a_grid_over_two_settings(studio):
+    """Frames by motion module: a grid of first frames, and a clip for each cell, of the asked length."""
+    before = len(files(studio))
+    request = plot(studio, ("[AnimateDiff] Frames", "4,6"), ("[AnimateDiff] Motion module", "mm_small_v2,mm_small_v3"))
+    answer = studio.txt2img(**clip_payload(**request))
+    made = files(studio)[before:]
+    assert [len(read_gif(path.read_bytes()).frames) for path in made] == [4, 6, 4, 6]
+    grid, *cells = [pixels(answer, number) for number in range(len(answer["images"]))]
+    assert min(grid.shape[:2]) > 2 * 64
+    assert [cell.shape for cell in cells] == [(64, 64, 3)] * 4
+
+
+def test_an_axis_value_that_cannot_be_is_refused_before_painting(studio):
+    """The same sentence as for the setting itself, and no picture."""
+    request = plot(studio, ("[AnimateDiff] Frames", "4,-6"))
+    response = studio.api("POST", "/sdapi/v1/txt2img", {**PAYLOAD, **clip_payload(**request)})
+    assert response.status_code == 422
+    assert "frames must be between 0 and 10000" in response.json()["detail"]
+
+
+def test_a_grid_by_clicking(studio, page, screenshot):
+    """Script and axis chosen in the page, values typed: a grid of first frames, and a clip for each value."""
+    before = len(files(studio))
+    open_page(page, studio)
+    fill_prompt_and_size(page)
+    open_accordion(page)
+    choose_module(page, "mm_small_v3.safetensors")
+    page.locator("#txt2img_script_container #script_list input").click()
+    page.locator(f"#txt2img_script_container #script_list li[data-value='{PLOT}']").click()
+    page.locator("#script_txt2img_xyz_plot_x_type input").click()
+    page.locator('#script_txt2img_xyz_plot_x_type li[data-value="[AnimateDiff] Frames"]').click()
+    page.wait_for_timeout(2000)  # the choice of an axis empties its values, some time later
+    fill(page, {"script_txt2img_xyz_plot_x_values": "4,5"})
+    generate(page)
+    page.locator("#txt2img_gallery img").first.wait_for()
+    screenshot(page, "xyz")
+    assert [len(read_gif(path.read_bytes()).frames) for path in files(studio)[before:]] == [4, 5]

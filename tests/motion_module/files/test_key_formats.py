@@ -1,0 +1,258 @@
+"""Every kind is recognised in every format that its files are passed around in, under names that say nothing."""
+
+from __future__ import annotations
+
+import functools
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from support.motion_files import (
+    PICKLES,
+    TABLE_LENGTHS,
+    adapter_config,
+    as_adapter,
+    as_animatelcm,
+    as_hotshot,
+    in_whole_unet,
+    random_motion_state,
+)
+
+from motion_module import MotionFileError, inspect_motion_file, load_motion_module
+
+WIDTHS = (32, 64, 32, 32)
+KINDS = ("v1", "v2", "v3", "sdxl", "hotshot", "lcm")
+BASES = {"sdxl": "sdxl", "hotshot": "sdxl"}
+
+
+@functools.cache
+def cached_state(kind):
+    return random_motion_state(kind, WIDTHS)
+
+
+def state_of(kind):
+    """Official; AnimateLCM alone names its tables otherwise."""
+    return as_animatelcm(cached_state(kind)) if kind == "lcm" else dict(cached_state(kind))
+
+
+def prefixed(state, prefix):
+    return {f"{prefix}{key}": tensor for key, tensor in state.items()}
+
+
+def adapter_folder(folder, kind, state, *, name="diffusion_pytorch_model.safetensors", **changes):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({**adapter_config(kind, WIDTHS), **changes}))
+    (save_file if name.endswith("safetensors") else torch.save)(state, folder / name)
+    return folder
+
+
+def safetensors(change=lambda state: state):
+    def write(folder, kind):
+        save_file(change(state_of(kind)), folder / "mm.safetensors")
+        return folder / "mm.safetensors"
+
+    return write
+
+
+def pickled(written, change=lambda state: state):
+    def write(folder, kind):
+        PICKLES[written](change(state_of(kind)), folder / "mm.ckpt")
+        return folder / "mm.ckpt"
+
+    return write
+
+
+def adapter(*, tables, name="diffusion_pytorch_model.safetensors", inside=False, whole=True):
+    def write(folder, kind):
+        state = as_adapter(cached_state(kind), tables=tables)
+        made = adapter_folder(folder / "mm", kind, state, name=name)
+        return made / name if inside else made
+
+    return write
+
+
+FORMATS = {
+    "safetensors": safetensors(),
+    "zip": pickled("zip"),
+    "legacy": pickled("legacy"),
+    "zip in state_dict": pickled("zip", lambda state: {"state_dict": state, "global_step": 7}),
+    "legacy in module": pickled(
+        "legacy", lambda state: {"epoch": 1, "module": state, "optimizer": {"m": torch.ones(2)}}
+    ),
+    "in model": pickled("zip", lambda state: {"model": state, "ema": {"decay": torch.ones(1)}}),
+    "in controlnet": pickled("zip", lambda state: {"controlnet": state, "args": {"seed": torch.ones(1)}}),
+    "in unet": pickled("zip", lambda state: {"unet": state, "step": torch.ones(1)} | {"step": 3}),
+    "module.": safetensors(lambda state: prefixed(state, "module.")),
+    "unet.": safetensors(lambda state: prefixed(state, "unet.")),
+    "model.diffusion_model.": safetensors(lambda state: prefixed(state, "model.diffusion_model.")),
+    "animatediff.": safetensors(lambda state: prefixed(state, "animatediff.")),
+    "whole UNet": safetensors(in_whole_unet),
+    "whole UNet of a training": pickled(
+        "zip", lambda state: {"epoch": 0, "state_dict": prefixed(in_whole_unet(state), "module.")}
+    ),
+    "adapter folder": adapter(tables=False),
+    "adapter folder with tables": adapter(tables=True),
+    "adapter folder with bin": adapter(tables=False, name="diffusion_pytorch_model.bin"),
+    "adapter folder in half": adapter(tables=True, name="diffusion_pytorch_model.fp16.safetensors"),
+    "adapter file beside its config": adapter(tables=False, inside=True),
+    "adapter file of another name": adapter(tables=False, inside=True, name="mm.safetensors"),
+}
+
+
+def assert_holds(motion, kind):
+    loaded, weights = motion.state_dict(), cached_state(kind)
+    assert set(loaded) == {key for key in weights if not key.endswith(".pe")}
+    assert all(torch.equal(tensor, weights[key]) for key, tensor in loaded.items())
+
+
+@pytest.mark.parametrize("written", FORMATS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_known_in_every_format(tmp_path, kind, written):
+    path = FORMATS[written](tmp_path, kind)
+    info = inspect_motion_file(path)
+    assert info.problem is None
+    assert (info.kind, info.base, info.trained_length) == (kind, BASES.get(kind, "sd15"), TABLE_LENGTHS[kind])
+    motion = load_motion_module(path)
+    assert (motion.kind, motion.base, motion.trained_length) == (info.kind, info.base, info.trained_length)
+    assert motion.schedule == info.schedule
+    assert sum(weight.numel() for weight in motion.parameters()) == info.parameters
+    assert_holds(motion, kind)
+
+
+@pytest.mark.parametrize(("written", "said"), [("safetensors", "official"), ("adapter folder", "MotionAdapter")])
+def test_the_format_is_told(tmp_path, written, said):
+    assert inspect_motion_file(FORMATS[written](tmp_path, "v3")).format == said
+
+
+def test_hotshots_own_spelling_tells_the_kind(tmp_path):
+    state = {key: tensor for key, tensor in as_hotshot(cached_state("hotshot")).items() if "pos_encoder" not in key}
+    for tables, written in {False: state, True: as_hotshot(cached_state("hotshot"))}.items():
+        save_file(written, tmp_path / f"{tables}.safetensors")
+        motion = load_motion_module(tmp_path / f"{tables}.safetensors")
+        assert (motion.kind, motion.trained_length) == ("hotshot", 24)
+        assert_holds(motion, "hotshot")
+    assert inspect_motion_file(tmp_path / "True.safetensors").format == "HotShot-XL"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "lcm"])
+def test_tables_of_an_adapter_file_suffice(tmp_path, kind):
+    """As in HelloMeme's files and those of today's diffusers: no config beside them."""
+    save_file(as_adapter(cached_state(kind)), tmp_path / "mm.safetensors")
+    motion = load_motion_module(tmp_path / "mm.safetensors")
+    assert (motion.kind, motion.trained_length) == (kind, TABLE_LENGTHS[kind])
+    assert_holds(motion, kind)
+
+
+# What must not be believed -----------------------------------------------------------------------------------------
+
+
+def refusal(path, **how):
+    with pytest.raises(MotionFileError) as caught:
+        load_motion_module(path, **how)
+    return str(caught.value)
+
+
+def test_a_config_beside_an_official_file_says_nothing_about_it(tmp_path):
+    state = {key: tensor for key, tensor in cached_state("v3").items() if not key.endswith(".pe")}
+    adapter_folder(tmp_path, "v1", state, name="mm.safetensors")
+    assert "cannot be told" in refusal(tmp_path / "mm.safetensors")
+
+
+@pytest.mark.parametrize(
+    "config", ["{", "[]", '{"_class_name": "UNetMotionModel", "motion_max_seq_length": 32}', '"v3"', "[" * 100_000]
+)
+def test_a_config_of_something_else_is_none(tmp_path, config):
+    folder = adapter_folder(tmp_path / "mm", "v3", as_adapter(cached_state("v3"), tables=False))
+    (folder / "config.json").write_text(config)
+    assert "cannot be told" in refusal(folder)
+
+
+@pytest.mark.parametrize("length", ["32", True, -1, 0, None, [32]])
+def test_a_config_without_a_sensible_length_is_none(tmp_path, length):
+    state = as_adapter(cached_state("v3"), tables=False)
+    folder = adapter_folder(tmp_path / "mm", "v3", state, motion_max_seq_length=length)
+    assert "cannot be told" in refusal(folder)
+
+
+def test_lengths_beyond_all_motion_modules_are_refused(tmp_path):
+    state = as_adapter(cached_state("v3"), tables=False)
+    folder = adapter_folder(tmp_path / "mm", "v3", state, motion_max_seq_length=10**9)
+    assert "by its config.json it was trained on clips of more than 1024 frames" in refusal(folder)
+    save_file(random_motion_state("v3", WIDTHS, length=1025), tmp_path / "mm.safetensors")
+    assert "by its positional tables it was trained" in refusal(tmp_path / "mm.safetensors")
+
+
+@pytest.mark.parametrize("tables", [True, False])
+def test_an_animatelcm_adapter_of_v2s_length_is_told_by_its_name(tmp_path, tables):
+    """v2, of which it is made, left it its length of 32."""
+    state = as_adapter(random_motion_state("lcm", WIDTHS, length=32, tables=tables), tables=tables)
+    for name, kind in {"AnimateLCM": "lcm", "mm": "v2", "animatediff-motion-adapter-v1-5-2": "v2"}.items():
+        folder = adapter_folder(tmp_path / name, "lcm", state, motion_max_seq_length=32)
+        assert (inspect_motion_file(folder).kind, inspect_motion_file(folder).trained_length) == (kind, 32)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("motion_num_attention_heads", 4), ("motion_num_attention_heads", [8, 8, 8, 16]), ("motion_norm_num_groups", 16)],
+)
+def test_a_config_of_another_network_is_refused(tmp_path, key, value):
+    folder = adapter_folder(tmp_path / "mm", "v3", as_adapter(cached_state("v3")), **{key: value})
+    assert f"has {key} {value}" in refusal(folder)
+
+
+def test_a_folder_that_is_no_adapter_is_told_so(tmp_path):
+    (tmp_path / "mm").mkdir()
+    assert "mm: a folder" in refusal(tmp_path / "mm")
+
+
+def test_a_weight_that_is_there_twice_is_named(tmp_path):
+    key = "down_blocks.0.motion_modules.0.temporal_transformer.proj_in.bias"
+    save_file({**cached_state("v3"), f"module.{key}": torch.zeros(32)}, tmp_path / "mm.safetensors")
+    assert f"{key} is there twice" in refusal(tmp_path / "mm.safetensors")
+
+
+def test_motion_weights_too_many_in_a_whole_unet_are_named(tmp_path):
+    key = "down_blocks.0.motion_modules.2.temporal_transformer.proj_in.bias"
+    save_file(in_whole_unet({**cached_state("v3"), key: torch.zeros(32)}), tmp_path / "mm.safetensors")
+    assert f"{key} does not belong there" in refusal(tmp_path / "mm.safetensors")
+
+
+@pytest.mark.parametrize("end", [".pos_embed.pe", ".norm1.weight"])
+def test_what_an_adapter_lacks_is_named(tmp_path, end):
+    state = as_adapter(cached_state("v3"))
+    del state[f"up_blocks.1.motion_modules.2.transformer_blocks.0{end}"]
+    save_file(state, tmp_path / "mm.safetensors")
+    assert "up_blocks.1.motion_modules.2" in refusal(tmp_path / "mm.safetensors")
+
+
+# Precision ---------------------------------------------------------------------------------------------------------
+
+FP8 = [dtype for name in ("float8_e4m3fn", "float8_e5m2") if (dtype := getattr(torch, name, None))]
+
+
+@pytest.mark.parametrize("written", ["safetensors", *PICKLES])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, *FP8], ids=str)
+def test_each_precision_is_kept_as_far_as_it_can_compute(tmp_path, dtype, written):
+    state = {key: tensor.to(dtype) for key, tensor in cached_state("v3").items()}
+    if written == "legacy" and dtype in FP8:
+        pytest.skip("torch writes no such file")
+    path = tmp_path / "mm"
+    {"safetensors": save_file, **PICKLES}[written](state, path)
+    assert inspect_motion_file(path).dtype == str(dtype).removeprefix("torch.")
+    loaded = load_motion_module(path).state_dict()
+    assert {tensor.dtype for tensor in loaded.values()} == {torch.float16 if dtype in FP8 else dtype}
+    assert all(torch.equal(tensor.double(), state[key].double()) for key, tensor in loaded.items())
+
+
+@pytest.mark.parametrize("dtype", FP8, ids=str)
+def test_half_precision_holds_every_float8_exactly(tmp_path, dtype):
+    every = torch.arange(256, dtype=torch.uint8).view(dtype)
+    every = every[every.float().isfinite()]
+    state = dict(cached_state("v3"))
+    key = "down_blocks.0.motion_modules.0.temporal_transformer.proj_in.weight"
+    weight = torch.zeros(1024, dtype=dtype)
+    weight[: len(every)] = every
+    save_file({**state, key: weight.view(32, 32)}, tmp_path / "mm.safetensors")
+    loaded = load_motion_module(tmp_path / "mm.safetensors").state_dict()[key]
+    assert torch.equal(loaded.double().flatten()[: len(every)], every.double())

@@ -1,0 +1,254 @@
+"""Domain adapters: every spelling of a file, and the numbers of weights that the adapter was merged into by hand."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from support import hosts
+from support.adapter_files import SPELLINGS, diffusers_layers, kohya, ldm_name, official, random_adapter, write_adapter
+from support.motion_files import PICKLES, random_motion_state
+from support.motions import shared_motion
+from support.portraits import Portrait
+
+from lib_animatediff import IncompatibleModelError, inject
+from lib_animatediff.engine.components.domain_adapter import apply_domain_adapters
+from motion_module import MotionFileError, is_domain_adapter, load_domain_adapter
+
+GIVEN = hosts.inputs(2)
+GIVEN |= {name: GIVEN[name].double() for name in ("x", "context")}
+STRENGTH = 0.7
+Q = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+ALL = {**hosts.HOSTS, **{f"{name} sdxl": make for name, make in hosts.SDXL_HOSTS.items()}}
+
+
+@pytest.fixture(scope="module")
+def unets():
+    from ldm.modules import attention
+
+    torch.manual_seed(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "_ATTN_PRECISION", "as it comes")
+        yield {name: precise(make()) for name, make in ALL.items()}
+
+
+def precise(unet):
+    """In double precision, so that roundings do not add up from layer to layer; LDM's norms insist on single."""
+    unet = unet.double()
+    for name, layer in unet.named_modules() if hasattr(unet, "input_blocks") else ():
+        if type(layer).__name__ == "GroupNorm32" or name.endswith(("time_embed", "label_emb", "emb_layers")):
+            layer.float()
+    if hasattr(unet, "input_blocks"):
+        unet.dtype = torch.float64
+    return unet
+
+
+@pytest.fixture(scope="module")
+def layers(unets):
+    """Names and sizes of what an adapter changes, as diffusers' own UNet has them."""
+    return diffusers_layers(unets["diffusers"])
+
+
+@pytest.fixture
+def unet(unets, request):
+    return unets[getattr(request, "param", "ldm")]
+
+
+@pytest.fixture
+def adapter(layers, tmp_path):
+    return load_domain_adapter(write_adapter(tmp_path / "v3_sd15_adapter.safetensors", random_adapter(layers)))
+
+
+def merged(unet, changes, strength):
+    """A copy whose weights have the change added by hand."""
+    changed = copy.deepcopy(unet)
+    weights = dict(changed.named_parameters())
+    for name, (down, up) in changes.items():
+        own = name if hasattr(unet, "down_blocks") else ldm_name(name, unet)
+        weights[f"{own}.weight"] += strength * up.double() @ down.double()
+    return changed
+
+
+def close(found, expected):
+    return (found - expected).abs().max() <= 1e-6 * expected.abs().max()
+
+
+# ---- the numbers
+
+
+@pytest.mark.parametrize("host", list(ALL))
+def test_an_adapted_unet_computes_what_merged_weights_do(unets, host, tmp_path):
+    unet = unets[host]
+    layers = diffusers_layers(unets[host.replace("ldm", "diffusers")])
+    if host == "ldm sdxl":  # this one's transformers have one block each
+        layers = {name: size for name, size in layers.items() if ".transformer_blocks.0." in name}
+    changes = random_adapter(layers)
+    adapter = load_domain_adapter(write_adapter(tmp_path / "adapter.safetensors", changes))
+    plain, before = hosts.call(unet, GIVEN), Portrait(unet)
+    with apply_domain_adapters(unet, [(adapter, STRENGTH)]) as (match,):
+        found = hosts.call(unet, GIVEN)
+    assert match.matched == match.total == len(changes)
+    assert close(found, hosts.call(merged(unet, changes, STRENGTH), GIVEN))
+    assert not close(found, plain)
+    before.assert_unchanged()
+    assert torch.equal(hosts.call(unet, GIVEN), plain)
+
+
+@pytest.mark.parametrize("unet", hosts.HOSTS, indirect=True)
+def test_several_adapters_add_up(unet, layers, tmp_path):
+    made = [random_adapter(layers, seed=seed, rank=seed + 1) for seed in (1, 2)]
+    files = [write_adapter(tmp_path / f"{i}.safetensors", changes) for i, changes in enumerate(made)]
+    adapters = [(load_domain_adapter(path), strength) for path, strength in zip(files, (0.5, -1), strict=True)]
+    with apply_domain_adapters(unet, adapters):
+        found = hosts.call(unet, GIVEN)
+    assert close(found, hosts.call(merged(merged(unet, made[0], 0.5), made[1], -1), GIVEN))
+
+
+@pytest.mark.parametrize("unet", hosts.HOSTS, indirect=True)
+def test_with_a_motion_module_both_act(unet, layers, adapter):
+    motion = shared_motion("v3")[0]
+    with inject(unet, motion, frames=2), apply_domain_adapters(unet, [(adapter, STRENGTH)]):
+        found = hosts.call(unet, GIVEN)
+    by_hand = merged(unet, random_adapter(layers), STRENGTH)
+    with inject(by_hand, motion, frames=2):
+        assert close(found, hosts.call(by_hand, GIVEN))
+
+
+@pytest.mark.parametrize("unet", hosts.HOSTS, indirect=True)
+def test_strength_zero_and_no_adapter_leave_no_trace(unet, adapter):
+    before, plain = Portrait(unet), hosts.call(unet, GIVEN)
+    for adapters in ([(adapter, 0)], []):
+        with apply_domain_adapters(unet, adapters) as matches:
+            before.assert_unchanged()
+            assert torch.equal(hosts.call(unet, GIVEN), plain)
+        assert len(matches) == len(adapters)
+
+
+def test_half_precision_stays_half(unets, adapter):
+    unet = copy.deepcopy(unets["diffusers"]).to(torch.bfloat16)
+    given = {name: value.bfloat16() if value.is_floating_point() else value for name, value in GIVEN.items()}
+    with apply_domain_adapters(unet, [(adapter, STRENGTH)]):
+        assert hosts.call(unet, given).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_after_an_exception_nothing_is_left(unet, adapter, error):
+    before = Portrait(unet)
+    with pytest.raises(error), apply_domain_adapters(unet, [(adapter, 1)]):
+        raise error
+    before.assert_unchanged()
+
+
+# ---- what does not fit
+
+
+def test_how_much_matched_is_said(unet, layers, tmp_path):
+    more = {"down_blocks.7.attentions.0.transformer_blocks.0.attn1.to_q": (torch.ones(2, 32), torch.ones(32, 2))}
+    path = write_adapter(tmp_path / "adapter.safetensors", random_adapter(layers) | more)
+    with apply_domain_adapters(unet, [(load_domain_adapter(path), 1)]) as (match,):
+        assert str(match) == "adapter.safetensors: 128 of its 129 layers match the checkpoint."
+
+
+@pytest.mark.parametrize("strength", [0, 1])
+def test_what_matches_nothing_is_refused(unet, strength, tmp_path):
+    name = "down_blocks.7.attentions.0.transformer_blocks.0.attn1.to_q"
+    path = write_adapter(tmp_path / "adapter.safetensors", {name: (torch.ones(2, 32), torch.ones(32, 2))})
+    before = Portrait(unet)
+    with pytest.raises(IncompatibleModelError, match=r"None of the 1 layers of adapter\.safetensors"):
+        apply_domain_adapters(unet, [(load_domain_adapter(path), strength)]).__enter__()
+    before.assert_unchanged()
+
+
+def test_other_widths_are_refused(unet, tmp_path):
+    path = write_adapter(tmp_path / "adapter.safetensors", {Q: (torch.ones(2, 64), torch.ones(64, 2))})
+    with pytest.raises(IncompatibleModelError, match=r"other widths: .* is \(32, 32\) in this one, \(64, 64\)"):
+        apply_domain_adapters(unet, [(load_domain_adapter(path), 1)]).__enter__()
+
+
+def test_an_unknown_network_is_refused(adapter):
+    with pytest.raises(IncompatibleModelError, match="is not a Stable Diffusion UNet"):
+        apply_domain_adapters(torch.nn.Linear(1, 1), [(adapter, 1)]).__enter__()
+
+
+# ---- files
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_every_spelling_holds_the_same(layers, spelling, tmp_path):
+    made = random_adapter(layers)
+    loaded = load_domain_adapter(write_adapter(tmp_path / "adapter.safetensors", made, spelling))
+    assert set(loaded.deltas) == set(made)
+    for name, (down, up) in made.items():
+        assert torch.equal(loaded.deltas[name].delta_weight(), up @ down)
+
+
+@pytest.mark.parametrize(
+    "wrapped", [lambda state: state, lambda state: {"state_dict": state, "animatediff_config": {}}]
+)
+@pytest.mark.parametrize("prefix", ["", "module.", "unet."])
+@pytest.mark.parametrize("save", PICKLES.values(), ids=PICKLES)
+def test_the_official_pickle_loads(layers, save, prefix, wrapped, tmp_path):
+    path = tmp_path / "v3_sd15_adapter.ckpt"
+    state = {f"{prefix}{name}": tensor for name, tensor in official_state(random_adapter(layers)).items()}
+    save(wrapped(state), path)
+    assert is_domain_adapter(path)
+    assert set(load_domain_adapter(path).deltas) == set(layers)
+
+
+def official_state(changes):
+    return {name: tensor for layer, pair in changes.items() for name, tensor in zip(official(layer), pair, strict=True)}
+
+
+def test_alpha_scales(layers, tmp_path):
+    made = random_adapter(layers, rank=4)
+    path = tmp_path / "adapter.safetensors"
+    alphas = {f"{kohya(name)[0].partition('.')[0]}.alpha": torch.tensor(2.0) for name in made}
+    write_adapter(path, made, kohya, alphas)
+    assert {change.scale for change in load_domain_adapter(path).deltas.values()} == {0.5}
+
+
+def test_other_layers_of_an_image_lora_are_counted(tmp_path, unet):
+    more = {
+        f"lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_ff_net_2.lora_{part}.weight": torch.ones(2, 2)
+        for part in ("down", "up")
+    }
+    path = write_adapter(tmp_path / "a.safetensors", {Q: (torch.ones(2, 32), torch.ones(32, 2))}, kohya, more)
+    with apply_domain_adapters(unet, [(load_domain_adapter(path), 1)]) as (match,):
+        assert str(match).endswith("; 1 more, which are no spatial attention, are left out.")
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_only_the_official_spelling_is_told_for_an_adapter(layers, spelling, tmp_path):
+    path = write_adapter(tmp_path / "adapter.safetensors", random_adapter(layers), spelling)
+    assert is_domain_adapter(path) == (spelling is official)
+
+
+def test_a_motion_lora_with_spatial_weights_is_no_adapter(tmp_path):
+    motion = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0"
+    more = {f"{motion}.processor.to_q_lora.down.weight": torch.ones(2, 32)}
+    path = write_adapter(tmp_path / "a.safetensors", {Q: (torch.ones(2, 32), torch.ones(32, 2))}, official, more)
+    assert not is_domain_adapter(path)
+
+
+def test_a_broken_or_missing_file_is_no_adapter(tmp_path):
+    (tmp_path / "page.ckpt").write_text("<!DOCTYPE html>")
+    assert not is_domain_adapter(tmp_path / "page.ckpt")
+    assert not is_domain_adapter(tmp_path / "missing.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"something": torch.ones(1)}, "no domain adapter. Choose a file such as"),
+        (random_motion_state("v3", (32,) * 4), "no domain adapter"),
+        ({official(Q)[0]: torch.ones(2, 32)}, f"the LoRA for {Q} is not whole"),
+        ({kohya(Q)[0]: torch.ones(2, 32), official(Q)[0]: torch.ones(2, 32)}, "twice"),
+        ({f"{kohya(Q)[0].partition('.')[0]}.hada_w1_a": torch.ones(2, 32)}, "no plain LoRA"),
+    ],
+)
+def test_other_files_are_refused(tmp_path, state, message):
+    save_file(state, tmp_path / "file.safetensors")
+    with pytest.raises(MotionFileError, match=message):
+        load_domain_adapter(tmp_path / "file.safetensors")

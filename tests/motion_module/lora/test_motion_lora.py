@@ -1,0 +1,311 @@
+"""One motion LoRA in every format that is about: the same weights and the same clip; and what is said about a match."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from support import hosts
+from support.motion_files import PICKLES, random_motion_state, write_motion_file
+from support.motion_lora_files import (
+    RANK,
+    SPELLINGS,
+    alphas,
+    changed_weight,
+    converted,
+    kohya,
+    lora_state,
+    official,
+    peft,
+    random_lora,
+)
+from support.motions import random_motion
+
+from lib_animatediff import inject
+from motion_module import (
+    IncompatibleModelError,
+    MotionFileError,
+    apply_motion_lora,
+    apply_motion_loras,
+    inspect_motion_file,
+    load_motion_lora,
+    load_motion_module,
+    match_report,
+)
+
+FRAMES = 2
+GIVEN = hosts.inputs(FRAMES)
+STRENGTH = 0.7
+SITE = "down_blocks.0.motion_modules.0"
+SPATIAL = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora"
+CONTAINERS = {"safetensors": save_file, **PICKLES}
+
+
+@pytest.fixture(scope="module")
+def unet():
+    torch.manual_seed(0)
+    return hosts.ldm_unet()
+
+
+@pytest.fixture(scope="module")
+def motion(tmp_path_factory):
+    return load_motion_module(write_motion_file(tmp_path_factory.mktemp("motion")))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "lora.file"
+
+
+def clip(unet, motion):
+    with inject(unet, motion, frames=FRAMES), torch.no_grad():
+        return hosts.call(unet, GIVEN)
+
+
+def by_hand(motion, changes, strength=STRENGTH):
+    """The weights as the paper's formula gives them."""
+    weights = {name: weight.clone() for name, weight in motion.state_dict().items()}
+    for place, (down, up) in changes.items():
+        if changed_weight(place) in weights:
+            weights[changed_weight(place)] += strength * up @ down
+    return weights
+
+
+def largest_difference(found, expected):
+    assert found.keys() == expected.keys()
+    return max(float((found[name] - expected[name]).abs().max()) for name in found)
+
+
+def equal(found, expected):
+    """Bit for bit."""
+    return found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
+
+
+@pytest.fixture(scope="module")
+def expected_clip(unet, motion, tmp_path_factory):
+    file = tmp_path_factory.mktemp("lora") / "official.safetensors"
+    save_file(lora_state(random_lora()), file)
+    return clip(unet, apply_motion_lora(motion, load_motion_lora(file), STRENGTH))
+
+
+# ---- the same in every format
+
+
+def forms():
+    """What a file may hold, by its name."""
+    changes = random_lora()
+    for spelling in SPELLINGS:
+        yield spelling.__name__, lora_state(changes, spelling)
+    doubled = {place: (2 * down, up) for place, (down, up) in changes.items()}
+    for spelling in (official, converted, kohya, peft):
+        state = lora_state(changes, spelling) | alphas(changes, spelling, RANK)
+        yield f"{spelling.__name__} with alpha", state
+        halved = lora_state(doubled, spelling) | alphas(doubled, spelling, RANK / 2)
+        yield f"{spelling.__name__} with half an alpha", halved
+    convolutions = {name: t[..., None, None].clone() for name, t in lora_state(changes, kohya).items()}
+    yield "convolutions", convolutions | alphas(changes, kohya, RANK)
+    spatial = {f"{SPATIAL}.{part}.weight": torch.ones(2, 2) for part in ("down", "up")}
+    yield "MotionDirector", lora_state(changes) | spatial
+
+
+FORMS = dict(forms())
+
+
+FILES = [(form, "safetensors") for form in FORMS] + [
+    (form, pickle) for form in ("official", "kohya", "peft with alpha", "MotionDirector") for pickle in PICKLES
+]
+
+
+@pytest.mark.parametrize(("form", "container"), FILES)
+def test_every_format_gives_the_same_weights(path, motion, form, container):
+    CONTAINERS[container](FORMS[form], path)
+    merged = apply_motion_lora(motion, load_motion_lora(path), STRENGTH)
+    assert largest_difference(merged.state_dict(), by_hand(motion, random_lora())) < 1e-6
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_format_gives_the_same_clip(path, unet, motion, expected_clip, form):
+    save_file(FORMS[form], path)
+    found = clip(unet, apply_motion_lora(motion, load_motion_lora(path), STRENGTH))
+    assert (found - expected_clip).abs().max() <= 1e-6 * expected_clip.abs().max()
+
+
+def test_it_is_another_clip_than_without(unet, motion, expected_clip):
+    assert (clip(unet, motion) - expected_clip).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("save", PICKLES.values(), ids=PICKLES)
+def test_an_official_file_is_nested_and_brings_its_config(path, motion, save):
+    save({"state_dict": FORMS["distributed"], "animatediff_config": {"unet": [1, "a"]}, "epoch": 3}, path)
+    merged = apply_motion_lora(motion, load_motion_lora(path), STRENGTH)
+    assert largest_difference(merged.state_dict(), by_hand(motion, random_lora())) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("layer", "names"),
+    [
+        ("transformer_blocks.0.ff.net.0.proj", "transformer_blocks_0_ff_net_0_proj"),
+        ("transformer_blocks.0.ff.net.2", "transformer_blocks_0_ff_net_2"),
+        ("proj_in", "proj_in"),
+        ("proj_out", "proj_out"),
+    ],
+)
+def test_layers_beside_attention_are_changed_too(path, motion, layer, names):
+    name = f"{SITE}.temporal_transformer.{layer}.weight"
+    high, wide = motion.state_dict()[name].shape
+    down, up = torch.randn(RANK, wide), torch.randn(high, RANK)
+    flat = f"lora_unet_{SITE.replace('.', '_')}_temporal_transformer_{names}"
+    spellings = [
+        {f"{flat}.lora_down.weight": down, f"{flat}.lora_up.weight": up},
+        {f"unet.{SITE}.{layer}.lora_A.weight": down, f"unet.{SITE}.{layer}.lora_B.weight": up},
+    ]
+    for state in spellings:
+        save_file(state, path)
+        merged, before = apply_motion_lora(motion, load_motion_lora(path)).state_dict(), motion.state_dict()
+        torch.testing.assert_close(merged.pop(name), before.pop(name) + up @ down)
+        assert equal(merged, before)
+
+
+def test_hotshots_names_are_read(path):
+    motion = random_motion("hotshot")[0]
+    state = lora_state(random_lora("hotshot", (32, 64, 128)))
+    renamed = {name.replace("motion_modules", "temporal_attentions"): tensor for name, tensor in state.items()}
+    save_file({name.replace(".temporal_transformer.", "."): t for name, t in renamed.items()}, path)
+    assert match_report(motion, load_motion_lora(path)).matched == 120
+
+
+# ---- strengths
+
+
+def test_strength_zero_is_the_plain_clip_bit_for_bit(path, unet, motion):
+    save_file(FORMS["official"], path)
+    lora = load_motion_lora(path)
+    for merged in (apply_motion_lora(motion, lora, 0), apply_motion_loras(motion, [(lora, 0), (lora, 0.0)])):
+        assert equal(merged.state_dict(), motion.state_dict())
+        assert torch.equal(clip(unet, merged), clip(unet, motion))
+
+
+def test_strength_zero_takes_nothing_from_a_lora_that_has_overflowed(path, motion):
+    state = {name: torch.full_like(tensor, torch.inf) for name, tensor in FORMS["official"].items()}
+    save_file(state, path)
+    assert equal(apply_motion_lora(motion, load_motion_lora(path), 0).state_dict(), motion.state_dict())
+
+
+def test_several_with_their_strengths_add_up(path, motion):
+    before = {name: weight.clone() for name, weight in motion.state_dict().items()}
+    loras = []
+    for seed, strength in ((1, 0.5), (2, -1.0)):
+        save_file(lora_state(random_lora(seed=seed)), path)
+        loras.append((load_motion_lora(path), strength))
+    expected = by_hand(motion, random_lora(seed=1), 0.5)
+    for place, (down, up) in random_lora(seed=2).items():
+        expected[changed_weight(place)] -= up @ down
+    merged = apply_motion_loras(motion, loras)
+    assert largest_difference(merged.state_dict(), expected) < 1e-6
+    assert merged.name == f"{motion.name} with lora.file, lora.file"
+    assert equal(motion.state_dict(), before)
+
+
+def test_in_half_precision_opposites_leave_no_trace(path, motion):
+    """Changes are summed before they are rounded, so that their order does not matter either."""
+    save_file(FORMS["official"], path)
+    half = apply_motion_loras(motion, []).half()
+    merged = apply_motion_loras(half, [(load_motion_lora(path), 1.0), (load_motion_lora(path), -1.0)])
+    assert {weight.dtype for weight in merged.parameters()} == {torch.float16}
+    assert equal(merged.state_dict(), half.state_dict())
+
+
+def test_none_at_all_is_a_copy(motion):
+    copy = apply_motion_loras(motion, [])
+    assert copy is not motion
+    assert copy.name == motion.name
+
+
+# ---- what is said
+
+
+def test_a_v2_lora_on_v3_is_told(path, motion, caplog):
+    save_file(lora_state(random_lora("v2")), path)
+    lora = load_motion_lora(path)
+    report = match_report(motion, lora)
+    assert (report.matched, report.total, report.missing_mid, report.spatial_ignored) == (160, 168, 8, 0)
+    assert str(report) == (
+        "lora.file: 160 of its 168 weights match mm_small_v3.safetensors; 8 belong to the middle block, which this "
+        "motion module (v3) lacks: the LoRA was made for v2 and may do little."
+    )
+    with caplog.at_level("INFO"):
+        apply_motion_loras(motion, [(lora, 1), (lora, 0)])
+    assert caplog.text.count(str(report)) == 2
+
+
+@pytest.mark.parametrize(("lora_kind", "matched"), [("v2", 168), ("v3", 160)])
+def test_on_a_module_with_a_middle_block_nothing_is_missing(path, lora_kind, matched):
+    save_file(lora_state(random_lora(lora_kind)), path)
+    report = match_report(random_motion("v2")[0], load_motion_lora(path))
+    assert str(report) == f"lora.file: {matched} of its {matched} weights match v2.safetensors."
+
+
+def test_what_else_a_file_holds_is_told(path, motion):
+    more = official("down_blocks.7.motion_modules.0", 0, "q")
+    state = FORMS["MotionDirector"] | {more[0]: torch.ones(2, 32), more[1]: torch.ones(32, 2)}
+    save_file(state, path)
+    report = match_report(motion, load_motion_lora(path))
+    assert (report.matched, report.total, report.missing_mid, report.spatial_ignored) == (160, 161, 0, 1)
+    assert str(report).endswith(
+        "; 1 have no place in it: the LoRA was made for another motion module; it changes 1 layers of the checkpoint, "
+        "too, which are left as they are."
+    )
+
+
+def test_what_matches_nothing_is_refused_whatever_its_strength(path, motion):
+    names = official("down_blocks.7.motion_modules.0", 0, "q")
+    save_file({names[0]: torch.ones(2, 32), names[1]: torch.ones(32, 2)}, path)
+    for strength in (0, 1):
+        with pytest.raises(IncompatibleModelError, match=r"None of the 1 weights of lora\.file belongs to"):
+            apply_motion_loras(motion, [(load_motion_lora(path), strength)])
+
+
+def test_other_widths_are_refused(path, motion):
+    save_file(lora_state(random_lora(widths=(32, 64, 64, 64))), path)
+    with pytest.raises(IncompatibleModelError, match="other widths"):
+        match_report(motion, load_motion_lora(path))
+
+
+# ---- other files
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"something": torch.ones(1)}, "no motion LoRA"),
+        (random_motion_state("v3", (32,) * 4), "no motion LoRA"),
+        ({official(SITE, 0, "q")[0]: torch.ones(2, 32)}, "is not whole"),
+        ({kohya(SITE, 0, "q")[0]: torch.ones(2, 32), official(SITE, 0, "q")[0]: torch.ones(2, 32)}, "twice"),
+        (
+            {f"{SPATIAL}.down.weight": torch.ones(2, 2)},
+            r"image LoRA, no motion LoRA\. Use it in the prompt as any LoRA: <lora:lora:1>",
+        ),
+        ({"lora_unet_up_blocks_0_ff.lora_up.weight": torch.ones(2, 2), "x.lora_A.weight": torch.ones(2, 2)}, "image"),
+        ({f"{kohya(SITE, 0, 'q')[0].partition('.')[0]}.hada_w1_a": torch.ones(2, 2)}, r"no plain LoRA \(hada_w1_a:"),
+        (FORMS["kohya"] | {f"{kohya(SITE, 0, 'q')[0].partition('.')[0]}.dora_scale": torch.ones(2)}, "dora_scale"),
+    ],
+)
+def test_other_files_are_refused(path, state, message):
+    save_file(state, path)
+    with pytest.raises(MotionFileError, match=message):
+        load_motion_lora(path)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_is_called_a_motion_lora_when_taken_for_a_module(path, form):
+    save_file(FORMS[form], path)
+    info = inspect_motion_file(path)
+    assert info.what == "a motion LoRA"
+    assert "prompt" in info.problem
+
+
+@pytest.mark.parametrize("piece", ["down_blocks.0.", "lora_A.", "1", "_", "motion_modules.0.", ".hada_"])
+def test_names_of_any_length_are_searched_in_no_time(path, piece):
+    save_file({f"{piece * (200_000 // len(piece))}x": torch.ones(1)}, path)
+    with pytest.raises(MotionFileError):
+        load_motion_lora(path)

@@ -1,0 +1,258 @@
+"""What is said before a clip is begun: counted where it is computed, and every change that is advised is the least."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from support import hosts
+from support.motions import shared_motion
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from lib_animatediff import ContextWindows, inject
+from lib_animatediff.request.estimate import ClipEstimate, one_line
+from tools.benchmarks.activation_memory import as_on_a_graphics_card, motion_of, peak_of_call, unet_of
+
+GIB = 2**30
+WINDOWS = ContextWindows()
+VIEWS = ContextWindows(as_views=True)
+
+
+def bytes_of(rows, rows_of_clip, width, height, chunks=1, base="sd15", number=2):
+    """Literally, from what was measured."""
+    per_pixel, per_token = {
+        ("sd15", 2): (16649, 1552),
+        ("sd15", 4): (32017, 3098),
+        ("sdxl", 2): (10890, 4139),
+        ("sdxl", 4): (19539, 8266),
+    }[base, number]
+    pixels, tokens, text = (width / 8) * (height / 8), 77 * chunks, {"sd15": 768, "sdxl": 2048}[base]
+    in_the_call = rows * (pixels * per_pixel + tokens * per_token)
+    latents, texts = 4 * pixels * 4, tokens * text * number
+    return in_the_call + rows_of_clip * (4 * latents + 2 * texts)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# memory
+
+
+@pytest.mark.parametrize(
+    ("base", "dtype", "number"),
+    [
+        ("sd15", torch.float32, 4),
+        ("sd15", torch.float16, 2),
+        ("sdxl", torch.float32, 4),
+        ("sdxl", torch.float16, 2),
+    ],
+)
+def test_the_estimate_is_what_a_call_takes(base, dtype, number):
+    """At full widths, on shapes only; with 9 frames of a clip that is no square."""
+    rows, height, width = 9, 40, 56
+    with FakeTensorMode(), as_on_a_graphics_card():
+        torch.set_default_dtype(dtype)
+        try:
+            unet, motion = unet_of(base), motion_of(base, rows)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        unet.dtype = dtype
+        peak = peak_of_call(unet, motion, base, rows, height, width, 2 * 77, dtype)
+    plan = ClipEstimate(base, rows, width=8 * width, height=8 * height, streams=1, tokens=100, number_bytes=number)
+    held = bytes_of(0, rows, 8 * width, 8 * height, 2, base, number)
+    assert plan.memory - held == pytest.approx(peak, rel=0.002)
+
+
+@pytest.mark.parametrize(
+    ("plan", "rows", "rows_of_clip"),
+    [
+        (ClipEstimate("sd15", 16), 32, 32),
+        (ClipEstimate("sd15", 48, WINDOWS), 32, 96),
+        (ClipEstimate("sd15", 48, WINDOWS, clips=3), 96, 288),
+        (ClipEstimate("sd15", 48, WINDOWS, streams_per_call=1), 16, 96),
+        (ClipEstimate("sd15", 48, WINDOWS, clips=3, streams=4, one_clip_per_call=True), 16, 576),
+        (ClipEstimate("sd15", 48, VIEWS), 96, 96),
+        (ClipEstimate("sd15", 12, WINDOWS), 24, 24),
+        (ClipEstimate("sd15", 48, WINDOWS, streams=1), 16, 48),
+    ],
+)
+def test_rows_and_memory_of_the_largest_call(plan, rows, rows_of_clip):
+    assert plan.rows == rows
+    assert plan.memory == pytest.approx(bytes_of(rows, rows_of_clip, 512, 512), rel=1e-9)
+
+
+@pytest.mark.parametrize(("tokens", "chunks"), [(0, 1), (1, 1), (75, 1), (76, 2), (150, 2), (151, 3)])
+def test_prompts_count_in_whole_chunks(tokens, chunks):
+    plan = ClipEstimate("sdxl", 16, width=1024, height=768, tokens=tokens, number_bytes=4)
+    assert plan.padded_tokens == 75 * chunks
+    assert plan.memory == pytest.approx(bytes_of(32, 32, 1024, 768, chunks, "sdxl", 4), rel=1e-9)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# calls
+
+
+@pytest.mark.parametrize(
+    ("windows", "frames", "clips", "streams", "per_call", "apart"),
+    [
+        (None, 4, 1, 2, 2, False),
+        (None, 4, 2, 2, 1, False),
+        (None, 4, 2, 3, 3, True),
+        (ContextWindows(length=4, overlap=1), 11, 1, 2, 2, False),
+        (ContextWindows(length=4, overlap=1), 11, 2, 3, 2, False),
+        (ContextWindows(length=4, overlap=1, kind="looped"), 11, 2, 2, 2, True),
+        (ContextWindows(length=4, overlap=1, as_views=True), 11, 1, 2, 1, False),
+        (ContextWindows(length=4, overlap=1), 4, 1, 2, 2, False),
+    ],
+)
+def test_the_calls_are_counted_as_they_are_made(windows, frames, clips, streams, per_call, apart):
+    """On a real UNet, which a host calls with as many streams at once as it likes."""
+    unet, steps, rows_of_calls = hosts.ldm_unet(), 3, []
+    first = unet.input_blocks[0]
+    first.register_forward_pre_hook(lambda _layer, args: rows_of_calls.append(len(args[0])))
+    plan = ClipEstimate("sd15", frames, windows, 64, 64, steps, clips, streams, per_call, apart)
+    with torch.no_grad(), inject(unet, shared_motion("v3")[0], frames=frames, windows=windows, one_clip_per_call=apart):
+        for step in range(steps):
+            left = streams
+            while left:
+                at_once = left if apart else min(left, per_call)
+                given = hosts.inputs(at_once * clips * frames)
+                unet(given["x"], torch.full((len(given["x"]),), 900 - step), context=given["context"])
+                left -= at_once
+    assert len(rows_of_calls) == plan.calls
+    assert max(rows_of_calls) == plan.rows
+
+
+def test_too_many_windows_to_count_are_counted_in_part():
+    windows = ContextWindows(length=128, overlap=120)
+    plan = ClipEstimate("sd15", 10_000, windows, steps=150)
+    whole = sum(len(windows.plan(10_000, step)) for step in range(150))
+    assert plan.calls == pytest.approx(whole, rel=0.01)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# what to change
+
+
+def the_only(plan, begin):
+    (found,) = [(way, then) for way, then in plan.remedies() if way.startswith(begin)]
+    return found
+
+
+@pytest.mark.parametrize("free", [1.1, 1.2, 1.5, 2.0])
+@pytest.mark.parametrize("windows", [None, WINDOWS, ContextWindows(overlap=15)])
+def test_the_advised_context_is_the_longest_that_fits(free, windows):
+    plan = ClipEstimate("sd15", 16 if windows is None else 48, windows, free=int(free * GIB))
+    way, then = the_only(plan, "the context length")
+    length = int(way.removeprefix("the context length to "))
+    clip = plan.frames * 2
+    assert then.windows.length == length < 16
+    assert bytes_of(2 * length, clip, 512, 512) <= plan.free < bytes_of(2 * length + 2, clip, 512, 512)
+
+
+@pytest.mark.parametrize(
+    ("size", "free", "advised"),
+    [
+        ((512, 512), 2.0, (448, 448)),
+        ((512, 512), 1.5, (384, 384)),
+        ((512, 768), 1.8, (384, 576)),
+        ((768, 512), 1.8, (576, 384)),
+        ((1000, 1000), 2.7, (576, 576)),
+    ],
+)
+def test_the_advised_size_is_the_largest_that_fits(size, free, advised):
+    width, height = size
+    plan = ClipEstimate("sd15", 48, WINDOWS, width, height, free=int(free * GIB))
+    way, then = the_only(plan, "width and height")
+    assert way == "width and height to {}x{}".format(*advised)
+    assert (then.width, then.height) == advised
+    larger = [side + 64 * side // max(advised) for side in advised]
+    larger = [round(side / 64) * 64 for side in larger]
+    assert bytes_of(32, 96, *advised) <= plan.free < bytes_of(32, 96, *larger)
+
+
+@pytest.mark.parametrize(("free", "clips"), [(3, 1), (5, 2), (7.5, 3)])
+def test_the_advised_batch_is_the_largest_that_fits(free, clips):
+    plan = ClipEstimate("sd15", 16, clips=4, free=int(free * GIB))
+    way, then = the_only(plan, "the batch")
+    assert way == f"the batch size to {clips}"
+    assert then.clips == clips
+    assert bytes_of(32 * clips, 32 * clips, 512, 512) <= plan.free < bytes_of(32 * clips + 32, 32 * clips, 512, 512)
+
+
+def test_views_are_switched_off_where_that_is_enough():
+    plan = ClipEstimate("sd15", 48, VIEWS, free=3 * GIB)
+    _, then = the_only(plan, "views")
+    assert then.windows == WINDOWS
+    assert bytes_of(32, 96, 512, 512) <= plan.free < bytes_of(96, 96, 512, 512)
+    assert not [way for way, _ in plan.remedies() if "context" in way]  # that does not change the call
+
+
+def test_nothing_is_advised_that_does_not_help():
+    plan = ClipEstimate("sd15", 48, VIEWS, free=2 * GIB)
+    assert not [way for way, _ in plan.remedies() if way.startswith("views")]
+    assert bytes_of(32, 96, 512, 512) > plan.free
+    assert ClipEstimate("sd15", 16, free=GIB // 8).remedies() == []
+
+
+def test_no_window_is_advised_that_shows_little_motion():
+    plan = ClipEstimate("sd15", 16, free=int(bytes_of(14, 32, 512, 512)))
+    assert not [way for way, _ in plan.remedies() if "context" in way]
+    more = replace(plan, free=int(bytes_of(16, 32, 512, 512)) + 1)
+    assert [way for way, _ in more.remedies() if "context" in way] == ["the context length to 8"]
+
+
+def test_what_fits_needs_no_change():
+    exactly = ClipEstimate("sd15", 16).memory
+    assert ClipEstimate("sd15", 16, free=exactly).fits
+    assert not ClipEstimate("sd15", 16, free=exactly - 1).fits
+    assert ClipEstimate("sd15", 16).fits
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# the sentence
+
+
+STATIC = ContextWindows(kind="static")
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        (
+            ClipEstimate("sd15", 48, STATIC, free=int(8.1 * GIB)),
+            "AnimateDiff: 48 frames in 4 windows of 16 (20 steps: 80 calls of the model with 32 rows), 512x512, "
+            "prompts of 75 tokens, about 2.1 GB beside the models; 8.1 GB are free.",
+        ),
+        (
+            ClipEstimate("sd15", 48, STATIC, free=int(1.5 * GIB)),
+            "AnimateDiff: 48 frames in 4 windows of 16 (20 steps: 80 calls of the model with 32 rows), 512x512, "
+            "prompts of 75 tokens, about 2.1 GB beside the models; only 1.5 GB are free. Set the context length to 11, "
+            "or width and height to 384x384.",
+        ),
+        (
+            ClipEstimate("sd15", 16, steps=1, tokens=80, streams=1),
+            "AnimateDiff: 16 frames at once (1 step: 1 call of the model with 16 rows), 512x512, prompts of 150 tokens"
+            ", about 1.0 GB beside the models.",
+        ),
+        (
+            ClipEstimate("sd15", 48, replace(VIEWS, kind="static"), clips=2, free=GIB),
+            "AnimateDiff: 2 clips of 48 frames at once, with 4 views of 16 (20 steps: 20 calls of the model with 192 "
+            "rows), 512x512, prompts of 75 tokens, about 12.3 GB beside the models; only 1.0 GB are free. No single "
+            "change is enough: set views off, and lower width and height.",
+        ),
+        (
+            ClipEstimate("sd15", 16, free=GIB // 4),
+            "AnimateDiff: 16 frames at once (20 steps: 20 calls of the model with 32 rows), 512x512, prompts of 75 "
+            "tokens, about 2.1 GB beside the models; only 0.2 GB are free. No single change is enough: lower the "
+            "context length, and lower width and height.",
+        ),
+    ],
+)
+def test_the_sentence(plan, said):
+    assert one_line(plan) == said
+
+
+def test_windows_that_vary_in_number_are_told_from_the_fewest_to_the_most():
+    counts = {len(WINDOWS.plan(48, step)) for step in range(20)}
+    assert f"in {min(counts)} to {max(counts)} windows of 16" in one_line(ClipEstimate("sd15", 48, WINDOWS))
+    assert min(counts) < max(counts)

@@ -1,0 +1,69 @@
+"""Small clips of the built-in model, a few steps each, for tests of what reaches a clip."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lib_animatediff import builtin_model as pocket
+from lib_animatediff.hosts.diffusers import pipeline as host
+from lib_animatediff.hosts.diffusers.animate import animate
+from lib_animatediff.request.settings import context_windows, parse_settings
+from motion_module import MotionModule, load_motion_module
+
+RED, BLUE = "a red disc moving right", "a blue cross moving left"
+STEPS, CFG = 2, 3.0
+SIZE = (64, 64)
+
+
+def new_pipeline() -> Any:
+    """Loading takes longer than these clips, so that a file of tests should do it once."""
+    made = host.load_pipeline(pocket.pocket_folder() / pocket.CHECKPOINT)
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def new_motion() -> MotionModule:
+    return load_motion_module(pocket.pocket_folder() / pocket.MOTION)
+
+
+def clip_of(
+    pipeline: Any,
+    motion: MotionModule,
+    prompt: str = RED,
+    *,
+    seed: int = 3,
+    negative_prompt: str = "",
+    sampler: str = "ddim",
+    steps: int = STEPS,
+    **settings: object,
+) -> Tensor:
+    """Frames as numbers, f h w c, of four frames unless more is said."""
+    checked = parse_settings({"frames": 4} | settings)
+    pictures = animate(
+        pipeline,
+        motion,
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        seed=seed,
+        frames=checked.frames,
+        windows=context_windows(checked),
+        settings=checked,
+        size=SIZE,
+        steps=steps,
+        cfg=CFG,
+        sampler=sampler,
+    )
+    return pixels(pictures)
+
+
+def pixels(pictures: list[Any]) -> Tensor:
+    rows = [torch.frombuffer(bytearray(picture.convert("RGB").tobytes()), dtype=torch.uint8) for picture in pictures]
+    return torch.stack(rows).reshape(len(rows), SIZE[1], SIZE[0], 3).int()
+
+
+def near(one: Tensor, other: Tensor, levels: int = 1) -> bool:
+    """Rows of batches of other sizes differ by rounding."""
+    return one.shape == other.shape and bool((one - other).abs().max() <= levels)

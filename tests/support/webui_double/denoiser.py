@@ -1,0 +1,68 @@
+"""The double's sampler, in the one respect that matters here: which rows it puts into which calls of the UNet."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import torch
+from support.webui_double.state import shared
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from support.webui_double.double import Processing
+
+CONTEXT = 64
+TOKENS = 5
+CFG = 7
+
+
+def guided(p: Processing, unet: nn.Module, x: Tensor, prompts: list[str]) -> Tensor:
+    """CFGDenoiser.forward: cond rows prompt by prompt, each with all its parts, before uncond's; cut by number."""
+    parts = [row_parts(prompt) for prompt in prompts]
+    params = SimpleNamespace(
+        text_cond=conditions([part for row in parts for part in row]),
+        text_uncond=torch.zeros(len(x), TOKENS, CONTEXT),
+        denoiser=SimpleNamespace(p=p, step=0, total_steps=1),
+    )
+    for callback in shared.cfg_denoiser_callbacks:
+        callback(params)
+    cond, uncond = params.text_cond, params.text_uncond
+    if shared.opts.pad_cond_uncond:
+        uncond = nn.functional.pad(uncond, (0, 0, 0, cond.shape[1] - uncond.shape[1]))
+    rows = torch.cat([x[i : i + 1] for i, row in enumerate(parts) for _ in row] + [x])
+    if shared.opts.skip_early_cond:  # uncond is left out of the calls; its place is taken by a prompt's first part
+        groups = [(rows[: -len(x)], cond)]
+    elif cond.shape[1] == uncond.shape[1]:
+        groups = [(rows, torch.cat([cond, uncond]))]
+    else:
+        groups = [(rows[: -len(x)], cond), (rows[-len(x) :], uncond)]
+    size = len(x) if not shared.opts.batch_cond_uncond else len(rows) if len(groups) == 1 else 2 * len(x)
+    out = []
+    for group, context in groups:
+        for start in range(0, len(group), size):
+            part = slice(start, start + size)
+            shared.calls.append(len(group[part]))
+            out.append(unet(group[part], torch.full((len(group[part]),), 500), context=context[part]))
+    out_rows = torch.cat(out)
+    firsts = [sum(map(len, parts[:row])) for row in range(len(parts))]
+    uncond_rows = out_rows[firsts] if shared.opts.skip_early_cond else out_rows[-len(x) :]
+    scale = 1 if shared.opts.skip_early_cond else CFG
+    result = uncond_rows.clone()
+    for row, first in enumerate(firsts):
+        for part in range(len(parts[row])):
+            result[row] += scale * (out_rows[first + part] - uncond_rows[row])
+    return result
+
+
+def row_parts(prompt: str) -> list[str]:
+    return re.split(r"\bAND\b", prompt)
+
+
+def conditions(prompts: list[str]) -> Tensor:
+    """As many tokens for all as the longest prompt needs; a word "long" needs a second chunk."""
+    chunks = 2 if any("long" in prompt for prompt in prompts) else 1
+    generators = [torch.Generator().manual_seed(zlib.crc32(prompt.encode())) for prompt in prompts]
+    return torch.stack([torch.randn(chunks * TOKENS, CONTEXT, generator=generator) for generator in generators])

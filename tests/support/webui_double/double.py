@@ -1,0 +1,397 @@
+"""A test double of the WebUI 1.10: the parts that the glue meets, with the behaviour of their originals.
+
+Names, order and traps are those of modules/scripts.py and modules/processing.py; what the glue never sees is left
+out. A picture is 8 by 8 pixels, which the real LDM UNet paints in one step.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import torch
+from PIL import Image
+from support.webui_double import components
+from support.webui_double.denoiser import guided
+from support.webui_double.functions import (
+    FilenameGenerator,
+    get_multicond_prompt_list,
+    get_next_sequence_number,
+    rescale_zero_terminal_snr_abar,
+    sha256,
+    walk_files,
+)
+from support.webui_double.state import InterruptedException, OptionInfo, Options, State, shared
+from torch import Tensor, nn
+
+SIDE = 8
+CLIP = {"model": "mm.safetensors", "frames": 2}
+
+
+class SdModel(nn.Module):
+    """LDM's LatentDiffusion, as far as the WebUI's samplers and scripts look at it."""
+
+    def __init__(self, unet: nn.Module) -> None:
+        super().__init__()
+        self.model = nn.Module()
+        self.model.diffusion_model = unet
+        self.is_sd1, self.is_sd2, self.is_sd3, self.is_sdxl, self.is_ssd = True, False, False, False, False
+        self.register_buffer("alphas_cumprod", torch.linspace(0.999, 0.005, 1000))
+        self.alphas_cumprod_original = self.alphas_cumprod
+
+
+# ---- modules.scripts
+
+
+AlwaysVisible = object()
+
+
+class Script:
+    args_from = args_to = 0
+    infotext_fields = None
+
+    def show(self, is_img2img: bool) -> Any:
+        return AlwaysVisible
+
+    def ui(self, is_img2img: bool) -> list[Any]:
+        return []
+
+
+class ScriptRunner:
+    """Calls the scripts' hooks and, like the original, lets no exception out of them."""
+
+    def __init__(self) -> None:
+        self.alwayson_scripts: list[Script] = []
+        self.inputs: list[Any] = [None]
+
+    def add(self, script: Script, is_img2img: bool) -> None:
+        assert script.show(is_img2img) is AlwaysVisible
+        script.args_from = len(self.inputs)
+        self.inputs += script.ui(is_img2img)
+        script.args_to = len(self.inputs)
+        self.alwayson_scripts.append(script)
+
+    def arguments(self, *given: object) -> tuple[Any, ...]:
+        """The first script's arguments as the API fills them: what was given, then the components' own values."""
+        values = [getattr(component, "value", 0) for component in self.inputs]
+        values[1 : 1 + len(given)] = given
+        return tuple(values)
+
+    def call(self, hook: str, p: Processing, *more: object, **named: object) -> None:
+        for script in self.alwayson_scripts:
+            method = getattr(script, hook, None)
+            try:
+                if method is not None:
+                    method(p, *more, *p.script_args[script.args_from : script.args_to], **named)
+            except Exception as error:
+                shared.swallowed.append(error)
+
+
+# ---- modules.processing
+
+
+@dataclass
+class Processing:
+    prompt: Any = "a cat"
+    negative_prompt: Any = ""
+    seed: Any = 1
+    subseed: Any = 100
+    subseed_strength: float = 0
+    batch_size: int = 1
+    n_iter: int = 1
+    steps: int = 20
+    cfg_scale: float = 7.0
+    sampler_name: str = "Euler"
+    width: int = 8
+    height: int = 8
+    do_not_save_samples: bool = False
+    do_not_save_grid: bool = False
+    outpath_samples: Any = None
+    extra_generation_params: dict[str, Any] = field(default_factory=dict)
+    refiner_checkpoint_info: Any = None
+    refiner_switch_at: float | None = None
+    scripts: ScriptRunner | None = None
+    script_args: tuple[Any, ...] = ()
+    is_api: bool = False
+    mask_for_overlay: Any = None
+    comments: dict[str, int] = field(default_factory=dict)
+    styles: list[str] = field(default_factory=list)
+    is_hr_pass: bool = False
+
+    @property
+    def sd_model(self) -> SdModel:
+        return shared.sd_model
+
+    def setup_prompts(self) -> None:
+        rows = self.prompt if isinstance(self.prompt, list) else [self.prompt] * (self.batch_size * self.n_iter)
+        negative = self.negative_prompt
+        self.all_prompts = rows
+        self.all_negative_prompts = negative if isinstance(negative, list) else [negative] * len(rows)
+        assert len(self.all_prompts) == len(self.all_negative_prompts)
+
+    def init(self) -> None:
+        pass
+
+    def sample(self, prompts: list[str]) -> Tensor:
+        return denoise(self, noise(self.seeds), prompts)
+
+
+@dataclass
+class Txt2Img(Processing):
+    enable_hr: bool = False
+    hr_checkpoint: SdModel | None = None
+    hr_prompt: Any = ""
+    hr_prompts: Any = None
+    hr_upscale_to_x: int = 16
+    hr_upscale_to_y: int = 16
+    hr_second_pass_steps: int = 0
+
+    def setup_prompts(self) -> None:
+        super().setup_prompts()
+        if self.enable_hr:
+            self.hr_prompt = self.hr_prompt or self.prompt
+            several = isinstance(self.hr_prompt, list)
+            self.all_hr_prompts = self.hr_prompt if several else [self.hr_prompt] * (self.batch_size * self.n_iter)
+
+    def sample(self, prompts: list[str]) -> Tensor:
+        samples = super().sample(prompts)
+        if not self.enable_hr:
+            return samples
+        reload_model_weights(self.hr_checkpoint)
+        return self.sample_hr_pass(samples, self.hr_prompts)
+
+    def sample_hr_pass(self, samples: Tensor, prompts: list[str]) -> Tensor:
+        if shared.state.interrupted:
+            return samples
+        return denoise(self, nn.functional.interpolate(samples, scale_factor=2), prompts)
+
+
+@dataclass
+class Img2Img(Processing):
+    init_images: Any = None
+
+    def init(self) -> None:
+        pictures = [picture.size[0] / 100 for picture in self.init_images]
+        if len(pictures) == 1:
+            pictures = pictures * self.batch_size
+        elif len(pictures) <= self.batch_size:
+            self.batch_size = len(pictures)
+        else:
+            raise RuntimeError(f"bad number of images passed: {len(pictures)}; expecting {self.batch_size} or less")
+        self.init_latent = torch.tensor(pictures).view(-1, 1, 1, 1)
+
+    def sample(self, prompts: list[str]) -> Tensor:
+        return denoise(self, self.init_latent + noise(self.seeds), prompts)
+
+
+class Processed:
+    def __init__(self, p: Processing, images: list[Any], infotexts: list[str], first: int) -> None:
+        self.images, self.infotexts, self.info, self.index_of_first_image = images, infotexts, infotexts[0], first
+        self.comments = "".join(f"{comment}\n" for comment in p.comments)
+        self.extra_generation_params = p.extra_generation_params
+        self.batch_size = p.batch_size
+        for name in ("all_prompts", "all_negative_prompts", "all_seeds", "all_subseeds"):
+            setattr(self, name, getattr(p, name))
+
+
+@dataclass
+class Sampling:
+    """What one run of a sampler met."""
+
+    model: SdModel
+    rows: int
+    table: Tensor
+    hooks: int
+
+
+def noise(seeds: list[int]) -> Tensor:
+    return torch.stack([torch.randn(4, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+
+def denoise(p: Processing, x: Tensor, prompts: list[str]) -> Tensor:
+    """A sampler of one step: reads the schedule when it is made, and hands back what it has when interrupted."""
+    model, unet = p.sd_model, p.sd_model.model.diffusion_model
+    p.scripts.call("process_before_every_sampling", p, noise=x)
+    shared.samplings.append(Sampling(model, len(x), model.alphas_cumprod, count_hooks(unet)))
+    if shared.during_sampling is not None:
+        shared.during_sampling(p)
+    if shared.state.interrupted:
+        return x
+    try:
+        noise_of_x = guided(p, unet, x, prompts)
+    except InterruptedException:
+        return x
+    return x - (1 - model.alphas_cumprod[500]).sqrt() * noise_of_x
+
+
+def count_hooks(module: nn.Module) -> int:
+    return sum(len(part._forward_hooks) for part in module.modules())
+
+
+def reload_model_weights(info: SdModel | None = None) -> None:
+    shared.sd_model = info or shared.checkpoint
+
+
+def process_images(p: Processing) -> Processed:
+    p.scripts.call("before_process", p)
+    reload_model_weights()
+    seed = 7 if p.seed == -1 else p.seed
+    p.setup_prompts()
+    rows = range(len(p.all_prompts))
+    p.all_seeds = seed if isinstance(seed, list) else [seed + (row if p.subseed_strength == 0 else 0) for row in rows]
+    p.all_subseeds = p.subseed if isinstance(p.subseed, list) else [p.subseed + row for row in rows]
+    p.scripts.call("process", p)
+    p.init()
+    images, infotexts = [], []
+    for n in range(p.n_iter):
+        if shared.state.interrupted:
+            break
+        reload_model_weights()
+        p.iteration = n
+        batch = slice(n * p.batch_size, (n + 1) * p.batch_size)
+        p.negative_prompts = p.all_negative_prompts[batch]
+        p.prompts, p.seeds, p.subseeds = p.all_prompts[batch], p.all_seeds[batch], p.all_subseeds[batch]
+        if getattr(p, "enable_hr", False):
+            p.hr_prompts = p.all_hr_prompts[batch]
+        p.scripts.call("before_process_batch", p)
+        p.scripts.call("process_batch", p)
+        p.sd_model.alphas_cumprod = p.sd_model.alphas_cumprod_original.to("cpu")
+        with torch.no_grad():
+            samples = p.sample(prompts=p.prompts)
+        shared.painted.append(samples)
+        p.prompts = p.all_prompts[batch]
+        for i, sample in enumerate(samples):
+            image = to_image(sample)
+            if not p.do_not_save_samples:
+                shared.saved.append(p.seeds[i])
+            infotexts.append(create_infotext(p, i))
+            images.append(image)
+            if p.mask_for_overlay is not None:
+                images += [p.mask_for_overlay] * (shared.opts.return_mask + shared.opts.return_mask_composite)
+    if not infotexts:
+        infotexts.append("nothing was painted")
+    first = int(shared.opts.return_grid and not p.do_not_save_grid and len(images) > 1)
+    if first:
+        images.insert(0, Image.new("RGB", (SIDE, SIDE)))
+        infotexts.insert(0, "grid")
+    processed = Processed(p, images, infotexts, first)
+    p.scripts.call("postprocess", p, processed)
+    return processed
+
+
+def to_image(sample: Tensor) -> Image.Image:
+    levels = ((sample[:3].clamp(-4, 4) + 4) / 8 * 255).round().to(torch.uint8)
+    return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
+
+
+def create_infotext(p: Processing, index: int) -> str:
+    values = {"Seed": p.seeds[index], **p.extra_generation_params}
+    return f"{p.prompts[index]}\n" + ", ".join(f"{name}: {quote(value)}" for name, value in values.items())
+
+
+def quote(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False) if re.search("[,\n:]", str(value)) else str(value)
+
+
+class ModelData:
+    """The checkpoint that is loaded; the original loads one when `shared.sd_model` is asked for."""
+
+    @property
+    def sd_model(self) -> SdModel | None:
+        return shared.sd_model
+
+
+# ---- the whole
+
+
+def begin(checkpoint: SdModel) -> None:
+    """A WebUI that has just started."""
+    vars(shared).clear()
+    shared.checkpoint = shared.sd_model = checkpoint
+    shared.state = State()
+    shared.OptionInfo = OptionInfo
+    shared.opts = Options(
+        batch_cond_uncond=True,
+        skip_early_cond=0.0,
+        pad_cond_uncond=False,
+        pad_cond_uncond_v0=False,
+        use_downcasted_alpha_bar=False,
+        sd_noise_schedule="Default",
+        enable_pnginfo=True,
+        return_grid=True,
+        return_mask=False,
+        return_mask_composite=False,
+    )
+    shared.cfg_denoiser_callbacks, shared.calls, shared.painted = [], [], []
+    shared.app_started_callbacks, shared.may_be_read, shared.demo = [], [], object()
+    shared.swallowed, shared.samplings, shared.saved, shared.hashes = [], [], [], {}
+    shared.during_sampling = None  # a test's own: called with p before the UNet is
+
+
+def modules(models_path: Path) -> dict[str, ModuleType]:
+    """What to put into `sys.modules`."""
+    contents: dict[str, dict[str, Any]] = {
+        "scripts": {
+            "Script": Script,
+            "AlwaysVisible": AlwaysVisible,
+            "scripts_txt2img": ScriptRunner(),
+            "scripts_img2img": ScriptRunner(),
+            "scripts_data": [],
+        },
+        "shared": vars(shared),
+        "paths": {"models_path": str(models_path)},
+        "hashes": {"sha256": sha256},
+        "util": {"walk_files": walk_files},
+        "ui_tempdir": {"register_tmp_file": lambda demo, path: shared.may_be_read.append(path)},
+        "images": {"FilenameGenerator": FilenameGenerator, "get_next_sequence_number": get_next_sequence_number},
+        "prompt_parser": {"get_multicond_prompt_list": get_multicond_prompt_list},
+        "sd_models": {"model_data": ModelData(), "rescale_zero_terminal_snr_abar": rescale_zero_terminal_snr_abar},
+        "sd_hijack": {"model_hijack": SimpleNamespace(get_prompt_lengths=lambda text: (len(text.split()), 75))},
+        "sd_unet": {"current_unet": None},
+        "sd_samplers_common": {"InterruptedException": InterruptedException},
+        "extensions": {"extensions": []},
+        "script_callbacks": {
+            "on_before_ui": lambda callback: callback(),
+            "on_before_image_saved": shared.app_started_callbacks.append,
+            "on_image_saved": shared.app_started_callbacks.append,
+            "on_app_started": shared.app_started_callbacks.append,
+            "on_ui_settings": lambda callback: callback(),
+            "on_cfg_denoiser": shared.cfg_denoiser_callbacks.append,
+        },
+        "ui_common": {"create_refresh_button": components.create_refresh_button},
+        "ui_components": {"InputAccordion": components.InputAccordion},
+    }
+    package = ModuleType("modules")
+    package.__path__ = []
+    made = {"modules": package, "gradio": components.gradio()}
+    for name, content in contents.items():
+        module = made[f"modules.{name}"] = ModuleType(f"modules.{name}")
+        vars(module).update(content)
+        setattr(package, name, module)
+    return made
+
+
+@contextmanager
+def in_place(made: dict[str, ModuleType]) -> Iterator[None]:
+    """Inside, imports find the double. Afterwards nobody else does, and our packages are the objects they were."""
+    before = {name: sys.modules.pop(name) for name in list(sys.modules) if _concerned(name)}
+    sys.modules.update({name: module for name, module in before.items() if ".webui" not in name})
+    sys.modules.update(made)
+    try:
+        yield
+    finally:
+        for name in list(sys.modules):
+            if _concerned(name):
+                del sys.modules[name]
+        sys.modules.update(before)
+
+
+def _concerned(name: str) -> bool:
+    return name.partition(".")[0] in ("modules", "gradio", "lib_animatediff", "motion_module")

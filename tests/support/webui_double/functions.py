@@ -1,0 +1,64 @@
+"""Functions of modules.prompt_parser, sd_models, images, hashes and util, with the behaviour of their originals."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from support.webui_double.denoiser import row_parts
+from support.webui_double.state import shared
+from torch import Tensor
+
+
+def walk_files(path: str, allowed_extensions: tuple[str, ...]) -> Iterator[str]:
+    for root, _, names in os.walk(path, followlinks=True):
+        yield from (f"{root}/{name}" for name in names if Path(name).suffix.lower() in allowed_extensions)
+
+
+def get_multicond_prompt_list(prompts: list[str]) -> tuple[list[list[str]], list[str]]:
+    return [row_parts(prompt) for prompt in prompts], []
+
+
+def rescale_zero_terminal_snr_abar(alphas_cumprod: Tensor) -> Tensor:
+    root = alphas_cumprod.sqrt()
+    first, last = root[0].clone(), root[-1].clone()
+    root -= last
+    root *= first / (first - last)
+    table = root**2
+    table[-1] = 4.8973451890853435e-08
+    return table
+
+
+def get_next_sequence_number(path: str, basename: str) -> int:
+    assert basename == ""
+    firsts = [os.path.splitext(name)[0].split("-")[0] for name in os.listdir(path)]  # noqa: PTH122, PTH208 - as there
+    return max((int(first) for first in firsts if first.isdigit()), default=-1) + 1
+
+
+def sha256(filename: str, title: str) -> str | None:
+    """By title: the hash known for a title stands as long as the file asked for is not younger."""
+    changed = Path(filename).stat().st_mtime
+    if title not in shared.hashes or changed > shared.hashes[title][0]:
+        shared.hashes[title] = (changed, digest(Path(filename).resolve(), changed))
+    return shared.hashes[title][1]
+
+
+@cache
+def digest(path: Path, changed: float) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class FilenameGenerator:
+    """Two of the placeholders; the prompt's is clean enough for a file's name, as in the original."""
+
+    def __init__(self, p: Any, seed: int, prompt: str, image: Any) -> None:
+        self._values = {"[seed]": str(seed), "[prompt]": prompt, "[width]": str(image.width)}
+
+    def apply(self, pattern: str) -> str:
+        for name, value in self._values.items():
+            pattern = pattern.replace(name, value)
+        return pattern

@@ -1,0 +1,67 @@
+"""Ask a WebUI with the trouble extension for clips, their frames before any palette, and what is in the model."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy
+from support.webui_real.clips import FRAMES, animate, clip_payload
+from support.webui_real.server import PAYLOAD, pixels
+
+VISIBLE = 4.0  # levels of 255
+FLOAT_ORDER = 2e-3  # of the range; plain pictures of the small SDXL model move by 9e-4 with another batch split
+
+
+def portrait(server) -> dict:
+    return server.api("GET", "/trouble/portrait").json()
+
+
+def decoded(server) -> numpy.ndarray:
+    """The frames of the last request as the model made them, float32 in 0..1, channels first."""
+    return numpy.load(io.BytesIO(server.api("GET", "/trouble/decoded").content))
+
+
+def frames_of(server, clip: dict | None = None, **payload) -> numpy.ndarray:
+    """A clip's frames as the model made them."""
+    animate(server, clip, **payload)
+    return decoded(server)
+
+
+def conditions_of(server, clip: dict | None = None, **payload) -> list[numpy.ndarray]:
+    """What each call of the UNet is given of the text, for a clip: ``rows tokens width``, cond before uncond."""
+    animate(server, clip, **payload, alwayson_scripts={"Trouble": {"args": [{"conditions": True}]}})
+    with numpy.load(io.BytesIO(server.api("GET", "/trouble/conditions").content)) as held:
+        return [held[f"arr_{number}"] for number in range(len(held.files))]
+
+
+def poster_of(server, clip: dict | None = None, **payload) -> numpy.ndarray:
+    """The first frame without motion, on the noise levels of the clip, as the model made it."""
+    (picture,) = frames_of(server, {**(clip or {}), "poster": True}, **payload)
+    return picture
+
+
+def sent_back(server, answer: dict, **payload) -> numpy.ndarray:
+    """The frames that a clip's own text, sent back as infotext, makes."""
+    text = json.loads(answer["info"])["infotexts"][0]
+    again = server.api("POST", "/sdapi/v1/txt2img", {"infotext": text, **payload})
+    assert again.status_code == 200, again.text
+    return decoded(server)
+
+
+def hooks_in_the_unet(told: dict) -> list[str]:
+    return [name for name in told["hooks"] if name.startswith("model.diffusion_model")]
+
+
+def plain_batch(server, **payload) -> numpy.ndarray:
+    """The same seeds as a batch of plain pictures."""
+    answer = server.txt2img(batch_size=FRAMES, **payload)
+    first = len(answer["images"]) - FRAMES  # a grid may come first
+    return numpy.stack([pixels(answer, first + i) for i in range(FRAMES)])
+
+
+def refused(server, clip: dict | None = None, **payload) -> str:
+    """The reason that the API gives for a 422."""
+    response = server.api("POST", "/sdapi/v1/txt2img", {**PAYLOAD, **clip_payload(clip, **payload)})
+    assert response.status_code == 422, response.text
+    return response.json()["detail"]

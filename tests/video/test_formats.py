@@ -1,0 +1,379 @@
+"""Every format read back by a reader that is not ours: frames, size, duration, colours, loop count."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import pairwise
+
+import pytest
+from PIL import Image
+from support.clip_files import (
+    BLUE,
+    ODD,
+    RECIPE,
+    RED,
+    ffmpegs,
+    ffprobes,
+    moving_bar,
+    pillows,
+    psnr,
+    pyavs,
+    skip_without_avif,
+    smooth,
+    worst,
+)
+
+from lib_animatediff import ClipError
+from lib_animatediff.video import FORMATS, Encoding, exact_fps, read_clip, write_clip
+
+COUNTS = [1, 3, 40]
+RATES = [8, 23.976, 30]
+EXACT = {8: Fraction(8), 23.976: Fraction(24000, 1001), 30: Fraction(30)}
+PICTURES = {"gif": 0.01, "webp": 0.001, "apng": 0, "avif": 0.001}  # and the format's tick in seconds
+FILMS = ["mp4", "webm"]
+
+
+def written(tmp_path, key, count=3, fps=8, size=ODD, frames=None, **more):
+    (path,) = write_clip(
+        tmp_path / "clip", frames or moving_bar(count, size), formats=[key], fps=fps, recipe=RECIPE, **more
+    )
+    return path
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# frames, size, duration
+
+
+@pytest.mark.parametrize("fps", RATES)
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("key", PICTURES)
+def test_pillow_finds_the_frames_of_pictures_and_how_long_they_last(tmp_path, key, count, fps):
+    skip_without_avif(key)
+    shown = pillows(written(tmp_path, key, count, fps))
+    assert [picture.size for picture, _ in shown] == [ODD] * count
+    if (key, count) == ("avif", 1):
+        return  # a still picture, which has no duration
+    seconds = sum(Fraction(duration) / 1000 for _, duration in shown)
+    assert abs(seconds - count / EXACT[fps]) <= Fraction(PICTURES[key]) / 2 + Fraction(1, 10**9)
+
+
+@pytest.mark.parametrize("fps", RATES)
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("key", FILMS)
+def test_pyav_finds_the_frames_of_films_at_their_times(tmp_path, key, count, fps):
+    shown = pyavs(written(tmp_path, key, count, fps))
+    size = (64, 66) if key == "mp4" else ODD
+    tick = 0 if key == "mp4" else Fraction(1, 1000)
+    assert [frame[:2] for frame in shown] == [size] * count
+    for index, (_, _, time) in enumerate(shown):
+        assert abs(time - index / EXACT[fps]) <= tick / 2
+
+
+@pytest.mark.parametrize("fps", RATES)
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("key", FILMS)
+def test_ffprobe_finds_frames_duration_rate_and_colour_tags(tmp_path, key, count, fps):
+    stream, container = ffprobes(written(tmp_path, key, count, fps))
+    assert stream["codec_name"] == {"mp4": "h264", "webm": "vp9"}[key]
+    assert int(stream["nb_read_frames"]) == count
+    assert Fraction(stream["r_frame_rate"]) == EXACT[fps]
+    assert stream["pix_fmt"] == "yuv420p"
+    tags = ("color_range", "color_space", "color_transfer", "color_primaries")
+    assert [stream[tag] for tag in tags] == ["tv", "bt709", "bt709", "bt709"]
+    seconds = Fraction(stream["duration"] if key == "mp4" else container["duration"])
+    tick = Fraction(1, 1000) if key == "webm" else Fraction(1, 10**6)  # of ffprobe's own printing
+    assert abs(seconds - count / EXACT[fps]) <= tick / 2 + untold_duration()
+
+
+def untold_duration():
+    """PyAV 12.0 cannot say how long the last frame lasts, and FFmpeg guesses it to a millisecond."""
+    import av
+
+    return Fraction(1, 1000) if av.__version__.startswith("12.0") else 0
+
+
+def test_frames_are_those_that_were_given(tmp_path):
+    (path,) = write_clip(tmp_path / "clip", moving_bar(3), formats=["frames"], recipe=RECIPE)
+    files = sorted(path.iterdir())
+    assert [file.name for file in files] == ["00000.png", "00001.png", "00002.png"]
+    assert [Image.open(file).convert("RGB").tobytes() for file in files] == [f.tobytes() for f in moving_bar(3)]
+
+
+def test_an_mp4_can_be_played_while_it_is_loaded(tmp_path):
+    data = written(tmp_path, "mp4").read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+
+
+@pytest.mark.parametrize("key", ["apng", "mp4", "webm", "avif"])
+def test_frames_that_are_alike_are_kept(tmp_path, key):
+    skip_without_avif(key)
+    path = written(tmp_path, key, frames=moving_bar(1) * 5)
+    assert len(pyavs(path) if key in FILMS else pillows(path)) == 5
+
+
+@pytest.mark.parametrize("key", ["gif", "webp"])
+def test_frames_that_are_alike_are_shown_for_as_long(tmp_path, key):
+    one, other = moving_bar(2)
+    shown = pillows(written(tmp_path, key, frames=[one, one, one, other], fps=10))
+    assert [duration for _, duration in shown] == [300, 100]
+    assert pillows(written(tmp_path, key, frames=[one] * 5, fps=10))[0][1] == 500
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# colours
+
+
+@pytest.mark.parametrize(("key", "encoding"), [("gif", {}), ("apng", {}), ("webp", {"lossless": True}), ("frames", {})])
+def test_few_colours_come_back_as_they_were(tmp_path, key, encoding):
+    path = written(tmp_path, key, encoding=Encoding(**encoding))
+    if path.is_dir():
+        return
+    for (shown, _), frame in zip(pillows(path), moving_bar(3), strict=True):
+        assert shown.tobytes() == frame.tobytes()
+
+
+def test_a_gif_of_many_colours_is_as_near_as_256_colours_can_be(tmp_path):
+    """The clip's ramps are planes of 256x256 colours at four depths, so that each colour stands for 32x32 of them.
+
+    FFmpeg takes the nearest colour as eyes see it, which costs 2 dB of PSNR here.
+    """
+    frames = smooth(4)
+    for dither, least in ((False, 24.5), (True, 23)):
+        path = written(tmp_path, "gif", frames=frames, encoding=Encoding(dither=dither))
+        assert all(psnr(shown, frame) > least for (shown, _), frame in zip(pillows(path), frames, strict=True))
+
+
+@pytest.mark.parametrize(("key", "bound"), [("webp", 12), ("avif", 12)])
+def test_many_colours_come_back_within_the_formats_quantisation(tmp_path, key, bound):
+    """WebP and AVIF: chroma at half size and quality 90. In levels of 255."""
+    skip_without_avif(key)
+    for (shown, _), frame in zip(pillows(written(tmp_path, key, frames=smooth(4))), smooth(4), strict=True):
+        assert worst(shown, frame) <= bound
+
+
+@pytest.mark.parametrize("colour", [RED, BLUE, (0, 0, 0), (255, 255, 255), (0, 255, 0), (128, 64, 200)])
+@pytest.mark.parametrize("key", FILMS)
+def test_a_plain_colour_of_a_film_comes_back_within_two_levels_by_its_tags(tmp_path, key, colour):
+    """8-bit YUV of limited range has steps of up to 2.2 levels; a wrong matrix or range is off by 10 to 25."""
+    frames = [Image.new("RGB", (64, 64), colour)] * 2
+    encoding = Encoding(mp4_crf=4, webm_crf=4)
+    path = written(tmp_path, key, frames=frames, encoding=encoding)
+    assert worst(ffmpegs(path, (64, 64)), frames[0]) <= 3
+
+
+@pytest.mark.parametrize("key", FILMS)
+def test_a_film_looks_like_its_frames(tmp_path, key):
+    path = written(tmp_path, key, frames=smooth(4))
+    assert worst(ffmpegs(path, (64, 64)), smooth(4)[0]) <= 16
+
+
+@pytest.mark.parametrize("key", [*PICTURES, *FILMS])
+def test_our_reader_sees_what_the_others_see(tmp_path, key):
+    skip_without_avif(key)
+    path = written(tmp_path, key, frames=smooth(4))
+    ours = next(read_clip(path)).image
+    assert worst(ours, ffmpegs(path, (64, 64)) if key in FILMS else pillows(path)[0][0]) <= (2 if key in FILMS else 0)
+
+
+def test_more_quality_looks_better(tmp_path):
+    pairs = {
+        "mp4": (Encoding(mp4_crf=8), Encoding(mp4_crf=40)),
+        "webm": (Encoding(webm_crf=8), Encoding(webm_crf=55)),
+        "webp": (Encoding(quality=95), Encoding(quality=10)),
+    }
+    for key, (fine, coarse) in pairs.items():
+        sizes = [written(tmp_path, key, frames=smooth(6), encoding=how).stat().st_size for how in (fine, coarse)]
+        assert sizes[0] > 1.2 * sizes[1], key
+
+
+def test_presets_reach_the_encoder(tmp_path):
+    data = {
+        preset: written(tmp_path, "mp4", encoding=Encoding(preset=preset)).read_bytes()
+        for preset in ("ultrafast", "slow")
+    }
+    assert b"me=dia" in data["ultrafast"]
+    assert b"me=umh" in data["slow"] or b"me=hex" in data["slow"]
+    assert data["ultrafast"] != data["slow"]
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# GIF's palettes
+
+
+def local_tables(path):
+    """How many pictures of a GIF have a palette of their own."""
+    data = path.read_bytes()
+    place, count = 13 + 3 * 2 ** ((data[10] & 7) + 1), 0
+    while data[place] != 0x3B:
+        if data[place] == 0x21:
+            place += 2
+        else:
+            flags = data[place + 9]
+            count += bool(flags & 0x80)
+            place += 11 + (3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0)
+        while data[place]:
+            place += data[place] + 1
+        place += 1
+    return count
+
+
+def test_a_palette_for_the_clip_and_one_for_each_frame(tmp_path):
+    assert local_tables(written(tmp_path, "gif", frames=smooth(4))) == 0
+    assert local_tables(written(tmp_path, "gif", frames=smooth(4), encoding=Encoding(palette="frame"))) == 3
+
+
+def test_dithering_mixes_colours_and_can_be_left_out(tmp_path):
+    """A ramp of one colour in few steps has flat areas without dithering."""
+    plain, dithered = (
+        pillows(written(tmp_path, "gif", frames=smooth(16, (96, 96)), encoding=Encoding(dither=dither)))[0][0]
+        for dither in (False, True)
+    )
+
+    def edges(picture):
+        row = [picture.getpixel((x, 48)) for x in range(96)]
+        return sum(one != other for one, other in pairwise(row))
+
+    assert edges(dithered) > edges(plain)
+
+
+def test_only_what_changes_is_stored_again(tmp_path):
+    frames = [picture.copy() for picture in [Image.effect_noise((64, 64), 60).convert("RGB")] * 8]
+    for index, frame in enumerate(frames):
+        frame.putpixel((index, 5), RED)
+    still = written(tmp_path, "gif", frames=frames[:1], encoding=Encoding(dither=False)).stat().st_size
+    assert written(tmp_path, "gif", frames=frames, encoding=Encoding(dither=False)).stat().st_size < 1.3 * still
+
+
+def test_without_pyav_a_gif_is_written_all_the_same(tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "av", None)
+    for (shown, _), frame in zip(pillows(written(tmp_path, "gif", frames=smooth(4))), smooth(4), strict=True):
+        assert psnr(shown, frame) > 25
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# loop count, odd sizes, transparency
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("loop_count", [0, 1, 3])
+@pytest.mark.parametrize("key", ["gif", "webp", "apng"])
+def test_the_clip_plays_as_often_as_asked(tmp_path, key, loop_count, count):
+    """GIF counts repetitions after the first time and leaves the field out for none; the others count plays."""
+    with Image.open(written(tmp_path, key, count, loop_count=loop_count)) as file:
+        told = file.info.get("loop")
+    assert told == ({0: 0, 1: None, 3: 2}[loop_count] if key == "gif" else loop_count)
+
+
+@pytest.mark.parametrize("how", ["pad", "scale"])
+@pytest.mark.parametrize("size", [(63, 65), (64, 65), (63, 64), (1, 1)])
+def test_an_mp4_of_an_odd_size_is_padded_or_scaled(tmp_path, how, size):
+    path = written(tmp_path, "mp4", frames=smooth(2, size), encoding=Encoding(odd_sizes=how, mp4_crf=4))
+    even = (size[0] + size[0] % 2, size[1] + size[1] % 2)
+    shown, frame = ffmpegs(path, even), smooth(2, size)[0]
+    assert pyavs(path)[0][:2] == even
+    wanted = frame.resize(even, Image.Resampling.LANCZOS)
+    if how == "pad":
+        wanted = Image.new("RGB", even)
+        for shift in ((1, 1), (1, 0), (0, 1), (0, 0)):
+            wanted.paste(frame, shift)
+    assert worst(shown, wanted) <= 12
+
+
+@pytest.mark.parametrize("key", ["webp", "apng", "avif", "frames"])
+def test_transparency_is_kept_where_it_can_be(tmp_path, key):
+    skip_without_avif(key)
+    frames = [Image.new("RGBA", (32, 32), (*RED, 0)) for _ in range(3)]
+    for index, frame in enumerate(frames):
+        frame.paste((*BLUE, 255), (index, 0, index + 16, 32))
+    path = written(tmp_path, key, frames=frames)
+    picture = [frame.image for frame in read_clip(path)][1]
+    assert picture.mode == "RGBA"
+    assert picture.getpixel((30, 5))[3] == 0
+    assert picture.getpixel((8, 5))[3] == 255
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1", "RGBA", "LA", "CMYK"])
+@pytest.mark.parametrize("key", [key for key in FORMATS if key not in ("txt", "avif")])
+def test_pictures_of_any_mode_are_taken(tmp_path, key, mode):
+    path = written(tmp_path, key, frames=[frame.convert(mode) for frame in smooth(3)])
+    assert len(list(read_clip(path))) == 3
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# names, several formats, what is refused
+
+
+def test_several_formats_at_once(tmp_path):
+    paths = write_clip(tmp_path / "a fox.gif", moving_bar(2), formats=["mp4", "GIF", "frames", "txt"], recipe=RECIPE)
+    assert [path.name for path in paths] == ["a fox.mp4", "a fox.gif", "a fox", "a fox.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a fox", "a fox.gif", "a fox.mp4", "a fox.txt"]
+
+
+@pytest.mark.parametrize("name", ["clip.GIF", "clip.webp", "clip.apng", "v1.5 clip.png", "clip.webm"])
+def test_the_suffix_says_the_format(tmp_path, name):
+    (path,) = write_clip(tmp_path / name, moving_bar(2))
+    assert path.name == name
+
+
+def test_a_name_with_a_dot_is_kept(tmp_path):
+    (path,) = write_clip(tmp_path / "sd1.5", moving_bar(1), formats=["gif"])
+    assert path.name == "sd1.5.gif"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"frames": []}, "no frames"),
+        ({"frames": [*moving_bar(1), *moving_bar(1, (16, 16))]}, "one size"),
+        ({"formats": ["gif", "tiff"]}, "no format 'tiff'"),
+        ({"formats": []}, "no format has this suffix"),
+        ({"fps": 0}, "fps must be"),
+        ({"fps": float("nan")}, "fps must be"),
+        ({"loop_count": -1}, "loop_count must be"),
+        ({"formats": ["txt"]}, "no infotext"),
+    ],
+)
+def test_what_makes_no_clip_is_refused_before_anything_is_written(tmp_path, changes, words):
+    given = {"frames": moving_bar(2), "formats": ["gif"], "fps": 8} | changes
+    with pytest.raises(ClipError, match=words):
+        write_clip(tmp_path / "clip.xyz", given.pop("frames"), **given)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"palette": "none"}, {"quality": 101}, {"mp4_crf": -1}, {"webm_crf": 64}, {"preset": "x"}, {"odd_sizes": ""}],
+)
+def test_an_encoding_out_of_range_is_refused(changes):
+    with pytest.raises(ClipError, match=next(iter(changes))):
+        Encoding(**changes)
+
+
+@pytest.mark.parametrize("key", [*PICTURES, *FILMS, "frames"])
+def test_without_a_recipe_nothing_is_said(tmp_path, key):
+    skip_without_avif(key)
+    (path,) = write_clip(tmp_path / "clip", moving_bar(2), formats=[key])
+    data = b"".join(file.read_bytes() for file in ([path] if path.is_file() else path.iterdir()))
+    assert b"animatediff" not in data.lower()
+    assert b"ANIMDIFF" not in data
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        (23.976, Fraction(24000, 1001)),
+        (23.98, Fraction(24000, 1001)),
+        (29.97, Fraction(30000, 1001)),
+        (59.94, Fraction(60000, 1001)),
+        (24, Fraction(24)),
+        (24.0, Fraction(24)),
+        (7.5, Fraction(15, 2)),
+        (12.3, Fraction(123, 10)),
+        (Fraction(24000, 1001), Fraction(24000, 1001)),
+        (1e-5, Fraction(1e-5)),
+    ],
+)
+def test_rates_are_the_fractions_that_are_meant(said, meant):
+    assert exact_fps(said) == meant

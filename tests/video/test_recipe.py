@@ -1,0 +1,297 @@
+"""What made a clip lies in its file, and is read back as it was."""
+
+from __future__ import annotations
+
+import json
+import struct
+from fractions import Fraction
+
+import av
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, PngImagePlugin
+from support.clip_files import DATA, INFOTEXT, RECIPE, moving_bar, skip_without_avif, write_film
+
+from lib_animatediff import ClipError
+from lib_animatediff.video import FORMATS, Recipe, read_clip, read_recipe, write_clip
+from lib_animatediff.video.exif import exif_of, read_exif
+from lib_animatediff.video.gif import gif_texts
+
+CONTAINERS = [key for key in FORMATS if key != "txt"]
+LONG = "狐と🦊 and a very (long:1.3) prompt, " * 600  # over 20 kB
+
+
+def written(tmp_path, key, recipe=RECIPE, count=2, **more):
+    skip_without_avif(key)
+    (path,) = write_clip(tmp_path / "clip", moving_bar(count), formats=[key], recipe=recipe, **more)
+    return path
+
+
+TEXTS = [
+    INFOTEXT,
+    LONG,
+    "plain",
+    "ümlaut of Latin-1",
+    "tab\tand\r\nWindows",
+    " spaces around ",
+    'a: b, c: "d\\"',
+    "\ufeffmark",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("key", CONTAINERS)
+def test_the_recipe_comes_back_as_it_was(tmp_path, key, count, text):
+    recipe = Recipe(text, DATA | {"prompt": text})
+    found = read_recipe(written(tmp_path, key, recipe, count, fps=23.976, loop_count=3))
+    assert found.infotext == text
+    assert found.data == recipe.data
+    assert (found.fps, found.loop_count) == (Fraction(24000, 1001), 3)
+
+
+@given(text=st.text(max_size=300), data=st.dictionaries(st.text(), st.text() | st.integers() | st.none(), max_size=4))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("key", ["gif", "webp", "apng", "mp4", "webm"])
+def test_any_text_comes_back(tmp_path, key, text, data):
+    recipe = Recipe(text, data)
+    found = read_recipe(written(tmp_path, key, recipe))
+    assert (found.infotext, found.data) == (recipe.infotext, recipe.data)
+
+
+def test_a_txt_holds_the_text(tmp_path):
+    path = written(tmp_path, "txt")
+    assert path.read_bytes() == INFOTEXT.encode() + b"\n"
+    assert read_recipe(path) == Recipe(INFOTEXT)
+
+
+def test_characters_that_no_file_can_hold_do_not_cost_the_clip(tmp_path):
+    assert Recipe("half \ud83e pair, \0 nul").infotext == "half ? pair,   nul"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"a": float("nan")},
+        {"a": float("inf")},
+        {"a": object()},
+        {1: "a"},
+        {"a": (1, 2)} | {"b": {2: 3}},
+        ["a"],
+        {"a": {"b"}},
+    ],
+)
+def test_data_that_is_no_json_is_refused(data):
+    with pytest.raises(ClipError, match="JSON"):
+        Recipe("", data)
+
+
+def test_the_data_are_a_copy():
+    data = {"a": [1]}
+    recipe = Recipe("", data)
+    data["a"].append(2)
+    assert recipe.data == {"a": [1]}
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# where the WebUI and others look
+
+
+def webuis_text(path):
+    """What the WebUI's PNG Info page shows, by its documented rules."""
+    with Image.open(path) as picture:
+        items = dict(picture.info)
+    text = items.pop("parameters", None)
+    if "exif" in items:
+        text = read_by_the_standard(items["exif"])
+    elif "comment" in items:
+        text = items["comment"].decode()
+    return text
+
+
+def read_by_the_standard(exif):
+    """The user's comment in UTF-16, most significant byte first, as piexif reads it."""
+    data = exif.removeprefix(b"Exif\0\0")
+    assert data[:4] == b"MM\0*"
+    (start,) = struct.unpack_from(">I", data, 4)
+    ifd = {struct.unpack_from(">H", data, start + 2 + 12 * i)[0]: start + 2 + 12 * i for i in range(data[start + 1])}
+    (inner,) = struct.unpack_from(">I", data, ifd[0x8769] + 8)
+    fields = {struct.unpack_from(">H", data, inner + 2 + 12 * i)[0]: inner + 2 + 12 * i for i in range(data[inner + 1])}
+    kind, count, place = struct.unpack_from(">HII", data, fields[0x9286] + 2)
+    comment = data[place : place + count]
+    assert (kind, comment[:8]) == (7, b"UNICODE\0")
+    return comment[8:].decode("utf-16-be")
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("key", ["gif", "webp", "apng", "avif"])
+def test_the_webui_finds_the_infotext_alone(tmp_path, key, count):
+    path = written(tmp_path, key, count=count)
+    assert webuis_text(path) == INFOTEXT
+    with Image.open(path) as picture:
+        assert not [
+            name for name, value in picture.info.items() if name != "exif" and "animatediff_recipe" in str(value)
+        ]
+
+
+def test_the_webui_finds_the_infotext_in_each_frame(tmp_path):
+    assert [webuis_text(path) for path in sorted(written(tmp_path, "frames").iterdir())] == [INFOTEXT] * 2
+
+
+@pytest.mark.parametrize("key", ["mp4", "webm"])
+def test_players_find_the_infotext_as_the_comment(tmp_path, key):
+    with av.open(str(written(tmp_path, key))) as container:
+        texts = {name.lower(): text for name, text in container.metadata.items()}
+    assert texts["comment"] == INFOTEXT
+
+
+def test_the_block_hurts_no_reader_of_gifs(tmp_path):
+    """Readers skip an application's extension that they do not know."""
+    path = written(tmp_path, "gif", Recipe(INFOTEXT, {"long": "x" * 100_000}), count=3)
+    with av.open(str(path)) as container:
+        assert sum(1 for packet in container.demux(video=0) if packet.size) == 3
+    with av.open(str(path)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 3
+    with Image.open(path) as picture:
+        assert picture.n_frames == 3
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# files of others
+
+THEIRS = 'a fox\nNegative prompt: b\nSteps: 20, Seed: 1, AnimateDiff: "enable: True, model: mm_sd_v15_v2.ckpt, fps: 8"'
+
+
+def exif_in_order(order, text, encoding):
+    """A block of another program's: directories with other fields, and the text where the standard wants it."""
+    comment = b"UNICODE\0" + text.encode(encoding)
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "I", 8)
+    outer = struct.pack(order + "HHHIHHHHIII", 2, 0x0112, 3, 1, 1, 0, 0x8769, 4, 1, 38, 0)
+    inner = struct.pack(order + "HHHIII", 1, 0x9286, 7, len(comment), 56, 0)
+    return head + outer + inner + comment
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_exif_of_either_byte_order(order):
+    encoding = "utf-16-le" if order == "<" else "utf-16-be"
+    assert read_exif(exif_in_order(order, THEIRS, encoding)) == (THEIRS, None)
+    assert read_exif(b"Exif\0\0" + exif_in_order(order, THEIRS, encoding)) == (THEIRS, None)
+
+
+def test_pictures_and_clips_of_the_webui_and_the_existing_extension(tmp_path):
+    frames = moving_bar(2)
+    exif = exif_in_order(">", THEIRS, "utf-16-be")
+    info = PngImagePlugin.PngInfo()
+    info.add_text("parameters", THEIRS)
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], comment=THEIRS)
+    frames[0].save(tmp_path / "a.png", pnginfo=info)
+    frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:], exif=exif)
+    frames[0].save(tmp_path / "a.jpg", exif=b"Exif\0\0" + exif)
+    (tmp_path / "a.txt").write_text(THEIRS + "\n", encoding="utf-8")
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        container.metadata["comment"] = THEIRS
+        stream = container.add_stream("mpeg4", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
+        container.mux(stream.encode())
+    for name in ("a.gif", "a.png", "a.webp", "a.jpg", "a.txt", "a.mp4"):
+        assert read_recipe(tmp_path / name) == Recipe(THEIRS), name
+
+
+@pytest.mark.parametrize(
+    "text", ['{"workflow": 1}', "[1]", '"text"', "no json", '{"animatediff_recipe": 1}', "[" * 100_000]
+)
+def test_another_programs_description_is_no_recipe(tmp_path, text):
+    path = tmp_path / "a.webm"
+    with av.open(str(path), "w") as container:
+        container.metadata["description"] = text
+        stream = container.add_stream("libvpx-vp9", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
+        container.mux(stream.encode())
+    assert read_recipe(path) == Recipe()
+
+
+def test_a_file_that_says_nothing_has_an_empty_recipe(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.webp")
+    write_film(tmp_path / "a.mp4", moving_bar(2, (64, 64)))
+    for name in ("a.png", "a.webp", "a.mp4"):
+        assert read_recipe(tmp_path / name) == Recipe()
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# broken files
+
+
+@pytest.mark.parametrize("key", [key for key in CONTAINERS if key != "frames"])
+def test_a_file_that_is_cut_or_changed_anywhere_raises_nothing_else(tmp_path, key):
+    """Each damage gives some recipe or a plain error, never another exception and never an endless loop."""
+    path = written(tmp_path, key, count=1)
+    data = path.read_bytes()
+    for place in range(0, len(data), max(len(data) // 60, 1)):
+        for broken in (data[:place], data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]):
+            path.write_bytes(broken)
+            try:
+                read_recipe(path)
+            except ClipError:
+                continue
+
+
+@pytest.mark.parametrize("key", ["mp4", "webm"])
+def test_a_text_that_is_no_unicode_is_read_as_far_as_it_goes(tmp_path, key):
+    path = written(tmp_path, key, Recipe("before the damage, after it"))
+    path.write_bytes(path.read_bytes().replace(b"the damage", b"the \xff\xfemage"))
+    assert read_recipe(path).infotext == "before the \ufffd\ufffdmage, after it"
+
+
+@given(data=st.binary(max_size=200))
+@settings(deadline=None)
+def test_any_bytes_are_no_exif(data):
+    read_exif(data)
+    read_exif(b"MM\0*\0\0\0\x08" + data)
+
+
+@given(data=st.binary(max_size=300))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_are_no_gif(tmp_path, data):
+    (tmp_path / "a.gif").write_bytes(b"GIF89a" + data)
+    gif_texts(tmp_path / "a.gif")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [("absent.mp4", None, "no such file"), ("page.mp4", b"<html>", "can be read"), ("empty.gif", b"", "can be read")],
+)
+def test_what_is_no_clip_is_refused_in_plain_words(tmp_path, name, content, words):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ClipError, match=words):
+        read_recipe(tmp_path / name)
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(ClipError, match="holds no PNG frames"):
+        read_recipe(tmp_path)
+
+
+def test_a_playlist_leads_nowhere(tmp_path):
+    """FFmpeg would open what a playlist names, be it a file or an address."""
+    film = write_film(tmp_path / "film.mp4", moving_bar(3, (64, 64)))
+    for name, text in (
+        ("a.mp4", f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{film.as_uri()}\n#EXT-X-ENDLIST\n"),
+        ("b.mp4", f"ffconcat version 1.0\nfile {film.name}\n"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ClipError):
+            read_recipe(tmp_path / name)
+        with pytest.raises(ClipError):
+            list(read_clip(tmp_path / name))
+
+
+def test_the_block_is_one_json_object_in_ascii():
+    block = RECIPE.block(Fraction(8), 0)
+    assert block.isascii()
+    assert json.loads(block) == {"animatediff_recipe": 1, "fps": "8", "loop_count": 0, "data": DATA}
+    assert read_exif(exif_of(INFOTEXT, block)) == (INFOTEXT, block.encode())
