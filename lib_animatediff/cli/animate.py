@@ -18,6 +18,7 @@ import click
 from lib_animatediff import builtin_model as pocket
 from lib_animatediff.hosts.diffusers import networks
 from lib_animatediff.hosts.diffusers import pipeline as host
+from lib_animatediff.hosts.diffusers.pipeline import pick_device
 from lib_animatediff.jobs.recipe import FurtherMotion, Request, prepare, recipe_of
 from lib_animatediff.request.masks import packed_mask
 from lib_animatediff.request.motion_scale import MOST_EFFECT, MOST_SCALE
@@ -169,7 +170,7 @@ def animate(
         cfg=start.cfg if cfg is None else cfg,
         sampler=sampler,
         config=config,
-        device=say_device(device),
+        device=pick_device(device),
     )
     places = [path_for(output, key) for key in formats or [format_of(output)]]
     for place in (*places, *filter(None, [contact_sheet])):
@@ -177,6 +178,7 @@ def animate(
     if contact_sheet and contact_sheet.suffix.lower() != ".png":
         raise ClipError(f"{contact_sheet}: contact sheets are PNG. Let the name end in .png.")
     ready = prepare(request)
+    say_device(device)
     said: list[str] = []
     begun = time.monotonic()
     pipeline = ready.load()

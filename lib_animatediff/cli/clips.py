@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lib_animatediff import builtin_model as pocket
+from lib_animatediff.hosts.diffusers.pipeline import pick_device
 from lib_animatediff.jobs.recipe import file_hash, prepare, request_of
 from lib_animatediff.request.settings import from_infotext
 from lib_animatediff.video import FORMATS, Recipe, read_clip, read_recipe
@@ -62,8 +63,9 @@ def reproduce(file: Path, models: tuple[Path, ...], config: Path | None, device:
         raise ClipError(
             f"{file} holds no recipe that a program can follow. animatediff info {file} prints what it says."
         )
-    request = request_of(recipe.data, _finder(models), config=config, device=say_device(device))
+    request = request_of(recipe.data, _finder(models), config=config, device=pick_device(device))
     ready = prepare(request)
+    say_device(device)
     kept = next(read_clip(file, fps=request.settings.fps)).image.convert("RGB")
     pipeline = ready.load()
     with click.progressbar(length=ready.steps, label="Sampling", file=sys.stderr) as bar:

@@ -110,7 +110,8 @@ def evaluate(
     Clips are kept in a folder beside the page, with results.json and a grid of some, clips.webp.
     Interrupted, the same command goes on.
     """
-    device = say_device(device)
+    say_device(device)
+    device = host.pick_device(device)
     built_in = checkpoint is None
     if not built_in and (motion is None or prompts is None):
         raise EvaluationError(

@@ -16,12 +16,10 @@ DEVICE_OPTION: Callable[[Any], Any] = click.option(
 )
 
 
-def say_device(name: str) -> str:
-    """The device that a name stands for; ``auto`` prints its choice."""
-    device = pick_device(name)
+def say_device(name: str) -> None:
+    """Print the device that ``auto`` takes."""
     if name == AUTO:
-        click.echo(f"Device: {device}", err=True)
-    return device
+        click.echo(f"Device: {pick_device(name)}", err=True)
 
 
 class GroupedCommand(click.Command):
