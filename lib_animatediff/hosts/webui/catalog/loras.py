@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import logging
-import math
 import re
 import threading
 import weakref
@@ -17,10 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modules import paths, shared, util
-
+from lib_animatediff.hosts.webui.compat import a1111
+from lib_animatediff.request.loras import TAG, LoraFile, NamedLora, lora_of
 from motion_module import (
-    ClipError,
     DomainAdapter,
     MotionFileError,
     MotionLora,
@@ -38,17 +36,11 @@ from .models import folders, models_folder
 _log = logging.getLogger(__name__)
 
 _WEBUI_SUFFIXES = (".pt", ".ckpt", ".safetensors")  # of what it takes for a LoRA
-_WEBUI_FOLDERS = (("lora_dir", "Lora"), ("lyco_dir_backcompat", "LyCORIS"))  # command-line option, default
-_TAG = re.compile(r"<(?:lora|lyco):([^>]+)>")
-_PIECE = re.compile(r"[,\n]")
 
 
 def lora_folders() -> list[Path]:
     """Where the WebUI looks for LoRAs."""
-    options = getattr(shared, "cmd_opts", None)  # without the builtin extension it has no such options
-    return [
-        Path(getattr(options, option, None) or Path(paths.models_path) / default) for option, default in _WEBUI_FOLDERS
-    ]
+    return a1111.lora_folders()
 
 
 def available_loras() -> dict[str, Path]:
@@ -84,17 +76,7 @@ def find_lora(name: str) -> Path:
     raise MotionFileError(f"There is no motion LoRA {name!r} in {where}. Choose one of them, such as {nearest[0]}.")
 
 
-def parse_loras(text: str) -> list[tuple[str, float]]:
-    """Names with strengths out of ``name:0.8, other`` or tags as in a prompt; 1 where no strength stands.
-
-    Raises:
-        ClipError: a piece is not like that.
-    """
-    pieces = _PIECE.split(_TAG.sub(r",\1,", text))
-    return [_named(piece.strip().split(":"), piece.strip()) for piece in pieces if piece.strip()]
-
-
-def take_tags(prompt: str) -> tuple[str, list[tuple[str, float]]]:
+def take_tags(prompt: str) -> tuple[str, list[NamedLora]]:
     """A prompt without the tags of motion LoRAs and domain adapters, and what these say.
 
     Nothing else of the prompt changes: the WebUI, too, takes out a tag and leaves the commas around it.
@@ -102,33 +84,18 @@ def take_tags(prompt: str) -> tuple[str, list[tuple[str, float]]]:
     Raises:
         ClipError: the strength in one of our tags is no number.
     """
-    files = _all_files() if _TAG.search(prompt) else {}
-    taken: list[tuple[str, float]] = []
+    files = _all_files() if TAG.search(prompt) else {}
+    taken: list[NamedLora] = []
 
     def kept(tag: re.Match[str]) -> str:
         items = tag[1].split(":")
         name = next((item for item in items if "=" not in item), "")
         if _ours(name, files) is None:
             return tag[0]
-        taken.append(_named(items, tag[0]))
+        taken.append(lora_of(items, tag[0]))
         return ""
 
-    return _TAG.sub(kept, prompt), taken
-
-
-def _named(items: Sequence[str], piece: str) -> tuple[str, float]:
-    """Name and strength from the items of a tag, where the strength for a UNet stands as in the WebUI's own."""
-    positional = [item.strip() for item in items if "=" not in item]
-    by_name = dict(item.split("=", 1) for item in items if "=" in item)
-    text_encoder = by_name.get("te", positional[1] if len(positional) > 1 else "1")
-    strength = by_name.get("unet", positional[2] if len(positional) > 2 else text_encoder)
-    try:
-        number = float(strength)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number) or not positional or not positional[0]:
-        raise ClipError(f"Motion LoRA {piece!r} is not understood. Write a name and a strength, such as PanLeft:0.8.")
-    return positional[0], number
+    return TAG.sub(kept, prompt), taken
 
 
 def _all_files() -> dict[str, Path]:
@@ -136,9 +103,9 @@ def _all_files() -> dict[str, Path]:
     before the others, as with the WebUI."""
     found: dict[str, Path] = {}
     for folder in lora_folders():
-        found |= {path.stem: path for path in map(Path, util.walk_files(str(folder), _WEBUI_SUFFIXES))}
+        found |= {path.stem: path for path in a1111.walk_files(folder, _WEBUI_SUFFIXES)}
     for folder in folders():
-        for path in map(Path, util.walk_files(str(folder), MOTION_FILE_SUFFIXES)):
+        for path in a1111.walk_files(folder, MOTION_FILE_SUFFIXES):
             found.setdefault(path.stem, path)
     return dict(sorted(found.items()))
 
@@ -182,7 +149,7 @@ class LoraCache:
         self._base: weakref.ref[MotionModule] | None = None
         self._loaded: LoadedLoras | None = None
 
-    def load(self, motion: MotionModule, loras: Sequence[tuple[Path, float]]) -> LoadedLoras:
+    def load(self, motion: MotionModule, loras: Sequence[LoraFile]) -> LoadedLoras:
         """A motion module and files with strengths, as they go into a clip; ``motion`` itself stays as it is.
 
         Raises:
@@ -190,7 +157,7 @@ class LoraCache:
             IncompatibleModelError: nothing of a motion LoRA fits the motion module.
         """
         with self._lock:
-            key = tuple((path, *_version(path), strength) for path, strength in loras)
+            key = tuple((lora.path, *_version(lora.path), lora.strength) for lora in loras)
             same = self._base is not None and self._base() is motion
             if self._loaded is None or not same or self._key != key:
                 self._loaded = None  # let the former copy go before the next needs its memory
@@ -201,14 +168,14 @@ class LoraCache:
             return self._loaded
 
 
-def _load(motion: MotionModule, loras: Sequence[tuple[Path, float]]) -> LoadedLoras:
+def _load(motion: MotionModule, loras: Sequence[LoraFile]) -> LoadedLoras:
     changes: list[tuple[MotionLora, float]] = []
     adapters: list[tuple[DomainAdapter, float]] = []
-    for path, strength in loras:
-        if lora_file(path).kind == ADAPTER:
-            adapters.append((load_domain_adapter(path), strength))
+    for lora in loras:
+        if lora_file(lora.path).kind == ADAPTER:
+            adapters.append((load_domain_adapter(lora.path), lora.strength))
         else:
-            changes.append((load_motion_lora(path), strength))
+            changes.append((load_motion_lora(lora.path), lora.strength))
     reports = [str(match_report(motion, lora)) for lora, _ in changes]
     acting = [(lora, strength) for lora, strength in changes if strength]
     return LoadedLoras(apply_motion_loras(motion, acting) if acting else motion, adapters, reports)

@@ -9,11 +9,9 @@ import threading
 from functools import lru_cache
 from pathlib import Path
 
-from modules import paths, shared, util
-
-from lib_animatediff.hosts.webui.ui.options import FOLDER_OPTION
-from lib_animatediff.request.settings import is_text2video_zero
-from lib_animatediff.sampling.text2video_zero import NAME
+from lib_animatediff.hosts.webui.compat import a1111
+from lib_animatediff.hosts.webui.compat.options import FOLDER_OPTION
+from lib_animatediff.request.methods import WITHOUT_FILE, name_without_file
 from motion_module import MotionFileError, MotionModule, inspect_motion_file, load_motion_module
 from motion_module.files.diffusers_format import CONFIG
 from motion_module.files.weights import MOTION_FILE_SUFFIXES
@@ -24,19 +22,19 @@ from .other_extensions import model_folders
 WHERE_TO_GET = "https://huggingface.co/guoyww/animatediff"
 OWN_FOLDER = Path(__file__).resolve().parents[4] / "model"  # where the existing extension has its own
 _BASES = {"sd15": "SD 1.5", "sdxl": "SDXL"}
-WITHOUT_FILE = f"{NAME} [no file, any checkpoint]"  # as the list has it
-OR_WITHOUT = f"Or choose {NAME}, which needs no file."
+NO_FILE = "[no file, any checkpoint]"  # the badge of a method that needs no motion module
+OR_WITHOUT = f"Or choose {' or '.join(WITHOUT_FILE)}, which needs no file."
 _BADGE = re.compile(r" \[[^\]]*\]$")
 
 
 def models_folder() -> Path:
     """Where motion modules belong; updating or removing the extension does not touch it."""
-    return Path(paths.models_path) / "animatediff"
+    return a1111.models_folder() / "animatediff"
 
 
 def folders() -> list[Path]:
     """All folders that are searched: a file of an earlier one hides one of the same name in a later one."""
-    chosen = str(shared.opts.data.get(FOLDER_OPTION) or "").strip()
+    chosen = str(a1111.opts().data.get(FOLDER_OPTION) or "").strip()
     return [
         models_folder(),
         *([Path(os.path.expanduser(chosen))] if chosen else []),  # noqa: PTH111 - that of a path raises for an unknown ~name
@@ -56,8 +54,7 @@ def available_models() -> dict[str, Path]:
     for folder in folders():
         real = folder.resolve()
         # The WebUI's own walk, so that links to files and folders are followed as in its folder of checkpoints.
-        walked = map(Path, util.walk_files(str(folder), allowed_extensions=MOTION_FILE_SUFFIXES))
-        for path in sorted(walked):
+        for path in sorted(a1111.walk_files(folder, MOTION_FILE_SUFFIXES)):
             name = path.relative_to(folder)
             if path.is_file() and real / name not in places and not lora_file(path).kind:
                 places.add(real / name)
@@ -68,14 +65,27 @@ def available_models() -> dict[str, Path]:
 def choices() -> list[str]:
     """The list as the panel shows it: each name with what the file is, ``v3_sd15_mm.ckpt [v3, SD 1.5]``.
 
-    Last comes Text2Video-Zero, which is there without any.
+    Methods that need no file come last.
     """
-    return [*(with_badge(name, path) for name, path in available_models().items()), WITHOUT_FILE]
+    return [
+        *(with_badge(name, path) for name, path in available_models().items()),
+        *(f"{name} {NO_FILE}" for name in WITHOUT_FILE),
+    ]
 
 
-def means_zero(name: str) -> bool:
-    """Whether a name, with or without its badge, means Text2Video-Zero and no file."""
-    return is_text2video_zero(_BADGE.sub("", name))
+def method_without_file(name: str) -> str | None:
+    """The method that a name of the list, with or without its badge, means without a file; None: it means a file."""
+    return name_without_file(_BADGE.sub("", name))
+
+
+def canonical_name(name: str) -> str:
+    """The name that texts and recipes have: that of the list without its badge; ``name`` itself if nothing fits."""
+    if method := method_without_file(name):
+        return method
+    try:
+        return listed_name(find_model(name))
+    except MotionFileError:
+        return name
 
 
 def with_badge(name: str, path: Path) -> str:
@@ -88,8 +98,8 @@ def with_badge(name: str, path: Path) -> str:
 
 def choice(name: str) -> str:
     """What the panel shows for a name that a saved picture or a client gives; the name itself if nothing fits it."""
-    if means_zero(name):
-        return WITHOUT_FILE
+    if method := method_without_file(name):
+        return f"{method} {NO_FILE}"
     try:
         path = find_model(name)
     except MotionFileError:
@@ -117,7 +127,7 @@ def find_model(name: str) -> Path:
     without = _BADGE.sub("", name)
     found = models.get(name) or stems.get(name) or models.get(without) or stems.get(without)
     if found is None:
-        nearest = difflib.get_close_matches(name, [*models, *stems, NAME], n=1) or list(models)
+        nearest = difflib.get_close_matches(name, [*models, *stems, *WITHOUT_FILE], n=1) or list(models)
         asked = f"There is no motion module {name!r} in {models_folder()}." if name else "No motion module was chosen."
         raise MotionFileError(f"{asked} Choose one of the list, for example {nearest[0]}.")
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from modules import extensions
+from lib_animatediff.hosts.webui.compat import a1111
 
 
 def _existing_extensions() -> list[Any]:
@@ -14,7 +14,7 @@ def _existing_extensions() -> list[Any]:
     Its scripts have our title, and its top-level `motion_module.py` has our package's name: of the two, the one that
     the WebUI loads first keeps it.
     """
-    return [known for known in extensions.extensions if (Path(known.path) / "motion_module.py").is_file()]
+    return [known for known in a1111.installed_extensions() if (Path(known.path) / "motion_module.py").is_file()]
 
 
 def model_folders() -> list[Path]:

@@ -10,16 +10,16 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from modules import prompt_parser, shared
 from torch import Tensor
 
 from lib_animatediff.engine.batch import RowOrder
+from lib_animatediff.hosts.webui.compat import a1111
 from motion_module import ClipError
 
 
 def parts_of(prompts: Sequence[str]) -> list[int]:
     """Into how many parts AND divides each row's prompt."""
-    return [len(parts) for parts in prompt_parser.get_multicond_prompt_list(prompts)[0]]
+    return a1111.split_prompts(prompts)
 
 
 def row_order(parts: Sequence[int], frames: int) -> RowOrder | None:
@@ -55,7 +55,7 @@ def row_order(parts: Sequence[int], frames: int) -> RowOrder | None:
 def splits_clips(parts: Sequence[int]) -> bool:
     """Whether the WebUI would cut this batch's cond rows into calls that do not hold whole clips, or could."""
     rows, cond_rows = len(parts), sum(parts)
-    return cond_rows > (2 * rows if shared.opts.batch_cond_uncond else rows)
+    return cond_rows > (2 * rows if a1111.opts().batch_cond_uncond else rows)
 
 
 def match_token_lengths(params: Any) -> None:
@@ -64,7 +64,7 @@ def match_token_lengths(params: Any) -> None:
     Every token's weight in the attention is shared by its repetitions. So cond and uncond fit into one call, which
     padding would do, too, but with other pictures: where the user has asked for that, it is left to the WebUI.
     """
-    if shared.opts.pad_cond_uncond or shared.opts.pad_cond_uncond_v0:
+    if a1111.opts().pad_cond_uncond or a1111.opts().pad_cond_uncond_v0:
         return
     tokens, other = params.text_cond.shape[1], params.text_uncond.shape[1]
     together = math.lcm(tokens, other)

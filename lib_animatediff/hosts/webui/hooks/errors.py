@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from modules import sd_unet
-
 from lib_animatediff.engine.memory import is_out_of_memory
-from lib_animatediff.sampling.text2video_zero import NAME
+from lib_animatediff.hosts.webui.compat import a1111
+from lib_animatediff.request.methods import Method
 from motion_module import AnimateDiffError, ClipError, IncompatibleModelError
 
 
@@ -53,18 +52,18 @@ def refuse_request(p: Any) -> None:
         raise ClipError("AnimateDiff does not run with a refiner, which swaps the model on the way. Turn it off.")
 
 
-def refuse_model(sd_model: Any, *, any_base: bool = False) -> None:
+def refuse_model(sd_model: Any, method: Method) -> None:
     """Say why a checkpoint cannot be animated.
 
     Args:
-        any_base: by Text2Video-Zero, which needs no motion module for it, but a UNet.
+        method: that is to animate it.
 
     Raises:
         IncompatibleModelError: there are no motion modules for it, or its UNet is replaced; or it has none.
     """
-    if any_base and getattr(sd_model, "is_sd3", False):
+    if method.any_base and getattr(sd_model, "is_sd3", False):
         raise IncompatibleModelError(
-            f"This checkpoint is Stable Diffusion 3, which has no UNet for {NAME} to look into. Choose one of Stable "
+            f"This checkpoint is Stable Diffusion 3, which has no UNet for {method.name} to look into. Choose one of Stable "
             "Diffusion 1.5, 2 or SDXL."
         )
     if getattr(sd_model, "cond_stage_key", None) == "edit":
@@ -73,13 +72,13 @@ def refuse_model(sd_model: Any, *, any_base: bool = False) -> None:
             "Choose an ordinary one of Stable Diffusion 1.5 or SDXL."
         )
     for flag, name in (("is_ssd", "SSD-1B"), ("is_sd2", "Stable Diffusion 2"), ("is_sd3", "Stable Diffusion 3")):
-        if getattr(sd_model, flag, False) and not any_base:
+        if getattr(sd_model, flag, False) and not method.any_base:
             raise IncompatibleModelError(
                 f"This checkpoint is {name}, for which there are no motion modules. Choose one of Stable Diffusion 1.5 "
                 "or SDXL."
             )
-    if sd_unet.current_unet is not None:
+    if replacement := a1111.unet_replacement():
         raise IncompatibleModelError(
-            f"The UNet is replaced by {sd_unet.current_unet.option.label}, which cannot be animated. "
+            f"The UNet is replaced by {replacement}, which cannot be animated. "
             "Set SD Unet to None in the settings."
         )

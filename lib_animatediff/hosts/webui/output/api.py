@@ -7,11 +7,11 @@ from typing import Any
 
 from lib_animatediff import __version__
 from lib_animatediff.hosts.webui.catalog.models import available_models
+from lib_animatediff.request.methods import WITHOUT_FILE
 from lib_animatediff.request.settings import json_schema
-from lib_animatediff.sampling.text2video_zero import NAME
 from motion_module import inspect_motion_file
 
-_TOLD = ("what", "problem", "kind", "base", "parameters", "trained_length", "format", "dtype", "hint")
+_FIELDS = ("what", "problem", "kind", "base", "parameters", "trained_length", "format", "dtype", "hint")
 
 PREFIX = "/animatediff/v1"
 _OF_THE_WEBUI = "/sdapi/v1/txt2img"
@@ -27,8 +27,12 @@ def add_routes(_demo: Any, app: Any) -> None:
 
 def models() -> list[dict[str, Any]]:
     """Every file in the list of motion modules, with what its header says of it; last, what works without any."""
-    without_file = {"name": NAME, **dict.fromkeys(_TOLD), "what": "motion without a motion module", "base": "any"}
-    return [*({"name": name, **_told(path)} for name, path in available_models().items()), without_file]
+    files = [{"name": name, **_header(path)} for name, path in available_models().items()]
+    unknown = dict.fromkeys(_FIELDS)
+    return [
+        *files,
+        *({"name": name, **unknown, "what": "motion without a motion module", "base": "any"} for name in WITHOUT_FILE),
+    ]
 
 
 def schema() -> dict[str, Any]:
@@ -41,6 +45,6 @@ def version() -> dict[str, str]:
     return {"version": __version__}
 
 
-def _told(path: Path) -> dict[str, Any]:
+def _header(path: Path) -> dict[str, Any]:
     found = inspect_motion_file(path)
-    return {name: getattr(found, name) for name in _TOLD}
+    return {name: getattr(found, name) for name in _FIELDS}

@@ -7,10 +7,10 @@ import io
 from typing import Any
 
 import gradio as gr
-from modules.ui_common import create_refresh_button
 
 from lib_animatediff.hosts.webui.catalog.loras import available_loras
 from lib_animatediff.hosts.webui.catalog.models import available_models, choices
+from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.output.files import default_formats
 from lib_animatediff.request.masks import pack_mask, packed_mask
 from lib_animatediff.request.settings import SETTINGS, Setting
@@ -92,7 +92,7 @@ def model_field(tab: str) -> Any:
         value=listed_first[0] if available_models() else setting.default,
         elem_id=f"animatediff_{tab}_{setting.name}",
     )
-    create_refresh_button(dropdown, lambda: None, listed, f"animatediff_{tab}_refresh")
+    a1111.refresh_button(dropdown, lambda: None, listed, f"animatediff_{tab}_refresh")
     return dropdown
 
 
@@ -109,7 +109,7 @@ def lora_picker(tab: str, text: Any) -> None:
         elem_id=f"animatediff_{tab}_lora_picker",
         **listed(),
     )
-    create_refresh_button(picker, lambda: None, listed, f"animatediff_{tab}_lora_refresh")
+    a1111.refresh_button(picker, lambda: None, listed, f"animatediff_{tab}_lora_refresh")
     picker.do_not_save_to_config = True
     picker.change(_with_lora, inputs=[picker, text], outputs=[text, picker], show_progress=False, queue=False)
 

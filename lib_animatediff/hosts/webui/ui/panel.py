@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from modules.ui_components import InputAccordion
 
 from lib_animatediff.hosts.webui.catalog.models import OR_WITHOUT, available_models, choice, none_found
 from lib_animatediff.hosts.webui.catalog.other_extensions import warning
+from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.request.settings import SETTINGS, canonical_name, pasted_values
 from lib_animatediff.video import read_recipe
 from motion_module import AnimateDiffError
@@ -58,7 +58,7 @@ _PLANNED = (  # settings that the plan of a clip depends on
     "mask_of",
     "motion_loras",
     "zero_smoothing",
-    "poster",
+    "preview",
 )
 PANEL_SETTINGS = [SETTINGS["enable"], *(s for s in SETTINGS.values() if s.in_panel)]
 
@@ -66,7 +66,7 @@ PANEL_SETTINGS = [SETTINGS["enable"], *(s for s in SETTINGS.values() if s.in_pan
 def build_panel(tab: str) -> list[Any]:
     """Lay out the accordion; the components come in the order of `PANEL_SETTINGS`."""
     enable = SETTINGS["enable"]
-    with InputAccordion(enable.default, label=enable.label, elem_id=f"animatediff_{tab}") as accordion:
+    with a1111.input_accordion(enable.default, label=enable.label, elem_id=f"animatediff_{tab}") as accordion:
         if clash := warning():
             gr.HTML(f"<p class='animatediff-clash'>{html.escape(clash)}</p>")
         if not available_models():
