@@ -51,7 +51,7 @@ def page(settings: Iterable) -> str:
 
 def readme_rows(settings: Iterable) -> str:
     """The rows that the README keeps: what every clip's text says."""
-    return "\n".join(row(setting) for setting in settings if not setting.quiet)
+    return "\n".join(row(setting) for setting in settings if not setting.omit_default)
 
 
 if __name__ == "__main__":

@@ -37,13 +37,13 @@ from lib_animatediff.request.settings import (
 
 README = Path(__file__).parents[1] / "README.md"
 MADE_UP = [
-    Setting("glow", bool, False, "Glow", "Whether it glows.", group="Made up", quiet=True),
+    Setting("glow", bool, False, "Glow", "Whether it glows.", group="Made up", omit_default=True),
     Setting("petals", int, 5, "Petals", "How many.", aliases=("leaves",), minimum=0, maximum=9),
-    Setting("sparkle", float, 0.5, "Sparkle", "How much it sparkles.", minimum=0, maximum=2, quiet=True),
+    Setting("sparkle", float, 0.5, "Sparkle", "How much it sparkles.", minimum=0, maximum=2, omit_default=True),
     Setting("motto", str, "", "Motto", "Any words.", group="Made up"),
-    Setting("weather", str, "sun", "Weather", "Which one.", choices=("sun", "rain"), quiet=True),
+    Setting("weather", str, "sun", "Weather", "Which one.", choices=("sun", "rain"), omit_default=True),
     Setting("tastes", tuple, ("sweet",), "Tastes", "Which ones.", choices=("sweet", "sour")),
-    Setting("pace", str, "1", "Pace", "A number, or several.", numbers=True, grammar=str.strip),
+    Setting("pace", str, "1", "Pace", "A number, or several.", accepts_numbers=True, parse=str.strip),
     Setting("secret", str, "", "Secret", "For clients only.", in_panel=False),
 ]
 
@@ -96,7 +96,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
                 patch.setitem(table.CANONICAL, name, setting.name)
         fields = [(setting.name, Any, field(default=setting.default)) for setting in MADE_UP]
         patch.setattr(checks, "ClipSettings", make_dataclass("More", fields, bases=(ClipSettings,), frozen=True))
-        spec = importlib.util.spec_from_file_location("cli_anew", cli.__file__)
+        spec = importlib.util.spec_from_file_location("lib_animatediff.cli.animate_anew", cli.__file__)
         assert spec is not None
         assert spec.loader is not None
         cli_anew = importlib.util.module_from_spec(spec)
@@ -114,7 +114,7 @@ def _of_the_webui(folder: Path) -> dict[str, Any]:
     )
     with double.in_place(made):
         made["modules.scripts"].scripts_data[:] = [SimpleNamespace(path="scripts/xyz_grid.py", module=plot)]
-        panel, axes = (importlib.import_module(f"lib_animatediff.hosts.webui.{name}") for name in ("panel", "axes"))
+        panel, axes = (importlib.import_module(f"lib_animatediff.hosts.webui.ui.{name}") for name in ("panel", "axes"))
         axes.register()
         built = panel.build_panel("txt2img")
         fields = panel.infotext_fields(built)
@@ -182,7 +182,7 @@ def test_a_line_of_the_table_is_in_every_place(places, setting, tmp_path, monkey
         assert getattr(asked[0].settings, name) == value
     # the pages
     assert row(setting) in page(SETTINGS.values()).splitlines()
-    assert (row(setting) in readme_rows(SETTINGS.values()).splitlines()) != setting.quiet
+    assert (row(setting) in readme_rows(SETTINGS.values()).splitlines()) != setting.omit_default
     if setting not in MADE_UP:
         assert row(setting) in PAGE.read_text(encoding="utf-8").splitlines()
-        assert (row(setting) in README.read_text(encoding="utf-8").splitlines()) != setting.quiet
+        assert (row(setting) in README.read_text(encoding="utf-8").splitlines()) != setting.omit_default

@@ -68,7 +68,7 @@ def _check_foreign(name: str, value: Any) -> None:
         hint = (
             f" Did you mean {nearest[0]}?"
             if nearest
-            else f" Known names: {', '.join(name for name, s in SETTINGS.items() if not s.quiet)}, ..."
+            else f" Known names: {', '.join(name for name, s in SETTINGS.items() if not s.omit_default)}, ..."
         )
         raise ClipError(f"AnimateDiff knows no setting {reprlib.repr(name)}.{hint}")
     plain = _PLAIN_VALUES[name]
@@ -83,16 +83,16 @@ def _checked(setting: Setting, value: Any) -> Any:
         return _checked_number(setting, value)
     if setting.type is tuple:
         return _checked_several(setting, value)
-    if setting.numbers:
+    if setting.accepts_numbers:
         value = _numbers_as_text(value)
     if not isinstance(value, setting.type):
         wanted = "true or false" if setting.type is bool else "a text"
         raise ClipError(f"{setting.name} must be {wanted}, not {reprlib.repr(value)}.")
     if setting.choices and value not in setting.choices:
         raise ClipError(f"{setting.name} must be one of {', '.join(setting.choices)}, not {reprlib.repr(value)}.")
-    if setting.grammar is None:
+    if setting.parse is None:
         return value
-    return setting.grammar(str(value)) if str(value).strip() else setting.default
+    return setting.parse(str(value)) if str(value).strip() else setting.default
 
 
 def _numbers_as_text(value: Any) -> Any:

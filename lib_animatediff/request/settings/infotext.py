@@ -13,15 +13,19 @@ from .table import CANONICAL, SETTINGS, ClipSettings
 
 def to_infotext(settings: ClipSettings, **more: str | None) -> str:
     """One line that a saved picture carries: ``name: value, ...``, values quoted as JSON where they need it."""
-    told = {name: v for name, v in asdict(settings).items() if not SETTINGS[name].quiet or v != SETTINGS[name].default}
-    pairs = {**told, **more}
+    kept = {
+        name: value
+        for name, value in asdict(settings).items()
+        if not SETTINGS[name].omit_default or value != SETTINGS[name].default
+    }
+    pairs = {**kept, **more}
     return ", ".join(f"{name}: {_quoted(value)}" for name, value in pairs.items() if value not in (None, ""))
 
 
 def pasted_values(text: str) -> dict[str, Any]:
     """`from_infotext` of a whole line, with the defaults that such a line leaves out."""
-    quiet = {s.name: s.default for s in SETTINGS.values() if s.quiet}
-    return {**quiet, **from_infotext(text)} if text else {}
+    omitted = {s.name: s.default for s in SETTINGS.values() if s.omit_default}
+    return {**omitted, **from_infotext(text)} if text else {}
 
 
 def from_infotext(text: str) -> dict[str, Any]:

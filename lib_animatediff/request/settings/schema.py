@@ -22,7 +22,7 @@ def json_schema() -> dict[str, Any]:
 
 def _property(setting: Setting) -> dict[str, Any]:
     told = {
-        "type": ["string", "number", "array"] if setting.numbers else _JSON_TYPES[setting.type],
+        "type": ["string", "number", "array"] if setting.accepts_numbers else _JSON_TYPES[setting.type],
         "title": setting.label,
         "description": setting.help,
         "default": list(setting.default) if setting.type is tuple else setting.default,

@@ -29,9 +29,9 @@ class Setting:
         choices: what a text may be; empty for any.
         in_panel: whether the accordion shows it.
         group: heading under which the accordion folds it away; empty for what is always seen.
-        quiet: whether texts leave it out where it has its default, which it then stands for.
-        numbers: whether a text may also be given as a number or a list of numbers.
-        grammar: of a text: gives it as it is kept, or raises ClipError.
+        omit_default: leave this setting out of the infotext when it has its default value.
+        accepts_numbers: a string setting that also accepts a number or a list of numbers.
+        parse: checks a string and returns the form to store; raises ClipError.
         image: whether the text holds a picture, as base64.
     """
 
@@ -46,9 +46,9 @@ class Setting:
     choices: tuple[str, ...] = ()
     in_panel: bool = True
     group: str = ""
-    quiet: bool = False
-    numbers: bool = False
-    grammar: Callable[[str], str] | None = None
+    omit_default: bool = False
+    accepts_numbers: bool = False
+    parse: Callable[[str], str] | None = None
     image: bool = False
 
 
@@ -80,12 +80,12 @@ def _setting(default: Any, label: str, help: str, **limits: Any) -> Any:
 
 
 def _further(default: Any, label: str, help: str, group: str, **limits: Any) -> Any:
-    return _setting(default, label, help, group=group, quiet=True, **limits)
+    return _setting(default, label, help, group=group, omit_default=True, **limits)
 
 
-def _checked_by(parse: Callable[[str], Any]) -> Callable[[str], str]:
+def _checked_by(parser: Callable[[str], Any]) -> Callable[[str], str]:
     def checked(text: str) -> str:
-        parse(text)
+        parser(text)
         return text.strip()
 
     return checked
@@ -210,32 +210,32 @@ class ClipSettings:
         "Scale",
         "How much frames differ: below 1 calmer, above 1 livelier. A number, one per frame (1, 1.1, ...), 0: 1, 8: 2.",
         _AMOUNT,
-        numbers=True,
-        grammar=_checked_by(lambda text: parse_frames("scale", text, LONGEST_CLIP, MOST_SCALE)),
+        accepts_numbers=True,
+        parse=_checked_by(lambda text: parse_frames("scale", text, LONGEST_CLIP, MOST_SCALE)),
     )
     effect: str = _further(
         "1",
         "Effect",
         "How much of the motion module is used: 0 is none of it. A number, one per frame, or 0: 1, 8: 0.5.",
         _AMOUNT,
-        numbers=True,
-        grammar=_checked_by(lambda text: parse_frames("effect", text, LONGEST_CLIP, MOST_EFFECT)),
+        accepts_numbers=True,
+        parse=_checked_by(lambda text: parse_frames("effect", text, LONGEST_CLIP, MOST_EFFECT)),
     )
     scale_steps: str = _further(
         "",
         "Scale over the steps",
         "A factor, such as 0%: 1, 60%: 1.2. Empty: 1.",
         _AMOUNT,
-        numbers=True,
-        grammar=_checked_by(lambda text: parse_steps("scale_steps", text, MOST_SCALE)),
+        accepts_numbers=True,
+        parse=_checked_by(lambda text: parse_steps("scale_steps", text, MOST_SCALE)),
     )
     effect_steps: str = _further(
         "",
         "Effect over the steps",
         "A factor, such as 0%: 1, 60%: 0.5. Empty: 1.",
         _AMOUNT,
-        numbers=True,
-        grammar=_checked_by(lambda text: parse_steps("effect_steps", text, MOST_EFFECT)),
+        accepts_numbers=True,
+        parse=_checked_by(lambda text: parse_steps("effect_steps", text, MOST_EFFECT)),
     )
     effect_start: float = _further(
         0.0, "Motion begins", "Part of the steps before there is any motion.", _AMOUNT, minimum=0, maximum=1
@@ -248,14 +248,14 @@ class ClipSettings:
         "Blocks",
         "Factors for blocks of the UNet, such as up.1 effect 0.5, mid scale 1.2.",
         _AMOUNT,
-        grammar=_checked_by(lambda text: parse_blocks("blocks", text)),
+        parse=_checked_by(lambda text: parse_blocks("blocks", text)),
     )
     motion_mask: str = _further(
         "",
         "Motion mask",
         "A picture: motion where it is white; where it is black each frame is the checkpoint's own. Clients: base64.",
         _AMOUNT,
-        grammar=packed_mask,
+        parse=packed_mask,
         image=True,
     )
     mask_of: str = _further(
@@ -286,8 +286,8 @@ class ClipSettings:
         "Seed of each frame",
         "Such as 5, 6, 90; a shorter list goes on counting. Empty: seed + frame.",
         _NOISE,
-        numbers=True,
-        grammar=_checked_by(lambda text: parse_frame_seeds(text, LONGEST_CLIP)),
+        accepts_numbers=True,
+        parse=_checked_by(lambda text: parse_frame_seeds(text, LONGEST_CLIP)),
     )
     freeinit_enable: bool = _further(
         False, "FreeInit", "Samples again and again from the slow part of what came out: steadier, slower.", _NOISE
