@@ -153,7 +153,7 @@ def test_an_amount_that_cannot_be_is_refused(studio, settings, words):
 def test_a_grid_over_scale_and_effect(studio):
     """Both are axes of the X/Y/Z plot: four clips, the one of 1 and 1 the plain one, none like another."""
     before = len(files(studio))
-    request = plot(studio, ("[AnimateDiff] Scale", "1,3"), ("[AnimateDiff] Effect", "1,0.5"))
+    request = plot(studio, ("[AnimateDiff] Motion scale", "1,3"), ("[AnimateDiff] Motion effect", "1,0.5"))
     studio.txt2img(**clip_payload(FOUR, **request, steps=2))
     made = [read_gif(path.read_bytes()) for path in files(studio)[before:]]
     assert len({gif.frames.tobytes() for gif in made}) == 4

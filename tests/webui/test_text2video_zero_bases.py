@@ -78,7 +78,9 @@ def test_it_is_an_axis_and_in_the_clients_list(bare):
     assert [model["name"] for model in bare.api("GET", "/animatediff/v1/models").json()] == ["Text2Video-Zero"]
     bare.post("/sdapi/v1/options", {"sd_model_checkpoint": CHECKPOINT})
     before = set(bare.outputs_dir.rglob("*.gif"))
-    plotted = plot(bare, ("[AnimateDiff] Motion module", "text2video-zero"), ("[AnimateDiff] To the left", "-64,64"))
+    plotted = plot(
+        bare, ("[AnimateDiff] Motion module", "text2video-zero"), ("[AnimateDiff] Shift x per frame", "-64,64")
+    )
     animate(bare, {"model": "", "frames": 4}, **plotted)
     made = [read_gif(path.read_bytes()) for path in set(bare.outputs_dir.rglob("*.gif")) - before]
     assert [len(gif.frames) for gif in made] == [4, 4]

@@ -7,25 +7,11 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any
 
+from lib_animatediff.request.compat import PLAIN_VALUES
 from motion_module import ClipError
 
 from .derived import context_length, frame_seeds, motion_scale
 from .table import CANONICAL, MOVING_KINDS, NO_LOOP, SETTINGS, ClipSettings, Setting
-
-# What clients of the existing extension send along, with the values that ask for nothing beyond a plain clip.
-# None: any value will do, since the argument only tunes something that is not asked for.
-_PLAIN_VALUES: dict[str, tuple[Any, ...] | None] = {
-    "interp": ("Off",),
-    "interp_x": None,
-    "video_source": (None, ""),
-    "video_path": (None, ""),
-    "mask_path": (None, ""),
-    "latent_power": None,
-    "latent_scale": None,
-    "last_frame": (None, ""),
-    "latent_power_last": None,
-    "latent_scale_last": None,
-}
 
 
 def parse_settings(values: Mapping[str, Any]) -> ClipSettings:
@@ -63,15 +49,15 @@ def canonical_name(name: str) -> str | None:
 
 
 def _check_foreign(name: str, value: Any) -> None:
-    if name not in _PLAIN_VALUES:
-        nearest = difflib.get_close_matches(name, [*CANONICAL, *_PLAIN_VALUES], n=1, cutoff=0.5)
+    if name not in PLAIN_VALUES:
+        nearest = difflib.get_close_matches(name, [*CANONICAL, *PLAIN_VALUES], n=1, cutoff=0.5)
         hint = (
             f" Did you mean {nearest[0]}?"
             if nearest
             else f" Known names: {', '.join(name for name, s in SETTINGS.items() if not s.omit_default)}, ..."
         )
         raise ClipError(f"AnimateDiff knows no setting {reprlib.repr(name)}.{hint}")
-    plain = _PLAIN_VALUES[name]
+    plain = PLAIN_VALUES[name]
     if plain is not None and value not in plain:
         raise ClipError(
             f"{name}={reprlib.repr(value)} is not supported by this version. Leave {name} out, or send {plain[0]!r}."
