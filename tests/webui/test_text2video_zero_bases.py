@@ -136,5 +136,5 @@ def test_what_needs_a_motion_module_is_told_before_generate(bare, page, screensh
     page.locator("#animatediff_txt2img .label-wrap", has_text="Amount of motion").click()
     page.locator("#animatediff_txt2img_scale").wait_for(state="visible")
     fill(page, {"animatediff_txt2img_scale": "1.5"})
-    page.get_by_text("Text2Video-Zero has no motion module, which scale would need.").wait_for()
+    page.get_by_text("Text2Video-Zero uses no motion module and cannot apply scale.").wait_for()
     screenshot(page, "text2video_zero_refusal")

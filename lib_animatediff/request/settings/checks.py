@@ -1,4 +1,4 @@
-"""Values are checked once, here, at the door."""
+"""Checks of the values of settings. Every value is checked here, once."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from .table import CANONICAL, MOVING_KINDS, NO_LOOP, SETTINGS, ClipSettings, Set
 
 
 def parse_settings(values: Mapping[str, Any]) -> ClipSettings:
-    """Check what a person or a client gave, under any known name, and fill in the rest.
+    """Check settings under any known name and fill in the defaults of the others.
 
     Raises:
-        ClipError: an unknown name (the nearest known one is named), a value of a wrong type or out of range.
+        ClipError: a name is unknown (the message suggests the closest one), or a value has the wrong type or is out of
+            range.
     """
     given: dict[str, Any] = {}
     for name, value in values.items():
@@ -26,7 +27,9 @@ def parse_settings(values: Mapping[str, Any]) -> ClipSettings:
         if canonical is None:
             _check_foreign(name, value)
         elif canonical in given and given[canonical] != value:
-            raise ClipError(f"{name} and another name for {canonical} say different things. Give only {canonical}.")
+            raise ClipError(
+                f"{name} contradicts another name of the setting {canonical}. Give only {canonical}.", code="AD-C02"
+            )
         else:
             given[canonical] = value
     settings = ClipSettings(**{name: _checked(SETTINGS[name], value) for name, value in given.items()})
@@ -35,16 +38,16 @@ def parse_settings(values: Mapping[str, Any]) -> ClipSettings:
 
 
 def check_value(name: str, value: Any) -> None:
-    """Check one value by itself, whatever it will be combined with.
+    """Check one value on its own, without the other settings.
 
     Raises:
-        ClipError: it is of a wrong type or out of range.
+        ClipError: the value has the wrong type or is out of range.
     """
     _checked(SETTINGS[name], value)
 
 
 def canonical_name(name: str) -> str | None:
-    """The table's name for any name that a client may use; None for one that is not in the table."""
+    """The canonical name of a setting or alias; None if the table has no such name."""
     return CANONICAL.get(name)
 
 
@@ -54,13 +57,13 @@ def _check_foreign(name: str, value: Any) -> None:
         hint = (
             f" Did you mean {nearest[0]}?"
             if nearest
-            else f" Known names: {', '.join(name for name, s in SETTINGS.items() if not s.omit_default)}, ..."
+            else f" Known settings: {', '.join(name for name, s in SETTINGS.items() if not s.omit_default)}, ..."
         )
-        raise ClipError(f"AnimateDiff knows no setting {reprlib.repr(name)}.{hint}")
+        raise ClipError(f"AnimateDiff has no setting {reprlib.repr(name)}.{hint}", code="AD-C01")
     plain = PLAIN_VALUES[name]
     if plain is not None and value not in plain:
         raise ClipError(
-            f"{name}={reprlib.repr(value)} is not supported by this version. Leave {name} out, or send {plain[0]!r}."
+            f"{name}={reprlib.repr(value)} is not supported. Leave {name} out, or send {plain[0]!r}.", code="AD-C03"
         )
 
 
@@ -72,10 +75,14 @@ def _checked(setting: Setting, value: Any) -> Any:
     if setting.accepts_numbers:
         value = _numbers_as_text(value)
     if not isinstance(value, setting.type):
-        wanted = "true or false" if setting.type is bool else "a text"
-        raise ClipError(f"{setting.name} must be {wanted}, not {reprlib.repr(value)}.")
+        expected = "true or false" if setting.type is bool else "a string"
+        if setting.accepts_numbers:
+            expected = "a string, a number or a list of numbers"
+        raise ClipError(f"{setting.name} must be {expected}, not {reprlib.repr(value)}.", code="AD-C04")
     if setting.choices and value not in setting.choices:
-        raise ClipError(f"{setting.name} must be one of {', '.join(setting.choices)}, not {reprlib.repr(value)}.")
+        raise ClipError(
+            f"{setting.name} must be one of {', '.join(setting.choices)}, not {reprlib.repr(value)}.", code="AD-C05"
+        )
     if setting.parse is None:
         return value
     return setting.parse(str(value)) if str(value).strip() else setting.default
@@ -91,21 +98,30 @@ def _numbers_as_text(value: Any) -> Any:
 def _checked_several(setting: Setting, value: Any) -> tuple[str, ...]:
     given = [value] if isinstance(value, str) else value
     if not isinstance(given, (list, tuple)) or not given or not all(isinstance(item, str) for item in given):
-        raise ClipError(f"{setting.name} must be a list of {', '.join(setting.choices)}, not {reprlib.repr(value)}.")
+        raise ClipError(
+            f"{setting.name} must be a list of {', '.join(setting.choices)}, not {reprlib.repr(value)}.", code="AD-C06"
+        )
     known = {choice.lower(): choice for choice in setting.choices}
     for item in given:
         if item.lower() not in known:
-            raise ClipError(f"{setting.name} knows {', '.join(setting.choices)}, not {reprlib.repr(item)}.")
+            raise ClipError(
+                f"{setting.name} does not support {reprlib.repr(item)}. Use {', '.join(setting.choices)}.",
+                code="AD-C07",
+            )
     return tuple(dict.fromkeys(known[item.lower()] for item in given))
 
 
 def _checked_number(setting: Setting, value: Any) -> int | float:
     whole = setting.type is int
     if isinstance(value, bool) or not isinstance(value, (int, float)) or (whole and value % 1 != 0):
-        raise ClipError(f"{setting.name} must be a {'whole ' if whole else ''}number, not {reprlib.repr(value)}.")
+        raise ClipError(
+            f"{setting.name} must be a {'whole ' if whole else ''}number, not {reprlib.repr(value)}.", code="AD-C08"
+        )
     low, high = setting.minimum, setting.maximum
     if low is not None and high is not None and not low <= value <= high:
-        raise ClipError(f"{setting.name} must be between {low:g} and {high:g}, not {reprlib.repr(value)}.")
+        raise ClipError(
+            f"{setting.name} must be between {low:g} and {high:g}, not {reprlib.repr(value)}.", code="AD-C09"
+        )
     return setting.type(value)  # type: ignore[no-any-return]
 
 
@@ -113,17 +129,20 @@ def _check_together(settings: ClipSettings) -> None:
     length = context_length(settings)
     if settings.overlap >= length:
         raise ClipError(
-            f"overlap={settings.overlap} leaves windows of {length} frames where they are. Set it below {length}."
+            f"overlap={settings.overlap} is not smaller than the context length ({length}). Set it below {length}.",
+            code="AD-C10",
         )
     if settings.closed_loop != NO_LOOP and settings.context_kind not in MOVING_KINDS:
         raise ClipError(
-            f"A closed loop has no {settings.context_kind} windows. Set context_kind to uniform or looped, or "
-            f"closed_loop to {NO_LOOP}."
+            f"A closed loop does not work with {settings.context_kind} windows. Set context_kind to uniform or looped, "
+            f"or closed_loop to {NO_LOOP}.",
+            code="AD-C11",
         )
     if settings.effect_start > settings.effect_end:
         raise ClipError(
-            f"effect_start={settings.effect_start:g} is after effect_end={settings.effect_end:g}: there would be no "
-            "motion. Lower effect_start."
+            f"effect_start={settings.effect_start:g} is later than effect_end={settings.effect_end:g}, so no step "
+            "would have motion. Lower effect_start.",
+            code="AD-C12",
         )
     motion_scale(settings)
     frame_seeds(settings)
