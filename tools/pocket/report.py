@@ -85,8 +85,8 @@ def zero_output(folder: Path, concepts: Sequence[Concept]) -> str:
     with without_output(motion) as edited:
         levels = largest_difference(animated(base, edited), independent(base, schedule=motion.schedule), concepts)
     return (
-        f"With `proj_out` at zero, as at the start of a training, the frames of {len(concepts)} clips differ from a plain "
-        f"batch with the same seeds and noise levels by at most {levels:g} of 255 levels."
+        f"With `proj_out` at zero, as at the start of a training, the frames of {len(concepts)} clips differ from a "
+        f"plain batch with the same seeds and noise levels by at most {levels:g} of 255 levels."
     )
 
 
