@@ -176,7 +176,9 @@ def test_the_line_tells_the_calls_that_a_run_makes(plan, webui, monkeypatch, fra
     handle.remove()
     (line,) = said
     assert (
-        f"(1 step: {len(unet_calls)} calls of the model with {max(unet_calls)} rows)".replace("1 calls", "1 call")
+        f"(1 step: {len(unet_calls)} UNet calls with up to {max(unet_calls)} images)".replace(
+            "1 UNet calls", "1 UNet call"
+        )
         in line
     )
     assert f"2 clips of {frames} frames" in line

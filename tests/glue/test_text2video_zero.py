@@ -336,7 +336,7 @@ def test_the_plan_counts_chunks_and_names_what_cannot_be(webui):
     clip, page = {"enable": True, "model": webui.module("models").WITHOUT_FILE, "frames": 20}, {"steps": 10}
     plan_html = webui.module("plan").plan_html
     told = plan_html({**clip, "context_length": 8}, page)
-    assert "20 frames in 3 chunks of 8 (10 steps: 30 calls of the model with 16 rows)" in told
+    assert "20 frames in 3 chunks of 8 (10 steps: 30 UNet calls with up to 16 images)" in told
     assert "Context windows" not in told
     assert "20 frames at once (10 steps: 10 calls" in plan_html({**clip, "context_length": 20}, page)
     assert "1 frame at once (10 steps: 10 calls" in plan_html({**clip, "poster": True}, page)

@@ -104,7 +104,7 @@ def test_by_clicking_it_is_the_clip_of_the_api(bare, page, screenshot):
     page.locator("#animatediff_txt2img_zero_x").wait_for(state="visible")
     fill(page, {"animatediff_txt2img_frames": 20, "animatediff_txt2img_zero_x": 64, "animatediff_txt2img_zero_y": -64})
     page.locator(".animatediff-duration", has_text="2.5 seconds, in chunks of 16 frames").wait_for()
-    page.get_by_text("20 frames in 2 chunks of 16 (4 steps: 8 calls of the model with 32 rows)").wait_for()
+    page.get_by_text("20 frames in 2 chunks of 16 (4 steps: 8 UNet calls with up to 32 images)").wait_for()
     screenshot(page, "text2video_zero")
     generate(page)
     clicked = read_gif(shown_gif(page))
