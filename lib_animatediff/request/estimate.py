@@ -19,7 +19,7 @@ _SMALLEST_SIZE = 256
 _GIB = 2**30
 
 # Peak of live tensors in a call, by base and bytes per number: bytes per row and latent pixel, and per row and token.
-# Measured with python -m tools.benchmarks.activation_memory. The fit is exact to 0.1 % for 8 to 32 rows of 32^2 to 96^2.
+# Measured with python -m tools.benchmarks.activation_memory. The fit is exact to 0.1 % for 8 to 32 rows, 32^2 to 96^2.
 # Attention is torch's fused kernel, so no tensor holds all positions by all positions. The peak is inside the UNet's
 # own layers, so it is the same with every motion module, with views, and without a motion module.
 _IN_A_CALL: dict[tuple[str, int], tuple[int, int]] = {
@@ -192,12 +192,11 @@ def _verdict(plan: ClipEstimate) -> str:
         return f"; {_gib(plan.free)} are free."
     changes = [change for change, _ in plan.suggestions()]
     others = "set views off" if plan.has_views else "lower the context length"
-    change = (
-        f"Set {', or '.join(changes)}."
-        if changes
-        else f"No single change is enough: {others}, and lower width and height."
-    )
-    return f"; only {_gib(plan.free)} are free. {change}"
+    if changes:
+        advice = f"Set {', or '.join(changes)}."
+    else:
+        advice = f"No single change is enough: {others}, and lower width and height."
+    return f"; only {_gib(plan.free)} are free. {advice}"
 
 
 def _number(count: int, what: str) -> str:
