@@ -177,8 +177,6 @@ def test_the_line_tells_the_calls_that_a_run_makes(plan, webui, monkeypatch, fra
     (line,) = said
     calls = "UNet call" if len(unet_calls) == 1 else "UNet calls"
     assert f"(1 step: {len(unet_calls)} {calls} with up to {max(unet_calls)} images)" in line
-        in line
-    )
     assert f"2 clips of {frames} frames" in line
     assert "8x8" in line
 
