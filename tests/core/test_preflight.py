@@ -226,8 +226,8 @@ STATIC = ContextWindows(kind="static")
         (
             ClipEstimate("sd15", 48, STATIC, free=int(1.5 * GIB)),
             "AnimateDiff: 48 frames in 4 windows of 16 (20 steps: 80 UNet calls with up to 32 images), 512x512, "
-            "prompts of 75 tokens, about 2.1 GB in addition to the models; only 1.5 GB are free. Set the context length "
-            "to 11, or width and height to 384x384.",
+            "prompts of 75 tokens, about 2.1 GB in addition to the models; only 1.5 GB are free. Set the context "
+            "length to 11, or width and height to 384x384.",
         ),
         (
             ClipEstimate("sd15", 16, steps=1, tokens=80, streams=1),
