@@ -5,7 +5,7 @@
 
     const TABS = ["txt2img", "img2img"];
     const SPEEDS = [0.25, 0.5, 1, 2];
-    const FILM = /\.(mp4|webm)$/i;
+    const VIDEO_FILE = /\.(mp4|webm)$/i;
     const shown = {}; // by tab: the generation info of the current player
 
     function element(name, attributes, ...children) {
@@ -47,10 +47,10 @@
     function saveFrame(video, clip) {
         const canvas = element("canvas", {width: video.videoWidth, height: video.videoHeight});
         canvas.getContext("2d").drawImage(video, 0, 0);
-        const film = fileName(video.src).replace(FILM, "");
+        const name = fileName(video.src).replace(VIDEO_FILE, "");
         element("a", {
             href: canvas.toDataURL("image/png"),
-            download: `${film}-frame${frameOf(video, clip) + 1}.png`,
+            download: `${name}-frame${frameOf(video, clip) + 1}.png`,
         }).click();
     }
 
@@ -92,10 +92,10 @@
 
     function player(clip) {
         const parts = [];
-        const film = clip.files.find((path) => FILM.test(path));
-        if (film) {
+        const videoPath = clip.files.find((path) => VIDEO_FILE.test(path));
+        if (videoPath) {
             const video = element("video", {
-                src: address(film),
+                src: address(videoPath),
                 controls: true,
                 loop: true,
                 muted: true,
