@@ -175,10 +175,8 @@ def test_the_line_tells_the_calls_that_a_run_makes(plan, webui, monkeypatch, fra
     webui.paint(settings, prompt=prompt, batch_size=2, steps=1)
     handle.remove()
     (line,) = said
-    assert (
-        f"(1 step: {len(unet_calls)} calls of the model with {max(unet_calls)} rows)".replace("1 calls", "1 call")
-        in line
-    )
+    calls = "UNet call" if len(unet_calls) == 1 else "UNet calls"
+    assert f"(1 step: {len(unet_calls)} {calls} with up to {max(unet_calls)} images)" in line
     assert f"2 clips of {frames} frames" in line
     assert "8x8" in line
 
