@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .kinds import Kind
-from .options import AS_TRAINED, Amount, Direction, View
+from .options import DEFAULT, Multival, TemporalOptions, View
 from .schedules import BetaSchedule
 
 HEADS = 8  # every published configuration
@@ -58,7 +58,7 @@ class TemporalAttention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
         self.register_buffer("pe", positional_table(length, channels), persistent=False)
 
-    def forward(self, x: Tensor, onto: Tensor, scale: Amount = 1.0) -> Tensor:
+    def forward(self, x: Tensor, onto: Tensor, scale: Multival = 1.0) -> Tensor:
         """Normalised tokens ``b f d c``, whose memory it takes; what they give is added to ``onto``.
 
         Args:
@@ -130,17 +130,17 @@ class TemporalBlock(nn.Module):
         self.ff = FeedForward(channels)
         self.ff_norm = nn.LayerNorm(channels)
 
-    def forward(self, x: Tensor, scale: Amount = 1.0, views: Sequence[View] = ()) -> Tensor:
+    def forward(self, x: Tensor, scale: Multival = 1.0, views: Sequence[View] = ()) -> Tensor:
         """Tokens ``b f d c`` in, whose memory it takes, and out; ``scale`` a number or ``f d``."""
         x = self._in_views(x, scale, views) if views else self._attend(x, scale)
         return self.ff(self.ff_norm(x), onto=x)  # type: ignore[no-any-return]
 
-    def _attend(self, x: Tensor, scale: Amount) -> Tensor:
+    def _attend(self, x: Tensor, scale: Multival) -> Tensor:
         for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
             x = attention(norm(x), x, scale)
         return x
 
-    def _in_views(self, x: Tensor, scale: Amount, views: Sequence[View]) -> Tensor:
+    def _in_views(self, x: Tensor, scale: Multival, views: Sequence[View]) -> Tensor:
         """Both attentions view by view; where views overlap, the average by their weights, summed in float32."""
         total = torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
         counts = total.new_zeros(x.shape[1], 1, 1)
@@ -192,7 +192,7 @@ class TemporalTransformer(nn.Module):
         self.transformer_blocks = nn.ModuleList([TemporalBlock(channels, length)])
         self.proj_out = nn.Linear(channels, channels)
 
-    def forward(self, x: Tensor, frames: int, direction: Direction = AS_TRAINED) -> Tensor:
+    def forward(self, x: Tensor, frames: int, direction: TemporalOptions = DEFAULT) -> Tensor:
         """``(b f) c h w`` in and out, in the input's dtype; ``frames`` is f."""
         if not isinstance(direction.effect, Tensor) and direction.effect == 0:
             return x
@@ -200,7 +200,7 @@ class TemporalTransformer(nn.Module):
             return checkpoint(self._moved, x, frames, direction, use_reentrant=False)  # type: ignore[no-any-return]
         return self._moved(x, frames, direction)
 
-    def _moved(self, x: Tensor, frames: int, direction: Direction) -> Tensor:
+    def _moved(self, x: Tensor, frames: int, direction: TemporalOptions) -> Tensor:
         """Positions go through by themselves, so piece by piece where that takes less memory or time."""
         normed = self._normalised_over_clips(x, frames) if self.shared_norm else self.norm(x)
         sources, clips = (rearrange(t, "(b f) c h w -> b f c (h w)", f=frames) for t in (x, normed))
@@ -226,7 +226,7 @@ class TemporalTransformer(nn.Module):
             torch.add(sources[..., at], motion(at), out=places[..., at])
         return out
 
-    def _transformed(self, x: Tensor, scale: Amount, views: Sequence[View]) -> Tensor:
+    def _transformed(self, x: Tensor, scale: Multival, views: Sequence[View]) -> Tensor:
         """``b f c d`` in and out; within, tokens are ``b f d c``, so that no layer has to turn them round."""
         tokens = self.proj_in(rearrange(x, "b f c d -> b f d c").contiguous())  # of strided ones, a slow product
         for block in self.transformer_blocks:
@@ -240,14 +240,14 @@ class TemporalTransformer(nn.Module):
         return rearrange(normed, "b c (f h w) -> (b f) c h w", h=height, w=width)
 
 
-def _by_position(amount: Amount, like: Tensor, frames: int) -> Amount:
+def _by_position(amount: Multival, like: Tensor, frames: int) -> Multival:
     """Of a tensor, ``f d``, where ``like`` is."""
     if not isinstance(amount, Tensor):
         return amount
     return amount.to(like.device).expand(frames, *like.shape[2:]).flatten(1)
 
 
-def _at(amount: Amount, positions: slice) -> Amount:
+def _at(amount: Multival, positions: slice) -> Multival:
     return amount[:, positions] if isinstance(amount, Tensor) else amount
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-Amount = float | Tensor
+Multival = float | Tensor
 """A number for all, or ``(f h w)`` or what broadcasts to it: for each frame, at each position of the picture."""
 
 View = tuple[Sequence[int], Sequence[float]]
@@ -15,7 +15,7 @@ View = tuple[Sequence[int], Sequence[float]]
 
 
 @dataclass(frozen=True)
-class Direction:
+class TemporalOptions:
     """What a person does to the motion of one site.
 
     Attributes:
@@ -26,10 +26,10 @@ class Direction:
         pieces: into how many pieces the positions of the picture are cut, one computed after the other, to save memory.
     """
 
-    scale: Amount = 1.0
-    effect: Amount = 1.0
+    scale: Multival = 1.0
+    effect: Multival = 1.0
     views: Sequence[View] = ()
     pieces: int = 1
 
 
-AS_TRAINED = Direction()
+DEFAULT = TemporalOptions()

@@ -53,7 +53,7 @@ WITHIN = math.radians(45)
 
 
 @dataclass(frozen=True)
-class Way:
+class Trajectory:
     """How the moving thing goes.
 
     Attributes:
@@ -108,7 +108,7 @@ class Way:
         return self.across * x + self.down * y
 
 
-def way_of(flow: Flow) -> Way:
+def estimate_trajectory(flow: Flow) -> Trajectory:
     """The way of what moves in a clip."""
     luma = grey(flow.frames)
     steps, cameras, coherences = [], [], []
@@ -124,7 +124,7 @@ def way_of(flow: Flow) -> Way:
     length, walked = float(np.hypot(*net)), float(np.hypot(each[:, 0], each[:, 1]).sum())
     ahead = each @ net
     way_of_camera = np.array(cameras).reshape(-1, 2).sum(axis=0) / flow.scale
-    return Way(
+    return Trajectory(
         across=float(net[0]),
         down=float(net[1]),
         along=float(ahead[ahead > 0].sum() / np.abs(ahead).sum()) if ahead.any() else 0.0,

@@ -37,7 +37,7 @@ class Embedder(Protocol):
     def name(self) -> str:
         """What the page says about it, in a few words."""
 
-    def pictures(self, frames: Frames) -> Tensor:
+    def images(self, frames: Frames) -> Tensor:
         """A row for each picture of ``n h w 3``: ``n d``, fp32, on the CPU."""
 
     def text(self, text: str) -> Tensor | None:
@@ -56,7 +56,7 @@ class SmallEmbedder:
     kind = SMALL
     name = "shapes and colours (small, built in, no weights)"
 
-    def pictures(self, frames: Frames) -> Tensor:
+    def images(self, frames: Frames) -> Tensor:
         """A row for each picture of ``n h w 3``: ``n d``, fp32."""
         rows = [self._row(frame) for frame in frames]
         return torch.nn.functional.normalize(torch.from_numpy(np.stack(rows)), dim=1)

@@ -58,7 +58,7 @@ class ClipEmbedder:
         self._tokenizer = CLIPTokenizer.from_pretrained(words, local_files_only=True)
 
     @torch.no_grad()
-    def pictures(self, frames: Frames) -> Tensor:
+    def images(self, frames: Frames) -> Tensor:
         """A row for each picture of ``n h w 3``: ``n d``, fp32, on the CPU."""
         side = self._model.config.vision_config.image_size
         rows = []
@@ -89,7 +89,7 @@ class DinoEmbedder:
         self._model = _weights(AutoModel, folder).to(device)
 
     @torch.no_grad()
-    def pictures(self, frames: Frames) -> Tensor:
+    def images(self, frames: Frames) -> Tensor:
         """A row for each picture of ``n h w 3``: ``n d``, fp32, on the CPU."""
         config = self._model.config
         # DINOv2's position table is interpolated; it was trained at 518 and is used at 224.

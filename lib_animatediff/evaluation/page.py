@@ -15,7 +15,7 @@ from . import plots
 from .direction import ASTRAY, CAMERA, STILL, UNRELATED
 from .measuring import BACKGROUND, METRICS, PAPERS, SUBJECT, VBENCH, Embedders, Figures, Metric
 from .methods import FROZEN, METHODS
-from .run import Evaluation, Shown
+from .run import EvaluatedClip, Evaluation
 from .verdict import best, sentences, table
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class About:
     notes: Sequence[str] = ()
 
 
-def page_of(wanted: Evaluation, clips: Sequence[Shown], embedders: Embedders, about: About) -> str:
+def page_of(wanted: Evaluation, clips: Sequence[EvaluatedClip], embedders: Embedders, about: About) -> str:
     """The whole page as HTML, without anything that lies elsewhere."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
@@ -111,7 +111,7 @@ def _rows(figures: Mapping[str, Figures], columns: Sequence[Metric]) -> list[dic
     ]
 
 
-def _prompts(wanted: Evaluation, clips: Sequence[Shown]) -> list[dict[str, Any]]:
+def _prompts(wanted: Evaluation, clips: Sequence[EvaluatedClip]) -> list[dict[str, Any]]:
     """Each prompt with its clips: a line for each seed, a column for each method."""
     return [
         {
@@ -123,7 +123,7 @@ def _prompts(wanted: Evaluation, clips: Sequence[Shown]) -> list[dict[str, Any]]
     ]
 
 
-def _clip(clip: Shown, fps: float) -> dict[str, Any]:
+def _clip(clip: EvaluatedClip, fps: float) -> dict[str, Any]:
     told = clip.figures["direction"] if clip.figures["stands"] is None else clip.figures["stands"]
     title = next(method.title for method in METHODS if method.key == clip.method)
     pictures = _small(clip.frames)

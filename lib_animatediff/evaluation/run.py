@@ -84,11 +84,11 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Shown:
+class EvaluatedClip:
     """A clip with its figures.
 
     Attributes:
-        goes: where its moving thing goes, see `direction.Way.heading`.
+        goes: where its moving thing goes, see `direction.Trajectory.heading`.
         file: where it lies, relative to the evaluation's folder.
     """
 
@@ -137,7 +137,7 @@ def run(
     motion: MotionModule,
     embedders: Embedders,
     on_render: Callable[[str], None] = lambda _what: None,
-) -> Iterator[Shown]:
+) -> Iterator[EvaluatedClip]:
     """Every clip, model by model, with its figures.
 
     What was rendered is on disk before the next one begins, and is taken from there when the same evaluation is run
@@ -154,7 +154,7 @@ def run(
     for model in wanted.models:
         maker = _Maker(wanted, model, motion, motion_hash)
         for number, prompt in enumerate(wanted.prompts):
-            references = embedders.main.pictures(maker.references(prompt, number).frames)
+            references = embedders.main.images(maker.references(prompt, number).frames)
             on_render(model.name)
             for repeat in range(wanted.seeds):
                 seed = wanted.seed + (number * wanted.seeds + repeat) * SEEDS_APART
@@ -168,7 +168,7 @@ def run(
                     seconds = None if method is FROZEN else kept.seconds
                     figures, goes = measure(kept.frames, prompt, references, embedders, seconds)
                     file = "" if method is FROZEN else str(maker.file(method, number, seed).relative_to(wanted.folder))
-                    yield Shown(model.name, method.key, prompt, seed, kept.frames, figures, goes, file)
+                    yield EvaluatedClip(model.name, method.key, prompt, seed, kept.frames, figures, goes, file)
 
 
 class _Maker:

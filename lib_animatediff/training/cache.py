@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from motion_module.files.atomic import replacing
+from motion_module.files.atomic import atomic_write
 
 from .clips import BrokenClipError, Clip, Cut
 from .latents import FRAMES_AT_ONCE, moments
@@ -79,7 +79,7 @@ class CachedSource:
             name: torch.cat([part[i] for part in parts]).to(device="cpu", dtype=dtype).contiguous()
             for i, name in enumerate(("mean", "deviation"))
         }
-        with replacing(path) as unfinished:
+        with atomic_write(path) as unfinished:
             save_file(tensors, unfinished)
 
     def _path(self, index: int, mirror: bool) -> Path | None:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from motion_module import MotionModule
-from motion_module.files.atomic import replacing
+from motion_module.files.atomic import atomic_write
 from motion_module.network import TemporalAttention, positional_table
 
 from .trainables import Target
@@ -59,7 +59,7 @@ def write(path: Path, target: Target, about: Mapping[str, Any], *, half: bool = 
     """
     dtype = torch.float16 if half else torch.float32
     state = {name: tensor.to(dtype).contiguous() for name, tensor in official_state(target).items()}
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         save_file(state, part, metadata={"format": "pt", METADATA_KEY: json.dumps(about, sort_keys=True)})
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from motion_module.files.atomic import replacing
+from motion_module.files.atomic import atomic_write
 
 from .settings import SETTINGS, TrainingError, TrainingSettings, recipe
 
@@ -68,7 +68,7 @@ class States:
             "optimizer": optimizer.state_dict(),
             "scaler": scaler.state_dict() if scaler else {},
         }
-        with replacing(self._folder / f"step-{step:08d}.pt") as path:
+        with atomic_write(self._folder / f"step-{step:08d}.pt") as path:
             torch.save(content, path)
         for _, old in self._found()[:-STATES_KEPT]:
             old.unlink(missing_ok=True)

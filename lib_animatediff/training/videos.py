@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from lib_animatediff.video.decode_video import film_frames
+from lib_animatediff.video.decode_video import decode_frames
 from lib_animatediff.video.pyav import open_media
 from motion_module import AnimateDiffError
 
@@ -102,14 +102,14 @@ class VideoSource:
             BrokenClipError: it cannot be read.
         """
         with _blaming(self.path(index)):
-            for frame in film_frames(self.path(index)):
+            for frame in decode_frames(self.path(index)):
                 yield self._picture(frame.image(), mirror)
 
     def _pictures(self, path: Path, indices: list[int], mirror: bool) -> Tensor | int:
         """The frames asked for, ``f 3 h w``; or the video's true length where it is too short."""
         wanted: dict[int, Tensor] = dict.fromkeys(indices, torch.empty(0))
         seen = 0
-        for number, frame in enumerate(film_frames(path)):
+        for number, frame in enumerate(decode_frames(path)):
             seen = number + 1
             if number in wanted:
                 wanted[number] = self._picture(frame.image(), mirror)

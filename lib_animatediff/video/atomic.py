@@ -45,7 +45,7 @@ def plain_reason(error: BaseException) -> str:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """A place to write to, which becomes ``path`` when the block ends well and vanishes when it does not.
 
     Raises:
@@ -66,8 +66,8 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """As `whole_file`, for a folder of files. A folder of that name is replaced with all that is in it.
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """As `atomic_file`, for a folder of files. A folder of that name is replaced with all that is in it.
 
     Raises:
         OSError: the folder cannot be written, or a file has that name.
@@ -84,9 +84,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file at once, see `whole_file`."""
-    with whole_file(path) as part:
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file at once, see `atomic_file`."""
+    with atomic_file(path) as part:
         part.write_bytes(data)
 
 

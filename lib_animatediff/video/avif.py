@@ -6,7 +6,7 @@ from pathlib import Path
 
 from motion_module import AnimateDiffError
 
-from .clip import Clip
+from .encoding import EncoderInput
 from .exif import exif_of
 from .timing import frame_durations
 
@@ -14,7 +14,7 @@ _TICKS = 1000  # per second
 _ADVICE = "Install a Pillow that can, 11.3 or later, or beside an older one: pip install pillow-avif-plugin"
 
 
-def write_avif(part: Path, clip: Clip) -> None:
+def write_avif(part: Path, clip: EncoderInput) -> None:
     """Write an animated AVIF. It plays for ever: the library behind it does not take a loop count."""
     need_avif()
     first, *others = clip.with_alpha()

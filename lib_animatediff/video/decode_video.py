@@ -42,7 +42,7 @@ class Shown:
         return picture
 
 
-def film_frames(path: Path) -> Iterator[Shown]:
+def decode_frames(path: Path) -> Iterator[Shown]:
     """The frames of a video file's first picture stream, one by one. Raises whatever PyAV does.
 
     Raises:

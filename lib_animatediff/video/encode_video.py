@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from motion_module import AnimateDiffError
 
-from .clip import Clip, Encoding
+from .encoding import EncoderInput, Encoding
 from .pyav import need_av, open_media
 from .timing import edges
 
@@ -65,17 +65,17 @@ _WEBM = _Film(
 )
 
 
-def write_mp4(part: Path, clip: Clip) -> None:
+def write_mp4(part: Path, clip: EncoderInput) -> None:
     """Write an MP4: H.264 in yuv420p with the colours of BT.709, which plays everywhere."""
     _write(part, clip, _MP4)
 
 
-def write_webm(part: Path, clip: Clip) -> None:
+def write_webm(part: Path, clip: EncoderInput) -> None:
     """Write a WebM: VP9 in yuv420p with the colours of BT.709."""
     _write(part, clip, _WEBM)
 
 
-def _write(part: Path, clip: Clip, film: _Film) -> None:
+def _write(part: Path, clip: EncoderInput, film: _Film) -> None:
     av = need_av()
     _need_codec(av, film)
     tick = Fraction(1, film.ticks) if film.ticks else 1 / clip.fps
@@ -103,7 +103,7 @@ def _need_codec(av: Any, film: _Film) -> None:
         ) from None
 
 
-def _stream(container: Any, clip: Clip, film: _Film, size: tuple[int, int], tick: Fraction) -> Any:
+def _stream(container: Any, clip: EncoderInput, film: _Film, size: tuple[int, int], tick: Fraction) -> Any:
     stream = container.add_stream(film.codec, rate=clip.fps, options=film.options(clip.encoding))
     stream.width, stream.height = size
     stream.pix_fmt = _PIXELS
@@ -114,7 +114,7 @@ def _stream(container: Any, clip: Clip, film: _Film, size: tuple[int, int], tick
     return stream
 
 
-def _converted(av: Any, clip: Clip, size: tuple[int, int], tick: Fraction) -> Iterator[Any]:
+def _converted(av: Any, clip: EncoderInput, size: tuple[int, int], tick: Fraction) -> Iterator[Any]:
     """The frames as the encoder takes them.
 
     By a filter graph: `VideoFrame.reformat` of PyAV before 17 mistakes ranges and matrices, by up to 20 levels.

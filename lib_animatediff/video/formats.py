@@ -9,8 +9,8 @@ from pathlib import Path
 from motion_module import ClipError
 
 from .avif import write_avif
-from .clip import Clip, Encoding
 from .encode_video import write_mp4, write_webm
+from .encoding import EncoderInput, Encoding
 from .gif import write_gif_file
 from .png import write_apng, write_frames
 from .webp import write_webp
@@ -31,13 +31,13 @@ class Format:
 
     name: str
     suffix: str
-    write: Callable[[Path, Clip], None]
+    write: Callable[[Path, EncoderInput], None]
     other_suffixes: tuple[str, ...] = ()
     lossless: bool = False
     loops: bool = True
 
 
-def _write_text(part: Path, clip: Clip) -> None:
+def _write_text(part: Path, clip: EncoderInput) -> None:
     part.write_text(f"{clip.infotext}\n", encoding="utf-8", newline="\n")
 
 

@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .clip import Clip
+from .encoding import EncoderInput
 from .palette import in_one_palette
 from .timing import GIF_TICKS, edges
 
@@ -29,7 +29,7 @@ _LONGEST = 0xFFFF  # ticks
 Box = tuple[int, int, int, int]
 
 
-def write_gif_file(part: Path, clip: Clip) -> None:
+def write_gif_file(part: Path, clip: EncoderInput) -> None:
     """Write a GIF; see `Encoding` for its colours. Pictures that are repeated are shown longer instead."""
     times = edges(len(clip.frames), clip.fps, GIF_TICKS)
     shared: bytes | None = None
@@ -60,7 +60,7 @@ def gif_texts(path: Path) -> tuple[str, bytes | None]:
     return (comment or b"").decode(errors="replace"), block
 
 
-def _pictures(clip: Clip) -> Iterator[Image]:
+def _pictures(clip: EncoderInput) -> Iterator[Image]:
     dither = clip.encoding.dither
     if clip.encoding.palette == "frame":
         return (picture for frame in clip.frames for picture in in_one_palette([frame], dither=dither))
@@ -89,7 +89,7 @@ def _changed(picture: Image, before: Image | None) -> Box:
     return (0, 0, *picture.size)
 
 
-def _head(clip: Clip) -> bytes:
+def _head(clip: EncoderInput) -> bytes:
     head = b""
     if clip.loop_count != 1:  # a file that plays once has no loop field; it counts repetitions after the first time
         head += _extension(_APPLICATION, struct.pack("<BH", 1, max(clip.loop_count - 1, 0)), _LOOPS)

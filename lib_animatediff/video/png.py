@@ -14,7 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from .clip import Clip
+from .encoding import EncoderInput
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,7 +26,7 @@ _MOST_TICKS = 0xFFFF
 Chunk = tuple[bytes, bytes]
 
 
-def write_apng(part: Path, clip: Clip) -> None:
+def write_apng(part: Path, clip: EncoderInput) -> None:
     """Write an animated PNG; every frame is there, and lasts for exactly as long as it should."""
     delay = (1 / clip.fps).limit_denominator(_MOST_TICKS)
     numerator, denominator = min(delay.numerator, _MOST_TICKS), delay.denominator
@@ -53,7 +53,7 @@ def write_apng(part: Path, clip: Clip) -> None:
         _write(file, b"IEND", b"")
 
 
-def write_frames(folder: Path, clip: Clip) -> None:
+def write_frames(folder: Path, clip: EncoderInput) -> None:
     """Write each frame as a PNG of its own, which carries the recipe: ``00000.png``, ``00001.png``, ..."""
     chunks = recipe_chunks(clip)
     for index, frame in enumerate(clip.frames):
@@ -65,7 +65,7 @@ def write_frames(folder: Path, clip: Clip) -> None:
                 _write(file, kind, data)
 
 
-def recipe_chunks(clip: Clip) -> list[Chunk]:
+def recipe_chunks(clip: EncoderInput) -> list[Chunk]:
     """The recipe as chunks of a PNG: its text as in the WebUI's pictures, its JSON in a chunk that no viewer shows."""
     chunks = []
     if clip.infotext:

@@ -12,7 +12,7 @@ from motion_module import AnimateDiffError, ClipError
 
 from .atomic import plain_reason
 from .avif import need_avif
-from .decode_video import Shown, film_frames
+from .decode_video import Shown, decode_frames
 from .metadata import frame_files, kind_of, read_recipe
 from .png import frame_delays
 from .timing import exact_fps
@@ -84,7 +84,7 @@ def _shown(path: Path, rate: Fraction | None) -> Iterator[Shown]:
     if path.is_dir():
         yield from _folder_frames(path, rate)
     elif (kind := kind_of(path)) == "film":
-        yield from film_frames(path)
+        yield from decode_frames(path)
     else:
         yield from _picture_frames(path, kind)
 

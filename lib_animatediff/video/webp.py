@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from .clip import Clip
+from .encoding import EncoderInput
 from .exif import exif_of
 from .timing import frame_durations
 
@@ -17,7 +17,7 @@ _PIXELS = (b"VP8 ", b"VP8L", b"ALPH")
 _REPLACES = 2  # a frame that does not blend with what was there
 
 
-def write_webp(part: Path, clip: Clip) -> None:
+def write_webp(part: Path, clip: EncoderInput) -> None:
     """Write an animated WebP. A frame that is like the one before is stored as a longer one, which no viewer sees."""
     first, *others = clip.with_alpha()
     durations = frame_durations(len(clip.frames), clip.fps, _TICKS)
@@ -54,7 +54,7 @@ def webp_exif(path: Path) -> bytes:
     return next((data for kind, data in riff_chunks(path.read_bytes()) if kind == b"EXIF"), b"")
 
 
-def _as_animation(still: bytes, clip: Clip, duration: int) -> bytes:
+def _as_animation(still: bytes, clip: EncoderInput, duration: int) -> bytes:
     """An animation of one frame: libwebp stores it as a still picture, which has no duration."""
     chunks = list(riff_chunks(still))
     width, height = (_three_bytes(side - 1) for side in clip.size)

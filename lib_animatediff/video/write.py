@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from motion_module import AnimateDiffError, ClipError
 from motion_module.errors import ClipNotWrittenError
 
-from .atomic import plain_reason, whole_file, whole_folder, write_whole
-from .clip import Clip, Encoding, check_frames
+from .atomic import atomic_file, atomic_folder, plain_reason, write_atomic
+from .encoding import EncoderInput, Encoding, check_frames
 from .filenames import safe_name
 from .formats import FORMATS, format_of, is_lossless, key_of, path_for
 from .gif import write_gif_file
@@ -63,7 +63,7 @@ def write_clip(
     if isinstance(loop_count, bool) or not isinstance(loop_count, int) or not 0 <= loop_count <= _MOST_LOOPS:
         raise ClipError(f"loop_count must be a whole number from 0 to {_MOST_LOOPS}, not {loop_count!r}.")
     keys = [key_of(name) for name in formats] or [format_of(path)]
-    clip = Clip(frames, exact_fps(fps), loop_count, recipe, encoding or Encoding())
+    clip = EncoderInput(frames, exact_fps(fps), loop_count, recipe, encoding or Encoding())
     places = {key: path_for(path, key) for key in keys}
     if "txt" in places and not clip.infotext:
         raise ClipError("There is no infotext to write into a TXT. Leave that format out.")
@@ -87,8 +87,8 @@ def write_gif(path: Path, frames: Sequence[Image], *, fps: float, loop_count: in
         OSError: the folder cannot be written.
     """
     check_frames(frames)
-    with whole_file(path) as part:
-        write_gif_file(part, Clip(frames, exact_fps(fps), loop_count, Recipe(comment), Encoding()))
+    with atomic_file(path) as part:
+        write_gif_file(part, EncoderInput(frames, exact_fps(fps), loop_count, Recipe(comment), Encoding()))
 
 
 def write_contact_sheet(path: Path, frames: Sequence[Image], *, columns: int = 8) -> None:
@@ -109,7 +109,7 @@ def write_contact_sheet(path: Path, frames: Sequence[Image], *, columns: int = 8
         sheet.paste(frame, (width * (index % columns), height * (index // columns)))
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG")
-    write_whole(path, buffer.getvalue())
+    write_atomic(path, buffer.getvalue())
 
 
 def _check_place(key: str, place: Path) -> None:
@@ -125,7 +125,7 @@ def _check_place(key: str, place: Path) -> None:
         raise ClipError(f"The folder {place} holds other things than frames. Choose another name.")
 
 
-def _write_all(path: Path, clip: Clip, places: dict[str, Path]) -> list[Path]:
+def _write_all(path: Path, clip: EncoderInput, places: dict[str, Path]) -> list[Path]:
     written: dict[str, Path] = {}
     failures: dict[str, BaseException] = {}
     for key, place in places.items():
@@ -144,19 +144,19 @@ def _write_all(path: Path, clip: Clip, places: dict[str, Path]) -> list[Path]:
     ) from next(iter(failures.values()))
 
 
-def _write_one(key: str, place: Path, clip: Clip) -> None:
-    whole = whole_folder if key == "frames" else whole_file
+def _write_one(key: str, place: Path, clip: EncoderInput) -> None:
+    whole = atomic_folder if key == "frames" else atomic_file
     with whole(place) as part:
         FORMATS[key].write(part, clip)
 
 
-def _rescue(path: Path, clip: Clip) -> Path | None:
+def _rescue(path: Path, clip: EncoderInput) -> Path | None:
     """The frames as PNG, beside where the clip was to be, or where the system keeps what is temporary."""
     name = f"{safe_name(path.stem)}-frames"
     for folder in (path.parent, Path(tempfile.gettempdir()) / _RESCUE):
         try:
             place = _free(folder / name)
-            with whole_folder(place) as part:
+            with atomic_folder(place) as part:
                 write_frames(part, clip)
             return place
         except Exception:  # the next folder, or the message that says so

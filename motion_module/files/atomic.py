@@ -12,7 +12,7 @@ READABLE = 0o644  # a temporary file's private mode would hide the result from t
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A path to write to, which takes the place of ``path`` once everything is on the disk, and vanishes otherwise.
 
     Raises:

@@ -16,7 +16,7 @@ from torch import Tensor
 from motion_module.errors import MotionFileError
 from motion_module.network import Layout, MotionModule, positional_table
 
-from .atomic import replacing
+from .atomic import atomic_write
 from .detect import KIND_KEY, LENGTH_KEY, Recognised, recognise
 from .diffusers_format import CONFIG, WEIGHTS, config_of, find_source
 from .key_formats import TABLE, adapter_name
@@ -58,7 +58,7 @@ def convert_motion_file(
         if to == "adapter":
             _write_adapter(target, tensors, metadata, found.layout)
         else:
-            with replacing(target) as part:
+            with atomic_write(target) as part:
                 save_file(tensors, part, metadata)
     except (OSError, SafetensorError) as error:  # safetensors hands the system's errors on as its own
         why = getattr(error, "strerror", None) or str(error)
@@ -114,9 +114,9 @@ def _write_adapter(folder: Path, tensors: Mapping[str, Tensor], metadata: dict[s
 def _write_adapter_files(
     folder: Path, tensors: dict[str, Tensor], metadata: dict[str, str], config: Mapping[str, Any]
 ) -> None:
-    with replacing(folder / f"{WEIGHTS}{_SAFETENSORS}") as part:
+    with atomic_write(folder / f"{WEIGHTS}{_SAFETENSORS}") as part:
         save_file(tensors, part, metadata)
-    with replacing(folder / CONFIG) as part:
+    with atomic_write(folder / CONFIG) as part:
         part.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 

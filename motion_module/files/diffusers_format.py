@@ -59,7 +59,7 @@ def find_source(path: Path) -> MotionSource:
     return MotionSource(path.resolve().name, weights, _read_config(path / CONFIG))
 
 
-def is_adapter(folder: Path) -> bool:
+def is_motion_adapter(folder: Path) -> bool:
     """Whether a folder is a MotionAdapter, and not one that holds other files, too, or another model of diffusers."""
     return _weights_of(folder) is not None and bool(_read_config(folder / CONFIG))
 

@@ -16,7 +16,7 @@ from lib_animatediff.engine.motion_scale import MotionScale
 from lib_animatediff.engine.steps import Steps
 from lib_animatediff.engine.windowed_forward import timestep_of
 from motion_module.network import TemporalTransformer
-from motion_module.options import AS_TRAINED, Direction, View
+from motion_module.options import DEFAULT, TemporalOptions, View
 
 _log = logging.getLogger(__name__)
 
@@ -103,11 +103,11 @@ class TemporalRunner:
             direction = self._direction(site, x)
         return transformer(x, frames, direction)  # type: ignore[no-any-return]
 
-    def _direction(self, site: str, x: Tensor) -> Direction:
+    def _direction(self, site: str, x: Tensor) -> TemporalOptions:
         if self._amount is None and not self._views and self._pieces == 1:
-            return AS_TRAINED
+            return DEFAULT
         amount, window, size = self._amount or MotionScale(), self._clip.window, (x.shape[2], x.shape[3])
-        return Direction(
+        return TemporalOptions(
             scale=amount.scale_at(site, self._progress, window, size),
             effect=amount.effect_at(site, self._progress, window, size),
             views=self._views,

@@ -10,7 +10,7 @@ import gradio as gr
 from modules import shared
 
 from lib_animatediff.request.settings import FORMATS
-from lib_animatediff.video.clip import PRESETS
+from lib_animatediff.video.encoding import PRESETS
 
 FOLDER_OPTION = "animatediff_model_path"
 NAME_OPTION = "animatediff_filename_pattern"

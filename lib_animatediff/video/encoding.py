@@ -56,7 +56,7 @@ class Encoding:
 
 
 @dataclass(frozen=True)
-class Clip:
+class EncoderInput:
     """A clip that is to be written.
 
     Attributes:
