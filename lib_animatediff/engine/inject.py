@@ -25,7 +25,7 @@ from lib_animatediff.engine.components.directing import TemporalRunner
 from lib_animatediff.engine.components.norms import FoldFramesHook, UnfoldFramesHook, resnet_norms
 from lib_animatediff.sampling.text2video_zero import NAME, Text2VideoZero
 from motion_module import ClipError, IncompatibleModelError, MotionModule
-from motion_module.network import TemporalTransformer
+from motion_module.temporal_transformer import TemporalTransformer
 
 from .bases import require_unet, sites_for
 from .call import Clip

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from motion_module import MotionModule
 from motion_module.files.atomic import atomic_write
-from motion_module.network import TemporalAttention, positional_table
+from motion_module.temporal_transformer import TemporalAttention, positional_table
 
 from .trainables import Target
 

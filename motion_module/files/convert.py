@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from motion_module.errors import MotionFileError
-from motion_module.network import Layout, MotionModule, positional_table
+from motion_module.network import Layout, MotionModule
+from motion_module.temporal_transformer import positional_table
 
 from .atomic import atomic_write
 from .detect import KIND_KEY, LENGTH_KEY, Recognised, recognise

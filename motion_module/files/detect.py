@@ -22,7 +22,8 @@ from motion_module.kinds import (
     detect_kind,
     kinds_of_layout,
 )
-from motion_module.network import NORM_GROUPS, Layout, MotionModule
+from motion_module.network import Layout, MotionModule
+from motion_module.temporal_transformer import NORM_GROUPS
 
 from .diffusers_format import CONFIG, WEIGHTS, MotionSource, check_config
 from .key_formats import (

@@ -10,7 +10,8 @@ from typing import Any
 
 from motion_module.errors import MotionFileError
 from motion_module.kinds import SITES_DOWN
-from motion_module.network import HEADS, NORM_GROUPS, Layout
+from motion_module.network import Layout
+from motion_module.temporal_transformer import HEADS, NORM_GROUPS
 
 CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model"  # diffusers' name for every model's weights, so it tells nothing

@@ -10,8 +10,8 @@ from oracle import literal_site
 
 from lib_animatediff import ClipError, ContextWindows, inject
 from lib_animatediff.engine.motion_scale import BlockScale, MotionScale
-from motion_module.network import TemporalTransformer
 from motion_module.options import TemporalOptions
+from motion_module.temporal_transformer import TemporalTransformer
 
 FRAMES, CLIPS, CHANNELS, HEIGHT, WIDTH = 5, 2, 32, 3, 4
 BOUND = 1e-5

@@ -19,7 +19,7 @@ from lib_animatediff.training import MemorySource
 from lib_animatediff.training.dataset import Examples, batches
 from lib_animatediff.training.loss import text_once_per_clip
 from motion_module import load_motion_module
-from motion_module.network import TemporalTransformer
+from motion_module.temporal_transformer import TemporalTransformer
 
 ROOT = Path(__file__).parents[2]
 CLOSE = 1e-5

@@ -15,8 +15,8 @@ from lib_animatediff.engine.memory import empty_cache, is_out_of_memory
 from lib_animatediff.engine.motion_scale import MotionScale
 from lib_animatediff.engine.steps import Steps
 from lib_animatediff.engine.windowed_forward import timestep_of
-from motion_module.network import TemporalTransformer
 from motion_module.options import DEFAULT, TemporalOptions, View
+from motion_module.temporal_transformer import TemporalTransformer
 
 _log = logging.getLogger(__name__)
 
