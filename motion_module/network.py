@@ -1,4 +1,7 @@
-"""The motion module: a temporal transformer at each site of a UNet, under the names of the official files."""
+"""The motion module: one temporal transformer per UNet site, with the parameter names of the official files.
+
+A site is a place in the UNet that a temporal transformer follows: every ResNet block (with its spatial transformer).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from .temporal_transformer import TemporalAttention, TemporalTransformer, positi
 
 
 class SiteModule(nn.Module):
-    """A site's transformer under its official name."""
+    """The transformer of one site, under its official name."""
 
     def __init__(self, channels: int, length: int, *, shared_norm: bool = False) -> None:
         super().__init__()
@@ -34,7 +37,7 @@ class MotionBlock(nn.Module):
 
 @dataclass(frozen=True)
 class Layout:
-    """Channels of each site: per down block, in the middle (None without), per up block; and the trained length."""
+    """Channels of each site per down block, in the middle block (None without one) and per up block; trained length."""
 
     down: tuple[tuple[int, ...], ...]
     mid: int | None
@@ -43,10 +46,10 @@ class Layout:
 
 
 class MotionModule(nn.Module):
-    """All temporal transformers of one file, and what is known about it.
+    """All temporal transformers of one file, with what is known about their training.
 
     Attributes:
-        name: what messages call it, usually the file's name.
+        name: used in messages; usually the file name.
     """
 
     def __init__(self, layout: Layout, kind: Kind, name: str = "motion module") -> None:
@@ -64,46 +67,46 @@ class MotionModule(nn.Module):
 
     @property
     def kind(self) -> str:
-        """Which official training it follows: a name in the table of kinds, such as ``"v3"``."""
+        """Official training that it follows: a name in the table of kinds, such as ``"v3"``."""
         return self._kind.name
 
     @property
     def base(self) -> str:
-        """The image model that it animates: ``"sd15"`` or ``"sdxl"``."""
+        """Image model that it animates: ``"sd15"`` or ``"sdxl"``."""
         return self._kind.base
 
     @property
     def schedule(self) -> BetaSchedule:
-        """The noise levels it was trained on."""
+        """Noise levels of its training."""
         return self._kind.schedule
 
     @property
     def shared_resnet_norms(self) -> bool:
-        """Whether the UNet's ResBlocks and its output normalise over all frames of a clip, see `Kind`."""
+        """Whether the group norms of the UNet take their statistics over all frames of a clip, see `Kind`."""
         return self._kind.shared_resnet_norms
 
     @property
     def trained_length(self) -> int:
-        """How many frames its positional table was trained for."""
+        """Number of frames that its positional table was trained for."""
         return self.layout.trained_length
 
     @property
     def best_length(self) -> int:
-        """How many frames at a time it makes its best clips with; never more than `trained_length`."""
+        """Number of frames at a time that gives the best clips; at most `trained_length`."""
         return min(self._kind.best_length or self.trained_length, self.trained_length)
 
     def sites(self) -> Iterator[tuple[str, TemporalTransformer]]:
-        """Official site name, such as ``down_blocks.0.motion_modules.1``, with the transformer that belongs there."""
+        """Yield official site names, such as ``down_blocks.0.motion_modules.1``, and their transformers."""
         for name, module in self.named_modules():
             if isinstance(module, SiteModule):
                 yield name, module.temporal_transformer
 
     @classmethod
     def fresh(cls, layout: Layout, kind: Kind, name: str = "motion module") -> MotionModule:
-        """An untrained module, float32 on the CPU, that leaves a UNet's output as it is.
+        """Create an untrained module, float32 on the CPU, that leaves a UNet's output unchanged.
 
-        Initialised as in the official training: torch's defaults, and zero where each transformer's output is added.
-        Draws from torch's global generator.
+        Initialised as in the official training: torch's defaults, but zeros for each transformer's output projection.
+        Uses torch's global random generator.
         """
         motion = cls(layout, kind, name)
         for _, transformer in motion.sites():
@@ -113,23 +116,23 @@ class MotionModule(nn.Module):
 
     @classmethod
     def _skeleton(cls, layout: Layout, kind: Kind, name: str) -> MotionModule:
-        with torch.device("meta"):  # shapes only: the weights come from a file
+        with torch.device("meta"):  # shapes only; the file supplies the weights
             return cls(layout, kind, name)
 
     @classmethod
     @lru_cache(maxsize=16)
     def expected_shapes(cls, layout: Layout, kind: Kind) -> Mapping[str, tuple[int, ...]]:
-        """Name and shape of every weight that a file of this layout must hold."""
+        """Name and shape of every weight that a file with this layout must hold."""
         return {key: tuple(tensor.shape) for key, tensor in cls._skeleton(layout, kind, "").state_dict().items()}
 
     @classmethod
     def from_state_dict(
         cls, state: Mapping[str, Tensor], layout: Layout, kind: Kind, name: str = "motion module"
     ) -> MotionModule:
-        """Build around the given tensors (taken, not copied); frozen, in evaluation mode.
+        """Build a frozen module in evaluation mode around the given tensors, which are not copied.
 
         Raises:
-            RuntimeError: a key is missing, left over, or of another shape (torch's own strict check).
+            RuntimeError: a key is missing, unexpected, or of another shape (torch's strict check).
         """
         motion = cls._skeleton(layout, kind, name)
         motion.load_state_dict(dict(state), strict=True, assign=True)
@@ -137,5 +140,5 @@ class MotionModule(nn.Module):
         for module in motion.modules():
             if isinstance(module, TemporalAttention):
                 table = positional_table(layout.trained_length, module.to_q.in_features)
-                module.pe = table.to(some.device)  # not rounded to the file's dtype
+                module.pe = table.to(some.device)  # stays float32, whatever the file's dtype
         return motion.requires_grad_(False).eval()

@@ -1,9 +1,9 @@
-"""The motion module's network: a temporal transformer at each site of a UNet (arXiv 2307.04725, section 4.2).
+"""Temporal transformer: self-attention over the frames of a clip (arXiv 2307.04725, section 4.2).
 
-Every version since 2023 is the same network at other widths and sites, so one class serves all. Submodule names are
-those of the official files: a state dict goes in and comes out under its own keys.
+All published versions share this network and differ in widths and sites only. Submodules carry the names of the
+official files, so that state dicts load and save without renaming.
 
-Letters in shapes: b clips of every stream, f frames, c h w as usual, d = h * w positions.
+Letters in shapes: b clips of all CFG streams, f frames, c h w as usual, d = h * w positions, a heads, e head channels.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from torch.utils.checkpoint import checkpoint
 
 from .options import DEFAULT, Multival, TemporalOptions, View
 
-HEADS = 8  # every published configuration
-ATTENTIONS = 2  # two temporal self-attentions in each block, likewise
-NORM_GROUPS = 32
+HEADS = 8  # in every published configuration
+ATTENTIONS = 2  # temporal self-attentions per block, likewise
+NORM_GROUPS = 32  # as in Stable Diffusion
 NORM_EPS = 1e-6  # as in Stable Diffusion's spatial transformers
-CPU_PIECE = 8 * 2**20  # bytes of tokens at a time: what is larger the system gives and takes anew each time
-CPU_ROWS = 1024  # tokens in the feed-forward at a time, for the same reason
-PARTS, ROWS_OF_A_PART = 4, 4096  # elsewhere in so many parts, for memory; smaller ones would keep no card busy
+CPU_PIECE = 8 * 2**20  # bytes of tokens per chunk: larger buffers are allocated and freed on every call
+CPU_ROWS = 1024  # tokens per chunk of the feed-forward, for the same reason
+PARTS, ROWS_OF_A_PART = 4, 4096  # chunks of the feed-forward on a GPU, and their smallest size, which keeps it busy
 CUDA_GRID_LIMIT = 65535  # fused attention kernels put batch * heads on a grid axis of this size
 
 
 def positional_table(length: int, channels: int) -> Tensor:
     """Sinusoidal positions, float32, shape ``(1, length, channels)``: sine on even channels, cosine on odd ones."""
     table = torch.empty(1, length, channels)
-    if table.is_meta:  # a skeleton's: torch takes long to compute nothing
+    if table.is_meta:  # values of a meta tensor are never used, and computing them is slow
         return table
     position = torch.arange(length, dtype=torch.float64).unsqueeze(1)
     frequency = 10000.0 ** (-torch.arange(0, channels, 2, dtype=torch.float64) / channels)
@@ -42,7 +42,7 @@ def positional_table(length: int, channels: int) -> Tensor:
 
 
 class TemporalAttention(nn.Module):
-    """Self-attention over the frames of a clip, at each position of the picture by itself."""
+    """Self-attention over the frames of a clip, separately at each spatial position."""
 
     pe: Tensor
 
@@ -55,12 +55,12 @@ class TemporalAttention(nn.Module):
         self.register_buffer("pe", positional_table(length, channels), persistent=False)
 
     def forward(self, x: Tensor, onto: Tensor, scale: Multival = 1.0) -> Tensor:
-        """Normalised tokens ``b f d c``, whose memory it takes; what they give is added to ``onto``.
+        """Add the attention's output to ``onto``. Overwrites ``x``.
 
         Args:
-            x: the tokens.
-            onto: like ``x``.
-            scale: of the keys, a number or ``f d``.
+            x: normalised tokens, ``b f d c``.
+            onto: residual stream, ``b f d c``.
+            scale: factor on the keys, a number or ``f d``.
         """
         x += self.pe[0, : x.shape[1], None].to(x.dtype)
         q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
@@ -68,19 +68,19 @@ class TemporalAttention(nn.Module):
             k = k * scale.to(k.dtype).unsqueeze(-1)
         elif scale != 1:
             k = k * scale
-        # Clip by clip: the positions of several cannot be one axis of a view.
+        # One clip at a time: positions of several clips cannot be merged into one axis without a copy.
         attended = [_attended(*clip) for clip in zip(q, k, v, strict=True)]
         return _added(onto, self.to_out[0], rearrange(torch.stack(attended), "b f d a e -> b f d (a e)"))
 
 
 def _attended(*tokens: Tensor) -> Tensor:
-    """Queries, keys and values ``f d c`` to ``f d a e``."""
+    """Queries, keys and values ``f d c`` to attention output ``f d a e``."""
     q, k, v = (rearrange(t, "f d (a e) -> d a f e", a=HEADS) for t in tokens)
     return rearrange(F.scaled_dot_product_attention(q, k, v), "d a f e -> f d a e")
 
 
 class GEGLU(nn.Module):
-    """Gated linear unit with GELU, the feed-forward's first layer."""
+    """Gated linear unit with GELU, the first layer of the feed-forward."""
 
     def __init__(self, channels: int, inner: int) -> None:
         super().__init__()
@@ -91,21 +91,21 @@ class GEGLU(nn.Module):
         if not _is_plain(self.proj):
             values, gated = self.proj(x).chunk(2, dim=-1)
             return values * F.gelu(gated)  # type: ignore[no-any-return]
-        # Two products instead of the halves of one: what lies side by side is faster to go through.
+        # Two products instead of one that is split: contiguous halves are faster to read.
         (value, gate), (value_bias, gate_bias) = self.proj.weight.chunk(2), self.proj.bias.chunk(2)
         gated, values = F.gelu(F.linear(x, gate, gate_bias)), F.linear(x, value, value_bias)
         return gated * values if torch.is_grad_enabled() else gated.mul_(values)
 
 
 class FeedForward(nn.Module):
-    """Four times as wide inside; numbered as in the official files, where 1 is a dropout."""
+    """Feed-forward with four times the width; numbered as in the official files, where 1 is a dropout."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.net = nn.Sequential(GEGLU(channels, channels * 4), nn.Identity(), nn.Linear(channels * 4, channels))
 
     def forward(self, x: Tensor, onto: Tensor) -> Tensor:
-        """Normalised tokens ``b f d c``; what they give is added to ``onto``."""
+        """Add the output for normalised tokens ``b f d c`` to ``onto``."""
         if torch.is_grad_enabled():
             return _added(onto, self.net[2], self.net[0](x))
         rows = CPU_ROWS if _on_processor(x) else max(ROWS_OF_A_PART, math.ceil(x.shape[:-1].numel() / PARTS))
@@ -127,7 +127,7 @@ class TemporalBlock(nn.Module):
         self.ff_norm = nn.LayerNorm(channels)
 
     def forward(self, x: Tensor, scale: Multival = 1.0, views: Sequence[View] = ()) -> Tensor:
-        """Tokens ``b f d c`` in, whose memory it takes, and out; ``scale`` a number or ``f d``."""
+        """Tokens ``b f d c`` in and out, in the same memory; ``scale`` is a number or ``f d``."""
         x = self._in_views(x, scale, views) if views else self._attend(x, scale)
         return self.ff(self.ff_norm(x), onto=x)  # type: ignore[no-any-return]
 
@@ -137,7 +137,7 @@ class TemporalBlock(nn.Module):
         return x
 
     def _in_views(self, x: Tensor, scale: Multival, views: Sequence[View]) -> Tensor:
-        """Both attentions view by view; where views overlap, the average by their weights, summed in float32."""
+        """Run both attentions per view; average overlapping views by their weights, accumulated in float32."""
         total = torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
         counts = total.new_zeros(x.shape[1], 1, 1)
         for window, weights in views:
@@ -151,12 +151,12 @@ class TemporalBlock(nn.Module):
 
 
 def _added(onto: Tensor, layer: nn.Module, x: Tensor) -> Tensor:
-    """``onto + layer(x)``, in the memory of ``onto`` where that may be.
+    """``onto + layer(x)``, computed in place as one product where possible.
 
-    One product then does both. It may not where a gradient needs the former values, in mixed precision, or where the
-    layer is more than a linear one (while a LoRA is being trained, for instance).
+    Not possible if a gradient needs the previous values, in mixed precision, or if the layer is not a plain linear one
+    (for example while a LoRA is trained).
     """
-    # MPS loses what a product adds to a part of a tensor (before macOS 15).
+    # MPS before macOS 15 drops the result of an in-place product on a slice.
     if torch.is_grad_enabled() or onto.device.type == "mps" or not _is_plain(layer):
         return onto + layer(x)  # type: ignore[no-any-return]
     if not onto.dtype == x.dtype == layer.weight.dtype:
@@ -167,16 +167,16 @@ def _added(onto: Tensor, layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def _is_plain(layer: nn.Module) -> bool:
-    """Whether a layer is its weights and no more: no LoRA in its place, no numbers of another kind, nobody's hook."""
+    """Whether a layer is an unwrapped `nn.Linear` without hooks, so that its weights may be used directly."""
     return type(layer) is nn.Linear and not layer._forward_hooks and not layer._forward_pre_hooks
 
 
 class TemporalTransformer(nn.Module):
-    """What sits at one site: normalise, mix the frames, add to what came in.
+    """The network at one site: normalise, mix frames, add to the input.
 
     Attributes:
-        gradient_checkpointing: while training keep no activations, compute them again for the gradient.
-        shared_norm: whether the norm takes its statistics over a clip's frames together, see `Kind.shared_own_norm`.
+        gradient_checkpointing: recompute activations in the backward pass instead of storing them.
+        shared_norm: take the norm's statistics over all frames of a clip, see `Kind.shared_own_norm`.
     """
 
     def __init__(self, channels: int, length: int, *, shared_norm: bool = False) -> None:
@@ -188,33 +188,33 @@ class TemporalTransformer(nn.Module):
         self.transformer_blocks = nn.ModuleList([TemporalBlock(channels, length)])
         self.proj_out = nn.Linear(channels, channels)
 
-    def forward(self, x: Tensor, frames: int, direction: TemporalOptions = DEFAULT) -> Tensor:
+    def forward(self, x: Tensor, frames: int, options: TemporalOptions = DEFAULT) -> Tensor:
         """``(b f) c h w`` in and out, in the input's dtype; ``frames`` is f."""
-        if not isinstance(direction.effect, Tensor) and direction.effect == 0:
+        if not isinstance(options.effect, Tensor) and options.effect == 0:
             return x
         if self.gradient_checkpointing and torch.is_grad_enabled():
-            return checkpoint(self._moved, x, frames, direction, use_reentrant=False)  # type: ignore[no-any-return]
-        return self._moved(x, frames, direction)
+            return checkpoint(self._add_motion, x, frames, options, use_reentrant=False)  # type: ignore[no-any-return]
+        return self._add_motion(x, frames, options)
 
-    def _moved(self, x: Tensor, frames: int, direction: TemporalOptions) -> Tensor:
-        """Positions go through by themselves, so piece by piece where that takes less memory or time."""
+    def _add_motion(self, x: Tensor, frames: int, options: TemporalOptions) -> Tensor:
+        """Spatial positions are independent, so they are processed in chunks where that saves memory or time."""
         normed = self._normalised_over_clips(x, frames) if self.shared_norm else self.norm(x)
         sources, clips = (rearrange(t, "(b f) c h w -> b f c (h w)", f=frames) for t in (x, normed))
-        scale, effect = (_by_position(t, x, frames) for t in (direction.scale, direction.effect))
+        scale, effect = (_by_position(t, x, frames) for t in (options.scale, options.effect))
 
         def motion(at: slice) -> Tensor:
-            found = self._transformed(clips[..., at], _at(scale, at), direction.views)
+            found = self._temporal_layers(clips[..., at], _at(scale, at), options.views)
             if isinstance(effect, Tensor):
                 found = found * effect[:, at].to(found.dtype).unsqueeze(1)
             elif effect != 1:
                 found = found * effect
             return found.to(x.dtype)
 
-        pieces = _pieces(clips, direction.pieces)
+        pieces = _pieces(clips, options.pieces)
         if torch.is_grad_enabled():
             moved = torch.cat([sources[..., at] + motion(at) for at in pieces], dim=-1)
             return rearrange(moved, "b f c (h w) -> (b f) c h w", h=x.shape[2])
-        # In one of the two layouts of which `places` is a view; in the host's, if that is one.
+        # Keep the input's memory format if `places` can be a view of it; otherwise use contiguous.
         is_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
         out = torch.empty_like(x, memory_format=torch.channels_last if is_last else torch.contiguous_format)
         places = rearrange(out, "(b f) c h w -> b f c (h w)", f=frames)
@@ -222,9 +222,9 @@ class TemporalTransformer(nn.Module):
             torch.add(sources[..., at], motion(at), out=places[..., at])
         return out
 
-    def _transformed(self, x: Tensor, scale: Multival, views: Sequence[View]) -> Tensor:
-        """``b f c d`` in and out; within, tokens are ``b f d c``, so that no layer has to turn them round."""
-        tokens = self.proj_in(rearrange(x, "b f c d -> b f d c").contiguous())  # of strided ones, a slow product
+    def _temporal_layers(self, x: Tensor, scale: Multival, views: Sequence[View]) -> Tensor:
+        """``b f c d`` in and out; inside, tokens are ``b f d c``, so that no layer transposes them."""
+        tokens = self.proj_in(rearrange(x, "b f c d -> b f d c").contiguous())  # products of strided tensors are slow
         for block in self.transformer_blocks:
             tokens = block(tokens, scale, views)
         return rearrange(self.proj_out(tokens), "b f d c -> b f c d")  # type: ignore[no-any-return]
@@ -237,7 +237,7 @@ class TemporalTransformer(nn.Module):
 
 
 def _by_position(amount: Multival, like: Tensor, frames: int) -> Multival:
-    """Of a tensor, ``f d``, where ``like`` is."""
+    """A tensor as ``f d`` on the device of ``like``; a number unchanged."""
     if not isinstance(amount, Tensor):
         return amount
     return amount.to(like.device).expand(frames, *like.shape[2:]).flatten(1)
@@ -252,7 +252,7 @@ def _on_processor(x: Tensor) -> bool:
 
 
 def _pieces(x: Tensor, at_least: int) -> list[slice]:
-    """Into which pieces the positions of ``b f c d`` are cut: as many as asked for, or as the device needs."""
+    """Slices of the positions of ``b f c d``: at least ``at_least``, more where the device needs them."""
     positions = x.shape[-1]
     count = max(at_least, math.ceil(positions / (CUDA_GRID_LIMIT // HEADS)))
     if _on_processor(x) and not torch.is_grad_enabled():

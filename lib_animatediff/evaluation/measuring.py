@@ -53,7 +53,7 @@ DIRECTION = Metric(
     "direction",
     "Direction",
     "Share of the clips whose moving thing goes within 45° of where the prompt says, as optical flow tells; it has to "
-    "get ahead by 5 % of the picture's side, steadily, and not only because the whole picture shifts. Going anywhere "
+    "get ahead by 5 % of the image's side, steadily, and not only because the whole image shifts. Going anywhere "
     "by chance would be right in 25 %.",
     percent=True,
 )
@@ -85,7 +85,7 @@ MOTION = Metric(
     more_is_better=None,
 )
 MEAN_MOTION = Metric(
-    "motion", "Mean motion", "Mean flow over the whole picture, in pixels per frame.", more_is_better=None
+    "motion", "Mean motion", "Mean flow over the whole image, in pixels per frame.", more_is_better=None
 )
 WAY = Metric(
     "way",

@@ -30,7 +30,7 @@ _WENT = {
     "up": "↑ up",
     "down": "↓ down",
     STILL: "■ stands",
-    CAMERA: "the whole picture shifts",
+    CAMERA: "the whole image shifts",
     UNRELATED: "frames are unrelated",
     ASTRAY: "to and fro",
 }
@@ -126,12 +126,12 @@ def _prompts(wanted: Evaluation, clips: Sequence[EvaluatedClip]) -> list[dict[st
 def _clip(clip: EvaluatedClip, fps: float) -> dict[str, Any]:
     told = clip.figures["direction"] if clip.figures["stands"] is None else clip.figures["stands"]
     title = next(method.title for method in METHODS if method.key == clip.method)
-    pictures = _small(clip.frames)
+    images = _small(clip.frames)
     return {
-        "moving": _webp(pictures[:1] if clip.method == FROZEN.key else pictures, fps),
-        "still": _webp(pictures[:1], fps),
-        "width": pictures[0].width,
-        "height": pictures[0].height,
+        "moving": _webp(images[:1] if clip.method == FROZEN.key else images, fps),
+        "still": _webp(images[:1], fps),
+        "width": images[0].width,
+        "height": images[0].height,
         "alt": f"{clip.prompt.text}, seed {clip.seed}, {title}",
         "goes": _WENT[clip.goes],
         "verdict": None if told is None else bool(told),
@@ -139,19 +139,19 @@ def _clip(clip: EvaluatedClip, fps: float) -> dict[str, Any]:
 
 
 def _small(frames: Frames) -> list[Image.Image]:
-    pictures = [Image.fromarray(frame) for frame in frames]
-    scale = min(_LONGEST_SIDE / max(pictures[0].size), 1.0)
-    size = (max(round(pictures[0].width * scale), 1), max(round(pictures[0].height * scale), 1))
-    return pictures if scale == 1 else [picture.resize(size, Image.Resampling.LANCZOS) for picture in pictures]
+    images = [Image.fromarray(frame) for frame in frames]
+    scale = min(_LONGEST_SIDE / max(images[0].size), 1.0)
+    size = (max(round(images[0].width * scale), 1), max(round(images[0].height * scale), 1))
+    return images if scale == 1 else [image.resize(size, Image.Resampling.LANCZOS) for image in images]
 
 
-def _webp(pictures: Sequence[Image.Image], fps: float) -> str:
+def _webp(images: Sequence[Image.Image], fps: float) -> str:
     buffer = io.BytesIO()
-    pictures[0].save(
+    images[0].save(
         buffer,
         format="WEBP",
-        save_all=len(pictures) > 1,
-        append_images=list(pictures[1:]),
+        save_all=len(images) > 1,
+        append_images=list(images[1:]),
         duration=round(1000 / fps),
         loop=0,
         quality=_QUALITY,

@@ -71,6 +71,6 @@ def _drawn(cells: np.ndarray, models: Sequence[str], prompts: Sequence[str]) -> 
             name = "\n".join(textwrap.wrap(prompt, _LETTERS, max_lines=2, placeholder="…"))
             pen.multiline_text((left, 26), name, fill=_INK, font=small)
             for row in range(len(METHODS)):
-                picture = Image.fromarray(cells[row, block, column]).resize(size, Image.Resampling.BICUBIC)
-                canvas.paste(picture, (left, _TOP + row * step[1]))
+                image = Image.fromarray(cells[row, block, column]).resize(size, Image.Resampling.BICUBIC)
+                canvas.paste(image, (left, _TOP + row * step[1]))
     return canvas

@@ -52,7 +52,7 @@ def blend_rows(cond: Tensor, blends: Sequence[Blend], interpolation: str) -> Ten
     """Each frame's condition, made of those of two frames.
 
     A frame that is all of one keeps it bit for bit. So do those entries of a vector ``(f c)`` in which the two agree:
-    SDXL's carries the picture's size behind the prompt's summary.
+    SDXL's carries the image's size behind the prompt's summary.
 
     Args:
         cond: ``(f ...)``, where frames that ``blends`` refer to hold the conditions of their own prompts.

@@ -1,6 +1,6 @@
 """FreeInit: sample a clip several times, each time from noise that has the former result's slow parts.
 
-A clip's low frequencies, over time as well as over the picture, decide what holds still in it. Those of fresh noise
+A clip's low frequencies, over time as well as over the image, decide what holds still in it. Those of fresh noise
 disagree from frame to frame; those of a finished clip do not. So its latents are noised again, and only the high
 frequencies are drawn anew. Everything here is a function of its arguments: the loop belongs to the host.
 """

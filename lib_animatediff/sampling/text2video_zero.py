@@ -1,12 +1,12 @@
-"""Text2Video-Zero: a clip from a picture model alone, without a motion module and without training.
+"""Text2Video-Zero: a clip from an image model alone, without a motion module and without training.
 
 Frame 0 is denoised a little. What it is then, shifted a bit further for each frame, is noised anew: that is where the
 other frames begin. From there all of them are denoised together, and in every self-attention each frame looks at
-frame 0 instead of at itself, which keeps what is shown the same. So the whole picture glides; nothing in it moves by
+frame 0 instead of at itself, which keeps what is shown the same. So the whole image glides; nothing in it moves by
 itself. Khachatryan and others, arXiv 2303.13439.
 
 Everything here is arithmetic on latents, in coordinates that do not depend on the sampler: z = x / sqrt(abar), a clean
-picture plus sigma times unit noise, with sigma = sqrt((1 - abar) / abar). Hosts that sample so (k-diffusion's, Euler in
+image plus sigma times unit noise, with sigma = sqrt((1 - abar) / abar). Hosts that sample so (k-diffusion's, Euler in
 diffusers) hold z itself.
 """
 
@@ -25,11 +25,11 @@ from motion_module.schedules import TRAINING_STEPS
 
 NAME = "Text2Video-Zero"
 
-_SIDE = 512  # what the official code's flow is measured on, whatever the picture's size
+_SIDE = 512  # what the official code's flow is measured on, whatever the image's size
 _OFFICIAL_SHIFT = 12.0
 
 Shift = tuple[float, float]
-"""Pixels to the right and down, of a picture whose sides count as 512."""
+"""Pixels to the right and down, of an image whose sides count as 512."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Text2VideoZero:
     """How Text2Video-Zero makes a clip. `inject` takes one in place of a motion module.
 
     Attributes:
-        motion: where each frame looks, further than the frame before: pixels to the right and down, of a picture whose
+        motion: where each frame looks, further than the frame before: pixels to the right and down, of an image whose
             sides count as 512. So what is shown goes the other way, to the left and up.
         smoothing: weight of frame 0's background, shifted along, in the background of the other frames; 0 is none of
             it, the official code has 0.6 (which it calls 1 - 0.4).
@@ -88,7 +88,7 @@ def levels_of(alphas_cumprod: Tensor, method: Text2VideoZero) -> tuple[float, fl
 
 
 def sigmas_of(alphas_cumprod: Tensor) -> Tensor:
-    """Noise in units of the clean picture, for each share of it that is left; infinite where none is."""
+    """Noise in units of the clean image, for each share of it that is left; infinite where none is."""
     left = alphas_cumprod.detach().cpu().double()  # a table; MPS has no such numbers
     return ((1 - left) / left).sqrt()
 
@@ -97,7 +97,7 @@ def warp(latents: Tensor, motion: Shift | Sequence[Shift]) -> Tensor:
     """Latents looked at further right and down, so that what they show goes left and up; the rest is mirrored.
 
     Each cell takes the nearest one, which keeps noise what it was. The numbers are those of the official code, but
-    where two cells are equally near: there all of the picture goes the same way.
+    where two cells are equally near: there all of the image goes the same way.
 
     Args:
         latents: ``n c h w``.

@@ -1,4 +1,4 @@
-"""The base model as the trainer needs it: a UNet, a text encoder's results, and a VAE where pictures are encoded."""
+"""The base model as the trainer needs it: a UNet, a text encoder's results, and a VAE where images are encoded."""
 
 from __future__ import annotations
 

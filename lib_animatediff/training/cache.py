@@ -32,7 +32,7 @@ class CachedSource:
         source: of the videos.
         folder: of the cache.
         vae: that encodes them.
-        settings: size and shape of the pictures.
+        settings: size and shape of the images.
     """
 
     def __init__(self, source: VideoSource, folder: Path, vae: Any, settings: TrainingSettings) -> None:
@@ -93,7 +93,7 @@ class CachedSource:
 
 
 def _chunks(frames: Iterator[Tensor]) -> Iterator[list[Tensor]]:
-    """Some at a time: a whole video would not fit into memory as pictures."""
+    """Some at a time: a whole video would not fit into memory as images."""
     while part := list(islice(frames, FRAMES_AT_ONCE)):
         yield part
 

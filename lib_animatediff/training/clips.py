@@ -22,7 +22,7 @@ class BrokenClipError(TrainingError):
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip with its caption: as pictures, or as latents at the UNet's scale.
+    """One clip with its caption: as images, or as latents at the UNet's scale.
 
     Attributes:
         caption: what it shows.
@@ -123,6 +123,6 @@ def _checked_pair(number: int, pair: tuple[Tensor, str], latents: bool) -> tuple
     except (TypeError, ValueError, AttributeError):
         right = False
     if not right:
-        wanted = "latents (n c h w)" if latents else "pictures (n 3 h w)"
+        wanted = "latents (n c h w)" if latents else "images (n 3 h w)"
         raise TrainingError(f"Clip {number} is not a pair of {wanted} and a caption.")
     return video, caption

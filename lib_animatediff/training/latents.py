@@ -33,7 +33,7 @@ def moments(vae: Any, frames: Tensor) -> tuple[Tensor, Tensor]:
 def latents_of(clip: Clip, vae: Any, draws: Draws, device: torch.device) -> Tensor:
     """Latents of a clip, ``f c h w`` float32, sampled where a distribution is known."""
     mean, deviation = (clip.mean, clip.deviation) if clip.frames is None else moments(vae, clip.frames)
-    assert mean is not None  # a clip is pictures or latents
+    assert mean is not None  # a clip is images or latents
     mean = mean.to(device=device, dtype=torch.float32)
     if deviation is None:
         return mean

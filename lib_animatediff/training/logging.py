@@ -35,13 +35,13 @@ class Records:
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
 
-    def picture(self, step: int, name: str, path: Path, size: tuple[int, int]) -> None:
+    def image(self, step: int, name: str, path: Path, size: tuple[int, int]) -> None:
         """Show a PNG or a GIF in TensorBoard, whose browser plays the latter."""
         if self._board:
             from tensorboard.compat.proto.summary_pb2 import Summary
 
-            picture = Summary.Image(width=size[0], height=size[1], colorspace=3, encoded_image_string=path.read_bytes())
-            self._board._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=name, image=picture)]), step)
+            image = Summary.Image(width=size[0], height=size[1], colorspace=3, encoded_image_string=path.read_bytes())
+            self._board._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
 
     def close(self) -> None:
         """Write out everything."""

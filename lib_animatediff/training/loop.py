@@ -25,7 +25,7 @@ from .logging import Records
 from .loss import Group, Objective, text_once_per_clip
 from .rng import Draws
 from .settings import TrainingError, TrainingSettings, recipe
-from .state import Average, States
+from .state import EMA, States
 from .trainables import Target, adapter_in, target_of
 from .validation import timestep_errors, write_samples
 from .videos import VideoSource
@@ -123,7 +123,7 @@ class Loop:
         self.objective, self.optimizer = accelerator.prepare(
             Objective(base.unet, target.motion, self.alphas, settings.largest_weight), self._optimizer()
         )
-        self.average = Average(self.weights, settings.ema) if settings.ema else None
+        self.average = EMA(self.weights, settings.ema) if settings.ema else None
         self.states = States(self.folder, settings)
 
     def _optimizer(self) -> torch.optim.Optimizer:
@@ -255,7 +255,7 @@ class Loop:
                 if values:
                     self.records.numbers(done, values)
                 for number, (path, size) in enumerate(write_samples(self, done) if done else []):
-                    self.records.picture(done, f"sample/{number}", path, size)
+                    self.records.image(done, f"sample/{number}", path, size)
         self.accelerator.wait_for_everyone()
 
     @contextmanager

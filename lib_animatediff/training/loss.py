@@ -72,8 +72,8 @@ def _predict(unet: Any, rows: Tensor, timesteps: Tensor, text: Tensor) -> Tensor
 def text_once_per_clip(unet: nn.Module, frames: int) -> Iterator[None]:
     """Let each clip bring its text once, ``b t d``, beside rows ``(b f) c h w``.
 
-    A query attends to the text alone, so all frames of a clip can be the queries of one row. At small pictures the
-    text's keys and values, computed for each frame anew, would cost more than the pictures.
+    A query attends to the text alone, so all frames of a clip can be the queries of one row. At small images the
+    text's keys and values, computed for each frame anew, would cost more than the images.
     """
 
     def side_by_side(_layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

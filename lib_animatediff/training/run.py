@@ -27,7 +27,7 @@ def train(
         settings: what to train and how.
         base: the base model; by default the one that ``settings.checkpoint`` names. Its parts are moved to the
             device, and left frozen and in evaluation mode there.
-        clips: a source, or pairs of pictures and captions; by default what ``settings.data`` names.
+        clips: a source, or pairs of images and captions; by default what ``settings.data`` names.
 
     Returns:
         The result, ``<output>/<target>.safetensors``.

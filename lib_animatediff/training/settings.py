@@ -16,7 +16,7 @@ from motion_module import AnimateDiffError
 NEW_KINDS = ("v2", "v3")  # the recipe's; others want other norms or another base
 TARGETS = ("motion-module", "motion-lora", "adapter")
 OFFICIAL_RANKS = {"motion-lora": 64, "adapter": 128}  # from the sizes of the official files
-PIXELS_PER_STEP = 64  # three halvings of a latent that is an eighth of the picture
+PIXELS_PER_STEP = 64  # three halvings of a latent that is an eighth of the image
 
 
 class TrainingError(AnimateDiffError):

@@ -17,7 +17,7 @@ STATES_KEPT = 2
 WARM_AVERAGE = 10  # steps over which a moving average begins to weigh the past
 
 
-class Average:
+class EMA:
     """Moving average of weights; a young one forgets faster, so that the start does not linger.
 
     Attributes:
@@ -57,7 +57,7 @@ class States:
         self._settings = settings
 
     def save(
-        self, step: int, weights: dict[str, nn.Parameter], average: Average | None, optimizer: Any, scaler: Any
+        self, step: int, weights: dict[str, nn.Parameter], average: EMA | None, optimizer: Any, scaler: Any
     ) -> None:
         """Write the state after ``step`` steps, and remove those that are older than the last two."""
         content = {
@@ -73,7 +73,7 @@ class States:
         for _, old in self._found()[:-STATES_KEPT]:
             old.unlink(missing_ok=True)
 
-    def restore(self, weights: dict[str, nn.Parameter], average: Average | None, optimizer: Any, scaler: Any) -> int:
+    def restore(self, weights: dict[str, nn.Parameter], average: EMA | None, optimizer: Any, scaler: Any) -> int:
         """Put the last state in place; the number of steps that are done, 0 without a state.
 
         Raises:

@@ -73,13 +73,13 @@ def _error(loop: Loop, group: Group, timestep: int) -> float:
 
 
 def write_samples(loop: Loop, step: int) -> list[tuple[Path, tuple[int, int]]]:
-    """Make a clip of each validation prompt (a picture for an adapter); the files and their sizes in pixels."""
+    """Make a clip of each validation prompt (an image for an adapter); the files and their sizes in pixels."""
     written = []
     for number, prompt in enumerate(loop.settings.validation_prompts):
         with loop.target.frozen():
-            pictures = _clip(loop, prompt) if loop.target.motion else _picture(loop, prompt)
+            images = _clip(loop, prompt) if loop.target.motion else _image(loop, prompt)
         stem = loop.folder / "samples" / f"step-{step:08d}-{number}"
-        written.append((_write(stem, pictures, prompt), pictures[0].size))
+        written.append((_write(stem, images, prompt), images[0].size))
     return written
 
 
@@ -100,7 +100,7 @@ def _clip(loop: Loop, prompt: str) -> list[Image]:
     )
 
 
-def _picture(loop: Loop, prompt: str) -> list[Image]:
+def _image(loop: Loop, prompt: str) -> list[Image]:
     side = loop.settings.size
     result = loop.base.pipeline(
         prompt,
@@ -113,14 +113,14 @@ def _picture(loop: Loop, prompt: str) -> list[Image]:
     return list(result.images)
 
 
-def _write(stem: Path, pictures: list[Image], prompt: str) -> Path:
-    if len(pictures) == 1:
+def _write(stem: Path, images: list[Image], prompt: str) -> Path:
+    if len(images) == 1:
         path = stem.with_suffix(".png")
         path.parent.mkdir(parents=True, exist_ok=True)
-        pictures[0].save(path)
+        images[0].save(path)
         return path
     from lib_animatediff.video import write_gif
 
     path = stem.with_suffix(".gif")
-    write_gif(path, pictures, fps=FPS, comment=prompt)
+    write_gif(path, images, fps=FPS, comment=prompt)
     return path

@@ -47,14 +47,14 @@ def size_of(video: Size, settings: TrainingSettings) -> Size:
     )
 
 
-def fit(picture: Tensor, size: Size) -> Tensor:
-    """Cover ``size`` (width, height) with a picture, ``3 h w`` floats, and cut the middle out."""
+def fit(image: Tensor, size: Size) -> Tensor:
+    """Cover ``size`` (width, height) with an image, ``3 h w`` floats, and cut the middle out."""
     width, height = size
-    scale = max(width / picture.shape[2], height / picture.shape[1])
-    covering = (max(round(picture.shape[1] * scale), height), max(round(picture.shape[2] * scale), width))
-    picture = F.interpolate(picture[None], covering, mode="bilinear", antialias=True, align_corners=False)[0]
+    scale = max(width / image.shape[2], height / image.shape[1])
+    covering = (max(round(image.shape[1] * scale), height), max(round(image.shape[2] * scale), width))
+    image = F.interpolate(image[None], covering, mode="bilinear", antialias=True, align_corners=False)[0]
     top, left = (covering[0] - height) // 2, (covering[1] - width) // 2
-    return picture[:, top : top + height, left : left + width]
+    return image[:, top : top + height, left : left + width]
 
 
 class VideoSource:
@@ -62,7 +62,7 @@ class VideoSource:
 
     Args:
         items: files and their captions.
-        settings: size and shape of the pictures.
+        settings: size and shape of the images.
     """
 
     def __init__(self, items: Sequence[tuple[Path, str]], settings: TrainingSettings) -> None:
@@ -89,11 +89,11 @@ class VideoSource:
         path, caption = self._items[index]
         with _blaming(path):
             length = _declared_length(path)
-            pictures = self._pictures(path, cut.indices(length), cut.mirror)
-            if isinstance(pictures, int):  # it ends before its header says
-                pictures = self._pictures(path, cut.indices(pictures), cut.mirror)
-            assert isinstance(pictures, Tensor)
-        return Clip(caption, frames=pictures)
+            images = self._images(path, cut.indices(length), cut.mirror)
+            if isinstance(images, int):  # it ends before its header says
+                images = self._images(path, cut.indices(images), cut.mirror)
+            assert isinstance(images, Tensor)
+        return Clip(caption, frames=images)
 
     def whole(self, index: int, *, mirror: bool = False) -> Iterator[Tensor]:
         """All frames of a video one by one, ``3 h w`` in -1..1.
@@ -103,28 +103,28 @@ class VideoSource:
         """
         with _blaming(self.path(index)):
             for frame in decode_frames(self.path(index)):
-                yield self._picture(frame.image(), mirror)
+                yield self._image(frame.image(), mirror)
 
-    def _pictures(self, path: Path, indices: list[int], mirror: bool) -> Tensor | int:
+    def _images(self, path: Path, indices: list[int], mirror: bool) -> Tensor | int:
         """The frames asked for, ``f 3 h w``; or the video's true length where it is too short."""
         wanted: dict[int, Tensor] = dict.fromkeys(indices, torch.empty(0))
         seen = 0
         for number, frame in enumerate(decode_frames(path)):
             seen = number + 1
             if number in wanted:
-                wanted[number] = self._picture(frame.image(), mirror)
+                wanted[number] = self._image(frame.image(), mirror)
             if number == indices[-1]:
                 return torch.stack([wanted[index] for index in indices])
         if not seen:
             raise ValueError("it holds no frames")
         return seen
 
-    def _picture(self, image: Image, mirror: bool) -> Tensor:
+    def _image(self, image: Image, mirror: bool) -> Tensor:
         data = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
-        picture = rearrange(data, "(h w c) -> c h w", h=image.height, w=image.width)
-        size = size_of((picture.shape[2], picture.shape[1]), self._settings)
-        picture = fit(picture.float(), size).clamp(0, 255) / 127.5 - 1
-        return picture.flip(-1) if mirror else picture
+        pixels = rearrange(data, "(h w c) -> c h w", h=image.height, w=image.width)
+        size = size_of((pixels.shape[2], pixels.shape[1]), self._settings)
+        pixels = fit(pixels.float(), size).clamp(0, 255) / 127.5 - 1
+        return pixels.flip(-1) if mirror else pixels
 
 
 @contextmanager

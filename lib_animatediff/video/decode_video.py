@@ -22,28 +22,28 @@ _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders le
 _TICK = Fraction(1, 1000)  # any will do where only pixels are converted
 
 
-class Shown:
-    """A frame and its time; the picture of a video's frame is made when it is asked for.
+class DecodedFrame:
+    """A frame and its time; the image of a video's frame is made when it is asked for.
 
     Args:
         time: when it appears, in seconds from the first one.
         duration: how long, in seconds; None where only the next one tells.
-        picture: the picture, or a frame of PyAV.
-        convert: makes a picture of the latter.
+        image: the image, or a frame of PyAV.
+        convert: makes an image of the latter.
     """
 
-    def __init__(self, time: Fraction, duration: Fraction | None, picture: Any, convert: Any = None) -> None:
+    def __init__(self, time: Fraction, duration: Fraction | None, image: Any, convert: Any = None) -> None:
         self.time, self.duration = time, duration
-        self._picture, self._convert = picture, convert
+        self._image, self._convert = image, convert
 
     def image(self) -> Image:
-        """The picture, RGB or RGBA, upright."""
-        picture: Image = self._convert(self._picture) if self._convert else self._picture
-        return picture
+        """The image, RGB or RGBA, upright."""
+        image: Image = self._convert(self._image) if self._convert else self._image
+        return image
 
 
-def decode_frames(path: Path) -> Iterator[Shown]:
-    """The frames of a video file's first picture stream, one by one. Raises whatever PyAV does.
+def decode_frames(path: Path) -> Iterator[DecodedFrame]:
+    """The frames of a video file's first image stream, one by one. Raises whatever PyAV does.
 
     Raises:
         AnimateDiffError: PyAV is missing.
@@ -61,7 +61,7 @@ def decode_frames(path: Path) -> Iterator[Shown]:
             told = None if frame.pts is None else frame.pts * Fraction(stream.time_base)
             first = told if first is None else first
             time = time if told is None or first is None else told - first
-            yield Shown(time, _own_duration(frame, stream, end, step), frame, convert)
+            yield DecodedFrame(time, _own_duration(frame, stream, end, step), frame, convert)
             time += step
 
 
@@ -102,7 +102,7 @@ def _stream_angle(stream: Any) -> float:
 
 
 class _Converter:
-    """Makes pictures of frames by a filter graph, which heeds the frame's own range and matrix.
+    """Makes images of frames by a filter graph, which heeds the frame's own range and matrix.
 
     `VideoFrame.to_image` of PyAV before 17 mistakes them, by up to 20 levels.
     """
@@ -127,10 +127,10 @@ class _Converter:
         converted = sink.pull()
         plane = converted.planes[0]
         size = (converted.width, converted.height)
-        picture = Image.frombytes(mode, size, bytes(plane), "raw", mode, plane.line_size)
+        image = Image.frombytes(mode, size, bytes(plane), "raw", mode, plane.line_size)
         turns = round(getattr(frame, "rotation", self._angle) / _RIGHT_ANGLE) % 4
         turned = (None, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)[turns]
-        return picture if turned is None else picture.transpose(turned)
+        return image if turned is None else image.transpose(turned)
 
     def _build(self, frame: Any, mode: str, assume: str) -> None:
         graph = self._av.filter.Graph()

@@ -28,7 +28,7 @@ _EXACT = "flags=bicubic+accurate_rnd+full_chroma_int"
 
 
 @dataclass(frozen=True)
-class _Film:
+class _VideoFormat:
     """A container with its codec.
 
     Attributes:
@@ -46,7 +46,7 @@ class _Film:
     container: Callable[[Fraction], dict[str, str]]
 
 
-_MP4 = _Film(
+_MP4 = _VideoFormat(
     name="mp4",
     codec="libx264",
     ticks=0,
@@ -55,7 +55,7 @@ _MP4 = _Film(
     # It plays while it is still being loaded, and the whole is counted in the clip's own ticks, not in milliseconds.
     container=lambda fps: {"movflags": "faststart", "movie_timescale": str(fps.numerator)},
 )
-_WEBM = _Film(
+_WEBM = _VideoFormat(
     name="webm",
     codec="libvpx-vp9",
     ticks=1000,
@@ -75,36 +75,36 @@ def write_webm(part: Path, clip: EncoderInput) -> None:
     _write(part, clip, _WEBM)
 
 
-def _write(part: Path, clip: EncoderInput, film: _Film) -> None:
+def _write(part: Path, clip: EncoderInput, video: _VideoFormat) -> None:
     av = need_av()
-    _need_codec(av, film)
-    tick = Fraction(1, film.ticks) if film.ticks else 1 / clip.fps
-    times = edges(len(clip.frames), clip.fps, film.ticks) if film.ticks else list(range(len(clip.frames) + 1))
-    with av.open(str(part.resolve()), "w", format=film.name, options=film.container(clip.fps)) as container:
+    _need_codec(av, video)
+    tick = Fraction(1, video.ticks) if video.ticks else 1 / clip.fps
+    times = edges(len(clip.frames), clip.fps, video.ticks) if video.ticks else list(range(len(clip.frames) + 1))
+    with av.open(str(part.resolve()), "w", format=video.name, options=video.container(clip.fps)) as container:
         if clip.infotext:
             container.metadata["comment"] = clip.infotext
         if clip.block:
             container.metadata["description"] = clip.block
-        size = _even(clip.size) if film.even else clip.size
-        stream = _stream(container, clip, film, size, tick)
-        for index, picture in enumerate(_converted(av, clip, size, tick)):
-            picture.pts = times[index]
-            _mux(container, stream.encode(picture), times)
+        size = _even(clip.size) if video.even else clip.size
+        stream = _stream(container, clip, video, size, tick)
+        for index, image in enumerate(_converted(av, clip, size, tick)):
+            image.pts = times[index]
+            _mux(container, stream.encode(image), times)
         _mux(container, stream.encode(None), times)
     _check(part, len(clip.frames))
 
 
-def _need_codec(av: Any, film: _Film) -> None:
+def _need_codec(av: Any, video: _VideoFormat) -> None:
     try:
-        av.codec.Codec(film.codec, "w")
+        av.codec.Codec(video.codec, "w")
     except Exception:
         raise AnimateDiffError(
-            f"This PyAV cannot write {film.name.upper()} (no {film.codec}): pip install --upgrade av"
+            f"This PyAV cannot write {video.name.upper()} (no {video.codec}): pip install --upgrade av"
         ) from None
 
 
-def _stream(container: Any, clip: EncoderInput, film: _Film, size: tuple[int, int], tick: Fraction) -> Any:
-    stream = container.add_stream(film.codec, rate=clip.fps, options=film.options(clip.encoding))
+def _stream(container: Any, clip: EncoderInput, video: _VideoFormat, size: tuple[int, int], tick: Fraction) -> Any:
+    stream = container.add_stream(video.codec, rate=clip.fps, options=video.options(clip.encoding))
     stream.width, stream.height = size
     stream.pix_fmt = _PIXELS
     context = stream.codec_context
@@ -128,13 +128,13 @@ def _converted(av: Any, clip: EncoderInput, size: tuple[int, int], tick: Fractio
     scale.link_to(layout)
     layout.link_to(sink)
     graph.configure()
-    for index, picture in enumerate(clip.in_colour()):
-        frame = av.VideoFrame.from_image(_fitted(picture, size, clip.encoding.odd_sizes))
+    for index, image in enumerate(clip.in_colour()):
+        frame = av.VideoFrame.from_image(_fitted(image, size, clip.encoding.odd_sizes))
         frame.pts, frame.time_base = index, tick
         source.push(frame)
         converted = sink.pull()
         converted.time_base = tick
-        converted.pict_type = 0  # the encoder's choice, not what the picture came from
+        converted.pict_type = 0  # the encoder's choice, not what the image came from
         yield converted
 
 
@@ -142,16 +142,16 @@ def _even(size: tuple[int, int]) -> tuple[int, int]:
     return size[0] + size[0] % 2, size[1] + size[1] % 2
 
 
-def _fitted(picture: Image, size: tuple[int, int], how: str) -> Image:
-    if picture.size == size:
-        return picture
+def _fitted(image: Image, size: tuple[int, int], how: str) -> Image:
+    if image.size == size:
+        return image
     from PIL import Image
 
     if how == "scale":
-        return picture.resize(size, Image.Resampling.LANCZOS)
-    width, height = picture.size
+        return image.resize(size, Image.Resampling.LANCZOS)
+    width, height = image.size
     padded = Image.new("RGB", size)
-    padded.paste(picture)
+    padded.paste(image)
     padded.paste(padded.crop((width - 1, 0, width, height)), (size[0] - 1, 0))
     padded.paste(padded.crop((0, height - 1, size[0], height)), (0, size[1] - 1))
     return padded

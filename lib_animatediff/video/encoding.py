@@ -31,7 +31,7 @@ class Encoding:
         mp4_crf: MP4: 0 to 51; less is better and larger, 18 looks like the original.
         webm_crf: WebM: 0 to 63; less is better and larger.
         preset: MP4: how long the encoder searches; slower is smaller.
-        odd_sizes: MP4 takes even sizes only: ``pad`` repeats the last row or column, ``scale`` enlarges the picture.
+        odd_sizes: MP4 takes even sizes only: ``pad`` repeats the last row or column, ``scale`` enlarges the image.
 
     Raises:
         ClipError: a value is out of range.
@@ -60,7 +60,7 @@ class EncoderInput:
     """A clip that is to be written.
 
     Attributes:
-        frames: pictures of one size.
+        frames: images of one size.
         fps: frames per second.
         loop_count: how often it plays; 0 for ever.
         recipe: what made it; None leaves nothing about it in the file.
@@ -99,7 +99,7 @@ class EncoderInput:
 
 
 def check_frames(frames: Sequence[Image]) -> None:
-    """Look whether pictures make a clip.
+    """Look whether images make a clip.
 
     Raises:
         ClipError: there are none, or they differ in size.

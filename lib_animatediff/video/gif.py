@@ -1,6 +1,6 @@
 """GIF: 256 colours, hundredths of a second, a loop field, a comment, and room for more.
 
-Pillow compresses the pictures. It could write the whole file, but stores the palette with each picture again.
+Pillow compresses the images. It could write the whole file, but stores the palette with each image again.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from .timing import GIF_TICKS, edges
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_EXTENSION, _PICTURE, _TRAILER = 0x21, 0x2C, 0x3B
+_EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
 _COMMENT, _CONTROL, _APPLICATION = 0xFE, 0xF9, 0xFF
 _LOOPS = b"NETSCAPE2.0"
 _BLOCK = b"ANIMDIFF1.0"  # eight bytes of a name and three of a code, as the format wants it
 _LONGEST_PIECE = 255
 _TABLE = 0x87  # flags: a table follows, of 256 colours
-_STAYS = 1 << 2  # the next picture is drawn upon this one
+_STAYS = 1 << 2  # the next image is drawn upon this one
 _LONGEST = 0xFFFF  # ticks
 Box = tuple[int, int, int, int]
 
@@ -35,17 +35,17 @@ def write_gif_file(part: Path, clip: EncoderInput) -> None:
     shared: bytes | None = None
     before: Image | None = None
     with part.open("wb") as file:
-        for picture, span in _without_repeats(_pictures(clip)):
-            table = _table(picture)
+        for image, span in _without_repeats(_images(clip)):
+            table = _table(image)
             if shared is None:
                 shared = table
                 file.write(b"GIF89a" + struct.pack("<HHBBB", *clip.size, _TABLE | 0x70, 0, 0) + table)
                 file.write(_head(clip))
             duration = min(times[span[-1] + 1] - times[span[0]], _LONGEST)
-            box = _changed(picture, before)
+            box = _changed(image, before)
             file.write(struct.pack("<BBBBHBB", _EXTENSION, _CONTROL, 4, _STAYS, duration, 0, 0))
-            file.write(_drawn(picture, box, b"" if table == shared else table))
-            before = picture
+            file.write(_drawn(image, box, b"" if table == shared else table))
+            before = image
         file.write(bytes([_TRAILER]))
 
 
@@ -60,33 +60,33 @@ def gif_texts(path: Path) -> tuple[str, bytes | None]:
     return (comment or b"").decode(errors="replace"), block
 
 
-def _pictures(clip: EncoderInput) -> Iterator[Image]:
+def _images(clip: EncoderInput) -> Iterator[Image]:
     dither = clip.encoding.dither
     if clip.encoding.palette == "frame":
-        return (picture for frame in clip.frames for picture in in_one_palette([frame], dither=dither))
+        return (image for frame in clip.frames for image in in_one_palette([frame], dither=dither))
     return in_one_palette(clip.frames, dither=dither)
 
 
-def _without_repeats(pictures: Iterator[Image]) -> Iterator[tuple[Image, list[int]]]:
-    """Each picture with the frames that show it: a GIF shows a picture longer instead of storing it again."""
-    for _, group in groupby(enumerate(pictures), key=lambda item: (item[1].tobytes(), _table(item[1]))):
-        numbers, (picture, *_) = zip(*group, strict=True)
-        yield picture, list(numbers)
+def _without_repeats(images: Iterator[Image]) -> Iterator[tuple[Image, list[int]]]:
+    """Each image with the frames that show it: a GIF shows an image longer instead of storing it again."""
+    for _, group in groupby(enumerate(images), key=lambda item: (item[1].tobytes(), _table(item[1]))):
+        numbers, (image, *_) = zip(*group, strict=True)
+        yield image, list(numbers)
 
 
-def _table(picture: Image) -> bytes:
-    return bytes(picture.getpalette() or ())
+def _table(image: Image) -> bytes:
+    return bytes(image.getpalette() or ())
 
 
-def _changed(picture: Image, before: Image | None) -> Box:
-    """The part of a picture that differs from the one before."""
+def _changed(image: Image, before: Image | None) -> Box:
+    """The part of an image that differs from the one before."""
     from PIL import ImageChops
 
     if before is not None:
-        box = ImageChops.difference(picture.convert("RGB"), before.convert("RGB")).getbbox()
+        box = ImageChops.difference(image.convert("RGB"), before.convert("RGB")).getbbox()
         if box is not None:
             return box
-    return (0, 0, *picture.size)
+    return (0, 0, *image.size)
 
 
 def _head(clip: EncoderInput) -> bytes:
@@ -96,18 +96,18 @@ def _head(clip: EncoderInput) -> bytes:
     if clip.infotext:
         head += _extension(_COMMENT, clip.infotext.encode())
     if clip.block:
-        # No comment, which the WebUI would show; nor at the end, where FFmpeg takes it for another picture.
+        # No comment, which the WebUI would show; nor at the end, where FFmpeg takes it for another image.
         head += _extension(_APPLICATION, clip.block.encode(), _BLOCK)
     return head
 
 
-def _drawn(picture: Image, box: Box, table: bytes) -> bytes:
-    """A part of a picture where it belongs, with a palette of its own if it is given one."""
+def _drawn(image: Image, box: Box, table: bytes) -> bytes:
+    """A part of an image where it belongs, with a palette of its own if it is given one."""
     from PIL.GifImagePlugin import getdata
 
-    stored = b"".join(getdata(picture.crop(box)))
+    stored = b"".join(getdata(image.crop(box)))
     left, top, right, bottom = box
-    place = struct.pack("<BHHHHB", _PICTURE, left, top, right - left, bottom - top, _TABLE if table else 0)
+    place = struct.pack("<BHHHHB", _IMAGE, left, top, right - left, bottom - top, _TABLE if table else 0)
     return place + table + stored[10 + _table_size(stored[9]) :]
 
 
@@ -125,7 +125,7 @@ def _extensions(data: bytes) -> Iterator[tuple[int, bytes]]:
             if data[place] == _EXTENSION:
                 kind, (content, place) = data[place + 1], _pieces(data, place + 2)
                 yield kind, content
-            elif data[place] == _PICTURE:
+            elif data[place] == _IMAGE:
                 place += 10 + _table_size(data[place + 9]) + 1
                 _, place = _pieces(data, place)
             else:

@@ -22,7 +22,7 @@ _AVIF_BRANDS = (b"avif", b"avis")
 
 
 def read_recipe(path: Path) -> Recipe:
-    """What made a clip or a picture, whoever wrote it; an empty recipe where the file does not say.
+    """What made a clip or an image, whoever wrote it; an empty recipe where the file does not say.
 
     Args:
         path: GIF, WebP, PNG, JPEG, AVIF, TXT, any video file, or a folder of PNG frames.
@@ -38,7 +38,7 @@ def read_recipe(path: Path) -> Recipe:
     except FileNotFoundError as error:
         raise ClipError(f"There is no such file: {path}.") from error
     except Exception as error:  # decoders raise all sorts
-        raise ClipError(f"{path} is no clip or picture that can be read ({plain_reason(error)}).") from error
+        raise ClipError(f"{path} is no clip or image that can be read ({plain_reason(error)}).") from error
 
 
 def first_frame(folder: Path) -> Path:
@@ -59,7 +59,7 @@ def frame_files(folder: Path) -> list[Path]:
 
 
 def kind_of(path: Path) -> str:
-    """What a file is by its first bytes: gif, png, webp, avif, jpeg, or else film."""
+    """What a file is by its first bytes: gif, png, webp, avif, jpeg, or else video."""
     with path.open("rb") as file:
         head = file.read(_HEAD)
     if head.startswith(b"GIF8"):
@@ -70,7 +70,7 @@ def kind_of(path: Path) -> str:
         return "webp"
     if head[4:8] == b"ftyp" and head[8:12] in _AVIF_BRANDS:
         return "avif"
-    return "jpeg" if head.startswith(b"\xff\xd8\xff") else "film"
+    return "jpeg" if head.startswith(b"\xff\xd8\xff") else "video"
 
 
 def _read(path: Path) -> Recipe:
@@ -91,8 +91,8 @@ def _read(path: Path) -> Recipe:
 def _png_text(path: Path) -> str:
     from PIL import Image
 
-    with Image.open(path) as picture:
-        return str(picture.info.get("parameters", ""))
+    with Image.open(path) as image:
+        return str(image.info.get("parameters", ""))
 
 
 def _pillows_exif(path: Path, kind: str) -> bytes:
@@ -100,5 +100,5 @@ def _pillows_exif(path: Path, kind: str) -> bytes:
 
     if kind == "avif":
         need_avif()
-    with Image.open(path) as picture:
-        return bytes(picture.info.get("exif", b""))
+    with Image.open(path) as image:
+        return bytes(image.info.get("exif", b""))

@@ -63,7 +63,7 @@ class Motion:
 
 
 def measure(frames: Iterable[Image], borders: Sequence[int] = ()) -> Motion:
-    """Measure a clip; two small pictures are in memory at a time.
+    """Measure a clip; two small images are in memory at a time.
 
     Args:
         frames: of the clip as it plays.
@@ -85,8 +85,8 @@ def plot(motion: Motion) -> bytes:
     """A small PNG: a bar for each change, orange where windows meet, green for the loop point; a line is the usual."""
     from PIL import Image, ImageDraw
 
-    picture = Image.new("RGB", _SIZE, _PAPER)
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", _SIZE, _PAPER)
+    draw = ImageDraw.Draw(image)
     values = [*motion.changes, motion.loop]
     colours = [_BORDER if index + 1 in motion.borders else _BAR for index in range(len(motion.changes))] + [_LOOP]
     bottom, height = _SIZE[1] - _MARGIN, _SIZE[1] - 2 * _MARGIN
@@ -98,7 +98,7 @@ def plot(motion: Motion) -> bytes:
     usual = bottom - round(motion.usual * scale)
     draw.line((_MARGIN, usual, _SIZE[0] - _MARGIN, usual), fill=_USUAL)
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
+    image.save(buffer, format="PNG")
     return buffer.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""256 colours for many pictures.
+"""256 colours for many images.
 
 Colours are chosen by k-means over a bounded sample of the clip's pixels, from two starts of which the better one is
 taken; measured in tools/benchmarks/gif_quality.py. A clip that has no more colours than the palette keeps them all.
@@ -22,7 +22,7 @@ COLOURS = 256
 _SAMPLE = 2**15  # pixels that the colours are chosen from, in all frames together; more gains under 0.1 dB
 _ROUNDS = 12  # of k-means
 _SEED = 0
-_SIDE = 16  # a palette is a picture of 16x16
+_SIDE = 16  # a palette is an image of 16x16
 
 
 def in_one_palette(frames: Sequence[Image], *, dither: bool) -> Iterator[Image]:
@@ -69,13 +69,13 @@ def _sample(frames: Sequence[Image]) -> Tensor:
 
 
 def _starts(pixels: Tensor) -> Iterator[Tensor]:
-    """Two palettes of which one suits smooth pictures and the other one busy ones."""
+    """Two palettes of which one suits smooth images and the other one busy ones."""
     import torch
     from PIL import Image
 
-    picture = Image.frombytes("RGB", (len(pixels), 1), bytes(pixels.to(torch.uint8).flatten().tolist()))
+    image = Image.frombytes("RGB", (len(pixels), 1), bytes(pixels.to(torch.uint8).flatten().tolist()))
     for method in (Image.Quantize.MEDIANCUT, Image.Quantize.FASTOCTREE):
-        colours = picture.quantize(COLOURS, method=method).getpalette() or []
+        colours = image.quantize(COLOURS, method=method).getpalette() or []
         start = torch.tensor(colours[: 3 * COLOURS], dtype=torch.float32).view(-1, 3)
         yield start
 
@@ -118,12 +118,12 @@ def _mapped_by_ffmpeg(
     tick = Fraction(1, 100)
     graph = av.filter.Graph()
     width, height = frames[0].size
-    pictures = graph.add_buffer(width=width, height=height, format="rgb24", time_base=tick)
+    images = graph.add_buffer(width=width, height=height, format="rgb24", time_base=tick)
     palettes = graph.add_buffer(width=_SIDE, height=_SIDE, format="bgra", time_base=tick)
     layout = graph.add("format", "pix_fmts=bgra")
     use = graph.add("paletteuse", f"dither={'floyd_steinberg' if dither else 'none'}")
     sink = graph.add("buffersink")
-    pictures.link_to(layout)
+    images.link_to(layout)
     layout.link_to(use, 0, 0)
     palettes.link_to(use, 0, 1)
     use.link_to(sink)
@@ -135,11 +135,11 @@ def _mapped_by_ffmpeg(
     palettes.push(palette)
     palettes.push(None)
     for index, frame in enumerate(frames):
-        picture = av.VideoFrame.from_image(frame.convert("RGB"))
-        picture.pts, picture.time_base = index, tick
-        pictures.push(picture)
+        image = av.VideoFrame.from_image(frame.convert("RGB"))
+        image.pts, image.time_base = index, tick
+        images.push(image)
         if index + 1 == len(frames):
-            pictures.push(None)
+            images.push(None)
         mapped = sink.pull()
         plane = mapped.planes[0]
         shown = Image.frombytes("P", (width, height), bytes(plane), "raw", "P", plane.line_size)

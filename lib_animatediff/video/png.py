@@ -66,7 +66,7 @@ def write_frames(folder: Path, clip: EncoderInput) -> None:
 
 
 def recipe_chunks(clip: EncoderInput) -> list[Chunk]:
-    """The recipe as chunks of a PNG: its text as in the WebUI's pictures, its JSON in a chunk that no viewer shows."""
+    """The recipe as chunks of a PNG: its text as in the WebUI's images, its JSON in a chunk that no viewer shows."""
     chunks = []
     if clip.infotext:
         try:
@@ -109,10 +109,10 @@ def read_chunks(path: Path) -> Iterator[Chunk]:
             yield kind, data
 
 
-def _stored(picture: Image, *, keep: bool = False) -> list[Chunk]:
-    """A picture's header and its pixels as Pillow stores them; with its palette and transparency if ``keep``."""
+def _stored(image: Image, *, keep: bool = False) -> list[Chunk]:
+    """An image's header and its pixels as Pillow stores them; with its palette and transparency if ``keep``."""
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
+    image.save(buffer, format="PNG")
     data, place, chunks = buffer.getvalue(), len(SIGNATURE), []
     while place < len(data):
         length, kind = struct.unpack_from(">I4s", data, place)

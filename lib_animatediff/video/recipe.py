@@ -1,6 +1,6 @@
 """What made a clip, as text and as JSON: the part that every container shares.
 
-The text is the WebUI's infotext, as it stands in its pictures. The JSON block holds what it takes to render the clip
+The text is the WebUI's infotext, as it stands in its images. The JSON block holds what it takes to render the clip
 again; it lies where no viewer shows it, is plain ASCII, and says how the clip plays for containers that cannot.
 """
 

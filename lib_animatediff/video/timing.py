@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from motion_module import ClipError
 
-Picture = TypeVar("Picture")
+Frame = TypeVar("Frame")
 
 _NTSC_RATES = [Fraction(rate * 1000, 1001) for rate in (24, 30, 48, 60, 120)]
 _NTSC_TOLERANCE = Fraction(1, 200)  # people write 23.976 and 23.98 for 24000/1001
@@ -19,7 +19,7 @@ _MILLISECONDS = 1000
 GIF_TICKS = 100  # GIF counts time in hundredths of a second
 
 
-def ping_pong(frames: Sequence[Picture]) -> list[Picture]:
+def ping_pong(frames: Sequence[Frame]) -> list[Frame]:
     """The frames, and then back to the first, without showing either end twice."""
     return [*frames, *frames[-2:0:-1]]
 

@@ -55,7 +55,7 @@ def webp_exif(path: Path) -> bytes:
 
 
 def _as_animation(still: bytes, clip: EncoderInput, duration: int) -> bytes:
-    """An animation of one frame: libwebp stores it as a still picture, which has no duration."""
+    """An animation of one frame: libwebp stores it as a still image, which has no duration."""
     chunks = list(riff_chunks(still))
     width, height = (_three_bytes(side - 1) for side in clip.size)
     pixels = b"".join(_chunk(kind, data) for kind, data in chunks if kind in _PIXELS)

@@ -44,7 +44,7 @@ def write_clip(
 
     Args:
         path: where to, with or without a suffix; folders are made.
-        frames: pictures of one size.
+        frames: images of one size.
         formats: keys of `FORMATS`; none: the one that the path's suffix asks for.
         fps: frames per second, see `exact_fps`.
         loop_count: how often it plays; 0 for ever.
@@ -77,7 +77,7 @@ def write_gif(path: Path, frames: Sequence[Image], *, fps: float, loop_count: in
 
     Args:
         path: where to; the folder is made.
-        frames: pictures of one size.
+        frames: images of one size.
         fps: frames per second; durations are spread over whole ticks so that the clip lasts as long as it should.
         loop_count: how often the clip plays; 0 for ever.
         comment: text inside the file, where the WebUI's PNG Info tab finds it.

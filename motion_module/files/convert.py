@@ -18,9 +18,9 @@ from motion_module.network import Layout, MotionModule
 from motion_module.temporal_transformer import positional_table
 
 from .atomic import atomic_write
-from .detect import KIND_KEY, LENGTH_KEY, Recognised, recognise
+from .detect import KIND_KEY, LENGTH_KEY, DetectedModule, detect_motion_module
 from .diffusers_format import CONFIG, WEIGHTS, config_of, find_source
-from .key_formats import TABLE, adapter_name
+from .key_formats import TABLE, motion_adapter_name
 from .load import read_checked
 from .weights import FileHeader, read_header
 
@@ -52,19 +52,19 @@ def convert_motion_file(
     _check_target(target, to, force)
     found_at = find_source(source)
     header = read_header(found_at.weights)
-    found = recognise(found_at, header, kind)
+    found = detect_motion_module(found_at, header, kind)
     tensors = _official_tensors(found_at.weights, header, found)
     metadata = _metadata(header, found)
     try:
         if to == "adapter":
-            _write_adapter(target, tensors, metadata, found.layout)
+            _write_motion_adapter(target, tensors, metadata, found.layout)
         else:
             with atomic_write(target) as part:
                 save_file(tensors, part, metadata)
     except (OSError, SafetensorError) as error:  # safetensors hands the system's errors on as its own
         why = getattr(error, "strerror", None) or str(error)
         raise MotionFileError(f"{target} cannot be written ({why}). Choose another place, or make room.") from error
-    return _lost_in_adapter(found) if to == "adapter" else []
+    return _lost_in_motion_adapter(found) if to == "adapter" else []
 
 
 def _check_target(target: Path, to: Target, force: bool) -> None:
@@ -80,7 +80,7 @@ def _check_target(target: Path, to: Target, force: bool) -> None:
         raise MotionFileError(f"{target} is there already. Choose another name, or say --force to replace it.")
 
 
-def _official_tensors(path: Path, header: FileHeader, found: Recognised) -> dict[str, Tensor]:
+def _official_tensors(path: Path, header: FileHeader, found: DetectedModule) -> dict[str, Tensor]:
     """Copies of the file's tensors by official names, with all tables."""
     names = {**found.weights, **found.tables}
     tensors = read_checked(path, header, set(names.values()))
@@ -93,18 +93,20 @@ def _official_tensors(path: Path, header: FileHeader, found: Recognised) -> dict
     return official
 
 
-def _metadata(header: FileHeader, found: Recognised) -> dict[str, str]:
+def _metadata(header: FileHeader, found: DetectedModule) -> dict[str, str]:
     said = {"format": "pt", KIND_KEY: found.kind.name, LENGTH_KEY: str(found.layout.trained_length)}
     return {**header.metadata, **said}
 
 
-def _write_adapter(folder: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str], layout: Layout) -> None:
+def _write_motion_adapter(
+    folder: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str], layout: Layout
+) -> None:
     """As a new folder at once; into a folder that is there file by file, so that nothing else of it is touched."""
-    renamed = {adapter_name(name): tensor for name, tensor in tensors.items()}
+    renamed = {motion_adapter_name(name): tensor for name, tensor in tensors.items()}
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}.") as made:
         part = Path(made) / "adapter"
-        _write_adapter_files(part, renamed, metadata, config_of(layout))
+        _write_motion_adapter_files(part, renamed, metadata, config_of(layout))
         if not folder.exists():
             part.rename(folder)
             return
@@ -112,7 +114,7 @@ def _write_adapter(folder: Path, tensors: Mapping[str, Tensor], metadata: dict[s
             (part / name).replace(folder / name)
 
 
-def _write_adapter_files(
+def _write_motion_adapter_files(
     folder: Path, tensors: dict[str, Tensor], metadata: dict[str, str], config: Mapping[str, Any]
 ) -> None:
     with atomic_write(folder / f"{WEIGHTS}{_SAFETENSORS}") as part:
@@ -121,7 +123,7 @@ def _write_adapter_files(
         part.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def _lost_in_adapter(found: Recognised) -> list[str]:
+def _lost_in_motion_adapter(found: DetectedModule) -> list[str]:
     kind, schedule = found.kind, found.kind.schedule
     lost = [
         "A MotionAdapter does not say which noise schedule it was trained on. Give diffusers' scheduler "

@@ -14,10 +14,10 @@ from motion_module.errors import MotionFileError
 from motion_module.kinds import (
     BASES,
     KINDS,
-    LONGEST,
+    MAX_LENGTH,
     SITES_DOWN,
     SITES_UP,
-    Evidence,
+    FileClues,
     Kind,
     detect_kind,
     kinds_of_layout,
@@ -27,8 +27,8 @@ from motion_module.temporal_transformer import NORM_GROUPS
 
 from .diffusers_format import CONFIG, WEIGHTS, MotionSource, check_config
 from .key_formats import (
-    ADAPTER,
     BLOCK_TABLE,
+    MOTION_ADAPTER,
     TABLE,
     format_of,
     is_motion_weight,
@@ -45,13 +45,13 @@ KIND_KEY = "lib_animatediff_kind"
 LENGTH_KEY = "lib_animatediff_trained_length"
 
 _A_MODULE = "a motion module"
-_WHOLE_UNET = ("conv_in.weight", "time_embedding.linear_1.weight")  # its own weights are the base model's
-_PROBLEMS_SHOWN = 3
-_PROBLEM_LENGTH = 130  # names are a stranger's: of any length, with line breaks even
+_UNET_WEIGHTS = ("conv_in.weight", "time_embedding.linear_1.weight")  # its own weights are the base model's
+_MAX_PROBLEMS = 3
+_MAX_PROBLEM_LENGTH = 130  # names are a stranger's: of any length, with line breaks even
 
 
 @dataclass(frozen=True)
-class Recognised:
+class DetectedModule:
     """A motion module in a file.
 
     Attributes:
@@ -69,7 +69,7 @@ class Recognised:
     tables: Mapping[str, str]
 
 
-def recognise(source: MotionSource, header: FileHeader, kind: str | None = None) -> Recognised:
+def detect_motion_module(source: MotionSource, header: FileHeader, kind: str | None = None) -> DetectedModule:
     """Tell what motion module a file holds, and that it holds all of it.
 
     Args:
@@ -84,14 +84,14 @@ def recognise(source: MotionSource, header: FileHeader, kind: str | None = None)
     if kind is not None and kind not in KINDS:
         raise MotionFileError(f"kind={kind!r} is not known. Use one of: {', '.join(KINDS)}.")
     plain = {key: without_prefixes(key) for key in header.tensors}
-    _refuse_strangers(name, {plain[key]: tensor for key, tensor in header.tensors.items()})
+    _reject_other_models(name, {plain[key]: tensor for key, tensor in header.tensors.items()})
     spelling = format_of(plain.values())
-    if spelling == ADAPTER:
+    if spelling == MOTION_ADAPTER:
         check_config(source)
     else:
         source = replace(source, config={})
 
-    whole_unet = any(key in plain.values() for key in _WHOLE_UNET)
+    whole_unet = any(key in plain.values() for key in _UNET_WEIGHTS)
     motion = {key: short for key, short in plain.items() if not whole_unet or is_motion_weight(short)}
     names = _official_names(name, motion)
     tensors = {official: header.tensors[key] for official, key in names.items()}
@@ -99,15 +99,15 @@ def recognise(source: MotionSource, header: FileHeader, kind: str | None = None)
     weights = {key: names[key] for key in names if key not in tables}
 
     length = _trained_length(source, header, tensors)
-    found = _kind_of(source, header, kind, spelling, tensors)
+    found = _resolve_kind(source, header, kind, spelling, tensors)
     layout = _layout_of(name, tensors, found, length or found.table_length)
     expected = {**MotionModule.expected_shapes(layout, found), **_expected_tables(tables, layout, found)}
     _check_tensors(name, tensors, expected)
     official_tables = {official: key for table, key in tables.items() for official in tables_of(table)}
-    return Recognised(found, layout, spelling, weights, official_tables)
+    return DetectedModule(found, layout, spelling, weights, official_tables)
 
 
-def _refuse_strangers(name: str, tensors: Mapping[str, TensorHeader]) -> None:
+def _reject_other_models(name: str, tensors: Mapping[str, TensorHeader]) -> None:
     stranger = identify_other(tensors)
     if stranger is not None:
         raise MotionFileError(f"{name}: {stranger.what}, not a motion module. {stranger.advice}", what=stranger.what)
@@ -134,7 +134,7 @@ def _official_names(name: str, motion: Mapping[str, str]) -> dict[str, str]:
     return names
 
 
-def _kind_of(
+def _resolve_kind(
     source: MotionSource,
     header: FileHeader,
     wanted: str | None,
@@ -154,36 +154,36 @@ def _kind_of(
     if wanted is not None:
         if KINDS[wanted] not in candidates:
             raise MotionFileError(
-                f"{source.name}: has the sites of a {_either(candidates)} module; it cannot be loaded as {wanted}. "
+                f"{source.name}: has the sites of a {_alternatives(candidates)} module; it cannot be loaded as {wanted}. "
                 f"Pass another kind, or none.",
                 what=_A_MODULE,
             )
         return KINDS[wanted]
-    evidence = Evidence(
+    clues = FileClues(
         stated=header.metadata.get(KIND_KEY),
         format=spelling,
         config_length=source.trained_length,
         table_length=_table_length(tensors),
         file_name=source.name,
     )
-    kind = detect_kind(candidates, evidence)
+    kind = detect_kind(candidates, clues)
     if kind is None:
-        why = "without" if evidence.table_length is None else "even by"
-        either = _either(candidates)
+        why = "without" if clues.table_length is None else "even by"
+        either = _alternatives(candidates)
         raise MotionFileError(
             f"{source.name}: {why} its positional tables the kind cannot be told for sure. Rename "
-            f"{_what_to_name(source)} so that its name contains {either}, whichever it is. (On the command line, "
+            f"{_rename_target(source)} so that its name contains {either}, whichever it is. (On the command line, "
             "--kind says it, too; in Python, kind=.)",
             what=f"a motion module, {either}",
         )
     return kind
 
 
-def _what_to_name(source: MotionSource) -> str:
+def _rename_target(source: MotionSource) -> str:
     return "its folder" if source.weights.name.startswith(WEIGHTS) else "the file"
 
 
-def _either(kinds: tuple[Kind, ...]) -> str:
+def _alternatives(kinds: tuple[Kind, ...]) -> str:
     return " or ".join(kind.name for kind in kinds)
 
 
@@ -204,9 +204,9 @@ def _trained_length(source: MotionSource, header: FileHeader, tensors: Mapping[s
         f"{LENGTH_KEY} in its metadata": _written_length(header.metadata.get(LENGTH_KEY, "")),
     }
     for where, length in said.items():
-        if length is not None and length > LONGEST:
+        if length is not None and length > MAX_LENGTH:
             raise MotionFileError(
-                f"{source.name}: by {where} it was trained on clips of more than {LONGEST} frames, as no motion module "
+                f"{source.name}: by {where} it was trained on clips of more than {MAX_LENGTH} frames, as no motion module "
                 "was. It is damaged, or made to do harm: download it again from where it was published.",
                 what="a damaged or harmful file",
             )
@@ -216,7 +216,7 @@ def _trained_length(source: MotionSource, header: FileHeader, tensors: Mapping[s
 def _written_length(text: str) -> int | None:
     if not (text.isascii() and text.isdigit()):
         return None
-    return int(text) if len(text) <= len(str(LONGEST)) else LONGEST + 1  # not a number of a million digits
+    return int(text) if len(text) <= len(str(MAX_LENGTH)) else MAX_LENGTH + 1  # not a number of a million digits
 
 
 def _layout_of(name: str, tensors: Mapping[str, TensorHeader], kind: Kind, length: int) -> Layout:
@@ -262,14 +262,14 @@ def _check_tensors(name: str, tensors: Mapping[str, TensorHeader], expected: Map
 
 
 def _incomplete(name: str, problems: list[str]) -> MotionFileError:
-    shown = "; ".join(" ".join(problem.split())[:_PROBLEM_LENGTH] for problem in problems[:_PROBLEMS_SHOWN])
-    more = f"; and {len(problems) - _PROBLEMS_SHOWN} more" if len(problems) > _PROBLEMS_SHOWN else ""
+    shown = "; ".join(" ".join(problem.split())[:_MAX_PROBLEM_LENGTH] for problem in problems[:_MAX_PROBLEMS])
+    more = f"; and {len(problems) - _MAX_PROBLEMS} more" if len(problems) > _MAX_PROBLEMS else ""
     return MotionFileError(
         f"{name}: not a complete motion module: {shown}{more}. Download it again.", what="a part of a motion module"
     )
 
 
-def parameters_by_dtype(header: FileHeader, found: Recognised) -> dict[str, int]:
+def parameters_by_dtype(header: FileHeader, found: DetectedModule) -> dict[str, int]:
     """How many numbers of the motion module are of each dtype; positional tables, being computed, do not count."""
     counts: dict[str, int] = defaultdict(int)
     for key in found.weights.values():

@@ -16,14 +16,14 @@ _AGAIN = "Download it again."
 _CHOOSE = "Choose the weights, such as v3_sd15_mm.ckpt."
 _UNPACK = "Unpack it and choose the weights file inside."
 
-_BEGINNINGS = (  # of files that people download by mistake; what each is, and what to do
+_MAGICS = (  # of files that people download by mistake; what each is, and what to do
     (b"version https://git-lfs", "a Git LFS pointer", "Download the file itself (about 1.7 GB)."),
     (b"GGUF", "a GGUF file", "Choose the weights as safetensors or ckpt."),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
     (b"Rar!", "a RAR archive", _UNPACK),
     (b"\x1f\x8b", "a gzip archive", _UNPACK),
-    (b"\x89PNG", "a picture", _CHOOSE),
-    (b"\xff\xd8\xff", "a picture", _CHOOSE),
+    (b"\x89PNG", "an image", _CHOOSE),
+    (b"\xff\xd8\xff", "an image", _CHOOSE),
     (b"GIF8", "a GIF", _CHOOSE),
     (b"%PDF", "a PDF", _CHOOSE),
     (b"\x89HDF", "a Keras or HDF5 file", _CHOOSE),
@@ -41,13 +41,13 @@ def describe_unreadable_file(path: Path, head: bytes, error: Exception) -> tuple
     """
     reason = " ".join(str(error).split())[:_REASON_LENGTH]
     unknown = ("no weights file", f"not a weights file ({reason}). {_AGAIN}")
-    return _by_beginning(head) or _as_text(head) or _as_broken_weights(path, head) or unknown
+    return _by_magic(head) or _as_text(head) or _as_broken_weights(path, head) or unknown
 
 
-def _by_beginning(head: bytes) -> tuple[str, str] | None:
+def _by_magic(head: bytes) -> tuple[str, str] | None:
     if not head:
         return "an empty file", f"the file is empty. {_AGAIN}"
-    found = ((what, advice) for beginning, what, advice in _BEGINNINGS if head.startswith(beginning))
+    found = ((what, advice) for beginning, what, advice in _MAGICS if head.startswith(beginning))
     return next(((what, f"{what}, not the weights. {advice}") for what, advice in found), None)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from motion_module.errors import MotionFileError
 from motion_module.schedules import BetaSchedule
 
-from .detect import parameters_by_dtype, recognise
+from .detect import detect_motion_module, parameters_by_dtype
 from .diffusers_format import find_source
 from .weights import read_header
 
@@ -57,7 +57,7 @@ def inspect_motion_file(path: str | Path, *, kind: str | None = None) -> MotionF
     try:
         source = find_source(path)
         header = read_header(source.weights)
-        found = recognise(source, header, kind)
+        found = detect_motion_module(source, header, kind)
     except MotionFileError as error:
         return MotionFileInfo(path.name or str(path), error.what or "not known", problem=str(error))
     counts = parameters_by_dtype(header, found)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 
 OFFICIAL = "official"
-ADAPTER = "MotionAdapter"  # diffusers
+MOTION_ADAPTER = "MotionAdapter"  # diffusers
 HOTSHOT = "HotShot-XL"
 ANIMATELCM = "AnimateLCM"
 
@@ -18,9 +18,9 @@ ANIMATELCM = "AnimateLCM"
 _PREFIXES = re.compile(r"^(?:(?:module|unet|model|diffusion_model|animatediff)\.)+")
 
 # The first one that a file shows is its format.
-_SIGNS = (
+_FORMAT_PATTERNS = (
     (HOTSHOT, re.compile(r"\.temporal_attentions\.\d+\.")),
-    (ADAPTER, re.compile(r"\.motion_modules\.\d+\.(?!temporal_transformer\.)")),
+    (MOTION_ADAPTER, re.compile(r"\.motion_modules\.\d+\.(?!temporal_transformer\.)")),
     (ANIMATELCM, re.compile(r"\.pos_encoder\.pos_encoding$")),
 )
 
@@ -35,7 +35,7 @@ _TO_OFFICIAL = (
     (re.compile(r"\.pos_encoder\.(?:positional_encoding|pos_encoding)$"), r".pos_encoder.pe"),
 )
 
-_TO_ADAPTER = (
+_TO_MOTION_ADAPTER = (
     (".temporal_transformer.", "."),
     (".attention_blocks.0.", ".attn1."),
     (".attention_blocks.1.", ".attn2."),
@@ -62,7 +62,7 @@ def is_motion_weight(name: str) -> bool:
 def format_of(names: Iterable[str]) -> str:
     """The spelling of a file, by its names without prefixes."""
     names = list(names)
-    return next((what for what, sign in _SIGNS if any(sign.search(name) for name in names)), OFFICIAL)
+    return next((what for what, sign in _FORMAT_PATTERNS if any(sign.search(name) for name in names)), OFFICIAL)
 
 
 def official_name(name: str) -> str:
@@ -80,10 +80,10 @@ def tables_of(name: str) -> tuple[str, ...]:
     return tuple(f"{block}.attention_blocks.{number}{TABLE}" for number in (0, 1))
 
 
-def adapter_name(name: str) -> str:
+def motion_adapter_name(name: str) -> str:
     """The name in a diffusers MotionAdapter of an official weight; both tables of a block have the same one."""
     if name.endswith(TABLE):
         name = re.sub(r"\.attention_blocks\.\d+\.pos_encoder\.pe$", BLOCK_TABLE, name)
-    for official, adapter in _TO_ADAPTER:
+    for official, adapter in _TO_MOTION_ADAPTER:
         name = name.replace(official, adapter)
     return name

@@ -11,7 +11,7 @@ from torch import Tensor
 from motion_module.errors import MotionFileError
 from motion_module.network import MotionModule
 
-from .detect import recognise
+from .detect import detect_motion_module
 from .diffusers_format import find_source
 from .safe_unpickler import dtype_name
 from .weights import FileHeader, describe, read_header, read_tensors
@@ -39,7 +39,7 @@ def load_motion_module(path: str | Path, *, kind: str | None = None) -> MotionMo
     """
     source = find_source(Path(path))
     header = read_header(source.weights)
-    found = recognise(source, header, kind)
+    found = detect_motion_module(source, header, kind)
     tensors = read_checked(source.weights, header, found.weights.values())
     state = {official: _owned(tensors[key]) for official, key in found.weights.items()}
     return MotionModule.from_state_dict(state, found.layout, found.kind, source.name)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from .key_formats import is_motion_weight
 from .safe_unpickler import TensorHeader
 
-_NAME_SEEN = 300  # twice the longest real one
+_MAX_NAME_LENGTH = 300  # twice the longest real one
 _CHOOSE = "Choose a motion module, such as v3_sd15_mm.ckpt."
 _NOT_RUN = f"This version does not run it. {_CHOOSE}"
 _CHECKPOINT = f"It goes where your checkpoints are. {_CHOOSE}"
@@ -28,14 +28,14 @@ class KnownModel:
     Attributes:
         what: its name, with the article.
         advice: what to do with it.
-        signs: patterns, each of which some line of the listing matches.
-        without: pattern that no line matches.
+        patterns: patterns, each of which some line of the listing matches.
+        absent: pattern that no line matches.
     """
 
     what: str
     advice: str
-    signs: tuple[str, ...]
-    without: str = r"(?!)"
+    patterns: tuple[str, ...]
+    absent: str = r"(?!)"
 
 
 # These hold motion modules, or weights for them, among other things.
@@ -46,7 +46,7 @@ _ADD_ONS = (
         (r"motion_modules\.", r"controlnet_cond_embedding\.conv_in\.weight "),
     ),
     KnownModel(
-        "a SparseCtrl encoder for pictures", _NOT_RUN, (r"motion_modules\.", r"controlnet_cond_embedding\.weight ")
+        "a SparseCtrl encoder for images", _NOT_RUN, (r"motion_modules\.", r"controlnet_cond_embedding\.weight ")
     ),
     KnownModel("a SparseCtrl encoder", _NOT_RUN, (r"motion_modules\.", r"controlnet_down_blocks|zero_convs")),
     KnownModel("CameraCtrl weights", _NOT_RUN, (r"qkv_merge",)),
@@ -88,12 +88,12 @@ _OTHERS = (
     KnownModel("a T2I adapter", f"It belongs to ControlNet. {_CHOOSE}", (r"^(?:adapter\.)?body\.\d+\.block1\.",)),
     KnownModel(
         "a Stable Video Diffusion model",
-        f"It makes clips without a motion module. {_CHOOSE}",
+        f"It makes clips absent a motion module. {_CHOOSE}",
         (r"time_stack\.|time_mixer\.|temporal_transformer_blocks\.",),
     ),
     KnownModel(
         "a ModelScope video model",
-        f"It makes clips without a motion module. {_CHOOSE}",
+        f"It makes clips absent a motion module. {_CHOOSE}",
         (r"temp_convs\.|temp_attentions\.|temopral_conv\.",),
     ),
     KnownModel(
@@ -113,7 +113,7 @@ _OTHERS = (
         "an image checkpoint",
         _CHECKPOINT,
         (r"^(?:input_blocks|down_blocks)\.\d+\.|^cond_stage_model\.",),
-        without=r"^encoder\.",
+        absent=r"^encoder\.",
     ),
     KnownModel(
         "a VAE",
@@ -139,18 +139,18 @@ def identify_other(tensors: Mapping[str, TensorHeader]) -> KnownModel | None:
     """What weights are that are no motion module; None for a motion module, or something that nobody knows.
 
     Args:
-        tensors: by their names without prefixes.
+        tensors: by their names absent prefixes.
     """
-    listing = [f"{name[:_NAME_SEEN]} {'x'.join(map(str, header.shape))}" for name, header in tensors.items()]
+    listing = [f"{name[:_MAX_NAME_LENGTH]} {'x'.join(map(str, header.shape))}" for name, header in tensors.items()]
     known = _ADD_ONS if any(map(is_motion_weight, tensors)) else _ADD_ONS + _OTHERS
-    return next((stranger for stranger in known if _is_it(stranger, listing)), None)
+    return next((model for model in known if _is_model(model, listing)), None)
 
 
-def _is_it(stranger: KnownModel, listing: Iterable[str]) -> bool:
+def _is_model(model: KnownModel, listing: Iterable[str]) -> bool:
     lines = list(listing)
-    return all(_found(sign, lines) for sign in stranger.signs) and not _found(stranger.without, lines)
+    return all(_matches(pattern, lines) for pattern in model.patterns) and not _matches(model.absent, lines)
 
 
-def _found(pattern: str, lines: Iterable[str]) -> bool:
+def _matches(pattern: str, lines: Iterable[str]) -> bool:
     compiled = re.compile(pattern)
     return any(compiled.search(line) for line in lines)

@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NoReturn, Protocol
 
 # Far beyond all weights files: that of a whole SDXL with its optimizer has 1 MB of pickle, in half a million pieces.
-LARGEST_PICKLE = 64 << 20  # bytes
-_MOST_PIECES = 2_000_000  # instructions and their arguments
-_LONGEST_LINE = 1 << 16
-_LARGEST_NUMBER = 1 << 63
+MAX_PICKLE_BYTES = 64 << 20  # bytes
+_MAX_READS = 2_000_000  # instructions and their arguments
+_MAX_LINE = 1 << 16
+_MAX_INTEGER = 1 << 63
 _STORAGE_ID_LENGTHS = (5, 6)  # in archives; before torch 1.6
 
 
@@ -27,7 +27,7 @@ class OutsizedError(Exception):
         super().__init__(f"{what}. No weights file is like that: it is damaged, or made to do harm. Do not use it.")
 
 
-class Inert:
+class Stub:
     """Stands for an object of an unknown class: takes whatever the pickle does to it and does nothing."""
 
     def __init__(self, *_args: object, **_kwargs: object) -> None:
@@ -42,13 +42,13 @@ class _File(Protocol):
     def readline(self, limit: int, /) -> bytes: ...
 
 
-class _Metered:
+class _LimitedFile:
     """A file that gives so many bytes, in so many pieces, and no more."""
 
     def __init__(self, file: _File) -> None:
         self._file = file
-        self._bytes = LARGEST_PICKLE
-        self._pieces = _MOST_PIECES
+        self._bytes = MAX_PICKLE_BYTES
+        self._pieces = _MAX_READS
 
     def read(self, size: int) -> bytes:
         self._bytes -= size
@@ -58,8 +58,8 @@ class _Metered:
         return self._file.read(size)
 
     def readline(self) -> bytes:
-        line = self._file.readline(_LONGEST_LINE)
-        if len(line) == _LONGEST_LINE:
+        line = self._file.readline(_MAX_LINE)
+        if len(line) == _MAX_LINE:
             raise OutsizedError("the pickle in it has too long a line")
         self._bytes -= len(line)
         return line
@@ -79,7 +79,7 @@ class PlainUnpickler(pickle._Unpickler):
     read: Callable[[int], bytes]
 
     def __init__(self, file: _File, *, encoding: str = "utf-8") -> None:
-        super().__init__(_Metered(file), encoding=encoding)
+        super().__init__(_LimitedFile(file), encoding=encoding)
 
     def persistent_load(self, pid: Any) -> Any:
         """What stands outside of the pickle: a storage."""
@@ -87,7 +87,7 @@ class PlainUnpickler(pickle._Unpickler):
 
     def _persistent(self) -> None:
         pid = self.stack.pop()
-        self.append(self.persistent_load(pid) if _is_storage(pid) else Inert())
+        self.append(self.persistent_load(pid) if _is_storage(pid) else Stub())
 
     def _frame(self) -> None:
         self.read(8)  # its length: what is in it needs no announcement
@@ -108,18 +108,18 @@ class PlainUnpickler(pickle._Unpickler):
         target = self.stack[-1]
         if isinstance(target, dict):
             target.update((key, value) for key, value in zip(items[::2], items[1::2], strict=True) if _is_plain(key))
-        elif not isinstance(target, Inert):
+        elif not isinstance(target, Stub):
             raise pickle.UnpicklingError("what has items set is no dictionary")
 
     def _empty_set(self) -> None:
-        self.append(Inert())
+        self.append(Stub())
 
     def _add_items(self) -> None:
         self.pop_mark()
 
     def _frozen_set(self) -> None:
         self.pop_mark()
-        self.append(Inert())
+        self.append(Stub())
 
     def _build(self) -> None:
         self.stack.pop()
@@ -129,11 +129,11 @@ class PlainUnpickler(pickle._Unpickler):
 
 
 # Instances of classes of Python 2; classes by numbers in a table of the running program; bytes outside of the file.
-_NEEDLESS = (
+_UNNEEDED = (
     *(pickle.INST, pickle.OBJ, pickle.EXT1, pickle.EXT2, pickle.EXT4),
     *(pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER, pickle.PERSID),
 )
-_INSTEAD = {
+_REPLACEMENTS = {
     pickle.BINPERSID: PlainUnpickler._persistent,
     pickle.FRAME: PlainUnpickler._frame,
     pickle.DICT: PlainUnpickler._dictionary,
@@ -143,11 +143,11 @@ _INSTEAD = {
     pickle.ADDITEMS: PlainUnpickler._add_items,
     pickle.FROZENSET: PlainUnpickler._frozen_set,
     pickle.BUILD: PlainUnpickler._build,
-    **dict.fromkeys(_NEEDLESS, PlainUnpickler._unknown),
+    **dict.fromkeys(_UNNEEDED, PlainUnpickler._unknown),
 }
 PlainUnpickler.dispatch = {
     **pickle._Unpickler.dispatch,
-    **{instruction[0]: instead for instruction, instead in _INSTEAD.items()},
+    **{instruction[0]: instead for instruction, instead in _REPLACEMENTS.items()},
 }
 
 
@@ -161,7 +161,7 @@ def _is_plain(key: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return type(value) is int and abs(value) < _LARGEST_NUMBER
+    return type(value) is int and abs(value) < _MAX_INTEGER
 
 
 def _is_storage(pid: object) -> bool:

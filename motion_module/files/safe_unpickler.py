@@ -15,12 +15,12 @@ from typing import Any, BinaryIO, NamedTuple
 
 import torch
 
-from .pickle_vm import Inert, OutsizedError, PlainUnpickler, empty_dictionary
+from .pickle_vm import OutsizedError, PlainUnpickler, Stub, empty_dictionary
 
-_MOST_DIMENSIONS = 16
+_MAX_DIMENSIONS = 16
 
 
-class _Bytes(Inert):
+class _Bytes(Stub):
     """Stands for the type of an untyped storage, in which newer dtypes lie; torch asks it for this only."""
 
     dtype = torch.uint8
@@ -42,7 +42,7 @@ def _rebuilders(names: tuple[str, ...]) -> dict[tuple[str, str], Any]:
 
 
 def _size(lengths: Any = ()) -> torch.Size:
-    if len(lengths) > _MOST_DIMENSIONS:
+    if len(lengths) > _MAX_DIMENSIONS:
         raise OutsizedError("a tensor in it has too many dimensions")
     size = torch.Size(lengths)
     if any(length < 0 for length in size):
@@ -68,7 +68,7 @@ class _TensorsOnlyUnpickler(PlainUnpickler):
     """Resolves tensors; storages are resolved by torch before it asks here."""
 
     def find_class(self, module: str, name: str) -> Any:
-        return _TENSORS.get((module, name), Inert)
+        return _TENSORS.get((module, name), Stub)
 
 
 def _load(file: Any, **kwargs: Any) -> Any:
@@ -149,12 +149,12 @@ class HeaderUnpickler(PlainUnpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """Nothing that does anything, whatever is asked for."""
-        return _HEADERS.get((module, name), Inert)
+        return _HEADERS.get((module, name), Stub)
 
     def persistent_load(self, pid: Any) -> Any:
         """The dtype of a storage."""
         if not isinstance(pid[1], torch.dtype):
-            return Inert()
+            return Stub()
         self.storage_bytes[str(pid[2])] = int(pid[4]) * pid[1].itemsize
         return pid[1]
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from motion_module.errors import MotionFileError
 
 from .file_type import HEAD_LENGTH, LEGACY_PICKLE_MAGIC, ZIP_MAGIC, describe_unreadable_file
-from .pickle_vm import LARGEST_PICKLE, OutsizedError
+from .pickle_vm import MAX_PICKLE_BYTES, OutsizedError
 from .safe_unpickler import HeaderUnpickler, TensorHeader, claimed_bytes, dtype_name, read_legacy_headers, tensors_only
 
 MOTION_FILE_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
@@ -32,9 +32,9 @@ _WRAPPERS = ("state_dict", "module", "model", "controlnet")  # training scripts 
 _TORCHSCRIPT_MEMBER = "constants.pkl"
 _PICKLE_MEMBER = "data.pkl"
 # Far beyond all weights files, see `pickles`.
-_MOST_TENSORS = 50_000
-_LONGEST_NAME = 1000
-_SHARED = 4  # tensors may lie in the same bytes, but not all of them in few
+_MAX_TENSORS = 50_000
+_MAX_NAME_LENGTH = 1000
+_MAX_SHARING = 4  # tensors may lie in the same bytes, but not all of them in few
 
 _SAFETENSORS_DTYPES = {
     "F64": "float64",
@@ -92,7 +92,7 @@ def read_tensors(path: Path, names: Iterable[str] | None = None) -> dict[str, Te
     return _reading(
         path,
         lambda path: _safetensors_tensors(path, wanted),
-        lambda path, zipped: _chosen(_leaves(_load_pickle(path, zipped), Tensor), wanted),
+        lambda path, zipped: _select(_leaves(_load_pickle(path, zipped), Tensor), wanted),
     )
 
 
@@ -130,7 +130,7 @@ def _reading(
 def _safetensors_header(path: Path) -> FileHeader:
     with safetensors.safe_open(path, framework="pt") as file:
         names = list(file.keys())
-        if len(names) > _MOST_TENSORS:
+        if len(names) > _MAX_TENSORS:
             raise OutsizedError("it has too many tensors")
         tensors = {name: file.get_slice(name) for name in names}
         headers = {
@@ -153,10 +153,10 @@ def _pickle_header(path: Path, zipped: bool) -> FileHeader:
             if sum(unpickler.storage_bytes.values()) > path.stat().st_size:
                 raise EOFError("the file is smaller than its tensors")
         else:
-            _refuse_tar(path)
+            _reject_tar(path)
             payload = read_legacy_headers(file)
     tensors = _leaves(payload, TensorHeader)
-    if claimed_bytes(tensors.values()) > _SHARED * path.stat().st_size:
+    if claimed_bytes(tensors.values()) > _MAX_SHARING * path.stat().st_size:
         raise OutsizedError("it claims to hold more weights than the file has room for")
     return FileHeader("pickle", tensors)
 
@@ -169,7 +169,7 @@ def _load_pickle(path: Path, zipped: bool) -> Any:
     )
 
 
-def _refuse_tar(path: Path) -> None:
+def _reject_tar(path: Path) -> None:
     # Torch takes a tar archive for what it wrote in 2016, whatever it begins with, and unpacks what is in it.
     if tarfile.is_tarfile(path):
         raise MotionFileError(
@@ -179,17 +179,17 @@ def _refuse_tar(path: Path) -> None:
 
 
 def _archive(path: Path, file: Any) -> Any:
-    _refuse_compressed(path)
+    _reject_compressed(path)
     # Torch's own reader: another one could be shown another directory than the one that torch goes by.
     archive = torch._C.PyTorchFileReader(file)
     if _TORCHSCRIPT_MEMBER in archive.get_all_records():
         raise _torchscript(path)
-    if _record_size(archive, _PICKLE_MEMBER) > LARGEST_PICKLE:
+    if _record_size(archive, _PICKLE_MEMBER) > MAX_PICKLE_BYTES:
         raise OutsizedError("the pickle in it is too large")
     return archive
 
 
-def _refuse_compressed(path: Path) -> None:
+def _reject_compressed(path: Path) -> None:
     """Torch compresses nothing, so that tensors can be mapped; what grows as it is read may be made to harm."""
     with zipfile.ZipFile(path) as archive:
         if all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist()):
@@ -224,18 +224,18 @@ def _leaves(payload: Any, leaf: type[_Leaf]) -> dict[str, _Leaf]:
             return {}
         inner = next((payload[key] for key in _WRAPPERS if isinstance(payload.get(key), Mapping)), None)
         if inner is None:
-            return _own_leaves(payload, leaf) or _leaves_one_down(payload, leaf)
+            return _direct_leaves(payload, leaf) or _nested_leaves(payload, leaf)
         payload = inner
     return {}
 
 
-def _own_leaves(payload: Mapping[Any, Any], leaf: type[_Leaf]) -> dict[str, _Leaf]:
-    return _collected((str(key), value) for key, value in payload.items() if isinstance(value, leaf))
+def _direct_leaves(payload: Mapping[Any, Any], leaf: type[_Leaf]) -> dict[str, _Leaf]:
+    return _collect((str(key), value) for key, value in payload.items() if isinstance(value, leaf))
 
 
-def _leaves_one_down(payload: Mapping[Any, Any], leaf: type[_Leaf]) -> dict[str, _Leaf]:
+def _nested_leaves(payload: Mapping[Any, Any], leaf: type[_Leaf]) -> dict[str, _Leaf]:
     inner = {key: value for key, value in payload.items() if isinstance(value, Mapping)}
-    return _collected(
+    return _collect(
         (f"{key}.{name}", value)
         for key, mapping in inner.items()
         for name, value in mapping.items()
@@ -243,14 +243,14 @@ def _leaves_one_down(payload: Mapping[Any, Any], leaf: type[_Leaf]) -> dict[str,
     )
 
 
-def _collected(named: Iterator[tuple[str, _Leaf]]) -> dict[str, _Leaf]:
+def _collect(named: Iterator[tuple[str, _Leaf]]) -> dict[str, _Leaf]:
     """Tensors by name, unless they are so many that one dictionary must have been put under many names."""
     leaves: dict[str, _Leaf] = {}
-    for name, value in islice(named, _MOST_TENSORS + 1):
-        if len(name) > _LONGEST_NAME:
+    for name, value in islice(named, _MAX_TENSORS + 1):
+        if len(name) > _MAX_NAME_LENGTH:
             raise OutsizedError("a tensor in it has too long a name")
         leaves[name] = _detached(value)
-    if len(leaves) > _MOST_TENSORS:
+    if len(leaves) > _MAX_TENSORS:
         raise OutsizedError("it has too many tensors")
     return leaves
 
@@ -259,5 +259,5 @@ def _detached(value: _Leaf) -> _Leaf:
     return value.detach() if isinstance(value, Tensor) else value
 
 
-def _chosen(tensors: dict[str, Tensor], names: list[str] | None) -> dict[str, Tensor]:
+def _select(tensors: dict[str, Tensor], names: list[str] | None) -> dict[str, Tensor]:
     return tensors if names is None else {name: tensors[name] for name in names}

@@ -28,7 +28,7 @@ PART = (
 _PARTS = {"A": "down", "B": "up", "down": "down", "up": "up", "alpha": "alpha"}
 _MATRIX = re.compile(r"lora[._](?:linear_layer\.)?(?:down|A)(?:\.\w+)?\.weight$")  # one for each layer
 # What other programs of the kind (LyCORIS) write instead of the two matrices, or beside them.
-_OTHER_MATHEMATICS = re.compile(r"\.(?:hada_\w+|lokr_\w+|oft_\w+|lora_mid(?:\.weight)?|dora_scale|diff(?:_b)?)$")
+_UNSUPPORTED = re.compile(r"\.(?:hada_\w+|lokr_\w+|oft_\w+|lora_mid(?:\.weight)?|dora_scale|diff(?:_b)?)$")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def reject_unsupported_lora_types(file: str, names: Iterable[str]) -> None:
     Raises:
         MotionFileError: a layer is changed in another way, which would be left out without a word.
     """
-    other = next(filter(_OTHER_MATHEMATICS.search, names), None)
+    other = next(filter(_UNSUPPORTED.search, names), None)
     if other is not None:
         raise MotionFileError(
             f"{file}: holds changes that are no plain LoRA ({other.rpartition('.')[2]}: LoHa, LoKr, DoRA or another "
