@@ -1,7 +1,7 @@
-"""MP4 and WebM by PyAV, which brings its own FFmpeg.
+"""MP4 and WebM, written by PyAV, which bundles FFmpeg.
 
-imageio calls the same libraries, but has no place for what makes these files exact: rates that are fractions, tags of
-the colours together with the conversion that they promise, and texts in the container.
+imageio wraps the same libraries, but lacks what makes these files exact: fractional frame rates, colour tags that match
+the conversion, and text in the container.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from .timing import edges
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_BT709, _LIMITED = 1, 1  # FFmpeg's numbers
-_PIXELS = "yuv420p"  # the only layout that every player knows
+_BT709, _LIMITED = 1, 1  # FFmpeg's constants for the colour matrix and the range
+_PIXELS = "yuv420p"  # the only pixel format that every player supports
 _EXACT = "flags=bicubic+accurate_rnd+full_chroma_int"
 
 
 @dataclass(frozen=True)
 class _VideoFormat:
-    """A container with its codec.
+    """A container and its codec.
 
     Attributes:
-        ticks: per second; 0 where the container takes the clip's own rate.
-        even: whether sides must be even.
-        options: of the encoder.
-        container: options of the container, for a clip of this rate.
+        ticks: time base in ticks per second; 0 if the container accepts the clip's own rate.
+        even: whether width and height must be even.
+        options: encoder options.
+        container: container options for a frame rate.
     """
 
     name: str
@@ -52,7 +52,7 @@ _MP4 = _VideoFormat(
     ticks=0,
     even=True,
     options=lambda encoding: {"crf": str(encoding.mp4_crf), "preset": encoding.preset},
-    # It plays while it is still being loaded, and the whole is counted in the clip's own ticks, not in milliseconds.
+    # Playable while loading; duration stored in the clip's time base instead of milliseconds.
     container=lambda fps: {"movflags": "faststart", "movie_timescale": str(fps.numerator)},
 )
 _WEBM = _VideoFormat(
@@ -66,12 +66,12 @@ _WEBM = _VideoFormat(
 
 
 def write_mp4(part: Path, clip: EncoderInput) -> None:
-    """Write an MP4: H.264 in yuv420p with the colours of BT.709, which plays everywhere."""
+    """Write an MP4: H.264 in yuv420p with BT.709 colours, which plays everywhere."""
     _write(part, clip, _MP4)
 
 
 def write_webm(part: Path, clip: EncoderInput) -> None:
-    """Write a WebM: VP9 in yuv420p with the colours of BT.709."""
+    """Write a WebM: VP9 in yuv420p with BT.709 colours."""
     _write(part, clip, _WEBM)
 
 
@@ -99,7 +99,9 @@ def _need_codec(av: Any, video: _VideoFormat) -> None:
         av.codec.Codec(video.codec, "w")
     except Exception:
         raise AnimateDiffError(
-            f"This PyAV cannot write {video.name.upper()} (no {video.codec}): pip install --upgrade av"
+            f"This version of PyAV cannot write {video.name.upper()}: it lacks {video.codec}. "
+            "Update it: pip install --upgrade av",
+            code="AD-V02",
         ) from None
 
 
@@ -115,9 +117,9 @@ def _stream(container: Any, clip: EncoderInput, video: _VideoFormat, size: tuple
 
 
 def _converted(av: Any, clip: EncoderInput, size: tuple[int, int], tick: Fraction) -> Iterator[Any]:
-    """The frames as the encoder takes them.
+    """The frames in the encoder's pixel format.
 
-    By a filter graph: `VideoFrame.reformat` of PyAV before 17 mistakes ranges and matrices, by up to 20 levels.
+    Uses a filter graph, because `VideoFrame.reformat` before PyAV 17 confuses ranges and matrices, by up to 20 levels.
     """
     graph = av.filter.Graph()
     source = graph.add_buffer(width=size[0], height=size[1], format="rgb24", time_base=tick)
@@ -134,7 +136,7 @@ def _converted(av: Any, clip: EncoderInput, size: tuple[int, int], tick: Fractio
         source.push(frame)
         converted = sink.pull()
         converted.time_base = tick
-        converted.pict_type = 0  # the encoder's choice, not what the image came from
+        converted.pict_type = 0  # lets the encoder choose, whatever the source frame was
         yield converted
 
 
@@ -160,13 +162,13 @@ def _fitted(image: Image, size: tuple[int, int], how: str) -> Image:
 def _mux(container: Any, packets: list[Any], times: list[int]) -> None:
     for packet in packets:
         frame = times.index(packet.pts)
-        with suppress(AttributeError):  # early PyAV has no setter, and guesses right to a tick
-            packet.duration = times[frame + 1] - times[frame]  # or the clip would end where its last frame begins
+        with suppress(AttributeError):  # early PyAV has no setter, and its guess is right within one tick
+            packet.duration = times[frame + 1] - times[frame]  # otherwise the last frame would have no duration
         container.mux(packet)
 
 
 def _check(part: Path, frames: int) -> None:
-    """Look whether all is there: FFmpeg does not tell of every failure to write."""
+    """Count the written frames: FFmpeg does not report every write error."""
     with open_media(part) as container:
         written = sum(1 for packet in container.demux(video=0) if packet.size)
     if written != frames:

@@ -1,6 +1,6 @@
-"""GIF: 256 colours, hundredths of a second, a loop field, a comment, and room for more.
+"""GIF: 256 colours, times in hundredths of a second, loop count, comment, and our JSON in an application extension.
 
-Pillow compresses the images. It could write the whole file, but stores the palette with each image again.
+Pillow compresses the images. Its own GIF writer would repeat the palette with every image.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
 _COMMENT, _CONTROL, _APPLICATION = 0xFE, 0xF9, 0xFF
 _LOOPS = b"NETSCAPE2.0"
-_BLOCK = b"ANIMDIFF1.0"  # eight bytes of a name and three of a code, as the format wants it
+_BLOCK = b"ANIMDIFF1.0"  # eight bytes of identifier and three of code, as the format requires
 _LONGEST_PIECE = 255
-_TABLE = 0x87  # flags: a table follows, of 256 colours
-_STAYS = 1 << 2  # the next image is drawn upon this one
-_LONGEST = 0xFFFF  # ticks
+_TABLE = 0x87  # flags: followed by a table of 256 colours
+_STAYS = 1 << 2  # disposal: draw the next image on top of this one
+_LONGEST = 0xFFFF  # ticks, in 16 bits
 Box = tuple[int, int, int, int]
 
 
 def write_gif_file(part: Path, clip: EncoderInput) -> None:
-    """Write a GIF; see `Encoding` for its colours. Pictures that are repeated are shown longer instead."""
+    """Write a GIF with the colours that `Encoding` selects. Repeated frames extend the duration of the first."""
     times = edges(len(clip.frames), clip.fps, GIF_TICKS)
     shared: bytes | None = None
     before: Image | None = None
@@ -50,7 +50,7 @@ def write_gif_file(part: Path, clip: EncoderInput) -> None:
 
 
 def gif_texts(path: Path) -> tuple[str, bytes | None]:
-    """The first comment of a GIF and our JSON block; what a broken file holds of them."""
+    """The first comment of a GIF and our JSON block; as much as a damaged file contains."""
     comment, block = None, None
     for kind, data in _extensions(path.read_bytes()):
         if kind == _COMMENT and comment is None:
@@ -68,7 +68,7 @@ def _images(clip: EncoderInput) -> Iterator[Image]:
 
 
 def _without_repeats(images: Iterator[Image]) -> Iterator[tuple[Image, list[int]]]:
-    """Each image with the frames that show it: a GIF shows an image longer instead of storing it again."""
+    """Each distinct image with the frames that show it: GIF extends its duration instead of storing it again."""
     for _, group in groupby(enumerate(images), key=lambda item: (item[1].tobytes(), _table(item[1]))):
         numbers, (image, *_) = zip(*group, strict=True)
         yield image, list(numbers)
@@ -79,7 +79,7 @@ def _table(image: Image) -> bytes:
 
 
 def _changed(image: Image, before: Image | None) -> Box:
-    """The part of an image that differs from the one before."""
+    """Bounding box of the changes since the previous image."""
     from PIL import ImageChops
 
     if before is not None:
@@ -96,13 +96,13 @@ def _head(clip: EncoderInput) -> bytes:
     if clip.infotext:
         head += _extension(_COMMENT, clip.infotext.encode())
     if clip.block:
-        # No comment, which the WebUI would show; nor at the end, where FFmpeg takes it for another image.
+        # As a comment the WebUI would display it; at the end FFmpeg would mistake it for another image.
         head += _extension(_APPLICATION, clip.block.encode(), _BLOCK)
     return head
 
 
 def _drawn(image: Image, box: Box, table: bytes) -> bytes:
-    """A part of an image where it belongs, with a palette of its own if it is given one."""
+    """An image block with a crop of the image, and its own palette if ``table`` is not empty."""
     from PIL.GifImagePlugin import getdata
 
     stored = b"".join(getdata(image.crop(box)))
@@ -118,7 +118,7 @@ def _extension(kind: int, data: bytes, name: bytes = b"") -> bytes:
 
 
 def _extensions(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Kind and content of each extension, up to the first thing that is no GIF."""
+    """Type and content of each extension, until the end or the first invalid block."""
     try:
         place = 13 + _table_size(data[10])
         while data[place] != _TRAILER:
@@ -139,7 +139,7 @@ def _table_size(flags: int) -> int:
 
 
 def _pieces(data: bytes, place: int) -> tuple[bytes, int]:
-    """The content that begins at a place, and where it ends."""
+    """Concatenated sub-blocks at an offset, and the offset behind them."""
     pieces = []
     while length := data[place]:
         pieces.append(data[place + 1 : place + 1 + length])

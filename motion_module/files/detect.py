@@ -159,7 +159,7 @@ def _resolve_kind(
     if requested is not None:
         if KINDS[requested] not in candidates:
             raise MotionFileError(
-                f"{source.name} has the layout of a {_alternatives(candidates)} module and cannot be loaded as "
+                f"{source.name} has the layout of kind {_alternatives(candidates)} and cannot be loaded as "
                 f"{requested}. Choose another kind, or let it be detected.",
                 what=_A_MODULE,
                 kinds=[candidate.name for candidate in candidates],
@@ -178,8 +178,8 @@ def _resolve_kind(
         why = "lacks positional tables" if clues.table_length is None else "has positional tables of an unusual length"
         alternatives = _alternatives(candidates)
         raise MotionFileError(
-            f"{source.name} {why}, so it may be a {alternatives} module. "
-            f"Add {alternatives} to the name of {_rename_target(source)}.",
+            f"{source.name} {why}, so its kind is ambiguous: {alternatives}. "
+            f"Rename {_rename_target(source)} so that its name contains the right one.",
             what=f"a motion module, {alternatives}",
             kinds=[candidate.name for candidate in candidates],
             code="AD-F13",
