@@ -1,4 +1,4 @@
-"""Frames out of video files, at the size of the training."""
+"""Frames of video files at the training resolution."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from .settings import PIXELS_PER_STEP, TrainingSettings
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-WIDEST = 2.0  # a bucket's longer side in shorter ones
+WIDEST = 2.0  # maximum aspect ratio of a bucket
 REASON_LENGTH = 120
 Size = tuple[int, int]
 
 
 def bucket_sizes(side: int) -> list[Size]:
-    """Widths and heights of about a square's area, in steps of 64 pixels, none wider or higher than 2:1."""
+    """Widths and heights with about the area of a square, in steps of 64 pixels, up to an aspect ratio of 2:1."""
     sizes = []
     for width in range(PIXELS_PER_STEP, 2 * side + 1, PIXELS_PER_STEP):
         height = max(round(side * side / width / PIXELS_PER_STEP), 1) * PIXELS_PER_STEP
@@ -38,7 +38,7 @@ def bucket_sizes(side: int) -> list[Size]:
 
 
 def size_of(video: Size, settings: TrainingSettings) -> Size:
-    """Width and height at which a video of some width and height is trained on."""
+    """Width and height at which a video of the given width and height is trained."""
     if not settings.buckets:
         return settings.size, settings.size
     shape = video[0] / video[1]
@@ -48,7 +48,7 @@ def size_of(video: Size, settings: TrainingSettings) -> Size:
 
 
 def fit(image: Tensor, size: Size) -> Tensor:
-    """Cover ``size`` (width, height) with an image, ``3 h w`` floats, and cut the middle out."""
+    """Resize an image, ``3 h w`` floats, to cover ``size`` (width, height), and crop the centre."""
     width, height = size
     scale = max(width / image.shape[2], height / image.shape[1])
     covering = (max(round(image.shape[1] * scale), height), max(round(image.shape[2] * scale), width))
@@ -62,7 +62,7 @@ class VideoSource:
 
     Args:
         items: files and their captions.
-        settings: size and shape of the images.
+        settings: size and shape of the frames.
     """
 
     def __init__(self, items: Sequence[tuple[Path, str]], settings: TrainingSettings) -> None:
@@ -73,7 +73,7 @@ class VideoSource:
         return len(self._items)
 
     def name(self, index: int) -> str:
-        """The file's name."""
+        """Name of the file."""
         return self._items[index][0].name
 
     def path(self, index: int) -> Path:
@@ -81,13 +81,13 @@ class VideoSource:
         return self._items[index][0]
 
     def caption(self, index: int) -> str:
-        """What the video shows."""
+        """Caption of the video."""
         return self._items[index][1]
 
     def read(self, index: int, cut: Cut) -> Clip:
         """See `Source.read`."""
         path, caption = self._items[index]
-        with _blaming(path):
+        with _named_errors(path):
             length = _declared_length(path)
             images = self._images(path, cut.indices(length), cut.mirror)
             if isinstance(images, int):  # it ends before its header says
@@ -96,27 +96,27 @@ class VideoSource:
         return Clip(caption, frames=images)
 
     def whole(self, index: int, *, mirror: bool = False) -> Iterator[Tensor]:
-        """All frames of a video one by one, ``3 h w`` in -1..1.
+        """Yield all frames of a video, ``3 h w`` in -1..1.
 
         Raises:
             BrokenClipError: it cannot be read.
         """
-        with _blaming(self.path(index)):
+        with _named_errors(self.path(index)):
             for frame in decode_frames(self.path(index)):
                 yield self._image(frame.image(), mirror)
 
     def _images(self, path: Path, indices: list[int], mirror: bool) -> Tensor | int:
-        """The frames asked for, ``f 3 h w``; or the video's true length where it is too short."""
-        wanted: dict[int, Tensor] = dict.fromkeys(indices, torch.empty(0))
+        """The requested frames, ``f 3 h w``; or the actual length of a video that is too short."""
+        selected: dict[int, Tensor] = dict.fromkeys(indices, torch.empty(0))
         seen = 0
         for number, frame in enumerate(decode_frames(path)):
             seen = number + 1
-            if number in wanted:
-                wanted[number] = self._image(frame.image(), mirror)
+            if number in selected:
+                selected[number] = self._image(frame.image(), mirror)
             if number == indices[-1]:
-                return torch.stack([wanted[index] for index in indices])
+                return torch.stack([selected[index] for index in indices])
         if not seen:
-            raise ValueError("it holds no frames")
+            raise ValueError("it contains no frames")
         return seen
 
     def _image(self, image: Image, mirror: bool) -> Tensor:
@@ -128,23 +128,23 @@ class VideoSource:
 
 
 @contextmanager
-def _blaming(path: Path) -> Iterator[None]:
-    """Turn whatever a broken file raises into a `BrokenClipError` that names it."""
+def _named_errors(path: Path) -> Iterator[None]:
+    """Re-raise any decoder error as a `BrokenClipError` that names the file."""
     try:
         yield
-    except AnimateDiffError:  # a library is missing
+    except AnimateDiffError:  # a missing library
         raise
-    except Exception as error:  # decoders raise all sorts
-        reason = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
+    except Exception as error:  # decoders raise all kinds of exceptions
+        reason = "the file does not exist" if isinstance(error, FileNotFoundError) else str(error)
         text = " ".join(reason.split())[:REASON_LENGTH].rstrip(".")
-        raise BrokenClipError(f"{path.name}: {text}.") from error
+        raise BrokenClipError(f"{path.name} cannot be read: {text}.", code="AD-T35") from error
 
 
 def _declared_length(path: Path) -> int:
-    """Frames that the header promises, or as many as packets where it promises none."""
+    """Number of frames according to the header, or else the number of packets."""
     with open_media(path) as container:
         stream = container.streams.video[0]
         length = stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
     if not length:
-        raise ValueError("it holds no frames")
+        raise ValueError("it contains no frames")
     return int(length)
