@@ -6,7 +6,7 @@ step, added up over the clip, is the way. Three demands keep other things from b
 - unrelated frames: between them flow does not lead back, and what does points anywhere, so the way neither grows from
   frame to frame nor is nearly as long as its steps together;
 - a frozen or flickering frame: its way is short;
-- a picture that is shifted as a whole (Text2Video-Zero): what its borders show moves with it, and is taken off.
+- an image that is shifted as a whole (Text2Video-Zero): what its borders show moves with it, and is taken off.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ HEADINGS: dict[str, tuple[float, float]] = {
     "down": (0.0, 1.0),
 }
 STILL = "still"
-CAMERA = "camera"  # the whole picture goes somewhere
+CAMERA = "camera"  # the whole image goes somewhere
 UNRELATED = "unrelated"  # frames that do not belong together
 ASTRAY = "astray"  # something moves, but to nowhere
 
 # In pixels of the flow's size, where the shorter side has 256.
-EDGE = 2.0  # grey levels per pixel from which flow is told by the picture, not by its neighbours
+EDGE = 2.0  # grey levels per pixel from which flow is told by the image, not by its neighbours
 MOVING = 0.8
 ROUND_TRIP, ROUND_TRIP_SHARE = 1.0, 0.05  # how far there and back may miss: so much, and so much of the way
 FAR = 0.05 * SIDE  # a way that is worth the name
-LEAST_AREA = 0.005  # of the picture: less than that is no thing
+LEAST_AREA = 0.005  # of the image: less than that is no thing
 LEAST_COHERENCE = 0.7
 LEAST_ALONG, LEAST_STRAIGHT = 0.75, 0.6
 BORDER = 0.125  # of each side: where the camera is looked for
@@ -53,7 +53,7 @@ WITHIN = math.radians(45)
 
 
 @dataclass(frozen=True)
-class Way:
+class Trajectory:
     """How the moving thing goes.
 
     Attributes:
@@ -108,12 +108,12 @@ class Way:
         return self.across * x + self.down * y
 
 
-def way_of(flow: Flow) -> Way:
+def estimate_trajectory(flow: Flow) -> Trajectory:
     """The way of what moves in a clip."""
     luma = grey(flow.frames)
     steps, cameras, coherences = [], [], []
-    for picture, field, back in zip(luma, flow.forward, flow.backward, strict=False):
-        edges = _edges(picture)
+    for image, field, back in zip(luma, flow.forward, flow.backward, strict=False):
+        edges = _edges(image)
         told = edges & _leads_back(field, back)
         camera = _camera(field, told)
         steps.append(_step(field - camera, told))
@@ -124,7 +124,7 @@ def way_of(flow: Flow) -> Way:
     length, walked = float(np.hypot(*net)), float(np.hypot(each[:, 0], each[:, 1]).sum())
     ahead = each @ net
     way_of_camera = np.array(cameras).reshape(-1, 2).sum(axis=0) / flow.scale
-    return Way(
+    return Trajectory(
         across=float(net[0]),
         down=float(net[1]),
         along=float(ahead[ahead > 0].sum() / np.abs(ahead).sum()) if ahead.any() else 0.0,
@@ -135,9 +135,9 @@ def way_of(flow: Flow) -> Way:
     )
 
 
-def _edges(picture: NDArray[np.uint8]) -> Mask:
+def _edges(image: NDArray[np.uint8]) -> Mask:
     cv2 = opencv()
-    slopes = [cv2.Sobel(picture, cv2.CV_32F, *axes) / 8 for axes in ((1, 0), (0, 1))]  # Sobel's weights add up to 8
+    slopes = [cv2.Sobel(image, cv2.CV_32F, *axes) / 8 for axes in ((1, 0), (0, 1))]  # Sobel's weights add up to 8
     edges: Mask = np.hypot(*slopes) > EDGE
     return edges
 

@@ -1,4 +1,4 @@
-"""What turns pictures, and perhaps texts, into rows that can be compared by their cosine.
+"""What turns images, and perhaps texts, into rows that can be compared by their cosine.
 
 The paper's figures are CLIP's, VBench's subject consistency is DINO's: give their folders where you have them. Without,
 there is a small embedder that needs no weights. Figures of two embedders cannot be compared with each other.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .flow import Frames
 
-    Picture = NDArray[np.float32]
+    Rows = NDArray[np.float32]
 
 
 CLIP, DINO, SMALL = "CLIP", "DINO", "built in"
@@ -37,8 +37,8 @@ class Embedder(Protocol):
     def name(self) -> str:
         """What the page says about it, in a few words."""
 
-    def pictures(self, frames: Frames) -> Tensor:
-        """A row for each picture of ``n h w 3``: ``n d``, fp32, on the CPU."""
+    def images(self, frames: Frames) -> Tensor:
+        """A row for each image of ``n h w 3``: ``n d``, fp32, on the CPU."""
 
     def text(self, text: str) -> Tensor | None:
         """The row of a text, ``d``; None where this embedder reads no texts."""
@@ -47,7 +47,7 @@ class Embedder(Protocol):
 class SmallEmbedder:
     """Three rows in one: shapes, where which colour is, and which colours there are. No weights, no randomness.
 
-    Each of the three has length 1, so the cosine of two pictures is the mean of their three likenesses. Shapes:
+    Each of the three has length 1, so the cosine of two images is the mean of their three likenesses. Shapes:
     histograms of gradients as of Dalal and Triggs (2005), 8 by 8 cells, 9 directions. Colours: means of Lab on the same
     cells; and a histogram over Lab, of which the root is taken, so that the product of two is Bhattacharyya's
     coefficient. What things are it does not know.
@@ -56,15 +56,15 @@ class SmallEmbedder:
     kind = SMALL
     name = "shapes and colours (small, built in, no weights)"
 
-    def pictures(self, frames: Frames) -> Tensor:
-        """A row for each picture of ``n h w 3``: ``n d``, fp32."""
+    def images(self, frames: Frames) -> Tensor:
+        """A row for each image of ``n h w 3``: ``n d``, fp32."""
         rows = [self._row(frame) for frame in frames]
         return torch.nn.functional.normalize(torch.from_numpy(np.stack(rows)), dim=1)
 
     def text(self, text: str) -> None:
         """None: it reads no texts."""
 
-    def _row(self, frame: NDArray[np.uint8]) -> Picture:
+    def _row(self, frame: NDArray[np.uint8]) -> Rows:
         cv2 = opencv()
         square = cv2.resize(frame, (_SQUARE, _SQUARE), interpolation=cv2.INTER_AREA)
         lab = cv2.cvtColor(square.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
@@ -79,12 +79,12 @@ _FAINT = 500.0  # summed over a cell: grain of plain ground, which is no shape
 _SMALL = 1e-6
 
 
-def _unit(row: NDArray[np.floating]) -> Picture:
+def _unit(row: NDArray[np.floating]) -> Rows:
     flat = row.astype(np.float32).ravel()
     return flat / max(float(np.linalg.norm(flat)), _SMALL)
 
 
-def _shapes(lab: Picture) -> Picture:
+def _shapes(lab: Rows) -> Rows:
     cv2 = opencv()
     x, y = (cv2.Sobel(lab, cv2.CV_32F, *axes) for axes in ((1, 0), (0, 1)))
     lengths = np.hypot(x, y)
@@ -105,17 +105,17 @@ def _shapes(lab: Picture) -> Picture:
     return blocks
 
 
-def _by_cell(picture: Picture) -> Picture:
+def _by_cell(image: Rows) -> Rows:
     side = _SQUARE // _CELLS
-    return picture.reshape(_CELLS, side, _CELLS, side, -1)
+    return image.reshape(_CELLS, side, _CELLS, side, -1)
 
 
-def _layout(lab: Picture) -> Picture:
-    means: Picture = (_by_cell(lab).mean(axis=(1, 3)) - _LAB_MIDDLE) / _LAB_RANGE
+def _layout(lab: Rows) -> Rows:
+    means: Rows = (_by_cell(lab).mean(axis=(1, 3)) - _LAB_MIDDLE) / _LAB_RANGE
     return means
 
 
-def _palette(lab: Picture) -> Picture:
+def _palette(lab: Rows) -> Rows:
     """Each pixel is shared among the bins around it, so that a little more light changes a little."""
     place = (np.clip((lab - _LAB_MIDDLE) / _LAB_RANGE, -1, 1) + 1) / 2 * (_LAB_BINS - 1)
     lower = np.minimum(np.floor(place).astype(int), _LAB_BINS - 2)

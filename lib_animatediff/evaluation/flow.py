@@ -1,7 +1,7 @@
 """Optical flow of a clip, without any weights: OpenCV's DIS, in both directions.
 
 Every clip is brought to one size first, so that thresholds mean the same for a clip of 64 pixels and for one of 1024,
-and so that the smallest patches of the search still fit into what a small picture shows.
+and so that the smallest patches of the search still fit into what a small image shows.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _stirs(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.uint8
 
 
 def between(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> Field:
-    """Where each pixel of one grey picture is in another one."""
+    """Where each pixel of one grey image is in another one."""
     cv2 = opencv()
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     found: Field = search.calc(one, other, None)
@@ -81,13 +81,13 @@ def grey(frames: Frames) -> list[NDArray[np.uint8]]:
     return [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
 
 
-def follow(picture: NDArray[Any], field: Field) -> NDArray[Any]:
-    """What a picture, h w or h w c, shows where a field leads to: ``picture(x + field(x))``, linear in between."""
+def follow(image: NDArray[Any], field: Field) -> NDArray[Any]:
+    """What an image, h w or h w c, shows where a field leads to: ``image(x + field(x))``, linear in between."""
     cv2 = opencv()
     height, width = field.shape[:2]
     y, x = np.mgrid[:height, :width].astype(np.float32)
     there: NDArray[Any] = cv2.remap(
-        picture, x + field[..., 0], y + field[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        image, x + field[..., 0], y + field[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     return there
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_BATCH = 16  # pictures at a time
+_BATCH = 16  # images at a time
 _DINO_TYPES = ("vit", "dinov2")
 
 
@@ -43,7 +43,7 @@ def load(folder: Path, device: str) -> Embedder:
 
 
 class ClipEmbedder:
-    """CLIP: reads pictures and texts."""
+    """CLIP: reads images and texts."""
 
     kind = CLIP
 
@@ -58,8 +58,8 @@ class ClipEmbedder:
         self._tokenizer = CLIPTokenizer.from_pretrained(words, local_files_only=True)
 
     @torch.no_grad()
-    def pictures(self, frames: Frames) -> Tensor:
-        """A row for each picture of ``n h w 3``: ``n d``, fp32, on the CPU."""
+    def images(self, frames: Frames) -> Tensor:
+        """A row for each image of ``n h w 3``: ``n d``, fp32, on the CPU."""
         side = self._model.config.vision_config.image_size
         rows = []
         for batch in _prepared(frames, side, _CLIP_MEAN, _CLIP_STD):
@@ -77,7 +77,7 @@ class ClipEmbedder:
 
 
 class DinoEmbedder:
-    """DINO or DINOv2: reads pictures; its row is the class token's."""
+    """DINO or DINOv2: reads images; its row is the class token's."""
 
     kind = DINO
 
@@ -89,8 +89,8 @@ class DinoEmbedder:
         self._model = _weights(AutoModel, folder).to(device)
 
     @torch.no_grad()
-    def pictures(self, frames: Frames) -> Tensor:
-        """A row for each picture of ``n h w 3``: ``n d``, fp32, on the CPU."""
+    def images(self, frames: Frames) -> Tensor:
+        """A row for each image of ``n h w 3``: ``n d``, fp32, on the CPU."""
         config = self._model.config
         # DINOv2's position table is interpolated; it was trained at 518 and is used at 224.
         side = _DINO_SIDE if config.model_type == "dinov2" else config.image_size
@@ -148,18 +148,18 @@ def _quiet() -> Iterator[None]:
 
 
 def _prepared(frames: Frames, side: int, mean: tuple[float, ...], std: tuple[float, ...]) -> list[Tensor]:
-    """The middle square of each picture, its shorter side brought to ``side``: batches of ``b 3 side side``."""
-    pictures = [_middle(Image.fromarray(frame), side) for frame in frames]
-    values = torch.from_numpy(np.stack([np.asarray(each, np.float32) / 255 for each in pictures]))
+    """The middle square of each image, its shorter side brought to ``side``: batches of ``b 3 side side``."""
+    images = [_middle(Image.fromarray(frame), side) for frame in frames]
+    values = torch.from_numpy(np.stack([np.asarray(each, np.float32) / 255 for each in images]))
     even = ((values - torch.tensor(mean)) / torch.tensor(std)).permute(0, 3, 1, 2)
     return [even[start : start + _BATCH] for start in range(0, len(even), _BATCH)]
 
 
-def _middle(picture: Image.Image, side: int) -> Image.Image:
-    scale = side / min(picture.size)
-    wide, high = (max(round(length * scale), side) for length in picture.size)
+def _middle(image: Image.Image, side: int) -> Image.Image:
+    scale = side / min(image.size)
+    wide, high = (max(round(length * scale), side) for length in image.size)
     left, top = (wide - side) // 2, (high - side) // 2
-    resized = picture.resize((wide, high), Image.Resampling.BICUBIC)
+    resized = image.resize((wide, high), Image.Resampling.BICUBIC)
     return resized.crop((left, top, left + side, top + side))
 
 

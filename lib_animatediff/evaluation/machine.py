@@ -1,4 +1,4 @@
-"""What pictures and times depend on beside what is asked for."""
+"""What images and times depend on beside what is asked for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LIBRARIES = ("torch", "diffusers", "transformers", "opencv-python-headless")
 
 
 def versions() -> str:
-    """Of this program and of the libraries that make and measure pictures."""
+    """Of this program and of the libraries that make and measure images."""
     return ", ".join([f"animatediff {__version__}", *map(_versioned, _LIBRARIES)])
 
 

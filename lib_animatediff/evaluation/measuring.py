@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import metrics
-from .direction import STILL, Way, way_of
+from .direction import STILL, Trajectory, estimate_trajectory
 from .embedders import CLIP, DINO
 from .flow import flow_of
 
@@ -53,7 +53,7 @@ DIRECTION = Metric(
     "direction",
     "Direction",
     "Share of the clips whose moving thing goes within 45° of where the prompt says, as optical flow tells; it has to "
-    "get ahead by 5 % of the picture's side, steadily, and not only because the whole picture shifts. Going anywhere "
+    "get ahead by 5 % of the image's side, steadily, and not only because the whole image shifts. Going anywhere "
     "by chance would be right in 25 %.",
     percent=True,
 )
@@ -85,7 +85,7 @@ MOTION = Metric(
     more_is_better=None,
 )
 MEAN_MOTION = Metric(
-    "motion", "Mean motion", "Mean flow over the whole picture, in pixels per frame.", more_is_better=None
+    "motion", "Mean motion", "Mean flow over the whole image, in pixels per frame.", more_is_better=None
 )
 WAY = Metric(
     "way",
@@ -145,18 +145,18 @@ class Embedders:
 def measure(
     frames: Frames, prompt: Prompt, references: Tensor, embedders: Embedders, seconds: float | None
 ) -> tuple[Figures, str]:
-    """All figures of a clip, by the keys of `METRICS`, and where it goes (see `direction.Way.heading`).
+    """All figures of a clip, by the keys of `METRICS`, and where it goes (see `direction.Trajectory.heading`).
 
     Args:
         frames: ``f h w 3``, at least two.
         references: embeddings by ``embedders.main`` of stills without motion, ``n d``.
         seconds: that it took.
     """
-    rows = embedders.main.pictures(frames)
-    subject = rows if embedders.subject is embedders.main else embedders.subject.pictures(frames)
+    rows = embedders.main.images(frames)
+    subject = rows if embedders.subject is embedders.main else embedders.subject.images(frames)
     text = embedders.main.text(prompt.text)
     flow = flow_of(frames)
-    way = way_of(flow)
+    way = estimate_trajectory(flow)
     tops = metrics.top_magnitudes(flow)
     between = metrics.motion_smoothness(flow)
     goes = None if prompt.heading is None else float(way.goes(prompt.heading))
@@ -181,7 +181,7 @@ def measure(
     return figures, way.heading
 
 
-def _gone(way: Way, prompt: Prompt) -> float | None:
+def _gone(way: Trajectory, prompt: Prompt) -> float | None:
     if prompt.heading is None or prompt.heading == STILL:
         return None
     return way.towards(prompt.heading) if way.is_one else 0.0

@@ -41,14 +41,14 @@ FROZEN = Method(
     "frozen",
     "Frozen frame",
     "a frozen frame",
-    "One picture again and again: the best smoothness there is, and no motion.",
+    "One image again and again: the best smoothness there is, and no motion.",
     is_control=True,
 )
 INDEPENDENT = Method(
     "independent",
     "Independent frames",
     "independent frames",
-    "A batch of pictures with the seeds that the clip has: what the model paints without anything for motion.",
+    "A batch of images with the seeds that the clip has: what the model paints without anything for motion.",
     is_control=True,
 )
 ZERO = Method(
@@ -64,7 +64,7 @@ RENDERED = (INDEPENDENT, ZERO, MODULE)  # a frozen frame is the first independen
 
 @dataclass(frozen=True)
 class Sampling:
-    """How every picture is sampled.
+    """How every image is sampled.
 
     Attributes:
         size: width and height in pixels.
@@ -100,7 +100,7 @@ def render(
     """
     if method is INDEPENDENT:
         return stills(pipeline, prompt, [seed + frame for frame in range(how.frames)], how)
-    pictures = animate(
+    images = animate(
         pipeline,
         motion,
         prompt=prompt,
@@ -112,7 +112,7 @@ def render(
         cfg=how.cfg,
         sampler=how.sampler,
     )
-    return np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
+    return np.stack([np.asarray(image.convert("RGB")) for image in images])
 
 
 def stills(pipeline: Any, prompt: str, seeds: Sequence[int], how: Sampling) -> Frames:
@@ -122,11 +122,11 @@ def stills(pipeline: Any, prompt: str, seeds: Sequence[int], how: Sampling) -> F
     former = pipeline.scheduler
     pipeline.scheduler = new_sampler(how.sampler, former, None)
     try:
-        pictures = pipeline(
+        images = pipeline(
             prompt,
             negative_prompt=how.negative_prompt,
             num_images_per_prompt=len(seeds),
-            # On the CPU, so that a seed is the same picture on every machine.
+            # On the CPU, so that a seed is the same image on every machine.
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             width=how.size[0],
             height=how.size[1],
@@ -135,4 +135,4 @@ def stills(pipeline: Any, prompt: str, seeds: Sequence[int], how: Sampling) -> F
         ).images
     finally:
         pipeline.scheduler = former
-    return np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
+    return np.stack([np.asarray(image.convert("RGB")) for image in images])

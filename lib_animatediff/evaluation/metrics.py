@@ -19,41 +19,41 @@ if TYPE_CHECKING:
 
 _LEVELS = 255
 _TOP = 0.05  # of the pixels: those that move most
-_DYNAMIC, _DYNAMIC_SIDE = 6.0, 256  # pixels per frame of a picture whose shorter side has so many, as in VBench
+_DYNAMIC, _DYNAMIC_SIDE = 6.0, 256  # pixels per frame of an image whose shorter side has so many, as in VBench
 _DYNAMIC_PAIRS = 4 / 16  # of the frames
 
 
-def text_score(pictures: Tensor, text: Tensor) -> float:
+def text_score(images: Tensor, text: Tensor) -> float:
     """100 times the mean cosine between each frame and the prompt, ``d``."""
-    return 100 * float((pictures @ text).mean())
+    return 100 * float((images @ text).mean())
 
 
-def domain_score(pictures: Tensor, references: Tensor) -> float:
+def domain_score(images: Tensor, references: Tensor) -> float:
     """100 times the mean cosine between each frame and each still that the model paints without motion."""
-    return 100 * float((pictures @ references.T).mean())
+    return 100 * float((images @ references.T).mean())
 
 
-def smoothness(pictures: Tensor) -> float:
+def smoothness(images: Tensor) -> float:
     """100 times the mean cosine of neighbouring frames."""
-    return 100 * float((pictures[1:] * pictures[:-1]).sum(dim=1).mean())
+    return 100 * float((images[1:] * images[:-1]).sum(dim=1).mean())
 
 
-def smoothness_of_all_pairs(pictures: Tensor) -> float:
+def smoothness_of_all_pairs(images: Tensor) -> float:
     """100 times the mean cosine of all pairs of frames."""
-    n = len(pictures)
-    off_diagonal = (pictures @ pictures.T).sum() - pictures.square().sum()
+    n = len(images)
+    off_diagonal = (images @ images.T).sum() - images.square().sum()
     return 100 * float(off_diagonal) / (n * (n - 1))
 
 
-def consistency(pictures: Tensor) -> float:
+def consistency(images: Tensor) -> float:
     """VBench's subject consistency (embedded by DINO) and background consistency (by CLIP), 0 to 1.
 
     The mean over all frames but the first of the cosines with the frame before and with the first one, those below 0
     counted as 0.
     """
-    later = pictures[1:]
-    before = (later * pictures[:-1]).sum(dim=1).clamp(min=0)
-    first = (later @ pictures[0]).clamp(min=0)
+    later = images[1:]
+    before = (later * images[:-1]).sum(dim=1).clamp(min=0)
+    first = (later @ images[0]).clamp(min=0)
     return float(((before + first) / 2).mean())
 
 

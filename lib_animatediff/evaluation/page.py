@@ -15,7 +15,7 @@ from . import plots
 from .direction import ASTRAY, CAMERA, STILL, UNRELATED
 from .measuring import BACKGROUND, METRICS, PAPERS, SUBJECT, VBENCH, Embedders, Figures, Metric
 from .methods import FROZEN, METHODS
-from .run import Evaluation, Shown
+from .run import EvaluatedClip, Evaluation
 from .verdict import best, sentences, table
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _WENT = {
     "up": "↑ up",
     "down": "↓ down",
     STILL: "■ stands",
-    CAMERA: "the whole picture shifts",
+    CAMERA: "the whole image shifts",
     UNRELATED: "frames are unrelated",
     ASTRAY: "to and fro",
 }
@@ -49,7 +49,7 @@ class About:
     notes: Sequence[str] = ()
 
 
-def page_of(wanted: Evaluation, clips: Sequence[Shown], embedders: Embedders, about: About) -> str:
+def page_of(wanted: Evaluation, clips: Sequence[EvaluatedClip], embedders: Embedders, about: About) -> str:
     """The whole page as HTML, without anything that lies elsewhere."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
@@ -111,7 +111,7 @@ def _rows(figures: Mapping[str, Figures], columns: Sequence[Metric]) -> list[dic
     ]
 
 
-def _prompts(wanted: Evaluation, clips: Sequence[Shown]) -> list[dict[str, Any]]:
+def _prompts(wanted: Evaluation, clips: Sequence[EvaluatedClip]) -> list[dict[str, Any]]:
     """Each prompt with its clips: a line for each seed, a column for each method."""
     return [
         {
@@ -123,15 +123,15 @@ def _prompts(wanted: Evaluation, clips: Sequence[Shown]) -> list[dict[str, Any]]
     ]
 
 
-def _clip(clip: Shown, fps: float) -> dict[str, Any]:
+def _clip(clip: EvaluatedClip, fps: float) -> dict[str, Any]:
     told = clip.figures["direction"] if clip.figures["stands"] is None else clip.figures["stands"]
     title = next(method.title for method in METHODS if method.key == clip.method)
-    pictures = _small(clip.frames)
+    images = _small(clip.frames)
     return {
-        "moving": _webp(pictures[:1] if clip.method == FROZEN.key else pictures, fps),
-        "still": _webp(pictures[:1], fps),
-        "width": pictures[0].width,
-        "height": pictures[0].height,
+        "moving": _webp(images[:1] if clip.method == FROZEN.key else images, fps),
+        "still": _webp(images[:1], fps),
+        "width": images[0].width,
+        "height": images[0].height,
         "alt": f"{clip.prompt.text}, seed {clip.seed}, {title}",
         "goes": _WENT[clip.goes],
         "verdict": None if told is None else bool(told),
@@ -139,19 +139,19 @@ def _clip(clip: Shown, fps: float) -> dict[str, Any]:
 
 
 def _small(frames: Frames) -> list[Image.Image]:
-    pictures = [Image.fromarray(frame) for frame in frames]
-    scale = min(_LONGEST_SIDE / max(pictures[0].size), 1.0)
-    size = (max(round(pictures[0].width * scale), 1), max(round(pictures[0].height * scale), 1))
-    return pictures if scale == 1 else [picture.resize(size, Image.Resampling.LANCZOS) for picture in pictures]
+    images = [Image.fromarray(frame) for frame in frames]
+    scale = min(_LONGEST_SIDE / max(images[0].size), 1.0)
+    size = (max(round(images[0].width * scale), 1), max(round(images[0].height * scale), 1))
+    return images if scale == 1 else [image.resize(size, Image.Resampling.LANCZOS) for image in images]
 
 
-def _webp(pictures: Sequence[Image.Image], fps: float) -> str:
+def _webp(images: Sequence[Image.Image], fps: float) -> str:
     buffer = io.BytesIO()
-    pictures[0].save(
+    images[0].save(
         buffer,
         format="WEBP",
-        save_all=len(pictures) > 1,
-        append_images=list(pictures[1:]),
+        save_all=len(images) > 1,
+        append_images=list(images[1:]),
         duration=round(1000 / fps),
         loop=0,
         quality=_QUALITY,

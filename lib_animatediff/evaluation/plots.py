@@ -10,7 +10,7 @@ from html import escape
 
 from .measuring import DIRECTION, DOMAIN, MOTION, SMOOTHNESS, Metric
 from .methods import METHODS
-from .run import Shown
+from .run import EvaluatedClip
 from .verdict import means, table
 
 BARS = (DIRECTION, SMOOTHNESS, DOMAIN)
@@ -21,7 +21,7 @@ _ROW, _GAP, _NAME = 22, 14, 132
 _MARKS = {"frozen": "square", "independent": "ring", "text2video-zero": "diamond", "module": "disc"}
 
 
-def scatter(clips: Sequence[Shown], model: str) -> str:
+def scatter(clips: Sequence[EvaluatedClip], model: str) -> str:
     """Smoothness against motion: a mark for each clip, a larger one for each method's mean."""
     across = [clip.figures[MOTION.key] or 0.0 for clip in clips]
     up = [clip.figures[SMOOTHNESS.key] or 0.0 for clip in clips]
@@ -55,7 +55,7 @@ def legend() -> str:
     return f'<p class="legend">{"".join(items)}</p>'
 
 
-def bars(clips: Sequence[Shown], models: Sequence[str], metric: Metric) -> str:
+def bars(clips: Sequence[EvaluatedClip], models: Sequence[str], metric: Metric) -> str:
     """A metric as bars from 0 to 100, grouped by model; empty where it was not measured."""
     parts, top = [], 4.0
     whole = 1.0 if metric.percent else 100.0

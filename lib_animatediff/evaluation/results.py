@@ -8,11 +8,11 @@ from typing import Any
 
 from .machine import machine_of, versions
 from .measuring import Embedders
-from .run import REFERENCES, Evaluation, Shown
+from .run import REFERENCES, EvaluatedClip, Evaluation
 from .verdict import table
 
 
-def results_of(wanted: Evaluation, clips: Sequence[Shown], made: Sequence[tuple[str, str]]) -> str:
+def results_of(wanted: Evaluation, clips: Sequence[EvaluatedClip], made: Sequence[tuple[str, str]]) -> str:
     """Everything that was measured, as JSON: means for each model and method, and each clip's figures."""
     found = {
         "made": dict(made),
@@ -22,7 +22,7 @@ def results_of(wanted: Evaluation, clips: Sequence[Shown], made: Sequence[tuple[
     return json.dumps(found, indent=1)
 
 
-def _entry(clip: Shown) -> dict[str, Any]:
+def _entry(clip: EvaluatedClip) -> dict[str, Any]:
     return {
         "model": clip.model,
         "method": clip.method,

@@ -23,7 +23,7 @@ from .machine import machine_of, versions
 from .measuring import Embedders, Figures, measure
 from .methods import FROZEN, INDEPENDENT, METHODS, MODULE, RENDERED, ZERO, Method, Sampling, render, stills
 from .prompts import Prompt
-from .store import Kept, file_of, keep, take
+from .store import CachedClip, file_of, keep, take
 
 if TYPE_CHECKING:
     from .flow import Frames
@@ -84,11 +84,11 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Shown:
+class EvaluatedClip:
     """A clip with its figures.
 
     Attributes:
-        goes: where its moving thing goes, see `direction.Way.heading`.
+        goes: where its moving thing goes, see `direction.Trajectory.heading`.
         file: where it lies, relative to the evaluation's folder.
     """
 
@@ -137,7 +137,7 @@ def run(
     motion: MotionModule,
     embedders: Embedders,
     on_render: Callable[[str], None] = lambda _what: None,
-) -> Iterator[Shown]:
+) -> Iterator[EvaluatedClip]:
     """Every clip, model by model, with its figures.
 
     What was rendered is on disk before the next one begins, and is taken from there when the same evaluation is run
@@ -152,26 +152,26 @@ def run(
     """
     motion_hash = file_hash(wanted.motion)
     for model in wanted.models:
-        maker = _Maker(wanted, model, motion, motion_hash)
+        maker = _Renderer(wanted, model, motion, motion_hash)
         for number, prompt in enumerate(wanted.prompts):
-            references = embedders.main.pictures(maker.references(prompt, number).frames)
+            references = embedders.main.images(maker.references(prompt, number).frames)
             on_render(model.name)
             for repeat in range(wanted.seeds):
                 seed = wanted.seed + (number * wanted.seeds + repeat) * SEEDS_APART
-                clips: dict[Method, Kept] = {}
+                clips: dict[Method, CachedClip] = {}
                 for method in RENDERED:
                     clips[method] = maker.clip(method, prompt, number, seed)
                     on_render(model.name)
                 for method in METHODS:
                     # A frozen frame is no clip of its own: it took no time, and has no file.
-                    kept = clips.get(method) or Kept(_frozen(clips[INDEPENDENT].frames), 0.0)
+                    kept = clips.get(method) or CachedClip(_frozen(clips[INDEPENDENT].frames), 0.0)
                     seconds = None if method is FROZEN else kept.seconds
                     figures, goes = measure(kept.frames, prompt, references, embedders, seconds)
                     file = "" if method is FROZEN else str(maker.file(method, number, seed).relative_to(wanted.folder))
-                    yield Shown(model.name, method.key, prompt, seed, kept.frames, figures, goes, file)
+                    yield EvaluatedClip(model.name, method.key, prompt, seed, kept.frames, figures, goes, file)
 
 
-class _Maker:
+class _Renderer:
     """Makes what is not on disk; the model is loaded when the first such thing is asked for."""
 
     def __init__(self, wanted: Evaluation, model: Model, motion: MotionModule, motion_hash: str) -> None:
@@ -184,7 +184,7 @@ class _Maker:
         self._config_hash = wanted.config and file_hash(wanted.config)
         self._by = [versions(), machine_of(wanted.device)]  # the times are its own, too
 
-    def references(self, prompt: Prompt, number: int) -> Kept:
+    def references(self, prompt: Prompt, number: int) -> CachedClip:
         """Stills of a prompt without motion, from seeds that no clip has."""
         wanted = self._wanted
         first = wanted.seed + REFERENCES_APART + number * REFERENCES
@@ -195,7 +195,7 @@ class _Maker:
             lambda pipeline: stills(pipeline, prompt.text, seeds, wanted.how),
         )
 
-    def clip(self, method: Method, prompt: Prompt, number: int, seed: int) -> Kept:
+    def clip(self, method: Method, prompt: Prompt, number: int, seed: int) -> CachedClip:
         """A clip of a prompt."""
         how = self._wanted.how
         made_of = self._made_of(method.key, prompt, seed)
@@ -225,13 +225,13 @@ class _Maker:
         model = {"files": self._model_hashes, "config": self._config_hash, "device": self._wanted.device}
         return {"by": self._by, "what": what, "prompt": prompt.text, "seed": seed, "how": how, "model": model}
 
-    def _made(self, path: Path, made_of: dict[str, Any], make: Callable[[Any], Frames]) -> Kept:
+    def _made(self, path: Path, made_of: dict[str, Any], make: Callable[[Any], Frames]) -> CachedClip:
         kept = take(path, made_of)
         if kept is None:
             pipeline = self._loaded()
             start = time.perf_counter()
             frames = make(pipeline)
-            kept = Kept(frames, time.perf_counter() - start)
+            kept = CachedClip(frames, time.perf_counter() - start)
             keep(path, kept, made_of, self._wanted.fps)
         return kept
 

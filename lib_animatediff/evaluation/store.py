@@ -20,14 +20,14 @@ _FORMAT = "apng"  # loses nothing, keeps frames that are like the one before, an
 
 
 @dataclass(frozen=True)
-class Kept:
+class CachedClip:
     """Frames, ``f h w 3``, and how long they took to be made, in seconds."""
 
     frames: Frames
     seconds: float
 
 
-def keep(path: Path, kept: Kept, made_of: Mapping[str, Any], fps: float) -> None:
+def keep(path: Path, kept: CachedClip, made_of: Mapping[str, Any], fps: float) -> None:
     """Write frames; the file appears whole or not at all.
 
     Args:
@@ -39,12 +39,12 @@ def keep(path: Path, kept: Kept, made_of: Mapping[str, Any], fps: float) -> None
     """
     from PIL import Image
 
-    pictures = [Image.fromarray(frame) for frame in kept.frames]
+    images = [Image.fromarray(frame) for frame in kept.frames]
     recipe = Recipe(data={"evaluation": dict(made_of), "seconds": kept.seconds})
-    write_clip(file_of(path), pictures, formats=[_FORMAT], fps=fps, recipe=recipe)
+    write_clip(file_of(path), images, formats=[_FORMAT], fps=fps, recipe=recipe)
 
 
-def take(path: Path, made_of: Mapping[str, Any]) -> Kept | None:
+def take(path: Path, made_of: Mapping[str, Any]) -> CachedClip | None:
     """Frames that were kept; None where there are none, where they are damaged, or were made of something else."""
     file = file_of(path)
     if not file.is_file():
@@ -54,7 +54,7 @@ def take(path: Path, made_of: Mapping[str, Any]) -> Kept | None:
         if data.get("evaluation") != made_of:
             return None
         frames = np.stack([frame.array()[..., :3] for frame in read_clip(file)])
-        return Kept(frames, float(data["seconds"]))
+        return CachedClip(frames, float(data["seconds"]))
     except (AnimateDiffError, KeyError, TypeError, ValueError):
         return None
 

@@ -15,7 +15,7 @@ from typing import Literal
 
 from .measuring import DIRECTION, DOMAIN, DYNAMIC, METRICS, MOTION, SECONDS, SMOOTHNESS, TEXT, WAY, Figures, Metric
 from .methods import FROZEN, INDEPENDENT, METHODS, MODULE, ZERO, Method
-from .run import Shown
+from .run import EvaluatedClip
 
 _FEWEST = 5  # prompts; fewer prove nothing
 _TABLE = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
@@ -53,7 +53,7 @@ class Comparison:
         return f"{self.metric.title.lower()} ({ours} against {theirs})"
 
 
-def means(clips: Iterable[Shown]) -> Figures:
+def means(clips: Iterable[EvaluatedClip]) -> Figures:
     """Mean of each metric over the clips that have it; of times the median, which one slow clip does not move."""
     listed = list(clips)
     found: Figures = {}
@@ -64,7 +64,7 @@ def means(clips: Iterable[Shown]) -> Figures:
     return found
 
 
-def table(clips: Sequence[Shown]) -> dict[str, Figures]:
+def table(clips: Sequence[EvaluatedClip]) -> dict[str, Figures]:
     """Means of each method, by its key."""
     return {method.key: means(clip for clip in clips if clip.method == method.key) for method in METHODS}
 
@@ -85,7 +85,7 @@ def best(figures: dict[str, Figures], metric: Metric) -> list[str]:
     return [key for key, value in rivals.items() if metric.show(value) == metric.show(winner)]
 
 
-def compare(clips: Sequence[Shown], rival: Method, metric: Metric) -> Comparison | None:
+def compare(clips: Sequence[EvaluatedClip], rival: Method, metric: Metric) -> Comparison | None:
     """The motion module against a rival, pair by pair; None where the metric was not measured."""
     by_method = {
         method.key: {
@@ -114,14 +114,14 @@ def _student(freedom: int) -> float:
     return _TABLE[freedom - 1] if freedom <= len(_TABLE) else 1.96 + 2.5 / freedom
 
 
-def sentences(clips: Sequence[Shown]) -> list[str]:
+def sentences(clips: Sequence[EvaluatedClip]) -> list[str]:
     """What the figures of some clips, of a model for example, say about the motion module, good and bad."""
     said = [_against(clips, rival) for rival in _RIVALS]
     figures = table(clips)
     return [*filter(None, said), _on_motion(figures), _on_smoothness(figures)]
 
 
-def _against(clips: Sequence[Shown], rival: Method) -> str:
+def _against(clips: Sequence[EvaluatedClip], rival: Method) -> str:
     found = [each for metric in _JUDGED if (each := compare(clips, rival, metric))]
     groups = {
         "ahead in": [each for each in found if each.outcome == "ahead"],

@@ -238,7 +238,7 @@ def renders(monkeypatch):
     monkeypatch.setattr(runner.host, "load_pipeline", lambda *_a, **_k: MagicMock())
     monkeypatch.setattr(runner.networks, "add_loras", lambda *_: None)
     # Measuring is what takes long; the rest is as it is.
-    monkeypatch.setattr(SmallEmbedder, "pictures", lambda _self, frames: torch.ones(len(frames), 1))
+    monkeypatch.setattr(SmallEmbedder, "images", lambda _self, frames: torch.ones(len(frames), 1))
     figures = {metric.key: 1.0 for metric in METRICS}
     monkeypatch.setattr(runner, "measure", lambda _f, _p, _r, _e, seconds: (figures | {"seconds": seconds}, "right"))
     return count

@@ -15,7 +15,7 @@ from torch import nn
 
 from lib_animatediff import ClipError, ContextWindows, IncompatibleModelError, inject, use_schedule
 from lib_animatediff.engine.patching import patch_forward
-from motion_module.network import GEGLU, TemporalAttention
+from motion_module.temporal_transformer import GEGLU, TemporalAttention
 
 FRAMES = 3
 GIVEN = hosts.inputs(FRAMES)

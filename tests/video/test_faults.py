@@ -299,7 +299,7 @@ import os, signal, sys, time
 from pathlib import Path
 sys.path[:0] = [{root!r}, {tests!r}]
 from support.clip_files import smooth
-from lib_animatediff.video import write_clip, whole
+from lib_animatediff.video import atomic as whole, write_clip
 whole._move = lambda part, path: (print("ready", flush=True), time.sleep(60))
 write_clip(Path({path!r}), smooth(8), formats=[{key!r}])
 """

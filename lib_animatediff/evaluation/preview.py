@@ -13,7 +13,7 @@ from lib_animatediff.video import Encoding, write_clip
 
 from .methods import METHODS
 from .prompts import Prompt
-from .run import Evaluation, Shown
+from .run import EvaluatedClip, Evaluation
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,7 +26,7 @@ _LETTERS = 19  # in a line over a clip
 _PAPER, _INK = (255, 255, 255), (40, 40, 40)
 
 
-def write_picture(path: Path, wanted: Evaluation, clips: Sequence[Shown]) -> Path:
+def write_preview(path: Path, wanted: Evaluation, clips: Sequence[EvaluatedClip]) -> Path:
     """Write an animated WebP: a row for each method, for each model a column or two.
 
     Args:
@@ -71,6 +71,6 @@ def _drawn(cells: np.ndarray, models: Sequence[str], prompts: Sequence[str]) -> 
             name = "\n".join(textwrap.wrap(prompt, _LETTERS, max_lines=2, placeholder="…"))
             pen.multiline_text((left, 26), name, fill=_INK, font=small)
             for row in range(len(METHODS)):
-                picture = Image.fromarray(cells[row, block, column]).resize(size, Image.Resampling.BICUBIC)
-                canvas.paste(picture, (left, _TOP + row * step[1]))
+                image = Image.fromarray(cells[row, block, column]).resize(size, Image.Resampling.BICUBIC)
+                canvas.paste(image, (left, _TOP + row * step[1]))
     return canvas
