@@ -1,4 +1,4 @@
-"""docs/settings.md and the rows of the README, from the settings table: `python tests/support/settings_page.py`."""
+"""docs/settings.md and the rows of the README, from the settings table: `python tools/settings_page.py`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "settings.md"
 
 INTRODUCTION = """\
@@ -19,7 +19,7 @@ these names. On the command line `frames` is `--frames`, `freeinit_enable` is `-
 extension send.
 [What they do to a clip](features.md), with pictures.
 
-Written by `python tests/support/settings_page.py` from the table (`request/settings/table.py`); a test compares them.
+Written by `python tools/settings_page.py` from the table (`request/settings/table.py`); a test compares them.
 """
 HEAD = "| Name | Also | Default | Meaning |\n|---|---|---|---|"
 UNGROUPED = "The clip"
