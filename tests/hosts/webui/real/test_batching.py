@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from support.webui_real.clips import animate, clip_of
-from support.webui_real.server import PAYLOAD, STYLE
+from PIL import Image
+from support.webui_real.clips import FRAMES, animate, clip_of, clip_payload
+from support.webui_real.server import PAYLOAD, STYLE, base64_image
 from support.webui_real.studio import FLOAT_ORDER, decoded, frames_of
 
 PARTS = ("a red cat", "a blue dog :0.7", "a green picture")
@@ -97,3 +98,29 @@ def test_a_clip_takes_its_first_rows_prompt(studio):
     got = frames_of(studio, SHORT, alwayson_scripts={"Trouble": {"args": [{"rows": True}]}})
     wanted = frames_of(studio, SHORT, prompt=f"{PAYLOAD['prompt']}, blue")
     assert abs(got - wanted).max() == 0
+
+
+@pytest.mark.parametrize("pad", [False, True])
+def test_a_long_prompt_makes_one_clip(studio, pad):
+    """A prompt of over 75 tokens, padded or not: one clip, the one of plainly laid rows."""
+    long = {"negative_prompt": "blue dog, " * 40, "override_settings": {"pad_cond_uncond": pad}}
+    frames = frames_of(studio, **long)
+    if not pad:
+        assert (
+            abs(frames - frames_of(studio, **long, alwayson_scripts={"Trouble": {"args": [{"plainly": True}]}})).max()
+            < FLOAT_ORDER
+        )
+    halves = abs(frames[: FRAMES // 2] - frames[FRAMES // 2 :]).mean()
+    steps = abs(frames[1:] - frames[:-1]).mean()
+    assert halves < 3 * steps
+
+
+def test_each_picture_of_a_batch_has_a_clip_of_its_own(studio):
+    """Two pictures and a batch size of two: two clips, each of its own picture, with a seed of its own."""
+    pictures = [base64_image(Image.new("RGB", (64, 64), (level,) * 3)) for level in (20, 235)]
+    answer = studio.img2img(
+        init_images=pictures, batch_size=2, denoising_strength=0.5, alwayson_scripts=clip_payload()["alwayson_scripts"]
+    )
+    assert len(answer["images"]) == 2
+    assert json.loads(answer["info"])["all_seeds"] == [1, 1 + FRAMES]
+    assert studio.api("GET", "/trouble/seen").json()["starts"] == [20] * FRAMES + [235] * FRAMES

@@ -8,7 +8,11 @@ import threading
 import time
 from datetime import date
 
+import numpy
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from support.motion_files import write_motion_file
 from support.webui_real.clips import CLIP, FRAMES, animate, apart, clip_of, clip_payload
 from support.webui_real.server import (
     EMBEDDING,
@@ -350,3 +354,30 @@ def test_what_cannot_be_made_is_refused_with_the_reason(studio, clip, payload, w
     picture = file_bytes(studio.txt2img())
     assert words in refused(studio, clip, **payload)
     assert file_bytes(studio.txt2img()) == picture
+
+
+def test_a_module_says_which_sampler_it_wants(studio):
+    """An AnimateLCM module says which sampler and CFG it wants, and runs with them."""
+    write_motion_file(studio.motion_modules_dir, "lcm")
+    try:
+        models = {model["name"]: model for model in studio.api("GET", "/animatediff/v1/models").json()}
+        assert "LCM" in models["mm_small_lcm.safetensors"]["hint"]
+        asked = {"sampler_name": "LCM", "cfg_scale": 1.5, "steps": 4}
+        assert len(clip_of(animate(studio, {"model": "mm_small_lcm"}, **asked)).frames) == FRAMES
+    finally:
+        (studio.motion_modules_dir / "mm_small_lcm.safetensors").unlink()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float8_e4m3fn"])
+def test_motion_modules_of_any_precision_run(studio, dtype):
+    """The same motion module saved in half, bfloat16 or FP8: the clip is the same to that rounding."""
+    whole = studio.motion_modules_dir / "mm_small_v3.safetensors"
+    rounded = studio.motion_modules_dir / f"mm_{dtype}_v3.safetensors"
+    state = load_file(whole)
+    save_file({name: tensor.to(getattr(torch, dtype)) for name, tensor in state.items()}, rounded)
+    try:
+        clip = frames_of(studio, {"model": rounded.name}, steps=2)
+        assert abs(clip - frames_of(studio, steps=2)).mean() < {"float16": 0.01, "bfloat16": 0.03}.get(dtype, 0.2)
+        assert numpy.isfinite(clip).all()
+    finally:
+        rounded.unlink()

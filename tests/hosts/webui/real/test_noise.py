@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 
 import numpy
 import pytest
+import torch
 from hosts.webui.real.test_panel import fill, generate, prepare_clip
 from support.webui_real.clicking import PANEL, choose, open_group, pasted, slide
 from support.webui_real.clips import FRAMES, animate, clip_of, clip_payload
@@ -234,3 +236,31 @@ def test_noise_and_freeinit_by_clicking(studio, page, screenshot):
     assert (decoded(studio) == wanted).all()
     pasted(page, studio, text)
     assert (decoded(studio) == wanted).all()
+
+
+def seen(server) -> dict:
+    return server.api("GET", "/trouble/seen").json()
+
+
+def test_sampling_begins_at_the_motion_modules_own_level(studio):
+    """Sampling starts at the sigma of the motion module's own (linear) schedule; a picture's is the checkpoint's."""
+
+    def first_sigma(betas: torch.Tensor) -> float:
+        left = float(torch.cumprod(1 - betas, 0)[-1])
+        return math.sqrt((1 - left) / left)
+
+    linear = first_sigma(torch.linspace(0.00085, 0.012, 1000, dtype=torch.float64))
+    scaled = first_sigma(torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2)
+    animate(studio, sampler_name="Euler", scheduler="Normal")
+    assert seen(studio)["sigma"] == pytest.approx(linear, rel=1e-4)
+    studio.txt2img(sampler_name="Euler", scheduler="Normal")
+    assert seen(studio)["sigma"] == pytest.approx(scaled, rel=1e-4)
+
+
+def test_frame_0_begins_with_the_noise_of_its_picture(studio):
+    """Frame 0 starts from the very noise of the still picture with this seed, and with the panel closed it is that."""
+    still = studio.txt2img()
+    noise = seen(studio)["noise"]
+    animate(studio)
+    assert seen(studio)["noise"] == noise
+    assert file_bytes(studio.txt2img()) == file_bytes(still)

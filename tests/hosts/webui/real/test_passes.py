@@ -259,3 +259,23 @@ def test_img2img_batch_makes_a_clip_of_each_picture(studio, page, tmp_path, scre
     screenshot(page, "img2img-batch")
     made = sorted(set(studio.outputs_dir.rglob("*.gif")) - before, key=lambda path: path.stat().st_mtime_ns)
     assert [Image.open(path).n_frames for path in made] == [4, 4]
+
+
+def test_after_an_error_the_model_is_as_it_was(studio):
+    """After a failure in the middle of the UNet: the same model, the same picture, the same clip, in both tabs."""
+    picture, clip, before = file_bytes(studio.txt2img()), frames_of(studio), portrait(studio)
+    trouble = {"Trouble": {"args": [{"raise_at": {"layer": "model.diffusion_model.middle_block.1", "call": 1}}]}}
+    payload = clip_payload(alwayson_scripts=trouble)
+    assert studio.api("POST", "/sdapi/v1/txt2img", payload).status_code == 500
+    assert portrait(studio) == before
+    assert not hooks_in_the_unet(before)
+    assert file_bytes(studio.txt2img()) == picture
+    assert abs(frames_of(studio) - clip).max() == 0
+    assert studio.img2img(init_images=[studio.txt2img()["images"][0]])["images"]
+
+
+def test_a_detailer_meets_a_plain_model(studio):
+    """A detailer that repaints each finished frame gets plain pictures, and the clip is what it is without it."""
+    clip = frames_of(studio)
+    detailed = frames_of(studio, alwayson_scripts={"Trouble": {"args": [{"nested": True}]}})
+    assert abs(clip - detailed).max() == 0

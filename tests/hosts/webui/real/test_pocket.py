@@ -99,3 +99,17 @@ def test_the_init_image_is_that_of_every_frame(small_world):
 
     assert farthest(0.05) < 6  # levels of 255
     assert farthest(0.95) > 12
+
+
+def test_windows_that_overlap_leave_no_seams(small_world):
+    """A trained model's clip of 32 frames in windows of 16: no jump where windows meet, as there is without overlap."""
+
+    def worst_jump(kind: str, overlap: int) -> float:
+        clip = {"model": pocket.MOTION, "frames": 32, "context_length": 16, "context_kind": kind, "overlap": overlap}
+        override = {"sd_model_checkpoint": pocket.CHECKPOINT}
+        asked = {**PAINTED, "prompt": "a red disc moving right", "override_settings": override}
+        frames = clip_of(animate(small_world, clip, **asked)).frames.astype(float)
+        changes = abs(frames[1:] - frames[:-1]).mean((1, 2, 3))
+        return float(changes.max() / numpy.median(changes))
+
+    assert worst_jump("static", 8) < worst_jump("batched", 0)
