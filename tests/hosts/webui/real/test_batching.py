@@ -19,6 +19,13 @@ def prompt_of(parts, is_long):
     return " AND ".join([PARTS[0] + LONG * is_long, *PARTS[1:parts]])
 
 
+@pytest.mark.shows(
+    "Batching: normal and split calls",
+    "Batching: NGMS, Skip early CFG",
+    "Batching: AND with 1 to 3 parts",
+    "Batching: all rows in one call where a call would split a clip, said in the infotext, the "
+    "user's setting untouched",
+)
 @pytest.mark.parametrize("ngms", [0, 40], ids=["every step with uncond", "NGMS"])
 @pytest.mark.parametrize("is_long", [False, True], ids=["equal", "unequal"])
 @pytest.mark.parametrize("batched", [True, False], ids=["batched", "split"])
@@ -40,6 +47,9 @@ def test_and_in_prompts_equals_plainly_laid_rows(studio, parts, batched, is_long
     assert said == (parts > (2 if batched else 1))
 
 
+@pytest.mark.shows(
+    "Batching: all rows in one call where a call would split a clip, said in the infotext, the user's setting untouched"
+)
 def test_the_users_setting_stays(studio):
     """All rows in one call for one run: the setting is what it was."""
     studio.post("/sdapi/v1/options", {"batch_cond_uncond": False})
@@ -48,6 +58,7 @@ def test_the_users_setting_stays(studio):
     studio.post("/sdapi/v1/options", {"batch_cond_uncond": True})
 
 
+@pytest.mark.shows("Batching: CFG 1", "Batching: scheduled and alternating prompts")
 @pytest.mark.parametrize(
     "request_",
     [
@@ -68,12 +79,14 @@ def test_prompts_and_samplers_that_change_the_conditions(studio, request_):
     assert abs(frames_of(studio, SHORT, **request_) - wanted).max() < FLOAT_ORDER
 
 
+@pytest.mark.shows("Batching: AND in the prompt of hires fix")
 def test_and_in_the_prompt_of_hires_fix_alone(studio):
     """The second pass has a prompt of its own, whose parts are counted for it."""
     hires = {"enable_hr": True, "hr_scale": 1.5, "denoising_strength": 0.7, "hr_prompt": prompt_of(2, False)}
     assert clip_of(animate(studio, SHORT, **hires)).size == (96, 96)
 
 
+@pytest.mark.shows("Batching: subseeds and variation")
 def test_variation_seeds(studio):
     """Variation of one noise: all frames share the seed, and frame i is drawn to subseed + i."""
     varied = {"subseed": 100, "subseed_strength": 0.3}
@@ -86,6 +99,7 @@ def test_variation_seeds(studio):
     assert abs(second - again).max() < FLOAT_ORDER
 
 
+@pytest.mark.shows("Batching: styles")
 def test_styles_reach_the_clip(studio):
     """A style of the WebUI's list changes the clip's prompt as it does a picture's."""
     info = json.loads(animate(studio, SHORT, styles=[STYLE])["info"])
@@ -93,6 +107,7 @@ def test_styles_reach_the_clip(studio):
     assert info["negative_prompt"] == "red"
 
 
+@pytest.mark.shows("Batching: a prompt of its own for each row: a clip takes its first")
 def test_a_clip_takes_its_first_rows_prompt(studio):
     """Another extension gives each row a prompt of its own: the clip is that of the first row's."""
     got = frames_of(studio, SHORT, alwayson_scripts={"Trouble": {"args": [{"rows": True}]}})
@@ -100,6 +115,7 @@ def test_a_clip_takes_its_first_rows_prompt(studio):
     assert abs(got - wanted).max() == 0
 
 
+@pytest.mark.shows("Pains that people report: pain 1: a long prompt makes two unrelated clips")
 @pytest.mark.parametrize("pad", [False, True])
 def test_a_long_prompt_makes_one_clip(studio, pad):
     """A prompt of over 75 tokens, padded or not: one clip, the one of plainly laid rows."""
@@ -115,6 +131,7 @@ def test_a_long_prompt_makes_one_clip(studio, pad):
     assert halves < 3 * steps
 
 
+@pytest.mark.shows("Pains that people report: pain 24: one animation for many pictures")
 def test_each_picture_of_a_batch_has_a_clip_of_its_own(studio):
     """Two pictures and a batch size of two: two clips, each of its own picture, with a seed of its own."""
     pictures = [base64_image(Image.new("RGB", (64, 64), (level,) * 3)) for level in (20, 235)]

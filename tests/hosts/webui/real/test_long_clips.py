@@ -96,6 +96,7 @@ def test_a_module_of_another_base_is_refused(long_studio):
     assert "Stable Diffusion 1.5" in reason
 
 
+@pytest.mark.shows("Pains that people report: pain 7: memory grows with the clip and is not given back")
 def test_memory_is_given_back(studio):
     """A clip of 64 frames is painted 16 at a time, and afterwards no tensor of it is left in the process."""
     animate(studio, {"frames": 64}, steps=1)

@@ -82,6 +82,7 @@ def test_words_with_weights_and_words_it_never_saw(small_world):
     assert len(gif.frames) == FRAMES
 
 
+@pytest.mark.shows("Passes: img2img with the init image for every frame")
 def test_the_init_image_is_that_of_every_frame(small_world):
     """img2img: with little denoising every frame is the picture; with much the frames part from it."""
     override = {"override_settings": {"sd_model_checkpoint": pocket.CHECKPOINT}}
@@ -101,6 +102,7 @@ def test_the_init_image_is_that_of_every_frame(small_world):
     assert farthest(0.95) > 12
 
 
+@pytest.mark.shows("Pains that people report: pain 6: seams between windows")
 def test_windows_that_overlap_leave_no_seams(small_world):
     """A trained model's clip of 32 frames in windows of 16: no jump where windows meet, as there is without overlap."""
 
