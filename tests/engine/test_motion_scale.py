@@ -91,9 +91,8 @@ def test_no_effect_computes_nothing(site):
 
 
 @pytest.fixture(scope="module")
-def unet():
-    torch.manual_seed(0)
-    return hosts.ldm_unet()
+def unet(ldm_unet):
+    return ldm_unet
 
 
 @pytest.fixture(scope="module")

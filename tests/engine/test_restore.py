@@ -10,7 +10,7 @@ import pytest
 import torch
 from support import hosts
 from support.motions import random_motion, shared_motion
-from support.portraits import Portrait
+from support.unchanged import Portrait
 from torch import nn
 
 from lib_animatediff import ClipError, ContextWindows, IncompatibleModelError, inject, use_schedule

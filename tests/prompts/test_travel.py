@@ -219,6 +219,16 @@ def test_errors_name_the_line_and_say_what_to_do(text, words):
         read_travel(text, FRAMES)
 
 
+@pytest.mark.parametrize("prompt", ["0: a cat\n8:2 cats", "0: a\nfoo\n4:3 dogs"])
+def test_a_line_that_may_be_a_frame_or_a_ratio_is_asked_about(prompt):
+    with pytest.raises(ClipError, match="is this a frame, or a ratio"):
+        read_travel(prompt, 16)
+
+
+def test_a_long_number_is_read():
+    assert read_travel(f"0:{'1' * 100_000}a\n4: b", 16).prompts()[4] == "b"
+
+
 def test_errors_say_which_prompt_and_quote_no_more_than_a_person_reads():
     with pytest.raises(ClipError, match="Line 1 of the negative prompt, ") as refusal:
         read_travel(f"99: {'a' * 500}", FRAMES, "negative prompt")

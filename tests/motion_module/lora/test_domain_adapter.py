@@ -11,7 +11,7 @@ from support import hosts
 from support.adapter_files import SPELLINGS, diffusers_layers, kohya, ldm_name, official, random_adapter, write_adapter
 from support.motion_files import PICKLES, random_motion_state
 from support.motions import shared_motion
-from support.portraits import Portrait
+from support.unchanged import Portrait
 
 from lib_animatediff import IncompatibleModelError, inject
 from lib_animatediff.engine.components.domain_adapter import apply_domain_adapters

@@ -42,9 +42,8 @@ CONTAINERS = {"safetensors": save_file, **PICKLES}
 
 
 @pytest.fixture(scope="module")
-def unet():
-    torch.manual_seed(0)
-    return hosts.ldm_unet()
+def unet(ldm_unet):
+    return ldm_unet
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "settings.md"
 
 INTRODUCTION = """\
@@ -19,7 +19,7 @@ command line `frames` is `--frames` and `freeinit_enable` is `--freeinit-enable`
 extension send.
 [Directing a clip](features.md) shows the effect of each setting.
 
-`python tests/support/settings_page.py` writes this page from `request/settings/table.py`. A test compares the two.
+`python tools/settings_page.py` writes this page from `request/settings/table.py`. A test compares the two.
 """
 HEAD = "| Name | Also | Default | Meaning |\n|---|---|---|---|"
 UNGROUPED = "The clip"
