@@ -48,6 +48,7 @@ ELSEWHERE = {
     "… begins at a timestep from 0": "the same",
     "could be set. Leave the amount out": "the same",
     "A motion module makes no frame alone": "the same",
+    "This plan is damaged": "the same",
 }
 
 # Texts in lib_animatediff/hosts/webui that are long and no messages.
