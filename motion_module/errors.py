@@ -5,7 +5,20 @@ from pathlib import Path
 
 
 class AnimateDiffError(Exception):
-    """Base of every error that a user can cause and can mend."""
+    """Base of every error that a user can cause and can fix.
+
+    Attributes:
+        message: what is wrong and what to do, without the code.
+        code: short code such as ``AD-C01`` that docs/troubleshooting.md lists; empty if the message has none.
+    """
+
+    def __init__(self, message: str, *, code: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"{self.message} [{self.code}]" if self.code else self.message
 
 
 class MotionFileError(AnimateDiffError):
@@ -15,8 +28,8 @@ class MotionFileError(AnimateDiffError):
         what: what the file is, such as "a motion LoRA"; empty where the message says no more than that.
     """
 
-    def __init__(self, message: str, *, what: str = "") -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, what: str = "", code: str = "") -> None:
+        super().__init__(message, code=code)
         self.what = what
 
 
@@ -36,7 +49,7 @@ class ClipNotWrittenError(AnimateDiffError):
         written: the clip's files in the formats that could be written.
     """
 
-    def __init__(self, message: str, *, frames_at: Path | None, written: Sequence[Path] = ()) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, frames_at: Path | None, written: Sequence[Path] = (), code: str = "") -> None:
+        super().__init__(message, code=code)
         self.frames_at = frames_at
         self.written = list(written)

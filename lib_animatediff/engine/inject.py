@@ -146,8 +146,10 @@ def inject(
         if row_order is not None:
             undo.enter_context(patch_forward(unet, BatchPermutation(row_order, None if is_parted else call)))
         elif not is_parted:
-            undo.callback(unet.register_forward_pre_hook(_BeginCallHook(call), with_kwargs=True).remove)
-            undo.callback(unet.register_forward_hook(_EndCallHook(call), always_call=True).remove)
+            if views is None:
+                undo.callback(unet.register_forward_pre_hook(_BeginCallHook(call), with_kwargs=True).remove)
+            else:  # a call that passes by must be noticed, as with windows around the UNet
+                undo.enter_context(patch_forward(unet, _NotedForward(call)))
         yield Injection(call)
 
 
@@ -161,14 +163,18 @@ class _BeginCallHook:
         self._call.begin(args, kwargs)
 
 
-class _EndCallHook:
-    """Forward hook of the UNet: the call is over."""
+class _NotedForward:
+    """Notes the arguments of a call for the time of the call."""
 
     def __init__(self, call: UNetCall) -> None:
         self._call = call
 
-    def __call__(self, _unet: nn.Module, _args: object, _output: object) -> None:
-        self._call.end()
+    def __call__(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._call.begin(args, kwargs)
+        try:
+            return forward(*args, **kwargs)
+        finally:
+            self._call.end()
 
 
 def _as_components(given: Sequence[Injected], scale: MotionScale | None) -> list[Component]:

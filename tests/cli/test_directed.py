@@ -154,7 +154,7 @@ def one_error(done):
 def test_a_mask_that_is_none_is_refused_before_the_checkpoint_is_loaded(run_early, tmp_path):
     (tmp_path / "words.txt").write_text("white")
     assert "nothing.png cannot be read" in one_error(run_early("animate", "--motion-mask", tmp_path / "nothing.png"))
-    assert "motion mask is no picture" in one_error(run_early("animate", "--motion-mask", tmp_path / "words.txt"))
+    assert "motion mask is not an image" in one_error(run_early("animate", "--motion-mask", tmp_path / "words.txt"))
     assert "cannot be read" in one_error(run_early("animate", "--motion-mask", tmp_path))
 
 
@@ -166,7 +166,7 @@ WRONG = [
     (["--effect", "3"], "effect must be between 0 and 2"),
     (["--frame-seeds", "5, x"], "frame_seeds"),
     (["--motion-lora", "nothing.safetensors"], "no file nothing.safetensors"),
-    (["--blocks", "roof effect 1"], "blocks does not know"),
+    (["--blocks", "roof effect 1"], "is not a block with a factor"),
 ]
 
 

@@ -80,13 +80,13 @@ def frames_inside(self: TemporalAttention, x: Tensor, onto: Tensor, _scale: floa
 ALTERNATIVES: dict[str, tuple[tuple[object, str, object], ...]] = {
     "queries, keys and values as one product": ((TemporalAttention, "forward", fused_qkv),),
     "positional table folded into a bias": ((TemporalAttention, "forward", folded_table),),
-    "tokens turned round for the attention": ((TemporalAttention, "forward", frames_inside),),
+    "tokens transposed for the attention": ((TemporalAttention, "forward", frames_inside),),
     "residuals added after the product": ((network, "_added", out_of_place),),
     "value and gate as one product": ((GEGLU, "forward", one_product),),
-    "feed-forward in one go": ((network, "CPU_ROWS", sys.maxsize),),
-    "feed-forward by 256 tokens": ((network, "CPU_ROWS", 256),),
-    "all positions in one go": ((network, "CPU_PIECE", sys.maxsize),),
-    "both in one go": ((network, "CPU_ROWS", sys.maxsize), (network, "CPU_PIECE", sys.maxsize)),
+    "feed-forward in one piece": ((network, "CPU_ROWS", sys.maxsize),),
+    "feed-forward in chunks of 256 tokens": ((network, "CPU_ROWS", 256),),
+    "all positions in one piece": ((network, "CPU_PIECE", sys.maxsize),),
+    "both in one piece": ((network, "CPU_ROWS", sys.maxsize), (network, "CPU_PIECE", sys.maxsize)),
 }
 
 
@@ -140,7 +140,7 @@ def main() -> None:
                     former = sums.get(name, [0.0] * asked.rounds)
                     sums[name] = [total + count * each for total, each in zip(former, seconds, strict=True)]
             total = Rounds(sums)
-            print(f"\n| {frames} frames | against as it is |\n|---|---|")
+            print(f"\n| {frames} frames | relative to the current code |\n|---|---|")
             for name in list(sums)[1:]:
                 print(f"| {name} | {spread(total.ratio(name, 'as it is'))} |", flush=True)
 

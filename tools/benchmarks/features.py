@@ -267,7 +267,7 @@ def long(studio: Studio) -> Iterator[str]:
     write_picture("noise", {name: shown[name] for name in noises}, LONG_QUALITY)
     loops = ("random", "views", "closed loop", "closed loop, views")
     write_picture("views", {name.replace("random", "windows"): shown[name] for name in loops}, LONG_QUALITY)
-    yield lines(["", "way", "worst seam", "loop seam", "usual change, 1/1000", "colour drift", "subject"], rows)
+    yield lines(["", "drift", "worst seam", "loop seam", "usual change, 1/1000", "colour drift", "subject"], rows)
 
 
 FREEINIT_SHOWN = (MOVING[1], MOVING[2], MOVING[5])  # one that gets worse, one that stays, one that gets better
@@ -289,7 +289,7 @@ def freeinit(studio: Studio) -> Iterator[str]:
             if concept in FREEINIT_SHOWN:
                 shown[f"{' '.join(concept[:2])}, {name}"] = clip
     write_picture("freeinit", shown)
-    yield lines(["clip", "", "went", "displacement", "greatest / usual change", "subject"], rows)
+    yield lines(["clip", "", "direction", "displacement", "greatest / usual change", "subject"], rows)
 
 
 def poster(studio: Studio) -> Iterator[str]:

@@ -209,7 +209,7 @@ def measure(kind: str, frames: int, pixels: int, rounds: int, *, alone: bool) ->
         print(f"{name} differs from ours by {difference:.1e} at most", file=sys.stderr)
     found = compare({**things, "bare": bare_products(motion, sizes_of(unet, plain))}, rounds)
     print(f"\n{kind}, {frames} frames of {pixels} px, {rounds} rounds; {conditions()}\n")
-    print("|  | motion only, s | against bare | against ours | whole call against plain |")
+    print("|  | motion only, s | relative to bare | relative to ours | whole call relative to plain |")
     print("|---|---|---|---|---|")
     for name in list(things)[1:]:
         found = found.less(name, "plain", f"{name}'s motion")

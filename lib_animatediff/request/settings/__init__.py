@@ -1,4 +1,4 @@
-"""Every parameter that a person can set, once: panel, API, infotext, X/Y/Z, command line and docs derive from it."""
+"""All settings of a clip in one table, from which panel, API, infotext, X/Y/Z plot, command line and docs derive."""
 
 from .checks import canonical_name, check_value, parse_settings
 from .derived import (

@@ -11,31 +11,31 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from modules import sd_samplers_common, shared
 from torch import Tensor
 
 from lib_animatediff.engine.patching import patch_next_call
-from lib_animatediff.request.settings import ClipSettings, context_length, frame_seeds, overlap
-from lib_animatediff.sampling.frame_noise import SHARED, noise_sources, shared_noise
+from lib_animatediff.hosts.webui.compat import a1111
+from lib_animatediff.hosts.webui.compat.base import Processing
+from lib_animatediff.request.plan import ClipPlan, FreeInitPlan
+from lib_animatediff.sampling.frame_noise import shared_noise
 from lib_animatediff.sampling.freeinit import fresh_noise, next_noise, steps_of
 
 
-def arrange_seeds(p: Any, settings: ClipSettings, frames: int) -> None:
+def arrange_seeds(p: Processing, plan: ClipPlan) -> None:
     """Give each row the seed whose noise its frame takes: for the hook ``process``, when all seeds are laid out.
 
     Clip by clip, each beginning with its own first seed. With ``frame_seeds``, clip j has them plus ``j * frames``.
-
-    Raises:
-        ClipError: ``frame_seeds`` cannot be read, which `parse_settings` tells earlier.
     """
-    given = frame_seeds(settings)
+    if len(plan.rendered) < plan.frames:
+        _seed_first_frames(p, plan)
+        return
+    frames, given = plan.frames, plan.noise.frame_seeds
     if given is not None:
         p.all_seeds = [given[row % frames] + row - row % frames for row in range(len(p.all_seeds))]
-    length, shared_frames = context_length(settings), overlap(settings)
     rows = [
         first + source
         for first in range(0, len(p.all_seeds), frames)
-        for source in noise_sources(settings.noise, frames, length, shared_frames, p.all_seeds[first])
+        for source in plan.noise.sources(frames, p.all_seeds[first])
     ]
     if rows == list(range(len(rows))):
         return
@@ -44,14 +44,24 @@ def arrange_seeds(p: Any, settings: ClipSettings, frames: int) -> None:
     p.all_subseeds = [p.all_subseeds[row] for row in rows]
 
 
-def share_noise(p: Any, noise: Tensor, settings: ClipSettings, frames: int) -> None:
+def _seed_first_frames(p: Processing, plan: ClipPlan) -> None:
+    """Give each row, the first frame of its clip, the seed that this frame has in the whole clip."""
+    given = plan.noise.frame_seeds
+    if given or (not isinstance(p.seed, list) and p.subseed_strength == 0):
+        first = given[0] if given else p.all_seeds[0]
+        p.all_seeds = [first + clip * plan.frames for clip in range(len(p.all_seeds))]
+    elif not isinstance(p.subseed, list):  # a variation has one seed, and a subseed for each frame
+        p.all_subseeds = [p.all_subseeds[0] + clip * plan.frames for clip in range(len(p.all_subseeds))]
+
+
+def share_noise(p: Processing, noise: Tensor, plan: ClipPlan) -> None:
     """Let the frames of each clip share noise, where that is asked for: for the hook before every sampling.
 
     Args:
         noise: what the sampler begins with, rows ``(b f) c h w``; changed in place, since the sampler has it already.
     """
-    share = settings.noise_share
-    if settings.noise != SHARED or share == 0:
+    share, frames = plan.noise.share, len(plan.rendered)
+    if share == 0:
         return
     noise.copy_(shared_by_clips(noise, frames, share))
     if not isinstance(p.rng, SharedRng):
@@ -101,7 +111,7 @@ class _SharedTrees:
         return lambda *sigmas: shared_by_clips(tree(*sigmas), self._frames, self._share)
 
 
-def with_freeinit(p: Any, settings: ClipSettings, frames: int, last_alpha_cumprod: float) -> None:
+def with_freeinit(p: Processing, plan: ClipPlan, last_alpha_cumprod: float) -> None:
     """Have the sampler's next run repeated by FreeInit, if asked for: for the hook before every sampling.
 
     The second pass of hires fix begins with a finished clip, and is left alone. The loop comes off the sampler when
@@ -110,12 +120,12 @@ def with_freeinit(p: Any, settings: ClipSettings, frames: int, last_alpha_cumpro
     Args:
         last_alpha_cumprod: of the table that the clip is sampled on.
     """
-    more = settings.freeinit_iters - 1
-    if not settings.freeinit_enable or more < 1 or p.is_hr_pass:
+    freeinit = plan.freeinit
+    if freeinit is None or freeinit.iterations < 2 or p.is_hr_pass:
         return
     if p.iteration == 0:
-        shared.state.job_count += more * p.n_iter
-    loop = _FreeInit(settings, frames, last_alpha_cumprod)
+        a1111.state().job_count += (freeinit.iterations - 1) * p.n_iter
+    loop = _FreeInit(freeinit, plan.noise.share, plan.frames, last_alpha_cumprod)
     is_img2img = getattr(p, "init_latent", None) is not None
     if is_img2img:
         patch_next_call(p.sampler, "sample_img2img", loop.img2img)
@@ -126,8 +136,9 @@ def with_freeinit(p: Any, settings: ClipSettings, frames: int, last_alpha_cumpro
 class _FreeInit:
     """Runs a sampler's method several times, each from the noise that FreeInit makes of the former result."""
 
-    def __init__(self, settings: ClipSettings, frames: int, last_alpha_cumprod: float) -> None:
-        self._settings = settings
+    def __init__(self, freeinit: FreeInitPlan, share: float, frames: int, last_alpha_cumprod: float) -> None:
+        self._freeinit = freeinit
+        self._share = share
         self._frames = frames
         self._last_alpha_cumprod = last_alpha_cumprod
 
@@ -152,7 +163,7 @@ class _FreeInit:
         **kwargs: Any,
     ) -> Tensor:
         """In place of ``Sampler.sample_img2img``, which counts steps differently where it is given their number."""
-        _, last = sd_samplers_common.setup_img2img_steps(p, steps)
+        _, last = a1111.img2img_steps(p, steps)
 
         def run(noise: Tensor, steps: int | None) -> Tensor:
             return sample(p, x, noise, *args, steps=steps, **kwargs)
@@ -169,40 +180,37 @@ class _FreeInit:
         asked_steps: int | None,
         steps: int,
     ) -> Tensor:
-        count, coarse = self._settings.freeinit_iters, self._settings.freeinit_coarse
+        count, coarse = self._freeinit.iterations, self._freeinit.coarse
         initial = noise.clone()  # a sampler may write into what it gets
         for iteration in range(count):
-            shared.state.textinfo = f"AnimateDiff: FreeInit, {iteration + 1} of {count}"
+            a1111.state().textinfo = f"AnimateDiff: FreeInit, {iteration + 1} of {count}"
             wanted = steps_of(iteration, count, steps, coarse)
             # All steps are what the sampler does by itself, on the very schedule that it has without FreeInit.
             latents = run(noise, asked_steps if wanted == steps else wanted)
             left = count - 1 - iteration
             if left and _is_stopped():
-                shared.state.job_no += left
+                a1111.state().job_no += left
                 break
             if left:
-                shared.state.nextjob()
+                a1111.state().nextjob()
                 noise = self._next(p, latents - given, initial, iteration + 1)
         return latents
 
     def _next(self, p: Any, latents: Tensor, initial: Tensor, iteration: int) -> Tensor:
-        settings = self._settings
-        fresh = fresh_noise(initial.shape[1:], _told_apart(p), iteration).to(initial)
-        if settings.noise == SHARED:
-            fresh = shared_by_clips(fresh, self._frames, settings.noise_share)
+        fresh = fresh_noise(initial.shape[1:], _noise_keys(p), iteration).to(initial)
+        if self._share:
+            fresh = shared_by_clips(fresh, self._frames, self._share)
         return next_noise(
             latents,
             initial,
             fresh * getattr(p, "initial_noise_multiplier", 1.0),  # of img2img
             frames=self._frames,
             last_alpha_cumprod=self._last_alpha_cumprod,
-            kind=settings.freeinit_filter,
-            spatial=settings.freeinit_ds,
-            temporal=settings.freeinit_dt,
+            **self._freeinit.next_noise_options(),
         )
 
 
-def _told_apart(p: Any) -> list[int | tuple[int, ...]]:
+def _noise_keys(p: Any) -> list[int | tuple[int, ...]]:
     """What each row's noise depends on. With a variation, rows have one seed and differ in their subseeds."""
     if p.subseed_strength == 0:
         return list(p.seeds)
@@ -210,5 +218,5 @@ def _told_apart(p: Any) -> list[int | tuple[int, ...]]:
 
 
 def _is_stopped() -> bool:
-    state = shared.state
+    state = a1111.state()
     return bool(state.interrupted or state.skipped or state.stopping_generation)

@@ -15,13 +15,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from modules import shared
 from torch import Tensor
 
-from lib_animatediff.hosts.webui.hooks.batching import parts_of
+from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.prompts.interpolate import blend_rows
 from lib_animatediff.prompts.travel import Blend, Travel, is_travel, read_travel, with_styles
 from motion_module import ClipError
+
+from .batching import parts_of
 
 # Fields of p, with what the user calls them and whether they are styled as negative prompts are.
 _PROMPTS = {
@@ -227,17 +228,15 @@ def _texts(prompt: Any) -> list[str]:
 
 def _uncommented(text: str) -> str:
     """What the WebUI will leave of a prompt, with every line in its place."""
-    return re.sub("#[^\n]*", "", text) if getattr(shared.opts, "enable_prompt_comments", False) else text
+    return re.sub("#[^\n]*", "", text) if a1111.prompt_comments_are_on() else text
 
 
 def _styler(styles: list[str], *, is_negative: bool) -> Callable[[str], str]:
-    known = shared.prompt_styles
-    apply = known.apply_negative_styles_to_prompt if is_negative else known.apply_styles_to_prompt
-
     def work_in(text: str) -> str:
         if not is_travel(text):
-            return str(apply(text, styles))
-        prefix, _, suffix = apply(_PLACE_OF_PROMPT, styles).partition(_PLACE_OF_PROMPT)
+            return a1111.apply_styles(text, styles, is_negative=is_negative)
+        with_place = a1111.apply_styles(_PLACE_OF_PROMPT, styles, is_negative=is_negative)
+        prefix, _, suffix = with_place.partition(_PLACE_OF_PROMPT)
         if _PLACE_OF_PROMPT in suffix:
             raise ClipError(
                 f"One of the styles {', '.join(styles)} has {{prompt}} more than once, which a prompt with frames "

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from modules import shared
-
-from lib_animatediff.hosts.webui.hooks.batching import parts_of
+from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.prompts.travel import Blend
-from lib_animatediff.request.settings import ClipSettings, clip_frames, travels_in_loop
+from lib_animatediff.request.plan import ClipPlan
 
+from .batching import parts_of
 from .prompt_travel import blended, frame_prompts, pad_conditionings
 
 _FIRST_PASS = {"cond": "prompts", "uncond": "negative_prompts"}
@@ -29,12 +28,12 @@ class ClipPrompts:
     """Serves one request, batch by batch.
 
     Args:
-        frames: rows of a clip; a poster has its first frame only.
+        plan: whose rendered frames are the rows of a clip.
     """
 
-    def __init__(self, settings: ClipSettings, frames: int) -> None:
-        self._settings = settings
-        self._frames = frames
+    def __init__(self, plan: ClipPlan) -> None:
+        self._plan = plan
+        self._frames = len(plan.rendered)
         self._blends: dict[str, Blends] = {}
         self._parts: dict[str, list[int]] = {}
 
@@ -61,7 +60,7 @@ class ClipPrompts:
         ]
         if not clips:
             return conditioning
-        return pad_conditionings(conditioning, shared.sd_model.cond_stage_model_empty_prompt, clips)
+        return pad_conditionings(conditioning, a1111.empty_condition(), clips)
 
     def blend(self, params: Any, *, is_second_pass: bool) -> None:
         """Mix what a call of the WebUI's denoiser is to be given."""
@@ -70,19 +69,18 @@ class ClipPrompts:
         params.text_uncond = self._blended(params.text_uncond, fields["uncond"], with_parts=False)
 
     def _written_into(self, rows: list[str], name: str) -> Blends:
-        whole = clip_frames(self._settings)  # of which a poster's row is the first
+        whole = self._plan.frames  # of which the rows may hold the first only
         given = [row for row in rows for _ in range(whole)] if whole != self._frames else list(rows)
         prompts, travels = frame_prompts(given, whole, name)
         rows[:] = prompts[:: whole // self._frames]
         if whole != self._frames:
             return [None] * len(rows)
-        settings = self._settings
-        how = (settings.travel_interpolation, settings.travel_easing, settings.travel_hold, travels_in_loop(settings))
-        return [None if travel is None else travel.blends(*how) for travel in travels]
+        options = self._plan.travel_options
+        return [None if travel is None else options.blends(travel) for travel in travels]
 
     def _blended(self, cond: Any, field: str, *, with_parts: bool) -> Any:
         blends = self._blends.get(field)
         if not blends or not any(blends):
             return cond
         parts = self._parts[field] if with_parts else None
-        return blended(cond, blends, self._frames, self._settings.travel_interpolation, parts)
+        return blended(cond, blends, self._frames, self._plan.travel_options.interpolation, parts)

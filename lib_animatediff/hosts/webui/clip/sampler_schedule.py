@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from modules import shared
 from torch import Tensor
 
-from lib_animatediff.hosts.webui.ui.options import for_one_run
-from lib_animatediff.sampling.text2video_zero import NAME
+from lib_animatediff.hosts.webui.compat import a1111
 from motion_module import ClipError
 
 _LAST_TIMESTEP = 999  # where the WebUI's UniPC begins
@@ -55,16 +53,16 @@ class SamplerSchedule:
     def note(self, level: Tensor) -> None:
         """The denoiser is called, with this noise level in the sampler's own terms."""
 
-    def rung(self, told: dict[str, Any]) -> NoiseLevel:
+    def level(self, told: dict[str, Any]) -> NoiseLevel:
         """Where the latents are that a sampler tells of."""
         raise NotImplementedError
 
     @contextmanager
-    def rest(self, rung: NoiseLevel) -> Iterator[dict[str, Any]]:
+    def resume_kwargs(self, level: NoiseLevel) -> Iterator[dict[str, Any]]:
         """The arguments with which the sampler begins at a rung; until the end of the block, options are so, too."""
-        yield self._rest(rung) if rung.done else {}
+        yield self._rest(level) if level.done else {}
 
-    def _rest(self, rung: NoiseLevel) -> dict[str, Any]:
+    def _rest(self, level: NoiseLevel) -> dict[str, Any]:
         raise NotImplementedError
 
 
@@ -80,7 +78,8 @@ def sampler_schedule(function: Callable[..., Tensor], named: dict[str, Any], alp
         return _Range(named["sigma_min"], named["sigma_max"], named.get("n"))
     if "timesteps" not in named:
         raise ClipError(
-            f"This sampler cannot begin in the middle of its steps, as {NAME} has to. Choose another, such as Euler a."
+            "This sampler cannot begin in the middle of its steps, as this method has to. Choose another, such as "
+            "Euler a."
         )
     if "is_img2img" in inspect.signature(function).parameters:
         return _UniPC(len(named["timesteps"]), alphas_cumprod)
@@ -94,15 +93,15 @@ class _Sigmas(SamplerSchedule):
         self._sigmas = sigmas
         self.begins = NoiseLevel(float(sigmas[0]), 0)
 
-    def rung(self, told: dict[str, Any]) -> NoiseLevel:
+    def level(self, told: dict[str, Any]) -> NoiseLevel:
         place, sigma = told["i"], float(told["sigma_hat"])
         # Churn has put some noise on top of the schedule's own level.
         is_own = place < len(self._sigmas) and told["sigma"] == self._sigmas[place]
         return NoiseLevel(sigma, place, calls=1, at=float(told["sigma"]) if is_own else sigma)
 
-    def _rest(self, rung: NoiseLevel) -> dict[str, Any]:
-        lower = self._sigmas[self._sigmas < rung.at]
-        return {"sigmas": torch.cat([lower.new_tensor([rung.sigma]), lower])}
+    def _rest(self, level: NoiseLevel) -> dict[str, Any]:
+        lower = self._sigmas[self._sigmas < level.at]
+        return {"sigmas": torch.cat([lower.new_tensor([level.sigma]), lower])}
 
 
 class _Range(SamplerSchedule):
@@ -114,16 +113,16 @@ class _Range(SamplerSchedule):
         self._calls = calls
         self.begins = NoiseLevel(highest, 0)
 
-    def rung(self, told: dict[str, Any]) -> NoiseLevel:
+    def level(self, told: dict[str, Any]) -> NoiseLevel:
         sigma = float(told["sigma"])
         # DPM fast tells at the beginning of a step, DPM adaptive at its end.
         return NoiseLevel(sigma, told["i"], calls=1) if self._calls else NoiseLevel(sigma, told["i"] + 1)
 
-    def _rest(self, rung: NoiseLevel) -> dict[str, Any]:
+    def _rest(self, level: NoiseLevel) -> dict[str, Any]:
         if not self._calls:
-            return {"sigma_max": rung.sigma}
-        left = math.log(rung.sigma / self._lowest) / math.log(self._highest / self._lowest)
-        return {"sigma_max": rung.sigma, "n": max(round(self._calls * left), 1)}
+            return {"sigma_max": level.sigma}
+        left = math.log(level.sigma / self._lowest) / math.log(self._highest / self._lowest)
+        return {"sigma_max": level.sigma, "n": max(round(self._calls * left), 1)}
 
 
 class _OfTable(SamplerSchedule):
@@ -132,7 +131,7 @@ class _OfTable(SamplerSchedule):
     def __init__(self, alphas_cumprod: Tensor) -> None:
         self._logs = alphas_cumprod.detach().cpu().double().log()
 
-    def _rung(self, timestep: float, done: int, **more: Any) -> NoiseLevel:
+    def _level(self, timestep: float, done: int, **more: Any) -> NoiseLevel:
         below = min(max(math.floor(timestep), 0), len(self._logs) - 2)
         share = timestep - below
         left = math.exp((1 - share) * self._logs[below] + share * self._logs[below + 1])
@@ -147,14 +146,14 @@ class _Timesteps(_OfTable):
         self._timesteps = timesteps
         self.begins = self._after(0)
 
-    def rung(self, told: dict[str, Any]) -> NoiseLevel:
+    def level(self, told: dict[str, Any]) -> NoiseLevel:
         return self._after(told["i"] + 1)
 
     def _after(self, done: int) -> NoiseLevel:
-        return self._rung(float(self._timesteps[len(self._timesteps) - 1 - done]), done)
+        return self._level(float(self._timesteps[len(self._timesteps) - 1 - done]), done)
 
-    def _rest(self, rung: NoiseLevel) -> dict[str, Any]:
-        return {"timesteps": self._timesteps[: len(self._timesteps) - rung.done]}
+    def _rest(self, level: NoiseLevel) -> dict[str, Any]:
+        return {"timesteps": self._timesteps[: len(self._timesteps) - level.done]}
 
 
 class _UniPC(_OfTable):
@@ -164,20 +163,21 @@ class _UniPC(_OfTable):
         super().__init__(alphas_cumprod)
         self._steps = steps
         self._called_at = float(_LAST_TIMESTEP)
-        self.begins = self._rung(self._called_at, 0)
+        self.begins = self._level(self._called_at, 0)
 
     def note(self, level: Tensor) -> None:
         self._called_at = float(level.max())
 
-    def rung(self, told: dict[str, Any]) -> NoiseLevel:
-        return self._rung(self._called_at, told["i"] + 1, calls=1)
+    def level(self, told: dict[str, Any]) -> NoiseLevel:
+        return self._level(self._called_at, told["i"] + 1, calls=1)
 
     @contextmanager
-    def rest(self, rung: NoiseLevel) -> Iterator[dict[str, Any]]:
-        left = self._steps - rung.done
-        with for_one_run(uni_pc_order=min(shared.opts.uni_pc_order, left)), super().rest(rung) as schedule:
-            yield schedule
+    def resume_kwargs(self, level: NoiseLevel) -> Iterator[dict[str, Any]]:
+        left = self._steps - level.done
+        order = min(a1111.opts().uni_pc_order, left)
+        with a1111.options_for_one_run(uni_pc_order=order), super().resume_kwargs(level) as resumed:
+            yield resumed
 
-    def _rest(self, rung: NoiseLevel) -> dict[str, Any]:
+    def _rest(self, level: NoiseLevel) -> dict[str, Any]:
         # Of img2img's timesteps it takes their number, and the last one as the level to begin at.
-        return {"timesteps": torch.full((self._steps - rung.done,), rung.at), "is_img2img": True}
+        return {"timesteps": torch.full((self._steps - level.done,), level.at), "is_img2img": True}

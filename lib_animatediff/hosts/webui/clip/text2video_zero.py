@@ -7,17 +7,24 @@ second time on what is left of its schedule. So progress, prompt editing, previe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from lib_animatediff.engine.components.cross_frame import CrossFrameAttention, first_frames
+from lib_animatediff.engine.inject import Injection, inject
 from lib_animatediff.engine.patching import patch_next_call
-from lib_animatediff.request.settings import ClipSettings, refuse_with_text2video_zero, text2video_zero
+from lib_animatediff.hosts.webui.catalog.files import Caches
+from lib_animatediff.hosts.webui.compat.base import Processing
+from lib_animatediff.request.methods import Text2VideoZeroMethod
+from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero, levels_of, motion_field
+from motion_module import ClipError
 
+from .loras import ClipLoras
+from .methods import UNetCalls, clip_method
 from .sampler_schedule import NoiseLevel, SamplerSchedule, sampler_schedule
 
 _ROUNDING = 1e-4  # of a noise level, where a sampler computes the same one in another way
@@ -25,14 +32,59 @@ _ROUNDING = 1e-4  # of a noise level, where a sampler computes the same one in a
 _HYPERTILE = "__webui_hypertile_params"  # on the modules that the WebUI's extension Hypertile has wrapped
 
 
-def text2video_zero_of(settings: ClipSettings) -> Text2VideoZero:
-    """How Text2Video-Zero makes the clip that is asked for.
+class Text2VideoZeroClip:
+    """Text2Video-Zero for one request.
 
-    Raises:
-        ClipError: something is asked for that only a motion module does, or background smoothing without a mask.
+    Args:
+        loras: of the prompts, which no motion module is there to take.
     """
-    refuse_with_text2video_zero(settings)
-    return text2video_zero(settings)
+
+    def __init__(self, method: Text2VideoZero, plan: ClipPlan, loras: ClipLoras) -> None:
+        self._method = method
+        self._plan = plan
+        self._loras = loras
+        self._attention: CrossFrameAttention | None = None
+        self._pass = ExitStack()
+
+    @property
+    def shows_one_image(self) -> bool:
+        """Whether the sampler is at work on frame 0 only."""
+        return self._attention is not None and self._attention.is_first_frame_only
+
+    def load(self) -> None:
+        """Refuse motion LoRAs of the prompts.
+
+        Raises:
+            ClipError: the prompts name motion LoRAs or domain adapters.
+        """
+        if named := self._loras.names:
+            raise ClipError(
+                f"{self._method.name} has no motion module that {', '.join(named)} could change. Take the tag out of "
+                "the prompt, or choose a motion module."
+            )
+
+    def enter(
+        self, span: ExitStack, p: Processing, calls: UNetCalls, *, is_second_pass: bool  # noqa: ARG002 - both passes are alike
+    ) -> Injection | None:
+        """Add cross-frame attention for one pass; one frame alone is a plain image."""
+        if not self._plan.makes_clip:
+            return None
+        span.callback(setattr, self, "_attention", None)
+        self._attention = self._method.component()
+        injection = span.enter_context(inject(p.sd_model.model.diffusion_model, self._attention, **calls))
+        self._pass = span.enter_context(ExitStack())
+        return injection
+
+    def before_sampling(self, p: Processing, noise: Tensor) -> None:
+        """Have the sampler begin the frames at their motion field."""
+        if self._attention is not None:
+            self._pass.enter_context(untiled(p.sd_model.model.diffusion_model))
+            with_motion_field(p, noise, self._method, self._plan.frames, self._attention)
+
+
+@clip_method.register
+def _(given: Text2VideoZeroMethod, plan: ClipPlan, _caches: Caches, loras: ClipLoras) -> Text2VideoZeroClip:
+    return Text2VideoZeroClip(given.text2video_zero, plan, loras)
 
 
 def with_motion_field(
@@ -73,9 +125,9 @@ class _EnoughError(BaseException):
 
 @dataclass(frozen=True)
 class _Reached:
-    """What the sampler had made of frame 0 of each clip at a rung of its ladder."""
+    """What the sampler had made of frame 0 of each clip at a level of its ladder."""
 
-    rung: NoiseLevel
+    level: NoiseLevel
     frame_0: Tensor  # b c h w, a picture plus sigma times unit noise
     calls: int  # of the denoiser, before it computed here
 
@@ -105,9 +157,9 @@ class _MotionField:
         Raises:
             ClipError: the sampler cannot begin in the middle of its schedule.
         """
-        ladder = sampler_schedule(function, named, self._alphas_cumprod)
+        schedule = sampler_schedule(function, named, self._alphas_cumprod)
         calls = denoiser.step
-        found = self._frame_0(function, denoiser, x, named, ladder)
+        found = self._frame_0(function, denoiser, x, named, schedule)
         self._rng.repeat()
         if len(found) < 2:  # so few steps that none begins at a low enough level
             denoiser.step = calls
@@ -115,43 +167,48 @@ class _MotionField:
         own, first = found
         denoiser.step = own.calls
         noise = self._noise.reshape(-1, self._frames, *self._noise.shape[1:])
-        field = motion_field(first.frame_0, own.frame_0, noise, first.rung.sigma, own.rung.sigma, self._method)
+        field = motion_field(first.frame_0, own.frame_0, noise, first.level.sigma, own.level.sigma, self._method)
         callback = named["callback"]
 
         def counted_on(told: dict[str, Any]) -> None:
-            callback({**told, "i": told["i"] + own.rung.done})
+            callback({**told, "i": told["i"] + own.level.done})
 
-        with ladder.rest(own.rung) as schedule:
-            return function(denoiser, (field * own.rung.scale).to(x), **{**named, "callback": counted_on, **schedule})
+        with schedule.resume_kwargs(own.level) as resumed:
+            return function(denoiser, (field * own.level.scale).to(x), **{**named, "callback": counted_on, **resumed})
 
     def _frame_0(
-        self, function: Callable[..., Tensor], denoiser: Any, x: Tensor, named: dict[str, Any], ladder: SamplerSchedule
+        self,
+        function: Callable[..., Tensor],
+        denoiser: Any,
+        x: Tensor,
+        named: dict[str, Any],
+        schedule: SamplerSchedule,
     ) -> list[_Reached]:
         """Frame 0 at the level from which all frames are denoised, and at the one where it is shifted."""
         begin, renoised = levels_of(self._alphas_cumprod, self._method)
         found: list[_Reached] = []
 
-        def is_enough(rung: NoiseLevel, latents: Tensor) -> bool:
-            for level in (renoised, begin)[len(found) :]:
-                if rung.sigma > level * (1 + _ROUNDING):
+        def is_enough(level: NoiseLevel, latents: Tensor) -> bool:
+            for sigma in (renoised, begin)[len(found) :]:
+                if level.sigma > sigma * (1 + _ROUNDING):
                     return False
                 if not found:
                     self._rng.keep()
-                found.append(_Reached(rung, latents[:: self._frames] / rung.scale, denoiser.step - rung.calls))
+                found.append(_Reached(level, latents[:: self._frames] / level.scale, denoiser.step - level.calls))
             return True
 
         def callback(told: dict[str, Any]) -> None:
-            rung = ladder.rung(told)
-            ends = is_enough(rung, told["x"])
-            if not found or told["i"] < found[0].rung.done:  # what comes later is told when all frames do it
+            level = schedule.level(told)
+            ends = is_enough(level, told["x"])
+            if not found or told["i"] < found[0].level.done:  # what comes later is told when all frames do it
                 named["callback"](told)
             if ends:
                 raise _EnoughError
 
         self._rng.keep()
-        if is_enough(ladder.begins, x):
+        if is_enough(schedule.begins, x):
             return found
-        watch = denoiser.register_forward_pre_hook(lambda _, given: ladder.note(given[1]))
+        watch = denoiser.register_forward_pre_hook(lambda _, given: schedule.note(given[1]))
         try:
             with self._attention.first_frame_only():
                 function(denoiser, first_frames(x, self._frames), **{**named, "callback": callback})

@@ -9,18 +9,7 @@ from typing import Any
 from lib_animatediff.engine.memory import is_out_of_memory
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.request.methods import Method
-from motion_module import AnimateDiffError, ClipError, IncompatibleModelError
-
-
-@contextmanager
-def as_http_422() -> Iterator[None]:
-    """The WebUI's API answers an exception with the status and detail that it finds on it."""
-    try:
-        yield
-    except AnimateDiffError as error:
-        error.status_code = 422  # type: ignore[attr-defined]
-        error.detail = str(error)  # type: ignore[attr-defined]
-        raise
+from motion_module import ClipError, IncompatibleModelError
 
 
 @contextmanager
@@ -63,8 +52,8 @@ def refuse_model(sd_model: Any, method: Method) -> None:
     """
     if method.any_base and getattr(sd_model, "is_sd3", False):
         raise IncompatibleModelError(
-            f"This checkpoint is Stable Diffusion 3, which has no UNet for {method.name} to look into. Choose one of Stable "
-            "Diffusion 1.5, 2 or SDXL."
+            f"This checkpoint is Stable Diffusion 3, which has no UNet for {method.name} to look "
+            "into. Choose one of Stable Diffusion 1.5, 2 or SDXL."
         )
     if getattr(sd_model, "cond_stage_key", None) == "edit":
         raise IncompatibleModelError(

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modules import shared, ui_tempdir
-
-from lib_animatediff.hosts.webui.catalog.models import means_zero
-from lib_animatediff.request.settings import FILE_FORMATS, FRAME, ClipSettings, context_windows
+from lib_animatediff.engine.context_windows import ContextWindows
+from lib_animatediff.hosts.webui.compat import a1111
+from lib_animatediff.hosts.webui.compat.base import Processing
+from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.video import Motion, measure, ping_pong, write_clip
 from lib_animatediff.video import plot as draw
 from lib_animatediff.video.clip import check_frames
@@ -20,7 +20,7 @@ from motion_module.errors import ClipNotWrittenError
 
 from .files import encoding, free_place, recipe
 
-TOLD = "AnimateDiff clips"  # in the reply's parameters: what the page's player and clients learn of each clip
+CLIPS_KEY = "AnimateDiff clips"  # in the reply's parameters: facts on each clip for the page's player and clients
 ERROR = "AnimateDiff error"
 LORAS = "AnimateDiff motion LoRAs"  # how much of each found a place
 SEAM = "AnimateDiff worst seam"
@@ -51,14 +51,14 @@ class _Clip:
         self.files, self.problem = list(files), problem
 
 
-def deliver_clips(p: Any, processed: Any, settings: ClipSettings, frames: int, of_loras: Sequence[str] = ()) -> None:
+def deliver_clips(p: Processing, processed: Any, plan: ClipPlan, lora_reports: Sequence[str] = ()) -> None:
     """Write each clip and put it where its frames were in ``processed``. Pictures that others added stay.
 
     A clip that cannot be written leaves its frames in the gallery, with the reason beside them.
     """
-    first = processed.index_of_first_image
+    first, frames = processed.index_of_first_image, plan.frames
     made = min(len(processed.infotexts) - first, len(p.all_seeds))  # other scripts may have added some of each
-    per_frame = _pictures_per_frame(p)
+    per_frame = _images_per_frame(p)
     places = range(first, len(processed.images), per_frame)[:made]
     pictures = [processed.images[place] for place in places]
     if not pictures:
@@ -73,12 +73,12 @@ def deliver_clips(p: Any, processed: Any, settings: ClipSettings, frames: int, o
     texts = processed.infotexts[first : first + made]
     other_texts = processed.infotexts[:first] + processed.infotexts[first + made :]
     clips = [
-        _clip(p, pictures[start : start + frames], texts[start], start, settings)
+        _clip(p, pictures[start : start + frames], texts[start], start, plan)
         for start in range(0, len(pictures), frames)
     ]
     for clip in clips:
-        _write(p, clip, settings)
-    shown, shown_texts = _shown(p, clips, FRAME in settings.formats, texts, frames)
+        _write(p, clip, plan)
+    shown, shown_texts = _shown(p, clips, plan.output.with_frames, texts, frames)
     processed.images, processed.infotexts = [*shown, *others], [*shown_texts, *other_texts]
     processed.info = processed.infotexts[0]
     processed.index_of_first_image = 0
@@ -86,38 +86,37 @@ def deliver_clips(p: Any, processed: Any, settings: ClipSettings, frames: int, o
     for name in ("all_seeds", "all_subseeds", "all_prompts", "all_negative_prompts"):
         # those of a clip's first frame, which alone reproduce it
         setattr(processed, name, getattr(processed, name)[::frames])
-    _tell(p, processed, clips, settings)
-    if of_loras:
-        processed.extra_generation_params[LORAS] = " ".join(of_loras)
+    _report(p, processed, clips, plan)
+    if lora_reports:
+        processed.extra_generation_params[LORAS] = " ".join(lora_reports)
 
 
-def _clip(p: Any, frames: list[Any], infotext: str, start: int, settings: ClipSettings) -> _Clip:
-    shown = ping_pong(frames) if settings.reverse else frames
+def _clip(p: Processing, frames: list[Any], infotext: str, start: int, plan: ClipPlan) -> _Clip:
+    shown = ping_pong(frames) if plan.output.ping_pong else frames
     return _Clip(shown, infotext, p.all_seeds[start], p.all_prompts[start])
 
 
-def _borders(p: Any, settings: ClipSettings) -> list[int]:
+def _borders(p: Processing, plan: ClipPlan) -> list[int]:
     """Frames at which a context window began in the last step, which drew the finest details."""
-    windows = context_windows(settings)
-    if windows is None or means_zero(settings.model):  # whose frames do not know of each other
+    if not isinstance(plan.windows, ContextWindows):  # chunks have no seams
         return []
-    return [window[0] for window in windows.plan(settings.frames, max(int(p.steps) - 1, 0))]
+    return [window[0] for window in plan.windows.plan(plan.frames, max(int(p.steps) - 1, 0))]
 
 
-def _write(p: Any, clip: _Clip, settings: ClipSettings) -> None:
-    formats = [FILE_FORMATS[name] for name in settings.formats if name != FRAME]
+def _write(p: Processing, clip: _Clip, plan: ClipPlan) -> None:
+    output = plan.output
     try:
         check_frames(clip.frames)
-        clip.note_motion(measure(clip.frames, _borders(p, settings)))
-        if not formats:
+        clip.note_motion(measure(clip.frames, _borders(p, plan)))
+        if not output.formats:
             return
         files = write_clip(
-            free_place(p, clip.seed, clip.prompt, clip.frames[0], settings),
+            free_place(p, clip.seed, clip.prompt, clip.frames[0], output.request_id),
             clip.frames,
-            formats=formats,
-            fps=settings.fps,
-            loop_count=settings.loop_count,
-            recipe=recipe(p, clip.infotext, clip.seed, settings),
+            formats=output.formats,
+            fps=output.fps,
+            loop_count=output.loop_count,
+            recipe=recipe(p, clip.infotext, clip.seed, plan.settings),
             encoding=encoding(),
         )
     except Exception as error:  # whatever an encoder or the disk raises, the frames are not lost
@@ -128,7 +127,7 @@ def _write(p: Any, clip: _Clip, settings: ClipSettings) -> None:
 
 
 def _shown(
-    p: Any, clips: Sequence[_Clip], with_frames: bool, texts: list[str], frames: int
+    p: Processing, clips: Sequence[_Clip], with_frames: bool, texts: list[str], frames: int
 ) -> tuple[list[Any], list[str]]:
     """What takes the place of the frames: each clip, then single frames where they are wanted or nothing else is."""
     as_reply = _replies_with_files(p)
@@ -170,28 +169,28 @@ def _in_gallery(clip: _Clip) -> list[Any]:
     return [shown]
 
 
-def _tell(p: Any, processed: Any, clips: Sequence[_Clip], settings: ClipSettings) -> None:
+def _report(p: Processing, processed: Any, clips: Sequence[_Clip], plan: ClipPlan) -> None:
     """What was made and what went wrong, in the page and in the reply."""
     problems = [clip.problem for clip in clips if clip.problem]
     is_page = not getattr(p, "is_api", False)
-    told: dict[str, Any] = {TOLD: [_told(clip, settings, with_plot=is_page) for clip in clips]}
+    params: dict[str, Any] = {CLIPS_KEY: [_facts(clip, plan.output.fps, with_plot=is_page) for clip in clips]}
     if problems:
         processed.comments += "".join(f"{problem}\n" for problem in problems)
-        told[ERROR] = " ".join(problems)
+        params[ERROR] = " ".join(problems)
     # p's own dictionary would carry it into the texts of pictures to come
-    processed.extra_generation_params = {**processed.extra_generation_params, **told}
-    if is_page and getattr(shared, "demo", None) is not None:
+    processed.extra_generation_params = {**processed.extra_generation_params, **params}
+    if is_page:
         for path in (path for clip in clips for path in clip.files if path.is_file()):
-            ui_tempdir.register_tmp_file(shared.demo, str(path))  # the page may ask for it, wherever outputs lie
+            a1111.allow_file_in_page(path)
 
 
-def _told(clip: _Clip, settings: ClipSettings, *, with_plot: bool) -> dict[str, Any]:
+def _facts(clip: _Clip, fps: float, *, with_plot: bool) -> dict[str, Any]:
     motion = clip.motion
     seam = motion.worst_seam if motion else None
     return {
         "files": [str(path.absolute()) for path in clip.files],
         "frames": len(clip.frames),
-        "fps": settings.fps,
+        "fps": fps,
         "seam": None if seam is None else round(seam, 2),
         "loop_seam": round(motion.loop_seam, 2) if motion else None,
         **({"plot": _data_uri(draw(motion))} if with_plot and motion else {}),
@@ -202,14 +201,14 @@ def _data_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
-def _pictures_per_frame(p: Any) -> int:
+def _images_per_frame(p: Processing) -> int:
     """The WebUI puts the inpainting mask behind each picture where the user's settings ask for it."""
     if getattr(p, "mask_for_overlay", None) is None:
         return 1
-    return 1 + bool(shared.opts.return_mask) + bool(shared.opts.return_mask_composite)
+    return 1 + bool(a1111.opts().return_mask) + bool(a1111.opts().return_mask_composite)
 
 
-def _replies_with_files(p: Any) -> bool:
+def _replies_with_files(p: Processing) -> bool:
     """By the API; but a script that runs the request, such as the X/Y/Z plot, works with pictures."""
     chosen = p.script_args[0] if p.script_args else 0  # a number from 1; pasted parameters leave the word None
     return getattr(p, "is_api", False) and not (isinstance(chosen, int) and chosen)

@@ -9,7 +9,7 @@ from typing import Any
 from lib_animatediff.video import Recipe, read_clip, read_recipe, write_clip
 from motion_module import AnimateDiffError
 
-from .deliver import TOLD, shown_file
+from .deliver import CLIPS_KEY, shown_file
 
 _FORMATS = {".png": "apng", ".webp": "webp"}  # animated files of the same names; others keep the first frame
 
@@ -41,6 +41,6 @@ def _clip_of(saving: Any) -> dict[str, Any] | None:
     held = saving.p
     if hasattr(held, "sd_model"):  # while pictures are made, not from the gallery
         return None
-    told = (getattr(held, "extra_generation_params", None) or {}).get(TOLD) or []
+    clips = (getattr(held, "extra_generation_params", None) or {}).get(CLIPS_KEY) or []
     place = getattr(held, "batch_index", -1) + 1  # as the WebUI's Save counts
-    return told[place] if 0 <= place < len(told) else None
+    return clips[place] if 0 <= place < len(clips) else None

@@ -8,7 +8,7 @@ from typing import Any
 
 from lib_animatediff.hosts.webui.catalog.models import choices
 from lib_animatediff.hosts.webui.compat import a1111
-from lib_animatediff.hosts.webui.hooks.errors import as_http_422
+from lib_animatediff.hosts.webui.compat.errors import as_http_422
 from lib_animatediff.request.settings import SETTINGS, Setting, canonical_name, check_value
 
 _PLOT = "xyz_grid.py"

@@ -169,16 +169,14 @@ def test_the_line_tells_the_calls_that_a_run_makes(plan, webui, monkeypatch, fra
     handle = first.register_forward_pre_hook(lambda _layer, args: unet_calls.append(len(args[0])))
 
     def before(p):
-        said.append(plan.preflight_line(p, parse_settings(settings), frames))
+        said.append(plan.estimate_line(p, parse_settings(settings), frames))
 
     shared.during_sampling = before
     webui.paint(settings, prompt=prompt, batch_size=2, steps=1)
     handle.remove()
     (line,) = said
-    assert (
-        f"(1 step: {len(unet_calls)} calls of the model with {max(unet_calls)} rows)".replace("1 calls", "1 call")
-        in line
-    )
+    calls = "UNet call" if len(unet_calls) == 1 else "UNet calls"
+    assert f"(1 step: {len(unet_calls)} {calls} with up to {max(unet_calls)} images)" in line
     assert f"2 clips of {frames} frames" in line
     assert "8x8" in line
 
@@ -193,30 +191,30 @@ def p_of(**fields):
 
 
 def test_the_log_says_the_same_as_the_panel(plan):
-    assert plan.preflight_line(p_of(), parse_settings(SETTINGS), 48) == line_of(plan.plan_html(SETTINGS, PAGE))
+    assert plan.estimate_line(p_of(), parse_settings(SETTINGS), 48) == line_of(plan.plan_html(SETTINGS, PAGE))
 
 
 def test_the_second_pass_has_prompts_and_a_size_of_its_own(plan):
     rows = ["a cat AND a dog AND a fox"] * 48
-    said = plan.preflight_line(p_of(), parse_settings(SETTINGS), 48, rows, (1280, 1024))
+    said = plan.estimate_line(p_of(), parse_settings(SETTINGS), 48, rows, (1280, 1024))
     second = {"clips": 1, "width": 1280, "height": 1024, "streams": 4, "one_clip_per_call": True}
     assert said == expected(**second)
     freeinit = parse_settings({**SETTINGS, "freeinit_enable": True})  # which leaves the second pass alone
     p = p_of(hr_second_pass_steps=7)
-    assert plan.preflight_line(p, freeinit, 48, rows, (1280, 1024)) == expected(**second, steps=7)
+    assert plan.estimate_line(p, freeinit, 48, rows, (1280, 1024)) == expected(**second, steps=7)
 
 
 def test_a_run_on_pictures_takes_part_of_the_steps(plan):
     """As sd_samplers_common.setup_img2img_steps counts them."""
     p = p_of(init_images=[], denoising_strength=0.75, steps=20)
     settings = parse_settings(SETTINGS)
-    assert plan.preflight_line(p, settings, 48) == expected(steps=16)
+    assert plan.estimate_line(p, settings, 48) == expected(steps=16)
     p.denoising_strength = 1.0
-    assert plan.preflight_line(p, settings, 48) == expected(steps=20)
+    assert plan.estimate_line(p, settings, 48) == expected(steps=20)
     p.denoising_strength = 0.75
-    assert plan.preflight_line(p_of(denoising_strength=0.75), settings, 48) == expected()
+    assert plan.estimate_line(p_of(denoising_strength=0.75), settings, 48) == expected()
     shared.opts.img2img_fix_steps = True
-    assert plan.preflight_line(p, settings, 48) == expected(steps=20)
+    assert plan.estimate_line(p, settings, 48) == expected(steps=20)
 
 
 # ---- windows and travel

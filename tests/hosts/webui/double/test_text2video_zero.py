@@ -289,7 +289,7 @@ def test_bases_without_motion_modules_are_animated(webui, checkpoint, monkeypatc
 @pytest.mark.parametrize(
     ("clip", "fields", "words"),
     [
-        ({"scale": 2, "views": True}, {}, "which scale, views would need"),
+        ({"scale": 2, "views": True}, {}, "cannot apply scale, views"),
         ({"zero_smoothing": 0.5}, {}, "motion_mask"),
         ({}, {"prompt": "a cat <lora:pan_left:0.5>"}, "pan_left"),
     ],
@@ -336,11 +336,11 @@ def test_the_plan_counts_chunks_and_names_what_cannot_be(webui):
     clip, page = {"enable": True, "model": webui.module("catalog.models").WITHOUT_FILE, "frames": 20}, {"steps": 10}
     plan_html = webui.module("ui.plan_view").plan_html
     told = plan_html({**clip, "context_length": 8}, page)
-    assert "20 frames in 3 chunks of 8 (10 steps: 30 calls of the model with 16 rows)" in told
+    assert "20 frames in 3 chunks of 8 (10 steps: 30 UNet calls with up to 16 images)" in told
     assert "Context windows" not in told
     assert "20 frames at once (10 steps: 10 calls" in plan_html({**clip, "context_length": 20}, page)
     assert "1 frame at once (10 steps: 10 calls" in plan_html({**clip, "poster": True}, page)
-    assert "which scale would need" in plan_html({**clip, "scale": 2}, page)
+    assert "cannot apply scale" in plan_html({**clip, "scale": 2}, page)
 
 
 def test_clients_find_it_at_the_end_of_the_list(webui):

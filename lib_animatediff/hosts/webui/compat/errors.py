@@ -1,0 +1,19 @@
+"""How an error reaches clients of the WebUI's API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from motion_module import AnimateDiffError
+
+
+@contextmanager
+def as_http_422() -> Iterator[None]:
+    """The WebUI's API answers an exception with the status and detail that it finds on it."""
+    try:
+        yield
+    except AnimateDiffError as error:
+        error.status_code = 422  # type: ignore[attr-defined]
+        error.detail = str(error)  # type: ignore[attr-defined]
+        raise
