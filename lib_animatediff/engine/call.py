@@ -47,6 +47,8 @@ class UNetCall:
         self._is_begun = False
         self._rows = 0
         self._row_timesteps: Any = None  # as the call under way got them
+        self._whole_rows = 0  # of the call on whole clips
+        self._clips: Sequence[int] | None = None  # of ``k b``, that the rows hold; None: all
         self._timestep: Any = None  # of the whole clip's call
         self._values: list[float] | None = None
         self._numbers: dict[tuple[float, ...], int] = {}
@@ -125,16 +127,18 @@ class UNetCall:
         Raises:
             ClipError: ``full`` does not hold whole clips, or the rows of the call are not whole clips.
         """
-        clips = count_clips(len(full), self.clip_frames)
-        repeats, rest = divmod(count_clips(self._rows, len(self.frames)), clips)
-        if rest:
+        given = count_clips(len(full), self.clip_frames)
+        held: Sequence[int] = range(count_clips(self._rows, len(self.frames)))
+        clips = len(held)
+        if self._clips is not None:
+            held, clips = self._clips, count_clips(self._whole_rows, self.clip_frames)
+        if clips % given:
             raise ClipError(
-                f"A tensor for {clips} clips cannot be spread over {self._rows} rows of {len(self.frames)} frames. "
+                f"A tensor for {given} clips cannot be spread over the {clips} clips of this UNet call. "
                 "Pass the frames of one clip, or of each clip of the batch."
             )
-        by_clip = full.reshape(clips, self.clip_frames, *full.shape[1:])
-        cut = by_clip[:, list(self.frames)].flatten(0, 1)
-        return cut.repeat(repeats, *[1] * (cut.dim() - 1))
+        by_clip = full.reshape(given, self.clip_frames, *full.shape[1:])
+        return by_clip[[clip % given for clip in held]][:, list(self.frames)].flatten(0, 1)
 
     # ---- written by the engine only
 
@@ -142,7 +146,7 @@ class UNetCall:
         """Note the arguments of a call on whole clips, with rows in the order ``(k b f)``."""
         self._timestep = self._row_timesteps = _argument(args, kwargs, 1, _TIMESTEP_NAMES)
         self._values = None
-        self._rows = _row_count(args, kwargs)
+        self._rows = self._whole_rows = _row_count(args, kwargs)
         self._is_begun = True
 
     def end(self) -> None:
@@ -150,15 +154,25 @@ class UNetCall:
         self._is_begun = False
 
     @contextmanager
-    def window(self, frames: Sequence[int], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[None]:
-        """Let the rows hold these frames of each clip inside the block. Step and progress stay those of the call."""
-        former = self._frames, self._rows, self._row_timesteps, self.in_window
-        self._frames, self.in_window = frames, True
+    def window(
+        self,
+        frames: Sequence[int],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        clips: Sequence[int] | None = None,
+    ) -> Iterator[None]:
+        """Let the rows hold these frames of each clip inside the block. Step and progress stay those of the call.
+
+        Args:
+            clips: numbers of the clips among all streams' (``k b``) that the rows hold; None: all of them.
+        """
+        former = self._frames, self._rows, self._row_timesteps, self.in_window, self._clips
+        self._frames, self.in_window, self._clips = frames, True, clips
         self._rows, self._row_timesteps = _row_count(args, kwargs), _argument(args, kwargs, 1, _TIMESTEP_NAMES)
         try:
             yield
         finally:
-            self._frames, self._rows, self._row_timesteps, self.in_window = former
+            self._frames, self._rows, self._row_timesteps, self.in_window, self._clips = former
 
     def set_host_step(self, step: int | None) -> None:
         """Set the sampling step; None: follow the timesteps."""

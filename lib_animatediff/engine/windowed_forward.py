@@ -96,7 +96,7 @@ class WindowedForward:
         for done, part in enumerate(parts, 1):
             index = part.rows(self._frames)
             part_args, part_kwargs = index_batch(args, index, rows), index_batch(kwargs, index, rows)
-            with self._call.window(part.window, part_args, part_kwargs):
+            with self._call.window(part.window, part_args, part_kwargs, part.clips):
                 output = forward(*part_args, **part_kwargs)
             fusion.add(output, index, [*part.weights] * len(part.clips))
             if self._between is not None:

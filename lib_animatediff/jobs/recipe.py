@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib_animatediff import __version__
-from lib_animatediff.engine.motion_scale import MotionScale
 from lib_animatediff.hosts.diffusers import networks
 from lib_animatediff.hosts.diffusers import pipeline as host
 from lib_animatediff.hosts.diffusers.animate import render
@@ -91,9 +90,7 @@ class Request:
         """
         sampling = Sampling(self.prompt, self.negative_prompt, seed=self.seed, steps=self.steps)
         plan = plan_clip(replace(self.settings, model=str(self.motion)), sampling)
-        further = (
-            ModuleFile(one.path, scale=MotionScale(scale=(one.scale,), effect=(one.effect,))) for one in self.further
-        )
+        further = (ModuleFile(one.path, effect=one.effect, scale=one.scale) for one in self.further)
         return plan.with_files([ModuleFile(self.motion, self.kind), *further], self.motion_loras)
 
 

@@ -51,12 +51,13 @@ class ModuleFile:
 
     Attributes:
         kind: of the motion module, where its file cannot say.
-        scale: of this module alone, for a second and further one; the first has that of the settings.
+        effect, scale: of this module alone, for a second and further one; the first has what the settings say.
     """
 
     path: Path
     kind: str | None = None
-    scale: MotionScale | None = field(default=None, compare=False)
+    effect: float = 1.0
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class Text2VideoZeroMethod:
     text2video_zero: Text2VideoZero = field(compare=False)
     name: str = NAME
     modules: tuple[ModuleFile, ...] = ()
+    loras: tuple[LoraFile, ...] = ()
     any_base: ClassVar[bool] = True
 
     def cut(self, windows: ContextWindows) -> Chunks:

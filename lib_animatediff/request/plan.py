@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, NoReturn
 
 from lib_animatediff.engine.context_windows import Chunks, ContextWindows
 from lib_animatediff.prompts.travel import Blend, Travel, read_travel
 from lib_animatediff.sampling.frame_noise import SHARED, noise_sources
 from lib_animatediff.sampling.freeinit import steps_of
+from motion_module import ClipError
 
 from .loras import LoraFile
 from .methods import FileCatalog, Method, ModuleFile, method_of
@@ -203,7 +206,8 @@ class ClipPlan:
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values, for `plan_from_json`."""
         settings = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self.settings).items()}
-        return {"settings": settings, "sampling": asdict(self.sampling)}
+        files = {name: [_as_json(file) for file in getattr(self.method, name)] for name in _FILES}
+        return {"settings": settings, "sampling": asdict(self.sampling), "files": files}
 
     @property
     def id(self) -> str:
@@ -272,7 +276,46 @@ def plan_from_json(data: Mapping[str, Any], files: FileCatalog | None = None) ->
     Raises:
         AnimateDiffError: a value is wrong or missing, or a file is missing.
     """
-    return plan_clip(parse_settings(data["settings"]), Sampling(**data["sampling"]), files)
+    sampling = _read(Sampling, data.get("sampling"), "sampling")
+    plan = plan_clip(parse_settings(_checked(data.get("settings"), dict, "settings")), sampling, files)
+    given = _checked(data.get("files"), dict, "files")
+    modules, loras = (
+        [_read(kind, entry, name) for entry in _checked(given.get(name), list, name)] for name, kind in _FILES.items()
+    )
+    return plan.with_files(modules, loras) if modules or loras else plan
+
+
+_FILES: dict[str, type] = {"modules": ModuleFile, "loras": LoraFile}  # of a method, with what each of them is
+_KINDS = {"str": str, "str | None": (str, type(None)), "int": int, "float": (int, float), "Path": str}
+
+
+def _as_json(file: ModuleFile | LoraFile) -> dict[str, Any]:
+    return {**asdict(file), "path": str(file.path)}
+
+
+def _read(kind: type, entry: Any, name: str) -> Any:
+    """One of our small dataclasses from JSON."""
+    known = {one.name: str(one.type) for one in fields(kind)}
+    values = {
+        key: _checked(value, _KINDS[known[key]], f"{name}, {key}") if key in known else _damaged(name, key)
+        for key, value in _checked(entry, dict, name).items()
+    }
+    paths = {key: Path(value) for key, value in values.items() if known[key] == "Path"}
+    try:
+        return kind(**values | paths)
+    except TypeError:
+        _damaged(name, entry)
+
+
+def _checked(value: Any, kind: Any, name: str) -> Any:
+    is_number = isinstance(value, (int, float))
+    if not isinstance(value, kind) or isinstance(value, bool) or (is_number and not math.isfinite(value)):
+        _damaged(name, value)
+    return value
+
+
+def _damaged(name: str, value: Any) -> NoReturn:
+    raise ClipError(f"This plan is damaged: {name} is {value!r:.40}. Make it again from the settings.")
 
 
 def _windows(settings: ClipSettings, method: Method) -> ContextWindows | Chunks | None:
@@ -290,5 +333,3 @@ def _freeinit(settings: ClipSettings) -> FreeInitPlan | None:
         spatial=settings.freeinit_ds,
         temporal=settings.freeinit_dt,
     )
-
-

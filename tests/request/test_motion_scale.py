@@ -197,7 +197,7 @@ def test_base64_may_have_line_breaks():
 
 def test_formats_that_run_programs_are_no_pictures():
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EOF\n"
-    with pytest.raises(ClipError, match="no picture"):
+    with pytest.raises(ClipError, match="not an image"):
         packed_mask(base64.b64encode(eps).decode())
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from lib_animatediff.engine.components.motion import MotionComponent
 from lib_animatediff.engine.inject import check_frames, inject
+from lib_animatediff.engine.motion_scale import MotionScale
 from lib_animatediff.request.methods import ModuleMethod
 from lib_animatediff.request.plan import ClipPlan
 from motion_module import ClipError, MotionModule, load_motion_module
@@ -96,16 +97,18 @@ def _load_given_modules(given: Sequence[MotionModule | MotionComponent], plan: C
 
 @load_method.register
 def _load_files(given: ModuleMethod, plan: ClipPlan) -> LoadedModules:
-    first, *others = (
-        (load_motion_module(file.path, kind=file.kind), file.scale) for file in given.modules
-    )
-    return _loaded([first[0], *(MotionComponent(module, scale) for module, scale in others)], plan)
+    modules: list[MotionModule | MotionComponent] = []
+    for file in given.modules:
+        module = load_motion_module(file.path, kind=file.kind)
+        own_scale = MotionScale(scale=(file.scale,), effect=(file.effect,))
+        modules.append(MotionComponent(module, own_scale) if modules else module)
+    return _loaded(modules, plan)
 
 
 def _loaded(modules: Sequence[MotionModule | MotionComponent], plan: ClipPlan) -> LoadedModules:
     """With the motion LoRAs of the plan merged into the first module."""
     loras = getattr(plan.method, "loras", ())
-    if not loras:
+    if not loras or not modules:
         return LoadedModules(modules)
     first, *others = modules
     if not isinstance(first, MotionModule):

@@ -14,10 +14,12 @@ from support.webui_real import small_models
 from lib_animatediff import ClipError, IncompatibleModelError
 from lib_animatediff.hosts.diffusers import pipeline as host
 from lib_animatediff.hosts.diffusers.animate import animate
+from lib_animatediff.request.settings import parse_settings
 from motion_module import load_motion_module
 
 PROMPT = "a red cat"
 SMALL = {"frames": 4, "size": (64, 64), "steps": 2}
+IN_ONE_PIECE = parse_settings({"frames": 33, "context_length": 33})
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +170,11 @@ def test_too_little_memory_is_an_error_that_says_what_to_lower(pipeline, motion)
         animate(pipeline, motion, prompt=PROMPT, **SMALL)
 
 
-@pytest.mark.parametrize("changes", [{"steps": 0}, {"size": (64, 60)}, {"frames": 33}, {"seed": -1}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [{"steps": 0}, {"size": (64, 60)}, {"frames": 33, "settings": IN_ONE_PIECE}, {"seed": -1}, {"frames": -1}],
+    ids=str,
+)
 def test_an_impossible_clip_is_refused_in_python_too(pipeline, motion, changes):
     with pytest.raises(ClipError):
         animate(pipeline, motion, prompt=PROMPT, **SMALL | changes)

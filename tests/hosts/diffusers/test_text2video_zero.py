@@ -108,19 +108,19 @@ def test_without_motion_it_stands(clip):
 
 @pytest.mark.parametrize("sampler", ["ddim", "euler", "euler-a"])
 def test_frame_0_is_the_checkpoints_own_picture(clip, sampler):
-    alone = clip(sampler=sampler, settings={"poster": True})
+    alone = clip(sampler=sampler, settings={"preview": True})
     assert len(alone) == 1
     assert near(clip(sampler=sampler)[:1], alone, 2)
     assert near(clip(sampler=sampler, frames=1), alone, 0)
 
 
-def test_a_poster_is_what_the_pipeline_makes_by_itself(pipeline, clip):
+def test_a_preview_is_what_the_pipeline_makes_by_itself(pipeline, clip):
     former = pipeline.scheduler
     pipeline.scheduler = host.new_sampler("ddim", former, SCALED_LINEAR)
     more = {"width": 64, "height": 64, "num_inference_steps": 12, "guidance_scale": CFG}
     alone = pipeline(STILL, generator=torch.Generator().manual_seed(SEED), **more).images
     pipeline.scheduler = former
-    assert near(clip(settings={"poster": True}), pixels(alone), 0)
+    assert near(clip(settings={"preview": True}), pixels(alone), 0)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def alone(clip, calls):
 
         calls.clear()
         with suppress(EnoughError):
-            clip(settings={"poster": True}, on_step=enough, **more)
+            clip(settings={"preview": True}, on_step=enough, **more)
             raise AssertionError("a clip that never gets there")
         return {call.timestep: call.as_z for call in calls}
 
@@ -318,7 +318,9 @@ def test_what_only_a_motion_module_does_is_refused(pipeline):
         animate(pipeline, GLIDING, prompt=RED, frames=FRAMES, settings=settings, size=SIZE, steps=2)
 
 
-def test_a_motion_module_is_as_before(clip):
-    """Its settings of this name are not asked."""
-    plain = clip(new_motion(), steps=2, prompt=RED)
-    assert torch.equal(clip(new_motion(), steps=2, prompt=RED, settings={"zero_x": 60}), plain)
+@pytest.mark.parametrize("setting", [{"zero_x": 60}, {"zero_y": -3}, {"zero_smoothing": 0.5}], ids=str)
+@pytest.mark.parametrize("motion", [new_motion, lambda: GLIDING], ids=["a motion module", "Text2VideoZero"])
+def test_its_settings_are_refused_by_name_where_they_would_have_no_effect(clip, motion, setting):
+    """A motion module has no use for them, and a `Text2VideoZero` has values of its own."""
+    with pytest.raises(ClipError, match=f"^{next(iter(setting))} would have no effect on this call"):
+        clip(motion(), steps=2, prompt=RED, settings=setting)
