@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -47,6 +48,7 @@ def main() -> None:
     report = commands.add_parser("report", help="print a table and totals by kind")
     report.add_argument("files", type=Path, nargs="+")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the temporary checkout goes
     if given.command == "check":
         _check(_ROOT)
         print(f"All {len(FAULTS)} faults have their place.")

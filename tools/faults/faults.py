@@ -137,7 +137,7 @@ FAULTS: tuple[Fault, ...] = (
         f"{_LIB}/video/timing.py",
         "frames[-2:0:-1]",
         "frames[-2::-1]",
-        ["core/video/test_gif", "core/video/test_formats", "core/test_cli", "glue/test_output"],
+        ["core/test_clips_cli", "core/video/test_gif", "glue/test_output"],
     ),
     _fault(
         OFF_BY_ONE,
