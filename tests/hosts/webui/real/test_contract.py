@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from hosts.webui.real.conftest import NOT_STARTED, REPOSITORY, webui_python
 from support.webui_real import contract
-from support.webui_real.names import Sources, Uses, named_in
+from support.webui_real.names import Sources, Uses, door_of, importers, members_of, named_in
 
 OURS = [*(REPOSITORY / "lib_animatediff" / "hosts" / "webui").rglob("*.py"), REPOSITORY / "scripts/animatediff.py"]
 OURS += [REPOSITORY / "install.py"]
+COMPAT = REPOSITORY / "lib_animatediff" / "hosts" / "webui" / "compat"
 LIBRARIES = ("gradio", "fastapi", "starlette")
 REPOSITORIES = ("stable-diffusion-stability-ai", "generative-models")
 WHERE = "import importlib.util, os; print(os.path.dirname(os.path.dirname(importlib.util.find_spec('gradio').origin)))"
@@ -99,14 +100,26 @@ def changed_javascript(webui_dir: Path) -> Iterator[str]:
 def uses() -> dict[str, dict[str, set[str]]]:
     """Every name that we use, with the keywords that it is called with and the files that do so."""
     found: dict[str, dict[str, set[str]]] = {}
+    door = door_of("a1111", parsed(COMPAT / "a1111.py"), contract.PROTOCOLS)
     for path in OURS:
-        collected = Uses({"modules", "gradio", "launch"}, contract.OBJECTS, contract.SETTERS)
-        collected.visit(ast.parse(path.read_text(encoding="utf-8")))
+        collected = Uses({"modules", "gradio", "launch"}, contract.OBJECTS, contract.SETTERS, door)
+        collected.visit(parsed(path))
         for name, keywords in collected.found.items():
             use = found.setdefault(name, {"keywords": set(), "files": set()})
             use["keywords"] |= keywords
             use["files"].add(path.name)
     return {name: use for name, use in found.items() if name not in contract.NOT_THE_WEBUIS}
+
+
+def parsed(path: Path) -> ast.Module:
+    """One of our files."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def told_by_types() -> set[str]:
+    """What compat/base.py says of the WebUI's objects."""
+    tree = parsed(COMPAT / "base.py")
+    return {f"{owner}.{name}" for kind, owner in contract.PROTOCOLS.items() for name in members_of(tree, kind)}
 
 
 @pytest.mark.shows("Install, update, disable, uninstall: the contract with the WebUI's names")
@@ -142,6 +155,20 @@ def called_in_javascript() -> Iterator[str]:
         defined = set(re.findall(r"\bfunction (\w+)|\b(?:const|let|var) (\w+)", text))
         calls = set(re.findall(r"(?<![.\w])([A-Za-z_]\w*)\(", text))
         yield from calls - {name for pair in defined for name in pair} - OF_THE_BROWSER - KEYWORDS
+
+
+def test_one_module_is_the_door_to_the_webui():
+    """The WebUI's modules are imported in compat/a1111.py, and by the two files that the WebUI itself runs."""
+    assert importers(OURS, "modules") == {"a1111.py", "animatediff.py"}
+    assert importers(OURS, "launch") == {"install.py"}
+    assert importers(OURS, "gradio") == {"fields.py", "options.py", "panel.py"}
+
+
+@pytest.mark.shows("Install, update, disable, uninstall: the contract with the WebUI's names")
+def test_the_types_of_the_webuis_objects_tell_what_we_use_of_them():
+    """Each attribute in compat/base.py is in the table, so that it is read against the WebUI; none is left over."""
+    assert told_by_types() - TABLE == set()
+    assert told_by_types() - set(uses()) == set()
 
 
 def test_nothing_stands_in_the_table_that_we_do_not_use():
