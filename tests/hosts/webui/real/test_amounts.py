@@ -1,4 +1,4 @@
-"""The amount of motion in the real WebUI: scale, effect, steps, blocks and mask; views and the poster."""
+"""The amount of motion in the real WebUI: scale, effect, steps, blocks and mask; views and the preview."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from support.webui_real.studio import (
     frames_of,
     hooks_in_the_unet,
     portrait,
-    poster_of,
+    preview_of,
     refused,
     sent_back,
 )
@@ -67,11 +67,11 @@ def test_an_amount_of_one_is_the_clip_without_it(studio, plain, settings):
 @pytest.mark.shows("Amount of motion: effect 0 is no motion module, on its noise levels")
 @pytest.mark.parametrize("request_", [{}, {"sampler_name": "DDIM"}], ids=["Euler a", "DDIM"])
 def test_no_effect_is_no_motion_module_on_its_noise_levels(studio, request_):
-    """Effect 0: frame i is the plain picture of seed s + i on the module's schedule, and the poster of that seed."""
+    """Effect 0: frame i is the plain picture of seed s + i on the module's schedule, and the preview of that seed."""
     frames = frames_of(studio, {**FOUR, "effect": 0}, **request_)
     for number, frame in enumerate(frames):
-        assert abs(frame - poster_of(studio, FOUR, seed=1 + number, **request_)).max() < FLOAT_ORDER
-    assert abs(frames[0] - poster_of(studio, {**FOUR, "model": "mm_small_v2"}, **request_)).max() < FLOAT_ORDER
+        assert abs(frame - preview_of(studio, FOUR, seed=1 + number, **request_)).max() < FLOAT_ORDER
+    assert abs(frames[0] - preview_of(studio, {**FOUR, "model": "mm_small_v2"}, **request_)).max() < FLOAT_ORDER
 
 
 CHANGES = {
@@ -212,12 +212,12 @@ def test_every_amount_by_clicking(studio, page, screenshot, tmp_path):
     assert (decoded(studio) == wanted).all()
 
 
-# ---- views and the poster
+# ---- views and the preview
 
 LONG = {"frames": 12, "context_length": 8, "overlap": 2}
 
 
-@pytest.mark.shows("Views, poster, plan: views")
+@pytest.mark.shows("Views, preview, plan: views")
 def test_views_differ_from_windows_in_a_long_clip_alone(studio):
     """Views in place of windows: another clip beyond the context, the same one to the last bit within it."""
     windows = frames_of(studio, LONG, steps=2)
@@ -229,48 +229,48 @@ def test_views_differ_from_windows_in_a_long_clip_alone(studio):
     assert (frames_of(studio, FOUR, steps=2) == frames_of(studio, {**FOUR, "views": True}, steps=2)).all()
 
 
-@pytest.mark.shows("Views, poster, plan: a poster is one picture, saved as a picture")
+@pytest.mark.shows("Views, preview, plan: a preview is one picture, saved as a picture")
 @pytest.mark.parametrize("request_", [{}, HIRES], ids=["one pass", "hires fix"])
-def test_a_poster_is_one_picture(studio, request_):
-    """A poster: one PNG, saved where pictures are and with its text, no clip; sent back, the same picture."""
+def test_a_preview_is_one_picture(studio, request_):
+    """A preview: one PNG, saved where pictures are and with its text, no clip; sent back, the same picture."""
     clips, pictures = (set(studio.outputs_dir.rglob(kind)) for kind in ("*.gif", "*.png"))
-    answer = animate(studio, {"frames": 100, "poster": True}, **request_)
+    answer = animate(studio, {"frames": 100, "preview": True}, **request_)
     made, (text,) = decoded(studio), json.loads(answer["info"])["infotexts"]
     assert len(answer["images"]) == len(made) == 1
     assert Image.open(io.BytesIO(file_bytes(answer))).format == "PNG"
-    assert "poster: True" in text
+    assert "preview: True" in text
     assert set(studio.outputs_dir.rglob("*.gif")) == clips
     named = {"hr_sampler_name": "Euler a"} if request_ else {}  # the WebUI's own infotext stumbles over none
     assert (sent_back(studio, answer, **named) == made).all()
-    scripts = clip_payload({"frames": 100, "poster": True})
+    scripts = clip_payload({"frames": 100, "preview": True})
     studio.txt2img(**{**PAYLOAD, **request_, **scripts, "save_images": True})
     (saved,) = set(studio.outputs_dir.rglob("*.png")) - pictures
-    assert "poster: True" in Image.open(saved).info["parameters"]
+    assert "preview: True" in Image.open(saved).info["parameters"]
     assert "AnimateDiff" not in saved.parts
 
 
-@pytest.mark.shows("Views, poster, plan: a poster is one picture, saved as a picture")
-def test_a_poster_is_the_first_frame_of_what_is_asked(studio):
+@pytest.mark.shows("Views, preview, plan: a preview is one picture, saved as a picture")
+def test_a_preview_is_the_first_frame_of_what_is_asked(studio):
     """Of a travel it has the first frame's prompt; of the second of two clips, that clip's own seed."""
     travel = {"prompt": "2: a red cat\n7: a blue dog"}
-    assert abs(poster_of(studio, **travel) - poster_of(studio, prompt="a red cat")).max() < FLOAT_ORDER
-    answer = animate(studio, {"poster": True}, n_iter=2)
+    assert abs(preview_of(studio, **travel) - preview_of(studio, prompt="a red cat")).max() < FLOAT_ORDER
+    answer = animate(studio, {"preview": True}, n_iter=2)
     assert json.loads(answer["info"])["all_seeds"] == [1, 1 + FRAMES]
     second = decoded(studio)[1]
-    assert abs(second - poster_of(studio, seed=1 + FRAMES)).max() < FLOAT_ORDER
+    assert abs(second - preview_of(studio, seed=1 + FRAMES)).max() < FLOAT_ORDER
 
 
-@pytest.mark.shows("Views, poster, plan: both by clicking")
-def test_a_poster_and_views_by_clicking(studio, page):
-    """The poster's box: one picture in the gallery, no clip. Then views, which make the API's clip."""
+@pytest.mark.shows("Views, preview, plan: both by clicking")
+def test_a_preview_and_views_by_clicking(studio, page):
+    """The preview's box: one picture in the gallery, no clip. Then views, which make the API's clip."""
     wanted = frames_of(studio, {**LONG, "views": True}, sampler_name="DPM++ 2M")
     prepare_clip(page, studio, LONG["frames"])
-    page.locator("#animatediff_txt2img_poster input").check()
+    page.locator("#animatediff_txt2img_preview input").check()
     before = set(studio.outputs_dir.rglob("*.gif"))
     generate(page)
     assert len(decoded(studio)) == 1
     assert set(studio.outputs_dir.rglob("*.gif")) == before
-    page.locator("#animatediff_txt2img_poster input").uncheck()
+    page.locator("#animatediff_txt2img_preview input").uncheck()
     open_group(page, "Context windows", "views")
     slide(page, "context_length", LONG["context_length"])
     fill(page, {"animatediff_txt2img_overlap": LONG["overlap"]})

@@ -18,7 +18,7 @@ from support.webui_real.clips import animate, clip_of, read_gif
 from support.webui_real.server import CHECKPOINT, file_bytes, open_page
 from support.webui_real.small_sd2 import write_sd2_checkpoint
 from support.webui_real.small_sdxl import write_sdxl_checkpoint
-from support.webui_real.studio import FLOAT_ORDER, frames_of, hooks_in_the_unet, portrait, poster_of, refused
+from support.webui_real.studio import FLOAT_ORDER, frames_of, hooks_in_the_unet, portrait, preview_of, refused
 
 CHECKPOINTS = {
     "Stable Diffusion 1.5": CHECKPOINT,
@@ -48,8 +48,8 @@ def test_every_base_makes_clips(bare, base, sampler):
     bare.post("/sdapi/v1/options", {"sd_model_checkpoint": CHECKPOINTS[base]})
     request = {"sampler_name": sampler, "steps": 8}
     picture, before = file_bytes(bare.txt2img(**request)), portrait(bare)
-    frames, alone = frames_of(bare, ZERO, **request), poster_of(bare, ZERO, **request)
-    split = poster_of(bare, ZERO, **request, override_settings={"batch_cond_uncond": False})
+    frames, alone = frames_of(bare, ZERO, **request), preview_of(bare, ZERO, **request)
+    split = preview_of(bare, ZERO, **request, override_settings={"batch_cond_uncond": False})
     # The small SDXL model makes much of the order of float sums, as a plain picture in other calls shows.
     assert abs(frames[0] - alone).max() < max(FLOAT_ORDER, 2 * abs(split - alone).max())
     assert min(abs(frames[i] - frames[i + 1]).mean() for i in range(3)) > 5e-3
@@ -65,7 +65,7 @@ def test_a_checkpoint_by_override(bare):
     override = {"override_settings": {"sd_model_checkpoint": CHECKPOINTS["Stable Diffusion 2"]}}
     frames = frames_of(bare, ZERO, **override)
     assert abs(frames - frames_of(bare, ZERO)).max() > 0.1
-    assert abs(frames[0] - poster_of(bare, ZERO, **override)).max() < FLOAT_ORDER
+    assert abs(frames[0] - preview_of(bare, ZERO, **override)).max() < FLOAT_ORDER
 
 
 @pytest.mark.shows("Text2Video-Zero: no name does not mean it")
