@@ -156,7 +156,7 @@ def test_where_the_mask_is_black_a_frame_stands_as_without_effect(studio):
         ({"scale": 11}, ["scale must be between 0 and 10"]),
         ({"effect": "0: 1, 9: 1"}, ["effect", "the clip has no frame 9", "0 to 3"]),
         ({"effect": [1, 1, 1, 1, 1]}, ["effect has 5 numbers", "4 frames"]),
-        ({"effect_start": 0.6, "effect_end": 0.5}, ["effect_start=0.6 is after effect_end=0.5"]),
+        ({"effect_start": 0.6, "effect_end": 0.5}, ["effect_start=0.6 is later than effect_end=0.5"]),
         ({"blocks": "left effect 1"}, ["blocks: 'left effect 1' is not a block"]),
         ({"motion_mask": "nothing"}, ["The motion mask is not an image"]),
     ],

@@ -326,7 +326,7 @@ def test_other_patches_of_self_attention(studio, settings):
         ({"motion_loras": "Pan:1"}, {}, ["motion_loras"]),
         ({"freeinit_enable": True}, {}, ["freeinit_enable"]),
         ({"closed_loop": "A"}, {}, ["closed_loop"]),
-        ({"zero_smoothing": 0.6}, {}, ["motion_mask"]),
+        ({"zero_smoothing": 0.6}, {}, ["needs a mask to smooth"]),
         ({"zero_x": 65}, {}, ["zero_x must be between -64 and 64"]),
     ],
 )
