@@ -81,7 +81,7 @@ def test_seeds_may_be_a_list():
 
 @pytest.mark.parametrize("prompt", ["0: a cat\n8:2 cats", "0: a\nfoo\n4:3 dogs"])
 def test_a_line_that_may_be_a_frame_or_a_ratio_is_asked_about(prompt):
-    with pytest.raises(ClipError, match="is this a frame, or a ratio"):
+    with pytest.raises(ClipError, match="this may be a frame or a ratio"):
         read_travel(prompt, 16)
 
 
