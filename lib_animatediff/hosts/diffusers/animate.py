@@ -131,7 +131,8 @@ def render(
             raise
         raise ClipError(
             f"{len(plan.rendered)} frames of {size[0]}x{size[1]} do not fit into the memory of {pipeline.device}. "
-            "Lower frames, width or height."
+            "Lower the number of frames or the size, or use context windows.",
+            code="AD-D01",
         ) from error
     finally:
         pipeline.scheduler = former
@@ -146,7 +147,9 @@ def _plan(
     name = _name(motion)
     if settings.model not in ("", name):
         raise ClipError(
-            f"model is {settings.model!r}, but the motion module passed is {name}. Leave model out of the settings."
+            f"The settings have model={settings.model!r}, but the motion module passed is {name}. Remove model from "
+            "the settings.",
+            code="AD-D02",
         )
     _refuse_without_effect(settings, _OF_FILES if output is None else (), "Pass output to write the clip's files")
     _refuse_without_effect(settings, _OF_TEXT2VIDEO_ZERO, "Pass Text2VideoZero(...) with the values instead")
@@ -156,7 +159,10 @@ def _plan(
 def _refuse_without_effect(settings: ClipSettings, names: Sequence[str], advice: str) -> None:
     changed = [name for name in names if getattr(settings, name) != SETTINGS[name].default]
     if changed:
-        raise ClipError(f"{', '.join(changed)} would have no effect on this call. {advice}, or leave it out.")
+        raise ClipError(
+            f"{', '.join(changed)} would have no effect in this call. {advice}, or reset it to its default.",
+            code="AD-D03",
+        )
 
 
 def _name(motion: Motion) -> str:
