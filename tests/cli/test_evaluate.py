@@ -306,7 +306,7 @@ def test_without_opencv_one_line_says_what_to_install(command, monkeypatch, tmp_
 def test_two_models_of_one_name_are_refused(command, monkeypatch, tmp_path):
     lora = pocket.pocket_folder() / pocket.STYLE_LORA
     ended = command("evaluate", *words(tmp_path), "--lora", lora, "--lora", lora)
-    assert "Two models have one name" in ended.err
+    assert "Two models have the same name" in ended.err
 
 
 def test_a_file_where_the_folder_should_be_is_kept(command, monkeypatch, tmp_path):
