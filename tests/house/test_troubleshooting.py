@@ -49,6 +49,7 @@ ELSEWHERE = {
     "could be set. Leave the amount out": "the same",
     "A motion module makes no frame alone": "the same",
     "This plan is damaged": "the same",
+    "would have no effect on this call": "the same",
 }
 
 # Texts in lib_animatediff/hosts/webui that are long and no messages.

@@ -1,4 +1,4 @@
-"""Write docs/settings.md and the rows of the README from the settings table: `python tests/support/settings_page.py`."""
+"""Write docs/settings.md and the README's rows from the settings table: `python tests/support/settings_page.py`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ command line `frames` is `--frames` and `freeinit_enable` is `--freeinit-enable`
 extension send.
 [Directing a clip](features.md) shows the effect of each setting.
 
-`python tests/support/settings_page.py` writes this page from the table in `request/settings/table.py`. A test compares the two.
+`python tests/support/settings_page.py` writes this page from the table in \
+`request/settings/table.py`. A test compares the two.
 """
 HEAD = "| Name | Also | Default | Meaning |\n|---|---|---|---|"
 UNGROUPED = "The clip"
