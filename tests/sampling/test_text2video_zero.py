@@ -173,10 +173,7 @@ LEVELS = [(941, 881), (-1, 941), (881, 1000)]
         ({"smoothing": 0.5}, "zero_smoothing to 0"),
         ({"smoothing": 1.5, "mask": torch.ones(2, 2)}, "between 0 and 1"),
         ({"motion": (math.nan, 0.0)}, "two numbers"),
-        *(
-            ({"begin": begin, "renoised": level}, "goes on from the same or a later one")
-            for begin, level in WRONG_LEVELS
-        ),
+        *(({"begin": begin, "renoised": level}, "goes on from the same or a later one") for begin, level in LEVELS),
     ],
 )
 def test_what_cannot_be_is_refused(wrong, said):
