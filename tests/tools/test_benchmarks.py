@@ -10,34 +10,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from motion_module import temporal_transformer
 from motion_module.temporal_transformer import TemporalTransformer
-from tools.benchmarks import harness, motion_speed
+from tools.benchmarks import motion_speed
 from tools.benchmarks.activation_memory import as_on_a_graphics_card, motion_of, peak_of_call, unet_of
-
-
-def test_each_round_runs_each_thing_once_and_begins_with_another():
-    order = []
-    things = {name: lambda name=name: order.append(name) for name in "abc"}
-    found = harness.compare(things, 7)
-    warm_up, rounds = order[:3], [order[3 + 3 * number : 6 + 3 * number] for number in range(7)]
-    assert warm_up == list("abc")
-    assert all(sorted(each) == list("abc") for each in rounds)
-    assert [each[0] for each in rounds] == list("abcabca")
-    assert all(len(seconds) == 7 for seconds in found.seconds.values())
-
-
-def test_ratios_are_of_the_same_round():
-    """A machine that is three times slower for some rounds changes no ratio."""
-    pace = [1, 1, 3, 3, 3, 1, 1]
-    found = harness.Rounds({"a": [2.0 * each for each in pace], "b": [1.0 * each for each in pace[::-1]]})
-    paired = harness.Rounds({"a": [2.0 * each for each in pace], "b": [1.0 * each for each in pace]})
-    assert paired.ratio("a", "b") == (2.0, 2.0, 2.0)
-    assert found.ratio("a", "b")[0] == 2.0
-    assert paired.less("a", "b", "rest").ratio("rest", "b") == (1.0, 1.0, 1.0)
-
-
-def test_few_rounds_are_refused():
-    with pytest.raises(ValueError, match="take 7 or more"):
-        harness.compare({"a": lambda: None}, 6)
 
 
 @torch.no_grad()
