@@ -18,14 +18,14 @@ from lib_animatediff.evaluation.flow import opencv
 from lib_animatediff.evaluation.measuring import Embedders
 from lib_animatediff.evaluation.methods import Sampling
 from lib_animatediff.evaluation.page import About, page_of
-from lib_animatediff.evaluation.picture import write_picture
+from lib_animatediff.evaluation.preview import write_preview
 from lib_animatediff.evaluation.prompts import BUILT_IN, read_prompts
 from lib_animatediff.evaluation.results import how_made, results_of
-from lib_animatediff.evaluation.run import Evaluation, Model, Shown, check, run
+from lib_animatediff.evaluation.run import EvaluatedClip, Evaluation, Model, check, run
 from lib_animatediff.hosts.diffusers import networks
 from lib_animatediff.hosts.diffusers import pipeline as host
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
-from lib_animatediff.video.atomic import write_whole
+from lib_animatediff.video.atomic import write_atomic
 
 from .animate import CFG, SIZE
 from .files import KIND_OPTION
@@ -146,7 +146,7 @@ def evaluate(
     module = check(wanted)
     say_device(asked_device)
     embedders = _embedders(folders, device)
-    shown: list[Shown] = []
+    shown: list[EvaluatedClip] = []
     with click.progressbar(length=wanted.renders, label="Clips", file=sys.stderr) as bar:
         try:
             shown.extend(run(wanted, module, embedders, lambda _model: bar.update(1)))
@@ -155,10 +155,10 @@ def evaluate(
             raise
     made = how_made(wanted, embedders, _command(context))
     results = wanted.folder / "results.json"
-    write_whole(results, results_of(wanted, shown, made).encode())
+    write_atomic(results, results_of(wanted, shown, made).encode())
     page = page_of(wanted, shown, embedders, About(made, _notes(wanted, built_in and not tuned)))
-    write_whole(output, page.encode())
-    picture = write_picture(wanted.folder / "clips.webp", wanted, shown)
+    write_atomic(output, page.encode())
+    picture = write_preview(wanted.folder / "clips.webp", wanted, shown)
     click.echo(f"{output}\n{results}\n{picture}")
 
 

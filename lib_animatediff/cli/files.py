@@ -12,7 +12,7 @@ from typing import Literal
 import click
 
 from motion_module import MotionFileInfo, convert_motion_file, inspect_motion_file
-from motion_module.files.diffusers_format import is_adapter
+from motion_module.files.diffusers_format import is_motion_adapter
 from motion_module.files.weights import MOTION_FILE_SUFFIXES
 from motion_module.kinds import BASES, KINDS
 
@@ -46,7 +46,7 @@ def inspect(files: tuple[Path, ...], kind: str | None, as_json: bool) -> None:
 
 
 def _told(path: Path, kind: str | None) -> Iterator[MotionFileInfo]:
-    if not path.is_dir() or is_adapter(path):
+    if not path.is_dir() or is_motion_adapter(path):
         yield inspect_motion_file(path, kind=kind)
         return
     files = sorted(_weights_in(path))

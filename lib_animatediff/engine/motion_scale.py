@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from motion_module.options import Amount
+from motion_module.options import Multival
 
 Points = tuple[tuple[float, float], ...]
 """Where and how much; between two points the amount goes evenly from one to the other."""
@@ -57,7 +57,7 @@ class MotionScale:
         points = {amount for steps in (self.scale_steps, self.effect_steps) for _, amount in steps}
         return points != {1.0} or self.start > 0 or self.end < 1
 
-    def scale_at(self, site: str, progress: float, window: Sequence[int], size: tuple[int, int]) -> Amount:
+    def scale_at(self, site: str, progress: float, window: Sequence[int], size: tuple[int, int]) -> Multival:
         """Of one site's keys, a number or ``f h w``, for the clip's frames in ``window``; ``progress`` from 0 to 1."""
         factor = between(self.scale_steps, progress) * self._of_blocks(site)[0]
         frames = [factor * _of_frame(self.scale, frame) for frame in window]
@@ -65,7 +65,7 @@ class MotionScale:
             return _as_amount(frames)
         return 1 + _over_picture([frame - 1 for frame in frames], self.scale_mask, size)
 
-    def effect_at(self, site: str, progress: float, window: Sequence[int], size: tuple[int, int]) -> Amount:
+    def effect_at(self, site: str, progress: float, window: Sequence[int], size: tuple[int, int]) -> Multival:
         """Of one site's motion, a number or ``f h w``, likewise; exactly 0 where nothing is to be computed."""
         if progress < self.start or (progress >= self.end and self.end < 1):
             return 0.0
@@ -96,7 +96,7 @@ def _of_frame(amounts: Sequence[float], frame: int) -> float:
     return amounts[min(frame, len(amounts) - 1)]
 
 
-def _as_amount(frames: list[float]) -> Amount:
+def _as_amount(frames: list[float]) -> Multival:
     return frames[0] if len(set(frames)) == 1 else torch.tensor(frames).reshape(-1, 1, 1)
 
 

@@ -10,6 +10,7 @@ ALIASES: dict[str, tuple[str, ...]] = {  # by the canonical name of the setting
     "loop_count": ("loop_number", "loop"),
     "context_length": ("batch_size",),
     "formats": ("format",),
+    "preview": ("poster",),  # our own earlier name
 }
 
 PLAIN_VALUES: dict[str, tuple[Any, ...] | None] = {

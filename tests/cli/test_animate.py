@@ -8,19 +8,18 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import pytest
 from PIL import Image
+from support.cli import Ended
 from support.motion_files import write_motion_file
 from support.small_configs import write_config_folder
 from support.webui_real import small_models
 
 from lib_animatediff import ContextWindows, MotionFileError, __version__
-from lib_animatediff.cli import main as program
 from lib_animatediff.cli.animate import OTHER_OPTIONS
 from lib_animatediff.hosts.diffusers import motion_module
 from lib_animatediff.hosts.diffusers import pipeline as host
@@ -44,13 +43,6 @@ def files(tmp_path_factory):
         motion=write_motion_file(folder),
         config=write_config_folder(folder / "config"),
     )
-
-
-@dataclass
-class Ended:
-    code: int
-    out: str
-    err: str
 
 
 def arguments(files, **changes):
@@ -83,17 +75,8 @@ def ended(process):
 
 
 @pytest.fixture
-def run(files, monkeypatch, capsys):
-    """The command line in this process, which spares it the imports."""
-    return lambda output, **changes: in_this_process(monkeypatch, capsys, *arguments(files, output=output, **changes))
-
-
-def in_this_process(monkeypatch, capsys, *words):
-    monkeypatch.setattr(sys, "argv", ["animatediff", *words])
-    with pytest.raises(SystemExit) as exit:
-        program.main()
-    captured = capsys.readouterr()
-    return Ended(exit.value.code, captured.out, captured.err)
+def run(files, command):
+    return lambda output, **changes: command(*arguments(files, output=output, **changes))
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -243,18 +226,10 @@ EARLY = [
 ]
 
 
-def one_error(result):
-    assert result.code != 0
-    assert result.out == ""
-    (line,) = result.err.splitlines()
-    assert line.startswith("Error: ")
-    return line
-
-
 @pytest.mark.parametrize(("changes", "words"), EARLY, ids=[str(changes) for changes, _ in EARLY])
 def test_refuses_in_one_line_before_the_checkpoint_is_loaded(run, tmp_path, monkeypatch, changes, words):
     monkeypatch.setattr(host, "load_pipeline", lambda *_args, **_kwargs: pytest.fail("the slow work has begun"))
-    assert words in one_error(run(tmp_path / "clip.gif", **changes))
+    assert words in run(tmp_path / "clip.gif", **changes).one_error
     assert not (tmp_path / "clip.gif").exists()
 
 
@@ -267,7 +242,7 @@ def test_refuses_an_output_before_the_checkpoint_is_loaded(run, tmp_path, monkey
     (tmp_path / "file").touch()
     (tmp_path / "folder.gif").mkdir()
     before = sorted(tmp_path.rglob("*"))
-    assert words in one_error(run(tmp_path / output))
+    assert words in run(tmp_path / output).one_error
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -287,7 +262,7 @@ def test_refuses_what_is_no_checkpoint_in_one_line(files, run, tmp_path, name):
     path = tmp_path / name
     other_kind = files.motion.read_bytes()
     path.write_bytes({"page": b"<!DOCTYPE html>", "empty": b"", "other_kind": other_kind}[path.stem])
-    line = one_error(run(tmp_path / "clip.gif", checkpoint=path, device="cpu"))
+    line = run(tmp_path / "clip.gif", checkpoint=path, device="cpu").one_error
     assert f"{name} could not be loaded as Stable Diffusion 1.5" in line
     assert not (tmp_path / "clip.gif").exists()
 
@@ -304,7 +279,7 @@ def test_an_error_of_several_lines_is_told_in_one(run, tmp_path, monkeypatch):
         raise MotionFileError("broken (torch says:\n    a lot).\nDownload it again.")
 
     monkeypatch.setattr(motion_module, "load_motion_module", fail)
-    line = one_error(run(tmp_path / "clip.gif"))
+    line = run(tmp_path / "clip.gif").one_error
     assert line == "Error: broken (torch says: a lot). Download it again."
 
 
@@ -354,12 +329,12 @@ def test_help_lists_each_setting_of_the_table(help_text, setting):
         assert setting.type is bool or setting.default == "" or f"[default: {setting.default}" in help_text
 
 
-def test_help_names_the_command(monkeypatch, capsys):
-    result = in_this_process(monkeypatch, capsys, "--help")
+def test_help_names_the_command(command):
+    result = command("--help")
     assert result.code == 0
     assert re.search(r"animate +Write a clip of a prompt.", result.out)
 
 
-def test_the_version_is_that_of_the_package(monkeypatch, capsys):
-    result = in_this_process(monkeypatch, capsys, "--version")
+def test_the_version_is_that_of_the_package(command):
+    result = command("--version")
     assert (result.code, result.out.strip()) == (0, f"animatediff, version {__version__}")

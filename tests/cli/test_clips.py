@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
-from dataclasses import dataclass
 
 import pytest
 from PIL import Image
+from support.cli import exit_code
 from support.clip_files import INFOTEXT, RECIPE, moving_bar
 from support.motion_files import write_motion_file
 
 from lib_animatediff import builtin_model as pocket
 from lib_animatediff.cli import clips as clips_cli
-from lib_animatediff.cli import main as program
 from lib_animatediff.jobs import recipe as request
 from lib_animatediff.request.settings import from_infotext
 from lib_animatediff.video import ping_pong, read_clip, read_recipe, write_clip
@@ -23,45 +21,15 @@ FORMATS = ["gif", "webp", "apng", "mp4", "webm", "frames", "txt"]
 LOSSLESS = ["clip.png", "clip"]
 
 
-@dataclass
-class Ended:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture(scope="module")
-def pipeline():
-    """Loading takes longer than these small clips."""
-    return request.host.load_pipeline(pocket.pocket_folder() / pocket.CHECKPOINT)
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, pipeline):
-    monkeypatch.setattr(request.host, "load_pipeline", lambda *_args, **_kwargs: pipeline)
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["animatediff", *map(str, words)])
-        with pytest.raises(SystemExit) as exit:
-            program.main()
-        captured = capsys.readouterr()
-        return Ended(exit.value.code, captured.out, captured.err)
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory, pipeline):
     """One clip in all formats."""
     folder = tmp_path_factory.mktemp("clips")
     chosen = [word for key in FORMATS for word in ("--format", key)]
     with pytest.MonkeyPatch.context() as patch:
-        command = ["animatediff", "animate", "--steps", "2", "--frames", "3", "--seed", "4", "--reverse", *chosen]
         patch.setattr(request.host, "load_pipeline", lambda *_args, **_kwargs: pipeline)
-        patch.setattr(sys, "argv", [*command, "--output", str(folder / "clip")])
-        with pytest.raises(SystemExit) as exit:
-            program.main()
-    assert exit.value.code in (None, 0)
+        words = ["--steps", "2", "--frames", "3", "--seed", "4", "--reverse", *chosen]
+        assert exit_code("animate", *words, "--output", folder / "clip") == 0
     return folder
 
 

@@ -4,68 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
 from support.adapter_files import diffusers_layers, random_adapter, write_adapter
-from support.pocket_clips import BLUE, CFG, RED, SIZE, STEPS, clip_of, near, new_motion, new_pipeline, pixels
+from support.pocket_clips import BLUE, CFG, RED, SIZE, STEPS, near, pixels
 
 from lib_animatediff import builtin_model as pocket
-from lib_animatediff.cli import main as program
 from lib_animatediff.hosts.diffusers import networks
-from lib_animatediff.hosts.diffusers import pipeline as host
 from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.jobs import recipe as request
 from lib_animatediff.video import read_clip, read_recipe
-
-
-@pytest.fixture(scope="module")
-def pipeline():
-    return new_pipeline()
-
-
-@pytest.fixture(scope="module")
-def motion():
-    return new_motion()
-
-
-@pytest.fixture
-def clip(pipeline, motion):
-    return partial(clip_of, pipeline, motion)
-
-
-@dataclass
-class Ended:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, pipeline):
-    monkeypatch.setattr(host, "load_pipeline", lambda *_args, **_kwargs: pipeline)
-    return in_this_process(monkeypatch, capsys)
-
-
-@pytest.fixture
-def run_early(monkeypatch, capsys):
-    monkeypatch.setattr(host, "load_pipeline", lambda *_args, **_kwargs: pytest.fail("the slow work has begun"))
-    return in_this_process(monkeypatch, capsys)
-
-
-def in_this_process(monkeypatch, capsys):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["animatediff", *map(str, words)])
-        with pytest.raises(SystemExit) as exit:
-            program.main()
-        captured = capsys.readouterr()
-        return Ended(exit.value.code or 0, captured.out, captured.err)
-
-    return run
 
 
 @pytest.fixture
@@ -145,17 +96,11 @@ def test_a_mask_is_a_picture_file(written, clip, tmp_path, grey, effect):
     assert not near(found, clip(effect=1 - effect), 20)
 
 
-def one_error(done):
-    assert done.code != 0
-    (line,) = done.err.splitlines()
-    return line
-
-
 def test_a_mask_that_is_none_is_refused_before_the_checkpoint_is_loaded(run_early, tmp_path):
     (tmp_path / "words.txt").write_text("white")
-    assert "nothing.png cannot be read" in one_error(run_early("animate", "--motion-mask", tmp_path / "nothing.png"))
-    assert "motion mask is not an image" in one_error(run_early("animate", "--motion-mask", tmp_path / "words.txt"))
-    assert "cannot be read" in one_error(run_early("animate", "--motion-mask", tmp_path))
+    assert "nothing.png cannot be read" in run_early("animate", "--motion-mask", tmp_path / "nothing.png").one_error
+    assert "motion mask is not an image" in run_early("animate", "--motion-mask", tmp_path / "words.txt").one_error
+    assert "cannot be read" in run_early("animate", "--motion-mask", tmp_path).one_error
 
 
 WRONG = [
@@ -172,7 +117,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("words", "told"), WRONG, ids=[words[-1] for words, _ in WRONG])
 def test_what_is_wrong_is_said_in_one_line_before_the_checkpoint_is_loaded(run_early, tmp_path, words, told):
-    assert told in one_error(run_early("animate", "--output", tmp_path / "clip.gif", *words))
+    assert told in run_early("animate", "--output", tmp_path / "clip.gif", *words).one_error
     assert list(tmp_path.iterdir()) == []
 
 

@@ -7,7 +7,6 @@ import io
 import json
 import re
 import sys
-from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.cli import exit_code
 
 from lib_animatediff import builtin_model as pocket
 from lib_animatediff.cli import main as program
@@ -35,21 +35,6 @@ FRAMES, PROMPTS, MODELS = 4, ("a red disc moving right", "a <b>blue</b> cross & 
 RENDERS = MODELS * len(PROMPTS) * (1 + len(RENDERED))
 
 
-@dataclass
-class Ended:
-    code: int
-    out: str
-    err: str
-
-
-def command(monkeypatch, capsys, *words):
-    monkeypatch.setattr(sys, "argv", ["animatediff", "evaluate", *map(str, words)])
-    with pytest.raises(SystemExit) as exit:
-        program.main()
-    captured = capsys.readouterr()
-    return Ended(exit.value.code, captured.out, captured.err)
-
-
 def words(folder, **changes):
     prompts = folder / "prompts.txt"
     prompts.write_text(f"{PROMPTS[0]} | right\n{PROMPTS[1]} | still\n", encoding="utf-8")
@@ -60,11 +45,7 @@ def words(folder, **changes):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluation")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["animatediff", "evaluate", *words(folder)])
-        with pytest.raises(SystemExit) as exit:
-            program.main()
-    assert exit.value.code == 0
+    assert exit_code("evaluate", *words(folder)) == 0
     page = (folder / "page.html").read_text(encoding="utf-8")
     results = json.loads((folder / "page" / "results.json").read_text(encoding="utf-8"))
     return SimpleNamespace(folder=folder, page=page, results=results, tags=tags_of(page))
@@ -238,50 +219,50 @@ def renders(monkeypatch):
     monkeypatch.setattr(runner.host, "load_pipeline", lambda *_a, **_k: MagicMock())
     monkeypatch.setattr(runner.networks, "add_loras", lambda *_: None)
     # Measuring is what takes long; the rest is as it is.
-    monkeypatch.setattr(SmallEmbedder, "pictures", lambda _self, frames: torch.ones(len(frames), 1))
+    monkeypatch.setattr(SmallEmbedder, "images", lambda _self, frames: torch.ones(len(frames), 1))
     figures = {metric.key: 1.0 for metric in METRICS}
     monkeypatch.setattr(runner, "measure", lambda _f, _p, _r, _e, seconds: (figures | {"seconds": seconds}, "right"))
     return count
 
 
-def test_what_was_made_is_not_made_again(renders, monkeypatch, capsys, tmp_path):
-    assert command(monkeypatch, capsys, *words(tmp_path)).code == 0
+def test_what_was_made_is_not_made_again(renders, command, monkeypatch, tmp_path):
+    assert command("evaluate", *words(tmp_path)).code == 0
     first = (tmp_path / "page" / "results.json").read_bytes()
     assert renders.made == RENDERS
-    assert command(monkeypatch, capsys, *words(tmp_path)).code == 0
+    assert command("evaluate", *words(tmp_path)).code == 0
     assert renders.made == RENDERS
     assert (tmp_path / "page" / "results.json").read_bytes() == first
 
 
-def test_interrupted_it_goes_on_where_it_stopped(renders, monkeypatch, capsys, tmp_path):
+def test_interrupted_it_goes_on_where_it_stopped(renders, command, monkeypatch, tmp_path):
     renders.until = 5
-    ended = command(monkeypatch, capsys, *words(tmp_path))
+    ended = command("evaluate", *words(tmp_path))
     assert ended.code == 1
     assert "The same command goes on." in ended.err
     assert not (tmp_path / "page.html").exists()
     renders.until = 10_000
-    assert command(monkeypatch, capsys, *words(tmp_path)).code == 0
+    assert command("evaluate", *words(tmp_path)).code == 0
     assert renders.made == RENDERS
 
 
 @pytest.mark.parametrize("change", [{"steps": 3}, {"cfg": 4}, {"seed": 1}, {"sampler": "euler"}])
-def test_another_request_is_made_anew(renders, monkeypatch, capsys, tmp_path, change):
-    assert command(monkeypatch, capsys, *words(tmp_path)).code == 0
-    assert command(monkeypatch, capsys, *words(tmp_path, **change)).code == 0
+def test_another_request_is_made_anew(renders, command, monkeypatch, tmp_path, change):
+    assert command("evaluate", *words(tmp_path)).code == 0
+    assert command("evaluate", *words(tmp_path, **change)).code == 0
     assert renders.made == 2 * RENDERS
 
 
-def test_a_damaged_clip_is_made_again(renders, monkeypatch, capsys, tmp_path):
-    assert command(monkeypatch, capsys, *words(tmp_path)).code == 0
+def test_a_damaged_clip_is_made_again(renders, command, monkeypatch, tmp_path):
+    assert command("evaluate", *words(tmp_path)).code == 0
     broken = next((tmp_path / "page" / "clips").rglob("*.png"))
     broken.write_bytes(broken.read_bytes()[:300])
-    assert command(monkeypatch, capsys, *words(tmp_path)).code == 0
+    assert command("evaluate", *words(tmp_path)).code == 0
     assert renders.made == RENDERS + 1
 
 
-def test_an_error_on_the_way_keeps_what_there_is(renders, monkeypatch, capsys, tmp_path):
+def test_an_error_on_the_way_keeps_what_there_is(renders, command, monkeypatch, tmp_path):
     monkeypatch.setattr(runner, "render", lambda *_: (_ for _ in ()).throw(ClipError("No memory is left. Buy some.")))
-    ended = command(monkeypatch, capsys, *words(tmp_path))
+    ended = command("evaluate", *words(tmp_path))
     assert (ended.code, ended.err.splitlines()[-1]) == (1, "Error: No memory is left. Buy some.")
     assert len(list((tmp_path / "page" / "clips").rglob("*.png"))) == 1  # the references
 
@@ -308,27 +289,27 @@ def test_an_error_on_the_way_keeps_what_there_is(renders, monkeypatch, capsys, t
         ({"checkpoint": "model.safetensors"}, "also give --motion and --prompts"),
     ],
 )
-def test_bad_requests(monkeypatch, capsys, tmp_path, changes, says):
+def test_bad_requests(command, monkeypatch, tmp_path, changes, says):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(host, "load_pipeline", lambda *_a, **_k: pytest.fail("the slow work has begun"))
-    ended = command(monkeypatch, capsys, *words(tmp_path, **changes))
+    ended = command("evaluate", *words(tmp_path, **changes))
     assert ended.code == 1
     assert says in ended.err
     assert len(ended.err.strip().splitlines()) == 1
 
 
-def test_without_opencv_one_line_says_what_to_install(monkeypatch, capsys, tmp_path):
+def test_without_opencv_one_line_says_what_to_install(command, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "cv2", None)
-    assert "pip install opencv-python-headless" in command(monkeypatch, capsys, *words(tmp_path)).err
+    assert "pip install opencv-python-headless" in command("evaluate", *words(tmp_path)).err
 
 
-def test_two_models_of_one_name_are_refused(monkeypatch, capsys, tmp_path):
+def test_two_models_of_one_name_are_refused(command, monkeypatch, tmp_path):
     lora = pocket.pocket_folder() / pocket.STYLE_LORA
-    ended = command(monkeypatch, capsys, *words(tmp_path), "--lora", lora, "--lora", lora)
-    assert "Two models have one name" in ended.err
+    ended = command("evaluate", *words(tmp_path), "--lora", lora, "--lora", lora)
+    assert "Two models have the same name" in ended.err
 
 
-def test_a_file_where_the_folder_should_be_is_kept(monkeypatch, capsys, tmp_path):
+def test_a_file_where_the_folder_should_be_is_kept(command, monkeypatch, tmp_path):
     (tmp_path / "page").write_text("mine")
-    assert "Choose another --output" in command(monkeypatch, capsys, *words(tmp_path)).err
+    assert "Choose another --output" in command("evaluate", *words(tmp_path)).err
     assert (tmp_path / "page").read_text() == "mine"

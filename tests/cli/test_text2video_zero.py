@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
-from dataclasses import dataclass
 
 import pytest
 import torch
-from support.pocket_clips import CFG, SIZE, near, new_pipeline, pixels
+from support.pocket_clips import CFG, SIZE, near, pixels
 
 from lib_animatediff import ClipError, Text2VideoZero
 from lib_animatediff import builtin_model as pocket
-from lib_animatediff.cli import main as program
 from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.jobs import recipe as request
 from lib_animatediff.request.methods import name_without_file
@@ -21,32 +18,6 @@ from lib_animatediff.video import read_clip, read_recipe
 
 STILL = "a red disc standing still"
 SEED, STEPS, FRAMES = 3, 3, 4
-
-
-@pytest.fixture(scope="module")
-def pipeline():
-    return new_pipeline()
-
-
-@dataclass
-class Ended:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, pipeline):
-    monkeypatch.setattr(request.host, "load_pipeline", lambda *_args, **_kwargs: pipeline)
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["animatediff", *map(str, words)])
-        with pytest.raises(SystemExit) as exit:
-            program.main()
-        captured = capsys.readouterr()
-        return Ended(exit.value.code or 0, captured.out, captured.err)
-
-    return run
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support import hosts
-from support.portraits import Portrait
+from support.unchanged import Portrait
 from torch import nn
 
 from lib_animatediff import ClipError, ContextWindows, IncompatibleModelError, MotionScale, Text2VideoZero, inject
@@ -20,19 +20,16 @@ FRAMES, STREAMS = 3, 2
 ROWS = FRAMES * STREAMS
 METHOD = Text2VideoZero()
 BOUND = 1e-5
-UNETS = {**hosts.HOSTS, **{f"{host} SDXL": make for host, make in hosts.SDXL_HOSTS.items()}}
 
 
-@pytest.fixture(scope="module", params=UNETS)
-def any_unet(request):
-    torch.manual_seed(0)
-    return UNETS[request.param]()
+@pytest.fixture(params=[("ldm", 4), ("diffusers", 4), ("ldm", 3), ("diffusers", 3)], ids=str)
+def any_unet(request, unets):
+    return unets[request.param]
 
 
-@pytest.fixture(scope="module", params=hosts.HOSTS)
-def unet(request):
-    torch.manual_seed(0)
-    return hosts.HOSTS[request.param]()
+@pytest.fixture(params=hosts.HOSTS)
+def unet(request, unets):
+    return unets[request.param, 4]
 
 
 def animated(unet, given, frames=FRAMES, **options):

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from support import hosts
 from support.motion_files import SD15_WIDTHS, random_motion_state, write_motion_file
-from support.motions import OFFICIAL, SD15_KINDS, shared_motion
+from support.motions import OFFICIAL, shared_motion
 from support.oracle import INSERT, edited, literal_site, set_frames
 
 from lib_animatediff import ClipError, IncompatibleModelError, inject
@@ -21,42 +21,29 @@ BOUND = 1e-5
 ALL = None  # as many frames as the kind was trained on
 
 
-@pytest.fixture(scope="module")
-def unets():
-    torch.manual_seed(0)
-    return {name: make() for name, make in hosts.HOSTS.items()}
-
-
-@pytest.fixture(scope="module")
-def sdxl_unets():
-    torch.manual_seed(0)
-    return {name: make() for name, make in hosts.SDXL_HOSTS.items()}
-
-
 @pytest.fixture
-def unet_for(unets, sdxl_unets):
-    return lambda host, kind: (unets if kind in SD15_KINDS else sdxl_unets)[host]
+def unet_for(unets):
+    return lambda host, kind: unets[host, OFFICIAL[kind].levels]
 
 
 @pytest.fixture(scope="module")
-def literal_for(unets, sdxl_unets):
+def literal_for(unets):
     """UNets with a literal module inside: only their number of frames changes from test to test."""
 
     @functools.cache
     def inserted(host, kind):
-        unet = (unets if kind in SD15_KINDS else sdxl_unets)[host]
-        return edited(unet, host, shared_motion(kind)[1], 1, **OFFICIAL[kind].norms)
+        return edited(unets[host, OFFICIAL[kind].levels], host, shared_motion(kind)[1], 1, **OFFICIAL[kind].norms)
 
     return lambda host, kind, frames: set_frames(inserted(host, kind), frames)
 
 
 @pytest.fixture(scope="module")
-def plain_for(unets, sdxl_unets):
+def plain_for(unets):
     """What the UNets compute by themselves for so many rows of a size."""
 
     @functools.cache
     def plain(host, base, rows, size):
-        return hosts.call({"sd15": unets, "sdxl": sdxl_unets}[base][host], hosts.inputs(rows, size))
+        return hosts.call(unets[host, {"sd15": 4, "sdxl": 3}[base]], hosts.inputs(rows, size))
 
     return plain
 
@@ -189,7 +176,7 @@ def test_large_pictures_go_through_in_pieces(tmp_path, monkeypatch, limit, value
     name, transformer = next(motion.sites())
     x = torch.randn(4, 32, 8, 8)
     whole = transformer(x, 4)
-    monkeypatch.setattr(f"motion_module.network.{limit}", value)
+    monkeypatch.setattr(f"motion_module.temporal_transformer.{limit}", value)
     seen = []
     handle = transformer.proj_in.register_forward_hook(lambda _layer, _inputs, out: seen.append(out.shape[2]))
     assert torch.allclose(transformer(x, 4), whole, atol=1e-6)

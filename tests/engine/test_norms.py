@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from support import hosts
-from support.motions import random_motion
+from support.motions import random_motion, shared_motion
 from support.oracle import literal_clip_norm
 from torch import nn
 
 from lib_animatediff import ContextWindows, inject
 from lib_animatediff.engine.call import UNetCall
 from lib_animatediff.engine.components.group_norms import FoldFramesHook, UnfoldFramesHook
+from lib_animatediff.engine.motion_scale import BlockScale, MotionScale
 from lib_animatediff.engine.unet import resnet_norms
 
 UNETS = {
@@ -97,3 +98,36 @@ def test_in_windows_a_clip_is_the_window():
         for clip in x.split(frames):
             assert (clip.mean(dim=(0, 2, 3)) - bias).abs().max() < 1e-3
             assert (x[0].mean(dim=(1, 2)) - bias).abs().max() > 1e-2  # a frame alone has one
+
+
+STILL = {
+    "effect": MotionScale(effect=(0.0,)),
+    "steps": MotionScale(start=0.9),
+    "mask": MotionScale(effect_mask=torch.zeros(4, 4)),
+    "blocks": MotionScale(blocks=[BlockScale("down_blocks", effect=0.0), BlockScale("up_blocks", effect=0.0)]),
+}
+
+
+@pytest.mark.parametrize("amount", STILL.values(), ids=STILL)
+@pytest.mark.parametrize("windows", [None, ContextWindows(length=4, overlap=0, kind="batched")], ids=["one", "windows"])
+def test_without_motion_the_norms_do_not_see_the_clip_either(ldm_unet, amount, windows):
+    """Those of v1 take their statistics over a clip's frames: that is a part of the motion module, too."""
+    motion, _ = shared_motion("v1")
+    with torch.no_grad():
+        with inject(ldm_unet, motion, frames=8, windows=windows, amount=amount) as injection:
+            injection.progress = 0.5
+            still = hosts.call(ldm_unet)
+        bare = hosts.call(ldm_unet)
+    torch.testing.assert_close(still, bare, rtol=0, atol=0 if windows is None else 1e-5)
+
+
+def test_with_motion_somewhere_the_norms_see_it(ldm_unet):
+    motion, _ = shared_motion("v1")
+    amounts = [MotionScale(blocks=[BlockScale("down_blocks.0", effect=0.5)]), MotionScale(effect=(0.0, 1.0))]
+    outs = []
+    for amount in amounts:
+        with torch.no_grad(), inject(ldm_unet, motion, frames=8, amount=amount):
+            outs.append(hosts.call(ldm_unet))
+    with torch.no_grad():
+        bare = hosts.call(ldm_unet)
+    assert all((out[0] - bare[0]).abs().max() > 1e-3 for out in outs)  # frame 0, which has no effect of its own

@@ -10,12 +10,12 @@ import pytest
 import torch
 from support import hosts
 from support.motions import random_motion, shared_motion
-from support.portraits import Portrait
+from support.unchanged import Portrait
 from torch import nn
 
 from lib_animatediff import ClipError, ContextWindows, IncompatibleModelError, inject, use_schedule
 from lib_animatediff.engine.patching import patch_forward
-from motion_module.network import GEGLU, TemporalAttention
+from motion_module.temporal_transformer import GEGLU, TemporalAttention
 
 FRAMES = 3
 GIVEN = hosts.inputs(FRAMES)

@@ -12,7 +12,7 @@ from support import hosts
 from support.motion_files import random_motion_state
 from support.motions import OFFICIAL, SDXL_KINDS, random_motion, shared_motion
 from support.oracle import edited
-from support.portraits import Portrait
+from support.unchanged import Portrait
 from torch import nn
 
 from lib_animatediff import ClipError, ContextWindows, IncompatibleModelError, inject
@@ -21,14 +21,6 @@ from lib_animatediff.engine.unet import find_sites
 
 BOUND = 1e-5
 WINDOWS = ContextWindows(length=4, overlap=1, kind="static")
-
-
-@pytest.fixture(scope="module")
-def unets():
-    torch.manual_seed(0)
-    return {(host, 4): make() for host, make in hosts.HOSTS.items()} | {
-        (host, 3): make() for host, make in hosts.SDXL_HOSTS.items()
-    }
 
 
 def names_of(kind, widths):

@@ -25,14 +25,6 @@ FRAMES, LENGTH, OVERLAP = 8, 4, 1
 Pair = namedtuple("Pair", "first second")
 
 
-@pytest.fixture(scope="module")
-def unets():
-    torch.manual_seed(0)
-    return {(host, 4): make() for host, make in hosts.HOSTS.items()} | {
-        (host, 3): make() for host, make in hosts.SDXL_HOSTS.items()
-    }
-
-
 def unet_for(unets, kind, host="ldm"):
     return unets[host, OFFICIAL[kind].levels]
 

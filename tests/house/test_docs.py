@@ -6,11 +6,10 @@ import json
 import re
 from pathlib import Path
 
-from support.settings_page import HEAD, PAGE, page, readme_rows
-
 from lib_animatediff.cli.animate import animate
 from lib_animatediff.prompts.travel import read_travel
 from lib_animatediff.request.settings import SETTINGS, parse_settings
+from tools.settings_page import HEAD, PAGE, page, readme_rows
 
 REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -25,7 +24,7 @@ def test_the_readme_lists_the_settings_of_every_clip():
 
 def test_the_settings_page_is_the_table():
     written = PAGE.read_text(encoding="utf-8")
-    assert written == page(SETTINGS.values()), "the settings table changed: python tests/support/settings_page.py"
+    assert written == page(SETTINGS.values()), "the settings table changed: python tools/settings_page.py"
 
 
 def test_every_link_to_a_file_leads_somewhere():

@@ -256,3 +256,8 @@ def test_windows_that_vary_in_number_are_told_from_the_fewest_to_the_most():
     counts = {len(WINDOWS.plan(48, step)) for step in range(20)}
     assert f"in {min(counts)} to {max(counts)} windows of 16" in one_line(ClipEstimate("sd15", 48, WINDOWS))
     assert min(counts) < max(counts)
+
+
+def test_an_estimate_of_a_monstrous_clip_is_made():
+    windows = ContextWindows(length=1, overlap=0, stride=8)
+    assert "10000 frames" in one_line(ClipEstimate(base="sd15", frames=10_000, windows=windows, steps=150))

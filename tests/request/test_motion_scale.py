@@ -134,9 +134,9 @@ def test_a_mask_shrinks_without_losing_what_is_thin():
 # As pictures ---------------------------------------------------------------------------------------------------------
 
 
-def encoded(picture, kind="PNG"):
+def encoded(picture, kind="PNG", **more):
     written = io.BytesIO()
-    picture.save(written, kind)
+    picture.save(written, kind, **more)
     return base64.b64encode(written.getvalue()).decode()
 
 
@@ -172,6 +172,33 @@ def test_a_picture_too_large_to_open_is_refused():
     bomb = encoded(Image.new("1", (30_000, 30_000)))
     with pytest.raises(ClipError, match="motion mask"):
         packed_mask(bomb)
+
+
+def test_a_mask_of_16_bits_keeps_its_levels():
+    deep = Image.new("I;16", (2, 2), 20_000)
+    mask = unpacked_mask(packed_mask(encoded(deep)))
+    assert mask.mean().item() == pytest.approx(20_000 / 65_535, abs=0.01)
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGB"])
+def test_transparency_without_a_band_is_black_too(mode):
+    colour = {"P": 0, "L": 255, "RGB": (255, 255, 255)}[mode]
+    picture = Image.new(mode, (4, 4), colour)
+    if mode == "P":
+        picture.putpalette([255, 255, 255] * 256)
+    data = encoded(picture, transparency=colour)
+    assert unpacked_mask(packed_mask(data)).max() == 0
+
+
+def test_base64_may_have_line_breaks():
+    text = encoded(Image.new("L", (64, 64), 200))
+    assert packed_mask(base64.encodebytes(base64.b64decode(text)).decode()) == text
+
+
+def test_formats_that_run_programs_are_no_pictures():
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EOF\n"
+    with pytest.raises(ClipError, match="not an image"):
+        packed_mask(base64.b64encode(eps).decode())
 
 
 # From the settings ---------------------------------------------------------------------------------------------------
@@ -228,3 +255,17 @@ def test_what_cannot_be_is_refused_at_the_door(values, words):
     with pytest.raises(ClipError) as caught:
         parse_settings(values)
     assert words in str(caught.value)
+
+
+def test_numbers_of_a_client_are_kept_to_the_last_digit():
+    assert parse_settings({"scale": 1.23456789}).scale == "1.23456789"
+    assert parse_settings({"scale": [1, 0.1 + 0.2]}).scale == f"1, {0.1 + 0.2!r}"
+
+
+def test_a_number_of_hundreds_of_digits_is_refused():
+    with pytest.raises(ClipError, match="between 0 and 10"):
+        parse_settings({"scale": 10**400})
+
+
+def test_many_amounts_are_read():
+    assert parse_settings({"frames": 10_000, "scale": ", ".join(f"{i}: 1" for i in range(5_000))})

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lib_animatediff import ClipError
+from lib_animatediff.request.settings import parse_settings
 from lib_animatediff.sampling.frame_noise import NOISE_KINDS, SEED_LIMIT, noise_sources, parse_frame_seeds, shared_noise
 from lib_animatediff.sampling.freeinit import fresh_noise
 
@@ -222,10 +223,14 @@ def test_seeds_of_frames_are_read_and_counted_on(text, seeds):
 
 @pytest.mark.parametrize("word", ["-1", "five", "1.5", "1_0", "0x1", str(SEED_LIMIT), "9" * 5000, "٣", "5;6"])
 def test_what_is_no_seed_is_refused(word):
-    with pytest.raises(ClipError, match=r"frame_seeds has .*Write whole numbers from 0 to"):
+    with pytest.raises(ClipError, match=r"frame_seeds contains .*Write whole numbers from 0 to"):
         parse_frame_seeds(f"1, {word}", 3)
 
 
 def test_more_seeds_than_frames_are_refused():
-    with pytest.raises(ClipError, match=r"4 seeds for 3 frames. Leave out some, or make more frames"):
+    with pytest.raises(ClipError, match=r"4 seeds for 3 frames. Remove some, or render more frames"):
         parse_frame_seeds("1, 2, 3, 4", 3)
+
+
+def test_seeds_may_be_a_list():
+    assert parse_settings({"frame_seeds": [5, 6, 7]}).frame_seeds == "5, 6, 7"

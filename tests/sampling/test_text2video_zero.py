@@ -193,9 +193,9 @@ def test_a_mask_of_another_size_is_fitted():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"smoothing": 0.5}, "zero_smoothing to 0"),
+        ({"smoothing": 0.5}, "set the smoothing to 0"),
         ({"smoothing": 1.5, "mask": torch.ones(2, 2)}, "between 0 and 1"),
-        ({"motion": (math.nan, 0.0)}, "two numbers"),
+        ({"motion": (math.nan, 0.0)}, "two finite numbers"),
     ],
 )
 def test_what_cannot_be_is_refused(wrong, said):
@@ -271,7 +271,7 @@ def test_everything_else_goes_with_it():
 
 @pytest.mark.parametrize("levels", [(941, 881), (-1, 941), (881, 1000)])
 def test_levels_out_of_order_or_range_are_refused(levels):
-    with pytest.raises(ClipError, match="goes on from the same or a later one"):
+    with pytest.raises(ClipError, match="in ascending order"):
         Text2VideoZero(begin=levels[0], renoised=levels[1])
 
 

@@ -9,7 +9,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from motion_module import network
-from motion_module.network import TemporalTransformer
+from motion_module.temporal_transformer import TemporalTransformer
 from tools.benchmarks import harness, motion_speed
 from tools.benchmarks.activation_memory import as_on_a_graphics_card, motion_of, peak_of_call, unet_of
 

@@ -105,7 +105,7 @@ def test_alpha_scales(tmp_path, motion):
 def test_an_alpha_that_is_no_number_is_told_so(tmp_path):
     name = flattened("down_blocks.0.motion_modules.0", 0, "q")[0].removesuffix(".lora_down.weight")
     path = write_lora(tmp_path / "lora.safetensors", flattened, {f"{name}.alpha": torch.ones(2)})
-    with pytest.raises(MotionFileError, match="is not one number"):
+    with pytest.raises(MotionFileError, match="not a single number"):
         load_motion_lora(path)
 
 
@@ -134,13 +134,13 @@ def test_a_v2_lora_goes_on_v3_and_says_how_much_matched(tmp_path, motion, caplog
 def test_what_matches_nothing_is_refused(tmp_path, motion):
     names = official("down_blocks.7.motion_modules.0", 0, "q")
     save_file({names[0]: torch.ones(2, 32), names[1]: torch.ones(32, 2)}, tmp_path / "lora.safetensors")
-    with pytest.raises(IncompatibleModelError, match=r"None of the 1 weights of lora\.safetensors"):
+    with pytest.raises(IncompatibleModelError, match=r"None of the 1 weights in lora\.safetensors"):
         apply_motion_lora(motion, load_motion_lora(tmp_path / "lora.safetensors"))
 
 
 def test_other_widths_are_refused(tmp_path, motion):
     lora = load_motion_lora(write_lora(tmp_path / "lora.safetensors", widths=(32, 64, 64, 64)))
-    with pytest.raises(IncompatibleModelError, match="other widths"):
+    with pytest.raises(IncompatibleModelError, match="of another size"):
         apply_motion_lora(motion, lora)
 
 
@@ -153,9 +153,9 @@ def test_spatial_weights_are_passed_over(tmp_path):
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        ({"something": torch.ones(1)}, "no motion LoRA"),
-        ({official("down_blocks.0.motion_modules.0", 0, "q")[0]: torch.ones(2, 32)}, "is not whole"),
-        (random_motion_state("v3", (32,) * 4), "no motion LoRA"),
+        ({"something": torch.ones(1)}, "not a motion LoRA"),
+        ({official("down_blocks.0.motion_modules.0", 0, "q")[0]: torch.ones(2, 32)}, "incomplete LoRA"),
+        (random_motion_state("v3", (32,) * 4), "not a motion LoRA"),
     ],
 )
 def test_other_files_are_refused(tmp_path, state, message):

@@ -21,7 +21,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from motion_module import network
-from motion_module.network import GEGLU, HEADS, TemporalAttention, TemporalTransformer
+from motion_module.temporal_transformer import GEGLU, HEADS, TemporalAttention, TemporalTransformer
 
 from .harness import FEWEST_ROUNDS, Rounds, compare, conditions, spread
 

@@ -13,7 +13,7 @@ import argparse
 import torch
 
 from lib_animatediff import ContextWindows, inject
-from motion_module.network import TemporalTransformer
+from motion_module.temporal_transformer import TemporalTransformer
 
 from .harness import FEWEST_ROUNDS, compare, conditions, spread
 from .window_memory import SD15_WIDTHS, TEXT, LiveBytes, sd15_unet, v1_motion

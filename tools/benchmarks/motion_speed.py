@@ -36,7 +36,8 @@ from lib_animatediff import inject
 from lib_animatediff.engine.unet import find_sites
 from motion_module import MotionModule
 from motion_module.kinds import KINDS
-from motion_module.network import HEADS, Layout
+from motion_module.network import Layout
+from motion_module.temporal_transformer import HEADS
 
 from .harness import compare, conditions, spread
 from .window_memory import SD15_WIDTHS, sd15_unet

@@ -20,8 +20,8 @@ from lib_animatediff.engine.memory import empty_cache, is_out_of_memory
 from lib_animatediff.engine.motion_scale import MotionScale
 from lib_animatediff.engine.unet import UNetView
 from motion_module import MotionModule
-from motion_module.network import TemporalTransformer
-from motion_module.options import AS_TRAINED, Direction, View
+from motion_module.options import DEFAULT, TemporalOptions, View
+from motion_module.temporal_transformer import TemporalTransformer
 
 from .group_norms import fold_group_norms
 
@@ -158,12 +158,12 @@ class TemporalRunner:
         # Only a scale that follows the steps reads the timesteps, which waits for the device.
         return self._call.progress if self._scale is not None and self._scale.follows_steps else 0.0
 
-    def _options(self, site: str, x: Tensor) -> Direction:
+    def _options(self, site: str, x: Tensor) -> TemporalOptions:
         views = self._planned_views()
         if self._scale is None and not views and self._chunks == 1:
-            return AS_TRAINED
+            return DEFAULT
         scale, place = self._scale or MotionScale(), (self._progress(), self._call.frames, (x.shape[2], x.shape[3]))
-        return Direction(
+        return TemporalOptions(
             scale=scale.scale_at(site, *place),
             effect=scale.effect_at(site, *place),
             views=views,

@@ -40,26 +40,23 @@ class SamplingJob:
 
 
 class LoadedMethod(Protocol):
-    """A method with its files loaded.
-
-    Attributes:
-        name: that messages use.
-        schedule: of the sampler; None: the checkpoint's own.
-        adapters: domain adapters with their strengths.
-        reports: one line about each motion LoRA.
-    """
+    """A method with its files loaded."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name that messages use."""
 
     @property
-    def schedule(self) -> BetaSchedule | None: ...
+    def schedule(self) -> BetaSchedule | None:
+        """The noise schedule of the sampler; None: the checkpoint's own."""
 
     @property
-    def adapters(self) -> Adapters: ...
+    def adapters(self) -> Adapters:
+        """Domain adapters with their strengths."""
 
     @property
-    def reports(self) -> Sequence[str]: ...
+    def reports(self) -> Sequence[str]:
+        """One line about each motion LoRA."""
 
     def check(self, plan: ClipPlan) -> None:
         """Refuse a clip that this method cannot make.

@@ -378,7 +378,6 @@ class ClipSettings:
         "Preview (first frame only)",
         "Renders only the first frame, without motion but on the clip's noise levels: a quick look before a long clip.",
         "",
-        aliases=("poster",),
     )
     request_id: str = _setting(
         "", "Request ID", "Text of the client's choice at the end of the clip's file names.", in_panel=False

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
-from functools import partial
 
 import pytest
 import torch
-from support.pocket_clips import BLUE, CFG, RED, SIZE, STEPS, clip_of, near, new_motion, new_pipeline, pixels
+from support.pocket_clips import BLUE, CFG, RED, SIZE, STEPS, near, pixels
 
 from lib_animatediff import ClipError, inject
 from lib_animatediff import builtin_model as pocket
@@ -19,21 +18,6 @@ from lib_animatediff.request.settings import parse_settings
 from lib_animatediff.sampling.frame_noise import noise_sources
 
 TRAVEL = f"0: {RED}\n4: {BLUE}"
-
-
-@pytest.fixture(scope="module")
-def pipeline():
-    return new_pipeline()
-
-
-@pytest.fixture(scope="module")
-def motion():
-    return new_motion()
-
-
-@pytest.fixture
-def clip(pipeline, motion):
-    return partial(clip_of, pipeline, motion)
 
 
 @dataclass

@@ -95,3 +95,10 @@ def test_a_file_that_is_no_lora_is_told_in_one_line(files, pipeline):
         add_loras(pipeline, [LoraFile(files[1])])
     assert "\n" not in str(caught.value)
     assert files[1].name in str(caught.value)
+
+
+@pytest.mark.parametrize("strength", ["nan", "inf", "-inf"])
+def test_a_strength_is_a_number(tmp_path, strength):
+    (tmp_path / "pan.ckpt").touch()
+    with pytest.raises(NetworkError):
+        parse_added(f"{tmp_path / 'pan.ckpt'}:{strength}")

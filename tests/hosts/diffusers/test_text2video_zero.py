@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from support.pocket_clips import BLUE, CFG, RED, SIZE, near, new_motion, new_pipeline, pixels
-from support.portraits import Portrait
+from support.pocket_clips import BLUE, CFG, RED, SIZE, near, new_motion, pixels
+from support.unchanged import Portrait
 from torch import Tensor
 
 from lib_animatediff import ClipError, ContextWindows, Text2VideoZero
@@ -25,11 +25,6 @@ SIGMAS = sigmas_of(SCALED_LINEAR.alphas_cumprod())
 # The paper's levels are for 64 x 64 cells. A picture of 8 x 8 takes shape at much lower ones.
 GLIDING = Text2VideoZero(motion=(24.0, 0.0), begin=450, renoised=550)
 SEED, FRAMES = 3, 4
-
-
-@pytest.fixture(scope="module")
-def pipeline():
-    return new_pipeline()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lib_animatediff.request.settings import FORMATS
-from lib_animatediff.video.clip import PRESETS
+from lib_animatediff.video.encoding import PRESETS
 
 from . import a1111
 

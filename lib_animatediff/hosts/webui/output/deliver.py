@@ -15,7 +15,7 @@ from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.video import Motion, measure, ping_pong, write_clip
 from lib_animatediff.video import plot as draw
-from lib_animatediff.video.clip import check_frames
+from lib_animatediff.video.encoding import check_frames
 from motion_module.errors import ClipNotWrittenError
 
 from .files import encoding, free_place, recipe

@@ -253,7 +253,7 @@ def test_files_become_what_a_clip_is_made_with(cache, motion, folder):
     assert [(found.name, strength) for found, strength in loaded.adapters] == [("v3.safetensors", 0.8)]
     assert loaded.reports == [
         "pan.safetensors: 160 of its 168 weights match mm_small_v3.safetensors; 8 belong to the middle block, which "
-        "this motion module (v3) lacks: the LoRA was made for v2 and may do little."
+        "this motion module (v3) lacks: the LoRA was made for v2 and may have little effect."
     ]
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from support.unchanged import Portrait, own_values
 from support.webui_double import double
 from support.webui_double.double import CLIP, shared
-from support.webui_double.portrait import Portrait, own_values
 
 TENSORRT = SimpleNamespace(option=SimpleNamespace(label="[TRT] small"))
 

@@ -7,10 +7,10 @@ import gc
 
 import pytest
 from PIL import Image
+from support.unchanged import own_values
 from support.webui_double import double
 from support.webui_double.double import CLIP, SIDE, Script, shared
 from support.webui_double.functions import digest
-from support.webui_double.portrait import own_values
 
 START = {"init_images": [Image.new("RGB", (SIDE, SIDE))]}
 OFF = [

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from PIL import Image
+from support.unchanged import own_values
 from support.webui_double import double
 from support.webui_double.double import CLIP, shared
-from support.webui_double.portrait import own_values
 
 
 def rows_while_sampling(webui, *names, **fields):

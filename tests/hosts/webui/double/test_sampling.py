@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from PIL import Image
+from support.unchanged import Portrait
 from support.webui_double import double
 from support.webui_double.double import CLIP, SIDE, shared
-from support.webui_double.portrait import Portrait
 
 from motion_module.schedules import LINEAR
 
@@ -113,8 +113,8 @@ def test_a_second_pass_that_fails_on_another_checkpoint_leaves_both_clean(webui,
 
 
 def test_a_second_pass_on_what_cannot_be_animated_is_refused(webui, checkpoint, other_checkpoint, monkeypatch):
-    before = [Portrait(model) for model in (checkpoint, other_checkpoint)]
     monkeypatch.setattr(other_checkpoint, "is_sd2", True)
+    before = [Portrait(model) for model in (checkpoint, other_checkpoint)]
     with pytest.raises(Exception, match="Stable Diffusion 2") as refusal:
         webui.paint(CLIP, **HIRES, hr_checkpoint=other_checkpoint)
     assert refusal.value.status_code == 422

@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 from support.motion_lora_files import official, write_lora
+from support.unchanged import Portrait
 from support.webui_double import samplers
 from support.webui_double.double import SIDE, shared
 from support.webui_double.noises import ImageRNG
-from support.webui_double.portrait import Portrait
 from support.webui_double.samplers import SHAPE, SIGMAS, STEPS, TABLE, Denoiser, begins_at, schedule
 from support.webui_double.state import InterruptedException
 

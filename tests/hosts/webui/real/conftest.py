@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.webui_real.report import Report
 from support.webui_real.server import WebUI
+
+from tools.webui_report import Report
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[3]

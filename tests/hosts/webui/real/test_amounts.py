@@ -48,6 +48,7 @@ def plain(studio) -> numpy.ndarray:
 # ---- scale and effect
 
 
+@pytest.mark.shows("Amount of motion: 1 is the clip without it, bit for bit")
 @pytest.mark.parametrize(
     "settings",
     [
@@ -63,6 +64,7 @@ def test_an_amount_of_one_is_the_clip_without_it(studio, plain, settings):
     assert (frames_of(studio, {**FOUR, **settings}) == plain).all()
 
 
+@pytest.mark.shows("Amount of motion: effect 0 is no motion module, on its noise levels")
 @pytest.mark.parametrize("request_", [{}, {"sampler_name": "DDIM"}], ids=["Euler a", "DDIM"])
 def test_no_effect_is_no_motion_module_on_its_noise_levels(studio, request_):
     """Effect 0: frame i is the plain picture of seed s + i on the module's schedule, and the poster of that seed."""
@@ -89,6 +91,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.shows("Amount of motion: number, list, keys, steps, begin and end, blocks, mask")
 @pytest.mark.parametrize("settings", CHANGES.values(), ids=CHANGES)
 def test_every_amount_changes_the_clip_and_is_in_its_text(studio, plain, settings):
     """Every form by API: another clip, whose text, sent back, gives it again to the last bit; a clean model after."""
@@ -101,6 +104,10 @@ def test_every_amount_changes_the_clip_and_is_in_its_text(studio, plain, setting
     assert not hooks_in_the_unet(portrait(studio))
 
 
+@pytest.mark.shows(
+    "Amount of motion: number, list, keys, steps, begin and end, blocks, mask",
+    "Amount of motion: a mask says where there is motion",
+)
 @pytest.mark.parametrize(
     ("settings", "same"),
     [
@@ -123,6 +130,7 @@ def test_two_ways_to_say_the_same_amount(studio, settings, same):
 OTHERS = ("down", "mid", "up.0", "up.1", "up.2", "up.3.0", "up.3.1")
 
 
+@pytest.mark.shows("Amount of motion: a mask says where there is motion")
 def test_where_the_mask_is_black_a_frame_stands_as_without_effect(studio):
     """With the last block alone, black is much nearer to no effect, and white to the whole effect.
 
@@ -141,6 +149,7 @@ def test_where_the_mask_is_black_a_frame_stands_as_without_effect(studio):
     assert apart(white, moving) < 0.5 * apart(white, still)
 
 
+@pytest.mark.shows("Amount of motion: what cannot be is refused")
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -159,6 +168,7 @@ def test_an_amount_that_cannot_be_is_refused(studio, settings, words):
     assert all(word in reason for word in words), reason
 
 
+@pytest.mark.shows("Amount of motion: axes of the X/Y/Z plot")
 def test_a_grid_over_scale_and_effect(studio):
     """Both are axes of the X/Y/Z plot: four clips, the one of 1 and 1 the plain one, none like another."""
     before = len(files(studio))
@@ -173,6 +183,7 @@ def test_a_grid_over_scale_and_effect(studio):
     ]  # fmt: skip
 
 
+@pytest.mark.shows("Amount of motion: by clicking and by pasting")
 def test_every_amount_by_clicking(studio, page, screenshot, tmp_path):
     """All fields filled, a picture dropped for the mask: the API's clip; its text pasted shows and makes it again."""
     clip = {
@@ -206,6 +217,7 @@ def test_every_amount_by_clicking(studio, page, screenshot, tmp_path):
 LONG = {"frames": 12, "context_length": 8, "overlap": 2}
 
 
+@pytest.mark.shows("Views, poster, plan: views")
 def test_views_differ_from_windows_in_a_long_clip_alone(studio):
     """Views in place of windows: another clip beyond the context, the same one to the last bit within it."""
     windows = frames_of(studio, LONG, steps=2)
@@ -217,6 +229,7 @@ def test_views_differ_from_windows_in_a_long_clip_alone(studio):
     assert (frames_of(studio, FOUR, steps=2) == frames_of(studio, {**FOUR, "views": True}, steps=2)).all()
 
 
+@pytest.mark.shows("Views, poster, plan: a poster is one picture, saved as a picture")
 @pytest.mark.parametrize("request_", [{}, HIRES], ids=["one pass", "hires fix"])
 def test_a_poster_is_one_picture(studio, request_):
     """A poster: one PNG, saved where pictures are and with its text, no clip; sent back, the same picture."""
@@ -236,6 +249,7 @@ def test_a_poster_is_one_picture(studio, request_):
     assert "AnimateDiff" not in saved.parts
 
 
+@pytest.mark.shows("Views, poster, plan: a poster is one picture, saved as a picture")
 def test_a_poster_is_the_first_frame_of_what_is_asked(studio):
     """Of a travel it has the first frame's prompt; of the second of two clips, that clip's own seed."""
     travel = {"prompt": "2: a red cat\n7: a blue dog"}
@@ -246,6 +260,7 @@ def test_a_poster_is_the_first_frame_of_what_is_asked(studio):
     assert abs(second - poster_of(studio, seed=1 + FRAMES)).max() < FLOAT_ORDER
 
 
+@pytest.mark.shows("Views, poster, plan: both by clicking")
 def test_a_poster_and_views_by_clicking(studio, page):
     """The poster's box: one picture in the gallery, no clip. Then views, which make the API's clip."""
     wanted = frames_of(studio, {**LONG, "views": True}, sampler_name="DPM++ 2M")

@@ -31,6 +31,7 @@ def small(code: str, server) -> str:
     return re.sub("|".join(map(re.escape, changes)), lambda found: changes[found[0]], code)
 
 
+@pytest.mark.shows("API: the examples of docs/api.md: curl, requests, webuiapi")
 @pytest.mark.parametrize(("client", "language", "code"), EXAMPLES, ids=[client for client, *_ in EXAMPLES])
 def test_the_examples_of_the_page_work(studio, tmp_path, client, language, code):
     """Each example of docs/api.md, run as it stands but for address, module and size, writes a clip of 16 frames."""
@@ -45,6 +46,7 @@ def test_the_examples_of_the_page_work(studio, tmp_path, client, language, code)
     assert len(list(tmp_path.glob("frame*.png"))) == (16 if client == "requests" else 0)
 
 
+@pytest.mark.shows("API: Frame returns all frames of all clips")
 def test_frame_returns_all_frames_of_all_clips(studio):
     """Two batches of two clips with Frame: four GIFs, then their 32 frames in order, each with its infotext."""
     answer = animate(studio, {"format": ["GIF", "Frame"]}, batch_size=2, n_iter=2)
@@ -57,6 +59,7 @@ def test_frame_returns_all_frames_of_all_clips(studio):
     assert [f"Seed: {seed}," in text for seed, text in zip(range(1, 33), infotexts[4:], strict=True)] == [True] * 32
 
 
+@pytest.mark.shows("API: models, schema and version")
 def test_models_schema_and_version(studio):
     """The three routes tell every file in the list, every setting of the table, and the version."""
     models = {model["name"]: model for model in studio.api("GET", "/animatediff/v1/models").json()}
@@ -74,6 +77,7 @@ def test_models_schema_and_version(studio):
     assert studio.api("GET", "/animatediff/v1/version").json() == {"version": __version__}
 
 
+@pytest.mark.shows("API: 422 with field, range and nearest name", "API: no path or address is opened")
 @pytest.mark.parametrize(
     ("clip", "words"),
     [
@@ -102,6 +106,7 @@ def locked(start_webui):
     return start_webui("locked", extensions=[REPOSITORY, TROUBLE], auth=("ada", "secret"))
 
 
+@pytest.mark.shows("API: under the API's own authentication")
 def test_the_routes_are_behind_the_apis_own_authentication(locked):
     """With --api-auth, our routes answer 401 without the password, as the WebUI's do, and work with it."""
     with requests.Session() as session:
@@ -113,6 +118,7 @@ def test_the_routes_are_behind_the_apis_own_authentication(locked):
             assert session.get(address, auth=("ada", "secret"), timeout=30).status_code == 200
 
 
+@pytest.mark.shows("API: an interrupted request returns what there is")
 def test_an_interrupted_request_returns_what_there_is(studio):
     """Interrupted in the first step: a clip of as many frames as asked, and status 200."""
     layer = {"layer": "model.diffusion_model.middle_block.0", "call": 2}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from support.webui_real.clips import animate, clip_of
-from support.webui_real.server import PAYLOAD, STYLE
+from PIL import Image
+from support.webui_real.clips import FRAMES, animate, clip_of, clip_payload
+from support.webui_real.server import PAYLOAD, STYLE, base64_image
 from support.webui_real.studio import FLOAT_ORDER, decoded, frames_of
 
 PARTS = ("a red cat", "a blue dog :0.7", "a green picture")
@@ -18,6 +19,13 @@ def prompt_of(parts, is_long):
     return " AND ".join([PARTS[0] + LONG * is_long, *PARTS[1:parts]])
 
 
+@pytest.mark.shows(
+    "Batching: normal and split calls",
+    "Batching: NGMS, Skip early CFG",
+    "Batching: AND with 1 to 3 parts",
+    "Batching: all rows in one call where a call would split a clip, said in the infotext, the "
+    "user's setting untouched",
+)
 @pytest.mark.parametrize("ngms", [0, 40], ids=["every step with uncond", "NGMS"])
 @pytest.mark.parametrize("is_long", [False, True], ids=["equal", "unequal"])
 @pytest.mark.parametrize("batched", [True, False], ids=["batched", "split"])
@@ -39,6 +47,9 @@ def test_and_in_prompts_equals_plainly_laid_rows(studio, parts, batched, is_long
     assert said == (parts > (2 if batched else 1))
 
 
+@pytest.mark.shows(
+    "Batching: all rows in one call where a call would split a clip, said in the infotext, the user's setting untouched"
+)
 def test_the_users_setting_stays(studio):
     """All rows in one call for one run: the setting is what it was."""
     studio.post("/sdapi/v1/options", {"batch_cond_uncond": False})
@@ -47,6 +58,7 @@ def test_the_users_setting_stays(studio):
     studio.post("/sdapi/v1/options", {"batch_cond_uncond": True})
 
 
+@pytest.mark.shows("Batching: CFG 1", "Batching: scheduled and alternating prompts")
 @pytest.mark.parametrize(
     "request_",
     [
@@ -67,12 +79,14 @@ def test_prompts_and_samplers_that_change_the_conditions(studio, request_):
     assert abs(frames_of(studio, SHORT, **request_) - wanted).max() < FLOAT_ORDER
 
 
+@pytest.mark.shows("Batching: AND in the prompt of hires fix")
 def test_and_in_the_prompt_of_hires_fix_alone(studio):
     """The second pass has a prompt of its own, whose parts are counted for it."""
     hires = {"enable_hr": True, "hr_scale": 1.5, "denoising_strength": 0.7, "hr_prompt": prompt_of(2, False)}
     assert clip_of(animate(studio, SHORT, **hires)).size == (96, 96)
 
 
+@pytest.mark.shows("Batching: subseeds and variation")
 def test_variation_seeds(studio):
     """Variation of one noise: all frames share the seed, and frame i is drawn to subseed + i."""
     varied = {"subseed": 100, "subseed_strength": 0.3}
@@ -85,6 +99,7 @@ def test_variation_seeds(studio):
     assert abs(second - again).max() < FLOAT_ORDER
 
 
+@pytest.mark.shows("Batching: styles")
 def test_styles_reach_the_clip(studio):
     """A style of the WebUI's list changes the clip's prompt as it does a picture's."""
     info = json.loads(animate(studio, SHORT, styles=[STYLE])["info"])
@@ -92,8 +107,37 @@ def test_styles_reach_the_clip(studio):
     assert info["negative_prompt"] == "red"
 
 
+@pytest.mark.shows("Batching: a prompt of its own for each row: a clip takes its first")
 def test_a_clip_takes_its_first_rows_prompt(studio):
     """Another extension gives each row a prompt of its own: the clip is that of the first row's."""
     got = frames_of(studio, SHORT, alwayson_scripts={"Trouble": {"args": [{"rows": True}]}})
     wanted = frames_of(studio, SHORT, prompt=f"{PAYLOAD['prompt']}, blue")
     assert abs(got - wanted).max() == 0
+
+
+@pytest.mark.shows("Pains that people report: pain 1: a long prompt makes two unrelated clips")
+@pytest.mark.parametrize("pad", [False, True])
+def test_a_long_prompt_makes_one_clip(studio, pad):
+    """A prompt of over 75 tokens, padded or not: one clip, the one of plainly laid rows."""
+    long = {"negative_prompt": "blue dog, " * 40, "override_settings": {"pad_cond_uncond": pad}}
+    frames = frames_of(studio, **long)
+    if not pad:
+        assert (
+            abs(frames - frames_of(studio, **long, alwayson_scripts={"Trouble": {"args": [{"plainly": True}]}})).max()
+            < FLOAT_ORDER
+        )
+    halves = abs(frames[: FRAMES // 2] - frames[FRAMES // 2 :]).mean()
+    steps = abs(frames[1:] - frames[:-1]).mean()
+    assert halves < 3 * steps
+
+
+@pytest.mark.shows("Pains that people report: pain 24: one animation for many pictures")
+def test_each_picture_of_a_batch_has_a_clip_of_its_own(studio):
+    """Two pictures and a batch size of two: two clips, each of its own picture, with a seed of its own."""
+    pictures = [base64_image(Image.new("RGB", (64, 64), (level,) * 3)) for level in (20, 235)]
+    answer = studio.img2img(
+        init_images=pictures, batch_size=2, denoising_strength=0.5, alwayson_scripts=clip_payload()["alwayson_scripts"]
+    )
+    assert len(answer["images"]) == 2
+    assert json.loads(answer["info"])["all_seeds"] == [1, 1 + FRAMES]
+    assert studio.api("GET", "/trouble/seen").json()["starts"] == [20] * FRAMES + [235] * FRAMES

@@ -8,7 +8,11 @@ import threading
 import time
 from datetime import date
 
+import numpy
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from support.motion_files import write_motion_file
 from support.webui_real.clips import CLIP, FRAMES, animate, apart, clip_of, clip_payload
 from support.webui_real.server import (
     EMBEDDING,
@@ -55,6 +59,7 @@ def test_two_modules_make_two_clips(studio):
     assert apart(one.frames, other.frames) > VISIBLE
 
 
+@pytest.mark.shows("Batching: seed of each clip in infotext and file name")
 def test_the_clip_is_saved_under_date_sequence_and_seed(studio):
     """The GIF lies in outputs/txt2img-images/AnimateDiff/<date>/<sequence>-<seed>.gif, and no frame beside it."""
     answer = animate(studio, seed=321)
@@ -96,6 +101,7 @@ def test_the_webuiapi_client_gets_a_clip(studio):
     assert [image.format for image in client.img2img(images=[clip[0].convert("RGB")], **arguments).images] == ["PNG"]
 
 
+@pytest.mark.shows("Passes: img2img with the init image for every frame")
 def test_img2img_moves_one_picture(studio):
     """img2img takes the init image for every frame and gives one GIF, saved beside img2img's pictures."""
     start = studio.txt2img()["images"][0]
@@ -109,6 +115,7 @@ def test_img2img_moves_one_picture(studio):
 # ---- seeds and infotext
 
 
+@pytest.mark.shows("Batching: seed of each clip in infotext and file name")
 def test_the_infotext_carries_the_settings_and_png_info_reads_it(studio):
     """The reply's and the file's infotext hold seed and AnimateDiff settings; PNG Info finds them in the GIF."""
     answer = animate(studio)
@@ -123,6 +130,7 @@ def test_the_infotext_carries_the_settings_and_png_info_reads_it(studio):
     assert clip_of(answer).comment == infotext
 
 
+@pytest.mark.shows("Batching: batch count")
 def test_the_infotexts_seed_of_a_clip_reproduces_it(studio):
     """With two batches the second clip's own infotext, sent back, gives the same file."""
     answer = animate(studio, n_iter=2)
@@ -134,6 +142,7 @@ def test_the_infotexts_seed_of_a_clip_reproduces_it(studio):
     assert file_bytes(again) == file_bytes(answer, 1)
 
 
+@pytest.mark.shows("Batching: batch size is the number of clips")
 def test_batch_size_is_the_number_of_clips(studio):
     """Two clips in one batch: each is the clip that its seed gives alone, up to the order of float sums."""
     answer = animate(studio, batch_size=2)
@@ -171,6 +180,7 @@ def test_extra_networks_change_the_clip_and_are_gone_afterwards(studio, prompt):
     assert file_bytes(studio.txt2img()) == file_bytes(picture)
 
 
+@pytest.mark.shows("Batching: unequal lengths")
 @pytest.mark.parametrize(
     "prompts",
     [{"prompt": CAT + ", in the red garden" * 25}, {"negative_prompt": "blue dog, " * 40}],
@@ -188,18 +198,21 @@ def test_prompts_over_75_tokens_with_cond_and_uncond_apart_or_together(studio, p
     assert len(padded) == FRAMES
 
 
+@pytest.mark.shows("Batching: normal and split calls")
 def test_batch_cond_uncond_off(studio):
     """Cond and uncond in calls of their own give the same clip, up to the order of float sums."""
     split = frames_of(studio, override_settings={"batch_cond_uncond": False})
     assert abs(split - frames_of(studio)).max() < FLOAT_ORDER
 
 
+@pytest.mark.shows("Batching: NGMS, Skip early CFG")
 @pytest.mark.parametrize("settings", [{"s_min_uncond": 4.0}, {"skip_early_cond": 0.5}], ids=["ngms", "skip_early"])
 def test_steps_without_uncond(studio, settings):
     """NGMS and Skip early CFG leave uncond out of some calls; clips still come out whole."""
     assert len(clip_of(animate(studio, override_settings=settings)).frames) == FRAMES
 
 
+@pytest.mark.shows("Passes: hires fix with latent and model upscalers, another sampler")
 @pytest.mark.parametrize("upscaler", ["Latent", "Lanczos"])
 def test_hires_fix(studio, upscaler):
     """Both passes are animated: the clip has the large size and is no batch of plain pictures."""
@@ -230,6 +243,7 @@ def test_the_users_noise_options_stay_on_top(studio, options):
     assert (clip_of(animate(studio, override_settings=options)).frames != clip_of(animate(studio)).frames).any()
 
 
+@pytest.mark.shows("Passes: override settings: checkpoint")
 def test_another_checkpoint_by_override(studio):
     """A checkpoint named in the request is the one that moves; afterwards the former one paints as before."""
     picture, clip = studio.txt2img(), clip_of(animate(studio))
@@ -238,6 +252,7 @@ def test_another_checkpoint_by_override(studio):
     assert file_bytes(studio.txt2img()) == file_bytes(picture)
 
 
+@pytest.mark.shows("Passes: hires fix with another checkpoint")
 def test_hires_fix_with_another_checkpoint(studio):
     """The second pass animates the checkpoint that it runs on; both models are clean afterwards."""
     picture = studio.txt2img()
@@ -259,6 +274,7 @@ def test_a_hires_checkpoint_without_a_schedule_of_its_own_keeps_the_models(studi
     assert after == [before[1], before[0], before[1]]
 
 
+@pytest.mark.shows("Mixing: nested runs, as ADetailer's, get a clean model and run per frame")
 def test_nested_runs_of_other_scripts_stay_plain_pictures(studio):
     """A script that runs txt2img and img2img on each finished frame gets plain pictures; the clip is not disturbed."""
     before = len(studio.api("GET", "/trouble/nested").json())
@@ -298,6 +314,7 @@ def test_the_model_is_the_same_after_a_failure(studio, layer):
     assert file_bytes(animate(studio)) == file_bytes(clip)
 
 
+@pytest.mark.shows("API: an interrupted request returns what there is")
 @pytest.mark.parametrize("button", ["interrupt", "skip"])
 def test_the_model_is_the_same_after_interrupt_and_skip(studio, button):
     """Interrupt and Skip give what there is as a clip; model and next picture are as before."""
@@ -327,6 +344,7 @@ def test_switched_off_the_extension_changes_no_byte(studio, plain_webui):
 # ---- refusals
 
 
+@pytest.mark.shows("Passes: the refiner refused before sampling")
 @pytest.mark.parametrize(
     ("clip", "payload", "words"),
     [
@@ -350,3 +368,32 @@ def test_what_cannot_be_made_is_refused_with_the_reason(studio, clip, payload, w
     picture = file_bytes(studio.txt2img())
     assert words in refused(studio, clip, **payload)
     assert file_bytes(studio.txt2img()) == picture
+
+
+@pytest.mark.shows("Pains that people report: pain 11: lcm modules look burnt")
+def test_a_module_says_which_sampler_it_wants(studio):
+    """An AnimateLCM module says which sampler and CFG it wants, and runs with them."""
+    write_motion_file(studio.motion_modules_dir, "lcm")
+    try:
+        models = {model["name"]: model for model in studio.api("GET", "/animatediff/v1/models").json()}
+        assert "LCM" in models["mm_small_lcm.safetensors"]["hint"]
+        asked = {"sampler_name": "LCM", "cfg_scale": 1.5, "steps": 4}
+        assert len(clip_of(animate(studio, {"model": "mm_small_lcm"}, **asked)).frames) == FRAMES
+    finally:
+        (studio.motion_modules_dir / "mm_small_lcm.safetensors").unlink()
+
+
+@pytest.mark.shows("Pains that people report: pain 19: motion modules of another dtype fail")
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float8_e4m3fn"])
+def test_motion_modules_of_any_precision_run(studio, dtype):
+    """The same motion module saved in half, bfloat16 or FP8: the clip is the same to that rounding."""
+    whole = studio.motion_modules_dir / "mm_small_v3.safetensors"
+    rounded = studio.motion_modules_dir / f"mm_{dtype}_v3.safetensors"
+    state = load_file(whole)
+    save_file({name: tensor.to(getattr(torch, dtype)) for name, tensor in state.items()}, rounded)
+    try:
+        clip = frames_of(studio, {"model": rounded.name}, steps=2)
+        assert abs(clip - frames_of(studio, steps=2)).mean() < {"float16": 0.01, "bfloat16": 0.03}.get(dtype, 0.2)
+        assert numpy.isfinite(clip).all()
+    finally:
+        rounded.unlink()

@@ -109,12 +109,14 @@ def uses() -> dict[str, dict[str, set[str]]]:
     return {name: use for name, use in found.items() if name not in contract.NOT_THE_WEBUIS}
 
 
+@pytest.mark.shows("Install, update, disable, uninstall: the contract with the WebUI's names")
 def test_every_name_of_the_webui_that_we_use_is_what_it_was(webui_dir, libraries):
     """Every module, function, hook, attribute, option and page function that the extension uses is as expected."""
     told = [*changes(sources_of(webui_dir, libraries)), *changed_javascript(webui_dir)]
     assert not told, "this WebUI differs from the one that the extension knows:\n" + "\n".join(told)
 
 
+@pytest.mark.shows("Install, update, disable, uninstall: the contract with the WebUI's names")
 def test_every_name_of_the_webui_that_we_use_stands_in_the_table():
     """What the extension uses of the WebUI, of gradio and of the page is listed, with every keyword argument."""
     used = uses()
@@ -168,6 +170,7 @@ modules.shared.state.skipped: is gone
 p.firstpass_image: is gone"""
 
 
+@pytest.mark.shows("Install, update, disable, uninstall: the contract with the WebUI's names")
 def test_each_changed_name_is_told_in_one_line(webui_dir, libraries, tmp_path):
     """In a copy of the WebUI with seven names changed, the comparison says those seven, and how they changed."""
     shutil.copytree(webui_dir / "modules", tmp_path / "modules", ignore=shutil.ignore_patterns("*.pyc"))

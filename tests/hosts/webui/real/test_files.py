@@ -42,6 +42,7 @@ def possible(server, name: str) -> None:
         pytest.skip(f"{name} cannot be written here, nothing is proven: {error}")
 
 
+@pytest.mark.shows("Files: GIF, WebP, APNG, MP4, WebM, AVIF")
 @pytest.mark.parametrize("name", ANIMATED)
 def test_each_format_comes_by_api_and_lies_on_the_disk(studio, name):
     """One file of the asked kind, with the asked frames, size and length, read by Pillow or PyAV."""
@@ -62,6 +63,7 @@ def test_each_format_comes_by_api_and_lies_on_the_disk(studio, name):
     assert (len(frames), frames[0].size) == (FRAMES, (64, 64))
 
 
+@pytest.mark.shows("Files: frames and text")
 def test_frames_and_text_on_the_disk(studio):
     """PNG is a folder of frames, each with its text; TXT is the text: both beside the clip, neither in the reply."""
     answer = animate(studio, {"format": ["GIF", "PNG", "TXT"]})
@@ -79,6 +81,7 @@ def to_levels(frames: numpy.ndarray) -> numpy.ndarray:
     return (255.0 * frames.transpose(0, 2, 3, 1)).astype(numpy.uint8)
 
 
+@pytest.mark.shows("Files: the recipe makes the clip again, by API")
 @pytest.mark.parametrize("name", ANIMATED)
 def test_the_recipe_gives_the_same_clip_again_by_api(studio, name):
     """The text inside each kind of file, sent back as infotext, makes the same frames, to the last bit."""
@@ -92,6 +95,7 @@ def test_the_recipe_gives_the_same_clip_again_by_api(studio, name):
     assert (decoded(studio) == frames).all()
 
 
+@pytest.mark.shows("Files: the recipe by PNG Info")
 @pytest.mark.parametrize("name", OPENED_BY_PNG_INFO)
 def test_png_info_restores_the_settings_by_clicking(studio, page, tmp_path, name):
     """Dropped on PNG Info and sent to txt2img, the file brings all settings back: Generate makes the same frames."""
@@ -109,6 +113,7 @@ def test_png_info_restores_the_settings_by_clicking(studio, page, tmp_path, name
     assert (decoded(studio) == frames).all()
 
 
+@pytest.mark.shows("Files: the recipe by the drop zone")
 @pytest.mark.parametrize("name", ANIMATED)
 def test_the_drop_zone_restores_the_settings_by_clicking(studio, page, name):
     """Dropped on the panel, any kind of file brings all settings back: Generate makes the same frames."""
@@ -124,6 +129,7 @@ def test_the_drop_zone_restores_the_settings_by_clicking(studio, page, name):
     assert (decoded(studio) == frames).all()
 
 
+@pytest.mark.shows("Files: films play in the page")
 @pytest.mark.parametrize("name", PLAYED)
 def test_films_play_under_the_gallery(studio, page, screenshot, name):
     """MP4 and WebM play in Chromium: ready, moving on, frame by frame, with the meter's plot beneath."""
@@ -149,6 +155,7 @@ def test_films_play_under_the_gallery(studio, page, screenshot, name):
     screenshot(page, f"player-{name.lower()}")
 
 
+@pytest.mark.shows("Files: animated pictures in the gallery")
 def test_the_gallery_shows_animated_pictures(studio, page):
     """GIF, WebP and APNG stand in the gallery as the files themselves."""
     for name in OPENED_BY_PNG_INFO:
@@ -163,6 +170,7 @@ def test_the_gallery_shows_animated_pictures(studio, page):
         page.locator("#animatediff_txt2img_formats label").get_by_text(name, exact=True).click()
 
 
+@pytest.mark.shows("Files: what cannot be written is told")
 def test_what_cannot_be_written_is_told_and_no_frame_is_lost(studio):
     """The output folder cannot be written: the frames come as pictures, the reply says where they lie as PNG."""
     folder = studio.outputs_dir / "blocked"
@@ -174,11 +182,12 @@ def test_what_cannot_be_written_is_told_and_no_frame_is_lost(studio):
     finally:
         studio.post("/sdapi/v1/options", {"outdir_txt2img_samples": former})
     error = json.loads(answer["info"])["extra_generation_params"]["AnimateDiff error"]
-    assert "Its frames are safe in" in error
+    assert "The frames were saved in" in error
     assert len(answer["images"]) == FRAMES
     assert Image.open(io.BytesIO(base64.b64decode(answer["images"][0]))).size == (64, 64)
 
 
+@pytest.mark.shows("Files: progress counts the parts")
 def test_the_progress_counts_the_parts_of_a_long_clip(studio):
     """While a clip in windows is painted, the progress bar's text counts them."""
     seen = set()
@@ -191,6 +200,7 @@ def test_the_progress_counts_the_parts_of_a_long_clip(studio):
     assert studio.api("GET", "/sdapi/v1/progress").json()["textinfo"] is None
 
 
+@pytest.mark.shows("Files: Save and Zip keep the whole clip")
 @pytest.mark.parametrize("button", ["save", "save_zip"])
 def test_save_and_zip_keep_the_whole_clip(studio, page, button):
     """The gallery's Save and Zip: an animated PNG of all frames, with its recipe, in the folder of saved pictures."""
@@ -210,6 +220,7 @@ def test_save_and_zip_keep_the_whole_clip(studio, page, button):
             assert Image.open(io.BytesIO(held.read(held.namelist()[0]))).n_frames == 4
 
 
+@pytest.mark.shows("Files: Send to img2img sends the first frame")
 def test_sending_a_clip_to_img2img_sends_its_first_frame(studio, page):
     """The gallery's button fills img2img's picture, of the clip's size."""
     prepare_clip(page, studio, 4)
@@ -220,6 +231,7 @@ def test_sending_a_clip_to_img2img_sends_its_first_frame(studio, page):
     assert picture.evaluate("i => [i.naturalWidth, i.naturalHeight]") == [64, 64]
 
 
+@pytest.mark.shows("Files: a chosen frame is saved")
 def test_a_chosen_frame_of_a_film_is_saved(studio, page):
     """The player's button gives the frame that is shown, as a PNG."""
     prepare_clip(page, studio, 4)
@@ -232,3 +244,13 @@ def test_a_chosen_frame_of_a_film_is_saved(studio, page):
         page.locator(".animatediff-save-frame").click()
     assert "frame" in download.value.suggested_filename
     assert Image.open(download.value.path()).size == (64, 64)
+
+
+@pytest.mark.shows("Pains that people report: pain 2: a failure still renders unrelated pictures")
+def test_a_failure_makes_no_picture(studio):
+    """What cannot be a clip gives the reason, and not a single picture: none in the reply, none on the disk."""
+    before = sorted(studio.outputs_dir.rglob("*"))
+    response = studio.api("POST", "/sdapi/v1/txt2img", clip_payload({"model": "page"}, steps=2))
+    assert response.status_code == 422
+    assert "images" not in response.json()
+    assert sorted(studio.outputs_dir.rglob("*")) == before

@@ -73,6 +73,7 @@ def required() -> dict[str, str]:
     return dict(re.findall(r'"(\w+)": "([\w-]+)>=', (REPOSITORY / "install.py").read_text(encoding="utf-8")))
 
 
+@pytest.mark.shows("Install, update, disable, uninstall: packages differ by additions alone")
 def test_the_installer_adds_nothing_to_a_complete_webui(run_in_webui):
     """The WebUI runs install.py without a network and without an error, and its packages stay as they are."""
     before = run_in_webui(PACKAGES).stdout
@@ -118,6 +119,7 @@ def empty_environment(python: Path, folder: Path, packages: tuple[str, ...]) -> 
     return new
 
 
+@pytest.mark.shows("Install, update, disable, uninstall: packages differ by additions alone")
 def test_what_is_missing_is_added_and_nothing_else_changes(webui_dir, tmp_path):
     """In an environment without some packages the WebUI's installer adds those, once, and changes no version."""
     needed = set(required().values())
@@ -228,6 +230,7 @@ def complaints(server: WebUI) -> list[str]:
     return [line for line in server.log_text().splitlines() if re.search(r"Traceback|Error|\*\*\*", line)]
 
 
+@pytest.mark.shows("Install, update, disable, uninstall: from URL, into a folder with spaces and unicode")
 def test_installed_from_a_url_it_makes_a_clip(installed):
     """Install from URL, into a folder with spaces, umlaut and quotes: no package changes; after a restart it works."""
     assert "Installed into" in installed.told
@@ -237,6 +240,7 @@ def test_installed_from_a_url_it_makes_a_clip(installed):
     assert len(clip_of(animate(installed.server)).frames) == FRAMES
 
 
+@pytest.mark.shows("Install, update, disable, uninstall: start-up cost")
 def test_the_start_up_log_tells_what_the_extension_costs(installed, run_in_webui):
     """The WebUI's start-up log has the seconds of the extension's script; the test prints them and sets no limit."""
     (script, *callbacks) = map(float, re.findall(r"animatediff\.py: done in ([\d.]+)s", installed.server.log_text()))
@@ -245,6 +249,7 @@ def test_the_start_up_log_tells_what_the_extension_costs(installed, run_in_webui
     print(f"script {script} s, callbacks {sum(callbacks)} s, install.py {installer} s, of a start of {whole} s")
 
 
+@pytest.mark.shows("Install, update, disable, uninstall: models survive updates")
 def test_an_update_brings_new_files_and_keeps_the_models(installed, run_in_webui):
     """The Extensions tab's update: the new version's files, own changes undone, and models stay in both folders."""
     from support.motion_files import write_motion_file
@@ -266,6 +271,7 @@ def test_an_update_brings_new_files_and_keeps_the_models(installed, run_in_webui
         assert len(clip_of(animate(server, {"model": name})).frames) == FRAMES
 
 
+@pytest.mark.shows("Install, update, disable, uninstall: switched off and removed")
 def test_switched_off_it_leaves_no_trace_and_removed_neither(installed):
     """Switched off under Extensions, or with its folder deleted: no script, no panel, no error, pictures as before."""
     server = installed.server
@@ -334,6 +340,7 @@ def write_in_every_format(folder: Path) -> list[str]:
     return [f"{folder.name}/{name}" for name in [*names, "adapter/diffusion_pytorch_model.safetensors"]]
 
 
+@pytest.mark.shows("Install, update, disable, uninstall: no file stays open")
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells which files a process holds")
 def test_no_motion_module_file_stays_open(webui):
     """After a clip no file of a motion module is open or mapped, so that Windows lets it be replaced or deleted."""

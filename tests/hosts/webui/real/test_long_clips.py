@@ -94,3 +94,16 @@ def test_a_module_of_another_base_is_refused(long_studio):
     reason = refused(long_studio, {"model": "mm_small_sdxl"})
     assert "SDXL" in reason
     assert "Stable Diffusion 1.5" in reason
+
+
+@pytest.mark.shows("Pains that people report: pain 7: memory grows with the clip and is not given back")
+def test_memory_is_given_back(studio):
+    """A clip of 64 frames is painted 16 at a time, and afterwards no tensor of it is left in the process."""
+    animate(studio, {"frames": 64}, steps=1)
+    before = studio.api("GET", "/trouble/live-bytes").json()
+    for _ in range(2):
+        animate(studio, {"frames": 64}, steps=2)
+    studio.txt2img()
+    kept = studio.api("GET", "/trouble/live-bytes").json() - before
+    one_latent = 4 * 8 * 8 * 4
+    assert kept < 16 * one_latent

@@ -12,6 +12,7 @@ LONG = {"frames": 12, "context_length": 8, "overlap": 2}
 NETWORKS = f"<lora:{LORA}:0.5> <lora:{LYCORIS}:0.5> <hypernet:{HYPERNETWORK}:0.5> {EMBEDDING}"
 
 
+@pytest.mark.shows("Mixing: LoRA, LyCORIS, textual inversion, hypernetworks")
 @pytest.mark.parametrize(
     "words",
     [f"<lora:{LORA}:1>", f"<lora:{LYCORIS}:1>", EMBEDDING, f"<hypernet:{HYPERNETWORK}:1>", NETWORKS],
@@ -27,6 +28,7 @@ def test_networks_in_the_prompt(studio, words):
     assert file_bytes(studio.txt2img()) == picture
 
 
+@pytest.mark.shows("Mixing: wrappers of p.sample, the UNet's forward, the denoiser")
 @pytest.mark.parametrize("clip", [{}, LONG], ids=["whole", "in windows"])
 @pytest.mark.parametrize("what", ["sample", "unet", "denoiser"])
 def test_wrappers_of_other_extensions(studio, what, clip):

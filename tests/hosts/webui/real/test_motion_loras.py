@@ -78,6 +78,9 @@ def by_field(server, text: str, **payload) -> numpy.ndarray:
     return frames_of(server, {**FOUR, "motion_loras": text}, prompt=f"{CAT} ", **payload)
 
 
+@pytest.mark.shows(
+    "Motion LoRAs: official and converted spelling, among LoRAs or modules, by tag and by field: the weights changed"
+)
 @pytest.mark.parametrize("name", ["pan", "pan_converted", "beside_modules"])
 def test_a_motion_lora_is_the_module_with_its_weights_changed(adorned, plain, name):
     """Official or converted, among LoRAs or modules: the clip of W + strength * up down, by tag as by the field."""
@@ -90,6 +93,7 @@ def test_a_motion_lora_is_the_module_with_its_weights_changed(adorned, plain, na
     assert not hooks_in_the_unet(portrait(adorned))
 
 
+@pytest.mark.shows("Motion LoRAs: strength 0 is the clip without, bit for bit")
 @pytest.mark.parametrize("name", ["pan", "v3_adapter"])
 def test_strength_0_is_the_clip_without_it(adorned, name):
     """To the last bit, by tag and by field; and the clip afterwards is the plain one."""
@@ -100,6 +104,7 @@ def test_strength_0_is_the_clip_without_it(adorned, name):
     assert (frames_of(adorned, FOUR, prompt=f"{CAT} ") == plain).all()
 
 
+@pytest.mark.shows("Motion LoRAs: a tag stays in the text and does not reach the WebUI's loader")
 def test_a_tag_stays_in_the_text_and_is_kept_from_the_webuis_loader(adorned):
     """The loader hears of other tags only; the clip's text has ours, and sent back gives the same frames."""
     ours = f"<lora:pan:{STRENGTH}><lora:beside_modules:0.2><lora:v3_adapter:0.5>"
@@ -117,6 +122,7 @@ def test_a_tag_stays_in_the_text_and_is_kept_from_the_webuis_loader(adorned):
     assert abs(frames - image_lora).max() > SEEN, "the WebUI's own LoRA did not act"
 
 
+@pytest.mark.shows("Motion LoRAs: several at once")
 def test_the_field_is_in_the_text_and_takes_several(adorned, plain):
     """Names with strengths, or tags; sent back, the same frames; in each clip of each batch the same."""
     clip = {**FOUR, "motion_loras": "pan:0.5, v3_adapter:0.4"}
@@ -133,6 +139,7 @@ def test_the_field_is_in_the_text_and_takes_several(adorned, plain):
     assert abs(decoded(adorned) - frames).max() < FLOAT_ORDER
 
 
+@pytest.mark.shows("Motion LoRAs: tags in the hires prompt")
 @pytest.mark.parametrize("name", ["pan", "v3_adapter"])
 def test_the_hires_prompt_has_tags_of_its_own(adorned, name):
     """A tag in the hires prompt acts on the second pass alone; without a hires prompt, the prompt's acts on both."""
@@ -149,6 +156,7 @@ def test_the_hires_prompt_has_tags_of_its_own(adorned, name):
     assert (sent_back(adorned, answer, hr_sampler_name="Euler a") == second).all()
 
 
+@pytest.mark.shows("Motion LoRAs: the v3 domain adapter is what its weights merged would be")
 @pytest.mark.parametrize("clip", [{}, {"model": "mm_small_v2"}], ids=["v3", "v2"])
 def test_the_domain_adapter_is_what_its_weights_merged_would_be(adorned, plain, clip):
     """The official adapter by tag: the clip that the WebUI's own loader makes of the same matrices as an image LoRA."""
@@ -161,6 +169,7 @@ def test_the_domain_adapter_is_what_its_weights_merged_would_be(adorned, plain, 
     assert file_bytes(adorned.txt2img()) == picture
 
 
+@pytest.mark.shows("Motion LoRAs: what cannot be is refused with the nearest name")
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -177,6 +186,7 @@ def test_a_motion_lora_that_cannot_be_is_refused(adorned, text, words):
     assert all(word in reason for word in words), reason
 
 
+@pytest.mark.shows("Motion LoRAs: a line on what found a place; by clicking and by pasting")
 def test_motion_loras_by_clicking(adorned, page, screenshot):
     """Chosen from the list, strength typed: the API's clip, with a line on what found a place; pasted, the same."""
     answer = animate(adorned, {**FOUR, "motion_loras": "pan:0.7"}, sampler_name="DPM++ 2M")

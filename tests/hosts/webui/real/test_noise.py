@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 
 import numpy
 import pytest
+import torch
 from hosts.webui.real.test_panel import fill, generate, prepare_clip
 from support.webui_real.clicking import PANEL, choose, open_group, pasted, slide
 from support.webui_real.clips import FRAMES, animate, clip_of, clip_payload
@@ -43,6 +45,7 @@ def counted(server, clip: dict, interrupt_at: int = 0, **payload) -> tuple[numpy
 # ---- whose noise
 
 
+@pytest.mark.shows("Noise: a frame's noise is that of its seed, in any clip")
 @pytest.mark.parametrize("sampler", ["Euler a", "DPM++ SDE", "DDIM"])
 def test_a_frames_noise_is_that_of_its_seed(studio, sampler):
     """Frame i is the picture of seed s + i, whatever the length, the number of clips, or the windows."""
@@ -59,12 +62,14 @@ def test_a_frames_noise_is_that_of_its_seed(studio, sampler):
     assert abs(frames[0] - frames[1]).max() > 0.1
 
 
+@pytest.mark.shows("Noise: random is the default, bit for bit")
 def test_random_noise_said_aloud_is_the_default(studio):
     """noise: random, with the rest of the group at its default values, is the clip without them, bit for bit."""
     said = {"noise": "random", "noise_share": 0.5, "frame_seeds": "", "freeinit_enable": False, "freeinit_iters": 3}
     assert (frames_of(studio, {**FOUR, **said}) == frames_of(studio, FOUR)).all()
 
 
+@pytest.mark.shows("Noise: constant")
 @pytest.mark.parametrize("sampler", ["Euler a", "DPM++ SDE"])
 def test_constant_noise_is_one_for_all_frames(studio, sampler):
     """Without motion all frames are one picture, that of the seed; for each clip its own."""
@@ -76,6 +81,7 @@ def test_constant_noise_is_one_for_all_frames(studio, sampler):
     assert abs(frames[0] - frames[4]).max() > 0.1
 
 
+@pytest.mark.shows("Noise: freenoise")
 def test_free_noise_repeats_blocks_in_another_order(studio):
     """Without motion, each block behind the context has the pictures of the block a context before it, shuffled."""
     length, overlap, count = 8, 2, 20
@@ -96,6 +102,7 @@ def test_free_noise_repeats_blocks_in_another_order(studio):
     assert (sent_back(studio, answer) == frames).all()
 
 
+@pytest.mark.shows("Noise: shared")
 @pytest.mark.parametrize("sampler", ["Euler a", "DPM++ SDE", "DDIM"])
 def test_shared_noise_is_between_random_and_constant(studio, sampler):
     """The more noise frames share, the nearer they are; none is random noise bit for bit, all of it constant noise."""
@@ -112,6 +119,7 @@ def test_shared_noise_is_between_random_and_constant(studio, sampler):
     assert abs(much[0] - random[0]).max() < FLOAT_ORDER
 
 
+@pytest.mark.shows("Noise: seeds of frames")
 def test_frames_have_the_seeds_that_are_given(studio):
     """Seeds 5, 6, 90, and on from there; a second clip has them so many frames later; the text gives it again."""
     clip = {**STILL, **FOUR, "frame_seeds": "5, 6, 90"}
@@ -121,7 +129,7 @@ def test_frames_have_the_seeds_that_are_given(studio):
         assert abs(frames[number] - poster_of(studio, seed=seed)).max() < FLOAT_ORDER
     assert 'frame_seeds: \\"5, 6, 90\\"' in info["infotexts"][0]
     assert (sent_back(studio, answer) == frames[:4]).all()
-    assert "Leave out some" in refused(studio, {**FOUR, "frame_seeds": "1, 2, 3, 4, 5"})
+    assert "Remove some" in refused(studio, {**FOUR, "frame_seeds": "1, 2, 3, 4, 5"})
     assert "'six'" in refused(studio, {**FOUR, "frame_seeds": "5, six"})
 
 
@@ -130,6 +138,7 @@ def test_frames_have_the_seeds_that_are_given(studio):
 FREEINIT = {**FOUR, "freeinit_enable": True, "freeinit_iters": 2}
 
 
+@pytest.mark.shows("Noise: FreeInit, coarse to fine, in img2img, not in the second pass")
 @pytest.mark.parametrize("request_", [{}, {"sampler_name": "DDIM"}, {"sampler_name": "DPM++ SDE"}], ids=str)
 def test_freeinit_samples_again_from_what_came_out(studio, request_):
     """Two iterations take twice the calls and give another clip; one iteration is the clip without, bit for bit."""
@@ -147,6 +156,7 @@ def test_freeinit_samples_again_from_what_came_out(studio, request_):
     assert not hooks_in_the_unet(portrait(studio))
 
 
+@pytest.mark.shows("Noise: FreeInit, coarse to fine, in img2img, not in the second pass")
 def test_every_setting_of_freeinit_changes_the_clip(studio):
     """Four filters, both cut-offs, three iterations, coarse to fine: none is like another."""
     ways = [
@@ -158,6 +168,7 @@ def test_every_setting_of_freeinit_changes_the_clip(studio):
     assert min(abs(one - other).max() for i, one in enumerate(clips) for other in clips[:i]) > 1e-4
 
 
+@pytest.mark.shows("Noise: FreeInit, coarse to fine, in img2img, not in the second pass")
 def test_freeinit_coarse_to_fine_takes_fewer_steps_at_first(studio):
     """Three iterations of six steps, coarse to fine: fewer calls than 18, and six in the last one."""
     coarse = {**FREEINIT, "freeinit_iters": 3, "freeinit_coarse": True}
@@ -165,6 +176,7 @@ def test_freeinit_coarse_to_fine_takes_fewer_steps_at_first(studio):
     assert calls == 2 + 4 + 6
 
 
+@pytest.mark.shows("Noise: FreeInit's progress")
 def test_freeinit_counts_its_iterations(studio):
     """The progress says which iteration runs, and goes on from one to the next."""
     seen, parts = set(), []
@@ -184,6 +196,7 @@ def test_freeinit_counts_its_iterations(studio):
     assert studio.api("GET", "/sdapi/v1/progress").json()["textinfo"] is None
 
 
+@pytest.mark.shows("Noise: interrupted between iterations")
 def test_an_interrupt_between_iterations_keeps_the_clip(studio):
     """Interrupted in the first iteration's last step: no second one begins, and that clip comes whole."""
     plain = frames_of(studio, FOUR)
@@ -192,6 +205,7 @@ def test_an_interrupt_between_iterations_keeps_the_clip(studio):
     assert (frames == plain).all()
 
 
+@pytest.mark.shows("Noise: FreeInit, coarse to fine, in img2img, not in the second pass")
 def test_freeinit_leaves_the_second_pass_alone_and_serves_img2img(studio):
     """Hires fix iterates its first pass only; img2img iterates from its picture."""
     hires = {"enable_hr": True, "hr_scale": 1.5, "denoising_strength": 0.5, "hr_second_pass_steps": 3}
@@ -211,6 +225,7 @@ def test_freeinit_leaves_the_second_pass_alone_and_serves_img2img(studio):
 # ---- by clicking
 
 
+@pytest.mark.shows("Noise: by clicking and by pasting")
 def test_noise_and_freeinit_by_clicking(studio, page, screenshot):
     """All fields of the group: the API's clip; its text pasted, the same again."""
     clip = {
@@ -234,3 +249,33 @@ def test_noise_and_freeinit_by_clicking(studio, page, screenshot):
     assert (decoded(studio) == wanted).all()
     pasted(page, studio, text)
     assert (decoded(studio) == wanted).all()
+
+
+def seen(server) -> dict:
+    return server.api("GET", "/trouble/seen").json()
+
+
+@pytest.mark.shows("Pains that people report: pain 4: clips are washed out")
+def test_sampling_begins_at_the_motion_modules_own_level(studio):
+    """Sampling starts at the sigma of the motion module's own (linear) schedule; a picture's is the checkpoint's."""
+
+    def first_sigma(betas: torch.Tensor) -> float:
+        left = float(torch.cumprod(1 - betas, 0)[-1])
+        return math.sqrt((1 - left) / left)
+
+    linear = first_sigma(torch.linspace(0.00085, 0.012, 1000, dtype=torch.float64))
+    scaled = first_sigma(torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2)
+    animate(studio, sampler_name="Euler", scheduler="Normal")
+    assert seen(studio)["sigma"] == pytest.approx(linear, rel=1e-4)
+    studio.txt2img(sampler_name="Euler", scheduler="Normal")
+    assert seen(studio)["sigma"] == pytest.approx(scaled, rel=1e-4)
+
+
+@pytest.mark.shows("Pains that people report: pain 22: the same seed gives another picture")
+def test_frame_0_begins_with_the_noise_of_its_picture(studio):
+    """Frame 0 starts from the very noise of the still picture with this seed, and with the panel closed it is that."""
+    still = studio.txt2img()
+    noise = seen(studio)["noise"]
+    animate(studio)
+    assert seen(studio)["noise"] == noise
+    assert file_bytes(studio.txt2img()) == file_bytes(still)

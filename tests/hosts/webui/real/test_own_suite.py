@@ -81,6 +81,7 @@ def needed(names) -> set[str]:
     return found
 
 
+@pytest.mark.shows("Install, update, disable, uninstall: the WebUI's own tests pass and fail alike")
 def test_the_webuis_own_tests_pass_and_fail_alike_with_and_without_the_extension(
     plain_webui, webui, tmp_path_factory: pytest.TempPathFactory
 ):

@@ -29,6 +29,7 @@ def wait_for_number(page, field: str, value: float) -> None:
     )
 
 
+@pytest.mark.shows("Panel: frames, frames per second and seconds linked")
 def test_frames_speed_and_seconds_follow_each_other(studio, page):
     """Frames or speed set the seconds; seconds set the frames; reverse counts the way back."""
     open_page(page, studio)
@@ -48,6 +49,7 @@ def test_frames_speed_and_seconds_follow_each_other(studio, page):
     page.locator(".animatediff-duration", has_text="12 frames at 12 per second: 1.0 seconds").wait_for()
 
 
+@pytest.mark.shows("Panel: help text")
 def test_every_field_has_a_help_text(studio, page):
     """Label and help of each setting of the table stand in the panel of both tabs."""
     open_page(page, studio)
@@ -59,6 +61,7 @@ def test_every_field_has_a_help_text(studio, page):
                 assert setting.help in text
 
 
+@pytest.mark.shows("Panel: both tabs independent")
 def test_both_tabs_are_independent(studio, page):
     """What is set in txt2img stays there: img2img's panel is closed and keeps its own numbers."""
     open_page(page, studio)
@@ -74,6 +77,7 @@ def test_both_tabs_are_independent(studio, page):
     assert number(page, "frames") == 5
 
 
+@pytest.mark.shows("Panel: no frozen defaults in ui-config.json")
 def test_no_default_is_frozen_in_ui_config(studio):
     """ui-config.json, where the WebUI keeps every field's first value and range for ever, holds none of ours."""
     kept = json.loads((studio.data_dir / "ui-config.json").read_text(encoding="utf-8"))
@@ -97,6 +101,7 @@ def answers(server) -> bool:
         return False
 
 
+@pytest.mark.shows("Panel: Reload UI")
 def test_reload_ui_leaves_nothing_doubled_and_nothing_dead(reloadable, page):
     """After Reload UI, twice: as many callbacks and scripts as before, the same clip, and a clean model."""
     before = reloadable.api("GET", "/trouble/registered").json()
@@ -117,6 +122,7 @@ def test_reload_ui_leaves_nothing_doubled_and_nothing_dead(reloadable, page):
     reloadable.stop()
 
 
+@pytest.mark.shows("Panel: phone width")
 def test_at_phone_width(studio, page, screenshot):
     """On a telephone every field of the panel lies within the page's width and can be used."""
     page.set_viewport_size(PHONE)
@@ -137,6 +143,7 @@ def test_at_phone_width(studio, page, screenshot):
     wait_for_number(page, "seconds", 1.5)
 
 
+@pytest.mark.shows("Panel: dark theme")
 def test_in_the_dark_theme(studio, page, screenshot):
     """The dark theme's panel, for the eye: text and fields are there and readable."""
     page.goto(f"{studio.url}/?__theme=dark")
@@ -150,6 +157,7 @@ def test_in_the_dark_theme(studio, page, screenshot):
     assert light > dark + 200
 
 
+@pytest.mark.shows("Panel: settings page, old keys honoured")
 def test_the_settings_page_holds_ours_and_the_old_keys(studio, page):
     """Our section of the settings page is there; keys of the existing extension are among its options and are kept."""
     keys = {"animatediff_model_path": "", "animatediff_mp4_crf": 30, "animatediff_webp_quality": 50}

@@ -87,6 +87,7 @@ def shown_gif(page) -> bytes:
     return answer.content
 
 
+@pytest.mark.shows("Panel: told: no module")
 def test_without_a_motion_module_the_panel_says_where_to_put_one(panel, page, screenshot):
     """The accordion names the folder, and Generate answers with that sentence instead of pictures."""
     open_page(page, panel)

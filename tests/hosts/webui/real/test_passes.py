@@ -35,6 +35,7 @@ def painted(size: int = 64) -> Image.Image:
 # ---- hires fix
 
 
+@pytest.mark.shows("Passes: hires fix with latent and model upscalers, another sampler")
 @pytest.mark.parametrize(
     "hires",
     [
@@ -60,6 +61,7 @@ def test_hires_fix_in_its_forms(studio, hires):
 # ---- img2img
 
 
+@pytest.mark.shows("Passes: inpaint masks")
 @pytest.mark.parametrize("fill_mode", [0, 1, 2, 3])
 @pytest.mark.parametrize("whole", [0, 1], ids=["whole picture", "only masked"])
 def test_inpaint_masks_hold_for_every_frame(studio, fill_mode, whole):
@@ -85,6 +87,7 @@ def test_inpaint_masks_hold_for_every_frame(studio, fill_mode, whole):
 # ---- low memory, other arithmetic, other attention
 
 
+@pytest.mark.shows("Passes: --medvram and --lowvram")
 @pytest.mark.parametrize("flag", ["--medvram", "--lowvram"])
 def test_low_memory_modes(studio, start_webui, flag):
     """With --medvram and --lowvram, which are on, the clip is that without them, and the next picture is as before."""
@@ -99,6 +102,7 @@ def test_low_memory_modes(studio, start_webui, flag):
     server.stop()
 
 
+@pytest.mark.shows("Passes: token merging, Hypertile")
 @pytest.mark.parametrize(
     "settings",
     [
@@ -119,6 +123,7 @@ def test_other_patches_of_the_webui_on_the_same_unet(studio, settings):
     assert portrait(studio)["tensors"] == before["tensors"]
 
 
+@pytest.mark.shows("Passes: another attention")
 def test_another_attention(studio):
     """The clip of another attention of the WebUI's list is the same, up to the order of float sums."""
     wanted, former = frames_of(studio), portrait(studio)["attention"]
@@ -142,6 +147,7 @@ def fp8(start_webui):
     return server
 
 
+@pytest.mark.shows("Passes: FP8 weights")
 @pytest.mark.parametrize("kind", ["v2", "v3"])
 def test_fp8_weights(fp8, kind):
     """With FP8 weights the clip moves, in bfloat16 on a CPU, and the next picture is as before."""
@@ -156,6 +162,7 @@ def test_fp8_weights(fp8, kind):
 # ---- overrides
 
 
+@pytest.mark.shows("Passes: override settings: clip skip, ENSD, VAE")
 @pytest.mark.parametrize(
     "settings",
     [
@@ -175,6 +182,7 @@ def test_override_settings(studio, settings):
     assert file_bytes(studio.txt2img()) == picture
 
 
+@pytest.mark.shows("Passes: live preview, of one frame", "Files: a live preview that goes through the frames")
 def test_a_live_preview_decodes_one_frame(studio):
     """However long the clip, the preview is one small picture, of one frame after the other with each step."""
     told, pictures = [], set()
@@ -200,6 +208,7 @@ def test_a_live_preview_decodes_one_frame(studio):
 # ---- by clicking
 
 
+@pytest.mark.shows("Passes: the upscale button gives a plain picture")
 def test_the_gallerys_upscale_button_gives_a_plain_picture(studio, page):
     """The first frame, twice as large, as a PNG: no clip."""
     prepare_clip(page, studio, 4)
@@ -214,6 +223,7 @@ def test_the_gallerys_upscale_button_gives_a_plain_picture(studio, page):
     assert (picture.format, picture.size) == ("PNG", (128, 128))
 
 
+@pytest.mark.shows("Passes: Generate forever")
 def test_generate_forever(studio, page):
     """The context menu's Generate forever makes clip after clip until it is cancelled."""
     before = len(list(studio.outputs_dir.rglob("*.gif")))
@@ -234,6 +244,7 @@ def test_generate_forever(studio, page):
     assert len(list(studio.outputs_dir.rglob("*.gif"))) >= before + 3
 
 
+@pytest.mark.shows("Passes: img2img batch")
 def test_img2img_batch_makes_a_clip_of_each_picture(studio, page, tmp_path, screenshot):
     """A folder of two pictures in img2img's Batch tab: two clips, each near its own picture."""
     folder = tmp_path / "pictures"
@@ -259,3 +270,25 @@ def test_img2img_batch_makes_a_clip_of_each_picture(studio, page, tmp_path, scre
     screenshot(page, "img2img-batch")
     made = sorted(set(studio.outputs_dir.rglob("*.gif")) - before, key=lambda path: path.stat().st_mtime_ns)
     assert [Image.open(path).n_frames for path in made] == [4, 4]
+
+
+@pytest.mark.shows("Pains that people report: pain 3: the model stays patched after an error")
+def test_after_an_error_the_model_is_as_it_was(studio):
+    """After a failure in the middle of the UNet: the same model, the same picture, the same clip, in both tabs."""
+    picture, clip, before = file_bytes(studio.txt2img()), frames_of(studio), portrait(studio)
+    trouble = {"Trouble": {"args": [{"raise_at": {"layer": "model.diffusion_model.middle_block.1", "call": 1}}]}}
+    payload = clip_payload(alwayson_scripts=trouble)
+    assert studio.api("POST", "/sdapi/v1/txt2img", payload).status_code == 500
+    assert portrait(studio) == before
+    assert not hooks_in_the_unet(before)
+    assert file_bytes(studio.txt2img()) == picture
+    assert abs(frames_of(studio) - clip).max() == 0
+    assert studio.img2img(init_images=[studio.txt2img()["images"][0]])["images"]
+
+
+@pytest.mark.shows("Pains that people report: pain 8: detailers meet an animated model")
+def test_a_detailer_meets_a_plain_model(studio):
+    """A detailer that repaints each finished frame gets plain pictures, and the clip is what it is without it."""
+    clip = frames_of(studio)
+    detailed = frames_of(studio, alwayson_scripts={"Trouble": {"args": [{"nested": True}]}})
+    assert abs(clip - detailed).max() == 0

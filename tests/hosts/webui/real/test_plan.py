@@ -19,6 +19,7 @@ def lines(server) -> list[str]:
     return LINE.findall(server.log_text())
 
 
+@pytest.mark.shows("Views, poster, plan: the log tells what a clip takes, and takes that")
 @pytest.mark.parametrize(
     ("clip", "request_", "wanted"),
     [
@@ -59,6 +60,7 @@ def test_the_log_tells_what_a_clip_takes(studio, clip, request_, wanted):
     assert studio.api("GET", "/trouble/calls").json() == promised
 
 
+@pytest.mark.shows("Views, poster, plan: the panel tells it, with windows and prompts")
 def test_the_panel_tells_what_a_clip_takes(studio, page, screenshot):
     """The line follows frames, windows, size and prompt; map and table are beneath; Generate's log says the same."""
     prepare_clip(page, studio, 12)
@@ -89,6 +91,7 @@ def test_the_panel_tells_what_a_clip_takes(studio, page, screenshot):
     assert [line.rpartition(", about")[0] for line in lines(studio)[before:]] == [told.rpartition(", about")[0]]
 
 
+@pytest.mark.shows("Views, poster, plan: the panel tells it, with windows and prompts")
 def test_a_closed_panel_plans_nothing(studio, page):
     """Switched off, the line is gone; both prompts' tables come with it again."""
     prepare_clip(page, studio, 6)

@@ -82,6 +82,7 @@ def test_words_with_weights_and_words_it_never_saw(small_world):
     assert len(gif.frames) == FRAMES
 
 
+@pytest.mark.shows("Passes: img2img with the init image for every frame")
 def test_the_init_image_is_that_of_every_frame(small_world):
     """img2img: with little denoising every frame is the picture; with much the frames part from it."""
     override = {"override_settings": {"sd_model_checkpoint": pocket.CHECKPOINT}}
@@ -99,3 +100,18 @@ def test_the_init_image_is_that_of_every_frame(small_world):
 
     assert farthest(0.05) < 6  # levels of 255
     assert farthest(0.95) > 12
+
+
+@pytest.mark.shows("Pains that people report: pain 6: seams between windows")
+def test_windows_that_overlap_leave_no_seams(small_world):
+    """A trained model's clip of 32 frames in windows of 16: no jump where windows meet, as there is without overlap."""
+
+    def worst_jump(kind: str, overlap: int) -> float:
+        clip = {"model": pocket.MOTION, "frames": 32, "context_length": 16, "context_kind": kind, "overlap": overlap}
+        override = {"sd_model_checkpoint": pocket.CHECKPOINT}
+        asked = {**PAINTED, "prompt": "a red disc moving right", "override_settings": override}
+        frames = clip_of(animate(small_world, clip, **asked)).frames.astype(float)
+        changes = abs(frames[1:] - frames[:-1]).mean((1, 2, 3))
+        return float(changes.max() / numpy.median(changes))
+
+    assert worst_jump("static", 8) < worst_jump("batched", 0)

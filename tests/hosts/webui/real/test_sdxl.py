@@ -93,6 +93,7 @@ def test_a_stable_diffusion_15_module_on_sdxl_is_refused(sdxl_studio):
     assert len(clip_of(animate(sdxl_studio, {"model": "mm_small_v3"}, **override)).frames) == 8
 
 
+@pytest.mark.shows("Text2Video-Zero: by clicking")
 def test_by_clicking_it_is_the_clip_of_the_api(sdxl_studio, page, screenshot):
     """The list names kind and base of each module; the clip is the API's, byte for byte in every frame."""
     open_page(page, sdxl_studio)
@@ -108,6 +109,7 @@ def test_by_clicking_it_is_the_clip_of_the_api(sdxl_studio, page, screenshot):
     assert (again.frames == clicked.frames).all()
 
 
+@pytest.mark.shows("Panel: told: wrong base, SDXL")
 def test_the_panel_says_when_module_and_checkpoint_do_not_fit(sdxl_studio, page, screenshot):
     """Chosen in the list, a module of another base is told before Generate; one that fits says what it wants."""
     open_page(page, sdxl_studio)

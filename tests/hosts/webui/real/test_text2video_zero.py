@@ -49,6 +49,7 @@ def picture_of(server, **payload) -> numpy.ndarray:
 # ---- samplers
 
 
+@pytest.mark.shows("Text2Video-Zero: every sampler of the list makes a clip")
 @pytest.mark.parametrize("sampler", [*FORGETTING, *LEARNING])
 def test_every_sampler_makes_a_clip(studio, sampler):
     """Frame 0 is the picture of its seed where that can be; the others are others, none like the picture of theirs."""
@@ -63,6 +64,7 @@ def test_every_sampler_makes_a_clip(studio, sampler):
     assert abs(frames[1] - other).mean() > 5e-3
 
 
+@pytest.mark.shows("Text2Video-Zero: every sampler of the list makes a clip")
 @pytest.mark.parametrize("steps", [1, 2, 3])
 @pytest.mark.parametrize("sampler", ["Euler a", "DPM++ 2M", "DDIM", "UniPC", "PLMS"])
 def test_few_steps_are_enough(studio, sampler, steps):
@@ -74,6 +76,10 @@ def test_few_steps_are_enough(studio, sampler, steps):
     assert numpy.isfinite(frames).all()
 
 
+@pytest.mark.shows(
+    "Text2Video-Zero: frame 0 is the picture of its seed, whatever the sampler draws, with AND, "
+    "long and changing prompts"
+)
 @pytest.mark.parametrize(
     "options",
     [
@@ -101,6 +107,7 @@ def test_frame_0_is_the_picture_of_its_seed(studio, options):
     assert abs(frames[1] - frames[0]).mean() > 5e-3
 
 
+@pytest.mark.shows("Text2Video-Zero: frames begin where the paper says")
 @pytest.mark.parametrize("sampler", ["DDIM", "Euler", "Euler a"])
 def test_frames_begin_where_the_paper_says(studio, sampler):
     """x^k = sqrt(P) Warp(x^0, k * shift) + sqrt(1 - P) eps^k, in what the UNet is given, which is the paper's x."""
@@ -138,6 +145,7 @@ def left(abar: numpy.ndarray, timestep: float) -> float:
 # ---- clips
 
 
+@pytest.mark.shows("Text2Video-Zero: Stable Diffusion 1.5, 2 and SDXL, without a motion module, the model as it was")
 def test_the_model_is_as_it_was(studio):
     """Pictures before and after are the same bytes, no hook stays, and names are found however they are written."""
     plain, before = file_bytes(studio.txt2img()), portrait(studio)
@@ -149,6 +157,7 @@ def test_the_model_is_as_it_was(studio):
         assert (frames_of(studio, {**SHORT, "model": name}, **STEPS) == made).all()
 
 
+@pytest.mark.shows("Text2Video-Zero: frame 0 reaches all frames, others reach themselves")
 def test_others_do_not_reach_frame_0(studio):
     """With other noise for the other frames, frame 0 stays; with other noise for frame 0, all change."""
     frames = frames_of(studio, SHORT, **STEPS)
@@ -159,6 +168,7 @@ def test_others_do_not_reach_frame_0(studio):
     assert abs(first - frames).mean(axis=(1, 2, 3)).min() > 1e-3
 
 
+@pytest.mark.shows("Text2Video-Zero: long clips in chunks, batches")
 def test_a_long_clip_in_chunks_is_that_of_one_piece(studio):
     """Ten frames, four at a time, as all at once; also two clips in one batch, and each clip for itself."""
     clip = {**ZERO, "frames": 10}
@@ -170,6 +180,7 @@ def test_a_long_clip_in_chunks_is_that_of_one_piece(studio):
     assert abs(two[10:] - second).max() < FLOAT_ORDER
 
 
+@pytest.mark.shows("Text2Video-Zero: the clip's text gives it again")
 def test_the_text_gives_the_clip_again(studio):
     """The name stands in the clip's text without a hash, beside its settings."""
     clip = {**SHORT, "zero_x": 20, "zero_y": -8.5}
@@ -182,6 +193,7 @@ def test_the_text_gives_the_clip_again(studio):
     assert (sent_back(studio, answer) == made).all()
 
 
+@pytest.mark.shows("Text2Video-Zero: its settings")
 def test_every_setting_of_it_changes_the_clip(studio):
     """Shift in both directions, smoothing by a mask, kinds of noise, travelling prompts."""
     mask = Image.new("L", (8, 8), 0)
@@ -198,6 +210,7 @@ def test_every_setting_of_it_changes_the_clip(studio):
     assert min(abs(one - other).max() for i, one in enumerate(clips) for other in clips[:i]) > 1e-3
 
 
+@pytest.mark.shows("Text2Video-Zero: interrupts and failures in both passes, progress")
 @pytest.mark.parametrize("call", [1, 2, 4, 6])
 def test_an_interrupt_is_heeded_in_both_passes(studio, call):
     """No call of the UNet follows, what there is comes back, and the next clip is whole."""
@@ -209,6 +222,7 @@ def test_an_interrupt_is_heeded_in_both_passes(studio, call):
     assert (frames_of(studio, SHORT, **STEPS) == whole).all()
 
 
+@pytest.mark.shows("Text2Video-Zero: interrupts and failures in both passes, progress")
 def test_an_error_in_the_first_pass_leaves_nothing(studio):
     """The WebUI answers 500, and the next clip is as before."""
     whole = frames_of(studio, SHORT, **STEPS)
@@ -220,6 +234,7 @@ def test_an_error_in_the_first_pass_leaves_nothing(studio):
     assert (frames_of(studio, SHORT, **STEPS) == whole).all()
 
 
+@pytest.mark.shows("Text2Video-Zero: interrupts and failures in both passes, progress")
 def test_the_progress_does_not_run_back(studio):
     """One job, whose steps are the sampler's."""
     seen, steps = [], 30
@@ -242,6 +257,7 @@ def test_the_progress_does_not_run_back(studio):
 # ---- other passes, other patches
 
 
+@pytest.mark.shows("Text2Video-Zero: hires fix and img2img look at frame 0")
 @pytest.mark.parametrize(
     "hires", [{"hr_upscaler": "Latent"}, {"hr_upscaler": "Latent (nearest)", "hr_sampler_name": "DDIM"}]
 )
@@ -255,6 +271,7 @@ def test_hires_fix_looks_at_frame_0(studio, hires):
     assert not hooks_in_the_unet(portrait(studio))
 
 
+@pytest.mark.shows("Text2Video-Zero: hires fix and img2img look at frame 0")
 def test_img2img_looks_at_frame_0(studio):
     """All frames begin with the picture, each with noise of its own: frame 0 is img2img's own, which others keep to."""
     made = {}
@@ -270,6 +287,7 @@ def test_img2img_looks_at_frame_0(studio):
     assert abs(made["clip"][1] - made["clip"][0]).mean() > 1e-3
 
 
+@pytest.mark.shows("Text2Video-Zero: token merging, Hypertile")
 @pytest.mark.parametrize(
     "settings",
     [
@@ -299,6 +317,7 @@ def test_other_patches_of_self_attention(studio, settings):
 # ---- what cannot be
 
 
+@pytest.mark.shows("Text2Video-Zero: what needs a motion module is refused")
 @pytest.mark.parametrize(
     ("clip", "request_", "words"),
     [

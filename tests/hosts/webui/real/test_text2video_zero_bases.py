@@ -40,6 +40,7 @@ def bare(start_webui):
     return server
 
 
+@pytest.mark.shows("Text2Video-Zero: Stable Diffusion 1.5, 2 and SDXL, without a motion module, the model as it was")
 @pytest.mark.parametrize("sampler", ["Euler a", "DDIM"])
 @pytest.mark.parametrize("base", CHECKPOINTS)
 def test_every_base_makes_clips(bare, base, sampler):
@@ -57,6 +58,7 @@ def test_every_base_makes_clips(bare, base, sampler):
     assert file_bytes(bare.txt2img(**request)) == picture
 
 
+@pytest.mark.shows("Text2Video-Zero: Stable Diffusion 1.5, 2 and SDXL, without a motion module, the model as it was")
 def test_a_checkpoint_by_override(bare):
     """The clip is made on the checkpoint that the request asks for."""
     bare.post("/sdapi/v1/options", {"sd_model_checkpoint": CHECKPOINT})
@@ -66,6 +68,7 @@ def test_a_checkpoint_by_override(bare):
     assert abs(frames[0] - poster_of(bare, ZERO, **override)).max() < FLOAT_ORDER
 
 
+@pytest.mark.shows("Text2Video-Zero: no name does not mean it")
 def test_no_name_does_not_mean_it(bare):
     """Without a motion module and without a name there is no clip; the refusal says what needs no file."""
     reason = refused(bare, {"model": ""})
@@ -73,6 +76,7 @@ def test_no_name_does_not_mean_it(bare):
     assert "Or choose Text2Video-Zero, which needs no file." in reason
 
 
+@pytest.mark.shows("Text2Video-Zero: an axis, and in the clients' list")
 def test_it_is_an_axis_and_in_the_clients_list(bare):
     """The plot takes the name as it takes a file's; so the route of models has it, at the end."""
     assert [model["name"] for model in bare.api("GET", "/animatediff/v1/models").json()] == ["Text2Video-Zero"]
@@ -88,6 +92,7 @@ def test_it_is_an_axis_and_in_the_clients_list(bare):
     assert (made[0].frames != made[1].frames).any()
 
 
+@pytest.mark.shows("Text2Video-Zero: by clicking")
 def test_by_clicking_it_is_the_clip_of_the_api(bare, page, screenshot):
     """Not chosen at first; then the line about missing modules goes, and the panel says what to expect."""
     bare.post("/sdapi/v1/options", {"sd_model_checkpoint": CHECKPOINT})
@@ -116,6 +121,7 @@ def test_by_clicking_it_is_the_clip_of_the_api(bare, page, screenshot):
     assert (again.frames == clicked.frames).all()
 
 
+@pytest.mark.shows("Text2Video-Zero: the clip's text gives it again")
 def test_a_pasted_text_chooses_it(bare, page):
     """The list shows the entry with its badge, and Generate makes the same clip."""
     clip = clip_of(animate(bare, ZERO))
@@ -128,6 +134,7 @@ def test_a_pasted_text_chooses_it(bare, page):
     assert (read_gif(shown_gif(page)).frames == clip.frames).all()
 
 
+@pytest.mark.shows("Text2Video-Zero: what needs a motion module is refused")
 def test_what_needs_a_motion_module_is_told_before_generate(bare, page, screenshot):
     """Opened with a motion module's settings, the plan names them."""
     open_page(page, bare)

@@ -93,6 +93,10 @@ WAYS = {
 }
 
 
+@pytest.mark.shows(
+    "Prompt travel: each frame its own prompt, positive and negative, mixed as the formula says: "
+    "slerp, linear, step, easing, hold, ranges, percent, closed loop"
+)
 @pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
 @pytest.mark.parametrize("way", WAYS)
 def test_every_frame_is_given_what_the_formula_says(studio, told, way, field):
@@ -109,6 +113,7 @@ def test_every_frame_is_given_what_the_formula_says(studio, told, way, field):
         assert abs(call[others] - told("a dog")).max() < EXACT
 
 
+@pytest.mark.shows("Prompt travel: a key of more than 75 tokens")
 def test_a_key_beyond_75_tokens(studio, told):
     """One key's prompt is longer than the others: these are filled up with the empty prompt, and mixed with it."""
     middle = f"a blue dog {LONG}"
@@ -123,6 +128,10 @@ def test_a_key_beyond_75_tokens(studio, told):
 # ---- frames, against pictures
 
 
+@pytest.mark.shows(
+    "Prompt travel: head, tail, LoRA, AND, scheduled words, comments, hires fix, NGMS: a key's "
+    "frame is its prompt's picture"
+)
 @pytest.mark.parametrize(
     ("travel", "whole", "request_"),
     [
@@ -156,6 +165,7 @@ def test_a_keys_frame_is_the_picture_of_its_whole_prompt(studio, travel, whole, 
         assert abs(frames[2] - picture).max() > 0.02
 
 
+@pytest.mark.shows("Prompt travel: a hires prompt that travels by itself")
 def test_the_second_pass_travels_by_its_own_prompt(studio, told):
     """A hires prompt with frames of its own, mixed as the formula says; the ordinary one without any."""
     hires = {**HIRES, "hr_prompt": "0: a red cat\n4: a blue dog", "hr_negative_prompt": "0: a dog\n4: a cat"}
@@ -169,6 +179,7 @@ def test_the_second_pass_travels_by_its_own_prompt(studio, told):
         assert abs(frames[frame] - poster_of(studio, **second)).max() < FLOAT_ORDER
 
 
+@pytest.mark.shows("Prompt travel: in context windows")
 def test_in_windows_a_frame_keeps_its_prompt(studio):
     """A clip longer than its context: each window's frames have their own prompts, which are those of pictures."""
     clip = {**STILL, "frames": 12, "context_length": 8, "overlap": 3}
@@ -179,6 +190,7 @@ def test_in_windows_a_frame_keeps_its_prompt(studio):
     assert abs(frames[4] - poster_of(studio, prompt="a red cat", seed=5, steps=2)).max() > 0.02
 
 
+@pytest.mark.shows("Prompt travel: in img2img")
 def test_img2img_travels(studio):
     """The init image for every frame, and each its own prompt: the frames of the clips that have one of the prompts."""
     start = studio.txt2img()["images"][0]
@@ -195,6 +207,7 @@ def test_img2img_travels(studio):
     assert min(abs(frames[1:4] - other[1:4]).max() for other in (cat, dog)) > 0.02
 
 
+@pytest.mark.shows("Prompt travel: batch count and batch size")
 @pytest.mark.parametrize("more", ["", "\nAND a photo :0.5\n"], ids=["one part", "AND"])
 def test_two_batches_of_two_clips_travel_alike(studio, more):
     """Batch count 2 and batch size 2: four clips, each the one of its seed alone, each text as the user wrote it."""
@@ -211,6 +224,7 @@ def test_two_batches_of_two_clips_travel_alike(studio, more):
         assert abs(frames[4 * number : 4 * number + 4] - alone).max() < FLOAT_ORDER
 
 
+@pytest.mark.shows("Prompt travel: styles reach every frame")
 def test_a_style_reaches_every_frame(studio):
     """A style of the WebUI's list goes into every frame's prompt, as if it stood in the tail."""
     styled = frames_of(studio, prompt=TRAVEL, negative_prompt="0: a dog\n4: a cat", styles=[STYLE])
@@ -218,6 +232,7 @@ def test_a_style_reaches_every_frame(studio):
     assert (styled == written).all()
 
 
+@pytest.mark.shows("Prompt travel: one key is the plain prompt, bit for bit")
 def test_one_line_for_frame_0_is_the_plain_prompt(studio):
     """A travel with one key is the clip of the plain prompt, to the last bit; a travel with two is another."""
     plain = frames_of(studio)
@@ -225,12 +240,13 @@ def test_one_line_for_frame_0_is_the_plain_prompt(studio):
     assert abs(frames_of(studio, prompt=f"0: {PAYLOAD['prompt']}\n7: a dog") - plain).max() > 0.02
 
 
+@pytest.mark.shows("Prompt travel: a wrong line is refused with its number")
 @pytest.mark.parametrize(
     ("prompts", "words"),
     [
         ({"prompt": "a photo\n0: a cat\n8: a dog"}, ["Line 3 of the prompt", '"8: a dog"', "no frame 8"]),
-        ({"negative_prompt": "0: a cat\n4: "}, ["Line 2 of the negative prompt", "nothing follows the colon"]),
-        ({"prompt": "0: a\n0: b"}, ["Line 2 of the prompt", "Give each frame one line"]),
+        ({"negative_prompt": "0: a cat\n4: "}, ["Line 2 of the negative prompt", "there is no text after the colon"]),
+        ({"prompt": "0: a\n0: b"}, ["Line 2 of the prompt", "Write one line per frame"]),
         ({"prompt": f"0: a cat\n4: <lora:{LORA}:1> a dog"}, ["Line 2 of the prompt", "whole clip"]),
         ({"prompt": "0: a cat\n4: a dog AND a cat"}, ["Line 2 of the prompt", "2 parts joined with AND"]),
         ({"hr_prompt": "0: a\n90: b", **HIRES}, ["Line 2 of the hires prompt", "no frame 90"]),
@@ -250,6 +266,7 @@ def test_a_wrong_line_is_refused_with_its_number(studio, prompts, words):
 FULL = {"prompt": TRAVEL, "negative_prompt": "red\n0: a dog\n50%: a cat"}
 
 
+@pytest.mark.shows("Prompt travel: the clip's text has what the user wrote, and gives the clip again")
 def test_the_text_holds_what_the_user_wrote_and_gives_the_same_clip(studio):
     """The clip's text begins with both prompts, line by line; sent back, it makes the same frames to the last bit."""
     settings = {"travel_interpolation": "linear", "travel_easing": "ease-out", "travel_hold": 0.2}
@@ -260,6 +277,7 @@ def test_the_text_holds_what_the_user_wrote_and_gives_the_same_clip(studio):
     assert (sent_back(studio, answer) == frames).all()
 
 
+@pytest.mark.shows("Prompt travel: by clicking and by pasting")
 def test_a_travel_by_clicking(studio, page, screenshot):
     """Lines typed into the prompts, the way between them chosen: the API's clip; its text pasted, the same again."""
     settings = {"travel_interpolation": "linear", "travel_easing": "ease-in", "travel_hold": 0.25, "frames": FRAMES}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hosts.webui.real.test_panel import choose_module, fill, fill_prompt_and_size, generate, open_accordion
 from support.webui_real.clips import clip_payload, read_gif
 from support.webui_real.server import PAYLOAD, open_page, pixels
@@ -35,12 +36,14 @@ def files(server) -> list:
     return sorted(server.outputs_dir.rglob("*.gif"), key=lambda path: path.stat().st_mtime_ns)
 
 
+@pytest.mark.shows("Passes: X/Y/Z plot with axes from the settings table")
 def test_every_setting_is_an_axis(studio):
     """Each setting of the table stands once in the plot's list of axes."""
     ours = [label for label in axes(studio) if label.startswith("[AnimateDiff]")]
     assert ours == [f"[AnimateDiff] {setting.label}" for setting in SETTINGS.values()]
 
 
+@pytest.mark.shows("Passes: X/Y/Z plot with axes from the settings table")
 def test_a_grid_over_two_settings(studio):
     """Frames by motion module: a grid of first frames, and a clip for each cell, of the asked length."""
     before = len(files(studio))
@@ -53,6 +56,7 @@ def test_a_grid_over_two_settings(studio):
     assert [cell.shape for cell in cells] == [(64, 64, 3)] * 4
 
 
+@pytest.mark.shows("Passes: X/Y/Z plot with axes from the settings table")
 def test_an_axis_value_that_cannot_be_is_refused_before_painting(studio):
     """The same sentence as for the setting itself, and no picture."""
     request = plot(studio, ("[AnimateDiff] Frames", "4,-6"))
@@ -61,6 +65,7 @@ def test_an_axis_value_that_cannot_be_is_refused_before_painting(studio):
     assert "frames must be between 0 and 10000" in response.json()["detail"]
 
 
+@pytest.mark.shows("Passes: X/Y/Z plot with axes from the settings table")
 def test_a_grid_by_clicking(studio, page, screenshot):
     """Script and axis chosen in the page, values typed: a grid of first frames, and a clip for each value."""
     before = len(files(studio))

@@ -1,13 +1,15 @@
-"""Everything about a model that an injection must leave as it was."""
+"""What must be afterwards as it was: a model, and the fields of a request."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import nn
 
 
 class Portrait:
-    """Objects by identity, tensors by value, too."""
+    """Everything about a model: objects by identity, tensors by value, too."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
@@ -51,3 +53,10 @@ class Portrait:
     @staticmethod
     def same_entries(now: dict, before: dict) -> bool:
         return now.keys() == before.keys() and all(now[key] is before[key] for key in now)
+
+
+def own_values(p: Any) -> dict[str, Any]:
+    """What a request's author may find changed on p: its fields, and methods that were put over the class's."""
+    told = {"batch_size", "prompt", "negative_prompt", "seed", "subseed", "hr_prompt", "init_images"}
+    told |= {"do_not_save_samples", "do_not_save_grid"}
+    return {name: value for name, value in vars(p).items() if name in told or callable(value)}

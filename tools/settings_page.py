@@ -1,4 +1,4 @@
-"""Write docs/settings.md and the README's rows from the settings table: `python tests/support/settings_page.py`."""
+"""Write docs/settings.md and the rows of the README from the settings table."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "settings.md"
 
 INTRODUCTION = """\
@@ -19,8 +19,7 @@ command line `frames` is `--frames` and `freeinit_enable` is `--freeinit-enable`
 extension send.
 [Directing a clip](features.md) shows the effect of each setting.
 
-`python tests/support/settings_page.py` writes this page from the table in \
-`request/settings/table.py`. A test compares the two.
+`python tools/settings_page.py` writes this page from `request/settings/table.py`. A test compares the two.
 """
 HEAD = "| Name | Also | Default | Meaning |\n|---|---|---|---|"
 UNGROUPED = "The clip"

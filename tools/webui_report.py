@@ -1,0 +1,123 @@
+"""Writes what the end-to-end tests have shown as a page: each promise with its outcome, a skipped one as not proven.
+
+A test says which promises it shows: `@pytest.mark.shows("Batching: batch count")`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+NO_GPU = "needs a graphics card; the tests ran on a CPU"
+NOT_SHOWN = {
+    "Batching: image CFG (InstructPix2Pix) refused": (
+        "needs such a checkpoint; the refusal is held by tests/hosts/webui/double/test_refusals.py"
+    ),
+    "Passes: xformers, half precision on the card, MPS": NO_GPU,
+    "Panel: told: missing codec": (
+        "every library is there; tests/hosts/webui/double/test_panel.py holds the line on a double of the WebUI"
+    ),
+    "Install, update, disable, uninstall: Windows paths and locks": (
+        "needs Windows; tests/video/test_faults.py holds the retry of a locked file with a simulated one"
+    ),
+    "Files: codecs and speeds of graphics cards": NO_GPU,
+}
+INTRODUCTION = """\
+# What was seen on a real WebUI
+
+Written by `make test-webui`, which starts a WebUI 1.10, uses it through its API and in a browser, and reads the files
+that it makes. Checkpoints, motion modules, LoRA, embedding and hypernetwork are small and random, save for the built-in
+model, which was trained: the page shows what works, not how it looks. An item that did not run is not proven.
+"""
+ROW = re.compile(r"^\| (proven|not proven(?:: .*?)?|\*\*FAILED\*\*) \| (.*?) \| (.*?) \|$", re.MULTILINE)
+
+
+@dataclass
+class Promise:
+    """A sentence, the tests that show it, and what came of those that ran."""
+
+    tests: list[str] = field(default_factory=list)
+    outcomes: set[str] = field(default_factory=set)
+    reasons: set[str] = field(default_factory=set)
+
+    def outcome(self) -> str:
+        if "failed" in self.outcomes:
+            return "**FAILED**"
+        if self.outcomes == {"passed"}:
+            return "proven"
+        return f"not proven: {'; '.join(sorted(self.reasons)) or 'its tests did not run'}"
+
+
+def rows_of(page: str) -> dict[str, tuple[str, str]]:
+    """Of a page that was written before: outcome and tests of each sentence."""
+    return {sentence: (outcome, tests) for outcome, sentence, tests in ROW.findall(page)}
+
+
+def _webui_version() -> str:
+    """What the installation at WEBUI_DIR calls itself; outside of git its change log is all that tells."""
+    changes = Path(os.environ.get("WEBUI_DIR", "")) / "CHANGELOG.md"
+    version = re.search(r"^## (\S+)", changes.read_text(encoding="utf-8"), re.MULTILINE) if changes.is_file() else None
+    return f"WebUI {version[1]}" if version else "no WebUI"
+
+
+class Report:
+    """A pytest plugin that collects outcomes and writes them at the end.
+
+    Args:
+        path: of the page.
+        renew: keep what the page says of promises whose tests are not in this run.
+    """
+
+    def __init__(self, path: Path, *, renew: bool = False) -> None:
+        self._path = path
+        self._renew = renew
+        self._promises: dict[str, Promise] = {}
+        self._shown_by: dict[str, list[Promise]] = {}
+        self._ended: dict[str, str] = {}
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        for item in session.items:
+            name = item.name.partition("[")[0]
+            for mark in item.iter_markers("shows"):
+                for sentence in mark.args:
+                    promise = self._promises.setdefault(sentence, Promise())
+                    promise.tests += [] if name in promise.tests else [name]
+                    self._shown_by.setdefault(item.nodeid, []).append(promise)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if not (report.failed or report.skipped or report.when == "call"):
+            return
+        self._ended[report.nodeid] = report.outcome
+        for promise in self._shown_by.get(report.nodeid, ()):
+            promise.outcomes.add(report.outcome)
+            if report.skipped:
+                promise.reasons.add(report.longrepr[2].removeprefix("Skipped: "))
+
+    def pytest_sessionfinish(self) -> None:
+        if self._ended:
+            self._path.write_text("\n".join(self._lines()) + "\n", encoding="utf-8")
+
+    def _lines(self) -> Iterator[str]:
+        former = rows_of(self._path.read_text(encoding="utf-8")) if self._path.exists() else {}
+        outcomes = list(self._ended.values())
+        told = (f"{outcomes.count(end)} {word}" for end, word in (("passed", "passed"), ("failed", "failed")))
+        yield INTRODUCTION
+        yield f"{date.today():%Y-%m-%d}, {_webui_version()}: tests: {', '.join(told)}."
+        yield from ("", "## Sentence by sentence", "", "| Outcome | Promise | Shown by |", "|---|---|---|")
+        chapters = list(dict.fromkeys(sentence.partition(":")[0] for sentence in [*former, *self._promises]))
+        sentences = dict.fromkeys([*former, *self._promises])
+        for sentence in sorted(sentences, key=lambda sentence: chapters.index(sentence.partition(":")[0])):
+            promise = self._promises.get(sentence, Promise())
+            outcome, tests = promise.outcome(), ", ".join(f"`{name}`" for name in promise.tests)
+            if sentence in NOT_SHOWN:
+                outcome = f"not proven: {NOT_SHOWN[sentence]}"
+            elif not promise.outcomes and self._renew:
+                outcome, tests = former[sentence]
+            yield f"| {outcome} | {sentence} | {tests} |"
+        yield from (f"\nFailed: `{test}`" for test, end in self._ended.items() if end == "failed")
