@@ -33,7 +33,10 @@ def pocket_folder() -> Path:
     """
     if (FOLDER / CHECKPOINT).is_file():
         return FOLDER
-    raise CheckpointError("The built-in model is not part of this installation. Give --checkpoint and --motion.")
+    raise CheckpointError(
+        "The built-in model is not part of this installation. Give a checkpoint and a motion module of your own.",
+        code="AD-B01",
+    )
 
 
 def copy_to_webui(webui: Path) -> list[Path]:
@@ -47,7 +50,7 @@ def copy_to_webui(webui: Path) -> list[Path]:
     """
     models = webui / "models"
     if not models.is_dir():
-        raise CheckpointError(f"{webui} holds no folder named models. Give the WebUI's own folder.")
+        raise CheckpointError(f"{webui} contains no folder named models. Give the WebUI's own folder.", code="AD-B02")
     source = pocket_folder()
     places = {CHECKPOINT: "Stable-diffusion", MOTION: "animatediff", STYLE_LORA: "Lora"}
     copied = []

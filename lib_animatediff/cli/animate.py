@@ -73,9 +73,11 @@ def _as_text(path: Path) -> str:
     try:
         return packed_mask(base64.b64encode(path.read_bytes()).decode("ascii"))
     except OSError as error:
-        raise ClipError(f"{path} cannot be read ({error.strerror}). Check the path.") from error
+        raise ClipError(f"{path} cannot be read ({error.strerror}). Check the path.", code="AD-K01") from error
     except ClipError as error:
-        raise ClipError(f"{path}: {error} Here: the path of a PNG or JPEG.") from error
+        raise ClipError(
+            f"{path}: {error.message} On the command line, give the path of the file.", code="AD-K02"
+        ) from error
 
 
 _FILE = click.Path(path_type=Path)
@@ -176,7 +178,9 @@ def animate(
     for place in (*places, *filter(None, [contact_sheet])):
         _check_output(place)
     if contact_sheet and contact_sheet.suffix.lower() != ".png":
-        raise ClipError(f"{contact_sheet}: contact sheets are PNG. Let the name end in .png.")
+        raise ClipError(
+            f"{contact_sheet}: contact sheets are PNG files. Choose a name that ends in .png.", code="AD-K03"
+        )
     ready = prepare(request)
     say_device(device)
     said: list[str] = []
@@ -229,9 +233,12 @@ def _further(text: str) -> FurtherMotion:
     except ValueError:
         return FurtherMotion(Path(text))  # a colon of the path, such as a drive's
     if not set(numbers) <= {"effect", "scale"} or not 0 <= numbers.get("effect", 1) <= MOST_EFFECT:
-        raise ClipError(f"--motion {text} is not understood. Write FILE:effect=0.5,scale=1.2, with effect from 0 to 2.")
+        raise ClipError(
+            f"--motion {text} is not valid. Write FILE:effect=0.5,scale=1.2, with effect from 0 to {MOST_EFFECT:g}.",
+            code="AD-K04",
+        )
     if not 0 <= numbers.get("scale", 1) <= MOST_SCALE:
-        raise ClipError(f"--motion {text}: scale must be between 0 and {MOST_SCALE:g}.")
+        raise ClipError(f"--motion {text}: scale must be between 0 and {MOST_SCALE:g}.", code="AD-K05")
     return FurtherMotion(Path(name), **numbers)
 
 
@@ -253,9 +260,11 @@ def _start(checkpoint: Path | None, motion: Path | None, prompt: str | None) -> 
         motion = motion or folder / pocket.MOTION
         return _Start(folder / pocket.CHECKPOINT, motion, prompt or pocket.PROMPT, pocket.SIZE, pocket.CFG)
     if motion is None:
-        raise ClipError("The built-in motion module fits the built-in checkpoint only. Give --motion, too.")
+        raise ClipError(
+            "The built-in motion module fits the built-in checkpoint only. Give --motion as well.", code="AD-K06"
+        )
     if prompt is None:
-        raise ClipError("Say what the clip shows: --prompt.")
+        raise ClipError("There is no prompt. Describe the clip with --prompt.", code="AD-K07")
     return _Start(checkpoint, motion, prompt, SIZE, CFG)
 
 
@@ -269,7 +278,7 @@ def pocket_to_webui(webui: Path) -> None:
 
 def _check_output(output: Path) -> None:
     if output.is_dir() and output.suffix:
-        raise ClipError(f"{output} is a folder. Choose another name.")
+        raise ClipError(f"{output} is a folder. Choose another name.", code="AD-K08")
     with _writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=output.parent).close()  # permissions alone do not tell (read-only mounts, root)
@@ -280,4 +289,6 @@ def _writing(output: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ClipError(f"{output} cannot be written ({error.strerror}). Choose another place.") from error
+        raise ClipError(
+            f"{output} cannot be written ({error.strerror}). Choose another folder.", code="AD-K09"
+        ) from error

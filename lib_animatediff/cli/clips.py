@@ -61,7 +61,8 @@ def reproduce(file: Path, models: tuple[Path, ...], config: Path | None, device:
     recipe = read_recipe(file)
     if recipe.data is None:
         raise ClipError(
-            f"{file} holds no recipe that a program can follow. animatediff info {file} prints what it says."
+            f"{file} contains no recipe that can be rendered. To print what it contains, run: animatediff info {file}",
+            code="AD-K10",
         )
     request = request_of(recipe.data, _finder(models), config=config, device=pick_device(device))
     ready = prepare(request)
@@ -76,7 +77,8 @@ def reproduce(file: Path, models: tuple[Path, ...], config: Path | None, device:
         wanted = "identical" if lossless else f"at least {LEAST_PSNR:g} dB"
         raise ClipError(
             f"{file} was not reproduced: frame 0 differs ({psnr:.1f} dB PSNR, {wanted} expected). Another device or "
-            f"another version of a library can be the reason: it was made with {_versions(recipe.data)}."
+            f"another version of a library may be the reason: the clip was made with {_versions(recipe.data)}.",
+            code="AD-K11",
         )
     click.echo(
         "Reproduced: frame 0 is " + ("identical." if math.isinf(psnr) else f"the same but for {psnr:.1f} dB PSNR.")
@@ -118,10 +120,15 @@ def _finder(folders: Sequence[Path]) -> Callable[[str, str], Path]:
                         return path
                     others.append(path)
         if others:
-            raise ClipError(f"{others[0]} is not the file that the clip was made with: its SHA-256 is another one.")
+            raise ClipError(
+                f"{others[0]} is not the file that the clip was made with: its SHA-256 differs. Give the folder of the "
+                "original: --models.",
+                code="AD-K12",
+            )
         raise ClipError(
-            f"The clip was made with {name} (SHA-256 {digest[:_HASH_SHOWN]}...), which is not there. Give its folder: "
-            "--models."
+            f"The clip was made with {name} (SHA-256 {digest[:_HASH_SHOWN]}...), which was not found. Give its folder: "
+            "--models.",
+            code="AD-K13",
         )
 
     return find
@@ -140,7 +147,9 @@ def _cropped(picture: Image, size: tuple[int, int]) -> Image:
     """Without what a format added to make its sides even."""
     if picture.width - size[0] not in (0, 1) or picture.height - size[1] not in (0, 1):
         raise ClipError(
-            f"Its frames have {picture.width}x{picture.height} pixels, its recipe says {size[0]}x{size[1]}."
+            f"The file's frames have {picture.width}x{picture.height} pixels, but its recipe {size[0]}x{size[1]}. "
+            "Use the original file of the clip.",
+            code="AD-K14",
         )
     return picture.crop((0, 0, *size))
 

@@ -114,7 +114,8 @@ def evaluate(
     built_in = checkpoint is None
     if not built_in and (motion is None or prompts is None):
         raise EvaluationError(
-            "With --checkpoint also give --motion and --prompts: those built in are of the built-in model."
+            "With --checkpoint also give --motion and --prompts: the built-in ones only fit the built-in model.",
+            code="AD-K15",
         )
     opencv()
     size, guidance = (pocket.SIZE, pocket.CFG) if built_in else (SIZE, CFG)
@@ -192,7 +193,9 @@ def _embedders(folders: Sequence[Path], device: str) -> Embedders:
     found = [load_embedder(folder, device) for folder in folders]
     kinds = [embedder.kind for embedder in found]
     if len(set(kinds)) < len(kinds):
-        raise EvaluationError(f"--embedder takes one folder of a kind, not {' and '.join(kinds)}. Leave one out.")
+        raise EvaluationError(
+            f"--embedder takes one folder of each kind, not {' and '.join(kinds)}. Remove one.", code="AD-K16"
+        )
     by_kind: dict[str, Embedder] = dict(zip(kinds, found, strict=True))
     main = by_kind.get(CLIP) or by_kind.get(DINO) or SmallEmbedder()
     return Embedders(main, by_kind.get(DINO, main))
@@ -200,13 +203,17 @@ def _embedders(folders: Sequence[Path], device: str) -> Embedders:
 
 def _check_output(output: Path, folder: Path) -> None:
     if output.suffix.lower() not in (".html", ".htm"):
-        raise EvaluationError(f"{output} is no page. Let the name end in .html.")
+        raise EvaluationError(f"{output} is not an HTML page. Choose a name that ends in .html.", code="AD-K17")
     if output.is_dir() or (folder.exists() and not folder.is_dir()):
-        raise EvaluationError(f"{output.stem} is taken by something else than an evaluation. Choose another --output.")
+        raise EvaluationError(
+            f"{output.stem} already exists and is not an evaluation. Choose another --output.", code="AD-K18"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise EvaluationError(f"{folder} cannot be written ({error.strerror}). Choose another --output.") from error
+        raise EvaluationError(
+            f"{folder} cannot be written ({error.strerror}). Choose another --output.", code="AD-K19"
+        ) from error
 
 
 def _notes(wanted: Evaluation, without_tuned: bool) -> list[str]:

@@ -22,12 +22,6 @@ _INPUT_NAMES = ("x", "sample")  # the first argument in LDM and in diffusers
 _TIMESTEP_NAMES = ("timesteps", "timestep", "t")  # the second argument
 
 
-_RAN_PAST = (
-    "The UNet ran past the context windows: another extension has put its own forward in their place. "
-    "Switch that extension off, or make a clip that fits into one window."
-)
-
-
 class UNetCall:
     """The UNet call under way. Components read it; only the engine writes it.
 
@@ -63,7 +57,7 @@ class UNetCall:
             ClipError: no context window is under way, although the clip needs them.
         """
         if self._frames is None:
-            raise ClipError(_RAN_PAST)
+            raise _outside_windows()
         return self._frames
 
     @property
@@ -134,8 +128,9 @@ class UNetCall:
             held, clips = self._clips, count_clips(self._whole_rows, self.clip_frames)
         if clips % given:
             raise ClipError(
-                f"A tensor for {given} clips cannot be spread over the {clips} clips of this UNet call. "
-                "Pass the frames of one clip, or of each clip of the batch."
+                f"A tensor for {given} clips cannot be distributed over the {clips} clips of this UNet call. "
+                "Pass the frames of one clip, or of each clip of the batch.",
+                code="AD-G07",
             )
         by_clip = full.reshape(given, self.clip_frames, *full.shape[1:])
         return by_clip[[clip % given for clip in held]][:, list(self.frames)].flatten(0, 1)
@@ -180,7 +175,7 @@ class UNetCall:
 
     def _timestep_values(self) -> list[float]:
         if not self._is_begun:
-            raise ClipError(_RAN_PAST)
+            raise _outside_windows()
         if self._values is None:  # read once per call, and only if something asks: it waits for the device
             given = _required(self._timestep, _TIMESTEP_NAMES)
             self._values = given.flatten().tolist() if isinstance(given, Tensor) else [float(given)]
@@ -196,9 +191,18 @@ def count_clips(rows: int, frames: int) -> int:
     if not rows or rows % frames:
         raise ClipError(
             f"The UNet was called with {rows} rows, which are not whole clips of {frames} frames. "
-            "Pass all frames of a clip in one call."
+            "Pass all frames of a clip in one call.",
+            code="AD-G08",
         )
     return rows // frames
+
+
+def _outside_windows() -> ClipError:
+    return ClipError(
+        "The UNet ran past the context windows: other code has replaced the forward that runs them. "
+        "Disable that code, or render a clip that fits into one window.",
+        code="AD-G09",
+    )
 
 
 def count_rows(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
@@ -223,5 +227,7 @@ def _argument(args: Sequence[Any], kwargs: Mapping[str, Any], place: int, names:
 
 def _required(given: Any, names: Sequence[str]) -> Any:
     if given is None:
-        raise ClipError(f"The UNet was called without its argument {' or '.join(map(repr, names))}.")
+        raise ClipError(
+            f"The UNet was called without its argument {' or '.join(map(repr, names))}. Pass it.", code="AD-G10"
+        )
     return given

@@ -54,20 +54,30 @@ class ContextWindows:
 
     def __post_init__(self) -> None:
         if self.length < 1:
-            raise ClipError(f"A context window needs at least one frame, not {self.length}.")
+            raise ClipError(f"A context window needs at least one frame, not {self.length}.", code="AD-G11")
         if not 0 <= self.overlap < self.length:
             raise ClipError(
                 f"Context windows of {self.length} frames can overlap by 0 to {self.length - 1} frames, "
-                f"not by {self.overlap}."
+                f"not by {self.overlap}.",
+                code="AD-G12",
             )
         if self.stride < 1:
-            raise ClipError(f"The context stride must be 1 or more, not {self.stride}.")
+            raise ClipError(f"The context stride must be 1 or more, not {self.stride}.", code="AD-G13")
         if self.kind not in WINDOW_KINDS:
-            raise ClipError(f"No context windows of the kind {self.kind!r}. Use one of: {', '.join(WINDOW_KINDS)}.")
+            raise ClipError(
+                f"There are no context windows of the kind {self.kind!r}. Use one of: {', '.join(WINDOW_KINDS)}.",
+                code="AD-G14",
+            )
         if self.fusion not in FUSIONS:
-            raise ClipError(f"No fusion {self.fusion!r} of context windows. Use one of: {', '.join(FUSIONS)}.")
+            raise ClipError(
+                f"There is no fusion {self.fusion!r} of context windows. Use one of: {', '.join(FUSIONS)}.",
+                code="AD-G15",
+            )
         if self.closed and self.kind != _LOOPED:
-            raise ClipError(f"Only looped context windows close the loop; these are {self.kind}.")
+            raise ClipError(
+                f"Only looped context windows can close the loop, not {self.kind} ones. Use the kind 'looped'.",
+                code="AD-G16",
+            )
 
     def plan(self, frames: int, step: int) -> list[Window]:
         """The windows over a clip of ``frames`` frames at sampling step ``step``, counted from 0.

@@ -136,9 +136,7 @@ def inject(
         undo.enter_context(_owned(unet))
         is_parted = cut is not None or one_clip_per_call
         if is_parted:
-            parted = WindowedForward(
-                call, cut, one_clip_per_call=one_clip_per_call, between=between_windows, unet=unet
-            )
+            parted = WindowedForward(call, cut, one_clip_per_call=one_clip_per_call, between=between_windows, unet=unet)
             undo.enter_context(patch_forward(unet, parted))
         view = UNetView(unet)
         for component in attached:
@@ -179,9 +177,11 @@ class _NotedForward:
 
 def _as_components(given: Sequence[Injected], scale: MotionScale | None) -> list[Component]:
     if not given:
-        raise ClipError("There is nothing to inject. Pass a motion module, as load_motion_module returns it.")
+        raise ClipError(
+            "There is nothing to inject. Pass a motion module, as load_motion_module returns it.", code="AD-G17"
+        )
     if scale is not None and not any(isinstance(one, MotionModule) for one in given):
-        raise ClipError("A motion scale needs a motion module. Leave it out, or pass a motion module.")
+        raise ClipError("A motion scale needs a motion module. Leave it out, or pass a motion module.", code="AD-G18")
     return [as_component(one, scale) for one in given]
 
 
@@ -201,7 +201,8 @@ def as_component(given: Injected, scale: MotionScale | None = None) -> Component
     if hasattr(given, "attach"):
         return given
     raise IncompatibleModelError(
-        f"{type(given).__name__} is no motion module. Pass what load_motion_module returns, or a component."
+        f"{type(given).__name__} is not a motion module. Pass the result of load_motion_module, or a component.",
+        code="AD-G19",
     )
 
 
@@ -216,7 +217,7 @@ def check_frames(motion: Injected, frames: int, windows: ContextWindows | Chunks
 
 def _check_component(component: Component, frames: int, windows: ContextWindows | Chunks | None) -> None:
     if frames < 1:
-        raise ClipError(f"A clip needs at least one frame, not {frames}.")
+        raise ClipError(f"A clip needs at least one frame, not {frames}.", code="AD-G20")
     limit = component.frames_at_once
     if limit is None:
         return
@@ -225,12 +226,14 @@ def _check_component(component: Component, frames: int, windows: ContextWindows 
     if at_once > limit and windowed:
         raise ClipError(
             f"{component.name} was trained on clips of {limit} frames; context windows of {at_once} are "
-            f"too long. Lower the context length to {limit} or less."
+            f"too long. Lower the context length to {limit} or less.",
+            code="AD-G21",
         )
     if at_once > limit:
         raise ClipError(
             f"{component.name} was trained on clips of {limit} frames; {frames} are too many. "
-            f"Lower the number of frames to {limit} or less. Or use context windows."
+            f"Lower the number of frames to {limit} or less, or use context windows.",
+            code="AD-G22",
         )
     if windowed and at_once < _FEWEST_FRAMES:
         _log.warning("Context windows of %d frames are short: expect little motion. Try 16.", at_once)
@@ -239,9 +242,7 @@ def _check_component(component: Component, frames: int, windows: ContextWindows 
         _log.warning("%s is at its best with %d frames at a time, not %d.", component.name, best, at_once)
 
 
-def _cut(
-    windows: ContextWindows | Chunks | None, components: Sequence[Component]
-) -> ContextWindows | Chunks | None:
+def _cut(windows: ContextWindows | Chunks | None, components: Sequence[Component]) -> ContextWindows | Chunks | None:
     """How calls are cut: in context windows, or in chunks if a component needs frame 0 in each call."""
     if windows is not None and any(getattr(component, "needs_first_frame", False) for component in components):
         return Chunks(windows.length, windows.fuse_on_cpu)
@@ -251,7 +252,9 @@ def _cut(
 def _refuse_compiled(unet: nn.Module) -> None:
     # A compiled module ignores hooks added later, without a word (torch 2.13).
     if any(_is_compiled(module) for module in unet.modules()):
-        raise IncompatibleModelError("This UNet is compiled and would ignore the motion module. Inject, then compile.")
+        raise IncompatibleModelError(
+            "This UNet is compiled and would ignore the motion module. Inject first, then compile.", code="AD-G23"
+        )
 
 
 def _is_compiled(module: nn.Module) -> bool:
@@ -269,7 +272,9 @@ def _owned(unet: nn.Module) -> Iterator[None]:
     ours = object()
     attributes = vars(unet)
     if attributes.setdefault(_OWNER, ours) is not ours:  # one operation, so that no other thread comes between
-        raise IncompatibleModelError("This UNet carries a motion module already. Leave the other inject block first.")
+        raise IncompatibleModelError(
+            "This UNet already has a motion module. Leave the other inject block first.", code="AD-G24"
+        )
     try:
         yield
     finally:

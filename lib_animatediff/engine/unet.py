@@ -66,7 +66,7 @@ class UNetView:
         """
         sites = find_sites(self.module)
         if not sites:
-            raise IncompatibleModelError(_unknown(self.module))
+            raise unknown_unet(self.module)
         return sites
 
     @cached_property
@@ -91,7 +91,7 @@ class UNetView:
             return unet.conv_in  # type: ignore[no-any-return]
         if hasattr(unet, "input_blocks"):
             return unet.input_blocks[0][0]  # type: ignore[no-any-return]
-        raise IncompatibleModelError(_unknown(unet))
+        raise unknown_unet(unet)
 
     @property
     def context_keyword(self) -> str:
@@ -106,7 +106,7 @@ def require_unet(unet: object) -> None:
         IncompatibleModelError: with what to pass instead.
     """
     if not isinstance(unet, nn.Module):
-        raise IncompatibleModelError(_unknown(unet))
+        raise unknown_unet(unet)
 
 
 def find_sites(unet: nn.Module) -> list[Site] | None:
@@ -203,7 +203,7 @@ def self_attentions(unet: nn.Module) -> list[nn.Module]:
         IncompatibleModelError: it is no UNet, or its self-attentions are missing or have fused projections.
     """
     if not find_sites(unet):
-        raise IncompatibleModelError(_unknown(unet))
+        raise unknown_unet(unet)
     found = [
         block.attn1
         for name, block in unet.named_modules()
@@ -212,24 +212,29 @@ def self_attentions(unet: nn.Module) -> list[nn.Module]:
     ]
     if not found:
         raise IncompatibleModelError(
-            "This UNet has no self-attention, which is how Text2Video-Zero holds a clip together. Choose another "
-            "checkpoint."
+            "This UNet has no self-attention, which Text2Video-Zero needs to keep the frames consistent. Choose "
+            "another checkpoint.",
+            code="AD-G26",
         )
     if any("Fused" in type(getattr(attention, "processor", None)).__name__ for attention in found):
         raise IncompatibleModelError(
-            "This UNet computes queries, keys and values in one, from the same frame. Call "
-            "unfuse_qkv_projections() first."
+            "This UNet computes queries, keys and values in one projection, from the same frame. Call "
+            "unfuse_qkv_projections() first.",
+            code="AD-G27",
         )
     return found
 
 
-def _unknown(unet: object) -> str:
+def unknown_unet(unet: object) -> IncompatibleModelError:
+    """The error for an object that is not a UNet of a known layout."""
     if any(hasattr(unet, name) for name in _TRANSFORMER_BLOCKS):
-        return (
-            f"{type(unet).__name__} is no UNet (models such as Stable Diffusion 3 and Flux have none): no motion "
-            f"module fits. {_CHOOSE}"
+        return IncompatibleModelError(
+            f"{type(unet).__name__} is not a UNet (models such as Stable Diffusion 3 and Flux have none), so no motion "
+            f"module fits. {_CHOOSE}",
+            code="AD-G28",
         )
-    return (
-        f"{type(unet).__name__} is not a Stable Diffusion UNet that we know. Pass the UNet itself: "
-        "sd_model.model.diffusion_model of an LDM model, pipeline.unet of a diffusers pipeline."
+    return IncompatibleModelError(
+        f"{type(unet).__name__} is not a known Stable Diffusion UNet. Pass the UNet itself: "
+        "sd_model.model.diffusion_model of an LDM model, pipeline.unet of a diffusers pipeline.",
+        code="AD-G29",
     )

@@ -69,8 +69,9 @@ class WindowedForward:
         """
         if not self._busy.acquire(blocking=False):
             raise ClipError(
-                "This UNet is in the middle of a call: it is being used for a clip and for something else at once. "
-                "Wait until the clip is done."
+                "This UNet is already running a call: a clip and other code use it at the same time. "
+                "Wait until the clip is finished.",
+                code="AD-G30",
             )
         try:
             if self._call.in_window:  # an outer patch has chosen the frames
@@ -88,9 +89,10 @@ class WindowedForward:
                 return forward(*args, **kwargs)
         if self._windows is not None and torch.is_grad_enabled() and _checkpoints_gradients(self._unet):
             raise ClipError(
-                "Gradient checkpointing computes parts of the UNet a second time, when the context windows are over. "
-                "Switch it off (unet.disable_gradient_checkpointing()) or make clips that fit into one window; to "
-                "sample without training, use torch.no_grad()."
+                "Gradient checkpointing computes parts of the UNet again after the context windows have ended. "
+                "Disable it (unet.disable_gradient_checkpointing()) or render clips that fit into one window; to "
+                "sample without training, use torch.no_grad().",
+                code="AD-G31",
             )
         fusion = Fusion(rows, on_cpu=self._windows is not None and self._windows.fuse_on_cpu)
         for done, part in enumerate(parts, 1):

@@ -154,8 +154,7 @@ def prepare(request: Request) -> Ready:
         AnimateDiffError: a value is out of range, or a file is missing or unfit.
     """
     host.check_request(seed=request.seed, size=request.size, steps=request.steps, cfg=request.cfg)
-    if request.sampler not in host.SAMPLERS:
-        raise ClipError(f"There is no sampler {request.sampler!r}. Choose one of {', '.join(host.SAMPLERS)}.")
+    host.check_sampler(request.sampler)
     host.check_host(request.checkpoint, request.device)
     config = host.find_config(request.checkpoint, request.config)
     plan = request.plan()
@@ -179,9 +178,7 @@ def recipe_of(request: Request, encoding: Mapping[str, Any]) -> Recipe:
         "motion_loras": [_named(lora.path) | {"strength": lora.strength} for lora in request.motion_loras],
     }
     if request.further:
-        files["further"] = [
-            _named(one.path) | {"effect": one.effect, "scale": one.scale} for one in request.further
-        ]
+        files["further"] = [_named(one.path) | {"effect": one.effect, "scale": one.scale} for one in request.further]
     data = {
         "program": PROGRAM,
         "versions": {PROGRAM: __version__} | {name: _version(name) for name in _LIBRARIES},
@@ -213,7 +210,9 @@ def request_of(
     """
     if data.get("program") != PROGRAM:
         raise ClipError(
-            "Its recipe is not of this command line. Open it where it was made: the WebUI's PNG Info page reads it."
+            "The recipe was not written by this command line. Open the file where it was made: the WebUI reads its own "
+            "clips in the PNG Info tab.",
+            code="AD-J01",
         )
     files = _taken(data, "files", dict)
     width, height = (_checked(side, int, "size") for side in _pair(_taken(data, "size", list)))
@@ -308,17 +307,23 @@ def _number(data: Mapping[str, Any], name: str) -> float:
     value = data.get(name)
     number = float(value if isinstance(value, int) else _checked(value, float, name))
     if not math.isfinite(number):
-        raise ClipError(f"Its recipe is damaged: {name} is {number}.")
+        raise _damaged(name, number)
     return number
 
 
 def _checked(value: Any, kind: type, name: str) -> Any:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ClipError(f"Its recipe is damaged: {name} is {value!r:.40}.")
+        raise _damaged(name, value)
     return value
 
 
 def _pair(values: list[Any]) -> list[Any]:
     if len(values) != 2:
-        raise ClipError(f"Its recipe is damaged: size is {values!r:.40}.")
+        raise _damaged("size", values)
     return values
+
+
+def _damaged(name: str, value: Any) -> ClipError:
+    return ClipError(
+        f"The recipe is damaged: {name} is {value!r:.40}. Use the original file of the clip.", code="AD-J02"
+    )

@@ -224,7 +224,7 @@ def test_errors_name_the_line_and_say_what_to_do(text, words):
 
 @pytest.mark.parametrize("prompt", ["0: a cat\n8:2 cats", "0: a\nfoo\n4:3 dogs"])
 def test_a_line_that_may_be_a_frame_or_a_ratio_is_asked_about(prompt):
-    with pytest.raises(ClipError, match="is this a frame, or a ratio"):
+    with pytest.raises(ClipError, match="this may be a frame or a ratio"):
         read_travel(prompt, 16)
 
 

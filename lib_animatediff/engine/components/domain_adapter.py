@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib_animatediff.engine.call import UNetCall
-from lib_animatediff.engine.unet import UNetView, find_sites
+from lib_animatediff.engine.unet import UNetView, find_sites, unknown_unet
 from motion_module import DomainAdapter, IncompatibleModelError
 from motion_module.lora.low_rank import LowRank
 
@@ -105,7 +105,7 @@ def _attention_layers(unet: nn.Module) -> dict[str, nn.Module]:
     """
     sites = find_sites(unet)
     if not sites:
-        raise IncompatibleModelError(f"{type(unet).__name__} is not a Stable Diffusion UNet that we know.")
+        raise unknown_unet(unet)
     return {
         f"{site.name.replace('.motion_modules.', '.attentions.')}.{name}": layer
         for site in sites
@@ -119,16 +119,18 @@ def _match(adapter: DomainAdapter, layers: Mapping[str, nn.Module]) -> AdapterMa
     matching = [name for name in adapter.deltas if name in layers]
     if not matching:
         raise IncompatibleModelError(
-            f"None of the {len(adapter.deltas)} layers of {adapter.name} is in this checkpoint. Use an adapter made "
-            "for its base model."
+            f"None of the {len(adapter.deltas)} layers of {adapter.name} exists in this checkpoint. Use an adapter "
+            "made for its base model.",
+            code="AD-G34",
         )
     for name in matching:
         layer: Any = layers[name]
         size = (layer.out_features, layer.in_features)
         if adapter.deltas[name].shape != size:
             raise IncompatibleModelError(
-                f"{adapter.name} is made for a checkpoint of other widths: {name} is {size} in this one, "
-                f"{adapter.deltas[name].shape} in the adapter. Use one made for its base model."
+                f"{adapter.name} is made for a checkpoint of another width: {name} is {size} in this checkpoint and "
+                f"{adapter.deltas[name].shape} in the adapter. Use an adapter made for its base model.",
+                code="AD-G35",
             )
     return AdapterMatch(adapter.name, len(matching), len(adapter.deltas), adapter.unused)
 

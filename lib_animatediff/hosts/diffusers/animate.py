@@ -95,7 +95,9 @@ def animate(
         name = _name(motion)
         if settings.model not in ("", name):
             raise ClipError(
-                f"model is {settings.model!r}, but the motion module passed is {name}. Leave model out of the settings."
+                f"The settings have model={settings.model!r}, but the motion module passed is {name}. Remove model "
+                "from the settings.",
+                code="AD-D02",
             )
         for names, advice in _without_effect(motion, output):
             refuse_without_effect(settings, names, advice)
@@ -154,7 +156,8 @@ def render(
             raise
         raise ClipError(
             f"{len(plan.rendered)} frames of {size[0]}x{size[1]} do not fit into the memory of {pipeline.device}. "
-            "Lower frames, width or height."
+            "Lower the number of frames or the size, or use context windows.",
+            code="AD-D01",
         ) from error
     finally:
         pipeline.scheduler = former
@@ -164,7 +167,9 @@ def _refuse_beside_plan(given: Mapping[str, Any]) -> None:
     defaults = animate.__kwdefaults__ or {}
     names = [name for name, value in given.items() if value != defaults[name]]
     if names:
-        raise ClipError(f"{', '.join(names)} would have no effect: the plan decides. Make the plan with these values.")
+        raise ClipError(
+            f"{', '.join(names)} would have no effect beside a plan. Make the plan with these values.", code="AD-D21"
+        )
 
 
 def _without_effect(motion: Motion, output: Path | None) -> Iterator[tuple[Sequence[str], str]]:

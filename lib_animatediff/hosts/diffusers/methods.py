@@ -77,5 +77,6 @@ def load_method(given: Any, _plan: ClipPlan) -> LoadedMethod:
         AnimateDiffError: a file is broken or does not fit, or ``given`` is neither.
     """
     raise IncompatibleModelError(
-        f"{type(given).__name__} is no motion module. Pass what load_motion_module returns, or a ClipPlan."
+        f"{type(given).__name__} is not a motion module. Pass the result of load_motion_module, or a ClipPlan.",
+        code="AD-D04",
     )

@@ -33,7 +33,10 @@ class LoadedModules:
         reports: Sequence[str] = (),
     ) -> None:
         if not modules:
-            raise ClipError("There is no motion module. Pass what load_motion_module returns.")
+            raise ClipError(
+                "The list of motion modules is empty. Pass at least one, as load_motion_module returns it.",
+                code="AD-D05",
+            )
         self.modules = modules
         self.name = modules[0].name
         self.schedule = modules[0].schedule
@@ -112,6 +115,6 @@ def _loaded(modules: Sequence[MotionModule | MotionComponent], plan: ClipPlan) -
         return LoadedModules(modules)
     first, *others = modules
     if not isinstance(first, MotionModule):
-        raise ClipError("motion_loras need a motion module. Pass the module itself instead of a component.")
+        raise ClipError("motion_loras need a MotionModule, not a component. Pass the module itself.", code="AD-D06")
     merged = with_motion_loras(first, loras)
     return LoadedModules([merged.motion, *others], merged.adapters, merged.reports)

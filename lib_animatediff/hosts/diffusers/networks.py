@@ -40,10 +40,7 @@ class PathCatalog:
         Raises:
             NetworkError: there is none.
         """
-        path = Path(name)
-        if not path.is_file():
-            raise NetworkError(f"There is no file {path}. Check the path.")
-        return path
+        return _existing(Path(name))
 
 
 def parse_added(text: str) -> LoraFile:
@@ -57,15 +54,20 @@ def parse_added(text: str) -> LoraFile:
         added = LoraFile(Path(name), _finite(strength)) if colon else LoraFile(Path(text))
     except ValueError:
         added = LoraFile(Path(text))  # a colon of the path, such as a drive's
-    if not added.path.is_file():
-        raise NetworkError(f"There is no file {added.path}. Check the path.")
+    _existing(added.path)
     return added
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise NetworkError(f"There is no file {path}. Check the path.", code="AD-D07")
+    return path
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise NetworkError(f"A strength must be a number, not {text}. Write FILE:0.8.")
+        raise NetworkError(f"A strength must be a finite number, not {text}. Write FILE:0.8.", code="AD-D08")
     return number
 
 
@@ -78,13 +80,15 @@ def add_loras(pipeline: Any, loras: Sequence[LoraFile]) -> None:
     if not loras:
         return
     if find_spec("peft") is None:
-        raise NetworkError("LoRAs need peft. Install it: pip install peft")
+        raise NetworkError("LoRAs need peft. Install it: pip install peft", code="AD-D09")
     names = [f"lora_{number}" for number in range(len(loras))]
     for name, lora in zip(names, loras, strict=True):
-        with _told(lora.path, "a LoRA for this checkpoint"):
+        with _one_line_errors(lora.path, "a LoRA for this checkpoint"):
             pipeline.load_lora_weights(str(lora.path.parent), weight_name=lora.path.name, adapter_name=name)
         if name not in pipeline.unet.peft_config and name not in getattr(pipeline.text_encoder, "peft_config", {}):
-            raise NetworkError(f"{lora.path.name} holds no LoRA for this checkpoint.")
+            raise NetworkError(
+                f"{lora.path.name} contains no LoRA for this checkpoint. Choose another file.", code="AD-D10"
+            )
     pipeline.set_adapters(names, [lora.strength for lora in loras])
 
 
@@ -95,9 +99,8 @@ def add_embeddings(pipeline: Any, embeddings: Sequence[Path]) -> None:
         NetworkError: a file is no such embedding.
     """
     for path in embeddings:
-        if not path.is_file():
-            raise NetworkError(f"There is no file {path}. Check the path.")
-        with _told(path, "an embedding for this checkpoint"):
+        _existing(path)
+        with _one_line_errors(path, "an embedding for this checkpoint"):
             pipeline.load_textual_inversion(str(path.parent), weight_name=path.name, token=path.stem)
 
 
@@ -130,10 +133,13 @@ def with_motion_loras(motion: MotionModule, added: Sequence[LoraFile]) -> Merged
 
 
 @contextmanager
-def _told(path: Path, what: str) -> Iterator[None]:
+def _one_line_errors(path: Path, what: str) -> Iterator[None]:
     """Whatever diffusers raises about a file, in one line."""
     try:
         yield
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__).split(". ")[0]
-        raise NetworkError(f"{path.name} could not be used as {what}: {reason}.") from error
+        raise NetworkError(
+            f"{path.name} could not be used as {what}: {reason}. Check that it is made for this checkpoint.",
+            code="AD-D11",
+        ) from error

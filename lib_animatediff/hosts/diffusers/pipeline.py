@@ -38,15 +38,15 @@ def check_request(*, seed: int, size: tuple[int, int], steps: int, cfg: float) -
         ClipError: a value is out of range.
     """
     if not 0 <= seed < SEED_LIMIT:
-        raise ClipError(f"seed must be between 0 and {SEED_LIMIT - 1}, not {seed}.")
+        raise ClipError(f"seed must be between 0 and {SEED_LIMIT - 1}, not {seed}.", code="AD-D12")
     for name, pixels in zip(("width", "height"), size, strict=True):
         if pixels < PIXELS_PER_LATENT or pixels % PIXELS_PER_LATENT:
-            raise ClipError(f"{name} must be a multiple of {PIXELS_PER_LATENT} above 0, not {pixels}.")
+            raise ClipError(f"{name} must be a multiple of {PIXELS_PER_LATENT} above 0, not {pixels}.", code="AD-D13")
     # The official sampler starts one step late, so that it has one step less than the training.
     if not 1 <= steps < TRAINING_STEPS:
-        raise ClipError(f"steps must be between 1 and {TRAINING_STEPS - 1}, not {steps}.")
+        raise ClipError(f"steps must be between 1 and {TRAINING_STEPS - 1}, not {steps}.", code="AD-D14")
     if not math.isfinite(cfg):
-        raise ClipError(f"cfg must be a number, not {cfg}.")
+        raise ClipError(f"cfg must be a finite number, not {cfg}.", code="AD-D15")
 
 
 def pick_device(name: str = "auto") -> str:
@@ -69,12 +69,14 @@ def check_host(checkpoint: Path, device: str) -> None:
     import torch
 
     if not checkpoint.is_file():
-        raise CheckpointError(f"There is no checkpoint {checkpoint}. Check the path.")
+        raise CheckpointError(f"There is no checkpoint {checkpoint}. Check the path.", code="AD-D16")
     try:
         torch.ones(1, device=device).item()
     except Exception as error:  # each backend raises its own
         raise CheckpointError(
-            f"torch cannot compute on {device!r}. Use --device cpu, or install a torch that is built for it (README)."
+            f"PyTorch cannot compute on {device!r}. Use the device 'cpu', or install a PyTorch build that supports it "
+            "(README).",
+            code="AD-D17",
         ) from error
 
 
@@ -89,8 +91,9 @@ def find_config(checkpoint: Path, config: Path | None = None) -> Path:
         return beside if _is_config(beside) else STABLE_DIFFUSION_15
     if not _is_config(config):
         raise CheckpointError(
-            f"There is no {CONFIG_INDEX} in {config}. Give --config the folder of a model as diffusers' "
-            "save_pretrained writes it (its weights are not needed), or leave it out for Stable Diffusion 1.5."
+            f"There is no {CONFIG_INDEX} in {config}. As config, give the folder of a model as diffusers' "
+            "save_pretrained writes it (its weights are not needed), or omit it for Stable Diffusion 1.5.",
+            code="AD-D18",
         )
     return config
 
@@ -133,7 +136,8 @@ def load_pipeline(checkpoint: Path, *, config: Path | None = None, device: str =
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__).split(". ")[0]
             raise CheckpointError(
                 f"{checkpoint.name} could not be loaded as Stable Diffusion 1.5: {reason.rstrip('. ')}. "
-                "Check that it is a whole checkpoint of that base, and that --config, if given, belongs to it."
+                "Check that it is a complete checkpoint of that base, and that config, if given, belongs to it.",
+                code="AD-D19",
             ) from error
     pipeline.vae.enable_slicing()  # all frames at once would need memory by the gigabyte
     return pipeline
@@ -159,6 +163,16 @@ def _quiet_libraries() -> Iterator[None]:
             of_diffusers.enable_progress_bar()
 
 
+def check_sampler(name: str) -> None:
+    """Refuse an unknown name of a sampler.
+
+    Raises:
+        ClipError: the message lists the names.
+    """
+    if name not in SAMPLERS:
+        raise ClipError(f"There is no sampler {name!r}. Choose one of {', '.join(SAMPLERS)}.", code="AD-D20")
+
+
 def new_sampler(name: str, former: Any, schedule: BetaSchedule | None) -> Any:
     """A sampler on the motion module's noise levels, with the official configurations' choice of timesteps.
 
@@ -167,8 +181,7 @@ def new_sampler(name: str, former: Any, schedule: BetaSchedule | None) -> Any:
     """
     import diffusers
 
-    if name not in SAMPLERS:
-        raise ClipError(f"There is no sampler {name!r}. Choose one of {', '.join(SAMPLERS)}.")
+    check_sampler(name)
     class_name, options = SAMPLERS[name]
     levels = _levels(SCALED_LINEAR if schedule is None else schedule)
     if schedule is None:

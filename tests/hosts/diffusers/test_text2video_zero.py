@@ -34,9 +34,7 @@ def clip(pipeline):
     def clip(motion=GLIDING, *, prompt=STILL, steps=12, sampler="ddim", frames=FRAMES, **more):
         settings = parse_settings(more.pop("settings", {}) | {"frames": frames})
         given = {"seed": SEED, "size": SIZE, "cfg": CFG, "settings": settings} | more
-        return pixels(
-            animate(pipeline, motion, prompt=prompt, steps=steps, sampler=sampler, frames=frames, **given)
-        )
+        return pixels(animate(pipeline, motion, prompt=prompt, steps=steps, sampler=sampler, frames=frames, **given))
 
     return clip
 

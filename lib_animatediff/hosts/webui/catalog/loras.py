@@ -63,17 +63,21 @@ def find_lora(name: str) -> Path:
     if stranger := files.get(called):
         raise MotionFileError(
             f"{stranger.name} is neither a motion LoRA nor a domain adapter. If it is an image LoRA, use it in the "
-            f"prompt: <lora:{stranger.stem}:1>."
+            f"prompt: <lora:{stranger.stem}:1>.",
+            code="AD-W01",
         )
     ours = [known for known, path in files.items() if lora_file(path).kind]
     where = f"{lora_folders()[0]} or {models_folder()}"
     if not ours:
         raise MotionFileError(
             f"There is no motion LoRA {name!r}, nor any other, in {where}. Put the file (such as "
-            "v2_lora_PanLeft.ckpt) into one of them."
+            "v2_lora_PanLeft.ckpt) into one of them.",
+            code="AD-W02",
         )
     nearest = difflib.get_close_matches(name, ours, n=1) or ours
-    raise MotionFileError(f"There is no motion LoRA {name!r} in {where}. Choose one of them, such as {nearest[0]}.")
+    raise MotionFileError(
+        f"There is no motion LoRA {name!r} in {where}. Choose one from the list, such as {nearest[0]}.", code="AD-W03"
+    )
 
 
 def take_tags(prompt: str) -> tuple[str, list[NamedLora]]:
@@ -186,6 +190,6 @@ def _version(path: Path) -> tuple[int, int]:
         stat = path.stat()
     except OSError as error:
         raise MotionFileError(
-            f"{path.name} is no longer in {path.parent}. Choose another motion LoRA, or none."
+            f"{path.name} is no longer in {path.parent}. Choose another motion LoRA, or none.", code="AD-W04"
         ) from error
     return stat.st_mtime_ns, stat.st_size

@@ -120,7 +120,7 @@ def find_model(name: str) -> Path:
     """
     models = available_models()
     if not models:
-        raise MotionFileError(f"{none_found()} Then refresh the list. {OR_WITHOUT}")
+        raise MotionFileError(f"{none_found()} Then refresh the list. {OR_WITHOUT}", code="AD-W05")
     if not name and len(models) == 1:
         return next(iter(models.values()))
     stems = {known.rpartition(".")[0]: path for known, path in models.items()}
@@ -129,7 +129,7 @@ def find_model(name: str) -> Path:
     if found is None:
         nearest = difflib.get_close_matches(name, [*models, *stems, *WITHOUT_FILE], n=1) or list(models)
         asked = f"There is no motion module {name!r} in {models_folder()}." if name else "No motion module was chosen."
-        raise MotionFileError(f"{asked} Choose one of the list, for example {nearest[0]}.")
+        raise MotionFileError(f"{asked} Choose one from the list, for example {nearest[0]}.", code="AD-W06")
     return found
 
 
@@ -173,7 +173,8 @@ class MotionModuleCache:
                 key = (path, *_version(path))
             except OSError as error:
                 raise MotionFileError(
-                    f"{path.name} is no longer in {path.parent}. Refresh the list and choose another motion module."
+                    f"{path.name} is no longer in {path.parent}. Refresh the list and choose another motion module.",
+                    code="AD-W07",
                 ) from error
             if self._motion is None or self._key != key:
                 self._motion = None  # let the former one go before the next needs its memory

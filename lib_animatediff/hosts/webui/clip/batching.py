@@ -46,7 +46,8 @@ def row_order(parts: Sequence[int], frames: int) -> RowOrder | None:
             return cond + uncond
         raise ClipError(
             f"The UNet was called with {called} rows of a clip whose prompts have {cond_rows} parts: another extension "
-            "batches them in its own way. Switch it off, or leave AND out of the prompt."
+            "batches them differently. Disable it, or remove AND from the prompt.",
+            code="AD-W08",
         )
 
     return order

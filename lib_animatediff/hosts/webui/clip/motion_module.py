@@ -41,9 +41,7 @@ class ModuleClip:
         """Put the motion module into the UNet and its noise schedule into the checkpoint."""
         assert self._motion is not None
         unet = p.sd_model.model.diffusion_model
-        loaded = self._loras.load(
-            self._caches.loras, self._motion, self._method.loras, is_second_pass=is_second_pass
-        )
+        loaded = self._loras.load(self._caches.loras, self._motion, self._method.loras, is_second_pass=is_second_pass)
         span.enter_context(self._loras.applied(p, unet, loaded))
         injection = span.enter_context(inject(unet, loaded.motion, scale=self._method.scale, **calls))
         span.enter_context(use_schedule(p.sd_model, self._motion.schedule, adjust=a1111.with_noise_options))

@@ -102,8 +102,9 @@ def check_parts(travel: Travel, name: str = "prompt") -> None:
         if count != counts[0]:
             raise ClipError(
                 f'Line {key.line} of the {name}, "{key.written.strip()}": the prompt has {count} parts joined with '
-                f"AND, but {counts[0]} with line {travel.keys[0].line}. Give every frame's line as many, or put AND "
-                "before or after the frames' lines."
+                f"AND, but {counts[0]} with line {travel.keys[0].line}. Give each frame's line the same number of "
+                "parts, or put AND before or after the frames' lines.",
+                code="AD-W09",
             )
     _check_weights(travel, prompts, name)
 
@@ -114,13 +115,15 @@ def _check_weights(travel: Travel, prompts: Sequence[str], name: str) -> None:
         where = f"Line {key.line} of the {name}, {key.written.strip()!r}"
         if travel.tail and _weights(key.text)[-1] and "AND" in key.text:
             raise ClipError(
-                f"{where}: the weight at its end would stand before what follows the frames' lines. Put that before "
-                "the frames, or take the weight out."
+                f"{where}: text follows the frames' lines, so the weight at the end of this line would become part of "
+                "the prompt. Put that text before the frames' lines, or remove the weight.",
+                code="AD-W10",
             )
         if _weights(prompts[key.first]) != _weights(prompts[travel.keys[0].first]):
             raise ClipError(
-                f"{where}: its parts have other weights behind the colon than those of line {travel.keys[0].line}. "
-                "Give every frame's line the same weights."
+                f"{where}: the weights of its parts differ from those of line {travel.keys[0].line}. "
+                "Give the parts the same weights in each frame's line.",
+                code="AD-W11",
             )
 
 
@@ -193,8 +196,9 @@ def blended(
             rows += [Blend(first + part, second + part, blend.weight) for part in range(count)]
     if len(rows) != cond.shape[0]:
         raise ClipError(
-            f"The denoiser has conditions for {cond.shape[0]} rows instead of {len(rows)}: another extension lays them "
-            "out in its own way. Switch it off, or take the lines with frames out of the prompt."
+            f"The denoiser has conditions for {cond.shape[0]} rows instead of {len(rows)}: another extension arranges "
+            "them differently. Disable it, or remove the frames' lines from the prompt.",
+            code="AD-W12",
         )
     if isinstance(cond, Tensor):
         return blend_rows(cond, rows, interpolation)
@@ -239,8 +243,9 @@ def _styler(styles: list[str], *, is_negative: bool) -> Callable[[str], str]:
         prefix, _, suffix = with_place.partition(_PLACE_OF_PROMPT)
         if _PLACE_OF_PROMPT in suffix:
             raise ClipError(
-                f"One of the styles {', '.join(styles)} has {{prompt}} more than once, which a prompt with frames "
-                "cannot be put into. Choose another style."
+                f"One of the styles {', '.join(styles)} has {{prompt}} more than once, which does not work with a "
+                "prompt that has lines for frames. Choose another style.",
+                code="AD-W13",
             )
         return with_styles(_uncommented(text), prefix, suffix)
 

@@ -78,8 +78,9 @@ def sampler_schedule(function: Callable[..., Tensor], named: dict[str, Any], alp
         return _Range(named["sigma_min"], named["sigma_max"], named.get("n"))
     if "timesteps" not in named:
         raise ClipError(
-            "This sampler cannot begin in the middle of its steps, as this method has to. Choose another, such as "
-            "Euler a."
+            "This sampler cannot begin in the middle of its steps, which Text2Video-Zero requires. Choose another, "
+            "such as Euler a.",
+            code="AD-W14",
         )
     if "is_img2img" in inspect.signature(function).parameters:
         return _UniPC(len(named["timesteps"]), alphas_cumprod)

@@ -59,12 +59,18 @@ class Text2VideoZeroClip:
         """
         if named := self._loras.names:
             raise ClipError(
-                f"{self._method.name} has no motion module that {', '.join(named)} could change. Take the tag out of "
-                "the prompt, or choose a motion module."
+                f"{self._method.name} uses no motion module, so {', '.join(named)} cannot be applied. Remove the tag "
+                "from the prompt, or choose a motion module.",
+                code="AD-W15",
             )
 
     def enter(
-        self, span: ExitStack, p: Processing, calls: UNetCalls, *, is_second_pass: bool  # noqa: ARG002 - both passes are alike
+        self,
+        span: ExitStack,
+        p: Processing,
+        calls: UNetCalls,
+        *,
+        is_second_pass: bool,  # noqa: ARG002 - both passes are alike
     ) -> Injection | None:
         """Add cross-frame attention for one pass; one frame alone is a plain image."""
         if not self._plan.makes_clip:

@@ -25,8 +25,9 @@ def explain_out_of_memory(preflight: Callable[[], str]) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise ClipError(
-            "Memory ran out. Lower the context length, the batch size or width and height, and leave Views off. "
-            f"What it took: {preflight()}"
+            "Memory ran out. Lower the context length, the batch size or width and height, and turn off Views. "
+            f"The clip needed: {preflight()}",
+            code="AD-W16",
         ) from error
 
 
@@ -38,7 +39,10 @@ def refuse_request(p: Any) -> None:
     """
     switch_at = p.refiner_switch_at  # None and 0 switch at the first step, 1 never
     if getattr(p, "refiner_checkpoint_info", None) is not None and (switch_at is None or switch_at < 1):
-        raise ClipError("AnimateDiff does not run with a refiner, which swaps the model on the way. Turn it off.")
+        raise ClipError(
+            "AnimateDiff does not work with a refiner, which replaces the model during sampling. Turn it off.",
+            code="AD-W17",
+        )
 
 
 def refuse_model(sd_model: Any, method: Method) -> None:
@@ -53,21 +57,24 @@ def refuse_model(sd_model: Any, method: Method) -> None:
     if method.any_base and getattr(sd_model, "is_sd3", False):
         raise IncompatibleModelError(
             f"This checkpoint is Stable Diffusion 3, which has no UNet for {method.name} to look "
-            "into. Choose one of Stable Diffusion 1.5, 2 or SDXL."
+            "into. Choose one of Stable Diffusion 1.5, 2 or SDXL.",
+            code="AD-W18",
         )
     if getattr(sd_model, "cond_stage_key", None) == "edit":
         raise IncompatibleModelError(
-            "This checkpoint edits pictures by instruction (InstructPix2Pix), for which there are no motion modules. "
-            "Choose an ordinary one of Stable Diffusion 1.5 or SDXL."
+            "This checkpoint edits images by instruction (InstructPix2Pix), for which there are no motion modules. "
+            "Choose a standard checkpoint of Stable Diffusion 1.5 or SDXL.",
+            code="AD-W19",
         )
     for flag, name in (("is_ssd", "SSD-1B"), ("is_sd2", "Stable Diffusion 2"), ("is_sd3", "Stable Diffusion 3")):
         if getattr(sd_model, flag, False) and not method.any_base:
             raise IncompatibleModelError(
                 f"This checkpoint is {name}, for which there are no motion modules. Choose one of Stable Diffusion 1.5 "
-                "or SDXL."
+                "or SDXL.",
+                code="AD-W20",
             )
     if replacement := a1111.unet_replacement():
         raise IncompatibleModelError(
-            f"The UNet is replaced by {replacement}, which cannot be animated. "
-            "Set SD Unet to None in the settings."
+            f"{replacement} replaces the UNet and cannot be animated. Set SD Unet to None in the settings.",
+            code="AD-W21",
         )

@@ -83,9 +83,7 @@ def plan_html(values: Mapping[str, Any], page: Mapping[str, Any]) -> str:
     return "".join(pieces)
 
 
-def estimate_line(
-    p: Processing, plan: ClipPlan, prompts: Sequence[str], size: tuple[int, int] | None = None
-) -> str:
+def estimate_line(p: Processing, plan: ClipPlan, prompts: Sequence[str], size: tuple[int, int] | None = None) -> str:
     """The line for the log, on the batch that is about to be sampled.
 
     Args:
