@@ -110,8 +110,7 @@ def evaluate(
     Clips are kept in a folder beside the page, with results.json and a grid of some, clips.webp.
     Interrupted, the same command goes on.
     """
-    say_device(device)
-    device = host.pick_device(device)
+    asked_device, device = device, host.pick_device(device)
     built_in = checkpoint is None
     if not built_in and (motion is None or prompts is None):
         raise EvaluationError(
@@ -146,6 +145,7 @@ def evaluate(
     )
     _check_output(output, wanted.folder)
     module = check(wanted)
+    say_device(asked_device)
     embedders = _embedders(folders, device)
     shown: list[EvaluatedClip] = []
     with click.progressbar(length=wanted.renders, label="Clips", file=sys.stderr) as bar:

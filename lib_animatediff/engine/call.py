@@ -169,13 +169,9 @@ class UNetCall:
         finally:
             self._frames, self._rows, self._row_timesteps, self.in_window, self._clips = former
 
-    def set_host_step(self, step: int | None) -> None:
-        """Set the sampling step; None: follow the timesteps."""
-        self._host_step = step
-
-    def set_host_progress(self, progress: float | None) -> None:
-        """Set the completed share of the sampling; None: follow the timesteps."""
-        self._host_progress = progress
+    def set_host_place(self, step: int | None, progress: float | None) -> None:
+        """Set the sampling step and the completed share of the sampling; None: follow the timesteps."""
+        self._host_step, self._host_progress = step, progress
 
     def _timestep_values(self) -> list[float]:
         if not self._is_begun:

@@ -63,7 +63,7 @@ class Injection:
     def step(self, step: int | None) -> None:
         """Set the step of the calls that follow."""
         self._step = step
-        self.call.set_host_step(step)
+        self.call.set_host_place(step, self._progress)
 
     @property
     def progress(self) -> float | None:
@@ -74,7 +74,7 @@ class Injection:
     def progress(self, progress: float | None) -> None:
         """Set the completed share for the calls that follow."""
         self._progress = progress
-        self.call.set_host_progress(progress)
+        self.call.set_host_place(self._step, progress)
 
 
 @contextmanager

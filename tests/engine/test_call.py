@@ -101,12 +101,12 @@ def test_progress_is_that_of_the_noisiest_row():
 
 def test_a_host_may_count_by_itself():
     call = begun(UNetCall(2), 2, 999)
-    call.set_host_step(7)
-    call.set_host_progress(0.25)
+    call.set_host_place(7, 0.25)
     assert (call.step, call.progress) == (7, 0.25)
-    call.set_host_step(None)
-    call.set_host_progress(None)
-    assert (call.step, call.progress) == (0, 0.0)
+    call.set_host_place(None, 0.5)
+    assert (call.step, call.progress) == (0, 0.5)
+    call.set_host_place(3, None)
+    assert (call.step, call.progress) == (3, 0.0)
 
 
 def test_step_and_progress_are_refused_when_no_call_is_under_way():

@@ -1,4 +1,4 @@
-"""The script on the double of the WebUI in tests/glue.
+"""The script on the double of the WebUI in tests/support.
 
 Frames of a whole request are the latents that were sampled, row by row, then the pictures of the answer, then the
 frames of its files. Its text has the infotexts, what the script tells beside them, seeds, prompts, and what it prints.

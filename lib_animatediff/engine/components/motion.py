@@ -49,6 +49,10 @@ class MotionComponent:
         self._motion = motion
         self._scale = scale
 
+    def with_scale(self, scale: MotionScale | None) -> MotionComponent:
+        """A component for the same motion module with another scale."""
+        return MotionComponent(self._motion, scale)
+
     def attach(self, unet: UNetView, call: UNetCall, undo: ExitStack) -> None:
         """Add the transformers, and fold the group norms if the module was trained so.
 

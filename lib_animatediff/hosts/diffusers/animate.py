@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from lib_animatediff.engine.components.motion import MotionComponent
 from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.engine.memory import is_out_of_memory
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
-from lib_animatediff.request.settings import SETTINGS, ClipSettings
+from lib_animatediff.request.settings import ClipSettings, refuse_without_effect
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
 from motion_module import ClipError, MotionModule
 
@@ -27,8 +27,18 @@ if TYPE_CHECKING:
 
 Motion = MotionModule | MotionComponent | Sequence[MotionModule | MotionComponent] | Text2VideoZero
 
-_OF_FILES = ("fps", "loop_count", "formats", "request_id")  # settings that concern the files of a clip only
+_OF_FILES = ("fps", "loop_count", "formats")  # settings that concern the files of a clip only
 _OF_TEXT2VIDEO_ZERO = ("zero_x", "zero_y", "zero_smoothing")
+_OF_SCALE = (
+    "scale",
+    "effect",
+    "scale_steps",
+    "effect_steps",
+    "effect_start",
+    "effect_end",
+    "blocks",
+    "motion_mask",
+)
 
 
 def animate(
@@ -55,7 +65,8 @@ def animate(
     Args:
         pipeline: a diffusers ``StableDiffusionPipeline``, such as `load_pipeline` returns. It is left as it was.
         motion: a motion module; several of them, the first of which sets the noise schedule; `Text2VideoZero`; or a
-            `ClipPlan`, which has everything that the arguments up to ``settings`` say, and ``steps``.
+            `ClipPlan`, which decides what the arguments up to ``settings`` and ``steps`` say otherwise; only
+            ``windows`` may stand beside it.
         prompt: may travel, see docs/features.md; so may ``negative_prompt``.
         frames: overrides ``settings.frames``.
         windows: overrides the context windows of ``settings``.
@@ -75,9 +86,23 @@ def animate(
             not fit, or memory ran out.
     """
     if isinstance(motion, ClipPlan):
+        given = {"prompt": prompt, "negative_prompt": negative_prompt, "seed": seed, "frames": frames}
+        _refuse_beside_plan(given | {"settings": settings, "steps": steps})
         plan, method = motion, load_method(motion.method, motion)
     else:
-        plan = _plan(motion, settings, Sampling(prompt, negative_prompt, seed=seed, steps=steps), frames, output)
+        settings = settings or ClipSettings()
+        settings = settings if frames is None else replace(settings, frames=frames)
+        name = _name(motion)
+        if settings.model not in ("", name):
+            raise ClipError(
+                f"The settings have model={settings.model!r}, but the motion module passed is {name}. Remove model "
+                "from the settings.",
+                code="AD-D02",
+            )
+        for names, advice in _without_effect(motion, output):
+            refuse_without_effect(settings, names, advice)
+        sampling = Sampling(prompt, negative_prompt, seed=seed, steps=steps)
+        plan = plan_clip(replace(settings, model=name), sampling, PathCatalog())
         method = load_method(motion, plan)
     if windows is not None and plan.makes_clip:
         plan = replace(plan, windows=windows)
@@ -138,31 +163,24 @@ def render(
         pipeline.scheduler = former
 
 
-def _plan(
-    motion: Motion, settings: ClipSettings | None, sampling: Sampling, frames: int | None, output: Path | None
-) -> ClipPlan:
-    settings = settings or ClipSettings()
-    if frames is not None:
-        settings = replace(settings, frames=frames)
-    name = _name(motion)
-    if settings.model not in ("", name):
+def _refuse_beside_plan(given: Mapping[str, Any]) -> None:
+    defaults = animate.__kwdefaults__ or {}
+    names = [name for name, value in given.items() if value != defaults[name]]
+    if names:
         raise ClipError(
-            f"The settings have model={settings.model!r}, but the motion module passed is {name}. Remove model from "
-            "the settings.",
-            code="AD-D02",
+            f"{', '.join(names)} would have no effect beside a plan. Make the plan with these values.", code="AD-D21"
         )
-    _refuse_without_effect(settings, _OF_FILES if output is None else (), "Pass output to write the clip's files")
-    _refuse_without_effect(settings, _OF_TEXT2VIDEO_ZERO, "Pass Text2VideoZero(...) with the values instead")
-    return plan_clip(replace(settings, model=name), sampling, PathCatalog())
 
 
-def _refuse_without_effect(settings: ClipSettings, names: Sequence[str], advice: str) -> None:
-    changed = [name for name in names if getattr(settings, name) != SETTINGS[name].default]
-    if changed:
-        raise ClipError(
-            f"{', '.join(changed)} would have no effect in this call. {advice}, or reset it to its default.",
-            code="AD-D03",
-        )
+def _without_effect(motion: Motion, output: Path | None) -> Iterator[tuple[Sequence[str], str]]:
+    """Settings that would have no effect on a call of `animate`, with what to do instead."""
+    yield ("request_id",), "Name the output instead"
+    yield _OF_TEXT2VIDEO_ZERO, "Pass Text2VideoZero(...) with the values instead"
+    if output is None:
+        yield _OF_FILES, "Pass output to write the clip's files"
+    given = motion if isinstance(motion, Sequence) else [motion]
+    if all(isinstance(one, MotionComponent) for one in given):
+        yield _OF_SCALE, "Give the components a scale instead"
 
 
 def _name(motion: Motion) -> str:

@@ -52,14 +52,14 @@ class LoadedModules:
         """The images of the rendered frames."""
         pipeline, plan = job.pipeline, job.plan
         scale = getattr(plan.method, "scale", None)
-        bare = any(isinstance(module, MotionModule) for module in self.modules)
-        with inject(
-            pipeline.unet,
-            *self.modules,
-            frames=len(plan.rendered),
-            windows=plan.windows,
-            scale=scale if bare else None,
-        ) as injection:
+        components = [
+            MotionComponent(module, scale)
+            if isinstance(module, MotionModule)
+            # The scale of a preview is that of all: no motion.
+            else (module if plan.makes_clip else module.with_scale(scale))
+            for module in self.modules
+        ]
+        with inject(pipeline.unet, *components, frames=len(plan.rendered), windows=plan.windows) as injection:
 
             def run(latents: Any, steps: int, is_last: bool) -> Any:
                 injection.progress = 0.0

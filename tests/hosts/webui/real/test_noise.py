@@ -9,12 +9,12 @@ import threading
 import numpy
 import pytest
 import torch
-from hosts.webui.real.test_panel import fill, generate, prepare_clip
-from support.webui_real.clicking import PANEL, choose, open_group, pasted, slide
+from support.webui_real.clicking import PANEL, choose, fill, generate, open_group, pasted, prepare_clip, slide
 from support.webui_real.clips import FRAMES, animate, clip_of, clip_payload
 from support.webui_real.server import file_bytes
 from support.webui_real.studio import (
     FLOAT_ORDER,
+    counted,
     decoded,
     frames_of,
     hooks_in_the_unet,
@@ -27,19 +27,11 @@ from support.webui_real.studio import (
 STILL = {"effect": 0}  # each frame is a picture of its own
 FOUR = {"frames": 4}
 SEEN = 1e-3  # of the range, for what changes a clip
-UNET = {"layer": "model.diffusion_model", "call": 0}
 
 
 def spread(frames: numpy.ndarray) -> float:
     """How far frames are from each other."""
     return float(frames.std(axis=0).mean())
-
-
-def counted(server, clip: dict, interrupt_at: int = 0, **payload) -> tuple[numpy.ndarray, int]:
-    """A clip's frames and how often the UNet was called; interrupted in one of the calls, if asked for."""
-    command = {"interrupt_at": {**UNET, "call": interrupt_at}}
-    frames = frames_of(server, clip, **payload, alwayson_scripts={"Trouble": {"args": [command]}})
-    return frames, server.api("GET", "/trouble/calls").json()
 
 
 # ---- whose noise
