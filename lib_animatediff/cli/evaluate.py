@@ -32,7 +32,6 @@ from .files import KIND_OPTION
 from .options import DEVICE_OPTION, say_device
 
 _FILE = click.Path(path_type=Path)
-_TUNED = "build/pocket/pocket-lilac.safetensors"
 _PAPER = Text2VideoZero()
 _SMALL_LEVELS = 501, 561  # for latents of 8x8 cells, which are still noise at the paper's timesteps
 

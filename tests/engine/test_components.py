@@ -12,7 +12,7 @@ from support.adapter_files import diffusers_layers, random_adapter, write_adapte
 from support.motion_files import random_motion_state, write_motion_file
 from support.motions import OFFICIAL, random_motion, shared_motion
 from support.oracle import INSERT, SHARE_NORMS
-from support.portraits import Portrait
+from support.unchanged import Portrait
 
 from lib_animatediff import ClipError, ContextWindows, IncompatibleModelError, MotionScale, Text2VideoZero, inject
 from lib_animatediff.engine.components.domain_adapter import DomainAdapterComponent, apply_domain_adapters
