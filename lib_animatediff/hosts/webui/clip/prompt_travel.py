@@ -257,8 +257,7 @@ def _styler(styles: list[str], *, is_negative: bool) -> Callable[[str], str]:
 
 
 def _padded_to_one_length(schedules: list[Any], empty: Tensor) -> list[Any]:
-    """The schedules with equal lengths. Rows with the same schedule still share it: clips have many rows, few "
-    "prompts."""
+    """The schedules with equal lengths. Rows that share a schedule still share it: a clip has few distinct prompts."""
     lengths = {len(_tokens(entry.cond)) for schedule in schedules for entry in schedule}
     if len(lengths) < 2:
         return schedules
