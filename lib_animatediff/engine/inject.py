@@ -232,7 +232,7 @@ def _check_component(component: Component, frames: int, windows: ContextWindows 
     if at_once > limit:
         raise ClipError(
             f"{component.name} was trained on clips of {limit} frames; {frames} are too many. "
-            f"Lower the number of frames to {limit} or less, or use context windows.",
+            f"Lower the number of frames to {limit} or less. Alternatively, use context windows.",
             code="AD-G22",
         )
     if windowed and at_once < _FEWEST_FRAMES:

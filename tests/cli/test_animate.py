@@ -123,7 +123,7 @@ def test_a_run_shows_its_device_its_progress_and_what_it_made_and_no_warnings_of
     device, progress, made = clip.result.err.splitlines()
     assert (device, progress) == (f"Device: {host.pick_device('auto')}", "Sampling")
     path = re.escape(str(Path("new", "fox.gif")))
-    assert re.fullmatch(rf"Made 8 frames of 64x64, 1\.0 s at 8 frames per second, in \d+ s: {path}", made)
+    assert re.fullmatch(rf"Rendered 8 frames of 64x64, 1\.0 s at 8 frames per second, in \d+ s: {path}", made)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(run, tmp_path):

@@ -115,7 +115,7 @@ def changed(clips, tmp_path, change):
         (lambda data: data["files"]["motion"].update(name="other.ckpt"), "made with other.ckpt"),
         (lambda data: data["files"]["motion"].update(sha256="0" * 64), "is not the file"),
         (lambda data: data["files"]["motion"].update(name="../../etc/passwd"), "made with passwd"),
-        (lambda data: data["files"]["motion"].update(name=".."), "which is not there"),
+        (lambda data: data["files"]["motion"].update(name=".."), "which was not found"),
         (lambda data: data["files"].update(loras=[{"name": "a", "sha256": "0", "strength": "1"}]), "made with a "),
     ],
 )
@@ -185,7 +185,7 @@ def test_settings_of_either_extension_are_found(text, settings):
 def test_reproduce_refuses_what_holds_no_recipe(clips, run):
     done = run("reproduce", clips / "clip.txt")
     assert done.code == 1
-    assert "holds no recipe that a program can follow" in done.err
+    assert "contains no recipe that can be rendered" in done.err
 
 
 def test_there_and_back_keeps_the_first_frame_first():

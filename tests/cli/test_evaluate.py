@@ -238,7 +238,7 @@ def test_interrupted_it_goes_on_where_it_stopped(renders, command, monkeypatch, 
     renders.until = 5
     ended = command("evaluate", *words(tmp_path))
     assert ended.code == 1
-    assert "The same command goes on." in ended.err
+    assert "The same command continues." in ended.err
     assert not (tmp_path / "page.html").exists()
     renders.until = 10_000
     assert command("evaluate", *words(tmp_path)).code == 0
@@ -274,7 +274,7 @@ def test_an_error_on_the_way_keeps_what_there_is(renders, command, monkeypatch, 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"output": "page.pdf"}, "Let the name end in .html."),
+        ({"output": "page.pdf"}, "Choose a name that ends in .html."),
         ({"seeds": 0}, "seeds must be at least 1, not 0."),
         ({"frames": 2}, "frames must be at least 3 to be measured, not 2."),
         ({"frames": 99}, "99"),

@@ -81,7 +81,7 @@ def test_inspect_finds_what_is_in_a_folder_of_any_form(folder, tmp_path):
         ("shot.safetensors", "hotshot"),
     ]
     (folder / "empty").mkdir()
-    assert f"{folder / 'empty'}: holds no weights files" in run("inspect", folder / "empty").output
+    assert f"{folder / 'empty'} and its subfolders contain no weights files" in run("inspect", folder / "empty").output
     (told,) = json.loads(run("inspect", "--json", folder / "empty").output)
     assert told["what"] == "a folder without weights"
 

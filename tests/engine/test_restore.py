@@ -333,7 +333,7 @@ def test_of_two_threads_one_gets_the_unet(unet, motion_v1):
     for thread in threads:
         thread.join()
     assert len(inside) == 1
-    assert refused == ["This UNet carries a motion module already. Leave the other inject block first."] * 7
+    assert refused == ["This UNet already has a motion module. Leave the other inject block first. [AD-G24]"] * 7
     before.assert_unchanged()
 
 

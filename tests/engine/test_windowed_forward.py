@@ -360,4 +360,4 @@ def test_a_second_call_during_a_call_is_refused(v1):
     windows = ContextWindows(length=LENGTH, overlap=OVERLAP)
     with inject(unet, motion, frames=FRAMES, windows=windows, between_windows=call_from_another_thread):
         hosts.call(unet, given)
-    assert [outcome.partition(":")[0] for outcome in outcomes] == ["This UNet is in the middle of a call"]
+    assert [outcome.partition(":")[0] for outcome in outcomes] == ["This UNet is already running a call"]

@@ -219,7 +219,7 @@ def test_a_setting_that_cannot_act_is_refused_by_name(pipeline, motion, tmp_path
 
 @pytest.mark.parametrize("name", ["fps", "loop_count", "formats"])
 def test_a_setting_of_files_is_refused_where_none_is_written(pipeline, motion, name):
-    with pytest.raises(ClipError, match=rf"^{name} would have no effect on this call. Pass output"):
+    with pytest.raises(ClipError, match=rf"^{name} would have no effect in this call. Pass output"):
         what_comes_of(pipeline, motion, {"frames": 4, name: PROBES[name][0]})
 
 
@@ -279,12 +279,12 @@ def test_a_plan_is_the_clip_of_its_settings_bit_for_bit(pipeline, motion):
 )
 def test_what_a_plan_decides_cannot_be_given_beside_it(pipeline, more):
     plan = plan_clip(parse_settings({"frames": 2, "model": str(MODULE)}), Sampling(RED, steps=1), PathCatalog())
-    with pytest.raises(ClipError, match=rf"^{next(iter(more))} would have no effect: the plan decides"):
+    with pytest.raises(ClipError, match=rf"^{next(iter(more))} would have no effect together with a plan"):
         animate(pipeline, plan, **more, **HOW)
 
 
 def test_a_plan_without_files_is_refused(pipeline):
-    with pytest.raises(ClipError, match="There is no motion module"):
+    with pytest.raises(ClipError, match="list of motion modules is empty"):
         animate(pipeline, plan_clip(parse_settings({"frames": 2}), Sampling(RED, steps=1)), **HOW)
     with pytest.raises(AnimateDiffError, match=r"nothing\.ckpt"):
         animate(pipeline, plan_clip(parse_settings({"model": "nothing.ckpt"}), Sampling(RED), PathCatalog()), **HOW)
@@ -338,7 +338,7 @@ def test_the_settings_scale_is_that_of_modules_without_one_of_their_own(clip, mo
         clip([MotionComponent(motion, half), MotionComponent(other)]),
     )
     for name, value in (("effect", 0.5), ("scale", "2"), ("blocks", "up effect 0.5"), ("motion_mask", HALF)):
-        with pytest.raises(ClipError, match=f"^{name} would have no effect on this call. Give the components a scale"):
+        with pytest.raises(ClipError, match=f"^{name} would have no effect in this call. Give the components a scale"):
             clip([MotionComponent(motion), MotionComponent(other)], **{name: value})
 
 

@@ -129,7 +129,7 @@ def find_model(name: str) -> Path:
     if found is None:
         nearest = difflib.get_close_matches(name, [*models, *stems, *WITHOUT_FILE], n=1) or list(models)
         asked = f"There is no motion module {name!r} in {models_folder()}." if name else "No motion module was chosen."
-        raise MotionFileError(f"{asked} Choose one from the list, for example {nearest[0]}.", code="AD-W06")
+        raise MotionFileError(f"{asked} Choose one of the list, for example {nearest[0]}.", code="AD-W06")
     return found
 
 
