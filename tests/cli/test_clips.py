@@ -100,7 +100,7 @@ def changed(clips, tmp_path, change):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda data: data.update(program="webui"), "not of this command line"),
+        (lambda data: data.update(program="webui"), "not written by this command line"),
         (lambda data: data.pop("seed"), "damaged: seed is None"),
         (lambda data: data.update(seed="4"), "damaged: seed is '4'"),
         (lambda data: data.update(seed=True), "damaged: seed is True"),

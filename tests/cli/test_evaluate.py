@@ -285,7 +285,7 @@ def test_an_error_on_the_way_keeps_what_there_is(renders, command, monkeypatch, 
         ({"lora": "missing.safetensors"}, "There is no file missing.safetensors."),
         ({"tuned": "missing.safetensors"}, "There is no checkpoint missing.safetensors."),
         ({"motion": "missing.ckpt"}, "missing.ckpt"),
-        ({"embedder": "missing"}, "missing is no folder of an embedder"),
+        ({"embedder": "missing"}, "missing is not the folder of an embedder"),
         ({"checkpoint": "model.safetensors"}, "also give --motion and --prompts"),
     ],
 )
