@@ -1,4 +1,4 @@
-"""Which base model a UNet belongs to, by the layout of its blocks and never by its width.
+"""Detects the base model of a UNet from the layout of its blocks, never from its width.
 
 A resolution either has spatial transformers or has none. That pattern on the way down differs between all bases.
 """
@@ -19,10 +19,10 @@ _CHOOSE = "Choose a checkpoint of Stable Diffusion 1.5 or SDXL."
 
 
 def sites_for(motion: MotionModule, unet: UNetView) -> list[Site]:
-    """The sites that the motion module fills, in the order of a forward pass.
+    """The sites for the transformers of a motion module, in the order of a forward pass.
 
     Raises:
-        IncompatibleModelError: the UNet is of a base that has no motion modules, or of another than ``motion``'s.
+        IncompatibleModelError: the UNet's base has no motion modules, or differs from that of ``motion``.
     """
     sites = unet.sites
     base = _base_of(sites)
@@ -52,7 +52,7 @@ def sites_for(motion: MotionModule, unet: UNetView) -> list[Site]:
 
 
 def _base_of(sites: Sequence[Site]) -> str | None:
-    """A key of `BASES`; None for another layout, whose sites may still fit a module that was made for it."""
+    """A key of `BASES`; None for an unknown layout, whose sites may still fit a module that was made for it."""
     down = [site for site in sites if site.name.startswith("down_blocks.")]
     levels: dict[str, set[bool]] = {}
     for site in down:
@@ -68,8 +68,8 @@ def _base_of(sites: Sequence[Site]) -> str | None:
             f"This is a Stable Diffusion 2 model, for which there are no motion modules. {_CHOOSE}", code="AD-G05"
         )
     base = next((name for name, attention in _ATTENTION.items() if attention == pattern), None)
-    is_whole = all(len(attends) == 1 for attends in levels.values()) and _middle_attends(sites)
-    if base is not None and not is_whole:
+    is_complete = all(len(attends) == 1 for attends in levels.values()) and _middle_attends(sites)
+    if base is not None and not is_complete:
         raise IncompatibleModelError(
             f"This is {BASES[base]} without some of its attention layers, as in SSD-1B, so no motion module fits. "
             f"{_CHOOSE}",
@@ -83,7 +83,7 @@ def _middle_attends(sites: Sequence[Site]) -> bool:
 
 
 def _text_width(sites: Sequence[Site]) -> int | None:
-    """Channels of the text condition, by the first cross-attention."""
+    """Channels of the text condition, from the first cross-attention."""
     for site in sites:
         for name, layer in site.layer.named_modules():
             if name.endswith("attn2.to_k"):

@@ -1,6 +1,6 @@
-"""The UNet call under way: which frames its rows hold, and where in the sampling it is.
+"""The UNet call under way: the frames in its rows, and its position in the sampling.
 
-Whatever guides a clip frame by frame (motion scale, hints, camera poses, masks) is a tensor with one entry per frame.
+Everything that guides a clip per frame (motion scale, hints, camera poses, masks) is a tensor with one entry per frame.
 `UNetCall.for_frames` cuts it to the context window under way and repeats it over the streams of the batch.
 """
 
@@ -29,7 +29,7 @@ class UNetCall:
 
     Args:
         clip_frames: frames of the whole clip.
-        windowed: the clip is longer than a call, so that components are served inside `window` only.
+        windowed: the clip is longer than a call, so that frames are known inside `window` only.
         views: context windows inside the temporal attention, while each call holds the whole clip; None: none.
     """
 
@@ -40,7 +40,7 @@ class UNetCall:
         self._frames: Sequence[int] | None = None if windowed else range(clip_frames)
         self._is_begun = False
         self._rows = 0
-        self._row_timesteps: Any = None  # as the call under way got them
+        self._row_timesteps: Any = None  # as passed to the call under way
         self._whole_rows = 0  # of the call on whole clips
         self._clips: Sequence[int] | None = None  # of ``k b``, that the rows hold; None: all
         self._timestep: Any = None  # of the whole clip's call
@@ -78,7 +78,7 @@ class UNetCall:
 
     @property
     def step(self) -> int:
-        """The sampling step, from 0: as the host sets it, else timesteps are numbered in the order of their first use.
+        """The sampling step, from 0: set by the host, or timesteps numbered in the order of their first use.
 
         Raises:
             ClipError: the UNet was called without a timestep.
@@ -90,7 +90,7 @@ class UNetCall:
 
     @property
     def progress(self) -> float:
-        """The completed share of the sampling, 0 to 1: as the host sets it, else by the timestep.
+        """The completed share of the sampling, 0 to 1: set by the host, or derived from the timestep.
 
         Raises:
             ClipError: the UNet was called without a timestep.
@@ -138,14 +138,14 @@ class UNetCall:
     # ---- written by the engine only
 
     def begin(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Note the arguments of a call on whole clips, with rows in the order ``(k b f)``."""
+        """Record the arguments of a call on whole clips, with rows in the order ``(k b f)``."""
         self._timestep = self._row_timesteps = _argument(args, kwargs, 1, _TIMESTEP_NAMES)
         self._values = None
         self._rows = self._whole_rows = _row_count(args, kwargs)
         self._is_begun = True
 
     def end(self) -> None:
-        """Note that no call is under way."""
+        """Record that no call is under way."""
         self._is_begun = False
 
     @contextmanager
@@ -176,7 +176,7 @@ class UNetCall:
     def _timestep_values(self) -> list[float]:
         if not self._is_begun:
             raise _outside_windows()
-        if self._values is None:  # read once per call, and only if something asks: it waits for the device
+        if self._values is None:  # read once per call and only on demand, since it waits for the device
             given = _required(self._timestep, _TIMESTEP_NAMES)
             self._values = given.flatten().tolist() if isinstance(given, Tensor) else [float(given)]
         return self._values

@@ -1,4 +1,4 @@
-"""Put components, such as motion modules, into a UNet and take them out again.
+"""Add components, such as motion modules, to a UNet and remove them again.
 
 Inside the block every call of the UNet is a call on clips. Afterwards the UNet is bit for bit what it was.
 """
@@ -32,7 +32,7 @@ _FEWEST_FRAMES = 8  # the official modules were trained on 16 frames, HotShot-XL
 
 
 class Method(Protocol):
-    """A description of how clips are made, such as `Text2VideoZero`, that names its component."""
+    """A description of a method, such as `Text2VideoZero`, that creates its component."""
 
     def component(self) -> Component:
         """A new component for one injection."""
@@ -101,24 +101,24 @@ def inject(
     Args:
         unet: the UNet of Stable Diffusion 1.5 or SDXL: LDM's or sgm's ``UNetModel``, or diffusers'
             ``UNet2DConditionModel``. Text2Video-Zero works on any UNet with self-attentions.
-        components: what the UNet carries, in the order in which they act on the output of a layer: motion modules
+        components: in the order in which they act on the output of a layer: motion modules
             (as `load_motion_module` returns them, or as `MotionComponent` with a scale of their own),
             `Text2VideoZero`, `DomainAdapterComponent`, or any other `Component`.
         frames: frames of a clip; without ``windows`` at most a motion module's trained length.
         windows: context windows for longer clips. One call becomes a call for each window, on the window's rows of
-            every tensor that leads with the rows, and the outputs are averaged. As views, the windows apply inside
-            the temporal attention only. A clip that fits into one window is computed as without.
+            every tensor whose first dimension is the rows, and the outputs are averaged. As views, the windows apply
+            inside the temporal attention only. A clip that fits into one window is computed as without.
         scale: scale and effect of the motion modules that are given without a component; None: as trained.
-        one_clip_per_call: compute each clip of each stream in UNet calls of its own: slower, with less memory.
+        one_clip_per_call: compute each clip of each stream in separate UNet calls. Slower; needs less memory.
         row_order: for a host with another layout of rows, see `RowOrder`.
-        between_windows: called after each UNet call of several with the number done and their number, for progress
-            and to interrupt. An exception from it ends the call.
+        between_windows: called after each of several UNet calls with the number of finished calls and the total, for
+            progress and to interrupt. An exception from it ends the call.
         motion: an earlier name for the first component.
         amount: an earlier name for ``scale``.
 
     Raises:
-        IncompatibleModelError: a component does not fit the UNet; the UNet is compiled, carries components already,
-            or does not let its forward be replaced.
+        IncompatibleModelError: a component does not fit the UNet; the UNet is compiled, already has components, or its
+            forward cannot be replaced.
         ClipError: ``frames`` is out of range, or ``scale`` is given without a motion module; inside the block, a call
             whose rows are not whole clips, or one in context windows with gradient checkpointing.
     """
@@ -146,13 +146,13 @@ def inject(
         elif not is_parted:
             if views is None:
                 undo.callback(unet.register_forward_pre_hook(_BeginCallHook(call), with_kwargs=True).remove)
-            else:  # a call that passes by must be noticed, as with windows around the UNet
-                undo.enter_context(patch_forward(unet, _NotedForward(call)))
+            else:  # a call that bypasses the views must be detected, as with windows around the UNet
+                undo.enter_context(patch_forward(unet, _RecordedForward(call)))
         yield Injection(call)
 
 
 class _BeginCallHook:
-    """Forward pre-hook of the UNet: notes the arguments of the call."""
+    """Forward pre-hook of the UNet: records the arguments of the call."""
 
     def __init__(self, call: UNetCall) -> None:
         self._call = call
@@ -161,8 +161,8 @@ class _BeginCallHook:
         self._call.begin(args, kwargs)
 
 
-class _NotedForward:
-    """Notes the arguments of a call for the time of the call."""
+class _RecordedForward:
+    """Records the arguments of a call while it runs."""
 
     def __init__(self, call: UNetCall) -> None:
         self._call = call
@@ -207,10 +207,10 @@ def as_component(given: Injected, scale: MotionScale | None = None) -> Component
 
 
 def check_frames(motion: Injected, frames: int, windows: ContextWindows | Chunks | None = None) -> None:
-    """Check that ``motion`` can make clips of this many frames; log a warning where it will not be at its best.
+    """Check that ``motion`` supports clips of this many frames; log a warning for lengths with poor results.
 
     Raises:
-        ClipError: there is no frame at all, or more at once than the motion module was trained on.
+        ClipError: there is no frame, or more at once than the motion module was trained on.
     """
     _check_component(as_component(motion), frames, windows)
 
@@ -243,14 +243,14 @@ def _check_component(component: Component, frames: int, windows: ContextWindows 
 
 
 def _cut(windows: ContextWindows | Chunks | None, components: Sequence[Component]) -> ContextWindows | Chunks | None:
-    """How calls are cut: in context windows, or in chunks if a component needs frame 0 in each call."""
+    """How calls are split: into context windows, or into chunks if a component needs frame 0 in each call."""
     if windows is not None and any(getattr(component, "needs_first_frame", False) for component in components):
         return Chunks(windows.length, windows.fuse_on_cpu)
     return windows
 
 
 def _refuse_compiled(unet: nn.Module) -> None:
-    # A compiled module ignores hooks added later, without a word (torch 2.13).
+    # A compiled module silently ignores hooks added later (torch 2.13).
     if any(_is_compiled(module) for module in unet.modules()):
         raise IncompatibleModelError(
             "This UNet is compiled and would ignore the motion module. Inject first, then compile.", code="AD-G23"
@@ -271,7 +271,7 @@ def _owned(unet: nn.Module) -> Iterator[None]:
     """One injection at a time, also from several threads and from a second copy of this package."""
     ours = object()
     attributes = vars(unet)
-    if attributes.setdefault(_OWNER, ours) is not ours:  # one operation, so that no other thread comes between
+    if attributes.setdefault(_OWNER, ours) is not ours:  # one operation, so that no other thread can interleave
         raise IncompatibleModelError(
             "This UNet already has a motion module. Leave the other inject block first.", code="AD-G24"
         )

@@ -1,8 +1,8 @@
-"""What a UNet is made of, in LDM, sgm and diffusers: sites of motion modules, group norms, self-attentions.
+"""The parts of a UNet in LDM, sgm and diffusers: sites of motion modules, group norms, self-attentions.
 
-A *site* is one place for a temporal transformer: at every resolution after each ResBlock with its spatial transformer,
-if it has one, and before an Upsample or Downsample (the official placement). A site is named by the layer whose output
-the transformer continues. Layers are recognised by class name, since each host ships its own copy of the classes.
+A *site* is the position of one temporal transformer: at every resolution after each ResBlock with its spatial
+transformer, if it has one, and before an Upsample or Downsample (the official placement). The transformer processes the
+output of the site's layer. Layers are recognised by class name, since each host ships its own copy of the classes.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from torch import nn
 from motion_module import IncompatibleModelError
 
 _SPATIAL_TRANSFORMERS = ("SpatialTransformer", "Transformer2DModel")  # in LDM and diffusers
-# Lists of blocks in image models that are no UNets: SD3 and Flux, in their own code and in diffusers.
+# Lists of blocks in image models without a UNet: SD3 and Flux, in their own code and in diffusers.
 _TRANSFORMER_BLOCKS = ("joint_blocks", "double_blocks", "transformer_blocks")
 _CONTEXT_NAMES = ("context", "encoder_hidden_states")  # the source of keys and values in LDM and in diffusers
 _CHOOSE = "Choose a checkpoint of Stable Diffusion 1.5 or SDXL."
-_TEMPORAL = "motion_modules"  # inside these, rows are places and not frames
+_TEMPORAL = "motion_modules"  # inside these, rows are positions and not frames
 
 
 @dataclass(frozen=True)
 class Site:
-    """One place for a temporal transformer.
+    """The position of one temporal transformer.
 
     Attributes:
         name: the official name, such as ``up_blocks.1.motion_modules.2``.
-        layer: the UNet's layer whose output goes through the transformer.
+        layer: the UNet's layer whose output passes through the transformer.
         channels: of that output.
         attends: whether the layer is a spatial transformer; else it is a ResBlock.
     """
@@ -42,14 +42,14 @@ class Site:
 
 
 class UNetView:
-    """A UNet as components see it. Each part is found once, when it is first needed.
+    """The parts of a UNet for components. Each part is looked up once, when it is first needed.
 
     Args:
         unet: LDM's or sgm's ``UNetModel``, or diffusers' ``UNet2DConditionModel``.
 
     Attributes:
         module: the UNet.
-        norm_users: of `components.group_norms`: whether each component that folds the group norms has motion.
+        norm_users: used by `components.group_norms`: whether each component that folds the group norms has motion.
     """
 
     def __init__(self, unet: nn.Module) -> None:
@@ -127,7 +127,7 @@ def is_a(layer: nn.Module, *class_names: str) -> bool:
 
 
 def _ldm_sites(unet: Any) -> list[Site]:
-    """Stable Diffusion's own UNetModel: flat lists of blocks, a resolution ends with a Downsample or Upsample."""
+    """Stable Diffusion's own UNetModel: flat lists of blocks; a resolution ends with a Downsample or Upsample."""
     return [
         *_ldm_path("down_blocks", unet.input_blocks),
         *_ldm_path("mid_block", [unet.middle_block]),
@@ -152,7 +152,7 @@ def _ldm_path(path: str, blocks: Iterable[nn.Module]) -> list[Site]:
 
 
 def _diffusers_sites(unet: Any) -> list[Site]:
-    """UNet2DConditionModel: blocks hold their ResBlocks and their spatial transformers, if any."""
+    """UNet2DConditionModel: blocks contain their ResBlocks and their spatial transformers, if any."""
     return [
         *_diffusers_path("down_blocks", unet.down_blocks),
         *(_site("mid_block.motion_modules.0", layer) for layer in _diffusers_layers(unet.mid_block)[-1:]),
@@ -200,7 +200,7 @@ def self_attentions(unet: nn.Module) -> list[nn.Module]:
     They are recognised by the parts of a transformer block, since hosts and other extensions have their own classes.
 
     Raises:
-        IncompatibleModelError: it is no UNet, or its self-attentions are missing or have fused projections.
+        IncompatibleModelError: it is not a UNet, or its self-attentions are missing or have fused projections.
     """
     if not find_sites(unet):
         raise unknown_unet(unet)

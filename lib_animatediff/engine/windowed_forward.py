@@ -1,7 +1,7 @@
-"""Compute a UNet call in parts: context window by context window, clip by clip.
+"""Compute a UNet call in parts: one context window or clip at a time.
 
-The ``forward`` of this one UNet object is replaced during an injection. Each part passes through everything that the
-host has put around and into its UNet, while the sampler and the host see one call on the whole clip.
+The ``forward`` of the UNet object is replaced during an injection. Each part passes through the host's own wrappers and
+patches, while the sampler and the host see one call on the whole clip.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class WindowedForward:
     """Computes a call on whole clips from calls on its parts.
 
     Args:
-        call: holds the frames of the part under way.
-        windows: None for clips that pass in one piece.
-        one_clip_per_call: compute each clip of each stream in calls of its own.
+        call: receives the frames of the part under way.
+        windows: None for clips that are computed in one call.
+        one_clip_per_call: compute each clip of each stream in separate calls.
         between: called after each part with the number of finished parts and the number of parts.
         unet: the UNet that is called.
     """

@@ -1,6 +1,6 @@
 """Cross-frame attention: the self-attentions of every frame take their keys and values from frame 0 of the clip.
 
-This holds the clips of Text2Video-Zero together (Khachatryan and others, arXiv 2303.13439, section 3.3).
+This keeps the frames of Text2Video-Zero consistent (Khachatryan and others, arXiv 2303.13439, section 3.3).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class CrossFrameAttention:
     """Cross-frame attention in a UNet.
 
     Args:
-        name: the name that messages use.
+        name: the name in messages.
     """
 
     frames_at_once: int | None = None

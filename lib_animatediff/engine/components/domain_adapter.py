@@ -1,7 +1,7 @@
 """Domain adapters on a UNet's spatial attention.
 
 Forward hooks add ``strength * up (down x)`` to the output of a layer, as if the adapter were merged into
-its weights. The weights stay untouched, so that the host's LoRAs may be merged and removed in any order.
+its weights. The weights do not change, so that the host can merge and remove its LoRAs in any order.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from motion_module.lora.low_rank import LowRank
 
 @dataclass(frozen=True)
 class AdapterMatch:
-    """How much of a domain adapter fits a UNet. As text it is one line.
+    """How much of a domain adapter fits a UNet. ``str()`` of it is one line.
 
     Attributes:
         adapter: the file's name.
         matched: number of the UNet's layers that the adapter changes.
-        total: number of layers that it was made for.
-        unused: number of layers other than attention for which it holds a LoRA; they stay unused.
+        total: number of layers that it has weights for.
+        unused: number of layers other than spatial attention that it has weights for; they are not used.
     """
 
     adapter: str
@@ -38,7 +38,7 @@ class AdapterMatch:
     unused: int = 0
 
     def __str__(self) -> str:
-        more = f"; {self.unused} more, which are no spatial attention, are left out" if self.unused else ""
+        more = f"; {self.unused} others are not spatial attention and are not used" if self.unused else ""
         return f"{self.adapter}: {self.matched} of its {self.total} layers match the checkpoint{more}."
 
 
@@ -46,7 +46,7 @@ class DomainAdapterComponent:
     """Domain adapters in a UNet. Their weights follow the device and dtype of each layer's output.
 
     Args:
-        adapters: each with its strength; 1 is as trained, 0 leaves the numbers as they are, bit for bit.
+        adapters: each with its strength; 1 is as trained, 0 changes nothing, bit for bit.
 
     Attributes:
         matches: after attaching, how much of each adapter fits.

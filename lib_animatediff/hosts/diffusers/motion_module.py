@@ -18,10 +18,10 @@ from .noise import first_noise, sample_runs
 
 
 class LoadedModules:
-    """Motion modules, the first of which gives the sampler its schedule.
+    """Motion modules, the first of which sets the sampler's schedule.
 
     Args:
-        modules: motion modules, or components with a scale of their own.
+        modules: motion modules, or components with their own scale.
         adapters: domain adapters with their strengths.
         reports: one line about each motion LoRA.
     """
@@ -44,7 +44,7 @@ class LoadedModules:
         self.reports = reports
 
     def check(self, plan: ClipPlan) -> None:
-        """Refuse more frames at once than a module was trained on."""
+        """Refuse more frames per call than a module was trained on."""
         for module in self.modules:
             check_frames(module, len(plan.rendered), plan.windows)
 
@@ -109,7 +109,7 @@ def _load_files(given: ModuleMethod, plan: ClipPlan) -> LoadedModules:
 
 
 def _loaded(modules: Sequence[MotionModule | MotionComponent], plan: ClipPlan) -> LoadedModules:
-    """With the motion LoRAs of the plan merged into the first module."""
+    """Merge the plan's motion LoRAs into the first module."""
     loras = getattr(plan.method, "loras", ())
     if not loras or not modules:
         return LoadedModules(modules)

@@ -1,4 +1,4 @@
-"""What people add to a checkpoint and a motion module: LoRAs, embeddings, motion LoRAs."""
+"""Additions to a checkpoint and a motion module: LoRAs, embeddings, motion LoRAs."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ class NetworkError(AnimateDiffError):
 
 
 class PathCatalog:
-    """Files by their paths, as settings name them in Python and on the command line."""
+    """Finds files by path, as in settings from Python and the command line."""
 
     def find_motion(self, name: str) -> Path:
-        """The path itself; loading it refuses a file that is not there."""
+        """The path itself; loading it fails if the file does not exist."""
         return Path(name)
 
     def find_lora(self, name: str) -> Path:
-        """The path, if there is such a file.
+        """The path of an existing file.
 
         Raises:
-            NetworkError: there is none.
+            NetworkError: it does not exist.
         """
         return _existing(Path(name))
 
 
 def parse_added(text: str) -> LoraFile:
-    """``FILE`` or ``FILE:STRENGTH``.
+    """Parse ``FILE`` or ``FILE:STRENGTH``.
 
     Raises:
-        NetworkError: there is no such file.
+        NetworkError: the file does not exist, or the strength is not finite.
     """
     name, colon, strength = text.rpartition(":")
     try:
         added = LoraFile(Path(name), _finite(strength)) if colon else LoraFile(Path(text))
     except ValueError:
-        added = LoraFile(Path(text))  # a colon of the path, such as a drive's
+        added = LoraFile(Path(text))  # the colon is part of the path, such as after a drive letter
     _existing(added.path)
     return added
 
@@ -72,10 +72,10 @@ def _finite(text: str) -> float:
 
 
 def add_loras(pipeline: Any, loras: Sequence[LoraFile]) -> None:
-    """Put LoRAs for the checkpoint (kohya's, diffusers' or PEFT's files) into a diffusers pipeline.
+    """Load LoRAs for the checkpoint (kohya's, diffusers' or PEFT's files) into a diffusers pipeline.
 
     Raises:
-        NetworkError: a file is no such LoRA or does not fit, or the library that runs them is missing.
+        NetworkError: a file is not such a LoRA or does not fit, or peft is not installed.
     """
     if not loras:
         return
@@ -93,10 +93,10 @@ def add_loras(pipeline: Any, loras: Sequence[LoraFile]) -> None:
 
 
 def add_embeddings(pipeline: Any, embeddings: Sequence[Path]) -> None:
-    """Teach a diffusers pipeline's text encoder the words of embeddings; the word is the file's name, as in the WebUI.
+    """Load embeddings into a diffusers pipeline. The word of an embedding is the name of its file, as in the WebUI.
 
     Raises:
-        NetworkError: a file is no such embedding.
+        NetworkError: a file is not such an embedding.
     """
     for path in embeddings:
         _existing(path)
@@ -106,12 +106,12 @@ def add_embeddings(pipeline: Any, embeddings: Sequence[Path]) -> None:
 
 @dataclass(frozen=True)
 class MergedLoras:
-    """A motion module with motion LoRAs in it, and what goes beside it.
+    """A motion module with motion LoRAs merged into it, and the domain adapters.
 
     Attributes:
-        motion: the one given, if there are no motion LoRAs.
+        motion: the caller's module if there are no motion LoRAs.
         adapters: domain adapters with their strengths.
-        reports: a line about each motion LoRA, on how much of it has a place.
+        reports: one line per motion LoRA, which reports how much of it fits.
     """
 
     motion: MotionModule
@@ -120,7 +120,7 @@ class MergedLoras:
 
 
 def with_motion_loras(motion: MotionModule, added: Sequence[LoraFile]) -> MergedLoras:
-    """Load motion LoRAs and domain adapters; the motion module given stays as it is.
+    """Load motion LoRAs and domain adapters. The given motion module does not change.
 
     Raises:
         AnimateDiffError: a file is neither, or does not fit.
@@ -134,7 +134,7 @@ def with_motion_loras(motion: MotionModule, added: Sequence[LoraFile]) -> Merged
 
 @contextmanager
 def _one_line_errors(path: Path, what: str) -> Iterator[None]:
-    """Whatever diffusers raises about a file, in one line."""
+    """Raise diffusers' errors about a file as a `NetworkError` of one line."""
     try:
         yield
     except Exception as error:

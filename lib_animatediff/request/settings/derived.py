@@ -152,7 +152,7 @@ def refuse_without_effect(settings: ClipSettings, names: Sequence[str], advice: 
     if changed:
         raise ClipError(
             f"{', '.join(changed)} would have no effect in this call. {advice}, or reset it to its default.",
-            code="AD-D03",
+            code="AD-C15",
         )
 
 

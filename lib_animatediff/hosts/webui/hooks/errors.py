@@ -1,4 +1,4 @@
-"""What cannot be animated, and how a refusal reaches the user and the clients of the WebUI's API."""
+"""Refusals of requests and checkpoints that cannot be animated."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from motion_module import ClipError, IncompatibleModelError
 
 @contextmanager
 def explain_out_of_memory(preflight: Callable[[], str]) -> Iterator[None]:
-    """Say what to lower where memory runs out, in the motion module for the second time or anywhere else.
+    """Replace an out-of-memory error by one that names the settings to lower.
 
     Args:
-        preflight: the line that was told before sampling.
+        preflight: returns the estimate that was shown before sampling.
     """
     try:
         yield
@@ -32,10 +32,10 @@ def explain_out_of_memory(preflight: Callable[[], str]) -> Iterator[None]:
 
 
 def refuse_request(p: Any) -> None:
-    """Say what of a request cannot be animated.
+    """Refuse a request that cannot be animated.
 
     Raises:
-        ClipError: it has a refiner.
+        ClipError: the request has a refiner.
     """
     switch_at = p.refiner_switch_at  # None and 0 switch at the first step, 1 never
     if getattr(p, "refiner_checkpoint_info", None) is not None and (switch_at is None or switch_at < 1):
@@ -46,13 +46,13 @@ def refuse_request(p: Any) -> None:
 
 
 def refuse_model(sd_model: Any, method: Method) -> None:
-    """Say why a checkpoint cannot be animated.
+    """Refuse a checkpoint that cannot be animated.
 
     Args:
-        method: that is to animate it.
+        method: the method of the clip.
 
     Raises:
-        IncompatibleModelError: there are no motion modules for it, or its UNet is replaced; or it has none.
+        IncompatibleModelError: there are no motion modules for the checkpoint, its UNet is replaced, or it has none.
     """
     if method.any_base and getattr(sd_model, "is_sd3", False):
         raise IncompatibleModelError(
