@@ -226,7 +226,7 @@ def animate(
         made["contact_sheet"] = str(contact_sheet)
     width, height = request.size
     click.echo(
-        f"Rendered {len(shown)} frames of {width}x{height}, {len(shown) / output_plan.fps:.1f} s at "
+        f"Rendered {len(shown)} frame{'s' * (len(shown) > 1)} of {width}x{height}, {len(shown) / output_plan.fps:.1f} s at "
         f"{output_plan.fps:g} frames per second, in {time.monotonic() - begun:.0f} s: {', '.join(map(str, written))}",
         err=True,
     )
