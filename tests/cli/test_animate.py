@@ -89,23 +89,13 @@ def clip(files, tmp_path_factory):
         yield SimpleNamespace(folder=folder / "new", result=result, picture=picture)
 
 
-def test_a_clip_has_the_frames_asked_for(clip):
-    assert clip.picture.n_frames == FRAMES
-
-
-def test_a_clip_has_the_size_asked_for(clip):
-    assert clip.picture.size == (64, 64)
-
-
-def test_a_clip_lasts_as_long_as_its_frames_at_its_speed(clip):
+def test_a_clip_has_frames_size_duration_and_prompt_as_asked(clip):
+    assert (clip.picture.n_frames, clip.picture.size) == (FRAMES, (64, 64))
     durations = []
-    for index in range(clip.picture.n_frames):
+    for index in range(FRAMES):
         clip.picture.seek(index)
         durations.append(clip.picture.info["duration"])
     assert sum(durations) == 1000 * FRAMES / SETTINGS["fps"].default
-
-
-def test_a_clip_carries_its_prompt(clip):
     clip.picture.seek(0)
     assert clip.picture.info["comment"].startswith(PROMPT.encode())
 
@@ -113,10 +103,7 @@ def test_a_clip_carries_its_prompt(clip):
 def test_a_run_says_where_the_clip_is_and_leaves_nothing_else(clip):
     assert clip.result.out.split() == [str(Path("new", "fox.gif"))]
     assert [path.name for path in clip.folder.iterdir()] == ["fox.gif"]
-
-
-def test_a_run_shows_its_progress_and_no_warnings_of_libraries(clip):
-    assert clip.result.err.split() == ["Sampling"]
+    assert clip.result.err.split() == ["Sampling"]  # and no warnings of libraries
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(run, tmp_path):
