@@ -119,7 +119,7 @@ def test_pictures_of_any_mode_are_taken(tmp_path, mode):
 
 @pytest.mark.parametrize(
     ("frames", "words"),
-    [([], "no frames"), ([*moving_bar(2), *moving_bar(1, (16, 16))], r"one size, not \[\(16, 16\), \(24, 16\)\]")],
+    [([], "no frames"), ([*moving_bar(2), *moving_bar(1, (16, 16))], r"the same size, not \[\(16, 16\), \(24, 16\)\]")],
 )
 def test_frames_that_make_no_clip_are_refused(tmp_path, frames, words):
     with pytest.raises(ClipError, match=words):
