@@ -225,9 +225,10 @@ def animate(
             write_contact_sheet(contact_sheet, images)
         made["contact_sheet"] = str(contact_sheet)
     width, height = request.size
+    count, fps = len(shown), output_plan.fps
     click.echo(
-        f"Rendered {len(shown)} frames of {width}x{height}, {len(shown) / output_plan.fps:.1f} s at "
-        f"{output_plan.fps:g} frames per second, in {time.monotonic() - begun:.0f} s: {', '.join(map(str, written))}",
+        f"Rendered {count} frame{'s' * (count > 1)} of {width}x{height}, {count / fps:.1f} s at {fps:g} frames per "
+        f"second, in {time.monotonic() - begun:.0f} s: {', '.join(map(str, written))}",
         err=True,
     )
     click.echo(json.dumps(made) if as_json else "\n".join(map(str, filter(None, [*written, contact_sheet]))))

@@ -276,7 +276,7 @@ def test_an_error_on_the_way_keeps_what_there_is(renders, command, monkeypatch, 
     [
         ({"output": "page.pdf"}, "Choose a name that ends in .html."),
         ({"seeds": 0}, "seeds must be at least 1, not 0."),
-        ({"frames": 2}, "frames must be at least 3 to be measured, not 2."),
+        ({"frames": 2}, "frames must be at least 3, not 2."),
         ({"frames": 99}, "99"),
         ({"width": 60}, "width must be a multiple of 8"),
         ({"steps": 0}, "steps must be between 1"),

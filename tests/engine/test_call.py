@@ -196,10 +196,9 @@ def test_a_tensor_of_another_length_is_refused(length, words):
 # inside a UNet
 
 
-@pytest.fixture(scope="module", params=hosts.HOSTS)
-def unet(request):
-    torch.manual_seed(0)
-    return hosts.HOSTS[request.param]()
+@pytest.fixture(params=hosts.HOSTS)
+def unet(unets, request):
+    return unets[request.param, 4]
 
 
 def tags() -> torch.Tensor:

@@ -26,12 +26,6 @@ BOUND = 1e-5
 NO_EFFECT = MotionScale(effect=(0.0,))
 
 
-@pytest.fixture(scope="module")
-def unets():
-    torch.manual_seed(0)
-    return {name: make() for name, make in hosts.HOSTS.items()}
-
-
 @pytest.fixture(params=hosts.HOSTS)
 def host(request):
     return request.param
@@ -39,7 +33,7 @@ def host(request):
 
 @pytest.fixture
 def unet(unets, host):
-    return unets[host]
+    return unets[host, 4]
 
 
 @functools.cache
@@ -291,8 +285,8 @@ def test_the_same_module_may_act_twice(unet, host):
 
 
 def test_a_domain_adapter_as_a_component_is_that_around_the_block(unets, host, tmp_path):
-    unet, motion = unets[host], load_motion_module(write_motion_file(tmp_path))
-    path = write_adapter(tmp_path / "domain.safetensors", random_adapter(diffusers_layers(unets["diffusers"])))
+    unet, motion = unets[host, 4], load_motion_module(write_motion_file(tmp_path))
+    path = write_adapter(tmp_path / "domain.safetensors", random_adapter(diffusers_layers(unets["diffusers", 4])))
     adapter = load_domain_adapter(path)
     with apply_domain_adapters(unet, [(adapter, 0.7)]) as matches:
         around, alone = run(unet, motion), plain(unet)

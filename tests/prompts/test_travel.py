@@ -349,8 +349,8 @@ def test_every_travel_begins_and_ends_its_changes_at_its_keys(more, places, inte
     [
         ({"interpolation": "cubic"}, "slerp, linear, step"),
         ({"easing": "bounce"}, "linear, ease-in, ease-out, ease-in-out"),
-        ({"hold": 1.5}, "not for 1.5"),
-        ({"hold": float("nan")}, "not for nan"),
+        ({"hold": 1.5}, "not 1.5"),
+        ({"hold": float("nan")}, "not nan"),
     ],
 )
 def test_what_blends_do_not_know_is_refused(how, words):

@@ -132,7 +132,6 @@ def render(
     import torch
 
     check_request(seed=plan.sampling.seed, size=size, steps=plan.sampling.steps, cfg=cfg)
-    method.check(plan)
     former = pipeline.scheduler
     pipeline.scheduler = new_sampler(sampler, former, method.schedule)
     try:

@@ -31,7 +31,6 @@ class Processing(Protocol):
     prompts: list[str]
     negative_prompts: list[str]
     all_prompts: list[str]
-    all_negative_prompts: list[str]
     all_seeds: list[int]
     all_subseeds: list[int]
     seeds: list[int]

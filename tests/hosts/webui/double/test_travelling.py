@@ -200,7 +200,7 @@ def test_comments_are_no_lines_of_the_map(glue, webui):
     with pytest.raises(ClipError, match='Line 5 of the prompt, "9: autumn"'):
         glue.check_prompts(request(prompt=text.replace("# 9", "9")), FRAMES)
     webui.module("shared").opts.enable_prompt_comments = False
-    with pytest.raises(ClipError, match='begun with line 3, "# later"'):
+    with pytest.raises(ClipError, match='begins in line 3, "# later"'):
         glue.check_prompts(p, FRAMES)
 
 

@@ -80,17 +80,6 @@ def test_names_that_existing_clients_send(studio):
     assert (clip_of(answer).frames == clip_of(animate(studio)).frames).all()
 
 
-@pytest.mark.shows("Passes: img2img with the init image for every frame")
-def test_img2img_moves_one_picture(studio):
-    """img2img takes the init image for every frame and gives one GIF, saved beside img2img's pictures."""
-    start = studio.txt2img()["images"][0]
-    scripts = clip_payload()["alwayson_scripts"]
-    answer = studio.img2img(init_images=[start], denoising_strength=0.8, alwayson_scripts=scripts)
-    gif = clip_of(answer)
-    assert (len(gif.frames), gif.size, gif.milliseconds) == (FRAMES, (64, 64), 1000)
-    assert list((studio.outputs_dir / "img2img-images" / "AnimateDiff").rglob("*.gif"))
-
-
 # ---- seeds and infotext
 
 
@@ -161,30 +150,6 @@ def test_prompts_over_75_tokens_with_cond_and_uncond_apart_or_together(studio, p
     assert abs(together - split).max() < FLOAT_ORDER
     assert apart(gif.frames, plain_batch(studio, **prompts)) > VISIBLE
     assert len(padded) == FRAMES
-
-
-@pytest.mark.shows("Batching: normal and split calls")
-def test_batch_cond_uncond_off(studio):
-    """Cond and uncond in calls of their own give the same clip, up to the order of float sums."""
-    split = frames_of(studio, override_settings={"batch_cond_uncond": False})
-    assert abs(split - frames_of(studio)).max() < FLOAT_ORDER
-
-
-@pytest.mark.shows("Batching: NGMS, Skip early CFG")
-@pytest.mark.parametrize("settings", [{"s_min_uncond": 4.0}, {"skip_early_cond": 0.5}], ids=["ngms", "skip_early"])
-def test_steps_without_uncond(studio, settings):
-    """NGMS and Skip early CFG leave uncond out of some calls; clips still come out whole."""
-    assert len(clip_of(animate(studio, override_settings=settings)).frames) == FRAMES
-
-
-@pytest.mark.shows("Passes: hires fix with latent and model upscalers, another sampler")
-@pytest.mark.parametrize("upscaler", ["Latent", "Lanczos"])
-def test_hires_fix(studio, upscaler):
-    """Both passes are animated: the clip has the large size and is no batch of plain pictures."""
-    hires = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": upscaler, "denoising_strength": 0.7}
-    gif = clip_of(animate(studio, **hires))
-    assert (len(gif.frames), gif.size) == (FRAMES, (128, 128))
-    assert apart(gif.frames, plain_batch(studio, **hires)) > VISIBLE
 
 
 @pytest.mark.parametrize("options", [{"sd_noise_schedule": "Zero Terminal SNR"}, {"use_downcasted_alpha_bar": True}])

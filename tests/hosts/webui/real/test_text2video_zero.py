@@ -132,18 +132,6 @@ def left(abar: numpy.ndarray, timestep: float) -> float:
 # ---- clips
 
 
-@pytest.mark.shows("Text2Video-Zero: Stable Diffusion 1.5, 2 and SDXL, without a motion module, the model as it was")
-def test_the_model_is_as_it_was(studio):
-    """Pictures before and after are the same bytes, no hook stays, and names are found however they are written."""
-    plain, before = file_bytes(studio.txt2img()), portrait(studio)
-    made = frames_of(studio, SHORT, **STEPS)
-    assert portrait(studio) == before
-    assert not hooks_in_the_unet(before)
-    assert file_bytes(studio.txt2img()) == plain
-    for name in ("text2video-zero", "TEXT2VIDEO-ZERO", "Text2Video-Zero [no file, any checkpoint]"):
-        assert (frames_of(studio, {**SHORT, "model": name}, **STEPS) == made).all()
-
-
 @pytest.mark.shows("Text2Video-Zero: frame 0 reaches all frames, others reach themselves")
 def test_others_do_not_reach_frame_0(studio):
     """With other noise for the other frames, frame 0 stays; with other noise for frame 0, all change."""
