@@ -101,7 +101,7 @@ def _settings(infotext: str) -> dict[str, Any] | None:
     fields = _FIELD.findall(infotext)
     if not fields:
         return None
-    quoted, plain = fields[-1]  # the last one: a prompt can hold anything
+    quoted, plain = fields[-1]  # the last one: a prompt can contain anything
     try:
         return from_infotext(json.loads(quoted) if quoted else plain)
     except ValueError:
@@ -114,7 +114,7 @@ def _finder(folders: Sequence[Path]) -> Callable[[str, str], Path]:
     def find(name: str, digest: str) -> Path:
         others = []
         for folder in (*folders, pocket.pocket_folder()):
-            for path in sorted(folder.rglob("*")):  # never by the name itself, which may hold a path
+            for path in sorted(folder.rglob("*")):  # never by the name itself, which may contain a path
                 if path.name == name:
                     if file_hash(path) == digest:
                         return path

@@ -30,7 +30,7 @@ class UNetCall:
     Args:
         clip_frames: frames of the whole clip.
         windowed: the clip is longer than a call, so that frames are known inside `window` only.
-        views: context windows inside the temporal attention, while each call holds the whole clip; None: none.
+        views: context windows inside the temporal attention, while each call has the whole clip; None: none.
     """
 
     def __init__(self, clip_frames: int, *, windowed: bool = False, views: ContextWindows | None = None) -> None:
@@ -42,7 +42,7 @@ class UNetCall:
         self._rows = 0
         self._row_timesteps: Any = None  # as passed to the call under way
         self._whole_rows = 0  # of the call on whole clips
-        self._clips: Sequence[int] | None = None  # of ``k b``, that the rows hold; None: all
+        self._clips: Sequence[int] | None = None  # indices in ``k b`` of the clips in the rows; None: all
         self._timestep: Any = None  # of the whole clip's call
         self._values: list[float] | None = None
         self._numbers: dict[tuple[float, ...], int] = {}
@@ -51,7 +51,7 @@ class UNetCall:
 
     @property
     def frames(self) -> Sequence[int]:
-        """Frames of the clip that the rows hold, in their order: the whole clip, or one context window.
+        """Frames of the clip in the rows, in their order: the whole clip, or one context window.
 
         Raises:
             ClipError: no context window is under way, although the clip needs them.
@@ -119,7 +119,7 @@ class UNetCall:
             ``(k b f) ...``, one entry per row of the call.
 
         Raises:
-            ClipError: ``full`` does not hold whole clips, or the rows of the call are not whole clips.
+            ClipError: ``full`` does not have whole clips, or the rows of the call are not whole clips.
         """
         given = count_clips(len(full), self.clip_frames)
         held: Sequence[int] = range(count_clips(self._rows, len(self.frames)))
@@ -156,10 +156,10 @@ class UNetCall:
         kwargs: Mapping[str, Any],
         clips: Sequence[int] | None = None,
     ) -> Iterator[None]:
-        """Let the rows hold these frames of each clip inside the block. Step and progress stay those of the call.
+        """Set the frames of each clip that are in the rows inside the block. Step and progress are those of the call.
 
         Args:
-            clips: numbers of the clips among all streams' (``k b``) that the rows hold; None: all of them.
+            clips: indices of the clips in the rows, among those of all streams (``k b``); None: all of them.
         """
         former = self._frames, self._rows, self._row_timesteps, self.in_window, self._clips
         self._frames, self.in_window, self._clips = frames, True, clips

@@ -39,7 +39,7 @@ class Method(Protocol):
 
 
 Injected = MotionModule | Component | Method
-"""What `inject` accepts for a UNet. A motion module alone is one component."""
+"""Accepted by `inject` as a component. A motion module alone is one component."""
 
 
 class Injection:
@@ -101,9 +101,9 @@ def inject(
     Args:
         unet: the UNet of Stable Diffusion 1.5 or SDXL: LDM's or sgm's ``UNetModel``, or diffusers'
             ``UNet2DConditionModel``. Text2Video-Zero works on any UNet with self-attentions.
-        components: in the order in which they act on the output of a layer: motion modules
-            (as `load_motion_module` returns them, or as `MotionComponent` with a scale of their own),
-            `Text2VideoZero`, `DomainAdapterComponent`, or any other `Component`.
+        components: in the order in which they act on the output of a layer: motion modules (as `load_motion_module`
+            returns them, or as `MotionComponent` with their own scale), `Text2VideoZero`, `DomainAdapterComponent`, or
+            any other `Component`.
         frames: frames of a clip; without ``windows`` at most a motion module's trained length.
         windows: context windows for longer clips. One call becomes a call for each window, on the window's rows of
             every tensor whose first dimension is the rows, and the outputs are averaged. As views, the windows apply

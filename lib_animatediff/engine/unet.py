@@ -103,7 +103,7 @@ def require_unet(unet: object) -> None:
     """Refuse an object that is not a network, such as a pipeline.
 
     Raises:
-        IncompatibleModelError: with what to pass instead.
+        IncompatibleModelError: it is another object; the message names the object to pass.
     """
     if not isinstance(unet, nn.Module):
         raise unknown_unet(unet)

@@ -37,7 +37,7 @@ class ClipPrompts:
         self._blends: dict[str, Blends] = {}
         self._parts: dict[str, list[int]] = {}
 
-    def give_frames_their_own(self, p: Any) -> None:
+    def write_frame_prompts(self, p: Any) -> None:
         """Write the frames' prompts into the rows of ``p``, after the WebUI has removed extra networks from them.
 
         Raises:

@@ -13,11 +13,11 @@ from motion_module import ClipError, IncompatibleModelError
 
 
 @contextmanager
-def explain_out_of_memory(preflight: Callable[[], str]) -> Iterator[None]:
+def explain_out_of_memory(estimate: Callable[[], str]) -> Iterator[None]:
     """Replace an out-of-memory error by one that names the settings to lower.
 
     Args:
-        preflight: returns the estimate that was shown before sampling.
+        estimate: returns the estimate that was shown before sampling.
     """
     try:
         yield
@@ -26,7 +26,7 @@ def explain_out_of_memory(preflight: Callable[[], str]) -> Iterator[None]:
             raise
         raise ClipError(
             "Memory ran out. Lower the context length, the batch size or width and height, and turn off Views. "
-            f"The clip needed: {preflight()}",
+            f"The clip needed: {estimate()}",
             code="AD-W16",
         ) from error
 

@@ -76,7 +76,7 @@ class Session:
         """Write the frames' prompts, and make the next call of ``p.sample`` run on clips."""
         with self._problems.refusing_later():
             self.loras.put_back(p)
-            self._prompts.give_frames_their_own(p)
+            self._prompts.write_frame_prompts(p)
         _wrap_once(self, p, self._sample)
 
     def before_sampling(self, p: Processing, noise: Tensor) -> None:
