@@ -20,15 +20,20 @@ OBJECTS = {
     "app": ("fastapi.FastAPI",),
     "route": ("fastapi.routing.APIRoute",),
     "neighbour": ("fastapi.routing.APIRoute",),
+    "p.sd_model": ("modules.sd_models_types.WebuiSdModel",),
     "modules.sd_unet.current_unet": ("modules.sd_unet.SdUnet",),
     "modules.sd_unet.current_unet.option": ("modules.sd_unet.SdUnetOption",),
 }
 
-# Methods of ours that set the attribute which their first argument names.
-SETTERS = {"_set": "p"}
+# Classes of compat/base.py, each with what it says the attributes of.
+PROTOCOLS = {"Processing": "p", "State": "modules.shared.state", "Options": "modules.shared.opts"}
+
+# Functions and classes of ours that take a name: whose attribute it is, and its place among the arguments.
+SETTERS = {"_set": ("p", 0), "Option": ("gradio", 2)}
 
 # Those of Python's dictionaries and texts, in variables of the names above.
 NOT_THE_WEBUIS = {"params.get", "known.rpartition", "modules.shared.opts.data.get"}
+NOT_THE_WEBUIS |= {"modules.scripts.Script.session_of", "modules.shared.state.current_latent.roll"}
 # Ours, in a variable or under a name that is somebody else's elsewhere.
 NOT_THE_WEBUIS |= {"loaded.adapters", "loaded.motion", "loaded.reports", "*.progress", "*.first_only"}
 
@@ -82,6 +87,7 @@ SIGNATURES = {
     "modules.scripts.Script.show": "(is_img2img)",
     "modules.scripts.Script.title": "()",
     "modules.scripts.Script.ui": "(is_img2img)",
+    "modules.sd_hijack.model_hijack.get_prompt_lengths": "(text)",
     "modules.sd_models.rescale_zero_terminal_snr_abar": "(alphas_cumprod)",
     "modules.sd_samplers_common.setup_img2img_steps": "(p, steps=)",
     "modules.shared.OptionInfo": "(default=, label=, component=, component_args=, section=, ...)",
@@ -115,7 +121,8 @@ NAMES = """
     modules.shared.state modules.shared.state.current_latent modules.shared.state.interrupted
     modules.shared.state.job_count modules.shared.state.job_no
     modules.shared.state.sampling_step modules.shared.state.skipped modules.shared.state.textinfo
-    modules.shared.state.time_start
+    modules.shared.state.stopping_generation modules.shared.state.time_start
+    modules.sd_hijack.model_hijack
     p.all_hr_prompts p.all_prompts p.all_seeds p.all_subseeds p.batch_size p.cfg_scale p.comments
     p.denoising_strength p.do_not_save_grid p.do_not_save_samples p.enable_hr p.extra_generation_params
     p.firstpass_image p.height p.hr_c p.hr_negative_prompt p.hr_negative_prompts p.hr_prompt p.hr_prompts
@@ -130,7 +137,7 @@ NAMES = """
     processed.batch_size processed.comments processed.extra_generation_params processed.images
     processed.index_of_first_image processed.info processed.infotexts processed.styles
     loaded.is_sd2 loaded.is_sd3 loaded.is_sdxl loaded.is_ssd
-    sd_model.cond_stage_key sd_model.is_sd2 sd_model.is_sd3 sd_model.is_ssd sd_model.model
+    sd_model.cond_stage_key sd_model.is_sd2 sd_model.is_sd3 sd_model.is_ssd p.sd_model.model
 """.split()
 
 # The user's settings that we read or, for one call, hide.
@@ -161,7 +168,7 @@ SET_FROM_OUTSIDE = {
     "modules.shared.opts.enable_prompt_comments": "modules.processing_scripts.comments",  # a script's own option
     "modules.shared.sd_model.cond_stage_model_empty_prompt": "modules.sd_models",
     "p.txt2img_upscale": "modules.txt2img",
-    "sd_model.alphas_cumprod": "ldm.models.diffusion.ddpm",
+    "p.sd_model.alphas_cumprod": "ldm.models.diffusion.ddpm",
     "seconds.do_not_save_to_config": "modules.ui_loadsave",
 }
 

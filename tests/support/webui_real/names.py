@@ -21,26 +21,40 @@ class Uses(ast.NodeVisitor):
     """Collects names of the WebUI in one of our files, each with the keyword arguments that are passed to it.
 
     A name is written from the module that it is imported from: `modules.shared.opts.add_option`. What the WebUI hands
-    us is known by the variables that we keep it in (`objects`): `p.batch_size`. An attribute that we set on anything
-    else is set for somebody to find: `*.already_saved_as`.
+    us is known by the variables that we keep it in (`objects`): `p.batch_size`. What our own module passes on of the
+    WebUI has the WebUI's name (`door`, see `door_of`). An attribute that we set on anything else is set for somebody
+    to find: `*.already_saved_as`.
     """
 
-    def __init__(self, roots: Iterable[str], objects: Mapping[str, object], setters: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        roots: Iterable[str],
+        objects: Mapping[str, object],
+        setters: Mapping[str, tuple[str, int]],
+        door: Mapping[str, str],
+    ) -> None:
         self.found: dict[str, set[str]] = {}
         self._roots = set(roots)
         self._objects = objects
         self._setters = setters
+        self._door = door
         self._imported = {name: name for name in objects}
         self._constants: dict[str, list[str]] = {}
-        self._dictionaries: dict[str, list[str]] = {}
+        self._tables: dict[str, list[str]] = {}  # keys of dictionaries and entries of tuples
 
     def _note(self, name: str, keywords: Iterable[str] = ()) -> None:
         self.found.setdefault(name, set()).update(keywords)
 
-    def _dotted(self, node: ast.AST) -> str | None:
+    def dotted(self, node: ast.AST) -> str | None:
+        """The WebUI's name for an expression; None if it is none of the WebUI's."""
         if isinstance(node, ast.Name):
             return self._imported.get(node.id)
-        if isinstance(node, ast.Attribute) and (owner := self._dotted(node.value)):
+        if isinstance(node, (ast.Call, ast.Attribute)) and (passed_on := self._door.get(ast.unparse(node))):
+            return passed_on
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "import_module":
+            named = str(getattr(node.args[0], "value", ""))
+            return named if named.partition(".")[0] in self._roots else None
+        if isinstance(node, ast.Attribute) and (owner := self.dotted(node.value)):
             is_plain_value = owner.split(".")[0] in self._objects and owner not in self._objects
             return None if is_plain_value else f"{owner}.{node.attr}"
         return None
@@ -59,7 +73,7 @@ class Uses(ast.NodeVisitor):
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         """Methods without an underscore are hooks, public attributes are those that the WebUI looks for."""
-        base = next(filter(None, map(self._dotted, node.bases)), None)
+        base = next(filter(None, map(self.dotted, node.bases)), None)
         for method in node.body if base else ():
             if isinstance(method, FUNCTIONS):
                 if not method.name.startswith("_") and not method.decorator_list:
@@ -70,10 +84,15 @@ class Uses(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Assign(self, node: ast.Assign) -> None:
-        if isinstance(node.value, ast.Dict) and isinstance(node.targets[0], ast.Name):
-            self._dictionaries[node.targets[0].id] = [k.value for k in node.value.keys if isinstance(k, ast.Constant)]
+        name, value = getattr(node.targets[0], "id", ""), node.value
+        if isinstance(value, ast.Dict):
+            self._tables[name] = [key.value for key in value.keys if isinstance(key, ast.Constant)]
+        elif isinstance(value, ast.Tuple):
+            self._tables[name] = [entry.value for entry in value.elts if isinstance(entry, ast.Constant)]
+        elif isinstance(value, ast.Call) and name and (passed_on := self._door.get(ast.unparse(value))):
+            self._imported[name] = passed_on
         for target in node.targets:
-            if isinstance(target, ast.Attribute) and not self._dotted(target) and not _is_self(target.value):
+            if isinstance(target, ast.Attribute) and not self.dotted(target) and not _is_self(target.value):
                 self._note(f"*.{target.attr}")
         self.generic_visit(node)
 
@@ -88,39 +107,86 @@ class Uses(ast.NodeVisitor):
     def _keep_constants(self, target: ast.AST, values: ast.AST) -> None:
         """`for name in ("prompt", "seed")`, also of rows or of a dictionary: what `getattr(p, name)` may ask for."""
         table = getattr(getattr(values, "func", None), "value", None)
-        if isinstance(table, ast.Name) and table.id in self._dictionaries and isinstance(target, ast.Tuple):
-            self._constants[getattr(target.elts[0], "id", "")] = self._dictionaries[table.id]
+        if isinstance(table, ast.Name) and table.id in self._tables and isinstance(target, ast.Tuple):
+            self._constants[getattr(target.elts[0], "id", "")] = self._tables[table.id]
+        if isinstance(values, ast.Name) and isinstance(target, ast.Name):
+            self._constants[target.id] = self._tables.get(values.id, [])
         if not isinstance(values, (ast.Tuple, ast.List)):
             return
         names = target.elts if isinstance(target, ast.Tuple) else [target]
         for place, name in enumerate(names):
             cells = [row.elts[place] if isinstance(target, ast.Tuple) else row for row in values.elts]
             if isinstance(name, ast.Name):
-                self._constants[name.id] = [cell.value for cell in cells if isinstance(cell, ast.Constant)]
+                unpacked = [getattr(cell.value, "id", "") for cell in cells if isinstance(cell, ast.Starred)]
+                self._constants[name.id] = [entry for table in unpacked for entry in self._tables.get(table, [])]
+                self._constants[name.id] += [cell.value for cell in cells if isinstance(cell, ast.Constant)]
 
     def visit_Call(self, node: ast.Call) -> None:
-        if name := self._dotted(node.func):
+        if name := self.dotted(node.func):
             self._note(name, self._keywords(node))
         called = getattr(node.func, "attr", getattr(node.func, "id", ""))
-        if called in ("getattr", "setattr", "hasattr") and (owner := self._dotted(node.args[0])):
+        if called in ("getattr", "setattr", "hasattr") and (owner := self.dotted(node.args[0])):
             self._note_each(owner, node.args[1])
-        elif called in self._setters and node.args:
-            self._note_each(self._setters[called], node.args[0])
+        elif called in self._setters:
+            owner, place = self._setters[called]
+            for asked in node.args[place : place + 1]:
+                self._note_each(owner, asked)
         self.generic_visit(node)
 
     def _note_each(self, owner: str, asked: ast.AST) -> None:
-        names = [asked.value] if isinstance(asked, ast.Constant) else self._constants.get(getattr(asked, "id", ""), [])
+        names = self._constants.get(getattr(asked, "id", ""), [])
+        if isinstance(asked, ast.Constant):
+            names = [asked.value] if asked.value else []
         for name in names:
             self._note(f"{owner}.{name}")
 
     def _keywords(self, node: ast.Call) -> Iterator[str]:
         for keyword in node.keywords:
-            yield from [keyword.arg] if keyword.arg else self._dictionaries.get(getattr(keyword.value, "id", ""), [])
+            yield from [keyword.arg] if keyword.arg else self._tables.get(getattr(keyword.value, "id", ""), [])
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
-        if (name := self._dotted(node)) and not node.attr.startswith("__"):
+        if (name := self.dotted(node)) and not node.attr.startswith("__"):
             self._note(name)
         self.generic_visit(node)
+
+
+def door_of(module: str, tree: ast.Module, kinds: Iterable[str]) -> dict[str, str]:
+    """What a module of ours passes on of the WebUI: `a1111.state()` is `modules.shared.state`.
+
+    These are its plain aliases of the WebUI's names, and its functions that return one of the classes `kinds`.
+    """
+    imported = Uses({"modules"}, {}, {}, {})
+    imported.visit(tree)
+    found = {}
+    for node in tree.body:
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Attribute):
+            (name,) = _targets(node)
+            found[f"{module}.{name}"] = imported.dotted(node.value)
+        elif isinstance(node, ast.FunctionDef) and getattr(node.returns, "id", "") in kinds:
+            found[f"{module}.{node.name}()"] = imported.dotted(node.body[-1].value)
+    return {ours: theirs for ours, theirs in found.items() if theirs}
+
+
+def members_of(tree: ast.Module, kind: str) -> list[str]:
+    """The attributes and methods that a class of ours says an object of the WebUI's has."""
+    (found,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == kind)
+    methods = [node.name for node in found.body if isinstance(node, FUNCTIONS)]
+    return [*(name for node in found.body for name in _targets(node)), *methods]
+
+
+def importers(paths: Iterable[Path], root: str) -> set[str]:
+    """The files that import a package or a module in it, also by its name as a text."""
+    found = set()
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            named = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                named = [node.module or ""]
+            called = getattr(node, "func", None)
+            if getattr(called, "id", getattr(called, "attr", "")) == "import_module":
+                named = [str(getattr(argument, "value", "")) for argument in node.args]
+            found |= {path.name for name in named if name.split(".")[0] == root}
+    return found
 
 
 def _is_self(node: ast.AST) -> bool:

@@ -38,9 +38,9 @@ def conditions_of(server, clip: dict | None = None, **payload) -> list[numpy.nda
         return [held[f"arr_{number}"] for number in range(len(held.files))]
 
 
-def poster_of(server, clip: dict | None = None, **payload) -> numpy.ndarray:
+def preview_of(server, clip: dict | None = None, **payload) -> numpy.ndarray:
     """The first frame without motion, on the noise levels of the clip, as the model made it."""
-    (picture,) = frames_of(server, {**(clip or {}), "poster": True}, **payload)
+    (picture,) = frames_of(server, {**(clip or {}), "preview": True}, **payload)
     return picture
 
 

@@ -1,4 +1,4 @@
-"""The amount of motion in the real WebUI: scale, effect, steps, blocks and mask; views and the poster."""
+"""The amount of motion in the real WebUI: scale, effect, steps, blocks and mask; views and the preview."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import json
 
 import numpy
 import pytest
+from hosts.webui.real.test_panel import fill, generate, prepare_clip
+from hosts.webui.real.test_xyz import files, plot
 from PIL import Image
-from support.webui_real.clicking import choose, fill, generate, open_group, pasted, prepare_clip, slide
+from support.webui_real.clicking import choose, open_group, pasted, slide
 from support.webui_real.clips import FRAMES, animate, clip_payload, read_gif
-from support.webui_real.plot import files, plot
 from support.webui_real.server import PAYLOAD, base64_image, file_bytes
 from support.webui_real.studio import (
     FLOAT_ORDER,
@@ -18,7 +19,7 @@ from support.webui_real.studio import (
     frames_of,
     hooks_in_the_unet,
     portrait,
-    poster_of,
+    preview_of,
     refused,
     sent_back,
 )
@@ -66,11 +67,11 @@ def test_an_amount_of_one_is_the_clip_without_it(studio, plain, settings):
 @pytest.mark.shows("Amount of motion: effect 0 is no motion module, on its noise levels")
 @pytest.mark.parametrize("request_", [{}, {"sampler_name": "DDIM"}], ids=["Euler a", "DDIM"])
 def test_no_effect_is_no_motion_module_on_its_noise_levels(studio, request_):
-    """Effect 0: frame i is the plain picture of seed s + i on the module's schedule, and the poster of that seed."""
+    """Effect 0: frame i is the plain picture of seed s + i on the module's schedule, and the preview of that seed."""
     frames = frames_of(studio, {**FOUR, "effect": 0}, **request_)
     for number, frame in enumerate(frames):
-        assert abs(frame - poster_of(studio, FOUR, seed=1 + number, **request_)).max() < FLOAT_ORDER
-    assert abs(frames[0] - poster_of(studio, {**FOUR, "model": "mm_small_v2"}, **request_)).max() < FLOAT_ORDER
+        assert abs(frame - preview_of(studio, FOUR, seed=1 + number, **request_)).max() < FLOAT_ORDER
+    assert abs(frames[0] - preview_of(studio, {**FOUR, "model": "mm_small_v2"}, **request_)).max() < FLOAT_ORDER
 
 
 CHANGES = {
@@ -103,6 +104,29 @@ def test_every_amount_changes_the_clip_and_is_in_its_text(studio, plain, setting
     assert not hooks_in_the_unet(portrait(studio))
 
 
+@pytest.mark.shows(
+    "Amount of motion: number, list, keys, steps, begin and end, blocks, mask",
+    "Amount of motion: a mask says where there is motion",
+)
+@pytest.mark.parametrize(
+    ("settings", "same"),
+    [
+        ({"effect": "1, 0, 0, 0"}, {"effect": "0: 1, 1: 0"}),
+        ({"effect": [0.5]}, {"blocks": "down effect 0.5, mid effect 0.5, up effect 0.5"}),
+        ({"effect": 0.25}, {"effect_steps": 0.25}),
+        ({"effect": 0.0}, {"effect_start": 1.0}),
+        ({"effect": 0.0}, {"motion_mask": base64_image(Image.new("RGBA", (8, 8), (255, 255, 255, 0)))}),
+        ({}, {"motion_mask": base64_image(Image.new("L", (200, 90), 255))}),
+        ({"effect_end": 0.5}, {"effect_steps": "0%: 1, 49%: 1, 50%: 0"}),
+    ],
+    ids=["list, keys", "blocks", "steps", "begins at the end", "no mask", "white mask", "ends, steps"],
+)
+def test_two_ways_to_say_the_same_amount(studio, settings, same):
+    """What means the same is the same clip."""
+    one, other = (frames_of(studio, {**FOUR, **amount}) for amount in (settings, same))
+    assert abs(one - other).max() < 1e-5
+
+
 OTHERS = ("down", "mid", "up.0", "up.1", "up.2", "up.3.0", "up.3.1")
 
 
@@ -132,7 +156,7 @@ def test_where_the_mask_is_black_a_frame_stands_as_without_effect(studio):
         ({"scale": 11}, ["scale must be between 0 and 10"]),
         ({"effect": "0: 1, 9: 1"}, ["effect", "the clip has no frame 9", "0 to 3"]),
         ({"effect": [1, 1, 1, 1, 1]}, ["effect has 5 numbers", "4 frames"]),
-        ({"effect_start": 0.6, "effect_end": 0.5}, ["effect_start=0.6 is after effect_end=0.5"]),
+        ({"effect_start": 0.6, "effect_end": 0.5}, ["effect_start=0.6 is later than effect_end=0.5"]),
         ({"blocks": "left effect 1"}, ["blocks: 'left effect 1' is not a block"]),
         ({"motion_mask": "nothing"}, ["The motion mask is not an image"]),
     ],
@@ -188,12 +212,12 @@ def test_every_amount_by_clicking(studio, page, screenshot, tmp_path):
     assert (decoded(studio) == wanted).all()
 
 
-# ---- views and the poster
+# ---- views and the preview
 
 LONG = {"frames": 12, "context_length": 8, "overlap": 2}
 
 
-@pytest.mark.shows("Views, poster, plan: views")
+@pytest.mark.shows("Views, preview, plan: views")
 def test_views_differ_from_windows_in_a_long_clip_alone(studio):
     """Views in place of windows: another clip beyond the context, the same one to the last bit within it."""
     windows = frames_of(studio, LONG, steps=2)
@@ -205,37 +229,48 @@ def test_views_differ_from_windows_in_a_long_clip_alone(studio):
     assert (frames_of(studio, FOUR, steps=2) == frames_of(studio, {**FOUR, "views": True}, steps=2)).all()
 
 
-@pytest.mark.shows("Views, poster, plan: a poster is one picture, saved as a picture")
+@pytest.mark.shows("Views, preview, plan: a preview is one picture, saved as a picture")
 @pytest.mark.parametrize("request_", [{}, HIRES], ids=["one pass", "hires fix"])
-def test_a_poster_is_one_picture(studio, request_):
-    """A poster: one PNG, saved where pictures are and with its text, no clip; sent back, the same picture."""
+def test_a_preview_is_one_picture(studio, request_):
+    """A preview: one PNG, saved where pictures are and with its text, no clip; sent back, the same picture."""
     clips, pictures = (set(studio.outputs_dir.rglob(kind)) for kind in ("*.gif", "*.png"))
-    answer = animate(studio, {"frames": 100, "poster": True}, **request_)
+    answer = animate(studio, {"frames": 100, "preview": True}, **request_)
     made, (text,) = decoded(studio), json.loads(answer["info"])["infotexts"]
     assert len(answer["images"]) == len(made) == 1
     assert Image.open(io.BytesIO(file_bytes(answer))).format == "PNG"
-    assert "poster: True" in text
+    assert "preview: True" in text
     assert set(studio.outputs_dir.rglob("*.gif")) == clips
     named = {"hr_sampler_name": "Euler a"} if request_ else {}  # the WebUI's own infotext stumbles over none
     assert (sent_back(studio, answer, **named) == made).all()
-    scripts = clip_payload({"frames": 100, "poster": True})
+    scripts = clip_payload({"frames": 100, "preview": True})
     studio.txt2img(**{**PAYLOAD, **request_, **scripts, "save_images": True})
     (saved,) = set(studio.outputs_dir.rglob("*.png")) - pictures
-    assert "poster: True" in Image.open(saved).info["parameters"]
+    assert "preview: True" in Image.open(saved).info["parameters"]
     assert "AnimateDiff" not in saved.parts
 
 
-@pytest.mark.shows("Views, poster, plan: both by clicking")
-def test_a_poster_and_views_by_clicking(studio, page):
-    """The poster's box: one picture in the gallery, no clip. Then views, which make the API's clip."""
+@pytest.mark.shows("Views, preview, plan: a preview is one picture, saved as a picture")
+def test_a_preview_is_the_first_frame_of_what_is_asked(studio):
+    """Of a travel it has the first frame's prompt; of the second of two clips, that clip's own seed."""
+    travel = {"prompt": "2: a red cat\n7: a blue dog"}
+    assert abs(preview_of(studio, **travel) - preview_of(studio, prompt="a red cat")).max() < FLOAT_ORDER
+    answer = animate(studio, {"preview": True}, n_iter=2)
+    assert json.loads(answer["info"])["all_seeds"] == [1, 1 + FRAMES]
+    second = decoded(studio)[1]
+    assert abs(second - preview_of(studio, seed=1 + FRAMES)).max() < FLOAT_ORDER
+
+
+@pytest.mark.shows("Views, preview, plan: both by clicking")
+def test_a_preview_and_views_by_clicking(studio, page):
+    """The preview's box: one picture in the gallery, no clip. Then views, which make the API's clip."""
     wanted = frames_of(studio, {**LONG, "views": True}, sampler_name="DPM++ 2M")
     prepare_clip(page, studio, LONG["frames"])
-    page.locator("#animatediff_txt2img_poster input").check()
+    page.locator("#animatediff_txt2img_preview input").check()
     before = set(studio.outputs_dir.rglob("*.gif"))
     generate(page)
     assert len(decoded(studio)) == 1
     assert set(studio.outputs_dir.rglob("*.gif")) == before
-    page.locator("#animatediff_txt2img_poster input").uncheck()
+    page.locator("#animatediff_txt2img_preview input").uncheck()
     open_group(page, "Context windows", "views")
     slide(page, "context_length", LONG["context_length"])
     fill(page, {"animatediff_txt2img_overlap": LONG["overlap"]})

@@ -5,17 +5,19 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hosts.webui.real.conftest import NOT_STARTED, REPOSITORY, webui_python
 from support.webui_real import contract
-from support.webui_real.names import Sources, Uses, named_in
-from support.webui_real.places import NOT_STARTED, REPOSITORY, webui_python
+from support.webui_real.names import Sources, Uses, door_of, importers, members_of, named_in
 
 OURS = [*(REPOSITORY / "lib_animatediff" / "hosts" / "webui").rglob("*.py"), REPOSITORY / "scripts/animatediff.py"]
 OURS += [REPOSITORY / "install.py"]
+COMPAT = REPOSITORY / "lib_animatediff" / "hosts" / "webui" / "compat"
 LIBRARIES = ("gradio", "fastapi", "starlette")
 REPOSITORIES = ("stable-diffusion-stability-ai", "generative-models")
 WHERE = "import importlib.util, os; print(os.path.dirname(os.path.dirname(importlib.util.find_spec('gradio').origin)))"
@@ -98,14 +100,26 @@ def changed_javascript(webui_dir: Path) -> Iterator[str]:
 def uses() -> dict[str, dict[str, set[str]]]:
     """Every name that we use, with the keywords that it is called with and the files that do so."""
     found: dict[str, dict[str, set[str]]] = {}
+    door = door_of("a1111", parsed(COMPAT / "a1111.py"), contract.PROTOCOLS)
     for path in OURS:
-        collected = Uses({"modules", "gradio", "launch"}, contract.OBJECTS, contract.SETTERS)
-        collected.visit(ast.parse(path.read_text(encoding="utf-8")))
+        collected = Uses({"modules", "gradio", "launch"}, contract.OBJECTS, contract.SETTERS, door)
+        collected.visit(parsed(path))
         for name, keywords in collected.found.items():
             use = found.setdefault(name, {"keywords": set(), "files": set()})
             use["keywords"] |= keywords
             use["files"].add(path.name)
     return {name: use for name, use in found.items() if name not in contract.NOT_THE_WEBUIS}
+
+
+def parsed(path: Path) -> ast.Module:
+    """One of our files."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def told_by_types() -> set[str]:
+    """What compat/base.py says of the WebUI's objects."""
+    tree = parsed(COMPAT / "base.py")
+    return {f"{owner}.{name}" for kind, owner in contract.PROTOCOLS.items() for name in members_of(tree, kind)}
 
 
 @pytest.mark.shows("Install, update, disable, uninstall: the contract with the WebUI's names")
@@ -143,8 +157,55 @@ def called_in_javascript() -> Iterator[str]:
         yield from calls - {name for pair in defined for name in pair} - OF_THE_BROWSER - KEYWORDS
 
 
+def test_one_module_is_the_door_to_the_webui():
+    """The WebUI's modules are imported in compat/a1111.py, and by the two files that the WebUI itself runs."""
+    assert importers(OURS, "modules") == {"a1111.py", "animatediff.py"}
+    assert importers(OURS, "launch") == {"install.py"}
+    assert importers(OURS, "gradio") == {"fields.py", "options.py", "panel.py"}
+
+
+@pytest.mark.shows("Install, update, disable, uninstall: the contract with the WebUI's names")
+def test_the_types_of_the_webuis_objects_tell_what_we_use_of_them():
+    """Each attribute in compat/base.py is in the table, so that it is read against the WebUI; none is left over."""
+    assert told_by_types() - TABLE == set()
+    assert told_by_types() - set(uses()) == set()
+
+
 def test_nothing_stands_in_the_table_that_we_do_not_use():
     """The table holds no name that the extension has ceased to use, but for those that stand for what it is handed."""
     handed = {"modules.script_callbacks.app_started_callback", "modules.script_callbacks.cfg_denoiser_callback"}
     handed |= {"gradio.events.EventListenerMethod.__call__", "*.alphas_cumprod", "*.alphas_cumprod_original"}
     assert TABLE - set(uses()) - set(contract.IN_THE_MODELS) - handed == set()
+
+
+CHANGES = (
+    ("images", "def get_next_sequence_number(path, basename)", "def get_next_sequence_number(folder, basename)"),
+    ("processing", "firstpass_image", "first_image"),
+    ("script_callbacks", "def on_cfg_denoiser(callback, *, name=None)", "def on_denoiser(callback, *, name=None)"),
+    ("scripts", "def process_batch(self, p, *args, **kwargs)", "def process_batch(self, p, batch, *args)"),
+    ("shared_options", '"pad_cond_uncond_v0"', '"pad_cond"'),
+    ("shared_state", "skipped", "jumped"),
+    ("ui_tempdir", "already_saved_as", "saved_at"),
+)
+TOLD = """\
+*.already_saved_as: modules.ui_tempdir does not know it any more
+modules.images.get_next_sequence_number: we call it as (path, basename), this WebUI has (folder, basename)
+modules.script_callbacks.on_cfg_denoiser(callback, *, name=): is gone
+modules.scripts.Script.process_batch: we call it as (p, *args, **kwargs), this WebUI has (p, batch, *args)
+modules.shared.opts.pad_cond_uncond_v0: there is no such option
+modules.shared.state.skipped: is gone
+p.firstpass_image: is gone"""
+
+
+@pytest.mark.shows("Install, update, disable, uninstall: the contract with the WebUI's names")
+def test_each_changed_name_is_told_in_one_line(webui_dir, libraries, tmp_path):
+    """In a copy of the WebUI with seven names changed, the comparison says those seven, and how they changed."""
+    shutil.copytree(webui_dir / "modules", tmp_path / "modules", ignore=shutil.ignore_patterns("*.pyc"))
+    for name in ("extensions-builtin", "launch.py", "repositories", "scripts"):
+        (tmp_path / name).symlink_to(webui_dir / name)
+    for module, before, after in CHANGES:
+        source = tmp_path / "modules" / f"{module}.py"
+        text = source.read_text(encoding="utf-8")
+        assert before in text, f"{module} has no {before} to change"
+        source.write_text(text.replace(before, after), encoding="utf-8")
+    assert "\n".join(sorted(changes(sources_of(tmp_path, libraries)))) == TOLD

@@ -19,7 +19,7 @@ from support.webui_real.studio import (
     frames_of,
     hooks_in_the_unet,
     portrait,
-    poster_of,
+    preview_of,
     refused,
     sent_back,
 )
@@ -50,7 +50,7 @@ def test_a_frames_noise_is_that_of_its_seed(studio, sampler):
     windows = frames_of(studio, {**STILL, "frames": 12, "context_length": 8, "overlap": 3}, **request)
     assert abs(frames - windows[:8]).max() < FLOAT_ORDER
     for number in (0, 3, 7):
-        assert abs(frames[number] - poster_of(studio, **request, seed=1 + number)).max() < FLOAT_ORDER
+        assert abs(frames[number] - preview_of(studio, **request, seed=1 + number)).max() < FLOAT_ORDER
     assert abs(frames[0] - frames[1]).max() > 0.1
 
 
@@ -68,7 +68,7 @@ def test_constant_noise_is_one_for_all_frames(studio, sampler):
     clip = {**STILL, **FOUR, "noise": "constant"}
     frames = frames_of(studio, clip, sampler_name=sampler, batch_size=2)
     for number, first in ((0, 0), (1, 4)):
-        picture = poster_of(studio, sampler_name=sampler, seed=1 + first)
+        picture = preview_of(studio, sampler_name=sampler, seed=1 + first)
         assert abs(frames[4 * number : 4 * number + 4] - picture).max() < FLOAT_ORDER
     assert abs(frames[0] - frames[4]).max() > 0.1
 
@@ -118,7 +118,7 @@ def test_frames_have_the_seeds_that_are_given(studio):
     answer = animate(studio, clip, n_iter=2)
     frames, info = decoded(studio), json.loads(answer["info"])
     for number, seed in enumerate((5, 6, 90, 91, 9, 10, 94, 95)):
-        assert abs(frames[number] - poster_of(studio, seed=seed)).max() < FLOAT_ORDER
+        assert abs(frames[number] - preview_of(studio, seed=seed)).max() < FLOAT_ORDER
     assert 'frame_seeds: \\"5, 6, 90\\"' in info["infotexts"][0]
     assert (sent_back(studio, answer) == frames[:4]).all()
     assert "Remove some" in refused(studio, {**FOUR, "frame_seeds": "1, 2, 3, 4, 5"})

@@ -18,7 +18,7 @@ def lines(server) -> list[str]:
     return LINE.findall(server.log_text())
 
 
-@pytest.mark.shows("Views, poster, plan: the log tells what a clip takes, and takes that")
+@pytest.mark.shows("Views, preview, plan: the log tells what a clip takes, and takes that")
 @pytest.mark.parametrize(
     ("clip", "request_", "wanted"),
     [
@@ -39,12 +39,12 @@ def lines(server) -> list[str]:
             {"enable_hr": True, "hr_scale": 2, "denoising_strength": 0.7, "hr_second_pass_steps": 3},
             ["12 UNet calls with up to 8 images), 64x64", "3 UNet calls with up to 8 rows), 128x128"],
         ),
-        ({"frames": 4, **FREEINIT, "poster": True}, {}, ["1 frame at once (4 steps: 4 UNet calls with up to 2"]),
-        ({"frames": 9, "poster": True}, {}, ["1 frame at once (4 steps: 4 UNet calls with up to 2 images)"]),
+        ({"frames": 4, **FREEINIT, "preview": True}, {}, ["1 frame at once (4 steps: 4 UNet calls with up to 2"]),
+        ({"frames": 9, "preview": True}, {}, ["1 frame at once (4 steps: 4 UNet calls with up to 2 images)"]),
     ],
     ids=[
         "short", "windows", "views", "two clips", "long prompt", "hires fix",
-        "FreeInit", "coarse to fine", "FreeInit, hires fix", "FreeInit, poster", "poster",
+        "FreeInit", "coarse to fine", "FreeInit, hires fix", "FreeInit, preview", "preview",
     ],
 )  # fmt: skip
 def test_the_log_tells_what_a_clip_takes(studio, clip, request_, wanted):
@@ -59,7 +59,7 @@ def test_the_log_tells_what_a_clip_takes(studio, clip, request_, wanted):
     assert studio.api("GET", "/trouble/calls").json() == promised
 
 
-@pytest.mark.shows("Views, poster, plan: the panel tells it, with windows and prompts")
+@pytest.mark.shows("Views, preview, plan: the panel tells it, with windows and prompts")
 def test_the_panel_tells_what_a_clip_takes(studio, page, screenshot):
     """The line follows frames, windows, size and prompt; map and table are beneath; Generate's log says the same."""
     prepare_clip(page, studio, 12)
@@ -90,7 +90,7 @@ def test_the_panel_tells_what_a_clip_takes(studio, page, screenshot):
     assert [line.rpartition(", about")[0] for line in lines(studio)[before:]] == [told.rpartition(", about")[0]]
 
 
-@pytest.mark.shows("Views, poster, plan: the panel tells it, with windows and prompts")
+@pytest.mark.shows("Views, preview, plan: the panel tells it, with windows and prompts")
 def test_a_closed_panel_plans_nothing(studio, page):
     """Switched off, the line is gone; both prompts' tables come with it again."""
     prepare_clip(page, studio, 6)

@@ -42,7 +42,7 @@ NEW = {
     "zero_x": 24.5,
     "zero_y": -8.5,
     "zero_smoothing": 0.6,
-    "poster": True,
+    "preview": True,
 }
 SHORT = {"frames": 2}
 FAST = {"steps": 2}
@@ -69,7 +69,7 @@ def test_every_new_setting_has_a_value_here():
     assert not [name for name in QUIET if NEW[name] == SETTINGS[name].default]
 
 
-@pytest.mark.shows("Views, poster, plan: every setting there and back, by API and by panel")
+@pytest.mark.shows("Views, preview, plan: every setting there and back, by API and by panel")
 @pytest.mark.parametrize("name", QUIET)
 def test_a_setting_comes_back_from_the_clips_text(studio, name):
     """A value given by API stands in the clip's text; sent back, text and frames are the same, to the last bit."""
@@ -83,7 +83,7 @@ def test_a_setting_comes_back_from_the_clips_text(studio, name):
     assert (decoded(studio) == frames).all()
 
 
-@pytest.mark.shows("Views, poster, plan: every setting there and back, by API and by panel")
+@pytest.mark.shows("Views, preview, plan: every setting there and back, by API and by panel")
 def test_a_clip_without_them_says_nothing_of_them(studio):
     """Texts of clips that direct nothing are as long as they were."""
     (text,) = json.loads(animate(studio, SHORT, **FAST)["info"])["infotexts"]
@@ -100,7 +100,7 @@ def shown(page, name: str) -> object:
     return setting.type(text)
 
 
-@pytest.mark.shows("Views, poster, plan: every setting there and back, by API and by panel")
+@pytest.mark.shows("Views, preview, plan: every setting there and back, by API and by panel")
 def test_all_settings_come_into_the_panel_and_out_of_it(studio, page):
     """One text with all of them, pasted: every field shows its value, the clip is the same; a plain text resets all."""
     answer = animate(studio, {**SHORT, **NEW}, **FAST)

@@ -20,7 +20,7 @@ from support.webui_real.studio import (
     hooks_in_the_unet,
     painted,
     portrait,
-    poster_of,
+    preview_of,
     refused,
 )
 
@@ -42,7 +42,7 @@ NEARLY = 2e-4  # of the range: a frame among others is computed in other matrix 
 
 def picture_of(server, **payload) -> numpy.ndarray:
     """The plain picture of a seed, as the model made it."""
-    return poster_of(server, ZERO, **payload)
+    return preview_of(server, ZERO, **payload)
 
 
 # ---- samplers
@@ -100,7 +100,7 @@ def test_frames_begin_where_the_paper_says(studio, sampler):
     """x^k = sqrt(P) Warp(x^0, k * shift) + sqrt(1 - P) eps^k, in what the UNet is given, which is the paper's x."""
     clip = {**SHORT, "zero_x": -64, "zero_y": 64}
     request = {"sampler_name": sampler, "steps": 50}  # so many that levels are met
-    alone = dict(inputs(studio, {**ZERO, "poster": True}, **request)[0])
+    alone = dict(inputs(studio, {**ZERO, "preview": True}, **request)[0])
     calls, abar = inputs(studio, clip, **request)
     restart = next(place for place in range(1, len(calls)) if calls[place][0] > calls[place - 1][0])
     level, begun = calls[restart]
@@ -110,7 +110,7 @@ def test_frames_begin_where_the_paper_says(studio, sampler):
     assert abs(begun[0] - alone[level][0]).max() < NEARLY
     share = left(abar, level) / left(abar, lower)
     for number in (1, 2):
-        ((_, noise), *_), _ = inputs(studio, {**ZERO, "poster": True}, sampler_name="DDIM", steps=2, seed=1 + number)
+        ((_, noise), *_), _ = inputs(studio, {**ZERO, "preview": True}, sampler_name="DDIM", steps=2, seed=1 + number)
         mirrored = numpy.pad(alone[lower][0], ((0, 0), (0, number), (number, 0)), mode="symmetric")
         moved = mirrored[:, number:, :8]
         assert abs(begun[number] - (numpy.sqrt(share) * moved + numpy.sqrt(1 - share) * noise[0])).max() < NEARLY
@@ -225,15 +225,15 @@ def test_hires_fix_looks_at_frame_0(studio, hires):
 def test_img2img_looks_at_frame_0(studio):
     """All frames begin with the picture, each with noise of its own: frame 0 is img2img's own, which others keep to."""
     made = {}
-    for name, clip in (("clip", SHORT), ("poster", {**ZERO, "poster": True}), ("alone", {**SHORT, "frames": 1})):
+    for name, clip in (("clip", SHORT), ("preview", {**ZERO, "preview": True}), ("alone", {**SHORT, "frames": 1})):
         scripts = clip_payload(clip)["alwayson_scripts"]
         picture = base64_image(painted())
         studio.txt2img(steps=1)  # the VAE encodes with noise from a generator that the request before has left behind
         studio.img2img(init_images=[picture], denoising_strength=0.8, sampler_name="DDIM", alwayson_scripts=scripts)
         made[name] = decoded(studio)
     assert len(made["clip"]) == 3
-    assert abs(made["clip"][0] - made["poster"][0]).max() < FLOAT_ORDER
-    assert abs(made["alone"][0] - made["poster"][0]).max() < FLOAT_ORDER
+    assert abs(made["clip"][0] - made["preview"][0]).max() < FLOAT_ORDER
+    assert abs(made["alone"][0] - made["preview"][0]).max() < FLOAT_ORDER
     assert abs(made["clip"][1] - made["clip"][0]).mean() > 1e-3
 
 
@@ -276,7 +276,7 @@ def test_other_patches_of_self_attention(studio, settings):
         ({"motion_loras": "Pan:1"}, {}, ["motion_loras"]),
         ({"freeinit_enable": True}, {}, ["freeinit_enable"]),
         ({"closed_loop": "A"}, {}, ["closed_loop"]),
-        ({"zero_smoothing": 0.6}, {}, ["motion_mask"]),
+        ({"zero_smoothing": 0.6}, {}, ["needs a mask to smooth"]),
         ({"zero_x": 65}, {}, ["zero_x must be between -64 and 64"]),
     ],
 )

@@ -6,10 +6,11 @@ import json
 
 import numpy
 import pytest
-from support.webui_real.clicking import choose, fill, generate, open_group, pasted, prepare_clip, slide
+from hosts.webui.real.test_panel import fill, generate, prepare_clip
+from support.webui_real.clicking import choose, open_group, pasted, slide
 from support.webui_real.clips import FRAMES, animate, clip_payload
 from support.webui_real.server import LORA, PAYLOAD, STYLE
-from support.webui_real.studio import FLOAT_ORDER, conditions_of, decoded, frames_of, poster_of, refused, sent_back
+from support.webui_real.studio import FLOAT_ORDER, conditions_of, decoded, frames_of, preview_of, refused, sent_back
 
 MIDDLES = {0: "a red cat", 4: "a blue dog", 7: "a green picture of the garden"}
 TRAVEL = "a photo\n" + "\n".join(f"{frame}: {text}" for frame, text in MIDDLES.items()) + "\nin the garden"
@@ -159,7 +160,7 @@ def test_a_keys_frame_is_the_picture_of_its_whole_prompt(studio, travel, whole, 
     frames = frames_of(studio, STILL, prompt=written, negative_prompt="0: a dog\n4: a cat", **request_)
     for frame, negative in ((0, "a dog"), (4, "a cat")):
         seeded = {"prompt": whole.format(MIDDLES[frame]), "negative_prompt": negative, "seed": 1 + frame}
-        picture = poster_of(studio, **seeded, **request_)
+        picture = preview_of(studio, **seeded, **request_)
         assert abs(frames[frame] - picture).max() < FLOAT_ORDER
         assert abs(frames[2] - picture).max() > 0.02
 
@@ -175,7 +176,7 @@ def test_the_second_pass_travels_by_its_own_prompt(studio, told):
     assert abs(calls[0][:FRAMES] - told(PAYLOAD["prompt"])).max() < EXACT
     for frame, prompt, negative in ((0, "a red cat", "a dog"), (4, "a blue dog", "a cat")):
         second = {**HIRES, "hr_prompt": prompt, "hr_negative_prompt": negative, "seed": 1 + frame}
-        assert abs(frames[frame] - poster_of(studio, **second)).max() < FLOAT_ORDER
+        assert abs(frames[frame] - preview_of(studio, **second)).max() < FLOAT_ORDER
 
 
 @pytest.mark.shows("Prompt travel: in context windows")
@@ -184,9 +185,9 @@ def test_in_windows_a_frame_keeps_its_prompt(studio):
     clip = {**STILL, "frames": 12, "context_length": 8, "overlap": 3}
     frames = frames_of(studio, clip, prompt="0: a red cat\n9: a blue dog", steps=2)
     for frame, prompt in ((0, "a red cat"), (9, "a blue dog"), (11, "a blue dog")):
-        picture = poster_of(studio, prompt=prompt, seed=1 + frame, steps=2)
+        picture = preview_of(studio, prompt=prompt, seed=1 + frame, steps=2)
         assert abs(frames[frame] - picture).max() < FLOAT_ORDER
-    assert abs(frames[4] - poster_of(studio, prompt="a red cat", seed=5, steps=2)).max() > 0.02
+    assert abs(frames[4] - preview_of(studio, prompt="a red cat", seed=5, steps=2)).max() > 0.02
 
 
 @pytest.mark.shows("Prompt travel: in img2img")
@@ -244,7 +245,7 @@ def test_one_line_for_frame_0_is_the_plain_prompt(studio):
     ("prompts", "words"),
     [
         ({"prompt": "a photo\n0: a cat\n8: a dog"}, ["Line 3 of the prompt", '"8: a dog"', "no frame 8"]),
-        ({"negative_prompt": "0: a cat\n4: "}, ["Line 2 of the negative prompt", "there is no text after the colon"]),
+        ({"negative_prompt": "0: a cat\n4: "}, ["Line 2 of the negative prompt", "no text after the colon"]),
         ({"prompt": "0: a\n0: b"}, ["Line 2 of the prompt", "Write one line per frame"]),
         ({"prompt": f"0: a cat\n4: <lora:{LORA}:1> a dog"}, ["Line 2 of the prompt", "whole clip"]),
         ({"prompt": "0: a cat\n4: a dog AND a cat"}, ["Line 2 of the prompt", "2 parts joined with AND"]),
