@@ -232,7 +232,7 @@ REFUSED = [
     ({"model": ZERO, "scale": "2"}, "scale"),
     ({"model": ZERO, "freeinit_enable": True, "views": True}, "freeinit_enable, views"),
     ({"model": ZERO, "motion_loras": "pan"}, "motion_loras"),
-    ({"model": ZERO, "zero_smoothing": 0.5}, "motion_mask"),
+    ({"model": ZERO, "zero_smoothing": 0.5}, "Give a mask"),
 ]
 
 
