@@ -56,7 +56,7 @@ DIRECTION = Metric(
     "least 5 % of the image's side, steadily, and relative to the camera. Chance level: 25 %.",
     percent=True,
 )
-STANDS = Metric(
+STILLNESS = Metric(
     "stands",
     "Stays still",
     "Share of the clips of still scenes in which nothing moves and all frames are consistent with each other.",
@@ -84,7 +84,7 @@ MOTION = Metric(
     more_is_better=None,
 )
 MEAN_MOTION = Metric("motion", "Mean motion", "Mean flow of the whole image, in pixels per frame.", more_is_better=None)
-WAY = Metric(
+DISTANCE = Metric(
     "way",
     "Distance",
     "Distance that the object moves in the prompt's direction, in pixels; 0 if it does not move in one direction.",
@@ -120,7 +120,7 @@ BACKGROUND = Metric(
 )
 SECONDS = Metric("seconds", "Seconds", "Median time to render a clip.", 1, more_is_better=False)
 
-PAPERS = (DIRECTION, STANDS, SMOOTHNESS, SMOOTHNESS_ALL, DOMAIN, TEXT, MOTION, WAY, SECONDS)
+PAPERS = (DIRECTION, STILLNESS, SMOOTHNESS, SMOOTHNESS_ALL, DOMAIN, TEXT, MOTION, DISTANCE, SECONDS)
 VBENCH = (SUBJECT, BACKGROUND, MOTION_SMOOTHNESS, FLICKERING, DYNAMIC, MEAN_MOTION)
 METRICS = (*PAPERS, *VBENCH)
 
@@ -152,32 +152,32 @@ def measure(
     subject = rows if embedders.subject is embedders.main else embedders.subject.images(frames)
     text = embedders.main.text(prompt.text)
     flow = flow_of(frames)
-    way = estimate_trajectory(flow)
+    trajectory = estimate_trajectory(flow)
     tops = metrics.top_magnitudes(flow)
     between = metrics.motion_smoothness(flow)
-    goes = None if prompt.heading is None else float(way.goes(prompt.heading))
-    stands = prompt.heading == STILL
+    goes = None if prompt.heading is None else float(trajectory.goes(prompt.heading))
+    is_still = prompt.heading == STILL
     figures: Figures = {
-        "direction": None if stands else goes,
-        "stands": goes if stands else None,
+        "direction": None if is_still else goes,
+        "stands": goes if is_still else None,
         "smoothness": metrics.smoothness(rows),
         "smoothness_all": metrics.smoothness_of_all_pairs(rows),
         "domain": metrics.domain_score(rows, references),
         "text": None if text is None else metrics.text_score(rows, text),
         "motion_top": sum(tops) / len(tops),
         "motion": metrics.magnitude(flow),
-        "way": _gone(way, prompt),
+        "way": _gone(trajectory, prompt),
         "dynamic": float(metrics.is_dynamic(flow)),
         "motion_smoothness": None if between is None else 100 * between,
-        "temporal_flickering": 100 * metrics.temporal_flickering(frames) if stands else None,
+        "temporal_flickering": 100 * metrics.temporal_flickering(frames) if is_still else None,
         "subject_consistency": None if embedders.subject.kind == CLIP else 100 * metrics.consistency(subject),
         "background_consistency": None if embedders.main.kind == DINO else 100 * metrics.consistency(rows),
         "seconds": seconds,
     }
-    return figures, way.heading
+    return figures, trajectory.heading
 
 
-def _gone(way: Trajectory, prompt: Prompt) -> float | None:
+def _gone(trajectory: Trajectory, prompt: Prompt) -> float | None:
     if prompt.heading is None or prompt.heading == STILL:
         return None
-    return way.towards(prompt.heading) if way.is_one else 0.0
+    return trajectory.towards(prompt.heading) if trajectory.is_one else 0.0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean, median, stdev
 from typing import Literal
 
-from .measuring import DIRECTION, DOMAIN, DYNAMIC, METRICS, MOTION, SECONDS, SMOOTHNESS, TEXT, WAY, Figures, Metric
+from .measuring import DIRECTION, DISTANCE, DOMAIN, DYNAMIC, METRICS, MOTION, SECONDS, SMOOTHNESS, TEXT, Figures, Metric
 from .methods import FROZEN, INDEPENDENT, METHODS, MODULE, ZERO, Method
 from .run import EvaluatedClip
 
@@ -133,8 +133,10 @@ def _against(clips: Sequence[EvaluatedClip], rival: Method) -> str:
 
 def _on_motion(figures: dict[str, Figures]) -> str:
     ours, unrelated = figures[MODULE.key], figures[INDEPENDENT.key]
-    distance = ours[WAY.key]
-    moved = "" if distance is None else f", and its objects move {WAY.show(distance)} pixels in the prompt's direction"
+    distance = ours[DISTANCE.key]
+    moved = (
+        "" if distance is None else f", and its objects move {DISTANCE.show(distance)} pixels in the prompt's direction"
+    )
     return (
         f"The fastest 5 % of its pixels move {MOTION.show(ours[MOTION.key])} pixels per frame{moved}; "
         f"{DYNAMIC.show(ours[DYNAMIC.key])} of its clips are dynamic by VBench's rule. Between independent frames, "

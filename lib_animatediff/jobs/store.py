@@ -1,4 +1,4 @@
-"""Rendered clips on disk, reused by any run that would render the same frames."""
+"""Rendered clips on disk, which any run that needs the same frames reuses."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def save(path: Path, clip: CachedClip, made_of: Mapping[str, Any], fps: float) -
 
 
 def load(path: Path, made_of: Mapping[str, Any]) -> CachedClip | None:
-    """Read a clip; None if it does not exist, is damaged, or was made of something else."""
+    """Read a clip; None if it does not exist, is damaged, or was rendered from another request."""
     file = file_of(path)
     if not file.is_file():
         return None

@@ -224,7 +224,7 @@ def test_errors_name_the_line_and_say_what_to_do(text, words):
 
 @pytest.mark.parametrize("prompt", ["0: a cat\n8:2 cats", "0: a\nfoo\n4:3 dogs"])
 def test_a_line_that_may_be_a_frame_or_a_ratio_is_asked_about(prompt):
-    with pytest.raises(ClipError, match="is this a frame, or a ratio"):
+    with pytest.raises(ClipError, match="this may be a frame or a ratio"):
         read_travel(prompt, 16)
 
 
@@ -349,8 +349,8 @@ def test_every_travel_begins_and_ends_its_changes_at_its_keys(more, places, inte
     [
         ({"interpolation": "cubic"}, "slerp, linear, step"),
         ({"easing": "bounce"}, "linear, ease-in, ease-out, ease-in-out"),
-        ({"hold": 1.5}, "not for 1.5"),
-        ({"hold": float("nan")}, "not for nan"),
+        ({"hold": 1.5}, "not 1.5"),
+        ({"hold": float("nan")}, "not nan"),
     ],
 )
 def test_what_blends_do_not_know_is_refused(how, words):

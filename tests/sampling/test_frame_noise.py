@@ -110,7 +110,7 @@ def test_planning_leaves_the_global_generator_alone():
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(ClipError, match=r"'perlin'. Use one of: random, freenoise, shared, constant"):
+    with pytest.raises(ClipError, match=r"'perlin'. Choose one of: random, freenoise, shared, constant"):
         noise_sources("perlin", 16, 16, 4, SEED)
 
 

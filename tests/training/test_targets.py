@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from safetensors.torch import save_file
-from support import hosts
+from support import adapter_files, hosts
 from training import parts
 
 from lib_animatediff import IncompatibleModelError, inject
@@ -161,6 +161,19 @@ def test_a_written_adapter_gives_what_was_trained(tmp_path):
 
     with adapter_in(unet, parts.settings(tmp_path, adapter=str(path))), torch.no_grad():
         assert torch.allclose(hosts.call(unet, given), trained, atol=1e-5)
+    assert parts.equal(snapshot(unet), before)
+
+
+@pytest.mark.parametrize("spelled", adapter_files.SPELLINGS)
+def test_an_adapter_is_merged_in_any_key_format(tmp_path, spelled):
+    unet = parts.tiny_unet()
+    before = snapshot(unet)
+    changes = adapter_files.random_adapter(adapter_files.diffusers_layers(unet))
+    path = adapter_files.write_adapter(tmp_path / "adapter.safetensors", changes, spelled)
+    with adapter_in(unet, parts.settings(tmp_path, adapter=str(path), adapter_strength=0.5)):
+        for layer, (down, up) in changes.items():
+            merged = before[f"0.{layer}.weight"] + 0.5 * (up @ down)
+            torch.testing.assert_close(unet.get_parameter(f"{layer}.weight").detach(), merged)
     assert parts.equal(snapshot(unet), before)
 
 

@@ -1,4 +1,4 @@
-"""The script on the double of the WebUI in tests/glue.
+"""The script on the double of the WebUI in tests/support.
 
 Frames of a whole request are the latents that were sampled, row by row, then the pictures of the answer, then the
 frames of its files. Its text has the infotexts, what the script tells beside them, seeds, prompts, and what it prints.
@@ -7,6 +7,7 @@ Requests of noise hold what a sampler began with and drew, those of Text2Video-Z
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 from collections.abc import Iterator, Sequence
@@ -16,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from adapter_files import write_adapter
-from glue import components, double, noises, samplers
-from glue.conftest import WebUI, new_checkpoint
-from glue.double import CLIP, shared
-from glue.test_text2video_zero import Run
-from motion_files import write_motion_file
-from motion_lora_files import write_lora
+from hosts.webui.double.conftest import WebUI, new_checkpoint
+from hosts.webui.double.test_text2video_zero import FRAMES, METHOD, Run
+from support.adapter_files import write_adapter
+from support.motion_files import write_motion_file
+from support.motion_lora_files import write_lora
+from support.webui_double import components, double, noises, samplers
+from support.webui_double.double import CLIP, shared
+
+from lib_animatediff.request.plan import plan_clip
 
 from .decoding import decoded
 from .double_requests import NOISE, OTHER, WHOLE, Asked
@@ -79,6 +82,11 @@ def _checkpoint(seed: int) -> Any:
     return new_checkpoint(seed)
 
 
+def _ours(name: str) -> Any:
+    """A module of the package for the WebUI, which is another object on each double."""
+    return importlib.import_module(f"lib_animatediff.hosts.webui.{name}")
+
+
 @contextmanager
 def _webui(folder: Path) -> Iterator[WebUI]:
     """As the fixture of the same name."""
@@ -87,8 +95,9 @@ def _webui(folder: Path) -> Iterator[WebUI]:
     webui = WebUI(checkpoint, folder)
     write_motion_file(webui.models_folder, name="mm.safetensors")
     with double.in_place(webui.made):
-        webui.load_script(webui.module("script").AnimateDiffScript)
-        shared.cfg_denoiser_callbacks.append(webui.module("script").before_denoising)
+        script = _ours("hooks.script")
+        webui.load_script(script.AnimateDiffScript)
+        shared.cfg_denoiser_callbacks.append(script.before_denoising)
         yield webui
     components.Component.created.clear()
     if shared.swallowed:
@@ -126,19 +135,50 @@ def _painted(asked: Asked, folder: Path) -> Fingerprint:
 
 def _drawn(chosen: dict[str, Any], make: Any, folder: Path) -> Fingerprint:
     with noises.on_the_double(folder) as glue:
-        settings, p = noises.settings(**chosen), make(clips=2)
-        glue.arrange_seeds(p, settings, noises.FRAMES)
+        plan, p = plan_clip(noises.settings(**chosen)), make(clips=2)
+        glue.arrange_seeds(p, plan)
         noises.begin_batch(p)
-        noises.paint(glue, p, settings)
+        _paint(glue, p, plan)
     drawn = ("noise", "ancestral", "brownian", "latents")
     frames = [hashed for run in p.sampler.runs for name in drawn for hashed in of_rows(getattr(run, name))]
     steps = [run.steps for run in p.sampler.runs]
     return Fingerprint(frames, f"seeds {p.all_seeds}, subseeds {p.all_subseeds}, steps {steps}")
 
 
+def _paint(glue: Any, p: Any, plan: Any) -> None:
+    """One pass, as `p.sample` makes it."""
+    noise = p.rng.next()
+    is_img2img = hasattr(p, "init_latent")
+    if is_img2img:
+        noise *= p.initial_noise_multiplier
+    glue.share_noise(p, noise, plan)
+    glue.with_freeinit(p, plan, noises.LAST)
+    if is_img2img:
+        p.sampler.sample_img2img(p, p.init_latent, noise, "c", "uc", image_conditioning="image")
+    else:
+        p.sampler.sample(p, noise, "c", "uc", image_conditioning="image")
+
+
+class _Attention:
+    """As much of cross-frame attention as a run needs of it, on the denoiser of the tests."""
+
+    def __init__(self, denoiser: samplers.Denoiser) -> None:
+        self._denoiser = denoiser
+
+    @contextmanager
+    def first_frame_only(self) -> Iterator[None]:
+        self._denoiser.first_only = True
+        try:
+            yield
+        finally:
+            self._denoiser.first_only = False
+
+
 def _moved(kind: Any, folder: Path) -> Fingerprint:
-    with _webui(folder) as webui:
+    with _webui(folder):
         shared.opts.uni_pc_order = 3
-        run = Run(webui.module("zero"), kind)
+        glue = _ours("clip.text2video_zero")
+        run = Run(glue, kind, method=None)
+        glue.with_motion_field(run.p, run.noise, METHOD, FRAMES, _Attention(run.denoiser))
         frames = list(map(of_tensor, run()))
     return Fingerprint(frames, f"told {run.told}, calls {run.denoiser.calls}")

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy
-from adapter_files import random_adapter, write_adapter
-from motion_files import write_motion_file
-from motion_lora_files import write_lora
+from hosts.webui.real.conftest import REPOSITORY, TROUBLE, webui_python
+from hosts.webui.real.test_amounts import MASK
+from hosts.webui.real.test_motion_loras import spatial_layers
 from PIL import Image
-from webui.clips import clip_payload
-from webui.conftest import REPOSITORY, TROUBLE, webui_python
-from webui.server import LORA, WebUI, base64_image, file_bytes
-from webui.studio import decoded as made_by_the_model
-from webui.test_amounts import MASK
-from webui.test_motion_loras import spatial_layers
+from support.adapter_files import random_adapter, write_adapter
+from support.motion_files import write_motion_file
+from support.motion_lora_files import write_lora
+from support.webui_real.clips import clip_payload
+from support.webui_real.server import LORA, WebUI, base64_image, file_bytes
+from support.webui_real.studio import decoded as made_by_the_model
 
 from .decoding import decoded
 from .prints import DATE, Fingerprint, files_below, folder_rule, normalised, of_picture, of_rows

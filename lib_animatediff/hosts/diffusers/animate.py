@@ -1,4 +1,4 @@
-"""Make a clip with a diffusers pipeline."""
+"""Renders a clip with a diffusers pipeline."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 Motion = MotionModule | MotionComponent | Sequence[MotionModule | MotionComponent] | Text2VideoZero
 
-_OF_FILES = ("fps", "loop_count", "formats")  # settings that concern the files of a clip only
-_OF_TEXT2VIDEO_ZERO = ("zero_x", "zero_y", "zero_smoothing")
-_OF_SCALE = (
+_FILE_SETTINGS = ("fps", "loop_count", "formats")  # they affect the files of a clip only
+_TEXT2VIDEO_ZERO_SETTINGS = ("zero_x", "zero_y", "zero_smoothing")
+_SCALE_SETTINGS = (
     "scale",
     "effect",
     "scale_steps",
@@ -60,34 +60,34 @@ def animate(
     on_step: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = lambda _line: None,
 ) -> list[Image]:
-    """Make one clip. Frame i starts from the noise of seed ``seed + i``, as in the WebUI.
+    """Render one clip. Frame i starts from the noise of seed ``seed + i``, as in the WebUI.
 
     Args:
-        pipeline: a diffusers ``StableDiffusionPipeline``, such as `load_pipeline` returns. It is left as it was.
+        pipeline: a diffusers ``StableDiffusionPipeline``, such as `load_pipeline` returns. It is unchanged afterwards.
         motion: a motion module; several of them, the first of which sets the noise schedule; `Text2VideoZero`; or a
-            `ClipPlan`, which decides what the arguments up to ``settings`` and ``steps`` say otherwise; only
-            ``windows`` may stand beside it.
-        prompt: may travel, see docs/features.md; so may ``negative_prompt``.
+            `ClipPlan`, which replaces ``steps`` and the arguments up to ``settings`` except ``windows``.
+        prompt: may be a prompt travel, see docs/features.md; likewise ``negative_prompt``.
         frames: overrides ``settings.frames``.
         windows: overrides the context windows of ``settings``.
-        settings: every setting of docs/settings.md. ``motion_loras`` names files here.
+        settings: every setting of docs/settings.md. ``motion_loras`` contains paths here.
         adapters: further domain adapters with strengths.
         size: width and height in pixels, multiples of 8.
         sampler: a name of `pipeline.SAMPLERS`.
-        output: also write the clip's files, as ``settings`` ask (formats, fps, loop count); the suffix is theirs.
+        output: also write the files of the clip, with the formats, fps and loop count of ``settings``. The formats
+            determine the suffixes.
         on_step: called after each sampling step.
-        say: called with one line about each motion LoRA and domain adapter, on how much of it fits.
+        say: called with one line per motion LoRA and domain adapter, which reports how much of it fits.
 
     Returns:
-        The frames in the order in which they play: with ``reverse``, there and back.
+        The frames in the order of playback, ping-pong included.
 
     Raises:
-        AnimateDiffError: the request is out of range, a setting has no effect here, a file or the motion module does
-            not fit, or memory ran out.
+        AnimateDiffError: a value is out of range, a setting has no effect here, a file or the motion module does not
+            fit, or memory ran out.
     """
     if isinstance(motion, ClipPlan):
         given = {"prompt": prompt, "negative_prompt": negative_prompt, "seed": seed, "frames": frames}
-        _refuse_beside_plan(given | {"settings": settings, "steps": steps})
+        _refuse_with_plan(given | {"settings": settings, "steps": steps})
         plan, method = motion, load_method(motion.method, motion)
     else:
         settings = settings or ClipSettings()
@@ -95,7 +95,9 @@ def animate(
         name = _name(motion)
         if settings.model not in ("", name):
             raise ClipError(
-                f"model is {settings.model!r}, but the motion module passed is {name}. Leave model out of the settings."
+                f"The settings have model={settings.model!r}, but the motion module passed is {name}. Remove model "
+                "from the settings.",
+                code="AD-D02",
             )
         for names, advice in _without_effect(motion, output):
             refuse_without_effect(settings, names, advice)
@@ -130,11 +132,10 @@ def render(
     import torch
 
     check_request(seed=plan.sampling.seed, size=size, steps=plan.sampling.steps, cfg=cfg)
-    method.check(plan)
     former = pipeline.scheduler
     pipeline.scheduler = new_sampler(sampler, former, method.schedule)
     try:
-        # On the CPU, so that a seed is the same clip on every machine.
+        # On the CPU, so that a seed gives the same clip on every machine.
         generators = [torch.Generator().manual_seed(each) for each in plan.seeds]
         latent_size = [pixels // PIXELS_PER_LATENT for pixels in reversed(size)]
         kwargs = {**prompt_kwargs(pipeline, plan), "width": size[0], "height": size[1], "guidance_scale": cfg}
@@ -154,28 +155,32 @@ def render(
             raise
         raise ClipError(
             f"{len(plan.rendered)} frames of {size[0]}x{size[1]} do not fit into the memory of {pipeline.device}. "
-            "Lower frames, width or height."
+            "Lower the number of frames or the size, or use context windows.",
+            code="AD-D01",
         ) from error
     finally:
         pipeline.scheduler = former
 
 
-def _refuse_beside_plan(given: Mapping[str, Any]) -> None:
+def _refuse_with_plan(given: Mapping[str, Any]) -> None:
     defaults = animate.__kwdefaults__ or {}
     names = [name for name, value in given.items() if value != defaults[name]]
     if names:
-        raise ClipError(f"{', '.join(names)} would have no effect: the plan decides. Make the plan with these values.")
+        raise ClipError(
+            f"{', '.join(names)} would have no effect together with a plan. Create the plan with these values.",
+            code="AD-D03",
+        )
 
 
 def _without_effect(motion: Motion, output: Path | None) -> Iterator[tuple[Sequence[str], str]]:
-    """Settings that would have no effect on a call of `animate`, with what to do instead."""
+    """Settings that would have no effect in a call of `animate`, with advice."""
     yield ("request_id",), "Name the output instead"
-    yield _OF_TEXT2VIDEO_ZERO, "Pass Text2VideoZero(...) with the values instead"
+    yield _TEXT2VIDEO_ZERO_SETTINGS, "Pass Text2VideoZero(...) with the values instead"
     if output is None:
-        yield _OF_FILES, "Pass output to write the clip's files"
+        yield _FILE_SETTINGS, "Pass output to write the clip's files"
     given = motion if isinstance(motion, Sequence) else [motion]
     if all(isinstance(one, MotionComponent) for one in given):
-        yield _OF_SCALE, "Give the components a scale instead"
+        yield _SCALE_SETTINGS, "Give the components a scale instead"
 
 
 def _name(motion: Motion) -> str:

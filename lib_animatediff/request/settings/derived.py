@@ -150,7 +150,10 @@ def refuse_without_effect(settings: ClipSettings, names: Sequence[str], advice: 
     """
     changed = [name for name in names if getattr(settings, name) != SETTINGS[name].default]
     if changed:
-        raise ClipError(f"{', '.join(changed)} would have no effect on this call. {advice}, or leave it out.")
+        raise ClipError(
+            f"{', '.join(changed)} would have no effect in this call. {advice}, or reset it to its default.",
+            code="AD-C15",
+        )
 
 
 def refuse_without_module(asked: Sequence[str]) -> None:

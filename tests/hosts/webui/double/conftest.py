@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +11,9 @@ import pytest
 import torch
 from support import hosts
 from support.motion_files import write_motion_file
+from support.motions import read_once
 from support.webui_double import components, double
 from support.webui_double.double import SdModel, shared
-
-from motion_module import load_motion_module
-
-# Reading is tested elsewhere; here one module serves all tests.
-read_once = cache(lambda path: load_motion_module(path))
-
-OURS = {  # of hosts/webui, by the names that tests use
-    "advice": "ui.advice",
-    "api": "output.api",
-    "axes": "ui.axes",
-    "batching": "hooks.batching",
-    "files": "output.files",
-    "gallery": "output.gallery",
-    "lora_files": "catalog.lora_files",
-    "loras": "catalog.loras",
-    "models": "catalog.models",
-    "output": "output.deliver",
-    "panel": "ui.panel",
-    "plan": "ui.plan_view",
-    "prompts": "clip.prompts",
-    "script": "hooks.script",
-    "session": "hooks.session",
-    "travelling": "clip.prompt_travel",
-    "zero": "clip.text2video_zero",
-}
 
 
 class WebUI:
@@ -52,8 +27,8 @@ class WebUI:
         self.tabs = {tab: getattr(self.made["modules.scripts"], f"scripts_{tab}") for tab in ("txt2img", "img2img")}
 
     def module(self, name: str) -> Any:
-        """A module of the WebUI or of our glue."""
-        return self.made.get(f"modules.{name}") or importlib.import_module(f"lib_animatediff.hosts.webui.{OURS[name]}")
+        """A module of the WebUI, or of `hosts.webui`."""
+        return self.made.get(f"modules.{name}") or importlib.import_module(f"lib_animatediff.hosts.webui.{name}")
 
     def load_script(self, kind: Callable[[], Any]) -> None:
         """Each tab gets an instance of its own."""

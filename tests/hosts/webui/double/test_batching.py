@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import torch
-from hosts.webui.double.conftest import read_once
+from support.motions import read_once
 from support.webui_double import double
 from support.webui_double.denoiser import CFG, CONTEXT, TOKENS, conditions, row_parts
 from support.webui_double.double import CLIP, shared

@@ -14,6 +14,7 @@ from PIL import Image
 from support.webui_double import double
 from support.webui_double.double import CLIP, Script, shared
 
+from lib_animatediff.request.plan import plan_clip
 from lib_animatediff.request.settings import ClipSettings
 from lib_animatediff.video import read_recipe
 
@@ -40,7 +41,8 @@ def deliver(webui):
             images=images, infotexts=infotexts, info=infotexts[0], comments="", index_of_first_image=first,
             batch_size=rows, extra_generation_params={}, **lists,
         )  # fmt: skip
-        webui.module("output.deliver").deliver_clips(p, processed, settings or ClipSettings(frames=frames), frames)
+        plan = plan_clip(settings or ClipSettings(frames=frames))
+        webui.module("output.deliver").deliver_clips(p, processed, plan)
         return processed
 
     return run

@@ -7,11 +7,10 @@ import json
 
 import numpy
 import pytest
-from hosts.webui.real.test_panel import fill, generate, prepare_clip
-from hosts.webui.real.test_xyz import files, plot
 from PIL import Image
-from support.webui_real.clicking import choose, open_group, pasted, slide
+from support.webui_real.clicking import choose, fill, generate, open_group, pasted, prepare_clip, slide
 from support.webui_real.clips import FRAMES, animate, clip_payload, read_gif
+from support.webui_real.plot import files, plot
 from support.webui_real.server import PAYLOAD, base64_image, file_bytes
 from support.webui_real.studio import (
     FLOAT_ORDER,
@@ -102,29 +101,6 @@ def test_every_amount_changes_the_clip_and_is_in_its_text(studio, plain, setting
     assert all(f"{name}: " in text for name in settings)
     assert (sent_back(studio, answer) == frames).all()
     assert not hooks_in_the_unet(portrait(studio))
-
-
-@pytest.mark.shows(
-    "Amount of motion: number, list, keys, steps, begin and end, blocks, mask",
-    "Amount of motion: a mask says where there is motion",
-)
-@pytest.mark.parametrize(
-    ("settings", "same"),
-    [
-        ({"effect": "1, 0, 0, 0"}, {"effect": "0: 1, 1: 0"}),
-        ({"effect": [0.5]}, {"blocks": "down effect 0.5, mid effect 0.5, up effect 0.5"}),
-        ({"effect": 0.25}, {"effect_steps": 0.25}),
-        ({"effect": 0.0}, {"effect_start": 1.0}),
-        ({"effect": 0.0}, {"motion_mask": base64_image(Image.new("RGBA", (8, 8), (255, 255, 255, 0)))}),
-        ({}, {"motion_mask": base64_image(Image.new("L", (200, 90), 255))}),
-        ({"effect_end": 0.5}, {"effect_steps": "0%: 1, 49%: 1, 50%: 0"}),
-    ],
-    ids=["list, keys", "blocks", "steps", "begins at the end", "no mask", "white mask", "ends, steps"],
-)
-def test_two_ways_to_say_the_same_amount(studio, settings, same):
-    """What means the same is the same clip."""
-    one, other = (frames_of(studio, {**FOUR, **amount}) for amount in (settings, same))
-    assert abs(one - other).max() < 1e-5
 
 
 OTHERS = ("down", "mid", "up.0", "up.1", "up.2", "up.3.0", "up.3.1")
@@ -247,17 +223,6 @@ def test_a_poster_is_one_picture(studio, request_):
     (saved,) = set(studio.outputs_dir.rglob("*.png")) - pictures
     assert "poster: True" in Image.open(saved).info["parameters"]
     assert "AnimateDiff" not in saved.parts
-
-
-@pytest.mark.shows("Views, poster, plan: a poster is one picture, saved as a picture")
-def test_a_poster_is_the_first_frame_of_what_is_asked(studio):
-    """Of a travel it has the first frame's prompt; of the second of two clips, that clip's own seed."""
-    travel = {"prompt": "2: a red cat\n7: a blue dog"}
-    assert abs(poster_of(studio, **travel) - poster_of(studio, prompt="a red cat")).max() < FLOAT_ORDER
-    answer = animate(studio, {"poster": True}, n_iter=2)
-    assert json.loads(answer["info"])["all_seeds"] == [1, 1 + FRAMES]
-    second = decoded(studio)[1]
-    assert abs(second - poster_of(studio, seed=1 + FRAMES)).max() < FLOAT_ORDER
 
 
 @pytest.mark.shows("Views, poster, plan: both by clicking")

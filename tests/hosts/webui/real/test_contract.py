@@ -5,15 +5,14 @@ from __future__ import annotations
 import ast
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hosts.webui.real.conftest import NOT_STARTED, REPOSITORY, webui_python
 from support.webui_real import contract
 from support.webui_real.names import Sources, Uses, named_in
+from support.webui_real.places import NOT_STARTED, REPOSITORY, webui_python
 
 OURS = [*(REPOSITORY / "lib_animatediff" / "hosts" / "webui").rglob("*.py"), REPOSITORY / "scripts/animatediff.py"]
 OURS += [REPOSITORY / "install.py"]
@@ -149,36 +148,3 @@ def test_nothing_stands_in_the_table_that_we_do_not_use():
     handed = {"modules.script_callbacks.app_started_callback", "modules.script_callbacks.cfg_denoiser_callback"}
     handed |= {"gradio.events.EventListenerMethod.__call__", "*.alphas_cumprod", "*.alphas_cumprod_original"}
     assert TABLE - set(uses()) - set(contract.IN_THE_MODELS) - handed == set()
-
-
-CHANGES = (
-    ("images", "def get_next_sequence_number(path, basename)", "def get_next_sequence_number(folder, basename)"),
-    ("processing", "firstpass_image", "first_image"),
-    ("script_callbacks", "def on_cfg_denoiser(callback, *, name=None)", "def on_denoiser(callback, *, name=None)"),
-    ("scripts", "def process_batch(self, p, *args, **kwargs)", "def process_batch(self, p, batch, *args)"),
-    ("shared_options", '"pad_cond_uncond_v0"', '"pad_cond"'),
-    ("shared_state", "skipped", "jumped"),
-    ("ui_tempdir", "already_saved_as", "saved_at"),
-)
-TOLD = """\
-*.already_saved_as: modules.ui_tempdir does not know it any more
-modules.images.get_next_sequence_number: we call it as (path, basename), this WebUI has (folder, basename)
-modules.script_callbacks.on_cfg_denoiser(callback, *, name=): is gone
-modules.scripts.Script.process_batch: we call it as (p, *args, **kwargs), this WebUI has (p, batch, *args)
-modules.shared.opts.pad_cond_uncond_v0: there is no such option
-modules.shared.state.skipped: is gone
-p.firstpass_image: is gone"""
-
-
-@pytest.mark.shows("Install, update, disable, uninstall: the contract with the WebUI's names")
-def test_each_changed_name_is_told_in_one_line(webui_dir, libraries, tmp_path):
-    """In a copy of the WebUI with seven names changed, the comparison says those seven, and how they changed."""
-    shutil.copytree(webui_dir / "modules", tmp_path / "modules", ignore=shutil.ignore_patterns("*.pyc"))
-    for name in ("extensions-builtin", "launch.py", "repositories", "scripts"):
-        (tmp_path / name).symlink_to(webui_dir / name)
-    for module, before, after in CHANGES:
-        source = tmp_path / "modules" / f"{module}.py"
-        text = source.read_text(encoding="utf-8")
-        assert before in text, f"{module} has no {before} to change"
-        source.write_text(text.replace(before, after), encoding="utf-8")
-    assert "\n".join(sorted(changes(sources_of(tmp_path, libraries)))) == TOLD

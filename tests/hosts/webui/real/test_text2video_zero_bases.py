@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hosts.webui.real.conftest import REPOSITORY, TROUBLE
-from hosts.webui.real.test_panel import (
+from support.webui_real.clicking import (
     choose_module,
     fill,
     fill_prompt_and_size,
@@ -13,8 +12,9 @@ from hosts.webui.real.test_panel import (
     refusal,
     shown_gif,
 )
-from hosts.webui.real.test_xyz import plot
 from support.webui_real.clips import animate, clip_of, read_gif
+from support.webui_real.places import REPOSITORY, TROUBLE
+from support.webui_real.plot import plot
 from support.webui_real.server import CHECKPOINT, file_bytes, open_page
 from support.webui_real.small_sd2 import write_sd2_checkpoint
 from support.webui_real.small_sdxl import write_sdxl_checkpoint
@@ -56,16 +56,6 @@ def test_every_base_makes_clips(bare, base, sampler):
     assert portrait(bare) == before
     assert not hooks_in_the_unet(before)
     assert file_bytes(bare.txt2img(**request)) == picture
-
-
-@pytest.mark.shows("Text2Video-Zero: Stable Diffusion 1.5, 2 and SDXL, without a motion module, the model as it was")
-def test_a_checkpoint_by_override(bare):
-    """The clip is made on the checkpoint that the request asks for."""
-    bare.post("/sdapi/v1/options", {"sd_model_checkpoint": CHECKPOINT})
-    override = {"override_settings": {"sd_model_checkpoint": CHECKPOINTS["Stable Diffusion 2"]}}
-    frames = frames_of(bare, ZERO, **override)
-    assert abs(frames - frames_of(bare, ZERO)).max() > 0.1
-    assert abs(frames[0] - poster_of(bare, ZERO, **override)).max() < FLOAT_ORDER
 
 
 @pytest.mark.shows("Text2Video-Zero: no name does not mean it")
@@ -132,16 +122,3 @@ def test_a_pasted_text_chooses_it(bare, page):
     page.wait_for_function("document.querySelector('#animatediff_txt2img_zero_x input').value == '64'")
     generate(page)
     assert (read_gif(shown_gif(page)).frames == clip.frames).all()
-
-
-@pytest.mark.shows("Text2Video-Zero: what needs a motion module is refused")
-def test_what_needs_a_motion_module_is_told_before_generate(bare, page, screenshot):
-    """Opened with a motion module's settings, the plan names them."""
-    open_page(page, bare)
-    open_accordion(page)
-    choose_module(page, "Text2Video-Zero")
-    page.locator("#animatediff_txt2img .label-wrap", has_text="Amount of motion").click()
-    page.locator("#animatediff_txt2img_scale").wait_for(state="visible")
-    fill(page, {"animatediff_txt2img_scale": "1.5"})
-    page.get_by_text("Text2Video-Zero uses no motion module and cannot apply scale.").wait_for()
-    screenshot(page, "text2video_zero_refusal")
