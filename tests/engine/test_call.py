@@ -178,8 +178,8 @@ def test_a_part_of_the_clips_gets_its_own_entries():
     [
         (5, "5 rows, which are not whole clips of 4"),
         (0, "0 rows"),
-        (12, "for 3 clips cannot be spread over the 4 clips"),
-        (32, "for 8 clips cannot be spread"),
+        (12, "for 3 clips cannot be distributed over the 4 clips"),
+        (32, "for 8 clips cannot be distributed"),
     ],
 )
 def test_a_tensor_of_another_length_is_refused(length, words):

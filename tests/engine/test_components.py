@@ -158,9 +158,9 @@ def test_nothing_and_what_is_none_are_refused(unet):
     with pytest.raises(ClipError, match="scale needs a motion module"):
         run(unet, Text2VideoZero(), scale=MotionScale())
     for wrong in (object(), "v3.ckpt", torch.nn.Linear(1, 1), None):
-        with pytest.raises(IncompatibleModelError, match=f"{type(wrong).__name__} is no motion module"):
+        with pytest.raises(IncompatibleModelError, match=f"{type(wrong).__name__} is not a motion module"):
             run(unet, wrong)
-        with pytest.raises(IncompatibleModelError, match="is no motion module"):
+        with pytest.raises(IncompatibleModelError, match="is not a motion module"):
             run(unet, first(), wrong)
     before.assert_unchanged()
 
@@ -172,7 +172,7 @@ def test_the_earlier_keywords_mean_the_same(unet):
         assert torch.equal(hosts.call(unet, GIVEN), wanted)
     assert torch.equal(run(unet, MotionComponent(first(), scale)), wanted)
     assert not torch.equal(run(unet, first()), wanted)
-    with pytest.raises(IncompatibleModelError, match="is no motion module"):
+    with pytest.raises(IncompatibleModelError, match="is not a motion module"):
         run(unet, motion="v3.ckpt")
 
 

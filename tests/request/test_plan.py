@@ -228,7 +228,7 @@ def test_text2video_zero_needs_no_file():
 REFUSED = [
     ({"model": "nothing"}, "no motion module nothing"),
     ({"model": "mm", "motion_loras": "tilt"}, "no motion LoRA tilt"),
-    ({"model": "mm", "motion_loras": "pan:much"}, "is not understood"),
+    ({"model": "mm", "motion_loras": "pan:much"}, "Write a name and a strength"),
     ({"model": ZERO, "scale": "2"}, "scale"),
     ({"model": ZERO, "freeinit_enable": True, "views": True}, "freeinit_enable, views"),
     ({"model": ZERO, "motion_loras": "pan"}, "motion_loras"),

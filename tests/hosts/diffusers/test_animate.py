@@ -212,7 +212,7 @@ def test_a_setting_that_cannot_act_is_refused_by_name(pipeline, motion, tmp_path
 
 @pytest.mark.parametrize("name", ["fps", "loop_count", "formats"])
 def test_a_setting_of_files_is_refused_where_none_is_written(pipeline, motion, name):
-    with pytest.raises(ClipError, match=rf"^{name} would have no effect on this call. Pass output"):
+    with pytest.raises(ClipError, match=rf"^{name} would have no effect in this call. Pass output"):
         hashed(pipeline, motion, {"frames": 4, name: PROBES[name][0]}, None)
 
 
@@ -272,12 +272,12 @@ def test_a_plan_is_the_clip_of_its_settings_bit_for_bit(pipeline, motion):
 )
 def test_what_a_plan_decides_cannot_be_given_beside_it(pipeline, more):
     plan = plan_clip(parse_settings({"frames": 2, "model": str(MODULE)}), Sampling(RED, steps=1), PathCatalog())
-    with pytest.raises(ClipError, match=rf"^{next(iter(more))} would have no effect: the plan decides"):
+    with pytest.raises(ClipError, match=rf"^{next(iter(more))} would have no effect together with a plan"):
         animate(pipeline, plan, **more, **HOW)
 
 
 def test_a_plan_without_files_is_refused(pipeline):
-    with pytest.raises(ClipError, match="There is no motion module"):
+    with pytest.raises(ClipError, match="AD-D05"):
         animate(pipeline, plan_clip(parse_settings({"frames": 2}), Sampling(RED, steps=1)), **HOW)
     with pytest.raises(AnimateDiffError, match=r"nothing\.ckpt"):
         animate(pipeline, plan_clip(parse_settings({"model": "nothing.ckpt"}), Sampling(RED), PathCatalog()), **HOW)
@@ -331,7 +331,7 @@ def test_the_settings_scale_is_that_of_modules_without_one_of_their_own(clip, mo
         clip([MotionComponent(motion, half), MotionComponent(other)]),
     )
     for name, value in (("effect", 0.5), ("scale", "2"), ("blocks", "up effect 0.5"), ("motion_mask", HALF)):
-        with pytest.raises(ClipError, match=f"^{name} would have no effect on this call. Give the components a scale"):
+        with pytest.raises(ClipError, match=f"^{name} would have no effect in this call. Give the components a scale"):
             clip([MotionComponent(motion), MotionComponent(other)], **{name: value})
 
 
@@ -343,7 +343,7 @@ def test_a_preview_is_without_motion_whatever_the_modules_scale(clip, motion, ot
 
 @pytest.mark.parametrize("wrong", [[], object(), "v3.ckpt", None, [object()]], ids=str)
 def test_what_is_no_motion_module_is_refused(pipeline, wrong):
-    with pytest.raises(AnimateDiffError, match="no motion module"):
+    with pytest.raises(AnimateDiffError, match=r"[Mm]otion ?[Mm]odule"):
         animate(pipeline, wrong, prompt=RED, frames=2, steps=1, **HOW)
 
 

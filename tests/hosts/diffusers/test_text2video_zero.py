@@ -301,5 +301,5 @@ def test_what_only_a_motion_module_does_is_refused(pipeline):
 @pytest.mark.parametrize("motion", [new_motion, lambda: GLIDING], ids=["a motion module", "Text2VideoZero"])
 def test_its_settings_are_refused_by_name_where_they_would_have_no_effect(clip, motion, setting):
     """A motion module has no use for them, and a `Text2VideoZero` has values of its own."""
-    with pytest.raises(ClipError, match=f"^{next(iter(setting))} would have no effect on this call"):
+    with pytest.raises(ClipError, match=f"^{next(iter(setting))} would have no effect in this call"):
         clip(motion(), steps=2, prompt=RED, settings=setting)
