@@ -47,7 +47,7 @@ def test_inspect_prints_a_table_and_what_is_none(folder):
     assert "SDXL" in second
     assert second.index("SDXL") == first.index("Stable") == head.index("for")
     assert hint == "shot.safetensors: Trained on clips of 8 frames."
-    assert page.startswith("page.ckpt: a web page")
+    assert page.startswith("page.ckpt is a web page")
 
 
 def test_inspect_takes_a_folder_for_its_files(folder):
