@@ -96,7 +96,7 @@ def test_a_recipe_holds_them_and_makes_the_clip_again(written, run, tmp_path, b)
         ("{b}:3", "with effect from 0 to 2"),
         ("{b}:-1", "with effect from 0 to 2"),
         ("{b}:nan", "with effect from 0 to 2"),
-        ("{b}:speed=1", "is not understood. Write FILE:effect=0.5,scale=1.2"),
+        ("{b}:speed=1", "is not valid. Write FILE:effect=0.5,scale=1.2"),
         ("{b}:scale=11", "scale must be between 0 and 10"),
         ("{b}:much", "other.safetensors:much"),
     ],

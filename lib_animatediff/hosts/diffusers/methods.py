@@ -76,7 +76,12 @@ def load_method(given: Any, _plan: ClipPlan) -> LoadedMethod:
     Raises:
         AnimateDiffError: a file is damaged or does not fit, or ``given`` has another type.
     """
-    raise IncompatibleModelError(
+    raise not_a_motion_module(given)
+
+
+def not_a_motion_module(given: object) -> IncompatibleModelError:
+    """The error about an object that makes no clip."""
+    return IncompatibleModelError(
         f"{type(given).__name__} is not a motion module. Pass the result of load_motion_module, or a ClipPlan.",
         code="AD-D04",
     )

@@ -12,7 +12,7 @@ from lib_animatediff.request.methods import ModuleMethod
 from lib_animatediff.request.plan import ClipPlan
 from motion_module import ClipError, MotionModule, load_motion_module
 
-from .methods import Adapters, SamplingJob, load_method
+from .methods import Adapters, SamplingJob, load_method, not_a_motion_module
 from .networks import with_motion_loras
 from .noise import first_noise, sample_runs
 
@@ -95,6 +95,9 @@ def _load_given_component(given: MotionComponent, plan: ClipPlan) -> LoadedModul
 @load_method.register(list)
 @load_method.register(tuple)
 def _load_given_modules(given: Sequence[MotionModule | MotionComponent], plan: ClipPlan) -> LoadedModules:
+    for one in given:
+        if not isinstance(one, (MotionModule, MotionComponent)):
+            raise not_a_motion_module(one)
     return _loaded(given, plan)
 
 
