@@ -29,7 +29,7 @@ from lib_animatediff import builtin_model
 from . import cli_requests as names
 from .cli_requests import COMMON, REQUESTS
 from .decoding import decoded
-from .prints import Fingerprint, files_below, folder_rule, normalised, of_files
+from .prints import SECONDS, Fingerprint, files_below, folder_rule, normalised, of_files
 from .workplace import workplace
 
 NAMES = list(REQUESTS)
@@ -60,7 +60,7 @@ def _requested(words: list[str], folder: Path, made: Path) -> Fingerprint:
     for clip in json.loads(said.splitlines()[0])["clips"]:
         if not clip.endswith(".txt"):
             texts.append(_run("info", "--json", clip))
-    return Fingerprint(frames, normalised("\n".join(texts), [folder_rule(folder)]), of_files(made))
+    return Fingerprint(frames, normalised("\n".join(texts), [folder_rule(folder), SECONDS]), of_files(made))
 
 
 def _run(*words: str) -> str:

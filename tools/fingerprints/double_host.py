@@ -7,7 +7,6 @@ Requests of noise hold what a sampler began with and drew, those of Text2Video-Z
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
 from collections.abc import Iterator, Sequence
@@ -18,14 +17,12 @@ from typing import Any
 
 import torch
 from hosts.webui.double.conftest import WebUI, new_checkpoint
-from hosts.webui.double.test_text2video_zero import FRAMES, METHOD, Run
+from hosts.webui.double.test_text2video_zero import Run
 from support.adapter_files import write_adapter
 from support.motion_files import write_motion_file
 from support.motion_lora_files import write_lora
 from support.webui_double import components, double, noises, samplers
 from support.webui_double.double import CLIP, shared
-
-from lib_animatediff.request.plan import plan_clip
 
 from .decoding import decoded
 from .double_requests import NOISE, OTHER, WHOLE, Asked
@@ -82,11 +79,6 @@ def _checkpoint(seed: int) -> Any:
     return new_checkpoint(seed)
 
 
-def _ours(name: str) -> Any:
-    """A module of the package for the WebUI, which is another object on each double."""
-    return importlib.import_module(f"lib_animatediff.hosts.webui.{name}")
-
-
 @contextmanager
 def _webui(folder: Path) -> Iterator[WebUI]:
     """As the fixture of the same name."""
@@ -95,7 +87,7 @@ def _webui(folder: Path) -> Iterator[WebUI]:
     webui = WebUI(checkpoint, folder)
     write_motion_file(webui.models_folder, name="mm.safetensors")
     with double.in_place(webui.made):
-        script = _ours("hooks.script")
+        script = webui.module("hooks.script")
         webui.load_script(script.AnimateDiffScript)
         shared.cfg_denoiser_callbacks.append(script.before_denoising)
         yield webui
@@ -135,50 +127,19 @@ def _painted(asked: Asked, folder: Path) -> Fingerprint:
 
 def _drawn(chosen: dict[str, Any], make: Any, folder: Path) -> Fingerprint:
     with noises.on_the_double(folder) as glue:
-        plan, p = plan_clip(noises.settings(**chosen)), make(clips=2)
+        plan, p = noises.plan(**chosen), make(clips=2)
         glue.arrange_seeds(p, plan)
         noises.begin_batch(p)
-        _paint(glue, p, plan)
+        noises.paint(glue, p, plan)
     drawn = ("noise", "ancestral", "brownian", "latents")
     frames = [hashed for run in p.sampler.runs for name in drawn for hashed in of_rows(getattr(run, name))]
     steps = [run.steps for run in p.sampler.runs]
     return Fingerprint(frames, f"seeds {p.all_seeds}, subseeds {p.all_subseeds}, steps {steps}")
 
 
-def _paint(glue: Any, p: Any, plan: Any) -> None:
-    """One pass, as `p.sample` makes it."""
-    noise = p.rng.next()
-    is_img2img = hasattr(p, "init_latent")
-    if is_img2img:
-        noise *= p.initial_noise_multiplier
-    glue.share_noise(p, noise, plan)
-    glue.with_freeinit(p, plan, noises.LAST)
-    if is_img2img:
-        p.sampler.sample_img2img(p, p.init_latent, noise, "c", "uc", image_conditioning="image")
-    else:
-        p.sampler.sample(p, noise, "c", "uc", image_conditioning="image")
-
-
-class _Attention:
-    """As much of cross-frame attention as a run needs of it, on the denoiser of the tests."""
-
-    def __init__(self, denoiser: samplers.Denoiser) -> None:
-        self._denoiser = denoiser
-
-    @contextmanager
-    def first_frame_only(self) -> Iterator[None]:
-        self._denoiser.first_only = True
-        try:
-            yield
-        finally:
-            self._denoiser.first_only = False
-
-
 def _moved(kind: Any, folder: Path) -> Fingerprint:
-    with _webui(folder):
+    with _webui(folder) as webui:
         shared.opts.uni_pc_order = 3
-        glue = _ours("clip.text2video_zero")
-        run = Run(glue, kind, method=None)
-        glue.with_motion_field(run.p, run.noise, METHOD, FRAMES, _Attention(run.denoiser))
+        run = Run(webui.module("clip.text2video_zero"), kind)
         frames = list(map(of_tensor, run()))
     return Fingerprint(frames, f"told {run.told}, calls {run.denoiser.calls}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ _ZERO = {"model": "Text2Video-Zero", "frames": 3, "zero_x": 64}
 _IMG2IMG = {"denoising_strength": 0.6}
 _LOOP = {"closed_loop": "A", "stride": 2, "fusion": "flat", "reverse": True}
 _FORMATS = ["GIF", "WEBP", "APNG", "MP4", "WEBM", "AVIF", "PNG", "TXT", "Frame"]
+SUBSEED = 100  # or the WebUI takes any
 IMG2IMG = "img2img"  # begins the names of requests to that route
 
 REQUESTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # the script's argument, and the payload
@@ -93,11 +95,12 @@ def render(names: Sequence[str]) -> Iterator[tuple[str, Fingerprint]]:
         write_adapter(loras / "v3_adapter.safetensors", random_adapter(spatial_layers(server)))
         for name in names:
             yield name, _requested(server, folder, name)
+            shutil.rmtree(server.outputs_dir, ignore_errors=True)  # so that files are numbered from 0
 
 
 def _requested(server: WebUI, folder: Path, name: str) -> Fingerprint:
     clip, payload = REQUESTS[name]
-    payload = clip_payload(clip, **payload)
+    payload = clip_payload(clip, **{"subseed": SUBSEED, **payload})
     if name.startswith(IMG2IMG):
         server.txt2img(steps=1)  # the VAE encodes with noise from a generator that the request before has left behind
         answer = server.img2img(init_images=[base64_image(_start())], **payload)
