@@ -37,11 +37,11 @@ evaluate: $(VENV)/.evaluate
 # The built-in model from nothing, about two hours on two cores; stages that are done are not repeated, and each has to
 # pass its gate before the next one begins.
 pocket: $(VENV)/.test
-	$(RUN) -m pocket build
+	$(RUN) -m tools.pocket build
 
 # Twenty small steps of each stage: shows that it runs.
 pocket-smoke: $(VENV)/.test
-	$(RUN) -m pocket build --steps 20 --no-gates
+	$(RUN) -m tools.pocket build --steps 20 --no-gates
 
 lint: $(VENV)/.test
 	$(RUN) -m ruff check . && $(RUN) -m mypy && $(VENV)/bin/lint-imports

@@ -1,27 +1,27 @@
-// The AnimateDiff panel in the browser: frames, speed and seconds follow each other, a line says what will be made,
-// and the advice to get a motion module goes as soon as one is in the list.
+// The AnimateDiff panel in the browser: keeps frames, speed and seconds consistent, shows the length of the clip, and
+// hides the advice to download a motion module as soon as the list contains one.
 
-const ANIMATEDIFF_AUTOMATIC_CONTEXT = 16; // what 0 stands for, see lib_animatediff/settings.py
+const ANIMATEDIFF_AUTOMATIC_CONTEXT = 16; // the meaning of 0, see lib_animatediff/request/settings/table.py
 
-// Pictures shown: back again, no end is shown twice.
+// Number of frames shown. Ping-pong does not repeat the first and the last frame.
 function animatediffShown(frames, context, reverse) {
     const made = frames || context || ANIMATEDIFF_AUTOMATIC_CONTEXT;
     return made + (reverse ? Math.max(made - 2, 0) : 0);
 }
 
-// Called by the panel when the frames, the speed or what else decides the length has changed.
+// Called by the panel when the frames, the speed or another setting of the length has changed.
 function animatediffSeconds(frames, fps, context, reverse) {
     return fps > 0 ? Number((animatediffShown(frames, context, reverse) / fps).toFixed(3)) : 0;
 }
 
-// Called by the panel when seconds have been typed: frames that last about as long, one at least.
+// Called by the panel when seconds have been typed: the number of frames with about that duration, at least one.
 function animatediffFrames(seconds, frames, fps, context, reverse) {
     const shown = Math.round(seconds * fps);
     if (!(shown > 0)) return frames;
     return reverse && shown > 1 ? Math.round((shown + 2) / 2) : shown;
 }
 
-// Called when a clip was dropped on the panel: its text goes the way of pasted parameters.
+// Called when a clip was dropped on the panel: its infotext is applied like pasted parameters.
 function animatediffPaste(tab, text) {
     if (!text) return;
     const prompt = gradioApp().querySelector(`#${tab}_prompt textarea`);
@@ -40,7 +40,7 @@ function animatediffPaste(tab, text) {
         return input ? Number(input.value) : NaN;
     }
 
-    // Whether Text2Video-Zero is chosen, whose frames do not see each other.
+    // Whether Text2Video-Zero is selected: it uses chunks instead of context windows.
     function isZero(tab) {
         const model = gradioApp().querySelector(`#animatediff_${tab}_model input`)?.value ?? "";
         return model.startsWith("Text2Video-Zero");
@@ -53,7 +53,7 @@ function animatediffPaste(tab, text) {
         const shown = animatediffShown(frames, context, reverse);
         const fps = numberIn(`animatediff_${tab}_fps`);
         if (!(fps > 0)) return "";
-        const windows = frames > context ? `, made in ${isZero(tab) ? "chunks" : "windows"} of ${context}` : "";
+        const windows = frames > context ? `, in ${isZero(tab) ? "chunks" : "context windows"} of ${context} frames` : "";
         return `${shown} frames at ${fps} per second: ${(shown / fps).toFixed(1)} seconds${windows}`;
     }
 
@@ -75,5 +75,5 @@ function animatediffPaste(tab, text) {
     }
 
     onUiLoaded(() => TABS.forEach(prepare));
-    onAfterUiUpdate(() => TABS.forEach(show)); // values also change without an input event: pasted parameters
+    onAfterUiUpdate(() => TABS.forEach(show)); // pasted parameters change values without an input event
 })();

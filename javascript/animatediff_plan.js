@@ -1,10 +1,10 @@
-// What the panel's plan needs of the rest of the page: prompts, size, steps and batch size live outside of it. When one
-// of them has changed, the panel makes its plan anew.
+// Gives the panel's plan the values that are outside the panel: prompts, size, steps and batch size. When one of them
+// changes, the panel updates its plan.
 
 const ANIMATEDIFF_PAGE_NUMBERS = ["width", "height", "steps", "batch_size"];
 const ANIMATEDIFF_PAGE_PROMPTS = {prompt: "prompt", negative_prompt: "neg_prompt"};
 
-// The tab's prompts and numbers as JSON; what the page does not have is null. Called by the panel, too.
+// The tab's prompts and numbers as JSON; values that the page does not have are null. The panel calls this too.
 function animatediffPage(tab) {
     const page = {};
     for (const [name, id] of Object.entries(ANIMATEDIFF_PAGE_PROMPTS)) {
@@ -22,7 +22,7 @@ function animatediffPage(tab) {
 
     const TABS = ["txt2img", "img2img"];
     const PARTS = [...Object.values(ANIMATEDIFF_PAGE_PROMPTS), ...ANIMATEDIFF_PAGE_NUMBERS];
-    const planned = {}; // by tab: the page that the plan was made of
+    const planned = {}; // by tab: the page values of the current plan
 
     function isOpen(tab) {
         return Boolean(gradioApp().querySelector(`#animatediff_${tab}-checkbox input`)?.checked);
@@ -41,7 +41,7 @@ function animatediffPage(tab) {
         button.click();
     }
 
-    // Not while somebody is still typing or pulling at a slider.
+    // Waits while the user is typing or moving a slider.
     function planUnlessBusy(tab) {
         if (!partOf(tab, document.activeElement)) plan(tab);
     }
@@ -53,5 +53,5 @@ function animatediffPage(tab) {
     }
 
     onUiLoaded(() => TABS.forEach(listen));
-    onAfterUiUpdate(() => TABS.forEach(planUnlessBusy)); // values also change without an event: pasted parameters
+    onAfterUiUpdate(() => TABS.forEach(planUnlessBusy)); // pasted parameters change values without an event
 })();

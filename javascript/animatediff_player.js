@@ -1,12 +1,12 @@
-// Under the gallery: a player for films, which the gallery cannot show, and how evenly each clip moves.
+// Below the gallery: a player for videos, which the gallery cannot show, and a plot of how evenly each clip moves.
 
 (function () {
     "use strict";
 
     const TABS = ["txt2img", "img2img"];
     const SPEEDS = [0.25, 0.5, 1, 2];
-    const FILM = /\.(mp4|webm)$/i;
-    const shown = {}; // by tab: the generation info that the player was made of
+    const VIDEO_FILE = /\.(mp4|webm)$/i;
+    const shown = {}; // by tab: the generation info of the current player
 
     function element(name, attributes, ...children) {
         const made = document.createElement(name);
@@ -23,7 +23,7 @@
         return `file=${encodeURI(path).replaceAll("#", "%23").replaceAll("?", "%3F")}`;
     }
 
-    // The clips that the last request of a tab made, as lib_animatediff/hosts/webui/output/deliver.py tells them.
+    // The clips of the last request of a tab, from lib_animatediff/hosts/webui/output/deliver.py.
     function clipsOf(tab, text) {
         try {
             return JSON.parse(text).extra_generation_params["AnimateDiff clips"] || [];
@@ -32,7 +32,7 @@
         }
     }
 
-    // Frame-exact: the middle of a frame, so that rounding shows no neighbour.
+    // Seeks to the middle of a frame, so that rounding cannot show a neighbouring frame.
     function toFrame(video, clip, frame) {
         const wanted = ((frame % clip.frames) + clip.frames) % clip.frames;
         video.pause();
@@ -43,21 +43,21 @@
         return Math.min(Math.floor(video.currentTime * clip.fps + 1e-3), clip.frames - 1);
     }
 
-    // The frame that is shown, as a PNG to keep or to send on.
+    // Saves the current frame as a PNG.
     function saveFrame(video, clip) {
         const canvas = element("canvas", {width: video.videoWidth, height: video.videoHeight});
         canvas.getContext("2d").drawImage(video, 0, 0);
-        const film = fileName(video.src).replace(FILM, "");
+        const name = fileName(video.src).replace(VIDEO_FILE, "");
         element("a", {
             href: canvas.toDataURL("image/png"),
-            download: `${film}-frame${frameOf(video, clip) + 1}.png`,
+            download: `${name}-frame${frameOf(video, clip) + 1}.png`,
         }).click();
     }
 
     function controls(video, clip) {
         const number = element("span", {className: "animatediff-frame"});
-        const tell = () => (number.textContent = `frame ${frameOf(video, clip) + 1} of ${clip.frames}`);
-        for (const event of ["timeupdate", "seeked", "loadedmetadata"]) video.addEventListener(event, tell);
+        const update = () => (number.textContent = `frame ${frameOf(video, clip) + 1} of ${clip.frames}`);
+        for (const event of ["timeupdate", "seeked", "loadedmetadata"]) video.addEventListener(event, update);
         const step = (text, title, by) =>
             element("button", {
                 textContent: text,
@@ -77,12 +77,12 @@
         return element(
             "div",
             {className: "animatediff-controls"},
-            step("◀", "One frame back", -1),
-            step("▶", "One frame on", 1),
+            step("◀", "Previous frame", -1),
+            step("▶", "Next frame", 1),
             number,
             speed,
             element("button", {
-                textContent: "💾 this frame",
+                textContent: "💾 Save frame",
                 className: "animatediff-step animatediff-save-frame",
                 onclick: () => saveFrame(video, clip),
             }),
@@ -92,10 +92,10 @@
 
     function player(clip) {
         const parts = [];
-        const film = clip.files.find((path) => FILM.test(path));
-        if (film) {
+        const videoPath = clip.files.find((path) => VIDEO_FILE.test(path));
+        if (videoPath) {
             const video = element("video", {
-                src: address(film),
+                src: address(videoPath),
                 controls: true,
                 loop: true,
                 muted: true,
@@ -109,12 +109,18 @@
         );
         if (links.length) parts.push(element("div", {className: "animatediff-files"}, ...links));
         if (clip.plot) {
-            const seam = clip.seam === null ? "" : `; at the worst seam between windows ${clip.seam}`;
+            const seam = clip.seam === null ? "" : `, worst seam between context windows ${clip.seam}x`;
             parts.push(
-                element("img", {src: clip.plot, className: "animatediff-plot", alt: "Change from frame to frame"}),
+                element("img", {
+                    src: clip.plot,
+                    className: "animatediff-plot",
+                    alt: "Difference between neighbouring frames",
+                }),
                 element("div", {
                     className: "animatediff-meter",
-                    textContent: `Change in usual changes: at the loop point ${clip.loop_seam}${seam}.`,
+                    textContent:
+                        "Difference between neighbouring frames, relative to the median: " +
+                        `loop point ${clip.loop_seam}x${seam}.`,
                 })
             );
         }

@@ -1,4 +1,4 @@
-"""The kinds of motion module, one row each: how it is recognised and how it wants to be run.
+"""The kinds of motion module, one row each: how files are detected and which settings they need.
 
 Numbers and norms are those of the official configurations and code: AnimateDiff v1 to v3 and its SDXL beta
 (guoyww/AnimateDiff), HotShot-XL (hotshotco/Hotshot-XL) and AnimateLCM (G-U-N/AnimateLCM).
@@ -12,26 +12,26 @@ from dataclasses import dataclass, field
 
 from .schedules import LINEAR, SCALED_LINEAR, BetaSchedule
 
-BASES = {"sd15": "Stable Diffusion 1.5", "sdxl": "SDXL"}  # what a person calls them
+BASES = {"sd15": "Stable Diffusion 1.5", "sdxl": "SDXL"}  # names for messages
 
-# Motion modules follow every ResNet block of the UNet: so many at each resolution, on the way down and up.
+# A site follows every ResNet block of the UNet: this many per resolution, in the encoder and in the decoder.
 SITES_DOWN = 2
 SITES_UP = 3
 
-LONGEST = 1024  # frames at a time; sixteen times what any motion module was trained on
+MAX_LENGTH = 1024  # frames in a positional table: sixteen times the longest published one
 
 
 @dataclass(frozen=True)
-class Signs:
-    """How a kind is told from the others of its layout.
+class Detection:
+    """How a kind is told apart from the others with the same layout.
 
     Attributes:
-        formats: spellings that no other kind was published in.
-        config_lengths: what a diffusers config says of its length.
+        formats: key formats that only this kind was published in.
+        config_lengths: values of ``motion_max_seq_length`` in a diffusers config.
         table_lengths: lengths of the positional tables in the file.
-        file_name: pattern of names under which it is passed around.
-        other_lengths: whether a fine-tune with tables of another length is of this kind.
-        name_before_length: whether its name says more than a length, which others of its layout have, too.
+        file_name: pattern of common file names.
+        other_lengths: whether fine-tunes with tables of another length belong to this kind.
+        name_before_length: whether to trust the file name more than the table length, which several kinds share.
     """
 
     formats: tuple[str, ...] = ()
@@ -47,18 +47,18 @@ class Kind:
     """What all files of one official training have in common.
 
     Attributes:
-        name: the public name, ``motion.kind``.
-        mid_block: whether a transformer sits in the UNet's middle block.
-        levels: resolutions of the UNet it was trained for (Stable Diffusion 1.5 has four).
+        name: public name, as in ``motion.kind``.
+        mid_block: whether the UNet's middle block has a site.
+        levels: number of resolutions of the UNet (Stable Diffusion 1.5 has four).
         table_length: length of the positional table in the official file.
         schedule: noise levels of the training.
-        shared_resnet_norms: whether the group norms of the UNet's ResBlocks and of its output take their statistics
-            over all frames of a clip, as in that training; otherwise each frame has its own.
-        shared_own_norm: the same for the norm that each temporal transformer begins with.
+        shared_resnet_norms: whether the group norms of the UNet's ResNet blocks and of its output take their statistics
+            over all frames of a clip, as in that training; otherwise per frame.
+        shared_own_norm: the same for the first norm of each temporal transformer.
         base: the image model that it animates, a key of `BASES`.
-        best_length: frames at a time that the training had, where the table is longer: with more, clips get worse.
-        sampler: what to set in a sampler for good clips, for people; empty where the usual settings do.
-        signs: how it is recognised.
+        best_length: number of frames in the training clips, if the table is longer; longer windows look worse.
+        sampler: advice on sampler settings, a sentence; empty if the usual settings work.
+        detection: how files are detected.
     """
 
     name: str
@@ -71,19 +71,19 @@ class Kind:
     base: str = "sd15"
     best_length: int | None = None
     sampler: str = ""
-    signs: Signs = field(default_factory=Signs)
+    detection: Detection = field(default_factory=Detection)
 
     @property
     def hint(self) -> str:
-        """What a person should know to get good clips; empty where the usual settings do."""
+        """Advice on settings, as sentences; empty if the usual settings work."""
         trained = f"Trained on clips of {self.best_length} frames." if self.best_length else ""
         return " ".join(filter(None, (trained, self.sampler)))
 
 
-# The version of a module, for which that of its base (v1.4, v1.5) is often taken: what stands behind goes first.
-_SAYS_V2 = r"(?:(?<![a-z0-9])|(?<=v1[45]))v2(?![0-9])|v1[-_.]5[-_.]2(?![0-9])"
-_SAYS_V3 = r"(?:(?<![a-z0-9])|(?<=v1[45]))v3(?![0-9])|v1[-_.]5[-_.]3(?![0-9])"
-_SAYS_HOTSHOT = r"hot[-_ ]?shot|(?<![a-z])hsxl"
+# File names often contain the version of the base model (v1.4, v1.5) as well; the version that follows it wins.
+_NAMED_V2 = r"(?:(?<![a-z0-9])|(?<=v1[45]))v2(?![0-9])|v1[-_.]5[-_.]2(?![0-9])"
+_NAMED_V3 = r"(?:(?<![a-z0-9])|(?<=v1[45]))v3(?![0-9])|v1[-_.]5[-_.]3(?![0-9])"
+_NAMED_HOTSHOT = r"hot[-_ ]?shot|(?<![a-z])hsxl"
 
 
 def _unless(other: str, pattern: str) -> str:
@@ -97,10 +97,10 @@ V1 = Kind(
     table_length=24,
     schedule=LINEAR,
     shared_resnet_norms=True,
-    signs=Signs(
+    detection=Detection(
         config_lengths=(24,),
         table_lengths=(24,),
-        file_name=_unless(_SAYS_V3, r"(?<![a-z0-9])v1(?:[-_.]?[45])?(?![0-9])|temporal[-_ ]?diff|stabilized"),
+        file_name=_unless(_NAMED_V3, r"(?<![a-z0-9])v1(?:[-_.]?[45])?(?![0-9])|temporal[-_ ]?diff|stabilized"),
     ),
 )
 V2 = Kind(
@@ -109,10 +109,10 @@ V2 = Kind(
     levels=4,
     table_length=32,
     schedule=LINEAR,
-    signs=Signs(
+    detection=Detection(
         config_lengths=(32,),
         table_lengths=(32,),
-        file_name=rf"{_SAYS_V2}|(?<![a-z])mm[-_]p[-_]?0|lightning|lt_long|long[-_ ]?animate",
+        file_name=rf"{_NAMED_V2}|(?<![a-z])mm[-_]p[-_]?0|lightning|lt_long|long[-_ ]?animate",
         other_lengths=True,
         name_before_length=True,
     ),
@@ -123,10 +123,10 @@ V3 = Kind(
     levels=4,
     table_length=32,
     schedule=LINEAR,
-    signs=Signs(
+    detection=Detection(
         config_lengths=(32,),
         table_lengths=(32,),
-        file_name=_SAYS_V3,
+        file_name=_NAMED_V3,
         other_lengths=True,
     ),
 )
@@ -138,7 +138,7 @@ SDXL = Kind(
     schedule=BetaSchedule("scaled_linear", beta_end=0.020),
     shared_own_norm=True,
     base="sdxl",
-    signs=Signs(config_lengths=(32,), table_lengths=(32,), file_name=_unless(_SAYS_HOTSHOT, "sdxl")),
+    detection=Detection(config_lengths=(32,), table_lengths=(32,), file_name=_unless(_NAMED_HOTSHOT, "sdxl")),
 )
 HOTSHOT = Kind(
     "hotshot",
@@ -149,7 +149,7 @@ HOTSHOT = Kind(
     shared_resnet_norms=True,
     base="sdxl",
     best_length=8,
-    signs=Signs(formats=("HotShot-XL",), config_lengths=(24,), table_lengths=(24,), file_name=_SAYS_HOTSHOT),
+    detection=Detection(formats=("HotShot-XL",), config_lengths=(24,), table_lengths=(24,), file_name=_NAMED_HOTSHOT),
 )
 LCM = Kind(
     "lcm",
@@ -158,21 +158,21 @@ LCM = Kind(
     table_length=64,
     schedule=LINEAR,
     sampler="Use an LCM sampler with 4 to 8 steps and a CFG scale of 1 to 2.",
-    # Made from v2: its files have no tables, or v2's, of v2's length even.
-    signs=Signs(formats=("AnimateLCM",), config_lengths=(64,), file_name=r"lcm", name_before_length=True),
+    # A fine-tune of v2: its files have no tables, or those of v2 with the same length.
+    detection=Detection(formats=("AnimateLCM",), config_lengths=(64,), file_name=r"lcm", name_before_length=True),
 )
 
 KINDS = {kind.name: kind for kind in (V1, V2, V3, SDXL, HOTSHOT, LCM)}
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What a file, its config and its name say about its kind.
+class FileClues:
+    """What a file, its config and its name reveal about its kind.
 
     Attributes:
-        stated: the kind that the file's metadata names.
-        format: the spelling of its keys.
-        config_length: length by a diffusers config beside it.
+        stated: kind in the file's metadata.
+        format: key format, see `files.key_formats`.
+        config_length: length in a diffusers config next to the file.
         table_length: length of its positional tables.
         file_name: its name.
     """
@@ -185,30 +185,30 @@ class Evidence:
 
 
 def kinds_of_layout(levels: int, mid_block: bool) -> tuple[Kind, ...]:
-    """All kinds whose transformers sit at these places of a UNet; none for a UNet that no kind was made for."""
+    """All kinds with this UNet layout; empty if no kind has it."""
     return tuple(kind for kind in KINDS.values() if (kind.levels, kind.mid_block) == (levels, mid_block))
 
 
-def detect_kind(candidates: Iterable[Kind], evidence: Evidence) -> Kind | None:
-    """The kind that the evidence speaks for, the surest sign first; None where nothing decides."""
-    file_name = evidence.file_name.lower()
-    length_known = evidence.config_length is not None or evidence.table_length is not None
+def detect_kind(candidates: Iterable[Kind], clues: FileClues) -> Kind | None:
+    """The kind that the clues identify, by the most reliable rule that decides; None if no rule does."""
+    file_name = clues.file_name.lower()
+    length_known = clues.config_length is not None or clues.table_length is not None
 
     def named(kind: Kind) -> bool:
-        return re.search(kind.signs.file_name, file_name) is not None
+        return re.search(kind.detection.file_name, file_name) is not None
 
-    signs: tuple[Callable[[Kind], bool], ...] = (
-        lambda kind: kind.name == evidence.stated,
-        lambda kind: evidence.format in kind.signs.formats,
-        lambda kind: kind.signs.name_before_length and named(kind),
-        lambda kind: evidence.table_length in kind.signs.table_lengths,
-        lambda kind: evidence.config_length in kind.signs.config_lengths,
+    rules: tuple[Callable[[Kind], bool], ...] = (
+        lambda kind: kind.name == clues.stated,
+        lambda kind: clues.format in kind.detection.formats,
+        lambda kind: kind.detection.name_before_length and named(kind),
+        lambda kind: clues.table_length in kind.detection.table_lengths,
+        lambda kind: clues.config_length in kind.detection.config_lengths,
         named,
-        lambda kind: length_known and kind.signs.other_lengths,
+        lambda kind: length_known and kind.detection.other_lengths,
     )
     left = list(candidates)
-    for sign in signs:
-        spoken_for = [kind for kind in left if sign(kind)]
-        if len(spoken_for) == 1:
-            return spoken_for[0]
+    for rule in rules:
+        matching = [kind for kind in left if rule(kind)]
+        if len(matching) == 1:
+            return matching[0]
     return None

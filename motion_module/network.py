@@ -1,272 +1,24 @@
-"""The motion module's network: a temporal transformer at each site of a UNet (arXiv 2307.04725, section 4.2).
+"""The motion module: one temporal transformer per UNet site, with the parameter names of the official files.
 
-Every version since 2023 is the same network at other widths and sites, so one class serves all. Submodule names are
-those of the official files: a state dict goes in and comes out under its own keys.
-
-Letters in shapes: b clips of every stream, f frames, c h w as usual, d = h * w positions.
+A site is a place in the UNet that a temporal transformer follows: every ResNet block (with its spatial transformer).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from .kinds import Kind
-from .options import AS_TRAINED, Amount, Direction, View
 from .schedules import BetaSchedule
-
-HEADS = 8  # every published configuration
-ATTENTIONS = 2  # two temporal self-attentions in each block, likewise
-NORM_GROUPS = 32
-NORM_EPS = 1e-6  # as in Stable Diffusion's spatial transformers
-CPU_PIECE = 8 * 2**20  # bytes of tokens at a time: what is larger the system gives and takes anew each time
-CPU_ROWS = 1024  # tokens in the feed-forward at a time, for the same reason
-PARTS, ROWS_OF_A_PART = 4, 4096  # elsewhere in so many parts, for memory; smaller ones would keep no card busy
-CUDA_GRID_LIMIT = 65535  # fused attention kernels put batch * heads on a grid axis of this size
-
-
-def positional_table(length: int, channels: int) -> Tensor:
-    """Sinusoidal positions, float32, shape ``(1, length, channels)``: sine on even channels, cosine on odd ones."""
-    table = torch.empty(1, length, channels)
-    if table.is_meta:  # a skeleton's: torch takes long to compute nothing
-        return table
-    position = torch.arange(length, dtype=torch.float64).unsqueeze(1)
-    frequency = 10000.0 ** (-torch.arange(0, channels, 2, dtype=torch.float64) / channels)
-    table[0, :, 0::2] = torch.sin(position * frequency)
-    table[0, :, 1::2] = torch.cos(position * frequency)
-    return table
-
-
-class TemporalAttention(nn.Module):
-    """Self-attention over the frames of a clip, at each position of the picture by itself."""
-
-    pe: Tensor
-
-    def __init__(self, channels: int, length: int) -> None:
-        super().__init__()
-        self.to_q = nn.Linear(channels, channels, bias=False)
-        self.to_k = nn.Linear(channels, channels, bias=False)
-        self.to_v = nn.Linear(channels, channels, bias=False)
-        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
-        self.register_buffer("pe", positional_table(length, channels), persistent=False)
-
-    def forward(self, x: Tensor, onto: Tensor, scale: Amount = 1.0) -> Tensor:
-        """Normalised tokens ``b f d c``, whose memory it takes; what they give is added to ``onto``.
-
-        Args:
-            x: the tokens.
-            onto: like ``x``.
-            scale: of the keys, a number or ``f d``.
-        """
-        x += self.pe[0, : x.shape[1], None].to(x.dtype)
-        q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
-        if isinstance(scale, Tensor):
-            k = k * scale.to(k.dtype).unsqueeze(-1)
-        elif scale != 1:
-            k = k * scale
-        # Clip by clip: the positions of several cannot be one axis of a view.
-        attended = [_attended(*clip) for clip in zip(q, k, v, strict=True)]
-        return _added(onto, self.to_out[0], rearrange(torch.stack(attended), "b f d a e -> b f d (a e)"))
-
-
-def _attended(*tokens: Tensor) -> Tensor:
-    """Queries, keys and values ``f d c`` to ``f d a e``."""
-    q, k, v = (rearrange(t, "f d (a e) -> d a f e", a=HEADS) for t in tokens)
-    return rearrange(F.scaled_dot_product_attention(q, k, v), "d a f e -> f d a e")
-
-
-class GEGLU(nn.Module):
-    """Gated linear unit with GELU, the feed-forward's first layer."""
-
-    def __init__(self, channels: int, inner: int) -> None:
-        super().__init__()
-        self.proj = nn.Linear(channels, inner * 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(..., channels)`` to ``(..., inner)``."""
-        if not _is_plain(self.proj):
-            values, gated = self.proj(x).chunk(2, dim=-1)
-            return values * F.gelu(gated)  # type: ignore[no-any-return]
-        # Two products instead of the halves of one: what lies side by side is faster to go through.
-        (value, gate), (value_bias, gate_bias) = self.proj.weight.chunk(2), self.proj.bias.chunk(2)
-        gated, values = F.gelu(F.linear(x, gate, gate_bias)), F.linear(x, value, value_bias)
-        return gated * values if torch.is_grad_enabled() else gated.mul_(values)
-
-
-class FeedForward(nn.Module):
-    """Four times as wide inside; numbered as in the official files, where 1 is a dropout."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.net = nn.Sequential(GEGLU(channels, channels * 4), nn.Identity(), nn.Linear(channels * 4, channels))
-
-    def forward(self, x: Tensor, onto: Tensor) -> Tensor:
-        """Normalised tokens ``b f d c``; what they give is added to ``onto``."""
-        if torch.is_grad_enabled():
-            return _added(onto, self.net[2], self.net[0](x))
-        rows = CPU_ROWS if _on_processor(x) else max(ROWS_OF_A_PART, math.ceil(x.shape[:-1].numel() / PARTS))
-        for part, place in zip(*(torch.split(t.flatten(0, 2), rows) for t in (x, onto)), strict=True):
-            added = _added(place, self.net[2], self.net[0](part))
-            if added is not place:
-                place.copy_(added)
-        return onto
-
-
-class TemporalBlock(nn.Module):
-    """Pre-norm transformer block: two temporal self-attentions and a feed-forward."""
-
-    def __init__(self, channels: int, length: int) -> None:
-        super().__init__()
-        self.attention_blocks = nn.ModuleList([TemporalAttention(channels, length) for _ in range(ATTENTIONS)])
-        self.norms = nn.ModuleList([nn.LayerNorm(channels) for _ in range(ATTENTIONS)])
-        self.ff = FeedForward(channels)
-        self.ff_norm = nn.LayerNorm(channels)
-
-    def forward(self, x: Tensor, scale: Amount = 1.0, views: Sequence[View] = ()) -> Tensor:
-        """Tokens ``b f d c`` in, whose memory it takes, and out; ``scale`` a number or ``f d``."""
-        x = self._in_views(x, scale, views) if views else self._attend(x, scale)
-        return self.ff(self.ff_norm(x), onto=x)  # type: ignore[no-any-return]
-
-    def _attend(self, x: Tensor, scale: Amount) -> Tensor:
-        for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
-            x = attention(norm(x), x, scale)
-        return x
-
-    def _in_views(self, x: Tensor, scale: Amount, views: Sequence[View]) -> Tensor:
-        """Both attentions view by view; where views overlap, the average by their weights, summed in float32."""
-        total = torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
-        counts = total.new_zeros(x.shape[1], 1, 1)
-        for window, weights in views:
-            index = torch.tensor(window, device=x.device)
-            weight = total.new_tensor(weights).view(-1, 1, 1)
-            scaled = scale.index_select(0, index) if isinstance(scale, Tensor) else scale
-            attended = self._attend(x.index_select(1, index), scaled)
-            total.index_add_(1, index, attended.to(total) * weight)
-            counts.index_add_(0, index, weight)
-        return total.div_(counts).to(x.dtype)
-
-
-def _added(onto: Tensor, layer: nn.Module, x: Tensor) -> Tensor:
-    """``onto + layer(x)``, in the memory of ``onto`` where that may be.
-
-    One product then does both. It may not where a gradient needs the former values, in mixed precision, or where the
-    layer is more than a linear one (while a LoRA is being trained, for instance).
-    """
-    # MPS loses what a product adds to a part of a tensor (before macOS 15).
-    if torch.is_grad_enabled() or onto.device.type == "mps" or not _is_plain(layer):
-        return onto + layer(x)  # type: ignore[no-any-return]
-    if not onto.dtype == x.dtype == layer.weight.dtype:
-        return onto + layer(x)  # type: ignore[no-any-return]
-    rows = onto.view(-1, onto.shape[-1])
-    rows.addmm_(x.view(-1, x.shape[-1]), layer.weight.t()).add_(layer.bias)  # type: ignore[operator, arg-type]
-    return onto
-
-
-def _is_plain(layer: nn.Module) -> bool:
-    """Whether a layer is its weights and no more: no LoRA in its place, no numbers of another kind, nobody's hook."""
-    return type(layer) is nn.Linear and not layer._forward_hooks and not layer._forward_pre_hooks
-
-
-class TemporalTransformer(nn.Module):
-    """What sits at one site: normalise, mix the frames, add to what came in.
-
-    Attributes:
-        gradient_checkpointing: while training keep no activations, compute them again for the gradient.
-        shared_norm: whether the norm takes its statistics over a clip's frames together, see `Kind.shared_own_norm`.
-    """
-
-    def __init__(self, channels: int, length: int, *, shared_norm: bool = False) -> None:
-        super().__init__()
-        self.gradient_checkpointing = False
-        self.shared_norm = shared_norm
-        self.norm = nn.GroupNorm(NORM_GROUPS, channels, eps=NORM_EPS)
-        self.proj_in = nn.Linear(channels, channels)
-        self.transformer_blocks = nn.ModuleList([TemporalBlock(channels, length)])
-        self.proj_out = nn.Linear(channels, channels)
-
-    def forward(self, x: Tensor, frames: int, direction: Direction = AS_TRAINED) -> Tensor:
-        """``(b f) c h w`` in and out, in the input's dtype; ``frames`` is f."""
-        if not isinstance(direction.effect, Tensor) and direction.effect == 0:
-            return x
-        if self.gradient_checkpointing and torch.is_grad_enabled():
-            return checkpoint(self._moved, x, frames, direction, use_reentrant=False)  # type: ignore[no-any-return]
-        return self._moved(x, frames, direction)
-
-    def _moved(self, x: Tensor, frames: int, direction: Direction) -> Tensor:
-        """Positions go through by themselves, so piece by piece where that takes less memory or time."""
-        normed = self._normalised_over_clips(x, frames) if self.shared_norm else self.norm(x)
-        sources, clips = (rearrange(t, "(b f) c h w -> b f c (h w)", f=frames) for t in (x, normed))
-        scale, effect = (_by_position(t, x, frames) for t in (direction.scale, direction.effect))
-
-        def motion(at: slice) -> Tensor:
-            found = self._transformed(clips[..., at], _at(scale, at), direction.views)
-            if isinstance(effect, Tensor):
-                found = found * effect[:, at].to(found.dtype).unsqueeze(1)
-            elif effect != 1:
-                found = found * effect
-            return found.to(x.dtype)
-
-        pieces = _pieces(clips, direction.pieces)
-        if torch.is_grad_enabled():
-            moved = torch.cat([sources[..., at] + motion(at) for at in pieces], dim=-1)
-            return rearrange(moved, "b f c (h w) -> (b f) c h w", h=x.shape[2])
-        # In one of the two layouts of which `places` is a view; in the host's, if that is one.
-        is_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-        out = torch.empty_like(x, memory_format=torch.channels_last if is_last else torch.contiguous_format)
-        places = rearrange(out, "(b f) c h w -> b f c (h w)", f=frames)
-        for at in pieces:
-            torch.add(sources[..., at], motion(at), out=places[..., at])
-        return out
-
-    def _transformed(self, x: Tensor, scale: Amount, views: Sequence[View]) -> Tensor:
-        """``b f c d`` in and out; within, tokens are ``b f d c``, so that no layer has to turn them round."""
-        tokens = self.proj_in(rearrange(x, "b f c d -> b f d c").contiguous())  # of strided ones, a slow product
-        for block in self.transformer_blocks:
-            tokens = block(tokens, scale, views)
-        return rearrange(self.proj_out(tokens), "b f d c -> b f c d")  # type: ignore[no-any-return]
-
-    def _normalised_over_clips(self, x: Tensor, frames: int) -> Tensor:
-        height, width = x.shape[2:]
-        clips = rearrange(x, "(b f) c h w -> b c (f h w)", f=frames)
-        normed = F.group_norm(clips, NORM_GROUPS, self.norm.weight, self.norm.bias, NORM_EPS)  # float32 inside
-        return rearrange(normed, "b c (f h w) -> (b f) c h w", h=height, w=width)
-
-
-def _by_position(amount: Amount, like: Tensor, frames: int) -> Amount:
-    """Of a tensor, ``f d``, where ``like`` is."""
-    if not isinstance(amount, Tensor):
-        return amount
-    return amount.to(like.device).expand(frames, *like.shape[2:]).flatten(1)
-
-
-def _at(amount: Amount, positions: slice) -> Amount:
-    return amount[:, positions] if isinstance(amount, Tensor) else amount
-
-
-def _on_processor(x: Tensor) -> bool:
-    return x.device.type == "cpu"
-
-
-def _pieces(x: Tensor, at_least: int) -> list[slice]:
-    """Into which pieces the positions of ``b f c d`` are cut: as many as asked for, or as the device needs."""
-    positions = x.shape[-1]
-    count = max(at_least, math.ceil(positions / (CUDA_GRID_LIMIT // HEADS)))
-    if _on_processor(x) and not torch.is_grad_enabled():
-        count = max(count, math.ceil(x.numel() * x.element_size() / CPU_PIECE))
-    length = math.ceil(positions / count)
-    return [slice(start, min(start + length, positions)) for start in range(0, positions, length)]
+from .temporal_transformer import TemporalAttention, TemporalTransformer, positional_table
 
 
 class SiteModule(nn.Module):
-    """A site's transformer under its official name."""
+    """The transformer of one site, under its official name."""
 
     def __init__(self, channels: int, length: int, *, shared_norm: bool = False) -> None:
         super().__init__()
@@ -285,7 +37,7 @@ class MotionBlock(nn.Module):
 
 @dataclass(frozen=True)
 class Layout:
-    """Channels of each site: per down block, in the middle (None without), per up block; and the trained length."""
+    """Channels of each site per down block, in the middle block (None without one) and per up block; trained length."""
 
     down: tuple[tuple[int, ...], ...]
     mid: int | None
@@ -294,10 +46,10 @@ class Layout:
 
 
 class MotionModule(nn.Module):
-    """All temporal transformers of one file, and what is known about it.
+    """All temporal transformers of one file, with what is known about their training.
 
     Attributes:
-        name: what messages call it, usually the file's name.
+        name: used in messages; usually the file name.
     """
 
     def __init__(self, layout: Layout, kind: Kind, name: str = "motion module") -> None:
@@ -315,46 +67,46 @@ class MotionModule(nn.Module):
 
     @property
     def kind(self) -> str:
-        """Which official training it follows: a name in the table of kinds, such as ``"v3"``."""
+        """Official training that it follows: a name in the table of kinds, such as ``"v3"``."""
         return self._kind.name
 
     @property
     def base(self) -> str:
-        """The image model that it animates: ``"sd15"`` or ``"sdxl"``."""
+        """Image model that it animates: ``"sd15"`` or ``"sdxl"``."""
         return self._kind.base
 
     @property
     def schedule(self) -> BetaSchedule:
-        """The noise levels it was trained on."""
+        """Noise levels of its training."""
         return self._kind.schedule
 
     @property
     def shared_resnet_norms(self) -> bool:
-        """Whether the UNet's ResBlocks and its output normalise over all frames of a clip, see `Kind`."""
+        """Whether the group norms of the UNet take their statistics over all frames of a clip, see `Kind`."""
         return self._kind.shared_resnet_norms
 
     @property
     def trained_length(self) -> int:
-        """How many frames its positional table was trained for."""
+        """Number of frames that its positional table was trained for."""
         return self.layout.trained_length
 
     @property
     def best_length(self) -> int:
-        """How many frames at a time it makes its best clips with; never more than `trained_length`."""
+        """Number of frames at a time that gives the best clips; at most `trained_length`."""
         return min(self._kind.best_length or self.trained_length, self.trained_length)
 
     def sites(self) -> Iterator[tuple[str, TemporalTransformer]]:
-        """Official site name, such as ``down_blocks.0.motion_modules.1``, with the transformer that belongs there."""
+        """Yield official site names, such as ``down_blocks.0.motion_modules.1``, and their transformers."""
         for name, module in self.named_modules():
             if isinstance(module, SiteModule):
                 yield name, module.temporal_transformer
 
     @classmethod
     def fresh(cls, layout: Layout, kind: Kind, name: str = "motion module") -> MotionModule:
-        """An untrained module, float32 on the CPU, that leaves a UNet's output as it is.
+        """Create an untrained module, float32 on the CPU, that leaves a UNet's output unchanged.
 
-        Initialised as in the official training: torch's defaults, and zero where each transformer's output is added.
-        Draws from torch's global generator.
+        Initialised as in the official training: torch's defaults, but zeros for each transformer's output projection.
+        Uses torch's global random generator.
         """
         motion = cls(layout, kind, name)
         for _, transformer in motion.sites():
@@ -364,23 +116,23 @@ class MotionModule(nn.Module):
 
     @classmethod
     def _skeleton(cls, layout: Layout, kind: Kind, name: str) -> MotionModule:
-        with torch.device("meta"):  # shapes only: the weights come from a file
+        with torch.device("meta"):  # shapes only; the file supplies the weights
             return cls(layout, kind, name)
 
     @classmethod
     @lru_cache(maxsize=16)
     def expected_shapes(cls, layout: Layout, kind: Kind) -> Mapping[str, tuple[int, ...]]:
-        """Name and shape of every weight that a file of this layout must hold."""
+        """Name and shape of every weight that a file with this layout must hold."""
         return {key: tuple(tensor.shape) for key, tensor in cls._skeleton(layout, kind, "").state_dict().items()}
 
     @classmethod
     def from_state_dict(
         cls, state: Mapping[str, Tensor], layout: Layout, kind: Kind, name: str = "motion module"
     ) -> MotionModule:
-        """Build around the given tensors (taken, not copied); frozen, in evaluation mode.
+        """Build a frozen module in evaluation mode around the given tensors, which are not copied.
 
         Raises:
-            RuntimeError: a key is missing, left over, or of another shape (torch's own strict check).
+            RuntimeError: a key is missing, unexpected, or of another shape (torch's strict check).
         """
         motion = cls._skeleton(layout, kind, name)
         motion.load_state_dict(dict(state), strict=True, assign=True)
@@ -388,5 +140,5 @@ class MotionModule(nn.Module):
         for module in motion.modules():
             if isinstance(module, TemporalAttention):
                 table = positional_table(layout.trained_length, module.to_q.in_features)
-                module.pe = table.to(some.device)  # not rounded to the file's dtype
+                module.pe = table.to(some.device)  # stays float32, whatever the file's dtype
         return motion.requires_grad_(False).eval()

@@ -1,4 +1,4 @@
-"""How the motion of one call is directed: how much of it, among which frames. The default is as trained."""
+"""Per-call options of a temporal transformer: amount of motion, attention views, memory. Defaults run it as trained."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-Amount = float | Tensor
-"""A number for all, or ``(f h w)`` or what broadcasts to it: for each frame, at each position of the picture."""
+Multival = float | Tensor
+"""One number for all frames and positions, or a tensor that broadcasts to ``f h w``."""
 
 View = tuple[Sequence[int], Sequence[float]]
-"""Frames that attend to each other, numbered within the call, and how much each counts where views overlap."""
+"""Frames that attend to each other, as indices into the call, and their weights for averaging overlapping views."""
 
 
 @dataclass(frozen=True)
-class Direction:
-    """What a person does to the motion of one site.
+class TemporalOptions:
+    """How the temporal transformer of one site runs.
 
     Attributes:
-        scale: factor on the keys, so on what the softmax over the frames sees: above 1 frames differ more, below 1
-            less (as "scale multival" of ComfyUI AnimateDiff-Evolved).
-        effect: how much of the motion is added to the picture model's frames; 0 leaves them alone.
-        views: windows inside the temporal attention; every frame is in one at least. Empty: all frames see each other.
-        pieces: into how many pieces the positions of the picture are cut, one computed after the other, to save memory.
+        scale: factor on the attention keys. Values above 1 increase the differences between frames, values below 1
+            reduce them ("scale multival" in ComfyUI-AnimateDiff-Evolved).
+        effect: factor on the transformer's output before it is added to the UNet's activations; 0 disables it.
+        views: windows for the temporal attention, which must cover every frame. Empty: all frames attend to each other.
+        pieces: number of spatial chunks to process one after the other, to save memory.
     """
 
-    scale: Amount = 1.0
-    effect: Amount = 1.0
+    scale: Multival = 1.0
+    effect: Multival = 1.0
     views: Sequence[View] = ()
     pieces: int = 1
 
 
-AS_TRAINED = Direction()
+DEFAULT = TemporalOptions()

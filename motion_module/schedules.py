@@ -1,7 +1,7 @@
 """Beta schedules that motion modules were trained on.
 
-A motion module expects the noise levels of its own training, which differ from Stable Diffusion's: with the wrong
-table clips come out grey. Names are those of diffusers; LDM calls the same tables "sqrt_linear" and "linear".
+A motion module expects the noise levels of its own training, which differ from those of Stable Diffusion; with the
+wrong table, clips turn grey. Schedule names follow diffusers; LDM calls the same tables "sqrt_linear" and "linear".
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 BETA_START = 0.00085  # Stable Diffusion's own, kept by every AnimateDiff training configuration
-BETA_END = 0.012
-TRAINING_STEPS = 1000
+BETA_END = 0.012  # likewise
+TRAINING_STEPS = 1000  # likewise
 
 
 @dataclass(frozen=True)
 class BetaSchedule:
-    """How the noise variance grows over the training steps.
+    """Growth of the noise variance over the training steps.
 
-    ``linear`` spaces beta itself evenly (AnimateDiff v1 to v3: sigma_max 25.15); ``scaled_linear`` spaces its square
-    root (plain Stable Diffusion: sigma_max 14.61).
+    ``linear`` spaces beta evenly (AnimateDiff v1 to v3: sigma_max 25.15); ``scaled_linear`` spaces its square root
+    evenly (Stable Diffusion: sigma_max 14.61).
     """
 
     name: Literal["linear", "scaled_linear"]
@@ -37,7 +37,7 @@ class BetaSchedule:
         return torch.linspace(self.beta_start**0.5, self.beta_end**0.5, self.steps, dtype=torch.float64) ** 2
 
     def alphas_cumprod(self) -> Tensor:
-        """Share of the signal left after each step: a fresh float32 CPU tensor, shape ``(steps,)``."""
+        """Share of the signal variance left after each step: new float32 CPU tensor, shape ``(steps,)``."""
         return torch.cumprod(1.0 - self.betas(), dim=0).to(torch.float32)
 
 

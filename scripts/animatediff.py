@@ -8,7 +8,7 @@ for name in [name for name in sys.modules if name.partition(".")[0] in ("motion_
 
 from modules import script_callbacks
 
-from lib_animatediff.hosts.webui.hooks.script import AnimateDiffScript, before_denoising  # noqa: F401 - found here as a script
+from lib_animatediff.hosts.webui.hooks.script import AnimateDiffScript, before_denoising  # noqa: F401 - the WebUI finds it
 from lib_animatediff.hosts.webui.output import api, gallery
 from lib_animatediff.hosts.webui.ui import axes, options
 

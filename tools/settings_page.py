@@ -1,4 +1,4 @@
-"""docs/settings.md and the rows of the README, from the settings table: `python tools/settings_page.py`."""
+"""Write docs/settings.md and the rows of the README from the settings table."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ PAGE = ROOT / "docs" / "settings.md"
 INTRODUCTION = """\
 # Settings
 
-Every setting, once: the panel, the API, the infotext of clips, the X/Y/Z plot and the command line know them all by
-these names. On the command line `frames` is `--frames`, `freeinit_enable` is `--freeinit-enable`; `model` is
-`--motion`, `formats` is `--format`, `motion_loras` is `--motion-lora`. "Also" are names that clients of the existing
+The panel, the API, the infotext of clips, the X/Y/Z plot and the command line share one list of settings. On the
+command line `frames` is `--frames` and `freeinit_enable` is `--freeinit-enable`; `model` is `--motion`, `formats` is
+`--format` and `motion_loras` is `--motion-lora`. The column "Also" lists the names that clients of the existing
 extension send.
-[What they do to a clip](features.md), with pictures.
+[Directing a clip](features.md) shows the effect of each setting.
 
-Written by `python tools/settings_page.py` from the table (`request/settings/table.py`); a test compares them.
+`python tools/settings_page.py` writes this page from `request/settings/table.py`. A test compares the two.
 """
 HEAD = "| Name | Also | Default | Meaning |\n|---|---|---|---|"
 UNGROUPED = "The clip"
 
 
 def row(setting) -> str:
-    """A setting as a page's table shows it."""
+    """One setting as a row of the table."""
     also = ", ".join(f"`{alias}`" for alias in setting.aliases)
-    # A client that sends settings at all wants a clip; the model's default is the panel's.
+    # Sending any setting enables the clip; the default model is the panel's.
     default = {"enable": True, "model": "the first in the list"}.get(setting.name, setting.default)
     if setting.type is tuple:
         default = " ".join(default)
@@ -39,7 +39,7 @@ def row(setting) -> str:
 
 
 def page(settings: Iterable) -> str:
-    """The page, under the headings by which the panel folds them away."""
+    """The page, with the headings of the panel."""
     listed = list(settings)
     groups = dict.fromkeys(setting.group for setting in listed)
     parts = [
@@ -50,8 +50,8 @@ def page(settings: Iterable) -> str:
 
 
 def readme_rows(settings: Iterable) -> str:
-    """The rows that the README keeps: what every clip's text says."""
-    return "\n".join(row(setting) for setting in settings if not setting.quiet)
+    """The rows of the README: the settings that every infotext contains."""
+    return "\n".join(row(setting) for setting in settings if not setting.omit_default)
 
 
 if __name__ == "__main__":

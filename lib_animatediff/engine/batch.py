@@ -1,7 +1,7 @@
-"""Take some rows out of everything that a UNet call is given, and put the rows of its outputs together again.
+"""Index the rows of all arguments of a UNet call, and combine the rows of its outputs.
 
-A tensor belongs to the rows if it leads with as many entries as the call has rows, wherever it lies in nested lists,
-tuples, dicts and dataclasses (conditions, residuals of a ControlNet, a diffusers output). All else is left alone.
+A tensor belongs to the batch if its first dimension equals the number of rows, anywhere in nested lists, tuples, dicts
+and dataclasses (conditions, residuals of a ControlNet, a diffusers output). Everything else is passed on unchanged.
 """
 
 from __future__ import annotations
@@ -14,16 +14,53 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .call import UNetCall, count_rows
+
+RowOrder = Callable[[int], "Sequence[int] | None"]
+"""From the number of rows of a call: the host's rows in the order ``(k b f)``, or None if they are in that order."""
+
 
 def index_batch(given: Any, index: Tensor, rows: int) -> Any:
-    """``given`` with only the rows of ``index``, in new containers; ``rows`` is how many there are."""
+    """``given`` with only the rows of ``index``, in new containers; ``rows`` is the number of rows of the call."""
     return _map_rows(given, rows, lambda tensor: tensor.index_select(0, index.to(tensor.device)))
 
 
-class Fusion:
-    """Weighted average of outputs that hold some of the rows each: sum(w * out) / sum(w).
+class BatchPermutation:
+    """Computes a call whose rows are in the host's own order.
 
-    Sums are float32 at least, in the outputs' size.
+    Args:
+        order: see `RowOrder`.
+        call: records the arguments in the order ``(k b f)``; None: another forward inside this one records them.
+    """
+
+    def __init__(self, order: RowOrder, call: UNetCall | None = None) -> None:
+        self._order = order
+        self._call = call
+
+    def __call__(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The output of ``forward`` for these arguments, in the host's order.
+
+        Raises:
+            ClipError: raised by ``order`` for rows that are not whole clips.
+        """
+        rows = count_rows(args, kwargs)
+        order = self._order(rows)
+        if order is None:
+            return self._run(forward, args, kwargs)
+        index = torch.tensor(order)
+        output = self._run(forward, index_batch(args, index, rows), index_batch(kwargs, index, rows))
+        return index_batch(output, index.argsort(), rows)
+
+    def _run(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self._call is not None:
+            self._call.begin(args, kwargs)
+        return forward(*args, **kwargs)
+
+
+class Fusion:
+    """Weighted average of outputs, each for some of the rows: sum(w * out) / sum(w).
+
+    Sums have the size of the outputs and at least float32.
     """
 
     def __init__(self, rows: int, *, on_cpu: bool = False) -> None:
@@ -34,7 +71,7 @@ class Fusion:
         self._last: tuple[Any, int] = (None, 0)
 
     def add(self, output: Any, index: Tensor, weights: Sequence[float]) -> None:
-        """An output for the rows of ``index``, with the weight of each row."""
+        """Add an output for the rows of ``index``, with the weight of each row."""
         parts = _tensors(output, len(index))
         if not self._sums:
             self._sums = [self._zeros(part) for part in parts]
@@ -46,7 +83,7 @@ class Fusion:
         self._last = (output, len(index))
 
     def result(self) -> Any:
-        """The average, in the kind of container, dtype and place of the outputs. Ends the fusion."""
+        """The average, in the container type, dtype and device of the outputs. Ends the fusion."""
         output, rows = self._last
         sums = iter(self._sums)
 
@@ -81,7 +118,7 @@ def _tensors(tree: Any, rows: int) -> list[Tensor]:
 
 
 def _map_rows(tree: Any, rows: int, change: Callable[[Tensor], Tensor]) -> Any:
-    """A copy of nested containers in which tensors that lead with ``rows`` are changed."""
+    """A copy of nested containers in which ``change`` is applied to tensors whose first dimension is ``rows``."""
     if isinstance(tree, Tensor):
         return change(tree) if tree.dim() and tree.shape[0] == rows else tree
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):

@@ -1,67 +1,189 @@
-"""How the rows of the UNet call under way fall into clips: what every hook of an injection goes by."""
+"""The UNet call under way: the frames in its rows, and its position in the sampling.
+
+Everything that guides a clip per frame (motion scale, hints, camera poses, masks) is a tensor with one entry per frame.
+`UNetCall.for_frames` cuts it to the context window under way and repeats it over the streams of the batch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from motion_module import ClipError
+from motion_module.schedules import TRAINING_STEPS
+
+from .context_windows import ContextWindows
+
+_INPUT_NAMES = ("x", "sample")  # the first argument in LDM and in diffusers
+_TIMESTEP_NAMES = ("timesteps", "timestep", "t")  # the second argument
 
 
-class Clip:
-    """Frames that lie side by side in the rows ``(k b f) c h w`` of a call: the whole clip's, or a window's.
+class UNetCall:
+    """The UNet call under way. Components read it; only the engine writes it.
 
-    Without ``frames`` no call is under way that the hooks could serve: a clip that needs context windows is only
-    served inside one.
+    The rows of a call are ``(k b f)``: streams (cond, uncond, ...), clips, and the frames of this call.
+
+    Args:
+        clip_frames: frames of the whole clip.
+        windowed: the clip is longer than a call, so that frames are known inside `window` only.
+        views: context windows inside the temporal attention, while each call holds the whole clip; None: none.
     """
 
-    def __init__(self, frames: int | None) -> None:
-        self._window: Sequence[int] | None = None if frames is None else range(frames)
+    def __init__(self, clip_frames: int, *, windowed: bool = False, views: ContextWindows | None = None) -> None:
+        self.clip_frames = clip_frames
+        self.views = views
+        self.in_window = False
+        self._frames: Sequence[int] | None = None if windowed else range(clip_frames)
+        self._is_begun = False
+        self._rows = 0
+        self._row_timesteps: Any = None  # as passed to the call under way
+        self._whole_rows = 0  # of the call on whole clips
+        self._clips: Sequence[int] | None = None  # of ``k b``, that the rows hold; None: all
+        self._timestep: Any = None  # of the whole clip's call
+        self._values: list[float] | None = None
+        self._numbers: dict[tuple[float, ...], int] = {}
+        self._host_step: int | None = None
+        self._host_progress: float | None = None
+
+    @property
+    def frames(self) -> Sequence[int]:
+        """Frames of the clip that the rows hold, in their order: the whole clip, or one context window.
+
+        Raises:
+            ClipError: no context window is under way, although the clip needs them.
+        """
+        if self._frames is None:
+            raise _outside_windows()
+        return self._frames
+
+    @property
+    def rows(self) -> int:
+        """Rows of the call under way, ``k b f``."""
+        return self._rows
+
+    @property
+    def timesteps(self) -> Tensor:
+        """``(k b f)``: the timestep of each row.
+
+        Raises:
+            ClipError: the UNet was called without a timestep.
+        """
+        given = _required(self._row_timesteps, _TIMESTEP_NAMES)
+        values = given if isinstance(given, Tensor) else torch.tensor(float(given))
+        return values.flatten().expand(self._rows) if values.numel() == 1 else values.flatten()
+
+    @property
+    def step(self) -> int:
+        """The sampling step, from 0: set by the host, or timesteps numbered in the order of their first use.
+
+        Raises:
+            ClipError: the UNet was called without a timestep.
+        """
+        if self._host_step is not None:
+            return self._host_step
+        # A call for cond and one for uncond share a timestep, and the number of rows differs between calls.
+        return self._numbers.setdefault(tuple(sorted(set(self._timestep_values()))), len(self._numbers))
+
+    @property
+    def progress(self) -> float:
+        """The completed share of the sampling, 0 to 1: set by the host, or derived from the timestep.
+
+        Raises:
+            ClipError: the UNet was called without a timestep.
+        """
+        if self._host_progress is not None:
+            return self._host_progress
+        return 1 - min(max(self._timestep_values()) / (TRAINING_STEPS - 1), 1.0)
+
+    def frames_of(self, rows: int) -> int:
+        """Frames per clip in a tensor with this many rows.
+
+        Raises:
+            ClipError: the rows are not whole clips, or no context window is under way.
+        """
+        frames = len(self.frames)
+        count_clips(rows, frames)
+        return frames
+
+    def for_frames(self, full: Tensor) -> Tensor:
+        """A per-frame tensor, cut to the frames of this call and repeated over clips and streams.
+
+        Args:
+            full: ``f ...`` with all frames of the clip, or ``(b f) ...`` with those of each clip of the batch.
+
+        Returns:
+            ``(k b f) ...``, one entry per row of the call.
+
+        Raises:
+            ClipError: ``full`` does not hold whole clips, or the rows of the call are not whole clips.
+        """
+        given = count_clips(len(full), self.clip_frames)
+        held: Sequence[int] = range(count_clips(self._rows, len(self.frames)))
+        clips = len(held)
+        if self._clips is not None:
+            held, clips = self._clips, count_clips(self._whole_rows, self.clip_frames)
+        if clips % given:
+            raise ClipError(
+                f"A tensor for {given} clips cannot be distributed over the {clips} clips of this UNet call. "
+                "Pass the frames of one clip, or of each clip of the batch.",
+                code="AD-G07",
+            )
+        by_clip = full.reshape(given, self.clip_frames, *full.shape[1:])
+        return by_clip[[clip % given for clip in held]][:, list(self.frames)].flatten(0, 1)
+
+    # ---- written by the engine only
+
+    def begin(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Record the arguments of a call on whole clips, with rows in the order ``(k b f)``."""
+        self._timestep = self._row_timesteps = _argument(args, kwargs, 1, _TIMESTEP_NAMES)
+        self._values = None
+        self._rows = self._whole_rows = _row_count(args, kwargs)
+        self._is_begun = True
+
+    def end(self) -> None:
+        """Record that no call is under way."""
+        self._is_begun = False
 
     @contextmanager
-    def of(self, window: Sequence[int]) -> Iterator[None]:
-        """For the time of the block, a clip is these of its frames."""
-        former, self._window = self._window, window
+    def window(
+        self,
+        frames: Sequence[int],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        clips: Sequence[int] | None = None,
+    ) -> Iterator[None]:
+        """Let the rows hold these frames of each clip inside the block. Step and progress stay those of the call.
+
+        Args:
+            clips: numbers of the clips among all streams' (``k b``) that the rows hold; None: all of them.
+        """
+        former = self._frames, self._rows, self._row_timesteps, self.in_window, self._clips
+        self._frames, self.in_window, self._clips = frames, True, clips
+        self._rows, self._row_timesteps = _row_count(args, kwargs), _argument(args, kwargs, 1, _TIMESTEP_NAMES)
         try:
             yield
         finally:
-            self._window = former
+            self._frames, self._rows, self._row_timesteps, self.in_window, self._clips = former
 
-    @property
-    def window(self) -> Sequence[int]:
-        """The clip's frames that the call under way has.
+    def set_host_place(self, step: int | None, progress: float | None) -> None:
+        """Set the sampling step and the completed share of the sampling; None: follow the timesteps."""
+        self._host_step, self._host_progress = step, progress
 
-        Raises:
-            ClipError: no context window is under way, but should be.
-        """
-        if self._window is None:
-            raise ClipError(
-                "The UNet ran past the context windows: another extension has put its own forward in their place. "
-                "Switch that extension off, or make a clip that fits into one window."
-            )
-        return self._window
-
-    @property
-    def frames(self) -> int:
-        """f of the call under way.
-
-        Raises:
-            ClipError: no context window is under way, but should be.
-        """
-        return len(self.window)
-
-    def frames_of(self, rows: int) -> int:
-        """f, for a tensor of so many rows.
-
-        Raises:
-            ClipError: the rows are not whole clips, or no context window is under way that should be.
-        """
-        count_clips(rows, self.frames)
-        return self.frames
+    def _timestep_values(self) -> list[float]:
+        if not self._is_begun:
+            raise _outside_windows()
+        if self._values is None:  # read once per call and only on demand, since it waits for the device
+            given = _required(self._timestep, _TIMESTEP_NAMES)
+            self._values = given.flatten().tolist() if isinstance(given, Tensor) else [float(given)]
+        return self._values
 
 
 def count_clips(rows: int, frames: int) -> int:
-    """Streams times clips in a call of so many rows.
+    """Streams times clips in a call of this many rows.
 
     Raises:
         ClipError: the rows are not whole clips.
@@ -69,6 +191,43 @@ def count_clips(rows: int, frames: int) -> int:
     if not rows or rows % frames:
         raise ClipError(
             f"The UNet was called with {rows} rows, which are not whole clips of {frames} frames. "
-            "Pass all frames of a clip in one call."
+            "Pass all frames of a clip in one call.",
+            code="AD-G08",
         )
     return rows // frames
+
+
+def _outside_windows() -> ClipError:
+    return ClipError(
+        "The UNet ran past the context windows: other code has replaced the forward that runs them. "
+        "Disable that code, or render a clip that fits into one window.",
+        code="AD-G09",
+    )
+
+
+def count_rows(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
+    """Rows of a UNet call with these arguments.
+
+    Raises:
+        ClipError: the UNet was called without its input.
+    """
+    return len(_required(_argument(args, kwargs, 0, _INPUT_NAMES), _INPUT_NAMES))
+
+
+def _row_count(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
+    given = _argument(args, kwargs, 0, _INPUT_NAMES)
+    return len(given) if isinstance(given, Tensor) else 0
+
+
+def _argument(args: Sequence[Any], kwargs: Mapping[str, Any], place: int, names: Sequence[str]) -> Any:
+    if len(args) > place:
+        return args[place]
+    return next((kwargs[name] for name in names if name in kwargs), None)
+
+
+def _required(given: Any, names: Sequence[str]) -> Any:
+    if given is None:
+        raise ClipError(
+            f"The UNet was called without its argument {' or '.join(map(repr, names))}. Pass it.", code="AD-G10"
+        )
+    return given

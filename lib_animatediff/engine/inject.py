@@ -1,39 +1,29 @@
-"""Put a motion module, or what Text2Video-Zero has in its place, into a UNet and take it out again.
+"""Add components, such as motion modules, to a UNet and remove them again.
 
-Each transformer runs in a forward hook on the layer it follows, which gives the numbers of an inserted layer. Nothing
-in the UNet moves: names, weights and indices stay what other code knows them by, and a hook comes off by its handle.
+Inside the block every call of the UNet is a call on clips. Afterwards the UNet is bit for bit what it was.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from copy import deepcopy
-from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from lib_animatediff.engine.components.cross_frame import (
-    CrossFrameAttentionHook,
-    FirstFrameForward,
-    context_keyword,
-    self_attentions,
-)
-from lib_animatediff.engine.components.directing import TemporalRunner
-from lib_animatediff.engine.components.norms import FoldFramesHook, UnfoldFramesHook, resnet_norms
-from lib_animatediff.sampling.text2video_zero import NAME, Text2VideoZero
 from motion_module import ClipError, IncompatibleModelError, MotionModule
-from motion_module.network import TemporalTransformer
 
-from .bases import require_unet, sites_for
-from .call import Clip
+from .batch import BatchPermutation, RowOrder
+from .call import UNetCall
+from .components.base import Component
+from .components.motion import MotionComponent
 from .context_windows import Chunks, ContextWindows
 from .motion_scale import MotionScale
-from .order import BatchPermutation, RowOrder
-from .steps import Steps
-from .windowed_forward import Run, WindowedForward, patch_forward
+from .patching import patch_forward
+from .unet import UNetView, require_unet
+from .windowed_forward import WindowedForward
 
 _log = logging.getLogger(__name__)
 
@@ -41,226 +31,230 @@ _OWNER = "_carries_motion_module"  # while injected, in the UNet's __dict__
 _FEWEST_FRAMES = 8  # the official modules were trained on 16 frames, HotShot-XL on 8
 
 
-class Injection:
-    """What ``inject`` gives to its block."""
+class Method(Protocol):
+    """A description of a method, such as `Text2VideoZero`, that creates its component."""
 
-    def __init__(self, steps: Steps, first: FirstFrameForward | None) -> None:
-        self._steps = steps
-        self._first = first
+    def component(self) -> Component:
+        """A new component for one injection."""
+
+
+Injected = MotionModule | Component | Method
+"""What `inject` accepts for a UNet. A motion module alone is one component."""
+
+
+class Injection:
+    """The object that ``inject`` yields to its block.
+
+    Attributes:
+        call: the UNet call under way: its frames, timesteps and progress.
+    """
+
+    def __init__(self, call: UNetCall) -> None:
+        self.call = call
+        self._step: int | None = None
+        self._progress: float | None = None
 
     @property
     def step(self) -> int | None:
-        """Sampling step, counted from 0, that the plan of context windows goes by; None: follow the timesteps."""
-        return self._steps.current
+        """The sampling step, from 0, by which context windows are planned; None: follow the timesteps."""
+        return self._step
 
     @step.setter
     def step(self, step: int | None) -> None:
-        """Say which step the calls that follow belong to."""
-        self._steps.current = step
+        """Set the step of the calls that follow."""
+        self._step = step
+        self.call.set_host_place(step, self._progress)
 
     @property
     def progress(self) -> float | None:
-        """How much of the sampling is done, 0 to 1, that the amount of motion goes by; None: follow the timesteps."""
-        return self._steps.progress
+        """The completed share of the sampling, 0 to 1, that the motion scale follows; None: follow the timesteps."""
+        return self._progress
 
     @progress.setter
     def progress(self, progress: float | None) -> None:
-        """Say how much of the sampling is done, for the calls that follow."""
-        self._steps.progress = progress
-
-    @property
-    def first_only(self) -> bool:
-        """Of Text2Video-Zero: whether calls compute frame 0 of each clip and stream only; other rows get the same."""
-        return self._first is not None and self._first.active
-
-    @first_only.setter
-    def first_only(self, first_only: bool) -> None:
-        """Say so for the calls that follow.
-
-        Raises:
-            ClipError: there is a motion module, whose frames make each other.
-        """
-        if self._first is None:
-            raise ClipError(f"A motion module makes no frame alone. Set first_only with {NAME} only.")
-        self._first.active = first_only
+        """Set the completed share for the calls that follow."""
+        self._progress = progress
+        self.call.set_host_place(self._step, progress)
 
 
 @contextmanager
 def inject(
     unet: nn.Module,
-    motion: MotionModule | Text2VideoZero,
-    *,
+    *components: Injected,
     frames: int,
-    windows: ContextWindows | None = None,
-    amount: MotionScale | None = None,
+    windows: ContextWindows | Chunks | None = None,
+    scale: MotionScale | None = None,
     one_clip_per_call: bool = False,
     row_order: RowOrder | None = None,
     between_windows: Callable[[int, int], None] | None = None,
+    motion: Injected | None = None,
+    amount: MotionScale | None = None,
 ) -> Iterator[Injection]:
-    """Make every call of ``unet`` inside the block a call on clips; leave it bit for bit as it was.
+    """Make every call of ``unet`` inside the block a call on clips, and leave the UNet bit for bit as it was.
 
-    Rows of a call are ``(k b f) c h w``: streams (cond, uncond, ...; any number, together or in calls of their own)
-    times clips times ``frames``, the frames of a clip side by side.
+    Rows of a call are ``(k b f) c h w``: streams (cond, uncond, ...; any number, in one call or in several) times
+    clips times ``frames``. The frames of a clip are adjacent.
 
-    The motion module follows the device and dtype of what flows through the UNet. Where its own differ, a copy is
-    made for the time of the block, so that the caller's module keeps its precision. A module with trainable weights
-    is never copied: gradients reach it. With gradient checkpointing, which computes parts of the UNet again on the way
-    back, go backward inside the block; with context windows it is refused, since by then the windows are over.
-
-    With Text2Video-Zero in the motion module's place, the self-attentions of each frame look at frame 0 of its clip and
-    stream. Where the frames begin is for the host to see to: `text2video_zero.motion_field`, ``Injection.first_only``.
+    A motion module follows the device and dtype of the activations. A module with trainable weights is never copied:
+    gradients reach it. With gradient checkpointing, go backward inside the block; with context windows it is refused.
 
     Args:
         unet: the UNet of Stable Diffusion 1.5 or SDXL: LDM's or sgm's ``UNetModel``, or diffusers'
-            ``UNet2DConditionModel``. For Text2Video-Zero any with self-attentions, such as Stable Diffusion 2's.
-        motion: what ``load_motion_module`` gave, or a `Text2VideoZero`.
-        frames: frames of a clip; without ``windows`` at most the module's trained length. Text2Video-Zero has no such.
-        windows: for longer clips: one call becomes a call for each context window, on the window's rows of every
-            tensor that leads with the rows, and the outputs are averaged. Or, as views, the windows are inside the
-            motion module only. A clip that fits into one window is computed as without. With Text2Video-Zero their
-            length alone counts: so many frames at a time, and the result is that of one call; as views, it is one.
-        amount: how much motion; None is as trained, and all that Text2Video-Zero knows.
-        one_clip_per_call: give each clip of each stream UNet calls of its own: slower, for less memory.
-        row_order: for a host with another layout of rows: given the number of rows of a call, its rows in the order
-            ``(k b f)``, or None if they lie so.
-        between_windows: called after each UNet call of several, with how many are done and how many there are;
-            whatever it raises ends the call. For progress, and to interrupt.
+            ``UNet2DConditionModel``. Text2Video-Zero works on any UNet with self-attentions.
+        components: in the order in which they act on the output of a layer: motion modules
+            (as `load_motion_module` returns them, or as `MotionComponent` with a scale of their own),
+            `Text2VideoZero`, `DomainAdapterComponent`, or any other `Component`.
+        frames: frames of a clip; without ``windows`` at most a motion module's trained length.
+        windows: context windows for longer clips. One call becomes a call for each window, on the window's rows of
+            every tensor whose first dimension is the rows, and the outputs are averaged. As views, the windows apply
+            inside the temporal attention only. A clip that fits into one window is computed as without.
+        scale: scale and effect of the motion modules that are given without a component; None: as trained.
+        one_clip_per_call: compute each clip of each stream in separate UNet calls. Slower; needs less memory.
+        row_order: for a host with another layout of rows, see `RowOrder`.
+        between_windows: called after each of several UNet calls with the number of finished calls and the total, for
+            progress and to interrupt. An exception from it ends the call.
+        motion: an earlier name for the first component.
+        amount: an earlier name for ``scale``.
 
     Raises:
-        IncompatibleModelError: the UNet is of another base, compiled, carries a motion module already, or does not
-            let its forward be replaced.
-        ClipError: ``frames`` is out of range, or an amount is given to Text2Video-Zero; or, inside, a call whose rows
-            are not whole clips, or one in context windows with gradient checkpointing on.
+        IncompatibleModelError: a component does not fit the UNet; the UNet is compiled, already has components, or its
+            forward cannot be replaced.
+        ClipError: ``frames`` is out of range, or ``scale`` is given without a motion module; inside the block, a call
+            whose rows are not whole clips, or one in context windows with gradient checkpointing.
     """
     require_unet(unet)
-    check_frames(motion, frames, windows)
+    given = components if motion is None else (motion, *components)
+    attached = _as_components(given, scale if amount is None else amount)
+    for component in attached:
+        _check_component(component, frames, windows)
     _refuse_compiled(unet)
     long = windows if windows is not None and frames > windows.length else None
-    steps = Steps()
-    if isinstance(motion, Text2VideoZero):
-        carried = _cross_frame_attention(unet, frames, long, amount)
-    else:
-        carried = _transformers(unet, motion, frames, long, steps, amount)
-    run: Run | None = None
-    if carried.windows or one_clip_per_call:
-        run = WindowedForward(
-            carried.clip,
-            frames,
-            carried.windows,
-            steps=steps,
-            one_clip_per_call=one_clip_per_call,
-            between=between_windows,
-            unet=unet,
-        )
-    first = FirstFrameForward(carried.clip, frames, run) if isinstance(motion, Text2VideoZero) else None
-    order = None if row_order is None else BatchPermutation(row_order)
+    views = long if isinstance(long, ContextWindows) and long.as_views else None
+    cut = None if views else _cut(long, attached)
+    call = UNetCall(frames, windowed=cut is not None, views=views)
     with ExitStack() as undo:
         undo.enter_context(_owned(unet))
-        carried.put_in(undo)
-        for call in (first or run, order):
-            if call is not None:
-                undo.enter_context(patch_forward(unet, call))
-        yield Injection(steps, first)
+        is_parted = cut is not None or one_clip_per_call
+        if is_parted:
+            parted = WindowedForward(call, cut, one_clip_per_call=one_clip_per_call, between=between_windows, unet=unet)
+            undo.enter_context(patch_forward(unet, parted))
+        view = UNetView(unet)
+        for component in attached:
+            component.attach(view, call, undo)
+        if row_order is not None:
+            undo.enter_context(patch_forward(unet, BatchPermutation(row_order, None if is_parted else call)))
+        elif not is_parted:
+            if views is None:
+                undo.callback(unet.register_forward_pre_hook(_BeginCallHook(call), with_kwargs=True).remove)
+            else:  # a call that bypasses the views must be detected, as with windows around the UNet
+                undo.enter_context(patch_forward(unet, _RecordedForward(call)))
+        yield Injection(call)
 
 
-@dataclass(frozen=True)
-class _Carried:
-    """What a UNet carries for the time of an injection.
+class _BeginCallHook:
+    """Forward pre-hook of the UNet: records the arguments of the call."""
 
-    Attributes:
-        clip: what its hooks go by.
-        windows: those that its calls are to be made in.
-        put_in: puts the hooks in, and leaves word of how they come off.
-    """
+    def __init__(self, call: UNetCall) -> None:
+        self._call = call
 
-    clip: Clip
-    windows: ContextWindows | Chunks | None
-    put_in: Callable[[ExitStack], None]
+    def __call__(self, _unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._call.begin(args, kwargs)
 
 
-def _transformers(
-    unet: nn.Module,
-    motion: MotionModule,
-    frames: int,
-    windows: ContextWindows | None,
-    steps: Steps,
-    amount: MotionScale | None,
-) -> _Carried:
-    """A motion module: a transformer at each site, and the kind's own norms."""
-    sites = sites_for(motion, unet)
-    views, windows = (windows, None) if windows is not None and windows.as_views else (None, windows)
-    clip = Clip(None if windows or views else frames)
-    director = TemporalRunner(clip, frames, [site.name for site in sites], steps, amount, views)
+class _RecordedForward:
+    """Records the arguments of a call while it runs."""
 
-    def put_in(undo: ExitStack) -> None:
-        if director.follows_steps:
-            undo.enter_context(patch_forward(unet, director.at_timestep))
-        if motion.shared_resnet_norms:
-            for norm in resnet_norms(unet):
-                undo.callback(norm.register_forward_pre_hook(FoldFramesHook(clip, director.has_motion)).remove)
-                undo.callback(norm.register_forward_hook(UnfoldFramesHook(clip, director.has_motion)).remove)
-        resident = _Resident(motion)
-        for site in sites:
-            undo.callback(site.layer.register_forward_hook(_SiteHook(resident, site.name, director)).remove)
+    def __init__(self, call: UNetCall) -> None:
+        self._call = call
 
-    return _Carried(clip, windows, put_in)
+    def __call__(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._call.begin(args, kwargs)
+        try:
+            return forward(*args, **kwargs)
+        finally:
+            self._call.end()
 
 
-def _cross_frame_attention(
-    unet: nn.Module, frames: int, windows: ContextWindows | None, amount: MotionScale | None
-) -> _Carried:
-    """Text2Video-Zero: self-attentions that look at frame 0."""
-    if amount is not None:
+def _as_components(given: Sequence[Injected], scale: MotionScale | None) -> list[Component]:
+    if not given:
         raise ClipError(
-            f"{NAME} has no motion module whose amount of motion could be set. Leave the amount out: how far the "
-            "picture glides is in Text2VideoZero itself."
+            "There is nothing to inject. Pass a motion module, as load_motion_module returns it.", code="AD-G17"
         )
-    attentions = self_attentions(unet)
-    chunks = None if windows is None or windows.as_views else Chunks(windows.length, windows.fuse_on_cpu)
-    clip = Clip(None if chunks else frames)
-
-    def put_in(undo: ExitStack) -> None:
-        hook = CrossFrameAttentionHook(clip, context_keyword(unet))
-        for attention in attentions:
-            undo.callback(attention.register_forward_pre_hook(hook, with_kwargs=True).remove)
-
-    return _Carried(clip, chunks, put_in)
+    if scale is not None and not any(isinstance(one, MotionModule) for one in given):
+        raise ClipError("A motion scale needs a motion module. Leave it out, or pass a motion module.", code="AD-G18")
+    return [as_component(one, scale) for one in given]
 
 
-def check_frames(motion: MotionModule | Text2VideoZero, frames: int, windows: ContextWindows | None = None) -> None:
-    """Whether ``motion`` can make clips of so many frames; warns where it will not be at its best.
+def as_component(given: Injected, scale: MotionScale | None = None) -> Component:
+    """The component for a motion module, a method such as `Text2VideoZero`, or a component itself.
 
-    Text2Video-Zero makes clips of any length at once.
+    Args:
+        scale: of a motion module.
 
     Raises:
-        ClipError: no frame at all, or more at a time than it was trained on.
+        IncompatibleModelError: it is none of these.
     """
+    if isinstance(given, MotionModule):
+        return MotionComponent(given, scale)
+    if hasattr(given, "component"):
+        return given.component()
+    if hasattr(given, "attach"):
+        return given
+    raise IncompatibleModelError(
+        f"{type(given).__name__} is not a motion module. Pass the result of load_motion_module, or a component.",
+        code="AD-G19",
+    )
+
+
+def check_frames(motion: Injected, frames: int, windows: ContextWindows | Chunks | None = None) -> None:
+    """Check that ``motion`` supports clips of this many frames; log a warning for lengths with poor results.
+
+    Raises:
+        ClipError: there is no frame, or more at once than the motion module was trained on.
+    """
+    _check_component(as_component(motion), frames, windows)
+
+
+def _check_component(component: Component, frames: int, windows: ContextWindows | Chunks | None) -> None:
     if frames < 1:
-        raise ClipError(f"A clip needs at least one frame, not {frames}.")
-    if isinstance(motion, Text2VideoZero):
+        raise ClipError(f"A clip needs at least one frame, not {frames}.", code="AD-G20")
+    limit = component.frames_at_once
+    if limit is None:
         return
     windowed = windows is not None and frames > windows.length
     at_once = windows.length if windows is not None and windowed else frames
-    if at_once > motion.trained_length and windowed:
+    if at_once > limit and windowed:
         raise ClipError(
-            f"{motion.name} was trained on clips of {motion.trained_length} frames; context windows of {at_once} are "
-            f"too long. Lower the context length to {motion.trained_length} or less."
+            f"{component.name} was trained on clips of {limit} frames; context windows of {at_once} are "
+            f"too long. Lower the context length to {limit} or less.",
+            code="AD-G21",
         )
-    if at_once > motion.trained_length:
+    if at_once > limit:
         raise ClipError(
-            f"{motion.name} was trained on clips of {motion.trained_length} frames; {frames} are too many. "
-            f"Lower the number of frames to {motion.trained_length} or less. Or use context windows."
+            f"{component.name} was trained on clips of {limit} frames; {frames} are too many. "
+            f"Lower the number of frames to {limit} or less, or use context windows.",
+            code="AD-G22",
         )
     if windowed and at_once < _FEWEST_FRAMES:
         _log.warning("Context windows of %d frames are short: expect little motion. Try 16.", at_once)
-    if at_once > motion.best_length:
-        _log.warning("%s is at its best with %d frames at a time, not %d.", motion.name, motion.best_length, at_once)
+    best = getattr(component, "best_frames", None)
+    if best is not None and at_once > best:
+        _log.warning("%s is at its best with %d frames at a time, not %d.", component.name, best, at_once)
+
+
+def _cut(windows: ContextWindows | Chunks | None, components: Sequence[Component]) -> ContextWindows | Chunks | None:
+    """How calls are split: into context windows, or into chunks if a component needs frame 0 in each call."""
+    if windows is not None and any(getattr(component, "needs_first_frame", False) for component in components):
+        return Chunks(windows.length, windows.fuse_on_cpu)
+    return windows
 
 
 def _refuse_compiled(unet: nn.Module) -> None:
-    # A compiled module ignores hooks added later, without a word (torch 2.13).
+    # A compiled module silently ignores hooks added later (torch 2.13).
     if any(_is_compiled(module) for module in unet.modules()):
-        raise IncompatibleModelError("This UNet is compiled and would ignore the motion module. Inject, then compile.")
+        raise IncompatibleModelError(
+            "This UNet is compiled and would ignore the motion module. Inject first, then compile.", code="AD-G23"
+        )
 
 
 def _is_compiled(module: nn.Module) -> bool:
@@ -277,46 +271,11 @@ def _owned(unet: nn.Module) -> Iterator[None]:
     """One injection at a time, also from several threads and from a second copy of this package."""
     ours = object()
     attributes = vars(unet)
-    if attributes.setdefault(_OWNER, ours) is not ours:  # one operation, so that no other thread comes between
-        raise IncompatibleModelError("This UNet carries a motion module already. Leave the other inject block first.")
+    if attributes.setdefault(_OWNER, ours) is not ours:  # one operation, so that no other thread can interleave
+        raise IncompatibleModelError(
+            "This UNet already has a motion module. Leave the other inject block first.", code="AD-G24"
+        )
     try:
         yield
     finally:
         del attributes[_OWNER]
-
-
-class _Resident:
-    """The transformers as the UNet needs them: on the device and in the dtype of what flows through each site.
-
-    One site at a time, since activations may change their dtype from site to site under autocast. All of a
-    transformer's weights count: files have matrices in half precision beside biases and norms in full.
-    """
-
-    def __init__(self, motion: MotionModule) -> None:
-        self._originals = dict(motion.sites())
-        self._in_training = any(weight.requires_grad for weight in motion.parameters())
-        self._fitting: dict[tuple[str, torch.device, torch.dtype], TemporalTransformer] = {}
-
-    def transformer(self, site: str, x: Tensor) -> TemporalTransformer:
-        original = self._originals[site]
-        if self._in_training:
-            return original
-        key = (site, x.device, x.dtype)
-        if key not in self._fitting:
-            fits = all((weight.device, weight.dtype) == key[1:] for weight in original.parameters())
-            self._fitting[key] = original if fits else deepcopy(original).to(device=x.device, dtype=x.dtype)
-        return self._fitting[key]
-
-
-class _SiteHook:
-    """Forward hook: passes a layer's output on through the transformer of its site."""
-
-    def __init__(self, resident: _Resident, site: str, director: TemporalRunner) -> None:
-        self._resident = resident
-        self._site = site
-        self._director = director
-
-    def __call__(self, _layer: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> object:
-        x = output[0] if isinstance(output, tuple) else output
-        x = self._director.run(self._site, self._resident.transformer(self._site, x), x)
-        return (x, *output[1:]) if isinstance(output, tuple) else x

@@ -1,4 +1,4 @@
-"""What is to be done when memory runs out."""
+"""Detect that memory ran out, and free cached memory."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ _MESSAGES = ("out of memory", "can't allocate memory", "not enough memory")  # o
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device, or the machine, had no memory left. MPS and the CPU have no exception of their own."""
+    """Whether an error means that memory ran out. MPS and the CPU have no exception type for it."""
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(message in str(error) for message in _MESSAGES)
 
 
 def empty_cache(device: torch.device) -> None:
-    """Let go what torch keeps for the next tensor: after an error it lies in pieces."""
+    """Free the memory that torch caches, which is fragmented after an error."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":

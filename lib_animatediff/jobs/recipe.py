@@ -1,4 +1,4 @@
-"""A clip as the command line makes it: from a request to pictures, and to the recipe that makes them again."""
+"""Renders a clip from a request, and writes and reads the recipe that reproduces it."""
 
 from __future__ import annotations
 
@@ -12,52 +12,56 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib_animatediff import __version__
-from lib_animatediff.engine.context_windows import ContextWindows
-from lib_animatediff.engine.inject import check_frames
 from lib_animatediff.hosts.diffusers import networks
 from lib_animatediff.hosts.diffusers import pipeline as host
-from lib_animatediff.hosts.diffusers.networks import Added
-from lib_animatediff.prompts.travel import read_travel
-from lib_animatediff.request.settings import (
-    ClipSettings,
-    clip_frames,
-    context_windows,
-    freeinit_rounds,
-    is_text2video_zero,
-    parse_settings,
-    refuse_with_text2video_zero,
-    text2video_zero,
-    to_infotext,
-)
-from lib_animatediff.sampling.text2video_zero import NAME, Text2VideoZero
+from lib_animatediff.hosts.diffusers.animate import render
+from lib_animatediff.hosts.diffusers.methods import LoadedMethod, load_method
+from lib_animatediff.request.loras import LoraFile
+from lib_animatediff.request.methods import ModuleFile, name_without_file
+from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
+from lib_animatediff.request.settings import ClipSettings, parse_settings, to_infotext
 from lib_animatediff.video import Recipe
-from motion_module import ClipError, DomainAdapter, MotionModule, load_motion_module
+from motion_module import ClipError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 PROGRAM = "animatediff"
-TEXT2VIDEO_ZERO = Path(NAME)  # no file, and stands where one is expected
 _LIBRARIES = ("torch", "diffusers", "transformers")
 _CHUNK = 2**20  # bytes
 _HASH_LENGTH = 10  # of the hash as the WebUI shows it
 _WEBUI_SAMPLERS = {"ddim": "DDIM", "euler": "Euler", "euler-a": "Euler a", "dpm++2m": "DPM++ 2M"}
-_ELSEWHERE = ("enable", "model", "formats", "motion_loras", "request_id")  # settings that other fields of a recipe say
+_STORED_ELSEWHERE = ("enable", "model", "formats", "motion_loras", "request_id")  # in other fields of a recipe
+
+
+@dataclass(frozen=True)
+class FurtherMotion:
+    """A second or further motion module, with its own scale.
+
+    Attributes:
+        effect: share of its motion that is added; at 0 the result is that of the first module, bit for bit.
+        scale: factor on its keys; above 1 frames differ more.
+    """
+
+    path: Path
+    effect: float = 1.0
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
 class Request:
-    """All that decides the pictures of a clip.
+    """Everything that determines the frames of a clip.
 
     Attributes:
         checkpoint: Stable Diffusion 1.5 single file.
-        motion: motion module file or folder; or `TEXT2VIDEO_ZERO`, however written.
-        kind: of the motion module, where its file cannot tell.
+        motion: file or folder of a motion module, or the name of a method without a file.
+        kind: kind of the motion module, if its file is ambiguous.
+        further: motion modules that act after the first.
         size: width and height in pixels.
         config: tokenizer and configs, see `pipeline.find_config`.
-        device: torch's name of it.
+        device: PyTorch's name of it.
 
-    The others are as in `pipeline.animate`.
+    The other attributes are as for `animate`.
     """
 
     checkpoint: Path
@@ -67,9 +71,10 @@ class Request:
     negative_prompt: str = ""
     seed: int = 0
     kind: str | None = None
-    loras: tuple[Added, ...] = ()
+    further: tuple[FurtherMotion, ...] = ()
+    loras: tuple[LoraFile, ...] = ()
     embeddings: tuple[Path, ...] = ()
-    motion_loras: tuple[Added, ...] = ()
+    motion_loras: tuple[LoraFile, ...] = ()
     size: tuple[int, int] = (512, 512)
     steps: int = 25
     cfg: float = 7.5
@@ -77,40 +82,43 @@ class Request:
     config: Path | None = None
     device: str = "cpu"
 
-    @property
-    def is_zero(self) -> bool:
-        """Whether there is no motion module, but Text2Video-Zero."""
-        return is_text2video_zero(str(self.motion))
+    def plan(self) -> ClipPlan:
+        """The plan of the clip.
+
+        Raises:
+            AnimateDiffError: settings are incompatible, or a line of a prompt is invalid.
+        """
+        sampling = Sampling(self.prompt, self.negative_prompt, seed=self.seed, steps=self.steps)
+        plan = plan_clip(replace(self.settings, model=str(self.motion)), sampling)
+        further = (ModuleFile(one.path, effect=one.effect, scale=one.scale) for one in self.further)
+        return plan.with_files([ModuleFile(self.motion, self.kind), *further], self.motion_loras)
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A request that nothing speaks against, see `prepare`.
+    """A request that can be rendered, see `prepare`.
 
     Attributes:
-        motion: with its motion LoRAs.
-        adapters: domain adapters with their strengths.
-        reports: a line about each motion LoRA, on how much of it has a place.
+        plan: the plan of the clip.
+        method: the method with its motion modules and motion LoRAs loaded.
+        config: tokenizer and configs.
     """
 
     request: Request
-    motion: MotionModule | Text2VideoZero
+    plan: ClipPlan
+    method: LoadedMethod
     config: Path
-    frames: int
-    windows: ContextWindows | None
-    adapters: tuple[tuple[DomainAdapter, float], ...] = ()
-    reports: tuple[str, ...] = ()
 
     @property
     def steps(self) -> int:
-        """How often `render` calls back."""
-        return sum(freeinit_rounds(self.request.settings, self.request.steps))
+        """The number of calls of ``on_step`` by `render`."""
+        return sum(self.plan.runs)
 
     def load(self) -> Any:
-        """The pipeline with everything that is added to it: the slow part.
+        """Load the pipeline with its LoRAs and embeddings, which is the slow part.
 
         Raises:
-            AnimateDiffError: a file is broken or does not fit.
+            AnimateDiffError: a file is damaged or does not fit.
         """
         pipeline = host.load_pipeline(self.request.checkpoint, config=self.config, device=self.request.device)
         networks.add_loras(pipeline, self.request.loras)
@@ -121,24 +129,17 @@ class Ready:
     def render(
         self, pipeline: Any, on_step: Callable[[], None] = lambda: None, say: Callable[[str], None] = lambda _line: None
     ) -> list[Image]:
-        """The clip's frames, in the order in which they were made; for ``on_step`` and ``say`` see `pipeline.animate`.
+        """The rendered frames, each once; for ``on_step`` and ``say`` see `animate`.
 
         Raises:
-            AnimateDiffError: the module does not fit, or memory is short.
+            AnimateDiffError: the module does not fit, or memory ran out.
         """
         request = self.request
-        return host.animate(
+        return render(
             pipeline,
-            self.motion,
-            prompt=request.prompt,
-            negative_prompt=request.negative_prompt,
-            seed=request.seed,
-            frames=self.frames,
-            windows=self.windows,
-            settings=request.settings,
-            adapters=self.adapters,
+            self.plan,
+            self.method,
             size=request.size,
-            steps=request.steps,
             cfg=request.cfg,
             sampler=request.sampler,
             on_step=on_step,
@@ -147,33 +148,19 @@ class Ready:
 
 
 def prepare(request: Request) -> Ready:
-    """Look for everything that can be refused before the checkpoint is loaded, the quick checks first.
+    """Check a request before its checkpoint is loaded, the quick checks first.
 
     Raises:
-        AnimateDiffError: a value is out of range, or a file is missing or unfit.
+        AnimateDiffError: a value is out of range, or a file is missing or does not fit.
     """
     host.check_request(seed=request.seed, size=request.size, steps=request.steps, cfg=request.cfg)
-    if request.sampler not in host.SAMPLERS:
-        raise ClipError(f"There is no sampler {request.sampler!r}. Choose one of {', '.join(host.SAMPLERS)}.")
+    host.check_sampler(request.sampler)
     host.check_host(request.checkpoint, request.device)
     config = host.find_config(request.checkpoint, request.config)
-    motion = _motion(request)
-    frames, windows = clip_frames(request.settings), context_windows(request.settings)
-    check_frames(motion, frames, windows)
-    for text, name in ((request.prompt, "prompt"), (request.negative_prompt, "negative prompt")):
-        read_travel(text, frames, name)
-    if isinstance(motion, Text2VideoZero):
-        return Ready(request, motion, config, frames, windows)
-    directed = networks.with_motion_loras(motion, request.motion_loras)
-    return Ready(request, directed.motion, config, frames, windows, directed.adapters, directed.reports)
-
-
-def _motion(request: Request) -> MotionModule | Text2VideoZero:
-    if not request.is_zero:
-        return load_motion_module(request.motion, kind=request.kind)
-    loras = ", ".join(added.path.stem for added in request.motion_loras)
-    refuse_with_text2video_zero(replace(request.settings, motion_loras=loras))
-    return text2video_zero(request.settings)
+    plan = request.plan()
+    method = load_method(plan.method, plan)
+    method.check(plan)
+    return Ready(request, plan, method, config)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -181,15 +168,17 @@ def _motion(request: Request) -> MotionModule | Text2VideoZero:
 
 
 def recipe_of(request: Request, encoding: Mapping[str, Any]) -> Recipe:
-    """What goes into the clip's files: names and hashes of files, but no path, which may name a person."""
-    settings = {name: value for name, value in asdict(request.settings).items() if name not in _ELSEWHERE}
+    """The recipe for the clip's files. It contains names and hashes of files but no paths, which may be private."""
+    settings = {name: value for name, value in asdict(request.settings).items() if name not in _STORED_ELSEWHERE}
     files: dict[str, Any] = {
         "checkpoint": _named(request.checkpoint),
-        "motion": {"name": NAME} if request.is_zero else _named(request.motion) | {"kind": request.kind},
+        "motion": _motion_of(request),
         "loras": [_named(lora.path) | {"strength": lora.strength} for lora in request.loras],
         "embeddings": [_named(path) for path in request.embeddings],
         "motion_loras": [_named(lora.path) | {"strength": lora.strength} for lora in request.motion_loras],
     }
+    if request.further:
+        files["further"] = [_named(one.path) | {"effect": one.effect, "scale": one.scale} for one in request.further]
     data = {
         "program": PROGRAM,
         "versions": {PROGRAM: __version__} | {name: _version(name) for name in _LIBRARIES},
@@ -204,60 +193,67 @@ def recipe_of(request: Request, encoding: Mapping[str, Any]) -> Recipe:
         "files": files,
         "encoding": dict(encoding),
     }
-    return Recipe(_infotext(request, files["checkpoint"]["sha256"], files["motion"].get("sha256", "")), data)
+    return Recipe(_infotext(request, files["checkpoint"], files["motion"]), data)
 
 
 def request_of(
     data: Mapping[str, Any], find: Callable[[str, str], Path], *, config: Path | None = None, device: str = "cpu"
 ) -> Request:
-    """The request that a recipe was made from.
+    """The request from a recipe.
 
     Args:
-        data: the JSON of a recipe; it comes with a file from anyone, so each value is checked.
-        find: from a file's name and hash to where it is on this machine.
+        data: the JSON of a recipe. It may come from an untrusted file, so each value is checked.
+        find: finds the file with a name and a hash on this machine.
 
     Raises:
-        ClipError: the recipe is not of this program, or a value is missing or of a wrong type.
+        ClipError: another program wrote the recipe, or a value is missing or has the wrong type.
     """
     if data.get("program") != PROGRAM:
         raise ClipError(
-            "Its recipe is not of this command line. Open it where it was made: the WebUI's PNG Info page reads it."
+            "The recipe was not written by this command line. Open the file where it was made: the WebUI reads its own "
+            "clips in the PNG Info tab.",
+            code="AD-J01",
         )
-    files = _taken(data, "files", dict)
-    width, height = (_checked(side, int, "size") for side in _pair(_taken(data, "size", list)))
+    files = _read(data, "files", dict)
+    width, height = (_checked(side, int, "size") for side in _pair(_read(data, "size", list)))
 
     def found(entry: Any) -> Path:
         entry = _checked(entry, dict, "files")
-        return find(Path(_taken(entry, "name", str)).name, _taken(entry, "sha256", str))
+        return find(Path(_read(entry, "name", str)).name, _read(entry, "sha256", str))
 
-    def added(name: str) -> tuple[Added, ...]:
-        return tuple(Added(found(entry), _number(entry, "strength")) for entry in _taken(files, name, list))
+    def added(name: str) -> tuple[LoraFile, ...]:
+        return tuple(LoraFile(found(entry), _number(entry, "strength")) for entry in _read(files, name, list))
 
-    motion = _taken(files, "motion", dict)
-    is_zero = "sha256" not in motion and is_text2video_zero(_taken(motion, "name", str))
+    motion = _read(files, "motion", dict)
+    name = _read(motion, "name", str)
+    has_file = "sha256" in motion or name_without_file(name) is None
     kind = motion.get("kind")
     return Request(
         checkpoint=found(files.get("checkpoint")),
-        motion=TEXT2VIDEO_ZERO if is_zero else found(motion),
-        prompt=_taken(data, "prompt", str),
-        settings=parse_settings(_taken(data, "settings", dict)),
-        negative_prompt=_taken(data, "negative_prompt", str),
-        seed=_taken(data, "seed", int),
+        motion=found(motion) if has_file else Path(name),
+        prompt=_read(data, "prompt", str),
+        settings=parse_settings(_read(data, "settings", dict)),
+        negative_prompt=_read(data, "negative_prompt", str),
+        seed=_read(data, "seed", int),
         kind=None if kind is None else _checked(kind, str, "kind"),
+        further=tuple(
+            FurtherMotion(found(entry), _number(entry, "effect"), _number(entry, "scale"))
+            for entry in _checked(files.get("further", []), list, "further")
+        ),
         loras=added("loras"),
-        embeddings=tuple(found(entry) for entry in _taken(files, "embeddings", list)),
+        embeddings=tuple(found(entry) for entry in _read(files, "embeddings", list)),
         motion_loras=added("motion_loras"),
         size=(width, height),
-        steps=_taken(data, "steps", int),
+        steps=_read(data, "steps", int),
         cfg=_number(data, "cfg"),
-        sampler=_taken(data, "sampler", str),
+        sampler=_read(data, "sampler", str),
         config=config,
         device=device,
     )
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file, or of all files in a folder, in the order of their names."""
+    """SHA-256 of a file, or of all files in a folder in the order of their names."""
     digest = hashlib.sha256()
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         if file.is_file():
@@ -265,6 +261,12 @@ def file_hash(path: Path) -> str:
                 while chunk := content.read(_CHUNK):
                     digest.update(chunk)
     return digest.hexdigest()
+
+
+def _motion_of(request: Request) -> dict[str, Any]:
+    if name := name_without_file(str(request.motion)):
+        return {"name": name}
+    return _named(request.motion) | {"kind": request.kind}
 
 
 def _named(path: Path) -> dict[str, Any]:
@@ -278,25 +280,26 @@ def _version(library: str) -> str | None:
         return None
 
 
-def _infotext(request: Request, checkpoint_hash: str, motion_hash: str) -> str:
-    """The clip's recipe as the WebUI writes its own, so that its PNG Info page reads it."""
-    settings = replace(request.settings, enable=True, model=NAME if request.is_zero else request.motion.name)
+def _infotext(request: Request, checkpoint: Mapping[str, Any], motion: Mapping[str, Any]) -> str:
+    """The recipe as infotext, which the WebUI's PNG Info tab reads."""
+    settings = replace(request.settings, enable=True, model=motion["name"])
+    line = to_infotext(settings, mm_hash=motion.get("sha256", "")[:_HASH_LENGTH])
     fields = {
         "Steps": request.steps,
         "Sampler": _WEBUI_SAMPLERS.get(request.sampler, request.sampler),
         "CFG scale": request.cfg,
         "Seed": request.seed,
         "Size": f"{request.size[0]}x{request.size[1]}",
-        "Model hash": checkpoint_hash[:_HASH_LENGTH],
+        "Model hash": checkpoint["sha256"][:_HASH_LENGTH],
         "Model": request.checkpoint.stem,
-        "AnimateDiff": json.dumps(to_infotext(settings, mm_hash=motion_hash[:_HASH_LENGTH]), ensure_ascii=False),
+        "AnimateDiff": json.dumps(line, ensure_ascii=False),
         "Version": f"{PROGRAM} {__version__}",
     }
     lines = [request.prompt, f"Negative prompt: {request.negative_prompt}" if request.negative_prompt else ""]
     return "\n".join([*filter(None, lines), ", ".join(f"{name}: {value}" for name, value in fields.items())])
 
 
-def _taken(data: Mapping[str, Any], name: str, kind: type) -> Any:
+def _read(data: Mapping[str, Any], name: str, kind: type) -> Any:
     return _checked(data.get(name), kind, name)
 
 
@@ -304,17 +307,23 @@ def _number(data: Mapping[str, Any], name: str) -> float:
     value = data.get(name)
     number = float(value if isinstance(value, int) else _checked(value, float, name))
     if not math.isfinite(number):
-        raise ClipError(f"Its recipe is damaged: {name} is {number}.")
+        raise _damaged(name, number)
     return number
 
 
 def _checked(value: Any, kind: type, name: str) -> Any:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ClipError(f"Its recipe is damaged: {name} is {value!r:.40}.")
+        raise _damaged(name, value)
     return value
 
 
 def _pair(values: list[Any]) -> list[Any]:
     if len(values) != 2:
-        raise ClipError(f"Its recipe is damaged: size is {values!r:.40}.")
+        raise _damaged("size", values)
     return values
+
+
+def _damaged(name: str, value: Any) -> ClipError:
+    return ClipError(
+        f"The recipe is damaged: {name} is {value!r:.40}. Use the original file of the clip.", code="AD-J02"
+    )

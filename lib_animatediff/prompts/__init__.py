@@ -1,1 +1,1 @@
-"""Prompt travel: its grammar, and conditions between two prompts."""
+"""Prompt travel: the grammar, and the interpolation of conditionings."""

@@ -1,4 +1,4 @@
-"""Conditions between two prompts: what the UNet sees at the frames between two keys of a travel."""
+"""Interpolate conditionings between the keyframes of a prompt travel."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from torch import Tensor
 
 from .travel import STEP, Blend
 
-# Beyond this cosine two directions are as good as one (or opposite, with no shortest way between them).
+# Cosine above which two directions count as parallel (or opposite, with no unique shortest arc).
 _STRAIGHT = 0.9995
 
 
 def slerp(a: Tensor, b: Tensor, weight: float | Tensor) -> Tensor:
-    """Vectors on the way from ``a`` to ``b`` along the arc that their directions span.
+    """Spherical interpolation from ``a`` to ``b``, along the arc between their directions.
 
-    Each vector is weighted as its directions' angle tells, with its own length; where the two point the same way, the
-    opposite way, or nowhere, they are mixed linearly.
+    Weights follow from the angle between the directions; lengths are kept. Parallel, opposite and zero vectors are
+    interpolated linearly.
 
     Args:
-        a, b: ``(... c)``, vectors along the last dimension.
-        weight: of ``b``, 0 to 1; a tensor must fit ``(... 1)``.
+        a, b: vectors along the last dimension, ``... c``.
+        weight: of ``b``, 0 to 1; a tensor must broadcast to ``... 1``.
     """
     dtype = _accumulating(a)
     one, other = a.to(dtype), b.to(dtype)
@@ -29,13 +29,13 @@ def slerp(a: Tensor, b: Tensor, weight: float | Tensor) -> Tensor:
     lengths = one.norm(dim=-1, keepdim=True) * other.norm(dim=-1, keepdim=True)
     cosine = (one * other).sum(-1, keepdim=True) / torch.where(lengths > 0, lengths, 1)
     straight = (cosine.abs() > _STRAIGHT) | (lengths == 0)
-    angle = torch.where(straight, 0.5, cosine.clamp(-1, 1)).acos()  # any angle will do where it is not used
+    angle = torch.where(straight, 0.5, cosine.clamp(-1, 1)).acos()  # arbitrary where the arc is not used
     arc = (((1 - part) * angle).sin() * one + (part * angle).sin() * other) / angle.sin()
     return torch.where(straight, torch.lerp(one, other, part), arc).to(a.dtype)
 
 
 def lerp(a: Tensor, b: Tensor, weight: float | Tensor) -> Tensor:
-    """Vectors on the straight way from ``a`` to ``b``; as in `slerp`."""
+    """Linear interpolation from ``a`` to ``b``; arguments as in `slerp`."""
     dtype = _accumulating(a)
     part = torch.as_tensor(weight, dtype=dtype, device=a.device)
     return torch.lerp(a.to(dtype), b.to(dtype), part).to(a.dtype)
@@ -49,15 +49,15 @@ _MIXTURES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 
 
 def blend_rows(cond: Tensor, blends: Sequence[Blend], interpolation: str) -> Tensor:
-    """Each frame's condition, made of those of two frames.
+    """Conditioning of each frame, interpolated between those of two frames.
 
-    A frame that is all of one keeps it bit for bit. So do those entries of a vector ``(f c)`` in which the two agree:
-    SDXL's carries the picture's size behind the prompt's summary.
+    Frames with a single source keep its values bit for bit. So do entries of pooled vectors ``f c`` that are equal in
+    both sources: SDXL appends the image size to the pooled prompt.
 
     Args:
-        cond: ``(f ...)``, where frames that ``blends`` refer to hold the conditions of their own prompts.
-        blends: of each frame.
-        interpolation: one of `INTERPOLATIONS`, for each token by itself.
+        cond: ``f ...``; the frames that ``blends`` refer to contain the conditionings of their own prompts.
+        blends: one per frame.
+        interpolation: one of `INTERPOLATIONS`, applied per token.
     """
     out = cond[[blend.second if blend.weight == 1 else blend.first for blend in blends]]
     moving = [frame for frame, blend in enumerate(blends) if 0 < blend.weight < 1]

@@ -1,14 +1,14 @@
-"""Prompt travel: a prompt that says what stands at which frame, and how each frame comes by its own.
+"""Prompt travel: a prompt with keyframes, and the prompt of each frame that follows from it.
 
-    masterpiece, 1girl        head, before every frame's text
-    0: spring                 a frame of the clip
-    8-11: (summer:1.2)        several
-    50% hold: autumn          a part of the clip; the prompt stands still until the next key
+    masterpiece, 1girl        head, precedes every frame's text
+    0: spring                 keyframe
+    8-11: (summer:1.2)        range of frames
+    50% hold: autumn          relative position; the prompt stays constant until the next keyframe
     -1: winter                counted from the end
-    best quality              tail, after every frame's text
+    best quality              tail, follows every frame's text
 
-Lines that begin otherwise are ordinary text, `16:9` among them. Users know the grammar from the existing extension;
-percentages, ranges and words after the frame are new.
+All other lines are ordinary text, including those such as `16:9`. The grammar is that of the existing extension, plus
+percentages, ranges and modifiers.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _NETWORK_TAG = re.compile(r"<\w+:[^>]+>")
 
 _PART_BEGINS = re.compile(r"(?:AND|BREAK)\b")
 _PART_ENDS = re.compile(r"\b(?:AND|BREAK)$")
-_OPENS = re.compile(r"(?<!\\)[(\[|]$")  # a style may put brackets round a prompt
+_OPENS = re.compile(r"(?<!\\)[(\[|]$")  # a style may put brackets around a prompt
 _CLOSES = re.compile(r"[)\]|:,]")
 
 _SEPARATORS = ", \t\r\n"
@@ -51,14 +51,14 @@ _QUOTED_LENGTH = 60
 
 @dataclass(frozen=True)
 class Key:
-    """One line of the map.
+    """A keyframe: one line of the prompt.
 
     Attributes:
-        first, last: frames at which the text stands, both included.
-        text: what stands between head and tail.
-        easing: of the change from this key to the next; None for the clip's.
-        holds: whether the text stands still until the next key instead.
-        line: where it was written, counted from 1.
+        first, last: range of frames with this text, both included.
+        text: text between head and tail.
+        easing: easing of the transition to the next keyframe; None for the clip's easing.
+        holds: whether the text stays constant until the next keyframe.
+        line: line number in the prompt, from 1.
         written: the line itself.
     """
 
@@ -73,9 +73,9 @@ class Key:
 
 @dataclass(frozen=True)
 class Blend:
-    """What one frame is made of: conditions of the frames ``first`` and ``second``, the latter by ``weight`` in 0..1.
+    """Sources of one frame: the conditionings of frames ``first`` and ``second``, the latter with ``weight`` 0 to 1.
 
-    Both are first frames of keys. Where only one prompt stands, it is both, and ``weight`` is 0.
+    Both are first frames of keyframes. A frame with a single source has it as both, and ``weight`` 0.
     """
 
     first: int
@@ -85,7 +85,7 @@ class Blend:
 
 @dataclass(frozen=True)
 class Travel:
-    """A prompt whose middle changes over ``frames`` frames; ``keys`` lie in the order of their frames."""
+    """A prompt whose middle part changes over ``frames`` frames; ``keys`` are sorted by frame."""
 
     head: str
     tail: str
@@ -93,23 +93,23 @@ class Travel:
     frames: int
 
     def prompts(self) -> list[str]:
-        """Each frame's prompt as a whole: that of the key that stands there, or stood there last."""
+        """The complete prompt of each frame: that of its keyframe, or of the last one before it."""
         whole = [joined(self.head, key.text, self.tail) for key in self.keys]
         return [whole[max(self._key_before(frame), 0)] for frame in range(self.frames)]
 
     def blends(
         self, interpolation: str = "slerp", easing: str = "linear", hold: float = 0.0, closed: bool = False
     ) -> list[Blend]:
-        """What each frame is made of.
+        """The sources of each frame.
 
         Args:
-            interpolation: ``"step"`` lets each prompt stand until the next key; all others change it gradually.
-            easing: pace of a change whose key names none.
-            hold: part of each interval, 0 to 1, that passes before the change begins.
-            closed: the last key's prompt changes into the first one's round the end of the clip.
+            interpolation: ``"step"`` keeps each prompt until the next keyframe; the others change it gradually.
+            easing: easing of transitions whose keyframe names none.
+            hold: share of each transition, 0 to 1, that passes before the prompt starts to change.
+            closed: whether the last keyframe's prompt changes into the first one's across the end of the clip.
 
         Raises:
-            ClipError: no such interpolation or easing, or ``hold`` outside 0 to 1.
+            ClipError: the interpolation or easing is unknown, or ``hold`` is outside 0 to 1.
         """
         _check(interpolation, easing, hold)
 
@@ -118,7 +118,7 @@ class Travel:
             is_outer = at < 0 or at == len(self.keys) - 1
             if is_outer and not closed:
                 return _still(self.keys[max(at, 0)])
-            former, following = self.keys[at], self.keys[(at + 1) % len(self.keys)]  # -1 is the last one's place, too
+            former, following = self.keys[at], self.keys[(at + 1) % len(self.keys)]  # index -1 is the last keyframe
             if following is former or former.holds or interpolation == STEP or former.first <= frame <= former.last:
                 return _still(former)
             gone = (frame - former.last) % self.frames
@@ -130,7 +130,7 @@ class Travel:
         return [blend(frame) for frame in range(self.frames)]
 
     def _key_before(self, frame: int) -> int:
-        """Place of the last key that begins at ``frame`` or before; -1 before the first key."""
+        """Index of the last keyframe that begins at or before ``frame``; -1 before the first one."""
         return bisect_right(self._firsts, frame) - 1
 
     @cached_property
@@ -144,15 +144,15 @@ def is_travel(text: str) -> bool:
 
 
 def read_travel(text: str, frames: int, name: str = "prompt") -> Travel | None:
-    """The travel that a prompt describes for a clip of ``frames`` frames; None if it describes none.
+    """Parse the keyframes of a prompt; None if it has none.
 
     Args:
-        text: head lines, key lines, tail lines.
-        frames: of the clip.
-        name: what errors call the prompt.
+        text: the prompt.
+        frames: number of frames of the clip.
+        name: name of the prompt in messages.
 
     Raises:
-        ClipError: a line is wrong; the message quotes it and says what to do.
+        ClipError: a line is invalid; the message quotes it and states how to correct it.
     """
     if not is_travel(text):
         return None
@@ -165,15 +165,17 @@ def read_travel(text: str, frames: int, name: str = "prompt") -> Travel | None:
     for match, line in zip(matches[tail:], written[tail:], strict=True):
         if match:
             raise line.refusal(
-                f"it names a frame, but the lines after the frames have begun with line {tail + 1}, {written[tail]}. "
-                "Put all frames side by side."
+                f"this frame follows the ordinary text that begins in line {tail + 1}, {written[tail]}. "
+                "Move it next to the other frames.",
+                code="AD-P03",
             )
     for line in written:
         ratio = _RATIO.match(line.line)
         if ratio and ratio["first"].isdigit() and int(ratio["first"]) < frames:
             raise line.refusal(
-                "is this a frame, or a ratio such as 16:9? Put a blank behind the colon of a frame, or a comma before "
-                "the line."
+                "this may be a frame or a ratio such as 16:9. Write a space after the colon for a frame, or a comma "
+                "in front of the line for a ratio.",
+                code="AD-P04",
             )
     keys.sort(key=lambda key: key.first)
     _check_apart(keys, written)
@@ -181,10 +183,10 @@ def read_travel(text: str, frames: int, name: str = "prompt") -> Travel | None:
 
 
 def with_styles(text: str, prefix: str, suffix: str) -> str:
-    """A prompt with what a style puts before and after it.
+    """Add a style's prefix and suffix to a prompt.
 
-    A travel takes both into its head and its tail, so that they reach every frame. Lines of a style that look like a
-    frame's get a comma in front, which makes them ordinary text.
+    With keyframes, they become part of head and tail, so that they apply to every frame. Lines of a style that look
+    like keyframes get a leading comma, which makes them ordinary text.
     """
     if not is_travel(text):
         return f"{prefix}{text}{suffix}"
@@ -204,22 +206,22 @@ def with_styles(text: str, prefix: str, suffix: str) -> str:
 
 
 def table(travel: Travel, blends: Sequence[Blend]) -> list[tuple[str, str]]:
-    """A clip's prompts for reading: frames such as ``"1-7"``, and such as ``"spring -> summer, 12 % .. 88 %"``."""
+    """Summary of a clip's prompts: frames such as ``"1-7"``, text such as ``"spring -> summer, 12 % .. 88 %"``."""
     texts = {key.first: key.text for key in travel.keys}
     rows = []
     for (first, second), group in itertools.groupby(enumerate(blends), lambda item: (item[1].first, item[1].second)):
         run = list(group)
         (begin, former), (end, latter) = run[0], run[-1]
-        told = texts[first]
+        text = texts[first]
         if second != first:
             shares = dict.fromkeys(f"{blend.weight:.0%}".replace("%", " %") for blend in (former, latter))
-            told = f"{told} -> {texts[second]}, {' .. '.join(shares)}"
-        rows.append((str(begin) if begin == end else f"{begin}-{end}", told))
+            text = f"{text} -> {texts[second]}, {' .. '.join(shares)}"
+        rows.append((str(begin) if begin == end else f"{begin}-{end}", text))
     return rows
 
 
 def joined(*pieces: str) -> str:
-    """Pieces of a prompt as one, with the commas that are missing between them."""
+    """Join parts of a prompt, adding commas where they are missing."""
     whole = ""
     for piece in pieces:
         following = piece.strip()
@@ -240,7 +242,7 @@ def _between(former: str, following: str) -> str:
 
 @dataclass(frozen=True)
 class _Written:
-    """A line of a prompt, for errors."""
+    """A line of a prompt, for error messages."""
 
     number: int
     line: str
@@ -250,8 +252,8 @@ class _Written:
         line = self.line.strip()
         return f'"{line}"' if len(line) <= _QUOTED_LENGTH else f'"{line[:_QUOTED_LENGTH]}..."'
 
-    def refusal(self, why: str) -> ClipError:
-        return ClipError(f"Line {self.number} of the {self.name}, {self}: {why}")
+    def refusal(self, reason: str, *, code: str) -> ClipError:
+        return ClipError(f"Line {self.number} of the {self.name}, {self}: {reason}", code=code)
 
 
 def _key_match(line: str) -> re.Match[str] | None:
@@ -259,7 +261,7 @@ def _key_match(line: str) -> re.Match[str] | None:
 
 
 def _is_certain(match: re.Match[str]) -> bool:
-    """`4 girls: ...` may be anything. Only beside other frames is it one whose word is wrong."""
+    """False for lines such as `4 girls: ...`, which are keyframes with a wrong modifier only if there are others."""
     modifier = match["modifier"]
     return modifier is None or modifier.lower() in (HOLD, *EASINGS)
 
@@ -268,16 +270,25 @@ def _key(match: re.Match[str], line: _Written, frames: int) -> Key:
     first = _frame(match["first"], frames, line)
     last = first if match["last"] is None else _frame(match["last"], frames, line)
     if last < first:
-        raise line.refusal(f"it runs backwards, from frame {first} to frame {last}. Write the earlier frame first.")
+        raise line.refusal(
+            f"the range runs backwards, from frame {first} to frame {last}. Write the earlier frame first.",
+            code="AD-P05",
+        )
     modifier = (match["modifier"] or "").lower()
     if not _is_certain(match):
-        raise line.refusal(f"after a frame stands {HOLD}, {', '.join(EASINGS)} or nothing, not {modifier}.")
+        raise line.refusal(
+            f"{modifier} is not a modifier. Write {HOLD}, {', '.join(EASINGS)} or nothing after the frame.",
+            code="AD-P06",
+        )
     text = match["text"].strip()
     if not text:
-        raise line.refusal("nothing follows the colon. Write there what the frame shows, or take the line out.")
+        raise line.refusal(
+            "there is no text after the colon. Describe the frame there, or remove the line.", code="AD-P07"
+        )
     if tag := _NETWORK_TAG.search(text):
         raise line.refusal(
-            f"{tag[0]} acts on the whole clip, not on a frame. Move it to a line before or after the frames."
+            f"{tag[0]} applies to the whole clip, not to one frame. Move it to a line before or after the frames.",
+            code="AD-P08",
         )
     return Key(first, last, text, modifier if modifier in EASINGS else None, modifier == HOLD, line.number, line.line)
 
@@ -286,8 +297,8 @@ def _frame(place: str, frames: int, line: _Written) -> int:
     try:
         return frame_at(place, frames)
     except ClipError as error:
-        hint = "Change it, or put a comma before it if the line is not about a frame."
-        raise line.refusal(f"{error} {hint}") from None
+        hint = "Correct it, or write a comma in front of the line if it does not describe a frame."
+        raise line.refusal(f"{error.message} {hint}", code=error.code) from None
 
 
 def _check_apart(keys: Sequence[Key], written: Sequence[_Written]) -> None:
@@ -295,18 +306,21 @@ def _check_apart(keys: Sequence[Key], written: Sequence[_Written]) -> None:
         if following.first <= former.last:
             first, second = sorted((former.line, following.line))
             raise written[second - 1].refusal(
-                f"frame {following.first} has its prompt from line {first}, {written[first - 1]}, already. "
-                "Give each frame one line."
+                f"frame {following.first} is already described by line {first}, {written[first - 1]}. "
+                "Write one line per frame.",
+                code="AD-P09",
             )
 
 
 def _check(interpolation: str, easing: str, hold: float) -> None:
     if interpolation not in INTERPOLATIONS:
-        raise ClipError(f"No interpolation {interpolation!r} of prompts. Use one of: {', '.join(INTERPOLATIONS)}.")
+        raise ClipError(
+            f"There is no interpolation {interpolation!r}. Choose one of: {', '.join(INTERPOLATIONS)}.", code="AD-P10"
+        )
     if easing not in EASINGS:
-        raise ClipError(f"No easing {easing!r}. Use one of: {', '.join(EASINGS)}.")
+        raise ClipError(f"There is no easing {easing!r}. Choose one of: {', '.join(EASINGS)}.", code="AD-P11")
     if not 0 <= hold <= 1:
-        raise ClipError(f"A prompt can hold for 0 to 1 of the way to the next one, not for {hold:g}.")
+        raise ClipError(f"The hold of a prompt travel must be between 0 and 1, not {hold:g}.", code="AD-P12")
 
 
 def _still(key: Key) -> Blend:
@@ -314,7 +328,7 @@ def _still(key: Key) -> Blend:
 
 
 def _without_keys(text: str, those: range) -> str:
-    """``text`` whose lines with these numbers are ordinary text."""
+    """Turn the lines with these indices into ordinary text."""
     lines = text.split("\n")
     return "\n".join(
         f", {line}" if n in those and (_key_match(line) or _RATIO.match(line)) else line for n, line in enumerate(lines)

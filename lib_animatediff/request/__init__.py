@@ -1,1 +1,1 @@
-"""What is asked for, and what follows from it."""
+"""The request: its settings, and everything that is derived from them before sampling."""

@@ -1,6 +1,4 @@
-"""What a clip will take, told before it is begun: windows, calls of the UNet, memory; and what to change if it is more
-than there is.
-"""
+"""Estimates windows, UNet calls and memory before a clip is rendered, and suggests changes if memory is too small."""
 
 from __future__ import annotations
 
@@ -11,50 +9,50 @@ from functools import cached_property, lru_cache
 
 from lib_animatediff.engine.context_windows import Chunks, ContextWindows
 
-CHUNK = 75  # tokens of a prompt that the text encoder takes at once, padded
+CHUNK = 75  # tokens per call of the text encoder; prompts are padded to multiples of it
 FEWEST_FRAMES = 8  # shorter windows show little motion
 
 _CHUNK_WITH_ENDS = CHUNK + 2
-_LATENT = 8  # pixels of the picture to one of the latents, each way
-_SIZE_STEP = 64  # sizes that every part of the UNet can halve
+_LATENT = 8  # image pixels per latent pixel, in each direction
+_SIZE_STEP = 64  # every level of the UNet can halve multiples of it
 _SMALLEST_SIZE = 256
 _GIB = 2**30
 
-# Peak of live tensors in a call, by base and bytes of a number: bytes per row and latent pixel, and per row and token.
-# Measured: python -m tools.benchmarks.activation_memory. The fit is exact to 0.1 % for 8 to 32 rows of 32^2 to 96^2.
-# Attention is torch's fused kernel; nothing in the UNet holds all positions by all positions then. The peak is inside
-# the UNet's own layers, so it is the same with every motion module, with views, and without any.
+# Peak of live tensors in a call, by base and bytes per number: bytes per row and latent pixel, and per row and token.
+# Measured with python -m tools.benchmarks.activation_memory. The fit is exact to 0.1 % for 8 to 32 rows, 32^2 to 96^2.
+# Attention is torch's fused kernel, so no tensor holds all positions by all positions. The peak is inside the UNet's
+# own layers, so it is the same with every motion module, with views, and without a motion module.
 _IN_A_CALL: dict[tuple[str, int], tuple[int, int]] = {
     ("sd15", 4): (32017, 3098),
     ("sd15", 2): (16649, 1552),
     ("sdxl", 4): (19539, 8266),
     ("sdxl", 2): (10890, 4139),
 }
-# What the host and the sums of the windows hold of every frame of every stream, in the call or not (by their code, not
-# measured): latents before and after in float32, and the text conditions twice.
+# Memory of the host and of the sums of the windows for every frame of every stream, even outside the current call (from
+# their code, not measured): latents before and after in float32, and the text conditions twice.
 _LATENTS_HELD = 4 * 4 * 4
 _TEXTS_HELD = {"sd15": 2 * 768, "sdxl": 2 * 2048}
 
-_LARGEST_COUNT = 200_000  # frames in windows that are counted; beyond, further steps are taken to have as many
+_LARGEST_COUNT = 200_000  # frames in counted windows; beyond it, the counts of the first steps are repeated
 
 
 @dataclass(frozen=True)
 class ClipEstimate:
-    """A clip, or several at once, as the UNet will be called for it.
+    """The UNet calls of one clip, or of several clips that are made together.
 
     Attributes:
         base: ``"sd15"`` or ``"sdxl"``.
-        frames: of a clip.
-        windows: None where a clip goes through in one piece; of Text2Video-Zero chunks of it.
-        width, height: of the picture.
-        steps: of the sampling, each with one call of the model by the sampler.
-        clips: made at once.
-        streams: of a clip: cond and uncond; more where a prompt has several parts.
-        streams_per_call: how many of them the host puts into one call.
-        one_clip_per_call: each clip of each stream has calls of its own.
-        tokens: of the longest prompt.
-        number_bytes: of a number in the UNet: 2 or 4.
-        free: bytes that are free beside the models; None if nobody knows.
+        frames: frames in a clip.
+        windows: context windows, or chunks of Text2Video-Zero; None if a clip is processed in one piece.
+        width, height: size of the image.
+        steps: sampling steps, with one model call by the sampler each.
+        clips: clips that are made together.
+        streams: streams of a clip: cond and uncond, or more if a prompt has several parts.
+        streams_per_call: streams that the host puts into one call.
+        one_clip_per_call: whether each clip of each stream has its own calls.
+        tokens: tokens of the longest prompt.
+        number_bytes: bytes per number in the UNet: 2 or 4.
+        free: free bytes in addition to the models; None if unknown.
     """
 
     base: str
@@ -73,31 +71,31 @@ class ClipEstimate:
 
     @property
     def frames_per_call(self) -> int:
-        """Frames of a clip that are in the UNet together."""
+        """Frames of a clip in one UNet call."""
         windows = self.windows
         return self.frames if windows is None or self.has_views else min(self.frames, windows.length)
 
     @property
     def has_views(self) -> bool:
-        """Whether its windows are inside the motion module only."""
+        """Whether the windows apply inside the motion module only."""
         return isinstance(self.windows, ContextWindows) and self.windows.as_views
 
     @property
     def rows(self) -> int:
-        """Rows of the largest call."""
+        """Rows in the largest call."""
         together = 1 if self.one_clip_per_call else self.clips * min(self.streams, self.streams_per_call)
         return self.frames_per_call * together
 
     @cached_property
     def window_counts(self) -> tuple[int, ...]:
-        """Windows at each step."""
+        """Number of windows at each step."""
         if self.windows is None:
             return (1,) * self.steps
         return _window_counts(self.windows, self.frames, self.steps)
 
     @property
     def calls(self) -> int:
-        """Calls of the UNet in all."""
+        """Total number of UNet calls."""
         streams = self.streams * self.clips if self.one_clip_per_call else self.streams
         at_once = 1 if self.one_clip_per_call else self.streams_per_call
         windows = self.steps if self.has_views else sum(self.window_counts)
@@ -105,7 +103,7 @@ class ClipEstimate:
 
     @property
     def memory(self) -> int:
-        """Bytes beside the weights while the largest call is under way, about."""
+        """Approximate bytes in addition to the weights during the largest call."""
         pixels = (self.width // _LATENT) * (self.height // _LATENT)
         tokens = self.padded_tokens // CHUNK * _CHUNK_WITH_ENDS
         per_pixel, per_token = _IN_A_CALL[self.base, self.number_bytes]
@@ -114,59 +112,64 @@ class ClipEstimate:
 
     @property
     def padded_tokens(self) -> int:
-        """Tokens as the text encoder takes them: whole chunks, one at least."""
+        """Tokens after padding to whole chunks of the text encoder, at least one chunk."""
         return max(math.ceil(self.tokens / CHUNK), 1) * CHUNK
 
     @property
     def fits(self) -> bool:
-        """Whether there is memory enough, as far as is known."""
+        """Whether memory is sufficient; True if the free memory is unknown."""
         return self.free is None or self.memory <= self.free
 
-    def remedies(self) -> list[tuple[str, ClipEstimate]]:
-        """Changes each of which alone makes it fit, as small as possible, with what the clip would be then."""
+    def suggestions(self) -> list[tuple[str, ClipEstimate]]:
+        """The smallest changes that each make the clip fit into memory, with the estimate after the change."""
         return [
-            remedy
-            for changes in (self._without_views(), self._fewer_clips(), self._shorter(), self._smaller())
-            if (remedy := next((change for change in changes if change[1].fits), None))
+            suggestion
+            for changes in (_without_views, _fewer_clips, _shorter, _smaller)
+            if (suggestion := next((change for change in changes(self) if change[1].fits), None))
         ]
 
-    def _without_views(self) -> Iterator[tuple[str, ClipEstimate]]:
-        if isinstance(self.windows, ContextWindows) and self.windows.as_views:
-            yield "views off", replace(self, windows=replace(self.windows, as_views=False))
-
-    def _fewer_clips(self) -> Iterator[tuple[str, ClipEstimate]]:
-        for clips in range(self.clips - 1, 0, -1):
-            yield f"the batch size to {clips}", replace(self, clips=clips)
-
-    def _shorter(self) -> Iterator[tuple[str, ClipEstimate]]:
-        windows = self.windows
-        for length in range(self.frames_per_call - 1, FEWEST_FRAMES - 1, -1):
-            shorter: ContextWindows | Chunks
-            if windows is None:
-                shorter = ContextWindows(length=length, overlap=length // 4)
-            elif isinstance(windows, Chunks):
-                shorter = replace(windows, length=length)
-            else:
-                shorter = replace(windows, length=length, overlap=min(windows.overlap, length - 1))
-            yield f"the context length to {length}", replace(self, windows=shorter)
-
-    def _smaller(self) -> Iterator[tuple[str, ClipEstimate]]:
-        longer = max(self.width, self.height)
-        for side in range((longer - 1) // _SIZE_STEP * _SIZE_STEP, 0, -_SIZE_STEP):
-            width, height = (max(round(n * side / longer / _SIZE_STEP), 1) * _SIZE_STEP for n in self._size)
-            if min(width, height) < min(_SMALLEST_SIZE, *self._size):
-                return
-            yield f"width and height to {width}x{height}", replace(self, width=width, height=height)
-
     @property
-    def _size(self) -> tuple[int, int]:
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
         return self.width, self.height
 
 
+def _without_views(estimate: ClipEstimate) -> Iterator[tuple[str, ClipEstimate]]:
+    if isinstance(estimate.windows, ContextWindows) and estimate.windows.as_views:
+        yield "views off", replace(estimate, windows=replace(estimate.windows, as_views=False))
+
+
+def _fewer_clips(estimate: ClipEstimate) -> Iterator[tuple[str, ClipEstimate]]:
+    for clips in range(estimate.clips - 1, 0, -1):
+        yield f"the batch size to {clips}", replace(estimate, clips=clips)
+
+
+def _shorter(estimate: ClipEstimate) -> Iterator[tuple[str, ClipEstimate]]:
+    windows = estimate.windows
+    for length in range(estimate.frames_per_call - 1, FEWEST_FRAMES - 1, -1):
+        shorter: ContextWindows | Chunks
+        if windows is None:
+            shorter = ContextWindows(length=length, overlap=length // 4)
+        elif isinstance(windows, Chunks):
+            shorter = replace(windows, length=length)
+        else:
+            shorter = replace(windows, length=length, overlap=min(windows.overlap, length - 1))
+        yield f"the context length to {length}", replace(estimate, windows=shorter)
+
+
+def _smaller(estimate: ClipEstimate) -> Iterator[tuple[str, ClipEstimate]]:
+    longer = max(estimate.width, estimate.height)
+    for side in range((longer - 1) // _SIZE_STEP * _SIZE_STEP, 0, -_SIZE_STEP):
+        width, height = (max(round(n * side / longer / _SIZE_STEP), 1) * _SIZE_STEP for n in estimate.size)
+        if min(width, height) < min(_SMALLEST_SIZE, *estimate.size):
+            return
+        yield f"width and height to {width}x{height}", replace(estimate, width=width, height=height)
+
+
 def one_line(plan: ClipEstimate) -> str:
-    """All of it as a sentence, with what to change if memory will not do."""
+    """The estimate in a few words, with suggestions if memory is too small."""
     what = f"{_clips(plan)} ({_calls(plan)}), {plan.width}x{plan.height}, prompts of {plan.padded_tokens} tokens"
-    return f"AnimateDiff: {what}, about {_gib(plan.memory)} beside the models{_verdict(plan)}"
+    return f"AnimateDiff: {what}, about {_gib(plan.memory)} in addition to the models{_verdict(plan)}"
 
 
 def _clips(plan: ClipEstimate) -> str:
@@ -183,8 +186,8 @@ def _clips(plan: ClipEstimate) -> str:
 
 
 def _calls(plan: ClipEstimate) -> str:
-    calls = _number(plan.calls, "call")
-    return f"{_number(plan.steps, 'step')}: {calls} of the model with {_number(plan.rows, 'row')}"
+    calls = f"{_number(plan.calls, 'UNet call')} with up to {_number(plan.rows, 'image')}"
+    return f"{_number(plan.steps, 'step')}: {calls}"
 
 
 def _verdict(plan: ClipEstimate) -> str:
@@ -192,12 +195,13 @@ def _verdict(plan: ClipEstimate) -> str:
         return "."
     if plan.fits:
         return f"; {_gib(plan.free)} are free."
-    ways = [way for way, _ in plan.remedies()]
+    changes = [change for change, _ in plan.suggestions()]
     others = "set views off" if plan.has_views else "lower the context length"
-    change = (
-        f"Set {', or '.join(ways)}." if ways else f"No single change is enough: {others}, and lower width and height."
-    )
-    return f"; only {_gib(plan.free)} are free. {change}"
+    if changes:
+        advice = f"Set {', or '.join(changes)}."
+    else:
+        advice = f"No single change is enough: {others}, and lower width and height."
+    return f"; only {_gib(plan.free)} are free. {advice}"
 
 
 def _number(count: int, what: str) -> str:
@@ -205,7 +209,7 @@ def _number(count: int, what: str) -> str:
 
 
 def _gib(size: int) -> str:
-    """As users know it from their graphics cards, which count in powers of two."""
+    """A size in units of 2**30 bytes, written as GB like the memory of graphics cards."""
     return f"{max(size / _GIB, 0.1):.1f} GB"
 
 

@@ -1,4 +1,4 @@
-"""A picture that says where there is motion, small enough to travel in a clip's text."""
+"""The motion mask as text: an image small enough for a clip's infotext."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from motion_module import ClipError
 if TYPE_CHECKING:
     import PIL.Image
 
-LONGEST_SIDE = 128  # pixels: as fine as the latents of a picture of 1024
+LONGEST_SIDE = 128  # pixels: the resolution of the latents of an image of 1024 pixels
 _MOST_PIXELS = 2**26
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")  # Pillow's others run programs, or are no pictures
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")  # Pillow's other formats start programs or are not images
 _DATA_URI = re.compile(r"^data:image/[\w.+-]+;base64,")
 
 
 def packed_mask(text: str) -> str:
-    """A picture of any kind, as base64 or data URI, as a small grey PNG in base64; empty stays empty.
+    """Convert an image in base64 or a data URI to a small grey PNG in base64; an empty string stays empty.
 
     Raises:
-        ClipError: it is no picture.
+        ClipError: the text is not an image.
     """
     if not text.strip():
         return ""
-    picture = _opened(text)
-    is_plain = picture.mode == "L" and picture.format == "PNG" and "transparency" not in picture.info
-    return _bare(text) if is_plain and max(picture.size) <= LONGEST_SIDE else pack_mask(picture)
+    image = _opened(text)
+    is_plain = image.mode == "L" and image.format == "PNG" and "transparency" not in image.info
+    return _bare(text) if is_plain and max(image.size) <= LONGEST_SIDE else pack_mask(image)
 
 
-def pack_mask(picture: PIL.Image.Image) -> str:
-    """A picture as such a text. What is transparent is black."""
+def pack_mask(image: PIL.Image.Image) -> str:
+    """Convert an image to a small grey PNG in base64. Transparent areas become black."""
     import PIL.Image
 
-    if picture.mode.startswith("I"):  # 16 bits, of which Pillow would take the lower 8
-        picture = picture.convert("I").point(lambda level: level / 257).convert("L")
-    if "A" in picture.getbands() or "transparency" in picture.info:
-        black = PIL.Image.new("RGBA", picture.size, (0, 0, 0, 255))
-        picture = PIL.Image.alpha_composite(black, picture.convert("RGBA"))
-    grey = picture.convert("L")
+    if image.mode.startswith("I"):  # 16 bits; Pillow would keep the lower 8
+        image = image.convert("I").point(lambda level: level / 257).convert("L")
+    if "A" in image.getbands() or "transparency" in image.info:
+        black = PIL.Image.new("RGBA", image.size, (0, 0, 0, 255))
+        image = PIL.Image.alpha_composite(black, image.convert("RGBA"))
+    grey = image.convert("L")
     grey.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     written = io.BytesIO()
     grey.save(written, "PNG", optimize=True)
@@ -52,14 +52,14 @@ def pack_mask(picture: PIL.Image.Image) -> str:
 
 
 def unpacked_mask(text: str) -> Tensor:
-    """What `packed_mask` gave, as ``h w``, 0 (black) to 1.
+    """The mask of `packed_mask` as a tensor, ``h w``, from 0 (black) to 1 (white).
 
     Raises:
-        ClipError: it is no picture.
+        ClipError: the text is not an image.
     """
-    picture = _opened(text).convert("L")
-    values = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
-    return values.reshape(picture.height, picture.width) / 255
+    image = _opened(text).convert("L")
+    values = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+    return values.reshape(image.height, image.width) / 255
 
 
 def _bare(text: str) -> str:
@@ -71,10 +71,13 @@ def _opened(text: str) -> PIL.Image.Image:
 
     try:
         data = base64.b64decode(_bare(text), validate=True)
-        picture = PIL.Image.open(io.BytesIO(data), formats=_FORMATS)
-        if picture.width * picture.height > _MOST_PIXELS:
-            raise ClipError(f"The motion mask has {picture.width}x{picture.height} pixels. Make it smaller.")
-        picture.load()
+        image = PIL.Image.open(io.BytesIO(data), formats=_FORMATS)
+        if image.width * image.height > _MOST_PIXELS:
+            raise ClipError(
+                f"The motion mask has {image.width}x{image.height} pixels, which is too large. Make it smaller.",
+                code="AD-C30",
+            )
+        image.load()
     except (binascii.Error, OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
-        raise ClipError("The motion mask is no picture. Send a PNG or JPEG as base64.") from error
-    return picture
+        raise ClipError("The motion mask is not an image. Send a PNG or JPEG as base64.", code="AD-C31") from error
+    return image

@@ -1,4 +1,4 @@
-"""What people write about the amount of motion: numbers for frames, steps and blocks."""
+"""Parsers for the amount of motion: numbers per frame, per sampling step and per UNet block."""
 
 from __future__ import annotations
 
@@ -15,35 +15,46 @@ _PATHS = {"down": "down_blocks", "mid": "mid_block", "up": "up_blocks"}
 
 
 def parse_frames(name: str, text: str, frames: int, most: float) -> tuple[float, ...]:
-    """``1.2``, ``1, 1.1, 1.3`` (the last goes on) or ``0: 1, 8: 1.5, -1: 1`` (evenly between): for each frame.
+    """Parse one number per frame from ``1.2``, ``1, 1.1, 1.3`` or ``0: 1, 8: 1.5, -1: 1``.
+
+    The last number of a list applies to all later frames. Between two given frames the numbers change linearly.
 
     Raises:
-        ClipError: what is wrong with the piece, and what to write.
+        ClipError: an entry is malformed.
     """
     pieces = _pieces(name, text)
     if not any(":" in piece for piece in pieces):
         if len(pieces) > frames:
-            raise ClipError(f"{name} has {len(pieces)} numbers for a clip of {frames} frames. Leave some out.")
+            raise ClipError(
+                f"{name} has {len(pieces)} numbers for a clip of {frames} frames. Remove the extra numbers.",
+                code="AD-C20",
+            )
         return tuple(_number(name, piece, most) for piece in pieces)
     points: dict[float, float] = {}
     for piece in pieces:
         key, colon, value = piece.partition(":")
         if not colon or not is_place(key.strip()):
-            raise ClipError(f"{name} does not know {piece!r}. Write frames and numbers, such as 0: 1, 8: 1.5, -1: 1.")
+            raise ClipError(
+                f"{name}: {piece!r:.40} is not a frame with a number. Write frames and numbers, such as 0: 1, 8: 1.5, "
+                "-1: 1.",
+                code="AD-C21",
+            )
         try:
             frame = frame_at(key.strip(), frames)
         except ClipError as error:
-            raise ClipError(f"{name}, {piece!r:.40}: {error}") from None
+            raise ClipError(f"{name}, {piece!r:.40}: {error.message}", code="AD-C22") from None
         points[float(frame)] = _number(name, value, most)
     ordered = tuple(sorted(points.items()))
     return tuple(between(ordered, frame) for frame in range(frames))
 
 
 def parse_steps(name: str, text: str, most: float) -> Points:
-    """``0.5`` or ``0%: 1, 60%: 0.5`` (evenly between): over the sampling. Empty: 1.
+    """Parse a factor over the sampling steps from ``0.5`` or ``0%: 1, 60%: 0.5``; an empty string means 1.
+
+    Between two given places the factor changes linearly.
 
     Raises:
-        ClipError: what is wrong with the piece, and what to write.
+        ClipError: an entry is malformed.
     """
     if not text.strip():
         return ((0.0, 1.0),)
@@ -52,19 +63,25 @@ def parse_steps(name: str, text: str, most: float) -> Points:
     for piece in pieces:
         key, colon, value = piece.rpartition(":")
         if (colon and not _STEP_KEY.fullmatch(key.strip())) or (not colon and len(pieces) > 1):
-            raise ClipError(f"{name} does not know {piece!r}. Write percents of the steps, such as 0%: 1, 60%: 0.5.")
+            raise ClipError(
+                f"{name}: {piece!r:.40} is not a percentage with a number. Write percentages of the steps, such as "
+                "0%: 1, 60%: 0.5.",
+                code="AD-C23",
+            )
         place = float(key.strip().removesuffix("%")) / 100 if colon else 0.0
         if place > 1:
-            raise ClipError(f"{name}: {key.strip()} is beyond the last step. Use 0% to 100%.")
+            raise ClipError(f"{name}: {key.strip()} is past the last step. Use 0% to 100%.", code="AD-C24")
         points[place] = _number(name, value, most)
     return tuple(sorted(points.items()))
 
 
 def parse_blocks(name: str, text: str) -> tuple[BlockScale, ...]:
-    """``up.1 effect 0.5, mid scale 1.2``: blocks (``down``, ``down.0``, ``down.0.1``, ``mid``, ``up``) and factors.
+    """Parse UNet blocks with factors, such as ``up.1 effect 0.5, mid scale 1.2``.
+
+    Block names are ``down``, ``down.0``, ``down.0.1``, ``mid``, ``up`` and so on.
 
     Raises:
-        ClipError: what is wrong with the piece, and what to write.
+        ClipError: an entry is malformed.
     """
     return tuple(_block(name, piece) for piece in _pieces(name, text)) if text.strip() else ()
 
@@ -73,7 +90,11 @@ def _block(name: str, piece: str) -> BlockScale:
     words = piece.split()
     match = _BLOCK.fullmatch(words[0])
     if match is None or len(words) != 3 or words[1] not in ("scale", "effect"):
-        raise ClipError(f"{name} does not know {piece!r}. Write blocks such as: up.1 effect 0.5, mid scale 1.2.")
+        raise ClipError(
+            f"{name}: {piece!r:.40} is not a block with a factor. Write blocks and factors, such as up.1 effect 0.5, "
+            "mid scale 1.2.",
+            code="AD-C25",
+        )
     site = _PATHS[match[1] or "mid"]
     if match[2]:
         site += f".{match[2]}"
@@ -87,7 +108,9 @@ def _block(name: str, piece: str) -> BlockScale:
 def _pieces(name: str, text: str) -> list[str]:
     pieces = [piece.strip() for piece in text.replace("\n", ",").split(",")]
     if not all(pieces):
-        raise ClipError(f"{name} has an empty place in {text!r:.60}. Write numbers between the commas.")
+        raise ClipError(
+            f"{name} has an empty entry in {text!r:.60}. Write a value there, or remove the comma.", code="AD-C26"
+        )
     return pieces
 
 
@@ -95,7 +118,7 @@ def _number(name: str, text: str, most: float) -> float:
     try:
         number = float(text)
     except ValueError:
-        raise ClipError(f"{name} needs a number, not {text.strip()!r:.40}.") from None
+        raise ClipError(f"{name} needs a number, not {text.strip()!r:.40}.", code="AD-C27") from None
     if not 0 <= number <= most:
-        raise ClipError(f"{name} must be between 0 and {most:g}, not {text.strip():.40}.")
+        raise ClipError(f"{name} must be between 0 and {most:g}, not {text.strip():.40}.", code="AD-C28")
     return number

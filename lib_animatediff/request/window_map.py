@@ -1,4 +1,4 @@
-"""A picture of the context windows: which frames each of them covers, for the first few sampling steps."""
+"""Draws the context windows as an SVG: the frames that each window covers, for the first few sampling steps."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from functools import lru_cache
 
 from lib_animatediff.engine.context_windows import ContextWindows, Window
 
-LARGEST_MAP = 60_000  # characters: it stands in a page
+LARGEST_MAP = 60_000  # characters, because the SVG is part of a page
 MOST_PLANS = 4
 
 _WIDTH = 640
 _MOST_COLUMNS = 200
-_MOST_BARS = (24, 12, 6, 3)  # of a plan; fewer where the picture would become too large
-_MANY_WINDOWS = 1000  # their steps look alike, and take long
+_MOST_BARS = (24, 12, 6, 3)  # bars per plan; fewer if the SVG would become too large
+_MANY_WINDOWS = 1000  # from here on the steps look alike and take long to draw
 _SHADES = 4
 _BAR, _GAP, _LINE = 5, 2, 18  # heights: of a bar, between bars, of a line of text
 _TICKS = 8
@@ -24,34 +24,34 @@ _TICKS = 8
 
 @lru_cache(maxsize=8)
 def window_map(windows: ContextWindows | None, frames: int, steps: int) -> str:
-    """SVG of what the windows cover: frames from left to right, a bar for each window, sampling steps below each other.
+    """Draw the windows: frames from left to right, one bar per window, sampling steps below each other.
 
-    A bar is darker where its window counts more. Windows over every second frame, say, are ticks, and one that runs
-    over the clip's end has a piece at either end. Steps whose windows lie where those of a former one did are left out.
-    Where there are too many windows, a bar stands for several, and the picture says so.
+    A bar is darker where its window has more weight. A window with a stride is drawn as ticks. A window that wraps
+    around the clip's end has a segment at both ends. A step with the same windows as an earlier one is left out. If
+    there are too many windows, one bar represents several, and a note says so.
 
     Args:
-        windows: None where the clip goes through in one piece.
-        frames: of the clip.
-        steps: of the sampling.
+        windows: None if the clip is processed in one piece.
+        frames: number of frames in the clip.
+        steps: number of sampling steps.
     """
     if windows is None or frames <= windows.length:
         windows = ContextWindows(length=frames, overlap=0, fusion="flat")
     plans = _first_plans(windows, frames, steps)
-    picture = ""
+    svg = ""
     for most in _MOST_BARS:
-        picture = _picture(windows, frames, steps, plans, most)
-        if len(picture) <= LARGEST_MAP:
+        svg = _svg(windows, frames, steps, plans, most)
+        if len(svg) <= LARGEST_MAP:
             break
-    return picture
+    return svg
 
 
 @dataclass(frozen=True)
 class _Plans:
-    """The first plans that differ, by the step at which each comes up first.
+    """The first plans that differ, by the step at which each appears first.
 
     Attributes:
-        are_all: whether all steps go by them.
+        are_all: whether all steps use one of these plans.
     """
 
     by_step: dict[int, list[Window]]
@@ -72,7 +72,7 @@ def _first_plans(windows: ContextWindows, frames: int, steps: int) -> _Plans:
     return _Plans(plans, are_all=True)
 
 
-def _picture(windows: ContextWindows, frames: int, steps: int, plans: _Plans, most_bars: int) -> str:
+def _svg(windows: ContextWindows, frames: int, steps: int, plans: _Plans, most_bars: int) -> str:
     columns = min(frames, _MOST_COLUMNS)
     parts, top, merged = [], _LINE, 1
     for step, plan in plans.by_step.items():
@@ -95,15 +95,15 @@ def _picture(windows: ContextWindows, frames: int, steps: int, plans: _Plans, mo
 
 
 def _notes(plans: _Plans, steps: int, windows_per_bar: int, frames_per_column: int) -> Iterator[str]:
-    """What the picture leaves out."""
+    """Notes about the parts that the drawing leaves out."""
     if not plans.are_all:
         yield "Further steps are not shown."
     elif 1 < len(plans.by_step) < steps:
         yield "Further steps repeat these."
     if windows_per_bar > 1:
-        yield f"A bar stands for up to {windows_per_bar} windows."
+        yield f"A bar represents up to {windows_per_bar} windows."
     if frames_per_column > 1:
-        yield f"The smallest piece stands for {frames_per_column} frames."
+        yield f"The smallest segment represents {frames_per_column} frames."
 
 
 def _windows(count: int) -> str:
@@ -111,7 +111,7 @@ def _windows(count: int) -> str:
 
 
 def _bars(plan: Sequence[Window], most: int) -> Iterator[Sequence[Window]]:
-    """Windows that share a bar: neighbours, and of one stride."""
+    """Groups of neighbouring windows with the same stride that share a bar."""
     together = math.ceil(len(plan) / most)
     for _, level in itertools.groupby(plan, _distance):
         windows = list(level)
@@ -120,17 +120,17 @@ def _bars(plan: Sequence[Window], most: int) -> Iterator[Sequence[Window]]:
 
 
 def _distance(window: Window) -> int:
-    """Of its frames; the loop's end may lie between two of them, and a clip's last frame may be alone."""
+    """Distance of neighbouring frames in a window; the loop's end may be between two of them."""
     return min((abs(b - a) for a, b in itertools.pairwise(window[:3])), default=1)
 
 
 def _shades(windows: ContextWindows, bar: Sequence[Window], frames: int, columns: int) -> list[int]:
-    """How dark each column is, from 0, where no window of the bar is; several windows are a plain bar."""
+    """Darkness of each column, 0 where the bar has no window; several windows are drawn as a uniform bar."""
     shades = [0] * columns
     for window in bar:
         weights = windows.weights(window, frames) if len(bar) == 1 else [1.0] * len(window)
         shade_of_one = _SHADES / max(weights)
-        each = max(frames // columns // _distance(window), 1)  # several frames to a column: one of them will do
+        each = max(frames // columns // _distance(window), 1)  # several frames per column: one of them is enough
         for place in (*range(0, len(window), each), len(window) - 1):
             column = window[place] * columns // frames
             shades[column] = max(shades[column], math.ceil(weights[place] * shade_of_one))
@@ -138,14 +138,14 @@ def _shades(windows: ContextWindows, bar: Sequence[Window], frames: int, columns
 
 
 def _drawn(shades: Sequence[int], top: int, columns: int) -> Iterator[str]:
-    """A path for each shade, of a box for each run of columns."""
+    """One path per shade, with a box for each run of columns."""
     boxes: dict[int, list[str]] = {}
     begin = 0
     for shade, run in itertools.groupby(shades):
         end = begin + len(list(run))
         if shade:
             left, right = _x(begin, columns), _x(end, columns)
-            # A hair's breadth apart, so that the runs of a dotted window are seen as such.
+            # A small gap, so that the runs of a dotted window stay visible.
             boxes.setdefault(shade, []).append(f"M{left:g} {top}h{round(right - left, 1):g}v{_BAR}H{left:g}z")
         begin = end
     for shade, paths in sorted(boxes.items()):
@@ -153,7 +153,7 @@ def _drawn(shades: Sequence[int], top: int, columns: int) -> Iterator[str]:
 
 
 def _axis(frames: int, columns: int, bottom: int) -> Iterator[str]:
-    """Thin lines with the numbers of their frames."""
+    """Thin lines with frame numbers."""
     apart = max(frames // _TICKS, 1)
     for frame in range(0, frames, apart):
         x = _x(frame * columns // frames, columns)

@@ -1,7 +1,7 @@
-"""Which noise each frame of a clip begins with: plans and arithmetic for hosts that draw noise frame by frame.
+"""Initial noise of each frame: plans and arithmetic for hosts that draw noise frame by frame.
 
-A frame's noise is that of its seed, one generator for each frame. So a plan only says whose noise a frame takes, and
-what a host draws later for the same frame (ancestral samplers, hires fix) follows its seed by itself.
+Each frame's noise comes from a generator with its own seed. A plan states which frame's seed a frame uses, so noise
+drawn later for the same frame (ancestral samplers, hires fix) follows the plan as well.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from motion_module import ClipError
 
 RANDOM, FREENOISE, SHARED, CONSTANT = "random", "freenoise", "shared", "constant"
 NOISE_KINDS = (RANDOM, FREENOISE, SHARED, CONSTANT)
-SEED_LIMIT = 2**63  # torch takes 64 bits; half of them leave room for the seeds of later frames
+SEED_LIMIT = 2**63  # torch accepts 64 bits; half of the range leaves room for the seeds of later frames
 
 
 def noise_sources(kind: str, frames: int, length: int, overlap: int, seed: int) -> list[int]:
-    """For each frame of a clip, the frame whose noise it takes; frame 0 always has its own.
+    """For each frame of a clip, the frame whose noise it uses; frame 0 always uses its own.
 
-    ``"random"`` and ``"shared"`` leave each frame its own noise, ``"constant"`` gives all that of frame 0.
-    ``"freenoise"`` (FreeNoise) gives the first ``length`` frames their own; each later block of as many frames as a
-    window advances takes the noise of the block ``length`` frames before it, in random order. So every window sees
-    much the same noise, and distant parts of a clip agree.
+    With ``"random"`` and ``"shared"`` each frame uses its own noise, with ``"constant"`` all use that of frame 0. With
+    ``"freenoise"`` (FreeNoise, arXiv 2310.15169) the first ``length`` frames use their own; each later block, as long
+    as the step between windows, uses the noise of the block ``length`` frames earlier in random order. All windows
+    then contain similar noise, which keeps distant parts of a clip consistent.
 
-    The order of a block depends on ``seed`` and on which block it is. A last block that does not fit takes the
-    beginning of its whole order, so frame i has the same source in a clip of any length. (Other implementations
-    permute only what fits, and each length is another clip.)
+    The order of a block depends on ``seed`` and on the block's index. A shorter last block uses the beginning of its
+    order, so that a frame has the same source in clips of any length. (Other implementations permute only the frames
+    that are left, so that each length gives another clip.)
 
     Args:
         kind: one of `NOISE_KINDS`.
         length, overlap: of the context windows; ``overlap`` is less than ``length``.
-        seed: of the order of the blocks.
+        seed: determines the order within blocks.
 
     Raises:
-        ClipError: there is no such kind.
+        ClipError: the kind is unknown.
     """
     if kind not in NOISE_KINDS:
-        raise ClipError(f"There is no noise of the kind {kind!r}. Use one of: {', '.join(NOISE_KINDS)}.")
+        raise ClipError(f"There is no noise kind {kind!r}. Choose one of: {', '.join(NOISE_KINDS)}.", code="AD-S01")
     if kind == CONSTANT:
         return [0] * frames
     sources = list(range(frames if kind != FREENOISE else min(frames, length)))
@@ -52,14 +52,14 @@ def noise_sources(kind: str, frames: int, length: int, overlap: int, seed: int) 
 
 
 def shared_noise(noise: Tensor, first: Tensor | None, share: float) -> Tensor:
-    """Frames' noise with a part that all of them have in common: that of frame 0. Each stays as strong as it was.
+    """Mix the noise of frame 0 into that of all other frames, preserving its variance.
 
-    Frame 0 is left as it is: of the others, ``share`` of the variance is frame 0's, the rest their own.
+    Of each other frame's variance, ``share`` comes from frame 0 and the rest from its own noise.
 
     Args:
-        noise: ``(f, ...)``, independent from frame to frame; not changed.
-        first: frame 0's noise, ``(...)``, where ``noise`` holds later frames only; None where it begins with frame 0.
-        share: 0 for each its own, bit for bit; 1 for the same noise everywhere.
+        noise: ``f ...``, independent between frames; not changed.
+        first: frame 0's noise, ``...``, if ``noise`` contains later frames only; None if it starts with frame 0.
+        share: 0 to 1; 0 returns the input bit for bit, 1 gives all frames the same noise.
 
     Returns:
         A tensor like ``noise``.
@@ -72,17 +72,20 @@ def shared_noise(noise: Tensor, first: Tensor | None, share: float) -> Tensor:
 
 
 def parse_frame_seeds(text: str, frames: int) -> list[int] | None:
-    """A seed for each frame from ``"5, 6, 7"``; after the last of a shorter list it goes on counting. None: no text.
+    """One seed per frame from ``"5, 6, 7"``; shorter lists are continued by counting up. None for an empty text.
 
     Raises:
-        ClipError: a seed is no whole number in range, or there are more seeds than frames.
+        ClipError: a seed is not a whole number in range, or there are more seeds than frames.
     """
     words = re.findall(r"[^\s,]+", text)
     if not words:
         return None
     seeds = [_seed_of(word) for word in words]
     if len(seeds) > frames:
-        raise ClipError(f"frame_seeds has {len(seeds)} seeds for {frames} frames. Leave out some, or make more frames.")
+        raise ClipError(
+            f"frame_seeds contains {len(seeds)} seeds for {frames} frames. Remove some, or render more frames.",
+            code="AD-S02",
+        )
     return seeds + [seeds[-1] + more for more in range(1, frames - len(seeds) + 1)]
 
 
@@ -90,6 +93,7 @@ def _seed_of(word: str) -> int:
     if re.fullmatch("[0-9]{1,19}", word) and int(word) < SEED_LIMIT:
         return int(word)
     raise ClipError(
-        f"frame_seeds has {reprlib.repr(word)}. Write whole numbers from 0 to {SEED_LIMIT - 1} with commas between "
-        "them, such as 5, 6, 7."
+        f"frame_seeds contains {reprlib.repr(word)}. Write whole numbers from 0 to {SEED_LIMIT - 1}, separated by "
+        "commas, such as 5, 6, 7.",
+        code="AD-S03",
     )

@@ -1,8 +1,8 @@
-"""FreeInit: sample a clip several times, each time from noise that has the former result's slow parts.
+"""FreeInit (arXiv 2312.07537): sample a clip several times, refining the low frequencies of its initial noise.
 
-A clip's low frequencies, over time as well as over the picture, decide what holds still in it. Those of fresh noise
-disagree from frame to frame; those of a finished clip do not. So its latents are noised again, and only the high
-frequencies are drawn anew. Everything here is a function of its arguments: the loop belongs to the host.
+The low spatio-temporal frequencies of the initial noise determine the layout of a clip. Those of random noise differ
+between frames; those of a finished clip are consistent. Each iteration therefore adds noise to the finished latents,
+keeps their low frequencies, and replaces the high ones with new noise. The functions are pure; hosts run the loop.
 """
 
 from __future__ import annotations
@@ -15,57 +15,57 @@ from torch import Tensor
 
 from motion_module import ClipError
 
-_FRAMES_AND_PICTURE = (1, 3, 4)  # f, h, w of ``b f c h w``
+_FRAMES_AND_IMAGE = (1, 3, 4)  # f, h, w of ``b f c h w``
 _BUTTERWORTH_ORDER = 4
 
 
 def low_pass(
     kind: str, shape: tuple[int, int, int], spatial: float, temporal: float, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """What passes of each frequency, 0 to 1, with the zero frequency in the middle: ``(f, h, w)``, float32.
+    """Share of each frequency that passes, 0 to 1, with frequency zero in the centre: ``f h w``, float32.
 
-    Frequency i of n along an axis is ``2 i / n - 1``; time is stretched by ``spatial / temporal``. With d the distance
-    from the middle: ``"butterworth"`` 1 / (1 + (d / spatial)^8); ``"gaussian"`` exp(-d^2 / (2 spatial^2)); ``"ideal"``
-    1 where d^2 <= 2 spatial (so users know it from elsewhere, not spatial^2); ``"box"`` 1 in a box whose sides are
-    ``temporal`` and ``spatial`` of the whole.
+    Frequency i of n along an axis is ``2 i / n - 1``; the time axis is scaled by ``spatial / temporal``. With d the
+    distance from the centre: ``"butterworth"`` 1 / (1 + (d / spatial)^8); ``"gaussian"`` exp(-d^2 / (2 spatial^2));
+    ``"ideal"`` 1 where d^2 <= 2 spatial (as in other implementations, not spatial^2); ``"box"`` 1 in a box whose sides
+    are ``temporal`` and ``spatial`` of the whole.
 
     Args:
         kind: one of `FILTERS`.
         shape: f, h, w of the latents.
-        spatial, temporal: which part of the frequencies passes, 0 to 1. If one of them is 0, nothing does.
+        spatial, temporal: cutoff frequencies, 0 to 1. If one of them is 0, nothing passes.
 
     Raises:
-        ClipError: there is no such filter.
+        ClipError: the filter is unknown.
     """
     if kind not in FILTERS:
-        raise ClipError(f"There is no filter {kind!r}. Use one of: {', '.join(FILTERS)}.")
+        raise ClipError(f"There is no filter {kind!r}. Choose one of: {', '.join(FILTERS)}.", code="AD-S04")
     if spatial == 0 or temporal == 0:
         return torch.zeros(shape, device=device)
-    # In double precision, so that what lies on an edge falls on its right side; some devices have none.
+    # float64, so that frequencies on the cutoff are classified exactly; computed on the CPU, as MPS has no float64.
     return FILTERS[kind](shape, spatial, temporal).to(torch.float32).to(device)
 
 
 def mix(low: Tensor, high: Tensor, passes: Tensor) -> Tensor:
-    """The low frequencies of one tensor with the high ones of another.
+    """Combine the low frequencies of one tensor with the high frequencies of another.
 
     Args:
-        low, high: ``(b, f, c, h, w)``.
-        passes: which part of each frequency is ``low``'s, as `low_pass` gives it.
+        low, high: ``b f c h w``.
+        passes: share of each frequency to take from ``low``, see `low_pass`.
 
     Returns:
-        A tensor like ``low``. Computed in float32, and in main memory where the device (MPS) has no such transform.
+        A tensor like ``low``. Computed in float32, on the CPU if the device lacks this transform (MPS).
     """
     place = torch.device("cpu") if low.device.type == "mps" else low.device
     fresh = high.to(place, torch.float32)
     difference = low.to(place, torch.float32) - fresh
     weights = torch.fft.ifftshift(passes.to(place, torch.float32)).unsqueeze(1)
-    change = torch.fft.ifftn(weights * torch.fft.fftn(difference, dim=_FRAMES_AND_PICTURE), dim=_FRAMES_AND_PICTURE)
+    change = torch.fft.ifftn(weights * torch.fft.fftn(difference, dim=_FRAMES_AND_IMAGE), dim=_FRAMES_AND_IMAGE)
     mixed: Tensor = fresh + change.real
     return mixed.to(low.device, low.dtype)
 
 
 def renoise(x0: Tensor, initial_noise: Tensor, last_alpha_cumprod: float) -> Tensor:
-    """Finished latents at the last noise level of the schedule, under the noise that they began with; like ``x0``."""
+    """Add the initial noise to finished latents at the last noise level of the schedule; the result is like ``x0``."""
     signal, noise = last_alpha_cumprod**0.5, (1 - last_alpha_cumprod) ** 0.5
     noised: Tensor = signal * x0.float() + noise * initial_noise.float()
     return noised.to(x0.dtype)
@@ -82,16 +82,15 @@ def next_noise(
     spatial: float,
     temporal: float,
 ) -> Tensor:
-    """The noise of the next iteration, of unit variance as the first one's.
+    """Initial noise of the next iteration, with unit variance.
 
     Args:
-        x0: what the former iteration made.
-        initial: the noise of the first iteration.
-        fresh: noise that no iteration had yet, see `fresh_noise`. With ``initial`` in its place, as some have it, every
-            iteration draws the same details.
-            All three are rows ``(b f) c h w``.
-        frames: of a clip.
-        last_alpha_cumprod: of the table that the clip is sampled on.
+        x0: finished latents of the previous iteration.
+        initial: initial noise of the first iteration.
+        fresh: new noise, see `fresh_noise`. Reusing ``initial`` instead, as some implementations do, would repeat the
+            same details in every iteration. All three are ``(b f) c h w``.
+        frames: number of frames of a clip.
+        last_alpha_cumprod: last value of the schedule that the clip is sampled with.
         kind, spatial, temporal: see `low_pass`.
     """
     clips = (-1, frames, *x0.shape[1:])
@@ -101,27 +100,27 @@ def next_noise(
 
 
 def steps_of(iteration: int, iterations: int, steps: int, coarse: bool) -> int:
-    """Sampling steps of an iteration, counted from 0: all of them, or with ``coarse`` more from one to the next."""
+    """Sampling steps of an iteration, counted from 0: always all, or with ``coarse`` increasing towards all."""
     return max(1, steps * (iteration + 1) // iterations) if coarse else steps
 
 
 def fresh_noise(shape: Sequence[int], seeds: Sequence[int | tuple[int, ...]], iteration: int) -> Tensor:
-    """Noise for the high frequencies of an iteration: a row for each frame, whatever lies beside it in the batch.
+    """New noise for the high frequencies of an iteration; each row is independent of the rest of the batch.
 
     Args:
-        shape: of one frame, such as ``(c, h, w)``.
-        seeds: what tells each frame's noise from another's: its seed, or several numbers.
-        iteration: the one that begins with it.
+        shape: shape of one frame, such as ``(c, h, w)``.
+        seeds: for each frame a seed, or several numbers that identify it.
+        iteration: index of the iteration that uses the noise.
 
     Returns:
-        ``(len(seeds), *shape)``, float32, in main memory: the same on every machine.
+        ``(len(seeds), *shape)``, float32 on the CPU, identical on every machine.
     """
     generators = [torch.Generator().manual_seed(_mixed(seed, iteration)) for seed in seeds]
     return torch.stack([torch.randn(tuple(shape), generator=generator) for generator in generators])
 
 
 def _mixed(seed: int | tuple[int, ...], iteration: int) -> int:
-    # A sum would be the seed of a neighbouring frame, whose noise the clip has already.
+    # A sum of both would equal the seed of another frame, whose noise the clip already contains.
     return int.from_bytes(hashlib.sha256(f"freeinit {seed} {iteration}".encode()).digest()[:8], "big")
 
 
@@ -131,7 +130,7 @@ def _axes(shape: tuple[int, int, int]) -> list[Tensor]:
 
 
 def _distance(shape: tuple[int, int, int], spatial: float, temporal: float) -> Tensor:
-    """Square of it."""
+    """Squared distance from the centre."""
     t, h, w = _axes(shape)
     return (spatial / temporal * t) ** 2 + h**2 + w**2
 

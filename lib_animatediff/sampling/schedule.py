@@ -1,4 +1,4 @@
-"""Let an LDM model sample on the noise levels that a motion module was trained on."""
+"""Make an LDM model sample with the noise levels of a motion module's training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from motion_module.schedules import BetaSchedule
 
-_ORIGINAL = "alphas_cumprod_original"  # where the WebUI keeps the checkpoint's own table
+_ORIGINAL = "alphas_cumprod_original"  # the WebUI's copy of the checkpoint's own table
 
 
 def _unchanged(table: Tensor) -> Tensor:
@@ -22,29 +22,29 @@ def _unchanged(table: Tensor) -> Tensor:
 def use_schedule(
     sd_model: Any, schedule: BetaSchedule, *, adjust: Callable[[Tensor], Tensor] = _unchanged
 ) -> Iterator[None]:
-    """Give ``sd_model.alphas_cumprod`` the schedule's table, and put the former object back afterwards.
+    """Replace ``sd_model.alphas_cumprod`` with the schedule's table inside the block, and restore it afterwards.
 
     Samplers read the table when they are created, so create them inside the block.
 
     Args:
-        sd_model: an LDM ``LatentDiffusion`` or anything with ``alphas_cumprod``, a ``(steps,)`` tensor. A diffusers
-            pipeline keeps its schedule in its scheduler instead.
+        sd_model: an LDM ``LatentDiffusion``, or any object with ``alphas_cumprod``, a ``(steps,)`` tensor. (diffusers
+            pipelines have a scheduler instead.)
         schedule: usually ``motion.schedule``.
-        adjust: the host's own options on top, such as zero terminal SNR: table in, table out.
+        adjust: applies the host's own options, such as zero terminal SNR, to the table.
     """
     former, original = sd_model.alphas_cumprod, getattr(sd_model, _ORIGINAL, None)
     table = adjust(schedule.alphas_cumprod().to(former.device)).to(former.device)
-    # A fresh tensor each time: loading weights meanwhile copies the checkpoint's table into whatever stands here.
+    # A new tensor each time, because loading weights in the meantime copies the checkpoint's table into it.
     sd_model.alphas_cumprod = table.clone()
     try:
         yield
     finally:
         sd_model.alphas_cumprod = former
-        # Loading weights without a table of their own declares whatever stands here to be theirs.
+        # Loading weights that contain no table in the meantime stores the present one as the original.
         if original is not None and _same_values(getattr(sd_model, _ORIGINAL, None), table):
             setattr(sd_model, _ORIGINAL, original)
 
 
 def _same_values(found: Tensor | None, table: Tensor) -> bool:
-    # Not the same object: the model may have been moved or cast since.
+    # Not compared by identity: the model may have been moved or cast.
     return found is not None and torch.equal(found.float().cpu(), table.float().cpu())

@@ -1,13 +1,11 @@
-"""Text2Video-Zero: a clip from a picture model alone, without a motion module and without training.
+"""Text2Video-Zero: clips from an image model without a motion module or training (arXiv 2303.13439).
 
-Frame 0 is denoised a little. What it is then, shifted a bit further for each frame, is noised anew: that is where the
-other frames begin. From there all of them are denoised together, and in every self-attention each frame looks at
-frame 0 instead of at itself, which keeps what is shown the same. So the whole picture glides; nothing in it moves by
-itself. Khachatryan and others, arXiv 2303.13439.
+Frame 0 is denoised for a few steps. The result, shifted further for each frame, gets new noise and becomes the starting
+point of the other frames. Then all frames are denoised together, and in every self-attention each frame attends to
+frame 0 instead of itself, which keeps the content consistent. The image moves as a whole; nothing moves within it.
 
-Everything here is arithmetic on latents, in coordinates that do not depend on the sampler: z = x / sqrt(abar), a clean
-picture plus sigma times unit noise, with sigma = sqrt((1 - abar) / abar). Hosts that sample so (k-diffusion's, Euler in
-diffusers) hold z itself.
+The functions work on latents in coordinates independent of the sampler: z = x / sqrt(abar), which is the clean image
+plus sigma times unit noise, with sigma = sqrt((1 - abar) / abar). Some samplers use z itself (k-diffusion, Euler).
 """
 
 from __future__ import annotations
@@ -20,33 +18,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lib_animatediff.engine.components.cross_frame import CrossFrameAttention
 from motion_module import ClipError
 from motion_module.schedules import TRAINING_STEPS
 
 NAME = "Text2Video-Zero"
 
-_SIDE = 512  # what the official code's flow is measured on, whatever the picture's size
+_SIDE = 512  # pixels: reference size of the official code's flow, whatever the image size
 _OFFICIAL_SHIFT = 12.0
 
 Shift = tuple[float, float]
-"""Pixels to the right and down, of a picture whose sides count as 512."""
+"""Shift to the right and down, in pixels of an image with sides of 512."""
 
 
 @dataclass(frozen=True)
 class Text2VideoZero:
-    """How Text2Video-Zero makes a clip. `inject` takes one in place of a motion module.
+    """Parameters of Text2Video-Zero. `inject` accepts it in place of a motion module.
 
     Attributes:
-        motion: where each frame looks, further than the frame before: pixels to the right and down, of a picture whose
-            sides count as 512. So what is shown goes the other way, to the left and up.
-        smoothing: weight of frame 0's background, shifted along, in the background of the other frames; 0 is none of
-            it, the official code has 0.6 (which it calls 1 - 0.4).
-        mask: ``h w``, 0 to 1, of any size: where the foreground is, which smoothing leaves alone.
-        begin: training timestep at whose noise level frame 0 is shifted (T' in the paper).
+        motion: shift of each frame's viewpoint relative to the previous frame, to the right and down, in pixels of an
+            image with sides of 512. The content moves in the opposite direction.
+        smoothing: weight of frame 0's shifted background in the background of the other frames, 0 to 1; the official
+            code uses 0.6 (written as 1 - 0.4).
+        mask: foreground, which is not smoothed: ``h w``, 0 to 1, of any size.
+        begin: training timestep whose noise level frame 0 is shifted at (T' in the paper).
         renoised: training timestep from which all frames are denoised together (T).
 
     Raises:
-        ClipError: smoothing or a timestep is out of range, there is no mask to smooth by, or a number is not finite.
+        ClipError: a value is out of range or not finite, or smoothing lacks a mask.
     """
 
     motion: Shift = (_OFFICIAL_SHIFT, _OFFICIAL_SHIFT)
@@ -57,47 +56,53 @@ class Text2VideoZero:
 
     def __post_init__(self) -> None:
         if not all(map(math.isfinite, self.motion)):
-            raise ClipError(f"The motion of {NAME} must be two numbers, not {self.motion}.")
+            raise ClipError(f"The motion of {NAME} must be two finite numbers, not {self.motion}.", code="AD-S05")
         if not 0 <= self.begin <= self.renoised < TRAINING_STEPS:
             raise ClipError(
-                f"{NAME} begins at a timestep from 0 to {TRAINING_STEPS - 1} and goes on from the same or a later one, "
-                f"not at {self.begin} and {self.renoised}."
+                f"The timesteps of {NAME} must be from 0 to {TRAINING_STEPS - 1} and in ascending order, "
+                f"not {self.begin} and {self.renoised}.",
+                code="AD-S06",
             )
         if not 0 <= self.smoothing <= 1:
-            raise ClipError(f"The smoothing of {NAME} must be between 0 and 1, not {self.smoothing}.")
+            raise ClipError(f"The smoothing of {NAME} must be between 0 and 1, not {self.smoothing}.", code="AD-S07")
         if self.smoothing and self.mask is None:
             raise ClipError(
-                f"{NAME} can smooth the background only if it is told where that is. Give a motion_mask that is white "
-                "where the foreground is, or set zero_smoothing to 0."
+                f"{NAME} needs a mask to smooth the background. Give a mask that is white on the foreground, "
+                "or set the smoothing to 0.",
+                code="AD-S08",
             )
 
     @property
     def name(self) -> str:
-        """What people know it by, as a motion module's name."""
+        """Display name, like that of a motion module."""
         return NAME
+
+    def component(self) -> CrossFrameAttention:
+        """The component that holds the clip together in a UNet."""
+        return CrossFrameAttention(NAME)
 
 
 def levels_of(alphas_cumprod: Tensor, method: Text2VideoZero) -> tuple[float, float]:
-    """The noise levels (sigmas) at which frame 0 is shifted, and from which all frames are denoised.
+    """Noise levels (sigmas) at which frame 0 is shifted, and from which all frames are denoised together.
 
     Args:
-        alphas_cumprod: ``(steps,)``, the checkpoint's own.
+        alphas_cumprod: the checkpoint's own schedule, ``(steps,)``.
     """
     sigmas = sigmas_of(alphas_cumprod)
     return float(sigmas[method.begin]), float(sigmas[method.renoised])
 
 
 def sigmas_of(alphas_cumprod: Tensor) -> Tensor:
-    """Noise in units of the clean picture, for each share of it that is left; infinite where none is."""
-    left = alphas_cumprod.detach().cpu().double()  # a table; MPS has no such numbers
+    """Sigma for each value of ``alphas_cumprod``: noise relative to the clean image, infinite where the value is 0."""
+    left = alphas_cumprod.detach().cpu().double()  # MPS has no float64
     return ((1 - left) / left).sqrt()
 
 
 def warp(latents: Tensor, motion: Shift | Sequence[Shift]) -> Tensor:
-    """Latents looked at further right and down, so that what they show goes left and up; the rest is mirrored.
+    """Shift the viewpoint of latents to the right and down; edges are mirrored.
 
-    Each cell takes the nearest one, which keeps noise what it was. The numbers are those of the official code, but
-    where two cells are equally near: there all of the picture goes the same way.
+    Sampling is nearest-neighbour, which preserves the statistics of noise. Results equal those of the official code,
+    except that ties between two cells are resolved in the same direction everywhere.
 
     Args:
         latents: ``n c h w``.
@@ -113,16 +118,15 @@ def warp(latents: Tensor, motion: Shift | Sequence[Shift]) -> Tensor:
 def motion_field(
     first: Tensor, own: Tensor, noise: Tensor, sigma_0: float, sigma_1: float, method: Text2VideoZero
 ) -> Tensor:
-    """Where the frames of clips begin to be denoised together.
+    """Latents from which the frames of clips are denoised together.
 
-    Frame 0 is its ``own``. Frame k is ``first`` shifted by k times the motion, with noise of its own up to ``sigma_1``:
+    Frame 0 is ``own``. Frame k is ``first`` shifted by k times the motion, plus independent noise up to ``sigma_1``:
     the paper's x^k = sqrt(P) w^k + sqrt(1 - P) eps^k with P = abar(sigma_1) / abar(sigma_0), divided by sqrt(abar).
-
     Args:
-        first: ``b c h w``, frame 0 of each clip at ``sigma_0``.
-        own: ``b c h w``, frame 0 of each clip at ``sigma_1``.
-        noise: ``b f c h w``, unit noise of each frame; frame 0's is not used.
-        sigma_0, sigma_1: noise levels, the first at most the second; if they are the same, no noise is added.
+        first: frame 0 of each clip at ``sigma_0``, ``b c h w``.
+        own: frame 0 of each clip at ``sigma_1``, ``b c h w``.
+        noise: unit noise of each frame, ``b f c h w``; frame 0's is not used.
+        sigma_0, sigma_1: noise levels in ascending order; if they are equal, no noise is added.
 
     Returns:
         ``(b f) c h w`` at ``sigma_1``, in the dtype and on the device of ``noise``.
@@ -140,10 +144,10 @@ def motion_field(
 
 
 def _smoothed(frames: Tensor, shifts: Sequence[Shift], method: Text2VideoZero) -> Tensor:
-    """Frames of one clip, ``f c h w``: some of frame 0 where both it, shifted along, and they show the background."""
+    """Blend shifted frame 0 into the frames of one clip, ``f c h w``, where both show the background."""
     if not method.smoothing or method.mask is None:
         return frames
-    mask = method.mask[None, None].float().cpu()  # not every device can scale down well
+    mask = method.mask[None, None].float().cpu()  # antialiased resizing is not supported on every device
     fitted = F.interpolate(mask, size=frames.shape[-2:], mode="bilinear", antialias=True).to(frames)
     background = (1 - fitted) * (1 - warp(fitted.expand(len(frames), -1, -1, -1), shifts))
     return frames.lerp(warp(frames[:1].expand_as(frames), shifts), method.smoothing * background)
@@ -159,11 +163,11 @@ def _warped(row: Tensor, right: float, down: float) -> Tensor:
 
 
 def _sources(cells: int, pixels: float) -> Tensor:
-    """From which cell each cell of a side takes its value.
+    """Source index for each cell along one side.
 
-    The official code puts pixel p of a grid of 512 at 2 p / 512 - 1, scales that grid down to the latents, and hands
-    it to `grid_sample`, for which pixel p is at (2 p + 1) / 512 - 1: half a pixel less than meant. Kept, since it
-    decides where shifts of a cell and a half, as its defaults are, go.
+    The official code places pixel p of a grid of 512 at 2 p / 512 - 1, resizes that grid to the latents, and passes it
+    to `grid_sample`, which expects pixel p at (2 p + 1) / 512 - 1: a shift of half a pixel. This is reproduced, because
+    it decides the rounding of shifts by one and a half cells, the defaults.
     """
     shift = math.ceil((pixels - 0.5) * cells / _SIDE - 0.5) if pixels else 0
     place = (torch.arange(cells) + shift) % (2 * cells)

@@ -1,4 +1,4 @@
-"""Train a motion module, a motion LoRA or a domain adapter; everything else of the base model stays as it is."""
+"""Train motion modules, motion LoRAs and domain adapters. All other weights of the base model stay frozen."""
 
 from .base import Base
 from .clips import Clip, MemorySource, Source

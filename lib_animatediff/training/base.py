@@ -1,4 +1,4 @@
-"""The base model as the trainer needs it: a UNet, a text encoder's results, and a VAE where pictures are encoded."""
+"""The frozen base model of a training: UNet, text encoder and, for clips that are images, VAE."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from torch import Tensor, nn
 
 from .settings import TrainingError, TrainingSettings
 
-TEXTS_KEPT = 1024  # 77 tokens of 768 floats are a quarter of a megabyte
+TEXTS_KEPT = 1024  # conditionings in the cache, of a quarter of a megabyte each (77 tokens, 768 floats)
 
 
 class Base:
-    """A base model whose weights no training touches.
+    """A frozen base model.
 
     Args:
-        unet: of Stable Diffusion 1.5's topology, diffusers' or LDM's. Only a diffusers UNet can take an adapter.
-        encode_text: captions in, their conditions out, ``n t d``. Each caption is encoded once and kept.
+        unet: a UNet with the topology of Stable Diffusion 1.5, from diffusers or LDM. Domain adapters need diffusers.
+        encode_text: maps captions to conditionings, ``n t d``. Each caption is encoded once and cached.
         vae: diffusers' ``AutoencoderKL``; not needed for clips that are latents.
-        pipeline: a diffusers pipeline around the same UNet, for validation clips.
-        prediction: what the UNet predicts.
+        pipeline: a diffusers pipeline with the same UNet, for validation clips.
+        prediction: prediction type of the UNet.
 
     Raises:
-        TrainingError: the UNet predicts something else than the noise.
+        TrainingError: the UNet does not predict noise (epsilon).
     """
 
     def __init__(
@@ -39,7 +39,11 @@ class Base:
         prediction: str = "epsilon",
     ) -> None:
         if prediction != "epsilon":
-            raise TrainingError(f"This base model predicts {prediction}; motion modules are trained on epsilon only.")
+            raise TrainingError(
+                f"This base model predicts {prediction}, but motion modules are trained on epsilon only. "
+                "Choose another base model.",
+                code="AD-T01",
+            )
         self.unet = unet
         self.vae = vae
         self.pipeline = pipeline
@@ -48,7 +52,7 @@ class Base:
 
     @classmethod
     def of_pipeline(cls, pipeline: Any) -> Base:
-        """The parts of a diffusers ``StableDiffusionPipeline``."""
+        """Build from the parts of a diffusers ``StableDiffusionPipeline``."""
 
         def encode(captions: list[str]) -> Tensor:
             conditions, _ = pipeline.encode_prompt(
@@ -61,13 +65,16 @@ class Base:
 
     @classmethod
     def load(cls, settings: TrainingSettings) -> Base:
-        """The base model that the settings name.
+        """Load the base model that the settings name.
 
         Raises:
-            AnimateDiffError: it cannot be loaded; the message says why.
+            AnimateDiffError: it cannot be loaded.
         """
         if not settings.checkpoint:
-            raise TrainingError("Say which base model to train on: checkpoint, a file or a diffusers folder.")
+            raise TrainingError(
+                "No base model is set. Set checkpoint to a Stable Diffusion 1.5 file or a diffusers folder.",
+                code="AD-T02",
+            )
         path = Path(settings.checkpoint)
         if path.is_dir():
             return cls.of_pipeline(_from_folder(path))
@@ -77,15 +84,15 @@ class Base:
         return cls.of_pipeline(load_pipeline(path, config=config))
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move everything to where the training runs, in evaluation mode, with nothing to train."""
+        """Move everything to the training device, in evaluation mode and frozen."""
         for part in (self.unet, self.vae, getattr(self.pipeline, "text_encoder", None)):
             if part is not None:
-                nn.Module.to(part, device=device, dtype=dtype)  # diffusers' own warns of nothing
+                nn.Module.to(part, device=device, dtype=dtype)  # avoids the warnings of diffusers' own method
                 part.requires_grad_(False).eval()
 
     @torch.no_grad()
     def texts(self, captions: Sequence[str]) -> Tensor:
-        """Conditions of captions, ``n t d``; those of the last few captions are kept."""
+        """Conditionings of captions, ``n t d``; the most recent ones are cached."""
         new = [caption for caption in dict.fromkeys(captions) if caption not in self._texts]
         if new:
             self._texts.update(zip(new, self._encode_text(new).detach(), strict=True))
@@ -104,7 +111,10 @@ def _from_folder(folder: Path) -> Any:
         pipeline = StableDiffusionPipeline.from_pretrained(
             str(folder), local_files_only=True, safety_checker=None, requires_safety_checker=False
         )
-    except Exception as error:  # diffusers raises whatever its parts raise
-        raise TrainingError(f"{folder.name} could not be loaded as a diffusers folder: {error}") from error
+    except Exception as error:  # diffusers raises all kinds of exceptions
+        raise TrainingError(
+            f"{folder.name} could not be loaded as a diffusers folder ({error}). Check that it is complete.",
+            code="AD-T03",
+        ) from error
     pipeline.vae.enable_slicing()
     return pipeline

@@ -1,6 +1,6 @@
-"""Videos encoded once, before the training. Clips can still be cut anywhere, and latents sampled anew.
+"""Cache of encoded videos, filled before the training. Clips are still cut anywhere, and latents sampled each time.
 
-One file for each video at each size and VAE, with mean and deviation of every frame; made by all processes together.
+One file per video, size and VAE holds the mean and standard deviation of every frame. All processes fill it together.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from motion_module.files.atomic import replacing
+from motion_module.files.atomic import atomic_write
 
 from .clips import BrokenClipError, Clip, Cut
 from .latents import FRAMES_AT_ONCE, moments
@@ -26,13 +26,13 @@ from .videos import VideoSource
 
 
 class CachedSource:
-    """The clips of a source as latents. What is not in the cache is read from the source.
+    """The clips of a video source as latents. Videos that are not cached are read from the source.
 
     Args:
-        source: of the videos.
-        folder: of the cache.
-        vae: that encodes them.
-        settings: size and shape of the pictures.
+        source: the videos.
+        folder: folder of the cache.
+        vae: the VAE that encodes them.
+        settings: size and shape of the frames.
     """
 
     def __init__(self, source: VideoSource, folder: Path, vae: Any, settings: TrainingSettings) -> None:
@@ -52,16 +52,16 @@ class CachedSource:
         """See `Source.read`."""
         path = self._path(index, cut.mirror)
         if path is None or not path.exists():
-            return self._source.read(index, cut)  # says what is wrong with it
+            return self._source.read(index, cut)  # reports what is wrong with it
         with safe_open(path, framework="pt") as file:
             mean, deviation = file.get_slice("mean"), file.get_slice("deviation")
-            wanted = cut.indices(mean.get_shape()[0])
-            span = slice(wanted[0], wanted[-1] + 1)
-            places = [place - wanted[0] for place in wanted]
+            indices = cut.indices(mean.get_shape()[0])
+            span = slice(indices[0], indices[-1] + 1)
+            places = [index - indices[0] for index in indices]
             return Clip(self._source.caption(index), mean=mean[span][places], deviation=deviation[span][places])
 
     def fill(self, vae: Any, *, process: int, processes: int) -> None:
-        """Encode this process's share of what is missing; videos that cannot be read are left out."""
+        """Encode this process's share of the missing videos; unreadable ones are skipped."""
         share = range(process, len(self), processes)
         for index in tqdm(share, desc="Encoding", disable=None if process == 0 else True):
             for mirror in self._mirrors:
@@ -79,7 +79,7 @@ class CachedSource:
             name: torch.cat([part[i] for part in parts]).to(device="cpu", dtype=dtype).contiguous()
             for i, name in enumerate(("mean", "deviation"))
         }
-        with replacing(path) as unfinished:
+        with atomic_write(path) as unfinished:
             save_file(tensors, unfinished)
 
     def _path(self, index: int, mirror: bool) -> Path | None:
@@ -93,13 +93,13 @@ class CachedSource:
 
 
 def _chunks(frames: Iterator[Tensor]) -> Iterator[list[Tensor]]:
-    """Some at a time: a whole video would not fit into memory as pictures."""
+    """Yield batches of frames: a whole video does not fit into memory."""
     while part := list(islice(frames, FRAMES_AT_ONCE)):
         yield part
 
 
 def _fingerprint(vae: Any) -> str:
-    """Another VAE's latents must not be taken for this one's."""
+    """Hash that distinguishes VAEs, whose latents are not interchangeable."""
     digest = hashlib.sha256(repr(float(vae.config.scaling_factor)).encode())
     for name, weight in vae.named_parameters():
         digest.update(f"{name} {weight.dtype} {float(weight.detach().double().sum()):.12g}".encode())

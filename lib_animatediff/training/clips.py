@@ -1,7 +1,7 @@
-"""Clips as the trainer takes them, and the smallest source of them: tensors in memory.
+"""Training clips, and the simplest source of them: tensors in memory.
 
-A source knows how many clips there are and cuts frames out of one. Letters in shapes: n frames of a video, f frames
-of a clip, c h w as usual.
+A source knows its number of clips and cuts frames from them. Letters in shapes: n frames of a video, f frames of a
+clip, c h w as usual.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from .settings import TrainingError
 
 
 class BrokenClipError(TrainingError):
-    """One clip cannot be read; another one takes its place."""
+    """A clip cannot be read; the training replaces it with another one."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip with its caption: as pictures, or as latents at the UNet's scale.
+    """One clip with its caption, as images or as latents at the UNet's scale.
 
     Attributes:
-        caption: what it shows.
+        caption: text that describes it.
         frames: ``f 3 h w`` in -1..1.
-        mean: ``f c h w``, the latents, or the mean of their distribution where ``deviation`` is given.
-        deviation: standard deviation of the latents, as ``mean``.
+        mean: latents, or the mean of their distribution if ``deviation`` is given, ``f c h w``.
+        deviation: standard deviation of the latents, ``f c h w``.
     """
 
     caption: str
@@ -39,13 +39,13 @@ class Clip:
 
 @dataclass(frozen=True)
 class Cut:
-    """Which frames to take from a video.
+    """Selection of frames from a video.
 
     Attributes:
-        frames: of the clip.
-        stride: take every so many.
-        position: where the clip begins within what is possible, 0..1.
-        mirror: whether to swap left and right.
+        frames: number of frames of the clip.
+        stride: distance between two frames in the video.
+        position: start of the clip within the possible range, 0..1.
+        mirror: whether to flip horizontally.
     """
 
     frames: int
@@ -54,7 +54,7 @@ class Cut:
     mirror: bool = False
 
     def indices(self, length: int) -> list[int]:
-        """Frames of a video of ``length``; a short video is squeezed, so that its frames may come twice (official)."""
+        """Frame indices in a video of ``length``. If it is too short, frames repeat (as in the official code)."""
         span = min(length, (self.frames - 1) * self.stride + 1)
         start = min(int(self.position * (length - span + 1)), length - span)
         return [start + i * (span - 1) // max(self.frames - 1, 1) for i in range(self.frames)]
@@ -62,13 +62,13 @@ class Cut:
 
 @runtime_checkable
 class Source(Protocol):
-    """Where clips come from."""
+    """A collection of clips."""
 
     def __len__(self) -> int:
-        """How many clips there are."""
+        """Number of clips."""
 
     def name(self, index: int) -> str:
-        """What messages call a clip."""
+        """Name of a clip in messages."""
 
     def read(self, index: int, cut: Cut) -> Clip:
         """Cut a clip.
@@ -79,32 +79,32 @@ class Source(Protocol):
 
 
 class MemorySource:
-    """Clips from tensors with captions; the iterable is read once, the tensors are not copied.
+    """Clips in memory. The iterable is consumed once; the tensors are not copied.
 
     Args:
-        clips: pairs of a tensor and its caption. Pictures are ``n 3 h w``, floats in -1..1 or bytes in 0..255, sides
+        clips: pairs of a tensor and its caption. Images are ``n 3 h w``, floats in -1..1 or uint8, with sides that are
             multiples of 64; latents are ``n c h w`` at the UNet's scale (after the VAE's scaling factor).
-        latents: whether the tensors are latents. The training then needs no VAE.
+        latents: whether the tensors are latents, so that the training needs no VAE.
 
     Raises:
-        TrainingError: there are no clips, or one is no such pair.
+        TrainingError: there are no clips, or one is invalid.
     """
 
     def __init__(self, clips: Iterable[tuple[Tensor, str]], *, latents: bool = False) -> None:
         self._clips = [_checked_pair(number, pair, latents) for number, pair in enumerate(clips)]
         self._latents = latents
         if not self._clips:
-            raise TrainingError("There are no clips to train on.")
+            raise TrainingError("There are no clips to train on. Pass at least one.", code="AD-T04")
 
     def __len__(self) -> int:
         return len(self._clips)
 
     def name(self, index: int) -> str:
-        """The clip's number: it has no other name."""
+        """The clip's index, as it has no other name."""
         return f"clip {index}"
 
     def read(self, index: int, cut: Cut) -> Clip:
-        """See `Source.read`; a tensor with values that are not numbers counts as broken."""
+        """See `Source.read`. A tensor with infinite or NaN values counts as broken."""
         video, caption = self._clips[index]
         video = video[cut.indices(len(video))]
         if cut.mirror:
@@ -112,7 +112,7 @@ class MemorySource:
         if not video.is_floating_point():
             video = video.float() / 127.5 - 1
         if not bool(torch.isfinite(video).all()):
-            raise BrokenClipError(f"{self.name(index)}: it holds values that are no numbers.")
+            raise BrokenClipError(f"{self.name(index)} contains values that are not finite.", code="AD-T05")
         return Clip(caption, mean=video) if self._latents else Clip(caption, frames=video)
 
 
@@ -123,6 +123,6 @@ def _checked_pair(number: int, pair: tuple[Tensor, str], latents: bool) -> tuple
     except (TypeError, ValueError, AttributeError):
         right = False
     if not right:
-        wanted = "latents (n c h w)" if latents else "pictures (n 3 h w)"
-        raise TrainingError(f"Clip {number} is not a pair of {wanted} and a caption.")
+        expected = "latents (n c h w)" if latents else "images (n 3 h w)"
+        raise TrainingError(f"Clip {number} must be a pair of {expected} and a caption.", code="AD-T06")
     return video, caption

@@ -1,4 +1,4 @@
-"""Numbered examples: which clip each number stands for, and what takes the place of a broken one."""
+"""Numbered training examples: the clip of each number, and its replacement if it cannot be read."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from .clips import BrokenClipError, Clip, Cut, Source
 from .rng import Draws, example_numbers, stream
 from .settings import TrainingError, TrainingSettings
 
-MOST_BROKEN_IN_A_ROW = 100  # more than that is a wrong folder, not bad luck
-SHARE_HELD_OUT = 10  # one in so many at most
+MOST_BROKEN_IN_A_ROW = 100  # more indicate a wrong folder
+SHARE_HELD_OUT = 10  # at most one in so many clips
 
 
 @dataclass(frozen=True)
 class Example:
-    """A clip for one place in a batch.
+    """The clip for one position of a batch.
 
     Attributes:
-        number: of the example in the training.
-        clip: None when none could be read.
-        broken: name and reason of each clip that was tried before.
+        number: number of the example in the training.
+        clip: the clip; None if none could be read.
+        broken: name and error of each clip that was tried before.
     """
 
     number: int
@@ -32,11 +32,11 @@ class Example:
 
 
 class Examples(Dataset[Example]):
-    """Examples by number: each epoch runs through all clips in an order of its own.
+    """Examples by number. Each epoch visits all clips in a random order.
 
     Args:
-        source: of the clips.
-        items: those of its clips that are trained on.
+        source: the clips.
+        items: indices of the training clips in the source.
         settings: how clips are cut.
     """
 
@@ -57,7 +57,7 @@ class Examples(Dataset[Example]):
                 try:
                     return Example(number, self._source.read(index, cut), tuple(tried))
                 except BrokenClipError as error:
-                    self._broken[index] = str(error)
+                    self._broken[index] = error.message
             tried.append((self._source.name(index), self._broken[index]))
         return Example(number, None, tuple(tried))
 
@@ -70,7 +70,7 @@ class Examples(Dataset[Example]):
         yield first
         others = torch.randperm(
             len(self._items), generator=stream(self._settings.seed, "replacement", number)
-        )  # reached only after a broken clip
+        )  # only consumed after a broken clip
         replacements = (self._items[int(other)] for other in others)
         yield from [
             index for index, _ in zip(replacements, range(MOST_BROKEN_IN_A_ROW), strict=False) if index != first
@@ -78,13 +78,13 @@ class Examples(Dataset[Example]):
 
 
 def training_cut(settings: TrainingSettings, draws: Draws) -> Cut:
-    """Where an example is cut from its video."""
+    """The selection of frames for an example."""
     mirror = settings.mirror and draws.uniform("mirror") < 0.5
     return Cut(settings.clip_frames, settings.stride, draws.uniform("start"), mirror)
 
 
 def split(source: Source, settings: TrainingSettings) -> tuple[list[int], list[int]]:
-    """Clips to train on, and clips held out for validation."""
+    """Indices of training clips, and of clips held out for validation."""
     held = min(settings.validation_clips, len(source) // SHARE_HELD_OUT)
     order = torch.randperm(len(source), generator=stream(settings.seed, "held out")).tolist()
     return sorted(order[held:]), sorted(order[:held])
@@ -94,12 +94,14 @@ def readable(example: Example) -> Clip:
     """The example's clip.
 
     Raises:
-        TrainingError: none could be read.
+        TrainingError: no clip could be read.
     """
     if example.clip is None:
         shown = "; ".join(reason for _, reason in example.broken[:3])
         raise TrainingError(
-            f"{len(example.broken)} clips in a row cannot be read. The first: {shown} Check the folder of the videos."
+            f"{len(example.broken)} clips in a row could not be read, starting with: {shown} "
+            "Check the folder of the videos.",
+            code="AD-T07",
         )
     return example.clip
 
@@ -107,7 +109,7 @@ def readable(example: Example) -> Clip:
 def batches(
     examples: Examples, settings: TrainingSettings, steps: range, *, process: int, processes: int
 ) -> Iterator[list[Example]]:
-    """Batches of one device in the order of the training, ``accumulation`` of them for each step."""
+    """Yield the batches of one device in training order, ``accumulation`` of them per step."""
     numbers = (
         batch
         for step in steps

@@ -1,4 +1,4 @@
-"""Write what was trained under official names, with its recipe inside."""
+"""Write trained weights under official names, with the training's recipe as metadata."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from motion_module import MotionModule
-from motion_module.files.atomic import replacing
-from motion_module.network import TemporalAttention, positional_table
+from motion_module.files.atomic import atomic_write
+from motion_module.temporal_transformer import TemporalAttention, positional_table
 
 from .trainables import Target
 
@@ -25,15 +25,15 @@ _DIRECTIONS = {"A": "down", "B": "up"}
 
 
 def official_state(target: Target) -> dict[str, Tensor]:
-    """The trained weights under official names, float32 on the CPU."""
+    """Trained weights by official name, float32 on the CPU."""
     if any("lora_" in name for name in target.weights):
         return {_lora_name(name): weight.detach().float().cpu() for name, weight in target.weights.items()}
-    assert target.motion is not None  # only a motion module is trained whole
+    assert target.motion is not None  # only motion modules are trained as a whole
     return motion_state(target.motion)
 
 
 def motion_state(motion: MotionModule) -> dict[str, Tensor]:
-    """All weights of a motion module with its positional tables, by which other tools tell the trained length."""
+    """All weights of a motion module with its positional tables, which reveal the trained length to other tools."""
     state = {name: weight.detach().float().cpu() for name, weight in motion.state_dict().items()}
     for name, layer in motion.named_modules():
         if isinstance(layer, TemporalAttention):
@@ -43,7 +43,7 @@ def motion_state(motion: MotionModule) -> dict[str, Tensor]:
 
 
 def _lora_name(name: str) -> str:
-    """As in the official files, both of motion LoRAs and of the v3 adapter."""
+    """Official name of a PEFT parameter, for motion LoRAs and the v3 adapter alike."""
     match = _PEFT_NAME.fullmatch(name)
     assert match is not None, name
     return f"{match[1]}.processor.{match[2]}_lora.{_DIRECTIONS[match[3]]}.weight"
@@ -53,18 +53,18 @@ def write(path: Path, target: Target, about: Mapping[str, Any], *, half: bool = 
     """Write the result as safetensors.
 
     Args:
-        path: where to; whole or not there.
-        about: what it was made from, for the metadata.
+        path: target file, written atomically.
+        about: recipe for the metadata.
         half: whether to write half precision.
     """
     dtype = torch.float16 if half else torch.float32
     state = {name: tensor.to(dtype).contiguous() for name, tensor in official_state(target).items()}
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         save_file(state, part, metadata={"format": "pt", METADATA_KEY: json.dumps(about, sort_keys=True)})
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    """What a written file was made from; empty for a file of another trainer."""
+    """The recipe in a written file; empty for files of other trainers."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:

@@ -1,4 +1,4 @@
-"""What a training tells while it runs: a JSON-lines file, and TensorBoard where it is installed."""
+"""Log of a training: a JSON Lines file, and TensorBoard if installed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ LOG_NAME = "log.jsonl"
 
 
 class Records:
-    """Numbers and clips by step. Records after ``step`` are dropped: a resumed training writes them anew.
+    """Writes metrics and samples by step. When resuming, records after ``step`` are dropped, as they will be repeated.
 
     Args:
-        folder: of the training's output.
-        step: after which the training goes on.
+        folder: output folder of the training.
+        step: last completed step.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -28,30 +28,30 @@ class Records:
         self._board = _tensorboard(folder, step)
 
     def numbers(self, step: int, values: dict[str, float]) -> None:
-        """Write numbers; a slash in a name groups them in TensorBoard."""
+        """Write metrics; a slash in a name groups them in TensorBoard."""
         self._log.write(json.dumps({"step": step, **values}) + "\n")
         self._log.flush()
         if self._board:
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
 
-    def picture(self, step: int, name: str, path: Path, size: tuple[int, int]) -> None:
-        """Show a PNG or a GIF in TensorBoard, whose browser plays the latter."""
+    def image(self, step: int, name: str, path: Path, size: tuple[int, int]) -> None:
+        """Show a PNG or a GIF in TensorBoard, which plays GIFs."""
         if self._board:
             from tensorboard.compat.proto.summary_pb2 import Summary
 
-            picture = Summary.Image(width=size[0], height=size[1], colorspace=3, encoded_image_string=path.read_bytes())
-            self._board._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=name, image=picture)]), step)
+            image = Summary.Image(width=size[0], height=size[1], colorspace=3, encoded_image_string=path.read_bytes())
+            self._board._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
 
     def close(self) -> None:
-        """Write out everything."""
+        """Flush and close all files."""
         self._log.close()
         if self._board:
             self._board.close()
 
 
 def _lines(path: Path) -> list[str]:
-    """Whole lines only: the last one may have been cut off."""
+    """Complete lines: the last one may be truncated."""
     return path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
 
 
@@ -59,6 +59,6 @@ def _tensorboard(folder: Path, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        tqdm.write(f"No TensorBoard ({error}); the numbers are in {LOG_NAME} alone.")
+        tqdm.write(f"TensorBoard is not available ({error}). Metrics are written to {LOG_NAME} only.")
         return None
     return SummaryWriter(folder / "tensorboard", purge_step=step or None)

@@ -1,4 +1,4 @@
-"""The training loop. A step is a function of the state before it and of its number, and of nothing else."""
+"""The training loop. Each step is a function of the previous state and its own number only."""
 
 from __future__ import annotations
 
@@ -25,20 +25,22 @@ from .logging import Records
 from .loss import Group, Objective, text_once_per_clip
 from .rng import Draws
 from .settings import TrainingError, TrainingSettings, recipe
-from .state import Average, States
+from .state import EMA, States
 from .trainables import Target, adapter_in, target_of
-from .validation import timestep_errors, write_samples
+from .validation import held_out_groups, timestep_errors, write_samples
 from .videos import VideoSource
 
-LAST_SHARE = 0.01  # of the learning rate, where a cosine ends
+LAST_SHARE = 0.01  # of the learning rate, at the end of a cosine schedule
 ADAM_EPS = 1e-8
 HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def run(settings: TrainingSettings, base: Base, source: Source) -> Path:
-    """Train until all steps are done; returns the written result. See `lib_animatediff.training.train`."""
+    """Train all steps and return the result's path. See `lib_animatediff.training.train`."""
     if settings.validation_prompts and base.pipeline is None:
-        raise TrainingError("Validation clips need a base model with a pipeline. Leave out validation_prompts.")
+        raise TrainingError(
+            "Validation clips need a base model with a pipeline. Leave out validation_prompts.", code="AD-T08"
+        )
     accelerator = Accelerator(cpu=settings.device == "cpu", mixed_precision=_precision(settings))
     base.to(accelerator.device, HALVES.get(str(accelerator.mixed_precision), torch.float32))
     if settings.cache:
@@ -53,7 +55,7 @@ def run(settings: TrainingSettings, base: Base, source: Source) -> Path:
 
 def _cached(source: Source, settings: TrainingSettings, base: Base, accelerator: Accelerator) -> CachedSource:
     if not isinstance(source, VideoSource):
-        raise TrainingError("A cache is for videos on the disk. Leave out cache.")
+        raise TrainingError("Only videos on disk can be cached. Leave out cache.", code="AD-T09")
     cached = CachedSource(source, Path(settings.cache), base.vae, settings)
     cached.fill(base.vae, process=accelerator.process_index, processes=accelerator.num_processes)
     accelerator.wait_for_everyone()
@@ -63,21 +65,21 @@ def _cached(source: Source, settings: TrainingSettings, base: Base, accelerator:
 def _precision(settings: TrainingSettings) -> str:
     on_cuda = torch.cuda.is_available() and settings.device != "cpu"
     if settings.precision == "fp16" and not on_cuda:
-        raise TrainingError("fp16 needs a CUDA device. Choose precision bf16 or no.")
+        raise TrainingError("fp16 needs a CUDA device. Set precision to bf16 or no.", code="AD-T10")
     if settings.precision == "auto":
         return "fp16" if on_cuda else "no"
     return settings.precision
 
 
 @contextmanager
-def _checkpointing(unet: Any, target: Target, wanted: bool) -> Iterator[None]:
-    """Keep no activations inside the blocks; an LDM UNet knows how only if it was made so."""
-    unet_too = wanted and hasattr(unet, "enable_gradient_checkpointing")
+def _checkpointing(unet: Any, target: Target, enabled: bool) -> Iterator[None]:
+    """Enable gradient checkpointing. LDM UNets only support it as an option at construction."""
+    unet_too = enabled and hasattr(unet, "enable_gradient_checkpointing")
     for _, transformer in target.motion.sites() if target.motion else ():
-        transformer.gradient_checkpointing = wanted
+        transformer.gradient_checkpointing = enabled
     if unet_too:
         unet.enable_gradient_checkpointing()
-        unet.train()  # older diffusers ask for it; no layer of this UNet behaves differently
+        unet.train()  # required by older diffusers; no layer of this UNet depends on it
     try:
         yield
     finally:
@@ -96,14 +98,30 @@ def learning_rate(settings: TrainingSettings, step: int) -> float:
     return settings.lr * (LAST_SHARE + (1 - LAST_SHARE) * 0.5 * (1 + math.cos(math.pi * share)))
 
 
+def _optimizer(weights: list[torch.nn.Parameter], settings: TrainingSettings) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(
+        weights,
+        lr=settings.lr,
+        betas=(settings.beta1, settings.beta2),
+        eps=ADAM_EPS,
+        weight_decay=settings.weight_decay,
+    )
+
+
+def _progress(steps: range, *, is_shown: bool) -> Any:
+    """A progress bar over the steps; hidden where the output is no terminal."""
+    disable = None if is_shown else True
+    return tqdm(steps, initial=steps.start, total=steps.stop, desc="Training", disable=disable)
+
+
 class Loop:
-    """One training under way.
+    """A running training.
 
     Attributes:
-        weights: those that are trained.
-        average: their moving average, if there is one.
-        items, held_out: clips to train on, and for validation.
-        broken: reason by name of each clip that this process could not read.
+        weights: the trained weights.
+        ema: their moving average, if enabled.
+        items, held_out: indices of the clips for training and validation.
+        broken: error by name of each clip that this process could not read.
     """
 
     def __init__(
@@ -121,23 +139,15 @@ class Loop:
         self.weights = list(target.weights.values())
         self.alphas = target.schedule.alphas_cumprod()
         self.objective, self.optimizer = accelerator.prepare(
-            Objective(base.unet, target.motion, self.alphas, settings.largest_weight), self._optimizer()
+            Objective(base.unet, target.motion, self.alphas, settings.largest_weight),
+            _optimizer(self.weights, settings),
         )
-        self.average = Average(self.weights, settings.ema) if settings.ema else None
+        self.ema = EMA(self.weights, settings.ema) if settings.ema else None
         self.states = States(self.folder, settings)
 
-    def _optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(
-            self.weights,
-            lr=self.settings.lr,
-            betas=(self.settings.beta1, self.settings.beta2),
-            eps=ADAM_EPS,
-            weight_decay=self.settings.weight_decay,
-        )
-
     def run(self) -> Path:
-        """Go on from the last state, if there is one, until all steps are done; returns the result."""
-        first = self.states.restore(self.target.weights, self.average, self.optimizer, self.accelerator.scaler)
+        """Resume from the last state, if any, and train all remaining steps; returns the result's path."""
+        first = self.states.restore(self.target.weights, self.ema, self.optimizer, self.accelerator.scaler)
         if self.accelerator.is_main_process:
             self.records = Records(self.folder, first)
         try:
@@ -152,7 +162,7 @@ class Loop:
     def _train(self, steps: range) -> None:
         coming = self._batches(steps)
         losses: list[Tensor] = []
-        with self._progress(steps) as progress:
+        with _progress(steps, is_shown=self.accelerator.is_main_process) as progress:
             for step in progress:
                 losses.append(self._step(step, coming))
                 done = step + 1
@@ -165,20 +175,12 @@ class Loop:
                 if done % self.settings.validation_every == 0 or end:
                     self._validate(done)
 
-    def _progress(self, steps: range) -> Any:
-        return tqdm(
-            steps,
-            initial=steps.start,
-            total=steps.stop,
-            desc="Training",
-            disable=None if self.accelerator.is_main_process else True,
-        )
-
     def _log(self, done: int, losses: list[Tensor], progress: Any) -> None:
         loss = float(self.accelerator.reduce(torch.stack(losses).mean(), "mean"))
         if not math.isfinite(loss):
             raise TrainingError(
-                f"The loss is no number any more at step {done}. Lower lr, or raise warmup; in fp16, try bf16 or no."
+                f"The loss is not finite at step {done}. Lower lr or increase warmup; instead of fp16, try bf16 or no.",
+                code="AD-T11",
             )
         progress.set_postfix(loss=f"{loss:.4f}")
         if self.records:
@@ -186,7 +188,7 @@ class Loop:
 
     @property
     def result(self) -> Path:
-        """Where the result goes."""
+        """Path of the result."""
         return self.folder / f"{self.settings.target}.safetensors"
 
     def _batches(self, steps: range) -> Iterator[list[Example]]:
@@ -199,7 +201,7 @@ class Loop:
         )
 
     def _step(self, step: int, coming: Iterator[list[Example]]) -> Tensor:
-        """One optimiser step; the mean loss of its clips on this device."""
+        """Run one optimiser step; returns the mean loss of this device."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.settings, step)
         self.optimizer.zero_grad()
@@ -209,18 +211,18 @@ class Loop:
             for micro in range(self.settings.accumulation):
                 last = micro == self.settings.accumulation - 1
                 with nullcontext() if last else self.accelerator.no_sync(self.objective):
-                    # Both in one block: gradient checkpointing runs the UNet again while it goes backward.
+                    # Inside the same block, because gradient checkpointing reruns the UNet in the backward pass.
                     loss = self.objective(self.groups(next(coming))) / self.settings.accumulation
                     self.accelerator.backward(loss)
                 total += loss.detach()
         self.accelerator.clip_grad_norm_(self.weights, self.settings.clip_norm)
         self.optimizer.step()
-        if self.average:
-            self.average.follow(step)
+        if self.ema:
+            self.ema.follow(step)
         return total
 
     def groups(self, examples: list[Example]) -> list[Group]:
-        """What the objective takes: clips of one shape side by side, with noise, timestep and text."""
+        """Input of the objective: clips grouped by shape, with noise, timestep and text."""
         by_shape: dict[tuple[int, ...], list[tuple[Tensor, Draws, str]]] = defaultdict(list)
         for example in examples:
             for name, reason in example.broken:
@@ -230,20 +232,20 @@ class Loop:
             latents = latents_of(clip, self.base.vae, draws, self.accelerator.device)
             caption = "" if draws.uniform("caption") < self.settings.caption_dropout else clip.caption
             by_shape[tuple(latents.shape)].append((latents, draws, caption))
-        return [self._group(rows) for rows in by_shape.values()]
-
-    def _group(self, rows: list[tuple[Tensor, Draws, str]]) -> Group:
         steps, power = len(self.alphas), self.settings.timestep_power
-        group = {
-            "latents": torch.stack([latents for latents, _, _ in rows]),
-            "noise": torch.stack([draws.normal("noise", tuple(latents.shape)) for latents, draws, _ in rows]),
-            "timesteps": torch.tensor([draws.timestep(steps, power) for _, draws, _ in rows]),
-            "text": self.base.texts([caption for _, _, caption in rows]),
-        }
-        return {name: tensor.to(self.accelerator.device) for name, tensor in group.items()}
+        groups = []
+        for rows in by_shape.values():
+            group = {
+                "latents": torch.stack([latents for latents, _, _ in rows]),
+                "noise": torch.stack([draws.normal("noise", tuple(latents.shape)) for latents, draws, _ in rows]),
+                "timesteps": torch.tensor([draws.timestep(steps, power) for _, draws, _ in rows]),
+                "text": self.base.texts([caption for _, _, caption in rows]),
+            }
+            groups.append({name: tensor.to(self.accelerator.device) for name, tensor in group.items()})
+        return groups
 
     def skip(self, name: str, reason: str) -> None:
-        """Tell of a clip that cannot be read, once."""
+        """Report an unreadable clip, once."""
         if name not in self.broken:
             self.broken[name] = reason
             tqdm.write(f"Skipped: {reason}")
@@ -251,28 +253,35 @@ class Loop:
     def _validate(self, done: int) -> None:
         if self.records:
             with self._averaged():
-                values = timestep_errors(self)
+                groups = held_out_groups(
+                    self.base, self.source, self.held_out, self.settings, self.accelerator.device, self.skip
+                )
+                objective = self.accelerator.unwrap_model(self.objective)
+                values = timestep_errors(groups, objective, self.target, self.base.unet, self.accelerator.autocast)
                 if values:
                     self.records.numbers(done, values)
-                for number, (path, size) in enumerate(write_samples(self, done) if done else []):
-                    self.records.picture(done, f"sample/{number}", path, size)
+                samples = (
+                    write_samples(self.base.pipeline, self.target, self.settings, self.folder, done) if done else []
+                )
+                for number, (path, size) in enumerate(samples):
+                    self.records.image(done, f"sample/{number}", path, size)
         self.accelerator.wait_for_everyone()
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """The moving average in place of the weights, if there is one: what is written is what is judged."""
-        if self.average:
-            self.average.swap()
+        """Use the moving average, if enabled, in place of the weights, so that validation judges what is saved."""
+        if self.ema:
+            self.ema.swap()
         try:
             yield
         finally:
-            if self.average:
-                self.average.swap()
+            if self.ema:
+                self.ema.swap()
 
     def _save(self, done: int) -> None:
         broken = sorted(set(gather_object(sorted(self.broken))))
         if self.accelerator.is_main_process:
-            self.states.save(done, self.target.weights, self.average, self.optimizer, self.accelerator.scaler)
+            self.states.save(done, self.target.weights, self.ema, self.optimizer, self.accelerator.scaler)
             with self._averaged():
                 export.write(self.result, self.target, self._about(done, broken), half=self.settings.half)
         self.accelerator.wait_for_everyone()

@@ -1,6 +1,6 @@
-"""The loss: how well the UNet, with what is trained inside, tells the noise in a clip (paper, equation 4).
+"""The loss: error of the noise that the UNet predicts with the trained weights (arXiv 2307.04725, equation 4).
 
-Independent noise in each frame, one timestep for a clip, mean squared error. Letters: b clips, f frames, t tokens.
+Independent noise per frame, one timestep per clip, mean squared error. Letters: b clips, f frames, t tokens.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ Group = dict[str, Tensor]
 
 
 class Objective(nn.Module):
-    """Mean loss of a batch. Its weights are the frozen UNet's and those that are trained.
+    """Mean loss of a batch. Its parameters are the frozen UNet's and the trained ones.
 
     Args:
-        unet: the base model's.
-        motion: the motion module that runs inside it, so that accelerate finds its weights; None for an adapter.
-        alphas: share of the signal at each timestep, ``(steps,)``.
-        largest_weight: limit of the weighting by 1 + sigma^2; 1 is the plain loss.
+        unet: the base model's UNet.
+        motion: motion module that runs inside it, so that accelerate finds its weights; None for an adapter.
+        alphas: cumulative product of alphas per timestep, ``(steps,)``.
+        largest_weight: upper bound of the weight 1 + sigma^2; 1 gives the unweighted loss.
     """
 
     alphas: Tensor
@@ -36,17 +36,17 @@ class Objective(nn.Module):
         self._largest_weight = largest_weight
 
     def forward(self, groups: list[Group]) -> Tensor:
-        """Mean over the clips of all groups; a group holds clips of one shape.
+        """Mean over all clips. Each group contains clips of one shape.
 
         Args:
-            groups: of tensors ``latents`` and ``noise`` ``b f c h w``, ``timesteps`` ``b``, ``text`` ``b t d``.
+            groups: tensors ``latents`` and ``noise`` ``b f c h w``, ``timesteps`` ``b``, ``text`` ``b t d``.
         """
         clips = sum(len(group["latents"]) for group in groups)
         losses = [self._weights(group["timesteps"]) * self.errors(group) for group in groups]
         return torch.cat(losses).sum() / clips
 
     def errors(self, group: Group) -> Tensor:
-        """Mean squared error of the predicted noise of each clip, ``b``."""
+        """Mean squared error of the predicted noise per clip, ``b``."""
         noise = group["noise"]
         frames = noise.shape[1]
         signal = self.alphas[group["timesteps"]].view(-1, 1, 1, 1, 1)
@@ -70,10 +70,10 @@ def _predict(unet: Any, rows: Tensor, timesteps: Tensor, text: Tensor) -> Tensor
 
 @contextmanager
 def text_once_per_clip(unet: nn.Module, frames: int) -> Iterator[None]:
-    """Let each clip bring its text once, ``b t d``, beside rows ``(b f) c h w``.
+    """Let cross-attention use one conditioning per clip, ``b t d``, for rows ``(b f) c h w``.
 
-    A query attends to the text alone, so all frames of a clip can be the queries of one row. At small pictures the
-    text's keys and values, computed for each frame anew, would cost more than the pictures.
+    Queries attend to text tokens only, so all frames of a clip can be queries of one row. Otherwise the text's keys and
+    values would be computed for every frame, which costs more than the rest at small image sizes.
     """
 
     def side_by_side(_layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

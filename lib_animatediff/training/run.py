@@ -1,4 +1,4 @@
-"""From settings to a written result."""
+"""Entry point of the training."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ def train(
     base: Base | None = None,
     clips: Source | Iterable[tuple[Tensor, str]] | None = None,
 ) -> Path:
-    """Train, and write the result with everything else into the output folder.
+    """Train, and write the result, states, samples and logs into the output folder.
 
-    Under ``accelerate launch`` every process calls this; the first one writes.
+    Under ``accelerate launch`` every process calls this; the main process writes.
 
     Args:
         settings: what to train and how.
-        base: the base model; by default the one that ``settings.checkpoint`` names. Its parts are moved to the
-            device, and left frozen and in evaluation mode there.
-        clips: a source, or pairs of pictures and captions; by default what ``settings.data`` names.
+        base: the base model; by default ``settings.checkpoint`` is loaded. It is moved to the training device and
+            stays frozen and in evaluation mode.
+        clips: a source, or pairs of images and captions; by default ``settings.data`` is opened.
 
     Returns:
         The result, ``<output>/<target>.safetensors``.
 
     Raises:
-        AnimateDiffError: the training cannot begin or go on; the message says why.
+        AnimateDiffError: the training cannot start or continue.
     """
     _check_packages(settings)
     from .loop import run
@@ -49,7 +49,9 @@ def _check_packages(settings: TrainingSettings) -> None:
     needed += ["peft"] if settings.lora_rank else []
     missing = [name for name in needed if find_spec(name) is None]
     if missing:
-        raise TrainingError(f"Training needs {', '.join(missing)}. Install it: pip install 'lib-animatediff[train]'")
+        raise TrainingError(
+            f"Training needs {', '.join(missing)}. Install it: pip install 'lib-animatediff[train]'", code="AD-T12"
+        )
 
 
 def _source(settings: TrainingSettings, clips: Source | Iterable[tuple[Tensor, str]] | None) -> Source:

@@ -1,4 +1,4 @@
-"""Data sets on the disk: WebVid's table of captions, or a folder of videos with captions beside them."""
+"""Datasets on disk: a WebVid CSV, or a folder of videos with caption files."""
 
 from __future__ import annotations
 
@@ -9,34 +9,36 @@ from .settings import TrainingError, TrainingSettings
 from .videos import VideoSource
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".m4v", ".gif")
-COLUMNS = ("videoid", "name")  # a third one, page_dir, is read by nobody
+COLUMNS = ("videoid", "name")  # WebVid's third column, page_dir, is not used
 
 
 def open_source(settings: TrainingSettings) -> VideoSource:
-    """The data set that the settings name.
+    """Open the dataset that the settings name.
 
     Raises:
-        TrainingError: there is none, or it is empty.
+        TrainingError: it does not exist or is empty.
     """
     if not settings.data:
-        raise TrainingError("Say what to train on: data, a folder of videos or a WebVid CSV.")
+        raise TrainingError("No training data is set. Set data to a folder of videos or a WebVid CSV.", code="AD-T24")
     path = Path(settings.data)
     if path.is_dir():
         return VideoSource(folder_items(path, settings.caption), settings)
     if path.is_file():
         return VideoSource(csv_items(path, Path(settings.videos) if settings.videos else path.parent), settings)
-    raise TrainingError(f"There is no {path}. Check the path.")
+    raise TrainingError(f"{path} does not exist. Check the path.", code="AD-T25")
 
 
 def folder_items(folder: Path, caption: str = "") -> list[tuple[Path, str]]:
-    """Videos of a folder and of those inside it; the caption is the text file of the same name, or the one given.
+    """Videos of a folder and its subfolders, with the text file of the same name as caption, or else ``caption``.
 
     Raises:
         TrainingError: there are no videos.
     """
     videos = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
     if not videos:
-        raise TrainingError(f"{folder} holds no videos ({', '.join(VIDEO_SUFFIXES)}).")
+        raise TrainingError(
+            f"{folder} contains no videos ({', '.join(VIDEO_SUFFIXES)}). Choose another folder.", code="AD-T26"
+        )
     return [(path, _caption_beside(path, caption)) for path in videos]
 
 
@@ -46,19 +48,20 @@ def _caption_beside(video: Path, otherwise: str) -> str:
 
 
 def csv_items(table: Path, videos: Path) -> list[tuple[Path, str]]:
-    """Rows of WebVid's table: the video is ``<videos>/<videoid>.mp4``, its caption ``name``.
+    """Rows of a WebVid CSV: the video is ``<videos>/<videoid>.mp4``, its caption ``name``.
 
     Raises:
-        TrainingError: the table has other columns, or no rows.
+        TrainingError: columns are missing, or there are no rows.
     """
     with table.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         rows = csv.DictReader(file)
         missing = [column for column in COLUMNS if column not in (rows.fieldnames or ())]
         if missing:
             raise TrainingError(
-                f"{table.name} has no column {' and '.join(missing)}. WebVid's are videoid,name,page_dir."
+                f"{table.name} lacks the column {' and '.join(missing)}. WebVid's columns are videoid,name,page_dir.",
+                code="AD-T27",
             )
         items = [(videos / f"{row['videoid']}.mp4", row["name"] or "") for row in rows if row["videoid"]]
     if not items:
-        raise TrainingError(f"{table.name} has no rows.")
+        raise TrainingError(f"{table.name} contains no rows. Choose another CSV.", code="AD-T28")
     return items

@@ -1,4 +1,4 @@
-"""From where a stopped training goes on: weights, average, optimizer, scaler and step, in one file."""
+"""Saved states from which a training resumes: weights, moving average, optimizer, scaler and step in one file."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from motion_module.files.atomic import replacing
+from motion_module.files.atomic import atomic_write
 
 from .settings import SETTINGS, TrainingError, TrainingSettings, recipe
 
 STATES_KEPT = 2
-WARM_AVERAGE = 10  # steps over which a moving average begins to weigh the past
+WARM_AVERAGE = 10  # steps over which the decay of a moving average rises
 
 
-class Average:
-    """Moving average of weights; a young one forgets faster, so that the start does not linger.
+class EMA:
+    """Exponential moving average of weights. The decay rises at first, so that initial weights are forgotten quickly.
 
     Attributes:
-        values: the averaged weights, in the order of the weights.
+        values: averaged weights, in the order of the weights.
     """
 
     def __init__(self, weights: list[nn.Parameter], decay: float) -> None:
@@ -31,13 +31,13 @@ class Average:
 
     @torch.no_grad()
     def follow(self, step: int) -> None:
-        """Take in the weights after a step, counted from 0."""
+        """Update with the weights after a step, counted from 0."""
         decay = min(self._decay, (1 + step) / (WARM_AVERAGE + step))
         torch._foreach_lerp_(self.values, [weight.detach() for weight in self._weights], 1 - decay)
 
     @torch.no_grad()
     def swap(self) -> None:
-        """Exchange the average and the weights; a second time puts both back."""
+        """Exchange averages and weights; a second call restores both."""
         for weight, value in zip(self._weights, self.values, strict=True):
             kept = weight.detach().clone()
             weight.copy_(value)
@@ -45,53 +45,53 @@ class Average:
 
 
 class States:
-    """The saved states of one output folder.
+    """The saved states in an output folder.
 
     Args:
-        folder: of the training's output.
-        settings: of the training that is to be saved or to go on.
+        folder: output folder of the training.
+        settings: settings of the training.
     """
 
     def __init__(self, folder: Path, settings: TrainingSettings) -> None:
         self._folder = folder / "states"
         self._settings = settings
 
-    def save(
-        self, step: int, weights: dict[str, nn.Parameter], average: Average | None, optimizer: Any, scaler: Any
-    ) -> None:
-        """Write the state after ``step`` steps, and remove those that are older than the last two."""
+    def save(self, step: int, weights: dict[str, nn.Parameter], ema: EMA | None, optimizer: Any, scaler: Any) -> None:
+        """Write the state after ``step`` steps, and delete all but the last two."""
         content = {
             "step": step,
             "settings": recipe(self._settings),
             "weights": {name: weight.detach() for name, weight in weights.items()},
-            "average": average.values if average else [],
+            "average": ema.values if ema else [],
             "optimizer": optimizer.state_dict(),
             "scaler": scaler.state_dict() if scaler else {},
         }
-        with replacing(self._folder / f"step-{step:08d}.pt") as path:
+        with atomic_write(self._folder / f"step-{step:08d}.pt") as path:
             torch.save(content, path)
         for _, old in self._found()[:-STATES_KEPT]:
             old.unlink(missing_ok=True)
 
-    def restore(self, weights: dict[str, nn.Parameter], average: Average | None, optimizer: Any, scaler: Any) -> int:
-        """Put the last state in place; the number of steps that are done, 0 without a state.
+    def restore(self, weights: dict[str, nn.Parameter], ema: EMA | None, optimizer: Any, scaler: Any) -> int:
+        """Restore the last state; returns the number of completed steps, 0 without a state.
 
         Raises:
-            TrainingError: there is a state but nobody asked to resume, or it belongs to another training.
+            TrainingError: there is a state but resuming was not requested, or it belongs to another training.
         """
         found = self._found()
         if not found:
             return 0
         if not self._settings.resume:
             raise TrainingError(
-                f"{self._folder.parent} holds a training at step {found[-1][0]}. Set resume, or choose another output."
+                f"{self._folder.parent} contains a training at step {found[-1][0]}. Set resume to continue it, "
+                "or choose another output.",
+                code="AD-T29",
             )
         content = self._read(found[-1][1])
         self._check(content["settings"])
         with torch.no_grad():
             for name, weight in weights.items():
                 weight.copy_(content["weights"][name])
-            for value, kept in zip(average.values if average else [], content["average"], strict=True):
+            for value, kept in zip(ema.values if ema else [], content["average"], strict=True):
                 value.copy_(kept)
         optimizer.load_state_dict(content["optimizer"])
         if scaler and content["scaler"]:
@@ -105,16 +105,18 @@ class States:
     def _read(self, path: Path) -> dict[str, Any]:
         try:
             return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
-        except Exception as error:  # a broken file may raise anything
+        except Exception as error:  # a damaged file can raise anything
             raise TrainingError(
-                f"{path} cannot be read ({error}). Delete it to go on from the state before."
+                f"{path} cannot be read ({error}). Delete it to resume from the previous state.", code="AD-T30"
             ) from error
 
     def _check(self, former: dict[str, Any]) -> None:
         now = recipe(self._settings)
         other = [name for name, setting in SETTINGS.items() if setting.fixed and former.get(name) != now[name]]
         if other:
-            said = ", ".join(f"{name} was {former.get(name)!r}" for name in other)
+            values = ", ".join(f"{name} was {former.get(name)!r}" for name in other)
             raise TrainingError(
-                f"The training to resume is another one: {said}. Set the same, or choose another output."
+                f"The state belongs to a training with other settings: {values}. Use the same ones, or choose another "
+                "output.",
+                code="AD-T31",
             )

@@ -1,11 +1,10 @@
-"""What is trained: a whole motion module, a LoRA on one, or a LoRA on the base model's spatial attention.
+"""Training targets: a whole motion module, a LoRA on one, or a LoRA on the base model's spatial attention.
 
-One object each, with the weights to train and the way they are put into a UNet. Everything else is frozen.
+Each provides the weights to train and puts them into a UNet. All other weights are frozen.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -16,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from lib_animatediff.engine.inject import inject
-from lib_animatediff.engine.sites import find_sites
-from motion_module import IncompatibleModelError, MotionModule, load_motion_module
-from motion_module.files.weights import read_tensors
+from lib_animatediff.engine.unet import find_sites
+from motion_module import IncompatibleModelError, MotionModule, load_domain_adapter, load_motion_module
 from motion_module.kinds import KINDS, Kind
 from motion_module.network import Layout
 from motion_module.schedules import SCALED_LINEAR, BetaSchedule
@@ -27,7 +25,6 @@ from .rng import stream
 from .settings import TrainingError, TrainingSettings
 
 _LINEARS = r"(to_q|to_k|to_v|to_out\.0)"
-_ADAPTER_NAME = re.compile(r"(.*\.attn[12])\.processor\.(to_q|to_k|to_v|to_out)_lora\.down\.weight")
 LORA_PLACES = {
     "motion-lora": rf".*\.attention_blocks\.\d+\.{_LINEARS}",  # both temporal attentions of each site
     "adapter": rf".*attentions\.\d+\..*\.attn[12]\.{_LINEARS}",  # spatial self- and cross-attention
@@ -36,12 +33,12 @@ LORA_PLACES = {
 
 @dataclass(frozen=True)
 class Target:
-    """What is trained.
+    """A training target.
 
     Attributes:
-        weights: those to train, by name, float32.
+        weights: trained weights by name, float32.
         schedule: noise levels of the training.
-        motion: the motion module in the UNet while training; None for an adapter.
+        motion: motion module to inject during training; None for an adapter.
     """
 
     weights: dict[str, nn.Parameter]
@@ -49,12 +46,12 @@ class Target:
     motion: MotionModule | None
 
     def inside(self, unet: nn.Module, frames: int) -> Any:
-        """Context in which the UNet runs with what is trained."""
+        """Context in which the UNet runs with the trained weights."""
         return nullcontext() if self.motion is None else inject(unet, self.motion, frames=frames)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """No gradients asked for: the motion module may then be copied to another dtype."""
+        """Disable gradients inside the block, so that the motion module may be copied to another dtype."""
         for weight in self.weights.values():
             weight.requires_grad_(False)
         try:
@@ -66,7 +63,7 @@ class Target:
 
 @contextmanager
 def target_of(settings: TrainingSettings, unet: nn.Module) -> Iterator[Target]:
-    """Make what is to be trained for a UNet; a LoRA's layers leave the UNet again afterwards.
+    """Create the training target for a UNet; LoRA layers are removed afterwards.
 
     Raises:
         AnimateDiffError: a file cannot be loaded, or does not fit the UNet.
@@ -77,7 +74,7 @@ def target_of(settings: TrainingSettings, unet: nn.Module) -> Iterator[Target]:
         return
     motion = _motion_of(settings, unet)
     with inject(unet, motion, frames=settings.frames):
-        pass  # says now what does not fit
+        pass  # reports a misfit before the training
     if settings.target == "motion-lora":
         with _lora(motion, settings) as weights:
             yield Target(weights, motion.schedule, motion)
@@ -95,14 +92,17 @@ def _motion_of(settings: TrainingSettings, unet: nn.Module) -> MotionModule:
 
 
 def layout_for(unet: nn.Module, kind: Kind, frames: int) -> Layout:
-    """Widths of a motion module for a UNet; its positional table is as long as officially, or as the clips.
+    """Layout of a new motion module for a UNet. Its positional table has the official length, or more for longer clips.
 
     Raises:
-        IncompatibleModelError: the UNet has no sites that we know.
+        IncompatibleModelError: the UNet has no known sites.
     """
     sites = find_sites(unet)
     if not sites:
-        raise IncompatibleModelError(f"{type(unet).__name__} is not a Stable Diffusion UNet that we know.")
+        raise IncompatibleModelError(
+            f"{type(unet).__name__} is not a Stable Diffusion UNet of a known type. Choose another base model.",
+            code="AD-T32",
+        )
     widths: dict[str, list[int]] = {}
     for site in sites:
         widths.setdefault(site.name.partition(".motion_modules.")[0], []).append(site.channels)
@@ -120,7 +120,7 @@ def layout_for(unet: nn.Module, kind: Kind, frames: int) -> Layout:
 
 @contextmanager
 def _lora(model: nn.Module, settings: TrainingSettings) -> Iterator[dict[str, nn.Parameter]]:
-    """Low-rank layers at the places of the target; scaled by 1, so that a file needs no alpha."""
+    """Add low-rank layers for the target. Their scale is 1, so that the file needs no alpha."""
     from peft import LoraConfig, inject_adapter_in_model
 
     places = LORA_PLACES[settings.target]
@@ -129,10 +129,14 @@ def _lora(model: nn.Module, settings: TrainingSettings) -> Iterator[dict[str, nn
         torch.manual_seed(stream(settings.seed, "initial weights").initial_seed())
         try:
             inject_adapter_in_model(config, model)
-        except ValueError as error:  # peft found none of the places
-            raise TrainingError(f"{type(model).__name__} has no attention that takes a LoRA.") from error
+        except ValueError as error:  # PEFT found no matching layer
+            raise TrainingError(
+                f"{type(model).__name__} has no attention layer that a LoRA can be trained on. "
+                "Choose another base model.",
+                code="AD-T33",
+            ) from error
     try:
-        # Half-precision weights lose small updates, so what is trained is float32 whatever the model is.
+        # Half precision would lose small updates, so trained weights are float32, whatever the model's dtype.
         for name, weight in model.named_parameters():
             weight.requires_grad_("lora_" in name)
             if weight.requires_grad:
@@ -155,11 +159,11 @@ def _without_lora(model: nn.Module) -> None:
 
 @contextmanager
 def adapter_in(unet: nn.Module, settings: TrainingSettings) -> Iterator[None]:
-    """The settings' domain adapter added to a UNet's weights, as in the official training; put back bit for bit.
+    """Merge the settings' domain adapter into a UNet, as in the official training; restored bit for bit afterwards.
 
     Raises:
-        TrainingError: the file is no adapter, or does not fit the UNet.
-        MotionFileError: it cannot be read.
+        TrainingError: it does not fit the UNet.
+        MotionFileError: it cannot be read, or is not an adapter.
     """
     former: list[tuple[nn.Parameter, Tensor]] = []
     try:
@@ -175,19 +179,14 @@ def adapter_in(unet: nn.Module, settings: TrainingSettings) -> Iterator[None]:
 def _adapter_changes(unet: nn.Module, settings: TrainingSettings) -> list[tuple[nn.Parameter, Tensor]]:
     if not settings.adapter:
         return []
-    path = Path(settings.adapter)
-    state = read_tensors(path)
+    adapter = load_domain_adapter(settings.adapter)
     weights = dict(unet.named_parameters())
     changes = []
-    for name, down in state.items():
-        match = _ADAPTER_NAME.fullmatch(name)
-        if match is None:
-            continue
-        weight = weights.get(f"{match[1]}.{match[2]}{'.0' if match[2] == 'to_out' else ''}.weight")
-        up = state.get(name.replace(".down.", ".up."))
-        if weight is None or up is None or (len(up), down.shape[1]) != tuple(weight.shape):
-            raise TrainingError(f"{path.name} does not fit this base model at {name}. Use one made for it.")
-        changes.append((weight, up.float() @ down.float()))
-    if not changes:
-        raise TrainingError(f"{path.name} is no domain adapter. Choose a file such as v3_sd15_adapter.ckpt.")
+    for layer, update in adapter.deltas.items():
+        weight = weights.get(f"{layer}.weight")
+        if weight is None or update.shape != tuple(weight.shape):
+            raise TrainingError(
+                f"{adapter.name} does not fit this base model at {layer}. Use an adapter made for it.", code="AD-T34"
+            )
+        changes.append((weight, update.delta_weight()))
     return changes

@@ -1,4 +1,4 @@
-"""Frames out of video files, at the size of the training."""
+"""Frames of video files at the training resolution."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from lib_animatediff.video.decode_video import film_frames
+from lib_animatediff.video.decode_video import decode_frames
 from lib_animatediff.video.pyav import open_media
 from motion_module import AnimateDiffError
 
@@ -22,13 +22,13 @@ from .settings import PIXELS_PER_STEP, TrainingSettings
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-WIDEST = 2.0  # a bucket's longer side in shorter ones
+WIDEST = 2.0  # maximum aspect ratio of a bucket
 REASON_LENGTH = 120
 Size = tuple[int, int]
 
 
 def bucket_sizes(side: int) -> list[Size]:
-    """Widths and heights of about a square's area, in steps of 64 pixels, none wider or higher than 2:1."""
+    """Widths and heights with about the area of a square, in steps of 64 pixels, up to an aspect ratio of 2:1."""
     sizes = []
     for width in range(PIXELS_PER_STEP, 2 * side + 1, PIXELS_PER_STEP):
         height = max(round(side * side / width / PIXELS_PER_STEP), 1) * PIXELS_PER_STEP
@@ -38,7 +38,7 @@ def bucket_sizes(side: int) -> list[Size]:
 
 
 def size_of(video: Size, settings: TrainingSettings) -> Size:
-    """Width and height at which a video of some width and height is trained on."""
+    """Width and height at which a video of the given width and height is trained."""
     if not settings.buckets:
         return settings.size, settings.size
     shape = video[0] / video[1]
@@ -47,14 +47,14 @@ def size_of(video: Size, settings: TrainingSettings) -> Size:
     )
 
 
-def fit(picture: Tensor, size: Size) -> Tensor:
-    """Cover ``size`` (width, height) with a picture, ``3 h w`` floats, and cut the middle out."""
+def fit(image: Tensor, size: Size) -> Tensor:
+    """Resize an image, ``3 h w`` floats, to cover ``size`` (width, height), and crop the centre."""
     width, height = size
-    scale = max(width / picture.shape[2], height / picture.shape[1])
-    covering = (max(round(picture.shape[1] * scale), height), max(round(picture.shape[2] * scale), width))
-    picture = F.interpolate(picture[None], covering, mode="bilinear", antialias=True, align_corners=False)[0]
+    scale = max(width / image.shape[2], height / image.shape[1])
+    covering = (max(round(image.shape[1] * scale), height), max(round(image.shape[2] * scale), width))
+    image = F.interpolate(image[None], covering, mode="bilinear", antialias=True, align_corners=False)[0]
     top, left = (covering[0] - height) // 2, (covering[1] - width) // 2
-    return picture[:, top : top + height, left : left + width]
+    return image[:, top : top + height, left : left + width]
 
 
 class VideoSource:
@@ -62,7 +62,7 @@ class VideoSource:
 
     Args:
         items: files and their captions.
-        settings: size and shape of the pictures.
+        settings: size and shape of the frames.
     """
 
     def __init__(self, items: Sequence[tuple[Path, str]], settings: TrainingSettings) -> None:
@@ -73,7 +73,7 @@ class VideoSource:
         return len(self._items)
 
     def name(self, index: int) -> str:
-        """The file's name."""
+        """Name of the file."""
         return self._items[index][0].name
 
     def path(self, index: int) -> Path:
@@ -81,70 +81,70 @@ class VideoSource:
         return self._items[index][0]
 
     def caption(self, index: int) -> str:
-        """What the video shows."""
+        """Caption of the video."""
         return self._items[index][1]
 
     def read(self, index: int, cut: Cut) -> Clip:
         """See `Source.read`."""
         path, caption = self._items[index]
-        with _blaming(path):
+        with _named_errors(path):
             length = _declared_length(path)
-            pictures = self._pictures(path, cut.indices(length), cut.mirror)
-            if isinstance(pictures, int):  # it ends before its header says
-                pictures = self._pictures(path, cut.indices(pictures), cut.mirror)
-            assert isinstance(pictures, Tensor)
-        return Clip(caption, frames=pictures)
+            images = self._images(path, cut.indices(length), cut.mirror)
+            if isinstance(images, int):  # it ends before its header says
+                images = self._images(path, cut.indices(images), cut.mirror)
+            assert isinstance(images, Tensor)
+        return Clip(caption, frames=images)
 
     def whole(self, index: int, *, mirror: bool = False) -> Iterator[Tensor]:
-        """All frames of a video one by one, ``3 h w`` in -1..1.
+        """Yield all frames of a video, ``3 h w`` in -1..1.
 
         Raises:
             BrokenClipError: it cannot be read.
         """
-        with _blaming(self.path(index)):
-            for frame in film_frames(self.path(index)):
-                yield self._picture(frame.image(), mirror)
+        with _named_errors(self.path(index)):
+            for frame in decode_frames(self.path(index)):
+                yield self._image(frame.image(), mirror)
 
-    def _pictures(self, path: Path, indices: list[int], mirror: bool) -> Tensor | int:
-        """The frames asked for, ``f 3 h w``; or the video's true length where it is too short."""
-        wanted: dict[int, Tensor] = dict.fromkeys(indices, torch.empty(0))
+    def _images(self, path: Path, indices: list[int], mirror: bool) -> Tensor | int:
+        """The requested frames, ``f 3 h w``; or the actual length of a video that is too short."""
+        selected: dict[int, Tensor] = dict.fromkeys(indices, torch.empty(0))
         seen = 0
-        for number, frame in enumerate(film_frames(path)):
+        for number, frame in enumerate(decode_frames(path)):
             seen = number + 1
-            if number in wanted:
-                wanted[number] = self._picture(frame.image(), mirror)
+            if number in selected:
+                selected[number] = self._image(frame.image(), mirror)
             if number == indices[-1]:
-                return torch.stack([wanted[index] for index in indices])
+                return torch.stack([selected[index] for index in indices])
         if not seen:
-            raise ValueError("it holds no frames")
+            raise ValueError("it contains no frames")
         return seen
 
-    def _picture(self, image: Image, mirror: bool) -> Tensor:
+    def _image(self, image: Image, mirror: bool) -> Tensor:
         data = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
-        picture = rearrange(data, "(h w c) -> c h w", h=image.height, w=image.width)
-        size = size_of((picture.shape[2], picture.shape[1]), self._settings)
-        picture = fit(picture.float(), size).clamp(0, 255) / 127.5 - 1
-        return picture.flip(-1) if mirror else picture
+        pixels = rearrange(data, "(h w c) -> c h w", h=image.height, w=image.width)
+        size = size_of((pixels.shape[2], pixels.shape[1]), self._settings)
+        pixels = fit(pixels.float(), size).clamp(0, 255) / 127.5 - 1
+        return pixels.flip(-1) if mirror else pixels
 
 
 @contextmanager
-def _blaming(path: Path) -> Iterator[None]:
-    """Turn whatever a broken file raises into a `BrokenClipError` that names it."""
+def _named_errors(path: Path) -> Iterator[None]:
+    """Re-raise any decoder error as a `BrokenClipError` that names the file."""
     try:
         yield
-    except AnimateDiffError:  # a library is missing
+    except AnimateDiffError:  # a missing library
         raise
-    except Exception as error:  # decoders raise all sorts
-        reason = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
+    except Exception as error:  # decoders raise all kinds of exceptions
+        reason = "the file does not exist" if isinstance(error, FileNotFoundError) else str(error)
         text = " ".join(reason.split())[:REASON_LENGTH].rstrip(".")
-        raise BrokenClipError(f"{path.name}: {text}.") from error
+        raise BrokenClipError(f"{path.name} cannot be read: {text}.", code="AD-T35") from error
 
 
 def _declared_length(path: Path) -> int:
-    """Frames that the header promises, or as many as packets where it promises none."""
+    """Number of frames according to the header, or else the number of packets."""
     with open_media(path) as container:
         stream = container.streams.video[0]
         length = stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
     if not length:
-        raise ValueError("it holds no frames")
+        raise ValueError("it contains no frames")
     return int(length)

@@ -1,6 +1,6 @@
 """Clips as files: written in any format with their recipe inside, and read again with exact times."""
 
-from .clip import Encoding
+from .encoding import Encoding
 from .filenames import place_within, safe_name
 from .formats import FORMATS
 from .metadata import read_recipe

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: written under another name in the same folder, synced, moved into place."""
+"""Atomic writing of clips: written under a temporary name in the same folder, synced, then renamed."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-# Not the bare .part of browsers and download managers, whose files are not ours to remove; the dot hides it.
+# Not just .part, which browsers and download managers use for files that are not ours to delete. The dot hides it.
 PREFIX, SUFFIX = ".animatediff-", ".part"
-LEFTOVER_AGE = 3600.0  # seconds; nothing that is still being written lies untouched for so long
-_RETRIES, _FIRST_WAIT = 5, 0.02  # on Windows a virus scanner may hold a new file for a moment
+LEFTOVER_AGE = 3600.0  # seconds: a file that is still being written is never untouched for this long
+_RETRIES, _FIRST_WAIT = 5, 0.02  # seconds: on Windows a virus scanner may lock a new file briefly
 _FILE_MODE, _FOLDER_MODE = 0o644, 0o755
 
 _PLAIN = {
     errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "the file would be larger than this system allows",
+    errno.EDQUOT: "the disk quota is exceeded",
+    errno.EFBIG: "the file would exceed the size limit of the file system",
     errno.EROFS: "the folder is read-only",
-    errno.EACCES: "the folder may not be written to",
-    errno.EPERM: "the folder may not be written to",
+    errno.EACCES: "the folder is not writable",
+    errno.EPERM: "the folder is not writable",
     errno.ENAMETOOLONG: "the name is too long",
     errno.EIO: "the disk reports an error",
-    errno.EEXIST: "something else has that name",
-    errno.EISDIR: "a folder has that name",
+    errno.EEXIST: "the name is already taken",
+    errno.EISDIR: "a folder has this name",
     errno.ENOTDIR: "its folder is a file",
 }
 
 
 def plain_reason(error: BaseException) -> str:
-    """Why something could not be written, in words that end a sentence."""
-    number = getattr(error, "errno", None)  # PyAV's errors have it, too
+    """Why writing failed, as a clause that ends a sentence."""
+    number = getattr(error, "errno", None)  # PyAV's errors have it as well
     if number in _PLAIN:
         return _PLAIN[number]
     if isinstance(error, MemoryError):
@@ -45,11 +45,11 @@ def plain_reason(error: BaseException) -> str:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A place to write to, which becomes ``path`` when the block ends well and vanishes when it does not.
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Temporary path that becomes ``path`` after a successful block and is removed otherwise.
 
     Raises:
-        OSError: the folder cannot be written, or something that is no file has that name.
+        OSError: the folder is not writable, or the name belongs to something that is not a file.
     """
     folder = _prepared(path)
     handle, name = tempfile.mkstemp(dir=folder, prefix=PREFIX, suffix=SUFFIX)
@@ -66,11 +66,11 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """As `whole_file`, for a folder of files. A folder of that name is replaced with all that is in it.
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Like `atomic_file`, for a folder of files. Replaces an existing folder and everything in it.
 
     Raises:
-        OSError: the folder cannot be written, or a file has that name.
+        OSError: the folder is not writable, or the name belongs to a file.
     """
     part = Path(tempfile.mkdtemp(dir=_prepared(path), prefix=PREFIX, suffix=SUFFIX))
     try:
@@ -84,9 +84,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file at once, see `whole_file`."""
-    with whole_file(path) as part:
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file atomically, see `atomic_file`."""
+    with atomic_file(path) as part:
         part.write_bytes(data)
 
 
@@ -97,7 +97,7 @@ def _prepared(path: Path) -> Path:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """What killed processes left. It is in nobody's way, so nothing that happens here counts as an error."""
+    """Remove files of killed processes. Failing to do so is not an error."""
     oldest = time.time() - LEFTOVER_AGE
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
@@ -121,7 +121,7 @@ def _sync(path: Path) -> None:
 
 
 def _exchange(part: Path, path: Path) -> None:
-    """Move a folder to where another one may be: no system moves onto a folder that holds something."""
+    """Replace a folder: no operating system renames onto a folder that is not empty."""
     if not path.is_dir():
         _move(part, path)
         return

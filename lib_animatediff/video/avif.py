@@ -1,4 +1,4 @@
-"""AVIF: where Pillow can."""
+"""AVIF, written by Pillow."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from pathlib import Path
 
 from motion_module import AnimateDiffError
 
-from .clip import Clip
+from .encoding import EncoderInput
 from .exif import exif_of
 from .timing import frame_durations
 
 _TICKS = 1000  # per second
-_ADVICE = "Install a Pillow that can, 11.3 or later, or beside an older one: pip install pillow-avif-plugin"
+_ADVICE = "Install Pillow 11.3 or later, or the plugin for older versions: pip install pillow-avif-plugin"
 
 
-def write_avif(part: Path, clip: Clip) -> None:
-    """Write an animated AVIF. It plays for ever: the library behind it does not take a loop count."""
+def write_avif(part: Path, clip: EncoderInput) -> None:
+    """Write an animated AVIF. It loops forever, because libavif does not accept a loop count."""
     need_avif()
     first, *others = clip.with_alpha()
     first.save(
@@ -30,10 +30,10 @@ def write_avif(part: Path, clip: Clip) -> None:
 
 
 def need_avif() -> None:
-    """Look whether Pillow reads and writes AVIF, by itself or by its plugin.
+    """Check that Pillow reads and writes AVIF, natively or with its plugin.
 
     Raises:
-        AnimateDiffError: it does neither.
+        AnimateDiffError: it does not.
     """
     from PIL import Image
 
@@ -42,4 +42,4 @@ def need_avif() -> None:
         try:
             import pillow_avif  # noqa: F401
         except ImportError:
-            raise AnimateDiffError(f"AVIF needs a library that is not there. {_ADVICE}") from None
+            raise AnimateDiffError(f"AVIF is not supported by this Pillow. {_ADVICE}", code="AD-V01") from None

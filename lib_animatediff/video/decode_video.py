@@ -1,4 +1,4 @@
-"""Frames out of video files, as they are meant to be seen: colours, transparency, upright."""
+"""Decode video files into upright images with correct colours and transparency."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from .pyav import need_av, open_media
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_UNSPECIFIED = 2  # FFmpeg's number for a matrix that nobody named
-_HD_LINES = 720  # from here on an unnamed matrix is BT.709 by custom, below BT.601
+_UNSPECIFIED = 2  # FFmpeg's constant for an untagged colour matrix
+_HD_LINES = 720  # from this height an untagged matrix is BT.709 by convention, below it BT.601
 _EXACT = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 _RIGHT_ANGLE = 90
 _MICROSECONDS = 1_000_000
-_USUAL_RATE = 25  # of what does not say
-_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's own decoders leave out transparency
-_TICK = Fraction(1, 1000)  # any will do where only pixels are converted
+_USUAL_RATE = 25  # frames per second, for streams without a rate
+_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's native decoders ignore transparency
+_TICK = Fraction(1, 1000)  # seconds; arbitrary, because only pixels are converted
 
 
-class Shown:
-    """A frame and its time; the picture of a video's frame is made when it is asked for.
+class DecodedFrame:
+    """A frame and its time, converted to an image on demand.
 
     Args:
-        time: when it appears, in seconds from the first one.
-        duration: how long, in seconds; None where only the next one tells.
-        picture: the picture, or a frame of PyAV.
-        convert: makes a picture of the latter.
+        time: when it appears, in seconds since the first frame.
+        duration: in seconds; None if only the next frame's time reveals it.
+        image: an image, or a frame of PyAV.
+        convert: converts a frame of PyAV.
     """
 
-    def __init__(self, time: Fraction, duration: Fraction | None, picture: Any, convert: Any = None) -> None:
+    def __init__(self, time: Fraction, duration: Fraction | None, image: Any, convert: Any = None) -> None:
         self.time, self.duration = time, duration
-        self._picture, self._convert = picture, convert
+        self._image, self._convert = image, convert
 
     def image(self) -> Image:
-        """The picture, RGB or RGBA, upright."""
-        picture: Image = self._convert(self._picture) if self._convert else self._picture
-        return picture
+        """The upright image, RGB or RGBA."""
+        image: Image = self._convert(self._image) if self._convert else self._image
+        return image
 
 
-def film_frames(path: Path) -> Iterator[Shown]:
-    """The frames of a video file's first picture stream, one by one. Raises whatever PyAV does.
+def decode_frames(path: Path) -> Iterator[DecodedFrame]:
+    """Decode the first video stream of a file. Raises any error of PyAV.
 
     Raises:
         AnimateDiffError: PyAV is missing.
@@ -57,16 +57,16 @@ def film_frames(path: Path) -> Iterator[Shown]:
         end = _end(container, stream)
         first, time = None, Fraction(0)
         for frame in _decoded(av, container, stream):
-            # A stream may begin late, and some formats have no times at all.
-            told = None if frame.pts is None else frame.pts * Fraction(stream.time_base)
-            first = told if first is None else first
-            time = time if told is None or first is None else told - first
-            yield Shown(time, _own_duration(frame, stream, end, step), frame, convert)
+            # A stream may start late, and some formats have no times at all.
+            stamp = None if frame.pts is None else frame.pts * Fraction(stream.time_base)
+            first = stamp if first is None else first
+            time = time if stamp is None or first is None else stamp - first
+            yield DecodedFrame(time, _own_duration(frame, stream, end, step), frame, convert)
             time += step
 
 
 def _end(container: Any, stream: Any) -> Fraction | None:
-    """When the last frame ends, in the stream's own time."""
+    """End of the last frame, in the stream's time."""
     if stream.duration:
         return Fraction((stream.start_time or 0) + stream.duration) * Fraction(stream.time_base)
     if container.duration and len(container.streams) == 1:  # sound may be longer
@@ -75,10 +75,10 @@ def _end(container: Any, stream: Any) -> Fraction | None:
 
 
 def _own_duration(frame: Any, stream: Any, end: Fraction | None, step: Fraction) -> Fraction | None:
-    """How long a frame says it is shown. That counts for the last one only, which ends with the stream."""
+    """Duration that a frame states. Only used for the last one, which ends with the stream."""
     tick = Fraction(stream.time_base)
     left: Fraction = end - frame.pts * tick if end is not None and frame.pts is not None else Fraction(0)
-    if 0 < left <= 2 * step:  # of a file that was cut off all the rest would be left
+    if 0 < left <= 2 * step:  # a truncated file would leave much more
         return left
     ticks = int(getattr(frame, "duration", 0) or 0)  # since PyAV 14
     return ticks * tick if ticks > 0 else None
@@ -96,15 +96,15 @@ def _decoded(av: Any, container: Any, stream: Any) -> Iterator[Any]:
 
 
 def _stream_angle(stream: Any) -> float:
-    """How PyAV before 14 tells the angle at which a phone was held; later ones tell it with each frame."""
+    """Rotation of the stream in degrees, for PyAV before 14; later versions report it per frame."""
     side_data = getattr(stream, "side_data", None) or {}
     return float(side_data.get("DISPLAYMATRIX", 0))
 
 
 class _Converter:
-    """Makes pictures of frames by a filter graph, which heeds the frame's own range and matrix.
+    """Converts frames to images with a filter graph, which respects each frame's colour range and matrix.
 
-    `VideoFrame.to_image` of PyAV before 17 mistakes them, by up to 20 levels.
+    `VideoFrame.to_image` before PyAV 17 confuses them, by up to 20 levels.
     """
 
     def __init__(self, av: Any, angle: float) -> None:
@@ -127,10 +127,10 @@ class _Converter:
         converted = sink.pull()
         plane = converted.planes[0]
         size = (converted.width, converted.height)
-        picture = Image.frombytes(mode, size, bytes(plane), "raw", mode, plane.line_size)
+        image = Image.frombytes(mode, size, bytes(plane), "raw", mode, plane.line_size)
         turns = round(getattr(frame, "rotation", self._angle) / _RIGHT_ANGLE) % 4
         turned = (None, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)[turns]
-        return picture if turned is None else picture.transpose(turned)
+        return image if turned is None else image.transpose(turned)
 
     def _build(self, frame: Any, mode: str, assume: str) -> None:
         graph = self._av.filter.Graph()
@@ -142,7 +142,7 @@ class _Converter:
         scale.link_to(layout)
         layout.link_to(sink)
         graph.configure()
-        self._graph = graph  # PyAV's filters do not hold it, and crash without it
+        self._graph = graph  # PyAV's filters do not keep it alive, and crash without it
         self._ends = source, sink
 
 

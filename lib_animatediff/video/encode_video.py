@@ -1,7 +1,7 @@
-"""MP4 and WebM by PyAV, which brings its own FFmpeg.
+"""MP4 and WebM, written by PyAV, which bundles FFmpeg.
 
-imageio calls the same libraries, but has no place for what makes these files exact: rates that are fractions, tags of
-the colours together with the conversion that they promise, and texts in the container.
+imageio wraps the same libraries, but lacks what makes these files exact: fractional frame rates, colour tags that match
+the conversion, and text in the container.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from typing import TYPE_CHECKING, Any
 
 from motion_module import AnimateDiffError
 
-from .clip import Clip, Encoding
+from .encoding import EncoderInput, Encoding
 from .pyav import need_av, open_media
 from .timing import edges
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_BT709, _LIMITED = 1, 1  # FFmpeg's numbers
-_PIXELS = "yuv420p"  # the only layout that every player knows
+_BT709, _LIMITED = 1, 1  # FFmpeg's constants for the colour matrix and the range
+_PIXELS = "yuv420p"  # the only pixel format that every player supports
 _EXACT = "flags=bicubic+accurate_rnd+full_chroma_int"
 
 
 @dataclass(frozen=True)
-class _Film:
-    """A container with its codec.
+class _VideoFormat:
+    """A container and its codec.
 
     Attributes:
-        ticks: per second; 0 where the container takes the clip's own rate.
-        even: whether sides must be even.
-        options: of the encoder.
-        container: options of the container, for a clip of this rate.
+        ticks: time base in ticks per second; 0 if the container accepts the clip's own rate.
+        even: whether width and height must be even.
+        options: encoder options.
+        container: container options for a frame rate.
     """
 
     name: str
@@ -46,16 +46,16 @@ class _Film:
     container: Callable[[Fraction], dict[str, str]]
 
 
-_MP4 = _Film(
+_MP4 = _VideoFormat(
     name="mp4",
     codec="libx264",
     ticks=0,
     even=True,
     options=lambda encoding: {"crf": str(encoding.mp4_crf), "preset": encoding.preset},
-    # It plays while it is still being loaded, and the whole is counted in the clip's own ticks, not in milliseconds.
+    # Playable while loading; duration stored in the clip's time base instead of milliseconds.
     container=lambda fps: {"movflags": "faststart", "movie_timescale": str(fps.numerator)},
 )
-_WEBM = _Film(
+_WEBM = _VideoFormat(
     name="webm",
     codec="libvpx-vp9",
     ticks=1000,
@@ -65,46 +65,48 @@ _WEBM = _Film(
 )
 
 
-def write_mp4(part: Path, clip: Clip) -> None:
-    """Write an MP4: H.264 in yuv420p with the colours of BT.709, which plays everywhere."""
+def write_mp4(part: Path, clip: EncoderInput) -> None:
+    """Write an MP4: H.264 in yuv420p with BT.709 colours, which plays everywhere."""
     _write(part, clip, _MP4)
 
 
-def write_webm(part: Path, clip: Clip) -> None:
-    """Write a WebM: VP9 in yuv420p with the colours of BT.709."""
+def write_webm(part: Path, clip: EncoderInput) -> None:
+    """Write a WebM: VP9 in yuv420p with BT.709 colours."""
     _write(part, clip, _WEBM)
 
 
-def _write(part: Path, clip: Clip, film: _Film) -> None:
+def _write(part: Path, clip: EncoderInput, video: _VideoFormat) -> None:
     av = need_av()
-    _need_codec(av, film)
-    tick = Fraction(1, film.ticks) if film.ticks else 1 / clip.fps
-    times = edges(len(clip.frames), clip.fps, film.ticks) if film.ticks else list(range(len(clip.frames) + 1))
-    with av.open(str(part.resolve()), "w", format=film.name, options=film.container(clip.fps)) as container:
+    _need_codec(av, video)
+    tick = Fraction(1, video.ticks) if video.ticks else 1 / clip.fps
+    times = edges(len(clip.frames), clip.fps, video.ticks) if video.ticks else list(range(len(clip.frames) + 1))
+    with av.open(str(part.resolve()), "w", format=video.name, options=video.container(clip.fps)) as container:
         if clip.infotext:
             container.metadata["comment"] = clip.infotext
         if clip.block:
             container.metadata["description"] = clip.block
-        size = _even(clip.size) if film.even else clip.size
-        stream = _stream(container, clip, film, size, tick)
-        for index, picture in enumerate(_converted(av, clip, size, tick)):
-            picture.pts = times[index]
-            _mux(container, stream.encode(picture), times)
+        size = _even(clip.size) if video.even else clip.size
+        stream = _stream(container, clip, video, size, tick)
+        for index, image in enumerate(_converted(av, clip, size, tick)):
+            image.pts = times[index]
+            _mux(container, stream.encode(image), times)
         _mux(container, stream.encode(None), times)
     _check(part, len(clip.frames))
 
 
-def _need_codec(av: Any, film: _Film) -> None:
+def _need_codec(av: Any, video: _VideoFormat) -> None:
     try:
-        av.codec.Codec(film.codec, "w")
+        av.codec.Codec(video.codec, "w")
     except Exception:
         raise AnimateDiffError(
-            f"This PyAV cannot write {film.name.upper()} (no {film.codec}): pip install --upgrade av"
+            f"This version of PyAV cannot write {video.name.upper()}: it lacks {video.codec}. "
+            "Update it: pip install --upgrade av",
+            code="AD-V02",
         ) from None
 
 
-def _stream(container: Any, clip: Clip, film: _Film, size: tuple[int, int], tick: Fraction) -> Any:
-    stream = container.add_stream(film.codec, rate=clip.fps, options=film.options(clip.encoding))
+def _stream(container: Any, clip: EncoderInput, video: _VideoFormat, size: tuple[int, int], tick: Fraction) -> Any:
+    stream = container.add_stream(video.codec, rate=clip.fps, options=video.options(clip.encoding))
     stream.width, stream.height = size
     stream.pix_fmt = _PIXELS
     context = stream.codec_context
@@ -114,10 +116,10 @@ def _stream(container: Any, clip: Clip, film: _Film, size: tuple[int, int], tick
     return stream
 
 
-def _converted(av: Any, clip: Clip, size: tuple[int, int], tick: Fraction) -> Iterator[Any]:
-    """The frames as the encoder takes them.
+def _converted(av: Any, clip: EncoderInput, size: tuple[int, int], tick: Fraction) -> Iterator[Any]:
+    """The frames in the encoder's pixel format.
 
-    By a filter graph: `VideoFrame.reformat` of PyAV before 17 mistakes ranges and matrices, by up to 20 levels.
+    Uses a filter graph, because `VideoFrame.reformat` before PyAV 17 confuses ranges and matrices, by up to 20 levels.
     """
     graph = av.filter.Graph()
     source = graph.add_buffer(width=size[0], height=size[1], format="rgb24", time_base=tick)
@@ -128,13 +130,13 @@ def _converted(av: Any, clip: Clip, size: tuple[int, int], tick: Fraction) -> It
     scale.link_to(layout)
     layout.link_to(sink)
     graph.configure()
-    for index, picture in enumerate(clip.in_colour()):
-        frame = av.VideoFrame.from_image(_fitted(picture, size, clip.encoding.odd_sizes))
+    for index, image in enumerate(clip.in_colour()):
+        frame = av.VideoFrame.from_image(_fitted(image, size, clip.encoding.odd_sizes))
         frame.pts, frame.time_base = index, tick
         source.push(frame)
         converted = sink.pull()
         converted.time_base = tick
-        converted.pict_type = 0  # the encoder's choice, not what the picture came from
+        converted.pict_type = 0  # lets the encoder choose, whatever the source frame was
         yield converted
 
 
@@ -142,16 +144,16 @@ def _even(size: tuple[int, int]) -> tuple[int, int]:
     return size[0] + size[0] % 2, size[1] + size[1] % 2
 
 
-def _fitted(picture: Image, size: tuple[int, int], how: str) -> Image:
-    if picture.size == size:
-        return picture
+def _fitted(image: Image, size: tuple[int, int], how: str) -> Image:
+    if image.size == size:
+        return image
     from PIL import Image
 
     if how == "scale":
-        return picture.resize(size, Image.Resampling.LANCZOS)
-    width, height = picture.size
+        return image.resize(size, Image.Resampling.LANCZOS)
+    width, height = image.size
     padded = Image.new("RGB", size)
-    padded.paste(picture)
+    padded.paste(image)
     padded.paste(padded.crop((width - 1, 0, width, height)), (size[0] - 1, 0))
     padded.paste(padded.crop((0, height - 1, size[0], height)), (0, size[1] - 1))
     return padded
@@ -160,13 +162,13 @@ def _fitted(picture: Image, size: tuple[int, int], how: str) -> Image:
 def _mux(container: Any, packets: list[Any], times: list[int]) -> None:
     for packet in packets:
         frame = times.index(packet.pts)
-        with suppress(AttributeError):  # early PyAV has no setter, and guesses right to a tick
-            packet.duration = times[frame + 1] - times[frame]  # or the clip would end where its last frame begins
+        with suppress(AttributeError):  # early PyAV has no setter, and its guess is right within one tick
+            packet.duration = times[frame + 1] - times[frame]  # otherwise the last frame would have no duration
         container.mux(packet)
 
 
 def _check(part: Path, frames: int) -> None:
-    """Look whether all is there: FFmpeg does not tell of every failure to write."""
+    """Count the written frames: FFmpeg does not report every write error."""
     with open_media(part) as container:
         written = sum(1 for packet in container.demux(video=0) if packet.size)
     if written != frames:

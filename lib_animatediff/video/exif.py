@@ -1,4 +1,4 @@
-"""EXIF as WebP, AVIF and JPEG carry it: the WebUI's text as the comment, our JSON as the maker's note."""
+"""EXIF in WebP, AVIF and JPEG: the WebUI's infotext as user comment, our JSON block as maker note."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _HEADER = b"Exif\0\0"
 
 
 def exif_of(infotext: str, block: str) -> bytes:
-    """An EXIF block with both; the text as the WebUI writes and reads it."""
+    """An EXIF block with both, with the infotext in the WebUI's encoding."""
     note = _OURS + block.encode()
     comment = _IN_UTF_16 + infotext.encode("utf-16-be")
     at = 8 + 18  # after the header and a directory of one entry
@@ -25,7 +25,7 @@ def exif_of(infotext: str, block: str) -> bytes:
 
 
 def read_exif(data: bytes) -> tuple[str, bytes | None]:
-    """The text and the JSON block of an EXIF block; of a broken one what can be read."""
+    """The infotext and the JSON block of an EXIF block; as much as a damaged one contains."""
     data = data.removeprefix(_HEADER)
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:
@@ -40,7 +40,7 @@ def read_exif(data: bytes) -> tuple[str, bytes | None]:
 
 
 def _directory(data: bytes, order: str, place: int) -> dict[int, bytes]:
-    """The entries of a TIFF directory that are bytes or one number, each as its bytes."""
+    """The entries of a TIFF directory that are bytes or a single number, as bytes."""
     entries = {}
     for index in range(struct.unpack_from(order + "H", data, place)[0]):
         tag, kind, count = struct.unpack_from(order + "HHI", data, place + 2 + index * 12)
@@ -56,7 +56,7 @@ def _directory(data: bytes, order: str, place: int) -> dict[int, bytes]:
 def _text(comment: bytes, order: str) -> str:
     if comment.startswith(_IN_UTF_16):
         text = comment.removeprefix(_IN_UTF_16)
-        # The block's own order is the rule; the WebUI writes big-endian ones, whatever the block's.
+        # By the standard the text has the block's byte order, but the WebUI always writes big-endian.
         little = order == "<" and text[1:2] == b"\0" != text[:1]
         return text.decode("utf-16-le" if little else "utf-16-be", errors="replace")
     return comment.removeprefix(_IN_ASCII).rstrip(b"\0").decode(errors="replace")

@@ -1,4 +1,4 @@
-"""Names for files out of texts that anyone may have written, and the promise that they stay in their folder."""
+"""Safe file names from untrusted text, and paths that cannot leave their folder."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pathlib import Path
 
 from motion_module import ClipError
 
-_LONGEST = 120  # bytes; leaves room for a folder, a number and a suffix within the 255 of most file systems
+_LONGEST = 120  # bytes: with a folder, a number and a suffix this stays below the 255 of most file systems
 _HOSTILE = frozenset('<>:"/\\|?*%\x7f')
-# Controls, invisible and direction marks, halves of pairs, private and unassigned characters, line separators.
+# Control, invisible and direction characters, surrogates, private and unassigned characters, line separators.
 _HOSTILE_KINDS = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)\s*(\.|$)", re.IGNORECASE)
 _STAND_IN = "_"
 
 
 def safe_name(text: str, *, otherwise: str = "clip", longest: int = _LONGEST) -> str:
-    """A text as one part of a path, which every file system takes and which leads nowhere else.
+    """Turn text into one path component that is valid on every file system.
 
     Args:
-        otherwise: the name where nothing is left of the text.
-        longest: bytes of the name in UTF-8.
+        otherwise: name to use if no valid character is left.
+        longest: limit in bytes of UTF-8.
     """
     text = "".join(_STAND_IN if _is_hostile(sign) else sign for sign in unicodedata.normalize("NFC", text))
     text = _shortened(text.strip(" ."), longest - 1).strip(" .")
@@ -31,20 +31,23 @@ def safe_name(text: str, *, otherwise: str = "clip", longest: int = _LONGEST) ->
 
 
 def place_within(folder: Path, *parts: str, otherwise: str = "clip") -> Path:
-    """A path below ``folder``; each part may name folders of its own, as in ``"2026-01-31/a fox"``.
+    """Build a path below ``folder``. Each part may contain subfolders, as in ``"2026-01-31/a fox"``.
 
     Raises:
-        ClipError: it would lie elsewhere, by a link that someone put there.
+        ClipError: a symbolic link leads out of the folder.
     """
     names = [name for part in parts for name in re.split(r"[/\\]", part) if name.strip(" .")]
     place = folder.joinpath(*(safe_name(name, otherwise=otherwise) for name in names or [otherwise]))
     if not place.resolve().is_relative_to(folder.resolve()):
-        raise ClipError(f"{place} leads out of {folder}. Remove the link, or choose another name.")
+        raise ClipError(
+            f"{place} is outside {folder}, because of a symbolic link. Remove the link or choose another name.",
+            code="AD-V07",
+        )
     return place
 
 
 def _is_hostile(sign: str) -> bool:
-    # Some characters become hostile when a file system or a program makes them compatible: the full-width slash.
+    # Compatibility normalisation, which some file systems apply, can create a hostile character: a full-width slash.
     return unicodedata.category(sign) in _HOSTILE_KINDS or any(
         plain in _HOSTILE or (plain == "." and sign != ".") for plain in unicodedata.normalize("NFKC", sign)
     )

@@ -1,4 +1,4 @@
-"""The formats as one table. To add one, write its writer and add a row."""
+"""The output formats, one row each. To add a format, write its encoder and add a row."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from motion_module import ClipError
 
 from .avif import write_avif
-from .clip import Clip, Encoding
 from .encode_video import write_mp4, write_webm
+from .encoding import EncoderInput, Encoding
 from .gif import write_gif_file
 from .png import write_apng, write_frames
 from .webp import write_webp
@@ -18,26 +18,26 @@ from .webp import write_webp
 
 @dataclass(frozen=True)
 class Format:
-    """A way to keep a clip.
+    """An output format.
 
     Attributes:
-        name: what people call it.
-        suffix: of its files; empty for a folder.
-        write: the writer: to this place, this clip.
-        other_suffixes: that files of this kind have, too.
-        lossless: whether every pixel stays as it is; WebP has a choice, see `is_lossless`.
-        loops: whether the file itself says how often it plays; the JSON block always does.
+        name: name for users.
+        suffix: file suffix; empty for a folder.
+        write: encoder, called with the path to write and the clip.
+        other_suffixes: alternative file suffixes.
+        lossless: whether every pixel is preserved; see `is_lossless` for WebP.
+        loops: whether the file itself stores the loop count; the JSON block always does.
     """
 
     name: str
     suffix: str
-    write: Callable[[Path, Clip], None]
+    write: Callable[[Path, EncoderInput], None]
     other_suffixes: tuple[str, ...] = ()
     lossless: bool = False
     loops: bool = True
 
 
-def _write_text(part: Path, clip: Clip) -> None:
+def _write_text(part: Path, clip: EncoderInput) -> None:
     part.write_text(f"{clip.infotext}\n", encoding="utf-8", newline="\n")
 
 
@@ -54,37 +54,37 @@ FORMATS: dict[str, Format] = {
 
 
 def key_of(name: str) -> str:
-    """A format's key in the table, whatever case its name is written in.
+    """Key of a format, by its name in any case.
 
     Raises:
-        ClipError: there is no such format.
+        ClipError: the format is unknown.
     """
     if name.lower() not in FORMATS:
-        raise ClipError(f"There is no format {name!r}. Choose from {', '.join(FORMATS)}.")
+        raise ClipError(f"There is no format {name!r}. Choose from {', '.join(FORMATS)}.", code="AD-V08")
     return name.lower()
 
 
 def format_of(path: Path) -> str:
-    """The format that a file's name asks for.
+    """Key of the format that a file name's suffix selects.
 
     Raises:
-        ClipError: none has this suffix.
+        ClipError: no format has this suffix.
     """
     suffix = path.suffix.lower()
     for key, row in FORMATS.items():
         if suffix and suffix in (row.suffix, *row.other_suffixes):
             return key
     known = ", ".join(row.suffix for row in FORMATS.values() if row.suffix)
-    raise ClipError(f"{path.name}: no format has this suffix. Let the name end in one of {known}.")
+    raise ClipError(f"{path.name} has a suffix of no known format. Use one of {known}.", code="AD-V09")
 
 
 def is_lossless(key: str, encoding: Encoding) -> bool:
-    """Whether a file in this format holds every pixel as it was."""
+    """Whether a format preserves every pixel with these encoder options."""
     return FORMATS[key].lossless or (key == "webp" and encoding.lossless)
 
 
 def path_for(path: Path, key: str) -> Path:
-    """Where a clip goes in this format: ``path`` with the format's suffix in place of another format's."""
+    """Path of a clip in a format: the format's suffix replaces that of any other format."""
     row = FORMATS[key]
     suffix = path.suffix.lower()
     if suffix and suffix in (row.suffix, *row.other_suffixes):

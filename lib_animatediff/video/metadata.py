@@ -1,4 +1,4 @@
-"""The recipe that a file carries, ours or another program's."""
+"""Read the recipe embedded in a file, whether we wrote it or another program did."""
 
 from __future__ import annotations
 
@@ -22,44 +22,46 @@ _AVIF_BRANDS = (b"avif", b"avis")
 
 
 def read_recipe(path: Path) -> Recipe:
-    """What made a clip or a picture, whoever wrote it; an empty recipe where the file does not say.
+    """The recipe of a clip or an image; empty if the file has none.
 
     Args:
         path: GIF, WebP, PNG, JPEG, AVIF, TXT, any video file, or a folder of PNG frames.
 
     Raises:
-        ClipError: there is no such file, or it is none of these.
-        AnimateDiffError: a library that reads it is missing.
+        ClipError: the file is missing or is none of these.
+        AnimateDiffError: a library for the format is missing.
     """
     try:
         return _read(first_frame(path) if path.is_dir() else path)
     except AnimateDiffError:
         raise
     except FileNotFoundError as error:
-        raise ClipError(f"There is no such file: {path}.") from error
+        raise ClipError(f"There is no file {path}. Check the path.", code="AD-V10") from error
     except Exception as error:  # decoders raise all sorts
-        raise ClipError(f"{path} is no clip or picture that can be read ({plain_reason(error)}).") from error
+        raise ClipError(
+            f"{path} cannot be read as a clip or an image ({plain_reason(error)}). Choose another file.", code="AD-V11"
+        ) from error
 
 
 def first_frame(folder: Path) -> Path:
-    """The first of a folder's frames.
+    """The first frame file of a folder.
 
     Raises:
-        ClipError: it holds none.
+        ClipError: the folder has none.
     """
     frames = frame_files(folder)
     if not frames:
-        raise ClipError(f"The folder {folder} holds no PNG frames.")
+        raise ClipError(f"The folder {folder} contains no PNG frames. Choose another folder.", code="AD-V12")
     return frames[0]
 
 
 def frame_files(folder: Path) -> list[Path]:
-    """The frames in a folder, in order."""
+    """The frame files of a folder, in order."""
     return sorted(path for path in folder.iterdir() if path.suffix.lower() == ".png")
 
 
 def kind_of(path: Path) -> str:
-    """What a file is by its first bytes: gif, png, webp, avif, jpeg, or else film."""
+    """File type by the first bytes: gif, png, webp, avif, jpeg, otherwise video."""
     with path.open("rb") as file:
         head = file.read(_HEAD)
     if head.startswith(b"GIF8"):
@@ -70,7 +72,7 @@ def kind_of(path: Path) -> str:
         return "webp"
     if head[4:8] == b"ftyp" and head[8:12] in _AVIF_BRANDS:
         return "avif"
-    return "jpeg" if head.startswith(b"\xff\xd8\xff") else "film"
+    return "jpeg" if head.startswith(b"\xff\xd8\xff") else "video"
 
 
 def _read(path: Path) -> Recipe:
@@ -91,8 +93,8 @@ def _read(path: Path) -> Recipe:
 def _png_text(path: Path) -> str:
     from PIL import Image
 
-    with Image.open(path) as picture:
-        return str(picture.info.get("parameters", ""))
+    with Image.open(path) as image:
+        return str(image.info.get("parameters", ""))
 
 
 def _pillows_exif(path: Path, kind: str) -> bytes:
@@ -100,5 +102,5 @@ def _pillows_exif(path: Path, kind: str) -> bytes:
 
     if kind == "avif":
         need_avif()
-    with Image.open(path) as picture:
-        return bytes(picture.info.get("exif", b""))
+    with Image.open(path) as image:
+        return bytes(image.info.get("exif", b""))

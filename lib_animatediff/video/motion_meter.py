@@ -1,7 +1,7 @@
-"""How evenly a clip moves: the change from frame to frame, at its loop point and where its windows meet.
+"""Measure how evenly a clip moves: between consecutive frames, at its loop point and where its windows meet.
 
-A change is the mean absolute difference of two frames' luminance, 0 to 1, in linear light (as lamps add up), seen from
-afar, so that grain and dithering do not count. A seam is a place where much more changes than usual.
+A change is the mean absolute difference of two frames' luminance, 0 to 1, in linear light and at low resolution, so
+that grain and dithering do not count. A seam is a change much larger than the clip's median.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-_SIDE = 64  # pixels of the longer side, as seen from afar
+_SIDE = 64  # pixels of the longer side, at which changes are measured
 _GAMMA = 2.2
 _LUMINANCE = (0.2126, 0.7152, 0.0722)  # BT.709
-_LEAST = 1e-4  # what counts as usual in a clip that stands still: a step of 1 in 255 of a dark grey
+_LEAST = 1e-4  # lower bound of the median, for still clips: one 8-bit level of a dark grey
 
 _SIZE, _MARGIN = (480, 96), 8
 _PAPER, _BAR, _BORDER, _LOOP, _USUAL = "white", "#7a8ca5", "#d2691e", "#3b7d4f", "#b0b0b0"
@@ -28,12 +28,12 @@ _PAPER, _BAR, _BORDER, _LOOP, _USUAL = "white", "#7a8ca5", "#d2691e", "#3b7d4f",
 
 @dataclass(frozen=True)
 class Motion:
-    """What was measured.
+    """Measured changes of a clip.
 
     Attributes:
-        changes: ``changes[i]`` is what changes from frame i to frame i + 1.
-        loop: what changes from the last frame to the first one.
-        borders: frames at which a window begins; the seam is between one and the frame before it.
+        changes: ``changes[i]`` is the change from frame i to frame i + 1.
+        loop: change from the last frame to the first.
+        borders: frames at which a window begins; the seam is between such a frame and the previous one.
     """
 
     changes: tuple[float, ...]
@@ -42,32 +42,32 @@ class Motion:
 
     @property
     def usual(self) -> float:
-        """The median change; never 0, so that others can be stated in it."""
+        """Median change, at least `_LEAST`, so that it can be a divisor."""
         return max(median(self.changes) if self.changes else 0.0, _LEAST)
 
     @property
     def worst_seam(self) -> float | None:
-        """The greatest change at a border in usual changes: 1 is no seam at all. None where no windows meet."""
+        """Largest change at a border relative to the median: 1 means no visible seam. None without borders."""
         at_borders = [self.changes[border - 1] for border in self.borders]
         return max(at_borders) / self.usual if at_borders else None
 
     @property
     def worst_border(self) -> int | None:
-        """The frame that begins at the worst seam."""
+        """Frame after the worst seam."""
         return max(self.borders, key=lambda border: self.changes[border - 1], default=None)
 
     @property
     def loop_seam(self) -> float:
-        """The change at the loop point in usual changes: 1 is a loop that nobody sees."""
+        """Change at the loop point relative to the median: 1 means a seamless loop."""
         return self.loop / self.usual
 
 
 def measure(frames: Iterable[Image], borders: Sequence[int] = ()) -> Motion:
-    """Measure a clip; two small pictures are in memory at a time.
+    """Measure a clip. Two small images are in memory at a time.
 
     Args:
-        frames: of the clip as it plays.
-        borders: frames at which a context window begins. What is no border inside the clip is left out.
+        frames: frames in playback order.
+        borders: frames at which a context window begins; those outside the clip are ignored.
     """
     changes: list[float] = []
     first = last = None
@@ -82,11 +82,11 @@ def measure(frames: Iterable[Image], borders: Sequence[int] = ()) -> Motion:
 
 
 def plot(motion: Motion) -> bytes:
-    """A small PNG: a bar for each change, orange where windows meet, green for the loop point; a line is the usual."""
+    """PNG bar chart of the changes: window borders in orange, the loop point in green, the median as a line."""
     from PIL import Image, ImageDraw
 
-    picture = Image.new("RGB", _SIZE, _PAPER)
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", _SIZE, _PAPER)
+    draw = ImageDraw.Draw(image)
     values = [*motion.changes, motion.loop]
     colours = [_BORDER if index + 1 in motion.borders else _BAR for index in range(len(motion.changes))] + [_LOOP]
     bottom, height = _SIZE[1] - _MARGIN, _SIZE[1] - 2 * _MARGIN
@@ -98,7 +98,7 @@ def plot(motion: Motion) -> bytes:
     usual = bottom - round(motion.usual * scale)
     draw.line((_MARGIN, usual, _SIZE[0] - _MARGIN, usual), fill=_USUAL)
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
+    image.save(buffer, format="PNG")
     return buffer.getvalue()
 
 

@@ -1,7 +1,7 @@
-"""256 colours for many pictures.
+"""Quantise the frames of a clip to 256 colours.
 
-Colours are chosen by k-means over a bounded sample of the clip's pixels, from two starts of which the better one is
-taken; measured in tools/benchmarks/gif_quality.py. A clip that has no more colours than the palette keeps them all.
+Colours come from k-means on a bounded sample of the clip's pixels, started from two palettes, of which the better
+result is kept; measured in tools/benchmarks/gif_quality.py. Clips with at most 256 colours keep them all.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 COLOURS = 256
-_SAMPLE = 2**15  # pixels that the colours are chosen from, in all frames together; more gains under 0.1 dB
+_SAMPLE = 2**15  # pixels sampled from all frames together; more improve PSNR by less than 0.1 dB
 _ROUNDS = 12  # of k-means
 _SEED = 0
-_SIDE = 16  # a palette is a picture of 16x16
+_SIDE = 16  # FFmpeg takes a palette as an image of 16x16 pixels
 
 
 def in_one_palette(frames: Sequence[Image], *, dither: bool) -> Iterator[Image]:
-    """The same 256 colours for all frames, one by one: colours of a palette per frame would flicker."""
+    """Yield the frames in one shared palette. Palettes per frame would flicker."""
     return _mapped(frames, _palette(frames), dither)
 
 
@@ -44,7 +44,7 @@ def _palette(frames: Sequence[Image]) -> list[tuple[int, int, int]]:
 
 
 def _few_colours(frames: Sequence[Image]) -> list[tuple[int, int, int]] | None:
-    """All colours of the clip, if a palette holds them."""
+    """All colours of the clip if they fit into a palette, otherwise None."""
     seen: set[Any] = set()
     for frame in frames:
         colours = frame.convert("RGB").getcolors(COLOURS)
@@ -55,7 +55,7 @@ def _few_colours(frames: Sequence[Image]) -> list[tuple[int, int, int]] | None:
 
 
 def _sample(frames: Sequence[Image]) -> Tensor:
-    """Pixels of all frames, evenly spread, ``n 3``: so many that memory stays bounded, however long the clip."""
+    """Evenly spread pixels of all frames, ``n 3``. The sample is bounded, however long the clip."""
     import torch
     from PIL import Image
 
@@ -69,19 +69,19 @@ def _sample(frames: Sequence[Image]) -> Tensor:
 
 
 def _starts(pixels: Tensor) -> Iterator[Tensor]:
-    """Two palettes of which one suits smooth pictures and the other one busy ones."""
+    """Two initial palettes: one suits smooth images, the other detailed ones."""
     import torch
     from PIL import Image
 
-    picture = Image.frombytes("RGB", (len(pixels), 1), bytes(pixels.to(torch.uint8).flatten().tolist()))
+    image = Image.frombytes("RGB", (len(pixels), 1), bytes(pixels.to(torch.uint8).flatten().tolist()))
     for method in (Image.Quantize.MEDIANCUT, Image.Quantize.FASTOCTREE):
-        colours = picture.quantize(COLOURS, method=method).getpalette() or []
+        colours = image.quantize(COLOURS, method=method).getpalette() or []
         start = torch.tensor(colours[: 3 * COLOURS], dtype=torch.float32).view(-1, 3)
         yield start
 
 
 def _k_means(pixels: Tensor, centres: Tensor) -> tuple[Tensor, float]:
-    """Centres moved to the middle of the pixels that are nearest to them, and the mean distance left."""
+    """Run k-means from initial centres; returns the centres and the mean squared distance to them."""
     import torch
 
     for _ in range(_ROUNDS):
@@ -93,7 +93,7 @@ def _k_means(pixels: Tensor, centres: Tensor) -> tuple[Tensor, float]:
 
 
 def _mapped(frames: Sequence[Image], colours: list[tuple[int, int, int]], dither: bool) -> Iterator[Image]:
-    """The frames in these colours. FFmpeg finds the nearest ones; Pillow, where PyAV is missing, only near ones."""
+    """Yield the frames in these colours. FFmpeg finds the nearest colours; Pillow, without PyAV, approximates."""
     try:
         av = need_av()
     except AnimateDiffError:
@@ -118,12 +118,12 @@ def _mapped_by_ffmpeg(
     tick = Fraction(1, 100)
     graph = av.filter.Graph()
     width, height = frames[0].size
-    pictures = graph.add_buffer(width=width, height=height, format="rgb24", time_base=tick)
+    images = graph.add_buffer(width=width, height=height, format="rgb24", time_base=tick)
     palettes = graph.add_buffer(width=_SIDE, height=_SIDE, format="bgra", time_base=tick)
     layout = graph.add("format", "pix_fmts=bgra")
     use = graph.add("paletteuse", f"dither={'floyd_steinberg' if dither else 'none'}")
     sink = graph.add("buffersink")
-    pictures.link_to(layout)
+    images.link_to(layout)
     layout.link_to(use, 0, 0)
     palettes.link_to(use, 0, 1)
     use.link_to(sink)
@@ -135,24 +135,24 @@ def _mapped_by_ffmpeg(
     palettes.push(palette)
     palettes.push(None)
     for index, frame in enumerate(frames):
-        picture = av.VideoFrame.from_image(frame.convert("RGB"))
-        picture.pts, picture.time_base = index, tick
-        pictures.push(picture)
+        image = av.VideoFrame.from_image(frame.convert("RGB"))
+        image.pts, image.time_base = index, tick
+        images.push(image)
         if index + 1 == len(frames):
-            pictures.push(None)
+            images.push(None)
         mapped = sink.pull()
         plane = mapped.planes[0]
         shown = Image.frombytes("P", (width, height), bytes(plane), "raw", "P", plane.line_size)
-        shown.putpalette(_as_rgb(bytes(mapped.planes[1])))  # FFmpeg has sorted the colours
+        shown.putpalette(_as_rgb(bytes(mapped.planes[1])))  # FFmpeg sorts the colours
         yield shown
 
 
 def _as_rgb(palette: bytes) -> bytes:
-    """A palette as FFmpeg keeps it, ``b g r a``."""
+    """RGB bytes of a palette in FFmpeg's order, ``b g r a``."""
     return bytes(value for place in range(0, len(palette), 4) for value in palette[place : place + 3][::-1])
 
 
 def _padded(colours: list[tuple[int, int, int]]) -> bytes:
-    """A whole palette; what is left over repeats a colour, so that no colour that is not there is chosen."""
+    """Palette padded to 256 entries with its last colour, so that padding never introduces a new colour."""
     flat = bytes(value for colour in colours for value in colour)
     return flat + flat[-3:] * (COLOURS - len(colours))

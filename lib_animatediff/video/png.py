@@ -1,7 +1,7 @@
-"""PNG by its chunks: stills with a recipe, and animations with exact times.
+"""PNG on the level of chunks: stills with a recipe, and animations with exact times.
 
-Pillow writes animations, too, but rounds their times to milliseconds, leaves out frames that are like the one before,
-and needs all of them at once. The format itself counts in fractions of a second.
+Pillow writes animations as well, but rounds times to milliseconds, drops repeated frames, and needs all frames in
+memory. The format itself stores times as fractions of a second.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from .clip import Clip
+from .encoding import EncoderInput
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_TEXT = "parameters"  # where the WebUI looks
-_BLOCK = b"adJs"  # by its letters' case: may be ignored, is private, may be copied by programs that do not know it
+_TEXT = "parameters"  # keyword of the WebUI's infotext
+_BLOCK = b"adJs"  # the case of its letters means: ancillary, private, safe to copy
 _MOST_TICKS = 0xFFFF
 Chunk = tuple[bytes, bytes]
 
 
-def write_apng(part: Path, clip: Clip) -> None:
-    """Write an animated PNG; every frame is there, and lasts for exactly as long as it should."""
+def write_apng(part: Path, clip: EncoderInput) -> None:
+    """Write an animated PNG that keeps every frame and its exact duration."""
     delay = (1 / clip.fps).limit_denominator(_MOST_TICKS)
     numerator, denominator = min(delay.numerator, _MOST_TICKS), delay.denominator
     width, height = clip.size
@@ -41,7 +41,7 @@ def write_apng(part: Path, clip: Clip) -> None:
                 _write(file, b"acTL", struct.pack(">II", len(clip.frames), clip.loop_count))
                 for kind, data in recipe_chunks(clip):
                     _write(file, kind, data)
-            place = (number, width, height, 0, 0, numerator, denominator, 0, 0)  # whole, replacing what was there
+            place = (number, width, height, 0, 0, numerator, denominator, 0, 0)  # full frame, replaces the previous one
             _write(file, b"fcTL", struct.pack(">5I2H2B", *place))
             number += 1
             for kind, data in pieces:
@@ -53,8 +53,8 @@ def write_apng(part: Path, clip: Clip) -> None:
         _write(file, b"IEND", b"")
 
 
-def write_frames(folder: Path, clip: Clip) -> None:
-    """Write each frame as a PNG of its own, which carries the recipe: ``00000.png``, ``00001.png``, ..."""
+def write_frames(folder: Path, clip: EncoderInput) -> None:
+    """Write each frame as a PNG with the recipe: ``00000.png``, ``00001.png``, ..."""
     chunks = recipe_chunks(clip)
     for index, frame in enumerate(clip.frames):
         plain = frame if frame.mode in ("RGB", "RGBA", "L", "P") else frame.convert("RGB")
@@ -65,8 +65,8 @@ def write_frames(folder: Path, clip: Clip) -> None:
                 _write(file, kind, data)
 
 
-def recipe_chunks(clip: Clip) -> list[Chunk]:
-    """The recipe as chunks of a PNG: its text as in the WebUI's pictures, its JSON in a chunk that no viewer shows."""
+def recipe_chunks(clip: EncoderInput) -> list[Chunk]:
+    """PNG chunks of a recipe: infotext where the WebUI reads it, JSON block in a private chunk."""
     chunks = []
     if clip.infotext:
         try:
@@ -79,22 +79,22 @@ def recipe_chunks(clip: Clip) -> list[Chunk]:
 
 
 def png_block(path: Path) -> bytes | None:
-    """The JSON block that a PNG carries."""
+    """The JSON block of a PNG; None without one."""
     return next((data for kind, data in read_chunks(path) if kind == _BLOCK), None)
 
 
 def frame_delays(path: Path) -> list[Fraction]:
-    """How many seconds each frame of an animated PNG is shown; none for a still one."""
+    """Duration in seconds of each frame of an animated PNG; empty for a still image."""
     delays = []
     for kind, data in read_chunks(path):
         if kind == b"fcTL":
             numerator, denominator = struct.unpack_from(">2H", data, 20)
-            delays.append(Fraction(numerator, denominator or 100))  # as the format says
+            delays.append(Fraction(numerator, denominator or 100))  # by the specification 0 means 100
     return delays
 
 
 def read_chunks(path: Path) -> Iterator[Chunk]:
-    """Name and content of each chunk, of those that are short; pixels are skipped. Ends where the file is broken."""
+    """Yield type and content of all chunks except pixel data, until the end or the first damaged chunk."""
     with path.open("rb") as file:
         if file.read(len(SIGNATURE)) != SIGNATURE:
             return
@@ -109,10 +109,10 @@ def read_chunks(path: Path) -> Iterator[Chunk]:
             yield kind, data
 
 
-def _stored(picture: Image, *, keep: bool = False) -> list[Chunk]:
-    """A picture's header and its pixels as Pillow stores them; with its palette and transparency if ``keep``."""
+def _stored(image: Image, *, keep: bool = False) -> list[Chunk]:
+    """Header and pixel chunks of an image as Pillow writes them; with ``keep`` also palette and transparency."""
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
+    image.save(buffer, format="PNG")
     data, place, chunks = buffer.getvalue(), len(SIGNATURE), []
     while place < len(data):
         length, kind = struct.unpack_from(">I4s", data, place)

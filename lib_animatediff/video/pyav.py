@@ -1,4 +1,4 @@
-"""PyAV, opened with care: files come from strangers, and some formats name other files, or addresses, to be read."""
+"""PyAV with restrictions for untrusted files: some formats make FFmpeg open other files or network addresses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FORMATS = (
 
 
 def need_av() -> Any:
-    """PyAV.
+    """Import PyAV.
 
     Raises:
         AnimateDiffError: it is not installed, or cannot be loaded.
@@ -22,21 +22,23 @@ def need_av() -> Any:
     try:
         import av
     except ImportError as error:
-        raise AnimateDiffError(f"Video files need PyAV, which cannot be loaded ({error}): pip install av") from None
+        raise AnimateDiffError(
+            f"Video files need PyAV, which cannot be loaded ({error}). Install it: pip install av", code="AD-V13"
+        ) from None
     return av
 
 
 def open_media(path: Path) -> Any:
-    """A PyAV container to read from. Playlists and other formats that lead elsewhere count as unknown."""
+    """Open a file for reading. Playlists and other formats that refer to further files are rejected."""
     av = need_av()
-    # An absolute path is never taken for an address; without this a file could be named like one.
+    # FFmpeg takes a relative name like "http:..." for an address, but never an absolute path.
     name = str(path.resolve())
     options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
     return av.open(name, options=options, metadata_errors="replace")
 
 
 def media_texts(path: Path) -> tuple[str, str | None]:
-    """Comment and description of a video file: the recipe's text, and our JSON block or what else stands there."""
+    """Comment and description of a video file, where we store the infotext and the JSON block."""
     with open_media(path) as container:
         texts = {name.lower(): text for name, text in container.metadata.items()}
     return texts.get("comment", ""), texts.get("description")

@@ -1,4 +1,4 @@
-"""Frames of any clip with exact times, one by one: what we write, and what cameras do."""
+"""Read the frames of any clip one by one, with exact times."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from motion_module import AnimateDiffError, ClipError
 
 from .atomic import plain_reason
 from .avif import need_avif
-from .decode_video import Shown, film_frames
+from .decode_video import DecodedFrame, decode_frames
 from .metadata import frame_files, kind_of, read_recipe
 from .png import frame_delays
 from .timing import exact_fps
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _MILLISECONDS = 1000
-_UNSAID = Fraction(1, 10)  # how long browsers show what says nothing or nought
+_UNSAID = Fraction(1, 10)  # seconds that browsers show a frame with a missing or zero duration
 
 
 class ClipFrame:
@@ -29,21 +29,21 @@ class ClipFrame:
 
     Attributes:
         index: its number, from 0.
-        time: when it appears, in seconds from the first one.
-        duration: how long it is shown, in seconds; 0 for a still picture.
+        time: when it appears, in seconds since the first frame.
+        duration: how long it is shown, in seconds; 0 for a still image.
     """
 
-    def __init__(self, index: int, time: Fraction, duration: Fraction, shown: Shown) -> None:
+    def __init__(self, index: int, time: Fraction, duration: Fraction, shown: DecodedFrame) -> None:
         self.index, self.time, self.duration = index, time, duration
-        self._shown = shown
+        self._decoded = shown
 
     @property
     def image(self) -> Image:
-        """The picture, upright, RGB or RGBA; made anew at each call from what the decoder holds."""
-        return self._shown.image()
+        """The upright image, RGB or RGBA; converted on every access."""
+        return self._decoded.image()
 
     def array(self) -> Any:
-        """The picture as an array of numpy, which must be installed: ``h w c`` in bytes, c being 3 or 4."""
+        """The image as a numpy array: ``h w c`` uint8, c is 3 or 4."""
         import numpy
 
         return numpy.array(self.image)
@@ -52,56 +52,58 @@ class ClipFrame:
 def read_clip(
     path: Path, *, start: int = 0, count: int | None = None, fps: float | Fraction | None = None
 ) -> Iterator[ClipFrame]:
-    """The frames of a clip, of a video, or of a folder of PNG frames; only those in use are in memory.
+    """Read the frames of a clip, a video, or a folder of PNG frames. Frames are decoded when they are consumed.
 
     Args:
-        path: the file or the folder.
-        start: number of the first frame wanted.
-        count: how many; None for all the others.
-        fps: frames per second that are wanted: at each of these moments the frame that is then on show. None leaves
-            the frames and times as they are. A folder that says nothing about its speed has this one.
+        path: file or folder.
+        start: index of the first frame to read.
+        count: number of frames to read; None for all remaining ones.
+        fps: resample to this rate: at each time, the frame that is visible then. None keeps frames and times. Also
+            the rate of a folder that does not state one.
 
     Raises:
-        ClipError: it cannot be read, or a folder says nothing about its speed and neither do you. What is found
-            out by decoding is raised while frames are taken.
-        AnimateDiffError: a library that reads it is missing.
+        ClipError: the clip cannot be read, or the rate of a folder is unknown. Errors found during decoding are raised
+            while frames are consumed.
+        AnimateDiffError: a library for the format is missing.
     """
     if start < 0 or (count is not None and count < 0):
-        raise ClipError(f"start and count must not be below 0, not {start} and {count}.")
+        raise ClipError(f"start and count must be 0 or more, not {start} and {count}.", code="AD-V14")
     if not path.exists():
-        raise ClipError(f"There is no such file: {path}.")
+        raise ClipError(f"There is no file {path}. Check the path.", code="AD-V15")
     rate = None if fps is None else exact_fps(fps)
-    timed = _with_durations(_blamed(path, _shown(path, rate)))
+    timed = _with_durations(_named_errors(path, _decoded_frames(path, rate)))
     frames = timed if rate is None else _resampled(timed, rate)
     numbered = (ClipFrame(index, *frame) for index, frame in enumerate(frames))
     return islice(numbered, start, None if count is None else start + count)
 
 
-Timed = tuple[Fraction, Fraction, Shown]
+Timed = tuple[Fraction, Fraction, DecodedFrame]
 
 
-def _shown(path: Path, rate: Fraction | None) -> Iterator[Shown]:
+def _decoded_frames(path: Path, rate: Fraction | None) -> Iterator[DecodedFrame]:
     if path.is_dir():
         yield from _folder_frames(path, rate)
-    elif (kind := kind_of(path)) == "film":
-        yield from film_frames(path)
+    elif (kind := kind_of(path)) == "video":
+        yield from decode_frames(path)
     else:
         yield from _picture_frames(path, kind)
 
 
-def _blamed(path: Path, frames: Iterator[Shown]) -> Iterator[Shown]:
-    """Whatever a decoder raises, as one error that names the file; what was decoded before comes first."""
+def _named_errors(path: Path, frames: Iterator[DecodedFrame]) -> Iterator[DecodedFrame]:
+    """Re-raise any decoder error as a `ClipError` that names the file, after the frames decoded so far."""
     try:
         yield from frames
     except AnimateDiffError:
         raise
     except Exception as error:
-        raise ClipError(f"{path} cannot be read ({plain_reason(error)}).") from error
+        raise ClipError(
+            f"{path} cannot be decoded ({plain_reason(error)}). The file may be damaged.", code="AD-V16"
+        ) from error
 
 
-def _with_durations(frames: Iterable[Shown]) -> Iterator[Timed]:
-    """Each frame lasts until the next one; the last one for as long as it says, or as the one before."""
-    held: Shown | None = None
+def _with_durations(frames: Iterable[DecodedFrame]) -> Iterator[Timed]:
+    """A frame lasts until the next one; the last one as long as it states, otherwise as the one before."""
+    held: DecodedFrame | None = None
     last = Fraction(0)
     for shown in frames:
         if held is not None:
@@ -113,7 +115,7 @@ def _with_durations(frames: Iterable[Shown]) -> Iterator[Timed]:
 
 
 def _resampled(frames: Iterator[Timed], fps: Fraction) -> Iterator[Timed]:
-    """At each moment the frame that is on show; at least one."""
+    """The visible frame at each multiple of ``1 / fps``; at least one frame."""
     index = 0
     for time, duration, shown in frames:
         while index / fps < time + duration or (index == 0 and not duration):
@@ -121,47 +123,47 @@ def _resampled(frames: Iterator[Timed], fps: Fraction) -> Iterator[Timed]:
             index += 1
 
 
-def _folder_frames(folder: Path, rate: Fraction | None) -> Iterator[Shown]:
+def _folder_frames(folder: Path, rate: Fraction | None) -> Iterator[DecodedFrame]:
     from PIL import Image
 
     fps = read_recipe(folder).fps or rate
     if fps is None:
-        raise ClipError(f"The folder {folder} does not say how many frames a second it has. Give fps.")
+        raise ClipError(f"The frame rate of the folder {folder} is unknown. Pass fps.", code="AD-V17")
     for index, file in enumerate(frame_files(folder)):
-        with Image.open(file) as picture:
-            yield Shown(index / fps, 1 / fps, _plain(picture))
+        with Image.open(file) as image:
+            yield DecodedFrame(index / fps, 1 / fps, _plain(image))
 
 
-def _picture_frames(path: Path, kind: str) -> Iterator[Shown]:
+def _picture_frames(path: Path, kind: str) -> Iterator[DecodedFrame]:
     from PIL import Image
 
     if kind == "avif":
         need_avif()
     delays = frame_delays(path) if kind == "png" else []
     time = Fraction(0)
-    with Image.open(path) as picture:
-        length = getattr(picture, "n_frames", 1)
-        first = length - len(delays) if delays else 0  # an APNG may begin with a picture that is not part of it
+    with Image.open(path) as image:
+        length = getattr(image, "n_frames", 1)
+        first = length - len(delays) if delays else 0  # the default image of an APNG may not be part of the animation
         for index in range(first, length):
-            picture.seek(index)
-            plain = _plain(picture)  # only now are the times of WebP and AVIF known
-            duration = delays[index - first] if delays else _duration(path, picture, length, kind)
-            yield Shown(time, duration, plain)
+            image.seek(index)
+            plain = _plain(image)  # decoding sets the duration of WebP and AVIF frames
+            duration = delays[index - first] if delays else _duration(path, image, length, kind)
+            yield DecodedFrame(time, duration, plain)
             time += duration
 
 
-def _duration(path: Path, picture: Any, length: int, kind: str) -> Fraction:
-    """How many seconds Pillow's present frame is shown."""
-    if kind == "avif" and length == 1:  # a still picture, for which Pillow makes up a second
+def _duration(path: Path, image: Any, length: int, kind: str) -> Fraction:
+    """Duration in seconds of the current frame of a Pillow image."""
+    if kind == "avif" and length == 1:  # a still image, for which Pillow makes up a second
         fps = read_recipe(path).fps
         return 1 / fps if fps else Fraction(0)
-    said = Fraction(picture.info.get("duration") or 0) / _MILLISECONDS
-    return said or (_UNSAID if length > 1 else Fraction(0))
+    stated = Fraction(image.info.get("duration") or 0) / _MILLISECONDS
+    return stated or (_UNSAID if length > 1 else Fraction(0))
 
 
-def _plain(picture: Image) -> Image:
-    """In colour; with transparency if there is any, which the mode does not tell of frames stored as differences."""
-    if picture.mode not in ("RGBA", "LA", "PA") and "transparency" not in picture.info:
-        return picture.convert("RGB")
-    plain = picture.convert("RGBA")
+def _plain(image: Image) -> Image:
+    """RGB, or RGBA if any pixel is transparent; the mode does not reveal that for frames stored as differences."""
+    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
+        return image.convert("RGB")
+    plain = image.convert("RGBA")
     return plain.convert("RGB") if plain.getchannel("A").getextrema() == (255, 255) else plain

@@ -1,7 +1,7 @@
-"""What made a clip, as text and as JSON: the part that every container shares.
+"""The recipe of a clip, as infotext and as JSON: the part that all containers share.
 
-The text is the WebUI's infotext, as it stands in its pictures. The JSON block holds what it takes to render the clip
-again; it lies where no viewer shows it, is plain ASCII, and says how the clip plays for containers that cannot.
+The infotext is that of the WebUI's images. The JSON block holds everything needed to render the clip again, and its
+rate and loop count for containers that cannot store them. It is ASCII, and is embedded where viewers do not display it.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from typing import Any
 
 from motion_module import ClipError
 
-_MARK = "animatediff_recipe"  # tells our block from other programs' JSON
+_MARK = "animatediff_recipe"  # distinguishes our block from the JSON of other programs
 _VERSION = 1
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What made a clip.
+    """The recipe of a clip.
 
     Attributes:
-        infotext: as the WebUI writes it. Characters that no file can hold become ``?``; a NUL becomes a space.
-        data: all that is needed to render it again, as JSON; None where the file holds no block of ours.
-        fps: frames per second of a clip that was read; None where the file holds no block of ours.
-        loop_count: how often such a clip plays, 0 for ever.
+        infotext: in the WebUI's format. Characters that files cannot store become ``?``, and NUL becomes a space.
+        data: everything needed to render the clip again, as JSON; None if the file has no block of ours.
+        fps: frames per second, if read from a file; None if the file has no block of ours.
+        loop_count: number of times the clip plays, if read from a file; 0 for infinite.
 
     Raises:
-        ClipError: ``data`` is no JSON object.
+        ClipError: ``data`` is not a JSON object.
     """
 
     infotext: str = ""
@@ -38,21 +38,21 @@ class Recipe:
     loop_count: int | None = None
 
     def __post_init__(self) -> None:
-        # Containers end texts at a NUL, and half a surrogate pair is no Unicode; neither may cost the clip.
+        # Containers truncate text at a NUL, and lone surrogates cannot be encoded; neither may prevent writing a clip.
         clean = self.infotext.replace("\0", " ").encode(errors="replace").decode()
         object.__setattr__(self, "infotext", clean)
         if self.data is not None:
             object.__setattr__(self, "data", _checked(self.data))
 
     def block(self, fps: Fraction, loop_count: int) -> str:
-        """The JSON block of a clip that plays so."""
+        """The JSON block of a clip with this rate and loop count."""
         return json.dumps(
             {_MARK: _VERSION, "fps": str(fps), "loop_count": loop_count, "data": self.data}, separators=(",", ":")
         )
 
 
 def recipe_from(infotext: str, block: str | bytes | None) -> Recipe:
-    """What a file says; whatever is no block of ours, or is broken, counts as none."""
+    """The recipe in a file's texts. A foreign or damaged block counts as none."""
     try:
         held = json.loads(block or "null")
         if not isinstance(held, dict) or not isinstance(held[_MARK], int):
@@ -63,13 +63,13 @@ def recipe_from(infotext: str, block: str | bytes | None) -> Recipe:
 
 
 def _checked(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy that is what a reader will get; what JSON would change on the way is refused."""
+    """A copy after a round trip through JSON, which must not change anything."""
     try:
         copy = json.loads(json.dumps(data, allow_nan=False)) if isinstance(data, Mapping) else None
     except (TypeError, ValueError, RecursionError) as error:
-        raise ClipError(f"A recipe's data must be JSON: {error}.") from error
+        raise ClipError(f"The data of a recipe must be JSON: {error}.", code="AD-V18") from error
     if not isinstance(copy, dict) or not _same(copy, data):
-        raise ClipError("A recipe's data must be a JSON object, with texts as names.")
+        raise ClipError("The data of a recipe must be a JSON object with strings as keys.", code="AD-V19")
     return copy
 
 

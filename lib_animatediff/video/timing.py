@@ -1,4 +1,4 @@
-"""When frames are shown, without drift: rates are fractions, and edges are rounded, never durations."""
+"""Frame times without drift: rates are fractions, and frame boundaries are rounded instead of durations."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from typing import TypeVar
 
 from motion_module import ClipError
 
-Picture = TypeVar("Picture")
+Frame = TypeVar("Frame")
 
 _NTSC_RATES = [Fraction(rate * 1000, 1001) for rate in (24, 30, 48, 60, 120)]
-_NTSC_TOLERANCE = Fraction(1, 200)  # people write 23.976 and 23.98 for 24000/1001
+_NTSC_TOLERANCE = Fraction(1, 200)  # users write 23.976 or 23.98 for 24000/1001
 _LARGEST_DENOMINATOR = 1001
 _MILLISECONDS = 1000
 GIF_TICKS = 100  # GIF counts time in hundredths of a second
 
 
-def ping_pong(frames: Sequence[Picture]) -> list[Picture]:
-    """The frames, and then back to the first, without showing either end twice."""
+def ping_pong(frames: Sequence[Frame]) -> list[Frame]:
+    """The frames followed by their reverse, without repeating either end."""
     return [*frames, *frames[-2:0:-1]]
 
 
 def exact_fps(fps: float | Fraction) -> Fraction:
-    """Frames per second as the fraction that is meant: 23.976 is 24000/1001, 29.97 is 30000/1001, 7.5 is 15/2.
+    """The intended rate as a fraction: 23.976 is 24000/1001, 29.97 is 30000/1001, 7.5 is 15/2.
 
     Raises:
-        ClipError: it is no number above 0.
+        ClipError: it is not a positive number.
     """
     if isinstance(fps, bool) or not isinstance(fps, (int, float, Fraction)) or not math.isfinite(fps) or fps <= 0:
-        raise ClipError(f"fps must be a number above 0, not {fps!r}.")
+        raise ClipError(f"fps must be a number above 0, not {fps!r}.", code="AD-V20")
     if isinstance(fps, Fraction):
         return fps
     for rate in _NTSC_RATES:
@@ -42,11 +42,11 @@ def exact_fps(fps: float | Fraction) -> Fraction:
 
 
 def edges(frames: int, fps: Fraction, ticks_per_second: int) -> list[int]:
-    """When each frame begins and the last one ends, in ticks: each to half a tick, however long the clip."""
+    """Start of each frame and end of the last one, in ticks; each is exact to half a tick."""
     return [round(index * ticks_per_second / fps) for index in range(frames + 1)]
 
 
 def frame_durations(frames: int, fps: float | Fraction, ticks_per_second: int = GIF_TICKS) -> list[int]:
-    """Milliseconds of each frame, whole ticks whose sum is the clip's length to half a tick (8 fps: 120, 130, ...)."""
+    """Frame durations in milliseconds: whole ticks that add up to the clip's length (at 8 fps: 120, 130, ...)."""
     tick = _MILLISECONDS // ticks_per_second
     return [(after - before) * tick for before, after in pairwise(edges(frames, exact_fps(fps), ticks_per_second))]

@@ -1,4 +1,4 @@
-"""WebP: written by Pillow; a file of chunks, as which it is read and mended."""
+"""WebP, written by Pillow, then read and corrected on the level of chunks."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from .clip import Clip
+from .encoding import EncoderInput
 from .exif import exif_of
 from .timing import frame_durations
 
 _TICKS = 1000  # per second
 _ANIMATION, _ALPHA = 2, 16  # flags of the header
 _PIXELS = (b"VP8 ", b"VP8L", b"ALPH")
-_REPLACES = 2  # a frame that does not blend with what was there
+_REPLACES = 2  # frame flag: do not blend with the previous frame
 
 
-def write_webp(part: Path, clip: Clip) -> None:
-    """Write an animated WebP. A frame that is like the one before is stored as a longer one, which no viewer sees."""
+def write_webp(part: Path, clip: EncoderInput) -> None:
+    """Write an animated WebP. Repeated frames are merged into one of longer duration, which looks the same."""
     first, *others = clip.with_alpha()
     durations = frame_durations(len(clip.frames), clip.fps, _TICKS)
     buffer = io.BytesIO()
@@ -41,7 +41,7 @@ def write_webp(part: Path, clip: Clip) -> None:
 
 
 def riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Name and content of each chunk of a WebP."""
+    """Yield type and content of each chunk of a WebP."""
     place = 12
     while place + 8 <= len(data):
         kind, length = struct.unpack_from("<4sI", data, place)
@@ -50,12 +50,12 @@ def riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def webp_exif(path: Path) -> bytes:
-    """The EXIF block of a WebP; empty where there is none."""
+    """The EXIF block of a WebP; empty without one."""
     return next((data for kind, data in riff_chunks(path.read_bytes()) if kind == b"EXIF"), b"")
 
 
-def _as_animation(still: bytes, clip: Clip, duration: int) -> bytes:
-    """An animation of one frame: libwebp stores it as a still picture, which has no duration."""
+def _as_animation(still: bytes, clip: EncoderInput, duration: int) -> bytes:
+    """Turn a still image into an animation of one frame: libwebp stores a single frame without its duration."""
     chunks = list(riff_chunks(still))
     width, height = (_three_bytes(side - 1) for side in clip.size)
     pixels = b"".join(_chunk(kind, data) for kind, data in chunks if kind in _PIXELS)

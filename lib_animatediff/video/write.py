@@ -1,4 +1,4 @@
-"""Write a clip in as many formats as asked for, and never lose a frame over it."""
+"""Write a clip in any number of formats, and never lose its frames."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from motion_module import AnimateDiffError, ClipError
 from motion_module.errors import ClipNotWrittenError
 
-from .atomic import plain_reason, whole_file, whole_folder, write_whole
-from .clip import Clip, Encoding, check_frames
+from .atomic import atomic_file, atomic_folder, plain_reason, write_atomic
+from .encoding import EncoderInput, Encoding, check_frames
 from .filenames import safe_name
 from .formats import FORMATS, format_of, is_lossless, key_of, path_for
 from .gif import write_gif_file
@@ -25,9 +25,9 @@ from .timing import exact_fps
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_RESCUE = "AnimateDiff"  # folder below the system's temporary one
+_RESCUE = "AnimateDiff"  # subfolder of the system's temporary folder
 _FRAME = re.compile(r"\d{5,}\.png")
-_MOST_LOOPS = 65534  # GIF and WebP count in 16 bits
+_MOST_LOOPS = 65534  # GIF and WebP store 16 bits
 
 
 def write_clip(
@@ -40,68 +40,70 @@ def write_clip(
     recipe: Recipe | None = None,
     encoding: Encoding | None = None,
 ) -> list[Path]:
-    """Write a clip; each file appears whole or not at all, and replaces one of the same name.
+    """Write a clip. Each file appears complete or not at all, and replaces an existing one.
 
     Args:
-        path: where to, with or without a suffix; folders are made.
-        frames: pictures of one size.
-        formats: keys of `FORMATS`; none: the one that the path's suffix asks for.
+        path: target, with or without a suffix; missing folders are created.
+        frames: images of one size.
+        formats: keys of `FORMATS`; by default the format of the path's suffix.
         fps: frames per second, see `exact_fps`.
-        loop_count: how often it plays; 0 for ever.
-        recipe: what to say inside about what made it; None says nothing.
-        encoding: how to spend bytes; None: the defaults.
+        loop_count: number of times the clip plays; 0 for infinite.
+        recipe: recipe to embed; None for none.
+        encoding: encoder options; None for the defaults.
 
     Returns:
-        The files in the order of ``formats``; for frames, their folder.
+        The files in the order of ``formats``; a folder for PNG frames.
 
     Raises:
-        ClipError: there are no frames, they differ in size, a format is not known, a number is out of range, or
-            something that is no clip has a file's name. Nothing was written.
-        ClipNotWrittenError: a format could not be written. The others are there, and the frames are safe.
+        ClipError: there are no frames, their sizes differ, a format is unknown, a number is out of range, or a target
+            is a folder of other files. Nothing was written.
+        ClipNotWrittenError: a format failed. The other formats and the frames were saved.
     """
     check_frames(frames)
     if isinstance(loop_count, bool) or not isinstance(loop_count, int) or not 0 <= loop_count <= _MOST_LOOPS:
-        raise ClipError(f"loop_count must be a whole number from 0 to {_MOST_LOOPS}, not {loop_count!r}.")
+        raise ClipError(
+            f"loop_count must be a whole number from 0 to {_MOST_LOOPS}, not {loop_count!r}.", code="AD-V21"
+        )
     keys = [key_of(name) for name in formats] or [format_of(path)]
-    clip = Clip(frames, exact_fps(fps), loop_count, recipe, encoding or Encoding())
+    clip = EncoderInput(frames, exact_fps(fps), loop_count, recipe, encoding or Encoding())
     places = {key: path_for(path, key) for key in keys}
     if "txt" in places and not clip.infotext:
-        raise ClipError("There is no infotext to write into a TXT. Leave that format out.")
+        raise ClipError("There is no infotext for a TXT file. Remove this format.", code="AD-V22")
     for key, place in places.items():
         _check_place(key, place)
     return _write_all(path, clip, places)
 
 
 def write_gif(path: Path, frames: Sequence[Image], *, fps: float, loop_count: int = 0, comment: str = "") -> None:
-    """Write an animated GIF with a comment, and nothing but that: no rescue, see `write_clip`.
+    """Write an animated GIF with a comment; unlike `write_clip` without rescuing the frames on errors.
 
     Args:
-        path: where to; the folder is made.
-        frames: pictures of one size.
-        fps: frames per second; durations are spread over whole ticks so that the clip lasts as long as it should.
-        loop_count: how often the clip plays; 0 for ever.
-        comment: text inside the file, where the WebUI's PNG Info tab finds it.
+        path: target; missing folders are created.
+        frames: images of one size.
+        fps: frames per second; durations are whole ticks that add up to the clip's length.
+        loop_count: number of times the clip plays; 0 for infinite.
+        comment: text to embed, which the WebUI's PNG Info tab displays.
 
     Raises:
-        ClipError: there are no frames, or they differ in size.
-        OSError: the folder cannot be written.
+        ClipError: there are no frames, or their sizes differ.
+        OSError: the folder is not writable.
     """
     check_frames(frames)
-    with whole_file(path) as part:
-        write_gif_file(part, Clip(frames, exact_fps(fps), loop_count, Recipe(comment), Encoding()))
+    with atomic_file(path) as part:
+        write_gif_file(part, EncoderInput(frames, exact_fps(fps), loop_count, Recipe(comment), Encoding()))
 
 
 def write_contact_sheet(path: Path, frames: Sequence[Image], *, columns: int = 8) -> None:
-    """Write a clip's frames side by side as a PNG, in reading order.
+    """Write the frames of a clip as a grid into one PNG, in reading order.
 
     Raises:
         ClipError: there are no frames.
-        OSError: the folder cannot be written.
+        OSError: the folder is not writable.
     """
     from PIL import Image
 
     if not frames:
-        raise ClipError("There are no frames to write.")
+        raise ClipError("There are no frames for a contact sheet. Render or load some first.", code="AD-V23")
     width, height = frames[0].size
     rows = -(-len(frames) // columns)
     sheet = Image.new("RGB", (width * min(columns, len(frames)), height * rows))
@@ -109,30 +111,30 @@ def write_contact_sheet(path: Path, frames: Sequence[Image], *, columns: int = 8
         sheet.paste(frame, (width * (index % columns), height * (index // columns)))
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG")
-    write_whole(path, buffer.getvalue())
+    write_atomic(path, buffer.getvalue())
 
 
 def _check_place(key: str, place: Path) -> None:
-    """Only a folder that holds nothing but frames may be replaced."""
+    """Check that the target is not a folder, unless it contains frames only."""
     try:
         if not place.is_dir():
             return
-    except OSError:  # a name that is too long, which writing will tell
+    except OSError:  # the name is too long, which writing will report
         return
     if key != "frames":
-        raise ClipError(f"{place} is a folder. Choose another name.")
+        raise ClipError(f"{place} is a folder. Choose another name.", code="AD-V24")
     if not all(_FRAME.fullmatch(child.name) for child in place.iterdir()):
-        raise ClipError(f"The folder {place} holds other things than frames. Choose another name.")
+        raise ClipError(f"The folder {place} contains other files than frames. Choose another name.", code="AD-V25")
 
 
-def _write_all(path: Path, clip: Clip, places: dict[str, Path]) -> list[Path]:
+def _write_all(path: Path, clip: EncoderInput, places: dict[str, Path]) -> list[Path]:
     written: dict[str, Path] = {}
     failures: dict[str, BaseException] = {}
     for key, place in places.items():
         try:
             _write_one(key, place, clip)
             written[key] = place
-        except Exception as error:  # encoders raise all sorts
+        except Exception as error:  # encoders raise all kinds of exceptions
             failures[key] = error
     if not failures:
         return list(written.values())
@@ -144,22 +146,22 @@ def _write_all(path: Path, clip: Clip, places: dict[str, Path]) -> list[Path]:
     ) from next(iter(failures.values()))
 
 
-def _write_one(key: str, place: Path, clip: Clip) -> None:
-    whole = whole_folder if key == "frames" else whole_file
+def _write_one(key: str, place: Path, clip: EncoderInput) -> None:
+    whole = atomic_folder if key == "frames" else atomic_file
     with whole(place) as part:
         FORMATS[key].write(part, clip)
 
 
-def _rescue(path: Path, clip: Clip) -> Path | None:
-    """The frames as PNG, beside where the clip was to be, or where the system keeps what is temporary."""
+def _rescue(path: Path, clip: EncoderInput) -> Path | None:
+    """Save the frames as PNG next to the target, or else in the system's temporary folder."""
     name = f"{safe_name(path.stem)}-frames"
     for folder in (path.parent, Path(tempfile.gettempdir()) / _RESCUE):
         try:
             place = _free(folder / name)
-            with whole_folder(place) as part:
+            with atomic_folder(place) as part:
                 write_frames(part, clip)
             return place
-        except Exception:  # the next folder, or the message that says so
+        except Exception:  # try the next folder; in the end the message reports it
             continue
     return None
 
@@ -174,11 +176,11 @@ def _free(path: Path) -> Path:
 
 def _not_written(sentences: list[str], written: list[Path], frames_at: Path | None) -> ClipNotWrittenError:
     if frames_at is None:
-        sentences.append("Its frames could not be saved, either: make room, or choose another folder.")
+        sentences.append("The frames could not be saved either. Free some space or choose another folder.")
     else:
-        sentences.append(f"Its frames are safe in {frames_at}.")
-    return ClipNotWrittenError(" ".join(sentences), frames_at=frames_at, written=written)
+        sentences.append(f"The frames were saved in {frames_at}.")
+    return ClipNotWrittenError(" ".join(sentences), frames_at=frames_at, written=written, code="AD-V26")
 
 
 def _reason(error: BaseException) -> str:
-    return str(error).rstrip(".") if isinstance(error, AnimateDiffError) else plain_reason(error)
+    return error.message.rstrip(".") if isinstance(error, AnimateDiffError) else plain_reason(error)

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Atomic writing of files: they appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-READABLE = 0o644  # a temporary file's private mode would hide the result from the user's other programs
+READABLE = 0o644  # mkstemp's private mode would hide the file from the user's other programs
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of ``path`` once everything is on the disk, and vanishes otherwise.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Temporary path that replaces ``path`` after a successful block, once synced, and is removed otherwise.
 
     Raises:
         OSError: the folder cannot be written.

@@ -1,4 +1,4 @@
-"""Write a motion module of any format as official safetensors or as a diffusers MotionAdapter."""
+"""Convert motion modules of any format to official safetensors or to a diffusers MotionAdapter."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from motion_module.errors import MotionFileError
-from motion_module.network import Layout, MotionModule, positional_table
+from motion_module.network import Layout, MotionModule
+from motion_module.temporal_transformer import positional_table
 
-from .atomic import replacing
-from .detect import KIND_KEY, LENGTH_KEY, Recognised, recognise
+from .atomic import atomic_write
+from .detect import KIND_KEY, LENGTH_KEY, DetectedModule, detect_motion_module
 from .diffusers_format import CONFIG, WEIGHTS, config_of, find_source
-from .key_formats import TABLE, adapter_name
+from .key_formats import TABLE, motion_adapter_name
 from .load import read_checked
 from .weights import FileHeader, read_header
 
@@ -30,57 +31,66 @@ _SAFETENSORS = ".safetensors"
 def convert_motion_file(
     source: str | Path, target: str | Path, *, to: Target = "official", kind: str | None = None, force: bool = False
 ) -> list[str]:
-    """Write a motion module's tensors, unchanged, under other names; kind and trained length go into the metadata.
+    """Write a motion module's unchanged tensors in another key format, with kind and trained length as metadata.
 
-    Positional tables are copied, or computed where the source has none, since other programs need them.
+    Positional tables are copied, or computed if the source has none, because other programs need them.
 
     Args:
-        source: a file that `load_motion_module` takes.
-        target: a safetensors file for ``official``, a folder for ``adapter``. It is whole or not there.
-        to: ``official`` for the names that AnimateDiff's own files have, ``adapter`` for a diffusers MotionAdapter.
-        kind: as for `load_motion_module`.
-        force: whether to replace what is there.
+        source: a file that `load_motion_module` accepts.
+        target: a safetensors file for ``official``, a folder for ``adapter``. It appears complete or not at all.
+        to: ``official`` for the key format of AnimateDiff's own files, ``adapter`` for a diffusers MotionAdapter.
+        kind: see `load_motion_module`.
+        force: replace an existing target.
 
     Returns:
-        What the new file cannot say about how the module was trained, a sentence each.
+        What the new file cannot record about the training, as sentences.
 
     Raises:
-        MotionFileError: the source is refused as in `load_motion_module`, or the target cannot be written.
+        MotionFileError: `load_motion_module` would refuse the source, or the target cannot be written.
     """
     source, target = Path(source), Path(target)
     _check_target(target, to, force)
     found_at = find_source(source)
     header = read_header(found_at.weights)
-    found = recognise(found_at, header, kind)
+    found = detect_motion_module(found_at, header, kind)
     tensors = _official_tensors(found_at.weights, header, found)
     metadata = _metadata(header, found)
     try:
         if to == "adapter":
-            _write_adapter(target, tensors, metadata, found.layout)
+            _write_motion_adapter(target, tensors, metadata, found.layout)
         else:
-            with replacing(target) as part:
+            with atomic_write(target) as part:
                 save_file(tensors, part, metadata)
-    except (OSError, SafetensorError) as error:  # safetensors hands the system's errors on as its own
-        why = getattr(error, "strerror", None) or str(error)
-        raise MotionFileError(f"{target} cannot be written ({why}). Choose another place, or make room.") from error
-    return _lost_in_adapter(found) if to == "adapter" else []
+    except (OSError, SafetensorError) as error:  # safetensors wraps errors of the operating system
+        reason = getattr(error, "strerror", None) or str(error)
+        raise MotionFileError(
+            f"{target} cannot be written ({reason}). Choose another location or free some space.", code="AD-F01"
+        ) from error
+    return _lost_in_motion_adapter(found) if to == "adapter" else []
 
 
 def _check_target(target: Path, to: Target, force: bool) -> None:
     if to == "official" and target.suffix != _SAFETENSORS:
-        raise MotionFileError(f"{target}: safetensors is written there. Let the name end in {_SAFETENSORS}.")
+        raise MotionFileError(
+            f"{target} must be a safetensors file. Choose a name that ends in {_SAFETENSORS}.", code="AD-F02"
+        )
     if to == "adapter" and target.suffix == _SAFETENSORS:
-        raise MotionFileError(f"{target}: a MotionAdapter is a folder. Choose a name without {_SAFETENSORS}.")
+        raise MotionFileError(
+            f"{target} must be a folder, because a MotionAdapter is one. Choose a name without {_SAFETENSORS}.",
+            code="AD-F03",
+        )
     if to == "official" and target.is_dir():
-        raise MotionFileError(f"{target} is a folder. Choose another name.")
+        raise MotionFileError(f"{target} is a folder. Choose another name.", code="AD-F04")
     if to == "adapter" and target.exists() and not target.is_dir():
-        raise MotionFileError(f"{target} is a file, and a MotionAdapter is a folder. Choose another name.")
+        raise MotionFileError(
+            f"{target} is a file, but a MotionAdapter needs a folder. Choose another name.", code="AD-F05"
+        )
     if target.exists() and not force:
-        raise MotionFileError(f"{target} is there already. Choose another name, or say --force to replace it.")
+        raise MotionFileError(f"{target} already exists. Choose another name, or force its replacement.", code="AD-F06")
 
 
-def _official_tensors(path: Path, header: FileHeader, found: Recognised) -> dict[str, Tensor]:
-    """Copies of the file's tensors by official names, with all tables."""
+def _official_tensors(path: Path, header: FileHeader, found: DetectedModule) -> dict[str, Tensor]:
+    """Copies of the file's tensors under official names, with all positional tables."""
     names = {**found.weights, **found.tables}
     tensors = read_checked(path, header, set(names.values()))
     official = {name: tensors[key].clone(memory_format=torch.contiguous_format) for name, key in names.items()}
@@ -92,18 +102,20 @@ def _official_tensors(path: Path, header: FileHeader, found: Recognised) -> dict
     return official
 
 
-def _metadata(header: FileHeader, found: Recognised) -> dict[str, str]:
-    said = {"format": "pt", KIND_KEY: found.kind.name, LENGTH_KEY: str(found.layout.trained_length)}
-    return {**header.metadata, **said}
+def _metadata(header: FileHeader, found: DetectedModule) -> dict[str, str]:
+    ours = {"format": "pt", KIND_KEY: found.kind.name, LENGTH_KEY: str(found.layout.trained_length)}
+    return {**header.metadata, **ours}
 
 
-def _write_adapter(folder: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str], layout: Layout) -> None:
-    """As a new folder at once; into a folder that is there file by file, so that nothing else of it is touched."""
-    renamed = {adapter_name(name): tensor for name, tensor in tensors.items()}
+def _write_motion_adapter(
+    folder: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str], layout: Layout
+) -> None:
+    """Create the folder in one step; in an existing folder replace only the adapter's two files."""
+    renamed = {motion_adapter_name(name): tensor for name, tensor in tensors.items()}
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}.") as made:
         part = Path(made) / "adapter"
-        _write_adapter_files(part, renamed, metadata, config_of(layout))
+        _write_motion_adapter_files(part, renamed, metadata, config_of(layout))
         if not folder.exists():
             part.rename(folder)
             return
@@ -111,29 +123,29 @@ def _write_adapter(folder: Path, tensors: Mapping[str, Tensor], metadata: dict[s
             (part / name).replace(folder / name)
 
 
-def _write_adapter_files(
+def _write_motion_adapter_files(
     folder: Path, tensors: dict[str, Tensor], metadata: dict[str, str], config: Mapping[str, Any]
 ) -> None:
-    with replacing(folder / f"{WEIGHTS}{_SAFETENSORS}") as part:
+    with atomic_write(folder / f"{WEIGHTS}{_SAFETENSORS}") as part:
         save_file(tensors, part, metadata)
-    with replacing(folder / CONFIG) as part:
+    with atomic_write(folder / CONFIG) as part:
         part.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def _lost_in_adapter(found: Recognised) -> list[str]:
+def _lost_in_motion_adapter(found: DetectedModule) -> list[str]:
     kind, schedule = found.kind, found.kind.schedule
     lost = [
-        "A MotionAdapter does not say which noise schedule it was trained on. Give diffusers' scheduler "
+        "A MotionAdapter does not record its noise schedule. Configure diffusers' scheduler with "
         f'beta_schedule="{schedule.name}", beta_start={schedule.beta_start}, beta_end={schedule.beta_end}.'
     ]
     if kind.shared_resnet_norms:
         lost.append(
-            f"{kind.name} was trained with the ResBlocks' norms over all frames of a clip; diffusers normalises each "
-            "frame by itself, so its clips will differ."
+            f"In the training of {kind.name}, the UNet's group norms took their statistics over all frames of a clip; "
+            "diffusers normalises each frame separately, so its clips will differ."
         )
     if not kind.shared_own_norm:
         lost.append(
-            f"{kind.name} was trained with the motion module's own norm for each frame by itself; diffusers takes it "
-            "over all frames of a clip, so its clips will differ a little."
+            f"In the training of {kind.name}, the motion module's group norms took their statistics per frame; "
+            "diffusers takes them over all frames of a clip, so its clips will differ slightly."
         )
     return lost

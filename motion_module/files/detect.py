@@ -1,6 +1,6 @@
-"""From a file's header to the motion module that it holds: format, kind, layout, and where each weight lies.
+"""Detect the motion module in a file from its header: key format, kind, layout, and the names of its weights.
 
-Nothing here reads a tensor, so that inspecting and loading say the same about a file.
+No tensor is read here, so that inspecting and loading a file give the same answer.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ from motion_module.errors import MotionFileError
 from motion_module.kinds import (
     BASES,
     KINDS,
-    LONGEST,
+    MAX_LENGTH,
     SITES_DOWN,
     SITES_UP,
-    Evidence,
+    FileClues,
     Kind,
     detect_kind,
     kinds_of_layout,
 )
-from motion_module.network import NORM_GROUPS, Layout, MotionModule
+from motion_module.network import Layout, MotionModule
+from motion_module.temporal_transformer import NORM_GROUPS
 
 from .diffusers_format import CONFIG, WEIGHTS, MotionSource, check_config
 from .key_formats import (
-    ADAPTER,
     BLOCK_TABLE,
+    MOTION_ADAPTER,
     TABLE,
     format_of,
     is_motion_weight,
@@ -39,26 +40,26 @@ from .other_models import identify_other
 from .safe_unpickler import TensorHeader
 from .weights import FileHeader
 
-# What a file that we wrote says about itself.
+# Metadata keys of the files that we write.
 KIND_KEY = "lib_animatediff_kind"
 LENGTH_KEY = "lib_animatediff_trained_length"
 
 _A_MODULE = "a motion module"
-_WHOLE_UNET = ("conv_in.weight", "time_embedding.linear_1.weight")  # its own weights are the base model's
-_PROBLEMS_SHOWN = 3
-_PROBLEM_LENGTH = 130  # names are a stranger's: of any length, with line breaks even
+_UNET_WEIGHTS = ("conv_in.weight", "time_embedding.linear_1.weight")  # a file with these holds the base model as well
+_MAX_PROBLEMS = 3
+_MAX_PROBLEM_LENGTH = 130  # characters: keys in a file can be of any length and contain line breaks
 
 
 @dataclass(frozen=True)
-class Recognised:
+class DetectedModule:
     """A motion module in a file.
 
     Attributes:
-        kind: whose it is.
+        kind: its kind.
         layout: its widths and trained length.
-        format: spelling of its names.
-        weights: for each official name the name in the file.
-        tables: likewise for the positional tables; empty where the file has none.
+        format: key format, see `key_formats`.
+        weights: key in the file by official name.
+        tables: the same for the positional tables; empty if the file has none.
     """
 
     kind: Kind
@@ -68,29 +69,29 @@ class Recognised:
     tables: Mapping[str, str]
 
 
-def recognise(source: MotionSource, header: FileHeader, kind: str | None = None) -> Recognised:
-    """Tell what motion module a file holds, and that it holds all of it.
+def detect_motion_module(source: MotionSource, header: FileHeader, kind: str | None = None) -> DetectedModule:
+    """Detect the motion module in a file and check that it is complete.
 
     Args:
-        source: where the header is from.
-        header: the file's.
-        kind: what the caller knows it to be, where the file cannot tell.
+        source: the file.
+        header: its header.
+        kind: name of the kind, for files that do not reveal it.
 
     Raises:
-        MotionFileError: it is no motion module, not a whole one, or its kind cannot be told.
+        MotionFileError: the file is not a motion module, is incomplete, or its kind is unknown or ambiguous.
     """
     name = source.name
     if kind is not None and kind not in KINDS:
-        raise MotionFileError(f"kind={kind!r} is not known. Use one of: {', '.join(KINDS)}.")
+        raise MotionFileError(f"There is no kind {kind!r}. Choose one of: {', '.join(KINDS)}.", code="AD-F07")
     plain = {key: without_prefixes(key) for key in header.tensors}
-    _refuse_strangers(name, {plain[key]: tensor for key, tensor in header.tensors.items()})
+    _reject_other_models(name, {plain[key]: tensor for key, tensor in header.tensors.items()})
     spelling = format_of(plain.values())
-    if spelling == ADAPTER:
+    if spelling == MOTION_ADAPTER:
         check_config(source)
     else:
         source = replace(source, config={})
 
-    whole_unet = any(key in plain.values() for key in _WHOLE_UNET)
+    whole_unet = any(key in plain.values() for key in _UNET_WEIGHTS)
     motion = {key: short for key, short in plain.items() if not whole_unet or is_motion_weight(short)}
     names = _official_names(name, motion)
     tensors = {official: header.tensors[key] for official, key in names.items()}
@@ -98,45 +99,49 @@ def recognise(source: MotionSource, header: FileHeader, kind: str | None = None)
     weights = {key: names[key] for key in names if key not in tables}
 
     length = _trained_length(source, header, tensors)
-    found = _kind_of(source, header, kind, spelling, tensors)
+    found = _resolve_kind(source, header, kind, spelling, tensors)
     layout = _layout_of(name, tensors, found, length or found.table_length)
     expected = {**MotionModule.expected_shapes(layout, found), **_expected_tables(tables, layout, found)}
     _check_tensors(name, tensors, expected)
     official_tables = {official: key for table, key in tables.items() for official in tables_of(table)}
-    return Recognised(found, layout, spelling, weights, official_tables)
+    return DetectedModule(found, layout, spelling, weights, official_tables)
 
 
-def _refuse_strangers(name: str, tensors: Mapping[str, TensorHeader]) -> None:
-    stranger = identify_other(tensors)
-    if stranger is not None:
-        raise MotionFileError(f"{name}: {stranger.what}, not a motion module. {stranger.advice}", what=stranger.what)
+def _reject_other_models(name: str, tensors: Mapping[str, TensorHeader]) -> None:
+    other = identify_other(tensors)
+    if other is not None:
+        raise MotionFileError(
+            f"{name} is {other.what}, not a motion module. {other.advice}", what=other.what, code="AD-F08"
+        )
     if not tensors:
         raise MotionFileError(
-            f"{name}: no motion module (it holds no weights at all). Download it again.", what="a file without weights"
+            f"{name} contains no weights. Download it again.", what="a file without weights", code="AD-F09"
         )
     if not any(map(is_motion_weight, tensors)):
         raise MotionFileError(
-            f"{name}: no motion module (it holds no motion_modules weights). Choose a file such as v3_sd15_mm.ckpt.",
-            what="weights of something else",
+            f"{name} is not a motion module: it contains no motion_modules weights. "
+            "Choose a file such as v3_sd15_mm.ckpt.",
+            what="weights of an unknown model",
+            code="AD-F10",
         )
 
 
 def _official_names(name: str, motion: Mapping[str, str]) -> dict[str, str]:
     names: dict[str, str] = {}
-    twice = []
+    duplicates = []
     for key, short in motion.items():
         official = official_name(short)
         if names.setdefault(official, key) != key:
-            twice.append(f"{official} is there twice, as {names[official]} and {key}")
-    if twice:
-        raise _incomplete(name, twice)
+            duplicates.append(f"{official} is stored twice, as {names[official]} and {key}")
+    if duplicates:
+        raise _incomplete(name, duplicates)
     return names
 
 
-def _kind_of(
+def _resolve_kind(
     source: MotionSource,
     header: FileHeader,
-    wanted: str | None,
+    requested: str | None,
     spelling: str,
     tensors: Mapping[str, TensorHeader],
 ) -> Kind:
@@ -146,43 +151,47 @@ def _kind_of(
     if not candidates:
         bases = " and ".join(BASES.values())
         raise MotionFileError(
-            f"{source.name}: a motion module for a UNet with {levels} levels, which is none of {bases}. "
-            "Choose one for these.",
-            what="a motion module for another base",
+            f"{source.name} is a motion module for a UNet with {levels} resolution levels, not for {bases}. "
+            "Choose one for these base models.",
+            what="a motion module for another base model",
+            code="AD-F11",
         )
-    if wanted is not None:
-        if KINDS[wanted] not in candidates:
+    if requested is not None:
+        if KINDS[requested] not in candidates:
             raise MotionFileError(
-                f"{source.name}: has the sites of a {_either(candidates)} module; it cannot be loaded as {wanted}. "
-                f"Pass another kind, or none.",
+                f"{source.name} has the layout of kind {_alternatives(candidates)} and cannot be loaded as "
+                f"{requested}. Choose another kind, or let it be detected.",
                 what=_A_MODULE,
+                kinds=[candidate.name for candidate in candidates],
+                code="AD-F12",
             )
-        return KINDS[wanted]
-    evidence = Evidence(
+        return KINDS[requested]
+    clues = FileClues(
         stated=header.metadata.get(KIND_KEY),
         format=spelling,
         config_length=source.trained_length,
         table_length=_table_length(tensors),
         file_name=source.name,
     )
-    kind = detect_kind(candidates, evidence)
+    kind = detect_kind(candidates, clues)
     if kind is None:
-        why = "without" if evidence.table_length is None else "even by"
-        either = _either(candidates)
+        why = "lacks positional tables" if clues.table_length is None else "has positional tables of an unusual length"
+        alternatives = _alternatives(candidates)
         raise MotionFileError(
-            f"{source.name}: {why} its positional tables the kind cannot be told for sure. Rename "
-            f"{_what_to_name(source)} so that its name contains {either}, whichever it is. (On the command line, "
-            "--kind says it, too; in Python, kind=.)",
-            what=f"a motion module, {either}",
+            f"{source.name} {why}, so its kind is ambiguous: {alternatives}. "
+            f"Rename {_rename_target(source)} so that its name contains the right one.",
+            what=f"a motion module, {alternatives}",
+            kinds=[candidate.name for candidate in candidates],
+            code="AD-F13",
         )
     return kind
 
 
-def _what_to_name(source: MotionSource) -> str:
+def _rename_target(source: MotionSource) -> str:
     return "its folder" if source.weights.name.startswith(WEIGHTS) else "the file"
 
 
-def _either(kinds: tuple[Kind, ...]) -> str:
+def _alternatives(kinds: tuple[Kind, ...]) -> str:
     return " or ".join(kind.name for kind in kinds)
 
 
@@ -196,30 +205,33 @@ def _table_length(tensors: Mapping[str, TensorHeader]) -> int | None:
 
 
 def _trained_length(source: MotionSource, header: FileHeader, tensors: Mapping[str, TensorHeader]) -> int | None:
-    """By the surest of what says it; None if nothing does."""
-    said = {
+    """The length by the most reliable source; None if none states it."""
+    lengths = {
         "its positional tables": _table_length(tensors),
         f"its {CONFIG}": source.trained_length,
         f"{LENGTH_KEY} in its metadata": _written_length(header.metadata.get(LENGTH_KEY, "")),
     }
-    for where, length in said.items():
-        if length is not None and length > LONGEST:
+    for where, length in lengths.items():
+        if length is not None and length > MAX_LENGTH:
             raise MotionFileError(
-                f"{source.name}: by {where} it was trained on clips of more than {LONGEST} frames, as no motion module "
-                "was. It is damaged, or made to do harm: download it again from where it was published.",
-                what="a damaged or harmful file",
+                f"{source.name} is damaged or malicious: according to {where} it was trained on clips of more than "
+                f"{MAX_LENGTH} frames, which no motion module was. Download it again from its publisher.",
+                what="a damaged or malicious file",
+                code="AD-F14",
             )
-    return next(filter(None, said.values()), None)
+    return next(filter(None, lengths.values()), None)
 
 
 def _written_length(text: str) -> int | None:
     if not (text.isascii() and text.isdigit()):
         return None
-    return int(text) if len(text) <= len(str(LONGEST)) else LONGEST + 1  # not a number of a million digits
+    return (
+        int(text) if len(text) <= len(str(MAX_LENGTH)) else MAX_LENGTH + 1
+    )  # never parse a number of a million digits
 
 
 def _layout_of(name: str, tensors: Mapping[str, TensorHeader], kind: Kind, length: int) -> Layout:
-    """Every other shape follows from the width at each resolution."""
+    """All widths follow from the width at each resolution."""
     widths = []
     for level in range(kind.levels):
         key = f"down_blocks.{level}.motion_modules.0.temporal_transformer.proj_in.weight"
@@ -227,7 +239,7 @@ def _layout_of(name: str, tensors: Mapping[str, TensorHeader], kind: Kind, lengt
             raise _incomplete(name, [f"{key} is missing"])
         shape = tensors[key].shape
         if len(shape) != 2 or not shape[0] or shape[0] % NORM_GROUPS:
-            raise _incomplete(name, [f"{key} has shape {shape}; its width should be a multiple of {NORM_GROUPS}"])
+            raise _incomplete(name, [f"{key} has shape {shape}, but its width must be a multiple of {NORM_GROUPS}"])
         widths.append(shape[0])
     return Layout(
         down=tuple((width,) * SITES_DOWN for width in widths),
@@ -238,7 +250,7 @@ def _layout_of(name: str, tensors: Mapping[str, TensorHeader], kind: Kind, lengt
 
 
 def _expected_tables(tables: Mapping[str, str], layout: Layout, kind: Kind) -> dict[str, tuple[int, ...]]:
-    """All of them, in the spelling of those that are there; none where the file has none."""
+    """Shapes of all positional tables in the file's key format; empty if the file has none."""
     if not tables:
         return {}
     shapes = MotionModule.expected_shapes(layout, kind)
@@ -250,26 +262,30 @@ def _expected_tables(tables: Mapping[str, str], layout: Layout, kind: Kind) -> d
 
 def _check_tensors(name: str, tensors: Mapping[str, TensorHeader], expected: Mapping[str, tuple[int, ...]]) -> None:
     problems = [f"{key} is missing" for key in expected if key not in tensors]
-    problems += [f"{key} does not belong there" for key in tensors if key not in expected]
+    problems += [f"{key} is unexpected" for key in tensors if key not in expected]
     present = [(key, tensors[key], shape) for key, shape in expected.items() if key in tensors]
     problems += [f"{key} has shape {t.shape} instead of {shape}" for key, t, shape in present if t.shape != shape]
     problems += [
-        f"{key} holds {t.dtype}, not floats" for key, t, _ in present if not t.dtype.startswith(("float", "bfloat"))
+        f"{key} has dtype {t.dtype} instead of a float"
+        for key, t, _ in present
+        if not t.dtype.startswith(("float", "bfloat"))
     ]
     if problems:
         raise _incomplete(name, problems)
 
 
 def _incomplete(name: str, problems: list[str]) -> MotionFileError:
-    shown = "; ".join(" ".join(problem.split())[:_PROBLEM_LENGTH] for problem in problems[:_PROBLEMS_SHOWN])
-    more = f"; and {len(problems) - _PROBLEMS_SHOWN} more" if len(problems) > _PROBLEMS_SHOWN else ""
+    shown = "; ".join(" ".join(problem.split())[:_MAX_PROBLEM_LENGTH] for problem in problems[:_MAX_PROBLEMS])
+    more = f"; and {len(problems) - _MAX_PROBLEMS} more" if len(problems) > _MAX_PROBLEMS else ""
     return MotionFileError(
-        f"{name}: not a complete motion module: {shown}{more}. Download it again.", what="a part of a motion module"
+        f"{name} is not a complete motion module: {shown}{more}. Download it again.",
+        what="an incomplete motion module",
+        code="AD-F15",
     )
 
 
-def parameters_by_dtype(header: FileHeader, found: Recognised) -> dict[str, int]:
-    """How many numbers of the motion module are of each dtype; positional tables, being computed, do not count."""
+def parameters_by_dtype(header: FileHeader, found: DetectedModule) -> dict[str, int]:
+    """Number of parameters per dtype. Positional tables are computed and do not count."""
     counts: dict[str, int] = defaultdict(int)
     for key in found.weights.values():
         shape, dtype = header.tensors[key]

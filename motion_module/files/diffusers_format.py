@@ -1,4 +1,4 @@
-"""The folder of a diffusers MotionAdapter: a config beside the weights, which alone says how long its tables are."""
+"""A diffusers MotionAdapter: a folder with weights and a config, which alone states the length of the tables."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from typing import Any
 
 from motion_module.errors import MotionFileError
 from motion_module.kinds import SITES_DOWN
-from motion_module.network import HEADS, NORM_GROUPS, Layout
+from motion_module.network import Layout
+from motion_module.temporal_transformer import HEADS, NORM_GROUPS
 
 CONFIG = "config.json"
-WEIGHTS = "diffusion_pytorch_model"  # diffusers' name for every model's weights, so it tells nothing
+WEIGHTS = "diffusion_pytorch_model"  # diffusers names the weights of every model like this
 _CLASS = "MotionAdapter"
 _SUFFIXES = (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin")
-_CONFIG_SIZE = 1 << 20  # a config has some hundred bytes
+_CONFIG_SIZE = 1 << 20  # bytes: real configs have a few hundred
 
 
 @dataclass(frozen=True)
 class MotionSource:
-    """Where a motion module's weights are.
+    """Location of a motion module's weights.
 
     Attributes:
-        name: what messages call it.
-        weights: the file.
-        config: the MotionAdapter's config; empty without one. Says nothing about a file in another format.
+        name: name for messages.
+        weights: the weights file.
+        config: the MotionAdapter's config, empty without one. Meaningless for files in other formats.
     """
 
     name: str
@@ -35,16 +36,16 @@ class MotionSource:
 
     @property
     def trained_length(self) -> int | None:
-        """Frames by the config."""
+        """Trained length according to the config, in frames."""
         length = self.config.get("motion_max_seq_length")
-        return length if type(length) is int and length > 0 else None  # not a bool
+        return length if type(length) is int and length > 0 else None  # excludes bool
 
 
 def find_source(path: Path) -> MotionSource:
-    """A weights file with the MotionAdapter's config beside it, if there is one; or those of a MotionAdapter's folder.
+    """A weights file with the MotionAdapter config next to it, if any; or the files of a MotionAdapter folder.
 
     Raises:
-        MotionFileError: a folder without them.
+        MotionFileError: the folder is not a MotionAdapter.
     """
     if not path.is_dir():
         name = f"{path.parent.name}/{path.name}" if path.name.startswith(WEIGHTS) else path.name
@@ -52,15 +53,16 @@ def find_source(path: Path) -> MotionSource:
     weights = _weights_of(path)
     if weights is None:
         raise MotionFileError(
-            f"{path.name or path}: a folder. Check the path {path}: choose the weights file inside. "
-            f"(Only a folder with {CONFIG} and {WEIGHTS}.safetensors, a MotionAdapter, is chosen itself.)",
+            f"{path.name or path} is a folder. Choose the weights file inside {path}. "
+            f"(Only a MotionAdapter, a folder with {CONFIG} and {WEIGHTS}.safetensors, is loaded as a whole.)",
             what="a folder",
+            code="AD-F16",
         )
     return MotionSource(path.resolve().name, weights, _read_config(path / CONFIG))
 
 
-def is_adapter(folder: Path) -> bool:
-    """Whether a folder is a MotionAdapter, and not one that holds other files, too, or another model of diffusers."""
+def is_motion_adapter(folder: Path) -> bool:
+    """Whether a folder is a diffusers MotionAdapter."""
     return _weights_of(folder) is not None and bool(_read_config(folder / CONFIG))
 
 
@@ -76,29 +78,30 @@ def _read_config(path: Path) -> Mapping[str, Any]:
     return config if isinstance(config, dict) and config.get("_class_name") == _CLASS else {}
 
 
-# What the tensors do not show: other values give other numbers from the same weights.
+# Hyperparameters that tensor shapes do not reveal: with other values the same weights give other results.
 _FIXED = {"motion_num_attention_heads": HEADS, "motion_norm_num_groups": NORM_GROUPS}
 
 
 def check_config(source: MotionSource) -> None:
-    """Say what a config asks for that our network does not have.
+    """Check the hyperparameters that tensor shapes do not reveal.
 
     Raises:
-        MotionFileError: it asks for such a thing.
+        MotionFileError: our network does not support one of them.
     """
     for key, ours in _FIXED.items():
         value = source.config.get(key, ours)
         values = value if isinstance(value, list) else [value]
         if any(each != ours for each in values):
             raise MotionFileError(
-                f"{source.name}: its {CONFIG} has {key} {value}; motion modules that we run have {ours}. "
-                "Choose a motion module, such as v3_sd15_mm.ckpt.",
-                what="a motion module of another network",
+                f"{source.name} has {key} {value} in its {CONFIG}, but only {ours} is supported. "
+                "Choose a motion module such as v3_sd15_mm.ckpt.",
+                what="a motion module with an unsupported network",
+                code="AD-F17",
             )
 
 
 def config_of(layout: Layout) -> dict[str, Any]:
-    """The config with which diffusers builds a network for these weights."""
+    """Config that makes diffusers build a matching network."""
     return {
         "_class_name": _CLASS,
         "block_out_channels": [widths[0] for widths in layout.down],

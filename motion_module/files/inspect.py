@@ -1,4 +1,4 @@
-"""Say what a file is without loading it."""
+"""Identify a file without loading it."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from pathlib import Path
 from motion_module.errors import MotionFileError
 from motion_module.schedules import BetaSchedule
 
-from .detect import parameters_by_dtype, recognise
+from .detect import detect_motion_module, parameters_by_dtype
 from .diffusers_format import find_source
 from .weights import read_header
 
 
 @dataclass(frozen=True)
 class MotionFileInfo:
-    """What a file is. For a file that is no motion module everything from ``kind`` on is None.
+    """What a file is. For files other than motion modules, all fields after ``problem`` are None.
 
     Attributes:
-        name: of the file or folder.
+        name: name of the file or folder.
         what: ``"a motion module"``, or what else it is, such as ``"a motion LoRA"``.
-        problem: the line with which `load_motion_module` refuses it; None for what loads.
-        kind: ``motion.kind``.
-        base: ``"sd15"`` or ``"sdxl"``, the image model that it animates.
-        parameters: how many weights it has.
-        trained_length: frames that it was trained for.
-        schedule: noise levels that it was trained on.
-        format: ``"official"``, ``"MotionAdapter"``, ``"HotShot-XL"`` or ``"AnimateLCM"``: the spelling of its names.
+        problem: message with which `load_motion_module` refuses the file; None if it loads.
+        kind: its kind, as in ``motion.kind``.
+        base: the image model that it animates, ``"sd15"`` or ``"sdxl"``.
+        parameters: number of weights.
+        trained_length: number of frames that it was trained for.
+        schedule: noise levels of its training.
+        format: key format: ``"official"``, ``"MotionAdapter"``, ``"HotShot-XL"`` or ``"AnimateLCM"``.
         container: ``"safetensors"`` or ``"pickle"``.
-        dtype: that of most of its weights, such as ``"float16"``.
-        hint: settings that it wants; empty where the usual ones do.
+        dtype: dtype of most weights, such as ``"float16"``.
+        hint: advice on settings; empty if the usual settings work.
     """
 
     name: str
@@ -47,19 +47,20 @@ class MotionFileInfo:
 
 
 def inspect_motion_file(path: str | Path, *, kind: str | None = None) -> MotionFileInfo:
-    """What a file is, by its header alone: nothing is loaded and no code runs, and a file of any size takes no memory.
+    """Identify a file by its header: no tensor is read, no code is run, and memory use does not depend on its size.
 
     Args:
-        path: a file, or the folder of a MotionAdapter. A missing or broken one is told in ``problem``; nothing raises.
-        kind: as for `load_motion_module`.
+        path: a file, or the folder of a MotionAdapter. If it is missing or damaged, ``problem`` says so; nothing is
+            raised.
+        kind: see `load_motion_module`.
     """
     path = Path(path)
     try:
         source = find_source(path)
         header = read_header(source.weights)
-        found = recognise(source, header, kind)
+        found = detect_motion_module(source, header, kind)
     except MotionFileError as error:
-        return MotionFileInfo(path.name or str(path), error.what or "not known", problem=str(error))
+        return MotionFileInfo(path.name or str(path), error.what or "unknown", problem=str(error))
     counts = parameters_by_dtype(header, found)
     return MotionFileInfo(
         name=source.name,

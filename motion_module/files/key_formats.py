@@ -1,6 +1,6 @@
-"""The spellings that motion modules' weights are about in, and the official name behind each one.
+"""The key formats of motion modules in circulation, and the official name of each weight.
 
-Official files name a weight
+An official name is
 ``down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0.to_q.weight``.
 """
 
@@ -10,17 +10,17 @@ import re
 from collections.abc import Iterable
 
 OFFICIAL = "official"
-ADAPTER = "MotionAdapter"  # diffusers
+MOTION_ADAPTER = "MotionAdapter"  # diffusers
 HOTSHOT = "HotShot-XL"
 ANIMATELCM = "AnimateLCM"
 
-# Left in front by distributed training, by whole UNets and by programs that keep several models in a file.
+# Prefixes added by distributed training, by whole UNets, and by programs that store several models in a file.
 _PREFIXES = re.compile(r"^(?:(?:module|unet|model|diffusion_model|animatediff)\.)+")
 
-# The first one that a file shows is its format.
-_SIGNS = (
+# The first pattern that matches a key determines the format.
+_FORMAT_PATTERNS = (
     (HOTSHOT, re.compile(r"\.temporal_attentions\.\d+\.")),
-    (ADAPTER, re.compile(r"\.motion_modules\.\d+\.(?!temporal_transformer\.)")),
+    (MOTION_ADAPTER, re.compile(r"\.motion_modules\.\d+\.(?!temporal_transformer\.)")),
     (ANIMATELCM, re.compile(r"\.pos_encoder\.pos_encoding$")),
 )
 
@@ -35,7 +35,7 @@ _TO_OFFICIAL = (
     (re.compile(r"\.pos_encoder\.(?:positional_encoding|pos_encoding)$"), r".pos_encoder.pe"),
 )
 
-_TO_ADAPTER = (
+_TO_MOTION_ADAPTER = (
     (".temporal_transformer.", "."),
     (".attention_blocks.0.", ".attn1."),
     (".attention_blocks.1.", ".attn2."),
@@ -44,46 +44,46 @@ _TO_ADAPTER = (
     (".ff_norm.", ".norm3."),
 )
 
-TABLE = ".pos_encoder.pe"  # of each attention, officially
-BLOCK_TABLE = ".pos_embed.pe"  # one for both attentions, in diffusers
+TABLE = ".pos_encoder.pe"  # official: one table per attention
+BLOCK_TABLE = ".pos_embed.pe"  # diffusers: one table for both attentions of a block
 _MOTION = re.compile(r"(?:^|\.)(?:motion_modules|temporal_attentions)\.\d+\.")
 
 
 def without_prefixes(name: str) -> str:
-    """A weight's name without what programs put in front."""
+    """A key without prefixes."""
     return _PREFIXES.sub("", name)
 
 
 def is_motion_weight(name: str) -> bool:
-    """Whether a name is that of a motion module's weight, in any spelling."""
+    """Whether a key belongs to a motion module, in any format."""
     return _MOTION.search(name) is not None
 
 
 def format_of(names: Iterable[str]) -> str:
-    """The spelling of a file, by its names without prefixes."""
+    """Key format of a file, from its keys without prefixes."""
     names = list(names)
-    return next((what for what, sign in _SIGNS if any(sign.search(name) for name in names)), OFFICIAL)
+    return next((what for what, sign in _FORMAT_PATTERNS if any(sign.search(name) for name in names)), OFFICIAL)
 
 
 def official_name(name: str) -> str:
-    """The official name of a motion weight without prefixes; a table of diffusers is one for its whole block."""
+    """Official name of a motion weight without prefixes. A diffusers table keeps its name, shared by the block."""
     for pattern, official in _TO_OFFICIAL:
         name = pattern.sub(official, name)
     return name
 
 
 def tables_of(name: str) -> tuple[str, ...]:
-    """The official tables that a table stands for: itself, or those of both attentions of its block."""
+    """Official tables that a table provides: itself, or those of both attentions of its block."""
     if not name.endswith(BLOCK_TABLE):
         return (name,)
     block = name.removesuffix(BLOCK_TABLE)
     return tuple(f"{block}.attention_blocks.{number}{TABLE}" for number in (0, 1))
 
 
-def adapter_name(name: str) -> str:
-    """The name in a diffusers MotionAdapter of an official weight; both tables of a block have the same one."""
+def motion_adapter_name(name: str) -> str:
+    """Name of an official weight in a diffusers MotionAdapter. Both tables of a block get the same name."""
     if name.endswith(TABLE):
         name = re.sub(r"\.attention_blocks\.\d+\.pos_encoder\.pe$", BLOCK_TABLE, name)
-    for official, adapter in _TO_ADAPTER:
+    for official, adapter in _TO_MOTION_ADAPTER:
         name = name.replace(official, adapter)
     return name

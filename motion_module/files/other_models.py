@@ -1,7 +1,7 @@
-"""Weights that people take for a motion module: how each is told by its names and shapes, and where it belongs.
+"""Weights that are mistaken for motion modules: how to detect them, and where they belong.
 
-The patterns search a listing of the file, one line ``name 320x4x3x3`` for each tensor. Of a name of any length they see
-the beginning only: searching for one thing behind another takes the square of a line's length.
+The patterns search a listing of the file with one line per tensor, such as ``name 320x4x3x3``. Names are truncated,
+because some patterns take quadratic time in the length of a line.
 """
 
 from __future__ import annotations
@@ -13,32 +13,36 @@ from dataclasses import dataclass
 from .key_formats import is_motion_weight
 from .safe_unpickler import TensorHeader
 
-_NAME_SEEN = 300  # twice the longest real one
-_CHOOSE = "Choose a motion module, such as v3_sd15_mm.ckpt."
-_NOT_RUN = f"This version does not run it. {_CHOOSE}"
-_CHECKPOINT = f"It goes where your checkpoints are. {_CHOOSE}"
+_MAX_NAME_LENGTH = 300  # characters: twice the longest real name
+_CHOOSE = "Choose a motion module such as v3_sd15_mm.ckpt."
+_NOT_RUN = f"This version does not support it. {_CHOOSE}"
+_CHECKPOINT = f"Put it into the folder of your checkpoints. {_CHOOSE}"
+_CONTROLNET = f"Use it with ControlNet. {_CHOOSE}"
+_IMAGE_LORA = f"Use it like any image LoRA. {_CHOOSE}"
+_OTHER_BASE = f"There are motion modules for Stable Diffusion 1.5 and SDXL only. {_CHOOSE}"
+_VIDEO_MODEL = f"It renders clips without a motion module. {_CHOOSE}"
 _LYCORIS = r"\.(?:hada_w1_a|lokr_w1)"
 _LORA = r"lora[._]linear_layer\.|lora[._](?:down|up|A|B)\b|_lora\.(?:down|up)\.|lora_(?:down|up|A|B)\."
 
 
 @dataclass(frozen=True)
 class KnownModel:
-    """Something else than a motion module.
+    """A type of model that is not a motion module.
 
     Attributes:
         what: its name, with the article.
-        advice: what to do with it.
-        signs: patterns, each of which some line of the listing matches.
-        without: pattern that no line matches.
+        advice: what to do with the file.
+        patterns: patterns that must each match a line of the listing.
+        absent: pattern that must not match any line.
     """
 
     what: str
     advice: str
-    signs: tuple[str, ...]
-    without: str = r"(?!)"
+    patterns: tuple[str, ...]
+    absent: str = r"(?!)"
 
 
-# These hold motion modules, or weights for them, among other things.
+# Models that contain motion modules, or weights for them.
 _ADD_ONS = (
     KnownModel(
         "a SparseCtrl encoder for scribbles",
@@ -46,7 +50,7 @@ _ADD_ONS = (
         (r"motion_modules\.", r"controlnet_cond_embedding\.conv_in\.weight "),
     ),
     KnownModel(
-        "a SparseCtrl encoder for pictures", _NOT_RUN, (r"motion_modules\.", r"controlnet_cond_embedding\.weight ")
+        "a SparseCtrl encoder for images", _NOT_RUN, (r"motion_modules\.", r"controlnet_cond_embedding\.weight ")
     ),
     KnownModel("a SparseCtrl encoder", _NOT_RUN, (r"motion_modules\.", r"controlnet_down_blocks|zero_convs")),
     KnownModel("CameraCtrl weights", _NOT_RUN, (r"qkv_merge",)),
@@ -54,46 +58,43 @@ _ADD_ONS = (
     KnownModel("an AnimateLCM image-to-video module", _NOT_RUN, (r"^(?:.*\.)?img_encoder\.",)),
     KnownModel(
         "a motion LoRA",
-        "It adds a movement to a motion module: choose one, and name this file in the prompt or in the panel's field "
-        "for motion LoRAs, as --motion-lora on the command line.",
+        "Choose a motion module, and add this file to it as a motion LoRA.",
         (rf"motion_modules.*(?:{_LORA}|{_LYCORIS})",),
     ),
     KnownModel("FancyVideo weights", _NOT_RUN, (r"^(?:fps_embedding\.linear|motion_embedding\.linear|FancyVideo)",)),
     KnownModel("a PIA model", _NOT_RUN, (r"^conv_in\.weight \d+x9x3x3$",)),
     KnownModel(
         "a motion module for Stable Diffusion 2",
-        "Use one for Stable Diffusion 1.5 or SDXL.",
+        "Choose one for Stable Diffusion 1.5 or SDXL.",
         (r"motion_modules\.", r"attn2\.to_k\.weight \d+x1024$"),
     ),
 )
 
-# These hold none. The first that fits is it.
+# Models without motion weights. The first match counts.
 _OTHERS = (
     KnownModel(
-        # Early diffusers gave every LoRA these names.
+        # Early versions of diffusers named the weights of every LoRA like this.
         "an image LoRA (or the v3 domain adapter)",
-        f"It changes the checkpoint: name it as you would a motion LoRA, beside a motion module. {_CHOOSE}",
+        f"Add it to a motion module as a domain adapter. {_CHOOSE}",
         (r"attn\d\.processor\.to_q_lora\.down\.weight ",),
     ),
-    KnownModel("an image LoRA", f"It goes into the prompt as other LoRAs do. {_CHOOSE}", (_LORA,)),
-    KnownModel("an image LoRA", f"It goes into the prompt as other LoRAs do. {_CHOOSE}", (_LYCORIS,)),
-    KnownModel(
-        "an IP-Adapter", f"It belongs to ControlNet. {_CHOOSE}", (r"^ip_adapter\.|^image_proj\.|^image_proj_model\.",)
-    ),
+    KnownModel("an image LoRA", _IMAGE_LORA, (_LORA,)),
+    KnownModel("an image LoRA", _IMAGE_LORA, (_LYCORIS,)),
+    KnownModel("an IP-Adapter", _CONTROLNET, (r"^ip_adapter\.|^image_proj\.|^image_proj_model\.",)),
     KnownModel(
         "a ControlNet",
-        f"It belongs to ControlNet. {_CHOOSE}",
+        _CONTROLNET,
         (r"^control_model\.|^controlnet_|input_hint_block|^(?:.*\.)?zero_convs\.",),
     ),
-    KnownModel("a T2I adapter", f"It belongs to ControlNet. {_CHOOSE}", (r"^(?:adapter\.)?body\.\d+\.block1\.",)),
+    KnownModel("a T2I adapter", _CONTROLNET, (r"^(?:adapter\.)?body\.\d+\.block1\.",)),
     KnownModel(
         "a Stable Video Diffusion model",
-        f"It makes clips without a motion module. {_CHOOSE}",
+        _VIDEO_MODEL,
         (r"time_stack\.|time_mixer\.|temporal_transformer_blocks\.",),
     ),
     KnownModel(
         "a ModelScope video model",
-        f"It makes clips without a motion module. {_CHOOSE}",
+        _VIDEO_MODEL,
         (r"temp_convs\.|temp_attentions\.|temopral_conv\.",),
     ),
     KnownModel(
@@ -101,56 +102,58 @@ _OTHERS = (
     ),
     KnownModel(
         "a Stable Diffusion 2 image checkpoint",
-        f"Motion modules are for Stable Diffusion 1.5 and SDXL. {_CHOOSE}",
+        _OTHER_BASE,
         (r"attn2\.to_k\.weight \d+x1024$",),
     ),
     KnownModel(
         "a Flux or Stable Diffusion 3 checkpoint",
-        f"Motion modules are for Stable Diffusion 1.5 and SDXL. {_CHOOSE}",
+        _OTHER_BASE,
         (r"(?:^|\.)(?:double_blocks|joint_blocks|transformer_blocks)\.\d+\.(?:img_|x_block|context_block|attn\.)",),
     ),
     KnownModel(
         "an image checkpoint",
         _CHECKPOINT,
         (r"^(?:input_blocks|down_blocks)\.\d+\.|^cond_stage_model\.",),
-        without=r"^encoder\.",
+        absent=r"^encoder\.",
     ),
     KnownModel(
         "a VAE",
-        f"It goes where your VAEs are. {_CHOOSE}",
+        f"Put it into the folder of your VAEs. {_CHOOSE}",
         (r"^(?:first_stage_model\.)?(?:encoder|decoder)\.conv_in\.",),
     ),
     KnownModel("a text encoder", _CHOOSE, (r"text_model\.encoder\.layers\.|transformer\.resblocks\.",)),
     KnownModel(
         "a textual inversion embedding",
-        f"It goes where your embeddings are. {_CHOOSE}",
+        f"Put it into the folder of your embeddings. {_CHOOSE}",
         (r"^(?:string_to_param\..*|emb_params|clip_[lg]|<[^>]*>) (?:\d+x)?(?:768|1024|1280)$",),
     ),
-    KnownModel("an upscaler", f"It goes where your upscalers are. {_CHOOSE}", (r"^(?:conv_first|body\.\d+\.rdb1)\b",)),
+    KnownModel(
+        "an upscaler", f"Put it into the folder of your upscalers. {_CHOOSE}", (r"^(?:conv_first|body\.\d+\.rdb1)\b",)
+    ),
     KnownModel(
         "the state of a training run",
-        f"It is there to go on with the training. {_CHOOSE}",
+        f"Use it to resume that training. {_CHOOSE}",
         (r"exp_avg|^optimizer\b",),
     ),
 )
 
 
 def identify_other(tensors: Mapping[str, TensorHeader]) -> KnownModel | None:
-    """What weights are that are no motion module; None for a motion module, or something that nobody knows.
+    """Identify weights of other models; None for motion modules and unknown weights.
 
     Args:
-        tensors: by their names without prefixes.
+        tensors: tensor headers by keys without prefixes.
     """
-    listing = [f"{name[:_NAME_SEEN]} {'x'.join(map(str, header.shape))}" for name, header in tensors.items()]
+    listing = [f"{name[:_MAX_NAME_LENGTH]} {'x'.join(map(str, header.shape))}" for name, header in tensors.items()]
     known = _ADD_ONS if any(map(is_motion_weight, tensors)) else _ADD_ONS + _OTHERS
-    return next((stranger for stranger in known if _is_it(stranger, listing)), None)
+    return next((model for model in known if _is_model(model, listing)), None)
 
 
-def _is_it(stranger: KnownModel, listing: Iterable[str]) -> bool:
+def _is_model(model: KnownModel, listing: Iterable[str]) -> bool:
     lines = list(listing)
-    return all(_found(sign, lines) for sign in stranger.signs) and not _found(stranger.without, lines)
+    return all(_matches(pattern, lines) for pattern in model.patterns) and not _matches(model.absent, lines)
 
 
-def _found(pattern: str, lines: Iterable[str]) -> bool:
+def _matches(pattern: str, lines: Iterable[str]) -> bool:
     compiled = re.compile(pattern)
     return any(compiled.search(line) for line in lines)

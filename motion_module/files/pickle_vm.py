@@ -1,8 +1,8 @@
-"""A pickle's instructions, run as far as plain data needs them, and within limits.
+"""An interpreter for pickles that only builds plain data, with limits on size.
 
-A pickle is a program, and the library's own machine for it can be crashed or filled up by a small file: with a key that
-is a tuple a million deep, a memo of billions of places, dictionaries by the million. Python's spare machine, which is
-written in Python, cannot be crashed; the instructions that need care are replaced here.
+A pickle is a program. A small file can crash the interpreter in C or exhaust memory: by a key that is a tuple nested a
+million times, a memo with billions of entries, millions of dictionaries. Python's fallback interpreter, written in
+Python, cannot be crashed; instructions that need care are replaced here.
 """
 
 from __future__ import annotations
@@ -12,29 +12,26 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NoReturn, Protocol
 
-# Far beyond all weights files: that of a whole SDXL with its optimizer has 1 MB of pickle, in half a million pieces.
-LARGEST_PICKLE = 64 << 20  # bytes
-_MOST_PIECES = 2_000_000  # instructions and their arguments
-_LONGEST_LINE = 1 << 16
-_LARGEST_NUMBER = 1 << 63
-_STORAGE_ID_LENGTHS = (5, 6)  # in archives; before torch 1.6
+# Far beyond real files: a whole SDXL with its optimizer has a pickle of 1 MB, read in half a million pieces.
+MAX_PICKLE_BYTES = 64 << 20  # bytes
+_MAX_READS = 2_000_000  # instructions and arguments
+_MAX_LINE = 1 << 16
+_MAX_INTEGER = 1 << 63
+_STORAGE_ID_LENGTHS = (5, 6)  # in archives; in files of torch before 1.6
 
 
 class OutsizedError(Exception):
-    """A file has something of which no weights file has so much; the message continues the file's name."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what}. No weights file is like that: it is damaged, or made to do harm. Do not use it.")
+    """A file exceeds a limit that no real weights file comes near. The message is a clause, such as "it has ..."."""
 
 
-class Inert:
-    """Stands for an object of an unknown class: takes whatever the pickle does to it and does nothing."""
+class Stub:
+    """Replaces an object of an unknown class: accepts all operations of the pickle and does nothing."""
 
     def __init__(self, *_args: object, **_kwargs: object) -> None:
         pass
 
     def append(self, item: object) -> None:
-        """Take an item of what was a list."""
+        """Ignore an item, for stubs of lists."""
 
 
 class _File(Protocol):
@@ -42,55 +39,55 @@ class _File(Protocol):
     def readline(self, limit: int, /) -> bytes: ...
 
 
-class _Metered:
-    """A file that gives so many bytes, in so many pieces, and no more."""
+class _LimitedFile:
+    """A file with limits on the number of bytes and of reads."""
 
     def __init__(self, file: _File) -> None:
         self._file = file
-        self._bytes = LARGEST_PICKLE
-        self._pieces = _MOST_PIECES
+        self._bytes = MAX_PICKLE_BYTES
+        self._pieces = _MAX_READS
 
     def read(self, size: int) -> bytes:
         self._bytes -= size
         self._pieces -= 1
         if self._bytes < 0 or self._pieces < 0:
-            raise OutsizedError("the pickle in it is too large")
+            raise OutsizedError("its pickle is too large")
         return self._file.read(size)
 
     def readline(self) -> bytes:
-        line = self._file.readline(_LONGEST_LINE)
-        if len(line) == _LONGEST_LINE:
-            raise OutsizedError("the pickle in it has too long a line")
+        line = self._file.readline(_MAX_LINE)
+        if len(line) == _MAX_LINE:
+            raise OutsizedError("its pickle has too long a line")
         self._bytes -= len(line)
         return line
 
 
 class PlainUnpickler(pickle._Unpickler):
-    """Makes dictionaries, lists, tuples, texts, numbers, and what `find_class` gives.
+    """Builds dictionaries, lists, tuples, strings, numbers, and what `find_class` returns.
 
-    A dictionary keeps what it has under texts and numbers; weights are under nothing else. A set is inert, since other
-    keys could be of any depth. What is set as an object's state is dropped: nothing here has one.
+    Dictionaries keep entries under strings and integers only, where all weights are. Sets become stubs, because their
+    members could be nested arbitrarily deep. Object state is dropped, because no object here has any.
     """
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]]
     stack: list[Any]
-    append: Callable[[Any], None]  # to the stack
-    pop_mark: Callable[[], list[Any]]  # what lies above the last mark on it
+    append: Callable[[Any], None]  # pushes to the stack
+    pop_mark: Callable[[], list[Any]]  # pops everything above the last mark
     read: Callable[[int], bytes]
 
     def __init__(self, file: _File, *, encoding: str = "utf-8") -> None:
-        super().__init__(_Metered(file), encoding=encoding)
+        super().__init__(_LimitedFile(file), encoding=encoding)
 
     def persistent_load(self, pid: Any) -> Any:
-        """What stands outside of the pickle: a storage."""
+        """Resolve a storage, which is outside the pickle."""
         raise NotImplementedError
 
     def _persistent(self) -> None:
         pid = self.stack.pop()
-        self.append(self.persistent_load(pid) if _is_storage(pid) else Inert())
+        self.append(self.persistent_load(pid) if _is_storage(pid) else Stub())
 
     def _frame(self) -> None:
-        self.read(8)  # its length: what is in it needs no announcement
+        self.read(8)  # skips the frame's length
 
     def _dictionary(self) -> None:
         items = self.pop_mark()
@@ -108,32 +105,32 @@ class PlainUnpickler(pickle._Unpickler):
         target = self.stack[-1]
         if isinstance(target, dict):
             target.update((key, value) for key, value in zip(items[::2], items[1::2], strict=True) if _is_plain(key))
-        elif not isinstance(target, Inert):
-            raise pickle.UnpicklingError("what has items set is no dictionary")
+        elif not isinstance(target, Stub):
+            raise pickle.UnpicklingError("items are set on an object that is not a dictionary")
 
     def _empty_set(self) -> None:
-        self.append(Inert())
+        self.append(Stub())
 
     def _add_items(self) -> None:
         self.pop_mark()
 
     def _frozen_set(self) -> None:
         self.pop_mark()
-        self.append(Inert())
+        self.append(Stub())
 
     def _build(self) -> None:
         self.stack.pop()
 
     def _unknown(self) -> NoReturn:
-        raise pickle.UnpicklingError("an instruction that no weights need")
+        raise pickle.UnpicklingError("an instruction that weights do not need")
 
 
-# Instances of classes of Python 2; classes by numbers in a table of the running program; bytes outside of the file.
-_NEEDLESS = (
+# Python 2 instances; classes by registered numbers; out-of-band buffers.
+_UNNEEDED = (
     *(pickle.INST, pickle.OBJ, pickle.EXT1, pickle.EXT2, pickle.EXT4),
     *(pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER, pickle.PERSID),
 )
-_INSTEAD = {
+_REPLACEMENTS = {
     pickle.BINPERSID: PlainUnpickler._persistent,
     pickle.FRAME: PlainUnpickler._frame,
     pickle.DICT: PlainUnpickler._dictionary,
@@ -143,16 +140,16 @@ _INSTEAD = {
     pickle.ADDITEMS: PlainUnpickler._add_items,
     pickle.FROZENSET: PlainUnpickler._frozen_set,
     pickle.BUILD: PlainUnpickler._build,
-    **dict.fromkeys(_NEEDLESS, PlainUnpickler._unknown),
+    **dict.fromkeys(_UNNEEDED, PlainUnpickler._unknown),
 }
 PlainUnpickler.dispatch = {
     **pickle._Unpickler.dispatch,
-    **{instruction[0]: instead for instruction, instead in _INSTEAD.items()},
+    **{instruction[0]: instead for instruction, instead in _REPLACEMENTS.items()},
 }
 
 
 def empty_dictionary(*_items: object) -> Mapping[str, Any]:
-    """For a pickle that makes an `OrderedDict`, which it fills afterwards."""
+    """Replaces `OrderedDict`, whose items the pickle sets afterwards."""
     return OrderedDict()
 
 
@@ -161,11 +158,11 @@ def _is_plain(key: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return type(value) is int and abs(value) < _LARGEST_NUMBER
+    return type(value) is int and abs(value) < _MAX_INTEGER
 
 
 def _is_storage(pid: object) -> bool:
-    """Whether this is torch's way to speak of a storage: of what, which, where, how many; in old files which part."""
+    """Whether this is torch's identifier of a storage: tag, type, key, device, length, and a view in old files."""
     if not isinstance(pid, tuple) or len(pid) not in _STORAGE_ID_LENGTHS:
         return False
     what, _, key, place, length, *part = pid

@@ -1,7 +1,7 @@
-"""Unpickle tensors, or only their descriptions, and nothing else.
+"""Unpickle tensors, or only their headers, and nothing else.
 
-A pickle is a program. These unpicklers resolve what a state dict of tensors needs; any other class becomes an inert
-stub, since early official files hold configuration objects beside the weights.
+A pickle is a program. These unpicklers resolve the few names that a state dict needs. Any other class becomes a stub,
+because early official files hold configuration objects next to the weights.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from typing import Any, BinaryIO, NamedTuple
 
 import torch
 
-from .pickle_vm import Inert, OutsizedError, PlainUnpickler, empty_dictionary
+from .pickle_vm import OutsizedError, PlainUnpickler, Stub, empty_dictionary
 
-_MOST_DIMENSIONS = 16
+_MAX_DIMENSIONS = 16
 
 
-class _Bytes(Inert):
-    """Stands for the type of an untyped storage, in which newer dtypes lie; torch asks it for this only."""
+class _Bytes(Stub):
+    """Type of an untyped storage, which torch uses for newer dtypes; torch reads only ``dtype``."""
 
     dtype = torch.uint8
 
 
 class _Allowed:
-    """A function that a pickle may call; no attribute of the function itself is in its reach."""
+    """A function that a pickle may call. Hides the function's own attributes from the pickle."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
@@ -37,16 +37,16 @@ class _Allowed:
 
 
 def _rebuilders(names: tuple[str, ...]) -> dict[tuple[str, str], Any]:
-    found = {name: getattr(torch._utils, name, None) for name in names}  # each torch knows those of its time
+    found = {name: getattr(torch._utils, name, None) for name in names}  # some exist in some versions of torch only
     return {("torch._utils", name): _Allowed(function) for name, function in found.items() if function is not None}
 
 
 def _size(lengths: Any = ()) -> torch.Size:
-    if len(lengths) > _MOST_DIMENSIONS:
-        raise OutsizedError("a tensor in it has too many dimensions")
+    if len(lengths) > _MAX_DIMENSIONS:
+        raise OutsizedError("one of its tensors has too many dimensions")
     size = torch.Size(lengths)
     if any(length < 0 for length in size):
-        raise pickle.UnpicklingError("a tensor of negative length")
+        raise pickle.UnpicklingError("a tensor with a negative length")
     return size
 
 
@@ -65,22 +65,22 @@ _TENSORS = {
 
 
 class _TensorsOnlyUnpickler(PlainUnpickler):
-    """Resolves tensors; storages are resolved by torch before it asks here."""
+    """Resolves tensors. torch resolves storages before it asks this class."""
 
     def find_class(self, module: str, name: str) -> Any:
-        return _TENSORS.get((module, name), Inert)
+        return _TENSORS.get((module, name), Stub)
 
 
 def _load(file: Any, **kwargs: Any) -> Any:
     return _TensorsOnlyUnpickler(file, **kwargs).load()
 
 
-tensors_only = ModuleType("tensors_only_pickle")  # what torch takes for the module `pickle`
+tensors_only = ModuleType("tensors_only_pickle")  # torch expects a module like `pickle`
 tensors_only.__dict__.update(Unpickler=_TensorsOnlyUnpickler, load=_load, UnpicklingError=pickle.UnpicklingError)
 
 
 class TensorHeader(NamedTuple):
-    """A tensor without its numbers; ``dtype`` is torch's name of it, such as ``float16``."""
+    """Shape of a tensor, and its dtype by torch's name, such as ``float16``."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -105,7 +105,7 @@ _ITEM_SIZES = {dtype_name: dtype.itemsize for (_, dtype_name), dtype in _DTYPES.
 
 
 def claimed_bytes(headers: Iterable[TensorHeader]) -> int:
-    """Memory that tensors would take, each by itself; of an unknown dtype, what they would at least."""
+    """Memory that the tensors would occupy without sharing storages; a lower bound for unknown dtypes."""
     return sum(prod(shape) * _ITEM_SIZES.get(dtype, 1) for shape, dtype in headers)
 
 
@@ -137,10 +137,10 @@ _HEADERS = {
 
 
 class HeaderUnpickler(PlainUnpickler):
-    """Gives a `TensorHeader` in the place of each tensor; what the tensors hold is never looked for.
+    """Builds a `TensorHeader` in place of each tensor, without reading the tensor's data.
 
     Attributes:
-        storage_bytes: size of each storage that the pickle speaks of, by its key.
+        storage_bytes: size in bytes of each storage, by its key in the pickle.
     """
 
     def __init__(self, file: Any) -> None:
@@ -148,26 +148,26 @@ class HeaderUnpickler(PlainUnpickler):
         self.storage_bytes: dict[str, int] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """Nothing that does anything, whatever is asked for."""
-        return _HEADERS.get((module, name), Inert)
+        """Return a harmless replacement for any name."""
+        return _HEADERS.get((module, name), Stub)
 
     def persistent_load(self, pid: Any) -> Any:
-        """The dtype of a storage."""
+        """Return the dtype of a storage."""
         if not isinstance(pid[1], torch.dtype):
-            return Inert()
+            return Stub()
         self.storage_bytes[str(pid[2])] = int(pid[4]) * pid[1].itemsize
         return pid[1]
 
 
 _LEGACY_PREAMBLE = 3  # magic number, protocol version, system information
-_LEGACY_STORAGE_HEAD = 8  # each storage is preceded by its length
+_LEGACY_STORAGE_HEAD = 8  # bytes: the length in front of each storage
 
 
 def read_legacy_headers(file: BinaryIO) -> Any:
-    """What a pickle of torch before 1.6 holds, headers in the place of tensors.
+    """The payload of a file written by torch before 1.6, with headers in place of tensors.
 
     Raises:
-        EOFError: the file ends before its last tensor.
+        EOFError: the file is truncated.
     """
     for _ in range(_LEGACY_PREAMBLE):
         HeaderUnpickler(file).load()

@@ -1,8 +1,8 @@
-"""Read a safetensors file or a pickle: only what it says about its tensors, or the tensors themselves.
+"""Read safetensors files and pickles: their headers only, or their tensors.
 
-Files come from strangers. Safetensors cannot carry code. A pickle goes through an unpickler that knows tensors only
-(`unpickling`), and what it claims is held against the file's size before any tensor is made. Tensors may still be
-mapped from the file: the caller copies those it keeps.
+Files are untrusted. Safetensors cannot carry code; a pickle goes through an unpickler that knows tensors only
+(`safe_unpickler`), and its claims are checked against the file's size before torch allocates anything. The tensors may
+be memory-mapped: callers copy those that they keep.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 from motion_module.errors import MotionFileError
 
 from .file_type import HEAD_LENGTH, LEGACY_PICKLE_MAGIC, ZIP_MAGIC, describe_unreadable_file
-from .pickle_vm import LARGEST_PICKLE, OutsizedError
+from .pickle_vm import MAX_PICKLE_BYTES, OutsizedError
 from .safe_unpickler import HeaderUnpickler, TensorHeader, claimed_bytes, dtype_name, read_legacy_headers, tensors_only
 
 MOTION_FILE_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
@@ -31,10 +31,10 @@ MOTION_FILE_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 _WRAPPERS = ("state_dict", "module", "model", "controlnet")  # training scripts nest the weights under one of these
 _TORCHSCRIPT_MEMBER = "constants.pkl"
 _PICKLE_MEMBER = "data.pkl"
-# Far beyond all weights files, see `pickles`.
-_MOST_TENSORS = 50_000
-_LONGEST_NAME = 1000
-_SHARED = 4  # tensors may lie in the same bytes, but not all of them in few
+# Far beyond real weights files, see `pickle_vm`.
+_MAX_TENSORS = 50_000
+_MAX_NAME_LENGTH = 1000
+_MAX_SHARING = 4  # how many times the file's size its tensors may claim: some share their bytes
 
 _SAFETENSORS_DTYPES = {
     "F64": "float64",
@@ -56,12 +56,12 @@ _Leaf = TypeVar("_Leaf", Tensor, TensorHeader)
 
 @dataclass(frozen=True)
 class FileHeader:
-    """What a weights file says about itself.
+    """Description of a weights file.
 
     Attributes:
         container: ``safetensors`` or ``pickle``.
-        tensors: by name, taken out of the dictionaries that they may be nested in.
-        metadata: what a safetensors file holds beside its tensors.
+        tensors: shape and dtype by key, without the dictionaries that wrap them.
+        metadata: metadata of a safetensors file.
     """
 
     container: str
@@ -70,29 +70,29 @@ class FileHeader:
 
 
 def read_header(path: Path) -> FileHeader:
-    """Names, shapes and dtypes; no tensor is read, however large the file is.
+    """Read keys, shapes and dtypes. No tensor is read, however large the file.
 
     Raises:
-        MotionFileError: the file is missing, empty, cut off, or not a weights file at all.
+        MotionFileError: the file is missing, empty, truncated, or not a weights file.
     """
     return _reading(path, _safetensors_header, _pickle_header)
 
 
 def read_tensors(path: Path, names: Iterable[str] | None = None) -> dict[str, Tensor]:
-    """Tensors of a file by name, on the CPU, taken out of the dictionaries that they may be nested in.
+    """Read tensors to the CPU, by key, without the dictionaries that wrap them.
 
     Args:
         path: the file.
-        names: which ones; all by default.
+        names: keys to read; None for all.
 
     Raises:
-        MotionFileError: the file is missing, empty, cut off, or not a weights file at all, or lacks one of the names.
+        MotionFileError: the file is missing, empty, truncated, not a weights file, or lacks a key.
     """
     wanted = None if names is None else list(names)
     return _reading(
         path,
         lambda path: _safetensors_tensors(path, wanted),
-        lambda path, zipped: _chosen(_leaves(_load_pickle(path, zipped), Tensor), wanted),
+        lambda path, zipped: _select(_leaves(_load_pickle(path, zipped), Tensor), wanted),
     )
 
 
@@ -112,7 +112,7 @@ def _reading(
             head = file.read(HEAD_LENGTH)
     except OSError as error:
         raise MotionFileError(
-            f"{path.name}: cannot be read ({error.strerror}). Check the path {path}.", what="not readable"
+            f"{path.name} cannot be read ({error.strerror}). Check the path {path}.", what="not readable", code="AD-F28"
         ) from error
     try:
         if head.startswith((ZIP_MAGIC, LEGACY_PICKLE_MAGIC)):
@@ -121,16 +121,22 @@ def _reading(
     except MotionFileError:
         raise
     except OutsizedError as error:
-        raise MotionFileError(f"{path.name}: {error}", what="a damaged or harmful file") from error
-    except Exception as error:  # a broken or hostile file may raise anything
-        what, told = describe_unreadable_file(path, head, error)
-        raise MotionFileError(f"{path.name}: {told}", what=what) from error
+        raise MotionFileError(
+            f"{path.name} is damaged or malicious: {error}. Do not use it.",
+            what="a damaged or malicious file",
+            code="AD-F29",
+        ) from error
+    except Exception as error:  # a damaged or malicious file can raise anything
+        unreadable = describe_unreadable_file(path, head, error)
+        raise MotionFileError(
+            f"{path.name} {unreadable.problem}", what=unreadable.what, code=unreadable.code
+        ) from error
 
 
 def _safetensors_header(path: Path) -> FileHeader:
     with safetensors.safe_open(path, framework="pt") as file:
         names = list(file.keys())
-        if len(names) > _MOST_TENSORS:
+        if len(names) > _MAX_TENSORS:
             raise OutsizedError("it has too many tensors")
         tensors = {name: file.get_slice(name) for name in names}
         headers = {
@@ -153,44 +159,45 @@ def _pickle_header(path: Path, zipped: bool) -> FileHeader:
             if sum(unpickler.storage_bytes.values()) > path.stat().st_size:
                 raise EOFError("the file is smaller than its tensors")
         else:
-            _refuse_tar(path)
+            _reject_tar(path)
             payload = read_legacy_headers(file)
     tensors = _leaves(payload, TensorHeader)
-    if claimed_bytes(tensors.values()) > _SHARED * path.stat().st_size:
-        raise OutsizedError("it claims to hold more weights than the file has room for")
+    if claimed_bytes(tensors.values()) > _MAX_SHARING * path.stat().st_size:
+        raise OutsizedError("it claims more weights than fit into it")
     return FileHeader("pickle", tensors)
 
 
 def _load_pickle(path: Path, zipped: bool) -> Any:
-    _pickle_header(path, zipped)  # torch believes what the pickle claims
-    # Not `torch.load`: hosts replace that name (the WebUI by one that refuses files of current torch).
+    _pickle_header(path, zipped)  # checks sizes, which torch would trust
+    # Not `torch.load`: hosts replace it (the WebUI's version rejects files of current torch).
     return torch.serialization.load(
         str(path), map_location="cpu", pickle_module=tensors_only, weights_only=False, mmap=zipped
     )
 
 
-def _refuse_tar(path: Path) -> None:
-    # Torch takes a tar archive for what it wrote in 2016, whatever it begins with, and unpacks what is in it.
+def _reject_tar(path: Path) -> None:
+    # torch takes a tar archive for one of its files of 2016, whatever its first bytes are, and unpacks it.
     if tarfile.is_tarfile(path):
         raise MotionFileError(
-            f"{path.name}: a tar archive, not the weights. Unpack it and choose the weights file inside.",
+            f"{path.name} is a tar archive, not a weights file. Unpack it and choose the weights file inside.",
             what="a tar archive",
+            code="AD-F30",
         )
 
 
 def _archive(path: Path, file: Any) -> Any:
-    _refuse_compressed(path)
-    # Torch's own reader: another one could be shown another directory than the one that torch goes by.
+    _reject_compressed(path)
+    # torch's own reader: a crafted archive can show another directory to any other reader.
     archive = torch._C.PyTorchFileReader(file)
     if _TORCHSCRIPT_MEMBER in archive.get_all_records():
         raise _torchscript(path)
-    if _record_size(archive, _PICKLE_MEMBER) > LARGEST_PICKLE:
-        raise OutsizedError("the pickle in it is too large")
+    if _record_size(archive, _PICKLE_MEMBER) > MAX_PICKLE_BYTES:
+        raise OutsizedError("its pickle is too large")
     return archive
 
 
-def _refuse_compressed(path: Path) -> None:
-    """Torch compresses nothing, so that tensors can be mapped; what grows as it is read may be made to harm."""
+def _reject_compressed(path: Path) -> None:
+    """Reject compressed members: torch stores tensors uncompressed to map them, and compression may hide a zip bomb."""
     with zipfile.ZipFile(path) as archive:
         if all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist()):
             return
@@ -200,42 +207,45 @@ def _refuse_compressed(path: Path) -> None:
     if _PICKLE_MEMBER not in members:
         raise ValueError("an archive of something else")
     raise MotionFileError(
-        f"{path.name}: weights that somebody has packed once more. Download the file from where it was published.",
+        f"{path.name} is a compressed archive of weights. Download the original file from its publisher.",
         what="compressed weights",
+        code="AD-F31",
     )
 
 
 def _torchscript(path: Path) -> MotionFileError:
     return MotionFileError(
-        f"{path.name}: a TorchScript program, not weights. It is not run.", what="a TorchScript program"
+        f"{path.name} is a TorchScript program, which is not executed. Download the weights as safetensors.",
+        what="a TorchScript program",
+        code="AD-F32",
     )
 
 
 def _record_size(archive: Any, name: str) -> int:
-    """Size of a member of an archive; 0 where torch does not tell (2.1 does not)."""
+    """Size of an archive member in bytes; 0 if torch does not report it (torch 2.1)."""
     size = getattr(archive, "get_record_size", None)
     return int(size(name)) if size else 0
 
 
 def _leaves(payload: Any, leaf: type[_Leaf]) -> dict[str, _Leaf]:
-    """Tensors or their headers by name, under whatever wrappers they are."""
-    for _ in range(len(_WRAPPERS) + 1):  # no more often than that: a hostile payload may hold itself
+    """Tensors or their headers by key, without the dictionaries that wrap them."""
+    for _ in range(len(_WRAPPERS) + 1):  # bounded, because a crafted payload may contain itself
         if not isinstance(payload, Mapping):
             return {}
         inner = next((payload[key] for key in _WRAPPERS if isinstance(payload.get(key), Mapping)), None)
         if inner is None:
-            return _own_leaves(payload, leaf) or _leaves_one_down(payload, leaf)
+            return _direct_leaves(payload, leaf) or _nested_leaves(payload, leaf)
         payload = inner
     return {}
 
 
-def _own_leaves(payload: Mapping[Any, Any], leaf: type[_Leaf]) -> dict[str, _Leaf]:
-    return _collected((str(key), value) for key, value in payload.items() if isinstance(value, leaf))
+def _direct_leaves(payload: Mapping[Any, Any], leaf: type[_Leaf]) -> dict[str, _Leaf]:
+    return _collect((str(key), value) for key, value in payload.items() if isinstance(value, leaf))
 
 
-def _leaves_one_down(payload: Mapping[Any, Any], leaf: type[_Leaf]) -> dict[str, _Leaf]:
+def _nested_leaves(payload: Mapping[Any, Any], leaf: type[_Leaf]) -> dict[str, _Leaf]:
     inner = {key: value for key, value in payload.items() if isinstance(value, Mapping)}
-    return _collected(
+    return _collect(
         (f"{key}.{name}", value)
         for key, mapping in inner.items()
         for name, value in mapping.items()
@@ -243,14 +253,14 @@ def _leaves_one_down(payload: Mapping[Any, Any], leaf: type[_Leaf]) -> dict[str,
     )
 
 
-def _collected(named: Iterator[tuple[str, _Leaf]]) -> dict[str, _Leaf]:
-    """Tensors by name, unless they are so many that one dictionary must have been put under many names."""
+def _collect(named: Iterator[tuple[str, _Leaf]]) -> dict[str, _Leaf]:
+    """Values by key. Too many of them mean that one dictionary was stored under many keys."""
     leaves: dict[str, _Leaf] = {}
-    for name, value in islice(named, _MOST_TENSORS + 1):
-        if len(name) > _LONGEST_NAME:
-            raise OutsizedError("a tensor in it has too long a name")
+    for name, value in islice(named, _MAX_TENSORS + 1):
+        if len(name) > _MAX_NAME_LENGTH:
+            raise OutsizedError("one of its tensors has too long a name")
         leaves[name] = _detached(value)
-    if len(leaves) > _MOST_TENSORS:
+    if len(leaves) > _MAX_TENSORS:
         raise OutsizedError("it has too many tensors")
     return leaves
 
@@ -259,5 +269,5 @@ def _detached(value: _Leaf) -> _Leaf:
     return value.detach() if isinstance(value, Tensor) else value
 
 
-def _chosen(tensors: dict[str, Tensor], names: list[str] | None) -> dict[str, Tensor]:
+def _select(tensors: dict[str, Tensor], names: list[str] | None) -> dict[str, Tensor]:
     return tensors if names is None else {name: tensors[name] for name in names}

@@ -1,7 +1,7 @@
-"""Domain adapter: a LoRA on the base model's spatial attention, which v3 was trained beside (``v3_sd15_adapter.ckpt``).
+"""Domain adapter: the LoRA on spatial attention that v3 was trained with (``v3_sd15_adapter.ckpt``).
 
-Officially its names are those of diffusers' early LoRAs, which the WebUI's loader does not know; for it people turn
-the file into kohya's spelling. Both are read.
+The official file uses the key format of early diffusers LoRAs, which the WebUI does not load, so users convert it to
+kohya's format. Both are read.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _OFFICIAL = re.compile(r"\.attn[12]\.processor\.to_(?:q|k|v|out)_lora\.down\.wei
 
 @dataclass(frozen=True)
 class DomainAdapter:
-    """What a file holds.
+    """The low-rank updates of a domain adapter file.
 
     Attributes:
-        name: the file's, for messages.
-        deltas: by the official name of the layer that each one changes, such as
+        name: file name, for messages.
+        deltas: update by official layer name, such as
             ``down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_out.0``.
-        unused: how many other layers it holds a LoRA for, as image LoRAs do.
+        unused: number of other layers with a LoRA in the file, as image LoRAs have.
     """
 
     name: str
@@ -53,7 +53,7 @@ class DomainAdapter:
 
 
 def holds_domain_adapter(names: Iterable[str]) -> bool:
-    """Whether these are the names of a file with a domain adapter in the official spelling, and with nothing else."""
+    """Whether these keys are those of a domain adapter in the official format, and nothing else."""
     names = list(names)
     if any(is_motion_weight(name) for name in names) or holds_motion_lora(names):
         return False
@@ -61,9 +61,9 @@ def holds_domain_adapter(names: Iterable[str]) -> bool:
 
 
 def is_domain_adapter(path: str | Path) -> bool:
-    """Whether a file is a domain adapter in the official spelling, by its header alone; False for a broken one.
+    """Whether a file is a domain adapter in the official format, by its header; False for unreadable files.
 
-    Early diffusers gave every LoRA such names, and any such file does what an adapter does.
+    Early diffusers used the same format for every LoRA; any of them can serve as an adapter.
     """
     try:
         return holds_domain_adapter(read_header(Path(path)).tensors)
@@ -72,17 +72,19 @@ def is_domain_adapter(path: str | Path) -> bool:
 
 
 def load_domain_adapter(path: str | Path) -> DomainAdapter:
-    """Load a domain adapter: the official file, or the same in the spellings of image LoRAs.
+    """Load a domain adapter from the official file, or from any LoRA in a known key format.
 
     Raises:
-        MotionFileError: the file is broken or changes no spatial attention.
+        MotionFileError: the file is damaged, or changes no spatial attention.
     """
     path = Path(path)
     names = read_header(path).tensors
     reject_unsupported_lora_types(path.name, filter(_ATTENTION.search, names))
     found = {name: match for name in names if (match := _NAME.fullmatch(name))}
     if not found:
-        raise MotionFileError(f"{path.name}: no domain adapter. Choose a file such as v3_sd15_adapter.ckpt.")
+        raise MotionFileError(
+            f"{path.name} is not a domain adapter. Choose a file such as v3_sd15_adapter.ckpt.", code="AD-N01"
+        )
     places = {name: (_official_name(match), part_of(match)) for name, match in found.items()}
     unused = count_layers(name for name in names if name not in found)
     return DomainAdapter(path.name, read_low_ranks(path, places), unused)

@@ -1,8 +1,8 @@
-"""Motion LoRA: a small change of a motion module's layers, such as a camera movement.
+"""Motion LoRA: a low-rank update of a motion module, such as a camera movement.
 
-``W + strength * scale * up @ down`` (arXiv 2307.04725, section 4.3). Many spellings of the names are about: official,
-flattened for the WebUI or by kohya's trainer, diffusers' of several ages and PEFT's; one pattern knows them all.
-Spatial weights in such a file, as MotionDirector writes them, are for the base model and stay unused here.
+The updated weight is ``W + strength * scale * up @ down`` (arXiv 2307.04725, section 4.3). One pattern covers the key
+formats in circulation: official, flattened for the WebUI or by kohya's trainer, several of diffusers, and PEFT. Spatial
+weights in the same file, as MotionDirector writes them, belong to the base model and are ignored here.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ _MID = "mid_block."
 
 @dataclass(frozen=True)
 class MotionLora:
-    """What a file holds.
+    """The low-rank updates of a motion LoRA file.
 
     Attributes:
-        name: the file's, for messages.
-        deltas: by the official name of the weight that each one changes.
-        spatial: how many layers of the base model it holds a LoRA for, which stays unused.
+        name: file name, for messages.
+        deltas: update by official weight name.
+        spatial: number of base model layers with a LoRA in the file, which is ignored.
     """
 
     name: str
@@ -64,16 +64,16 @@ class MotionLora:
 
 @dataclass(frozen=True)
 class LoraMatch:
-    """How much of a motion LoRA has a place in a motion module; as text, one line about it.
+    """How many weights of a motion LoRA exist in a motion module; ``str()`` gives a report in one line.
 
     Attributes:
-        lora: the file's name.
-        motion: the motion module's.
-        kind: the motion module's.
-        matched: how many weights of the module the LoRA changes.
-        total: how many weights it was made for.
-        missing_mid: how many of them are in the middle block, which the module lacks.
-        spatial_ignored: how many layers of the base model it holds a LoRA for, which stays unused.
+        lora: name of the LoRA.
+        motion: name of the motion module.
+        kind: kind of the motion module.
+        matched: number of the module's weights that the LoRA updates.
+        total: number of weights that the LoRA has updates for.
+        missing_mid: how many of them are in the middle block, if the module has none.
+        spatial_ignored: number of base model layers with a LoRA in the file, which is ignored.
     """
 
     lora: str
@@ -85,30 +85,30 @@ class LoraMatch:
     spatial_ignored: int
 
     def __str__(self) -> str:
-        said = [f"{self.lora}: {self.matched} of its {self.total} weights match {self.motion}"]
+        parts = [f"{self.lora}: {self.matched} of its {self.total} weights match {self.motion}"]
         if self.missing_mid:
-            said.append(
+            parts.append(
                 f"{self.missing_mid} belong to the middle block, which this motion module ({self.kind}) lacks: "
-                "the LoRA was made for v2 and may do little"
+                "the LoRA was made for v2 and may have little effect"
             )
         missing = self.total - self.matched - self.missing_mid
         if missing:
-            said.append(f"{missing} have no place in it: the LoRA was made for another motion module")
+            parts.append(f"{missing} without a counterpart: the LoRA was made for another motion module")
         if self.spatial_ignored:
-            said.append(f"it changes {self.spatial_ignored} layers of the checkpoint, too, which are left as they are")
-        return f"{'; '.join(said)}."
+            parts.append(f"checkpoint layers ignored: {self.spatial_ignored}")
+        return f"{'; '.join(parts)}."
 
 
 def holds_motion_lora(names: Iterable[str]) -> bool:
-    """Whether these are the names of a file with a motion LoRA."""
+    """Whether these keys are those of a motion LoRA."""
     return any(map(_NAME.fullmatch, names))
 
 
 def load_motion_lora(path: str | Path) -> MotionLora:
-    """Load a motion LoRA in any of the known spellings (safetensors or a pickled checkpoint).
+    """Load a motion LoRA in any known key format, from safetensors or a pickled checkpoint.
 
     Raises:
-        MotionFileError: the file is broken or holds no motion LoRA.
+        MotionFileError: the file is damaged or is not a motion LoRA.
     """
     path = Path(path)
     names = read_header(path).tensors
@@ -122,10 +122,10 @@ def load_motion_lora(path: str | Path) -> MotionLora:
 
 
 def match_report(motion: MotionModule, lora: MotionLora) -> LoraMatch:
-    """How much of a motion LoRA has a place in a motion module.
+    """Compare the weights of a motion LoRA with those of a motion module.
 
     Raises:
-        IncompatibleModelError: nothing has, or a weight is of another size.
+        IncompatibleModelError: no weight matches, or a weight has another shape.
     """
     weights = dict(motion.named_parameters())
     matching = {name: change for name, change in lora.deltas.items() if name in weights}
@@ -135,24 +135,24 @@ def match_report(motion: MotionModule, lora: MotionLora) -> LoraMatch:
 
 
 def apply_motion_lora(motion: MotionModule, lora: MotionLora, strength: float = 1.0) -> MotionModule:
-    """A copy of a motion module with the LoRA merged in; the module itself is untouched. See `apply_motion_loras`.
+    """Copy a motion module and merge a LoRA into the copy. See `apply_motion_loras`.
 
     Args:
-        motion: what to change.
-        lora: how.
-        strength: 0 gives an equal copy, 1 the LoRA as trained, less than 0 the opposite movement.
+        motion: the motion module, which is not changed.
+        lora: the LoRA.
+        strength: 1 for the LoRA as trained, 0 for no effect; negative values reverse the movement.
     """
     return apply_motion_loras(motion, [(lora, strength)])
 
 
 def apply_motion_loras(motion: MotionModule, loras: Sequence[tuple[MotionLora, float]]) -> MotionModule:
-    """A copy of a motion module with LoRAs merged in, each with its strength; the module itself is untouched.
+    """Copy a motion module and merge LoRAs with their strengths into the copy.
 
-    Sites that the module lacks are passed over: a LoRA made for v2 has one more than a v3 module. How many weights
-    matched is logged, see `match_report`. Changes add up in float32 and are rounded once.
+    Updates for sites that the module lacks are ignored: a LoRA for v2 has one site more than a v3 module. The number of
+    matching weights is logged, see `match_report`. Updates are added in float32 and rounded once.
 
     Raises:
-        IncompatibleModelError: nothing of a LoRA matches, or a weight is of another size.
+        IncompatibleModelError: no weight of a LoRA matches, or a weight has another shape.
     """
     for lora, _ in loras:
         _log.info("%s", match_report(motion, lora))
@@ -173,24 +173,29 @@ def _check(
 ) -> None:
     if not matching:
         raise IncompatibleModelError(
-            f"None of the {len(lora.deltas)} weights of {lora.name} belongs to {motion.name}. "
-            "Use a motion LoRA made for this base model."
+            f"None of the {len(lora.deltas)} weights in {lora.name} exists in {motion.name}. "
+            "Use a motion LoRA made for this base model.",
+            code="AD-N06",
         )
     for name, change in matching.items():
         if change.shape != tuple(weights[name].shape):
             raise IncompatibleModelError(
-                f"{lora.name} is made for a motion module of other widths: {name} is {tuple(weights[name].shape)} in "
-                f"{motion.name}, {change.shape} in the LoRA. Use one made for this base model."
+                f"{lora.name} was made for a motion module of another size: {name} has shape {change.shape} in the "
+                f"LoRA, {tuple(weights[name].shape)} in {motion.name}. Use a motion LoRA made for this base model.",
+                code="AD-N07",
             )
 
 
 def _no_motion_lora(path: Path, spatial: int) -> MotionFileError:
     if spatial:
         return MotionFileError(
-            f"{path.name}: an image LoRA, no motion LoRA. Use it in the prompt as any LoRA: <lora:{path.stem}:1>.",
+            f"{path.name} is an image LoRA, not a motion LoRA. Use it like any image LoRA.",
             what="an image LoRA",
+            code="AD-N08",
         )
-    return MotionFileError(f"{path.name}: no motion LoRA. Choose a file such as v2_lora_PanLeft.ckpt.")
+    return MotionFileError(
+        f"{path.name} is not a motion LoRA. Choose a file such as v2_lora_PanLeft.ckpt.", code="AD-N09"
+    )
 
 
 def _official_name(match: re.Match[str]) -> str:

@@ -21,9 +21,13 @@ from support.webui_real import small_models
 
 from lib_animatediff import ContextWindows, MotionFileError, __version__
 from lib_animatediff.cli.animate import OTHER_OPTIONS
+from lib_animatediff.hosts.diffusers import motion_module
 from lib_animatediff.hosts.diffusers import pipeline as host
+from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.jobs import recipe as request
-from lib_animatediff.request.settings import SETTINGS, parse_settings
+from lib_animatediff.request.methods import ModuleFile
+from lib_animatediff.request.plan import Sampling
+from lib_animatediff.request.settings import SETTINGS, motion_scale, parse_settings
 from motion_module import load_motion_module
 
 ROOT = Path(__file__).parents[2]
@@ -103,7 +107,13 @@ def test_a_clip_has_frames_size_duration_and_prompt_as_asked(clip):
 def test_a_run_says_where_the_clip_is_and_leaves_nothing_else(clip):
     assert clip.result.out.split() == [str(Path("new", "fox.gif"))]
     assert [path.name for path in clip.folder.iterdir()] == ["fox.gif"]
-    assert clip.result.err.split() == ["Sampling"]  # and no warnings of libraries
+
+
+def test_a_run_shows_its_device_its_progress_and_what_it_made_and_no_warnings_of_libraries(clip):
+    device, progress, made = clip.result.err.splitlines()
+    assert (device, progress) == (f"Device: {host.pick_device('auto')}", "Sampling")
+    path = re.escape(str(Path("new", "fox.gif")))
+    assert re.fullmatch(rf"Rendered 8 frames of 64x64, 1\.0 s at 8 frames per second, in \d+ s: {path}", made)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(run, tmp_path):
@@ -124,22 +134,35 @@ def test_a_speed_from_the_settings_table_reaches_the_clip(run, tmp_path):
 def test_every_option_reaches_the_pipeline(files, run, tmp_path, monkeypatch):
     calls = []
 
-    def animate(*_args, **kwargs):
-        calls.append(kwargs)
+    def render(_pipeline, plan, method, **kwargs):
+        calls.append((plan, method, kwargs))
         return [Image.new("RGB", (16, 8), (shade, 0, 0)) for shade in (0, 255)]
 
     monkeypatch.setattr(host, "load_pipeline", lambda *args, **kwargs: calls.append((args, kwargs)) or MagicMock())
-    monkeypatch.setattr(host, "animate", animate)
-    wanted = {"prompt": "a dog", "negative_prompt": "a cat", "seed": 7, "frames": 2, "steps": 3, "cfg": 4.5}
-    wanted |= {"sampler": "euler", "frames": 40}
-    run(tmp_path / "clip.gif", **wanted, width=16, height=8, device="cpu:0", fusion="flat", effect="0: 1, -1: 0.5")
-    wanted |= {"windows": ContextWindows(fusion="flat"), "adapters": ()}
-    wanted["settings"] = parse_settings({"frames": 40, "fusion": "flat", "effect": "0: 1, -1: 0.5"})
-    (where, how), asked = calls
-    assert (where, how) == ((files.checkpoint,), {"config": files.config, "device": "cpu:0"})
-    assert {name: value for name, value in asked.items() if name not in ("on_step", "say")} == wanted | {
-        "size": (16, 8)
+    monkeypatch.setattr(request, "render", render)
+    asked = {"prompt": "a dog", "negative_prompt": "a cat", "seed": 7, "steps": 3}
+    table = {"frames": 40, "fusion": "flat", "effect": "0: 1, -1: 0.5"}
+    how = {"width": 16, "height": 8, "cfg": 4.5, "sampler": "euler", "device": "cpu:0"}
+    assert run(tmp_path / "clip.gif", **asked, **table, **how).code == 0
+    (where, loaded), (plan, method, rendered) = calls
+    assert (where, loaded) == ((files.checkpoint,), {"config": files.config, "device": "cpu:0"})
+    assert plan.sampling == Sampling(**asked)
+    assert plan.settings == parse_settings(table | {"model": str(files.motion)})
+    assert plan.windows == ContextWindows(fusion="flat")
+    assert plan.method.modules == (ModuleFile(files.motion),)
+    assert plan.method.scale == motion_scale(parse_settings(table))
+    assert [module.name for module in method.modules] == [files.motion.name]
+    assert {name: value for name, value in rendered.items() if name not in ("on_step", "say")} == {
+        "size": (16, 8),
+        "cfg": 4.5,
+        "sampler": "euler",
     }
+
+
+def test_a_device_that_was_named_is_not_said_again(run, tmp_path):
+    done = run(tmp_path / "clip.gif", device="cpu", frames=1, steps=1)
+    assert done.code == 0
+    assert "Device" not in done.err
 
 
 @pytest.fixture
@@ -150,7 +173,7 @@ def loaded(files):
 def test_frames_are_decoded_one_at_a_time(files, loaded):
     rows = []
     loaded.vae.decoder.register_forward_pre_hook(lambda _decoder, args: rows.append(len(args[0])))
-    host.animate(loaded, load_motion_module(files.motion), prompt=PROMPT, frames=3, size=(64, 64), steps=1)
+    animate(loaded, load_motion_module(files.motion), prompt=PROMPT, frames=3, size=(64, 64), steps=1)
     assert rows == [1, 1, 1]
 
 
@@ -229,7 +252,7 @@ def test_refuses_what_is_no_checkpoint_in_one_line(files, run, tmp_path, name):
     path = tmp_path / name
     other_kind = files.motion.read_bytes()
     path.write_bytes({"page": b"<!DOCTYPE html>", "empty": b"", "other_kind": other_kind}[path.stem])
-    line = run(tmp_path / "clip.gif", checkpoint=path).one_error
+    line = run(tmp_path / "clip.gif", checkpoint=path, device="cpu").one_error
     assert f"{name} could not be loaded as Stable Diffusion 1.5" in line
     assert not (tmp_path / "clip.gif").exists()
 
@@ -245,7 +268,7 @@ def test_an_error_of_several_lines_is_told_in_one(run, tmp_path, monkeypatch):
     def fail(_path, **_options):
         raise MotionFileError("broken (torch says:\n    a lot).\nDownload it again.")
 
-    monkeypatch.setattr(request, "load_motion_module", fail)
+    monkeypatch.setattr(motion_module, "load_motion_module", fail)
     line = run(tmp_path / "clip.gif").one_error
     assert line == "Error: broken (torch says: a lot). Download it again."
 
@@ -253,7 +276,8 @@ def test_an_error_of_several_lines_is_told_in_one(run, tmp_path, monkeypatch):
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no such signal")
 def test_an_interrupted_run_leaves_no_file(files, tmp_path):
     (tmp_path / "clips").mkdir()
-    process = in_own_process(*arguments(files, steps=999, frames=1, output="clips/clip.gif"), cwd=tmp_path)
+    words = arguments(files, steps=999, frames=1, output="clips/clip.gif", device="cpu")
+    process = in_own_process(*words, cwd=tmp_path)
     assert process.stderr.readline() == "Sampling\n"
     time.sleep(1)  # well into the steps
     process.send_signal(signal.SIGINT)

@@ -14,7 +14,7 @@ from support.pocket_clips import BLUE, CFG, RED, SIZE, STEPS, near, pixels
 
 from lib_animatediff import builtin_model as pocket
 from lib_animatediff.hosts.diffusers import networks
-from lib_animatediff.hosts.diffusers import pipeline as host
+from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.jobs import recipe as request
 from lib_animatediff.video import read_clip, read_recipe
 
@@ -49,10 +49,10 @@ def test_a_motion_lora_at_0_leaves_every_bit(written, clip):
 
 def test_a_motion_lora_is_that_of_its_strength(written, pipeline, motion):
     found = written("--motion-lora", f"{PAN}:-1.5")
-    panning = networks.with_motion_loras(motion, [networks.Added(PAN, -1.5)]).motion
+    panning = networks.with_motion_loras(motion, [networks.LoraFile(PAN, -1.5)]).motion
     more = {"seed": 3, "frames": 4, "size": SIZE, "steps": STEPS, "cfg": CFG}
-    assert torch.equal(found, pixels(host.animate(pipeline, panning, prompt=RED, **more)))
-    assert not near(found, pixels(host.animate(pipeline, motion, prompt=RED, **more)), 5)
+    assert torch.equal(found, pixels(animate(pipeline, panning, prompt=RED, **more)))
+    assert not near(found, pixels(animate(pipeline, motion, prompt=RED, **more)), 5)
 
 
 def test_how_much_of_each_file_found_a_place_is_said(run, adapter, tmp_path):
@@ -99,7 +99,7 @@ def test_a_mask_is_a_picture_file(written, clip, tmp_path, grey, effect):
 def test_a_mask_that_is_none_is_refused_before_the_checkpoint_is_loaded(run_early, tmp_path):
     (tmp_path / "words.txt").write_text("white")
     assert "nothing.png cannot be read" in run_early("animate", "--motion-mask", tmp_path / "nothing.png").one_error
-    assert "motion mask is no picture" in run_early("animate", "--motion-mask", tmp_path / "words.txt").one_error
+    assert "motion mask is not an image" in run_early("animate", "--motion-mask", tmp_path / "words.txt").one_error
     assert "cannot be read" in run_early("animate", "--motion-mask", tmp_path).one_error
 
 
@@ -111,7 +111,7 @@ WRONG = [
     (["--effect", "3"], "effect must be between 0 and 2"),
     (["--frame-seeds", "5, x"], "frame_seeds"),
     (["--motion-lora", "nothing.safetensors"], "no file nothing.safetensors"),
-    (["--blocks", "roof effect 1"], "blocks does not know"),
+    (["--blocks", "roof effect 1"], "is not a block with a factor"),
 ]
 
 

@@ -26,6 +26,7 @@ from lib_animatediff.evaluation.measuring import METRICS
 from lib_animatediff.evaluation.methods import METHODS, RENDERED
 from lib_animatediff.evaluation.run import REFERENCES
 from lib_animatediff.hosts.diffusers import pipeline as host
+from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.sampling.frame_noise import SEED_LIMIT
 from lib_animatediff.video import read_clip
 from motion_module import ClipError
@@ -120,7 +121,7 @@ def test_every_metric_that_was_measured_is_explained(made):
 
 def test_the_docs_page_names_every_figure_and_every_option():
     text = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| ([^|]+) \|", text.partition("## What is measured")[2], re.MULTILINE)
+    rows = re.findall(r"^\| ([^|]+) \|", text.partition("## Metrics")[2], re.MULTILINE)
     for metric in METRICS:
         assert any(row == metric.title or metric.title in row.split(", ") for row in rows), metric.title
     told = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", text))
@@ -149,7 +150,7 @@ def test_controls_are_marked_and_never_best(made):
 
 
 def test_what_is_missing_is_named_with_how_to_get_it(made):
-    assert "--tuned build/pocket/pocket-lilac.safetensors" in made.page
+    assert "Add one with --tuned." in made.page
     assert "0.19 cells per frame" in made.page
 
 
@@ -173,7 +174,7 @@ def test_each_method_is_what_it_is_called(made):
     pipeline.set_progress_bar_config(disable=True)
     plain = {"prompt": PROMPTS[0], "size": (64, 64), "steps": 2, "cfg": 3.0, "frames": FRAMES}
     motion = runner.load_motion_module(pocket.pocket_folder() / pocket.MOTION)
-    expected = np.stack([np.asarray(picture) for picture in host.animate(pipeline, motion, **plain)])
+    expected = np.stack([np.asarray(picture) for picture in animate(pipeline, motion, **plain)])
     found = {method.key: clip_frames(made, "base model", method.key) for method in RENDERED}
     assert np.abs(found["module"].astype(int) - expected).max() <= 1
     for one, other in (("module", "independent"), ("module", "text2video-zero"), ("independent", "text2video-zero")):
@@ -218,7 +219,7 @@ def renders(monkeypatch):
     monkeypatch.setattr(runner.host, "load_pipeline", lambda *_a, **_k: MagicMock())
     monkeypatch.setattr(runner.networks, "add_loras", lambda *_: None)
     # Measuring is what takes long; the rest is as it is.
-    monkeypatch.setattr(SmallEmbedder, "pictures", lambda _self, frames: torch.ones(len(frames), 1))
+    monkeypatch.setattr(SmallEmbedder, "images", lambda _self, frames: torch.ones(len(frames), 1))
     figures = {metric.key: 1.0 for metric in METRICS}
     monkeypatch.setattr(runner, "measure", lambda _f, _p, _r, _e, seconds: (figures | {"seconds": seconds}, "right"))
     return count
@@ -275,7 +276,7 @@ def test_an_error_on_the_way_keeps_what_there_is(renders, command, monkeypatch, 
     [
         ({"output": "page.pdf"}, "Let the name end in .html."),
         ({"seeds": 0}, "seeds must be at least 1, not 0."),
-        ({"frames": 2}, "frames must be at least 3 to be measured, not 2."),
+        ({"frames": 2}, "frames must be at least 3, not 2."),
         ({"frames": 99}, "99"),
         ({"width": 60}, "width must be a multiple of 8"),
         ({"steps": 0}, "steps must be between 1"),
@@ -284,7 +285,7 @@ def test_an_error_on_the_way_keeps_what_there_is(renders, command, monkeypatch, 
         ({"lora": "missing.safetensors"}, "There is no file missing.safetensors."),
         ({"tuned": "missing.safetensors"}, "There is no checkpoint missing.safetensors."),
         ({"motion": "missing.ckpt"}, "missing.ckpt"),
-        ({"embedder": "missing"}, "missing is no folder of an embedder"),
+        ({"embedder": "missing"}, "missing is not the folder of an embedder"),
         ({"checkpoint": "model.safetensors"}, "also give --motion and --prompts"),
     ],
 )
@@ -305,7 +306,7 @@ def test_without_opencv_one_line_says_what_to_install(command, monkeypatch, tmp_
 def test_two_models_of_one_name_are_refused(command, monkeypatch, tmp_path):
     lora = pocket.pocket_folder() / pocket.STYLE_LORA
     ended = command("evaluate", *words(tmp_path), "--lora", lora, "--lora", lora)
-    assert "Two models have one name" in ended.err
+    assert "Two models have the same name" in ended.err
 
 
 def test_a_file_where_the_folder_should_be_is_kept(command, monkeypatch, tmp_path):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
 import torch.nn.functional as F
 from support import hosts
-from support.motions import shared_motion
 from support.unchanged import Portrait
 from torch import nn
 
 from lib_animatediff import ClipError, ContextWindows, IncompatibleModelError, MotionScale, Text2VideoZero, inject
-from lib_animatediff.engine.components.cross_frame import self_attentions
+from lib_animatediff.engine.components.cross_frame import CrossFrameAttention
+from lib_animatediff.engine.unet import self_attentions
 
 FRAMES, STREAMS = 3, 2
 ROWS = FRAMES * STREAMS
@@ -220,25 +221,31 @@ def test_each_clip_of_each_stream_in_calls_of_its_own(unet, rows_of):
 def test_the_first_frame_alone(unet, rows_of, length):
     given = hosts.inputs(ROWS)
     windows = None if length is None else ContextWindows(length=length, overlap=0)
-    with torch.no_grad(), inject(unet, METHOD, frames=FRAMES, windows=windows) as injected:
-        assert not injected.first_only
+    attention = METHOD.component()
+    with torch.no_grad(), inject(unet, attention, frames=FRAMES, windows=windows):
+        assert not attention.is_first_frame_only
         whole = hosts.call(unet, given)
         rows_of.clear()
-        injected.first_only = True
-        assert injected.first_only
-        first = hosts.call(unet, given)
+        with attention.first_frame_only():
+            assert attention.is_first_frame_only
+            first = hosts.call(unet, given)
         assert rows_of == [STREAMS]
-        injected.first_only = False
+        assert not attention.is_first_frame_only
         assert torch.equal(hosts.call(unet, given), whole)
     for row in range(ROWS):
         assert torch.allclose(first[row], whole[row - row % FRAMES], atol=BOUND)
 
 
-def test_a_motion_module_makes_no_frame_alone(unet):
-    with inject(unet, shared_motion("v3")[0], frames=FRAMES) as injected:
-        assert not injected.first_only
-        with pytest.raises(ClipError, match="Set first_only with Text2Video-Zero only"):
-            injected.first_only = True
+def test_one_component_serves_one_injection_at_a_time(unet):
+    attention = CrossFrameAttention()
+    with pytest.raises(ClipError, match="inside the inject block"), attention.first_frame_only():
+        pass
+    with inject(unet, attention, frames=FRAMES):
+        other = hosts.ldm_unet()
+        with pytest.raises(ClipError, match="in use by another injection"), inject(other, attention, frames=FRAMES):
+            pass
+    with inject(unet, attention, frames=FRAMES):
+        pass
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -272,9 +279,10 @@ def test_the_unet_is_afterwards_what_it_was(unet, windows, failing):
 @pytest.mark.parametrize("windows", [None, ContextWindows(length=2, overlap=0)])
 @pytest.mark.parametrize("first_only", [False, True])
 def test_rows_that_are_not_whole_clips_are_refused(unet, windows, first_only):
-    with torch.no_grad(), inject(unet, METHOD, frames=FRAMES, windows=windows) as injected:
-        injected.first_only = first_only
-        with pytest.raises(ClipError, match="4 rows, which are not whole clips of 3 frames"):
+    attention = METHOD.component()
+    with torch.no_grad(), inject(unet, attention, frames=FRAMES, windows=windows):
+        alone = attention.first_frame_only() if first_only else nullcontext()
+        with alone, pytest.raises(ClipError, match="4 rows, which are not whole clips of 3 frames"):
             hosts.call(unet, hosts.inputs(4))
 
 
@@ -282,7 +290,7 @@ def test_no_frame_at_all_and_an_amount_of_motion_are_refused(unet):
     before = Portrait(unet)
     with pytest.raises(ClipError, match="at least one frame"), inject(unet, METHOD, frames=0):
         pass
-    with pytest.raises(ClipError, match="Leave the amount out"), inject(unet, METHOD, frames=2, amount=MotionScale()):
+    with pytest.raises(ClipError, match="needs a motion module"), inject(unet, METHOD, frames=2, amount=MotionScale()):
         pass
     before.assert_unchanged()
 

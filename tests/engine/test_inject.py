@@ -176,7 +176,7 @@ def test_large_pictures_go_through_in_pieces(tmp_path, monkeypatch, limit, value
     name, transformer = next(motion.sites())
     x = torch.randn(4, 32, 8, 8)
     whole = transformer(x, 4)
-    monkeypatch.setattr(f"motion_module.network.{limit}", value)
+    monkeypatch.setattr(f"motion_module.temporal_transformer.{limit}", value)
     seen = []
     handle = transformer.proj_in.register_forward_hook(lambda _layer, _inputs, out: seen.append(out.shape[2]))
     assert torch.allclose(transformer(x, 4), whole, atol=1e-6)

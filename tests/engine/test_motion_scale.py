@@ -10,8 +10,8 @@ from support.oracle import literal_site
 
 from lib_animatediff import ClipError, ContextWindows, inject
 from lib_animatediff.engine.motion_scale import BlockScale, MotionScale
-from motion_module.network import TemporalTransformer
-from motion_module.options import Direction
+from motion_module.options import TemporalOptions
+from motion_module.temporal_transformer import TemporalTransformer
 
 FRAMES, CLIPS, CHANNELS, HEIGHT, WIDTH = 5, 2, 32, 3, 4
 BOUND = 1e-5
@@ -51,7 +51,7 @@ def test_the_scale_is_a_factor_on_every_frames_keys(site, amount, pieces):
     wanted = literal(transformer, x, scale=everywhere(amount))
     assert (wanted - transformer(x, FRAMES)).abs().max() > 1e-3
     torch.testing.assert_close(
-        transformer(x, FRAMES, Direction(scale=amount, pieces=pieces)), wanted, rtol=0, atol=BOUND
+        transformer(x, FRAMES, TemporalOptions(scale=amount, pieces=pieces)), wanted, rtol=0, atol=BOUND
     )
 
 
@@ -59,7 +59,7 @@ def test_the_scale_is_a_factor_on_every_frames_keys(site, amount, pieces):
 def test_the_effect_mixes_the_picture_with_motion_into_the_one_without(site, amount):
     transformer, x = site
     wanted = literal(transformer, x, effect=everywhere(amount))
-    torch.testing.assert_close(transformer(x, FRAMES, Direction(effect=amount)), wanted, rtol=0, atol=BOUND)
+    torch.testing.assert_close(transformer(x, FRAMES, TemporalOptions(effect=amount)), wanted, rtol=0, atol=BOUND)
 
 
 @pytest.mark.parametrize("scale", [1.0, SPOTS], ids=["plain", "scaled"])
@@ -67,8 +67,8 @@ def test_the_effect_mixes_the_picture_with_motion_into_the_one_without(site, amo
 def test_views_are_averaged_between_attention_and_feed_forward(site, scale, pieces):
     transformer, x = site
     wanted = literal(transformer, x, views=VIEWS, scale=everywhere(scale))
-    assert (wanted - transformer(x, FRAMES, Direction(scale=scale))).abs().max() > 1e-3
-    directed = transformer(x, FRAMES, Direction(views=VIEWS, scale=scale, pieces=pieces))
+    assert (wanted - transformer(x, FRAMES, TemporalOptions(scale=scale))).abs().max() > 1e-3
+    directed = transformer(x, FRAMES, TemporalOptions(views=VIEWS, scale=scale, pieces=pieces))
     torch.testing.assert_close(directed, wanted, rtol=0, atol=BOUND)
 
 
@@ -76,7 +76,7 @@ def test_views_are_averaged_between_attention_and_feed_forward(site, scale, piec
 def test_half_precision_stays_half_precision(site, dtype):
     transformer, x = site
     half = transformer.to(dtype)
-    out = half(x.to(dtype), FRAMES, Direction(scale=SPOTS, effect=SPOTS, views=VIEWS))
+    out = half(x.to(dtype), FRAMES, TemporalOptions(scale=SPOTS, effect=SPOTS, views=VIEWS))
     assert out.dtype == dtype
     assert out.isfinite().all()
 
@@ -84,7 +84,7 @@ def test_half_precision_stays_half_precision(site, dtype):
 def test_no_effect_computes_nothing(site):
     transformer, x = site
     transformer.proj_in = None  # would raise
-    assert transformer(x, FRAMES, Direction(effect=0.0)) is x
+    assert transformer(x, FRAMES, TemporalOptions(effect=0.0)) is x
 
 
 # In a UNet -----------------------------------------------------------------------------------------------------------
@@ -311,4 +311,4 @@ def test_amounts_follow_the_picture_to_its_device(of, views):
     with torch.device("meta"):
         transformer, x = TemporalTransformer(CHANNELS, 16), torch.empty(CLIPS * FRAMES, CHANNELS, HEIGHT, WIDTH)
     for amount in (torch.ones(FRAMES, 1, 1), SPOTS):
-        assert transformer(x, FRAMES, Direction(**{of: amount}, views=views)).shape == x.shape
+        assert transformer(x, FRAMES, TemporalOptions(**{of: amount}, views=views)).shape == x.shape

@@ -10,9 +10,10 @@ from support.oracle import literal_clip_norm
 from torch import nn
 
 from lib_animatediff import ContextWindows, inject
-from lib_animatediff.engine.call import Clip
-from lib_animatediff.engine.components.norms import FoldFramesHook, UnfoldFramesHook, resnet_norms
+from lib_animatediff.engine.call import UNetCall
+from lib_animatediff.engine.components.group_norms import FoldFramesHook, UnfoldFramesHook
 from lib_animatediff.engine.motion_scale import BlockScale, MotionScale
+from lib_animatediff.engine.unet import resnet_norms
 
 UNETS = {
     (base, host): make
@@ -22,9 +23,9 @@ UNETS = {
 
 
 def shared(norm, frames):
-    clip = Clip(frames)
-    norm.register_forward_pre_hook(FoldFramesHook(clip))
-    norm.register_forward_hook(UnfoldFramesHook(clip))
+    call = UNetCall(frames)
+    norm.register_forward_pre_hook(FoldFramesHook(call))
+    norm.register_forward_hook(UnfoldFramesHook(call))
     return norm
 
 

@@ -14,8 +14,8 @@ from support.unchanged import Portrait
 from torch import nn
 
 from lib_animatediff import ClipError, ContextWindows, IncompatibleModelError, inject, use_schedule
-from lib_animatediff.engine.windowed_forward import patch_forward
-from motion_module.network import GEGLU, TemporalAttention
+from lib_animatediff.engine.patching import patch_forward
+from motion_module.temporal_transformer import GEGLU, TemporalAttention
 
 FRAMES = 3
 GIVEN = hosts.inputs(FRAMES)
@@ -102,7 +102,7 @@ def test_after_an_exception_inside_the_motion_module(model, motion, inner, monke
 
 def test_after_an_exception_in_every_layer_of_the_unet_that_is_a_site(model, motion):
     """The host's own failure: it raises before our hook has run."""
-    from lib_animatediff.engine.sites import find_sites
+    from lib_animatediff.engine.unet import find_sites
 
     before = Portrait(model)
     for site in find_sites(model.model.diffusion_model):

@@ -17,7 +17,7 @@ from torch import nn
 
 from lib_animatediff import ClipError, ContextWindows, IncompatibleModelError, inject
 from lib_animatediff.engine.inject import check_frames
-from lib_animatediff.engine.sites import find_sites
+from lib_animatediff.engine.unet import find_sites
 
 BOUND = 1e-5
 WINDOWS = ContextWindows(length=4, overlap=1, kind="static")

@@ -15,10 +15,10 @@ from support.oracle import edited, literal_fusion, literal_weights, set_frames
 from torch import nn
 
 from lib_animatediff import ClipError, ContextWindows, inject
-from lib_animatediff.engine.call import Clip
+from lib_animatediff.engine.call import UNetCall
 from lib_animatediff.engine.context_windows import FUSIONS, WINDOW_KINDS
-from lib_animatediff.engine.steps import Steps
-from lib_animatediff.engine.windowed_forward import WindowedForward, patch_forward
+from lib_animatediff.engine.patching import patch_forward
+from lib_animatediff.engine.windowed_forward import WindowedForward
 
 BOUND = 1e-5
 FRAMES, LENGTH, OVERLAP = 8, 4, 1
@@ -200,8 +200,12 @@ def test_the_plan_changes_with_the_timestep_and_not_with_the_call(v1):
     ],
 )
 def test_steps_are_numbered_by_their_timesteps(timesteps, steps):
-    numbered = Steps()
-    assert [numbered.of(timestep) for timestep in timesteps] == steps
+    call = UNetCall(4)
+    numbered = []
+    for timestep in timesteps:
+        call.begin((torch.zeros(8, 1), timestep), {})
+        numbered.append(call.step)
+    assert numbered == steps
 
 
 def test_a_host_can_say_the_step_itself(v1):
@@ -234,11 +238,8 @@ class Toy(nn.Module):
 
 
 def parted(unet, frames, windows, *, one_clip_per_call=False, between=None):
-    steps = Steps()
-    call = WindowedForward(
-        Clip(None), frames, windows, steps=steps, one_clip_per_call=one_clip_per_call, between=between
-    )
-    return patch_forward(unet, call)
+    call = UNetCall(frames, windowed=True)
+    return patch_forward(unet, WindowedForward(call, windows, one_clip_per_call=one_clip_per_call, between=between))
 
 
 def test_everything_that_leads_with_the_rows_is_cut_and_nothing_else():

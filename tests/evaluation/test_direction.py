@@ -9,7 +9,15 @@ import pytest
 import torch
 from support.moving import as_bytes, gliding, placed, texture, with_thing
 
-from lib_animatediff.evaluation.direction import ASTRAY, CAMERA, HEADINGS, STILL, UNRELATED, Way, way_of
+from lib_animatediff.evaluation.direction import (
+    ASTRAY,
+    CAMERA,
+    HEADINGS,
+    STILL,
+    UNRELATED,
+    Trajectory,
+    estimate_trajectory,
+)
 from lib_animatediff.evaluation.flow import flow_of
 from tools.pocket.measure import track
 from tools.pocket.world import COLOURS, FRAMES, SHAPES, Scene, clip, render, scene, still
@@ -19,7 +27,7 @@ STYLES = ("plain", "lilac")
 
 
 def way(frames):
-    return way_of(flow_of(frames if isinstance(frames, np.ndarray) else as_bytes(frames)))
+    return estimate_trajectory(flow_of(frames if isinstance(frames, np.ndarray) else as_bytes(frames)))
 
 
 def unrelated(seed, count=16):
@@ -157,12 +165,12 @@ def test_unrelated_textures_are_unrelated():
 )
 def test_within_45_degrees(degrees, right):
     angle = math.radians(degrees)
-    gone = Way(20 * math.cos(angle), 20 * math.sin(angle), 1.0, 1.0, 1.0, (0.0, 0.0), 3.2)
+    gone = Trajectory(20 * math.cos(angle), 20 * math.sin(angle), 1.0, 1.0, 1.0, (0.0, 0.0), 3.2)
     assert gone.goes("right") is right
 
 
 @pytest.mark.parametrize("changes", [{"along": 0.7}, {"straight": 0.5}, {"coherence": 0.6}, {"across": 3.0}])
 def test_each_demand_counts(changes):
     good = {"across": 20.0, "down": 0.0, "along": 1.0, "straight": 1.0, "coherence": 1.0, "camera": (0, 0), "far": 3.2}
-    assert Way(**good).goes("right")
-    assert not Way(**(good | changes)).goes("right")
+    assert Trajectory(**good).goes("right")
+    assert not Trajectory(**(good | changes)).goes("right")

@@ -21,7 +21,7 @@ def sprite(x, colour="red", style="plain", y=32.0):
 
 
 def alike(one, other, embedder=None):
-    first, second = (embedder or SmallEmbedder()).pictures(np.concatenate([one, other]))
+    first, second = (embedder or SmallEmbedder()).images(np.concatenate([one, other]))
     return float(first @ second)
 
 
@@ -30,7 +30,7 @@ def alike(one, other, embedder=None):
 
 
 def test_rows_have_length_one_and_are_fp32():
-    rows = SmallEmbedder().pictures(np.stack([texture(0, 64, 96), np.zeros((64, 96, 3), np.uint8)]))
+    rows = SmallEmbedder().images(np.stack([texture(0, 64, 96), np.zeros((64, 96, 3), np.uint8)]))
     assert rows.dtype == torch.float32
     torch.testing.assert_close(rows.norm(dim=1), torch.ones(2))
 
@@ -44,7 +44,7 @@ def test_a_picture_is_like_itself_and_a_copy_of_another_size():
 
 def test_a_picture_alone_has_the_row_that_it_has_among_others():
     pictures = np.concatenate([sprite(20), sprite(40)])
-    assert torch.equal(SmallEmbedder().pictures(pictures)[1:], SmallEmbedder().pictures(pictures[1:]))
+    assert torch.equal(SmallEmbedder().images(pictures)[1:], SmallEmbedder().images(pictures[1:]))
 
 
 def test_the_farther_a_sprite_has_gone_the_less_alike_it_is():
@@ -130,7 +130,7 @@ def test_clip_gives_what_transformers_gives(clip_folder):
         whole = CLIPModel.from_pretrained(clip_folder)(
             input_ids=torch.tensor([[0, 3, 2, 1]]), pixel_values=values, attention_mask=torch.ones(1, 4)
         )
-    torch.testing.assert_close(embedder.pictures(picture[None]), whole.image_embeds)
+    torch.testing.assert_close(embedder.images(picture[None]), whole.image_embeds)
     torch.testing.assert_close(embedder.text("red fox"), whole.text_embeds[0])
     assert (embedder.kind, embedder.name) == ("CLIP", "CLIP (tiny-clip)")
 
@@ -144,7 +144,7 @@ def test_dino_gives_the_class_tokens_row(dino_folder):
     values = ((torch.from_numpy(picture) / 255 - mean) / std).permute(2, 0, 1)[None]
     with torch.no_grad():
         token = ViTModel.from_pretrained(dino_folder)(pixel_values=values).last_hidden_state[:, 0]
-    torch.testing.assert_close(embedder.pictures(picture[None]), torch.nn.functional.normalize(token, dim=1))
+    torch.testing.assert_close(embedder.images(picture[None]), torch.nn.functional.normalize(token, dim=1))
     assert embedder.text("red fox") is None
 
 
@@ -155,7 +155,7 @@ def test_the_middle_of_a_picture_is_seen_whatever_its_shape(folder, request):
     other = wide.copy()
     other[:, :12] = 0
     other[:, -12:] = 255
-    first, second, middle = (embedder.pictures(each[None]) for each in (wide, other, wide[:, 16:48]))
+    first, second, middle = (embedder.images(each[None]) for each in (wide, other, wide[:, 16:48]))
     assert torch.equal(first, second)
     torch.testing.assert_close(first, middle)
 
@@ -163,7 +163,7 @@ def test_the_middle_of_a_picture_is_seen_whatever_its_shape(folder, request):
 def test_more_pictures_than_one_batch_have_the_same_rows(dino_folder):
     embedder = load_embedder(dino_folder)
     pictures = np.stack([texture(seed, 32, 32) for seed in range(19)])
-    torch.testing.assert_close(embedder.pictures(pictures)[18:], embedder.pictures(pictures[18:]))
+    torch.testing.assert_close(embedder.images(pictures)[18:], embedder.images(pictures[18:]))
 
 
 def test_a_folder_without_words_takes_those_of_stable_diffusion(clip_folder, tmp_path):
@@ -184,12 +184,12 @@ def test_a_folder_without_words_takes_those_of_stable_diffusion(clip_folder, tmp
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        ({}, "no config.json that says its type"),
-        ({"config.json": "{"}, "no config.json that says its type"),
-        ({"config.json": "[]"}, "no config.json that says its type"),
-        ({"config.json": '{"model_type": "llama"}'}, "model of type llama. Give a folder of CLIP"),
-        ({"config.json": '{"model_type": "clip"}'}, "Its weights must lie in it as model.safetensors"),
-        ({"config.json": '{"model_type": "vit"}', "pytorch_model.bin": "x"}, "Its weights must lie in it"),
+        ({}, "no config.json with a model type"),
+        ({"config.json": "{"}, "no config.json with a model type"),
+        ({"config.json": "[]"}, "no config.json with a model type"),
+        ({"config.json": '{"model_type": "llama"}'}, "model of type llama. Choose a folder of CLIP"),
+        ({"config.json": '{"model_type": "clip"}'}, "must contain its weights as model.safetensors"),
+        ({"config.json": '{"model_type": "vit"}', "pytorch_model.bin": "x"}, "must contain its weights"),
     ],
 )
 def test_a_folder_that_is_no_embedder_is_refused(tmp_path, files, says):

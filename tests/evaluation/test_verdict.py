@@ -10,7 +10,7 @@ import pytest
 from lib_animatediff.evaluation.measuring import DIRECTION, DOMAIN, METRICS, MOTION, SECONDS, SMOOTHNESS
 from lib_animatediff.evaluation.methods import FROZEN, INDEPENDENT, METHODS, MODULE, ZERO
 from lib_animatediff.evaluation.prompts import Prompt
-from lib_animatediff.evaluation.run import Shown
+from lib_animatediff.evaluation.run import EvaluatedClip
 from lib_animatediff.evaluation.verdict import best, compare, means, sentences, table
 
 FIGURES = {metric.key: 50.0 for metric in METRICS} | {"direction": 0.5, "dynamic": 0.5, "text": None}
@@ -18,7 +18,7 @@ FIGURES = {metric.key: 50.0 for metric in METRICS} | {"direction": 0.5, "dynamic
 
 def shown(method, seed, prompt=None, **figures):
     whole = FIGURES | figures
-    return Shown(
+    return EvaluatedClip(
         "base",
         method.key,
         Prompt(prompt or f"a fox, {seed}"),
@@ -94,7 +94,7 @@ def test_clips_that_only_one_of_them_has_do_not_count():
 def test_what_was_not_measured_is_not_compared():
     made = [shown(method, 0, direction=None) for method in METHODS]
     assert compare(made, ZERO, DIRECTION) is None
-    assert "direction" not in " ".join(sentences(made))
+    assert "direction (" not in " ".join(sentences(made))
 
 
 # --------------------------------------------------------------------------------------------------------------------

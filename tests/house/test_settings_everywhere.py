@@ -37,13 +37,13 @@ from tools.settings_page import PAGE, page, readme_rows, row
 
 README = Path(__file__).parents[2] / "README.md"
 MADE_UP = [
-    Setting("glow", bool, False, "Glow", "Whether it glows.", group="Made up", quiet=True),
+    Setting("glow", bool, False, "Glow", "Whether it glows.", group="Made up", omit_default=True),
     Setting("petals", int, 5, "Petals", "How many.", aliases=("leaves",), minimum=0, maximum=9),
-    Setting("sparkle", float, 0.5, "Sparkle", "How much it sparkles.", minimum=0, maximum=2, quiet=True),
+    Setting("sparkle", float, 0.5, "Sparkle", "How much it sparkles.", minimum=0, maximum=2, omit_default=True),
     Setting("motto", str, "", "Motto", "Any words.", group="Made up"),
-    Setting("weather", str, "sun", "Weather", "Which one.", choices=("sun", "rain"), quiet=True),
+    Setting("weather", str, "sun", "Weather", "Which one.", choices=("sun", "rain"), omit_default=True),
     Setting("tastes", tuple, ("sweet",), "Tastes", "Which ones.", choices=("sweet", "sour")),
-    Setting("pace", str, "1", "Pace", "A number, or several.", numbers=True, grammar=str.strip),
+    Setting("pace", str, "1", "Pace", "A number, or several.", accepts_numbers=True, parse=str.strip),
     Setting("secret", str, "", "Secret", "For clients only.", in_panel=False),
 ]
 
@@ -182,7 +182,7 @@ def test_a_line_of_the_table_is_in_every_place(places, setting, tmp_path, monkey
         assert getattr(asked[0].settings, name) == value
     # the pages
     assert row(setting) in page(SETTINGS.values()).splitlines()
-    assert (row(setting) in readme_rows(SETTINGS.values()).splitlines()) != setting.quiet
+    assert (row(setting) in readme_rows(SETTINGS.values()).splitlines()) != setting.omit_default
     if setting not in MADE_UP:
         assert row(setting) in PAGE.read_text(encoding="utf-8").splitlines()
-        assert (row(setting) in README.read_text(encoding="utf-8").splitlines()) != setting.quiet
+        assert (row(setting) in README.read_text(encoding="utf-8").splitlines()) != setting.omit_default

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from motion_module.kinds import KINDS
-from motion_module.network import Layout, MotionModule, TemporalTransformer
+from motion_module.network import Layout, MotionModule
+from motion_module.temporal_transformer import TemporalTransformer
 
 LAYOUT = Layout(down=((32, 32),), mid=None, up=((32, 32, 32),), trained_length=16)
 

@@ -134,7 +134,7 @@ def test_too_many_windows_to_count_are_counted_in_part():
 
 
 def the_only(plan, begin):
-    (found,) = [(way, then) for way, then in plan.remedies() if way.startswith(begin)]
+    (found,) = [(way, then) for way, then in plan.suggestions() if way.startswith(begin)]
     return found
 
 
@@ -184,21 +184,21 @@ def test_views_are_switched_off_where_that_is_enough():
     _, then = the_only(plan, "views")
     assert then.windows == WINDOWS
     assert bytes_of(32, 96, 512, 512) <= plan.free < bytes_of(96, 96, 512, 512)
-    assert not [way for way, _ in plan.remedies() if "context" in way]  # that does not change the call
+    assert not [way for way, _ in plan.suggestions() if "context" in way]  # that does not change the call
 
 
 def test_nothing_is_advised_that_does_not_help():
     plan = ClipEstimate("sd15", 48, VIEWS, free=2 * GIB)
-    assert not [way for way, _ in plan.remedies() if way.startswith("views")]
+    assert not [way for way, _ in plan.suggestions() if way.startswith("views")]
     assert bytes_of(32, 96, 512, 512) > plan.free
-    assert ClipEstimate("sd15", 16, free=GIB // 8).remedies() == []
+    assert ClipEstimate("sd15", 16, free=GIB // 8).suggestions() == []
 
 
 def test_no_window_is_advised_that_shows_little_motion():
     plan = ClipEstimate("sd15", 16, free=int(bytes_of(14, 32, 512, 512)))
-    assert not [way for way, _ in plan.remedies() if "context" in way]
+    assert not [way for way, _ in plan.suggestions() if "context" in way]
     more = replace(plan, free=int(bytes_of(16, 32, 512, 512)) + 1)
-    assert [way for way, _ in more.remedies() if "context" in way] == ["the context length to 8"]
+    assert [way for way, _ in more.suggestions() if "context" in way] == ["the context length to 8"]
 
 
 def test_what_fits_needs_no_change():
@@ -220,31 +220,31 @@ STATIC = ContextWindows(kind="static")
     [
         (
             ClipEstimate("sd15", 48, STATIC, free=int(8.1 * GIB)),
-            "AnimateDiff: 48 frames in 4 windows of 16 (20 steps: 80 calls of the model with 32 rows), 512x512, "
-            "prompts of 75 tokens, about 2.1 GB beside the models; 8.1 GB are free.",
+            "AnimateDiff: 48 frames in 4 windows of 16 (20 steps: 80 UNet calls with up to 32 images), 512x512, "
+            "prompts of 75 tokens, about 2.1 GB in addition to the models; 8.1 GB are free.",
         ),
         (
             ClipEstimate("sd15", 48, STATIC, free=int(1.5 * GIB)),
-            "AnimateDiff: 48 frames in 4 windows of 16 (20 steps: 80 calls of the model with 32 rows), 512x512, "
-            "prompts of 75 tokens, about 2.1 GB beside the models; only 1.5 GB are free. Set the context length to 11, "
-            "or width and height to 384x384.",
+            "AnimateDiff: 48 frames in 4 windows of 16 (20 steps: 80 UNet calls with up to 32 images), 512x512, "
+            "prompts of 75 tokens, about 2.1 GB in addition to the models; only 1.5 GB are free. Set the context "
+            "length to 11, or width and height to 384x384.",
         ),
         (
             ClipEstimate("sd15", 16, steps=1, tokens=80, streams=1),
-            "AnimateDiff: 16 frames at once (1 step: 1 call of the model with 16 rows), 512x512, prompts of 150 tokens"
-            ", about 1.0 GB beside the models.",
+            "AnimateDiff: 16 frames at once (1 step: 1 UNet call with up to 16 images), 512x512, prompts of 150 tokens"
+            ", about 1.0 GB in addition to the models.",
         ),
         (
             ClipEstimate("sd15", 48, replace(VIEWS, kind="static"), clips=2, free=GIB),
-            "AnimateDiff: 2 clips of 48 frames at once, with 4 views of 16 (20 steps: 20 calls of the model with 192 "
-            "rows), 512x512, prompts of 75 tokens, about 12.3 GB beside the models; only 1.0 GB are free. No single "
-            "change is enough: set views off, and lower width and height.",
+            "AnimateDiff: 2 clips of 48 frames at once, with 4 views of 16 (20 steps: 20 UNet calls with up to 192 "
+            "images), 512x512, prompts of 75 tokens, about 12.3 GB in addition to the models; only 1.0 GB are free. No "
+            "single change is enough: set views off, and lower width and height.",
         ),
         (
             ClipEstimate("sd15", 16, free=GIB // 4),
-            "AnimateDiff: 16 frames at once (20 steps: 20 calls of the model with 32 rows), 512x512, prompts of 75 "
-            "tokens, about 2.1 GB beside the models; only 0.2 GB are free. No single change is enough: lower the "
-            "context length, and lower width and height.",
+            "AnimateDiff: 16 frames at once (20 steps: 20 UNet calls with up to 32 images), 512x512, prompts of 75 "
+            "tokens, about 2.1 GB in addition to the models; only 0.2 GB are free. No single change is enough: lower "
+            "the context length, and lower width and height.",
         ),
     ],
 )

@@ -139,8 +139,8 @@ def test_no_frames_stand_for_the_context_or_for_what_modules_do_best(frames, con
         ("Model", "Did you mean model?"),
         ("closed-loop", "Did you mean closed_loop?"),
         ("overlaps", "Did you mean overlap?"),
-        ("xyz", "Known names: enable, model, frames"),
-        ("x" * 100_000, "Known names"),
+        ("xyz", "Known settings: enable, model, frames"),
+        ("x" * 100_000, "Known settings"),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest_known_one(name, hint):
@@ -189,7 +189,7 @@ def test_a_switch_is_true_or_false(value):
 
 @pytest.mark.parametrize("value", [None, 5, True, ["mm.ckpt"]], ids=repr)
 def test_a_model_is_a_text(value):
-    assert "model must be a text" in refusal({"model": value})
+    assert "model must be a string" in refusal({"model": value})
 
 
 @pytest.mark.parametrize("setting", [s for s in CHOICES if s.type is str], ids=lambda setting: setting.name)
@@ -207,7 +207,8 @@ def test_several_of_a_few(setting):
         assert getattr(parse_settings({setting.name: choice.lower()}), setting.name) == (choice,)
     everything = [*setting.choices, setting.choices[0]]
     assert getattr(parse_settings({setting.name: everything}), setting.name) == setting.choices
-    assert f"{setting.name} knows {', '.join(setting.choices)}, not 'sideways'" in refusal({setting.name: ["sideways"]})
+    message = refusal({setting.name: ["sideways"]})
+    assert f"{setting.name} does not support 'sideways'. Use {', '.join(setting.choices)}." in message
     for value in ([], None, 5, [1], {}):
         assert f"{setting.name} must be a list of {', '.join(setting.choices)}" in refusal({setting.name: value})
 

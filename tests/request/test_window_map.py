@@ -117,7 +117,7 @@ def test_many_windows_share_bars_and_the_picture_says_so():
     ((heading, bars),) = shown.groups.items()
     assert heading == "every step: 63 windows"
     assert len(bars) == 21
-    assert "A bar stands for up to 3 windows." in shown.texts
+    assert "A bar represents up to 3 windows." in shown.texts
     plan = windows.plan(190, 0)
     for place, bar in enumerate(bars):
         assert bar == dict.fromkeys(set().union(*plan[3 * place : 3 * place + 3]), 1.0)
@@ -183,4 +183,4 @@ def test_a_picture_with_more_dots_than_fit_has_fewer_bars():
     windows = ContextWindows(length=70, overlap=7, stride=7, fusion="overlap-linear")
     picture = window_map(windows, 281, 20)
     assert len(picture) <= LARGEST_MAP
-    assert "A bar stands for up to 2 windows." in read_map(picture, 281).texts
+    assert "A bar represents up to 2 windows." in read_map(picture, 281).texts

@@ -85,7 +85,7 @@ def test_a_filter_of_no_width_passes_nothing(kind, spatial, temporal):
 
 
 def test_an_unknown_filter_is_refused():
-    with pytest.raises(ClipError, match=r"'brick'. Use one of: butterworth, gaussian, box, ideal"):
+    with pytest.raises(ClipError, match=r"'brick'. Choose one of: butterworth, gaussian, box, ideal"):
         low_pass("brick", (4, 8, 8), 0.25, 0.25)
 
 

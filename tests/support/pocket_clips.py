@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lib_animatediff import builtin_model as pocket
 from lib_animatediff.hosts.diffusers import pipeline as host
+from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.request.settings import context_windows, parse_settings
 from motion_module import MotionModule, load_motion_module
 
@@ -41,7 +42,7 @@ def clip_of(
 ) -> Tensor:
     """Frames as numbers, f h w c, of four frames unless more is said."""
     checked = parse_settings({"frames": 4} | settings)
-    pictures = host.animate(
+    pictures = animate(
         pipeline,
         motion,
         prompt=prompt,

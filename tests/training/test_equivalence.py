@@ -19,7 +19,7 @@ from lib_animatediff.training import MemorySource
 from lib_animatediff.training.dataset import Examples, batches
 from lib_animatediff.training.loss import text_once_per_clip
 from motion_module import load_motion_module
-from motion_module.network import TemporalTransformer
+from motion_module.temporal_transformer import TemporalTransformer
 
 ROOT = Path(__file__).parents[2]
 CLOSE = 1e-5
@@ -71,8 +71,10 @@ def test_checkpointing_changes_nothing(tmp_path, target):
 def test_checkpointing_keeps_less(tmp_path, monkeypatch):
     """Every temporal transformer runs twice, and so do the UNet's own blocks."""
     calls = []
-    kept = TemporalTransformer._moved
-    monkeypatch.setattr(TemporalTransformer, "_moved", lambda self, *given: calls.append(self) or kept(self, *given))
+    kept = TemporalTransformer._add_motion
+    monkeypatch.setattr(
+        TemporalTransformer, "_add_motion", lambda self, *given: calls.append(self) or kept(self, *given)
+    )
     parts.trained(tmp_path, steps=1, checkpointing=True)
     assert len(calls) == 2 * len(set(calls)) == 2 * 6  # sites
 

@@ -326,9 +326,9 @@ def test_a_name_with_a_dot_is_kept(tmp_path):
     ("changes", "words"),
     [
         ({"frames": []}, "no frames"),
-        ({"frames": [*moving_bar(1), *moving_bar(1, (16, 16))]}, "one size"),
+        ({"frames": [*moving_bar(1), *moving_bar(1, (16, 16))]}, "the same size"),
         ({"formats": ["gif", "tiff"]}, "no format 'tiff'"),
-        ({"formats": []}, "no format has this suffix"),
+        ({"formats": []}, "a suffix of no known format"),
         ({"fps": 0}, "fps must be"),
         ({"fps": float("nan")}, "fps must be"),
         ({"loop_count": -1}, "loop_count must be"),

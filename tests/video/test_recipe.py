@@ -262,7 +262,11 @@ def test_any_bytes_are_no_gif(tmp_path, data):
 
 @pytest.mark.parametrize(
     ("name", "content", "words"),
-    [("absent.mp4", None, "no such file"), ("page.mp4", b"<html>", "can be read"), ("empty.gif", b"", "can be read")],
+    [
+        ("absent.mp4", None, "There is no file"),
+        ("page.mp4", b"<html>", "cannot be read"),
+        ("empty.gif", b"", "cannot be read"),
+    ],
 )
 def test_what_is_no_clip_is_refused_in_plain_words(tmp_path, name, content, words):
     if content is not None:
@@ -272,7 +276,7 @@ def test_what_is_no_clip_is_refused_in_plain_words(tmp_path, name, content, word
 
 
 def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(ClipError, match="holds no PNG frames"):
+    with pytest.raises(ClipError, match="contains no PNG frames"):
         read_recipe(tmp_path)
 
 

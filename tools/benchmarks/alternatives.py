@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from motion_module import network
-from motion_module.network import GEGLU, HEADS, TemporalAttention, TemporalTransformer
+from motion_module import temporal_transformer
+from motion_module.temporal_transformer import GEGLU, HEADS, TemporalAttention, TemporalTransformer
 
 from .harness import FEWEST_ROUNDS, Rounds, compare, conditions, spread
 
@@ -49,8 +49,9 @@ def folded_table(self: TemporalAttention, x: Tensor, onto: Tensor, _scale: float
 
 
 def _finish(self: TemporalAttention, tokens: tuple[Tensor, ...], onto: Tensor) -> Tensor:
-    attended = [network._attended(*clip) for clip in zip(*tokens, strict=True)]
-    return network._added(onto, self.to_out[0], rearrange(torch.stack(attended), "b f d a e -> b f d (a e)"))
+    attended = [temporal_transformer._attended(*clip) for clip in zip(*tokens, strict=True)]
+    joined = rearrange(torch.stack(attended), "b f d a e -> b f d (a e)")
+    return temporal_transformer._added(onto, self.to_out[0], joined)
 
 
 def one_product(self: GEGLU, x: Tensor) -> Tensor:
@@ -72,7 +73,7 @@ def frames_inside(self: TemporalAttention, x: Tensor, onto: Tensor, _scale: floa
         for layer in (self.to_q, self.to_k, self.to_v)
     )
     attended = F.scaled_dot_product_attention(q, k, v)
-    return network._added(
+    return temporal_transformer._added(
         onto, self.to_out[0], rearrange(attended, "(b d) a f e -> b f d (a e)", b=len(x)).contiguous()
     )
 
@@ -80,13 +81,16 @@ def frames_inside(self: TemporalAttention, x: Tensor, onto: Tensor, _scale: floa
 ALTERNATIVES: dict[str, tuple[tuple[object, str, object], ...]] = {
     "queries, keys and values as one product": ((TemporalAttention, "forward", fused_qkv),),
     "positional table folded into a bias": ((TemporalAttention, "forward", folded_table),),
-    "tokens turned round for the attention": ((TemporalAttention, "forward", frames_inside),),
-    "residuals added after the product": ((network, "_added", out_of_place),),
+    "tokens transposed for the attention": ((TemporalAttention, "forward", frames_inside),),
+    "residuals added after the product": ((temporal_transformer, "_added", out_of_place),),
     "value and gate as one product": ((GEGLU, "forward", one_product),),
-    "feed-forward in one go": ((network, "CPU_ROWS", sys.maxsize),),
-    "feed-forward by 256 tokens": ((network, "CPU_ROWS", 256),),
-    "all positions in one go": ((network, "CPU_PIECE", sys.maxsize),),
-    "both in one go": ((network, "CPU_ROWS", sys.maxsize), (network, "CPU_PIECE", sys.maxsize)),
+    "feed-forward in one piece": ((temporal_transformer, "CPU_ROWS", sys.maxsize),),
+    "feed-forward in chunks of 256 tokens": ((temporal_transformer, "CPU_ROWS", 256),),
+    "all positions in one piece": ((temporal_transformer, "CPU_PIECE", sys.maxsize),),
+    "both in one piece": (
+        (temporal_transformer, "CPU_ROWS", sys.maxsize),
+        (temporal_transformer, "CPU_PIECE", sys.maxsize),
+    ),
 }
 
 
@@ -140,7 +144,7 @@ def main() -> None:
                     former = sums.get(name, [0.0] * asked.rounds)
                     sums[name] = [total + count * each for total, each in zip(former, seconds, strict=True)]
             total = Rounds(sums)
-            print(f"\n| {frames} frames | against as it is |\n|---|---|")
+            print(f"\n| {frames} frames | relative to the current code |\n|---|---|")
             for name in list(sums)[1:]:
                 print(f"| {name} | {spread(total.ratio(name, 'as it is'))} |", flush=True)
 

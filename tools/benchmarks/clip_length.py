@@ -13,7 +13,7 @@ import argparse
 import torch
 
 from lib_animatediff import ContextWindows, inject
-from motion_module.network import TemporalTransformer
+from motion_module.temporal_transformer import TemporalTransformer
 
 from .harness import FEWEST_ROUNDS, compare, conditions, spread
 from .window_memory import SD15_WIDTHS, TEXT, LiveBytes, sd15_unet, v1_motion
@@ -43,7 +43,7 @@ def against_length(lengths: list[int], rounds: int) -> None:
 
     found = compare({str(frames): lambda frames=frames: timed(frames) for frames in lengths}, rounds)
     first = lengths[0]
-    print("| frames | windows | s | a window's time against the first's | peak MiB | against the first |")
+    print("| frames | windows | s | time per window, relative | peak MiB | peak, relative |")
     print("|---|---|---|---|---|---|")
     for frames in lengths:
         windows = len(WINDOWS.plan(frames, 0))
@@ -59,7 +59,7 @@ def against_frames(frames: list[int], rounds: int) -> None:
     transformer = TemporalTransformer(channels, max(frames)).eval().requires_grad_(False)
     rows = {count: torch.randn(count, channels, SIDE_OF_SITE, SIDE_OF_SITE) for count in frames}
     found = compare({str(n): lambda n=n: transformer(rows[n], n) for n in frames}, rounds)
-    print("| frames | ms per frame | against the first |")
+    print("| frames | ms per frame | relative to 8 frames |")
     print("|---|---|---|")
     for count in frames:
         ratio = spread(tuple(frames[0] / count * each for each in found.ratio(str(count), str(frames[0]))))  # type: ignore[arg-type]

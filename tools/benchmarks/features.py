@@ -22,8 +22,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from lib_animatediff import builtin_model as files
-from lib_animatediff.hosts.diffusers.networks import Added, with_motion_loras
-from lib_animatediff.hosts.diffusers.pipeline import animate, load_pipeline
+from lib_animatediff.hosts.diffusers.animate import animate
+from lib_animatediff.hosts.diffusers.networks import LoraFile, with_motion_loras
+from lib_animatediff.hosts.diffusers.pipeline import load_pipeline
 from lib_animatediff.request.settings import clip_frames, context_windows, parse_settings
 from lib_animatediff.video import Encoding, measure, write_clip
 from motion_module import load_motion_module
@@ -67,7 +68,7 @@ class Studio:
     def clip(self, prompt: str, number: int = 0, pan: float = 0.0, steps: int = STEPS, **settings: object) -> Clip:
         """The clip of a prompt with the seed of a number."""
         checked = parse_settings(settings)
-        added = [Added(self._folder / files.MOTION_LORA, pan)] if pan else []
+        added = [LoraFile(self._folder / files.MOTION_LORA, pan)] if pan else []
         return animate(
             self._pipeline,
             with_motion_loras(self._motion, added).motion,
@@ -266,7 +267,7 @@ def long(studio: Studio) -> Iterator[str]:
     write_picture("noise", {name: shown[name] for name in noises}, LONG_QUALITY)
     loops = ("random", "views", "closed loop", "closed loop, views")
     write_picture("views", {name.replace("random", "windows"): shown[name] for name in loops}, LONG_QUALITY)
-    yield lines(["", "way", "worst seam", "loop seam", "usual change, 1/1000", "colour drift", "subject"], rows)
+    yield lines(["", "drift", "worst seam", "loop seam", "usual change, 1/1000", "colour drift", "subject"], rows)
 
 
 FREEINIT_SHOWN = (MOVING[1], MOVING[2], MOVING[5])  # one that gets worse, one that stays, one that gets better
@@ -288,7 +289,7 @@ def freeinit(studio: Studio) -> Iterator[str]:
             if concept in FREEINIT_SHOWN:
                 shown[f"{' '.join(concept[:2])}, {name}"] = clip
     write_picture("freeinit", shown)
-    yield lines(["clip", "", "went", "displacement", "greatest / usual change", "subject"], rows)
+    yield lines(["clip", "", "direction", "displacement", "greatest / usual change", "subject"], rows)
 
 
 def poster(studio: Studio) -> Iterator[str]:

@@ -63,7 +63,7 @@ def main() -> None:
         found = compare(things, asked.rounds)
         size = path.stat().st_size
     print(f"{asked.rounds} rounds; {conditions()}\n")
-    print("|  | s | against reading |")
+    print("|  | s | relative to reading |")
     print("|---|---|---|")
     print(f"| reading {size / 2**20:.0f} MiB | {found.median('reading'):.3f} | 1 |")
     print(f"| loading | {found.median('loading'):.3f} | {spread(found.ratio('loading', 'reading'))} |\n")

@@ -33,10 +33,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib_animatediff import inject
-from lib_animatediff.engine.sites import find_sites
+from lib_animatediff.engine.unet import find_sites
 from motion_module import MotionModule
 from motion_module.kinds import KINDS
-from motion_module.network import HEADS, Layout
+from motion_module.network import Layout
+from motion_module.temporal_transformer import HEADS
 
 from .harness import compare, conditions, spread
 from .window_memory import SD15_WIDTHS, sd15_unet
@@ -209,7 +210,7 @@ def measure(kind: str, frames: int, pixels: int, rounds: int, *, alone: bool) ->
         print(f"{name} differs from ours by {difference:.1e} at most", file=sys.stderr)
     found = compare({**things, "bare": bare_products(motion, sizes_of(unet, plain))}, rounds)
     print(f"\n{kind}, {frames} frames of {pixels} px, {rounds} rounds; {conditions()}\n")
-    print("|  | motion only, s | against bare | against ours | whole call against plain |")
+    print("|  | motion only, s | relative to bare | relative to ours | whole call relative to plain |")
     print("|---|---|---|---|---|")
     for name in list(things)[1:]:
         found = found.less(name, "plain", f"{name}'s motion")

@@ -29,7 +29,7 @@ FRAMES = 16
 
 
 def request(server: WebUI, steps: int, side: int, clip: dict[str, Any] | None) -> None:
-    """Paint a batch of pictures, or a clip."""
+    """Paint a batch of images, or a clip."""
     payload: dict[str, Any] = {
         "prompt": pocket.PROMPT,
         "steps": steps,
@@ -48,7 +48,7 @@ def request(server: WebUI, steps: int, side: int, clip: dict[str, Any] | None) -
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description="A clip in the WebUI, beside a batch of pictures.")
+    parser = argparse.ArgumentParser(description="A clip in the WebUI, beside a batch of images.")
     parser.add_argument("--rounds", type=int, default=FEWEST_ROUNDS)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--side", type=int, default=pocket.SIZE, help="of the pictures, in pixels")
@@ -61,7 +61,7 @@ def main() -> None:
         pocket.copy_to_webui(server.data_dir)
         server.api("POST", "/sdapi/v1/refresh-checkpoints").raise_for_status()
         clips: dict[str, dict[str, Any] | None] = {
-            "a batch of pictures": None,
+            "a batch of images": None,
             "a clip, as GIF": {"model": pocket.MOTION},
             "a clip, as single frames": {"model": pocket.MOTION, "formats": ["PNG"]},
             NAME: {"model": NAME},
@@ -71,10 +71,10 @@ def main() -> None:
         }
         found = compare(things, asked.rounds)
     print(f"{FRAMES} frames of {asked.side} px, {asked.steps} steps, {asked.rounds} rounds; {conditions()}\n")
-    print("|  | s | against the pictures |")
+    print("|  | s | relative to the images |")
     print("|---|---|---|")
     for name in clips:
-        print(f"| {name} | {found.median(name):.2f} | {spread(found.ratio(name, 'a batch of pictures'))} |")
+        print(f"| {name} | {found.median(name):.2f} | {spread(found.ratio(name, 'a batch of images'))} |")
 
 
 if __name__ == "__main__":

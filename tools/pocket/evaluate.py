@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lib_animatediff.hosts.diffusers.pipeline import animate, new_sampler
+from lib_animatediff.hosts.diffusers.animate import animate
+from lib_animatediff.hosts.diffusers.pipeline import new_sampler
 from motion_module import MotionModule
 from motion_module.kinds import KINDS
 from motion_module.schedules import BetaSchedule

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lib_animatediff.hosts.diffusers.networks import Added, with_motion_loras
+from lib_animatediff.hosts.diffusers.networks import LoraFile, with_motion_loras
 from motion_module import load_motion_module
 
 from .evaluate import animated, score
@@ -56,7 +56,7 @@ def gate_pan(recipe: Recipe, folder: Path) -> list[Gate]:
     pipeline, motion = load_pipeline(folder), load_motion_module(folder / MOTION)
     ways = []
     for strength in (0.0, 0.5, 1.0):
-        panning = with_motion_loras(motion, [Added(folder / RESULT, strength)]).motion
+        panning = with_motion_loras(motion, [LoraFile(folder / RESULT, strength)]).motion
         ways.append(score("pan", animated(pipeline, panning), concepts=STANDING[:6], towards="right").displacement)
     return [
         Gate("pan: drift at full strength in pixels", ways[2], SHIFT / 2),

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from lib_animatediff import builtin_model as files
-from lib_animatediff.hosts.diffusers.networks import Added, add_loras
+from lib_animatediff.hosts.diffusers.networks import LoraFile, add_loras
 from lib_animatediff.video import write_gif
 from motion_module import load_motion_module
 
@@ -43,7 +43,7 @@ def write_showcase(folder: Path, path: Path) -> None:
     motion = load_motion_module(folder / files.MOTION)
     model = pipeline_of(folder / files.CHECKPOINT)
     rows = {"base": _row(independent(model)), "base\n+ motion module": _row(animated(model, motion))}
-    add_loras(model, [Added(folder / files.STYLE_LORA)])
+    add_loras(model, [LoraFile(folder / files.STYLE_LORA)])
     rows |= {
         "style LoRA": _row(independent(model)),
         "style LoRA\n+ the same\nmotion module": _row(animated(model, motion)),

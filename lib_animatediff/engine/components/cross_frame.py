@@ -1,83 +1,110 @@
-"""Cross-frame attention, as Text2Video-Zero has it: in a UNet's self-attentions all frames look at a clip's first."""
+"""Cross-frame attention: the self-attentions of every frame take their keys and values from frame 0 of the clip.
+
+This keeps the frames of Text2Video-Zero consistent (Khachatryan and others, arXiv 2303.13439, section 3.3).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lib_animatediff.engine.bases import any_sites
 from lib_animatediff.engine.batch import index_batch
-from lib_animatediff.engine.call import Clip, count_clips
-from lib_animatediff.engine.windowed_forward import Run, count_rows
-from motion_module import IncompatibleModelError
+from lib_animatediff.engine.call import UNetCall, count_clips, count_rows
+from lib_animatediff.engine.patching import patch_forward
+from lib_animatediff.engine.unet import UNetView
+from motion_module import ClipError
 
-_CONTEXTS = ("context", "encoder_hidden_states")  # as LDM and diffusers call what keys and values are made from
-_QUERIES = ("x", "hidden_states")  # and what queries are made from
-_OVER_TIME = "motion_modules"  # transformers of these have frames where those of pictures have places
+_CONTEXT_NAMES = ("context", "encoder_hidden_states")  # the source of keys and values in LDM and in diffusers
+_QUERY_NAMES = ("x", "hidden_states")  # the source of queries
 
 
-def self_attentions(unet: nn.Module) -> list[nn.Module]:
-    """The self-attentions of a UNet's spatial transformers, in LDM, sgm and diffusers.
+class CrossFrameAttention:
+    """Cross-frame attention in a UNet.
 
-    They are told by what a transformer block holds, since hosts and other extensions bring classes of their own.
-
-    Raises:
-        IncompatibleModelError: it is no UNet; or it has no self-attentions, or fused ones, that can look elsewhere.
+    Args:
+        name: the name in messages.
     """
-    any_sites(unet)
-    found = [
-        block.attn1
-        for name, block in unet.named_modules()
-        if all(isinstance(getattr(block, part, None), nn.Module) for part in ("attn1", "norm1", "ff"))
-        and _OVER_TIME not in name
-    ]
-    if not found:
-        raise IncompatibleModelError(
-            "This UNet has no self-attention, which is how Text2Video-Zero holds a clip together. Choose another "
-            "checkpoint."
-        )
-    if any("Fused" in type(getattr(attention, "processor", None)).__name__ for attention in found):
-        raise IncompatibleModelError(
-            "This UNet computes queries, keys and values in one, from the same frame. Call "
-            "unfuse_qkv_projections() first."
-        )
-    return found
+
+    frames_at_once: int | None = None
+    needs_first_frame = True
+
+    def __init__(self, name: str = "cross-frame attention") -> None:
+        self.name = name
+        self._first: FirstFrameForward | None = None
+
+    def attach(self, unet: UNetView, call: UNetCall, undo: ExitStack) -> None:
+        """Add the hooks of the self-attentions.
+
+        Raises:
+            IncompatibleModelError: the UNet has no self-attentions, or fused ones, or its forward cannot be replaced.
+            ClipError: this object is attached already.
+        """
+        if self._first is not None:
+            raise ClipError(
+                f"This {self.name} is in use by another injection. Create a new one for each injection.", code="AD-G32"
+            )
+        hook = CrossFrameAttentionHook(call, unet.context_keyword)
+        for attention in unet.self_attentions:
+            undo.callback(attention.register_forward_pre_hook(hook, with_kwargs=True).remove)
+        first = FirstFrameForward(call)
+        undo.enter_context(patch_forward(unet.module, first))
+        undo.callback(setattr, self, "_first", None)
+        self._first = first
+
+    @property
+    def is_first_frame_only(self) -> bool:
+        """Whether calls compute frame 0 only, see `first_frame_only`."""
+        return self._first is not None and self._first.active
+
+    @contextmanager
+    def first_frame_only(self) -> Iterator[None]:
+        """Inside the block, UNet calls compute frame 0 of each clip and stream; the other rows repeat it.
+
+        Raises:
+            ClipError: it is not attached to a UNet.
+        """
+        if self._first is None:
+            raise ClipError(
+                f"This {self.name} is not in a UNet. Call first_frame_only inside the inject block.", code="AD-G33"
+            )
+        first = self._first
+        first.active = True
+        try:
+            yield
+        finally:
+            first.active = False
 
 
 class CrossFrameAttentionHook:
     """Forward pre-hook with keyword arguments: keys and values come from frame 0 of the same clip and stream.
 
-    An attention that is given something to look at (reference-only ControlNet, blocks without self-attention) keeps it.
+    A call with an explicit context (reference-only ControlNet, blocks without self-attention) keeps it.
 
     Args:
-        clip: frames of the call under way.
-        keyword: what the attention calls its keys' and values' source, if a call does not say.
+        call: the UNet call under way.
+        keyword: the attention's keyword for the source of keys and values.
     """
 
-    def __init__(self, clip: Clip, keyword: str) -> None:
-        self._clip = clip
+    def __init__(self, call: UNetCall, keyword: str) -> None:
+        self._call = call
         self._keyword = keyword
 
     def __call__(
         self, _attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        keyword = next((name for name in _CONTEXTS if name in kwargs), self._keyword)
+        keyword = next((name for name in _CONTEXT_NAMES if name in kwargs), self._keyword)
         given = args[1] if len(args) > 1 else kwargs.get(keyword)
         if given is not None:
             return None
-        own = args[0] if args else next(kwargs[name] for name in _QUERIES if name in kwargs)
-        seen = first_frames(own, self._clip.frames_of(len(own)))
+        own = args[0] if args else next(kwargs[name] for name in _QUERY_NAMES if name in kwargs)
+        context = first_frames(own, self._call.frames_of(len(own)))
         if len(args) > 1:
-            return (args[0], seen, *args[2:]), kwargs
-        return args, {**kwargs, keyword: seen}
-
-
-def context_keyword(unet: nn.Module) -> str:
-    """What the attentions of this UNet call the source of their keys and values."""
-    return _CONTEXTS[hasattr(unet, "down_blocks")]
+            return (args[0], context, *args[2:]), kwargs
+        return args, {**kwargs, keyword: context}
 
 
 def first_frames(rows: Tensor, frames: int) -> Tensor:
@@ -87,34 +114,28 @@ def first_frames(rows: Tensor, frames: int) -> Tensor:
 
 
 class FirstFrameForward:
-    """A call that may compute the first frame of each clip and stream only; other rows get the same.
+    """Computes frame 0 of each clip and stream only, and repeats it for the other rows, while it is active.
 
     Attributes:
-        active: whether it does so; else the call goes on as it would without.
-
-    Args:
-        clip: is told that there is one frame.
-        frames: of the whole clip.
-        otherwise: what answers the other calls; None: the UNet itself.
+        active: False: calls pass through.
     """
 
-    def __init__(self, clip: Clip, frames: int, otherwise: Run | None) -> None:
+    def __init__(self, call: UNetCall) -> None:
         self.active = False
-        self._clip = clip
-        self._frames = frames
-        self._otherwise = otherwise
+        self._call = call
 
     def __call__(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What ``forward`` gives for these arguments, whose rows are ``(k b f)``.
+        """The output of ``forward`` for these arguments, whose rows are ``(k b f)``.
 
         Raises:
             ClipError: the rows are not whole clips.
         """
         if not self.active:
-            return forward(*args, **kwargs) if self._otherwise is None else self._otherwise(forward, args, kwargs)
-        rows = count_rows(args, kwargs)
-        clips = count_clips(rows, self._frames)
-        first = torch.arange(0, rows, self._frames)
-        with self._clip.of(range(1)):
-            output = forward(*index_batch(args, first, rows), **index_batch(kwargs, first, rows))
-        return index_batch(output, torch.arange(rows) // self._frames, clips)
+            return forward(*args, **kwargs)
+        rows, frames = count_rows(args, kwargs), self._call.clip_frames
+        clips = count_clips(rows, frames)
+        first = torch.arange(0, rows, frames)
+        first_args, first_kwargs = index_batch(args, first, rows), index_batch(kwargs, first, rows)
+        with self._call.window(range(1), first_args, first_kwargs):
+            output = forward(*first_args, **first_kwargs)
+        return index_batch(output, torch.arange(rows) // frames, clips)

@@ -1,7 +1,7 @@
-"""Put domain adapters on a UNet's spatial attention and take them off again.
+"""Domain adapters on a UNet's spatial attention.
 
-``W x + strength * up (down x)`` is what merged weights would give. It is added by forward hooks, so that weights stay
-as they are: LoRAs of the host, which are merged into the same weights, need no order of coming and going.
+Forward hooks add ``strength * up (down x)`` to the output of a layer, as if the adapter were merged into
+its weights. The weights do not change, so that the host can merge and remove its LoRAs in any order.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib_animatediff.engine.sites import find_sites
+from lib_animatediff.engine.call import UNetCall
+from lib_animatediff.engine.unet import UNetView, find_sites, unknown_unet
 from motion_module import DomainAdapter, IncompatibleModelError
 from motion_module.lora.low_rank import LowRank
 
 
 @dataclass(frozen=True)
 class AdapterMatch:
-    """How much of a domain adapter has a place in a UNet; as text, one line about it.
+    """How much of a domain adapter fits a UNet. ``str()`` of it is one line.
 
     Attributes:
         adapter: the file's name.
-        matched: how many layers of the UNet the adapter changes.
-        total: how many layers it was made for.
-        unused: how many layers besides attention it holds a LoRA for, which stays unused.
+        matched: number of the UNet's layers that the adapter changes.
+        total: number of layers that it has weights for.
+        unused: number of layers other than spatial attention that it has weights for; they are not used.
     """
 
     adapter: str
@@ -37,45 +38,74 @@ class AdapterMatch:
     unused: int = 0
 
     def __str__(self) -> str:
-        more = f"; {self.unused} more, which are no spatial attention, are left out" if self.unused else ""
+        more = f"; {self.unused} others are not spatial attention and are not used" if self.unused else ""
         return f"{self.adapter}: {self.matched} of its {self.total} layers match the checkpoint{more}."
+
+
+class DomainAdapterComponent:
+    """Domain adapters in a UNet. Their weights follow the device and dtype of each layer's output.
+
+    Args:
+        adapters: each with its strength; 1 is as trained, 0 changes nothing, bit for bit.
+
+    Attributes:
+        matches: after attaching, how much of each adapter fits.
+    """
+
+    frames_at_once: int | None = None
+
+    def __init__(self, adapters: Sequence[tuple[DomainAdapter, float]]) -> None:
+        self.name = ", ".join(adapter.name for adapter, _ in adapters)
+        self.matches: list[AdapterMatch] = []
+        self._adapters = adapters
+
+    def attach(self, unet: UNetView, _call: UNetCall, undo: ExitStack) -> None:
+        """Add the hooks.
+
+        Raises:
+            IncompatibleModelError: no layer of an adapter matches, or a layer is of another size.
+        """
+        self.matches = _attach(unet.module, self._adapters, undo)
 
 
 @contextmanager
 def apply_domain_adapters(
     unet: nn.Module, adapters: Sequence[tuple[DomainAdapter, float]]
 ) -> Iterator[list[AdapterMatch]]:
-    """Run the UNet with domain adapters inside the block; its weights stay untouched.
+    """Run the UNet with domain adapters inside the block, also without a motion module.
 
-    The adapters follow the device and dtype of what comes out of each layer. One of strength 0 leaves no trace, the
-    same numbers bit for bit. A compiled UNet would ignore them without a word; `inject` refuses it.
+    A compiled UNet ignores hooks that are added later; `inject` refuses one.
 
     Args:
         unet: as for `inject`.
-        adapters: each with its strength: 1 as trained.
+        adapters: as for `DomainAdapterComponent`.
 
     Raises:
-        IncompatibleModelError: nothing of an adapter matches, or a layer is of another size; or the UNet is unknown.
+        IncompatibleModelError: no layer of an adapter matches, a layer is of another size, or the UNet is unknown.
     """
+    with ExitStack() as undo:
+        yield _attach(unet, adapters, undo)
+
+
+def _attach(unet: nn.Module, adapters: Sequence[tuple[DomainAdapter, float]], undo: ExitStack) -> list[AdapterMatch]:
     layers = _attention_layers(unet) if adapters else {}
     matches = [_match(adapter, layers) for adapter, _ in adapters]
-    with ExitStack() as undo:
-        for name, layer in layers.items():
-            changes = [(a.deltas[name], strength) for a, strength in adapters if strength and name in a.deltas]
-            if changes:
-                undo.callback(layer.register_forward_hook(_LowRankHook(changes)).remove)
-        yield matches
+    for name, layer in layers.items():
+        deltas = [(a.deltas[name], strength) for a, strength in adapters if strength and name in a.deltas]
+        if deltas:
+            undo.callback(layer.register_forward_hook(LowRankHook(deltas)).remove)
+    return matches
 
 
 def _attention_layers(unet: nn.Module) -> dict[str, nn.Module]:
-    """The layers that adapters are made for, by official names; LDM names all but the transformers as diffusers does.
+    """The layers that adapters change, by their official names. LDM and diffusers share the names inside transformers.
 
     Raises:
         IncompatibleModelError: the UNet is unknown.
     """
     sites = find_sites(unet)
     if not sites:
-        raise IncompatibleModelError(f"{type(unet).__name__} is not a Stable Diffusion UNet that we know.")
+        raise unknown_unet(unet)
     return {
         f"{site.name.replace('.motion_modules.', '.attentions.')}.{name}": layer
         for site in sites
@@ -89,26 +119,28 @@ def _match(adapter: DomainAdapter, layers: Mapping[str, nn.Module]) -> AdapterMa
     matching = [name for name in adapter.deltas if name in layers]
     if not matching:
         raise IncompatibleModelError(
-            f"None of the {len(adapter.deltas)} layers of {adapter.name} is in this checkpoint. Use an adapter made "
-            "for its base model."
+            f"None of the {len(adapter.deltas)} layers of {adapter.name} exists in this checkpoint. Use an adapter "
+            "made for its base model.",
+            code="AD-G34",
         )
     for name in matching:
         layer: Any = layers[name]
         size = (layer.out_features, layer.in_features)
         if adapter.deltas[name].shape != size:
             raise IncompatibleModelError(
-                f"{adapter.name} is made for a checkpoint of other widths: {name} is {size} in this one, "
-                f"{adapter.deltas[name].shape} in the adapter. Use one made for its base model."
+                f"{adapter.name} is made for a checkpoint of another width: {name} is {size} in this checkpoint and "
+                f"{adapter.deltas[name].shape} in the adapter. Use an adapter made for its base model.",
+                code="AD-G35",
             )
     return AdapterMatch(adapter.name, len(matching), len(adapter.deltas), adapter.unused)
 
 
-class _LowRankHook:
-    """Forward hook: adds low-rank changes to the output of a linear layer, all of them as one."""
+class LowRankHook:
+    """Forward hook: adds low-rank deltas to the output of a linear layer, in one product."""
 
-    def __init__(self, changes: Sequence[tuple[LowRank, float]]) -> None:
-        self._down = torch.cat([change.down.float() for change, _ in changes])
-        self._up = torch.cat([strength * change.scale * change.up.float() for change, strength in changes], dim=1)
+    def __init__(self, deltas: Sequence[tuple[LowRank, float]]) -> None:
+        self._down = torch.cat([delta.down.float() for delta, _ in deltas])
+        self._up = torch.cat([strength * delta.scale * delta.up.float() for delta, strength in deltas], dim=1)
         self._fitting: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def __call__(self, _layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:

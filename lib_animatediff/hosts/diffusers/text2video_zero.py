@@ -1,27 +1,31 @@
-"""Text2Video-Zero on a diffusers pipeline: where the frames begin, and the sampler that goes on from there."""
+"""Text2Video-Zero on a diffusers pipeline: the initial latents of the frames, and sampling from there."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lib_animatediff.engine.context_windows import ContextWindows
-from lib_animatediff.engine.inject import inject
+from lib_animatediff.engine.inject import check_frames, inject
+from lib_animatediff.request.methods import Text2VideoZeroMethod
+from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero, levels_of, motion_field, sigmas_of
+
+from .methods import Adapters, SamplingJob, load_method
+from .noise import unit_noise
 
 
 @dataclass
 class _FirstFrame:
-    """Frame 0 on its way: at the step from which all frames are denoised together, and where it is shifted.
+    """Latents of frame 0 at the step from which all frames are denoised together, and at the step of the shift.
 
     Attributes:
-        own, first: ``1 c h w`` at these steps, as the sampler keeps them.
-        state: of frame 0's generator at the first of them.
+        own, first: ``1 c h w`` at these steps, in the sampler's scaling.
+        state: state of frame 0's generator at the first of these steps.
     """
 
     own: Tensor
@@ -29,67 +33,72 @@ class _FirstFrame:
     state: Tensor
 
 
-def render(
-    pipeline: Any,
-    method: Text2VideoZero,
-    told: Mapping[str, Any],
-    generators: list[torch.Generator],
-    noise: Tensor,
-    *,
-    windows: ContextWindows | None,
-    on_step: Callable[[], None],
-) -> Any:
-    """The pictures of a clip. A clip of one frame is the picture that the pipeline makes by itself.
+class LoadedText2VideoZero:
+    """Text2Video-Zero, which samples on the checkpoint's own schedule."""
 
-    Args:
-        pipeline: its scheduler is changed, so that it begins later: give it one that nobody needs afterwards.
-        told: what the pipeline is called with, prompts of all frames included.
-        generators: one for each frame; ``noise`` has been drawn from them.
-        noise: ``f c h w``, unit noise of each frame.
-        windows: how many frames go through the UNet at a time.
-        on_step: called so often as there are steps.
-    """
-    sampler = pipeline.scheduler
-    if len(noise) == 1:
-        return pipeline(
-            **told, latents=noise, generator=generators, callback_on_step_end=_each(on_step), output_type="pil"
-        ).images
-    sampler.set_timesteps(told["num_inference_steps"], device=pipeline.device)
-    sigmas = sigmas_of(sampler.alphas_cumprod)[sampler.timesteps.long().cpu()].tolist()
-    to_shift, to_join = (_first_at_most(level, sigmas) for level in levels_of(sampler.alphas_cumprod, method))
-    frame = _first_frame(pipeline, told, generators[0], noise[:1], to_join, to_shift, on_step)
-    generators[0].set_state(frame.state)
-    # Samplers that begin with unit noise keep x, the others keep z.
-    keeps_z = float(sampler.init_noise_sigma) != 1
-    own, first = (
-        latents.float() * (1 if keeps_z else math.hypot(1, sigmas[step]))
-        for latents, step in ((frame.own, to_join), (frame.first, to_shift))
-    )
-    begun = motion_field(first, own, noise[None].float(), sigmas[to_shift], sigmas[to_join], method)
-    _begin_at(sampler, to_join)
-    # The pipeline multiplies with what turns unit noise into what the sampler keeps.
-    latents = (begun / math.hypot(1, sigmas[to_join])).to(noise)
-    with inject(pipeline.unet, method, frames=len(noise), windows=windows):
-        return pipeline(
-            **told, latents=latents, generator=generators, callback_on_step_end=_each(on_step), output_type="pil"
-        ).images
+    schedule = None
+    adapters: Adapters = ()
+    reports: Sequence[str] = ()
+
+    def __init__(self, method: Text2VideoZero) -> None:
+        self.name = method.name
+        self._method = method
+
+    def check(self, plan: ClipPlan) -> None:
+        """Refuse a clip without frames; any number of frames is possible."""
+        check_frames(self._method, len(plan.rendered))
+
+    def sample(self, job: SamplingJob) -> Any:
+        """The images of the rendered frames. A clip of one frame is the pipeline's ordinary image."""
+        pipeline, kwargs = job.pipeline, {**job.kwargs, "num_inference_steps": job.plan.sampling.steps}
+        noise, method, sampler = unit_noise(job.plan, job.generators, job.like), self._method, job.pipeline.scheduler
+        finish = {"generator": job.generators, "callback_on_step_end": _each(job.on_step), "output_type": "pil"}
+        if len(noise) == 1:
+            return pipeline(**kwargs, latents=noise, **finish).images
+        sampler.set_timesteps(kwargs["num_inference_steps"], device=pipeline.device)
+        sigmas = sigmas_of(sampler.alphas_cumprod)[sampler.timesteps.long().cpu()].tolist()
+        to_shift, to_join = (_first_at_most(level, sigmas) for level in levels_of(sampler.alphas_cumprod, method))
+        frame = _first_frame(pipeline, kwargs, job.generators[0], noise[:1], to_join, to_shift, job.on_step)
+        job.generators[0].set_state(frame.state)
+        # Samplers that begin with unit noise store x, the others store z.
+        keeps_z = float(sampler.init_noise_sigma) != 1
+        own, first = (
+            latents.float() * (1 if keeps_z else math.hypot(1, sigmas[step]))
+            for latents, step in ((frame.own, to_join), (frame.first, to_shift))
+        )
+        begun = motion_field(first, own, noise[None].float(), sigmas[to_shift], sigmas[to_join], method)
+        _begin_at(sampler, to_join)
+        # The pipeline multiplies by the factor from unit noise to the sampler's scaling.
+        latents = (begun / math.hypot(1, sigmas[to_join])).to(noise)
+        with inject(pipeline.unet, method, frames=len(noise), windows=job.plan.windows):
+            return pipeline(**kwargs, latents=latents, **finish).images
+
+
+@load_method.register
+def _(given: Text2VideoZero, _plan: ClipPlan) -> LoadedText2VideoZero:
+    return LoadedText2VideoZero(given)
+
+
+@load_method.register
+def _(given: Text2VideoZeroMethod, _plan: ClipPlan) -> LoadedText2VideoZero:
+    return LoadedText2VideoZero(given.text2video_zero)
 
 
 def _first_at_most(level: float, sigmas: list[float]) -> int:
-    """The first step that begins at a noise level or below it; the last, where none does."""
+    """The first step that begins at a noise level or below it; otherwise the last step."""
     return next((step for step, sigma in enumerate(sigmas) if sigma <= level), len(sigmas) - 1)
 
 
 def _first_frame(
     pipeline: Any,
-    told: Mapping[str, Any],
+    kwargs: Mapping[str, Any],
     generator: torch.Generator,
     noise: Tensor,
     to_join: int,
     to_shift: int,
     on_step: Callable[[], None],
 ) -> _FirstFrame:
-    """Denoise frame 0 alone, as far as it is needed."""
+    """Denoise frame 0 alone, as far as needed."""
     begun = noise * pipeline.scheduler.init_noise_sigma
     frame = _FirstFrame(begun, begun, generator.get_state())
     if to_shift == 0:
@@ -100,24 +109,24 @@ def _first_frame(
             frame.own, frame.state = kept["latents"].clone(), generator.get_state()
         if step + 1 == to_shift:
             frame.first = kept["latents"].clone()
-            pipeline._interrupt = True  # as diffusers' guide on callbacks ends a run
-        if step < to_join:  # those between are done again, with the other frames
+            pipeline._interrupt = True  # as in diffusers' guide on callbacks
+        if step < to_join:  # the steps after it are computed again with the other frames
             on_step()
         return kept
 
     pipeline(
-        **_of_first(told), latents=noise, generator=[generator], callback_on_step_end=after_step, output_type="latent"
+        **_of_first(kwargs), latents=noise, generator=[generator], callback_on_step_end=after_step, output_type="latent"
     )
     return frame
 
 
-def _of_first(told: Mapping[str, Any]) -> dict[str, Any]:
-    rows = {name: value[:1] if isinstance(value, Tensor) else value for name, value in told.items()}
+def _of_first(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    rows = {name: value[:1] if isinstance(value, Tensor) else value for name, value in kwargs.items()}
     return {**rows, "num_images_per_prompt": 1}
 
 
 def _begin_at(sampler: Any, step: int) -> None:
-    """Let a sampler leave out its first steps, as if the rest were all it had: multistep ones begin a new history."""
+    """Let a sampler skip its first steps, as if the others were all; multistep samplers begin a new history."""
     plan = sampler.set_timesteps
 
     def plan_the_rest(*args: Any, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Every parameter that a person can set, once: panel, API, infotext, X/Y/Z, command line and docs derive from it."""
+"""All settings of a clip in one table, from which panel, API, infotext, X/Y/Z plot, command line and docs derive."""
 
 from .checks import canonical_name, check_value, parse_settings
 from .derived import (
@@ -11,6 +11,8 @@ from .derived import (
     motion_scale,
     overlap,
     refuse_with_text2video_zero,
+    refuse_without_effect,
+    refuse_without_module,
     text2video_zero,
     travels_in_loop,
 )
@@ -41,6 +43,8 @@ __all__ = [
     "parse_settings",
     "pasted_values",
     "refuse_with_text2video_zero",
+    "refuse_without_effect",
+    "refuse_without_module",
     "text2video_zero",
     "to_infotext",
     "travels_in_loop",

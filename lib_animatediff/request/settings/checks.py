@@ -1,4 +1,4 @@
-"""Values are checked once, here, at the door."""
+"""Checks of the values of settings. Every value is checked here, once."""
 
 from __future__ import annotations
 
@@ -7,32 +7,19 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any
 
+from lib_animatediff.request.compat import PLAIN_VALUES
 from motion_module import ClipError
 
 from .derived import context_length, frame_seeds, motion_scale
 from .table import CANONICAL, MOVING_KINDS, NO_LOOP, SETTINGS, ClipSettings, Setting
 
-# What clients of the existing extension send along, with the values that ask for nothing beyond a plain clip.
-# None: any value will do, since the argument only tunes something that is not asked for.
-_PLAIN_VALUES: dict[str, tuple[Any, ...] | None] = {
-    "interp": ("Off",),
-    "interp_x": None,
-    "video_source": (None, ""),
-    "video_path": (None, ""),
-    "mask_path": (None, ""),
-    "latent_power": None,
-    "latent_scale": None,
-    "last_frame": (None, ""),
-    "latent_power_last": None,
-    "latent_scale_last": None,
-}
-
 
 def parse_settings(values: Mapping[str, Any]) -> ClipSettings:
-    """Check what a person or a client gave, under any known name, and fill in the rest.
+    """Check settings under any known name and fill in the defaults of the others.
 
     Raises:
-        ClipError: an unknown name (the nearest known one is named), a value of a wrong type or out of range.
+        ClipError: a name is unknown (the message suggests the closest one), or a value has the wrong type or is out of
+            range.
     """
     given: dict[str, Any] = {}
     for name, value in values.items():
@@ -40,7 +27,9 @@ def parse_settings(values: Mapping[str, Any]) -> ClipSettings:
         if canonical is None:
             _check_foreign(name, value)
         elif canonical in given and given[canonical] != value:
-            raise ClipError(f"{name} and another name for {canonical} say different things. Give only {canonical}.")
+            raise ClipError(
+                f"{name} contradicts another name of the setting {canonical}. Give only {canonical}.", code="AD-C02"
+            )
         else:
             given[canonical] = value
     settings = ClipSettings(**{name: _checked(SETTINGS[name], value) for name, value in given.items()})
@@ -49,32 +38,32 @@ def parse_settings(values: Mapping[str, Any]) -> ClipSettings:
 
 
 def check_value(name: str, value: Any) -> None:
-    """Check one value by itself, whatever it will be combined with.
+    """Check one value on its own, without the other settings.
 
     Raises:
-        ClipError: it is of a wrong type or out of range.
+        ClipError: the value has the wrong type or is out of range.
     """
     _checked(SETTINGS[name], value)
 
 
 def canonical_name(name: str) -> str | None:
-    """The table's name for any name that a client may use; None for one that is not in the table."""
+    """The canonical name of a setting or alias; None if the table has no such name."""
     return CANONICAL.get(name)
 
 
 def _check_foreign(name: str, value: Any) -> None:
-    if name not in _PLAIN_VALUES:
-        nearest = difflib.get_close_matches(name, [*CANONICAL, *_PLAIN_VALUES], n=1, cutoff=0.5)
+    if name not in PLAIN_VALUES:
+        nearest = difflib.get_close_matches(name, [*CANONICAL, *PLAIN_VALUES], n=1, cutoff=0.5)
         hint = (
             f" Did you mean {nearest[0]}?"
             if nearest
-            else f" Known names: {', '.join(name for name, s in SETTINGS.items() if not s.quiet)}, ..."
+            else f" Known settings: {', '.join(name for name, s in SETTINGS.items() if not s.omit_default)}, ..."
         )
-        raise ClipError(f"AnimateDiff knows no setting {reprlib.repr(name)}.{hint}")
-    plain = _PLAIN_VALUES[name]
+        raise ClipError(f"AnimateDiff has no setting {reprlib.repr(name)}.{hint}", code="AD-C01")
+    plain = PLAIN_VALUES[name]
     if plain is not None and value not in plain:
         raise ClipError(
-            f"{name}={reprlib.repr(value)} is not supported by this version. Leave {name} out, or send {plain[0]!r}."
+            f"{name}={reprlib.repr(value)} is not supported. Leave {name} out, or send {plain[0]!r}.", code="AD-C03"
         )
 
 
@@ -83,16 +72,20 @@ def _checked(setting: Setting, value: Any) -> Any:
         return _checked_number(setting, value)
     if setting.type is tuple:
         return _checked_several(setting, value)
-    if setting.numbers:
+    if setting.accepts_numbers:
         value = _numbers_as_text(value)
     if not isinstance(value, setting.type):
-        wanted = "true or false" if setting.type is bool else "a text"
-        raise ClipError(f"{setting.name} must be {wanted}, not {reprlib.repr(value)}.")
+        expected = "true or false" if setting.type is bool else "a string"
+        if setting.accepts_numbers:
+            expected = "a string, a number or a list of numbers"
+        raise ClipError(f"{setting.name} must be {expected}, not {reprlib.repr(value)}.", code="AD-C04")
     if setting.choices and value not in setting.choices:
-        raise ClipError(f"{setting.name} must be one of {', '.join(setting.choices)}, not {reprlib.repr(value)}.")
-    if setting.grammar is None:
+        raise ClipError(
+            f"{setting.name} must be one of {', '.join(setting.choices)}, not {reprlib.repr(value)}.", code="AD-C05"
+        )
+    if setting.parse is None:
         return value
-    return setting.grammar(str(value)) if str(value).strip() else setting.default
+    return setting.parse(str(value)) if str(value).strip() else setting.default
 
 
 def _numbers_as_text(value: Any) -> Any:
@@ -105,21 +98,30 @@ def _numbers_as_text(value: Any) -> Any:
 def _checked_several(setting: Setting, value: Any) -> tuple[str, ...]:
     given = [value] if isinstance(value, str) else value
     if not isinstance(given, (list, tuple)) or not given or not all(isinstance(item, str) for item in given):
-        raise ClipError(f"{setting.name} must be a list of {', '.join(setting.choices)}, not {reprlib.repr(value)}.")
+        raise ClipError(
+            f"{setting.name} must be a list of {', '.join(setting.choices)}, not {reprlib.repr(value)}.", code="AD-C06"
+        )
     known = {choice.lower(): choice for choice in setting.choices}
     for item in given:
         if item.lower() not in known:
-            raise ClipError(f"{setting.name} knows {', '.join(setting.choices)}, not {reprlib.repr(item)}.")
+            raise ClipError(
+                f"{setting.name} does not support {reprlib.repr(item)}. Use {', '.join(setting.choices)}.",
+                code="AD-C07",
+            )
     return tuple(dict.fromkeys(known[item.lower()] for item in given))
 
 
 def _checked_number(setting: Setting, value: Any) -> int | float:
     whole = setting.type is int
     if isinstance(value, bool) or not isinstance(value, (int, float)) or (whole and value % 1 != 0):
-        raise ClipError(f"{setting.name} must be a {'whole ' if whole else ''}number, not {reprlib.repr(value)}.")
+        raise ClipError(
+            f"{setting.name} must be a {'whole ' if whole else ''}number, not {reprlib.repr(value)}.", code="AD-C08"
+        )
     low, high = setting.minimum, setting.maximum
     if low is not None and high is not None and not low <= value <= high:
-        raise ClipError(f"{setting.name} must be between {low:g} and {high:g}, not {reprlib.repr(value)}.")
+        raise ClipError(
+            f"{setting.name} must be between {low:g} and {high:g}, not {reprlib.repr(value)}.", code="AD-C09"
+        )
     return setting.type(value)  # type: ignore[no-any-return]
 
 
@@ -127,17 +129,20 @@ def _check_together(settings: ClipSettings) -> None:
     length = context_length(settings)
     if settings.overlap >= length:
         raise ClipError(
-            f"overlap={settings.overlap} leaves windows of {length} frames where they are. Set it below {length}."
+            f"overlap={settings.overlap} is not smaller than the context length ({length}). Set it below {length}.",
+            code="AD-C10",
         )
     if settings.closed_loop != NO_LOOP and settings.context_kind not in MOVING_KINDS:
         raise ClipError(
-            f"A closed loop has no {settings.context_kind} windows. Set context_kind to uniform or looped, or "
-            f"closed_loop to {NO_LOOP}."
+            f"A closed loop does not work with {settings.context_kind} windows. Set context_kind to uniform or looped, "
+            f"or closed_loop to {NO_LOOP}.",
+            code="AD-C11",
         )
     if settings.effect_start > settings.effect_end:
         raise ClipError(
-            f"effect_start={settings.effect_start:g} is after effect_end={settings.effect_end:g}: there would be no "
-            "motion. Lower effect_start."
+            f"effect_start={settings.effect_start:g} is later than effect_end={settings.effect_end:g}, so no step "
+            "would have motion. Lower effect_start.",
+            code="AD-C12",
         )
     motion_scale(settings)
     frame_seeds(settings)

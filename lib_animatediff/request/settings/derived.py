@@ -1,6 +1,8 @@
-"""What follows from the settings of a clip."""
+"""Values derived from the settings of a clip, such as its windows and its seeds."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.engine.motion_scale import MotionScale
@@ -13,7 +15,7 @@ from motion_module import ClipError
 
 from .table import AUTOMATIC_CONTEXT, FIRM_LOOP, LOOPED, NO_LOOP, SETTINGS, ClipSettings
 
-# What only a motion module can do anything about. The panel sends all it has, so their defaults ask for nothing.
+# Settings that need a motion module. The panel sends every setting, so default values are accepted.
 _OF_MOTION_MODULES = (
     "scale",
     "effect",
@@ -31,17 +33,17 @@ _OF_MOTION_MODULES = (
 
 
 def clip_frames(settings: ClipSettings) -> int:
-    """Frames of the clip, where 0 stands for the context length."""
+    """Number of frames in the clip; ``frames=0`` means the context length."""
     return settings.frames or context_length(settings)
 
 
 def context_length(settings: ClipSettings) -> int:
-    """Frames of a context window, where 0 stands for what modules do best."""
+    """Number of frames in a context window; ``context_length=0`` means the length that modules are trained on."""
     return settings.context_length or AUTOMATIC_CONTEXT
 
 
 def context_windows(settings: ClipSettings) -> ContextWindows | None:
-    """How the clip is cut into windows; None where one window sees all of it."""
+    """The clip's context windows; None if one window covers the whole clip."""
     length = context_length(settings)
     if clip_frames(settings) <= length:
         return None
@@ -58,15 +60,15 @@ def context_windows(settings: ClipSettings) -> ContextWindows | None:
 
 
 def overlap(settings: ClipSettings) -> int:
-    """Frames that neighbouring windows share, where -1 stands for a quarter of a window."""
+    """Number of frames that neighbouring windows share; ``overlap=-1`` means a quarter of a window."""
     return context_length(settings) // 4 if settings.overlap < 0 else settings.overlap
 
 
 def motion_scale(settings: ClipSettings) -> MotionScale | None:
-    """How much motion; None is as trained.
+    """The amount of motion; None means as trained.
 
     Raises:
-        ClipError: a text of numbers is wrong, or does not suit the clip's length.
+        ClipError: a list of numbers is malformed or does not fit the clip's length.
     """
     frames = clip_frames(settings)
     mask = unpacked_mask(settings.motion_mask) if settings.motion_mask else None
@@ -85,56 +87,84 @@ def motion_scale(settings: ClipSettings) -> MotionScale | None:
 
 
 def frame_seeds(settings: ClipSettings) -> list[int] | None:
-    """The seed of each frame, where the user gives them.
+    """The seed of each frame; None if ``frame_seeds`` is empty.
 
     Raises:
-        ClipError: they are no seeds, or too many.
+        ClipError: a value is not a seed, or there are more seeds than frames.
     """
     return parse_frame_seeds(settings.frame_seeds, clip_frames(settings))
 
 
 def freeinit_rounds(settings: ClipSettings, steps: int) -> list[int]:
-    """Steps of each run of the sampler: one, or FreeInit's."""
-    if not settings.freeinit_enable or settings.poster:
+    """Number of steps in each run of the sampler: one run, or one per FreeInit iteration."""
+    if not settings.freeinit_enable or settings.preview:
         return [steps]
     count = settings.freeinit_iters
     return [steps_of(number, count, steps, settings.freeinit_coarse) for number in range(count)]
 
 
 def travels_in_loop(settings: ClipSettings) -> bool:
-    """Whether the last prompt of a travel leads on to the first, as clients of the existing extension know it."""
+    """Whether prompt travel loops from the last prompt to the first, as in the existing extension."""
     return settings.closed_loop in ("R+P", FIRM_LOOP)
 
 
 def is_text2video_zero(model: str) -> bool:
-    """Whether what stands where the name of a motion module is expected means Text2Video-Zero."""
+    """Whether ``model`` selects Text2Video-Zero instead of a motion module."""
     return model.strip().lower() == NAME.lower()
 
 
 def text2video_zero(settings: ClipSettings) -> Text2VideoZero:
-    """How Text2Video-Zero makes the clip.
+    """The parameters of Text2Video-Zero.
 
     Raises:
-        ClipError: the background is to be smoothed and there is no mask, or the other way round.
+        ClipError: background smoothing is on without a motion mask, or off with one.
     """
     mask = unpacked_mask(settings.motion_mask) if settings.motion_mask else None
     if mask is not None and not settings.zero_smoothing:
         raise ClipError(
-            f"With {NAME} the motion mask only tells background smoothing what to leave alone, and that is off. Set "
-            "zero_smoothing, such as 0.6, or take the motion mask away."
+            f"{NAME} uses the motion mask only for background smoothing, which is off. Set zero_smoothing, such as "
+            "0.6, or remove the motion mask.",
+            code="AD-C13",
         )
     return Text2VideoZero((settings.zero_x, settings.zero_y), settings.zero_smoothing, mask)
 
 
 def refuse_with_text2video_zero(settings: ClipSettings) -> None:
-    """What only a motion module does, asked for together with Text2Video-Zero.
+    """Refuse settings that need a motion module in a clip of Text2Video-Zero.
+
+    Raises:
+        ClipError: such settings differ from their defaults; the message names them.
+    """
+    refuse_without_module([name for name in _OF_MOTION_MODULES if getattr(settings, name) != SETTINGS[name].default])
+
+
+def refuse_without_effect(settings: ClipSettings, names: Sequence[str], advice: str) -> None:
+    """Refuse settings that were changed although they have no effect where they are used.
+
+    Args:
+        names: of these settings.
+        advice: what to do instead.
 
     Raises:
         ClipError: with the settings' names.
     """
-    asked = [name for name in _OF_MOTION_MODULES if getattr(settings, name) != SETTINGS[name].default]
+    changed = [name for name in names if getattr(settings, name) != SETTINGS[name].default]
+    if changed:
+        raise ClipError(
+            f"{', '.join(changed)} would have no effect in this call. {advice}, or reset it to its default.",
+            code="AD-C15",
+        )
+
+
+def refuse_without_module(asked: Sequence[str]) -> None:
+    """Refuse what needs a motion module where there is none.
+
+    Raises:
+        ClipError: with what was asked for.
+    """
     if asked:
         raise ClipError(
-            f"{NAME} has no motion module, which {', '.join(asked)} would need. Leave that as it is by default, or "
-            "choose a motion module."
+            f"{NAME} uses no motion module and cannot apply {', '.join(asked)}. Reset these settings to their "
+            "defaults, or choose a motion module.",
+            code="AD-C14",
         )

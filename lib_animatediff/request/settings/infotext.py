@@ -1,4 +1,4 @@
-"""The line of settings that a saved picture carries, there and back."""
+"""Convert settings to the infotext of a clip and back."""
 
 from __future__ import annotations
 
@@ -12,20 +12,24 @@ from .table import CANONICAL, SETTINGS, ClipSettings
 
 
 def to_infotext(settings: ClipSettings, **more: str | None) -> str:
-    """One line that a saved picture carries: ``name: value, ...``, values quoted as JSON where they need it."""
-    told = {name: v for name, v in asdict(settings).items() if not SETTINGS[name].quiet or v != SETTINGS[name].default}
-    pairs = {**told, **more}
+    """Write settings as one line, ``name: value, ...``; values are quoted as JSON where necessary."""
+    kept = {
+        name: value
+        for name, value in asdict(settings).items()
+        if not SETTINGS[name].omit_default or value != SETTINGS[name].default
+    }
+    pairs = {**kept, **more}
     return ", ".join(f"{name}: {_quoted(value)}" for name, value in pairs.items() if value not in (None, ""))
 
 
 def pasted_values(text: str) -> dict[str, Any]:
-    """`from_infotext` of a whole line, with the defaults that such a line leaves out."""
-    quiet = {s.name: s.default for s in SETTINGS.values() if s.quiet}
-    return {**quiet, **from_infotext(text)} if text else {}
+    """Read a whole line with `from_infotext` and add the defaults that the line leaves out."""
+    omitted = {s.name: s.default for s in SETTINGS.values() if s.omit_default}
+    return {**omitted, **from_infotext(text)} if text else {}
 
 
 def from_infotext(text: str) -> dict[str, Any]:
-    """Settings by canonical name from such a line, of ours or of the existing extension; unknown names are dropped."""
+    """Read settings by canonical name from a line of ours or of the existing extension; unknown names are dropped."""
     values: dict[str, Any] = {}
     for name, quoted, plain in _PAIR.findall(text):
         canonical = CANONICAL.get(name)
@@ -33,7 +37,7 @@ def from_infotext(text: str) -> dict[str, Any]:
             try:
                 values[canonical] = _read(SETTINGS[canonical].type, json.loads(quoted) if quoted else plain)
             except ValueError:
-                continue  # a picture edited by hand: the field keeps its value
+                continue  # the image was edited by hand: the field keeps its value
     return values
 
 

@@ -1,4 +1,4 @@
-"""The table as JSON schema, for clients."""
+"""The settings table as a JSON schema, for clients."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", 
 
 
 def json_schema() -> dict[str, Any]:
-    """The table as JSON schema (draft 2020-12), for clients: one object with our names, and the aliases of each."""
+    """The table as a JSON schema (draft 2020-12): one object with the canonical names and the aliases of each."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "AnimateDiff",
@@ -21,19 +21,19 @@ def json_schema() -> dict[str, Any]:
 
 
 def _property(setting: Setting) -> dict[str, Any]:
-    told = {
-        "type": ["string", "number", "array"] if setting.numbers else _JSON_TYPES[setting.type],
+    schema = {
+        "type": ["string", "number", "array"] if setting.accepts_numbers else _JSON_TYPES[setting.type],
         "title": setting.label,
         "description": setting.help,
         "default": list(setting.default) if setting.type is tuple else setting.default,
         "minimum": setting.minimum,
         "maximum": setting.maximum,
-        **_offered(setting),
+        **_choices(setting),
         "aliases": list(setting.aliases) or None,
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in schema.items() if value is not None}
 
 
-def _offered(setting: Setting) -> dict[str, Any]:
+def _choices(setting: Setting) -> dict[str, Any]:
     enum = {"enum": list(setting.choices)} if setting.choices else {}
     return {"items": {"type": "string", **enum}, "minItems": 1} if setting.type is tuple else enum

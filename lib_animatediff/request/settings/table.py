@@ -1,4 +1,4 @@
-"""The table itself: the dataclass `ClipSettings`, each of whose fields carries its `Setting`."""
+"""The settings table: every field of the dataclass `ClipSettings` carries its `Setting`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from lib_animatediff.engine.context_windows import FUSIONS, WINDOW_KINDS
 from lib_animatediff.prompts.travel import EASINGS, INTERPOLATIONS
+from lib_animatediff.request.compat import ALIASES
 from lib_animatediff.request.masks import packed_mask
 from lib_animatediff.request.motion_scale import MOST_EFFECT, MOST_SCALE, parse_blocks, parse_frames, parse_steps
 from lib_animatediff.sampling.frame_noise import NOISE_KINDS, parse_frame_seeds
@@ -16,23 +17,23 @@ from lib_animatediff.sampling.freeinit import FILTERS
 
 @dataclass(frozen=True)
 class Setting:
-    """What is known about one parameter.
+    """One parameter of a clip.
 
     Attributes:
-        name: the canonical name.
-        aliases: names that existing clients and saved pictures use for it.
+        name: canonical name.
+        aliases: other names that clients and saved images use; see `lib_animatediff.request.compat`.
         type: ``bool``, ``int``, ``float``, ``str``, or ``tuple`` for several of the choices.
-        default: value when nothing is said.
-        label: what the panel calls it.
-        help: what it changes in the clip.
+        default: value of a setting that is not given.
+        label: name in the panel: a noun that users search for.
+        help: one sentence that says what the setting changes in the clip.
         minimum, maximum: limits of a number, both included.
-        choices: what a text may be; empty for any.
-        in_panel: whether the accordion shows it.
-        group: heading under which the accordion folds it away; empty for what is always seen.
-        quiet: whether texts leave it out where it has its default, which it then stands for.
-        numbers: whether a text may also be given as a number or a list of numbers.
-        grammar: of a text: gives it as it is kept, or raises ClipError.
-        image: whether the text holds a picture, as base64.
+        choices: allowed values of a string; empty allows any.
+        in_panel: whether the accordion shows the setting.
+        group: heading of the accordion section that holds the setting; empty for the section that is always open.
+        omit_default: leave this setting out of the infotext when it has its default value.
+        accepts_numbers: a string setting that also accepts a number or a list of numbers.
+        parse: checks a string and returns the form to store; raises ClipError.
+        image: whether the string holds an image as base64.
     """
 
     name: str
@@ -46,15 +47,15 @@ class Setting:
     choices: tuple[str, ...] = ()
     in_panel: bool = True
     group: str = ""
-    quiet: bool = False
-    numbers: bool = False
-    grammar: Callable[[str], str] | None = None
+    omit_default: bool = False
+    accepts_numbers: bool = False
+    parse: Callable[[str], str] | None = None
     image: bool = False
 
 
 _KEY = "setting"
 FRAME = "Frame"
-FILE_FORMATS = {  # by the names that clients of the existing extension know: keys of `video.FORMATS`
+FILE_FORMATS = {  # the existing extension's name of each format: its key in `video.FORMATS`
     "GIF": "gif",
     "WEBP": "webp",
     "APNG": "apng",
@@ -66,13 +67,13 @@ FILE_FORMATS = {  # by the names that clients of the existing extension know: ke
 }
 FORMATS = (*FILE_FORMATS, FRAME)
 LONGEST_CLIP = 10_000  # frames
-_LONG = "Context windows, for clips longer than the context length"
-_TRAVEL = "Prompt travel: lines such as 8: autumn in the prompt"
+_WINDOWS = "Context windows (for clips longer than the context length)"
+_TRAVEL = "Prompt travel (prompts that change during the clip)"
 _AMOUNT = "Amount of motion"
-_LORAS = "Motion LoRAs"
-_NOISE = "Noise"
-_ZERO = "Text2Video-Zero: motion without a motion module"
-_FARTHEST = 64.0  # pixels, an eighth of the picture in each frame
+_LORAS = "Motion LoRAs (camera movements)"
+_NOISE = "Noise and FreeInit"
+_TEXT2VIDEO_ZERO = "Text2Video-Zero (motion without a motion module)"
+_LARGEST_SHIFT = 64.0  # pixels: an eighth of the image per frame
 
 
 def _setting(default: Any, label: str, help: str, **limits: Any) -> Any:
@@ -80,12 +81,12 @@ def _setting(default: Any, label: str, help: str, **limits: Any) -> Any:
 
 
 def _further(default: Any, label: str, help: str, group: str, **limits: Any) -> Any:
-    return _setting(default, label, help, group=group, quiet=True, **limits)
+    return _setting(default, label, help, group=group, omit_default=True, **limits)
 
 
-def _checked_by(parse: Callable[[str], Any]) -> Callable[[str], str]:
+def _checked_by(parser: Callable[[str], Any]) -> Callable[[str], str]:
     def checked(text: str) -> str:
-        parse(text)
+        parser(text)
         return text.strip()
 
     return checked
@@ -93,255 +94,299 @@ def _checked_by(parse: Callable[[str], Any]) -> Callable[[str], str]:
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """What a clip is to be. Make one with `parse_settings`, which checks the values."""
+    """The settings of a clip. `parse_settings` makes one and checks the values.
 
-    enable: bool = _setting(
-        False, "AnimateDiff", "Make a clip instead of a picture.", aliases=("enabled",), in_panel=False
+    The order of the fields is the order of the panel, of the API's positional arguments and of the infotext.
+    """
+
+    enable: bool = _setting(False, "AnimateDiff", "Makes a clip instead of an image.", in_panel=False)
+    model: str = _setting(
+        "", "Motion module", "Decides how things move in the clip; the checkpoint decides how they look."
     )
-    model: str = _setting("", "Motion module", "How things move. The checkpoint decides how they look.")
     frames: int = _setting(
         16,
         "Frames",
-        "Pictures in the clip, any number: beyond the context length it is made in windows. 0 stands for that length.",
-        aliases=("video_length",),
+        "Number of frames in the clip; above the context length the clip is made in windows, and 0 means that length.",
         minimum=0,
         maximum=LONGEST_CLIP,
     )
     fps: float = _setting(
         8.0,
         "Frames per second",
-        "How fast the clip plays. Motion modules were trained on about 8.",
+        "Playback speed of the clip; motion modules were trained on about 8.",
         minimum=1,
         maximum=50,
     )
     loop_count: int = _setting(
-        0,
-        "Loop count",
-        "How often the clip plays. 0 plays it for ever.",
-        aliases=("loop_number", "loop"),
-        minimum=0,
-        maximum=100,
+        0, "Loop count", "Number of times the clip plays; 0 repeats it forever.", minimum=0, maximum=100
     )
     context_length: int = _setting(
         16,
         "Context length",
-        "Frames that the motion module sees at once. 16 suits every official one, HotShot-XL wants 8. 0 stands for 16.",
-        aliases=("batch_size",),
+        "Number of frames that the motion module sees together; most modules need 16, HotShot-XL needs 8, 0 means 16.",
         minimum=0,
         maximum=128,
-        group=_LONG,
+        group=_WINDOWS,
     )
     overlap: int = _setting(
         -1,
-        "Overlap",
-        "Frames that neighbouring windows share: more hides seams and takes longer. -1 is a quarter of the context.",
+        "Window overlap",
+        "Frames that neighbouring windows share; more hides seams but takes longer, -1 means a quarter of a window.",
         minimum=-1,
         maximum=127,
-        group=_LONG,
+        group=_WINDOWS,
     )
     stride: int = _setting(
         1,
-        "Stride",
-        "Above 1, further windows see every 2nd, 4th, ... frame, which holds long clips together and takes longer.",
+        "Window stride",
+        "Above 1, adds windows over every 2nd, 4th, ... frame, which keeps long clips consistent but takes longer.",
         minimum=1,
         maximum=8,
-        group=_LONG,
+        group=_WINDOWS,
     )
     context_kind: str = _setting(
         "uniform",
-        "Windows",
-        "uniform: begin elsewhere at each step. looped: the same, round the end. static: fixed. batched: no overlap.",
+        "Window schedule",
+        "uniform moves the windows at every step, looped also wraps them around the end, static keeps them in place, "
+        "batched has no overlap.",
         choices=WINDOW_KINDS,
-        group=_LONG,
+        group=_WINDOWS,
     )
     fusion: str = _setting(
         "pyramid",
-        "Fusion",
-        "How windows are mixed where they overlap. pyramid: their middle counts most. flat: all of it the same.",
+        "Window fusion",
+        "Weights that blend overlapping windows: pyramid favours a window's middle, flat has equal weights, "
+        "overlap-linear fades at its ends.",
         choices=tuple(FUSIONS),
-        group=_LONG,
+        group=_WINDOWS,
     )
     closed_loop: str = _setting(
         "N",
         "Closed loop",
-        "Lets the end lead into the beginning of a clip longer than its context. N: no. R-P, R+P: gently. A: firmly.",
+        "Makes a clip longer than the context length loop smoothly: N is off, R-P and R+P loop gently, A firmly; R+P "
+        "and A also loop prompt travel.",
         choices=("N", "R-P", "R+P", "A"),
-        group=_LONG,
+        group=_WINDOWS,
     )
-    reverse: bool = _setting(False, "Reverse", "Play the clip back to its beginning, without showing an end twice.")
+    reverse: bool = _setting(
+        False,
+        "Reverse (ping-pong)",
+        "Plays the clip forward and then backward, without repeating the first and the last frame.",
+    )
     formats: tuple[str, ...] = _setting(
         ("GIF",),
-        "Save as",
-        "GIF plays everywhere in 256 colours; MP4 and WEBM are films; PNG: a folder of frames; TXT: the settings. "
-        "Frame: pictures beside the clip, in the gallery and in the API's reply.",
-        aliases=("format",),
+        "Output formats",
+        "GIF plays everywhere in 256 colours, MP4 and WEBM are videos, PNG is a folder of frames, TXT holds the "
+        "settings, Frame adds single images to the gallery and the API's reply.",
         choices=FORMATS,
     )
     views: bool = _further(
         False,
-        "Views",
-        "Windows inside the motion module only; all frames pass the model at once: more memory, steadier pictures.",
-        _LONG,
+        "Windows inside attention only (views)",
+        "Applies the windows only inside the motion module and runs all frames through the UNet together, which makes "
+        "frames more consistent but uses more memory.",
+        _WINDOWS,
     )
     travel_interpolation: str = _further(
         INTERPOLATIONS[0],
-        "Between prompts",
-        "slerp: turn from one prompt to the next. linear: fade. step: change at once.",
+        "Prompt interpolation",
+        "Transition between prompts: slerp rotates one encoding into the next, linear fades, step switches at once.",
         _TRAVEL,
         choices=INTERPOLATIONS,
     )
     travel_easing: str = _further(
         next(iter(EASINGS)),
-        "Easing",
-        "How the change begins and ends. A line may say its own: 8 ease-in: autumn.",
+        "Prompt easing",
+        "Pace of each transition between prompts; a line can set its own, such as 8 ease-in: autumn.",
         _TRAVEL,
         choices=tuple(EASINGS),
     )
     travel_hold: float = _further(
         0.0,
-        "Hold",
-        "Part of the way to the next prompt for which the former stands still.",
+        "Prompt hold",
+        "Fraction of the frames between two prompts that keep the first prompt before the transition starts.",
         _TRAVEL,
         minimum=0,
         maximum=1,
     )
     scale: str = _further(
         "1",
-        "Scale",
-        "How much frames differ: below 1 calmer, above 1 livelier. A number, one per frame (1, 1.1, ...), 0: 1, 8: 2.",
+        "Motion scale",
+        "How much frames differ, best from 0.7 to 1.3: below 1 is calmer, above 1 livelier. A number, one per frame "
+        "(1, 1.1, ...), or 0: 1, 8: 1.3.",
         _AMOUNT,
-        numbers=True,
-        grammar=_checked_by(lambda text: parse_frames("scale", text, LONGEST_CLIP, MOST_SCALE)),
+        accepts_numbers=True,
+        parse=_checked_by(lambda text: parse_frames("scale", text, LONGEST_CLIP, MOST_SCALE)),
     )
     effect: str = _further(
         "1",
-        "Effect",
-        "How much of the motion module is used: 0 is none of it. A number, one per frame, or 0: 1, 8: 0.5.",
+        "Motion effect",
+        "Share of the motion module that is applied, best from 0.8 to 1: 0 gives unrelated images. A number, one per "
+        "frame (1, 0.9, ...), or 0: 1, 8: 0.8.",
         _AMOUNT,
-        numbers=True,
-        grammar=_checked_by(lambda text: parse_frames("effect", text, LONGEST_CLIP, MOST_EFFECT)),
+        accepts_numbers=True,
+        parse=_checked_by(lambda text: parse_frames("effect", text, LONGEST_CLIP, MOST_EFFECT)),
     )
     scale_steps: str = _further(
         "",
-        "Scale over the steps",
-        "A factor, such as 0%: 1, 60%: 1.2. Empty: 1.",
+        "Motion scale per step",
+        "Multiplies the motion scale during sampling, such as 0%: 1, 60%: 1.2; empty means 1.",
         _AMOUNT,
-        numbers=True,
-        grammar=_checked_by(lambda text: parse_steps("scale_steps", text, MOST_SCALE)),
+        accepts_numbers=True,
+        parse=_checked_by(lambda text: parse_steps("scale_steps", text, MOST_SCALE)),
     )
     effect_steps: str = _further(
         "",
-        "Effect over the steps",
-        "A factor, such as 0%: 1, 60%: 0.5. Empty: 1.",
+        "Motion effect per step",
+        "Multiplies the motion effect during sampling, such as 0%: 1, 60%: 0.5; empty means 1.",
         _AMOUNT,
-        numbers=True,
-        grammar=_checked_by(lambda text: parse_steps("effect_steps", text, MOST_EFFECT)),
+        accepts_numbers=True,
+        parse=_checked_by(lambda text: parse_steps("effect_steps", text, MOST_EFFECT)),
     )
     effect_start: float = _further(
-        0.0, "Motion begins", "Part of the steps before there is any motion.", _AMOUNT, minimum=0, maximum=1
+        0.0,
+        "Motion start",
+        "Fraction of the sampling steps that run without motion at the beginning.",
+        _AMOUNT,
+        minimum=0,
+        maximum=1,
     )
     effect_end: float = _further(
-        1.0, "Motion ends", "Part of the steps after which there is none.", _AMOUNT, minimum=0, maximum=1
+        1.0,
+        "Motion end",
+        "Fraction of the sampling steps after which motion is switched off.",
+        _AMOUNT,
+        minimum=0,
+        maximum=1,
     )
     blocks: str = _further(
         "",
-        "Blocks",
-        "Factors for blocks of the UNet, such as up.1 effect 0.5, mid scale 1.2.",
+        "Motion per UNet block",
+        "Multiplies scale or effect in parts of the UNet, such as up.1 effect 0.5, mid scale 1.2.",
         _AMOUNT,
-        grammar=_checked_by(lambda text: parse_blocks("blocks", text)),
+        parse=_checked_by(lambda text: parse_blocks("blocks", text)),
     )
     motion_mask: str = _further(
         "",
         "Motion mask",
-        "A picture: motion where it is white; where it is black each frame is the checkpoint's own. Clients: base64.",
+        "Image that limits motion to its white areas; black areas are images of the checkpoint alone (API: base64).",
         _AMOUNT,
-        grammar=packed_mask,
+        parse=packed_mask,
         image=True,
     )
     mask_of: str = _further(
         "effect",
-        "Mask of",
-        "effect: black is without the motion module. scale: black moves as trained, white by the scale.",
+        "Mask applies to",
+        "effect removes the motion module from black areas; scale applies the motion scale to white areas only.",
         _AMOUNT,
         choices=("effect", "scale", "both"),
     )
     motion_loras: str = _further(
         "",
         "Motion LoRAs",
-        "Camera movements and the like: name:strength, other:0.5. Or in the prompt: <lora:name:strength>.",
+        "Adds camera movements, such as pan:0.8, zoom:0.5; <lora:pan:0.8> in the prompt does the same.",
         _LORAS,
     )
     noise: str = _further(
         NOISE_KINDS[0],
-        "Noise",
-        "random: each frame its own. freenoise: long clips repeat it, shuffled. shared: partly one. constant: all one.",
+        "Noise type",
+        "Noise of the frames: random differs in each, freenoise shuffles and repeats it in long clips, shared is "
+        "partly the same, constant the same in all.",
         _NOISE,
         choices=NOISE_KINDS,
     )
     noise_share: float = _further(
-        0.5, "Share", "Of shared noise: how much is the same in all frames.", _NOISE, minimum=0, maximum=1
+        0.5,
+        "Shared noise",
+        "Fraction of the noise that is the same in all frames if the noise type is shared; more makes the clip calmer.",
+        _NOISE,
+        minimum=0,
+        maximum=1,
     )
     frame_seeds: str = _further(
         "",
-        "Seed of each frame",
-        "Such as 5, 6, 90; a shorter list goes on counting. Empty: seed + frame.",
+        "Frame seeds",
+        "Seed of each frame's noise, such as 5, 6, 90; a shorter list counts on, and empty means seed + frame number.",
         _NOISE,
-        numbers=True,
-        grammar=_checked_by(lambda text: parse_frame_seeds(text, LONGEST_CLIP)),
+        accepts_numbers=True,
+        parse=_checked_by(lambda text: parse_frame_seeds(text, LONGEST_CLIP)),
     )
     freeinit_enable: bool = _further(
-        False, "FreeInit", "Samples again and again from the slow part of what came out: steadier, slower.", _NOISE
+        False,
+        "FreeInit",
+        "Samples the clip several times from its own slow changes, which makes it steadier but several times slower.",
+        _NOISE,
     )
     freeinit_filter: str = _further(
-        next(iter(FILTERS)), "Filter", "What counts as slow.", _NOISE, choices=tuple(FILTERS)
+        next(iter(FILTERS)),
+        "FreeInit filter",
+        "Shape of the low-pass filter that separates slow changes from fast ones.",
+        _NOISE,
+        choices=tuple(FILTERS),
     )
     freeinit_ds: float = _further(
-        0.25, "d_s", "Share of the picture's frequencies that is kept.", _NOISE, minimum=0, maximum=1
+        0.25,
+        "Spatial cutoff",
+        "Share of the spatial frequencies that FreeInit keeps from one iteration to the next.",
+        _NOISE,
+        minimum=0,
+        maximum=1,
     )
     freeinit_dt: float = _further(
-        0.25, "d_t", "Share of the frequencies over time that is kept.", _NOISE, minimum=0, maximum=1
+        0.25,
+        "Temporal cutoff",
+        "Share of the temporal frequencies that FreeInit keeps from one iteration to the next.",
+        _NOISE,
+        minimum=0,
+        maximum=1,
     )
-    freeinit_iters: int = _further(3, "Iterations", "How often it samples in all.", _NOISE, minimum=1, maximum=10)
+    freeinit_iters: int = _further(
+        3, "FreeInit iterations", "Number of times that FreeInit samples the clip.", _NOISE, minimum=1, maximum=10
+    )
     freeinit_coarse: bool = _further(
-        False, "Coarse to fine", "The first iterations take fewer steps, which is faster.", _NOISE
+        False,
+        "FreeInit coarse to fine",
+        "Runs the first FreeInit iterations with fewer sampling steps, which is faster.",
+        _NOISE,
     )
     zero_x: float = _further(
         12.0,
-        "To the left",
-        "How far the picture glides from frame to frame, as if it were 512 wide. Below 0: to the right.",
-        _ZERO,
-        minimum=-_FARTHEST,
-        maximum=_FARTHEST,
+        "Shift x per frame",
+        "Pixels per frame that the image moves to the left, at a width of 512; negative values move it to the right.",
+        _TEXT2VIDEO_ZERO,
+        minimum=-_LARGEST_SHIFT,
+        maximum=_LARGEST_SHIFT,
     )
     zero_y: float = _further(
         12.0,
-        "Up",
-        "Likewise, as if it were 512 high. Below 0: down.",
-        _ZERO,
-        minimum=-_FARTHEST,
-        maximum=_FARTHEST,
+        "Shift y per frame",
+        "Pixels per frame that the image moves up, at a height of 512; negative values move it down.",
+        _TEXT2VIDEO_ZERO,
+        minimum=-_LARGEST_SHIFT,
+        maximum=_LARGEST_SHIFT,
     )
     zero_smoothing: float = _further(
         0.0,
         "Background smoothing",
-        "How much the background is the first frame's, moved along: black in the motion mask, which it needs. Try 0.6.",
-        _ZERO,
+        "Blends the first frame's background into all frames where the motion mask is black; needs a mask, try 0.6.",
+        _TEXT2VIDEO_ZERO,
         minimum=0,
         maximum=1,
     )
-    poster: bool = _further(
+    preview: bool = _further(
         False,
-        "Poster",
-        "Paint the first frame only, without motion, on the noise levels of the clip: a quick look before a long clip.",
+        "Preview (first frame only)",
+        "Renders only the first frame, without motion but on the clip's noise levels: a quick look before a long clip.",
         "",
     )
     request_id: str = _setting(
-        "", "Request", "A word of the client's own, which its files' names end in.", in_panel=False
+        "", "Request ID", "Text of the client's choice at the end of the clip's file names.", in_panel=False
     )
 
 
 SETTINGS: dict[str, Setting] = {
-    f.name: Setting(f.name, type(f.default), f.default, **f.metadata[_KEY]) for f in fields(ClipSettings)
+    f.name: Setting(f.name, type(f.default), f.default, aliases=ALIASES.get(f.name, ()), **f.metadata[_KEY])
+    for f in fields(ClipSettings)
 }
 CANONICAL = {alias: s.name for s in SETTINGS.values() for alias in (s.name, *s.aliases)}
 

@@ -121,18 +121,18 @@ def test_as_trained_said_in_words_is_bit_for_bit_the_same(clip, amount):
     assert torch.equal(clip(**amount), clip())
 
 
-def test_without_effect_each_frame_is_the_poster_of_its_seed(clip):
+def test_without_effect_each_frame_is_the_preview_of_its_seed(clip):
     seeds = [7, 30, 4]
     frames = clip(frames=3, effect=0, frame_seeds="7, 30, 4")
-    posters = torch.cat([clip(frames=16, poster=True, seed=seed) for seed in seeds])
-    assert near(frames, posters)
+    previews = torch.cat([clip(frames=16, preview=True, seed=seed) for seed in seeds])
+    assert near(frames, previews)
     assert not near(frames[:1], frames[1:2], 20)
 
 
-def test_a_poster_is_one_frame_with_the_first_prompt_and_nothing_that_needs_more(clip):
+def test_a_preview_is_one_frame_with_the_first_prompt_and_nothing_that_needs_more(clip):
     more = {"freeinit_enable": True, "scale": 3, "noise": "freenoise", "context_length": 8, "overlap": 2}
-    poster = clip(f"0: {RED}\n20: {BLUE}", frames=30, poster=True, **more)
-    assert near(poster, clip(RED, frames=1, effect=0))
+    preview = clip(f"0: {RED}\n20: {BLUE}", frames=30, poster=True, **more)  # by its earlier name
+    assert near(preview, clip(RED, frames=1, effect=0))
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_two_iterations_are_those_of_a_loop_written_out(pipeline, motion, clip):
 
 @pytest.mark.parametrize(
     ("more", "steps"),
-    [({}, 12), ({"freeinit_coarse": True}, 1 + 2 + 4), ({"freeinit_iters": 1}, 4), ({"poster": True}, 4)],
+    [({}, 12), ({"freeinit_coarse": True}, 1 + 2 + 4), ({"freeinit_iters": 1}, 4), ({"preview": True}, 4)],
     ids=str,
 )
 def test_the_progress_bar_counts_the_steps_of_all_iterations(pipeline, more, steps):

@@ -10,8 +10,9 @@ from support.small_configs import write_config_folder
 from support.webui_real import small_models
 
 from lib_animatediff.hosts.diffusers import pipeline as host
+from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.hosts.diffusers.networks import (
-    Added,
+    LoraFile,
     NetworkError,
     add_embeddings,
     add_loras,
@@ -38,7 +39,7 @@ def pipeline(files):
 
 
 def clip(pipeline, motion, prompt=PROMPT):
-    pictures = host.animate(pipeline, motion, prompt=prompt, frames=2, size=(64, 64), steps=2)
+    pictures = animate(pipeline, motion, prompt=prompt, frames=2, size=(64, 64), steps=2)
     return [picture.tobytes() for picture in pictures]
 
 
@@ -47,7 +48,7 @@ def test_a_kohya_lora_changes_the_clip_by_its_strength(files, pipeline, tmp_path
     motion = load_motion_module(motion_file)
     lora = small_models.write_lora(tmp_path, "style", checkpoint)
     plain = clip(pipeline, motion)
-    add_loras(pipeline, [Added(lora, 1.0)])
+    add_loras(pipeline, [LoraFile(lora, 1.0)])
     strong = clip(pipeline, motion)
     pipeline.set_adapters(["lora_0"], [0.0])
     assert strong != plain
@@ -71,7 +72,7 @@ def test_a_motion_lora_changes_a_copy_of_the_module(files, tmp_path):
     parts[f"{site}.processor.to_q_lora.up.weight"] = torch.ones(width, 2)
     save_file(parts, tmp_path / "pan.safetensors")
     former = motion.state_dict()[f"{site}.to_q.weight"].clone()
-    changed = with_motion_loras(motion, [Added(tmp_path / "pan.safetensors", 0.5)])
+    changed = with_motion_loras(motion, [LoraFile(tmp_path / "pan.safetensors", 0.5)])
     assert changed.reports == ("pan.safetensors: 1 of its 1 weights match mm_small_v3.safetensors.",)
     torch.testing.assert_close(changed.motion.state_dict()[f"{site}.to_q.weight"], former + 1)
     assert torch.equal(motion.state_dict()[f"{site}.to_q.weight"], former)
@@ -81,7 +82,7 @@ def test_a_motion_lora_changes_a_copy_of_the_module(files, tmp_path):
 def test_a_strength_follows_a_colon(tmp_path, text, strength):
     path = tmp_path / "a b.safetensors"
     path.touch()
-    assert parse_added(text.format(path)) == Added(path, strength)
+    assert parse_added(text.format(path)) == LoraFile(path, strength)
 
 
 def test_what_is_not_there_is_told(tmp_path):
@@ -91,7 +92,7 @@ def test_what_is_not_there_is_told(tmp_path):
 
 def test_a_file_that_is_no_lora_is_told_in_one_line(files, pipeline):
     with pytest.raises(NetworkError) as caught:
-        add_loras(pipeline, [Added(files[1])])
+        add_loras(pipeline, [LoraFile(files[1])])
     assert "\n" not in str(caught.value)
     assert files[1].name in str(caught.value)
 

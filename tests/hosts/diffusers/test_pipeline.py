@@ -13,10 +13,13 @@ from support.webui_real import small_models
 
 from lib_animatediff import ClipError, IncompatibleModelError
 from lib_animatediff.hosts.diffusers import pipeline as host
+from lib_animatediff.hosts.diffusers.animate import animate
+from lib_animatediff.request.settings import parse_settings
 from motion_module import load_motion_module
 
 PROMPT = "a red cat"
 SMALL = {"frames": 4, "size": (64, 64), "steps": 2}
+IN_ONE_PIECE = parse_settings({"frames": 33, "context_length": 33})
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,7 @@ def unanimated(pipeline, motion, frames):
 
 
 def test_a_clip_is_that_of_a_unet_with_really_inserted_modules(pipeline, motion):
-    animated = host.animate(pipeline, motion, prompt=PROMPT, **SMALL)
+    animated = animate(pipeline, motion, prompt=PROMPT, **SMALL)
     assert [picture.size for picture in animated] == [(64, 64)] * 4
     assert abs(pixels(animated) - pixels(unanimated(pipeline, motion, 4))).mean() > 5
     insert_into_diffusers(pipeline.unet, random_motion_state("v3"), 4)
@@ -78,7 +81,7 @@ def seen_by_the_unet(pipeline, motion, **changes):
         seen.append((args[0].clone(), pipeline.scheduler))
 
     with pipeline.unet.register_forward_pre_hook(look):
-        host.animate(pipeline, motion, prompt=PROMPT, **SMALL | changes)
+        animate(pipeline, motion, prompt=PROMPT, **SMALL | changes)
     return seen[0]
 
 
@@ -139,10 +142,10 @@ def test_the_pipeline_is_afterwards_what_it_was(pipeline, motion, failing):
     with torch.no_grad():
         plain = hosts.call(pipeline.unet, given)
     if failing is None:
-        host.animate(pipeline, motion, prompt=PROMPT, **SMALL)
+        animate(pipeline, motion, prompt=PROMPT, **SMALL)
     else:
         with fails_at_call(pipeline.unet, failing, RuntimeError("boom")), pytest.raises(RuntimeError, match="boom"):
-            host.animate(pipeline, motion, prompt=PROMPT, **SMALL)
+            animate(pipeline, motion, prompt=PROMPT, **SMALL)
     assert pipeline.scheduler is scheduler
     assert dict(scheduler.config) == config
     assert all(torch.equal(weights[name], value) for name, value in pipeline.unet.state_dict().items())
@@ -156,16 +159,20 @@ def test_too_little_memory_is_an_error_that_says_what_to_lower(pipeline, motion)
         fails_at_call(pipeline.unet, 1, torch.cuda.OutOfMemoryError("CUDA out of memory")),
         pytest.raises(ClipError, match="4 frames of 64x64 do not fit into the memory of cpu"),
     ):
-        host.animate(pipeline, motion, prompt=PROMPT, **SMALL)
+        animate(pipeline, motion, prompt=PROMPT, **SMALL)
 
 
-@pytest.mark.parametrize("changes", [{"steps": 0}, {"size": (64, 60)}, {"frames": 33}, {"seed": -1}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [{"steps": 0}, {"size": (64, 60)}, {"frames": 33, "settings": IN_ONE_PIECE}, {"seed": -1}, {"frames": -1}],
+    ids=str,
+)
 def test_an_impossible_clip_is_refused_in_python_too(pipeline, motion, changes):
     with pytest.raises(ClipError):
-        host.animate(pipeline, motion, prompt=PROMPT, **SMALL | changes)
+        animate(pipeline, motion, prompt=PROMPT, **SMALL | changes)
 
 
 def test_a_pipeline_of_another_width_is_refused(pipeline, motion):
     pipeline.unet = hosts.diffusers_unet(width=64)
     with pytest.raises(IncompatibleModelError, match="different base models"):
-        host.animate(pipeline, motion, prompt=PROMPT, **SMALL)
+        animate(pipeline, motion, prompt=PROMPT, **SMALL)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lib_animatediff import ClipError, ContextWindows, Text2VideoZero
 from lib_animatediff.hosts.diffusers import pipeline as host
+from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.request.settings import ClipSettings, parse_settings
 from lib_animatediff.sampling.frame_noise import shared_noise
 from lib_animatediff.sampling.text2video_zero import sigmas_of, warp
@@ -33,9 +34,7 @@ def clip(pipeline):
     def clip(motion=GLIDING, *, prompt=STILL, steps=12, sampler="ddim", frames=FRAMES, **more):
         settings = parse_settings(more.pop("settings", {}) | {"frames": frames})
         given = {"seed": SEED, "size": SIZE, "cfg": CFG, "settings": settings} | more
-        return pixels(
-            host.animate(pipeline, motion, prompt=prompt, steps=steps, sampler=sampler, frames=frames, **given)
-        )
+        return pixels(animate(pipeline, motion, prompt=prompt, steps=steps, sampler=sampler, frames=frames, **given))
 
     return clip
 
@@ -102,19 +101,19 @@ def test_the_picture_glides_as_it_is_told(clip):
 
 @pytest.mark.parametrize("sampler", ["ddim", "euler", "euler-a"])
 def test_frame_0_is_the_checkpoints_own_picture(clip, sampler):
-    alone = clip(sampler=sampler, settings={"poster": True})
+    alone = clip(sampler=sampler, settings={"preview": True})
     assert len(alone) == 1
     assert near(clip(sampler=sampler)[:1], alone, 2)
     assert near(clip(sampler=sampler, frames=1), alone, 0)
 
 
-def test_a_poster_is_what_the_pipeline_makes_by_itself(pipeline, clip):
+def test_a_preview_is_what_the_pipeline_makes_by_itself(pipeline, clip):
     former = pipeline.scheduler
     pipeline.scheduler = host.new_sampler("ddim", former, SCALED_LINEAR)
     more = {"width": 64, "height": 64, "num_inference_steps": 12, "guidance_scale": CFG}
     alone = pipeline(STILL, generator=torch.Generator().manual_seed(SEED), **more).images
     pipeline.scheduler = former
-    assert near(clip(settings={"poster": True}), pixels(alone), 0)
+    assert near(clip(settings={"preview": True}), pixels(alone), 0)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -136,7 +135,7 @@ def alone(clip, calls):
 
         calls.clear()
         with suppress(EnoughError):
-            clip(settings={"poster": True}, on_step=enough, **more)
+            clip(settings={"preview": True}, on_step=enough, **more)
             raise AssertionError("a clip that never gets there")
         return {call.timestep: call.as_z for call in calls}
 
@@ -295,10 +294,12 @@ def test_the_pipeline_is_afterwards_what_it_was(pipeline, clip, at):
 def test_what_only_a_motion_module_does_is_refused(pipeline):
     settings = ClipSettings(frames=FRAMES, freeinit_enable=True)
     with pytest.raises(ClipError, match="freeinit_enable"):
-        host.animate(pipeline, GLIDING, prompt=RED, frames=FRAMES, settings=settings, size=SIZE, steps=2)
+        animate(pipeline, GLIDING, prompt=RED, frames=FRAMES, settings=settings, size=SIZE, steps=2)
 
 
-def test_a_motion_module_is_as_before(clip):
-    """Its settings of this name are not asked."""
-    plain = clip(new_motion(), steps=2, prompt=RED)
-    assert torch.equal(clip(new_motion(), steps=2, prompt=RED, settings={"zero_x": 60}), plain)
+@pytest.mark.parametrize("setting", [{"zero_x": 60}, {"zero_y": -3}, {"zero_smoothing": 0.5}], ids=str)
+@pytest.mark.parametrize("motion", [new_motion, lambda: GLIDING], ids=["a motion module", "Text2VideoZero"])
+def test_its_settings_are_refused_by_name_where_they_would_have_no_effect(clip, motion, setting):
+    """A motion module has no use for them, and a `Text2VideoZero` has values of its own."""
+    with pytest.raises(ClipError, match=f"^{next(iter(setting))} would have no effect on this call"):
+        clip(motion(), steps=2, prompt=RED, settings=setting)

@@ -7,22 +7,23 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 
 import torch
+from support.plans import plan_of
 from support.webui_double import double
 from support.webui_double.double import shared
 
-from lib_animatediff.request.settings import parse_settings
+from lib_animatediff.request.plan import ClipPlan
 
 SHAPE = (4, 8, 8)
 FRAMES = 3
 LAST = 0.0016
 
 
-def settings(**values):
-    return parse_settings({"enable": True, "frames": FRAMES, **values})
+def plan(**values) -> ClipPlan:
+    return plan_of(**{"frames": FRAMES, **values})
 
 
-def freeinit(**values):
-    return settings(freeinit_enable=True, **values)
+def freeinit(**values) -> ClipPlan:
+    return plan(freeinit_enable=True, **values)
 
 
 class ImageRNG:
@@ -124,14 +125,14 @@ def of_img2img(**fields):
     return request(init_latent=given, denoising_strength=0.5, initial_noise_multiplier=1.0, **fields)
 
 
-def paint(glue, p, chosen, frames=FRAMES):
+def paint(glue, p, chosen):
     """One pass, as `p.sample` makes it."""
     noise = p.rng.next()
     is_img2img = hasattr(p, "init_latent")
     if is_img2img:
         noise *= p.initial_noise_multiplier
-    glue.share_noise(p, noise, chosen, frames)
-    glue.with_freeinit(p, chosen, frames, LAST)
+    glue.share_noise(p, noise, chosen)
+    glue.with_freeinit(p, chosen, LAST)
     if is_img2img:
         return p.sampler.sample_img2img(p, p.init_latent, noise, "c", "uc", image_conditioning="image")
     return p.sampler.sample(p, noise, "c", "uc", image_conditioning="image")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import torch
@@ -14,13 +16,16 @@ STEPS = 20
 
 
 class Denoiser(nn.Module):
-    """CFGDenoiser, as far as it counts its calls; frames see each other unless told to compute the first alone."""
+    """CFGDenoiser, as far as it counts its calls, and cross-frame attention in one.
+
+    Frames see frame 0 unless it is computed alone, which the attention is told as the component of that name is.
+    """
 
     def __init__(self, frames: int) -> None:
         super().__init__()
         self.step = 0
         self.calls: list[float] = []
-        self.first_only = False
+        self.is_first_frame_only = False
         self.on_call = lambda number: None
         self._frames = frames
 
@@ -29,9 +34,18 @@ class Denoiser(nn.Module):
         self.on_call(len(self.calls))
         self.step += 1
         clips = x.unflatten(0, (-1, self._frames))
-        if self.first_only:
+        if self.is_first_frame_only:
             clips = clips[:, :1].expand_as(clips)
         return torch.tanh(clips + clips[:, :1].mean(-1, keepdim=True)).flatten(0, 1) * 0.5
+
+
+    @contextmanager
+    def first_frame_only(self) -> Iterator[None]:
+        self.is_first_frame_only = True
+        try:
+            yield
+        finally:
+            self.is_first_frame_only = False
 
 
 def drawn(p: SimpleNamespace) -> Tensor:

@@ -1,14 +1,13 @@
-"""Motion LoRAs and domain adapters that the user has: their names, their tags in a prompt, and the clip's with them in.
+"""Finds the user's motion LoRAs and domain adapters, parses their prompt tags, and loads them for a clip.
 
-They lie among the WebUI's own LoRAs or with the motion modules. The WebUI's loader finds no layer for their weights, so
-their tags are taken out of the prompt before it sees them; every other tag is none of our business.
+The files are in the WebUI's folders of LoRAs or of motion modules. The WebUI's loader does not support their weights,
+so their tags are removed from the prompt before it reads them. Other tags are not changed.
 """
 
 from __future__ import annotations
 
 import difflib
 import logging
-import math
 import re
 import threading
 import weakref
@@ -17,10 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modules import paths, shared, util
-
+from lib_animatediff.hosts.webui.compat import a1111
+from lib_animatediff.request.loras import TAG, LoraFile, NamedLora, lora_of
 from motion_module import (
-    ClipError,
     DomainAdapter,
     MotionFileError,
     MotionLora,
@@ -37,27 +35,21 @@ from .models import folders, models_folder
 
 _log = logging.getLogger(__name__)
 
-_WEBUI_SUFFIXES = (".pt", ".ckpt", ".safetensors")  # of what it takes for a LoRA
-_WEBUI_FOLDERS = (("lora_dir", "Lora"), ("lyco_dir_backcompat", "LyCORIS"))  # command-line option, default
-_TAG = re.compile(r"<(?:lora|lyco):([^>]+)>")
-_PIECE = re.compile(r"[,\n]")
+_WEBUI_SUFFIXES = (".pt", ".ckpt", ".safetensors")  # of LoRAs in the WebUI
 
 
 def lora_folders() -> list[Path]:
-    """Where the WebUI looks for LoRAs."""
-    options = getattr(shared, "cmd_opts", None)  # without the builtin extension it has no such options
-    return [
-        Path(getattr(options, option, None) or Path(paths.models_path) / default) for option, default in _WEBUI_FOLDERS
-    ]
+    """The WebUI's folders of LoRAs."""
+    return a1111.lora_folders()
 
 
 def available_loras() -> dict[str, Path]:
-    """Every motion LoRA and domain adapter by its name: the file's without suffix, as the WebUI has it."""
+    """All motion LoRAs and domain adapters by name: that of the file without its suffix, as in the WebUI."""
     return {name: path for name, path in _all_files().items() if lora_file(path).kind}
 
 
 def find_lora(name: str) -> Path:
-    """The file that a name stands for: of the list, of a file with its suffix, or the alias that a trainer gave it.
+    """The file with a name: from the list, a file name with its suffix, or the alias from a trainer.
 
     Raises:
         MotionFileError: there is no such file, or it is an image LoRA.
@@ -68,83 +60,62 @@ def find_lora(name: str) -> Path:
     found = _ours(called, files)
     if found is not None:
         return found
-    if stranger := files.get(called):
+    if other := files.get(called):
         raise MotionFileError(
-            f"{stranger.name} is neither a motion LoRA nor a domain adapter. If it is an image LoRA, use it in the "
-            f"prompt: <lora:{stranger.stem}:1>."
+            f"{other.name} is neither a motion LoRA nor a domain adapter. If it is an image LoRA, use it in the "
+            f"prompt: <lora:{other.stem}:1>.",
+            code="AD-W01",
         )
     ours = [known for known, path in files.items() if lora_file(path).kind]
     where = f"{lora_folders()[0]} or {models_folder()}"
     if not ours:
         raise MotionFileError(
             f"There is no motion LoRA {name!r}, nor any other, in {where}. Put the file (such as "
-            "v2_lora_PanLeft.ckpt) into one of them."
+            "v2_lora_PanLeft.ckpt) into one of them.",
+            code="AD-W02",
         )
     nearest = difflib.get_close_matches(name, ours, n=1) or ours
-    raise MotionFileError(f"There is no motion LoRA {name!r} in {where}. Choose one of them, such as {nearest[0]}.")
+    raise MotionFileError(
+        f"There is no motion LoRA {name!r} in {where}. Choose one from the list, such as {nearest[0]}.", code="AD-W03"
+    )
 
 
-def parse_loras(text: str) -> list[tuple[str, float]]:
-    """Names with strengths out of ``name:0.8, other`` or tags as in a prompt; 1 where no strength stands.
+def take_tags(prompt: str) -> tuple[str, list[NamedLora]]:
+    """A prompt without the tags of motion LoRAs and domain adapters, and the parsed tags.
 
-    Raises:
-        ClipError: a piece is not like that.
-    """
-    pieces = _PIECE.split(_TAG.sub(r",\1,", text))
-    return [_named(piece.strip().split(":"), piece.strip()) for piece in pieces if piece.strip()]
-
-
-def take_tags(prompt: str) -> tuple[str, list[tuple[str, float]]]:
-    """A prompt without the tags of motion LoRAs and domain adapters, and what these say.
-
-    Nothing else of the prompt changes: the WebUI, too, takes out a tag and leaves the commas around it.
+    The rest of the prompt does not change: like the WebUI, this removes a tag but not the commas around it.
 
     Raises:
-        ClipError: the strength in one of our tags is no number.
+        ClipError: the strength in such a tag is not a number.
     """
-    files = _all_files() if _TAG.search(prompt) else {}
-    taken: list[tuple[str, float]] = []
+    files = _all_files() if TAG.search(prompt) else {}
+    taken: list[NamedLora] = []
 
     def kept(tag: re.Match[str]) -> str:
         items = tag[1].split(":")
         name = next((item for item in items if "=" not in item), "")
         if _ours(name, files) is None:
             return tag[0]
-        taken.append(_named(items, tag[0]))
+        taken.append(lora_of(items, tag[0]))
         return ""
 
-    return _TAG.sub(kept, prompt), taken
-
-
-def _named(items: Sequence[str], piece: str) -> tuple[str, float]:
-    """Name and strength from the items of a tag, where the strength for a UNet stands as in the WebUI's own."""
-    positional = [item.strip() for item in items if "=" not in item]
-    by_name = dict(item.split("=", 1) for item in items if "=" in item)
-    text_encoder = by_name.get("te", positional[1] if len(positional) > 1 else "1")
-    strength = by_name.get("unet", positional[2] if len(positional) > 2 else text_encoder)
-    try:
-        number = float(strength)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number) or not positional or not positional[0]:
-        raise ClipError(f"Motion LoRA {piece!r} is not understood. Write a name and a strength, such as PanLeft:0.8.")
-    return positional[0], number
+    return TAG.sub(kept, prompt), taken
 
 
 def _all_files() -> dict[str, Path]:
-    """All that may be one of our files, by the name in a tag. The WebUI's own folders go first, the last file there
-    before the others, as with the WebUI."""
+    """All candidate files by their name in a tag. The WebUI's own folders take precedence, and in them the last file of
+    a name, as in the WebUI."""
     found: dict[str, Path] = {}
     for folder in lora_folders():
-        found |= {path.stem: path for path in map(Path, util.walk_files(str(folder), _WEBUI_SUFFIXES))}
+        found |= {path.stem: path for path in a1111.walk_files(folder, _WEBUI_SUFFIXES)}
     for folder in folders():
-        for path in map(Path, util.walk_files(str(folder), MOTION_FILE_SUFFIXES)):
+        for path in a1111.walk_files(folder, MOTION_FILE_SUFFIXES):
             found.setdefault(path.stem, path)
     return dict(sorted(found.items()))
 
 
 def _ours(name: str, files: Mapping[str, Path]) -> Path | None:
-    """Our file for a name in a tag, by the WebUI's rules: a file's own name, or an alias that only one file has."""
+    """The motion LoRA or adapter of a tag, by the WebUI's rules: the name of the file, or an unambiguous alias."""
     named = files.get(name)
     if named is None and name:
         aliased = [path for path in files.values() if lora_file(path).alias == name]
@@ -157,12 +128,12 @@ def _ours(name: str, files: Mapping[str, Path]) -> Path | None:
 
 @dataclass(frozen=True)
 class LoadedLoras:
-    """What a clip is made with.
+    """The motion module and the adapters of a clip.
 
     Attributes:
-        motion: the motion module with the motion LoRAs merged in; the one given, if there are none.
+        motion: the motion module with the motion LoRAs merged into it; without motion LoRAs, the given module.
         adapters: domain adapters with their strengths, for `apply_domain_adapters`, which reports on them.
-        reports: one line about each motion LoRA, on how much of it has a place in the motion module.
+        reports: one line per motion LoRA, which reports how much of it fits.
     """
 
     motion: MotionModule
@@ -171,9 +142,9 @@ class LoadedLoras:
 
 
 class LoraCache:
-    """Keeps what was last loaded, so that the next clip with the same LoRAs starts at once; reads changed files anew.
+    """Keeps the last LoRAs, so that the next clip with them starts at once. Changed files are loaded again.
 
-    Merging copies the motion module. The copy goes when other LoRAs are asked for, or none.
+    Merging copies the motion module. The copy is freed when other LoRAs, or none, are requested.
     """
 
     def __init__(self) -> None:
@@ -182,33 +153,33 @@ class LoraCache:
         self._base: weakref.ref[MotionModule] | None = None
         self._loaded: LoadedLoras | None = None
 
-    def load(self, motion: MotionModule, loras: Sequence[tuple[Path, float]]) -> LoadedLoras:
-        """A motion module and files with strengths, as they go into a clip; ``motion`` itself stays as it is.
+    def load(self, motion: MotionModule, loras: Sequence[LoraFile]) -> LoadedLoras:
+        """The motion module with its LoRAs for a clip; ``motion`` itself does not change.
 
         Raises:
-            MotionFileError: a file is broken, or has gone.
+            MotionFileError: a file is damaged or was deleted.
             IncompatibleModelError: nothing of a motion LoRA fits the motion module.
         """
         with self._lock:
-            key = tuple((path, *_version(path), strength) for path, strength in loras)
+            key = tuple((lora.path, *_version(lora.path), lora.strength) for lora in loras)
             same = self._base is not None and self._base() is motion
             if self._loaded is None or not same or self._key != key:
-                self._loaded = None  # let the former copy go before the next needs its memory
+                self._loaded = None  # free the former copy before the next one is created
                 loaded = _load(motion, loras)
-                if loaded.motion is motion:  # it is kept where it was loaded, and must go when that lets it go
+                if loaded.motion is motion:  # its own cache keeps it, and must be able to free it
                     return loaded
                 self._loaded, self._base, self._key = loaded, weakref.ref(motion), key
             return self._loaded
 
 
-def _load(motion: MotionModule, loras: Sequence[tuple[Path, float]]) -> LoadedLoras:
+def _load(motion: MotionModule, loras: Sequence[LoraFile]) -> LoadedLoras:
     changes: list[tuple[MotionLora, float]] = []
     adapters: list[tuple[DomainAdapter, float]] = []
-    for path, strength in loras:
-        if lora_file(path).kind == ADAPTER:
-            adapters.append((load_domain_adapter(path), strength))
+    for lora in loras:
+        if lora_file(lora.path).kind == ADAPTER:
+            adapters.append((load_domain_adapter(lora.path), lora.strength))
         else:
-            changes.append((load_motion_lora(path), strength))
+            changes.append((load_motion_lora(lora.path), lora.strength))
     reports = [str(match_report(motion, lora)) for lora, _ in changes]
     acting = [(lora, strength) for lora, strength in changes if strength]
     return LoadedLoras(apply_motion_loras(motion, acting) if acting else motion, adapters, reports)
@@ -219,6 +190,6 @@ def _version(path: Path) -> tuple[int, int]:
         stat = path.stat()
     except OSError as error:
         raise MotionFileError(
-            f"{path.name} is no longer in {path.parent}. Choose another motion LoRA, or none."
+            f"{path.name} is no longer in {path.parent}. Choose another motion LoRA, or none.", code="AD-W04"
         ) from error
     return stat.st_mtime_ns, stat.st_size

@@ -1,16 +1,15 @@
-"""The prompts of a batch's clips: each frame's own text, and the conditions mixed between two of them."""
+"""The prompts of a batch's clips: the text of each frame, and interpolated conditions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from modules import shared
-
-from lib_animatediff.hosts.webui.hooks.batching import parts_of
+from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.prompts.travel import Blend
-from lib_animatediff.request.settings import ClipSettings, clip_frames, travels_in_loop
+from lib_animatediff.request.plan import ClipPlan
 
+from .batching import parts_of
 from .prompt_travel import blended, frame_prompts, pad_conditionings
 
 _FIRST_PASS = {"cond": "prompts", "uncond": "negative_prompts"}
@@ -26,23 +25,23 @@ Blends = list[Sequence[Blend] | None]
 
 
 class ClipPrompts:
-    """Serves one request, batch by batch.
+    """The prompts of one request, per batch.
 
     Args:
-        frames: rows of a clip; a poster has its first frame only.
+        plan: its rendered frames are the rows of a clip.
     """
 
-    def __init__(self, settings: ClipSettings, frames: int) -> None:
-        self._settings = settings
-        self._frames = frames
+    def __init__(self, plan: ClipPlan) -> None:
+        self._plan = plan
+        self._frames = len(plan.rendered)
         self._blends: dict[str, Blends] = {}
         self._parts: dict[str, list[int]] = {}
 
     def give_frames_their_own(self, p: Any) -> None:
-        """Write the frames' prompts into the rows of ``p``, when the WebUI has taken extra networks out of them.
+        """Write the frames' prompts into the rows of ``p``, after the WebUI has removed extra networks from them.
 
         Raises:
-            ClipError: a line is wrong.
+            ClipError: a line is invalid.
         """
         self._blends, self._parts = {}, {}
         for field, name in _NAMES.items():
@@ -52,37 +51,36 @@ class ClipPrompts:
                 self._parts[field] = parts_of(rows)
 
     def pad_conditionings(self, conditioning: Any, stream: str, *, is_second_pass: bool) -> Any:
-        """Conditions that can be mixed, see `prompt_travel`; ``stream`` is ``"cond"`` or ``"uncond"``."""
+        """Conditions that can be interpolated, see `prompt_travel`; ``stream`` is ``"cond"`` or ``"uncond"``."""
         blends = self._blends.get((_SECOND_PASS if is_second_pass else _FIRST_PASS)[stream], [])
         clips = [
             range(clip * self._frames, (clip + 1) * self._frames)
-            for clip, of_frames in enumerate(blends)
-            if of_frames and len({blend.first for blend in of_frames} | {blend.second for blend in of_frames}) > 1
+            for clip, clip_blends in enumerate(blends)
+            if clip_blends and len({blend.first for blend in clip_blends} | {blend.second for blend in clip_blends}) > 1
         ]
         if not clips:
             return conditioning
-        return pad_conditionings(conditioning, shared.sd_model.cond_stage_model_empty_prompt, clips)
+        return pad_conditionings(conditioning, a1111.empty_condition(), clips)
 
     def blend(self, params: Any, *, is_second_pass: bool) -> None:
-        """Mix what a call of the WebUI's denoiser is to be given."""
+        """Interpolate the conditions for a call of the WebUI's denoiser."""
         fields = _SECOND_PASS if is_second_pass else _FIRST_PASS
         params.text_cond = self._blended(params.text_cond, fields["cond"], with_parts=True)
         params.text_uncond = self._blended(params.text_uncond, fields["uncond"], with_parts=False)
 
     def _written_into(self, rows: list[str], name: str) -> Blends:
-        whole = clip_frames(self._settings)  # of which a poster's row is the first
+        whole = self._plan.frames  # the rows may contain the first frame only
         given = [row for row in rows for _ in range(whole)] if whole != self._frames else list(rows)
         prompts, travels = frame_prompts(given, whole, name)
         rows[:] = prompts[:: whole // self._frames]
         if whole != self._frames:
             return [None] * len(rows)
-        settings = self._settings
-        how = (settings.travel_interpolation, settings.travel_easing, settings.travel_hold, travels_in_loop(settings))
-        return [None if travel is None else travel.blends(*how) for travel in travels]
+        options = self._plan.travel_options
+        return [None if travel is None else options.blends(travel) for travel in travels]
 
     def _blended(self, cond: Any, field: str, *, with_parts: bool) -> Any:
         blends = self._blends.get(field)
         if not blends or not any(blends):
             return cond
         parts = self._parts[field] if with_parts else None
-        return blended(cond, blends, self._frames, self._settings.travel_interpolation, parts)
+        return blended(cond, blends, self._frames, self._plan.travel_options.interpolation, parts)

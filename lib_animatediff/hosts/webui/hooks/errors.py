@@ -1,4 +1,4 @@
-"""What cannot be animated, and how a refusal reaches the user and the clients of the WebUI's API."""
+"""Refusals of requests and checkpoints that cannot be animated."""
 
 from __future__ import annotations
 
@@ -6,30 +6,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from modules import sd_unet
-
 from lib_animatediff.engine.memory import is_out_of_memory
-from lib_animatediff.sampling.text2video_zero import NAME
-from motion_module import AnimateDiffError, ClipError, IncompatibleModelError
-
-
-@contextmanager
-def as_http_422() -> Iterator[None]:
-    """The WebUI's API answers an exception with the status and detail that it finds on it."""
-    try:
-        yield
-    except AnimateDiffError as error:
-        error.status_code = 422  # type: ignore[attr-defined]
-        error.detail = str(error)  # type: ignore[attr-defined]
-        raise
+from lib_animatediff.hosts.webui.compat import a1111
+from lib_animatediff.request.methods import Method
+from motion_module import ClipError, IncompatibleModelError
 
 
 @contextmanager
 def explain_out_of_memory(preflight: Callable[[], str]) -> Iterator[None]:
-    """Say what to lower where memory runs out, in the motion module for the second time or anywhere else.
+    """Replace an out-of-memory error by one that names the settings to lower.
 
     Args:
-        preflight: the line that was told before sampling.
+        preflight: returns the estimate that was shown before sampling.
     """
     try:
         yield
@@ -37,49 +25,56 @@ def explain_out_of_memory(preflight: Callable[[], str]) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise ClipError(
-            "Memory ran out. Lower the context length, the batch size or width and height, and leave Views off. "
-            f"What it took: {preflight()}"
+            "Memory ran out. Lower the context length, the batch size or width and height, and turn off Views. "
+            f"The clip needed: {preflight()}",
+            code="AD-W16",
         ) from error
 
 
 def refuse_request(p: Any) -> None:
-    """Say what of a request cannot be animated.
+    """Refuse a request that cannot be animated.
 
     Raises:
-        ClipError: it has a refiner.
+        ClipError: the request has a refiner.
     """
     switch_at = p.refiner_switch_at  # None and 0 switch at the first step, 1 never
     if getattr(p, "refiner_checkpoint_info", None) is not None and (switch_at is None or switch_at < 1):
-        raise ClipError("AnimateDiff does not run with a refiner, which swaps the model on the way. Turn it off.")
+        raise ClipError(
+            "AnimateDiff does not work with a refiner, which replaces the model during sampling. Turn it off.",
+            code="AD-W17",
+        )
 
 
-def refuse_model(sd_model: Any, *, any_base: bool = False) -> None:
-    """Say why a checkpoint cannot be animated.
+def refuse_model(sd_model: Any, method: Method) -> None:
+    """Refuse a checkpoint that cannot be animated.
 
     Args:
-        any_base: by Text2Video-Zero, which needs no motion module for it, but a UNet.
+        method: the method of the clip.
 
     Raises:
-        IncompatibleModelError: there are no motion modules for it, or its UNet is replaced; or it has none.
+        IncompatibleModelError: there are no motion modules for the checkpoint, its UNet is replaced, or it has none.
     """
-    if any_base and getattr(sd_model, "is_sd3", False):
+    if method.any_base and getattr(sd_model, "is_sd3", False):
         raise IncompatibleModelError(
-            f"This checkpoint is Stable Diffusion 3, which has no UNet for {NAME} to look into. Choose one of Stable "
-            "Diffusion 1.5, 2 or SDXL."
+            f"This checkpoint is Stable Diffusion 3, which has no UNet for {method.name} to look "
+            "into. Choose one of Stable Diffusion 1.5, 2 or SDXL.",
+            code="AD-W18",
         )
     if getattr(sd_model, "cond_stage_key", None) == "edit":
         raise IncompatibleModelError(
-            "This checkpoint edits pictures by instruction (InstructPix2Pix), for which there are no motion modules. "
-            "Choose an ordinary one of Stable Diffusion 1.5 or SDXL."
+            "This checkpoint edits images by instruction (InstructPix2Pix), for which there are no motion modules. "
+            "Choose a standard checkpoint of Stable Diffusion 1.5 or SDXL.",
+            code="AD-W19",
         )
     for flag, name in (("is_ssd", "SSD-1B"), ("is_sd2", "Stable Diffusion 2"), ("is_sd3", "Stable Diffusion 3")):
-        if getattr(sd_model, flag, False) and not any_base:
+        if getattr(sd_model, flag, False) and not method.any_base:
             raise IncompatibleModelError(
                 f"This checkpoint is {name}, for which there are no motion modules. Choose one of Stable Diffusion 1.5 "
-                "or SDXL."
+                "or SDXL.",
+                code="AD-W20",
             )
-    if sd_unet.current_unet is not None:
+    if replacement := a1111.unet_replacement():
         raise IncompatibleModelError(
-            f"The UNet is replaced by {sd_unet.current_unet.option.label}, which cannot be animated. "
-            "Set SD Unet to None in the settings."
+            f"{replacement} replaces the UNet and cannot be animated. Set SD Unet to None in the settings.",
+            code="AD-W21",
         )

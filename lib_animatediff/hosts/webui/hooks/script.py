@@ -5,160 +5,150 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from modules import hashes, scripts
-
-from lib_animatediff.hosts.webui.catalog.loras import LoraCache
-from lib_animatediff.hosts.webui.catalog.models import MotionModuleCache, find_model, listed_name, means_zero
+from lib_animatediff.hosts.webui.catalog.files import Caches, WebuiCatalog
+from lib_animatediff.hosts.webui.catalog.models import canonical_name as canonical_model
+from lib_animatediff.hosts.webui.compat import a1111
+from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.hosts.webui.output.deliver import deliver_clips
 from lib_animatediff.hosts.webui.ui.axes import with_axes
 from lib_animatediff.hosts.webui.ui.panel import INFOTEXT_FIELD, build_panel, infotext_fields, panel_values
-from lib_animatediff.request.settings import ClipSettings, canonical_name, parse_settings, to_infotext
-from lib_animatediff.sampling.text2video_zero import NAME
-from motion_module import AnimateDiffError
+from lib_animatediff.request.plan import ClipPlan, plan_clip
+from lib_animatediff.request.settings import canonical_name, parse_settings, to_infotext
 
-from .session import Session
+from .session import Refusal, Session
 
-HASH_LENGTH = 8  # as in the pictures of the existing extension
+HASH_LENGTH = 8  # as in images of the existing extension
 
 
-class AnimateDiffScript(scripts.Script):  # type: ignore[misc]
-    """Makes clips of what a tab paints. Each tab has an instance of its own."""
+class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
+    """Renders clips instead of a tab's images. Each tab has its own instance."""
 
-    _cache = MotionModuleCache()  # of both tabs: they serve one model, and one motion module is large enough
-    _loras = LoraCache()
+    _caches = Caches()
 
     def __init__(self) -> None:
         super().__init__()
-        self._session: Session | None = None
+        self._session: Session | Refusal | None = None
 
     def title(self) -> str:
-        """The name that API clients and saved pictures use."""
+        """The name for API clients and saved images."""
         return "AnimateDiff"
 
     def show(self, is_img2img: bool) -> Any:
         """In both tabs, always."""
-        return scripts.AlwaysVisible
+        return a1111.ALWAYS_VISIBLE
 
     def ui(self, is_img2img: bool) -> list[Any]:
-        """The accordion; its components' values reach the hooks in this order."""
+        """The accordion; the hooks receive its components' values in this order."""
         components = build_panel("img2img" if is_img2img else "txt2img")
         self.infotext_fields = infotext_fields(components)
         return components
 
     def before_process(self, p: Any, *values: Any) -> None:
-        """Lay out a request's rows, before the WebUI fixes prompts and seeds."""
-        if any(session.encloses(p) for session in _sessions_of_both_tabs()):
+        """Plan the request and lay out its rows, before the WebUI fixes prompts and seeds."""
+        if any(session.contains(p) for session in _sessions_of_both_tabs()):
             return
         if self._session is not None:
-            self._session.close()  # of a request that broke off, or of an earlier run of the same p
+            self._session.close()  # of an interrupted request, or of an earlier run of the same p
             self._session = None
-        settings = _settings_or_refusal(with_axes(p, panel_values(values)))
-        if _is_upscaled_picture(p):
-            _give_colours(p)
-            return
-        if isinstance(settings, ClipSettings) and not settings.enable:
-            return
-        if isinstance(settings, ClipSettings):
-            settings = _named_as_listed(settings)
-        self._session = Session(p, settings, self._cache, self._loras)
-        self._session.lay_out_rows()
-        if isinstance(settings, ClipSettings):
-            p.extra_generation_params[INFOTEXT_FIELD] = _infotext(settings)
+        asked = with_axes(p, panel_values(values))
+        if _is_upscaled_image(p):
+            _convert_palette_to_rgb(p)
+        elif _is_enabled(asked):
+            self._session = _open(p, asked, self._caches)
 
     def process(self, p: Any, *values: Any) -> None:
-        """All prompts and seeds are laid out."""
-        if self._session is not None and self._session.serves(p):
-            self._session.arrange_seeds()
+        """Arrange the seeds, after the WebUI has set all prompts and seeds."""
+        if session := self.session_of(p):
+            session.arrange_seeds()
 
     @property
-    def session(self) -> Session | None:
-        """The request that this tab serves now."""
+    def session(self) -> Session | Refusal | None:
+        """The session of this tab's current request."""
         return self._session
 
+    def session_of(self, p: Processing) -> Session | None:
+        """The session of ``p``; None if this tab does not animate it."""
+        session = self._session
+        return session if isinstance(session, Session) and session.owns(p) else None
+
     def before_process_batch(self, p: Any, *values: Any, **kwargs: Any) -> None:
-        """Before the WebUI reads extra networks and conditions from the rows' prompts."""
-        if self._session is not None and self._session.serves(p):
-            self._session.share_first_prompts()
-            self._session.take_lora_tags()
+        """Take the prompts, before the WebUI reads extra networks and conditions from them."""
+        if session := self.session_of(p):
+            session.take_prompts(p)
 
     def process_batch(self, p: Any, *values: Any, **kwargs: Any) -> None:
-        """Have the sampling that follows run on clips."""
-        if self._session is not None and self._session.serves(p):
-            self._session.give_frames_their_prompts()
-            self._session.wrap_sampling()
+        """Make the following sampling run on clips."""
+        if self._session is not None and self._session.owns(p):
+            self._session.wrap_sampling(p)
 
     def process_before_every_sampling(self, p: Any, *values: Any, **kwargs: Any) -> None:
-        """A pass is about to be sampled, from the noise that the WebUI hands to the hook."""
-        if self._session is not None and self._session.serves(p):
-            self._session.before_sampling(kwargs["noise"])
+        """Prepare the sampling of a pass, whose initial noise the WebUI passes to the hook."""
+        if session := self.session_of(p):
+            session.before_sampling(p, kwargs["noise"])
 
     def before_hr(self, p: Any, *values: Any) -> None:
-        """The second pass of hires fix has its conditions."""
-        if self._session is not None and self._session.serves(p):
-            self._session.before_second_pass()
+        """Prepare the second pass of hires fix, whose conditions are encoded."""
+        if session := self.session_of(p):
+            session.before_second_pass(p)
 
     def postprocess(self, p: Any, processed: Any, *values: Any) -> None:
-        """Turn the finished pictures into clips."""
-        if self._session is None or not self._session.serves(p):
-            return
-        session, self._session = self._session, None
-        session.close()
-        processed.styles = getattr(p, "styles", None)  # while it ran, they were in the prompts
-        if session.settings.poster:
-            return
-        deliver_clips(p, processed, session.settings, session.frames, session.lora_reports)
+        """Turn the finished images into clips."""
+        if session := self.session_of(p):
+            self._session = None
+            session.close()
+            processed.styles = getattr(p, "styles", None)  # during the run they were in the prompts
+            if session.plan.makes_clip:
+                deliver_clips(p, processed, session.plan, session.loras.reports)
 
 
 def before_denoising(params: Any) -> None:
-    """What the WebUI calls before each of the denoiser's calls, of any request."""
+    """Called by the WebUI before each call of the denoiser, in any request."""
+    p = params.denoiser.p
     for session in _sessions_of_both_tabs():
-        if session.serves(params.denoiser.p):
-            session.before_denoising(params)
+        if session.owns(p):
+            session.before_denoising(p, params)
 
 
 def _sessions_of_both_tabs() -> list[Session]:
-    """A request of one tab may run the other tab's scripts inside, as detailers do."""
-    runners = (scripts.scripts_txt2img, scripts.scripts_img2img)
-    ours = [s for runner in runners for s in runner.alwayson_scripts if isinstance(s, AnimateDiffScript)]
-    return [script.session for script in ours if script.session is not None]
+    """The open sessions. A request of one tab may run the other tab's scripts inside, as detailers do."""
+    sessions = [script.session for script in a1111.always_on_scripts(AnimateDiffScript)]
+    return [session for session in sessions if isinstance(session, Session)]
 
 
-def _settings_or_refusal(values: dict[str, Any]) -> ClipSettings | Exception:
-    said = [value for name, value in values.items() if canonical_name(name) == "enable"]
-    if all(value is False for value in said):
-        return ClipSettings()  # switched off: whatever else stands there asks for nothing
+def _is_enabled(asked: dict[str, Any]) -> bool:
+    """Whether a clip is requested. Otherwise the other values are ignored, even invalid ones."""
+    given = [value for name, value in asked.items() if canonical_name(name) == "enable"]
+    return not all(value is False for value in given)
+
+
+def _open(p: Any, asked: dict[str, Any], caches: Caches) -> Session | Refusal | None:
     try:
-        return parse_settings(values)
-    except Exception as error:  # told when sampling begins; the WebUI would swallow it here
-        return error
+        settings = parse_settings(asked)
+        if not settings.enable:
+            return None
+        settings = replace(settings, model=canonical_model(settings.model))
+        p.extra_generation_params[INFOTEXT_FIELD] = to_infotext(settings)
+        plan = plan_clip(settings, files=WebuiCatalog())
+        p.extra_generation_params[INFOTEXT_FIELD] = _infotext(plan)
+    except Exception as error:  # the user sees it when sampling begins; the WebUI would swallow it here
+        return Refusal(p, error)
+    session = Session(p, plan, caches)
+    session.lay_out_rows()
+    return session
 
 
-def _is_upscaled_picture(p: Any) -> bool:
-    """The gallery's upscale button runs txt2img on one picture that is finished already."""
+def _is_upscaled_image(p: Any) -> bool:
+    """Whether the gallery's upscale button runs txt2img on one finished image."""
     return bool(getattr(p, "txt2img_upscale", False))
 
 
-def _give_colours(p: Any) -> None:
-    """A clip is opened as its first frame with a palette, and the WebUI's second pass takes colours only."""
+def _convert_palette_to_rgb(p: Any) -> None:
+    """Convert the first frame of a clip, which may have a palette; the WebUI's second pass needs RGB."""
     p.firstpass_image = p.firstpass_image.convert("RGB")
 
 
-def _named_as_listed(settings: ClipSettings) -> ClipSettings:
-    """However the motion module was named, texts and recipes have it as the list does; what is not there stays."""
-    if means_zero(settings.model):
-        return replace(settings, model=NAME)
-    try:
-        return replace(settings, model=listed_name(find_model(settings.model)))
-    except AnimateDiffError:
-        return settings  # the reason is told when sampling begins
-
-
-def _infotext(settings: ClipSettings) -> str:
-    if means_zero(settings.model):
-        return to_infotext(settings)
-    try:
-        path = find_model(settings.model)
-    except AnimateDiffError:
-        return to_infotext(settings)
-    digest = hashes.sha256(str(path), f"AnimateDiff/{settings.model}")
-    return to_infotext(settings, mm_hash=digest and digest[:HASH_LENGTH])
+def _infotext(plan: ClipPlan) -> str:
+    for module in plan.method.modules:
+        digest = a1111.file_sha256(module.path, f"AnimateDiff/{plan.settings.model}")
+        return to_infotext(plan.settings, mm_hash=digest and digest[:HASH_LENGTH])
+    return to_infotext(plan.settings)

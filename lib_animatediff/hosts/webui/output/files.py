@@ -1,4 +1,4 @@
-"""Where a clip's files go, how they are encoded, and what they say of themselves."""
+"""Path, encoding and recipe of a clip's files."""
 
 from __future__ import annotations
 
@@ -8,33 +8,32 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from modules import shared
-from modules.images import FilenameGenerator, get_next_sequence_number
-
 from lib_animatediff import __version__
-from lib_animatediff.hosts.webui.ui.options import NAME_OPTION, option
+from lib_animatediff.hosts.webui.compat import a1111
+from lib_animatediff.hosts.webui.compat.base import Processing
+from lib_animatediff.hosts.webui.compat.options import NAME_OPTION, option
 from lib_animatediff.request.settings import FORMATS, ClipSettings
 from lib_animatediff.video import Encoding, Recipe, place_within, safe_name
 
 FOLDER = "AnimateDiff"
 
 
-def free_place(p: Any, seed: int, prompt: str, first_frame: Any, settings: ClipSettings) -> Path:
-    """A path without suffix below the tab's output folder, at which no clip of any format lies yet.
+def free_place(p: Processing, seed: int, prompt: str, first_frame: Any, request_id: str) -> Path:
+    """A path without suffix in the tab's output folder, at which no file of any format exists.
 
-    By the user's pattern, with the placeholders of the WebUI's own; or ``<date>/<sequence>-<seed>``.
+    It follows the user's pattern with the WebUI's placeholders, or ``<date>/<sequence>-<seed>``.
 
     Raises:
         ClipError: a link leads out of the folder.
     """
     folder = Path(p.outpath_samples) / FOLDER
     pattern = str(option(NAME_OPTION) or "").strip()
-    end = f"-{safe_name(settings.request_id)}" if settings.request_id else ""
+    end = f"-{safe_name(request_id)}" if request_id else ""
     if not pattern:
         day = folder / datetime.now().strftime("%Y-%m-%d")
-        number = get_next_sequence_number(str(day), "") if day.is_dir() else 0
+        number = a1111.next_sequence_number(day) if day.is_dir() else 0
         return place_within(day, f"{number:05}-{seed}{end}")
-    name = str(FilenameGenerator(p, seed, prompt, first_frame).apply(pattern)) + end
+    name = a1111.file_name(p, seed, prompt, first_frame, pattern) + end
     place, number = place_within(folder, name), 1
     while any(place.parent.glob(f"{glob.escape(place.name)}.*")) or place.exists():
         number += 1
@@ -43,7 +42,7 @@ def free_place(p: Any, seed: int, prompt: str, first_frame: Any, settings: ClipS
 
 
 def encoding() -> Encoding:
-    """The user's settings for the formats; names and ranges of the existing extension's hold."""
+    """The user's settings of the formats, with the names and ranges of the existing extension."""
     return Encoding(
         palette="frame" if option("animatediff_gif_palette_per_frame") else "clip",
         dither=bool(option("animatediff_gif_dither")),
@@ -56,11 +55,11 @@ def encoding() -> Encoding:
     )
 
 
-def recipe(p: Any, infotext: str, seed: int, settings: ClipSettings) -> Recipe:
-    """What the files hold: the WebUI's text, and as JSON what was asked of it. Nothing if the user wants nothing."""
-    if not shared.opts.enable_pnginfo:
+def recipe(p: Processing, infotext: str, seed: int, settings: ClipSettings) -> Recipe:
+    """The recipe for the files: the infotext, and the request as JSON. Empty if the user disabled metadata."""
+    if not a1111.opts().enable_pnginfo:
         return Recipe()
-    info = getattr(shared.sd_model, "sd_checkpoint_info", None)
+    info = a1111.checkpoint_info()
     data = {
         "program": "webui",
         "version": __version__,
@@ -77,6 +76,6 @@ def recipe(p: Any, infotext: str, seed: int, settings: ClipSettings) -> Recipe:
 
 
 def default_formats() -> list[str]:
-    """What the panel has ticked at first: the user's setting, by the existing extension's key."""
+    """The formats that the panel selects by default: a user setting with the existing extension's key."""
     chosen = [name for name in option("animatediff_default_save_formats") if name in FORMATS]
     return chosen or ["GIF"]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from modules import scripts
-
 from lib_animatediff.hosts.webui.catalog.models import choices
-from lib_animatediff.hosts.webui.hooks.errors import as_http_422
+from lib_animatediff.hosts.webui.compat import a1111
+from lib_animatediff.hosts.webui.compat.errors import as_http_422
 from lib_animatediff.request.settings import SETTINGS, Setting, canonical_name, check_value
 
 _PLOT = "xyz_grid.py"
@@ -19,13 +17,13 @@ _TRUTHS = {"True": True, "False": False}
 
 
 def register() -> None:
-    """Add our axes; the WebUI calls this before it builds the page, and anew after "Reload UI"."""
-    for plot in [data.module for data in scripts.scripts_data if Path(data.path).name == _PLOT]:
+    """Add our axes. The WebUI calls this before it builds the page, also after "Reload UI"."""
+    for plot in a1111.script_modules(_PLOT):
         plot.axis_options += [_axis(plot, setting) for setting in SETTINGS.values()]
 
 
 def with_axes(p: Any, values: dict[str, Any]) -> dict[str, Any]:
-    """A request's settings, with those of the plot's axes: a clip is wanted then, unless an axis says otherwise."""
+    """A request's settings with those of the plot's axes, which request a clip unless an axis is ``enable``."""
     axes = getattr(p, _VALUES, None)
     if not axes:
         return values

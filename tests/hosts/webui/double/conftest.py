@@ -27,7 +27,7 @@ class WebUI:
         self.tabs = {tab: getattr(self.made["modules.scripts"], f"scripts_{tab}") for tab in ("txt2img", "img2img")}
 
     def module(self, name: str) -> Any:
-        """A module of the WebUI or of our glue."""
+        """A module of the WebUI, or of `hosts.webui`."""
         return self.made.get(f"modules.{name}") or importlib.import_module(f"lib_animatediff.hosts.webui.{name}")
 
     def load_script(self, kind: Callable[[], Any]) -> None:

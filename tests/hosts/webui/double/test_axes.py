@@ -67,12 +67,12 @@ def test_values_that_cannot_be_are_refused_before_anything_is_painted(plot):
     with pytest.raises(Exception, match="frames must be between 0 and 10000"):
         plot["Frames"].confirm(None, [8, -1])
     with pytest.raises(Exception, match="fusion must be one of"):
-        plot["Fusion"].confirm(None, ["flat", "round"])
-    plot["Reverse"].confirm(None, ["True", "False"])
+        plot["Window fusion"].confirm(None, ["flat", "round"])
+    plot["Reverse (ping-pong)"].confirm(None, ["True", "False"])
 
 
 def test_choices_are_those_of_the_table(webui, plot):
-    assert plot["Fusion"].choices() == list(SETTINGS["fusion"].choices)
-    assert plot["Reverse"].choices() == ["True", "False"]
+    assert plot["Window fusion"].choices() == list(SETTINGS["fusion"].choices)
+    assert plot["Reverse (ping-pong)"].choices() == ["True", "False"]
     assert [name.split()[0] for name in plot["Motion module"].choices()] == ["mm.safetensors", "Text2Video-Zero"]
     assert plot["Frames"].choices is None

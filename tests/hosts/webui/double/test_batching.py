@@ -125,7 +125,7 @@ def test_a_clip_takes_the_prompt_of_its_first_frame(webui):
 
 
 def test_a_call_that_another_extension_cut_in_its_own_way_is_refused(webui):
-    from lib_animatediff.hosts.webui.hooks.batching import row_order
+    from lib_animatediff.hosts.webui.clip.batching import row_order
 
     order = row_order([2, 2, 2], 3)
     assert order(9) == [0, 2, 4, 1, 3, 5, 6, 7, 8]

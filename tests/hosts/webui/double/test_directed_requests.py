@@ -11,15 +11,22 @@ from support.webui_double.double import CLIP, shared
 FRAMES = CLIP["frames"]
 
 
-@pytest.mark.parametrize("place", ["parse_settings", "check_prompts", "arrange_seeds"])
-def test_whatever_a_hook_raises_ends_the_request(webui, monkeypatch, place):
+@pytest.mark.parametrize(
+    ("module", "place"),
+    [
+        ("hooks.script", "parse_settings"),
+        ("hooks.script", "plan_clip"),
+        ("hooks.layout", "check_prompts"),
+        ("hooks.layout", "arrange_seeds"),
+    ],
+)
+def test_whatever_a_hook_raises_ends_the_request(webui, monkeypatch, module, place):
     """The WebUI swallows it, and would paint a picture that nobody asked for."""
 
     def fail(*_args, **_kwargs):
         raise OverflowError("too large")
 
-    module = webui.module("hooks.script" if place == "parse_settings" else "hooks.session")
-    monkeypatch.setattr(module, place, fail)
+    monkeypatch.setattr(webui.module(module), place, fail)
     with pytest.raises(OverflowError, match="too large"):
         webui.paint(CLIP)
     monkeypatch.undo()
@@ -47,7 +54,7 @@ def test_a_failure_that_another_one_overtakes_is_not_kept_either(webui, monkeypa
     def overtake(_p):
         raise RuntimeError("second")
 
-    monkeypatch.setattr(webui.module("hooks.session"), "share_noise", fail)
+    monkeypatch.setattr(webui.module("hooks.denoiser"), "share_noise", fail)
     shared.during_sampling = overtake
     p = webui.request(CLIP)
     kept = weakref.ref(p)
@@ -58,22 +65,22 @@ def test_a_failure_that_another_one_overtakes_is_not_kept_either(webui, monkeypa
     assert kept() is None
 
 
-def test_a_poster_is_one_picture_saved_as_one(webui):
-    clip, poster = webui.paint(CLIP), webui.paint({**CLIP, "poster": True}, batch_size=2, n_iter=2)
-    assert len(poster.images) == 4 + 1  # a grid, as for pictures
+def test_a_preview_is_one_picture_saved_as_one(webui):
+    clip, preview = webui.paint(CLIP), webui.paint({**CLIP, "preview": True}, batch_size=2, n_iter=2)
+    assert len(preview.images) == 4 + 1  # a grid, as for pictures
     assert shared.saved[-4:] == [1, 1 + FRAMES, 1 + 2 * FRAMES, 1 + 3 * FRAMES]
     assert len(clip.images) == 1
 
 
-def test_a_poster_of_a_variation_has_its_clips_subseed(webui):
-    p = webui.request({**CLIP, "poster": True}, subseed_strength=0.5, n_iter=2)
+def test_a_preview_of_a_variation_has_its_clips_subseed(webui):
+    p = webui.request({**CLIP, "preview": True}, subseed_strength=0.5, n_iter=2)
     webui.double.process_images(p)
     assert p.all_seeds == [1, 1]
     assert p.all_subseeds == [100, 100 + FRAMES]
 
 
-def test_a_poster_has_the_first_of_the_seeds_given(webui):
-    webui.paint({**CLIP, "poster": True, "frame_seeds": "70, 80"})
+def test_a_preview_has_the_first_of_the_seeds_given(webui):
+    webui.paint({**CLIP, "preview": True, "frame_seeds": "70, 80"})
     assert shared.saved[-1] == 70
 
 

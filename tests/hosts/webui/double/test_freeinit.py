@@ -16,8 +16,8 @@ from support.webui_double.noises import (
     freeinit,
     of_img2img,
     paint,
+    plan,
     request,
-    settings,
 )
 
 from lib_animatediff.sampling.frame_noise import shared_noise
@@ -32,7 +32,8 @@ def glue(tmp_path):
 
 def expected_noise(p, former, initial, iteration, chosen, given=0.0):
     fresh = fresh_noise(SHAPE, p.seeds, iteration)
-    values = {"kind": chosen.freeinit_filter, "spatial": chosen.freeinit_ds, "temporal": chosen.freeinit_dt}
+    asked = chosen.settings
+    values = {"kind": asked.freeinit_filter, "spatial": asked.freeinit_ds, "temporal": asked.freeinit_dt}
     return next_noise(former.latents - given, initial, fresh, frames=FRAMES, last_alpha_cumprod=LAST, **values)
 
 
@@ -73,10 +74,10 @@ def test_fresh_noise_is_shared_where_noise_is(glue):
     assert all((noise[0] * noise[1]).mean() > 0.4 for noise in ancestral)
 
 
-@pytest.mark.parametrize("chosen", [settings(), freeinit(freeinit_iters=1)])
+@pytest.mark.parametrize("chosen", [plan(), freeinit(freeinit_iters=1)])
 def test_a_sampler_is_left_alone_where_nothing_is_repeated(glue, chosen):
     p = request()
-    glue.with_freeinit(p, chosen, FRAMES, LAST)
+    glue.with_freeinit(p, chosen, LAST)
     assert not vars(p.sampler).keys() & {"sample", "sample_img2img"}
     assert shared.state.job_count == 1
 
@@ -94,7 +95,7 @@ def test_the_loop_comes_off_and_each_batch_has_its_own(glue, new):
         paint(glue, begin_batch(p), freeinit())
         assert len(p.sampler.runs) == runs
         assert not vars(p.sampler).keys() & {"sample", "sample_img2img"}
-    paint(glue, begin_batch(p), settings())
+    paint(glue, begin_batch(p), plan())
     assert len(p.sampler.runs) == 7
 
 
@@ -122,7 +123,7 @@ def test_a_method_that_another_extension_put_there_stays(glue):
 
 def test_left_inside_another_extensions_wrapper_the_loop_passes_through(glue):
     p = request()
-    glue.with_freeinit(p, freeinit(), FRAMES, LAST)
+    glue.with_freeinit(p, freeinit(), LAST)
     ours = p.sampler.sample
     p.sampler.sample = lambda *args, **kwargs: ours(*args, **kwargs)
     for runs in (3, 4):
@@ -172,6 +173,6 @@ def test_coarse_to_fine_of_img2img_goes_by_the_steps_that_are_run(glue):
 
 def test_steps_that_another_extension_asks_for_are_kept(glue):
     p = request()
-    glue.with_freeinit(p, freeinit(freeinit_coarse=True), FRAMES, LAST)
+    glue.with_freeinit(p, freeinit(freeinit_coarse=True), LAST)
     p.sampler.sample(p, p.rng.next(), "c", "uc", steps=9, image_conditioning="image")
     assert [run.steps for run in p.sampler.runs] == [3, 6, 9]

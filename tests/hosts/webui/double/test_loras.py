@@ -14,6 +14,7 @@ from support.adapter_files import kohya, official, write_adapter
 from support.motion_lora_files import official as official_motion
 from support.motion_lora_files import write_lora
 
+from lib_animatediff.request.loras import LoraFile, parse_loras
 from motion_module import ClipError, IncompatibleModelError, MotionFileError, load_motion_module
 
 Q = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -144,6 +145,10 @@ def test_nothing_is_found_by_a_path(loras, folder, name):
 # ---- the panel's text
 
 
+def named(loras):
+    return [(lora.name, lora.strength) for lora in loras]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -158,18 +163,24 @@ def test_nothing_is_found_by_a_path(loras, folder, name):
         ("v2_lora_PanLeft.ckpt:1", [("v2_lora_PanLeft.ckpt", 1.0)]),
     ],
 )
-def test_names_and_strengths_are_read(loras, text, expected):
-    assert loras.parse_loras(text) == expected
+def test_names_and_strengths_are_read(text, expected):
+    assert named(parse_loras(text)) == expected
 
 
 @pytest.mark.parametrize("piece", ["pan:strong", "pan:", ":1", "pan:nan", "pan:inf", "<lora:pan:x>".strip("<>")])
-def test_what_is_not_understood_is_named(loras, piece):
+def test_what_is_not_understood_is_named(piece):
     with pytest.raises(ClipError, match=r"Write a name and a strength") as error:
-        loras.parse_loras(f"good:1, {piece}")
+        parse_loras(f"good:1, {piece}")
     assert repr(piece.strip()) in str(error.value) or piece.startswith("lora")
 
 
 # ---- tags
+
+
+def taken_of(loras, prompt):
+    """The prompt without our tags, and what they say."""
+    rest, taken = loras.take_tags(prompt)
+    return rest, named(taken)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +199,7 @@ def test_what_is_not_understood_is_named(loras, piece):
 )
 def test_our_tags_are_taken_out_with_the_strength_for_the_unet(loras, folder, tag, strength):
     motion_lora(folder / "pan.safetensors")
-    assert loras.take_tags(f"a cat, {tag}, (red:1.2)") == ("a cat, , (red:1.2)", [("pan", strength)])
+    assert taken_of(loras, f"a cat, {tag}, (red:1.2)") == ("a cat, , (red:1.2)", [("pan", strength)])
 
 
 def test_other_tags_stay_as_they_are(loras, folder):
@@ -196,37 +207,37 @@ def test_other_tags_stay_as_they_are(loras, folder):
     motion_lora(folder / "pan.safetensors")
     adapter(folder / "v3.safetensors")
     others = "<lora:style:0.5> <hypernet:pan:1> <lora:unknown:1> <lora:> <b> [a:b:0.5]"
-    prompt, taken = loras.take_tags(f"<lora:v3:0.5>{others}<lora:pan:1>")
+    prompt, taken = taken_of(loras, f"<lora:v3:0.5>{others}<lora:pan:1>")
     assert prompt == others
     assert taken == [("v3", 0.5), ("pan", 1.0)]
 
 
 def test_a_prompt_without_tags_needs_no_look_at_the_folders(loras, webui, monkeypatch):
     monkeypatch.setattr(webui.module("util"), "walk_files", None)
-    assert loras.take_tags("a cat, (red:1.2) <3") == ("a cat, (red:1.2) <3", [])
+    assert taken_of(loras, "a cat, (red:1.2) <3") == ("a cat, (red:1.2) <3", [])
 
 
 def test_a_strength_that_is_no_number_is_told_with_the_tag(loras, folder):
     motion_lora(folder / "pan.safetensors")
     with pytest.raises(ClipError, match="'<lora:pan:much>'"):
-        loras.take_tags("<lora:pan:much>")
+        taken_of(loras, "<lora:pan:much>")
 
 
 def test_a_file_of_the_webui_keeps_its_name(loras, folder, webui):
     image_lora(folder / "same.safetensors")
     ours = motion_lora(webui.models_folder / "same.safetensors")
-    assert loras.take_tags("<lora:same:1>") == ("<lora:same:1>", [])
+    assert taken_of(loras, "<lora:same:1>") == ("<lora:same:1>", [])
     ours.rename(ours.with_stem("pan"))
-    assert loras.take_tags("<lora:pan:1>") == ("", [("pan", 1.0)])
+    assert taken_of(loras, "<lora:pan:1>") == ("", [("pan", 1.0)])
 
 
 def test_an_alias_stands_for_its_file_unless_two_have_it(loras, folder):
     motion_lora(folder / "pan.safetensors", alias="sideways")
-    assert loras.take_tags("<lora:sideways:1>") == ("", [("sideways", 1.0)])
+    assert taken_of(loras, "<lora:sideways:1>") == ("", [("sideways", 1.0)])
     style = image_lora(folder / "style.safetensors", alias="sideways")
-    assert loras.take_tags("<lora:sideways:1>")[1] == []
+    assert taken_of(loras, "<lora:sideways:1>")[1] == []
     style.rename(folder / "sideways.safetensors")  # a file's own name goes before an alias
-    assert loras.take_tags("<lora:sideways:1>")[1] == []
+    assert taken_of(loras, "<lora:sideways:1>")[1] == []
 
 
 # ---- in a clip
@@ -246,19 +257,19 @@ def test_files_become_what_a_clip_is_made_with(cache, motion, folder):
     pan = motion_lora(folder / "pan.safetensors", kind="v2")
     v3 = adapter(folder / "v3.safetensors")
     before = {name: weight.clone() for name, weight in motion.state_dict().items()}
-    loaded = cache.load(motion, [(pan, 0.5), (v3, 0.8)])
+    loaded = cache.load(motion, [LoraFile(pan, 0.5), LoraFile(v3, 0.8)])
     name = f"{SITE}.temporal_transformer.transformer_blocks.0.attention_blocks.0.to_q.weight"
     assert not torch.equal(loaded.motion.state_dict()[name], before[name])
     assert all(torch.equal(weight, before[key]) for key, weight in motion.state_dict().items())
     assert [(found.name, strength) for found, strength in loaded.adapters] == [("v3.safetensors", 0.8)]
     assert loaded.reports == [
         "pan.safetensors: 160 of its 168 weights match mm_small_v3.safetensors; 8 belong to the middle block, which "
-        "this motion module (v3) lacks: the LoRA was made for v2 and may do little."
+        "this motion module (v3) lacks: the LoRA was made for v2 and may have little effect."
     ]
 
 
 def test_strength_zero_is_the_motion_module_itself(cache, motion, folder):
-    loaded = cache.load(motion, [(motion_lora(folder / "pan.safetensors"), 0.0)])
+    loaded = cache.load(motion, [LoraFile(motion_lora(folder / "pan.safetensors"), 0.0)])
     assert loaded.motion is motion
     assert len(loaded.reports) == 1
     assert cache.load(motion, []).motion is motion
@@ -266,24 +277,24 @@ def test_strength_zero_is_the_motion_module_itself(cache, motion, folder):
 
 def test_the_next_clip_starts_at_once(cache, motion, folder):
     pan = motion_lora(folder / "pan.safetensors")
-    first = cache.load(motion, [(pan, 0.5)])
-    assert cache.load(motion, [(pan, 0.5)]) is first
+    first = cache.load(motion, [LoraFile(pan, 0.5)])
+    assert cache.load(motion, [LoraFile(pan, 0.5)]) is first
 
 
 def test_whatever_changes_is_loaded_anew(cache, motion, motion_file, folder):
     pan, zoom = motion_lora(folder / "pan.safetensors"), motion_lora(folder / "zoom.safetensors")
-    loaded = [cache.load(motion, [(pan, 0.5)]), cache.load(motion, [(pan, 0.6)]), cache.load(motion, [(zoom, 0.6)])]
-    loaded.append(cache.load(motion, [(pan, 0.6), (zoom, 0.6)]))
+    two = [LoraFile(pan, 0.6), LoraFile(zoom, 0.6)]
+    loaded = [cache.load(motion, files) for files in ([LoraFile(pan, 0.5)], two[:1], two[1:], two)]
     os.utime(pan, (1000, 1000))
-    loaded.append(cache.load(motion, [(pan, 0.6), (zoom, 0.6)]))
-    loaded.append(cache.load(load_motion_module(motion_file), [(pan, 0.6), (zoom, 0.6)]))
+    loaded.append(cache.load(motion, two))
+    loaded.append(cache.load(load_motion_module(motion_file), two))
     assert len({id(one) for one in loaded}) == len(loaded)
 
 
 def test_one_copy_is_kept_and_no_motion_module(cache, motion, motion_file, folder):
     pan = motion_lora(folder / "pan.safetensors")
     other = load_motion_module(motion_file)
-    copy, base = weakref.ref(cache.load(other, [(pan, 1)]).motion), weakref.ref(other)
+    copy, base = weakref.ref(cache.load(other, [LoraFile(pan, 1)]).motion), weakref.ref(other)
     del other
     gc.collect()
     assert base() is None
@@ -297,8 +308,8 @@ def test_without_a_merged_copy_nothing_is_kept(cache, motion_file, folder):
     """The motion module is large enough once."""
     motion = load_motion_module(motion_file)
     base, v3 = weakref.ref(motion), adapter(folder / "v3.safetensors")
-    cache.load(motion, [(v3, 1.0)])
-    cache.load(motion, [(motion_lora(folder / "pan.safetensors"), 0.0)])
+    cache.load(motion, [LoraFile(v3, 1.0)])
+    cache.load(motion, [LoraFile(motion_lora(folder / "pan.safetensors"), 0.0)])
     del motion
     gc.collect()
     assert base() is None
@@ -306,7 +317,7 @@ def test_without_a_merged_copy_nothing_is_kept(cache, motion_file, folder):
 
 def test_a_file_that_has_gone_is_told_so(cache, motion, folder):
     with pytest.raises(MotionFileError, match=r"pan\.ckpt is no longer in .*Lora"):
-        cache.load(motion, [(folder / "pan.ckpt", 1)])
+        cache.load(motion, [LoraFile(folder / "pan.ckpt", 1)])
 
 
 def test_what_does_not_fit_is_refused_whatever_its_strength(cache, motion, folder):
@@ -314,4 +325,4 @@ def test_what_does_not_fit_is_refused_whatever_its_strength(cache, motion, folde
     save_file({names[0]: torch.ones(2, 32), names[1]: torch.ones(32, 2)}, folder / "pan.safetensors")
     for strength in (0, 1):
         with pytest.raises(IncompatibleModelError, match="None of the 1 weights"):
-            cache.load(motion, [(folder / "pan.safetensors", strength)])
+            cache.load(motion, [LoraFile(folder / "pan.safetensors", strength)])

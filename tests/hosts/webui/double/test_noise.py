@@ -13,8 +13,8 @@ from support.webui_double.noises import (
     begin_batch,
     of_img2img,
     paint,
+    plan,
     request,
-    settings,
 )
 
 from lib_animatediff.sampling.frame_noise import noise_sources, shared_noise
@@ -30,18 +30,18 @@ def glue(tmp_path):
 # seeds
 
 
-@pytest.mark.parametrize("chosen", [settings(), settings(noise="shared", noise_share=0.5), settings(noise="freenoise")])
+@pytest.mark.parametrize("chosen", [plan(), plan(noise="shared", noise_share=0.5), plan(noise="freenoise")])
 def test_frames_with_noise_of_their_own_keep_their_seeds(glue, chosen):
     p = request(clips=2)
     before = p.all_seeds, p.all_subseeds
-    glue.arrange_seeds(p, chosen, FRAMES)
+    glue.arrange_seeds(p, chosen)
     assert p.all_seeds is before[0]
     assert p.all_subseeds is before[1]
 
 
 def test_constant_noise_is_one_seed_for_each_clip(glue):
     p = request(clips=2)
-    glue.arrange_seeds(p, settings(noise="constant"), FRAMES)
+    glue.arrange_seeds(p, plan(noise="constant"))
     assert p.all_seeds == [5, 5, 5, 8, 8, 8]
     assert p.all_subseeds == [100, 100, 100, 103, 103, 103]
 
@@ -50,8 +50,8 @@ def test_constant_noise_is_one_seed_for_each_clip(glue):
 def test_freenoise_is_an_order_of_each_clips_seeds(glue, length, overlap, advance):
     frames = 40
     p = request(clips=2, frames=frames)
-    chosen = settings(noise="freenoise", frames=frames, context_length=length, overlap=overlap)
-    glue.arrange_seeds(p, chosen, frames)
+    chosen = plan(noise="freenoise", frames=frames, context_length=length, overlap=overlap)
+    glue.arrange_seeds(p, chosen)
     for clip, first in enumerate((5, 5 + frames)):
         sources = noise_sources("freenoise", frames, length, length - advance, first)
         rows = slice(clip * frames, (clip + 1) * frames)
@@ -67,15 +67,15 @@ def test_freenoise_is_an_order_of_each_clips_seeds(glue, length, overlap, advanc
 )
 def test_seeds_of_frames_count_on_from_clip_to_clip(glue, noise, seeds):
     p = request(clips=2)
-    glue.arrange_seeds(p, settings(noise=noise, frame_seeds="7, 3"), FRAMES)
+    glue.arrange_seeds(p, plan(noise=noise, frame_seeds="7, 3"))
     assert p.all_seeds == seeds
 
 
-@pytest.mark.parametrize("chosen", [settings(noise="constant"), settings(frame_seeds="7")])
+@pytest.mark.parametrize("chosen", [plan(noise="constant"), plan(frame_seeds="7")])
 def test_the_clients_list_of_seeds_is_not_changed(glue, chosen):
     p = request()
     p.seed = p.all_seeds  # as the WebUI does with a list
-    glue.arrange_seeds(p, chosen, FRAMES)
+    glue.arrange_seeds(p, chosen)
     assert p.seed == [5, 6, 7]
     assert p.all_seeds != p.seed
 
@@ -83,9 +83,9 @@ def test_the_clients_list_of_seeds_is_not_changed(glue, chosen):
 def test_all_that_is_drawn_for_a_frame_follows_its_seed(glue):
     frames = 20
     p, plain = request(frames=frames), request(frames=frames)
-    glue.arrange_seeds(p, settings(noise="freenoise", frames=frames), frames)
+    glue.arrange_seeds(p, plan(noise="freenoise", frames=frames))
     for other in (begin_batch(p), plain):
-        paint(glue, other, settings(), frames)
+        paint(glue, other, plan(frames=frames))
     (run,), (wanted,) = p.sampler.runs, plain.sampler.runs
     sources = noise_sources("freenoise", frames, 16, 4, 5)
     for drawn in ("noise", "ancestral", "brownian"):
@@ -95,14 +95,14 @@ def test_all_that_is_drawn_for_a_frame_follows_its_seed(glue):
 # --------------------------------------------------------------------------------------------------------------------
 # shared noise
 
-SHARING = settings(noise="shared", noise_share=0.4)
+SHARING = plan(noise="shared", noise_share=0.4)
 DRAWN = ("noise", "ancestral", "brownian")
 
 
 @pytest.mark.parametrize("new", [request, of_img2img])
 def test_all_that_a_sampler_draws_is_shared_within_each_clip(glue, new):
     p, plain = new(clips=2), new(clips=2)
-    for other, chosen in ((p, SHARING), (plain, settings())):
+    for other, chosen in ((p, SHARING), (plain, plan())):
         paint(glue, other, chosen)
     (run,), (wanted,) = p.sampler.runs, plain.sampler.runs
     for drawn in DRAWN:
@@ -136,16 +136,16 @@ def test_hooks_that_are_called_twice_share_later_noise_once(glue):
     noise = [other.rng.next() for other in (p, twice)]
     for other, times in ((p, 1), (twice, 2)):
         for _time in range(times):
-            glue.share_noise(other, noise[0].clone(), SHARING, FRAMES)
+            glue.share_noise(other, noise[0].clone(), SHARING)
     assert torch.equal(p.rng.next(), twice.rng.next())
 
 
-@pytest.mark.parametrize("chosen", [settings(noise="shared", noise_share=0), settings(noise="constant"), settings()])
+@pytest.mark.parametrize("chosen", [plan(noise="shared", noise_share=0), plan(noise="constant"), plan()])
 def test_nothing_is_touched_where_nothing_is_shared(glue, chosen):
     p = request()
     noise = p.rng.next()
     before, rng = noise.clone(), p.rng
-    glue.share_noise(p, noise, chosen, FRAMES)
+    glue.share_noise(p, noise, chosen)
     assert torch.equal(noise, before)
     assert p.rng is rng
     assert "create_noise_sampler" not in vars(p.sampler)
@@ -154,7 +154,7 @@ def test_nothing_is_touched_where_nothing_is_shared(glue, chosen):
 def test_the_wrapped_generator_is_otherwise_itself(glue):
     p = request()
     rng = p.rng
-    glue.share_noise(p, torch.zeros(FRAMES, *SHAPE), SHARING, FRAMES)
+    glue.share_noise(p, torch.zeros(FRAMES, *SHAPE), SHARING)
     assert p.rng.seeds is rng.seeds
     assert torch.equal(p.rng.first(), glue.shared_by_clips(ImageRNG(p.seeds).first(), FRAMES, 0.4))
     with pytest.raises(AttributeError):

@@ -14,6 +14,7 @@ from PIL import Image
 from support.webui_double import double
 from support.webui_double.double import CLIP, Script, shared
 
+from lib_animatediff.request.plan import plan_clip
 from lib_animatediff.request.settings import ClipSettings
 from lib_animatediff.video import read_recipe
 
@@ -40,7 +41,8 @@ def deliver(webui):
             images=images, infotexts=infotexts, info=infotexts[0], comments="", index_of_first_image=first,
             batch_size=rows, extra_generation_params={}, **lists,
         )  # fmt: skip
-        webui.module("output.deliver").deliver_clips(p, processed, settings or ClipSettings(frames=frames), frames)
+        plan = plan_clip(settings or ClipSettings(frames=frames))
+        webui.module("output.deliver").deliver_clips(p, processed, plan)
         return processed
 
     return run
@@ -238,7 +240,7 @@ def test_a_clip_that_cannot_be_written_leaves_its_frames_and_says_why(webui, del
     assert processed.infotexts == [f"infotext {row}" for row in range(4)]
     assert processed.comments.startswith("AnimateDiff: ")
     assert "was not written" in processed.comments
-    assert f"Its frames are safe in {tmp_path}" in processed.comments
+    assert f"The frames were saved in {tmp_path}" in processed.comments
     assert processed.extra_generation_params["AnimateDiff error"].split(".")[0] in processed.comments
     assert len(list(tmp_path.rglob("*.png"))) == 4
 
@@ -252,7 +254,7 @@ def test_when_one_clip_cannot_be_made_its_frames_are_left(deliver, odd):
     assert levels(processed.images[0].already_saved_as) == whole
     assert processed.images[1:] == left
     assert len(processed.infotexts) == 3
-    assert "must have one size" in processed.comments
+    assert "must have the same size" in processed.comments
 
 
 # ---- other formats and names

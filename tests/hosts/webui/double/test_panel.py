@@ -18,7 +18,7 @@ EXISTING = (
 SHOWN = [setting for setting in SETTINGS.values() if setting.in_panel or setting.name == "enable"]
 NAMES = [setting.name for setting in SHOWN]
 NOTHING = dict.fromkeys(NAMES)
-QUIET = {setting.name: setting.default for setting in SHOWN if setting.quiet}  # not in a line: the default
+QUIET = {setting.name: setting.default for setting in SHOWN if setting.omit_default}  # not in a line: the default
 
 
 @pytest.fixture

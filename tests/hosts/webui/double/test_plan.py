@@ -9,6 +9,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
+from support.plans import plan_of
 from support.webui_double import double
 from support.webui_double.double import shared
 
@@ -102,7 +103,7 @@ def test_what_does_not_fit_is_marked(plan, monkeypatch):
 
 def test_wrong_settings_are_told_instead(plan):
     page = plan.plan_html({**SETTINGS, "frames": "<many>"}, PAGE)
-    assert line_of(page) == "frames must be a whole number, not '<many>'."
+    assert line_of(page) == "frames must be a whole number, not '<many>'. [AD-C08]"
     assert "details" not in page
 
 
@@ -163,16 +164,14 @@ def test_the_line_tells_the_calls_that_a_run_makes(plan, webui, monkeypatch, fra
     handle = first.register_forward_pre_hook(lambda _layer, args: unet_calls.append(len(args[0])))
 
     def before(p):
-        said.append(plan.preflight_line(p, parse_settings(settings), frames))
+        said.append(plan.estimate_line(p, plan_of(**settings), p.prompts))
 
     shared.during_sampling = before
     webui.paint(settings, prompt=prompt, batch_size=2, steps=1)
     handle.remove()
     (line,) = said
-    assert (
-        f"(1 step: {len(unet_calls)} calls of the model with {max(unet_calls)} rows)".replace("1 calls", "1 call")
-        in line
-    )
+    calls = "UNet call" if len(unet_calls) == 1 else "UNet calls"
+    assert f"(1 step: {len(unet_calls)} {calls} with up to {max(unet_calls)} images)" in line
     assert f"2 clips of {frames} frames" in line
     assert "8x8" in line
 
@@ -180,37 +179,39 @@ def test_the_line_tells_the_calls_that_a_run_makes(plan, webui, monkeypatch, fra
 # ---- a run
 
 
+ROWS = ["a cat"] * 2 * 48
+
+
 def p_of(**fields):
-    rows = 2 * 48
-    given = {"prompts": ["a cat"] * rows, "negative_prompts": ["bad"] * rows, "width": 640, "height": 512, "steps": 10}
+    given = {"prompts": ROWS, "negative_prompts": ["bad"] * len(ROWS), "width": 640, "height": 512, "steps": 10}
     return SimpleNamespace(**{**given, **fields})
 
 
 def test_the_log_says_the_same_as_the_panel(plan):
-    assert plan.preflight_line(p_of(), parse_settings(SETTINGS), 48) == line_of(plan.plan_html(SETTINGS, PAGE))
+    assert plan.estimate_line(p_of(), plan_of(**SETTINGS), ROWS) == line_of(plan.plan_html(SETTINGS, PAGE))
 
 
 def test_the_second_pass_has_prompts_and_a_size_of_its_own(plan):
     rows = ["a cat AND a dog AND a fox"] * 48
-    said = plan.preflight_line(p_of(), parse_settings(SETTINGS), 48, rows, (1280, 1024))
+    said = plan.estimate_line(p_of(), plan_of(**SETTINGS), rows, (1280, 1024))
     second = {"clips": 1, "width": 1280, "height": 1024, "streams": 4, "one_clip_per_call": True}
     assert said == expected(**second)
-    freeinit = parse_settings({**SETTINGS, "freeinit_enable": True})  # which leaves the second pass alone
+    freeinit = plan_of(**SETTINGS, freeinit_enable=True)  # which leaves the second pass alone
     p = p_of(hr_second_pass_steps=7)
-    assert plan.preflight_line(p, freeinit, 48, rows, (1280, 1024)) == expected(**second, steps=7)
+    assert plan.estimate_line(p, freeinit, rows, (1280, 1024)) == expected(**second, steps=7)
 
 
 def test_a_run_on_pictures_takes_part_of_the_steps(plan):
     """As sd_samplers_common.setup_img2img_steps counts them."""
     p = p_of(init_images=[], denoising_strength=0.75, steps=20)
-    settings = parse_settings(SETTINGS)
-    assert plan.preflight_line(p, settings, 48) == expected(steps=16)
+    made = plan_of(**SETTINGS)
+    assert plan.estimate_line(p, made, ROWS) == expected(steps=16)
     p.denoising_strength = 1.0
-    assert plan.preflight_line(p, settings, 48) == expected(steps=20)
+    assert plan.estimate_line(p, made, ROWS) == expected(steps=20)
     p.denoising_strength = 0.75
-    assert plan.preflight_line(p_of(denoising_strength=0.75), settings, 48) == expected()
+    assert plan.estimate_line(p_of(denoising_strength=0.75), made, ROWS) == expected()
     shared.opts.img2img_fix_steps = True
-    assert plan.preflight_line(p, settings, 48) == expected(steps=20)
+    assert plan.estimate_line(p, made, ROWS) == expected(steps=20)
 
 
 # ---- windows and travel
@@ -320,10 +321,9 @@ def test_weights_that_are_still_to_come_to_the_card_take_their_memory(
     from safetensors.torch import load_file
 
     motion = sum(weight.numel() for name, weight in load_file(motion_file).items() if not name.endswith(".pe"))
-    left = webui.module("ui.plan_view")._left_free(checkpoint, parse_settings(SETTINGS), 4)
+    left = webui.module("ui.plan_view")._left_free(checkpoint, SETTINGS["model"], 4)
     assert 100 * GIB - left == unet + 4 * motion
-    missing = parse_settings({**SETTINGS, "model": "none of these"})
-    assert 100 * GIB - webui.module("ui.plan_view")._left_free(checkpoint, missing, 4) == unet
+    assert 100 * GIB - webui.module("ui.plan_view")._left_free(checkpoint, "none of these", 4) == unet
 
 
 def test_the_page_is_well_formed_whatever_stands_in_it(plan):

@@ -183,7 +183,7 @@ def test_a_nested_request_neither_ends_nor_changes_the_outer_one(webui):
         nested.scripts.call(hook, nested)
     nested.scripts.call("postprocess", nested, None)
     assert script.session is session
-    assert session.serves(p)
+    assert session.owns(p)
     assert vars(p) == before
 
 

@@ -43,16 +43,16 @@ class Run:
         self.function = self.p.sampler.func
         self.noise = self.p.rng.next()
         self.denoiser = Denoiser(frames)
-        self.injection = self.denoiser
+        self.attention = self.denoiser
         self.named = {**schedule(kind, steps), **named}
         self.x = self.noise * begins_at(kind, self.named)
         if method is not None:
-            glue.with_motion_field(self.p, self.noise, method, frames, self.injection)
+            glue.with_motion_field(self.p, self.noise, method, frames, self.attention)
 
     def __call__(self):
         def callback(told):
             self.told.append(told["i"])
-            self.first_only.append(self.denoiser.first_only)
+            self.first_only.append(self.denoiser.is_first_frame_only)
 
         return self.p.sampler.func(self.denoiser, self.x, extra_args={}, callback=callback, disable=False, **self.named)
 
@@ -89,7 +89,9 @@ def test_all_frames_begin_at_the_motion_field(glue, kind, monkeypatch):
     monkeypatch.setattr(glue, "motion_field", note)
     run, seen = Run(glue, kind), []
     run.denoiser.register_forward_pre_hook(
-        lambda denoiser, inputs: None if denoiser.first_only else seen.append((inputs[0].clone(), float(inputs[1][0])))
+        lambda denoiser, inputs: (
+            None if denoiser.is_first_frame_only else seen.append((inputs[0].clone(), float(inputs[1][0])))
+        )
     )
     run()
     ((first, own, noise, sigma_0, sigma_1, method),) = given
@@ -193,7 +195,7 @@ def test_an_interrupt_passes_through_and_leaves_nothing(glue, kind, call):
     with pytest.raises(InterruptedException):
         run()
     assert len(run.denoiser.calls) == call
-    assert not run.denoiser.first_only
+    assert not run.denoiser.is_first_frame_only
     assert not run.denoiser._forward_pre_hooks
     assert run.p.sampler.func is run.function
     assert shared.opts.uni_pc_order == 3
@@ -219,7 +221,7 @@ def test_an_unknown_sampler_is_refused(glue):
 def test_passes_that_begin_with_pictures_are_left_alone(glue, changes):
     run = Run(glue, samplers.euler_a, method=None)
     vars(run.p).update(changes)
-    glue.with_motion_field(run.p, run.noise, METHOD, FRAMES, run.injection)
+    glue.with_motion_field(run.p, run.noise, METHOD, FRAMES, run.attention)
     assert run.p.sampler.func is run.function
 
 
@@ -270,12 +272,12 @@ def test_frame_0_is_the_plain_picture_and_others_look_at_it(webui):
     assert (clip[1] - plain[1]).abs().max() > 1e-3
 
 
-def test_a_poster_is_the_plain_picture(webui, checkpoint):
+def test_a_preview_is_the_plain_picture(webui, checkpoint):
     """Nothing is put in, so that what other extensions have put in stays, too."""
     picture, hooks = webui.picture(), []
     shared.during_sampling = lambda p: hooks.extend(part._forward_pre_hooks for part in checkpoint.modules())
-    (poster,) = webui.paint({**ZERO, "poster": True}).images
-    assert poster.tobytes() == picture
+    (preview,) = webui.paint({**ZERO, "preview": True}).images
+    assert preview.tobytes() == picture
     assert not any(hooks)
 
 
@@ -289,8 +291,8 @@ def test_bases_without_motion_modules_are_animated(webui, checkpoint, monkeypatc
 @pytest.mark.parametrize(
     ("clip", "fields", "words"),
     [
-        ({"scale": 2, "views": True}, {}, "which scale, views would need"),
-        ({"zero_smoothing": 0.5}, {}, "motion_mask"),
+        ({"scale": 2, "views": True}, {}, "cannot apply scale, views"),
+        ({"zero_smoothing": 0.5}, {}, "needs a mask to smooth the background"),
         ({}, {"prompt": "a cat <lora:pan_left:0.5>"}, "pan_left"),
     ],
 )
@@ -310,14 +312,17 @@ def test_stable_diffusion_3_is_refused(webui, checkpoint, monkeypatch):
 
 # ---- in lists and texts
 
+LISTED = "Text2Video-Zero [no file, any checkpoint]"
+
 
 def test_it_is_found_however_it_is_written(webui):
     models = webui.module("catalog.models")
-    for name in ("Text2Video-Zero", "text2video-zero", models.WITHOUT_FILE, models.WITHOUT_FILE.upper()):
-        assert models.means_zero(name)
-        assert models.choice(name) == models.WITHOUT_FILE
+    for name in ("Text2Video-Zero", "text2video-zero", "TEXT2VIDEO-ZERO", LISTED):
+        assert models.method_without_file(name) == "Text2Video-Zero"
+        assert models.canonical_name(name) == "Text2Video-Zero"
+        assert models.choice(name) == LISTED
     for name in ("", "mm.safetensors", "text2video-zero.safetensors"):
-        assert not models.means_zero(name)
+        assert models.method_without_file(name) is None
 
 
 def test_without_a_file_an_empty_name_does_not_mean_it(webui):
@@ -333,14 +338,14 @@ def test_the_panel_says_what_to_expect(webui):
 
 
 def test_the_plan_counts_chunks_and_names_what_cannot_be(webui):
-    clip, page = {"enable": True, "model": webui.module("catalog.models").WITHOUT_FILE, "frames": 20}, {"steps": 10}
+    clip, page = {"enable": True, "model": LISTED, "frames": 20}, {"steps": 10}
     plan_html = webui.module("ui.plan_view").plan_html
     told = plan_html({**clip, "context_length": 8}, page)
-    assert "20 frames in 3 chunks of 8 (10 steps: 30 calls of the model with 16 rows)" in told
+    assert "20 frames in 3 chunks of 8 (10 steps: 30 UNet calls with up to 16 images)" in told
     assert "Context windows" not in told
-    assert "20 frames at once (10 steps: 10 calls" in plan_html({**clip, "context_length": 20}, page)
-    assert "1 frame at once (10 steps: 10 calls" in plan_html({**clip, "poster": True}, page)
-    assert "which scale would need" in plan_html({**clip, "scale": 2}, page)
+    assert "20 frames at once (10 steps: 10 UNet calls" in plan_html({**clip, "context_length": 20}, page)
+    assert "1 frame at once (10 steps: 10 UNet calls" in plan_html({**clip, "preview": True}, page)
+    assert "cannot apply scale" in plan_html({**clip, "scale": 2}, page)
 
 
 def test_clients_find_it_at_the_end_of_the_list(webui):

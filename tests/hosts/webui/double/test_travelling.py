@@ -200,7 +200,7 @@ def test_comments_are_no_lines_of_the_map(glue, webui):
     with pytest.raises(ClipError, match='Line 5 of the prompt, "9: autumn"'):
         glue.check_prompts(request(prompt=text.replace("# 9", "9")), FRAMES)
     webui.module("shared").opts.enable_prompt_comments = False
-    with pytest.raises(ClipError, match='begun with line 3, "# later"'):
+    with pytest.raises(ClipError, match='begins in line 3, "# later"'):
         glue.check_prompts(p, FRAMES)
 
 
@@ -311,7 +311,7 @@ def test_from_prompts_to_blended_conditions(glue, webui, empty, xl, interpolatio
     rows = [text for text in clips for _ in range(FRAMES)]
     prompts, travels = glue.frame_prompts(rows, FRAMES)
     blends = [travel and travel.blends(interpolation, closed=True) for travel in travels]
-    parts = webui.module("hooks.batching").parts_of(prompts)
+    parts = webui.module("clip.batching").parts_of(prompts)
     travelling = [range(FRAMES), range(2 * FRAMES, 3 * FRAMES)]
     cond = reconstructed(glue.pad_conditionings(multicond(prompts, xl=xl), empty, travelling))
     found = glue.blended(cond, blends, FRAMES, interpolation, parts)

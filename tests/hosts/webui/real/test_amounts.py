@@ -133,8 +133,8 @@ def test_where_the_mask_is_black_a_frame_stands_as_without_effect(studio):
         ({"effect": "0: 1, 9: 1"}, ["effect", "the clip has no frame 9", "0 to 3"]),
         ({"effect": [1, 1, 1, 1, 1]}, ["effect has 5 numbers", "4 frames"]),
         ({"effect_start": 0.6, "effect_end": 0.5}, ["effect_start=0.6 is after effect_end=0.5"]),
-        ({"blocks": "left effect 1"}, ["blocks does not know 'left effect 1'"]),
-        ({"motion_mask": "nothing"}, ["The motion mask is no picture"]),
+        ({"blocks": "left effect 1"}, ["blocks: 'left effect 1' is not a block"]),
+        ({"motion_mask": "nothing"}, ["The motion mask is not an image"]),
     ],
     ids=["range", "frame", "too many", "order", "block", "mask"],
 )
@@ -148,7 +148,7 @@ def test_an_amount_that_cannot_be_is_refused(studio, settings, words):
 def test_a_grid_over_scale_and_effect(studio):
     """Both are axes of the X/Y/Z plot: four clips, the one of 1 and 1 the plain one, none like another."""
     before = len(files(studio))
-    request = plot(studio, ("[AnimateDiff] Scale", "1,3"), ("[AnimateDiff] Effect", "1,0.5"))
+    request = plot(studio, ("[AnimateDiff] Motion scale", "1,3"), ("[AnimateDiff] Motion effect", "1,0.5"))
     studio.txt2img(**clip_payload(FOUR, **request, steps=2))
     made = [read_gif(path.read_bytes()) for path in files(studio)[before:]]
     assert len({gif.frames.tobytes() for gif in made}) == 4

@@ -182,7 +182,7 @@ def test_what_cannot_be_written_is_told_and_no_frame_is_lost(studio):
     finally:
         studio.post("/sdapi/v1/options", {"outdir_txt2img_samples": former})
     error = json.loads(answer["info"])["extra_generation_params"]["AnimateDiff error"]
-    assert "Its frames are safe in" in error
+    assert "The frames were saved in" in error
     assert len(answer["images"]) == FRAMES
     assert Image.open(io.BytesIO(base64.b64decode(answer["images"][0]))).size == (64, 64)
 

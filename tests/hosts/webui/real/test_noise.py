@@ -121,7 +121,7 @@ def test_frames_have_the_seeds_that_are_given(studio):
         assert abs(frames[number] - poster_of(studio, seed=seed)).max() < FLOAT_ORDER
     assert 'frame_seeds: \\"5, 6, 90\\"' in info["infotexts"][0]
     assert (sent_back(studio, answer) == frames[:4]).all()
-    assert "Leave out some" in refused(studio, {**FOUR, "frame_seeds": "1, 2, 3, 4, 5"})
+    assert "Remove some" in refused(studio, {**FOUR, "frame_seeds": "1, 2, 3, 4, 5"})
     assert "'six'" in refused(studio, {**FOUR, "frame_seeds": "5, six"})
 
 

@@ -64,7 +64,7 @@ def test_a_long_clip_by_clicking_equals_the_clip_by_api(panel, page, screenshot)
     page.locator("#animatediff_txt2img_context_kind input").click()
     page.locator('#animatediff_txt2img_context_kind li[data-value="static"]').click()
     fill_prompt_and_size(page)
-    said = "40 frames at 8 per second: 5.0 seconds, made in windows of 12"
+    said = "40 frames at 8 per second: 5.0 seconds, in context windows of 12 frames"
     page.locator(".animatediff-duration", has_text=said).wait_for()
     screenshot(page, "panel_windows")
     generate(page)

@@ -8,7 +8,7 @@ import pytest
 from support.webui_real.clicking import PANEL, fill, generate, open_group, prepare_clip, slide
 from support.webui_real.clips import animate
 
-LINE = re.compile(r"AnimateDiff: (.*) beside the models")
+LINE = re.compile(r"AnimateDiff: (.*) in addition to the models")
 LONG = {"frames": 12, "context_length": 8, "overlap": 2, "context_kind": "static"}
 FREEINIT = {"freeinit_enable": True, "freeinit_iters": 3}
 
@@ -22,25 +22,25 @@ def lines(server) -> list[str]:
 @pytest.mark.parametrize(
     ("clip", "request_", "wanted"),
     [
-        ({"frames": 4}, {}, ["4 frames at once (4 steps: 4 calls of the model with 8 rows), 64x64, prompts of 75"]),
-        (LONG, {}, ["12 frames in 2 windows of 8 (4 steps: 8 calls of the model with 16 rows), 64x64"]),
-        ({**LONG, "views": True}, {}, ["12 frames at once, with 2 views of 8 (4 steps: 4 calls of the model with 24"]),
-        ({"frames": 4}, {"batch_size": 2}, ["2 clips of 4 frames at once (4 steps: 4 calls of the model with 16"]),
-        ({"frames": 4}, {"prompt": "red garden " * 16}, ["8 calls of the model with 4 rows), 64x64, prompts of 15"]),
+        ({"frames": 4}, {}, ["4 frames at once (4 steps: 4 UNet calls with up to 8 images), 64x64, prompts of 75"]),
+        (LONG, {}, ["12 frames in 2 windows of 8 (4 steps: 8 UNet calls with up to 16 images), 64x64"]),
+        ({**LONG, "views": True}, {}, ["12 frames at once, with 2 views of 8 (4 steps: 4 UNet calls with up to 24"]),
+        ({"frames": 4}, {"batch_size": 2}, ["2 clips of 4 frames at once (4 steps: 4 UNet calls with up to 16"]),
+        ({"frames": 4}, {"prompt": "red garden " * 16}, ["8 UNet calls with up to 4 images), 64x64, prompts of 15"]),
         (
             {"frames": 4},
             {"enable_hr": True, "hr_scale": 2, "denoising_strength": 0.7},
-            ["4 frames at once (4 steps", "4 frames at once (4 steps: 4 calls of the model with 8 rows), 128x128"],
+            ["4 frames at once (4 steps", "4 frames at once (4 steps: 4 UNet calls with up to 8 images), 128x128"],
         ),
-        ({"frames": 4, **FREEINIT}, {}, ["12 calls of the model with 8 rows"]),
-        ({"frames": 4, **FREEINIT, "freeinit_coarse": True}, {}, ["7 calls of the model with 8 rows"]),
+        ({"frames": 4, **FREEINIT}, {}, ["12 UNet calls with up to 8 images"]),
+        ({"frames": 4, **FREEINIT, "freeinit_coarse": True}, {}, ["7 UNet calls with up to 8 images"]),
         (
             {"frames": 4, **FREEINIT},
             {"enable_hr": True, "hr_scale": 2, "denoising_strength": 0.7, "hr_second_pass_steps": 3},
-            ["12 calls of the model with 8 rows), 64x64", "3 calls of the model with 8 rows), 128x128"],
+            ["12 UNet calls with up to 8 images), 64x64", "3 UNet calls with up to 8 rows), 128x128"],
         ),
-        ({"frames": 4, **FREEINIT, "poster": True}, {}, ["1 frame at once (4 steps: 4 calls of the model with 2"]),
-        ({"frames": 9, "poster": True}, {}, ["1 frame at once (4 steps: 4 calls of the model with 2 rows)"]),
+        ({"frames": 4, **FREEINIT, "poster": True}, {}, ["1 frame at once (4 steps: 4 UNet calls with up to 2"]),
+        ({"frames": 9, "poster": True}, {}, ["1 frame at once (4 steps: 4 UNet calls with up to 2 images)"]),
     ],
     ids=[
         "short", "windows", "views", "two clips", "long prompt", "hires fix",
@@ -55,7 +55,7 @@ def test_the_log_tells_what_a_clip_takes(studio, clip, request_, wanted):
     told = lines(studio)[before:]
     assert len(told) == len(wanted), told
     assert all(words in line for words, line in zip(wanted, told, strict=True)), told
-    promised = sum(int(count) for line in told for count in re.findall(r"(\d+) calls", line))
+    promised = sum(int(count) for line in told for count in re.findall(r"(\d+) UNet calls", line))
     assert studio.api("GET", "/trouble/calls").json() == promised
 
 
@@ -64,7 +64,7 @@ def test_the_panel_tells_what_a_clip_takes(studio, page, screenshot):
     """The line follows frames, windows, size and prompt; map and table are beneath; Generate's log says the same."""
     prepare_clip(page, studio, 12)
     plan = page.locator(f"{PANEL}_plan.prose")
-    said = "12 frames at once (4 steps: 4 calls of the model with 24 rows), 64x64, prompts of 75 tokens"
+    said = "12 frames at once (4 steps: 4 UNet calls with up to 24 images), 64x64, prompts of 75 tokens"
     plan.get_by_text(said).wait_for()
     assert "GB" in plan.inner_text()
     open_group(page, "Context windows", "overlap")

@@ -46,7 +46,7 @@ NEW = {
 }
 SHORT = {"frames": 2}
 FAST = {"steps": 2}
-QUIET = [name for name, setting in SETTINGS.items() if setting.quiet]
+QUIET = [name for name, setting in SETTINGS.items() if setting.omit_default]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -72,7 +72,9 @@ def test_it_is_an_axis_and_in_the_clients_list(bare):
     assert [model["name"] for model in bare.api("GET", "/animatediff/v1/models").json()] == ["Text2Video-Zero"]
     bare.post("/sdapi/v1/options", {"sd_model_checkpoint": CHECKPOINT})
     before = set(bare.outputs_dir.rglob("*.gif"))
-    plotted = plot(bare, ("[AnimateDiff] Motion module", "text2video-zero"), ("[AnimateDiff] To the left", "-64,64"))
+    plotted = plot(
+        bare, ("[AnimateDiff] Motion module", "text2video-zero"), ("[AnimateDiff] Shift x per frame", "-64,64")
+    )
     animate(bare, {"model": "", "frames": 4}, **plotted)
     made = [read_gif(path.read_bytes()) for path in set(bare.outputs_dir.rglob("*.gif")) - before]
     assert [len(gif.frames) for gif in made] == [4, 4]
@@ -96,8 +98,8 @@ def test_by_clicking_it_is_the_clip_of_the_api(bare, page, screenshot):
     page.locator("#animatediff_txt2img .label-wrap", has_text="Text2Video-Zero").click()
     page.locator("#animatediff_txt2img_zero_x").wait_for(state="visible")
     fill(page, {"animatediff_txt2img_frames": 20, "animatediff_txt2img_zero_x": 64, "animatediff_txt2img_zero_y": -64})
-    page.locator(".animatediff-duration", has_text="2.5 seconds, made in chunks of 16").wait_for()
-    page.get_by_text("20 frames in 2 chunks of 16 (4 steps: 8 calls of the model with 32 rows)").wait_for()
+    page.locator(".animatediff-duration", has_text="2.5 seconds, in chunks of 16 frames").wait_for()
+    page.get_by_text("20 frames in 2 chunks of 16 (4 steps: 8 UNet calls with up to 32 images)").wait_for()
     screenshot(page, "text2video_zero")
     generate(page)
     clicked = read_gif(shown_gif(page))

@@ -244,8 +244,8 @@ def test_one_line_for_frame_0_is_the_plain_prompt(studio):
     ("prompts", "words"),
     [
         ({"prompt": "a photo\n0: a cat\n8: a dog"}, ["Line 3 of the prompt", '"8: a dog"', "no frame 8"]),
-        ({"negative_prompt": "0: a cat\n4: "}, ["Line 2 of the negative prompt", "nothing follows the colon"]),
-        ({"prompt": "0: a\n0: b"}, ["Line 2 of the prompt", "Give each frame one line"]),
+        ({"negative_prompt": "0: a cat\n4: "}, ["Line 2 of the negative prompt", "there is no text after the colon"]),
+        ({"prompt": "0: a\n0: b"}, ["Line 2 of the prompt", "Write one line per frame"]),
         ({"prompt": f"0: a cat\n4: <lora:{LORA}:1> a dog"}, ["Line 2 of the prompt", "whole clip"]),
         ({"prompt": "0: a cat\n4: a dog AND a cat"}, ["Line 2 of the prompt", "2 parts joined with AND"]),
         ({"hr_prompt": "0: a\n90: b", **HIRES}, ["Line 2 of the hires prompt", "no frame 90"]),

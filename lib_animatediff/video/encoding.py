@@ -1,4 +1,4 @@
-"""What a writer gets: frames that make a clip, how they play, and what is to be known about them."""
+"""Encoder options, and the input of every encoder: frames, playback and recipe."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _LIMITS = {"quality": (0, 100), "mp4_crf": (0, 51), "webm_crf": (0, 63)}
 
 @dataclass(frozen=True)
 class Encoding:
-    """How the formats spend their bytes; each one takes what concerns it.
+    """Encoder options. Each format uses those that concern it.
 
     Attributes:
-        palette: GIF: 256 colours for the whole ``clip``, or for each ``frame``, which may flicker.
-        dither: GIF: mix colours that are not among the 256 out of those that are.
-        quality: WebP, AVIF: 0 to 100; how many details are kept.
-        lossless: WebP: keep every pixel as it is; ``quality`` is then the effort.
-        mp4_crf: MP4: 0 to 51; less is better and larger, 18 looks like the original.
-        webm_crf: WebM: 0 to 63; less is better and larger.
-        preset: MP4: how long the encoder searches; slower is smaller.
-        odd_sizes: MP4 takes even sizes only: ``pad`` repeats the last row or column, ``scale`` enlarges the picture.
+        palette: GIF: 256 colours for the whole ``clip``, or per ``frame``, which may flicker.
+        dither: GIF: approximate missing colours by dithering.
+        quality: WebP, AVIF: 0 to 100, higher preserves more detail.
+        lossless: WebP: preserve every pixel; ``quality`` then sets the compression effort.
+        mp4_crf: MP4: 0 to 51, lower is better and larger; 18 is visually lossless.
+        webm_crf: WebM: 0 to 63, lower is better and larger.
+        preset: MP4: encoding speed; slower gives smaller files.
+        odd_sizes: MP4 requires even sizes: ``pad`` repeats the last row or column, ``scale`` resizes the frames.
 
     Raises:
         ClipError: a value is out of range.
@@ -50,21 +50,23 @@ class Encoding:
         for field in fields(self):
             name, value = field.name, getattr(self, field.name)
             if name in _CHOICES and value not in _CHOICES[name]:
-                raise ClipError(f"{name} must be one of {', '.join(_CHOICES[name])}, not {value!r}.")
+                raise ClipError(f"{name} must be one of {', '.join(_CHOICES[name])}, not {value!r}.", code="AD-V03")
             if name in _LIMITS and not _LIMITS[name][0] <= value <= _LIMITS[name][1]:
-                raise ClipError(f"{name} must be between {_LIMITS[name][0]} and {_LIMITS[name][1]}, not {value}.")
+                raise ClipError(
+                    f"{name} must be from {_LIMITS[name][0]} to {_LIMITS[name][1]}, not {value}.", code="AD-V04"
+                )
 
 
 @dataclass(frozen=True)
-class Clip:
-    """A clip that is to be written.
+class EncoderInput:
+    """A clip to encode.
 
     Attributes:
-        frames: pictures of one size.
+        frames: images of one size.
         fps: frames per second.
-        loop_count: how often it plays; 0 for ever.
-        recipe: what made it; None leaves nothing about it in the file.
-        encoding: see `Encoding`.
+        loop_count: number of times the clip plays; 0 for infinite.
+        recipe: recipe to embed; None for none.
+        encoding: encoder options.
     """
 
     frames: Sequence[Image]
@@ -80,34 +82,35 @@ class Clip:
 
     @property
     def infotext(self) -> str:
-        """The recipe's text; empty where nothing is to be said."""
+        """The recipe's infotext; empty without a recipe."""
         return self.recipe.infotext if self.recipe else ""
 
     @property
     def block(self) -> str:
-        """The recipe's JSON block; empty where nothing is to be said."""
+        """The recipe's JSON block; empty without a recipe."""
         return self.recipe.block(self.fps, self.loop_count) if self.recipe else ""
 
     def in_colour(self) -> Iterator[Image]:
-        """The frames without transparency, one by one."""
+        """Yield the frames without transparency."""
         return (_in_mode(frame, "RGB") for frame in self.frames)
 
     def with_alpha(self) -> Iterator[Image]:
-        """The frames one by one, all transparent in places or none."""
+        """Yield the frames: all with transparency if any has it, otherwise all without."""
         mode = "RGBA" if any(_has_alpha(frame) for frame in self.frames) else "RGB"
         return (_in_mode(frame, mode) for frame in self.frames)
 
 
 def check_frames(frames: Sequence[Image]) -> None:
-    """Look whether pictures make a clip.
+    """Check that images make a clip.
 
     Raises:
-        ClipError: there are none, or they differ in size.
+        ClipError: there are none, or their sizes differ.
     """
     if not frames:
-        raise ClipError("There are no frames to write.")
+        raise ClipError("There are no frames to write. Render or load some first.", code="AD-V05")
     if len({frame.size for frame in frames}) > 1:
-        raise ClipError(f"The frames of a clip must have one size, not {sorted({frame.size for frame in frames})}.")
+        sizes = sorted({frame.size for frame in frames})
+        raise ClipError(f"All frames of a clip must have the same size, not {sizes}.", code="AD-V06")
 
 
 def _in_mode(frame: Image, mode: str) -> Image:

@@ -1,0 +1,46 @@
+"""Options that several commands share, and help in groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from lib_animatediff.hosts.diffusers.pipeline import pick_device
+
+AUTO = "auto"
+
+DEVICE_OPTION: Callable[[Any], Any] = click.option(
+    "--device", default=AUTO, show_default=True, help="auto (CUDA, then MPS, then the CPU), or cuda, mps, cpu."
+)
+
+
+def say_device(name: str) -> None:
+    """Print the device that ``auto`` selects."""
+    if name == AUTO:
+        click.echo(f"Device: {pick_device(name)}", err=True)
+
+
+class GroupedCommand(click.Command):
+    """A command whose help lists its options under headings.
+
+    Args:
+        headings: the heading of each option by its parameter's name; options without one come first.
+    """
+
+    def __init__(self, *args: Any, headings: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._headings = dict(headings or {})
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, group by group."""
+        groups: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                heading = self._headings.get(parameter.name or "") or "Options"
+                groups.setdefault(heading, []).append(record)
+        for heading, records in groups.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)

@@ -1,0 +1,198 @@
+"""Renders a clip with a diffusers pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lib_animatediff.engine.components.domain_adapter import apply_domain_adapters
+from lib_animatediff.engine.components.motion import MotionComponent
+from lib_animatediff.engine.context_windows import ContextWindows
+from lib_animatediff.engine.memory import is_out_of_memory
+from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
+from lib_animatediff.request.settings import ClipSettings, refuse_without_effect
+from lib_animatediff.sampling.text2video_zero import Text2VideoZero
+from motion_module import ClipError, MotionModule
+
+from . import motion_module, text2video_zero  # noqa: F401 - each registers its method
+from .methods import Adapters, LoadedMethod, SamplingJob, load_method
+from .networks import PathCatalog
+from .pipeline import PIXELS_PER_LATENT, check_request, new_sampler
+from .prompts import prompt_kwargs
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Motion = MotionModule | MotionComponent | Sequence[MotionModule | MotionComponent] | Text2VideoZero
+
+_FILE_SETTINGS = ("fps", "loop_count", "formats")  # they affect the files of a clip only
+_TEXT2VIDEO_ZERO_SETTINGS = ("zero_x", "zero_y", "zero_smoothing")
+_SCALE_SETTINGS = (
+    "scale",
+    "effect",
+    "scale_steps",
+    "effect_steps",
+    "effect_start",
+    "effect_end",
+    "blocks",
+    "motion_mask",
+)
+
+
+def animate(
+    pipeline: Any,
+    motion: Motion | ClipPlan,
+    *,
+    prompt: str = "",
+    negative_prompt: str = "",
+    seed: int = 0,
+    frames: int | None = None,
+    windows: ContextWindows | None = None,
+    settings: ClipSettings | None = None,
+    adapters: Adapters = (),
+    size: tuple[int, int] = (512, 512),
+    steps: int = 25,
+    cfg: float = 7.5,
+    sampler: str = "ddim",
+    output: Path | None = None,
+    on_step: Callable[[], None] = lambda: None,
+    say: Callable[[str], None] = lambda _line: None,
+) -> list[Image]:
+    """Render one clip. Frame i starts from the noise of seed ``seed + i``, as in the WebUI.
+
+    Args:
+        pipeline: a diffusers ``StableDiffusionPipeline``, such as `load_pipeline` returns. It is unchanged afterwards.
+        motion: a motion module; several of them, the first of which sets the noise schedule; `Text2VideoZero`; or a
+            `ClipPlan`, which replaces ``steps`` and the arguments up to ``settings`` except ``windows``.
+        prompt: may be a prompt travel, see docs/features.md; likewise ``negative_prompt``.
+        frames: overrides ``settings.frames``.
+        windows: overrides the context windows of ``settings``.
+        settings: every setting of docs/settings.md. ``motion_loras`` contains paths here.
+        adapters: further domain adapters with strengths.
+        size: width and height in pixels, multiples of 8.
+        sampler: a name of `pipeline.SAMPLERS`.
+        output: also write the files of the clip, with the formats, fps and loop count of ``settings``. The formats
+            determine the suffixes.
+        on_step: called after each sampling step.
+        say: called with one line per motion LoRA and domain adapter, which reports how much of it fits.
+
+    Returns:
+        The frames in the order of playback, ping-pong included.
+
+    Raises:
+        AnimateDiffError: a value is out of range, a setting has no effect here, a file or the motion module does not
+            fit, or memory ran out.
+    """
+    if isinstance(motion, ClipPlan):
+        given = {"prompt": prompt, "negative_prompt": negative_prompt, "seed": seed, "frames": frames}
+        _refuse_with_plan(given | {"settings": settings, "steps": steps})
+        plan, method = motion, load_method(motion.method, motion)
+    else:
+        settings = settings or ClipSettings()
+        settings = settings if frames is None else replace(settings, frames=frames)
+        name = _name(motion)
+        if settings.model not in ("", name):
+            raise ClipError(
+                f"The settings have model={settings.model!r}, but the motion module passed is {name}. Remove model "
+                "from the settings.",
+                code="AD-D02",
+            )
+        for names, advice in _without_effect(motion, output):
+            refuse_without_effect(settings, names, advice)
+        sampling = Sampling(prompt, negative_prompt, seed=seed, steps=steps)
+        plan = plan_clip(replace(settings, model=name), sampling, PathCatalog())
+        method = load_method(motion, plan)
+    if windows is not None and plan.makes_clip:
+        plan = replace(plan, windows=windows)
+    images = render(
+        pipeline, plan, method, adapters=adapters, size=size, cfg=cfg, sampler=sampler, on_step=on_step, say=say
+    )
+    return _finish(images, plan, output)
+
+
+def render(
+    pipeline: Any,
+    plan: ClipPlan,
+    method: LoadedMethod,
+    *,
+    adapters: Adapters = (),
+    size: tuple[int, int] = (512, 512),
+    cfg: float = 7.5,
+    sampler: str = "ddim",
+    on_step: Callable[[], None] = lambda: None,
+    say: Callable[[str], None] = lambda _line: None,
+) -> list[Image]:
+    """The rendered frames of a plan, each once; arguments as for `animate`.
+
+    Raises:
+        AnimateDiffError: the method does not fit, or memory ran out.
+    """
+    import torch
+
+    check_request(seed=plan.sampling.seed, size=size, steps=plan.sampling.steps, cfg=cfg)
+    former = pipeline.scheduler
+    pipeline.scheduler = new_sampler(sampler, former, method.schedule)
+    try:
+        # On the CPU, so that a seed gives the same clip on every machine.
+        generators = [torch.Generator().manual_seed(each) for each in plan.seeds]
+        latent_size = [pixels // PIXELS_PER_LATENT for pixels in reversed(size)]
+        kwargs = {**prompt_kwargs(pipeline, plan), "width": size[0], "height": size[1], "guidance_scale": cfg}
+        like = torch.empty(
+            len(generators),
+            pipeline.unet.config.in_channels,
+            *latent_size,
+            dtype=pipeline.dtype,
+            device=pipeline.device,
+        )
+        with apply_domain_adapters(pipeline.unet, [*method.adapters, *adapters]) as matches:
+            for line in (*method.reports, *map(str, matches)):
+                say(line)
+            return list(method.sample(SamplingJob(pipeline, plan, kwargs, generators, like, on_step)))
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ClipError(
+            f"{len(plan.rendered)} frames of {size[0]}x{size[1]} do not fit into the memory of {pipeline.device}. "
+            "Lower the number of frames or the size, or use context windows.",
+            code="AD-D01",
+        ) from error
+    finally:
+        pipeline.scheduler = former
+
+
+def _refuse_with_plan(given: Mapping[str, Any]) -> None:
+    defaults = animate.__kwdefaults__ or {}
+    names = [name for name, value in given.items() if value != defaults[name]]
+    if names:
+        raise ClipError(
+            f"{', '.join(names)} would have no effect together with a plan. Create the plan with these values.",
+            code="AD-D03",
+        )
+
+
+def _without_effect(motion: Motion, output: Path | None) -> Iterator[tuple[Sequence[str], str]]:
+    """Settings that would have no effect in a call of `animate`, with advice."""
+    yield ("request_id",), "Name the output instead"
+    yield _TEXT2VIDEO_ZERO_SETTINGS, "Pass Text2VideoZero(...) with the values instead"
+    if output is None:
+        yield _FILE_SETTINGS, "Pass output to write the clip's files"
+    given = motion if isinstance(motion, Sequence) else [motion]
+    if all(isinstance(one, MotionComponent) for one in given):
+        yield _SCALE_SETTINGS, "Give the components a scale instead"
+
+
+def _name(motion: Motion) -> str:
+    first = motion[0] if isinstance(motion, Sequence) and motion else motion
+    return str(getattr(first, "name", ""))
+
+
+def _finish(images: list[Image], plan: ClipPlan, output: Path | None) -> list[Image]:
+    from lib_animatediff.video import ping_pong, write_clip
+
+    shown = list(ping_pong(images)) if plan.output.ping_pong else images
+    if output is not None:
+        clip = plan.output
+        write_clip(output, shown, formats=clip.formats, fps=clip.fps, loop_count=clip.loop_count)
+    return shown

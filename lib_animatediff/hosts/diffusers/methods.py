@@ -1,0 +1,82 @@
+"""How a plan's method samples on a diffusers pipeline. Each method registers itself here from its own module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lib_animatediff.request.plan import ClipPlan
+from motion_module import DomainAdapter, IncompatibleModelError
+from motion_module.schedules import BetaSchedule
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Adapters = Sequence[tuple[DomainAdapter, float]]
+
+
+@dataclass(frozen=True)
+class SamplingJob:
+    """The inputs for sampling one clip.
+
+    Attributes:
+        pipeline: with the scheduler of this job.
+        plan: the plan of the clip.
+        kwargs: the pipeline's keyword arguments for prompts, size and CFG.
+        generators: one for each rendered frame, at the frame's seed.
+        like: an empty tensor with the shape, dtype and device of the latents, ``f c h w``.
+        on_step: called after each sampling step.
+    """
+
+    pipeline: Any
+    plan: ClipPlan
+    kwargs: Mapping[str, Any]
+    generators: list[torch.Generator]
+    like: Tensor
+    on_step: Callable[[], None]
+
+
+class LoadedMethod(Protocol):
+    """A method with its files loaded."""
+
+    @property
+    def name(self) -> str:
+        """The name in messages."""
+
+    @property
+    def schedule(self) -> BetaSchedule | None:
+        """The noise schedule of the sampler; None: the checkpoint's own."""
+
+    @property
+    def adapters(self) -> Adapters:
+        """Domain adapters with their strengths."""
+
+    @property
+    def reports(self) -> Sequence[str]:
+        """One line about each motion LoRA."""
+
+    def check(self, plan: ClipPlan) -> None:
+        """Refuse a clip that this method cannot render.
+
+        Raises:
+            ClipError: the number of frames is out of range.
+        """
+
+    def sample(self, job: SamplingJob) -> Any:
+        """The images of the rendered frames."""
+
+
+@singledispatch
+def load_method(given: Any, _plan: ClipPlan) -> LoadedMethod:
+    """The method for a plan's `Method`, or for a motion module that the caller has loaded.
+
+    Raises:
+        AnimateDiffError: a file is damaged or does not fit, or ``given`` has another type.
+    """
+    raise IncompatibleModelError(
+        f"{type(given).__name__} is not a motion module. Pass the result of load_motion_module, or a ClipPlan.",
+        code="AD-D04",
+    )

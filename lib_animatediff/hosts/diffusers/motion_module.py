@@ -1,0 +1,120 @@
+"""Motion modules on a diffusers pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lib_animatediff.engine.components.motion import MotionComponent
+from lib_animatediff.engine.inject import check_frames, inject
+from lib_animatediff.engine.motion_scale import MotionScale
+from lib_animatediff.request.methods import ModuleMethod
+from lib_animatediff.request.plan import ClipPlan
+from motion_module import ClipError, MotionModule, load_motion_module
+
+from .methods import Adapters, SamplingJob, load_method
+from .networks import with_motion_loras
+from .noise import first_noise, sample_runs
+
+
+class LoadedModules:
+    """Motion modules, the first of which sets the sampler's schedule.
+
+    Args:
+        modules: motion modules, or components with their own scale.
+        adapters: domain adapters with their strengths.
+        reports: one line about each motion LoRA.
+    """
+
+    def __init__(
+        self,
+        modules: Sequence[MotionModule | MotionComponent],
+        adapters: Adapters = (),
+        reports: Sequence[str] = (),
+    ) -> None:
+        if not modules:
+            raise ClipError(
+                "The list of motion modules is empty. Pass at least one, as load_motion_module returns it.",
+                code="AD-D05",
+            )
+        self.modules = modules
+        self.name = modules[0].name
+        self.schedule = modules[0].schedule
+        self.adapters = adapters
+        self.reports = reports
+
+    def check(self, plan: ClipPlan) -> None:
+        """Refuse more frames per call than a module was trained on."""
+        for module in self.modules:
+            check_frames(module, len(plan.rendered), plan.windows)
+
+    def sample(self, job: SamplingJob) -> Any:
+        """The images of the rendered frames."""
+        pipeline, plan = job.pipeline, job.plan
+        scale = getattr(plan.method, "scale", None)
+        components = [
+            MotionComponent(module, scale)
+            if isinstance(module, MotionModule)
+            # The scale of a preview is that of all: no motion.
+            else (module if plan.makes_clip else module.with_scale(scale))
+            for module in self.modules
+        ]
+        with inject(pipeline.unet, *components, frames=len(plan.rendered), windows=plan.windows) as injection:
+
+            def run(latents: Any, steps: int, is_last: bool) -> Any:
+                injection.progress = 0.0
+
+                def after_step(_pipeline: Any, step: int, _timestep: int, kept: dict[str, Any]) -> dict[str, Any]:
+                    injection.progress = (step + 1) / steps
+                    job.on_step()
+                    return kept
+
+                return pipeline(
+                    **job.kwargs,
+                    latents=latents,
+                    generator=job.generators,
+                    num_inference_steps=steps,
+                    callback_on_step_end=after_step,
+                    output_type="pil" if is_last else "latent",
+                ).images
+
+            noise = first_noise(plan, job.generators, job.like)
+            return sample_runs(plan, run, noise, float(pipeline.scheduler.alphas_cumprod[-1]))
+
+
+@load_method.register
+def _load_given_module(given: MotionModule, plan: ClipPlan) -> LoadedModules:
+    return _loaded([given], plan)
+
+
+@load_method.register
+def _load_given_component(given: MotionComponent, plan: ClipPlan) -> LoadedModules:
+    return _loaded([given], plan)
+
+
+@load_method.register(list)
+@load_method.register(tuple)
+def _load_given_modules(given: Sequence[MotionModule | MotionComponent], plan: ClipPlan) -> LoadedModules:
+    return _loaded(given, plan)
+
+
+@load_method.register
+def _load_files(given: ModuleMethod, plan: ClipPlan) -> LoadedModules:
+    modules: list[MotionModule | MotionComponent] = []
+    for file in given.modules:
+        module = load_motion_module(file.path, kind=file.kind)
+        own_scale = MotionScale(scale=(file.scale,), effect=(file.effect,))
+        modules.append(MotionComponent(module, own_scale) if modules else module)
+    return _loaded(modules, plan)
+
+
+def _loaded(modules: Sequence[MotionModule | MotionComponent], plan: ClipPlan) -> LoadedModules:
+    """Merge the plan's motion LoRAs into the first module."""
+    loras = getattr(plan.method, "loras", ())
+    if not loras or not modules:
+        return LoadedModules(modules)
+    first, *others = modules
+    if not isinstance(first, MotionModule):
+        raise ClipError("motion_loras need a MotionModule, not a component. Pass the module itself.", code="AD-D06")
+    merged = with_motion_loras(first, loras)
+    return LoadedModules([merged.motion, *others], merged.adapters, merged.reports)

@@ -1,0 +1,65 @@
+"""How a plan's method renders a clip in the WebUI. Each method registers itself here from its own module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import singledispatch
+from typing import Any, Protocol, TypedDict
+
+from torch import Tensor
+
+from lib_animatediff.engine.batch import RowOrder
+from lib_animatediff.engine.context_windows import Chunks, ContextWindows
+from lib_animatediff.engine.inject import Injection
+from lib_animatediff.hosts.webui.catalog.files import Caches
+from lib_animatediff.hosts.webui.compat.base import Processing
+from lib_animatediff.request.plan import ClipPlan
+
+from .loras import ClipLoras
+
+
+class UNetCalls(TypedDict):
+    """Arguments of `inject` that control how the UNet is called."""
+
+    frames: int
+    windows: ContextWindows | Chunks | None
+    one_clip_per_call: bool
+    row_order: RowOrder | None
+    between_windows: Callable[[int, int], None]
+
+
+class ClipMethod(Protocol):
+    """The method of one request."""
+
+    @property
+    def shows_one_image(self) -> bool:
+        """Whether the sampler currently works on a single image, so that the live preview has no frames to show."""
+
+    def load(self) -> None:
+        """Load the files, after the request's checkpoint has been loaded.
+
+        Raises:
+            AnimateDiffError: a file is damaged, or the prompts use networks that this method does not support.
+        """
+
+    def enter(self, span: ExitStack, p: Processing, calls: UNetCalls, *, is_second_pass: bool) -> Injection | None:
+        """Add the components to the UNet for one pass; ``span`` removes them. None: the pass renders plain images.
+
+        Raises:
+            AnimateDiffError: a component does not fit the UNet.
+        """
+
+    def before_sampling(self, p: Processing, noise: Tensor) -> None:
+        """Prepare the sampler before it begins from this noise, rows ``(b f) c h w``."""
+
+
+@singledispatch
+def clip_method(method: Any, _plan: ClipPlan, _caches: Caches, _loras: ClipLoras) -> ClipMethod:
+    """Create the `ClipMethod` for the method of a plan.
+
+    Args:
+        method: the method of the plan.
+        loras: the motion LoRAs of the prompts.
+    """
+    raise TypeError(f"{type(method).__name__} is not registered")

@@ -1,0 +1,58 @@
+"""Motion modules in the WebUI."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from torch import Tensor
+
+from lib_animatediff.engine.inject import Injection, inject
+from lib_animatediff.hosts.webui.catalog.files import Caches
+from lib_animatediff.hosts.webui.compat import a1111
+from lib_animatediff.hosts.webui.compat.base import Processing
+from lib_animatediff.request.methods import ModuleMethod
+from lib_animatediff.request.plan import ClipPlan
+from lib_animatediff.sampling.schedule import use_schedule
+from motion_module import MotionModule
+
+from .loras import ClipLoras
+from .methods import UNetCalls, clip_method
+from .noise import with_freeinit
+
+
+class ModuleClip:
+    """A motion module for one request, with the motion LoRAs of the plan and of the prompts."""
+
+    shows_one_image = False
+
+    def __init__(self, method: ModuleMethod, plan: ClipPlan, caches: Caches, loras: ClipLoras) -> None:
+        self._method = method
+        self._plan = plan
+        self._caches = caches
+        self._loras = loras
+        self._motion: MotionModule | None = None
+        self._last_alpha_cumprod = 0.0
+
+    def load(self) -> None:
+        """Load the motion module, or take it from the cache."""
+        self._motion = self._caches.modules.load(self._method.modules[0].path)
+
+    def enter(self, span: ExitStack, p: Processing, calls: UNetCalls, *, is_second_pass: bool) -> Injection:
+        """Add the motion module to the UNet, and set its noise schedule on the checkpoint."""
+        assert self._motion is not None
+        unet = p.sd_model.model.diffusion_model
+        loaded = self._loras.load(self._caches.loras, self._motion, self._method.loras, is_second_pass=is_second_pass)
+        span.enter_context(self._loras.applied(p, unet, loaded))
+        injection = span.enter_context(inject(unet, loaded.motion, scale=self._method.scale, **calls))
+        span.enter_context(use_schedule(p.sd_model, self._motion.schedule, adjust=a1111.with_noise_options))
+        self._last_alpha_cumprod = float(p.sd_model.alphas_cumprod[-1])
+        return injection
+
+    def before_sampling(self, p: Processing, _noise: Tensor) -> None:
+        """Make the sampler run once per FreeInit iteration."""
+        with_freeinit(p, self._plan, self._last_alpha_cumprod)
+
+
+@clip_method.register
+def _(given: ModuleMethod, plan: ClipPlan, caches: Caches, loras: ClipLoras) -> ModuleClip:
+    return ModuleClip(given, plan, caches, loras)

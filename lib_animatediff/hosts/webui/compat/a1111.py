@@ -1,0 +1,210 @@
+"""AUTOMATIC1111 1.10: every name of the WebUI that this extension uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from modules import (
+    extensions,
+    hashes,
+    paths,
+    prompt_parser,
+    scripts,
+    sd_models,
+    sd_samplers_common,
+    sd_unet,
+    shared,
+    ui_tempdir,
+    util,
+)
+from torch import Tensor
+
+from .base import Options, State
+
+Script = scripts.Script
+ALWAYS_VISIBLE = scripts.AlwaysVisible
+InterruptedSampling: type[BaseException] = sd_samplers_common.InterruptedException
+
+_LORA_FOLDERS = (("lora_dir", "Lora"), ("lyco_dir_backcompat", "LyCORIS"))  # command-line option, default
+
+
+# ---- state and options
+
+
+def state() -> State:
+    """The WebUI's current state."""
+    return shared.state  # type: ignore[no-any-return]
+
+
+def opts() -> Options:
+    """The user's settings of the WebUI."""
+    return shared.opts  # type: ignore[no-any-return]
+
+
+def add_option(key: str, default: Any, label: str, component: Any, arguments: Any, section: tuple[str, str]) -> None:
+    """Add an option to the settings page."""
+    shared.opts.add_option(key, shared.OptionInfo(default, label, component, arguments, section=section))
+
+
+@contextmanager
+def options_for_one_run(**values: Any) -> Iterator[None]:
+    """Set options inside the block; the user's saved settings do not change.
+
+    An attribute hides the option of its name. Saving inside the block writes the option.
+    """
+    attributes = vars(shared.opts)
+    before = {name: attributes[name] for name in values if name in attributes}
+    attributes.update(values)
+    try:
+        yield
+    finally:
+        for name in values:
+            del attributes[name]
+        attributes.update(before)
+
+
+def prompt_comments_are_on() -> bool:
+    """Whether the WebUI removes comments from prompts."""
+    return bool(getattr(shared.opts, "enable_prompt_comments", False))
+
+
+def img2img_samples_all_steps() -> bool:
+    """Whether img2img samples as many steps as txt2img."""
+    return bool(getattr(shared.opts, "img2img_fix_steps", False))
+
+
+# ---- models
+
+
+def loaded_model() -> Any:
+    """The loaded checkpoint; None if none is loaded. Reading ``shared.sd_model`` would load it."""
+    return sd_models.model_data.sd_model
+
+
+def empty_condition() -> Tensor:
+    """``(1 n c)``: the condition of the empty prompt."""
+    return shared.sd_model.cond_stage_model_empty_prompt  # type: ignore[no-any-return]
+
+
+def checkpoint_info() -> Any:
+    """Name and hash of the checkpoint."""
+    return getattr(shared.sd_model, "sd_checkpoint_info", None)
+
+
+def device() -> torch.device:
+    """The device that the WebUI computes on."""
+    found = getattr(shared, "device", None)
+    return found if isinstance(found, torch.device) else torch.device("cpu")
+
+
+def unet_replacement() -> str | None:
+    """The label of the UNet's replacement, such as TensorRT; None if there is none."""
+    return None if sd_unet.current_unet is None else str(sd_unet.current_unet.option.label)
+
+
+def with_noise_options(table: Tensor) -> Tensor:
+    """Apply the user's noise options to a table of ``alphas_cumprod``, as the WebUI does for the checkpoint's."""
+    if shared.opts.use_downcasted_alpha_bar:
+        table = table.half()
+    if shared.opts.sd_noise_schedule == "Zero Terminal SNR":
+        table = sd_models.rescale_zero_terminal_snr_abar(table)
+    return table
+
+
+def img2img_steps(p: Any, steps: int | None) -> tuple[int, int]:
+    """The steps of the schedule, and the number of the last step before img2img begins."""
+    return sd_samplers_common.setup_img2img_steps(p, steps)  # type: ignore[no-any-return]
+
+
+# ---- prompts
+
+
+def split_prompts(prompts: Sequence[str]) -> list[int]:
+    """The number of parts into which AND divides each prompt."""
+    return [len(parts) for parts in prompt_parser.get_multicond_prompt_list(prompts)[0]]
+
+
+def prompt_length(text: str) -> Any:
+    """Tokens of a prompt, padded to whole chunks; a string before the tokenizer is ready."""
+    return import_module("modules.sd_hijack").model_hijack.get_prompt_lengths(text)[1]
+
+
+def apply_styles(text: str, styles: Sequence[str], *, is_negative: bool) -> str:
+    """A prompt with the user's styles."""
+    known = shared.prompt_styles
+    apply = known.apply_negative_styles_to_prompt if is_negative else known.apply_styles_to_prompt
+    return str(apply(text, styles))
+
+
+# ---- files
+
+
+def models_folder() -> Path:
+    """The folder with the folders of checkpoints, LoRAs and so on."""
+    return Path(paths.models_path)
+
+
+def lora_folders() -> list[Path]:
+    """The folders in which the WebUI looks for LoRAs."""
+    given = getattr(shared, "cmd_opts", None)  # it lacks these options without the builtin extension
+    return [Path(getattr(given, option, None) or models_folder() / default) for option, default in _LORA_FOLDERS]
+
+
+def walk_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """The files of a folder, as the WebUI walks its own: links are followed."""
+    return [Path(path) for path in util.walk_files(str(folder), allowed_extensions=suffixes)]
+
+
+def file_sha256(path: Path, title: str) -> str | None:
+    """The hash of a file, from the WebUI's cache; None if the user disabled hashing."""
+    return hashes.sha256(str(path), title)  # type: ignore[no-any-return]
+
+
+def installed_extensions() -> list[Any]:
+    """All extensions, enabled or not."""
+    return list(extensions.extensions)
+
+
+def file_name(p: Any, seed: int, prompt: str, image: Any, pattern: str) -> str:
+    """A file name by a pattern with the WebUI's placeholders."""
+    return str(import_module("modules.images").FilenameGenerator(p, seed, prompt, image).apply(pattern))
+
+
+def next_sequence_number(folder: Path) -> int:
+    """The number of the next file in a folder."""
+    return int(import_module("modules.images").get_next_sequence_number(str(folder), ""))
+
+
+def allow_file_in_page(path: Path) -> None:
+    """Allow the page to request a file outside the WebUI's folder."""
+    if getattr(shared, "demo", None) is not None:
+        ui_tempdir.register_tmp_file(shared.demo, str(path))
+
+
+# ---- scripts
+
+
+def always_on_scripts(kind: type) -> list[Any]:
+    """The scripts of a class in both tabs."""
+    runners = (scripts.scripts_txt2img, scripts.scripts_img2img)
+    return [script for runner in runners for script in runner.alwayson_scripts if isinstance(script, kind)]
+
+
+def script_modules(file_name: str) -> list[Any]:
+    """The modules of all scripts with this file name."""
+    return [data.module for data in scripts.scripts_data if Path(data.path).name == file_name]
+
+
+def input_accordion(*args: Any, **kwargs: Any) -> Any:
+    """The WebUI's accordion with a checkbox."""
+    return import_module("modules.ui_components").InputAccordion(*args, **kwargs)
+
+
+def refresh_button(component: Any, refresh: Callable[[], None], listed: Callable[[], dict[str, Any]], id: str) -> Any:
+    """The WebUI's button that reads a list again."""
+    return import_module("modules.ui_common").create_refresh_button(component, refresh, listed, id)

@@ -1,0 +1,53 @@
+"""The hooks around a sampler and before each of the denoiser's calls: noise, conditions, progress, live preview."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from lib_animatediff.hosts.webui.clip.batching import match_token_lengths
+from lib_animatediff.hosts.webui.clip.methods import ClipMethod
+from lib_animatediff.hosts.webui.clip.noise import share_noise
+from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
+from lib_animatediff.hosts.webui.compat import a1111
+from lib_animatediff.hosts.webui.compat.base import Processing
+from lib_animatediff.request.plan import ClipPlan
+
+from .sampling_wrapper import SamplingWrapper
+
+
+class DenoiserHooks:
+    """The hooks of one request's samplers."""
+
+    def __init__(self, plan: ClipPlan, method: ClipMethod, prompts: ClipPrompts, wrapper: SamplingWrapper) -> None:
+        self._plan = plan
+        self._method = method
+        self._prompts = prompts
+        self._wrapper = wrapper
+
+    def before_sampling(self, p: Processing, noise: Tensor) -> None:
+        """Prepare the initial noise of a sampler."""
+        share_noise(p, noise, self._plan)
+        self._method.before_sampling(p, noise)
+
+    def before_second_pass(self, p: Processing) -> None:
+        """Pad the conditions of the second pass of hires fix."""
+        p.hr_c = self._prompts.pad_conditionings(p.hr_c, "cond", is_second_pass=True)
+        p.hr_uc = self._prompts.pad_conditionings(p.hr_uc, "uncond", is_second_pass=True)
+
+    def before_denoising(self, p: Processing, params: Any) -> None:
+        """Set progress and conditions of the denoiser's next call."""
+        injection = self._wrapper.injection
+        if injection is not None:
+            injection.progress = params.denoiser.step / max(params.denoiser.total_steps or 0, 1)
+        self._show_next_frame()
+        self._prompts.blend(params, is_second_pass=getattr(p, "is_hr_pass", False))
+        if self._wrapper.in_one_call:
+            match_token_lengths(params)
+
+    def _show_next_frame(self) -> None:
+        """Rotate the rows, so that the live preview, which shows the first row, shows another frame at each step."""
+        state = a1111.state()
+        if state.current_latent is not None and not self._method.shows_one_image:
+            state.current_latent = state.current_latent.roll(-(state.sampling_step % len(self._plan.rendered)), 0)

@@ -1,0 +1,138 @@
+"""The wrapper around ``p.sample``: components are in the UNet while it samples, and only then.
+
+By then the request's checkpoint is loaded, and exceptions reach the user, unlike those in a script hook.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from lib_animatediff.engine.inject import Injection
+from lib_animatediff.engine.patching import restore
+from lib_animatediff.hosts.webui.clip.batching import parts_of, row_order, splits_clips
+from lib_animatediff.hosts.webui.clip.methods import ClipMethod, UNetCalls
+from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
+from lib_animatediff.hosts.webui.compat import a1111
+from lib_animatediff.hosts.webui.compat.base import Processing
+from lib_animatediff.hosts.webui.compat.errors import as_http_422
+from lib_animatediff.hosts.webui.ui.plan_view import estimate_line
+from lib_animatediff.request.plan import ClipPlan
+
+from .errors import explain_out_of_memory, refuse_model, refuse_request
+from .problems import Problems
+
+_log = logging.getLogger(__name__)
+
+BATCHING_FIELD = "AnimateDiff batching"
+
+
+class SamplingWrapper:
+    """Samples the clips of one request.
+
+    Attributes:
+        injection: the injection of the pass under way; None between passes.
+        in_one_call: whether all rows of the denoiser are in one call, since its own batching would split clips.
+    """
+
+    def __init__(self, plan: ClipPlan, method: ClipMethod, prompts: ClipPrompts, problems: Problems) -> None:
+        self.injection: Injection | None = None
+        self.in_one_call = False
+        self._plan = plan
+        self._method = method
+        self._prompts = prompts
+        self._problems = problems
+        self._estimate = ""
+
+    def sample(self, p: Processing, original: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
+        """The result of ``p.sample``, on clips.
+
+        Raises:
+            AnimateDiffError: the request is refused, or a hook failed during sampling.
+        """
+        with self._animated(p):
+            for name, stream in (("conditioning", "cond"), ("unconditional_conditioning", "uncond")):
+                if name in kwargs:
+                    kwargs[name] = self._prompts.pad_conditionings(kwargs[name], stream, is_second_pass=False)
+            sampled = original(*args, **kwargs)
+            self._problems.raise_failure()
+            return sampled
+
+    @contextmanager
+    def _animated(self, p: Processing) -> Iterator[None]:
+        with as_http_422(), explain_out_of_memory(lambda: self._estimate), ExitStack() as span:
+            self._problems.raise_refusal()
+            refuse_request(p)
+            refuse_model(p.sd_model, self._plan.method)
+            self._method.load()
+            span.enter_context(self._pass(p, p.prompts))
+            original = getattr(p, "sample_hr_pass", None)
+            if original is None:  # img2img has one pass
+                yield
+                return
+
+            def sample_hr_pass(*args: Any, **kwargs: Any) -> Any:
+                # The second pass may use another checkpoint, which was loaded after the first pass began.
+                span.pop_all().close()
+                refuse_model(p.sd_model, self._plan.method)
+                span.enter_context(self._pass(p, p.hr_prompts, is_second=True))
+                return original(*args, **kwargs)
+
+            span.callback(restore, p, "sample_hr_pass", sample_hr_pass, original)
+            p.sample_hr_pass = sample_hr_pass  # type: ignore[attr-defined]
+            yield
+
+    @contextmanager
+    def _pass(self, p: Processing, prompts: list[str], *, is_second: bool = False) -> Iterator[None]:
+        parts, frames = parts_of(prompts), len(self._plan.rendered)
+        self.in_one_call = splits_clips(parts)
+        state = a1111.state()
+        with ExitStack() as span:
+            span.callback(setattr, state, "textinfo", None)
+            span.enter_context(_preview_of_one_frame())
+            if self.in_one_call:
+                span.enter_context(a1111.options_for_one_run(batch_cond_uncond=True))
+                p.extra_generation_params[BATCHING_FIELD] = "all rows in one call"
+            calls: UNetCalls = {
+                "frames": frames,
+                "windows": self._plan.windows,
+                "one_clip_per_call": self.in_one_call,
+                "row_order": row_order(parts, frames),
+                "between_windows": _check_interrupt,
+            }
+            span.callback(setattr, self, "injection", None)
+            self.injection = self._method.enter(span, p, calls, is_second_pass=is_second)
+            self._show_estimate(p, prompts, is_second=is_second)
+            yield
+
+    def _show_estimate(self, p: Processing, prompts: list[str], *, is_second: bool) -> None:
+        try:
+            size = (p.hr_upscale_to_x, p.hr_upscale_to_y) if is_second else None
+            self._estimate = estimate_line(p, self._plan, prompts, size)
+        except Exception:  # the clip does not depend on the estimate
+            _log.warning("AnimateDiff could not estimate time and memory of this clip.", exc_info=True)
+            return
+        print(self._estimate)  # to the console, like the WebUI's own reports
+        a1111.state().textinfo = self._estimate
+
+
+def _check_interrupt(done: int, count: int) -> None:
+    """Interrupt between windows: the WebUI checks before each step only, and a step of a long clip has many windows."""
+    state = a1111.state()
+    state.textinfo = f"AnimateDiff: part {done} of {count} of step {state.sampling_step + 1}"
+    if state.interrupted or state.skipped:
+        raise a1111.InterruptedSampling
+
+
+@contextmanager
+def _preview_of_one_frame() -> Iterator[None]:
+    """Decode one row for the live preview, which continues until the images are decoded."""
+    with a1111.options_for_one_run(show_progress_grid=False):
+        try:
+            yield
+        finally:
+            state = a1111.state()
+            if state.current_latent is not None:
+                state.current_latent = state.current_latent[:1]

@@ -1,0 +1,335 @@
+"""The request, resolved once: everything that follows from the settings, before anything is loaded.
+
+Every host, the panel, the command line and jobs take a `ClipPlan`, never the settings. A plan is frozen, it can be
+written as JSON and read back, and its `ClipPlan.id` names the job.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lib_animatediff.engine.context_windows import Chunks, ContextWindows
+from lib_animatediff.prompts.travel import Blend, Travel, read_travel
+from lib_animatediff.sampling.frame_noise import SHARED, noise_sources
+from lib_animatediff.sampling.freeinit import steps_of
+from motion_module import ClipError
+
+from .loras import LoraFile
+from .methods import FileCatalog, Method, ModuleFile, method_of
+from .settings import (
+    FILE_FORMATS,
+    FRAME,
+    ClipSettings,
+    clip_frames,
+    context_length,
+    context_windows,
+    frame_seeds,
+    overlap,
+    parse_settings,
+    travels_in_loop,
+)
+
+_PROMPTS = {  # fields of `Sampling`, with the words of messages
+    "prompt": "prompt",
+    "negative_prompt": "negative prompt",
+    "hires_prompt": "hires prompt",
+    "hires_negative_prompt": "hires negative prompt",
+}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The host's own part of a request.
+
+    Attributes:
+        prompt, negative_prompt, hires_prompt, hires_negative_prompt: may travel, see `prompts.travel`.
+        seed: of the clip's first frame.
+        steps: of one run of the sampler.
+    """
+
+    prompt: str = ""
+    negative_prompt: str = ""
+    hires_prompt: str = ""
+    hires_negative_prompt: str = ""
+    seed: int = 0
+    steps: int = 20
+
+
+@dataclass(frozen=True)
+class NoisePlan:
+    """Where each frame's noise comes from.
+
+    Attributes:
+        kind: one of `NOISE_KINDS`.
+        share: of ``"shared"`` noise, the part that all frames have in common; 0 for every other kind.
+        length, overlap: of the context windows, for which FreeNoise orders the noise.
+        frame_seeds: the seed of each frame, where the user gives them.
+    """
+
+    kind: str
+    share: float
+    length: int
+    overlap: int
+    frame_seeds: tuple[int, ...] | None
+
+    def sources(self, frames: int, first_seed: int) -> list[int]:
+        """For each frame, the frame whose noise it takes."""
+        return noise_sources(self.kind, frames, self.length, self.overlap, first_seed)
+
+    def seeds(self, seed: int, frames: int) -> tuple[int, ...]:
+        """The seed of each frame's noise, for a clip of ``frames`` frames whose first seed is ``seed``."""
+        own = self.frame_seeds[:frames] if self.frame_seeds else tuple(seed + frame for frame in range(frames))
+        return tuple(own[source] for source in self.sources(frames, own[0]))
+
+
+@dataclass(frozen=True)
+class TravelOptions:
+    """How conditions change between the keys of a prompt travel, see `Travel.blends`."""
+
+    interpolation: str
+    easing: str
+    hold: float
+    loop: bool
+
+    def blends(self, travel: Travel) -> list[Blend]:
+        """The two prompts of each frame, with the weight of the second."""
+        return travel.blends(self.interpolation, self.easing, self.hold, self.loop)
+
+
+@dataclass(frozen=True)
+class FreeInitPlan:
+    """Repeated sampling from the low frequencies of the result before, see `sampling.freeinit`."""
+
+    iterations: int
+    coarse: bool
+    filter: str
+    spatial: float
+    temporal: float
+
+    def next_noise_options(self) -> dict[str, Any]:
+        """The keyword arguments of `next_noise`."""
+        return {"kind": self.filter, "spatial": self.spatial, "temporal": self.temporal}
+
+
+@dataclass(frozen=True)
+class OutputPlan:
+    """The files of a clip.
+
+    Attributes:
+        formats: keys of `video.FORMATS`.
+        with_frames: whether single frames go to the gallery and into the API's reply.
+        fps: frames per second.
+        loop_count: how often the clip plays; 0: forever.
+        ping_pong: whether the clip plays back to its beginning.
+        request_id: a client's word at the end of file names; may be empty.
+    """
+
+    formats: tuple[str, ...]
+    with_frames: bool
+    fps: float
+    loop_count: int
+    ping_pong: bool
+    request_id: str
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """A request, resolved.
+
+    Attributes:
+        settings: as given, for infotext and recipe.
+        sampling: the host's own part.
+        frames: of the whole clip.
+        rendered: the frames that are sampled: all, or the first one for a preview.
+        makes_clip: False: the host delivers the rendered frames as images.
+        windows: context windows, or chunks of Text2Video-Zero; None: one UNet call holds all rendered frames.
+        method: motion modules or Text2Video-Zero.
+        noise: of the frames.
+        travel: prompts that travel, by the fields of `Sampling`.
+        travel_options: how they change.
+        freeinit: None: one run of the sampler.
+        output: the files.
+    """
+
+    settings: ClipSettings
+    sampling: Sampling
+    frames: int
+    rendered: range
+    makes_clip: bool
+    windows: ContextWindows | Chunks | None
+    method: Method
+    noise: NoisePlan
+    travel: Mapping[str, Travel] = field(hash=False)
+    travel_options: TravelOptions
+    freeinit: FreeInitPlan | None
+    output: OutputPlan
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seed of each rendered frame. Clip j of a batch adds ``j * frames``."""
+        return self.noise.seeds(self.sampling.seed, len(self.rendered))
+
+    @property
+    def runs(self) -> tuple[int, ...]:
+        """Sampling steps of each run of the sampler."""
+        return self.runs_of(self.sampling.steps)
+
+    def runs_of(self, steps: int) -> tuple[int, ...]:
+        """`runs` for another number of steps, where the host changes it."""
+        if self.freeinit is None:
+            return (steps,)
+        count = self.freeinit.iterations
+        return tuple(steps_of(number, count, steps, self.freeinit.coarse) for number in range(count))
+
+    def read_travel(self, text: str, name: str = "prompt") -> Travel | None:
+        """The travel of a prompt over the whole clip; None for a prompt without frames.
+
+        Raises:
+            ClipError: a line of the prompt is wrong; ``name`` says which prompt.
+        """
+        return read_travel(text, self.frames, name)
+
+    def with_files(self, modules: Sequence[ModuleFile], loras: Sequence[LoraFile]) -> ClipPlan:
+        """The plan with these motion modules and motion LoRAs.
+
+        Raises:
+            ClipError: the method has no motion module that they could change.
+        """
+        return replace(self, method=self.method.with_files(modules, loras))
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON values, for `plan_from_json`."""
+        settings = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self.settings).items()}
+        files = {name: [_as_json(file) for file in getattr(self.method, name)] for name in _FILES}
+        return {"settings": settings, "sampling": asdict(self.sampling), "files": files}
+
+    @property
+    def id(self) -> str:
+        """SHA-256 of the plan as JSON, in hexadecimal: the id of the job."""
+        text = json.dumps(self.to_json(), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def plan_clip(settings: ClipSettings, sampling: Sampling | None = None, files: FileCatalog | None = None) -> ClipPlan:
+    """Resolve a request, and refuse everything that can be refused before anything is loaded.
+
+    Args:
+        settings: as `parse_settings` gives them.
+        sampling: the host's own part; None: not known yet.
+        files: the user's files; None: the caller has loaded them.
+
+    Raises:
+        AnimateDiffError: settings do not fit together, a line of a prompt is wrong, or a file is missing.
+    """
+    sampling = sampling or Sampling()
+    method = method_of(settings, files)
+    frames = clip_frames(settings)
+    seeds = frame_seeds(settings)
+    travel = {
+        name: found
+        for name, word in _PROMPTS.items()
+        if (found := read_travel(getattr(sampling, name), frames, word)) is not None
+    }
+    return ClipPlan(
+        settings=settings,
+        sampling=sampling,
+        frames=frames,
+        rendered=range(1 if settings.preview else frames),
+        makes_clip=not settings.preview,
+        windows=_windows(settings, method),
+        method=method,
+        noise=NoisePlan(
+            kind=settings.noise,
+            share=settings.noise_share if settings.noise == SHARED else 0.0,
+            length=context_length(settings),
+            overlap=overlap(settings),
+            frame_seeds=None if seeds is None else tuple(seeds),
+        ),
+        travel=travel,
+        travel_options=TravelOptions(
+            settings.travel_interpolation,
+            settings.travel_easing,
+            settings.travel_hold,
+            travels_in_loop(settings),
+        ),
+        freeinit=_freeinit(settings),
+        output=OutputPlan(
+            formats=tuple(FILE_FORMATS[name] for name in settings.formats if name != FRAME),
+            with_frames=FRAME in settings.formats,
+            fps=settings.fps,
+            loop_count=settings.loop_count,
+            ping_pong=settings.reverse,
+            request_id=settings.request_id,
+        ),
+    )
+
+
+def plan_from_json(data: Mapping[str, Any], files: FileCatalog | None = None) -> ClipPlan:
+    """The plan that `ClipPlan.to_json` wrote; its values are checked again, since a file can come from anyone.
+
+    Raises:
+        AnimateDiffError: a value is wrong or missing, or a file is missing.
+    """
+    sampling = _read(Sampling, data.get("sampling"), "sampling")
+    plan = plan_clip(parse_settings(_checked(data.get("settings"), dict, "settings")), sampling, files)
+    given = _checked(data.get("files"), dict, "files")
+    modules, loras = (
+        [_read(kind, entry, name) for entry in _checked(given.get(name), list, name)] for name, kind in _FILES.items()
+    )
+    return plan.with_files(modules, loras) if modules or loras else plan
+
+
+_FILES: dict[str, type] = {"modules": ModuleFile, "loras": LoraFile}  # of a method, with what each of them is
+_KINDS = {"str": str, "str | None": (str, type(None)), "int": int, "float": (int, float), "Path": str}
+
+
+def _as_json(file: ModuleFile | LoraFile) -> dict[str, Any]:
+    return {**asdict(file), "path": str(file.path)}
+
+
+def _read(kind: type, entry: Any, name: str) -> Any:
+    """One of our small dataclasses from JSON."""
+    known = {one.name: str(one.type) for one in fields(kind)}
+    values = {
+        key: _checked(value, _KINDS[known[key]], f"{name}, {key}") if key in known else _damaged(name, key)
+        for key, value in _checked(entry, dict, name).items()
+    }
+    paths = {key: Path(value) for key, value in values.items() if known[key] == "Path"}
+    try:
+        return kind(**values | paths)
+    except TypeError:
+        _damaged(name, entry)
+
+
+def _checked(value: Any, kind: Any, name: str) -> Any:
+    is_number = isinstance(value, (int, float))
+    if not isinstance(value, kind) or isinstance(value, bool) or (is_number and not math.isfinite(value)):
+        _damaged(name, value)
+    return value
+
+
+def _damaged(name: str, value: Any) -> NoReturn:
+    raise ClipError(f"This plan is damaged: {name} is {value!r:.40}. Create it again from the settings.", code="AD-C33")
+
+
+def _windows(settings: ClipSettings, method: Method) -> ContextWindows | Chunks | None:
+    windows = None if settings.preview else context_windows(settings)
+    return None if windows is None else method.cut(windows)
+
+
+def _freeinit(settings: ClipSettings) -> FreeInitPlan | None:
+    if not settings.freeinit_enable or settings.preview:
+        return None
+    return FreeInitPlan(
+        iterations=settings.freeinit_iters,
+        coarse=settings.freeinit_coarse,
+        filter=settings.freeinit_filter,
+        spatial=settings.freeinit_ds,
+        temporal=settings.freeinit_dt,
+    )
