@@ -341,7 +341,9 @@ def test_a_preview_is_without_motion_whatever_the_modules_scale(clip, motion, ot
     assert torch.equal(clip(MotionComponent(other), preview=True), plain)
 
 
-@pytest.mark.parametrize("wrong", [[], object(), "v3.ckpt", None, [object()]], ids=["no modules", "an object", "a text", "None", "a list of objects"])
+@pytest.mark.parametrize(
+    "wrong", [[], object(), "v3.ckpt", None, [object()]], ids=["none", "object", "text", "None", "objects"]
+)
 def test_what_is_no_motion_module_is_refused(pipeline, wrong):
     with pytest.raises(AnimateDiffError, match="no motion module"):
         animate(pipeline, wrong, prompt=RED, frames=2, steps=1, **HOW)
