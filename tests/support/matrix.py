@@ -1,18 +1,27 @@
-"""Cases of a matrix: `make test` takes one of each rule, `make test-all` takes all."""
+"""Cases of a matrix: `make test` takes every value of every axis at least once, `make test-all` every combination."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Callable, Iterable
 
 import pytest
 
-
-def first_of(cases: Iterable, keep: int = 1) -> list:
-    """Cases for `parametrize`, of which those after the first few are marked as `matrix`."""
-    listed = list(cases)
-    return listed[:keep] + [in_matrix(case) for case in listed[keep:]]
+Places = tuple[int, ...]
 
 
-def in_matrix(case):
+def in_matrix(*case):
     """One case that only `make test-all` takes."""
-    return pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.matrix)
+    return pytest.param(*case, marks=pytest.mark.matrix)
+
+
+def every_once(*axes: Iterable, more: Callable[[Places], bool] = lambda places: False) -> list:
+    """The product of some axes for `parametrize`; all but a diagonal through it, and `more`, is marked as `matrix`."""
+    lists = [list(axis) for axis in axes]
+    diagonal = {tuple(number % len(axis) for axis in lists) for number in range(max(map(len, lists)))}
+    return [
+        case if places in diagonal or more(places) else in_matrix(*case)
+        for places, case in zip(
+            itertools.product(*(range(len(axis)) for axis in lists)), itertools.product(*lists), strict=True
+        )
+    ]

@@ -38,7 +38,6 @@ class Denoiser(nn.Module):
             clips = clips[:, :1].expand_as(clips)
         return torch.tanh(clips + clips[:, :1].mean(-1, keepdim=True)).flatten(0, 1) * 0.5
 
-
     @contextmanager
     def first_frame_only(self) -> Iterator[None]:
         self.is_first_frame_only = True
