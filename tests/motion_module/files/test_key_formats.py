@@ -8,6 +8,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import save_file
+from support.matrix import every_once
 from support.motion_files import (
     PICKLES,
     TABLE_LENGTHS,
@@ -106,8 +107,7 @@ def assert_holds(motion, kind):
     assert all(torch.equal(tensor, weights[key]) for key, tensor in loaded.items())
 
 
-@pytest.mark.parametrize("written", FORMATS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "written"), every_once(KINDS, FORMATS))
 def test_every_kind_is_known_in_every_format(tmp_path, kind, written):
     path = FORMATS[written](tmp_path, kind)
     info = inspect_motion_file(path)

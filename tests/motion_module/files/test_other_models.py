@@ -14,6 +14,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save, save_file
+from support.matrix import every_once
 from support.motion_files import PICKLES, in_whole_unet, random_motion_state
 
 from motion_module import MotionFileError, inspect_motion_file, load_motion_lora, load_motion_module
@@ -104,8 +105,7 @@ WEIGHTS = {  # what it is called: an excerpt of its state dict
 }
 
 
-@pytest.mark.parametrize("written", FORMATS)
-@pytest.mark.parametrize("what", WEIGHTS)
+@pytest.mark.parametrize(("what", "written"), every_once(WEIGHTS, FORMATS))
 def test_other_weights_are_called_by_their_name(tmp_path, what, written):
     FORMATS[written](WEIGHTS[what], tmp_path / "file.bin")
     message, name = told(tmp_path / "file.bin")
