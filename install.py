@@ -1,7 +1,6 @@
-"""Run by the WebUI when it starts: adds what is missing and leaves alone what is there, whatever its version.
+"""Run by the WebUI when it starts: installs missing libraries, and keeps installed ones in any version.
 
-The WebUI pins the versions of these libraries for all its extensions. When nothing is missing, nothing is asked of the
-network.
+The WebUI pins the versions of these libraries for all its extensions. If none is missing, the network is not used.
 """
 
 import launch

@@ -1,26 +1,109 @@
-"""What we do with a motion module: animate any Stable Diffusion 1.5 UNet, and leave it exactly as it was."""
+"""Animate any Stable Diffusion checkpoint with AnimateDiff, and leave the model bit for bit as it was.
 
+Everything public is importable from here, `motion_module`'s names included. `animate` and `load_pipeline` need
+diffusers, which is imported when they are called.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from ._guard import require_own_motion_module
+
+require_own_motion_module()
+
+from lib_animatediff.engine.call import UNetCall
+from lib_animatediff.engine.components.base import Component
+from lib_animatediff.engine.components.cross_frame import CrossFrameAttention
+from lib_animatediff.engine.components.domain_adapter import DomainAdapterComponent, apply_domain_adapters
+from lib_animatediff.engine.components.motion import MotionComponent
 from lib_animatediff.engine.context_windows import ContextWindows
-from lib_animatediff.engine.inject import inject
+from lib_animatediff.engine.inject import Injection, inject
 from lib_animatediff.engine.motion_scale import MotionScale
+from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
+from lib_animatediff.request.settings import ClipSettings, parse_settings
 from lib_animatediff.sampling.schedule import use_schedule
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
-from motion_module import AnimateDiffError, ClipError, IncompatibleModelError, MotionFileError
+from motion_module import (
+    AnimateDiffError,
+    ClipError,
+    DomainAdapter,
+    IncompatibleModelError,
+    LoraMatch,
+    MotionFileError,
+    MotionFileInfo,
+    MotionLora,
+    MotionModule,
+    apply_motion_lora,
+    apply_motion_loras,
+    convert_motion_file,
+    inspect_motion_file,
+    is_domain_adapter,
+    load_domain_adapter,
+    load_motion_lora,
+    load_motion_module,
+    match_report,
+)
+
+if TYPE_CHECKING:
+    from lib_animatediff.hosts.diffusers.animate import animate
+    from lib_animatediff.hosts.diffusers.pipeline import load_pipeline
 
 __version__ = "0.1.0"
 
 MotionAmount = MotionScale  # its earlier name
 
+_OF_DIFFUSERS = {  # imported on first use: the WebUI needs neither
+    "animate": "lib_animatediff.hosts.diffusers.animate",
+    "load_pipeline": "lib_animatediff.hosts.diffusers.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the diffusers host when one of its names is first used."""
+    if name not in _OF_DIFFUSERS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_OF_DIFFUSERS[name]), name)
+
+
 __all__ = [
     "AnimateDiffError",
     "ClipError",
+    "ClipPlan",
+    "ClipSettings",
+    "Component",
     "ContextWindows",
+    "CrossFrameAttention",
+    "DomainAdapter",
+    "DomainAdapterComponent",
     "IncompatibleModelError",
+    "Injection",
+    "LoraMatch",
     "MotionAmount",
+    "MotionComponent",
     "MotionFileError",
+    "MotionFileInfo",
+    "MotionLora",
+    "MotionModule",
     "MotionScale",
+    "Sampling",
     "Text2VideoZero",
+    "UNetCall",
     "__version__",
+    "animate",
+    "apply_domain_adapters",
+    "apply_motion_lora",
+    "apply_motion_loras",
+    "convert_motion_file",
     "inject",
+    "inspect_motion_file",
+    "is_domain_adapter",
+    "load_domain_adapter",
+    "load_motion_lora",
+    "load_motion_module",
+    "load_pipeline",
+    "match_report",
+    "parse_settings",
+    "plan_clip",
     "use_schedule",
 ]

@@ -1,4 +1,4 @@
-"""Registers AnimateDiff with the WebUI. It holds no logic: everything is in `lib_animatediff.hosts.webui`."""
+"""Registers AnimateDiff with the WebUI. It contains no logic, which is in `lib_animatediff.hosts.webui`."""
 
 import sys
 

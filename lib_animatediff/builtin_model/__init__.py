@@ -1,4 +1,4 @@
-"""The built-in model: small enough to be part of the package, so that a clip needs no download and no graphics card."""
+"""The built-in model, small enough for the package: a clip needs neither a download nor a graphics card."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOTION = "pocket-motion.safetensors"
 STYLE_LORA = "pocket-lilac-lora.safetensors"
 MOTION_LORA = "pocket-pan-lora.safetensors"
 
-SIZE = 64  # pixels; it has seen no other size
+SIZE = 64  # pixels; it was trained on no other size
 CFG = 3.0
 PROMPT = "a red disc moving right"
 
@@ -26,34 +26,37 @@ class CheckpointError(AnimateDiffError):
 
 
 def pocket_folder() -> Path:
-    """Where the built-in model's files lie.
+    """The folder of the built-in model.
 
     Raises:
-        CheckpointError: they are not part of this installation.
+        CheckpointError: it is not part of this installation.
     """
     if (FOLDER / CHECKPOINT).is_file():
         return FOLDER
-    raise CheckpointError("The built-in model is not part of this installation. Give --checkpoint and --motion.")
+    raise CheckpointError(
+        "The built-in model is not part of this installation. Give a checkpoint and a motion module of your own.",
+        code="AD-B01",
+    )
 
 
 def copy_to_webui(webui: Path) -> list[Path]:
-    """Copy the built-in model to where the WebUI looks for its parts; returns the files.
+    """Copy the built-in model into the folders of the WebUI; returns the files.
 
     Args:
-        webui: the WebUI's folder, or its data folder: the one that holds ``models``.
+        webui: the WebUI's folder, or its data folder, which contains ``models``.
 
     Raises:
-        CheckpointError: it is no such folder, or the built-in model is missing.
+        CheckpointError: the folder does not contain ``models``, or the built-in model is missing.
     """
     models = webui / "models"
     if not models.is_dir():
-        raise CheckpointError(f"{webui} holds no folder named models. Give the WebUI's own folder.")
+        raise CheckpointError(f"{webui} contains no folder named models. Give the WebUI's own folder.", code="AD-B02")
     source = pocket_folder()
     places = {CHECKPOINT: "Stable-diffusion", MOTION: "animatediff", STYLE_LORA: "Lora"}
     copied = []
     for name, place in places.items():
         if not (source / name).is_file():
-            continue  # of an unfinished build
+            continue  # the build is unfinished
         target = models / place / name
         target.parent.mkdir(parents=True, exist_ok=True)
         copied.append(Path(shutil.copyfile(source / name, target)))
@@ -61,7 +64,7 @@ def copy_to_webui(webui: Path) -> list[Path]:
 
 
 def _write_webui_config(source: Path, folder: Path) -> Path:
-    """The `.yaml` beside the checkpoint; the WebUI finds the text encoder's config and tokenizer by a full path."""
+    """Write the checkpoint's `.yaml`, with the full path of the text encoder's config and tokenizer for the WebUI."""
     clip = folder / "pocket-clip"
     shutil.copytree(STABLE_DIFFUSION_15 / "tokenizer", clip, dirs_exist_ok=True)
     shutil.copyfile(source / "config" / "text_encoder" / "config.json", clip / "config.json")

@@ -1,4 +1,4 @@
-"""The command `animate`. What is in the settings table becomes an option by itself."""
+"""The command `animate`. Each row of the settings table becomes an option."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from motion_module import ClipError
 from .files import KIND_OPTION
 from .options import DEVICE_OPTION, GroupedCommand, say_device
 
-# The command has its own words for some: a clip is what it makes, and files are paths here.
+# Settings with another option, or none: files are paths here, and the command always renders a clip.
 OTHER_OPTIONS = {
     "enable": "",
     "model": "--motion",
@@ -63,9 +63,9 @@ def _option(setting: Setting) -> Callable[[Callable[..., None]], Callable[..., N
     )
 
 
-def _pictures_read(table: dict[str, Any]) -> dict[str, Any]:
-    """Pictures are files here, and text in the table."""
-    read = {name: "" if table[name] is None else _as_text(table[name]) for name in PICTURES}
+def _with_images_as_text(table: dict[str, Any]) -> dict[str, Any]:
+    """Image settings are files on the command line and base64 strings in the table."""
+    read = {name: "" if table[name] is None else _as_text(table[name]) for name in IMAGES}
     return {**table, **read}
 
 
@@ -73,13 +73,15 @@ def _as_text(path: Path) -> str:
     try:
         return packed_mask(base64.b64encode(path.read_bytes()).decode("ascii"))
     except OSError as error:
-        raise ClipError(f"{path} cannot be read ({error.strerror}). Check the path.") from error
+        raise ClipError(f"{path} cannot be read ({error.strerror}). Check the path.", code="AD-K01") from error
     except ClipError as error:
-        raise ClipError(f"{path}: {error} Here: the path of a PNG or JPEG.") from error
+        raise ClipError(
+            f"{path}: {error.message} On the command line, give the path of the file.", code="AD-K02"
+        ) from error
 
 
 _FILE = click.Path(path_type=Path)
-PICTURES = [setting.name for setting in SETTINGS.values() if setting.image]
+IMAGES = [setting.name for setting in SETTINGS.values() if setting.image]
 SIZE, CFG = 512, 7.5  # as in the official configurations
 
 
@@ -90,42 +92,53 @@ SIZE, CFG = 512, 7.5  # as in the official configurations
     "--model",
     "motions",
     multiple=True,
-    help=f"Motion module, such as v3_sd15_mm.ckpt, or {NAME.lower()}. Default: the built-in one. May be repeated: a "
-    "further module acts after the first, as FILE, FILE:EFFECT or FILE:effect=0.5,scale=1.2.",
+    help=f"Motion module, such as v3_sd15_mm.ckpt, or {NAME.lower()}. Default: the built-in one. May be repeated; "
+    "further modules act after the first: FILE, FILE:EFFECT or FILE:effect=0.5,scale=1.2.",
 )
 @KIND_OPTION
-@click.option("--prompt", help=f'What the clip shows. Default with the built-in checkpoint: "{pocket.PROMPT}".')
-@click.option("--negative-prompt", default="", help="What it should not show.")
+@click.option("--prompt", help=f'Describes the clip. Default with the built-in checkpoint: "{pocket.PROMPT}".')
+@click.option("--negative-prompt", default="", help="Describes what the clip should not show.")
 @click.option(
-    "--seed", default=0, show_default=True, help="Same seed, same clip; -1 is no seed. Frame i takes seed + i."
+    "--seed",
+    default=0,
+    show_default=True,
+    help="The same seed gives the same clip. Frame i uses seed + i. Random seeds (-1) are not supported.",
 )
 @_with_table_options
-@click.option("--lora", "loras", multiple=True, help="LoRA for the checkpoint, FILE or FILE:STRENGTH. May be repeated.")
-@click.option("--embedding", "embeddings", type=_FILE, multiple=True, help="Embedding; its word is the file's name.")
+@click.option("--lora", "loras", multiple=True, help="LoRA for the checkpoint: FILE or FILE:STRENGTH. May be repeated.")
 @click.option(
-    "--motion-lora", "motion_loras", multiple=True, help="Motion LoRA or domain adapter, FILE or FILE:STRENGTH."
+    "--embedding", "embeddings", type=_FILE, multiple=True, help="Embedding. Its word is the name of the file."
+)
+@click.option(
+    "--motion-lora", "motion_loras", multiple=True, help="Motion LoRA or domain adapter: FILE or FILE:STRENGTH."
 )
 @click.option("--width", type=int, help=f"In pixels, a multiple of 8. Default: {SIZE}, built-in {pocket.SIZE}.")
 @click.option("--height", type=int, help=f"In pixels, a multiple of 8. Default: {SIZE}, built-in {pocket.SIZE}.")
-@click.option("--steps", default=25, show_default=True, help="Sampling steps. More is slower and cleaner.")
 @click.option(
-    "--sampler", type=click.Choice(list(host.SAMPLERS)), default="ddim", show_default=True, help="How to sample."
+    "--steps", default=25, show_default=True, help="Sampling steps. More steps are slower and give cleaner images."
 )
-@click.option("--cfg", type=float, help=f"How strictly the prompt is followed. Default: {CFG}, built-in {pocket.CFG}.")
+@click.option("--sampler", type=click.Choice(list(host.SAMPLERS)), default="ddim", show_default=True, help="Sampler.")
 @click.option(
-    "--config", type=_FILE, help="Tokenizer and configs. Default: a folder config beside the checkpoint, or SD 1.5's."
+    "--cfg",
+    type=float,
+    help=f"CFG scale: higher values follow the prompt more strictly. Default: {CFG}, built-in {pocket.CFG}.",
+)
+@click.option(
+    "--config",
+    type=_FILE,
+    help="Folder with tokenizer and configs. Default: config in the checkpoint's folder, or SD 1.5's.",
 )
 @DEVICE_OPTION
-@click.option("--output", type=_FILE, default=Path("clip.gif"), show_default=True, help="The clip to write.")
+@click.option("--output", type=_FILE, default=Path("clip.gif"), show_default=True, help="File of the clip.")
 @click.option(
     "--format",
     "formats",
     type=click.Choice(list(FORMATS), case_sensitive=False),
     multiple=True,
-    help="May be repeated. Default: what the output's suffix says.",
+    help="Format of the clip. May be repeated. Default: from the suffix of the output.",
 )
-@click.option("--contact-sheet", type=_FILE, help="Also write all frames side by side, to a PNG.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
+@click.option("--contact-sheet", type=_FILE, help="Also write all frames in a grid, as a PNG.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def animate(
     checkpoint: Path | None,
     motions: tuple[str, ...],
@@ -149,9 +162,9 @@ def animate(
     as_json: bool,
     **table: Any,
 ) -> None:
-    """Write a clip of a prompt. Without any option: one of the small built-in model."""
-    # All that can be refused is refused before the checkpoint is loaded, the quick checks first.
-    settings = parse_settings(_pictures_read(table))
+    """Render a clip from a prompt. Without options, use the small built-in model."""
+    # Everything is checked before the checkpoint is loaded, the quick checks first.
+    settings = parse_settings(_with_images_as_text(table))
     start = _start(checkpoint, Path(motions[0]) if motions else None, prompt)
     request = Request(
         checkpoint=start.checkpoint,
@@ -176,18 +189,20 @@ def animate(
     for place in (*places, *filter(None, [contact_sheet])):
         _check_output(place)
     if contact_sheet and contact_sheet.suffix.lower() != ".png":
-        raise ClipError(f"{contact_sheet}: contact sheets are PNG. Let the name end in .png.")
+        raise ClipError(
+            f"{contact_sheet}: contact sheets are PNG files. Choose a name that ends in .png.", code="AD-K03"
+        )
     ready = prepare(request)
     say_device(device)
-    said: list[str] = []
+    reports: list[str] = []
     begun = time.monotonic()
     pipeline = ready.load()
     with click.progressbar(length=ready.steps, label="Sampling", file=sys.stderr) as bar:
-        pictures = ready.render(pipeline, lambda: bar.update(1), said.append)
-    for line in said:
+        images = ready.render(pipeline, lambda: bar.update(1), reports.append)
+    for line in reports:
         click.echo(line, err=True)
     output_plan = ready.plan.output
-    shown = ping_pong(pictures) if output_plan.ping_pong else pictures
+    shown = ping_pong(images) if output_plan.ping_pong else images
     written = write_clip(
         output,
         shown,
@@ -201,18 +216,19 @@ def animate(
         "clips": [str(path) for path in written],
         "prompt": start.prompt,
         "seed": seed,
-        "frames": len(pictures),
+        "frames": len(images),
         "fps": settings.fps,
         "size": request.size,
     }
     if contact_sheet:
         with _writing(contact_sheet):
-            write_contact_sheet(contact_sheet, pictures)
+            write_contact_sheet(contact_sheet, images)
         made["contact_sheet"] = str(contact_sheet)
     width, height = request.size
+    count, fps = len(shown), output_plan.fps
     click.echo(
-        f"Made {len(shown)} frames of {width}x{height}, {len(shown) / output_plan.fps:.1f} s at {output_plan.fps:g} "
-        f"frames per second, in {time.monotonic() - begun:.0f} s: {', '.join(map(str, written))}",
+        f"Rendered {count} frame{'s' * (count > 1)} of {width}x{height}, {count / fps:.1f} s at {fps:g} frames per "
+        f"second, in {time.monotonic() - begun:.0f} s: {', '.join(map(str, written))}",
         err=True,
     )
     click.echo(json.dumps(made) if as_json else "\n".join(map(str, filter(None, [*written, contact_sheet]))))
@@ -227,17 +243,20 @@ def _further(text: str) -> FurtherMotion:
         items = [item.rpartition("=") for item in amounts.split(",")]
         numbers = {key.strip() or "effect": float(value) for key, _, value in items}
     except ValueError:
-        return FurtherMotion(Path(text))  # a colon of the path, such as a drive's
+        return FurtherMotion(Path(text))  # the colon is part of the path, such as after a drive letter
     if not set(numbers) <= {"effect", "scale"} or not 0 <= numbers.get("effect", 1) <= MOST_EFFECT:
-        raise ClipError(f"--motion {text} is not understood. Write FILE:effect=0.5,scale=1.2, with effect from 0 to 2.")
+        raise ClipError(
+            f"--motion {text} is not valid. Write FILE:effect=0.5,scale=1.2, with effect from 0 to {MOST_EFFECT:g}.",
+            code="AD-K04",
+        )
     if not 0 <= numbers.get("scale", 1) <= MOST_SCALE:
-        raise ClipError(f"--motion {text}: scale must be between 0 and {MOST_SCALE:g}.")
+        raise ClipError(f"--motion {text}: scale must be between 0 and {MOST_SCALE:g}.", code="AD-K05")
     return FurtherMotion(Path(name), **numbers)
 
 
 @dataclass(frozen=True)
 class _Start:
-    """What is animated, with what suits it where nothing was said."""
+    """Files and prompt of the clip, with defaults for its checkpoint."""
 
     checkpoint: Path
     motion: Path
@@ -247,32 +266,34 @@ class _Start:
 
 
 def _start(checkpoint: Path | None, motion: Path | None, prompt: str | None) -> _Start:
-    """The files asked for, or those of the built-in model."""
+    """The given files, or those of the built-in model."""
     if checkpoint is None:
         folder = pocket.pocket_folder()
         motion = motion or folder / pocket.MOTION
         return _Start(folder / pocket.CHECKPOINT, motion, prompt or pocket.PROMPT, pocket.SIZE, pocket.CFG)
     if motion is None:
-        raise ClipError("The built-in motion module fits the built-in checkpoint only. Give --motion, too.")
+        raise ClipError(
+            "The built-in motion module fits the built-in checkpoint only. Give --motion as well.", code="AD-K06"
+        )
     if prompt is None:
-        raise ClipError("Say what the clip shows: --prompt.")
+        raise ClipError("There is no prompt. Describe the clip with --prompt.", code="AD-K07")
     return _Start(checkpoint, motion, prompt, SIZE, CFG)
 
 
 @click.command("pocket-to-webui")
 @click.argument("webui", type=_FILE)
 def pocket_to_webui(webui: Path) -> None:
-    """Copy the small built-in model into the WebUI at WEBUI, to try AnimateDiff without any download."""
+    """Copy the small built-in model into the WebUI at WEBUI, to try AnimateDiff without a download."""
     for path in pocket.copy_to_webui(webui):
         click.echo(path)
 
 
 def _check_output(output: Path) -> None:
     if output.is_dir() and output.suffix:
-        raise ClipError(f"{output} is a folder. Choose another name.")
+        raise ClipError(f"{output} is a folder. Choose another name.", code="AD-K08")
     with _writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=output.parent).close()  # permissions alone do not tell (read-only mounts, root)
+        tempfile.TemporaryFile(dir=output.parent).close()  # permissions are not sufficient (read-only mounts, root)
 
 
 @contextmanager
@@ -280,4 +301,6 @@ def _writing(output: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ClipError(f"{output} cannot be written ({error.strerror}). Choose another place.") from error
+        raise ClipError(
+            f"{output} cannot be written ({error.strerror}). Choose another folder.", code="AD-K09"
+        ) from error

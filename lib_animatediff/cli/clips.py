@@ -1,4 +1,4 @@
-"""The commands `info` and `reproduce`: what made a clip, and whether it can be made again."""
+"""The commands `info` and `reproduce`: print the recipe of a clip, and render it again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .options import DEVICE_OPTION, say_device
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-LEAST_PSNR = 25.0  # dB; what a lossy format must leave of frame 0, well below what each does by default
+LEAST_PSNR = 25.0  # dB, of frame 0 in a lossy format; far below that of each format's default quality
 _PATH = click.Path(path_type=Path)
 _FIELD = re.compile(r'(?:^|, )AnimateDiff: (?:("(?:[^"\\]|\\.)*")|([^,\n]*))', re.MULTILINE)
 _HASH_SHOWN = 12
@@ -34,14 +34,14 @@ _HASH_SHOWN = 12
 @click.argument("files", type=_PATH, nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="Print a list of JSON objects.")
 def info(files: tuple[Path, ...], as_json: bool) -> None:
-    """Say what made FILES: clips, pictures, folders of frames; ours, the WebUI's, the existing extension's."""
-    told = [(path, read_recipe(path)) for path in files]
+    """Print the recipes of FILES: clips, images or folders of frames, from AnimateDiff or the WebUI."""
+    recipes = [(path, read_recipe(path)) for path in files]
     if as_json:
-        click.echo(json.dumps([_as_json(path, recipe) for path, recipe in told], indent=2, ensure_ascii=False))
+        click.echo(json.dumps([_as_json(path, recipe) for path, recipe in recipes], indent=2, ensure_ascii=False))
         return
-    for path, recipe in told:
-        click.echo(f"{path}:" if len(told) > 1 else "", nl=len(told) > 1)
-        click.echo(recipe.infotext or "It does not say what made it.")
+    for path, recipe in recipes:
+        click.echo(f"{path}:" if len(recipes) > 1 else "", nl=len(recipes) > 1)
+        click.echo(recipe.infotext or "The file contains no parameters.")
         if recipe.data is not None:
             click.echo(json.dumps(recipe.data, indent=2, ensure_ascii=False))
 
@@ -52,34 +52,36 @@ def info(files: tuple[Path, ...], as_json: bool) -> None:
     "--models",
     type=_PATH,
     multiple=True,
-    help="Where the checkpoint and the other files lie: a folder. May be repeated.",
+    help="Folder with the checkpoint and the other files. May be repeated.",
 )
-@click.option("--config", type=_PATH, help="Tokenizer and configs, as for animate.")
+@click.option("--config", type=_PATH, help="Folder with tokenizer and configs, as for animate.")
 @DEVICE_OPTION
 def reproduce(file: Path, models: tuple[Path, ...], config: Path | None, device: str) -> None:
-    """Render the clip FILE again by the recipe inside, and compare the first frame."""
+    """Render the clip FILE again from its recipe, and compare the first frame."""
     recipe = read_recipe(file)
     if recipe.data is None:
         raise ClipError(
-            f"{file} holds no recipe that a program can follow. animatediff info {file} prints what it says."
+            f"{file} contains no recipe that can be rendered. To print what it contains, run: animatediff info {file}",
+            code="AD-K10",
         )
     request = request_of(recipe.data, _finder(models), config=config, device=pick_device(device))
     ready = prepare(request)
     say_device(device)
-    kept = next(read_clip(file, fps=request.settings.fps)).image.convert("RGB")
+    original = next(read_clip(file, fps=request.settings.fps)).image.convert("RGB")
     pipeline = ready.load()
     with click.progressbar(length=ready.steps, label="Sampling", file=sys.stderr) as bar:
-        made = ready.render(pipeline, lambda: bar.update(1))[0].convert("RGB")
-    psnr = _psnr(_cropped(kept, made.size), made)
+        rendered = ready.render(pipeline, lambda: bar.update(1))[0].convert("RGB")
+    psnr = _psnr(_cropped(original, rendered.size), rendered)
     lossless = _keeps_pixels(file, recipe.data)
     if psnr < (math.inf if lossless else LEAST_PSNR):
         wanted = "identical" if lossless else f"at least {LEAST_PSNR:g} dB"
         raise ClipError(
             f"{file} was not reproduced: frame 0 differs ({psnr:.1f} dB PSNR, {wanted} expected). Another device or "
-            f"another version of a library can be the reason: it was made with {_versions(recipe.data)}."
+            f"another version of a library may be the reason: the clip was made with {_versions(recipe.data)}.",
+            code="AD-K11",
         )
     click.echo(
-        "Reproduced: frame 0 is " + ("identical." if math.isinf(psnr) else f"the same but for {psnr:.1f} dB PSNR.")
+        "Reproduced: frame 0 is " + ("identical." if math.isinf(psnr) else f"the same, with {psnr:.1f} dB PSNR.")
     )
 
 
@@ -95,11 +97,11 @@ def _as_json(path: Path, recipe: Recipe) -> dict[str, Any]:
 
 
 def _settings(infotext: str) -> dict[str, Any] | None:
-    """Our settings out of an infotext, by canonical name; None where it has none."""
+    """AnimateDiff's settings from an infotext, by canonical name; None if it has none."""
     fields = _FIELD.findall(infotext)
     if not fields:
         return None
-    quoted, plain = fields[-1]  # the last one: a prompt can hold anything
+    quoted, plain = fields[-1]  # the last one: a prompt can contain anything
     try:
         return from_infotext(json.loads(quoted) if quoted else plain)
     except ValueError:
@@ -107,21 +109,26 @@ def _settings(infotext: str) -> dict[str, Any] | None:
 
 
 def _finder(folders: Sequence[Path]) -> Callable[[str, str], Path]:
-    """From a file's name and hash to its place, in the folders given and among the built-in model's files."""
+    """Finds a file by name and hash in the given folders and in the built-in model's folder."""
 
     def find(name: str, digest: str) -> Path:
         others = []
         for folder in (*folders, pocket.pocket_folder()):
-            for path in sorted(folder.rglob("*")):  # never by the name itself, which may hold a path
+            for path in sorted(folder.rglob("*")):  # never by the name itself, which may contain a path
                 if path.name == name:
                     if file_hash(path) == digest:
                         return path
                     others.append(path)
         if others:
-            raise ClipError(f"{others[0]} is not the file that the clip was made with: its SHA-256 is another one.")
+            raise ClipError(
+                f"{others[0]} is not the file that the clip was made with: its SHA-256 differs. Give the folder of the "
+                "original: --models.",
+                code="AD-K12",
+            )
         raise ClipError(
-            f"The clip was made with {name} (SHA-256 {digest[:_HASH_SHOWN]}...), which is not there. Give its folder: "
-            "--models."
+            f"The clip was made with {name} (SHA-256 {digest[:_HASH_SHOWN]}...), which was not found. Give its folder: "
+            "--models.",
+            code="AD-K13",
         )
 
     return find
@@ -136,17 +143,19 @@ def _keeps_pixels(file: Path, data: Mapping[str, Any]) -> bool:
     return suffix in (".png", ".apng") or (suffix == ".webp" and lossless)
 
 
-def _cropped(picture: Image, size: tuple[int, int]) -> Image:
-    """Without what a format added to make its sides even."""
-    if picture.width - size[0] not in (0, 1) or picture.height - size[1] not in (0, 1):
+def _cropped(image: Image, size: tuple[int, int]) -> Image:
+    """The image without the row and column that pad odd sizes."""
+    if image.width - size[0] not in (0, 1) or image.height - size[1] not in (0, 1):
         raise ClipError(
-            f"Its frames have {picture.width}x{picture.height} pixels, its recipe says {size[0]}x{size[1]}."
+            f"The file's frames have {image.width}x{image.height} pixels, but its recipe {size[0]}x{size[1]}. "
+            "Use the original file of the clip.",
+            code="AD-K14",
         )
-    return picture.crop((0, 0, *size))
+    return image.crop((0, 0, *size))
 
 
 def _psnr(one: Image, other: Image) -> float:
-    """Peak signal to noise ratio of two pictures in dB; infinite where they are identical."""
+    """Peak signal-to-noise ratio of two images in dB; infinite if they are identical."""
     from PIL import ImageChops, ImageStat
 
     squares = ImageStat.Stat(ImageChops.difference(one, other)).sum2

@@ -32,9 +32,8 @@ from .files import KIND_OPTION
 from .options import DEVICE_OPTION, say_device
 
 _FILE = click.Path(path_type=Path)
-_TUNED = "build/pocket/pocket-lilac.safetensors"
 _PAPER = Text2VideoZero()
-_SMALL_LEVELS = 501, 561  # for latents of 8x8 cells, which show nothing yet at the paper's
+_SMALL_LEVELS = 501, 561  # for latents of 8x8 cells, which are still noise at the paper's timesteps
 
 
 @click.command()
@@ -44,42 +43,51 @@ _SMALL_LEVELS = 501, 561  # for latents of 8x8 cells, which show nothing yet at 
 @click.option(
     "--prompts",
     type=_FILE,
-    help="One to a line, with where it goes: a fox running to the right | right. Or JSON. Default: built-in ones.",
+    help="File with one prompt per line and its heading: a fox running to the right | right. Or JSON. Default: "
+    "built-in prompts.",
 )
-@click.option("--negative-prompt", default="", help="What no clip should show.")
+@click.option("--negative-prompt", default="", help="Describes what no clip should show.")
 @click.option(
-    "--lora", "loras", multiple=True, help="A personalised model: the checkpoint with this FILE or FILE:STRENGTH."
+    "--lora", "loras", multiple=True, help="Personalised model: the checkpoint with this LoRA, FILE or FILE:STRENGTH."
 )
-@click.option("--tuned", type=_FILE, multiple=True, help="A personalised model: a fine-tuned checkpoint of one base.")
-@click.option("--seeds", default=2, show_default=True, help="Clips of each prompt.")
-@click.option("--seed", default=0, show_default=True, help="Where the seeds begin.")
-@click.option("--frames", default=16, show_default=True, help="Pictures in a clip.")
+@click.option(
+    "--tuned", type=_FILE, multiple=True, help="Personalised model: a fine-tuned checkpoint of the same base."
+)
+@click.option("--seeds", default=2, show_default=True, help="Clips per prompt.")
+@click.option("--seed", default=0, show_default=True, help="First seed.")
+@click.option("--frames", default=16, show_default=True, help="Frames per clip.")
 @click.option("--width", type=int, help=f"In pixels, a multiple of 8. Default: {SIZE}, built-in {pocket.SIZE}.")
 @click.option("--height", type=int, help=f"In pixels, a multiple of 8. Default: {SIZE}, built-in {pocket.SIZE}.")
 @click.option("--steps", default=25, show_default=True, help="Sampling steps.")
+@click.option("--sampler", type=click.Choice(list(host.SAMPLERS)), default="ddim", show_default=True, help="Sampler.")
 @click.option(
-    "--sampler", type=click.Choice(list(host.SAMPLERS)), default="ddim", show_default=True, help="How to sample."
+    "--cfg",
+    type=float,
+    help=f"CFG scale: higher values follow the prompt more strictly. Default: {CFG}, built-in {pocket.CFG}.",
 )
-@click.option("--cfg", type=float, help=f"How strictly prompts are followed. Default: {CFG}, built-in {pocket.CFG}.")
 @click.option(
     "--zero-levels",
     type=(int, int),
-    help="Timesteps at which Text2Video-Zero shifts the first frame, and from which it denoises all. "
+    help="Timestep at which Text2Video-Zero shifts the first frame, and timestep from which it denoises all frames. "
     f"Default: the paper's {_PAPER.begin} {_PAPER.renoised}, built-in {_SMALL_LEVELS[0]} {_SMALL_LEVELS[1]}.",
 )
-@click.option("--fps", default=8.0, show_default=True, help="How fast clips play.")
+@click.option("--fps", default=8.0, show_default=True, help="Frames per second of the clips.")
 @click.option(
     "--embedder",
     "folders",
     type=_FILE,
     multiple=True,
-    help="Folder of CLIP or DINO (save_pretrained); give it twice for both. Default: a small built-in one.",
+    help="Folder of CLIP or DINO (save_pretrained). Repeat it for both. Default: a small built-in embedder.",
 )
 @click.option(
-    "--config", type=_FILE, help="Tokenizer and configs. Default: a folder config beside the checkpoint, or SD 1.5's."
+    "--config",
+    type=_FILE,
+    help="Folder with tokenizer and configs. Default: config in the checkpoint's folder, or SD 1.5's.",
 )
 @DEVICE_OPTION
-@click.option("--output", type=_FILE, default=Path("evaluation.html"), show_default=True, help="The page to write.")
+@click.option(
+    "--output", type=_FILE, default=Path("evaluation.html"), show_default=True, help="HTML page with the results."
+)
 @click.pass_context
 def evaluate(
     context: click.Context,
@@ -105,23 +113,23 @@ def evaluate(
     device: str,
     output: Path,
 ) -> None:
-    """Compare the motion module with Text2Video-Zero, independent frames and a frozen one, on a page.
+    """Compare the motion module with Text2Video-Zero, independent frames and a frozen frame, on an HTML page.
 
-    Clips are kept in a folder beside the page, with results.json and a grid of some, clips.webp.
-    Interrupted, the same command goes on.
+    A folder next to the page contains the clips, results.json and clips.webp, a grid of some clips.
+    After an interruption, the same command continues.
     """
-    say_device(device)
-    device = host.pick_device(device)
+    asked_device, device = device, host.pick_device(device)
     built_in = checkpoint is None
     if not built_in and (motion is None or prompts is None):
         raise EvaluationError(
-            "With --checkpoint also give --motion and --prompts: those built in are of the built-in model."
+            "With --checkpoint also give --motion and --prompts: the built-in ones only fit the built-in model.",
+            code="AD-K15",
         )
     opencv()
     size, guidance = (pocket.SIZE, pocket.CFG) if built_in else (SIZE, CFG)
     models = _models(checkpoint, loras, tuned)
     begin, renoised = zero_levels or (_SMALL_LEVELS if built_in else (_PAPER.begin, _PAPER.renoised))
-    wanted = Evaluation(
+    evaluation = Evaluation(
         models=models,
         motion=motion or pocket.pocket_folder() / pocket.MOTION,
         prompts=BUILT_IN if prompts is None else read_prompts(prompts),
@@ -138,61 +146,69 @@ def evaluate(
         folder=output.with_suffix(""),
         fps=fps,
         kind=kind,
-        # A fine-tuned checkpoint is of the same base, wherever it lies.
+        # A fine-tuned checkpoint has the same base, whatever its folder.
         config=host.find_config(models[0].checkpoint, config),
         device=device,
         zero=Text2VideoZero(begin=begin, renoised=renoised),
     )
-    _check_output(output, wanted.folder)
-    module = check(wanted)
+    _check_output(output, evaluation.folder)
+    module = check(evaluation)
+    say_device(asked_device)
     embedders = _embedders(folders, device)
     shown: list[EvaluatedClip] = []
-    with click.progressbar(length=wanted.renders, label="Clips", file=sys.stderr) as bar:
+    with click.progressbar(length=evaluation.renders, label="Clips", file=sys.stderr) as bar:
         try:
-            shown.extend(run(wanted, module, embedders, lambda _model: bar.update(1)))
+            shown.extend(run(evaluation, module, embedders, lambda _model: bar.update(1)))
         except KeyboardInterrupt:
-            click.echo(f"\nWhat is made so far is in {wanted.folder}. The same command goes on.", err=True)
+            click.echo(f"\nThe finished clips are in {evaluation.folder}. The same command continues.", err=True)
             raise
-    made = how_made(wanted, embedders, _command(context))
-    results = wanted.folder / "results.json"
-    write_atomic(results, results_of(wanted, shown, made).encode())
-    page = page_of(wanted, shown, embedders, About(made, _notes(wanted, built_in and not tuned)))
+    made = how_made(evaluation, embedders, _command(context))
+    results = evaluation.folder / "results.json"
+    write_atomic(results, results_of(evaluation, shown, made).encode())
+    page = page_of(evaluation, shown, embedders, About(made, _notes(evaluation, built_in and not tuned)))
     write_atomic(output, page.encode())
-    picture = write_preview(wanted.folder / "clips.webp", wanted, shown)
-    click.echo(f"{output}\n{results}\n{picture}")
+    preview = write_preview(evaluation.folder / "clips.webp", evaluation, shown)
+    click.echo(f"{output}\n{results}\n{preview}")
 
 
 def _models(checkpoint: Path | None, loras: Sequence[str], tuned: Sequence[Path]) -> tuple[Model, ...]:
-    """The checkpoint and the personalised models of it; of the built-in one the shipped LoRA, if none is named."""
+    """The checkpoint and its personalised models. The built-in checkpoint has a built-in LoRA if none is given."""
     folder = None if checkpoint else pocket.pocket_folder()
     base = checkpoint or (folder or Path()) / pocket.CHECKPOINT
     added = [networks.parse_added(text) for text in loras]
     if folder and not added and (folder / pocket.STYLE_LORA).is_file():
         added = [networks.LoraFile(folder / pocket.STYLE_LORA)]
     return (
-        Model(f"{base.stem} (base model)", "The checkpoint as it is.", base),
+        Model(f"{base.stem} (base model)", "The checkpoint alone.", base),
         *(
             Model(
                 f"{lora.path.stem} (LoRA{'' if lora.strength == 1 else f' at {lora.strength:g}'})",
-                f"The base model with a LoRA at strength {lora.strength:g}, which the motion module never met.",
+                f"The base model with a LoRA at strength {lora.strength:g} that the motion module was not trained "
+                "with.",
                 base,
                 (lora,),
             )
             for lora in added
         ),
         *(
-            Model(f"{path.stem} (fine-tuned)", "A checkpoint with all its weights tuned; never met, either.", path)
+            Model(
+                f"{path.stem} (fine-tuned)",
+                "A fully fine-tuned checkpoint that the motion module was not trained with.",
+                path,
+            )
             for path in tuned
         ),
     )
 
 
 def _embedders(folders: Sequence[Path], device: str) -> Embedders:
-    """CLIP, which also reads texts, before DINO before the one built in; DINO for VBench's subject, if there is one."""
+    """The main embedder is CLIP (which also embeds texts), DINO or the built-in one; DINO also measures the subject."""
     found = [load_embedder(folder, device) for folder in folders]
     kinds = [embedder.kind for embedder in found]
     if len(set(kinds)) < len(kinds):
-        raise EvaluationError(f"--embedder takes one folder of a kind, not {' and '.join(kinds)}. Leave one out.")
+        raise EvaluationError(
+            f"--embedder takes one folder of each kind, not {' and '.join(kinds)}. Remove one.", code="AD-K16"
+        )
     by_kind: dict[str, Embedder] = dict(zip(kinds, found, strict=True))
     main = by_kind.get(CLIP) or by_kind.get(DINO) or SmallEmbedder()
     return Embedders(main, by_kind.get(DINO, main))
@@ -200,42 +216,46 @@ def _embedders(folders: Sequence[Path], device: str) -> Embedders:
 
 def _check_output(output: Path, folder: Path) -> None:
     if output.suffix.lower() not in (".html", ".htm"):
-        raise EvaluationError(f"{output} is no page. Let the name end in .html.")
+        raise EvaluationError(f"{output} is not an HTML page. Choose a name that ends in .html.", code="AD-K17")
     if output.is_dir() or (folder.exists() and not folder.is_dir()):
-        raise EvaluationError(f"{output.stem} is taken by something else than an evaluation. Choose another --output.")
+        raise EvaluationError(
+            f"{output.stem} already exists and is not an evaluation. Choose another --output.", code="AD-K18"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise EvaluationError(f"{folder} cannot be written ({error.strerror}). Choose another --output.") from error
+        raise EvaluationError(
+            f"{folder} cannot be written ({error.strerror}). Choose another --output.", code="AD-K19"
+        ) from error
 
 
-def _notes(wanted: Evaluation, without_tuned: bool) -> list[str]:
-    """What a reader has to know to judge fairly."""
+def _notes(evaluation: Evaluation, without_tuned: bool) -> list[str]:
+    """Notes for a fair comparison."""
     notes = []
-    cells = wanted.how.size[0] // host.PIXELS_PER_LATENT
-    zero = wanted.zero
+    cells = evaluation.how.size[0] // host.PIXELS_PER_LATENT
+    zero = evaluation.zero
     share = zero.motion[0] / 512 * cells
     if share < 1:
         notes.append(
-            f"Text2Video-Zero is made for pictures of 512 pixels. Here the latents are {cells} cells wide and its "
-            f"shift is {share:.2f} cells per frame, of which it makes whole ones: its clips jump instead of gliding."
+            f"Text2Video-Zero is designed for images of 512 pixels. Here the latents are {cells} cells wide and its "
+            f"shift is {share:.2f} cells per frame, rounded to whole cells: its clips jump instead of gliding."
         )
     if (zero.begin, zero.renoised) != (_PAPER.begin, _PAPER.renoised):
         notes.append(
-            f"Text2Video-Zero shifts its first frame at timestep {zero.begin} and goes on from {zero.renoised} (the "
-            f"paper: {_PAPER.begin} and {_PAPER.renoised}, where latents as small as the built-in model's show nothing "
-            "yet, so that its clips are worse)."
+            f"Text2Video-Zero shifts its first frame at timestep {zero.begin} and continues from {zero.renoised} (the "
+            f"paper: {_PAPER.begin} and {_PAPER.renoised}, where latents as small as the built-in model's are still "
+            "noise, so that its clips would be worse)."
         )
     if without_tuned:
         notes.append(
-            "A fully fine-tuned checkpoint is not among the models, since none is part of the package: make pocket "
-            f"makes one (two hours on two cores); then add --tuned {_TUNED}."
+            "The models do not include a fully fine-tuned checkpoint, because the package has none. Add one with "
+            "--tuned."
         )
     return notes
 
 
 def _command(context: click.Context) -> str:
-    """The command as it was given, but of paths the names only."""
+    """The command with the names of files instead of their paths."""
     words = ["python -m lib_animatediff evaluate"]
     for option in context.command.params:
         name = option.name or ""

@@ -1,4 +1,4 @@
-"""The commands `inspect` and `convert`: what motion module files are, and other formats of them."""
+"""The commands `inspect` and `convert`: identify motion module files, and write them in another format."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PATH = click.Path(path_type=Path)
 _MILLION = 1_000_000
 _COLUMNS = ("file", "kind", "for", "weights", "frames", "schedule", "format", "precision")
 KIND_OPTION = click.option(
-    "--kind", type=click.Choice(list(KINDS)), help="Kind of the motion module, where its file cannot tell."
+    "--kind", type=click.Choice(list(KINDS)), help="Kind of the motion module, if its file is ambiguous."
 )
 
 
@@ -29,23 +29,23 @@ KIND_OPTION = click.option(
 @KIND_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print a list of JSON objects.")
 def inspect(files: tuple[Path, ...], kind: str | None, as_json: bool) -> None:
-    """Say what FILES are: which kind of motion module, or what else. A folder stands for its files; none is loaded."""
-    told = [info for path in files for info in _told(path, kind)]
+    """Identify FILES: the kind of motion module, or another type of file. Folders are searched. Nothing is loaded."""
+    inspected = [info for path in files for info in _inspected(path, kind)]
     if as_json:
-        click.echo(json.dumps([asdict(info) for info in told], indent=2))
+        click.echo(json.dumps([asdict(info) for info in inspected], indent=2))
         return
-    modules = [info for info in told if info.problem is None]
+    modules = [info for info in inspected if info.problem is None]
     if modules:
         click.echo("\n".join(_aligned([_COLUMNS, *map(_row, modules)])))
     for info in modules:
         if info.hint:
             click.echo(f"{info.name}: {info.hint}")
-    for info in told:
+    for info in inspected:
         if info.problem is not None:
             click.echo(info.problem)
 
 
-def _told(path: Path, kind: str | None) -> Iterator[MotionFileInfo]:
+def _inspected(path: Path, kind: str | None) -> Iterator[MotionFileInfo]:
     if not path.is_dir() or is_motion_adapter(path):
         yield inspect_motion_file(path, kind=kind)
         return
@@ -57,16 +57,16 @@ def _told(path: Path, kind: str | None) -> Iterator[MotionFileInfo]:
         yield MotionFileInfo(
             path.name,
             "a folder without weights",
-            problem=f"{path}: holds no weights files ({suffixes}), nor does any folder in it. Check the path.",
+            problem=f"{path} and its subfolders contain no weights files ({suffixes}). Check the path.",
         )
 
 
 def _weights_in(folder: Path) -> Iterator[Path]:
-    """Weights files in a folder and those in it, also where those are links; each folder once."""
+    """Weights files in a folder and its subfolders, links included; each folder once."""
     seen = set()
     for path, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(path)
-        if real in seen:  # a link that leads back
+        if real in seen:  # a link to a folder that was visited
             folders.clear()
             continue
         seen.add(real)
@@ -103,12 +103,12 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
     type=click.Choice(["official", "adapter"]),
     default="official",
     show_default=True,
-    help="official: safetensors as AnimateDiff's own. adapter: the folder of a diffusers MotionAdapter.",
+    help="official: safetensors in AnimateDiff's format. adapter: the folder of a diffusers MotionAdapter.",
 )
 @KIND_OPTION
-@click.option("--force", is_flag=True, help="Replace TARGET if it is there.")
+@click.option("--force", is_flag=True, help="Replace TARGET if it exists.")
 def convert(source: Path, target: Path, to: Literal["official", "adapter"], kind: str | None, force: bool) -> None:
-    """Write the motion module SOURCE in another format to TARGET; the weights stay the same."""
+    """Write the motion module SOURCE to TARGET in another format, with the same weights."""
     lost = convert_motion_file(source, target, to=to, kind=kind, force=force)
     click.echo(target)
     for sentence in lost:

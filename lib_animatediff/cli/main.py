@@ -1,4 +1,4 @@
-"""The command line: one group, to which each package that has something to run brings its command."""
+"""The command line: one group with all commands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .train import train_command
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="animatediff")
 def cli() -> None:
-    """Animate personalised Stable Diffusion models."""
+    """Render clips with Stable Diffusion and motion modules."""
 
 
 for command in (animate, info, reproduce, evaluate, train_command, inspect, convert, pocket_to_webui):
@@ -27,7 +27,7 @@ for command in (animate, info, reproduce, evaluate, train_command, inspect, conv
 
 
 def main() -> None:
-    """Run the command line; what a person can mend is one line, not a traceback."""
+    """Run the command line. Errors that the user can fix are printed in one line, without a traceback."""
     try:
         cli()
     except AnimateDiffError as error:

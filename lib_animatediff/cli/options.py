@@ -1,4 +1,4 @@
-"""Options that several commands share, and help that groups them."""
+"""Options that several commands share, and help in groups."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEVICE_OPTION: Callable[[Any], Any] = click.option(
 
 
 def say_device(name: str) -> None:
-    """Print the device that ``auto`` takes."""
+    """Print the device that ``auto`` selects."""
     if name == AUTO:
         click.echo(f"Device: {pick_device(name)}", err=True)
 
@@ -26,7 +26,7 @@ class GroupedCommand(click.Command):
     """A command whose help lists its options under headings.
 
     Args:
-        headings: the heading of each option by its parameter's name; options that are not named come first.
+        headings: the heading of each option by its parameter's name; options without one come first.
     """
 
     def __init__(self, *args: Any, headings: Mapping[str, str] | None = None, **kwargs: Any) -> None:

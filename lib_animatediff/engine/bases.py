@@ -1,4 +1,4 @@
-"""Which base model a UNet belongs to, by the layout of its blocks and never by its width.
+"""Detects the base model of a UNet from the layout of its blocks, never from its width.
 
 A resolution either has spatial transformers or has none. That pattern on the way down differs between all bases.
 """
@@ -19,17 +19,18 @@ _CHOOSE = "Choose a checkpoint of Stable Diffusion 1.5 or SDXL."
 
 
 def sites_for(motion: MotionModule, unet: UNetView) -> list[Site]:
-    """The sites that the motion module fills, in the order of a forward pass.
+    """The sites for the transformers of a motion module, in the order of a forward pass.
 
     Raises:
-        IncompatibleModelError: the UNet is of a base that has no motion modules, or of another than ``motion``'s.
+        IncompatibleModelError: the UNet's base has no motion modules, or differs from that of ``motion``.
     """
     sites = unet.sites
     base = _base_of(sites)
     if base is not None and base != motion.base:
         raise IncompatibleModelError(
             f"{motion.name} is made for {BASES[motion.base]}, this UNet is {BASES[base]}. "
-            "Use a motion module made for the checkpoint's base."
+            "Use a motion module made for the checkpoint's base.",
+            code="AD-G01",
         )
     widths = {name: transformer.proj_in.in_features for name, transformer in motion.sites()}
     by_name = {site.name: site for site in sites}
@@ -37,19 +38,21 @@ def sites_for(motion: MotionModule, unet: UNetView) -> list[Site]:
     if not needed <= set(widths) <= set(by_name):
         raise IncompatibleModelError(
             f"{motion.name} has {len(widths)} sites, this UNet has {len(by_name)}: they belong to different base "
-            f"models. Use a checkpoint made from {BASES[motion.base]} with all its blocks."
+            f"models. Use a checkpoint made from {BASES[motion.base]} with all its blocks.",
+            code="AD-G02",
         )
     for name, width in widths.items():
         if width != by_name[name].channels:
             raise IncompatibleModelError(
                 f"{motion.name} is {width} channels wide at {name}, this UNet {by_name[name].channels}: they belong "
-                "to different base models. Use a motion module made for the checkpoint's base."
+                "to different base models. Use a motion module made for the checkpoint's base.",
+                code="AD-G03",
             )
     return [site for site in sites if site.name in widths]
 
 
 def _base_of(sites: Sequence[Site]) -> str | None:
-    """A key of `BASES`; None for another layout, whose sites may still fit a module that was made for it."""
+    """A key of `BASES`; None for an unknown layout, whose sites may still fit a module that was made for it."""
     down = [site for site in sites if site.name.startswith("down_blocks.")]
     levels: dict[str, set[bool]] = {}
     for site in down:
@@ -57,17 +60,20 @@ def _base_of(sites: Sequence[Site]) -> str | None:
     pattern = tuple(any(attends) for attends in levels.values())
     if pattern == _REFINER_ATTENTION:
         raise IncompatibleModelError(
-            "This is the SDXL refiner, for which there are no motion modules. Use the SDXL base model alone."
+            "This is the SDXL refiner, for which there are no motion modules. Use the SDXL base model alone.",
+            code="AD-G04",
         )
     if pattern == _ATTENTION["sd15"] and _text_width(sites) == _SD2_TEXT_WIDTH:
         raise IncompatibleModelError(
-            f"This is a Stable Diffusion 2 model, for which there are no motion modules. {_CHOOSE}"
+            f"This is a Stable Diffusion 2 model, for which there are no motion modules. {_CHOOSE}", code="AD-G05"
         )
     base = next((name for name, attention in _ATTENTION.items() if attention == pattern), None)
-    is_whole = all(len(attends) == 1 for attends in levels.values()) and _middle_attends(sites)
-    if base is not None and not is_whole:
+    is_complete = all(len(attends) == 1 for attends in levels.values()) and _middle_attends(sites)
+    if base is not None and not is_complete:
         raise IncompatibleModelError(
-            f"This is {BASES[base]} with attention layers left out, as in SSD-1B: no motion module fits. {_CHOOSE}"
+            f"This is {BASES[base]} without some of its attention layers, as in SSD-1B, so no motion module fits. "
+            f"{_CHOOSE}",
+            code="AD-G06",
         )
     return base
 
@@ -77,7 +83,7 @@ def _middle_attends(sites: Sequence[Site]) -> bool:
 
 
 def _text_width(sites: Sequence[Site]) -> int | None:
-    """Channels of the text condition, by the first cross-attention."""
+    """Channels of the text condition, from the first cross-attention."""
     for site in sites:
         for name, layer in site.layer.named_modules():
             if name.endswith("attn2.to_k"):

@@ -1,4 +1,4 @@
-"""Index the rows of everything that a UNet call receives, and put the rows of its outputs together again.
+"""Index the rows of all arguments of a UNet call, and combine the rows of its outputs.
 
 A tensor belongs to the batch if its first dimension equals the number of rows, anywhere in nested lists, tuples, dicts
 and dataclasses (conditions, residuals of a ControlNet, a diffusers output). Everything else is passed on unchanged.
@@ -17,7 +17,7 @@ from torch import Tensor
 from .call import UNetCall, count_rows
 
 RowOrder = Callable[[int], "Sequence[int] | None"]
-"""Given the number of rows of a call: the host's rows in the order ``(k b f)``, or None if they are in that order."""
+"""From the number of rows of a call: the host's rows in the order ``(k b f)``, or None if they are in that order."""
 
 
 def index_batch(given: Any, index: Tensor, rows: int) -> Any:
@@ -30,7 +30,7 @@ class BatchPermutation:
 
     Args:
         order: see `RowOrder`.
-        call: notes the arguments in the order ``(k b f)``; None: something inside this call does.
+        call: records the arguments in the order ``(k b f)``; None: another forward inside this one records them.
     """
 
     def __init__(self, order: RowOrder, call: UNetCall | None = None) -> None:
@@ -58,9 +58,9 @@ class BatchPermutation:
 
 
 class Fusion:
-    """Weighted average of outputs that hold some of the rows each: sum(w * out) / sum(w).
+    """Weighted average of outputs, each for some of the rows: sum(w * out) / sum(w).
 
-    Sums are float32 at least, in the outputs' size.
+    Sums have the size of the outputs and at least float32.
     """
 
     def __init__(self, rows: int, *, on_cpu: bool = False) -> None:
@@ -71,7 +71,7 @@ class Fusion:
         self._last: tuple[Any, int] = (None, 0)
 
     def add(self, output: Any, index: Tensor, weights: Sequence[float]) -> None:
-        """An output for the rows of ``index``, with the weight of each row."""
+        """Add an output for the rows of ``index``, with the weight of each row."""
         parts = _tensors(output, len(index))
         if not self._sums:
             self._sums = [self._zeros(part) for part in parts]
@@ -83,7 +83,7 @@ class Fusion:
         self._last = (output, len(index))
 
     def result(self) -> Any:
-        """The average, in the kind of container, dtype and place of the outputs. Ends the fusion."""
+        """The average, in the container type, dtype and device of the outputs. Ends the fusion."""
         output, rows = self._last
         sums = iter(self._sums)
 
@@ -118,7 +118,7 @@ def _tensors(tree: Any, rows: int) -> list[Tensor]:
 
 
 def _map_rows(tree: Any, rows: int, change: Callable[[Tensor], Tensor]) -> Any:
-    """A copy of nested containers in which tensors that lead with ``rows`` are changed."""
+    """A copy of nested containers in which ``change`` is applied to tensors whose first dimension is ``rows``."""
     if isinstance(tree, Tensor):
         return change(tree) if tree.dim() and tree.shape[0] == rows else tree
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):

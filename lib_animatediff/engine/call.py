@@ -1,6 +1,6 @@
-"""The UNet call under way: which frames its rows hold, and where in the sampling it is.
+"""The UNet call under way: the frames in its rows, and its position in the sampling.
 
-Whatever guides a clip frame by frame (motion scale, hints, camera poses, masks) is a tensor with one entry per frame.
+Everything that guides a clip per frame (motion scale, hints, camera poses, masks) is a tensor with one entry per frame.
 `UNetCall.for_frames` cuts it to the context window under way and repeats it over the streams of the batch.
 """
 
@@ -22,12 +22,6 @@ _INPUT_NAMES = ("x", "sample")  # the first argument in LDM and in diffusers
 _TIMESTEP_NAMES = ("timesteps", "timestep", "t")  # the second argument
 
 
-_RAN_PAST = (
-    "The UNet ran past the context windows: another extension has put its own forward in their place. "
-    "Switch that extension off, or make a clip that fits into one window."
-)
-
-
 class UNetCall:
     """The UNet call under way. Components read it; only the engine writes it.
 
@@ -35,8 +29,8 @@ class UNetCall:
 
     Args:
         clip_frames: frames of the whole clip.
-        windowed: the clip is longer than a call, so that components are served inside `window` only.
-        views: context windows inside the temporal attention, while each call holds the whole clip; None: none.
+        windowed: the clip is longer than a call, so that frames are known inside `window` only.
+        views: context windows inside the temporal attention, while each call has the whole clip; None: none.
     """
 
     def __init__(self, clip_frames: int, *, windowed: bool = False, views: ContextWindows | None = None) -> None:
@@ -46,9 +40,9 @@ class UNetCall:
         self._frames: Sequence[int] | None = None if windowed else range(clip_frames)
         self._is_begun = False
         self._rows = 0
-        self._row_timesteps: Any = None  # as the call under way got them
+        self._row_timesteps: Any = None  # as passed to the call under way
         self._whole_rows = 0  # of the call on whole clips
-        self._clips: Sequence[int] | None = None  # of ``k b``, that the rows hold; None: all
+        self._clips: Sequence[int] | None = None  # indices in ``k b`` of the clips in the rows; None: all
         self._timestep: Any = None  # of the whole clip's call
         self._values: list[float] | None = None
         self._numbers: dict[tuple[float, ...], int] = {}
@@ -57,13 +51,13 @@ class UNetCall:
 
     @property
     def frames(self) -> Sequence[int]:
-        """Frames of the clip that the rows hold, in their order: the whole clip, or one context window.
+        """Frames of the clip in the rows, in their order: the whole clip, or one context window.
 
         Raises:
             ClipError: no context window is under way, although the clip needs them.
         """
         if self._frames is None:
-            raise ClipError(_RAN_PAST)
+            raise _outside_windows()
         return self._frames
 
     @property
@@ -84,7 +78,7 @@ class UNetCall:
 
     @property
     def step(self) -> int:
-        """The sampling step, from 0: as the host sets it, else timesteps are numbered in the order of their first use.
+        """The sampling step, from 0: set by the host, or timesteps numbered in the order of their first use.
 
         Raises:
             ClipError: the UNet was called without a timestep.
@@ -96,7 +90,7 @@ class UNetCall:
 
     @property
     def progress(self) -> float:
-        """The completed share of the sampling, 0 to 1: as the host sets it, else by the timestep.
+        """The completed share of the sampling, 0 to 1: set by the host, or derived from the timestep.
 
         Raises:
             ClipError: the UNet was called without a timestep.
@@ -125,7 +119,7 @@ class UNetCall:
             ``(k b f) ...``, one entry per row of the call.
 
         Raises:
-            ClipError: ``full`` does not hold whole clips, or the rows of the call are not whole clips.
+            ClipError: ``full`` does not have whole clips, or the rows of the call are not whole clips.
         """
         given = count_clips(len(full), self.clip_frames)
         held: Sequence[int] = range(count_clips(self._rows, len(self.frames)))
@@ -134,8 +128,9 @@ class UNetCall:
             held, clips = self._clips, count_clips(self._whole_rows, self.clip_frames)
         if clips % given:
             raise ClipError(
-                f"A tensor for {given} clips cannot be spread over the {clips} clips of this UNet call. "
-                "Pass the frames of one clip, or of each clip of the batch."
+                f"A tensor for {given} clips cannot be distributed over the {clips} clips of this UNet call. "
+                "Pass the frames of one clip, or of each clip of the batch.",
+                code="AD-G07",
             )
         by_clip = full.reshape(given, self.clip_frames, *full.shape[1:])
         return by_clip[[clip % given for clip in held]][:, list(self.frames)].flatten(0, 1)
@@ -143,14 +138,14 @@ class UNetCall:
     # ---- written by the engine only
 
     def begin(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Note the arguments of a call on whole clips, with rows in the order ``(k b f)``."""
+        """Record the arguments of a call on whole clips, with rows in the order ``(k b f)``."""
         self._timestep = self._row_timesteps = _argument(args, kwargs, 1, _TIMESTEP_NAMES)
         self._values = None
         self._rows = self._whole_rows = _row_count(args, kwargs)
         self._is_begun = True
 
     def end(self) -> None:
-        """Note that no call is under way."""
+        """Record that no call is under way."""
         self._is_begun = False
 
     @contextmanager
@@ -161,10 +156,10 @@ class UNetCall:
         kwargs: Mapping[str, Any],
         clips: Sequence[int] | None = None,
     ) -> Iterator[None]:
-        """Let the rows hold these frames of each clip inside the block. Step and progress stay those of the call.
+        """Set the frames of each clip that are in the rows inside the block. Step and progress are those of the call.
 
         Args:
-            clips: numbers of the clips among all streams' (``k b``) that the rows hold; None: all of them.
+            clips: indices of the clips in the rows, among those of all streams (``k b``); None: all of them.
         """
         former = self._frames, self._rows, self._row_timesteps, self.in_window, self._clips
         self._frames, self.in_window, self._clips = frames, True, clips
@@ -174,18 +169,14 @@ class UNetCall:
         finally:
             self._frames, self._rows, self._row_timesteps, self.in_window, self._clips = former
 
-    def set_host_step(self, step: int | None) -> None:
-        """Set the sampling step; None: follow the timesteps."""
-        self._host_step = step
-
-    def set_host_progress(self, progress: float | None) -> None:
-        """Set the completed share of the sampling; None: follow the timesteps."""
-        self._host_progress = progress
+    def set_host_place(self, step: int | None, progress: float | None) -> None:
+        """Set the sampling step and the completed share of the sampling; None: follow the timesteps."""
+        self._host_step, self._host_progress = step, progress
 
     def _timestep_values(self) -> list[float]:
         if not self._is_begun:
-            raise ClipError(_RAN_PAST)
-        if self._values is None:  # read once per call, and only if something asks: it waits for the device
+            raise _outside_windows()
+        if self._values is None:  # read once per call and only on demand, since it waits for the device
             given = _required(self._timestep, _TIMESTEP_NAMES)
             self._values = given.flatten().tolist() if isinstance(given, Tensor) else [float(given)]
         return self._values
@@ -200,9 +191,18 @@ def count_clips(rows: int, frames: int) -> int:
     if not rows or rows % frames:
         raise ClipError(
             f"The UNet was called with {rows} rows, which are not whole clips of {frames} frames. "
-            "Pass all frames of a clip in one call."
+            "Pass all frames of a clip in one call.",
+            code="AD-G08",
         )
     return rows // frames
+
+
+def _outside_windows() -> ClipError:
+    return ClipError(
+        "The UNet ran past the context windows: other code has replaced the forward that runs them. "
+        "Disable that code, or render a clip that fits into one window.",
+        code="AD-G09",
+    )
 
 
 def count_rows(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
@@ -227,5 +227,7 @@ def _argument(args: Sequence[Any], kwargs: Mapping[str, Any], place: int, names:
 
 def _required(given: Any, names: Sequence[str]) -> Any:
     if given is None:
-        raise ClipError(f"The UNet was called without its argument {' or '.join(map(repr, names))}.")
+        raise ClipError(
+            f"The UNet was called without its argument {' or '.join(map(repr, names))}. Pass it.", code="AD-G10"
+        )
     return given

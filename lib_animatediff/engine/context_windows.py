@@ -1,9 +1,9 @@
-"""Context windows: a clip of any length from a motion module that knows only so many frames.
+"""Context windows: clips of any length from a motion module with a limited number of frames.
 
-At each sampling step the clip is covered with windows that overlap; the UNet sees one window at a time, and where
-windows overlap, their outputs are averaged with weights that fall towards a window's ends. Plans that move from step
-to step hide the borders. The looped plan and its step order are those that users know from ComfyUI
-AnimateDiff-Evolved ("looped uniform"); the uniform plan covers every frame at every step and never leaves the clip.
+At each sampling step, overlapping windows cover the clip. The UNet computes one window at a time. Where windows
+overlap, their outputs are averaged with weights that decrease towards the ends of a window. Plans that move from step
+to step hide the borders. The looped plan and its step order are those of ComfyUI AnimateDiff-Evolved ("looped
+uniform"); the uniform plan covers every frame at every step and never leaves the clip.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ _STEP_BITS = 64
 
 @dataclass(frozen=True)
 class ContextWindows:
-    """How a clip is covered with windows, and how their outputs become one.
+    """How windows cover a clip, and how their outputs are combined.
 
     Attributes:
         length: frames in a window; at most the motion module's trained length.
-        overlap: frames that neighbouring windows share at least; less than ``length``. ``"batched"`` has none.
-        stride: levels of coverage, each step: 1 takes neighbouring frames only, 2 adds windows over every second frame,
-            3 over every fourth, and so on, as far as the clip is long enough. Couples frames that lie far apart.
-        kind: ``"uniform"`` moves its windows from step to step; ``"looped"`` lets them also run over the clip's end
-            into its beginning; ``"static"`` keeps them where they are; ``"batched"`` lays them side by side.
-        fusion: weight of an output by its place in the window: ``"flat"`` all the same, ``"pyramid"`` most in the
-            middle, ``"overlap-linear"`` a ramp over the overlap at both ends, save at the ends of the clip.
-        closed: of ``"looped"``: as many windows over the clip's end as elsewhere, for the smoothest loop.
-        as_views: the whole clip goes through the UNet at once, and the windows are inside the temporal attention only:
-            more memory, and what the picture model draws holds together better.
-        fuse_on_cpu: gather the outputs in main memory. Slower, for graphics cards that a long clip would fill.
+        overlap: minimum number of frames that neighbouring windows share; less than ``length``. ``"batched"`` has none.
+        stride: levels of coverage at each step: 1 uses neighbouring frames only, 2 adds windows over every second
+            frame, 3 over every fourth, and so on, if the clip is long enough. Couples distant frames.
+        kind: ``"uniform"`` moves its windows from step to step; ``"looped"`` also wraps them around the end of the
+            clip; ``"static"`` keeps them in place; ``"batched"`` places them without overlap.
+        fusion: weight of an output by its position in the window: ``"flat"`` is constant, ``"pyramid"`` is largest in
+            the middle, ``"overlap-linear"`` is a ramp over the overlap at both ends, except at the ends of the clip.
+        closed: for ``"looped"``: as many windows across the end of the clip as elsewhere, for the smoothest loop.
+        as_views: the whole clip passes through the UNet at once, and the windows apply inside the temporal attention
+            only. Needs more memory; frames are more consistent.
+        fuse_on_cpu: sum the outputs in main memory. Slower; for long clips on graphics cards with little memory.
 
     Raises:
         ClipError: the settings do not fit together.
@@ -54,25 +54,35 @@ class ContextWindows:
 
     def __post_init__(self) -> None:
         if self.length < 1:
-            raise ClipError(f"A context window needs at least one frame, not {self.length}.")
+            raise ClipError(f"A context window needs at least one frame, not {self.length}.", code="AD-G11")
         if not 0 <= self.overlap < self.length:
             raise ClipError(
                 f"Context windows of {self.length} frames can overlap by 0 to {self.length - 1} frames, "
-                f"not by {self.overlap}."
+                f"not by {self.overlap}.",
+                code="AD-G12",
             )
         if self.stride < 1:
-            raise ClipError(f"The context stride must be 1 or more, not {self.stride}.")
+            raise ClipError(f"The context stride must be 1 or more, not {self.stride}.", code="AD-G13")
         if self.kind not in WINDOW_KINDS:
-            raise ClipError(f"No context windows of the kind {self.kind!r}. Use one of: {', '.join(WINDOW_KINDS)}.")
+            raise ClipError(
+                f"There are no context windows of the kind {self.kind!r}. Use one of: {', '.join(WINDOW_KINDS)}.",
+                code="AD-G14",
+            )
         if self.fusion not in FUSIONS:
-            raise ClipError(f"No fusion {self.fusion!r} of context windows. Use one of: {', '.join(FUSIONS)}.")
+            raise ClipError(
+                f"There is no fusion {self.fusion!r} of context windows. Use one of: {', '.join(FUSIONS)}.",
+                code="AD-G15",
+            )
         if self.closed and self.kind != _LOOPED:
-            raise ClipError(f"Only looped context windows close the loop; these are {self.kind}.")
+            raise ClipError(
+                f"Only looped context windows can close the loop, not {self.kind} ones. Use the kind 'looped'.",
+                code="AD-G16",
+            )
 
     def plan(self, frames: int, step: int) -> list[Window]:
         """The windows over a clip of ``frames`` frames at sampling step ``step``, counted from 0.
 
-        Together they hold every frame; none holds a frame twice, or more frames than ``length``. A clip that fits
+        Together they cover every frame. No window has a frame twice, or more than ``length`` frames. A clip that fits
         into one window is one window.
         """
         if frames <= self.length:
@@ -81,7 +91,7 @@ class ContextWindows:
         return list(dict.fromkeys(windows))
 
     def weights(self, window: Window, frames: int) -> list[float]:
-        """How much each frame of ``window`` counts, all above 0, in a clip of ``frames`` frames."""
+        """The weight of each frame of ``window``, all above 0, in a clip of ``frames`` frames."""
         return FUSIONS[self.fusion](self, window, frames)
 
     def _linear(self, frames: int, step: int) -> Iterator[Window]:
@@ -97,24 +107,24 @@ class ContextWindows:
         end = begin + frames - (0 if self.closed else self.overlap)
         for distance in self._distances(frames):
             for start in range(begin + int(shift * distance), end, self.length * distance - self.overlap):
-                # A clip shorter than length * distance comes round to frames that the window has already.
+                # In a clip shorter than length * distance, a window would reach frames twice.
                 yield tuple(dict.fromkeys((start + i * distance) % frames for i in range(self.length)))
 
     def _distances(self, frames: int) -> list[int]:
-        """Distance of neighbouring frames at each level; beyond the last, windows would be half empty."""
+        """Distance between neighbouring frames at each level; further levels would have half-empty windows."""
         useful = math.ceil(math.log2(frames / self.length)) + 1
         return [2**level for level in range(min(self.stride, useful))]
 
 
 @dataclass(frozen=True)
 class Chunks:
-    """A clip of frames that look at frame 0 only, in calls of ``length`` of them, in place of context windows.
+    """Calls of ``length`` frames instead of context windows, for frames that attend to frame 0 only.
 
-    Each call has frame 0 in front, so that all together give what one call gives; frame 0 is as the first gives it.
+    Each call begins with frame 0, so that the result equals that of one call. The first call computes frame 0.
 
     Attributes:
-        length: frames of a call, at least 2 of them.
-        fuse_on_cpu: gather the outputs in main memory.
+        length: frames of a call, at least 2.
+        fuse_on_cpu: sum the outputs in main memory.
     """
 
     length: int
@@ -122,12 +132,12 @@ class Chunks:
     as_views: ClassVar[bool] = False
 
     def plan(self, frames: int, _step: int) -> list[Window]:
-        """The frames of each call, for a clip of more than one; the same at every step."""
+        """The frames of each call, for a clip of several frames; the same at every step."""
         others = max(self.length - 1, 1)
         return [(0, *range(begin, min(begin + others, frames))) for begin in range(1, frames, others)]
 
     def weights(self, window: Window, _frames: int) -> list[float]:
-        """1 for each frame that the call gives, 0 for frame 0 of later ones."""
+        """1 for each frame that the call contributes, 0 for frame 0 of later calls."""
         return [float(window[1] == 1), *[1.0] * (len(window) - 1)]
 
 
@@ -137,11 +147,11 @@ def low_discrepancy(step: int) -> float:
 
 
 def _uniform_starts(windows: ContextWindows, frames: int, step: int) -> list[int]:
-    """Fixed first and last windows, as many as needed between them; those move by what they overlap too much."""
+    """Fixed first and last windows, with as many as needed between them, which move within their surplus overlap."""
     last, advance = frames - windows.length, windows.length - windows.overlap
     gaps = math.ceil(last / advance)
     slack = gaps * advance - last
-    if 2 * slack < advance:  # hardly any room to move: one window more makes it
+    if 2 * slack < advance:  # too little room to move: add a window
         gaps, slack = gaps + 1, slack + advance
     shift = round(low_discrepancy(step) * slack)
     between = (min(max(i * advance - shift, 0), last) for i in range(1, gaps))

@@ -1,4 +1,4 @@
-"""Put components, such as motion modules, into a UNet and take them out again.
+"""Add components, such as motion modules, to a UNet and remove them again.
 
 Inside the block every call of the UNet is a call on clips. Afterwards the UNet is bit for bit what it was.
 """
@@ -32,14 +32,14 @@ _FEWEST_FRAMES = 8  # the official modules were trained on 16 frames, HotShot-XL
 
 
 class Method(Protocol):
-    """A description of how clips are made, such as `Text2VideoZero`, that names its component."""
+    """A description of a method, such as `Text2VideoZero`, that creates its component."""
 
     def component(self) -> Component:
         """A new component for one injection."""
 
 
 Injected = MotionModule | Component | Method
-"""What `inject` accepts for a UNet. A motion module alone is one component."""
+"""Accepted by `inject` as a component. A motion module alone is one component."""
 
 
 class Injection:
@@ -63,7 +63,7 @@ class Injection:
     def step(self, step: int | None) -> None:
         """Set the step of the calls that follow."""
         self._step = step
-        self.call.set_host_step(step)
+        self.call.set_host_place(step, self._progress)
 
     @property
     def progress(self) -> float | None:
@@ -74,7 +74,7 @@ class Injection:
     def progress(self, progress: float | None) -> None:
         """Set the completed share for the calls that follow."""
         self._progress = progress
-        self.call.set_host_progress(progress)
+        self.call.set_host_place(self._step, progress)
 
 
 @contextmanager
@@ -101,24 +101,24 @@ def inject(
     Args:
         unet: the UNet of Stable Diffusion 1.5 or SDXL: LDM's or sgm's ``UNetModel``, or diffusers'
             ``UNet2DConditionModel``. Text2Video-Zero works on any UNet with self-attentions.
-        components: what the UNet carries, in the order in which they act on the output of a layer: motion modules
-            (as `load_motion_module` returns them, or as `MotionComponent` with a scale of their own),
-            `Text2VideoZero`, `DomainAdapterComponent`, or any other `Component`.
+        components: in the order in which they act on the output of a layer: motion modules (as `load_motion_module`
+            returns them, or as `MotionComponent` with their own scale), `Text2VideoZero`, `DomainAdapterComponent`, or
+            any other `Component`.
         frames: frames of a clip; without ``windows`` at most a motion module's trained length.
         windows: context windows for longer clips. One call becomes a call for each window, on the window's rows of
-            every tensor that leads with the rows, and the outputs are averaged. As views, the windows apply inside
-            the temporal attention only. A clip that fits into one window is computed as without.
+            every tensor whose first dimension is the rows, and the outputs are averaged. As views, the windows apply
+            inside the temporal attention only. A clip that fits into one window is computed as without.
         scale: scale and effect of the motion modules that are given without a component; None: as trained.
-        one_clip_per_call: compute each clip of each stream in UNet calls of its own: slower, with less memory.
+        one_clip_per_call: compute each clip of each stream in separate UNet calls. Slower; needs less memory.
         row_order: for a host with another layout of rows, see `RowOrder`.
-        between_windows: called after each UNet call of several with the number done and their number, for progress
-            and to interrupt. An exception from it ends the call.
+        between_windows: called after each of several UNet calls with the number of finished calls and the total, for
+            progress and to interrupt. An exception from it ends the call.
         motion: an earlier name for the first component.
         amount: an earlier name for ``scale``.
 
     Raises:
-        IncompatibleModelError: a component does not fit the UNet; the UNet is compiled, carries components already,
-            or does not let its forward be replaced.
+        IncompatibleModelError: a component does not fit the UNet; the UNet is compiled, already has components, or its
+            forward cannot be replaced.
         ClipError: ``frames`` is out of range, or ``scale`` is given without a motion module; inside the block, a call
             whose rows are not whole clips, or one in context windows with gradient checkpointing.
     """
@@ -136,9 +136,7 @@ def inject(
         undo.enter_context(_owned(unet))
         is_parted = cut is not None or one_clip_per_call
         if is_parted:
-            parted = WindowedForward(
-                call, cut, one_clip_per_call=one_clip_per_call, between=between_windows, unet=unet
-            )
+            parted = WindowedForward(call, cut, one_clip_per_call=one_clip_per_call, between=between_windows, unet=unet)
             undo.enter_context(patch_forward(unet, parted))
         view = UNetView(unet)
         for component in attached:
@@ -148,13 +146,13 @@ def inject(
         elif not is_parted:
             if views is None:
                 undo.callback(unet.register_forward_pre_hook(_BeginCallHook(call), with_kwargs=True).remove)
-            else:  # a call that passes by must be noticed, as with windows around the UNet
-                undo.enter_context(patch_forward(unet, _NotedForward(call)))
+            else:  # a call that bypasses the views must be detected, as with windows around the UNet
+                undo.enter_context(patch_forward(unet, _RecordedForward(call)))
         yield Injection(call)
 
 
 class _BeginCallHook:
-    """Forward pre-hook of the UNet: notes the arguments of the call."""
+    """Forward pre-hook of the UNet: records the arguments of the call."""
 
     def __init__(self, call: UNetCall) -> None:
         self._call = call
@@ -163,8 +161,8 @@ class _BeginCallHook:
         self._call.begin(args, kwargs)
 
 
-class _NotedForward:
-    """Notes the arguments of a call for the time of the call."""
+class _RecordedForward:
+    """Records the arguments of a call while it runs."""
 
     def __init__(self, call: UNetCall) -> None:
         self._call = call
@@ -179,9 +177,11 @@ class _NotedForward:
 
 def _as_components(given: Sequence[Injected], scale: MotionScale | None) -> list[Component]:
     if not given:
-        raise ClipError("There is nothing to inject. Pass a motion module, as load_motion_module returns it.")
+        raise ClipError(
+            "There is nothing to inject. Pass a motion module, as load_motion_module returns it.", code="AD-G17"
+        )
     if scale is not None and not any(isinstance(one, MotionModule) for one in given):
-        raise ClipError("A motion scale needs a motion module. Leave it out, or pass a motion module.")
+        raise ClipError("A motion scale needs a motion module. Leave it out, or pass a motion module.", code="AD-G18")
     return [as_component(one, scale) for one in given]
 
 
@@ -201,22 +201,23 @@ def as_component(given: Injected, scale: MotionScale | None = None) -> Component
     if hasattr(given, "attach"):
         return given
     raise IncompatibleModelError(
-        f"{type(given).__name__} is no motion module. Pass what load_motion_module returns, or a component."
+        f"{type(given).__name__} is not a motion module. Pass the result of load_motion_module, or a component.",
+        code="AD-G19",
     )
 
 
 def check_frames(motion: Injected, frames: int, windows: ContextWindows | Chunks | None = None) -> None:
-    """Check that ``motion`` can make clips of this many frames; log a warning where it will not be at its best.
+    """Check that ``motion`` supports clips of this many frames; log a warning for lengths with poor results.
 
     Raises:
-        ClipError: there is no frame at all, or more at once than the motion module was trained on.
+        ClipError: there is no frame, or more at once than the motion module was trained on.
     """
     _check_component(as_component(motion), frames, windows)
 
 
 def _check_component(component: Component, frames: int, windows: ContextWindows | Chunks | None) -> None:
     if frames < 1:
-        raise ClipError(f"A clip needs at least one frame, not {frames}.")
+        raise ClipError(f"A clip needs at least one frame, not {frames}.", code="AD-G20")
     limit = component.frames_at_once
     if limit is None:
         return
@@ -225,12 +226,14 @@ def _check_component(component: Component, frames: int, windows: ContextWindows 
     if at_once > limit and windowed:
         raise ClipError(
             f"{component.name} was trained on clips of {limit} frames; context windows of {at_once} are "
-            f"too long. Lower the context length to {limit} or less."
+            f"too long. Lower the context length to {limit} or less.",
+            code="AD-G21",
         )
     if at_once > limit:
         raise ClipError(
             f"{component.name} was trained on clips of {limit} frames; {frames} are too many. "
-            f"Lower the number of frames to {limit} or less. Or use context windows."
+            f"Lower the number of frames to {limit} or less. Alternatively, use context windows.",
+            code="AD-G22",
         )
     if windowed and at_once < _FEWEST_FRAMES:
         _log.warning("Context windows of %d frames are short: expect little motion. Try 16.", at_once)
@@ -239,19 +242,19 @@ def _check_component(component: Component, frames: int, windows: ContextWindows 
         _log.warning("%s is at its best with %d frames at a time, not %d.", component.name, best, at_once)
 
 
-def _cut(
-    windows: ContextWindows | Chunks | None, components: Sequence[Component]
-) -> ContextWindows | Chunks | None:
-    """How calls are cut: in context windows, or in chunks if a component needs frame 0 in each call."""
+def _cut(windows: ContextWindows | Chunks | None, components: Sequence[Component]) -> ContextWindows | Chunks | None:
+    """How calls are split: into context windows, or into chunks if a component needs frame 0 in each call."""
     if windows is not None and any(getattr(component, "needs_first_frame", False) for component in components):
         return Chunks(windows.length, windows.fuse_on_cpu)
     return windows
 
 
 def _refuse_compiled(unet: nn.Module) -> None:
-    # A compiled module ignores hooks added later, without a word (torch 2.13).
+    # A compiled module silently ignores hooks added later (torch 2.13).
     if any(_is_compiled(module) for module in unet.modules()):
-        raise IncompatibleModelError("This UNet is compiled and would ignore the motion module. Inject, then compile.")
+        raise IncompatibleModelError(
+            "This UNet is compiled and would ignore the motion module. Inject first, then compile.", code="AD-G23"
+        )
 
 
 def _is_compiled(module: nn.Module) -> bool:
@@ -268,8 +271,10 @@ def _owned(unet: nn.Module) -> Iterator[None]:
     """One injection at a time, also from several threads and from a second copy of this package."""
     ours = object()
     attributes = vars(unet)
-    if attributes.setdefault(_OWNER, ours) is not ours:  # one operation, so that no other thread comes between
-        raise IncompatibleModelError("This UNet carries a motion module already. Leave the other inject block first.")
+    if attributes.setdefault(_OWNER, ours) is not ours:  # one operation, so that no other thread can interleave
+        raise IncompatibleModelError(
+            "This UNet already has a motion module. Leave the other inject block first.", code="AD-G24"
+        )
     try:
         yield
     finally:

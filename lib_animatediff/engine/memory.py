@@ -1,4 +1,4 @@
-"""Recognise that memory ran out, and free what can be freed."""
+"""Detect that memory ran out, and free cached memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _MESSAGES = ("out of memory", "can't allocate memory", "not enough memory")  # o
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device or the machine ran out of memory. MPS and the CPU have no exception type for it."""
+    """Whether an error means that memory ran out. MPS and the CPU have no exception type for it."""
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(message in str(error) for message in _MESSAGES)

@@ -1,4 +1,4 @@
-"""How much motion: where in the clip, where in the picture, at which steps, in which blocks of the UNet."""
+"""Scale and effect of the motion over the frames, the image, the sampling steps and the blocks of the UNet."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch import Tensor
 from motion_module.options import Multival
 
 Points = tuple[tuple[float, float], ...]
-"""Where and how much; between two points the amount goes evenly from one to the other."""
+"""Positions with amounts. Between two points, amounts are interpolated linearly."""
 
 
 @dataclass(frozen=True)
 class BlockScale:
-    """What is changed in some of the sites: those whose official name is ``site`` or begins with it."""
+    """Factors for the sites whose official name is ``site`` or begins with it."""
 
     site: str
     scale: float = 1.0
@@ -28,17 +28,17 @@ class BlockScale:
 
 @dataclass(frozen=True)
 class MotionScale:
-    """Factors that are multiplied: over the clip's frames, over the picture, over the sampling steps, over the blocks.
+    """Factors over the frames, the image, the sampling steps and the blocks, which are multiplied.
 
     Attributes:
-        scale: for each frame, the last one for all further frames. Softmax temperature across frames: above 1 frames
-            differ more, below 1 less.
-        effect: likewise. How much of the motion is added; 0 gives what the picture model makes alone.
-        scale_mask, effect_mask: ``h w``, 0 to 1: where the picture moves. 0 leaves the scale as trained; where the
-            effect is masked out, nothing is added.
+        scale: one per frame; the last one applies to all further frames. Softmax temperature across frames: above 1
+            frames differ more, below 1 less.
+        effect: one per frame, likewise. The share of the motion that is added; 0 renders the image model's frames.
+        scale_mask, effect_mask: ``h w``, 0 to 1: the moving parts of the image. Where it is 0, the scale is as trained
+            and no motion is added.
         scale_steps, effect_steps: over the sampling, from 0.0 to 1.0.
-        start, end: outside this part of the sampling there is no effect.
-        blocks: of the UNet.
+        start, end: the effect is 0 outside this part of the sampling.
+        blocks: factors for blocks of the UNet.
     """
 
     scale: Sequence[float] = (1.0,)
@@ -53,27 +53,27 @@ class MotionScale:
 
     @property
     def follows_steps(self) -> bool:
-        """Whether it is another at other sampling steps."""
+        """Whether the factors differ between sampling steps."""
         points = {amount for steps in (self.scale_steps, self.effect_steps) for _, amount in steps}
         return points != {1.0} or self.start > 0 or self.end < 1
 
     def scale_at(self, site: str, progress: float, window: Sequence[int], size: tuple[int, int]) -> Multival:
-        """Of one site's keys, a number or ``f h w``, for the clip's frames in ``window``; ``progress`` from 0 to 1."""
+        """Scale of one site's keys, a number or ``f h w``, for the frames in ``window``; ``progress`` from 0 to 1."""
         factor = between(self.scale_steps, progress) * self._of_blocks(site)[0]
         frames = [factor * _of_frame(self.scale, frame) for frame in window]
         if self.scale_mask is None:
             return _as_amount(frames)
-        return 1 + _over_picture([frame - 1 for frame in frames], self.scale_mask, size)
+        return 1 + _over_image([frame - 1 for frame in frames], self.scale_mask, size)
 
     def effect_at(self, site: str, progress: float, window: Sequence[int], size: tuple[int, int]) -> Multival:
-        """Of one site's motion, a number or ``f h w``, likewise; exactly 0 where nothing is to be computed."""
+        """Effect of one site's motion, a number or ``f h w``, likewise; exactly 0 where no motion is computed."""
         if progress < self.start or (progress >= self.end and self.end < 1):
             return 0.0
         factor = between(self.effect_steps, progress) * self._of_blocks(site)[1]
         frames = [factor * _of_frame(self.effect, frame) for frame in window]
         if self.effect_mask is None or not any(frames):
             return _as_amount(frames)
-        return _over_picture(frames, self.effect_mask, size)
+        return _over_image(frames, self.effect_mask, size)
 
     def _of_blocks(self, site: str) -> tuple[float, float]:
         scale = effect = 1.0
@@ -84,7 +84,7 @@ class MotionScale:
 
 
 def between(points: Points, place: float) -> float:
-    """The amount at a place, evenly between the points beside it; before the first and after the last it stays."""
+    """The amount at a position, by linear interpolation; constant before the first and after the last point."""
     following = bisect(points, (place, math.inf))
     if following in (0, len(points)):
         return points[min(following, len(points) - 1)][1]
@@ -100,6 +100,6 @@ def _as_amount(frames: list[float]) -> Multival:
     return frames[0] if len(set(frames)) == 1 else torch.tensor(frames).reshape(-1, 1, 1)
 
 
-def _over_picture(frames: list[float], mask: Tensor, size: tuple[int, int]) -> Tensor:
+def _over_image(frames: list[float], mask: Tensor, size: tuple[int, int]) -> Tensor:
     fitted = F.interpolate(mask[None, None].float(), size=size, mode="bilinear", antialias=True)[0, 0]
     return torch.tensor(frames, device=mask.device).reshape(-1, 1, 1) * fitted

@@ -1,4 +1,4 @@
-"""Replace a method of one object for a while, and take the replacement off again whatever was put over it."""
+"""Replace a method of one object temporarily, and remove the replacement even if other code has patched over it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import nn
 from motion_module import IncompatibleModelError
 
 Run = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
-"""Answers a call: given the former ``forward`` and the arguments of the call."""
+"""Runs instead of ``forward``, with the former ``forward`` and the arguments of the call."""
 
 
 class _PatchedForward:
-    """Replaces ``unet.forward``. If another patch still holds it after the block, it passes calls through."""
+    """Replaces ``unet.forward``. If another patch still refers to it after the block, it passes calls through."""
 
     def __init__(self, unet: nn.Module, run: Run) -> None:
         self._unet = unet
@@ -28,14 +28,14 @@ class _PatchedForward:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._run is not None:
             return self._run(self._former, args, kwargs)
-        self._take_off()
+        self._restore()
         return self._former(*args, **kwargs)
 
     def close(self) -> None:
         self._run = None
-        self._take_off()
+        self._restore()
 
-    def _take_off(self) -> None:
+    def _restore(self) -> None:
         attributes = vars(self._unet)
         if attributes.get("forward") is not self:
             return
@@ -47,10 +47,10 @@ class _PatchedForward:
 
 @contextmanager
 def patch_forward(unet: nn.Module, run: Run) -> Iterator[None]:
-    """Let ``run`` answer the calls of this UNet object inside the block.
+    """Run ``run`` instead of the ``forward`` of this UNet object inside the block.
 
     Raises:
-        IncompatibleModelError: the object does not let its ``forward`` be replaced.
+        IncompatibleModelError: the object's ``forward`` cannot be replaced.
     """
     forward = _PatchedForward(unet, run)
     try:
@@ -68,28 +68,29 @@ def _replace(unet: nn.Module, forward: _PatchedForward) -> None:
         replaced = False
     if not replaced:
         raise IncompatibleModelError(
-            f"This {type(unet).__name__} does not let its forward be replaced, which context windows and "
-            "Text2Video-Zero need. Make a clip of a motion module that fits into one window, with clips in one call."
+            f"The forward method of this {type(unet).__name__} cannot be replaced, which context windows and "
+            "Text2Video-Zero require. Use a motion module, and render a clip that fits into one window in one call.",
+            code="AD-G25",
         )
 
 
 def restore(owner: Any, name: str, ours: Any, original: Any) -> None:
-    """Take our method off an object again, unless somebody has put theirs over it."""
+    """Remove our method from an object, unless other code has patched over it."""
     if owner.__dict__.get(name) is ours:
         delattr(owner, name)
-        if getattr(owner, name, None) != original:  # another extension's method stood there before, or no method does
+        if getattr(owner, name, None) != original:  # it was another extension's method, or an inherited one
             setattr(owner, name, original)
 
 
 def patch_next_call(owner: Any, name: str, ours: Callable[..., Any]) -> None:
-    """Have the next call of a method go to ``ours``, which gets the method first and then the call's arguments."""
+    """Replace the next call of a method by ``ours``, which receives the method and then the call's arguments."""
     original = getattr(owner, name)
     spent = False
 
     def once(*args: Any, **kwargs: Any) -> Any:
         nonlocal spent
         restore(owner, name, once, original)
-        if spent:  # left over inside another extension's wrapper
+        if spent:  # still referenced by another extension's wrapper
             return original(*args, **kwargs)
         spent = True
         return ours(original, *args, **kwargs)

@@ -1,8 +1,8 @@
-"""What a UNet is made of, in LDM, sgm and diffusers: sites of motion modules, group norms, self-attentions.
+"""The parts of a UNet in LDM, sgm and diffusers: sites of motion modules, group norms, self-attentions.
 
-A *site* is one place for a temporal transformer: at every resolution after each ResBlock with its spatial transformer,
-if it has one, and before an Upsample or Downsample (the official placement). A site is named by the layer whose output
-the transformer continues. Layers are recognised by class name, since each host ships its own copy of the classes.
+A *site* is the position of one temporal transformer: at every resolution after each ResBlock with its spatial
+transformer, if it has one, and before an Upsample or Downsample (the official placement). The transformer processes the
+output of the site's layer. Layers are recognised by class name, since each host ships its own copy of the classes.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from torch import nn
 from motion_module import IncompatibleModelError
 
 _SPATIAL_TRANSFORMERS = ("SpatialTransformer", "Transformer2DModel")  # in LDM and diffusers
-# Lists of blocks in image models that are no UNets: SD3 and Flux, in their own code and in diffusers.
+# Lists of blocks in image models without a UNet: SD3 and Flux, in their own code and in diffusers.
 _TRANSFORMER_BLOCKS = ("joint_blocks", "double_blocks", "transformer_blocks")
 _CONTEXT_NAMES = ("context", "encoder_hidden_states")  # the source of keys and values in LDM and in diffusers
 _CHOOSE = "Choose a checkpoint of Stable Diffusion 1.5 or SDXL."
-_TEMPORAL = "motion_modules"  # inside these, rows are places and not frames
+_TEMPORAL = "motion_modules"  # inside these, rows are positions and not frames
 
 
 @dataclass(frozen=True)
 class Site:
-    """One place for a temporal transformer.
+    """The position of one temporal transformer.
 
     Attributes:
         name: the official name, such as ``up_blocks.1.motion_modules.2``.
-        layer: the UNet's layer whose output goes through the transformer.
+        layer: the UNet's layer whose output passes through the transformer.
         channels: of that output.
         attends: whether the layer is a spatial transformer; else it is a ResBlock.
     """
@@ -42,14 +42,14 @@ class Site:
 
 
 class UNetView:
-    """A UNet as components see it. Each part is found once, when it is first needed.
+    """The parts of a UNet for components. Each part is looked up once, when it is first needed.
 
     Args:
         unet: LDM's or sgm's ``UNetModel``, or diffusers' ``UNet2DConditionModel``.
 
     Attributes:
         module: the UNet.
-        norm_users: of `components.group_norms`: whether each component that folds the group norms has motion.
+        norm_users: used by `components.group_norms`: whether each component that folds the group norms has motion.
     """
 
     def __init__(self, unet: nn.Module) -> None:
@@ -66,7 +66,7 @@ class UNetView:
         """
         sites = find_sites(self.module)
         if not sites:
-            raise IncompatibleModelError(_unknown(self.module))
+            raise unknown_unet(self.module)
         return sites
 
     @cached_property
@@ -91,7 +91,7 @@ class UNetView:
             return unet.conv_in  # type: ignore[no-any-return]
         if hasattr(unet, "input_blocks"):
             return unet.input_blocks[0][0]  # type: ignore[no-any-return]
-        raise IncompatibleModelError(_unknown(unet))
+        raise unknown_unet(unet)
 
     @property
     def context_keyword(self) -> str:
@@ -103,10 +103,10 @@ def require_unet(unet: object) -> None:
     """Refuse an object that is not a network, such as a pipeline.
 
     Raises:
-        IncompatibleModelError: with what to pass instead.
+        IncompatibleModelError: it is another object; the message names the object to pass.
     """
     if not isinstance(unet, nn.Module):
-        raise IncompatibleModelError(_unknown(unet))
+        raise unknown_unet(unet)
 
 
 def find_sites(unet: nn.Module) -> list[Site] | None:
@@ -127,7 +127,7 @@ def is_a(layer: nn.Module, *class_names: str) -> bool:
 
 
 def _ldm_sites(unet: Any) -> list[Site]:
-    """Stable Diffusion's own UNetModel: flat lists of blocks, a resolution ends with a Downsample or Upsample."""
+    """Stable Diffusion's own UNetModel: flat lists of blocks; a resolution ends with a Downsample or Upsample."""
     return [
         *_ldm_path("down_blocks", unet.input_blocks),
         *_ldm_path("mid_block", [unet.middle_block]),
@@ -152,7 +152,7 @@ def _ldm_path(path: str, blocks: Iterable[nn.Module]) -> list[Site]:
 
 
 def _diffusers_sites(unet: Any) -> list[Site]:
-    """UNet2DConditionModel: blocks hold their ResBlocks and their spatial transformers, if any."""
+    """UNet2DConditionModel: blocks contain their ResBlocks and their spatial transformers, if any."""
     return [
         *_diffusers_path("down_blocks", unet.down_blocks),
         *(_site("mid_block.motion_modules.0", layer) for layer in _diffusers_layers(unet.mid_block)[-1:]),
@@ -200,10 +200,10 @@ def self_attentions(unet: nn.Module) -> list[nn.Module]:
     They are recognised by the parts of a transformer block, since hosts and other extensions have their own classes.
 
     Raises:
-        IncompatibleModelError: it is no UNet, or its self-attentions are missing or have fused projections.
+        IncompatibleModelError: it is not a UNet, or its self-attentions are missing or have fused projections.
     """
     if not find_sites(unet):
-        raise IncompatibleModelError(_unknown(unet))
+        raise unknown_unet(unet)
     found = [
         block.attn1
         for name, block in unet.named_modules()
@@ -212,24 +212,29 @@ def self_attentions(unet: nn.Module) -> list[nn.Module]:
     ]
     if not found:
         raise IncompatibleModelError(
-            "This UNet has no self-attention, which is how Text2Video-Zero holds a clip together. Choose another "
-            "checkpoint."
+            "This UNet has no self-attention, which Text2Video-Zero needs to keep the frames consistent. Choose "
+            "another checkpoint.",
+            code="AD-G26",
         )
     if any("Fused" in type(getattr(attention, "processor", None)).__name__ for attention in found):
         raise IncompatibleModelError(
-            "This UNet computes queries, keys and values in one, from the same frame. Call "
-            "unfuse_qkv_projections() first."
+            "This UNet computes queries, keys and values in one projection, from the same frame. Call "
+            "unfuse_qkv_projections() first.",
+            code="AD-G27",
         )
     return found
 
 
-def _unknown(unet: object) -> str:
+def unknown_unet(unet: object) -> IncompatibleModelError:
+    """The error for an object that is not a UNet of a known layout."""
     if any(hasattr(unet, name) for name in _TRANSFORMER_BLOCKS):
-        return (
-            f"{type(unet).__name__} is no UNet (models such as Stable Diffusion 3 and Flux have none): no motion "
-            f"module fits. {_CHOOSE}"
+        return IncompatibleModelError(
+            f"{type(unet).__name__} is not a UNet (models such as Stable Diffusion 3 and Flux have none), so no motion "
+            f"module fits. {_CHOOSE}",
+            code="AD-G28",
         )
-    return (
-        f"{type(unet).__name__} is not a Stable Diffusion UNet that we know. Pass the UNet itself: "
-        "sd_model.model.diffusion_model of an LDM model, pipeline.unet of a diffusers pipeline."
+    return IncompatibleModelError(
+        f"{type(unet).__name__} is not a known Stable Diffusion UNet. Pass the UNet itself: "
+        "sd_model.model.diffusion_model of an LDM model, pipeline.unet of a diffusers pipeline.",
+        code="AD-G29",
     )

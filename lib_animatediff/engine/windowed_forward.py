@@ -1,7 +1,7 @@
-"""Compute a UNet call in parts: context window by context window, clip by clip.
+"""Compute a UNet call in parts: one context window or clip at a time.
 
-The ``forward`` of this one UNet object is replaced during an injection. Each part passes through everything that the
-host has put around and into its UNet, while the sampler and the host see one call on the whole clip.
+The ``forward`` of the UNet object is replaced during an injection. Each part passes through the host's own wrappers and
+patches, while the sampler and the host see one call on the whole clip.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class WindowedForward:
     """Computes a call on whole clips from calls on its parts.
 
     Args:
-        call: holds the frames of the part under way.
-        windows: None for clips that pass in one piece.
-        one_clip_per_call: compute each clip of each stream in calls of its own.
+        call: receives the frames of the part under way.
+        windows: None for clips that are computed in one call.
+        one_clip_per_call: compute each clip of each stream in separate calls.
         between: called after each part with the number of finished parts and the number of parts.
         unet: the UNet that is called.
     """
@@ -69,8 +69,9 @@ class WindowedForward:
         """
         if not self._busy.acquire(blocking=False):
             raise ClipError(
-                "This UNet is in the middle of a call: it is being used for a clip and for something else at once. "
-                "Wait until the clip is done."
+                "This UNet is already running a call: a clip and other code use it at the same time. "
+                "Wait until the clip is finished.",
+                code="AD-G30",
             )
         try:
             if self._call.in_window:  # an outer patch has chosen the frames
@@ -88,9 +89,10 @@ class WindowedForward:
                 return forward(*args, **kwargs)
         if self._windows is not None and torch.is_grad_enabled() and _checkpoints_gradients(self._unet):
             raise ClipError(
-                "Gradient checkpointing computes parts of the UNet a second time, when the context windows are over. "
-                "Switch it off (unet.disable_gradient_checkpointing()) or make clips that fit into one window; to "
-                "sample without training, use torch.no_grad()."
+                "Gradient checkpointing computes parts of the UNet again after the context windows have ended. "
+                "Disable it (unet.disable_gradient_checkpointing()) or render clips that fit into one window; to "
+                "sample without training, use torch.no_grad().",
+                code="AD-G31",
             )
         fusion = Fusion(rows, on_cpu=self._windows is not None and self._windows.fuse_on_cpu)
         for done, part in enumerate(parts, 1):

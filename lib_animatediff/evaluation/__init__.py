@@ -1,6 +1,6 @@
-"""What motion is worth, measured: the paper's metrics, VBench's temporal ones, direction, and a page that shows it.
+"""Evaluate motion: the paper's metrics, VBench's temporal metrics, direction of movement, and a page with the results.
 
-Nothing here knows a host program. Heavy libraries are imported where they are used; they come with
+Independent of any host. Heavy libraries are imported where they are used and come with
 ``pip install 'lib-animatediff[evaluate]'``.
 """
 

@@ -1,7 +1,7 @@
-"""What turns images, and perhaps texts, into rows that can be compared by their cosine.
+"""Embed images, and in the case of CLIP texts, for comparison by cosine similarity.
 
-The paper's figures are CLIP's, VBench's subject consistency is DINO's: give their folders where you have them. Without,
-there is a small embedder that needs no weights. Figures of two embedders cannot be compared with each other.
+The paper's metrics use CLIP, VBench's subject consistency uses DINO; both need a folder with weights. Without them, a
+small embedder without weights is used. Values of different embedders are not comparable.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CLIP, DINO, SMALL = "CLIP", "DINO", "built in"
 
 
 class Embedder(Protocol):
-    """Makes rows of length 1."""
+    """Maps images and texts to unit vectors."""
 
     @property
     def kind(self) -> str:
@@ -35,34 +35,34 @@ class Embedder(Protocol):
 
     @property
     def name(self) -> str:
-        """What the page says about it, in a few words."""
+        """Short description for the page."""
 
     def images(self, frames: Frames) -> Tensor:
-        """A row for each image of ``n h w 3``: ``n d``, fp32, on the CPU."""
+        """Embed images ``n h w 3``: ``n d``, float32 on the CPU."""
 
     def text(self, text: str) -> Tensor | None:
-        """The row of a text, ``d``; None where this embedder reads no texts."""
+        """Embed a text, ``d``; None if this embedder does not support texts."""
 
 
 class SmallEmbedder:
-    """Three rows in one: shapes, where which colour is, and which colours there are. No weights, no randomness.
+    """Concatenates descriptors of shape, colour layout and palette. No weights, deterministic.
 
-    Each of the three has length 1, so the cosine of two images is the mean of their three likenesses. Shapes:
-    histograms of gradients as of Dalal and Triggs (2005), 8 by 8 cells, 9 directions. Colours: means of Lab on the same
-    cells; and a histogram over Lab, of which the root is taken, so that the product of two is Bhattacharyya's
-    coefficient. What things are it does not know.
+    Each part has unit length, so the cosine of two images is the mean of three similarities. Shape: histograms of
+    oriented gradients (Dalal and Triggs, 2005) with 8 by 8 cells and 9 orientations. Layout: mean Lab colour per cell.
+    Palette: square root of a Lab histogram, so that products are Bhattacharyya coefficients. It has no notion of what
+    an image shows.
     """
 
     kind = SMALL
     name = "shapes and colours (small, built in, no weights)"
 
     def images(self, frames: Frames) -> Tensor:
-        """A row for each image of ``n h w 3``: ``n d``, fp32."""
+        """Embed images ``n h w 3``: ``n d``, float32."""
         rows = [self._row(frame) for frame in frames]
         return torch.nn.functional.normalize(torch.from_numpy(np.stack(rows)), dim=1)
 
     def text(self, text: str) -> None:
-        """None: it reads no texts."""
+        """None: texts are not supported."""
 
     def _row(self, frame: NDArray[np.uint8]) -> Rows:
         cv2 = opencv()
@@ -72,10 +72,10 @@ class SmallEmbedder:
 
 
 _SQUARE, _CELLS, _DIRECTIONS = 128, 8, 9
-_CLIPPED = 0.2  # as published: one strong edge must not drown the others of its block
+_CLIPPED = 0.2  # as published: limits the influence of one strong edge on its block
 _LAB_MIDDLE, _LAB_RANGE = (50.0, 0.0, 0.0), (50.0, 60.0, 60.0)
 _LAB_BINS = 8
-_FAINT = 500.0  # summed over a cell: grain of plain ground, which is no shape
+_FAINT = 500.0  # sum of gradients below which a cell is noise on a plain surface
 _SMALL = 1e-6
 
 
@@ -88,7 +88,7 @@ def _shapes(lab: Rows) -> Rows:
     cv2 = opencv()
     x, y = (cv2.Sobel(lab, cv2.CV_32F, *axes) for axes in ((1, 0), (0, 1)))
     lengths = np.hypot(x, y)
-    strongest = lengths.argmax(axis=2)[..., None]  # of the three channels
+    strongest = lengths.argmax(axis=2)[..., None]  # channel with the strongest gradient
     length, x, y = (np.take_along_axis(each, strongest, axis=2)[..., 0] for each in (lengths, x, y))
     turn = (np.arctan2(y, x) % np.pi) / np.pi * _DIRECTIONS
     lower = np.floor(turn).astype(int)
@@ -116,7 +116,7 @@ def _layout(lab: Rows) -> Rows:
 
 
 def _palette(lab: Rows) -> Rows:
-    """Each pixel is shared among the bins around it, so that a little more light changes a little."""
+    """Histogram with trilinear binning, so that small changes of brightness have small effects."""
     place = (np.clip((lab - _LAB_MIDDLE) / _LAB_RANGE, -1, 1) + 1) / 2 * (_LAB_BINS - 1)
     lower = np.minimum(np.floor(place).astype(int), _LAB_BINS - 2)
     over = place - lower
@@ -129,10 +129,10 @@ def _palette(lab: Rows) -> Rows:
 
 
 def load_embedder(folder: Path, device: str = "cpu") -> Embedder:
-    """CLIP or DINO from a folder as transformers' ``save_pretrained`` writes it; its ``config.json`` says which.
+    """Load CLIP or DINO from a folder written by transformers' ``save_pretrained``; ``config.json`` states which.
 
     Raises:
-        EvaluationError: it is no such folder, or its weights cannot be loaded.
+        EvaluationError: the folder is invalid, or its weights cannot be loaded.
     """
     from . import learned
 

@@ -1,4 +1,4 @@
-"""What can be wrong with an evaluation."""
+"""Errors of an evaluation."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from motion_module import AnimateDiffError
 
 
 class EvaluationError(AnimateDiffError):
-    """An evaluation cannot be made as asked for."""
+    """The evaluation cannot be carried out."""

@@ -1,7 +1,7 @@
-"""Optical flow of a clip, without any weights: OpenCV's DIS, in both directions.
+"""Optical flow of a clip in both directions, by OpenCV's DIS, without weights.
 
-Every clip is brought to one size first, so that thresholds mean the same for a clip of 64 pixels and for one of 1024,
-and so that the smallest patches of the search still fit into what a small image shows.
+Clips are first resized to a common size, so that thresholds apply to clips of 64 and of 1024 pixels alike, and the
+search's smallest patches fit into small images.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Frames = NDArray[np.uint8]  # f h w 3, RGB
-    Field = NDArray[np.floating[Any]]  # h w 2, in pixels of the flow's size: x, then y
+    Field = NDArray[np.floating[Any]]  # h w 2, x and y in pixels at the flow's resolution
 
-SIDE = 256  # pixels of the shorter side at which flow is searched for
-_REACH = 17  # pixels: DIS compares patches of 8 at half the size, so what is farther away has no say
-_LEVELS = 5  # a change of luma that is more than a decoder's grain
+SIDE = 256  # pixels of the shorter side at the flow's resolution
+_REACH = 17  # pixels: DIS compares patches of 8 at half the resolution
+_LEVELS = 5  # change of luma that exceeds compression noise
 
 
 @dataclass(frozen=True)
 class Flow:
-    """Flow between neighbouring frames; 0 where nothing changes that it could be told by.
+    """Flow between consecutive frames, 0 where the image does not change.
 
     Attributes:
-        frames: the clip at the size of the flow, f h w 3.
-        forward: from each frame to the next, f-1 of them.
-        backward: from each next frame back.
-        scale: pixels of the flow's size per pixel of the clip.
+        frames: the clip at the flow's resolution, f h w 3.
+        forward: flow from each frame to the next, f-1 fields.
+        backward: flow from each next frame back.
+        scale: pixels at the flow's resolution per pixel of the clip.
     """
 
     frames: Frames
@@ -43,32 +43,32 @@ class Flow:
 
 
 def flow_of(frames: Frames) -> Flow:
-    """Both flows of a clip, ``f h w 3``.
+    """Flow of a clip, ``f h w 3``, in both directions.
 
     Raises:
         EvaluationError: OpenCV is missing.
     """
     resized, scale = _resized(frames)
     pairs = list(pairwise(grey(resized)))
-    stirs = [_stirs(one, other)[..., None] for one, other in pairs]
+    changed = [_changed(one, other)[..., None] for one, other in pairs]
     return Flow(
         resized,
-        tuple(between(one, other) * stir for (one, other), stir in zip(pairs, stirs, strict=True)),
-        tuple(between(other, one) * stir for (one, other), stir in zip(pairs, stirs, strict=True)),
+        tuple(between(one, other) * mask for (one, other), mask in zip(pairs, changed, strict=True)),
+        tuple(between(other, one) * mask for (one, other), mask in zip(pairs, changed, strict=True)),
         scale,
     )
 
 
-def _stirs(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """1 where something changes within the reach of a patch: on plain ground, grain alone gives any flow."""
+def _changed(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """1 within a patch's reach of a change: on plain surfaces noise alone would give arbitrary flow."""
     cv2 = opencv()
     changes = (cv2.absdiff(one, other) > _LEVELS).astype(np.uint8)
-    stirs: NDArray[np.uint8] = cv2.dilate(changes, np.ones((_REACH, _REACH), np.uint8))
-    return stirs
+    changed: NDArray[np.uint8] = cv2.dilate(changes, np.ones((_REACH, _REACH), np.uint8))
+    return changed
 
 
 def between(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> Field:
-    """Where each pixel of one grey image is in another one."""
+    """Flow from one grey image to another."""
     cv2 = opencv()
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     found: Field = search.calc(one, other, None)
@@ -76,13 +76,13 @@ def between(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> Field:
 
 
 def grey(frames: Frames) -> list[NDArray[np.uint8]]:
-    """Luma of each frame, h w."""
+    """Luma of each frame, ``h w``."""
     cv2 = opencv()
     return [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
 
 
 def follow(image: NDArray[Any], field: Field) -> NDArray[Any]:
-    """What an image, h w or h w c, shows where a field leads to: ``image(x + field(x))``, linear in between."""
+    """Sample an image, ``h w`` or ``h w c``, at ``x + field(x)`` with linear interpolation."""
     cv2 = opencv()
     height, width = field.shape[:2]
     y, x = np.mgrid[:height, :width].astype(np.float32)
@@ -93,7 +93,7 @@ def follow(image: NDArray[Any], field: Field) -> NDArray[Any]:
 
 
 def opencv() -> Any:
-    """OpenCV's module.
+    """Import OpenCV.
 
     Raises:
         EvaluationError: it is missing.
@@ -101,7 +101,9 @@ def opencv() -> Any:
     try:
         import cv2
     except ImportError as error:
-        raise EvaluationError("Optical flow needs OpenCV. Install it: pip install opencv-python-headless") from error
+        raise EvaluationError(
+            "Optical flow needs OpenCV. Install it: pip install opencv-python-headless", code="AD-E01"
+        ) from error
     return cv2
 
 

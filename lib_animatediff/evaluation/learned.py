@@ -1,7 +1,7 @@
-"""CLIP and DINO from a folder of the user's, through transformers; nothing is downloaded.
+"""CLIP and DINO from a local folder through transformers; nothing is downloaded.
 
-Pictures are prepared here instead of by the folder's processor, which needs torchvision for what is a resize, a crop
-and two numbers per channel.
+Images are preprocessed here, because the folder's own processor would need torchvision for a resize, a crop and two
+numbers per channel.
 """
 
 from __future__ import annotations
@@ -28,22 +28,25 @@ if TYPE_CHECKING:
 
 _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_BATCH = 16  # images at a time
+_BATCH = 16  # images per call
 _DINO_TYPES = ("vit", "dinov2")
 
 
 def load(folder: Path, device: str) -> Embedder:
-    """The embedder that a folder holds; see `embedders.load_embedder`."""
+    """Load the embedder of a folder, see `embedders.load_embedder`."""
     kind = _kind_of(folder)
     if kind == "clip":
         return ClipEmbedder(folder, device)
     if kind in _DINO_TYPES:
         return DinoEmbedder(folder, device)
-    raise EvaluationError(f"{folder} holds a model of type {kind}. Give a folder of CLIP (clip) or DINO (vit, dinov2).")
+    raise EvaluationError(
+        f"{folder} contains a model of type {kind}. Choose a folder of CLIP (clip) or DINO (vit, dinov2).",
+        code="AD-E02",
+    )
 
 
 class ClipEmbedder:
-    """CLIP: reads images and texts."""
+    """CLIP: embeds images and texts."""
 
     kind = CLIP
 
@@ -53,13 +56,13 @@ class ClipEmbedder:
         self.name = f"CLIP ({folder.name})"
         self._device = device
         self._model = _weights(CLIPModel, folder).to(device)
-        # Every CLIP that Stable Diffusion knows has the same words.
+        # All CLIP models of Stable Diffusion share one vocabulary.
         words = folder if (folder / "vocab.json").is_file() else STABLE_DIFFUSION_15 / "tokenizer"
         self._tokenizer = CLIPTokenizer.from_pretrained(words, local_files_only=True)
 
     @torch.no_grad()
     def images(self, frames: Frames) -> Tensor:
-        """A row for each image of ``n h w 3``: ``n d``, fp32, on the CPU."""
+        """Embed images ``n h w 3``: ``n d``, float32 on the CPU."""
         side = self._model.config.vision_config.image_size
         rows = []
         for batch in _prepared(frames, side, _CLIP_MEAN, _CLIP_STD):
@@ -69,7 +72,7 @@ class ClipEmbedder:
 
     @torch.no_grad()
     def text(self, text: str) -> Tensor:
-        """The row of a text, ``d``; words beyond CLIP's 77 tokens do not count."""
+        """Embed a text, ``d``; tokens beyond CLIP's 77 are ignored."""
         longest = self._model.config.text_config.max_position_embeddings
         tokens = self._tokenizer(text, truncation=True, max_length=longest, return_tensors="pt").to(self._device)
         read = self._model.text_model(**tokens).pooler_output
@@ -77,7 +80,7 @@ class ClipEmbedder:
 
 
 class DinoEmbedder:
-    """DINO or DINOv2: reads images; its row is the class token's."""
+    """DINO or DINOv2: embeds images by the class token."""
 
     kind = DINO
 
@@ -90,9 +93,9 @@ class DinoEmbedder:
 
     @torch.no_grad()
     def images(self, frames: Frames) -> Tensor:
-        """A row for each image of ``n h w 3``: ``n d``, fp32, on the CPU."""
+        """Embed images ``n h w 3``: ``n d``, float32 on the CPU."""
         config = self._model.config
-        # DINOv2's position table is interpolated; it was trained at 518 and is used at 224.
+        # DINOv2 interpolates its positional table: it was trained at 518 pixels and is used at 224.
         side = _DINO_SIDE if config.model_type == "dinov2" else config.image_size
         rows = [
             self._model(pixel_values=batch.to(self._device)).last_hidden_state[:, 0]
@@ -101,7 +104,7 @@ class DinoEmbedder:
         return _unit(torch.cat(rows))
 
     def text(self, text: str) -> None:
-        """None: it reads no texts."""
+        """None: texts are not supported."""
 
 
 _DINO_SIDE = 224
@@ -113,8 +116,9 @@ def _kind_of(folder: Path) -> str:
         return str(config["model_type"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise EvaluationError(
-            f"{folder} is no folder of an embedder: it has no config.json that says its type. Give the folder of CLIP "
-            "or DINO as transformers' save_pretrained writes it."
+            f"{folder} is not the folder of an embedder: it has no config.json with a model type. "
+            "Choose a folder of CLIP or DINO as written by transformers' save_pretrained.",
+            code="AD-E03",
         ) from error
 
 
@@ -125,15 +129,16 @@ def _weights(kind: Any, folder: Path) -> Any:
         except Exception as error:  # transformers raises whatever its parts raise
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__).split(". ")[0]
             raise EvaluationError(
-                f"{folder.name} could not be loaded as an embedder: {reason.rstrip('. ')}. Its weights must lie in it "
-                "as model.safetensors."
+                f"{folder.name} could not be loaded as an embedder: {reason.rstrip('. ')}. The folder must contain "
+                "its weights as model.safetensors.",
+                code="AD-E04",
             ) from error
     return model.float().eval().requires_grad_(False)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Neither the weights of a head that is not used nor a second's progress is worth a line."""
+    """Silence warnings about unused head weights, and progress bars of a second."""
     from transformers.utils import logging
 
     former, showed_progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -148,7 +153,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _prepared(frames: Frames, side: int, mean: tuple[float, ...], std: tuple[float, ...]) -> list[Tensor]:
-    """The middle square of each image, its shorter side brought to ``side``: batches of ``b 3 side side``."""
+    """Resized and centre-cropped images, normalised, in batches ``b 3 side side``."""
     images = [_middle(Image.fromarray(frame), side) for frame in frames]
     values = torch.from_numpy(np.stack([np.asarray(each, np.float32) / 255 for each in images]))
     even = ((values - torch.tensor(mean)) / torch.tensor(std)).permute(0, 3, 1, 2)

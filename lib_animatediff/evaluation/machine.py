@@ -1,4 +1,4 @@
-"""What images and times depend on beside what is asked for."""
+"""Versions and hardware, on which frames and times depend."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LIBRARIES = ("torch", "diffusers", "transformers", "opencv-python-headless")
 
 
 def versions() -> str:
-    """Of this program and of the libraries that make and measure images."""
+    """Versions of this program and of the libraries that render and measure."""
     return ", ".join([f"animatediff {__version__}", *map(_versioned, _LIBRARIES)])
 
 
@@ -25,7 +25,7 @@ def _versioned(library: str) -> str:
 
 
 def machine_of(device: str) -> str:
-    """What computes, in a few words."""
+    """Short description of the hardware."""
     import torch
 
     if torch.device(device).type == "cuda":

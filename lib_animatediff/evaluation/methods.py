@@ -1,4 +1,4 @@
-"""What is compared: the same prompt and seeds, with and without something that makes frames belong together."""
+"""The methods to compare: the same prompts and seeds, with and without a mechanism for temporal consistency."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Method:
-    """A way to make a clip.
+    """A method of rendering a clip.
 
     Attributes:
-        key: in files and figures.
-        title: what the page calls it.
-        name: the same inside a sentence.
-        about: a sentence on it.
-        is_control: it is no rival; its figures say what the others' mean.
+        key: identifier in files and results.
+        title: title on the page.
+        name: name inside a sentence.
+        about: description, a sentence.
+        is_control: whether it is a reference for interpreting the metrics, not a competitor.
     """
 
     key: str
@@ -41,35 +41,35 @@ FROZEN = Method(
     "frozen",
     "Frozen frame",
     "a frozen frame",
-    "One image again and again: the best smoothness there is, and no motion.",
+    "A single image, repeated: maximal smoothness, no motion.",
     is_control=True,
 )
 INDEPENDENT = Method(
     "independent",
     "Independent frames",
     "independent frames",
-    "A batch of images with the seeds that the clip has: what the model paints without anything for motion.",
+    "A batch of images with the clip's seeds: the image model without any mechanism for motion.",
     is_control=True,
 )
 ZERO = Method(
     "text2video-zero",
     "Text2Video-Zero",
     "Text2Video-Zero",
-    "No training: the first frame's latents are shifted, and every frame looks at the first one.",
+    "No training: the first frame's latents are shifted, and every frame attends to the first one.",
 )
-MODULE = Method("module", "Motion module", "the motion module", "AnimateDiff: the motion module in the model.")
+MODULE = Method("module", "Motion module", "the motion module", "AnimateDiff: the image model with the motion module.")
 METHODS = (FROZEN, INDEPENDENT, ZERO, MODULE)
-RENDERED = (INDEPENDENT, ZERO, MODULE)  # a frozen frame is the first independent one
+RENDERED = (INDEPENDENT, ZERO, MODULE)  # the frozen frame is the first independent one
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How every image is sampled.
+    """Sampling options of all images.
 
     Attributes:
         size: width and height in pixels.
-        frames: of a clip.
-        sampler: a name of `standalone.pipeline.SAMPLERS`.
+        frames: frames per clip.
+        sampler: a key of `hosts.diffusers.pipeline.SAMPLERS`.
     """
 
     size: tuple[int, int]
@@ -88,15 +88,15 @@ def render(
     seed: int,
     how: Sampling,
 ) -> Frames:
-    """A clip, ``f h w 3``; frame i starts from the noise of ``seed + i``, whatever the method.
+    """Render a clip, ``f h w 3``. Frame i starts from the noise of ``seed + i``, whatever the method.
 
     Args:
         method: one of `RENDERED`.
-        pipeline: a diffusers pipeline; it is left as it was.
-        motion: what the method moves frames with; independent ones do without.
+        pipeline: a diffusers pipeline, which is left unchanged.
+        motion: motion module or Text2Video-Zero; not used for independent frames.
 
     Raises:
-        AnimateDiffError: see `standalone.pipeline.animate`.
+        AnimateDiffError: see `hosts.diffusers.pipeline.animate`.
     """
     if method is INDEPENDENT:
         return stills(pipeline, prompt, [seed + frame for frame in range(how.frames)], how)
@@ -116,7 +116,7 @@ def render(
 
 
 def stills(pipeline: Any, prompt: str, seeds: Sequence[int], how: Sampling) -> Frames:
-    """Pictures without motion on the checkpoint's own noise levels, one for each seed: ``n h w 3``."""
+    """Render images without motion on the checkpoint's own noise levels, one per seed: ``n h w 3``."""
     import torch
 
     former = pipeline.scheduler
@@ -126,7 +126,7 @@ def stills(pipeline: Any, prompt: str, seeds: Sequence[int], how: Sampling) -> F
             prompt,
             negative_prompt=how.negative_prompt,
             num_images_per_prompt=len(seeds),
-            # On the CPU, so that a seed is the same image on every machine.
+            # CPU generators give the same image for a seed on every machine.
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             width=how.size[0],
             height=how.size[1],

@@ -1,4 +1,4 @@
-"""The page: one file that needs nothing beside it, on paper, on a telephone, in the dark."""
+"""The result page: a single self-contained HTML file with light and dark scheme, for print and small screens."""
 
 from __future__ import annotations
 
@@ -22,45 +22,45 @@ if TYPE_CHECKING:
     from .flow import Frames
 
 _TEMPLATE = Path(__file__).with_name("page.html")
-_LONGEST_SIDE = 192  # pixels of a clip on the page; the files are whole
+_LONGEST_SIDE = 192  # pixels of a clip on the page; the files have full size
 _QUALITY = 80
 _WENT = {
     "right": "→ right",
     "left": "← left",
     "up": "↑ up",
     "down": "↓ down",
-    STILL: "■ stands",
-    CAMERA: "the whole image shifts",
-    UNRELATED: "frames are unrelated",
-    ASTRAY: "to and fro",
+    STILL: "■ still",
+    CAMERA: "whole image moves",
+    UNRELATED: "unrelated frames",
+    ASTRAY: "back and forth",
 }
 
 
 @dataclass(frozen=True)
 class About:
-    """What the page says beside figures.
+    """Context of the results.
 
     Attributes:
-        made: how it was made: names with values.
-        notes: what is not there, and how to get it.
+        made: names and values of the options and environment.
+        notes: missing parts, and how to obtain them.
     """
 
     made: Sequence[tuple[str, str]]
     notes: Sequence[str] = ()
 
 
-def page_of(wanted: Evaluation, clips: Sequence[EvaluatedClip], embedders: Embedders, about: About) -> str:
-    """The whole page as HTML, without anything that lies elsewhere."""
+def page_of(evaluation: Evaluation, clips: Sequence[EvaluatedClip], embedders: Embedders, about: About) -> str:
+    """The complete page as HTML, without external resources."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    names = [model.name for model in wanted.models]
+    names = [model.name for model in evaluation.models]
     measured = [metric for metric in METRICS if any(clip.figures[metric.key] is not None for clip in clips)]
     if SUBJECT in measured and BACKGROUND in measured and embedders.subject is embedders.main:
-        measured.remove(BACKGROUND)  # one formula and one embedder: one column
+        measured.remove(BACKGROUND)  # identical to subject consistency with the same embedder
     papers, vbench = ([metric for metric in group if metric in measured] for group in (PAPERS, VBENCH))
     models = []
-    for model in wanted.models:
+    for model in evaluation.models:
         own = [clip for clip in clips if clip.model == model.name]
         figures = table(own)
         models.append(
@@ -71,14 +71,17 @@ def page_of(wanted: Evaluation, clips: Sequence[EvaluatedClip], embedders: Embed
                 "scatter": Markup(plots.scatter(own, model.name)),
                 "papers": _rows(figures, papers),
                 "vbench": _rows(figures, vbench),
-                "prompts": _prompts(wanted, own),
+                "prompts": _prompts(evaluation, own),
             }
         )
     template = Environment(autoescape=True, undefined=StrictUndefined).from_string(
         _TEMPLATE.read_text(encoding="utf-8")
     )
     return template.render(
-        facts={"prompts": len(wanted.prompts), "seeds": f"{wanted.seeds} seed{'s' if wanted.seeds > 1 else ''} each"},
+        facts={
+            "prompts": len(evaluation.prompts),
+            "seeds": f"{evaluation.seeds} seed{'s' if evaluation.seeds > 1 else ''} each",
+        },
         models=models,
         together=sentences(clips) if len(models) > 1 else [],
         methods=METHODS,
@@ -111,20 +114,20 @@ def _rows(figures: Mapping[str, Figures], columns: Sequence[Metric]) -> list[dic
     ]
 
 
-def _prompts(wanted: Evaluation, clips: Sequence[EvaluatedClip]) -> list[dict[str, Any]]:
-    """Each prompt with its clips: a line for each seed, a column for each method."""
+def _prompts(evaluation: Evaluation, clips: Sequence[EvaluatedClip]) -> list[dict[str, Any]]:
+    """The prompts with their clips: a row per seed, a column per method."""
     return [
         {
             "text": prompt.text,
             "heading": prompt.heading,
-            "clips": [_clip(clip, wanted.fps) for clip in clips if clip.prompt == prompt],
+            "clips": [_clip(clip, evaluation.fps) for clip in clips if clip.prompt == prompt],
         }
-        for prompt in wanted.prompts
+        for prompt in evaluation.prompts
     ]
 
 
 def _clip(clip: EvaluatedClip, fps: float) -> dict[str, Any]:
-    told = clip.figures["direction"] if clip.figures["stands"] is None else clip.figures["stands"]
+    correct = clip.figures["direction"] if clip.figures["stands"] is None else clip.figures["stands"]
     title = next(method.title for method in METHODS if method.key == clip.method)
     images = _small(clip.frames)
     return {
@@ -134,7 +137,7 @@ def _clip(clip: EvaluatedClip, fps: float) -> dict[str, Any]:
         "height": images[0].height,
         "alt": f"{clip.prompt.text}, seed {clip.seed}, {title}",
         "goes": _WENT[clip.goes],
-        "verdict": None if told is None else bool(told),
+        "verdict": None if correct is None else bool(correct),
     }
 
 

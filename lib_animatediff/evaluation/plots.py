@@ -1,6 +1,6 @@
-"""Plots as SVG that stands inside the page: colours and fonts are the page's, so they follow its light and dark scheme.
+"""SVG plots for the page, inline so that they inherit its colours and fonts in both schemes.
 
-Panels are as narrow as a telephone, so that their letters stay as large as the page's.
+Panels are as narrow as a phone screen, so that their text is as large as the page's.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MARKS = {"frozen": "square", "independent": "ring", "text2video-zero": "diamond
 
 
 def scatter(clips: Sequence[EvaluatedClip], model: str) -> str:
-    """Smoothness against motion: a mark for each clip, a larger one for each method's mean."""
+    """Smoothness against motion: a mark per clip, and a larger one for each method's mean."""
     across = [clip.figures[MOTION.key] or 0.0 for clip in clips]
     up = [clip.figures[SMOOTHNESS.key] or 0.0 for clip in clips]
     right, steps = _ceiling(max(across, default=1.0))
@@ -47,7 +47,7 @@ def scatter(clips: Sequence[EvaluatedClip], model: str) -> str:
 
 
 def legend() -> str:
-    """Which mark is which method's."""
+    """Legend of the methods' marks."""
     items = []
     for method in METHODS:
         mark = _svg(16, 16, "", [_mark(method.key, 8, 8, 5, "mean")])
@@ -56,7 +56,7 @@ def legend() -> str:
 
 
 def bars(clips: Sequence[EvaluatedClip], models: Sequence[str], metric: Metric) -> str:
-    """A metric as bars from 0 to 100, grouped by model; empty where it was not measured."""
+    """A metric as bars from 0 to 100, grouped by model, without missing values."""
     parts, top = [], 4.0
     whole = 1.0 if metric.percent else 100.0
     for model in models:
@@ -98,7 +98,7 @@ def _axes(right: float, step: float, low: float) -> str:
 
 
 def _ceiling(value: float) -> tuple[float, float]:
-    """A round number at or above a value, and the step of an axis that ends there."""
+    """A round number not below a value, and the step of an axis that ends there."""
     for step in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0):
         if value <= 5 * step:
             return 5 * step, step
@@ -119,8 +119,8 @@ def _mark(key: str, x: float, y: float, size: float, which: str) -> str:
 
 
 def _svg(width: float, height: float, label: str, parts: Sequence[str]) -> str:
-    told = f'role="img" aria-label="{escape(label, quote=True)}"' if label else 'aria-hidden="true"'
-    return f'<svg viewBox="0 0 {width:g} {height:g}" {told}>{"".join(parts)}</svg>'
+    attributes = f'role="img" aria-label="{escape(label, quote=True)}"' if label else 'aria-hidden="true"'
+    return f'<svg viewBox="0 0 {width:g} {height:g}" {attributes}>{"".join(parts)}</svg>'
 
 
 def _shortened(name: str, longest: int = 44) -> str:

@@ -1,4 +1,4 @@
-"""A grid of clips that plays by itself, for those who do not open the page."""
+"""An animated grid of clips, as a preview of the page."""
 
 from __future__ import annotations
 
@@ -20,32 +20,35 @@ if TYPE_CHECKING:
 
 _CELL = 120  # pixels of a clip's longer side
 _GAP, _BETWEEN = 4, 14  # pixels between clips, and between models
-_LEFT, _TOP = 150, 62  # for names
-_EACH = 2  # prompts of each model
-_LETTERS = 19  # in a line over a clip
+_LEFT, _TOP = 150, 62  # pixels for labels
+_EACH = 2  # prompts per model
+_LETTERS = 19  # characters per line above a clip
 _PAPER, _INK = (255, 255, 255), (40, 40, 40)
 
 
-def write_preview(path: Path, wanted: Evaluation, clips: Sequence[EvaluatedClip]) -> Path:
-    """Write an animated WebP: a row for each method, for each model a column or two.
+def write_preview(path: Path, evaluation: Evaluation, clips: Sequence[EvaluatedClip]) -> Path:
+    """Write an animated WebP with a row per method, and one or two columns per model.
 
     Args:
-        path: where to.
-        wanted: its models' columns show the first prompts that go different ways, of the first seed.
+        path: target.
+        evaluation: each model shows the first prompts with different headings, with the first seed.
     """
-    prompts = _prompts(wanted.prompts)
-    found = {(clip.method, clip.model, clip.prompt): clip.frames for clip in reversed(clips)}  # the first seed stays
+    prompts = _prompts(evaluation.prompts)
+    found = {(clip.method, clip.model, clip.prompt): clip.frames for clip in reversed(clips)}  # first seed wins
     cells = np.stack(
-        [[[found[method.key, model.name, each] for each in prompts] for model in wanted.models] for method in METHODS]
+        [
+            [[found[method.key, model.name, each] for each in prompts] for model in evaluation.models]
+            for method in METHODS
+        ]
     )  # methods models prompts f h w 3
-    models, texts = [model.name for model in wanted.models], [prompt.text for prompt in prompts]
-    frames = [_drawn(cells[:, :, :, number], models, texts) for number in range(wanted.how.frames)]
-    (written,) = write_clip(path, frames, formats=["webp"], fps=wanted.fps, encoding=Encoding(quality=75))
+    models, texts = [model.name for model in evaluation.models], [prompt.text for prompt in prompts]
+    frames = [_drawn(cells[:, :, :, number], models, texts) for number in range(evaluation.how.frames)]
+    (written,) = write_clip(path, frames, formats=["webp"], fps=evaluation.fps, encoding=Encoding(quality=75))
     return written
 
 
 def _prompts(prompts: Sequence[Prompt]) -> list[Prompt]:
-    """The first ones with different headings."""
+    """The first prompts with different headings."""
     by_heading: dict[str | None, Prompt] = {}
     for prompt in prompts:
         by_heading.setdefault(prompt.heading, prompt)

@@ -1,4 +1,4 @@
-"""The prompts of an evaluation, each with where what it names should go."""
+"""The prompts of an evaluation, with the direction in which their object should move."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Prompt:
     """A prompt.
 
     Attributes:
-        text: what the clip shows.
-        heading: where it goes: right, left, up, down, still; None where nothing is to be said about that.
+        text: the prompt itself.
+        heading: expected direction: right, left, up, down or still; None if there is none.
 
     Raises:
-        EvaluationError: there is no text, or no such heading.
+        EvaluationError: the text is empty, or the heading is unknown.
     """
 
     text: str
@@ -31,15 +31,16 @@ class Prompt:
 
     def __post_init__(self) -> None:
         if not self.text:
-            raise EvaluationError("A prompt of the evaluation is empty. Write what the clip shows.")
+            raise EvaluationError("A prompt is empty. Describe the clip.", code="AD-E05")
         if self.heading is not None and self.heading not in NAMED:
             raise EvaluationError(
-                f"{self.heading!r} is no heading (prompt {self.text!r}). Choose one of {', '.join(NAMED)}, or none."
+                f"{self.heading!r} is not a heading (prompt {self.text!r}). Choose one of {', '.join(NAMED)}, or none.",
+                code="AD-E06",
             )
 
 
-# Of the built-in model's world: two for each heading, one of them a combination that it was not trained on, and two
-# that stand.
+# From the world of the built-in model: two per heading, one of them a combination that it was not trained on, and two
+# still scenes.
 BUILT_IN = (
     Prompt("a red disc moving right", "right"),
     Prompt("a blue square moving right", "right"),
@@ -55,27 +56,29 @@ BUILT_IN = (
 
 
 def read_prompts(path: Path) -> tuple[Prompt, ...]:
-    """Prompts of a file: JSON, or text with one to a line, ``a red fox running to the right | right``.
+    """Read prompts from JSON, or from text with one per line, such as ``a red fox running to the right | right``.
 
-    JSON is a list of texts or of objects with ``prompt`` and ``heading``. In a text, empty lines and lines that begin
-    with # do not count.
+    JSON is a list of strings, or of objects with ``prompt`` and ``heading``. In text files, empty lines and lines that
+    begin with # are ignored.
 
     Raises:
-        EvaluationError: the file cannot be read or holds no prompts, or one of them is wrong.
+        EvaluationError: the file cannot be read, contains no prompts, or one of them is invalid.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise EvaluationError(f"{path} cannot be read as text ({error}). Check the path.") from error
+        raise EvaluationError(f"{path} cannot be read as text ({error}). Check the path.", code="AD-E07") from error
     read = _of_json(path, text) if path.suffix.lower() == ".json" else _of_lines(text)
     if not read:
-        raise EvaluationError(f"{path} holds no prompts. Write one to a line.")
+        raise EvaluationError(f"{path} contains no prompts. Write one per line.", code="AD-E08")
     repeated = {
         prompt.text for number, prompt in enumerate(read) if prompt.text in {each.text for each in read[:number]}
     }
     if repeated:
         raise EvaluationError(
-            f"{path} says a prompt twice: {min(repeated)!r}. Take one away; --seeds makes more clips."
+            f"{path} contains a prompt twice: {min(repeated)!r}. Remove one; for more clips, increase the number of "
+            "seeds.",
+            code="AD-E09",
         )
     return read
 
@@ -87,7 +90,7 @@ def _of_lines(text: str) -> tuple[Prompt, ...]:
 
 def _of_line(line: str) -> Prompt:
     text, mark, heading = line.rpartition(_MARK)
-    # A bar in brackets is part of the prompt: [fox|cat].
+    # A bar in brackets is part of the prompt, as in [fox|cat].
     is_heading = mark and heading.strip().isalpha()
     return Prompt(text.strip(), heading.strip().lower()) if is_heading else Prompt(line)
 
@@ -97,18 +100,25 @@ def _of_json(path: Path, text: str) -> tuple[Prompt, ...]:
         listed = json.loads(text)
     except ValueError as error:
         raise EvaluationError(
-            f"{path} is no JSON ({error}). Mend it, or write one prompt to a line of a text."
+            f"{path} is not valid JSON ({error}). Correct it, or use a text file with one prompt per line.",
+            code="AD-E10",
         ) from error
     if not isinstance(listed, list):
-        raise EvaluationError(f"{path} must be a list of prompts, not {type(listed).__name__}.")
+        raise EvaluationError(f"{path} must contain a list of prompts, not {type(listed).__name__}.", code="AD-E11")
     return tuple(_of_entry(path, entry) for entry in listed)
 
 
 def _of_entry(path: Path, entry: Any) -> Prompt:
     given = {"prompt": entry} if isinstance(entry, str) else entry
     if not isinstance(given, dict) or set(given) - {"prompt", "heading"} or not isinstance(given.get("prompt"), str):
-        raise EvaluationError(f'{path}: write {{"prompt": "...", "heading": "right"}}, not {entry!r:.60}.')
+        raise EvaluationError(
+            f'{path} contains an invalid prompt: write {{"prompt": "...", "heading": "right"}}, not {entry!r:.60}.',
+            code="AD-E12",
+        )
     heading = given.get("heading")
     if heading is not None and not isinstance(heading, str):
-        raise EvaluationError(f"{path}: a heading must be a text, not {heading!r:.40}.")
+        raise EvaluationError(
+            f"{path} contains a heading that is not a string: {heading!r:.40}. Write one such as right.",
+            code="AD-E13",
+        )
     return Prompt(given["prompt"].strip(), heading)

@@ -1,4 +1,4 @@
-"""The figures as JSON, and what they were made with."""
+"""The results as JSON, with the options and environment that they were made with."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from .run import REFERENCES, EvaluatedClip, Evaluation
 from .verdict import table
 
 
-def results_of(wanted: Evaluation, clips: Sequence[EvaluatedClip], made: Sequence[tuple[str, str]]) -> str:
-    """Everything that was measured, as JSON: means for each model and method, and each clip's figures."""
+def results_of(evaluation: Evaluation, clips: Sequence[EvaluatedClip], made: Sequence[tuple[str, str]]) -> str:
+    """All results as JSON: means per model and method, and the metrics of each clip."""
     found = {
         "made": dict(made),
-        "means": {model.name: table([clip for clip in clips if clip.model == model.name]) for model in wanted.models},
+        "means": {
+            model.name: table([clip for clip in clips if clip.model == model.name]) for model in evaluation.models
+        },
         "clips": [_entry(clip) for clip in clips],
     }
     return json.dumps(found, indent=1)
@@ -35,22 +37,22 @@ def _entry(clip: EvaluatedClip) -> dict[str, Any]:
     }
 
 
-def how_made(wanted: Evaluation, embedders: Embedders, command: str) -> list[tuple[str, str]]:
-    """What the figures were made with, as names with values; no path, which may name a person."""
-    how = wanted.how
+def how_made(evaluation: Evaluation, embedders: Embedders, command: str) -> list[tuple[str, str]]:
+    """Options and environment, as names and values; without paths, which may be private."""
+    how = evaluation.how
     return [
         ("Command", command),
-        ("Motion module", wanted.motion.name),
+        ("Motion module", evaluation.motion.name),
         (
             "Clips",
             f"{how.frames} frames of {how.size[0]}x{how.size[1]}, {how.sampler}, {how.steps} steps, CFG {how.cfg:g}, "
-            f"{len(wanted.prompts)} prompts, {wanted.seeds} seeds each from {wanted.seed}",
+            f"{len(evaluation.prompts)} prompts, {evaluation.seeds} seeds each from {evaluation.seed}",
         ),
-        ("Noise levels", "the checkpoint's own, but with the motion module those that it was trained on"),
-        ("References", f"{REFERENCES} stills of each prompt and model, of other seeds"),
+        ("Noise levels", "the checkpoint's own; with the motion module those of its training"),
+        ("References", f"{REFERENCES} stills of each prompt and model, with other seeds"),
         ("Embedder", embedders.main.name),
         ("Subject consistency by", embedders.subject.name),
-        ("Optical flow", "OpenCV's DIS, medium, at 256 pixels of the shorter side"),
+        ("Optical flow", "OpenCV's DIS, medium preset, at 256 pixels of the shorter side"),
         ("Versions", versions()),
-        ("Machine", machine_of(wanted.device)),
+        ("Machine", machine_of(evaluation.device)),
     ]

@@ -1,8 +1,7 @@
-"""What the figures say: means over clips, and sentences that are computed, not written.
+"""Summarise the metrics: means over clips, and sentences that are computed from them.
 
-Two methods are compared clip by clip, of one prompt and seed each, since those pairs have most of their chance in
-common. A difference counts where chance would make it so large in one case of twenty at most: by Student's t of the
-prompts' mean differences.
+Methods are compared pairwise on clips with the same prompt and seed, which removes most of the variance. A difference
+counts if it would occur by chance in at most 5 % of cases, by Student's t-test on the prompts' mean differences.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from dataclasses import dataclass
 from statistics import fmean, median, stdev
 from typing import Literal
 
-from .measuring import DIRECTION, DOMAIN, DYNAMIC, METRICS, MOTION, SECONDS, SMOOTHNESS, TEXT, WAY, Figures, Metric
+from .measuring import DIRECTION, DISTANCE, DOMAIN, DYNAMIC, METRICS, MOTION, SECONDS, SMOOTHNESS, TEXT, Figures, Metric
 from .methods import FROZEN, INDEPENDENT, METHODS, MODULE, ZERO, Method
 from .run import EvaluatedClip
 
-_FEWEST = 5  # prompts; fewer prove nothing
+_FEWEST = 5  # prompts; fewer are never conclusive
 _TABLE = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
 _JUDGED = (DIRECTION, SMOOTHNESS, DOMAIN, TEXT)
 _RIVALS = (ZERO, INDEPENDENT)
@@ -27,11 +26,11 @@ Outcome = Literal["ahead", "behind", "level"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two methods in one metric.
+    """Comparison of two methods by one metric.
 
     Attributes:
         ours, theirs: means over the clips that both have.
-        uncertain: how large a mean difference may be by chance (95 %).
+        uncertain: mean difference that may occur by chance (95 %).
     """
 
     metric: Metric
@@ -42,7 +41,7 @@ class Comparison:
 
     @property
     def outcome(self) -> Outcome:
-        """Who is better, if the difference is more than chance."""
+        """Which method is better, if the difference is significant."""
         gain = self.ours - self.theirs
         if abs(gain) <= self.uncertain or gain == 0:
             return "level"
@@ -54,7 +53,7 @@ class Comparison:
 
 
 def means(clips: Iterable[EvaluatedClip]) -> Figures:
-    """Mean of each metric over the clips that have it; of times the median, which one slow clip does not move."""
+    """Mean of each metric over the clips that have it; median of times, which is robust against slow clips."""
     listed = list(clips)
     found: Figures = {}
     for metric in METRICS:
@@ -65,12 +64,12 @@ def means(clips: Iterable[EvaluatedClip]) -> Figures:
 
 
 def table(clips: Sequence[EvaluatedClip]) -> dict[str, Figures]:
-    """Means of each method, by its key."""
+    """Means of each method, by key."""
     return {method.key: means(clip for clip in clips if clip.method == method.key) for method in METHODS}
 
 
 def best(figures: dict[str, Figures], metric: Metric) -> list[str]:
-    """Keys of the methods with the best figure; controls are no rivals."""
+    """Keys of the methods with the best value, without controls."""
     if metric.more_is_better is None:
         return []
     rivals = {
@@ -78,7 +77,7 @@ def best(figures: dict[str, Figures], metric: Metric) -> list[str]:
         for method in METHODS
         if not method.is_control and (value := figures[method.key][metric.key]) is not None
     }
-    # As shown: what looks the same is the same, and then none is the best.
+    # Values that look the same when formatted count as equal, and then none is the best.
     if len({metric.show(value) for value in rivals.values()}) < 2:
         return []
     winner = (max if metric.more_is_better else min)(rivals.values())
@@ -86,7 +85,7 @@ def best(figures: dict[str, Figures], metric: Metric) -> list[str]:
 
 
 def compare(clips: Sequence[EvaluatedClip], rival: Method, metric: Metric) -> Comparison | None:
-    """The motion module against a rival, pair by pair; None where the metric was not measured."""
+    """Compare the motion module with a rival pairwise; None if the metric was not measured."""
     by_method = {
         method.key: {
             (clip.model, clip.prompt.text, clip.seed): value
@@ -99,7 +98,7 @@ def compare(clips: Sequence[EvaluatedClip], rival: Method, metric: Metric) -> Co
     pairs = [(ours, theirs[key]) for key, ours in by_method[MODULE.key].items() if key in theirs]
     if not pairs:
         return None
-    # Models and seeds of one prompt have much in common: a prompt counts once.
+    # Clips of one prompt are not independent, so each prompt counts once.
     of_prompts: dict[str, list[float]] = {}
     for key, ours in by_method[MODULE.key].items():
         if key in theirs:
@@ -110,15 +109,15 @@ def compare(clips: Sequence[EvaluatedClip], rival: Method, metric: Metric) -> Co
 
 
 def _student(freedom: int) -> float:
-    """Beyond which 5 % of Student's t lie, from the table or nearly so."""
+    """Two-sided 95 % quantile of Student's t, approximated beyond the table."""
     return _TABLE[freedom - 1] if freedom <= len(_TABLE) else 1.96 + 2.5 / freedom
 
 
 def sentences(clips: Sequence[EvaluatedClip]) -> list[str]:
-    """What the figures of some clips, of a model for example, say about the motion module, good and bad."""
-    said = [_against(clips, rival) for rival in _RIVALS]
+    """What the metrics of the given clips say about the motion module, as sentences."""
+    comparisons = [_against(clips, rival) for rival in _RIVALS]
     figures = table(clips)
-    return [*filter(None, said), _on_motion(figures), _on_smoothness(figures)]
+    return [*filter(None, comparisons), _on_motion(figures), _on_smoothness(figures)]
 
 
 def _against(clips: Sequence[EvaluatedClip], rival: Method) -> str:
@@ -129,25 +128,27 @@ def _against(clips: Sequence[EvaluatedClip], rival: Method) -> str:
         "not clearly ahead in": [each for each in found if each.outcome == "level"],
     }
     parts = [f"{how} {_listed(map(str, group))}" for how, group in groups.items() if group]
-    return f"Against {rival.name} the motion module is {_listed(parts, '; ')}." if parts else ""
+    return f"Compared with {rival.name}, the motion module is {_listed(parts, '; ')}." if parts else ""
 
 
 def _on_motion(figures: dict[str, Figures]) -> str:
     ours, unrelated = figures[MODULE.key], figures[INDEPENDENT.key]
-    gone = ours[WAY.key]
-    way = "" if gone is None else f" and get {WAY.show(gone)} pixels to where the prompt says"
+    distance = ours[DISTANCE.key]
+    moved = (
+        "" if distance is None else f", and its objects move {DISTANCE.show(distance)} pixels in the prompt's direction"
+    )
     return (
-        f"Its clips move by {MOTION.show(ours[MOTION.key])} pixels per frame where they move most{way}; "
-        f"{DYNAMIC.show(ours[DYNAMIC.key])} of them are dynamic by VBench's rule. Between independent frames flow "
-        f"jumps by {MOTION.show(unrelated[MOTION.key])} pixels."
+        f"The fastest 5 % of its pixels move {MOTION.show(ours[MOTION.key])} pixels per frame{moved}; "
+        f"{DYNAMIC.show(ours[DYNAMIC.key])} of its clips are dynamic by VBench's rule. Between independent frames, "
+        f"the flow is {MOTION.show(unrelated[MOTION.key])} pixels."
     )
 
 
 def _on_smoothness(figures: dict[str, Figures]) -> str:
     frozen, ours = figures[FROZEN.key][SMOOTHNESS.key], figures[MODULE.key][SMOOTHNESS.key]
     return (
-        f"The frozen frame is smoother ({SMOOTHNESS.show(frozen)} against {SMOOTHNESS.show(ours)}), as it is than "
-        "anything that moves: smoothness alone proves nothing."
+        f"The frozen frame is smoother ({SMOOTHNESS.show(frozen)} against {SMOOTHNESS.show(ours)}), as it is smoother "
+        "than any clip with motion: smoothness alone proves nothing."
     )
 
 

@@ -1,4 +1,4 @@
-"""A clip as the command line makes it: from a request to frames, and to the recipe that makes them again."""
+"""Renders a clip from a request, and writes and reads the recipe that reproduces it."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _LIBRARIES = ("torch", "diffusers", "transformers")
 _CHUNK = 2**20  # bytes
 _HASH_LENGTH = 10  # of the hash as the WebUI shows it
 _WEBUI_SAMPLERS = {"ddim": "DDIM", "euler": "Euler", "euler-a": "Euler a", "dpm++2m": "DPM++ 2M"}
-_ELSEWHERE = ("enable", "model", "formats", "motion_loras", "request_id")  # settings that other fields of a recipe say
+_STORED_ELSEWHERE = ("enable", "model", "formats", "motion_loras", "request_id")  # in other fields of a recipe
 
 
 @dataclass(frozen=True)
 class FurtherMotion:
-    """A second or further motion module, with a scale of its own.
+    """A second or further motion module, with its own scale.
 
     Attributes:
-        effect: how much of its motion is added; 0 leaves the first module's numbers bit for bit.
+        effect: share of its motion that is added; at 0 the result is that of the first module, bit for bit.
         scale: factor on its keys; above 1 frames differ more.
     """
 
@@ -50,18 +50,18 @@ class FurtherMotion:
 
 @dataclass(frozen=True)
 class Request:
-    """Everything that decides the frames of a clip.
+    """Everything that determines the frames of a clip.
 
     Attributes:
         checkpoint: Stable Diffusion 1.5 single file.
-        motion: motion module file or folder, or the name of a method without one.
-        kind: of the motion module, where its file cannot say.
+        motion: file or folder of a motion module, or the name of a method without a file.
+        kind: kind of the motion module, if its file is ambiguous.
         further: motion modules that act after the first.
         size: width and height in pixels.
         config: tokenizer and configs, see `pipeline.find_config`.
-        device: torch's name of it.
+        device: PyTorch's name of it.
 
-    The others are as in `animate`.
+    The other attributes are as for `animate`.
     """
 
     checkpoint: Path
@@ -83,10 +83,10 @@ class Request:
     device: str = "cpu"
 
     def plan(self) -> ClipPlan:
-        """The request, resolved.
+        """The plan of the clip.
 
         Raises:
-            AnimateDiffError: settings do not fit together, or a line of a prompt is wrong.
+            AnimateDiffError: settings are incompatible, or a line of a prompt is invalid.
         """
         sampling = Sampling(self.prompt, self.negative_prompt, seed=self.seed, steps=self.steps)
         plan = plan_clip(replace(self.settings, model=str(self.motion)), sampling)
@@ -99,8 +99,8 @@ class Ready:
     """A request that can be rendered, see `prepare`.
 
     Attributes:
-        plan: the request, resolved.
-        method: with its motion modules and motion LoRAs loaded.
+        plan: the plan of the clip.
+        method: the method with its motion modules and motion LoRAs loaded.
         config: tokenizer and configs.
     """
 
@@ -111,14 +111,14 @@ class Ready:
 
     @property
     def steps(self) -> int:
-        """How often `render` calls back."""
+        """The number of calls of ``on_step`` by `render`."""
         return sum(self.plan.runs)
 
     def load(self) -> Any:
-        """The pipeline with everything that is added to it: the slow part.
+        """Load the pipeline with its LoRAs and embeddings, which is the slow part.
 
         Raises:
-            AnimateDiffError: a file is broken or does not fit.
+            AnimateDiffError: a file is damaged or does not fit.
         """
         pipeline = host.load_pipeline(self.request.checkpoint, config=self.config, device=self.request.device)
         networks.add_loras(pipeline, self.request.loras)
@@ -129,7 +129,7 @@ class Ready:
     def render(
         self, pipeline: Any, on_step: Callable[[], None] = lambda: None, say: Callable[[str], None] = lambda _line: None
     ) -> list[Image]:
-        """The clip's frames, each once; for ``on_step`` and ``say`` see `animate`.
+        """The rendered frames, each once; for ``on_step`` and ``say`` see `animate`.
 
         Raises:
             AnimateDiffError: the module does not fit, or memory ran out.
@@ -148,14 +148,13 @@ class Ready:
 
 
 def prepare(request: Request) -> Ready:
-    """Refuse everything that can be refused before the checkpoint is loaded, the quick checks first.
+    """Check a request before its checkpoint is loaded, the quick checks first.
 
     Raises:
-        AnimateDiffError: a value is out of range, or a file is missing or unfit.
+        AnimateDiffError: a value is out of range, or a file is missing or does not fit.
     """
     host.check_request(seed=request.seed, size=request.size, steps=request.steps, cfg=request.cfg)
-    if request.sampler not in host.SAMPLERS:
-        raise ClipError(f"There is no sampler {request.sampler!r}. Choose one of {', '.join(host.SAMPLERS)}.")
+    host.check_sampler(request.sampler)
     host.check_host(request.checkpoint, request.device)
     config = host.find_config(request.checkpoint, request.config)
     plan = request.plan()
@@ -169,8 +168,8 @@ def prepare(request: Request) -> Ready:
 
 
 def recipe_of(request: Request, encoding: Mapping[str, Any]) -> Recipe:
-    """What goes into the clip's files: names and hashes of files, but no path, which may name a person."""
-    settings = {name: value for name, value in asdict(request.settings).items() if name not in _ELSEWHERE}
+    """The recipe for the clip's files. It contains names and hashes of files but no paths, which may be private."""
+    settings = {name: value for name, value in asdict(request.settings).items() if name not in _STORED_ELSEWHERE}
     files: dict[str, Any] = {
         "checkpoint": _named(request.checkpoint),
         "motion": _motion_of(request),
@@ -179,9 +178,7 @@ def recipe_of(request: Request, encoding: Mapping[str, Any]) -> Recipe:
         "motion_loras": [_named(lora.path) | {"strength": lora.strength} for lora in request.motion_loras],
     }
     if request.further:
-        files["further"] = [
-            _named(one.path) | {"effect": one.effect, "scale": one.scale} for one in request.further
-        ]
+        files["further"] = [_named(one.path) | {"effect": one.effect, "scale": one.scale} for one in request.further]
     data = {
         "program": PROGRAM,
         "versions": {PROGRAM: __version__} | {name: _version(name) for name in _LIBRARIES},
@@ -202,59 +199,61 @@ def recipe_of(request: Request, encoding: Mapping[str, Any]) -> Recipe:
 def request_of(
     data: Mapping[str, Any], find: Callable[[str, str], Path], *, config: Path | None = None, device: str = "cpu"
 ) -> Request:
-    """The request that a recipe was made from.
+    """The request from a recipe.
 
     Args:
-        data: the JSON of a recipe; it comes with a file from anyone, so each value is checked.
-        find: from a file's name and hash to where it is on this machine.
+        data: the JSON of a recipe. It may come from an untrusted file, so each value is checked.
+        find: finds the file with a name and a hash on this machine.
 
     Raises:
-        ClipError: the recipe is not of this program, or a value is missing or of a wrong type.
+        ClipError: another program wrote the recipe, or a value is missing or has the wrong type.
     """
     if data.get("program") != PROGRAM:
         raise ClipError(
-            "Its recipe is not of this command line. Open it where it was made: the WebUI's PNG Info page reads it."
+            "The recipe was not written by this command line. Open the file where it was made: the WebUI reads its own "
+            "clips in the PNG Info tab.",
+            code="AD-J01",
         )
-    files = _taken(data, "files", dict)
-    width, height = (_checked(side, int, "size") for side in _pair(_taken(data, "size", list)))
+    files = _read(data, "files", dict)
+    width, height = (_checked(side, int, "size") for side in _pair(_read(data, "size", list)))
 
     def found(entry: Any) -> Path:
         entry = _checked(entry, dict, "files")
-        return find(Path(_taken(entry, "name", str)).name, _taken(entry, "sha256", str))
+        return find(Path(_read(entry, "name", str)).name, _read(entry, "sha256", str))
 
     def added(name: str) -> tuple[LoraFile, ...]:
-        return tuple(LoraFile(found(entry), _number(entry, "strength")) for entry in _taken(files, name, list))
+        return tuple(LoraFile(found(entry), _number(entry, "strength")) for entry in _read(files, name, list))
 
-    motion = _taken(files, "motion", dict)
-    name = _taken(motion, "name", str)
+    motion = _read(files, "motion", dict)
+    name = _read(motion, "name", str)
     has_file = "sha256" in motion or name_without_file(name) is None
     kind = motion.get("kind")
     return Request(
         checkpoint=found(files.get("checkpoint")),
         motion=found(motion) if has_file else Path(name),
-        prompt=_taken(data, "prompt", str),
-        settings=parse_settings(_taken(data, "settings", dict)),
-        negative_prompt=_taken(data, "negative_prompt", str),
-        seed=_taken(data, "seed", int),
+        prompt=_read(data, "prompt", str),
+        settings=parse_settings(_read(data, "settings", dict)),
+        negative_prompt=_read(data, "negative_prompt", str),
+        seed=_read(data, "seed", int),
         kind=None if kind is None else _checked(kind, str, "kind"),
         further=tuple(
             FurtherMotion(found(entry), _number(entry, "effect"), _number(entry, "scale"))
             for entry in _checked(files.get("further", []), list, "further")
         ),
         loras=added("loras"),
-        embeddings=tuple(found(entry) for entry in _taken(files, "embeddings", list)),
+        embeddings=tuple(found(entry) for entry in _read(files, "embeddings", list)),
         motion_loras=added("motion_loras"),
         size=(width, height),
-        steps=_taken(data, "steps", int),
+        steps=_read(data, "steps", int),
         cfg=_number(data, "cfg"),
-        sampler=_taken(data, "sampler", str),
+        sampler=_read(data, "sampler", str),
         config=config,
         device=device,
     )
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file, or of all files in a folder, in the order of their names."""
+    """SHA-256 of a file, or of all files in a folder in the order of their names."""
     digest = hashlib.sha256()
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         if file.is_file():
@@ -282,7 +281,7 @@ def _version(library: str) -> str | None:
 
 
 def _infotext(request: Request, checkpoint: Mapping[str, Any], motion: Mapping[str, Any]) -> str:
-    """The clip's recipe as the WebUI writes its own, so that its PNG Info page reads it."""
+    """The recipe as infotext, which the WebUI's PNG Info tab reads."""
     settings = replace(request.settings, enable=True, model=motion["name"])
     line = to_infotext(settings, mm_hash=motion.get("sha256", "")[:_HASH_LENGTH])
     fields = {
@@ -300,7 +299,7 @@ def _infotext(request: Request, checkpoint: Mapping[str, Any], motion: Mapping[s
     return "\n".join([*filter(None, lines), ", ".join(f"{name}: {value}" for name, value in fields.items())])
 
 
-def _taken(data: Mapping[str, Any], name: str, kind: type) -> Any:
+def _read(data: Mapping[str, Any], name: str, kind: type) -> Any:
     return _checked(data.get(name), kind, name)
 
 
@@ -308,17 +307,23 @@ def _number(data: Mapping[str, Any], name: str) -> float:
     value = data.get(name)
     number = float(value if isinstance(value, int) else _checked(value, float, name))
     if not math.isfinite(number):
-        raise ClipError(f"Its recipe is damaged: {name} is {number}.")
+        raise _damaged(name, number)
     return number
 
 
 def _checked(value: Any, kind: type, name: str) -> Any:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ClipError(f"Its recipe is damaged: {name} is {value!r:.40}.")
+        raise _damaged(name, value)
     return value
 
 
 def _pair(values: list[Any]) -> list[Any]:
     if len(values) != 2:
-        raise ClipError(f"Its recipe is damaged: size is {values!r:.40}.")
+        raise _damaged("size", values)
     return values
+
+
+def _damaged(name: str, value: Any) -> ClipError:
+    return ClipError(
+        f"The recipe is damaged: {name} is {value!r:.40}. Use the original file of the clip.", code="AD-J02"
+    )

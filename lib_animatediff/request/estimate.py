@@ -124,41 +124,46 @@ class ClipEstimate:
         """The smallest changes that each make the clip fit into memory, with the estimate after the change."""
         return [
             suggestion
-            for changes in (self._without_views(), self._fewer_clips(), self._shorter(), self._smaller())
-            if (suggestion := next((change for change in changes if change[1].fits), None))
+            for changes in (_without_views, _fewer_clips, _shorter, _smaller)
+            if (suggestion := next((change for change in changes(self) if change[1].fits), None))
         ]
 
-    def _without_views(self) -> Iterator[tuple[str, ClipEstimate]]:
-        if isinstance(self.windows, ContextWindows) and self.windows.as_views:
-            yield "views off", replace(self, windows=replace(self.windows, as_views=False))
-
-    def _fewer_clips(self) -> Iterator[tuple[str, ClipEstimate]]:
-        for clips in range(self.clips - 1, 0, -1):
-            yield f"the batch size to {clips}", replace(self, clips=clips)
-
-    def _shorter(self) -> Iterator[tuple[str, ClipEstimate]]:
-        windows = self.windows
-        for length in range(self.frames_per_call - 1, FEWEST_FRAMES - 1, -1):
-            shorter: ContextWindows | Chunks
-            if windows is None:
-                shorter = ContextWindows(length=length, overlap=length // 4)
-            elif isinstance(windows, Chunks):
-                shorter = replace(windows, length=length)
-            else:
-                shorter = replace(windows, length=length, overlap=min(windows.overlap, length - 1))
-            yield f"the context length to {length}", replace(self, windows=shorter)
-
-    def _smaller(self) -> Iterator[tuple[str, ClipEstimate]]:
-        longer = max(self.width, self.height)
-        for side in range((longer - 1) // _SIZE_STEP * _SIZE_STEP, 0, -_SIZE_STEP):
-            width, height = (max(round(n * side / longer / _SIZE_STEP), 1) * _SIZE_STEP for n in self._size)
-            if min(width, height) < min(_SMALLEST_SIZE, *self._size):
-                return
-            yield f"width and height to {width}x{height}", replace(self, width=width, height=height)
-
     @property
-    def _size(self) -> tuple[int, int]:
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
         return self.width, self.height
+
+
+def _without_views(estimate: ClipEstimate) -> Iterator[tuple[str, ClipEstimate]]:
+    if isinstance(estimate.windows, ContextWindows) and estimate.windows.as_views:
+        yield "views off", replace(estimate, windows=replace(estimate.windows, as_views=False))
+
+
+def _fewer_clips(estimate: ClipEstimate) -> Iterator[tuple[str, ClipEstimate]]:
+    for clips in range(estimate.clips - 1, 0, -1):
+        yield f"the batch size to {clips}", replace(estimate, clips=clips)
+
+
+def _shorter(estimate: ClipEstimate) -> Iterator[tuple[str, ClipEstimate]]:
+    windows = estimate.windows
+    for length in range(estimate.frames_per_call - 1, FEWEST_FRAMES - 1, -1):
+        shorter: ContextWindows | Chunks
+        if windows is None:
+            shorter = ContextWindows(length=length, overlap=length // 4)
+        elif isinstance(windows, Chunks):
+            shorter = replace(windows, length=length)
+        else:
+            shorter = replace(windows, length=length, overlap=min(windows.overlap, length - 1))
+        yield f"the context length to {length}", replace(estimate, windows=shorter)
+
+
+def _smaller(estimate: ClipEstimate) -> Iterator[tuple[str, ClipEstimate]]:
+    longer = max(estimate.width, estimate.height)
+    for side in range((longer - 1) // _SIZE_STEP * _SIZE_STEP, 0, -_SIZE_STEP):
+        width, height = (max(round(n * side / longer / _SIZE_STEP), 1) * _SIZE_STEP for n in estimate.size)
+        if min(width, height) < min(_SMALLEST_SIZE, *estimate.size):
+            return
+        yield f"width and height to {width}x{height}", replace(estimate, width=width, height=height)
 
 
 def one_line(plan: ClipEstimate) -> str:

@@ -59,5 +59,8 @@ def lora_of(items: Sequence[str], written: str) -> NamedLora:
     except ValueError:
         number = math.nan
     if not math.isfinite(number) or not positional or not positional[0]:
-        raise ClipError(f"Motion LoRA {written!r} is not understood. Write a name and a strength, such as PanLeft:0.8.")
+        raise ClipError(
+            f"{written!r} is not a motion LoRA with a strength. Write a name and a strength, such as PanLeft:0.8.",
+            code="AD-C32",
+        )
     return NamedLora(positional[0], number)

@@ -315,7 +315,7 @@ def _checked(value: Any, kind: Any, name: str) -> Any:
 
 
 def _damaged(name: str, value: Any) -> NoReturn:
-    raise ClipError(f"This plan is damaged: {name} is {value!r:.40}. Make it again from the settings.")
+    raise ClipError(f"This plan is damaged: {name} is {value!r:.40}. Create it again from the settings.", code="AD-C33")
 
 
 def _windows(settings: ClipSettings, method: Method) -> ContextWindows | Chunks | None:

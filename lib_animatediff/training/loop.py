@@ -98,6 +98,22 @@ def learning_rate(settings: TrainingSettings, step: int) -> float:
     return settings.lr * (LAST_SHARE + (1 - LAST_SHARE) * 0.5 * (1 + math.cos(math.pi * share)))
 
 
+def _optimizer(weights: list[torch.nn.Parameter], settings: TrainingSettings) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(
+        weights,
+        lr=settings.lr,
+        betas=(settings.beta1, settings.beta2),
+        eps=ADAM_EPS,
+        weight_decay=settings.weight_decay,
+    )
+
+
+def _progress(steps: range, *, is_shown: bool) -> Any:
+    """A progress bar over the steps; hidden where the output is no terminal."""
+    disable = None if is_shown else True
+    return tqdm(steps, initial=steps.start, total=steps.stop, desc="Training", disable=disable)
+
+
 class Loop:
     """A running training.
 
@@ -123,19 +139,11 @@ class Loop:
         self.weights = list(target.weights.values())
         self.alphas = target.schedule.alphas_cumprod()
         self.objective, self.optimizer = accelerator.prepare(
-            Objective(base.unet, target.motion, self.alphas, settings.largest_weight), self._optimizer()
+            Objective(base.unet, target.motion, self.alphas, settings.largest_weight),
+            _optimizer(self.weights, settings),
         )
         self.ema = EMA(self.weights, settings.ema) if settings.ema else None
         self.states = States(self.folder, settings)
-
-    def _optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(
-            self.weights,
-            lr=self.settings.lr,
-            betas=(self.settings.beta1, self.settings.beta2),
-            eps=ADAM_EPS,
-            weight_decay=self.settings.weight_decay,
-        )
 
     def run(self) -> Path:
         """Resume from the last state, if any, and train all remaining steps; returns the result's path."""
@@ -154,7 +162,7 @@ class Loop:
     def _train(self, steps: range) -> None:
         coming = self._batches(steps)
         losses: list[Tensor] = []
-        with self._progress(steps) as progress:
+        with _progress(steps, is_shown=self.accelerator.is_main_process) as progress:
             for step in progress:
                 losses.append(self._step(step, coming))
                 done = step + 1
@@ -166,15 +174,6 @@ class Loop:
                     self._save(done)
                 if done % self.settings.validation_every == 0 or end:
                     self._validate(done)
-
-    def _progress(self, steps: range) -> Any:
-        return tqdm(
-            steps,
-            initial=steps.start,
-            total=steps.stop,
-            desc="Training",
-            disable=None if self.accelerator.is_main_process else True,
-        )
 
     def _log(self, done: int, losses: list[Tensor], progress: Any) -> None:
         loss = float(self.accelerator.reduce(torch.stack(losses).mean(), "mean"))
@@ -233,17 +232,17 @@ class Loop:
             latents = latents_of(clip, self.base.vae, draws, self.accelerator.device)
             caption = "" if draws.uniform("caption") < self.settings.caption_dropout else clip.caption
             by_shape[tuple(latents.shape)].append((latents, draws, caption))
-        return [self._group(rows) for rows in by_shape.values()]
-
-    def _group(self, rows: list[tuple[Tensor, Draws, str]]) -> Group:
         steps, power = len(self.alphas), self.settings.timestep_power
-        group = {
-            "latents": torch.stack([latents for latents, _, _ in rows]),
-            "noise": torch.stack([draws.normal("noise", tuple(latents.shape)) for latents, draws, _ in rows]),
-            "timesteps": torch.tensor([draws.timestep(steps, power) for _, draws, _ in rows]),
-            "text": self.base.texts([caption for _, _, caption in rows]),
-        }
-        return {name: tensor.to(self.accelerator.device) for name, tensor in group.items()}
+        groups = []
+        for rows in by_shape.values():
+            group = {
+                "latents": torch.stack([latents for latents, _, _ in rows]),
+                "noise": torch.stack([draws.normal("noise", tuple(latents.shape)) for latents, draws, _ in rows]),
+                "timesteps": torch.tensor([draws.timestep(steps, power) for _, draws, _ in rows]),
+                "text": self.base.texts([caption for _, _, caption in rows]),
+            }
+            groups.append({name: tensor.to(self.accelerator.device) for name, tensor in group.items()})
+        return groups
 
     def skip(self, name: str, reason: str) -> None:
         """Report an unreadable clip, once."""
@@ -261,12 +260,12 @@ class Loop:
                 values = timestep_errors(groups, objective, self.target, self.base.unet, self.accelerator.autocast)
                 if values:
                     self.records.numbers(done, values)
-                for number, (path, size) in enumerate(self._write_samples(done)):
+                samples = (
+                    write_samples(self.base.pipeline, self.target, self.settings, self.folder, done) if done else []
+                )
+                for number, (path, size) in enumerate(samples):
                     self.records.image(done, f"sample/{number}", path, size)
         self.accelerator.wait_for_everyone()
-
-    def _write_samples(self, done: int) -> list[tuple[Path, tuple[int, int]]]:
-        return write_samples(self.base.pipeline, self.target, self.settings, self.folder, done) if done else []
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:

@@ -157,8 +157,8 @@ def _duration(path: Path, image: Any, length: int, kind: str) -> Fraction:
     if kind == "avif" and length == 1:  # a still image, for which Pillow makes up a second
         fps = read_recipe(path).fps
         return 1 / fps if fps else Fraction(0)
-    said = Fraction(image.info.get("duration") or 0) / _MILLISECONDS
-    return said or (_UNSAID if length > 1 else Fraction(0))
+    stated = Fraction(image.info.get("duration") or 0) / _MILLISECONDS
+    return stated or (_UNSAID if length > 1 else Fraction(0))
 
 
 def _plain(image: Image) -> Image:

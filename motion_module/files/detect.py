@@ -120,7 +120,7 @@ def _reject_other_models(name: str, tensors: Mapping[str, TensorHeader]) -> None
     if not any(map(is_motion_weight, tensors)):
         raise MotionFileError(
             f"{name} is not a motion module: it contains no motion_modules weights. "
-            "Choose a file such as v3_sd15_mm.ckpt.",
+            "Choose a motion module such as v3_sd15_mm.ckpt.",
             what="weights of an unknown model",
             code="AD-F10",
         )

@@ -93,9 +93,9 @@ class LoraMatch:
             )
         missing = self.total - self.matched - self.missing_mid
         if missing:
-            parts.append(f"{missing} do not exist in it: the LoRA was made for another motion module")
+            parts.append(f"{missing} without a counterpart: the LoRA was made for another motion module")
         if self.spatial_ignored:
-            parts.append(f"its updates of {self.spatial_ignored} checkpoint layers are ignored")
+            parts.append(f"checkpoint layers ignored: {self.spatial_ignored}")
         return f"{'; '.join(parts)}."
 
 

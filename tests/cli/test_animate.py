@@ -93,23 +93,13 @@ def clip(files, tmp_path_factory):
         yield SimpleNamespace(folder=folder / "new", result=result, picture=picture)
 
 
-def test_a_clip_has_the_frames_asked_for(clip):
-    assert clip.picture.n_frames == FRAMES
-
-
-def test_a_clip_has_the_size_asked_for(clip):
-    assert clip.picture.size == (64, 64)
-
-
-def test_a_clip_lasts_as_long_as_its_frames_at_its_speed(clip):
+def test_a_clip_has_frames_size_duration_and_prompt_as_asked(clip):
+    assert (clip.picture.n_frames, clip.picture.size) == (FRAMES, (64, 64))
     durations = []
-    for index in range(clip.picture.n_frames):
+    for index in range(FRAMES):
         clip.picture.seek(index)
         durations.append(clip.picture.info["duration"])
     assert sum(durations) == 1000 * FRAMES / SETTINGS["fps"].default
-
-
-def test_a_clip_carries_its_prompt(clip):
     clip.picture.seek(0)
     assert clip.picture.info["comment"].startswith(PROMPT.encode())
 
@@ -123,7 +113,7 @@ def test_a_run_shows_its_device_its_progress_and_what_it_made_and_no_warnings_of
     device, progress, made = clip.result.err.splitlines()
     assert (device, progress) == (f"Device: {host.pick_device('auto')}", "Sampling")
     path = re.escape(str(Path("new", "fox.gif")))
-    assert re.fullmatch(rf"Made 8 frames of 64x64, 1\.0 s at 8 frames per second, in \d+ s: {path}", made)
+    assert re.fullmatch(rf"Rendered 8 frames of 64x64, 1\.0 s at 8 frames per second, in \d+ s: {path}", made)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(run, tmp_path):

@@ -69,7 +69,7 @@ def test_no_path_of_this_machine_is_told(clips):
 def test_each_is_reproduced(clips, run, name):
     done = run("reproduce", clips / name)
     assert done.code == 0, done.err
-    assert done.out.startswith("Reproduced: frame 0 is " + ("identical." if name in LOSSLESS else "the same but for "))
+    assert done.out.startswith("Reproduced: frame 0 is " + ("identical." if name in LOSSLESS else "the same, with "))
 
 
 def test_another_picture_is_no_reproduction(clips, run, tmp_path):
@@ -100,7 +100,7 @@ def changed(clips, tmp_path, change):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda data: data.update(program="webui"), "not of this command line"),
+        (lambda data: data.update(program="webui"), "not written by this command line"),
         (lambda data: data.pop("seed"), "damaged: seed is None"),
         (lambda data: data.update(seed="4"), "damaged: seed is '4'"),
         (lambda data: data.update(seed=True), "damaged: seed is True"),
@@ -115,7 +115,7 @@ def changed(clips, tmp_path, change):
         (lambda data: data["files"]["motion"].update(name="other.ckpt"), "made with other.ckpt"),
         (lambda data: data["files"]["motion"].update(sha256="0" * 64), "is not the file"),
         (lambda data: data["files"]["motion"].update(name="../../etc/passwd"), "made with passwd"),
-        (lambda data: data["files"]["motion"].update(name=".."), "which is not there"),
+        (lambda data: data["files"]["motion"].update(name=".."), "which was not found"),
         (lambda data: data["files"].update(loras=[{"name": "a", "sha256": "0", "strength": "1"}]), "made with a "),
     ],
 )
@@ -165,7 +165,7 @@ def test_info_as_json(run, tmp_path):
         "data": RECIPE.data,
     }
     assert (nothing["infotext"], nothing["settings"], nothing["data"]) == ("", None, None)
-    assert "does not say" in run("info", tmp_path / "plain.png").out
+    assert "contains no parameters" in run("info", tmp_path / "plain.png").out
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_settings_of_either_extension_are_found(text, settings):
 def test_reproduce_refuses_what_holds_no_recipe(clips, run):
     done = run("reproduce", clips / "clip.txt")
     assert done.code == 1
-    assert "holds no recipe that a program can follow" in done.err
+    assert "contains no recipe that can be rendered" in done.err
 
 
 def test_there_and_back_keeps_the_first_frame_first():

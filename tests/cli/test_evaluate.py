@@ -150,7 +150,7 @@ def test_controls_are_marked_and_never_best(made):
 
 
 def test_what_is_missing_is_named_with_how_to_get_it(made):
-    assert "--tuned build/pocket/pocket-lilac.safetensors" in made.page
+    assert "Add one with --tuned." in made.page
     assert "0.19 cells per frame" in made.page
 
 
@@ -238,7 +238,7 @@ def test_interrupted_it_goes_on_where_it_stopped(renders, command, monkeypatch, 
     renders.until = 5
     ended = command("evaluate", *words(tmp_path))
     assert ended.code == 1
-    assert "The same command goes on." in ended.err
+    assert "The same command continues." in ended.err
     assert not (tmp_path / "page.html").exists()
     renders.until = 10_000
     assert command("evaluate", *words(tmp_path)).code == 0
@@ -274,9 +274,9 @@ def test_an_error_on_the_way_keeps_what_there_is(renders, command, monkeypatch, 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"output": "page.pdf"}, "Let the name end in .html."),
+        ({"output": "page.pdf"}, "Choose a name that ends in .html."),
         ({"seeds": 0}, "seeds must be at least 1, not 0."),
-        ({"frames": 2}, "frames must be at least 3 to be measured, not 2."),
+        ({"frames": 2}, "frames must be at least 3, not 2."),
         ({"frames": 99}, "99"),
         ({"width": 60}, "width must be a multiple of 8"),
         ({"steps": 0}, "steps must be between 1"),
@@ -285,7 +285,7 @@ def test_an_error_on_the_way_keeps_what_there_is(renders, command, monkeypatch, 
         ({"lora": "missing.safetensors"}, "There is no file missing.safetensors."),
         ({"tuned": "missing.safetensors"}, "There is no checkpoint missing.safetensors."),
         ({"motion": "missing.ckpt"}, "missing.ckpt"),
-        ({"embedder": "missing"}, "missing is no folder of an embedder"),
+        ({"embedder": "missing"}, "missing is not the folder of an embedder"),
         ({"checkpoint": "model.safetensors"}, "also give --motion and --prompts"),
     ],
 )
@@ -306,7 +306,7 @@ def test_without_opencv_one_line_says_what_to_install(command, monkeypatch, tmp_
 def test_two_models_of_one_name_are_refused(command, monkeypatch, tmp_path):
     lora = pocket.pocket_folder() / pocket.STYLE_LORA
     ended = command("evaluate", *words(tmp_path), "--lora", lora, "--lora", lora)
-    assert "Two models have one name" in ended.err
+    assert "Two models have the same name" in ended.err
 
 
 def test_a_file_where_the_folder_should_be_is_kept(command, monkeypatch, tmp_path):

@@ -74,7 +74,7 @@ def test_only_its_name_without_a_hash_means_it_in_a_recipe(written, tmp_path):
         (("--motion-lora", pocket.pocket_folder() / pocket.MOTION_LORA), "motion_loras"),
         (("--freeinit-enable",), "freeinit_enable"),
         (("--scale", "1.2", "--closed-loop", "A"), "scale, closed_loop"),
-        (("--zero-smoothing", "0.5"), "motion_mask"),
+        (("--zero-smoothing", "0.5"), "needs a mask"),
     ],
 )
 def test_what_it_cannot_do_is_said_before_anything_is_loaded(run, monkeypatch, tmp_path, words, said):

@@ -101,12 +101,12 @@ def test_progress_is_that_of_the_noisiest_row():
 
 def test_a_host_may_count_by_itself():
     call = begun(UNetCall(2), 2, 999)
-    call.set_host_step(7)
-    call.set_host_progress(0.25)
+    call.set_host_place(7, 0.25)
     assert (call.step, call.progress) == (7, 0.25)
-    call.set_host_step(None)
-    call.set_host_progress(None)
-    assert (call.step, call.progress) == (0, 0.0)
+    call.set_host_place(None, 0.5)
+    assert (call.step, call.progress) == (0, 0.5)
+    call.set_host_place(3, None)
+    assert (call.step, call.progress) == (3, 0.0)
 
 
 def test_step_and_progress_are_refused_when_no_call_is_under_way():
@@ -178,8 +178,8 @@ def test_a_part_of_the_clips_gets_its_own_entries():
     [
         (5, "5 rows, which are not whole clips of 4"),
         (0, "0 rows"),
-        (12, "for 3 clips cannot be spread over the 4 clips"),
-        (32, "for 8 clips cannot be spread"),
+        (12, "for 3 clips cannot be distributed over the 4 clips"),
+        (32, "for 8 clips cannot be distributed"),
     ],
 )
 def test_a_tensor_of_another_length_is_refused(length, words):
@@ -196,10 +196,9 @@ def test_a_tensor_of_another_length_is_refused(length, words):
 # inside a UNet
 
 
-@pytest.fixture(scope="module", params=hosts.HOSTS)
-def unet(request):
-    torch.manual_seed(0)
-    return hosts.HOSTS[request.param]()
+@pytest.fixture(params=hosts.HOSTS)
+def unet(unets, request):
+    return unets[request.param, 4]
 
 
 def tags() -> torch.Tensor:

@@ -12,7 +12,7 @@ from support.adapter_files import diffusers_layers, random_adapter, write_adapte
 from support.motion_files import random_motion_state, write_motion_file
 from support.motions import OFFICIAL, random_motion, shared_motion
 from support.oracle import INSERT, SHARE_NORMS
-from support.portraits import Portrait
+from support.unchanged import Portrait
 
 from lib_animatediff import ClipError, ContextWindows, IncompatibleModelError, MotionScale, Text2VideoZero, inject
 from lib_animatediff.engine.components.domain_adapter import DomainAdapterComponent, apply_domain_adapters
@@ -26,12 +26,6 @@ BOUND = 1e-5
 NO_EFFECT = MotionScale(effect=(0.0,))
 
 
-@pytest.fixture(scope="module")
-def unets():
-    torch.manual_seed(0)
-    return {name: make() for name, make in hosts.HOSTS.items()}
-
-
 @pytest.fixture(params=hosts.HOSTS)
 def host(request):
     return request.param
@@ -39,7 +33,7 @@ def host(request):
 
 @pytest.fixture
 def unet(unets, host):
-    return unets[host]
+    return unets[host, 4]
 
 
 @functools.cache
@@ -164,9 +158,9 @@ def test_nothing_and_what_is_none_are_refused(unet):
     with pytest.raises(ClipError, match="scale needs a motion module"):
         run(unet, Text2VideoZero(), scale=MotionScale())
     for wrong in (object(), "v3.ckpt", torch.nn.Linear(1, 1), None):
-        with pytest.raises(IncompatibleModelError, match=f"{type(wrong).__name__} is no motion module"):
+        with pytest.raises(IncompatibleModelError, match=f"{type(wrong).__name__} is not a motion module"):
             run(unet, wrong)
-        with pytest.raises(IncompatibleModelError, match="is no motion module"):
+        with pytest.raises(IncompatibleModelError, match="is not a motion module"):
             run(unet, first(), wrong)
     before.assert_unchanged()
 
@@ -178,7 +172,7 @@ def test_the_earlier_keywords_mean_the_same(unet):
         assert torch.equal(hosts.call(unet, GIVEN), wanted)
     assert torch.equal(run(unet, MotionComponent(first(), scale)), wanted)
     assert not torch.equal(run(unet, first()), wanted)
-    with pytest.raises(IncompatibleModelError, match="is no motion module"):
+    with pytest.raises(IncompatibleModelError, match="is not a motion module"):
         run(unet, motion="v3.ckpt")
 
 
@@ -291,8 +285,8 @@ def test_the_same_module_may_act_twice(unet, host):
 
 
 def test_a_domain_adapter_as_a_component_is_that_around_the_block(unets, host, tmp_path):
-    unet, motion = unets[host], load_motion_module(write_motion_file(tmp_path))
-    path = write_adapter(tmp_path / "domain.safetensors", random_adapter(diffusers_layers(unets["diffusers"])))
+    unet, motion = unets[host, 4], load_motion_module(write_motion_file(tmp_path))
+    path = write_adapter(tmp_path / "domain.safetensors", random_adapter(diffusers_layers(unets["diffusers", 4])))
     adapter = load_domain_adapter(path)
     with apply_domain_adapters(unet, [(adapter, 0.7)]) as matches:
         around, alone = run(unet, motion), plain(unet)

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support import hosts
+from support.matrix import in_matrix
 from support.unchanged import Portrait
 from torch import nn
 
@@ -46,20 +47,13 @@ def changed_rows(one, other):
     return [row for row in range(len(one)) if not torch.allclose(one[row], other[row], atol=1e-6)]
 
 
-@pytest.mark.parametrize("row", range(ROWS))
+@pytest.mark.parametrize("row", [0, in_matrix(1), in_matrix(2), in_matrix(3), 4, in_matrix(5)])
 def test_frame_0_reaches_every_frame_of_its_clip_and_stream_the_others_only_themselves(any_unet, row):
     given = hosts.inputs(ROWS)
     before = animated(any_unet, given)
     given["x"][row] += 0.1 * torch.randn(given["x"][row].shape, generator=torch.Generator().manual_seed(row))
     reached = [row, row + 1, row + 2] if row % FRAMES == 0 else [row]
     assert changed_rows(animated(any_unet, given), before) == reached
-
-
-def test_frame_0_is_as_without(any_unet):
-    given = hosts.inputs(ROWS)
-    found, alone = animated(any_unet, given), plain(any_unet, given)
-    assert changed_rows(found, alone) == [1, 2, 4, 5]
-    assert torch.allclose(found[::FRAMES], alone[::FRAMES], atol=BOUND)
 
 
 def literally(attention, x):
@@ -155,14 +149,6 @@ def test_half_precision(unet, dtype):
         found = animated(unet if is_ldm else copy.deepcopy(unet).to(dtype), low)
     assert found.dtype == dtype
     assert (found.float() - exact).abs().mean() < 40 * torch.finfo(dtype).eps * exact.abs().mean()
-
-
-def test_autocast_of_full_precision(unet):
-    given = hosts.inputs(ROWS)
-    exact = animated(unet, given)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = animated(unet, given)
-    assert 0 < (found.float() - exact).abs().mean() < 40 * torch.finfo(torch.bfloat16).eps * exact.abs().mean()
 
 
 def test_the_rows_of_a_host_with_another_layout(unet):

@@ -9,6 +9,7 @@ import weakref
 import pytest
 import torch
 from support import hosts
+from support.matrix import in_matrix
 from support.motions import random_motion, shared_motion
 from support.unchanged import Portrait
 from torch import nn
@@ -86,7 +87,7 @@ def test_after_an_exception_at_every_site(model, motion, error, monkeypatch):
     before.assert_unchanged()
 
 
-@pytest.mark.parametrize("inner", [TemporalAttention, GEGLU, nn.GroupNorm])
+@pytest.mark.parametrize("inner", [TemporalAttention, in_matrix(GEGLU), in_matrix(nn.GroupNorm)])
 def test_after_an_exception_inside_the_motion_module(model, motion, inner, monkeypatch):
     before = Portrait(model)
     part = [module for module in motion.modules() if isinstance(module, inner)][-1]
@@ -333,7 +334,7 @@ def test_of_two_threads_one_gets_the_unet(unet, motion_v1):
     for thread in threads:
         thread.join()
     assert len(inside) == 1
-    assert refused == ["This UNet carries a motion module already. Leave the other inject block first."] * 7
+    assert refused == ["This UNet already has a motion module. Leave the other inject block first. [AD-G24]"] * 7
     before.assert_unchanged()
 
 

@@ -102,7 +102,7 @@ def test_gradient_checkpointing_in_parts(on_diffusers, how):
     unet.enable_gradient_checkpointing()
     with inject(unet, motion.requires_grad_(True), frames=6, **how):
         if "windows" in how:
-            with pytest.raises(ClipError, match=r"Gradient checkpointing .* Switch it off"):
+            with pytest.raises(ClipError, match=r"Gradient checkpointing .* Disable it"):
                 hosts.call(unet, given)
             with torch.no_grad():
                 hosts.call(unet, given)
@@ -239,11 +239,11 @@ class Unpatchable(nn.Module):
 @pytest.mark.parametrize(
     ("make", "kind", "words"),
     [
-        (lambda: nn.Linear(1, 1), "v3", "not a Stable Diffusion UNet that we know. Pass the UNet itself"),
+        (lambda: nn.Linear(1, 1), "v3", "not a known Stable Diffusion UNet. Pass the UNet itself"),
         (lambda: ldm(context_dim=1024), "v2", "Stable Diffusion 2 model"),
         (lambda: diffusers_unet(cross_attention_dim=1024), "v2", "Stable Diffusion 2 model"),
-        (sd3, "v3", "SD3Transformer2DModel is no UNet"),
-        (sd3_of_the_webui, "v3", "is no UNet .models such as Stable Diffusion 3"),
+        (sd3, "v3", "SD3Transformer2DModel is not a UNet"),
+        (sd3_of_the_webui, "v3", "is not a UNet .models such as Stable Diffusion 3"),
         (lambda: ldm(attention_resolutions=[4, 2]), "sdxl", "SDXL refiner"),
         (lambda: diffusers_unet(**REFINER), "sdxl", "SDXL refiner"),
         (ldm_without_middle_attention, "sdxl", "attention layers left out, as in SSD-1B"),
@@ -262,7 +262,7 @@ class Unpatchable(nn.Module):
         (lambda: compiled("a block"), "v3", "compiled"),
         (lambda: compiled("forward"), "v3", "compiled"),
         (lambda: compiled("wrapped"), "v3", "compiled"),
-        (lambda: Unpatchable(hosts.ldm_unet()), "v1", "does not let its forward be replaced"),
+        (lambda: Unpatchable(hosts.ldm_unet()), "v1", "forward method of this Unpatchable cannot be replaced"),
     ],
 )
 def test_is_refused_before_any_change(make, kind, words):

@@ -184,12 +184,12 @@ def test_a_folder_without_words_takes_those_of_stable_diffusion(clip_folder, tmp
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        ({}, "no config.json that says its type"),
-        ({"config.json": "{"}, "no config.json that says its type"),
-        ({"config.json": "[]"}, "no config.json that says its type"),
-        ({"config.json": '{"model_type": "llama"}'}, "model of type llama. Give a folder of CLIP"),
-        ({"config.json": '{"model_type": "clip"}'}, "Its weights must lie in it as model.safetensors"),
-        ({"config.json": '{"model_type": "vit"}', "pytorch_model.bin": "x"}, "Its weights must lie in it"),
+        ({}, "no config.json with a model type"),
+        ({"config.json": "{"}, "no config.json with a model type"),
+        ({"config.json": "[]"}, "no config.json with a model type"),
+        ({"config.json": '{"model_type": "llama"}'}, "model of type llama. Choose a folder of CLIP"),
+        ({"config.json": '{"model_type": "clip"}'}, "must contain its weights as model.safetensors"),
+        ({"config.json": '{"model_type": "vit"}', "pytorch_model.bin": "x"}, "must contain its weights"),
     ],
 )
 def test_a_folder_that_is_no_embedder_is_refused(tmp_path, files, says):

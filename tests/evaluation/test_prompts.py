@@ -32,17 +32,17 @@ def test_json(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("p.txt", "", "holds no prompts"),
-        ("p.txt", "# nothing\n", "holds no prompts"),
-        ("p.txt", "a fox | north", "'north' is no heading"),
+        ("p.txt", "", "contains no prompts"),
+        ("p.txt", "# nothing\n", "contains no prompts"),
+        ("p.txt", "a fox | north", "'north' is not a heading"),
         ("p.txt", "| right", "is empty"),
-        ("p.txt", "a fox | left\na fox | right", "says a prompt twice: 'a fox'"),
-        ("p.json", "{", "is no JSON"),
-        ("p.json", "{}", "must be a list of prompts"),
+        ("p.txt", "a fox | left\na fox | right", "contains a prompt twice: 'a fox'"),
+        ("p.json", "{", "is not valid JSON"),
+        ("p.json", "{}", "must contain a list of prompts"),
         ("p.json", "[3]", "not 3"),
         ("p.json", '[{"prompt": "a", "head": "up"}]', "write"),
-        ("p.json", '[{"prompt": "a", "heading": 3}]', "heading must be a text"),
-        ("p.json", "[]", "holds no prompts"),
+        ("p.json", '[{"prompt": "a", "heading": 3}]', "heading that is not a string"),
+        ("p.json", "[]", "contains no prompts"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path, name, text, says):

@@ -19,7 +19,6 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from support.settings_page import PAGE, page, readme_rows, row
 from support.webui_double import components, double
 
 from lib_animatediff.cli import animate as cli
@@ -34,6 +33,7 @@ from lib_animatediff.request.settings import (
     table,
     to_infotext,
 )
+from tools.settings_page import PAGE, page, readme_rows, row
 
 README = Path(__file__).parents[2] / "README.md"
 MADE_UP = [

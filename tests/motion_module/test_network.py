@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from support.matrix import every_once
 
 from motion_module.kinds import KINDS
 from motion_module.network import Layout, MotionModule
@@ -47,9 +48,9 @@ def seen_by_proj_in(transformer, x, frames):
     return clips.permute(0, 2, 1).reshape(len(x), -1, height, width)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("clips", "frames"), [(1, 1), (1, 5), (2, 3), (3, 4)])
-def test_the_norm_is_that_of_the_training(kind, clips, frames):
+@pytest.mark.parametrize(("kind", "shape"), every_once(KINDS, [(1, 1), (1, 5), (2, 3), (3, 4)]))
+def test_the_norm_is_that_of_the_training(kind, shape):
+    clips, frames = shape
     transformer = transformer_of(kind)
     brightness = torch.arange(clips * frames, dtype=torch.float64).view(-1, 1, 1, 1)  # tells frames and clips apart
     x = torch.randn(clips * frames, 32, 3, 5, dtype=torch.float64) * (1 + brightness) + brightness

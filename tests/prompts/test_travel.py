@@ -195,23 +195,26 @@ def test_pieces_are_joined_as_a_person_would(pieces, whole):
         ("0: a\n16: b", 'Line 2 of the prompt, "16: b": the clip has no frame 16. Its 16 frames are 0 to 15'),
         ("0: a\n-17: b", "no frame -17"),
         ("0: a\n8-16: b", "no frame 16"),
-        ("0: a\n8: b\n8: c", 'Line 3 of the prompt, "8: c": frame 8 has its prompt from line 2, "8: b", already'),
-        ("4-9: a\n0-4: b", 'Line 2 of the prompt, "0-4: b": frame 4 has its prompt from line 1, "4-9: a"'),
-        ("0: a\n0%: b", "frame 0 has its prompt from line 1"),
+        ("0: a\n8: b\n8: c", 'Line 3 of the prompt, "8: c": frame 8 is already described by line 2, "8: b"'),
+        ("4-9: a\n0-4: b", 'Line 2 of the prompt, "0-4: b": frame 4 is already described by line 1, "4-9: a"'),
+        ("0: a\n0%: b", "frame 0 is already described by line 1"),
         ("9-8: a", "from frame 9 to frame 8. Write the earlier frame first"),
         ("8 -1: a", "from frame 8 to frame 1"),
         ("-1-0: a", "from frame 15 to frame 0"),
-        ("101%: a", "101% is outside the clip, which goes from 0% to 100%"),
+        ("101%: a", "101% is outside the clip. Use 0% to 100%"),
         ("-5%: a", "-5% is outside the clip"),
-        ("1.85: a", "1.85 is outside the clip, which goes from 0.0 to 1.0"),
-        ("0: a\n4 slowly: b", "hold, linear, ease-in, ease-out, ease-in-out or nothing, not slowly"),
+        ("1.85: a", "1.85 is outside the clip. Use 0.0 to 1.0"),
+        (
+            "0: a\n4 slowly: b",
+            "slowly is not a modifier. Write hold, linear, ease-in, ease-out, ease-in-out or nothing",
+        ),
         ("2 girls: x\n4: b", 'Line 1 of the prompt, "2 girls: x"'),
-        ("0: a\n\n4:", "Line 3 .*nothing follows the colon"),
-        ("0: a\n4: <lora:x:0.8>, b", "<lora:x:0.8> acts on the whole clip, not on a frame. Move it"),
+        ("0: a\n\n4:", "Line 3 .*there is no text after the colon"),
+        ("0: a\n4: <lora:x:0.8>, b", "<lora:x:0.8> applies to the whole clip, not to one frame. Move it"),
         ("0: a <lyco:y>\n4: b", "Line 1 .*<lyco:y>"),
         ("0: <hypernet:z:1>", "<hypernet:z:1>"),
-        ("h\n0: a\n\nbest\n4: b", 'Line 5 of the prompt, "4: b": .*begun with line 4, "best".*side by side'),
-        ("0: a\nbest\n4 girls: b", "Line 3 .*begun with line 2"),
+        ("h\n0: a\n\nbest\n4: b", 'Line 5 of the prompt, "4: b": .*begins in line 4, "best".*next to the other frames'),
+        ("0: a\nbest\n4 girls: b", "Line 3 .*begins in line 2"),
     ],
 )
 def test_errors_name_the_line_and_say_what_to_do(text, words):
@@ -221,7 +224,7 @@ def test_errors_name_the_line_and_say_what_to_do(text, words):
 
 @pytest.mark.parametrize("prompt", ["0: a cat\n8:2 cats", "0: a\nfoo\n4:3 dogs"])
 def test_a_line_that_may_be_a_frame_or_a_ratio_is_asked_about(prompt):
-    with pytest.raises(ClipError, match="is this a frame, or a ratio"):
+    with pytest.raises(ClipError, match="this may be a frame or a ratio"):
         read_travel(prompt, 16)
 
 
@@ -346,8 +349,8 @@ def test_every_travel_begins_and_ends_its_changes_at_its_keys(more, places, inte
     [
         ({"interpolation": "cubic"}, "slerp, linear, step"),
         ({"easing": "bounce"}, "linear, ease-in, ease-out, ease-in-out"),
-        ({"hold": 1.5}, "not for 1.5"),
-        ({"hold": float("nan")}, "not for nan"),
+        ({"hold": 1.5}, "not 1.5"),
+        ({"hold": float("nan")}, "not nan"),
     ],
 )
 def test_what_blends_do_not_know_is_refused(how, words):

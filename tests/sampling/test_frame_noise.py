@@ -110,7 +110,7 @@ def test_planning_leaves_the_global_generator_alone():
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(ClipError, match=r"'perlin'. Use one of: random, freenoise, shared, constant"):
+    with pytest.raises(ClipError, match=r"'perlin'. Choose one of: random, freenoise, shared, constant"):
         noise_sources("perlin", 16, 16, 4, SEED)
 
 
@@ -223,12 +223,12 @@ def test_seeds_of_frames_are_read_and_counted_on(text, seeds):
 
 @pytest.mark.parametrize("word", ["-1", "five", "1.5", "1_0", "0x1", str(SEED_LIMIT), "9" * 5000, "٣", "5;6"])
 def test_what_is_no_seed_is_refused(word):
-    with pytest.raises(ClipError, match=r"frame_seeds has .*Write whole numbers from 0 to"):
+    with pytest.raises(ClipError, match=r"frame_seeds contains .*Write whole numbers from 0 to"):
         parse_frame_seeds(f"1, {word}", 3)
 
 
 def test_more_seeds_than_frames_are_refused():
-    with pytest.raises(ClipError, match=r"4 seeds for 3 frames. Leave out some, or make more frames"):
+    with pytest.raises(ClipError, match=r"4 seeds for 3 frames. Remove some, or render more frames"):
         parse_frame_seeds("1, 2, 3, 4", 3)
 
 

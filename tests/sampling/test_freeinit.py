@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from support.matrix import every_once
 
 from lib_animatediff import ClipError
 from lib_animatediff.sampling.freeinit import FILTERS, fresh_noise, low_pass, mix, next_noise, renoise, steps_of
@@ -70,10 +71,12 @@ def test_filters_have_the_published_values(kind, total, at, value):
     assert passes[8, 32, 32] == 1
 
 
-@pytest.mark.parametrize("kind", FILTERS)
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(("spatial", "temporal"), [(0.25, 0.25), (0.5, 0.25), (0.3, 0.7), (1.0, 1.0), (0.01, 0.02)])
-def test_filters_are_those_of_the_definition(kind, shape, spatial, temporal):
+WIDTHS = [(0.25, 0.25), (0.5, 0.25), (0.3, 0.7), (1.0, 1.0), (0.01, 0.02)]
+
+
+@pytest.mark.parametrize(("kind", "shape", "widths"), every_once(FILTERS, SHAPES, WIDTHS))
+def test_filters_are_those_of_the_definition(kind, shape, widths):
+    spatial, temporal = widths
     expected = literal_low_pass(kind, shape, spatial, temporal)
     torch.testing.assert_close(low_pass(kind, shape, spatial, temporal).double(), expected, rtol=1e-6, atol=1e-12)
 
@@ -85,7 +88,7 @@ def test_a_filter_of_no_width_passes_nothing(kind, spatial, temporal):
 
 
 def test_an_unknown_filter_is_refused():
-    with pytest.raises(ClipError, match=r"'brick'. Use one of: butterworth, gaussian, box, ideal"):
+    with pytest.raises(ClipError, match=r"'brick'. Choose one of: butterworth, gaussian, box, ideal"):
         low_pass("brick", (4, 8, 8), 0.25, 0.25)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from support.motion_files import random_motion_state
 from torch import Tensor
 
-from motion_module import MotionModule
+from motion_module import MotionModule, load_motion_module
 from motion_module.kinds import KINDS
 from motion_module.network import Layout
 
@@ -58,3 +59,9 @@ def random_motion(kind: str, width: int = 32) -> tuple[MotionModule, dict[str, T
 def shared_motion(kind: str) -> tuple[MotionModule, dict[str, Tensor]]:
     """The same, made once, for tests that only look at it."""
     return random_motion(kind)
+
+
+@cache
+def read_once(path: Path) -> MotionModule:
+    """A file's, read once: reading is tested elsewhere."""
+    return load_motion_module(path)

@@ -8,36 +8,10 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from motion_module import network
+from motion_module import temporal_transformer
 from motion_module.temporal_transformer import TemporalTransformer
-from tools.benchmarks import harness, motion_speed
+from tools.benchmarks import motion_speed
 from tools.benchmarks.activation_memory import as_on_a_graphics_card, motion_of, peak_of_call, unet_of
-
-
-def test_each_round_runs_each_thing_once_and_begins_with_another():
-    order = []
-    things = {name: lambda name=name: order.append(name) for name in "abc"}
-    found = harness.compare(things, 7)
-    warm_up, rounds = order[:3], [order[3 + 3 * number : 6 + 3 * number] for number in range(7)]
-    assert warm_up == list("abc")
-    assert all(sorted(each) == list("abc") for each in rounds)
-    assert [each[0] for each in rounds] == list("abcabca")
-    assert all(len(seconds) == 7 for seconds in found.seconds.values())
-
-
-def test_ratios_are_of_the_same_round():
-    """A machine that is three times slower for some rounds changes no ratio."""
-    pace = [1, 1, 3, 3, 3, 1, 1]
-    found = harness.Rounds({"a": [2.0 * each for each in pace], "b": [1.0 * each for each in pace[::-1]]})
-    paired = harness.Rounds({"a": [2.0 * each for each in pace], "b": [1.0 * each for each in pace]})
-    assert paired.ratio("a", "b") == (2.0, 2.0, 2.0)
-    assert found.ratio("a", "b")[0] == 2.0
-    assert paired.less("a", "b", "rest").ratio("rest", "b") == (1.0, 1.0, 1.0)
-
-
-def test_few_rounds_are_refused():
-    with pytest.raises(ValueError, match="take 7 or more"):
-        harness.compare({"a": lambda: None}, 6)
 
 
 @torch.no_grad()
@@ -99,10 +73,10 @@ def test_pieces_and_rows_change_nothing(monkeypatch, dtype):
     x = torch.randn(6, 64, 7, 5).to(dtype)
     whole = transformer(x, 3)
     for name, value in (("CPU_PIECE", 2000), ("CPU_ROWS", 7)):
-        monkeypatch.setattr(network, name, value)
+        monkeypatch.setattr(temporal_transformer, name, value)
         torch.testing.assert_close(transformer(x, 3), whole, atol=2e-2 if dtype == torch.bfloat16 else 1e-5, rtol=1e-2)
-    monkeypatch.setattr(network, "_on_processor", lambda _: False)
-    monkeypatch.setattr(network, "ROWS_OF_A_PART", 5)
+    monkeypatch.setattr(temporal_transformer, "_on_processor", lambda _: False)
+    monkeypatch.setattr(temporal_transformer, "ROWS_OF_A_PART", 5)
     torch.testing.assert_close(transformer(x, 3), whole, atol=2e-2 if dtype == torch.bfloat16 else 1e-5, rtol=1e-2)
 
 
@@ -163,8 +137,9 @@ def test_what_is_put_around_a_layer_is_heeded(place):
 
 @pytest.mark.parametrize("positions", [1, 8191, 8192, 16384, 131072, 1016 * 1032 // 64])
 def test_no_piece_is_larger_than_a_cards_grid(monkeypatch, positions):
-    monkeypatch.setattr(network, "_on_processor", lambda _: False)
-    pieces = network._pieces(torch.empty(1, 2, 8, positions, device="meta"), 1)
-    assert all((piece.stop - piece.start) * network.HEADS <= network.CUDA_GRID_LIMIT for piece in pieces)
+    monkeypatch.setattr(temporal_transformer, "_on_processor", lambda _: False)
+    pieces = temporal_transformer._pieces(torch.empty(1, 2, 8, positions, device="meta"), 1)
+    most = temporal_transformer.CUDA_GRID_LIMIT // temporal_transformer.HEADS
+    assert all(piece.stop - piece.start <= most for piece in pieces)
     assert [piece.start for piece in pieces] == [0, *(piece.stop for piece in pieces[:-1])]
     assert pieces[-1].stop == positions

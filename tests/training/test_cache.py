@@ -79,5 +79,5 @@ def test_latents_are_sampled_anew_each_time(tmp_path):
 
 
 def test_a_cache_for_tensors_is_refused(tmp_path):
-    with pytest.raises(TrainingError, match="A cache is for videos on the disk"):
+    with pytest.raises(TrainingError, match="Only videos on disk can be cached"):
         parts.trained(tmp_path, cache=str(tmp_path / "cache"))

@@ -70,13 +70,17 @@ def test_a_webvid_table(tmp_path):
     table.write_text('videoid,name,page_dir\none,"a caption, with comma",000\nabsent,another,000\n')
     source = source_of(table, tmp_path, videos=str(tmp_path / "videos"))
     assert source.read(0, Cut(2, 1)).caption == "a caption, with comma"
-    with pytest.raises(BrokenClipError, match=r"absent\.mp4: there is no such file"):
+    with pytest.raises(BrokenClipError, match=r"absent\.mp4 cannot be read: the file does not exist"):
         source.read(1, Cut(2, 1))
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("a,b\n1,2\n", "no column videoid and name"), ("videoid,name,page_dir\n", "no rows"), ("", "no column")],
+    [
+        ("a,b\n1,2\n", "lacks the column videoid and name"),
+        ("videoid,name,page_dir\n", "no rows"),
+        ("", "lacks the column"),
+    ],
 )
 def test_other_tables_are_refused(tmp_path, content, message):
     (tmp_path / "table.csv").write_text(content)
@@ -85,15 +89,15 @@ def test_other_tables_are_refused(tmp_path, content, message):
 
 
 def test_no_data_is_refused(tmp_path):
-    with pytest.raises(TrainingError, match="holds no videos"):
+    with pytest.raises(TrainingError, match="contains no videos"):
         source_of(tmp_path, tmp_path)
-    with pytest.raises(TrainingError, match="There is no"):
+    with pytest.raises(TrainingError, match="does not exist"):
         source_of(tmp_path / "absent", tmp_path)
-    with pytest.raises(TrainingError, match="Say what to train on"):
+    with pytest.raises(TrainingError, match="No training data is set"):
         open_source(parts.settings(tmp_path))
     with pytest.raises(TrainingError, match="no clips"):
         MemorySource([])
-    with pytest.raises(TrainingError, match="Clip 1 is not a pair"):
+    with pytest.raises(TrainingError, match="Clip 1 must be a pair"):
         MemorySource([(torch.zeros(2, 3, 64, 64), "a"), (torch.zeros(3, 64, 64), "b")])
 
 
@@ -207,7 +211,7 @@ def test_nothing_but_broken_files_is_an_error(tmp_path):
     (tmp_path / "videos").mkdir()
     for number in range(3):
         (tmp_path / "videos" / f"{number}.mp4").write_text("no video")
-    with pytest.raises(TrainingError, match=r"3 clips in a row cannot be read\. The first: \d\.mp4"):
+    with pytest.raises(TrainingError, match=r"3 clips in a row could not be read, starting with: \d\.mp4"):
         train(parts.settings(tmp_path / "out", data=str(tmp_path / "videos")), base=parts.small_base())
 
 

@@ -72,8 +72,9 @@ def test_checkpointing_keeps_less(tmp_path, monkeypatch):
     """Every temporal transformer runs twice, and so do the UNet's own blocks."""
     calls = []
     kept = TemporalTransformer._add_motion
-    counted = lambda self, *given: calls.append(self) or kept(self, *given)  # noqa: E731
-    monkeypatch.setattr(TemporalTransformer, "_add_motion", counted)
+    monkeypatch.setattr(
+        TemporalTransformer, "_add_motion", lambda self, *given: calls.append(self) or kept(self, *given)
+    )
     parts.trained(tmp_path, steps=1, checkpointing=True)
     assert len(calls) == 2 * len(set(calls)) == 2 * 6  # sites
 

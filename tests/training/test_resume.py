@@ -67,13 +67,13 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, target):
 
 def test_a_used_folder_is_not_trained_over(tmp_path):
     parts.trained(tmp_path, steps=1)
-    with pytest.raises(TrainingError, match=r"holds a training at step 1\. Set resume"):
+    with pytest.raises(TrainingError, match=r"contains a training at step 1\. Set resume"):
         parts.trained(tmp_path, steps=1)
 
 
 def test_another_training_is_not_gone_on_with(tmp_path):
     parts.trained(tmp_path, steps=1, seed=1)
-    with pytest.raises(TrainingError, match="another one: seed was 1"):
+    with pytest.raises(TrainingError, match="other settings: seed was 1"):
         parts.trained(tmp_path, steps=2, seed=2, resume=True)
 
 

@@ -37,9 +37,9 @@ def test_defaults_are_the_official_recipe():
         ({"caption_dropout": 1.1}, "caption_dropout must be 1 or less"),
         ({"mirror": "yes"}, "mirror must be true or false"),
         ({"size": 100}, "size must be a multiple of 64"),
-        ({"validation_prompts": "one"}, "validation_prompts must be a list of texts"),
-        ({"target": "motion-lora"}, "Name its file with motion"),
-        ({"target": "adapter", "motion": "a"}, "Leave out motion and adapter"),
+        ({"validation_prompts": "one"}, "validation_prompts must be a list of strings"),
+        ({"target": "motion-lora"}, "Set motion to its file"),
+        ({"target": "adapter", "motion": "a"}, "Leave motion and adapter empty"),
         ({"rank": 4}, "no rank"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from safetensors.torch import save_file
-from support import hosts
+from support import adapter_files, hosts
 from training import parts
 
 from lib_animatediff import IncompatibleModelError, inject
@@ -13,7 +13,7 @@ from lib_animatediff.training import MemorySource, TrainingError, train
 from lib_animatediff.training.export import write
 from lib_animatediff.training.settings import NEW_KINDS
 from lib_animatediff.training.trainables import adapter_in, layout_for, target_of
-from motion_module import MotionModule, apply_motion_lora, load_motion_lora, load_motion_module
+from motion_module import AnimateDiffError, MotionModule, apply_motion_lora, load_motion_lora, load_motion_module
 from motion_module.kinds import KINDS
 
 TARGETS = ["motion-module", "motion-lora", "adapter"]
@@ -97,7 +97,7 @@ def test_the_loss_falls_on_a_toy(tmp_path):
 
 
 def test_a_loss_that_is_no_number_ends_the_training(tmp_path):
-    with pytest.raises(TrainingError, match="The loss is no number any more at step 2"):
+    with pytest.raises(TrainingError, match="The loss is not finite at step 2"):
         parts.trained(tmp_path, lr=1e30)
 
 
@@ -164,6 +164,19 @@ def test_a_written_adapter_gives_what_was_trained(tmp_path):
     assert parts.equal(snapshot(unet), before)
 
 
+@pytest.mark.parametrize("spelled", adapter_files.SPELLINGS)
+def test_an_adapter_is_merged_in_any_key_format(tmp_path, spelled):
+    unet = parts.tiny_unet()
+    before = snapshot(unet)
+    changes = adapter_files.random_adapter(adapter_files.diffusers_layers(unet))
+    path = adapter_files.write_adapter(tmp_path / "adapter.safetensors", changes, spelled)
+    with adapter_in(unet, parts.settings(tmp_path, adapter=str(path), adapter_strength=0.5)):
+        for layer, (down, up) in changes.items():
+            merged = before[f"0.{layer}.weight"] + 0.5 * (up @ down)
+            torch.testing.assert_close(unet.get_parameter(f"{layer}.weight").detach(), merged)
+    assert parts.equal(snapshot(unet), before)
+
+
 def test_an_adapter_stays_in_while_training_and_leaves_afterwards(tmp_path):
     unet = parts.tiny_unet()
     with target_of(parts.settings(tmp_path, target="adapter"), unet) as target:
@@ -180,7 +193,7 @@ def test_an_adapter_stays_in_while_training_and_leaves_afterwards(tmp_path):
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        ({"something.weight": torch.ones(2)}, "is no domain adapter"),
+        ({"something.weight": torch.ones(2)}, "is not a domain adapter"),
         (
             {
                 f"down_blocks.0.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora.{part}.weight": torch.ones(
@@ -194,5 +207,5 @@ def test_an_adapter_stays_in_while_training_and_leaves_afterwards(tmp_path):
 )
 def test_another_adapter_is_refused(tmp_path, state, message):
     save_file(state, tmp_path / "adapter.safetensors")
-    with pytest.raises(TrainingError, match=message):
+    with pytest.raises(AnimateDiffError, match=message):
         parts.trained(tmp_path / "out", adapter=str(tmp_path / "adapter.safetensors"))

@@ -22,6 +22,7 @@ from support.clip_files import (
     smooth,
     worst,
 )
+from support.matrix import every_once
 
 from lib_animatediff import ClipError
 from lib_animatediff.video import FORMATS, Encoding, exact_fps, read_clip, write_clip
@@ -44,9 +45,7 @@ def written(tmp_path, key, count=3, fps=8, size=ODD, frames=None, **more):
 # frames, size, duration
 
 
-@pytest.mark.parametrize("fps", RATES)
-@pytest.mark.parametrize("count", COUNTS)
-@pytest.mark.parametrize("key", PICTURES)
+@pytest.mark.parametrize(("key", "count", "fps"), every_once(PICTURES, COUNTS, RATES))
 def test_pillow_finds_the_frames_of_pictures_and_how_long_they_last(tmp_path, key, count, fps):
     skip_without_avif(key)
     shown = pillows(written(tmp_path, key, count, fps))
@@ -57,9 +56,7 @@ def test_pillow_finds_the_frames_of_pictures_and_how_long_they_last(tmp_path, ke
     assert abs(seconds - count / EXACT[fps]) <= Fraction(PICTURES[key]) / 2 + Fraction(1, 10**9)
 
 
-@pytest.mark.parametrize("fps", RATES)
-@pytest.mark.parametrize("count", COUNTS)
-@pytest.mark.parametrize("key", FILMS)
+@pytest.mark.parametrize(("key", "count", "fps"), every_once(FILMS, COUNTS, RATES))
 def test_pyav_finds_the_frames_of_films_at_their_times(tmp_path, key, count, fps):
     shown = pyavs(written(tmp_path, key, count, fps))
     size = (64, 66) if key == "mp4" else ODD
@@ -69,9 +66,7 @@ def test_pyav_finds_the_frames_of_films_at_their_times(tmp_path, key, count, fps
         assert abs(time - index / EXACT[fps]) <= tick / 2
 
 
-@pytest.mark.parametrize("fps", RATES)
-@pytest.mark.parametrize("count", COUNTS)
-@pytest.mark.parametrize("key", FILMS)
+@pytest.mark.parametrize(("key", "count", "fps"), every_once(FILMS, COUNTS, RATES))
 def test_ffprobe_finds_frames_duration_rate_and_colour_tags(tmp_path, key, count, fps):
     stream, container = ffprobes(written(tmp_path, key, count, fps))
     assert stream["codec_name"] == {"mp4": "h264", "webm": "vp9"}[key]
@@ -294,8 +289,10 @@ def test_transparency_is_kept_where_it_can_be(tmp_path, key):
     assert picture.getpixel((8, 5))[3] == 255
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "1", "RGBA", "LA", "CMYK"])
-@pytest.mark.parametrize("key", [key for key in FORMATS if key not in ("txt", "avif")])
+MODES = ["L", "P", "1", "RGBA", "LA", "CMYK"]
+
+
+@pytest.mark.parametrize(("key", "mode"), every_once([key for key in FORMATS if key not in ("txt", "avif")], MODES))
 def test_pictures_of_any_mode_are_taken(tmp_path, key, mode):
     path = written(tmp_path, key, frames=[frame.convert(mode) for frame in smooth(3)])
     assert len(list(read_clip(path))) == 3
@@ -326,9 +323,9 @@ def test_a_name_with_a_dot_is_kept(tmp_path):
     ("changes", "words"),
     [
         ({"frames": []}, "no frames"),
-        ({"frames": [*moving_bar(1), *moving_bar(1, (16, 16))]}, "one size"),
+        ({"frames": [*moving_bar(1), *moving_bar(1, (16, 16))]}, "the same size"),
         ({"formats": ["gif", "tiff"]}, "no format 'tiff'"),
-        ({"formats": []}, "no format has this suffix"),
+        ({"formats": []}, "a suffix of no known format"),
         ({"fps": 0}, "fps must be"),
         ({"fps": float("nan")}, "fps must be"),
         ({"loop_count": -1}, "loop_count must be"),

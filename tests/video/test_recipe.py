@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 from support.clip_files import DATA, INFOTEXT, RECIPE, moving_bar, skip_without_avif, write_film
+from support.matrix import every_once
 
 from lib_animatediff import ClipError
 from lib_animatediff.video import FORMATS, Recipe, read_clip, read_recipe, write_clip
@@ -40,9 +41,7 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
-@pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize("key", CONTAINERS)
+@pytest.mark.parametrize(("key", "count", "text"), every_once(CONTAINERS, [1, 3], TEXTS))
 def test_the_recipe_comes_back_as_it_was(tmp_path, key, count, text):
     recipe = Recipe(text, DATA | {"prompt": text})
     found = read_recipe(written(tmp_path, key, recipe, count, fps=23.976, loop_count=3))
@@ -262,7 +261,11 @@ def test_any_bytes_are_no_gif(tmp_path, data):
 
 @pytest.mark.parametrize(
     ("name", "content", "words"),
-    [("absent.mp4", None, "no such file"), ("page.mp4", b"<html>", "can be read"), ("empty.gif", b"", "can be read")],
+    [
+        ("absent.mp4", None, "There is no file"),
+        ("page.mp4", b"<html>", "cannot be read"),
+        ("empty.gif", b"", "cannot be read"),
+    ],
 )
 def test_what_is_no_clip_is_refused_in_plain_words(tmp_path, name, content, words):
     if content is not None:
@@ -272,7 +275,7 @@ def test_what_is_no_clip_is_refused_in_plain_words(tmp_path, name, content, word
 
 
 def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(ClipError, match="holds no PNG frames"):
+    with pytest.raises(ClipError, match="contains no PNG frames"):
         read_recipe(tmp_path)
 
 

@@ -35,7 +35,7 @@ from torch.overrides import TorchFunctionMode
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
 from lib_animatediff import inject
-from motion_module import MotionModule, network
+from motion_module import MotionModule, temporal_transformer
 from motion_module.kinds import KINDS
 from motion_module.network import Layout
 
@@ -121,7 +121,7 @@ def motion_of(base: str, length: int) -> MotionModule:
 @contextmanager
 def as_on_a_graphics_card() -> Iterator[None]:
     """On a processor the motion module goes in pieces that its cache holds."""
-    with patch.object(network, "_on_processor", lambda _x: False):
+    with patch.object(temporal_transformer, "_on_processor", lambda _x: False):
         yield
 
 

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from motion_module import network
+from motion_module import temporal_transformer
 from motion_module.temporal_transformer import GEGLU, HEADS, TemporalAttention, TemporalTransformer
 
 from .harness import FEWEST_ROUNDS, Rounds, compare, conditions, spread
@@ -49,8 +49,9 @@ def folded_table(self: TemporalAttention, x: Tensor, onto: Tensor, _scale: float
 
 
 def _finish(self: TemporalAttention, tokens: tuple[Tensor, ...], onto: Tensor) -> Tensor:
-    attended = [network._attended(*clip) for clip in zip(*tokens, strict=True)]
-    return network._added(onto, self.to_out[0], rearrange(torch.stack(attended), "b f d a e -> b f d (a e)"))
+    attended = [temporal_transformer._attended(*clip) for clip in zip(*tokens, strict=True)]
+    joined = rearrange(torch.stack(attended), "b f d a e -> b f d (a e)")
+    return temporal_transformer._added(onto, self.to_out[0], joined)
 
 
 def one_product(self: GEGLU, x: Tensor) -> Tensor:
@@ -72,7 +73,7 @@ def frames_inside(self: TemporalAttention, x: Tensor, onto: Tensor, _scale: floa
         for layer in (self.to_q, self.to_k, self.to_v)
     )
     attended = F.scaled_dot_product_attention(q, k, v)
-    return network._added(
+    return temporal_transformer._added(
         onto, self.to_out[0], rearrange(attended, "(b d) a f e -> b f d (a e)", b=len(x)).contiguous()
     )
 
@@ -81,12 +82,15 @@ ALTERNATIVES: dict[str, tuple[tuple[object, str, object], ...]] = {
     "queries, keys and values as one product": ((TemporalAttention, "forward", fused_qkv),),
     "positional table folded into a bias": ((TemporalAttention, "forward", folded_table),),
     "tokens transposed for the attention": ((TemporalAttention, "forward", frames_inside),),
-    "residuals added after the product": ((network, "_added", out_of_place),),
+    "residuals added after the product": ((temporal_transformer, "_added", out_of_place),),
     "value and gate as one product": ((GEGLU, "forward", one_product),),
-    "feed-forward in one piece": ((network, "CPU_ROWS", sys.maxsize),),
-    "feed-forward in chunks of 256 tokens": ((network, "CPU_ROWS", 256),),
-    "all positions in one piece": ((network, "CPU_PIECE", sys.maxsize),),
-    "both in one piece": ((network, "CPU_ROWS", sys.maxsize), (network, "CPU_PIECE", sys.maxsize)),
+    "feed-forward in one piece": ((temporal_transformer, "CPU_ROWS", sys.maxsize),),
+    "feed-forward in chunks of 256 tokens": ((temporal_transformer, "CPU_ROWS", 256),),
+    "all positions in one piece": ((temporal_transformer, "CPU_PIECE", sys.maxsize),),
+    "both in one piece": (
+        (temporal_transformer, "CPU_ROWS", sys.maxsize),
+        (temporal_transformer, "CPU_PIECE", sys.maxsize),
+    ),
 }
 
 

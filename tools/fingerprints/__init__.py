@@ -12,7 +12,7 @@ Each host is a module that has `NAMES`, the names of its requests, and `render(n
 
 - `core`: `inject` on small UNets, without a pipeline; also the kinds of motion module that no small checkpoint fits.
 - `cli`: the command `animate`, in this process, with the built-in model and a small random one.
-- `double`: the WebUI's script on the double of the WebUI in tests/glue.
+- `double`: the WebUI's script on the double of the WebUI in tests/support.
 - `webui`: the script in a real WebUI, through its API. It needs WEBUI_DIR.
 
 What moves in the code base is imported in these modules only.

@@ -17,19 +17,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from adapter_files import diffusers_layers, random_adapter, write_adapter
-from motion_files import write_motion_file
 from PIL import Image
 from safetensors.torch import save_file
-from small_configs import write_config_folder
-from webui import small_models
+from support.adapter_files import diffusers_layers, random_adapter, write_adapter
+from support.motion_files import write_motion_file
+from support.small_configs import write_config_folder
+from support.webui_real import small_models
 
-from lib_animatediff.standalone import pocket
+from lib_animatediff import builtin_model
 
 from . import cli_requests as names
 from .cli_requests import COMMON, REQUESTS
 from .decoding import decoded
-from .prints import Fingerprint, files_below, folder_rule, normalised, of_files
+from .prints import SECONDS, Fingerprint, files_below, folder_rule, normalised, of_files
 from .workplace import workplace
 
 NAMES = list(REQUESTS)
@@ -60,7 +60,7 @@ def _requested(words: list[str], folder: Path, made: Path) -> Fingerprint:
     for clip in json.loads(said.splitlines()[0])["clips"]:
         if not clip.endswith(".txt"):
             texts.append(_run("info", "--json", clip))
-    return Fingerprint(frames, normalised("\n".join(texts), [folder_rule(folder)]), of_files(made))
+    return Fingerprint(frames, normalised("\n".join(texts), [folder_rule(folder), SECONDS]), of_files(made))
 
 
 def _run(*words: str) -> str:
@@ -82,9 +82,9 @@ def _run(*words: str) -> str:
 
 def _write_files() -> None:
     """The files that requests name, into the current folder."""
-    assets = pocket.pocket_folder()
-    shutil.copyfile(assets / pocket.MOTION_LORA, names.PAN)
-    shutil.copyfile(assets / pocket.STYLE_LORA, names.LILAC)
+    assets = builtin_model.pocket_folder()
+    shutil.copyfile(assets / builtin_model.MOTION_LORA, names.PAN)
+    shutil.copyfile(assets / builtin_model.STYLE_LORA, names.LILAC)
     small_models.write_checkpoint(Path(), Path(names.SMALL).stem)
     write_config_folder(Path(names.CONFIG))
     for kind in names.KINDS:

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-import hosts
 import torch
-from adapter_files import diffusers_layers, random_adapter, write_adapter
-from motions import OFFICIAL, SDXL_KINDS, shared_motion
+from support import hosts
+from support.adapter_files import diffusers_layers, random_adapter, write_adapter
+from support.motions import OFFICIAL, SDXL_KINDS, shared_motion
 
 from lib_animatediff import ContextWindows, MotionAmount, Text2VideoZero, inject, use_schedule
-from lib_animatediff.amounts import BlockAmount
-from lib_animatediff.domain import adapted
+from lib_animatediff.engine.components.domain_adapter import apply_domain_adapters
+from lib_animatediff.engine.motion_scale import BlockScale
 from motion_module import load_domain_adapter
 
 from .prints import Fingerprint, of_rows, of_tensor
@@ -38,11 +38,11 @@ class Call:
     Attributes:
         kind: of the motion module, or `ZERO`.
         host: of the UNet.
-        more: for `inject`.
+        more: for `inject`, whose earlier name of the scale is still accepted.
         method: of Text2Video-Zero.
         dtype: of the UNet and its input.
         adapter: whether a domain adapter is on.
-        first_only: see `Injection`.
+        first_only: whether frame 0 alone is computed, see `CrossFrameAttention`.
     """
 
     kind: str = "v3"
@@ -100,7 +100,7 @@ CALLS = {
     ),
     "amount begins late": Call(more={"amount": MotionAmount(start=0.4)}),
     "amount by block": Call(
-        more={"amount": MotionAmount(blocks=(BlockAmount("up_blocks.1", effect=0.5), BlockAmount("down_blocks", 1.4)))}
+        more={"amount": MotionAmount(blocks=(BlockScale("up_blocks.1", effect=0.5), BlockScale("down_blocks", 1.4)))}
     ),
     "amount in views": Call(
         frames=12,
@@ -138,7 +138,7 @@ def render(names: Sequence[str]) -> Iterator[tuple[str, Fingerprint]]:
 def _called(call: Call) -> Fingerprint:
     unet = _unet(call.host, call.kind in SDXL_KINDS)
     unet = unet if call.dtype == torch.float32 else torch.nn.Module.to(deepcopy(unet), call.dtype)
-    motion = call.method if call.kind == ZERO else shared_motion(call.kind)[0]
+    motion = call.method.component() if call.kind == ZERO else shared_motion(call.kind)[0]
     rows = STREAMS * call.clips * call.frames
     given = {
         name: value.to(call.dtype) if value.is_floating_point() else value for name, value in hosts.inputs(rows).items()
@@ -146,10 +146,10 @@ def _called(call: Call) -> Fingerprint:
     frames: list[str] = []
     with torch.no_grad(), redirect_stderr(io.StringIO()) as said, ExitStack() as span:
         if call.adapter:
-            span.enter_context(adapted(unet, [(_adapter(), 0.8)]))
+            span.enter_context(apply_domain_adapters(unet, [(_adapter(), 0.8)]))
         injection = span.enter_context(inject(unet, motion, frames=call.frames, **call.more))
         if call.first_only:
-            injection.first_only = True
+            span.enter_context(motion.first_frame_only())
         for step in range(STEPS):
             injection.step, injection.progress = step, step / STEPS
             frames += of_rows(hosts.call(unet, given).float())

@@ -1,4 +1,4 @@
-"""The script on the double of the WebUI in tests/glue.
+"""The script on the double of the WebUI in tests/support.
 
 Frames of a whole request are the latents that were sampled, row by row, then the pictures of the answer, then the
 frames of its files. Its text has the infotexts, what the script tells beside them, seeds, prompts, and what it prints.
@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from adapter_files import write_adapter
-from glue import components, double, noises, samplers
-from glue.conftest import WebUI, new_checkpoint
-from glue.double import CLIP, shared
-from glue.test_text2video_zero import Run
-from motion_files import write_motion_file
-from motion_lora_files import write_lora
+from hosts.webui.double.conftest import WebUI, new_checkpoint
+from hosts.webui.double.test_text2video_zero import Run
+from support.adapter_files import write_adapter
+from support.motion_files import write_motion_file
+from support.motion_lora_files import write_lora
+from support.webui_double import components, double, noises, samplers
+from support.webui_double.double import CLIP, shared
 
 from .decoding import decoded
 from .double_requests import NOISE, OTHER, WHOLE, Asked
@@ -87,8 +87,9 @@ def _webui(folder: Path) -> Iterator[WebUI]:
     webui = WebUI(checkpoint, folder)
     write_motion_file(webui.models_folder, name="mm.safetensors")
     with double.in_place(webui.made):
-        webui.load_script(webui.module("script").AnimateDiffScript)
-        shared.cfg_denoiser_callbacks.append(webui.module("script").before_denoising)
+        script = webui.module("hooks.script")
+        webui.load_script(script.AnimateDiffScript)
+        shared.cfg_denoiser_callbacks.append(script.before_denoising)
         yield webui
     components.Component.created.clear()
     if shared.swallowed:
@@ -126,10 +127,10 @@ def _painted(asked: Asked, folder: Path) -> Fingerprint:
 
 def _drawn(chosen: dict[str, Any], make: Any, folder: Path) -> Fingerprint:
     with noises.on_the_double(folder) as glue:
-        settings, p = noises.settings(**chosen), make(clips=2)
-        glue.arrange_seeds(p, settings, noises.FRAMES)
+        plan, p = noises.plan(**chosen), make(clips=2)
+        glue.arrange_seeds(p, plan)
         noises.begin_batch(p)
-        noises.paint(glue, p, settings)
+        noises.paint(glue, p, plan)
     drawn = ("noise", "ancestral", "brownian", "latents")
     frames = [hashed for run in p.sampler.runs for name in drawn for hashed in of_rows(getattr(run, name))]
     steps = [run.steps for run in p.sampler.runs]
@@ -139,6 +140,6 @@ def _drawn(chosen: dict[str, Any], make: Any, folder: Path) -> Fingerprint:
 def _moved(kind: Any, folder: Path) -> Fingerprint:
     with _webui(folder) as webui:
         shared.opts.uni_pc_order = 3
-        run = Run(webui.module("zero"), kind)
+        run = Run(webui.module("clip.text2video_zero"), kind)
         frames = list(map(of_tensor, run()))
     return Fingerprint(frames, f"told {run.told}, calls {run.denoiser.calls}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from glue.double import SIDE
 from PIL import Image
+from support.webui_double.double import SIDE
 
-from lib_animatediff.masks import pack_mask
+from lib_animatediff.request.masks import pack_mask
 
 OTHER = "other"  # stands for the second checkpoint
 

@@ -94,6 +94,7 @@ class Rule:
 
 
 DATE = Rule("date", "clips are filed by the day", re.compile(r"(?<=AnimateDiff/)\d{4}-\d\d-\d\d"))
+SECONDS = Rule("seconds", "how long it took", re.compile(r"(?<= frames per second, in )\d+ s"))
 FREE = Rule("free", "free memory of the machine", re.compile(r"\d+\.\d GB(?= are free)"))
 PICTURE = Rule(
     "picture",

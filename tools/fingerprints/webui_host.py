@@ -9,21 +9,22 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy
-from adapter_files import random_adapter, write_adapter
-from motion_files import write_motion_file
-from motion_lora_files import write_lora
+from hosts.webui.real.conftest import REPOSITORY, TROUBLE, webui_python
+from hosts.webui.real.test_amounts import MASK
+from hosts.webui.real.test_motion_loras import spatial_layers
 from PIL import Image
-from webui.clips import clip_payload
-from webui.conftest import REPOSITORY, TROUBLE, webui_python
-from webui.server import LORA, WebUI, base64_image, file_bytes
-from webui.studio import decoded as made_by_the_model
-from webui.test_amounts import MASK
-from webui.test_motion_loras import spatial_layers
+from support.adapter_files import random_adapter, write_adapter
+from support.motion_files import write_motion_file
+from support.motion_lora_files import write_lora
+from support.webui_real.clips import clip_payload
+from support.webui_real.server import LORA, WebUI, base64_image, file_bytes
+from support.webui_real.studio import decoded as made_by_the_model
 
 from .decoding import decoded
 from .prints import DATE, Fingerprint, files_below, folder_rule, normalised, of_picture, of_rows
@@ -37,6 +38,7 @@ _ZERO = {"model": "Text2Video-Zero", "frames": 3, "zero_x": 64}
 _IMG2IMG = {"denoising_strength": 0.6}
 _LOOP = {"closed_loop": "A", "stride": 2, "fusion": "flat", "reverse": True}
 _FORMATS = ["GIF", "WEBP", "APNG", "MP4", "WEBM", "AVIF", "PNG", "TXT", "Frame"]
+SUBSEED = 100  # or the WebUI takes any
 IMG2IMG = "img2img"  # begins the names of requests to that route
 
 REQUESTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # the script's argument, and the payload
@@ -93,11 +95,12 @@ def render(names: Sequence[str]) -> Iterator[tuple[str, Fingerprint]]:
         write_adapter(loras / "v3_adapter.safetensors", random_adapter(spatial_layers(server)))
         for name in names:
             yield name, _requested(server, folder, name)
+            shutil.rmtree(server.outputs_dir, ignore_errors=True)  # so that files are numbered from 0
 
 
 def _requested(server: WebUI, folder: Path, name: str) -> Fingerprint:
     clip, payload = REQUESTS[name]
-    payload = clip_payload(clip, **payload)
+    payload = clip_payload(clip, **{"subseed": SUBSEED, **payload})
     if name.startswith(IMG2IMG):
         server.txt2img(steps=1)  # the VAE encodes with noise from a generator that the request before has left behind
         answer = server.img2img(init_images=[base64_image(_start())], **payload)

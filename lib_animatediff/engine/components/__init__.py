@@ -1,1 +1,1 @@
-"""What a UNet carries while it makes clips: motion modules, cross-frame attention, domain adapters."""
+"""Additions to a UNet while it renders clips: motion modules, cross-frame attention, domain adapters."""

@@ -1,4 +1,4 @@
-"""What every component of a UNet has in common."""
+"""The interface of a UNet's components."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from lib_animatediff.engine.unet import UNetView
 
 
 class Component(Protocol):
-    """Something that a UNet carries while it makes clips, such as a motion module.
+    """An addition to a UNet while it renders clips, such as a motion module.
 
     A component that needs frame 0 of the clip in every UNet call sets ``needs_first_frame = True``; context windows
-    become chunks with frame 0 in front then.
+    then become chunks that begin with frame 0.
 
     Attributes:
-        name: the name that messages use.
-        frames_at_once: the most frames in one UNet call that the component can serve; None: any number.
+        name: the name in messages.
+        frames_at_once: the maximum number of frames in one UNet call; None: any number.
     """
 
     name: str
     frames_at_once: int | None
 
     def attach(self, unet: UNetView, call: UNetCall, undo: ExitStack) -> None:
-        """Add hooks to the UNet, and register on ``undo`` how each of them comes off.
+        """Add hooks to the UNet, and register on ``undo`` how each of them is removed.
 
         Args:
             unet: the UNet and its parts.

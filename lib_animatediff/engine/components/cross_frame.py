@@ -1,6 +1,6 @@
 """Cross-frame attention: the self-attentions of every frame take their keys and values from frame 0 of the clip.
 
-This holds the clips of Text2Video-Zero together (Khachatryan and others, arXiv 2303.13439, section 3.3).
+This keeps the frames of Text2Video-Zero consistent (Khachatryan and others, arXiv 2303.13439, section 3.3).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class CrossFrameAttention:
     """Cross-frame attention in a UNet.
 
     Args:
-        name: the name that messages use.
+        name: the name in messages.
     """
 
     frames_at_once: int | None = None
@@ -44,7 +44,9 @@ class CrossFrameAttention:
             ClipError: this object is attached already.
         """
         if self._first is not None:
-            raise ClipError(f"This {self.name} is in use by another injection. Make a new one for each.")
+            raise ClipError(
+                f"This {self.name} is in use by another injection. Create a new one for each injection.", code="AD-G32"
+            )
         hook = CrossFrameAttentionHook(call, unet.context_keyword)
         for attention in unet.self_attentions:
             undo.callback(attention.register_forward_pre_hook(hook, with_kwargs=True).remove)
@@ -66,7 +68,9 @@ class CrossFrameAttention:
             ClipError: it is not attached to a UNet.
         """
         if self._first is None:
-            raise ClipError(f"This {self.name} is in no UNet. Call first_frame_only inside the inject block.")
+            raise ClipError(
+                f"This {self.name} is not in a UNet. Call first_frame_only inside the inject block.", code="AD-G33"
+            )
         first = self._first
         first.active = True
         try:

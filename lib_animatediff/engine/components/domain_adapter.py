@@ -1,7 +1,7 @@
 """Domain adapters on a UNet's spatial attention.
 
 Forward hooks add ``strength * up (down x)`` to the output of a layer, as if the adapter were merged into
-its weights. The weights stay untouched, so that the host's LoRAs may be merged and removed in any order.
+its weights. The weights do not change, so that the host can merge and remove its LoRAs in any order.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib_animatediff.engine.call import UNetCall
-from lib_animatediff.engine.unet import UNetView, find_sites
+from lib_animatediff.engine.unet import UNetView, find_sites, unknown_unet
 from motion_module import DomainAdapter, IncompatibleModelError
 from motion_module.lora.low_rank import LowRank
 
 
 @dataclass(frozen=True)
 class AdapterMatch:
-    """How much of a domain adapter fits a UNet. As text it is one line.
+    """How much of a domain adapter fits a UNet. ``str()`` of it is one line.
 
     Attributes:
         adapter: the file's name.
         matched: number of the UNet's layers that the adapter changes.
-        total: number of layers that it was made for.
-        unused: number of layers other than attention for which it holds a LoRA; they stay unused.
+        total: number of layers that it has weights for.
+        unused: number of layers other than spatial attention that it has weights for; they are not used.
     """
 
     adapter: str
@@ -38,7 +38,7 @@ class AdapterMatch:
     unused: int = 0
 
     def __str__(self) -> str:
-        more = f"; {self.unused} more, which are no spatial attention, are left out" if self.unused else ""
+        more = f"; {self.unused} others are not spatial attention and are not used" if self.unused else ""
         return f"{self.adapter}: {self.matched} of its {self.total} layers match the checkpoint{more}."
 
 
@@ -46,7 +46,7 @@ class DomainAdapterComponent:
     """Domain adapters in a UNet. Their weights follow the device and dtype of each layer's output.
 
     Args:
-        adapters: each with its strength; 1 is as trained, 0 leaves the numbers as they are, bit for bit.
+        adapters: each with its strength; 1 is as trained, 0 changes nothing, bit for bit.
 
     Attributes:
         matches: after attaching, how much of each adapter fits.
@@ -105,7 +105,7 @@ def _attention_layers(unet: nn.Module) -> dict[str, nn.Module]:
     """
     sites = find_sites(unet)
     if not sites:
-        raise IncompatibleModelError(f"{type(unet).__name__} is not a Stable Diffusion UNet that we know.")
+        raise unknown_unet(unet)
     return {
         f"{site.name.replace('.motion_modules.', '.attentions.')}.{name}": layer
         for site in sites
@@ -119,16 +119,18 @@ def _match(adapter: DomainAdapter, layers: Mapping[str, nn.Module]) -> AdapterMa
     matching = [name for name in adapter.deltas if name in layers]
     if not matching:
         raise IncompatibleModelError(
-            f"None of the {len(adapter.deltas)} layers of {adapter.name} is in this checkpoint. Use an adapter made "
-            "for its base model."
+            f"None of the {len(adapter.deltas)} layers of {adapter.name} exists in this checkpoint. Use an adapter "
+            "made for its base model.",
+            code="AD-G34",
         )
     for name in matching:
         layer: Any = layers[name]
         size = (layer.out_features, layer.in_features)
         if adapter.deltas[name].shape != size:
             raise IncompatibleModelError(
-                f"{adapter.name} is made for a checkpoint of other widths: {name} is {size} in this one, "
-                f"{adapter.deltas[name].shape} in the adapter. Use one made for its base model."
+                f"{adapter.name} is made for a checkpoint of another width: {name} is {size} in this checkpoint and "
+                f"{adapter.deltas[name].shape} in the adapter. Use an adapter made for its base model.",
+                code="AD-G35",
             )
     return AdapterMatch(adapter.name, len(matching), len(adapter.deltas), adapter.unused)
 

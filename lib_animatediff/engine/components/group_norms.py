@@ -20,10 +20,10 @@ from lib_animatediff.engine.unet import UNetView
 
 
 def fold_group_norms(unet: UNetView, call: UNetCall, has_motion: Callable[[], bool], undo: ExitStack) -> None:
-    """Take the statistics of the ResBlocks' norms over whole clips, while any component that asked for it has motion.
+    """Compute the statistics of the ResBlocks' norms over whole clips, while a component that uses this has motion.
 
     Args:
-        has_motion: of the component that asks, for the call under way.
+        has_motion: whether the component has motion in the call under way.
         undo: removes the hooks.
     """
     unet.norm_users.append(has_motion)
@@ -39,7 +39,7 @@ def fold_group_norms(unet: UNetView, call: UNetCall, has_motion: Callable[[], bo
 
 
 class FoldFramesHook:
-    """Forward pre-hook of a norm: ``(b f) c h w`` to ``b c (f h) w``, while there is motion."""
+    """Forward pre-hook of a norm: ``(b f) c h w -> b c (f h) w``, while there is motion."""
 
     def __init__(self, call: UNetCall, is_active: Callable[[], bool] = lambda: True) -> None:
         self._call = call
@@ -53,7 +53,7 @@ class FoldFramesHook:
 
 
 class UnfoldFramesHook:
-    """Forward hook of a norm: ``b c (f h) w`` to ``(b f) c h w``, while there is motion."""
+    """Forward hook of a norm: ``b c (f h) w -> (b f) c h w``, while there is motion."""
 
     def __init__(self, call: UNetCall, is_active: Callable[[], bool] = lambda: True) -> None:
         self._call = call

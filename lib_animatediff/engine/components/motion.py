@@ -1,7 +1,7 @@
 """The motion module as a component: a temporal transformer at each site, directed by a `MotionScale`.
 
-Each transformer runs in a forward hook on the layer it follows, which gives the numbers of an inserted layer. No part
-of the UNet moves: names, weights and indices stay valid for other code, and a hook comes off by its handle.
+Each transformer runs in a forward hook on the layer before it, with the same result as an inserted layer. The UNet's
+own layers stay in place: their names, weights and indices remain valid for other code, and a handle removes each hook.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from .group_norms import fold_group_norms
 
 _log = logging.getLogger(__name__)
 
-_CHUNKS = 8  # an eighth of a motion module's memory is little compared with that of the layer before it
+_CHUNKS = 8  # an eighth of a motion module's memory is small compared with that of the layer before it
 
 
 class MotionComponent:
     """A motion module in a UNet.
 
-    The transformers follow the device and dtype of the activations. A copy is made for the injection where the module
-    differs, so that the caller's module keeps its precision. A module with trainable weights is never copied.
+    The transformers follow the device and dtype of the activations. If those of the module differ, the injection uses a
+    copy, and the caller's module keeps its precision. A module with trainable weights is never copied.
 
     Args:
         motion: the motion module.
@@ -48,6 +48,10 @@ class MotionComponent:
         self.schedule = motion.schedule
         self._motion = motion
         self._scale = scale
+
+    def with_scale(self, scale: MotionScale | None) -> MotionComponent:
+        """A component for the same motion module with another scale."""
+        return MotionComponent(self._motion, scale)
 
     def attach(self, unet: UNetView, call: UNetCall, undo: ExitStack) -> None:
         """Add the transformers, and fold the group norms if the module was trained so.
@@ -67,8 +71,8 @@ class MotionComponent:
 class PlacedModules:
     """The transformers on the device and in the dtype of the activations at their sites.
 
-    Each site is placed by itself, since activations may change their dtype from site to site under autocast. All
-    weights of a transformer count: some files have matrices in half precision, and biases and norms in full.
+    Each site is placed separately, since autocast may change the dtype of activations from site to site. All weights of
+    a transformer are checked: some files have matrices in half precision, and biases and norms in full precision.
     """
 
     def __init__(self, motion: MotionModule) -> None:
@@ -77,7 +81,7 @@ class PlacedModules:
         self._placed: dict[tuple[str, torch.device, torch.dtype], TemporalTransformer] = {}
 
     def transformer(self, site: str, x: Tensor) -> TemporalTransformer:
-        """The transformer of a site, fit for the activations ``x``."""
+        """The transformer of a site, on the device and in the dtype of the activations ``x``."""
         original = self._originals[site]
         if self._in_training:
             return original
@@ -108,7 +112,7 @@ class TemporalRunner:
     Args:
         call: the call under way.
         sites: names of all transformers.
-        scale: of the motion; None: as trained.
+        scale: scale and effect of the motion; None: as trained.
     """
 
     def __init__(self, call: UNetCall, sites: Sequence[str], scale: MotionScale | None) -> None:
@@ -120,7 +124,7 @@ class TemporalRunner:
         self._motion: tuple[object, bool] = (None, True)
 
     def has_motion(self) -> bool:
-        """Whether there is motion at any site in the call under way; without it the frames are separate images."""
+        """Whether any site has motion in the call under way; otherwise the frames are separate images."""
         if self._scale is None:
             return True
         key = (self._progress(), tuple(self._call.frames))
@@ -143,7 +147,7 @@ class TemporalRunner:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-            # Outside the block: the exception holds what filled the memory.
+            # Outside the except block: the exception references the tensors that filled the memory.
             _log.warning("Memory ran out in the motion module. It continues in %d chunks, more slowly.", _CHUNKS)
             empty_cache(x.device)
             self._chunks = _CHUNKS

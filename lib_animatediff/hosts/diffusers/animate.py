@@ -1,8 +1,8 @@
-"""Make a clip with a diffusers pipeline."""
+"""Renders a clip with a diffusers pipeline."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from lib_animatediff.engine.components.motion import MotionComponent
 from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.engine.memory import is_out_of_memory
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
-from lib_animatediff.request.settings import SETTINGS, ClipSettings
+from lib_animatediff.request.settings import ClipSettings, refuse_without_effect
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
 from motion_module import ClipError, MotionModule
 
@@ -27,8 +27,18 @@ if TYPE_CHECKING:
 
 Motion = MotionModule | MotionComponent | Sequence[MotionModule | MotionComponent] | Text2VideoZero
 
-_OF_FILES = ("fps", "loop_count", "formats", "request_id")  # settings that concern the files of a clip only
-_OF_TEXT2VIDEO_ZERO = ("zero_x", "zero_y", "zero_smoothing")
+_FILE_SETTINGS = ("fps", "loop_count", "formats")  # they affect the files of a clip only
+_TEXT2VIDEO_ZERO_SETTINGS = ("zero_x", "zero_y", "zero_smoothing")
+_SCALE_SETTINGS = (
+    "scale",
+    "effect",
+    "scale_steps",
+    "effect_steps",
+    "effect_start",
+    "effect_end",
+    "blocks",
+    "motion_mask",
+)
 
 
 def animate(
@@ -50,34 +60,49 @@ def animate(
     on_step: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = lambda _line: None,
 ) -> list[Image]:
-    """Make one clip. Frame i starts from the noise of seed ``seed + i``, as in the WebUI.
+    """Render one clip. Frame i starts from the noise of seed ``seed + i``, as in the WebUI.
 
     Args:
-        pipeline: a diffusers ``StableDiffusionPipeline``, such as `load_pipeline` returns. It is left as it was.
+        pipeline: a diffusers ``StableDiffusionPipeline``, such as `load_pipeline` returns. It is unchanged afterwards.
         motion: a motion module; several of them, the first of which sets the noise schedule; `Text2VideoZero`; or a
-            `ClipPlan`, which has everything that the arguments up to ``settings`` say, and ``steps``.
-        prompt: may travel, see docs/features.md; so may ``negative_prompt``.
+            `ClipPlan`, which replaces ``steps`` and the arguments up to ``settings`` except ``windows``.
+        prompt: may be a prompt travel, see docs/features.md; likewise ``negative_prompt``.
         frames: overrides ``settings.frames``.
         windows: overrides the context windows of ``settings``.
-        settings: every setting of docs/settings.md. ``motion_loras`` names files here.
+        settings: every setting of docs/settings.md. ``motion_loras`` contains paths here.
         adapters: further domain adapters with strengths.
         size: width and height in pixels, multiples of 8.
         sampler: a name of `pipeline.SAMPLERS`.
-        output: also write the clip's files, as ``settings`` ask (formats, fps, loop count); the suffix is theirs.
+        output: also write the files of the clip, with the formats, fps and loop count of ``settings``. The formats
+            determine the suffixes.
         on_step: called after each sampling step.
-        say: called with one line about each motion LoRA and domain adapter, on how much of it fits.
+        say: called with one line per motion LoRA and domain adapter, which reports how much of it fits.
 
     Returns:
-        The frames in the order in which they play: with ``reverse``, there and back.
+        The frames in the order of playback, ping-pong included.
 
     Raises:
-        AnimateDiffError: the request is out of range, a setting has no effect here, a file or the motion module does
-            not fit, or memory ran out.
+        AnimateDiffError: a value is out of range, a setting has no effect here, a file or the motion module does not
+            fit, or memory ran out.
     """
     if isinstance(motion, ClipPlan):
+        given = {"prompt": prompt, "negative_prompt": negative_prompt, "seed": seed, "frames": frames}
+        _refuse_with_plan(given | {"settings": settings, "steps": steps})
         plan, method = motion, load_method(motion.method, motion)
     else:
-        plan = _plan(motion, settings, Sampling(prompt, negative_prompt, seed=seed, steps=steps), frames, output)
+        settings = settings or ClipSettings()
+        settings = settings if frames is None else replace(settings, frames=frames)
+        name = _name(motion)
+        if settings.model not in ("", name):
+            raise ClipError(
+                f"The settings have model={settings.model!r}, but the motion module passed is {name}. Remove model "
+                "from the settings.",
+                code="AD-D02",
+            )
+        for names, advice in _without_effect(motion, output):
+            refuse_without_effect(settings, names, advice)
+        sampling = Sampling(prompt, negative_prompt, seed=seed, steps=steps)
+        plan = plan_clip(replace(settings, model=name), sampling, PathCatalog())
         method = load_method(motion, plan)
     if windows is not None and plan.makes_clip:
         plan = replace(plan, windows=windows)
@@ -107,11 +132,10 @@ def render(
     import torch
 
     check_request(seed=plan.sampling.seed, size=size, steps=plan.sampling.steps, cfg=cfg)
-    method.check(plan)
     former = pipeline.scheduler
     pipeline.scheduler = new_sampler(sampler, former, method.schedule)
     try:
-        # On the CPU, so that a seed is the same clip on every machine.
+        # On the CPU, so that a seed gives the same clip on every machine.
         generators = [torch.Generator().manual_seed(each) for each in plan.seeds]
         latent_size = [pixels // PIXELS_PER_LATENT for pixels in reversed(size)]
         kwargs = {**prompt_kwargs(pipeline, plan), "width": size[0], "height": size[1], "guidance_scale": cfg}
@@ -131,32 +155,32 @@ def render(
             raise
         raise ClipError(
             f"{len(plan.rendered)} frames of {size[0]}x{size[1]} do not fit into the memory of {pipeline.device}. "
-            "Lower frames, width or height."
+            "Lower the number of frames or the size, or use context windows.",
+            code="AD-D01",
         ) from error
     finally:
         pipeline.scheduler = former
 
 
-def _plan(
-    motion: Motion, settings: ClipSettings | None, sampling: Sampling, frames: int | None, output: Path | None
-) -> ClipPlan:
-    settings = settings or ClipSettings()
-    if frames is not None:
-        settings = replace(settings, frames=frames)
-    name = _name(motion)
-    if settings.model not in ("", name):
+def _refuse_with_plan(given: Mapping[str, Any]) -> None:
+    defaults = animate.__kwdefaults__ or {}
+    names = [name for name, value in given.items() if value != defaults[name]]
+    if names:
         raise ClipError(
-            f"model is {settings.model!r}, but the motion module passed is {name}. Leave model out of the settings."
+            f"{', '.join(names)} would have no effect together with a plan. Create the plan with these values.",
+            code="AD-D03",
         )
-    _refuse_without_effect(settings, _OF_FILES if output is None else (), "Pass output to write the clip's files")
-    _refuse_without_effect(settings, _OF_TEXT2VIDEO_ZERO, "Pass Text2VideoZero(...) with the values instead")
-    return plan_clip(replace(settings, model=name), sampling, PathCatalog())
 
 
-def _refuse_without_effect(settings: ClipSettings, names: Sequence[str], advice: str) -> None:
-    changed = [name for name in names if getattr(settings, name) != SETTINGS[name].default]
-    if changed:
-        raise ClipError(f"{', '.join(changed)} would have no effect on this call. {advice}, or leave it out.")
+def _without_effect(motion: Motion, output: Path | None) -> Iterator[tuple[Sequence[str], str]]:
+    """Settings that would have no effect in a call of `animate`, with advice."""
+    yield ("request_id",), "Name the output instead"
+    yield _TEXT2VIDEO_ZERO_SETTINGS, "Pass Text2VideoZero(...) with the values instead"
+    if output is None:
+        yield _FILE_SETTINGS, "Pass output to write the clip's files"
+    given = motion if isinstance(motion, Sequence) else [motion]
+    if all(isinstance(one, MotionComponent) for one in given):
+        yield _SCALE_SETTINGS, "Give the components a scale instead"
 
 
 def _name(motion: Motion) -> str:

@@ -1,4 +1,4 @@
-"""How a plan's method samples on a diffusers pipeline. Each method has a file of its own, which registers it here."""
+"""How a plan's method samples on a diffusers pipeline. Each method registers itself here from its own module."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Adapters = Sequence[tuple[DomainAdapter, float]]
 
 @dataclass(frozen=True)
 class SamplingJob:
-    """One clip that is being sampled.
+    """The inputs for sampling one clip.
 
     Attributes:
-        pipeline: its scheduler is the job's own.
-        plan: of the clip.
+        pipeline: with the scheduler of this job.
+        plan: the plan of the clip.
         kwargs: the pipeline's keyword arguments for prompts, size and CFG.
         generators: one for each rendered frame, at the frame's seed.
         like: an empty tensor with the shape, dtype and device of the latents, ``f c h w``.
@@ -44,7 +44,7 @@ class LoadedMethod(Protocol):
 
     @property
     def name(self) -> str:
-        """The name that messages use."""
+        """The name in messages."""
 
     @property
     def schedule(self) -> BetaSchedule | None:
@@ -59,7 +59,7 @@ class LoadedMethod(Protocol):
         """One line about each motion LoRA."""
 
     def check(self, plan: ClipPlan) -> None:
-        """Refuse a clip that this method cannot make.
+        """Refuse a clip that this method cannot render.
 
         Raises:
             ClipError: the number of frames is out of range.
@@ -74,8 +74,14 @@ def load_method(given: Any, _plan: ClipPlan) -> LoadedMethod:
     """The method for a plan's `Method`, or for a motion module that the caller has loaded.
 
     Raises:
-        AnimateDiffError: a file is broken or does not fit, or ``given`` is neither.
+        AnimateDiffError: a file is damaged or does not fit, or ``given`` has another type.
     """
-    raise IncompatibleModelError(
-        f"{type(given).__name__} is no motion module. Pass what load_motion_module returns, or a ClipPlan."
+    raise not_a_motion_module(given)
+
+
+def not_a_motion_module(given: object) -> IncompatibleModelError:
+    """The error about an object that makes no clip."""
+    return IncompatibleModelError(
+        f"{type(given).__name__} is not a motion module. Pass the result of load_motion_module, or a ClipPlan.",
+        code="AD-D04",
     )

@@ -12,16 +12,16 @@ from lib_animatediff.request.methods import ModuleMethod
 from lib_animatediff.request.plan import ClipPlan
 from motion_module import ClipError, MotionModule, load_motion_module
 
-from .methods import Adapters, SamplingJob, load_method
+from .methods import Adapters, SamplingJob, load_method, not_a_motion_module
 from .networks import with_motion_loras
 from .noise import first_noise, sample_runs
 
 
 class LoadedModules:
-    """Motion modules, the first of which gives the sampler its schedule.
+    """Motion modules, the first of which sets the sampler's schedule.
 
     Args:
-        modules: motion modules, or components with a scale of their own.
+        modules: motion modules, or components with their own scale.
         adapters: domain adapters with their strengths.
         reports: one line about each motion LoRA.
     """
@@ -33,7 +33,10 @@ class LoadedModules:
         reports: Sequence[str] = (),
     ) -> None:
         if not modules:
-            raise ClipError("There is no motion module. Pass what load_motion_module returns.")
+            raise ClipError(
+                "The list of motion modules is empty. Pass at least one, as load_motion_module returns it.",
+                code="AD-D05",
+            )
         self.modules = modules
         self.name = modules[0].name
         self.schedule = modules[0].schedule
@@ -41,7 +44,7 @@ class LoadedModules:
         self.reports = reports
 
     def check(self, plan: ClipPlan) -> None:
-        """Refuse more frames at once than a module was trained on."""
+        """Refuse more frames per call than a module was trained on."""
         for module in self.modules:
             check_frames(module, len(plan.rendered), plan.windows)
 
@@ -49,14 +52,14 @@ class LoadedModules:
         """The images of the rendered frames."""
         pipeline, plan = job.pipeline, job.plan
         scale = getattr(plan.method, "scale", None)
-        bare = any(isinstance(module, MotionModule) for module in self.modules)
-        with inject(
-            pipeline.unet,
-            *self.modules,
-            frames=len(plan.rendered),
-            windows=plan.windows,
-            scale=scale if bare else None,
-        ) as injection:
+        components = [
+            MotionComponent(module, scale)
+            if isinstance(module, MotionModule)
+            # The scale of a preview is that of all: no motion.
+            else (module if plan.makes_clip else module.with_scale(scale))
+            for module in self.modules
+        ]
+        with inject(pipeline.unet, *components, frames=len(plan.rendered), windows=plan.windows) as injection:
 
             def run(latents: Any, steps: int, is_last: bool) -> Any:
                 injection.progress = 0.0
@@ -92,6 +95,9 @@ def _load_given_component(given: MotionComponent, plan: ClipPlan) -> LoadedModul
 @load_method.register(list)
 @load_method.register(tuple)
 def _load_given_modules(given: Sequence[MotionModule | MotionComponent], plan: ClipPlan) -> LoadedModules:
+    for one in given:
+        if not isinstance(one, (MotionModule, MotionComponent)):
+            raise not_a_motion_module(one)
     return _loaded(given, plan)
 
 
@@ -106,12 +112,12 @@ def _load_files(given: ModuleMethod, plan: ClipPlan) -> LoadedModules:
 
 
 def _loaded(modules: Sequence[MotionModule | MotionComponent], plan: ClipPlan) -> LoadedModules:
-    """With the motion LoRAs of the plan merged into the first module."""
+    """Merge the plan's motion LoRAs into the first module."""
     loras = getattr(plan.method, "loras", ())
     if not loras or not modules:
         return LoadedModules(modules)
     first, *others = modules
     if not isinstance(first, MotionModule):
-        raise ClipError("motion_loras need a motion module. Pass the module itself instead of a component.")
+        raise ClipError("motion_loras need a MotionModule, not a component. Pass the module itself.", code="AD-D06")
     merged = with_motion_loras(first, loras)
     return LoadedModules([merged.motion, *others], merged.adapters, merged.reports)

@@ -1,4 +1,4 @@
-"""What people add to a checkpoint and a motion module: LoRAs, embeddings, motion LoRAs."""
+"""Additions to a checkpoint and a motion module: LoRAs, embeddings, motion LoRAs."""
 
 from __future__ import annotations
 
@@ -28,87 +28,90 @@ class NetworkError(AnimateDiffError):
 
 
 class PathCatalog:
-    """Files by their paths, as settings name them in Python and on the command line."""
+    """Finds files by path, as in settings from Python and the command line."""
 
     def find_motion(self, name: str) -> Path:
-        """The path itself; loading it refuses a file that is not there."""
+        """The path itself; loading it fails if the file does not exist."""
         return Path(name)
 
     def find_lora(self, name: str) -> Path:
-        """The path, if there is such a file.
+        """The path of an existing file.
 
         Raises:
-            NetworkError: there is none.
+            NetworkError: it does not exist.
         """
-        path = Path(name)
-        if not path.is_file():
-            raise NetworkError(f"There is no file {path}. Check the path.")
-        return path
+        return _existing(Path(name))
 
 
 def parse_added(text: str) -> LoraFile:
-    """``FILE`` or ``FILE:STRENGTH``.
+    """Parse ``FILE`` or ``FILE:STRENGTH``.
 
     Raises:
-        NetworkError: there is no such file.
+        NetworkError: the file does not exist, or the strength is not finite.
     """
     name, colon, strength = text.rpartition(":")
     try:
         added = LoraFile(Path(name), _finite(strength)) if colon else LoraFile(Path(text))
     except ValueError:
-        added = LoraFile(Path(text))  # a colon of the path, such as a drive's
-    if not added.path.is_file():
-        raise NetworkError(f"There is no file {added.path}. Check the path.")
+        added = LoraFile(Path(text))  # the colon is part of the path, such as after a drive letter
+    _existing(added.path)
     return added
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise NetworkError(f"There is no file {path}. Check the path.", code="AD-D07")
+    return path
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise NetworkError(f"A strength must be a number, not {text}. Write FILE:0.8.")
+        raise NetworkError(f"A strength must be a finite number, not {text}. Write FILE:0.8.", code="AD-D08")
     return number
 
 
 def add_loras(pipeline: Any, loras: Sequence[LoraFile]) -> None:
-    """Put LoRAs for the checkpoint (kohya's, diffusers' or PEFT's files) into a diffusers pipeline.
+    """Load LoRAs for the checkpoint (kohya's, diffusers' or PEFT's files) into a diffusers pipeline.
 
     Raises:
-        NetworkError: a file is no such LoRA or does not fit, or the library that runs them is missing.
+        NetworkError: a file is not such a LoRA or does not fit, or peft is not installed.
     """
     if not loras:
         return
     if find_spec("peft") is None:
-        raise NetworkError("LoRAs need peft. Install it: pip install peft")
+        raise NetworkError("LoRAs need peft. Install it: pip install peft", code="AD-D09")
     names = [f"lora_{number}" for number in range(len(loras))]
     for name, lora in zip(names, loras, strict=True):
-        with _told(lora.path, "a LoRA for this checkpoint"):
+        with _one_line_errors(lora.path, "a LoRA for this checkpoint"):
             pipeline.load_lora_weights(str(lora.path.parent), weight_name=lora.path.name, adapter_name=name)
         if name not in pipeline.unet.peft_config and name not in getattr(pipeline.text_encoder, "peft_config", {}):
-            raise NetworkError(f"{lora.path.name} holds no LoRA for this checkpoint.")
+            raise NetworkError(
+                f"{lora.path.name} contains no LoRA for this checkpoint. Choose another file.", code="AD-D10"
+            )
     pipeline.set_adapters(names, [lora.strength for lora in loras])
 
 
 def add_embeddings(pipeline: Any, embeddings: Sequence[Path]) -> None:
-    """Teach a diffusers pipeline's text encoder the words of embeddings; the word is the file's name, as in the WebUI.
+    """Load embeddings into a diffusers pipeline. The word of an embedding is the name of its file, as in the WebUI.
 
     Raises:
-        NetworkError: a file is no such embedding.
+        NetworkError: a file is not such an embedding.
     """
     for path in embeddings:
-        if not path.is_file():
-            raise NetworkError(f"There is no file {path}. Check the path.")
-        with _told(path, "an embedding for this checkpoint"):
+        _existing(path)
+        with _one_line_errors(path, "an embedding for this checkpoint"):
             pipeline.load_textual_inversion(str(path.parent), weight_name=path.name, token=path.stem)
 
 
 @dataclass(frozen=True)
 class MergedLoras:
-    """A motion module with motion LoRAs in it, and what goes beside it.
+    """A motion module with motion LoRAs merged into it, and the domain adapters.
 
     Attributes:
-        motion: the one given, if there are no motion LoRAs.
+        motion: the caller's module if there are no motion LoRAs.
         adapters: domain adapters with their strengths.
-        reports: a line about each motion LoRA, on how much of it has a place.
+        reports: one line per motion LoRA, which reports how much of it fits.
     """
 
     motion: MotionModule
@@ -117,7 +120,7 @@ class MergedLoras:
 
 
 def with_motion_loras(motion: MotionModule, added: Sequence[LoraFile]) -> MergedLoras:
-    """Load motion LoRAs and domain adapters; the motion module given stays as it is.
+    """Load motion LoRAs and domain adapters. The given motion module does not change.
 
     Raises:
         AnimateDiffError: a file is neither, or does not fit.
@@ -130,10 +133,13 @@ def with_motion_loras(motion: MotionModule, added: Sequence[LoraFile]) -> Merged
 
 
 @contextmanager
-def _told(path: Path, what: str) -> Iterator[None]:
-    """Whatever diffusers raises about a file, in one line."""
+def _one_line_errors(path: Path, what: str) -> Iterator[None]:
+    """Raise diffusers' errors about a file as a `NetworkError` of one line."""
     try:
         yield
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__).split(". ")[0]
-        raise NetworkError(f"{path.name} could not be used as {what}: {reason}.") from error
+        raise NetworkError(
+            f"{path.name} could not be used as {what}: {reason}. Check that it is made for this checkpoint.",
+            code="AD-D11",
+        ) from error

@@ -13,28 +13,28 @@ from lib_animatediff.sampling.frame_noise import shared_noise
 from lib_animatediff.sampling.freeinit import fresh_noise, next_noise
 
 Run = Callable[[Tensor | None, int, bool], Any]
-"""Runs the sampler: given the initial noise, the number of steps, and whether it is the last run. Earlier runs return
+"""Runs the sampler with the initial noise, the number of steps, and whether it is the last run. Other runs return
 latents."""
 
 
 def unit_noise(plan: ClipPlan, generators: Sequence[torch.Generator], like: Tensor) -> Tensor:
     """Unit noise in the shape of ``like``, ``f c h w``.
 
-    It is drawn from the frames' generators as the pipeline draws it, so that their later numbers stay the same.
+    It is drawn from the frames' generators in the way of the pipeline, so that their later numbers are the same.
     """
     own = [torch.randn(like.shape[1:], generator=generator, dtype=like.dtype) for generator in generators]
     return _shared(plan, torch.stack(own).to(like.device))
 
 
 def first_noise(plan: ClipPlan, generators: Sequence[torch.Generator], like: Tensor) -> Tensor | None:
-    """`unit_noise`; None where the pipeline itself would draw the same."""
+    """`unit_noise`; None if the pipeline itself draws the same noise."""
     if plan.noise.share == 0 and plan.freeinit is None:
         return None
     return unit_noise(plan, generators, like)
 
 
 def sample_runs(plan: ClipPlan, run: Run, noise: Tensor | None, last_alpha_cumprod: float) -> Any:
-    """Run the sampler once, or as often as FreeInit asks, each time from the noise that the last result gives.
+    """Run the sampler once, or once per FreeInit iteration, which computes its noise from the previous result.
 
     Args:
         noise: initial noise; None only for a single run.

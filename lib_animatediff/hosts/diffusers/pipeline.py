@@ -1,4 +1,4 @@
-"""Load a diffusers pipeline from a checkpoint file, and give it a sampler."""
+"""Loads a diffusers pipeline from a checkpoint file, and creates its sampler."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {  # name: diffusers' class an
     "euler-a": ("EulerAncestralDiscreteScheduler", {}),
     "dpm++2m": ("DPMSolverMultistepScheduler", {}),
 }
-_NOISE_LEVELS = (  # what diffusers' schedulers call the choice of a checkpoint's own
+_NOISE_LEVELS = (  # options of diffusers' schedulers for the noise schedule of a checkpoint
     "num_train_timesteps",
     "beta_schedule",
     "beta_start",
@@ -32,25 +32,25 @@ _NOISE_LEVELS = (  # what diffusers' schedulers call the choice of a checkpoint'
 
 
 def check_request(*, seed: int, size: tuple[int, int], steps: int, cfg: float) -> None:
-    """Look for what can be refused before anything is loaded.
+    """Check values before any file is loaded.
 
     Raises:
         ClipError: a value is out of range.
     """
     if not 0 <= seed < SEED_LIMIT:
-        raise ClipError(f"seed must be between 0 and {SEED_LIMIT - 1}, not {seed}.")
+        raise ClipError(f"seed must be between 0 and {SEED_LIMIT - 1}, not {seed}.", code="AD-D12")
     for name, pixels in zip(("width", "height"), size, strict=True):
         if pixels < PIXELS_PER_LATENT or pixels % PIXELS_PER_LATENT:
-            raise ClipError(f"{name} must be a multiple of {PIXELS_PER_LATENT} above 0, not {pixels}.")
+            raise ClipError(f"{name} must be a multiple of {PIXELS_PER_LATENT} above 0, not {pixels}.", code="AD-D13")
     # The official sampler starts one step late, so that it has one step less than the training.
     if not 1 <= steps < TRAINING_STEPS:
-        raise ClipError(f"steps must be between 1 and {TRAINING_STEPS - 1}, not {steps}.")
+        raise ClipError(f"steps must be between 1 and {TRAINING_STEPS - 1}, not {steps}.", code="AD-D14")
     if not math.isfinite(cfg):
-        raise ClipError(f"cfg must be a number, not {cfg}.")
+        raise ClipError(f"cfg must be a finite number, not {cfg}.", code="AD-D15")
 
 
 def pick_device(name: str = "auto") -> str:
-    """torch's name of a device. ``auto`` takes CUDA, then MPS, then the CPU, whichever is there first."""
+    """PyTorch's name of a device. ``auto`` is the first available one of CUDA, MPS and the CPU."""
     import torch
 
     if name != "auto":
@@ -61,36 +61,39 @@ def pick_device(name: str = "auto") -> str:
 
 
 def check_host(checkpoint: Path, device: str) -> None:
-    """Look for what `load_pipeline` would stumble on after slow work.
+    """Check that file and device exist before `load_pipeline` does slow work.
 
     Raises:
-        CheckpointError: there is no such file or no such device.
+        CheckpointError: the file or the device does not exist.
     """
     import torch
 
     if not checkpoint.is_file():
-        raise CheckpointError(f"There is no checkpoint {checkpoint}. Check the path.")
+        raise CheckpointError(f"There is no checkpoint {checkpoint}. Check the path.", code="AD-D16")
     try:
         torch.ones(1, device=device).item()
-    except Exception as error:  # each backend raises its own
+    except Exception as error:  # each backend raises its own type
         raise CheckpointError(
-            f"torch cannot compute on {device!r}. Use --device cpu, or install a torch that is built for it (README)."
+            f"PyTorch cannot compute on {device!r}. Use the device 'cpu', or install a PyTorch build that supports it "
+            "(README).",
+            code="AD-D17",
         ) from error
 
 
 def find_config(checkpoint: Path, config: Path | None = None) -> Path:
-    """The folder with tokenizer and configs: the one given, one named ``config`` beside the checkpoint, or our own.
+    """The folder with tokenizer and configs: the given one, ``config`` in the checkpoint's folder, or the built-in one.
 
     Raises:
-        CheckpointError: the one given is no such folder.
+        CheckpointError: ``config`` is not such a folder.
     """
     if config is None:
-        beside = checkpoint.parent / "config"
-        return beside if _is_config(beside) else STABLE_DIFFUSION_15
+        neighbour = checkpoint.parent / "config"
+        return neighbour if _is_config(neighbour) else STABLE_DIFFUSION_15
     if not _is_config(config):
         raise CheckpointError(
-            f"There is no {CONFIG_INDEX} in {config}. Give --config the folder of a model as diffusers' "
-            "save_pretrained writes it (its weights are not needed), or leave it out for Stable Diffusion 1.5."
+            f"There is no {CONFIG_INDEX} in {config}. As config, give the folder of a model as diffusers' "
+            "save_pretrained writes it (its weights are not needed), or omit it for Stable Diffusion 1.5.",
+            code="AD-D18",
         )
     return config
 
@@ -105,14 +108,14 @@ def load_pipeline(checkpoint: Path, *, config: Path | None = None, device: str =
     Args:
         checkpoint: ``.safetensors`` or ``.ckpt`` file.
         config: folder with tokenizer and configs, as ``save_pretrained`` writes them; see `find_config`.
-        device: torch's name of it.
+        device: PyTorch's name of it.
 
     Raises:
-        CheckpointError: the file is missing or broken, there is no such device, or ``config`` is no such folder.
+        CheckpointError: the file is missing or damaged, the device does not exist, or ``config`` is not such a folder.
     """
     check_host(checkpoint, device)
     folder = find_config(checkpoint, config)
-    # Every Stable Diffusion 1.5 has the same tokenizer, so a folder of configs may leave it out.
+    # All Stable Diffusion 1.5 models have the same tokenizer, so a folder of configs may omit it.
     tokenizer = folder if (folder / "tokenizer").is_dir() else STABLE_DIFFUSION_15
     import torch
 
@@ -129,19 +132,20 @@ def load_pipeline(checkpoint: Path, *, config: Path | None = None, device: str =
                 safety_checker=None,
                 tokenizer=CLIPTokenizer.from_pretrained(tokenizer / "tokenizer"),
             ).to(device)
-        except Exception as error:  # diffusers raises whatever its parts raise
+        except Exception as error:  # diffusers raises errors of any type
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__).split(". ")[0]
             raise CheckpointError(
                 f"{checkpoint.name} could not be loaded as Stable Diffusion 1.5: {reason.rstrip('. ')}. "
-                "Check that it is a whole checkpoint of that base, and that --config, if given, belongs to it."
+                "Check that it is a complete checkpoint of that base, and that config, if given, belongs to it.",
+                code="AD-D19",
             ) from error
-    pipeline.vae.enable_slicing()  # all frames at once would need memory by the gigabyte
+    pipeline.vae.enable_slicing()  # decoding all frames at once would need gigabytes of memory
     return pipeline
 
 
 @contextmanager
 def _quiet_libraries() -> Iterator[None]:
-    """Both libraries warn about what is meant to be so: no safety checker, no torchvision."""
+    """Suppress warnings of both libraries about intended choices: no safety checker, no torchvision."""
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
 
@@ -159,16 +163,24 @@ def _quiet_libraries() -> Iterator[None]:
             of_diffusers.enable_progress_bar()
 
 
-def new_sampler(name: str, former: Any, schedule: BetaSchedule | None) -> Any:
-    """A sampler on the motion module's noise levels, with the official configurations' choice of timesteps.
+def check_sampler(name: str) -> None:
+    """Refuse an unknown name of a sampler.
 
-    Only what belongs to the checkpoint comes from its own scheduler: what its UNet predicts; and, where there is no
-    ``schedule`` of a motion module, its noise levels.
+    Raises:
+        ClipError: the message lists the names.
+    """
+    if name not in SAMPLERS:
+        raise ClipError(f"There is no sampler {name!r}. Choose one of {', '.join(SAMPLERS)}.", code="AD-D20")
+
+
+def new_sampler(name: str, former: Any, schedule: BetaSchedule | None) -> Any:
+    """A sampler with the motion module's noise levels and the timesteps of the official configurations.
+
+    The prediction type comes from the checkpoint's own scheduler, and so do the noise levels if ``schedule`` is None.
     """
     import diffusers
 
-    if name not in SAMPLERS:
-        raise ClipError(f"There is no sampler {name!r}. Choose one of {', '.join(SAMPLERS)}.")
+    check_sampler(name)
     class_name, options = SAMPLERS[name]
     levels = _levels(SCALED_LINEAR if schedule is None else schedule)
     if schedule is None:

@@ -12,9 +12,9 @@ from lib_animatediff.request.plan import ClipPlan
 
 
 def prompt_kwargs(pipeline: Any, plan: ClipPlan) -> dict[str, Any]:
-    """The pipeline's keyword arguments for the prompts: texts, or one condition per frame where a prompt travels.
+    """The pipeline's keyword arguments for the prompts: texts, or one condition per frame for a prompt travel.
 
-    A preview has the condition of its own frame, which is that of the frame's prompt.
+    A preview has the condition of its frame's prompt.
     """
     texts = {"prompt": plan.sampling.prompt, "negative_prompt": plan.sampling.negative_prompt}
     if not any(field in plan.travel for field in texts):

@@ -1,4 +1,4 @@
-"""Text2Video-Zero on a diffusers pipeline: where the frames begin, and the sampler that continues from there."""
+"""Text2Video-Zero on a diffusers pipeline: the initial latents of the frames, and sampling from there."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .noise import unit_noise
 
 @dataclass
 class _FirstFrame:
-    """Frame 0 on its way: at the step from which all frames are denoised together, and where it is shifted.
+    """Latents of frame 0 at the step from which all frames are denoised together, and at the step of the shift.
 
     Attributes:
-        own, first: ``1 c h w`` at these steps, as the sampler keeps them.
-        state: of frame 0's generator at the first of them.
+        own, first: ``1 c h w`` at these steps, in the sampler's scaling.
+        state: state of frame 0's generator at the first of these steps.
     """
 
     own: Tensor
@@ -49,7 +49,7 @@ class LoadedText2VideoZero:
         check_frames(self._method, len(plan.rendered))
 
     def sample(self, job: SamplingJob) -> Any:
-        """The images of the rendered frames. A clip of one frame is the image that the pipeline makes by itself."""
+        """The images of the rendered frames. A clip of one frame is the pipeline's ordinary image."""
         pipeline, kwargs = job.pipeline, {**job.kwargs, "num_inference_steps": job.plan.sampling.steps}
         noise, method, sampler = unit_noise(job.plan, job.generators, job.like), self._method, job.pipeline.scheduler
         finish = {"generator": job.generators, "callback_on_step_end": _each(job.on_step), "output_type": "pil"}
@@ -60,7 +60,7 @@ class LoadedText2VideoZero:
         to_shift, to_join = (_first_at_most(level, sigmas) for level in levels_of(sampler.alphas_cumprod, method))
         frame = _first_frame(pipeline, kwargs, job.generators[0], noise[:1], to_join, to_shift, job.on_step)
         job.generators[0].set_state(frame.state)
-        # Samplers that begin with unit noise keep x, the others keep z.
+        # Samplers that begin with unit noise store x, the others store z.
         keeps_z = float(sampler.init_noise_sigma) != 1
         own, first = (
             latents.float() * (1 if keeps_z else math.hypot(1, sigmas[step]))
@@ -68,7 +68,7 @@ class LoadedText2VideoZero:
         )
         begun = motion_field(first, own, noise[None].float(), sigmas[to_shift], sigmas[to_join], method)
         _begin_at(sampler, to_join)
-        # The pipeline multiplies with the factor from unit noise to what the sampler keeps.
+        # The pipeline multiplies by the factor from unit noise to the sampler's scaling.
         latents = (begun / math.hypot(1, sigmas[to_join])).to(noise)
         with inject(pipeline.unet, method, frames=len(noise), windows=job.plan.windows):
             return pipeline(**kwargs, latents=latents, **finish).images
@@ -85,7 +85,7 @@ def _(given: Text2VideoZeroMethod, _plan: ClipPlan) -> LoadedText2VideoZero:
 
 
 def _first_at_most(level: float, sigmas: list[float]) -> int:
-    """The first step that begins at a noise level or below it; the last, where none does."""
+    """The first step that begins at a noise level or below it; otherwise the last step."""
     return next((step for step, sigma in enumerate(sigmas) if sigma <= level), len(sigmas) - 1)
 
 
@@ -98,7 +98,7 @@ def _first_frame(
     to_shift: int,
     on_step: Callable[[], None],
 ) -> _FirstFrame:
-    """Denoise frame 0 alone, as far as it is needed."""
+    """Denoise frame 0 alone, as far as needed."""
     begun = noise * pipeline.scheduler.init_noise_sigma
     frame = _FirstFrame(begun, begun, generator.get_state())
     if to_shift == 0:
@@ -109,8 +109,8 @@ def _first_frame(
             frame.own, frame.state = kept["latents"].clone(), generator.get_state()
         if step + 1 == to_shift:
             frame.first = kept["latents"].clone()
-            pipeline._interrupt = True  # as diffusers' guide on callbacks ends a run
-        if step < to_join:  # those between are done again, with the other frames
+            pipeline._interrupt = True  # as in diffusers' guide on callbacks
+        if step < to_join:  # the steps after it are computed again with the other frames
             on_step()
         return kept
 
@@ -126,7 +126,7 @@ def _of_first(kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _begin_at(sampler: Any, step: int) -> None:
-    """Let a sampler leave out its first steps, as if the rest were all it had: multistep ones begin a new history."""
+    """Let a sampler skip its first steps, as if the others were all; multistep samplers begin a new history."""
     plan = sampler.set_timesteps
 
     def plan_the_rest(*args: Any, **kwargs: Any) -> None:

@@ -138,6 +138,24 @@ def refuse_with_text2video_zero(settings: ClipSettings) -> None:
     refuse_without_module([name for name in _OF_MOTION_MODULES if getattr(settings, name) != SETTINGS[name].default])
 
 
+def refuse_without_effect(settings: ClipSettings, names: Sequence[str], advice: str) -> None:
+    """Refuse settings that were changed although they have no effect where they are used.
+
+    Args:
+        names: of these settings.
+        advice: what to do instead.
+
+    Raises:
+        ClipError: with the settings' names.
+    """
+    changed = [name for name in names if getattr(settings, name) != SETTINGS[name].default]
+    if changed:
+        raise ClipError(
+            f"{', '.join(changed)} would have no effect in this call. {advice}, or reset it to its default.",
+            code="AD-C15",
+        )
+
+
 def refuse_without_module(asked: Sequence[str]) -> None:
     """Refuse what needs a motion module where there is none.
 

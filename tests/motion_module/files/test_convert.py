@@ -161,8 +161,8 @@ def test_what_a_motion_adapter_cannot_say_is_said(tmp_path, kind, resnets, own, 
     save_file(cached_state(kind), tmp_path / "mm.safetensors")
     lost = convert_motion_file(tmp_path / "mm.safetensors", tmp_path / "a", to="adapter")
     assert schedule in lost[0]
-    assert any("ResBlocks" in sentence for sentence in lost) is resnets
-    assert any("own norm" in sentence for sentence in lost) is own
+    assert any("the UNet's group norms" in sentence for sentence in lost) is resnets
+    assert any("the motion module's group norms" in sentence for sentence in lost) is own
     assert convert_motion_file(tmp_path / "mm.safetensors", tmp_path / "a.safetensors") == []
 
 
@@ -186,7 +186,7 @@ def test_what_is_there_is_replaced_only_if_asked(tmp_path, source, to):
     target = tmp_path / ("a.safetensors" if to == "official" else "a")
     convert_motion_file(source, target, to=to)
     before = sorted(path.stat().st_mtime_ns for path in [target, *target.glob("*")])
-    assert "--force" in refusal(source, target, to=to)
+    assert "force" in refusal(source, target, to=to)
     assert sorted(path.stat().st_mtime_ns for path in [target, *target.glob("*")]) == before
     save_file(random_motion_state("v3", WIDTHS, seed=1), source)
     convert_motion_file(source, target, to=to, force=True)

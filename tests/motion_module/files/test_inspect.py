@@ -144,7 +144,7 @@ def test_of_an_archive_only_the_directory_and_the_pickle_are_read(tmp_path):
 
 def test_a_legacy_file_that_ends_too_early_is_told_by_its_size(tmp_path):
     write_hollow_legacy(tmp_path / "mm.ckpt", official_shapes("v3"), missing=1)
-    assert "cut off" in inspect_motion_file(tmp_path / "mm.ckpt").problem
+    assert "not a complete weights file" in inspect_motion_file(tmp_path / "mm.ckpt").problem
 
 
 @pytest.mark.parametrize("written", PICKLES)
@@ -172,7 +172,7 @@ def test_a_dtype_is_that_of_most_weights(tmp_path):
 
 def test_the_kind_may_be_said_as_in_loading(tmp_path):
     save_file(random_motion_state("lcm", WIDTHS, tables=False), tmp_path / "mm.safetensors")
-    assert "cannot be told" in inspect_motion_file(tmp_path / "mm.safetensors").problem
+    assert "its kind is ambiguous" in inspect_motion_file(tmp_path / "mm.safetensors").problem
     info = inspect_motion_file(tmp_path / "mm.safetensors", kind="lcm")
     assert (info.kind, info.trained_length) == ("lcm", 64)
     assert "LCM sampler" in info.hint

@@ -14,6 +14,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save, save_file
+from support.matrix import every_once
 from support.motion_files import PICKLES, in_whole_unet, random_motion_state
 
 from motion_module import MotionFileError, inspect_motion_file, load_motion_lora, load_motion_module
@@ -50,7 +51,7 @@ def shaped(name, *shape):
 
 WEIGHTS = {  # what it is called: an excerpt of its state dict
     "a SparseCtrl encoder for scribbles": MOTION | weights("controlnet_cond_embedding.conv_in.weight"),
-    "a SparseCtrl encoder for pictures": MOTION | weights("module.controlnet_cond_embedding.weight"),
+    "a SparseCtrl encoder for images": MOTION | weights("module.controlnet_cond_embedding.weight"),
     "a SparseCtrl encoder": MOTION | weights("controlnet_down_blocks.0.weight"),
     "CameraCtrl weights": weights("encoder.encoder_conv_in.weight", f"{ATTENTION}.processor.qkv_merge.weight"),
     "MotionCtrl weights": MOTION | weights(f"{SITE}.transformer_blocks.0.cc_projection.weight"),
@@ -98,32 +99,30 @@ WEIGHTS = {  # what it is called: an excerpt of its state dict
     "an upscaler": weights("conv_first.weight"),
     "the state of a training run": weights("optimizer.exp_avg.0"),
     "a file without weights": {},
-    "weights of something else": weights("layer.weight"),
-    "a motion module for another base": random_motion_state("v3", (32, 32)),
-    "a part of a motion module": {key: tensor for key, tensor in MOTION.items() if "up_blocks" not in key},
+    "weights of an unknown model": weights("layer.weight"),
+    "a motion module for another base model": random_motion_state("v3", (32, 32)),
+    "an incomplete motion module": {key: tensor for key, tensor in MOTION.items() if "up_blocks" not in key},
 }
 
 
-@pytest.mark.parametrize("written", FORMATS)
-@pytest.mark.parametrize("what", WEIGHTS)
+@pytest.mark.parametrize(("what", "written"), every_once(WEIGHTS, FORMATS))
 def test_other_weights_are_called_by_their_name(tmp_path, what, written):
     FORMATS[written](WEIGHTS[what], tmp_path / "file.bin")
     message, name = told(tmp_path / "file.bin")
     assert name == what.strip()
-    assert message.startswith("file.bin: ")
-    if what.strip() in ("a motion module for another base", "a part of a motion module"):
+    assert message.startswith("file.bin ")
+    if what.strip() in ("a motion module for another base model", "an incomplete motion module"):
         return
-    assert what.strip() in message or "no motion module" in message
-    assert "motion module" in message.replace(
-        "not a motion module", "", 1
-    )  # says what to take instead, or what it is for
+    assert what.strip() in message or "contains no" in message
+    if what.strip() != "a file without weights":
+        assert "motion module" in message.replace("not a motion module", "", 1)  # says what to choose instead
 
 
 def test_names_of_any_length_are_searched_in_no_time(tmp_path):
     """A pattern with a gap in it takes the square of a line's length: minutes, for this file."""
     save_file({"motion_modules." * 40_000 + "x": torch.zeros(1)}, tmp_path / "mm.safetensors")
     began = time.process_time()
-    assert told(tmp_path / "mm.safetensors")[1] == "weights of something else"
+    assert told(tmp_path / "mm.safetensors")[1] == "weights of an unknown model"
     assert time.process_time() - began < 10
 
 
@@ -136,7 +135,7 @@ def test_a_textual_inversion_of_the_webui_is_one(tmp_path):
 def test_what_is_called_a_motion_lora_loads_as_one(tmp_path):
     for what in ("a motion LoRA", "a motion LoRA ", "a motion LoRA  "):
         save_file(WEIGHTS[what], tmp_path / "lora.safetensors")
-        assert load_motion_lora(tmp_path / "lora.safetensors").changes
+        assert load_motion_lora(tmp_path / "lora.safetensors").deltas
 
 
 def zip_of(**members):
@@ -160,26 +159,26 @@ BYTES = {  # content, what it is called, telling words
         "1.7 GB",
     ),
     "JSON": (json.dumps({"error": "log in"}).encode(), "a JSON file", "JSON"),
-    "text": (b"Access denied. Log in first.", "a text file", 'begins "Access denied. Log in first."'),
-    "zeros": (bytes(4096), "no weights file", "Download it again"),
-    "random": (random.Random(0).randbytes(4096), "no weights file", "Download it again"),
+    "text": (b"Access denied. Log in first.", "a text file", 'begins with "Access denied. Log in first."'),
+    "zeros": (bytes(4096), "not a weights file", "Download it again"),
+    "random": (random.Random(0).randbytes(4096), "not a weights file", "Download it again"),
     "GGUF": (b"GGUF" + bytes(64), "a GGUF file", "safetensors"),
     "7z": (b"7z\xbc\xaf\x27\x1c" + bytes(64), "a 7z archive", "Unpack it"),
     "RAR": (b"Rar!\x1a\x07" + bytes(64), "a RAR archive", "Unpack it"),
     "gzip": (b"\x1f\x8b" + bytes(64), "a gzip archive", "Unpack it"),
-    "PNG": (b"\x89PNG\r\n\x1a\n" + bytes(64), "a picture", "Choose the weights"),
-    "JPEG": (b"\xff\xd8\xff\xe0" + bytes(64), "a picture", "Choose the weights"),
-    "GIF": (b"GIF89a" + bytes(64), "a GIF", "Choose the weights"),
-    "PDF": (b"%PDF-1.7" + bytes(64), "a PDF", "Choose the weights"),
-    "Keras": (b"\x89HDF\r\n" + bytes(64), "a Keras or HDF5 file", "Choose the weights"),
+    "PNG": (b"\x89PNG\r\n\x1a\n" + bytes(64), "an image", "Choose a weights file"),
+    "JPEG": (b"\xff\xd8\xff\xe0" + bytes(64), "an image", "Choose a weights file"),
+    "GIF": (b"GIF89a" + bytes(64), "a GIF", "Choose a weights file"),
+    "PDF": (b"%PDF-1.7" + bytes(64), "a PDF", "Choose a weights file"),
+    "Keras": (b"\x89HDF\r\n" + bytes(64), "a Keras or HDF5 file", "Choose a weights file"),
     "zip of something else": (zip_of(readme="hello"), "a zip archive", "Unpack it"),
-    "beginning of a zip": (b"PK\x03\x04" + bytes(100), "a part of a weights file", "cut off"),
-    "pickle of something else": (b"\x80\x04}\x8c\nstate_dict}s.", "a pickle without weights", "torch did not write"),
-    "beginning of safetensors": (save(MOTION)[:1000], "a part of a weights file", "cut off"),
+    "beginning of a zip": (b"PK\x03\x04" + bytes(100), "an incomplete weights file", "interrupted"),
+    "pickle of something else": (b"\x80\x04}\x8c\nstate_dict}s.", "a pickle without weights", "not written by torch"),
+    "beginning of safetensors": (save(MOTION)[:1000], "an incomplete weights file", "interrupted"),
     "safetensors with a hole": (
         struct.pack("<Q", 64) + b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}'.ljust(64) + bytes(35),
-        "a part of a weights file",
-        "cut off",
+        "an incomplete weights file",
+        "interrupted",
     ),
 }
 
@@ -191,7 +190,7 @@ def test_what_is_no_weights_file_is_called_by_its_name(tmp_path, name):
     message, named = told(tmp_path / "mm.ckpt")
     assert named == what
     assert words in message
-    assert message.startswith("mm.ckpt: ")
+    assert message.startswith("mm.ckpt ")
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
@@ -205,9 +204,11 @@ def test_a_pickled_object_that_is_no_dictionary_holds_nothing(tmp_path):
     assert told(tmp_path / "mm.pt")[1] == "a file without weights"
 
 
-@pytest.mark.parametrize("name", ["missing.ckpt", "."])
-def test_a_path_without_a_file_is_told_so(tmp_path, name):
-    assert "Check the path" in told(tmp_path / name)[0]
+@pytest.mark.parametrize(
+    ("name", "words"), [("missing.ckpt", "Check the path"), (".", "is a folder. Choose the weights file inside")]
+)
+def test_a_path_without_a_file_is_told_so(tmp_path, name, words):
+    assert words in told(tmp_path / name)[0]
 
 
 @pytest.mark.parametrize("written", FORMATS)

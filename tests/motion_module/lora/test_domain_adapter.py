@@ -241,11 +241,11 @@ def test_a_broken_or_missing_file_is_no_adapter(tmp_path):
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        ({"something": torch.ones(1)}, "no domain adapter. Choose a file such as"),
-        (random_motion_state("v3", (32,) * 4), "no domain adapter"),
-        ({official(Q)[0]: torch.ones(2, 32)}, f"the LoRA for {Q} is not whole"),
-        ({kohya(Q)[0]: torch.ones(2, 32), official(Q)[0]: torch.ones(2, 32)}, "twice"),
-        ({f"{kohya(Q)[0].partition('.')[0]}.hada_w1_a": torch.ones(2, 32)}, "no plain LoRA"),
+        ({"something": torch.ones(1)}, "is not a domain adapter. Choose a file such as"),
+        (random_motion_state("v3", (32,) * 4), "is not a domain adapter"),
+        ({official(Q)[0]: torch.ones(2, 32)}, f"an incomplete LoRA for {Q}"),
+        ({kohya(Q)[0]: torch.ones(2, 32), official(Q)[0]: torch.ones(2, 32)}, "two LoRAs"),
+        ({f"{kohya(Q)[0].partition('.')[0]}.hada_w1_a": torch.ones(2, 32)}, "unsupported method"),
     ],
 )
 def test_other_files_are_refused(tmp_path, state, message):

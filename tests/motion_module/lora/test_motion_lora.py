@@ -230,7 +230,7 @@ def test_a_v2_lora_on_v3_is_told(path, motion, caplog):
     assert (report.matched, report.total, report.missing_mid, report.spatial_ignored) == (160, 168, 8, 0)
     assert str(report) == (
         "lora.file: 160 of its 168 weights match mm_small_v3.safetensors; 8 belong to the middle block, which this "
-        "motion module (v3) lacks: the LoRA was made for v2 and may do little."
+        "motion module (v3) lacks: the LoRA was made for v2 and may have little effect."
     )
     with caplog.at_level("INFO"):
         apply_motion_loras(motion, [(lora, 1), (lora, 0)])
@@ -251,8 +251,7 @@ def test_what_else_a_file_holds_is_told(path, motion):
     report = match_report(motion, load_motion_lora(path))
     assert (report.matched, report.total, report.missing_mid, report.spatial_ignored) == (160, 161, 0, 1)
     assert str(report).endswith(
-        "; 1 have no place in it: the LoRA was made for another motion module; it changes 1 layers of the checkpoint, "
-        "too, which are left as they are."
+        "; 1 without a counterpart: the LoRA was made for another motion module; checkpoint layers ignored: 1."
     )
 
 
@@ -260,13 +259,13 @@ def test_what_matches_nothing_is_refused_whatever_its_strength(path, motion):
     names = official("down_blocks.7.motion_modules.0", 0, "q")
     save_file({names[0]: torch.ones(2, 32), names[1]: torch.ones(32, 2)}, path)
     for strength in (0, 1):
-        with pytest.raises(IncompatibleModelError, match=r"None of the 1 weights of lora\.file belongs to"):
+        with pytest.raises(IncompatibleModelError, match=r"None of the 1 weights in lora\.file exists in"):
             apply_motion_loras(motion, [(load_motion_lora(path), strength)])
 
 
 def test_other_widths_are_refused(path, motion):
     save_file(lora_state(random_lora(widths=(32, 64, 64, 64))), path)
-    with pytest.raises(IncompatibleModelError, match="other widths"):
+    with pytest.raises(IncompatibleModelError, match="of another size"):
         match_report(motion, load_motion_lora(path))
 
 
@@ -276,16 +275,19 @@ def test_other_widths_are_refused(path, motion):
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        ({"something": torch.ones(1)}, "no motion LoRA"),
-        (random_motion_state("v3", (32,) * 4), "no motion LoRA"),
-        ({official(SITE, 0, "q")[0]: torch.ones(2, 32)}, "is not whole"),
-        ({kohya(SITE, 0, "q")[0]: torch.ones(2, 32), official(SITE, 0, "q")[0]: torch.ones(2, 32)}, "twice"),
+        ({"something": torch.ones(1)}, "not a motion LoRA"),
+        (random_motion_state("v3", (32,) * 4), "not a motion LoRA"),
+        ({official(SITE, 0, "q")[0]: torch.ones(2, 32)}, "incomplete LoRA"),
+        ({kohya(SITE, 0, "q")[0]: torch.ones(2, 32), official(SITE, 0, "q")[0]: torch.ones(2, 32)}, "two LoRAs"),
         (
             {f"{SPATIAL}.down.weight": torch.ones(2, 2)},
-            r"image LoRA, no motion LoRA\. Use it in the prompt as any LoRA: <lora:lora:1>",
+            r"an image LoRA, not a motion LoRA\. Use it like any image LoRA",
         ),
         ({"lora_unet_up_blocks_0_ff.lora_up.weight": torch.ones(2, 2), "x.lora_A.weight": torch.ones(2, 2)}, "image"),
-        ({f"{kohya(SITE, 0, 'q')[0].partition('.')[0]}.hada_w1_a": torch.ones(2, 2)}, r"no plain LoRA \(hada_w1_a:"),
+        (
+            {f"{kohya(SITE, 0, 'q')[0].partition('.')[0]}.hada_w1_a": torch.ones(2, 2)},
+            r"unsupported method \(hada_w1_a:",
+        ),
         (FORMS["kohya"] | {f"{kohya(SITE, 0, 'q')[0].partition('.')[0]}.dora_scale": torch.ones(2)}, "dora_scale"),
     ],
 )
@@ -300,7 +302,7 @@ def test_each_is_called_a_motion_lora_when_taken_for_a_module(path, form):
     save_file(FORMS[form], path)
     info = inspect_motion_file(path)
     assert info.what == "a motion LoRA"
-    assert "prompt" in info.problem
+    assert "add this file to it as a motion LoRA" in info.problem
 
 
 @pytest.mark.parametrize("piece", ["down_blocks.0.", "lora_A.", "1", "_", "motion_modules.0.", ".hada_"])

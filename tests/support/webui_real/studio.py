@@ -6,10 +6,13 @@ import io
 import json
 
 import numpy
+from PIL import Image
 from support.webui_real.clips import FRAMES, animate, clip_payload
 from support.webui_real.server import PAYLOAD, pixels
 
 VISIBLE = 4.0  # levels of 255
+HIRES = {"enable_hr": True, "hr_scale": 2, "denoising_strength": 0.7}
+UNET = {"layer": "model.diffusion_model", "call": 0}
 FLOAT_ORDER = 2e-3  # of the range; plain pictures of the small SDXL model move by 9e-4 with another batch split
 
 
@@ -65,3 +68,16 @@ def refused(server, clip: dict | None = None, **payload) -> str:
     response = server.api("POST", "/sdapi/v1/txt2img", {**PAYLOAD, **clip_payload(clip, **payload)})
     assert response.status_code == 422, response.text
     return response.json()["detail"]
+
+
+def counted(server, clip: dict, interrupt_at: int = 0, **payload) -> tuple[numpy.ndarray, int]:
+    """A clip's frames and how often the UNet was called; interrupted in one of the calls, if asked for."""
+    command = {"interrupt_at": {**UNET, "call": interrupt_at}}
+    frames = frames_of(server, clip, **payload, alwayson_scripts={"Trouble": {"args": [command]}})
+    return frames, server.api("GET", "/trouble/calls").json()
+
+
+def painted(size: int = 64) -> Image.Image:
+    """A picture with something to see in every part."""
+    ramp = numpy.linspace(0, 255, size, dtype=numpy.uint8)
+    return Image.fromarray(numpy.stack(numpy.broadcast_arrays(ramp[:, None], ramp[None], ramp[::-1, None]), axis=-1))

@@ -24,3 +24,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def conditions(built: Path) -> Conditions:
     """The captions, encoded."""
     return load_conditions(RECIPE, built)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Building takes longer than all that it shows; what comes of it is a part of the package and tested as such."""
+    for item in items:
+        if "built" in item.fixturenames:
+            item.add_marker(pytest.mark.matrix)

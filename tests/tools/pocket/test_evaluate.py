@@ -7,14 +7,12 @@ from support.motion_files import write_motion_file
 from motion_module import load_motion_module
 from motion_module.schedules import SCALED_LINEAR
 from tools.pocket.evaluate import (
-    Score,
     animated,
     frozen,
     independent,
     largest_difference,
     on_schedule,
     score,
-    table,
     truth,
     went,
     without_output,
@@ -23,7 +21,7 @@ from tools.pocket.evaluate import (
 from tools.pocket.export import load_pipeline
 from tools.pocket.measure import track
 from tools.pocket.pan import SHIFT, panned
-from tools.pocket.world import HEADINGS, clip, scene
+from tools.pocket.world import HEADINGS
 
 SOME = [("red", "disc", heading) for heading in HEADINGS if heading != "still"]
 
@@ -45,10 +43,6 @@ def test_a_clip_played_backwards_goes_the_other_way():
     assert found.displacement < -25
 
 
-def test_another_style_is_noticed():
-    assert score("dusk", lambda concept, _: clip(scene(0, 0, "dusk", [concept])), concepts=SOME[:1]).style == 0.0
-
-
 def test_a_pan_moves_what_stands_still():
     _, frames = panned(0, 0)
     path = track(frames, "right")
@@ -64,12 +58,6 @@ def test_ablations_leave_the_module_as_it_was(tmp_path):
     assert all(torch.equal(table, before[name]) for name, table in motion.named_buffers())
     other = on_schedule(motion, SCALED_LINEAR)
     assert (other.schedule, motion.schedule.name) == (SCALED_LINEAR, "linear")
-
-
-def test_the_table_has_a_row_for_each_score():
-    lines = table([Score("one", 1, 1, 2.0, 0.5, 0.25, 1.0, 1.0)]).splitlines()
-    assert len(lines) == 3
-    assert lines[2].startswith("| one | 1 | 1 | 2.000 |")
 
 
 def test_a_module_with_zero_output_is_the_plain_batch_bit_for_bit(built, monkeypatch):

@@ -1,13 +1,11 @@
 """The exported files load in diffusers without a network and in the real LDM classes, with the same results."""
 
-import json
-
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from tools.pocket.base import UNET
-from tools.pocket.export import TEXT_PREFIX, UNET_PREFIX, VAE_PREFIX, load_pipeline, sample
+from tools.pocket.export import TEXT_PREFIX, UNET_PREFIX, VAE_PREFIX, load_pipeline
 from tools.pocket.results import load_unet, load_vae
 from tools.pocket.text import VOCABULARY_SIZE
 from tools.pocket.vae import DDCONFIG, SCALE_FACTOR
@@ -53,16 +51,3 @@ def test_diffusers_computes_what_was_trained(built, pipeline, conditions):
         mine = load_vae(built).encode(picture)
         theirs = pipeline.vae.encode(2 * picture - 1).latent_dist.mean * SCALE_FACTOR
         assert torch.dist(mine, theirs) < HALF * mine.norm()
-
-
-def test_diffusers_samples_offline(pipeline):
-    pictures = sample(pipeline, ["a red disc moving left", "a photo of a blue cross standing still"], seed=0)
-    assert pictures.shape == (2, 3, 64, 64)
-    assert torch.isfinite(pictures).all()
-
-
-def test_the_webuis_config_names_the_tokenizer(built):
-    config = json.loads((built / "pocket.yaml").read_text())
-    version = config["model"]["params"]["cond_stage_config"]["params"]["version"]
-    assert version == str((built / "config" / "tokenizer").absolute())
-    assert (built / "config" / "tokenizer" / "merges.txt").exists()

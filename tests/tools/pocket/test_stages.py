@@ -3,20 +3,14 @@
 import pytest
 import torch
 from click.testing import CliRunner
-from torch import nn
 
 from tools.pocket.__main__ import main
-from tools.pocket.base import alphas_cumprod, new_unet
-from tools.pocket.gates import Gate, errors
-from tools.pocket.loop import load, replacing, stream
+from tools.pocket.gates import Gate
+from tools.pocket.loop import load, replacing
 from tools.pocket.measure import read
 from tools.pocket.recipe import Recipe
-from tools.pocket.results import load_first_vae, load_unet
-from tools.pocket.sampling import ddim
+from tools.pocket.results import load_first_vae
 from tools.pocket.stages import STAGES, BuildError, Stage, _pass, build
-from tools.pocket.text import POSITIONS, WIDTH
-from tools.pocket.vae import new_vae, pictures, whiten
-from tools.pocket.world import CONCEPTS
 
 from .conftest import RECIPE
 
@@ -67,11 +61,6 @@ def test_a_passed_gate_is_not_measured_again(built, tmp_path):
     assert len(counted) == 1
 
 
-@pytest.mark.parametrize(("value", "at_least", "passed"), [(1.0, True, True), (0.8, True, False), (0.8, False, True)])
-def test_a_gate_keeps_its_bound(value, at_least, passed):
-    assert Gate("share", value, 0.9, at_least).passed is passed
-
-
 def test_a_file_appears_only_when_it_is_whole(tmp_path):
     path = tmp_path / "file"
     with replacing(path) as unfinished:
@@ -79,58 +68,6 @@ def test_a_file_appears_only_when_it_is_whole(tmp_path):
         assert not path.exists()
     assert path.read_text() == "all"
     assert not unfinished.exists()
-
-
-def test_whitening_changes_no_picture():
-    vae = new_vae(0)
-    shown = pictures(stream("whitening"), ("plain", "dusk"), 4)
-    with torch.no_grad():
-        before = vae.paint(vae.mean(shown))
-        whiten(vae, shown)
-        assert torch.allclose(vae.paint(vae.mean(shown)), before, atol=1e-5)
-        assert torch.allclose(vae.encode(shown).std(dim=(0, 2, 3)), torch.ones(4), atol=1e-4)
-
-
-def test_a_perfect_model_of_one_picture_samples_it():
-    """DDIM with the error that leads to a known picture arrives there, whatever the guidance."""
-    clean = torch.randn(1, 4, 8, 8, generator=stream("clean"))
-
-    class Perfect(nn.Module):
-        def forward(self, x, t, context):
-            alpha = alphas_cumprod()[t][:, None, None, None]
-            return (x - alpha.sqrt() * clean) / (1 - alpha).sqrt()
-
-    context = torch.zeros(1, POSITIONS, WIDTH)
-    painted = ddim(Perfect(), torch.randn(1, 4, 8, 8), context, context)
-    assert torch.allclose(painted, clean, atol=0.15)  # what is left is the noise of the schedule's first step
-    assert errors(Perfect(), clean, context, [500])[500] < 1e-6
-
-
-def test_fast_attention_changes_no_result(built, conditions):
-    fast = load_unet(built)
-    context = conditions.plain(torch.tensor([0, 1]))
-    x, t = torch.randn(2, 4, 8, 8), torch.tensor([10, 900])
-    with torch.no_grad():
-        found = fast(x, t, context=context)
-        for module in fast.modules():
-            vars(module).pop("forward", None)
-        assert torch.allclose(fast(x, t, context=context), found, atol=1e-5)
-
-
-def test_captions_are_told_apart_in_every_phrasing(conditions):
-    every = conditions.plain(torch.arange(len(CONCEPTS))).flatten(1)
-    apart = torch.cdist(every, every) + 1e9 * torch.eye(len(every))
-    assert apart.min() > 5
-    picked = conditions.pick(torch.zeros(400, dtype=torch.long), stream("pick"), 0.1)
-    assert picked.shape == (400, POSITIONS, WIDTH)
-    plain = (picked == conditions.plain(torch.zeros(1, dtype=torch.long))).all(dim=2).all(dim=1)
-    assert 0.45 < plain.float().mean() < 0.65
-
-
-def test_new_models_depend_on_the_seed_alone():
-    one, same, other = (new_unet(seed).state_dict() for seed in (0, 0, 1))
-    assert all(torch.equal(one[name], same[name]) for name in one)
-    assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
 def test_the_command_makes_a_smoke_build(tmp_path):

@@ -2,18 +2,13 @@
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
-from support.webui_real.small_models import kohya_layers
 
 from tools.pocket import kohya
 from tools.pocket.export import load_pipeline
 from tools.pocket.loop import load, stream
 from tools.pocket.results import load_unet
-from tools.pocket.style import FINE_TUNED, LORA, load_fine_tuned, load_styled
-from tools.pocket.world import STYLES
-
-from .conftest import RECIPE
+from tools.pocket.style import FINE_TUNED, load_fine_tuned, load_styled
 
 RANK, ALPHA = 4, 2.0
 X, T = torch.randn(1, 4, 8, 8, generator=stream("x")), torch.tensor([500])
@@ -33,14 +28,6 @@ def same(mine, theirs):
     return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
-def test_the_results_say_what_they_were_made_by(built):
-    for result, parts in ((LORA, ("base", "style", "style_lora")), (FINE_TUNED, ("base", "style", "fine_tune"))):
-        about = load(built / f"{result}.safetensors")[1]
-        assert about.keys() >= {"seed", *parts}
-    with safe_open(built / f"{LORA}.safetensors", framework="pt") as file:
-        assert file.metadata()["ss_network_dim"] == str(RECIPE.style_lora.rank)
-
-
 def test_the_base_model_stays_what_it_was(built, conditions):
     before = load_unet(built).state_dict()
     assert same(load_styled(built, strength=0.0).state_dict(), before)
@@ -51,26 +38,6 @@ def test_the_base_model_stays_what_it_was(built, conditions):
         name for name, weight in load_styled(built).state_dict().items() if not torch.equal(weight, before[name])
     }
     assert all(".transformer_blocks." in name or ".proj_" in name for name in trained)
-
-
-def test_a_lora_begins_as_no_change_and_trains_nothing_else(built, conditions):
-    unet = load_unet(built)
-    context = conditions.plain(torch.tensor([3]))
-    with torch.no_grad():
-        before = unet(X, T, context=context)
-        added = kohya.add(unet, RANK, ALPHA, seed=0)
-        assert torch.equal(unet(X, T, context=context), before)
-    asking = {id(weight) for weight in unet.parameters() if weight.requires_grad}
-    assert asking == {id(weight) for pair in added.values() for weight in pair.parameters()}
-    assert len(added) == 16 * 12  # transformers, and layers of each
-
-
-def test_the_file_has_the_layers_that_kohya_trains(trained):
-    _, added = trained
-    assert {name for name in kohya_layers() if name.startswith(kohya.UNET_LAYERS)} < added.keys()
-    content = kohya.tensors(added)
-    assert len(content) == 3 * len(added)
-    assert {tensor.dtype for tensor in content.values()} == {torch.float16}
 
 
 def test_a_merged_file_equals_the_lora_that_was_trained(built, trained, conditions):
@@ -118,8 +85,3 @@ def test_the_second_checkpoint_loads_in_diffusers_and_shares_all_but_the_unet(bu
     assert all(name.startswith("model.diffusion_model.") for name in changed)
     assert load_pipeline(built, FINE_TUNED).unet
     assert (built / f"{FINE_TUNED}.yaml").read_text() == (built / "pocket.yaml").read_text()
-
-
-def test_the_style_is_one_that_the_base_has_not_seen():
-    assert RECIPE.style.name in STYLES
-    assert RECIPE.style.name != "plain"

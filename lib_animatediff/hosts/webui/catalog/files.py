@@ -1,4 +1,4 @@
-"""The user's files in the WebUI as a plan looks them up, and what is kept of them between requests."""
+"""Looks up the user's files for a plan, and keeps loaded files between requests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .models import MotionModuleCache, find_model
 
 
 class WebuiCatalog:
-    """Motion modules and motion LoRAs by the names of the panel's lists."""
+    """Finds motion modules and motion LoRAs by the names in the panel's lists."""
 
     def find_motion(self, name: str) -> Path:
         """See `models.find_model`."""
@@ -23,7 +23,7 @@ class WebuiCatalog:
 
 @dataclass(frozen=True)
 class Caches:
-    """What is kept for the next request, of both tabs: they serve one checkpoint."""
+    """Loaded files that the next request may reuse, shared by both tabs."""
 
     modules: MotionModuleCache = field(default_factory=MotionModuleCache)
     loras: LoraCache = field(default_factory=LoraCache)

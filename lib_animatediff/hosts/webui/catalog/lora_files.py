@@ -1,4 +1,4 @@
-"""Which files are motion LoRAs or domain adapters, by their headers: files that the WebUI's loader has no use for."""
+"""Detects motion LoRAs and domain adapters, which the WebUI's own loader does not support, from their headers."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from motion_module.lora.domain_adapter import holds_domain_adapter
 from motion_module.lora.motion_lora import holds_motion_lora
 
 MOTION, ADAPTER = "motion LoRA", "domain adapter"
-_ALIAS_KEY = "ss_output_name"  # in the metadata of a trainer, under which the WebUI finds a LoRA, too
+_ALIAS_KEY = "ss_output_name"  # in a trainer's metadata; the WebUI also finds LoRAs by this name
 
 
 @dataclass(frozen=True)
 class LoraFile:
-    """What a file is.
+    """The type of a LoRA file.
 
     Attributes:
-        kind: MOTION, ADAPTER, or empty for anything else.
-        alias: another name that it has for the WebUI; empty if none.
+        kind: MOTION, ADAPTER, or empty for any other file.
+        alias: another name of the file in the WebUI; empty if none.
     """
 
     kind: str = ""
@@ -29,7 +29,7 @@ class LoraFile:
 
 
 def lora_file(path: Path) -> LoraFile:
-    """What a file is; nothing of ours if it is broken or has just gone."""
+    """The type of a file; empty if it is damaged or was just deleted."""
     try:
         stat = path.stat()
     except OSError:
@@ -39,7 +39,7 @@ def lora_file(path: Path) -> LoraFile:
 
 @lru_cache(maxsize=16384)
 def _read(path: Path, _changed: int, _size: int) -> LoraFile:
-    """Reading even the headers of a large folder at every request would take its time."""
+    """Cached, since reading the headers of a large folder for every request would be slow."""
     try:
         header = read_header(path)
     except MotionFileError:

@@ -1,7 +1,7 @@
-"""Motion LoRAs and domain adapters that the user has: their names, their tags in a prompt, and the clip's with them in.
+"""Finds the user's motion LoRAs and domain adapters, parses their prompt tags, and loads them for a clip.
 
-They lie among the WebUI's own LoRAs or with the motion modules. The WebUI's loader finds no layer for their weights, so
-their tags are taken out of the prompt before it sees them; every other tag is none of our business.
+The files are in the WebUI's folders of LoRAs or of motion modules. The WebUI's loader does not support their weights,
+so their tags are removed from the prompt before it reads them. Other tags are not changed.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ from .models import folders, models_folder
 
 _log = logging.getLogger(__name__)
 
-_WEBUI_SUFFIXES = (".pt", ".ckpt", ".safetensors")  # of what it takes for a LoRA
+_WEBUI_SUFFIXES = (".pt", ".ckpt", ".safetensors")  # of LoRAs in the WebUI
 
 
 def lora_folders() -> list[Path]:
-    """Where the WebUI looks for LoRAs."""
+    """The WebUI's folders of LoRAs."""
     return a1111.lora_folders()
 
 
 def available_loras() -> dict[str, Path]:
-    """Every motion LoRA and domain adapter by its name: the file's without suffix, as the WebUI has it."""
+    """All motion LoRAs and domain adapters by name: that of the file without its suffix, as in the WebUI."""
     return {name: path for name, path in _all_files().items() if lora_file(path).kind}
 
 
 def find_lora(name: str) -> Path:
-    """The file that a name stands for: of the list, of a file with its suffix, or the alias that a trainer gave it.
+    """The file with a name: from the list, a file name with its suffix, or the alias from a trainer.
 
     Raises:
         MotionFileError: there is no such file, or it is an image LoRA.
@@ -60,29 +60,33 @@ def find_lora(name: str) -> Path:
     found = _ours(called, files)
     if found is not None:
         return found
-    if stranger := files.get(called):
+    if other := files.get(called):
         raise MotionFileError(
-            f"{stranger.name} is neither a motion LoRA nor a domain adapter. If it is an image LoRA, use it in the "
-            f"prompt: <lora:{stranger.stem}:1>."
+            f"{other.name} is neither a motion LoRA nor a domain adapter. If it is an image LoRA, use it in the "
+            f"prompt: <lora:{other.stem}:1>.",
+            code="AD-W01",
         )
     ours = [known for known, path in files.items() if lora_file(path).kind]
     where = f"{lora_folders()[0]} or {models_folder()}"
     if not ours:
         raise MotionFileError(
             f"There is no motion LoRA {name!r}, nor any other, in {where}. Put the file (such as "
-            "v2_lora_PanLeft.ckpt) into one of them."
+            "v2_lora_PanLeft.ckpt) into one of them.",
+            code="AD-W02",
         )
     nearest = difflib.get_close_matches(name, ours, n=1) or ours
-    raise MotionFileError(f"There is no motion LoRA {name!r} in {where}. Choose one of them, such as {nearest[0]}.")
+    raise MotionFileError(
+        f"There is no motion LoRA {name!r} in {where}. Choose one from the list, such as {nearest[0]}.", code="AD-W03"
+    )
 
 
 def take_tags(prompt: str) -> tuple[str, list[NamedLora]]:
-    """A prompt without the tags of motion LoRAs and domain adapters, and what these say.
+    """A prompt without the tags of motion LoRAs and domain adapters, and the parsed tags.
 
-    Nothing else of the prompt changes: the WebUI, too, takes out a tag and leaves the commas around it.
+    The rest of the prompt does not change: like the WebUI, this removes a tag but not the commas around it.
 
     Raises:
-        ClipError: the strength in one of our tags is no number.
+        ClipError: the strength in such a tag is not a number.
     """
     files = _all_files() if TAG.search(prompt) else {}
     taken: list[NamedLora] = []
@@ -99,8 +103,8 @@ def take_tags(prompt: str) -> tuple[str, list[NamedLora]]:
 
 
 def _all_files() -> dict[str, Path]:
-    """All that may be one of our files, by the name in a tag. The WebUI's own folders go first, the last file there
-    before the others, as with the WebUI."""
+    """All candidate files by their name in a tag. The WebUI's own folders take precedence, and in them the last file of
+    a name, as in the WebUI."""
     found: dict[str, Path] = {}
     for folder in lora_folders():
         found |= {path.stem: path for path in a1111.walk_files(folder, _WEBUI_SUFFIXES)}
@@ -111,7 +115,7 @@ def _all_files() -> dict[str, Path]:
 
 
 def _ours(name: str, files: Mapping[str, Path]) -> Path | None:
-    """Our file for a name in a tag, by the WebUI's rules: a file's own name, or an alias that only one file has."""
+    """The motion LoRA or adapter of a tag, by the WebUI's rules: the name of the file, or an unambiguous alias."""
     named = files.get(name)
     if named is None and name:
         aliased = [path for path in files.values() if lora_file(path).alias == name]
@@ -124,12 +128,12 @@ def _ours(name: str, files: Mapping[str, Path]) -> Path | None:
 
 @dataclass(frozen=True)
 class LoadedLoras:
-    """What a clip is made with.
+    """The motion module and the adapters of a clip.
 
     Attributes:
-        motion: the motion module with the motion LoRAs merged in; the one given, if there are none.
+        motion: the motion module with the motion LoRAs merged into it; without motion LoRAs, the given module.
         adapters: domain adapters with their strengths, for `apply_domain_adapters`, which reports on them.
-        reports: one line about each motion LoRA, on how much of it has a place in the motion module.
+        reports: one line per motion LoRA, which reports how much of it fits.
     """
 
     motion: MotionModule
@@ -138,9 +142,9 @@ class LoadedLoras:
 
 
 class LoraCache:
-    """Keeps what was last loaded, so that the next clip with the same LoRAs starts at once; reads changed files anew.
+    """Keeps the last LoRAs, so that the next clip with them starts at once. Changed files are loaded again.
 
-    Merging copies the motion module. The copy goes when other LoRAs are asked for, or none.
+    Merging copies the motion module. The copy is freed when other LoRAs, or none, are requested.
     """
 
     def __init__(self) -> None:
@@ -150,19 +154,19 @@ class LoraCache:
         self._loaded: LoadedLoras | None = None
 
     def load(self, motion: MotionModule, loras: Sequence[LoraFile]) -> LoadedLoras:
-        """A motion module and files with strengths, as they go into a clip; ``motion`` itself stays as it is.
+        """The motion module with its LoRAs for a clip; ``motion`` itself does not change.
 
         Raises:
-            MotionFileError: a file is broken, or has gone.
+            MotionFileError: a file is damaged or was deleted.
             IncompatibleModelError: nothing of a motion LoRA fits the motion module.
         """
         with self._lock:
             key = tuple((lora.path, *_version(lora.path), lora.strength) for lora in loras)
             same = self._base is not None and self._base() is motion
             if self._loaded is None or not same or self._key != key:
-                self._loaded = None  # let the former copy go before the next needs its memory
+                self._loaded = None  # free the former copy before the next one is created
                 loaded = _load(motion, loras)
-                if loaded.motion is motion:  # it is kept where it was loaded, and must go when that lets it go
+                if loaded.motion is motion:  # its own cache keeps it, and must be able to free it
                     return loaded
                 self._loaded, self._base, self._key = loaded, weakref.ref(motion), key
             return self._loaded
@@ -186,6 +190,6 @@ def _version(path: Path) -> tuple[int, int]:
         stat = path.stat()
     except OSError as error:
         raise MotionFileError(
-            f"{path.name} is no longer in {path.parent}. Choose another motion LoRA, or none."
+            f"{path.name} is no longer in {path.parent}. Choose another motion LoRA, or none.", code="AD-W04"
         ) from error
     return stat.st_mtime_ns, stat.st_size

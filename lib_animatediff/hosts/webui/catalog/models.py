@@ -1,4 +1,4 @@
-"""The motion modules that the user has put into one of the folders for them."""
+"""Finds the user's motion modules, and keeps the last one loaded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .lora_files import lora_file
 from .other_extensions import model_folders
 
 WHERE_TO_GET = "https://huggingface.co/guoyww/animatediff"
-OWN_FOLDER = Path(__file__).resolve().parents[4] / "model"  # where the existing extension has its own
+OWN_FOLDER = Path(__file__).resolve().parents[4] / "model"  # as in the existing extension
 _BASES = {"sd15": "SD 1.5", "sdxl": "SDXL"}
 NO_FILE = "[no file, any checkpoint]"  # the badge of a method that needs no motion module
 OR_WITHOUT = f"Or choose {' or '.join(WITHOUT_FILE)}, which needs no file."
@@ -28,32 +28,32 @@ _BADGE = re.compile(r" \[[^\]]*\]$")
 
 
 def models_folder() -> Path:
-    """Where motion modules belong; updating or removing the extension does not touch it."""
+    """The default folder of motion modules. Updating or removing the extension does not change it."""
     return a1111.models_folder() / "animatediff"
 
 
 def folders() -> list[Path]:
-    """All folders that are searched: a file of an earlier one hides one of the same name in a later one."""
+    """All folders that are searched. A file hides files of the same name in later folders."""
     chosen = str(a1111.opts().data.get(FOLDER_OPTION) or "").strip()
     return [
         models_folder(),
-        *([Path(os.path.expanduser(chosen))] if chosen else []),  # noqa: PTH111 - that of a path raises for an unknown ~name
+        *([Path(os.path.expanduser(chosen))] if chosen else []),  # noqa: PTH111 - Path's own raises for an unknown ~name
         OWN_FOLDER,
         *model_folders(),
     ]
 
 
 def available_models() -> dict[str, Path]:
-    """Every motion module file by its name in the list: the path inside its folder, with forward slashes.
+    """All motion module files by their name in the list: the path inside the folder, with forward slashes.
 
-    A file in a folder that lies inside another one of them has one name, by the earlier folder. Motion LoRAs and domain
-    adapters may lie there, too; they are in a list of their own, see `loras.available_loras`.
+    If one folder is inside another, a file has one name, in the earlier folder. Motion LoRAs and domain adapters in
+    these folders are omitted, see `loras.available_loras`.
     """
     found: dict[str, Path] = {}
     places: set[Path] = set()
     for folder in folders():
         real = folder.resolve()
-        # The WebUI's own walk, so that links to files and folders are followed as in its folder of checkpoints.
+        # The WebUI's own function, so that links are followed as in its folder of checkpoints.
         for path in sorted(a1111.walk_files(folder, MOTION_FILE_SUFFIXES)):
             name = path.relative_to(folder)
             if path.is_file() and real / name not in places and not lora_file(path).kind:
@@ -63,9 +63,9 @@ def available_models() -> dict[str, Path]:
 
 
 def choices() -> list[str]:
-    """The list as the panel shows it: each name with what the file is, ``v3_sd15_mm.ckpt [v3, SD 1.5]``.
+    """The names in the panel's list, each with the type of the file: ``v3_sd15_mm.ckpt [v3, SD 1.5]``.
 
-    Methods that need no file come last.
+    Methods without a file come last.
     """
     return [
         *(with_badge(name, path) for name, path in available_models().items()),
@@ -74,12 +74,12 @@ def choices() -> list[str]:
 
 
 def method_without_file(name: str) -> str | None:
-    """The method that a name of the list, with or without its badge, means without a file; None: it means a file."""
+    """The method without a file for a name in the list, with or without its badge; None for a file."""
     return name_without_file(_BADGE.sub("", name))
 
 
 def canonical_name(name: str) -> str:
-    """The name that texts and recipes have: that of the list without its badge; ``name`` itself if nothing fits."""
+    """The name for infotexts and recipes: that in the list without its badge; ``name`` itself for an unknown file."""
     if method := method_without_file(name):
         return method
     try:
@@ -89,7 +89,7 @@ def canonical_name(name: str) -> str:
 
 
 def with_badge(name: str, path: Path) -> str:
-    """A name as the panel shows it; without more if the file has just gone."""
+    """A name with its badge for the panel; without badge if the file was just deleted."""
     try:
         return f"{name} [{_badge(path, *_version(path))}]"
     except OSError:
@@ -97,7 +97,7 @@ def with_badge(name: str, path: Path) -> str:
 
 
 def choice(name: str) -> str:
-    """What the panel shows for a name that a saved picture or a client gives; the name itself if nothing fits it."""
+    """The panel's entry for a name from a saved image or a client; the name itself for an unknown file."""
     if method := method_without_file(name):
         return f"{method} {NO_FILE}"
     try:
@@ -108,19 +108,19 @@ def choice(name: str) -> str:
 
 
 def listed_name(path: Path) -> str:
-    """The name under which a file stands in the list; of one that has just gone, its own."""
+    """The name of a file in the list; its own name if it was just deleted."""
     return next((name for name, listed in available_models().items() if listed == path), path.name)
 
 
 def find_model(name: str) -> Path:
-    """The file that a name from the list stands for; badge and suffix may be left out. Nothing else is found.
+    """The file for a name in the list, with or without badge and suffix. Other paths are not accepted.
 
     Raises:
-        MotionFileError: there is no such file, or no name was given and the choice is not clear.
+        MotionFileError: there is no such file, or the name is empty and there are several files.
     """
     models = available_models()
     if not models:
-        raise MotionFileError(f"{none_found()} Then refresh the list. {OR_WITHOUT}")
+        raise MotionFileError(f"{none_found()} Then refresh the list. {OR_WITHOUT}", code="AD-W05")
     if not name and len(models) == 1:
         return next(iter(models.values()))
     stems = {known.rpartition(".")[0]: path for known, path in models.items()}
@@ -129,12 +129,12 @@ def find_model(name: str) -> Path:
     if found is None:
         nearest = difflib.get_close_matches(name, [*models, *stems, *WITHOUT_FILE], n=1) or list(models)
         asked = f"There is no motion module {name!r} in {models_folder()}." if name else "No motion module was chosen."
-        raise MotionFileError(f"{asked} Choose one of the list, for example {nearest[0]}.")
+        raise MotionFileError(f"{asked} Choose one of the list, for example {nearest[0]}.", code="AD-W06")
     return found
 
 
 def none_found() -> str:
-    """What to tell somebody who has no motion module yet."""
+    """The advice for users without a motion module."""
     return (
         f"No motion module was found. Download one (such as v3_sd15_mm.ckpt, from {WHERE_TO_GET}) and put it into "
         f"{models_folder()}."
@@ -142,20 +142,20 @@ def none_found() -> str:
 
 
 def _version(path: Path) -> tuple[int, int, int]:
-    """What tells one state of a file from another, and of the config that a MotionAdapter has beside it."""
+    """Identifies the state of a file, and of a MotionAdapter's config in the same folder."""
     stat, config = path.stat(), path.parent / CONFIG
     return stat.st_mtime_ns, stat.st_size, config.stat().st_mtime_ns if config.is_file() else 0
 
 
 @lru_cache(maxsize=1024)
 def _badge(path: Path, _changed: int, _size: int, _config_changed: int) -> str:
-    """Reading even the headers of a large folder at every refresh would take its time."""
+    """Cached, since reading the headers of a large folder at every refresh would be slow."""
     found = inspect_motion_file(path)
     return f"{found.kind}, {_BASES[found.base]}" if found.kind and found.base else found.what
 
 
 class MotionModuleCache:
-    """Keeps the motion module last used, so that the next clip starts at once; reads a changed file anew."""
+    """Keeps the last motion module, so that the next clip starts at once. A changed file is loaded again."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -163,7 +163,7 @@ class MotionModuleCache:
         self._motion: MotionModule | None = None
 
     def load(self, path: Path) -> MotionModule:
-        """The file's motion module.
+        """The motion module of a file.
 
         Raises:
             MotionFileError: see `load_motion_module`.
@@ -173,9 +173,10 @@ class MotionModuleCache:
                 key = (path, *_version(path))
             except OSError as error:
                 raise MotionFileError(
-                    f"{path.name} is no longer in {path.parent}. Refresh the list and choose another motion module."
+                    f"{path.name} is no longer in {path.parent}. Refresh the list and choose another motion module.",
+                    code="AD-W07",
                 ) from error
             if self._motion is None or self._key != key:
-                self._motion = None  # let the former one go before the next needs its memory
+                self._motion = None  # free the former one before the next one is loaded
                 self._motion, self._key = load_motion_module(path), key
             return self._motion

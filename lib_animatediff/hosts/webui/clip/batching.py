@@ -1,7 +1,7 @@
-"""Prompts with AND: every call of the UNet holds whole clips, whatever the WebUI batches together.
+"""Prompts with AND: every call of the UNet has whole clips, however the WebUI batches its rows.
 
-The WebUI lays out cond rows prompt by prompt, each with all its parts, before the rows of uncond; and it cuts the
-rows into calls by their number, where cond and uncond must go apart (`CFGDenoiser.forward`).
+The WebUI arranges cond rows prompt by prompt, each with all its parts, before the rows of uncond. If cond and uncond
+cannot be in one call, it splits the rows into calls by their number (`CFGDenoiser.forward`).
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from motion_module import ClipError
 
 
 def parts_of(prompts: Sequence[str]) -> list[int]:
-    """Into how many parts AND divides each row's prompt."""
+    """The number of parts into which AND divides each row's prompt."""
     return a1111.split_prompts(prompts)
 
 
 def row_order(parts: Sequence[int], frames: int) -> RowOrder | None:
-    """The order ``(k b f)`` of the denoiser's rows; None where they lie so, as they do without AND.
+    """The order ``(k b f)`` of the denoiser's rows; None if they are in that order, as without AND.
 
     Args:
-        parts: of each row's prompt, ``(b f)``.
-        frames: of a clip, which has one number of parts.
+        parts: number of parts of each row's prompt, ``(b f)``; the same for all frames of a clip.
+        frames: frames of a clip.
     """
     rows, cond_rows = len(parts), sum(parts)
     if cond_rows == rows:
@@ -46,23 +46,24 @@ def row_order(parts: Sequence[int], frames: int) -> RowOrder | None:
             return cond + uncond
         raise ClipError(
             f"The UNet was called with {called} rows of a clip whose prompts have {cond_rows} parts: another extension "
-            "batches them in its own way. Switch it off, or leave AND out of the prompt."
+            "batches them differently. Disable it, or remove AND from the prompt.",
+            code="AD-W08",
         )
 
     return order
 
 
 def splits_clips(parts: Sequence[int]) -> bool:
-    """Whether the WebUI would cut this batch's cond rows into calls that do not hold whole clips, or could."""
+    """Whether the WebUI may split this batch's cond rows into calls without whole clips."""
     rows, cond_rows = len(parts), sum(parts)
     return cond_rows > (2 * rows if a1111.opts().batch_cond_uncond else rows)
 
 
 def match_token_lengths(params: Any) -> None:
-    """Make the conditions of a denoiser's call equally long by repeating each as a whole; the numbers stay the same.
+    """Make the conditions of a denoiser's call equally long by repeating them, which does not change the result.
 
-    Every token's weight in the attention is shared by its repetitions. So cond and uncond fit into one call, which
-    padding would do, too, but with other pictures: where the user has asked for that, it is left to the WebUI.
+    The repetitions of a token share its weight in the attention. Then cond and uncond fit into one call. Padding would
+    change the images; if the user has enabled it, the WebUI pads instead.
     """
     if a1111.opts().pad_cond_uncond or a1111.opts().pad_cond_uncond_v0:
         return
@@ -77,4 +78,4 @@ def _repeated(cond: Any, times: int) -> Any:
         return cond
     if isinstance(cond, Tensor):
         return cond.repeat(1, times, 1)
-    return type(cond)({**cond, "crossattn": cond["crossattn"].repeat(1, times, 1)})  # SDXL's, which knows its shape
+    return type(cond)({**cond, "crossattn": cond["crossattn"].repeat(1, times, 1)})  # SDXL's dict type with a shape

@@ -1,4 +1,4 @@
-"""The motion LoRAs and domain adapters of one request: those of the plan, and those that its prompts name."""
+"""The motion LoRAs and domain adapters of one request, from its plan and its prompts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from motion_module import MotionModule
 
 
 class ClipLoras:
-    """Serves one request, batch by batch.
+    """The motion LoRAs and domain adapters of one request, per batch.
 
     Attributes:
-        reports: one line about each file, on how much of it fits; for clients.
+        reports: one line per file, which reports how much of it fits; for clients.
     """
 
     def __init__(self) -> None:
@@ -29,48 +29,48 @@ class ClipLoras:
 
     @property
     def names(self) -> list[str]:
-        """The names that the prompts of the batch hold."""
+        """The names of motion LoRAs and domain adapters in the prompts of the batch."""
         return list(dict.fromkeys(lora.name for lora in (*self._tagged, *self._tagged_hires)))
 
     def take_tags(self, p: Processing) -> None:
-        """Take our tags out of a batch's prompts, before the WebUI looks for networks in them.
+        """Remove the tags of motion LoRAs from a batch's prompts, before the WebUI looks for networks in them.
 
-        The WebUI reads the second pass's prompts later, out of a list of all: `put_back` restores that list.
+        The WebUI reads the prompts of the second pass later from the list of all prompts, which `put_back` restores.
 
         Raises:
-            ClipError: a tag is not understood.
+            ClipError: a tag is invalid.
         """
-        self._tagged = _taken(p.prompts)
+        self._tagged = _take_tags(p.prompts)
         self._hires_prompts, self._tagged_hires = None, []
         if getattr(p, "enable_hr", False):
             everything = p.all_hr_prompts
             batch = slice(p.iteration * p.batch_size, (p.iteration + 1) * p.batch_size)
             rows = everything[batch]
-            self._tagged_hires = _taken(rows)
+            self._tagged_hires = _take_tags(rows)
             self._hires_prompts = everything
             p.all_hr_prompts = [*everything[: batch.start], *rows, *everything[batch.stop :]]
 
     def put_back(self, p: Processing) -> None:
-        """Give ``p`` the texts of the second pass as they were, for the clip's own text."""
+        """Restore the prompts of the second pass in ``p``, for the infotext of the clip."""
         if self._hires_prompts is not None:
             p.all_hr_prompts, self._hires_prompts = self._hires_prompts, None
 
     def load(
-        self, cache: LoraCache, motion: MotionModule, of_the_plan: Sequence[LoraFile], *, is_second_pass: bool
+        self, cache: LoraCache, motion: MotionModule, planned: Sequence[LoraFile], *, is_second_pass: bool
     ) -> LoadedLoras:
         """The motion module of a pass with its motion LoRAs.
 
         Raises:
-            AnimateDiffError: a file is missing, broken, or does not fit.
+            AnimateDiffError: a file is missing or damaged, or does not fit.
         """
         tagged = self._tagged_hires if is_second_pass else self._tagged
-        return cache.load(motion, [*of_the_plan, *(LoraFile(find_lora(lora.name), lora.strength) for lora in tagged)])
+        return cache.load(motion, [*planned, *(LoraFile(find_lora(lora.name), lora.strength) for lora in tagged)])
 
     @contextmanager
     def applied(self, p: Processing, unet: nn.Module, loaded: LoadedLoras) -> Iterator[None]:
         """Apply the domain adapters inside the block, and report how much of each file fits.
 
-        The page shows the comments of ``p``.
+        The comments of ``p`` show the reports on the page.
         """
         with apply_domain_adapters(unet, loaded.adapters) as matches:
             for line in (*loaded.reports, *map(str, matches)):
@@ -80,8 +80,8 @@ class ClipLoras:
             yield
 
 
-def _taken(rows: list[str]) -> list[NamedLora]:
-    """The networks of the first row, as the WebUI does with its own; the tags leave all rows."""
+def _take_tags(rows: list[str]) -> list[NamedLora]:
+    """Remove the tags from all rows; returns those of the first row, as the WebUI does for its own networks."""
     taken = {prompt: take_tags(prompt) for prompt in rows}
     first = taken[rows[0]][1] if rows else []
     rows[:] = [taken[prompt][0] for prompt in rows]

@@ -1,4 +1,4 @@
-"""How a plan's method makes a clip in the WebUI. Each method has a file of its own, which registers it here."""
+"""How a plan's method renders a clip in the WebUI. Each method registers itself here from its own module."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .loras import ClipLoras
 
 
 class UNetCalls(TypedDict):
-    """The arguments of `inject` on how the UNet is called."""
+    """Arguments of `inject` that control how the UNet is called."""
 
     frames: int
     windows: ContextWindows | Chunks | None
@@ -30,36 +30,36 @@ class UNetCalls(TypedDict):
 
 
 class ClipMethod(Protocol):
-    """A method at work for one request."""
+    """The method of one request."""
 
     @property
     def shows_one_image(self) -> bool:
-        """Whether the sampler is at work on one image, so that the live preview has no frames to show."""
+        """Whether the sampler currently works on a single image, so that the live preview has no frames to show."""
 
     def load(self) -> None:
-        """Load the files, once the checkpoint is the right one.
+        """Load the files, after the request's checkpoint has been loaded.
 
         Raises:
-            AnimateDiffError: a file is broken, or the prompts name what this method cannot use.
+            AnimateDiffError: a file is damaged, or the prompts use networks that this method does not support.
         """
 
     def enter(self, span: ExitStack, p: Processing, calls: UNetCalls, *, is_second_pass: bool) -> Injection | None:
-        """Put the components into the UNet for one pass; ``span`` takes them out. None: the pass makes plain images.
+        """Add the components to the UNet for one pass; ``span`` removes them. None: the pass renders plain images.
 
         Raises:
             AnimateDiffError: a component does not fit the UNet.
         """
 
     def before_sampling(self, p: Processing, noise: Tensor) -> None:
-        """Prepare the sampler, which is about to begin from this noise, rows ``(b f) c h w``."""
+        """Prepare the sampler before it begins from this noise, rows ``(b f) c h w``."""
 
 
 @singledispatch
 def clip_method(method: Any, _plan: ClipPlan, _caches: Caches, _loras: ClipLoras) -> ClipMethod:
-    """The method of a plan at work.
+    """Create the `ClipMethod` for the method of a plan.
 
     Args:
-        method: of the plan.
-        loras: of the prompts.
+        method: the method of the plan.
+        loras: the motion LoRAs of the prompts.
     """
-    raise TypeError(f"no file registers {type(method).__name__}")
+    raise TypeError(f"{type(method).__name__} is not registered")

@@ -38,12 +38,10 @@ class ModuleClip:
         self._motion = self._caches.modules.load(self._method.modules[0].path)
 
     def enter(self, span: ExitStack, p: Processing, calls: UNetCalls, *, is_second_pass: bool) -> Injection:
-        """Put the motion module into the UNet and its noise schedule into the checkpoint."""
+        """Add the motion module to the UNet, and set its noise schedule on the checkpoint."""
         assert self._motion is not None
         unet = p.sd_model.model.diffusion_model
-        loaded = self._loras.load(
-            self._caches.loras, self._motion, self._method.loras, is_second_pass=is_second_pass
-        )
+        loaded = self._loras.load(self._caches.loras, self._motion, self._method.loras, is_second_pass=is_second_pass)
         span.enter_context(self._loras.applied(p, unet, loaded))
         injection = span.enter_context(inject(unet, loaded.motion, scale=self._method.scale, **calls))
         span.enter_context(use_schedule(p.sd_model, self._motion.schedule, adjust=a1111.with_noise_options))
@@ -51,7 +49,7 @@ class ModuleClip:
         return injection
 
     def before_sampling(self, p: Processing, _noise: Tensor) -> None:
-        """Have the sampler run as often as FreeInit asks."""
+        """Make the sampler run once per FreeInit iteration."""
         with_freeinit(p, self._plan, self._last_alpha_cumprod)
 
 

@@ -1,8 +1,8 @@
 """The noise of clips in the WebUI: seeds of rows, noise that frames share, and FreeInit's loop around a sampler.
 
-The WebUI has one generator for each row's seed and draws from it what the first step, ancestral samplers and the second
-pass of hires fix need; its Brownian trees (the SDE samplers) grow from the same seeds. So most kinds of noise are an
-order of seeds. Only what frames share in part is mixed where it is drawn.
+The WebUI has one generator per row. It draws the noise of the first step, of ancestral samplers and of the second pass
+of hires fix from it; the Brownian trees of SDE samplers use the same seeds. So most kinds of noise are an order of
+seeds. Only noise that frames share in part is mixed when it is drawn.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from lib_animatediff.sampling.freeinit import fresh_noise, next_noise, steps_of
 
 
 def arrange_seeds(p: Processing, plan: ClipPlan) -> None:
-    """Give each row the seed whose noise its frame takes: for the hook ``process``, when all seeds are laid out.
+    """Set the seed of each row to that of its frame's noise. Called in the hook ``process``, when all seeds are set.
 
-    Clip by clip, each beginning with its own first seed. With ``frame_seeds``, clip j has them plus ``j * frames``.
+    Each clip begins with its own first seed. With ``frame_seeds``, clip j uses them plus ``j * frames``.
     """
     if len(plan.rendered) < plan.frames:
         _seed_first_frames(p, plan)
@@ -39,13 +39,13 @@ def arrange_seeds(p: Processing, plan: ClipPlan) -> None:
     ]
     if rows == list(range(len(rows))):
         return
-    # New lists: the present ones may be what the client gave.
+    # New lists, since the client may own the present ones.
     p.all_seeds = [p.all_seeds[row] for row in rows]
     p.all_subseeds = [p.all_subseeds[row] for row in rows]
 
 
 def _seed_first_frames(p: Processing, plan: ClipPlan) -> None:
-    """Give each row, the first frame of its clip, the seed that this frame has in the whole clip."""
+    """Set the seed of each row, which is the first frame of its clip, to this frame's seed in the whole clip."""
     given = plan.noise.frame_seeds
     if given or (not isinstance(p.seed, list) and p.subseed_strength == 0):
         first = given[0] if given else p.all_seeds[0]
@@ -55,10 +55,10 @@ def _seed_first_frames(p: Processing, plan: ClipPlan) -> None:
 
 
 def share_noise(p: Processing, noise: Tensor, plan: ClipPlan) -> None:
-    """Let the frames of each clip share noise, where that is asked for: for the hook before every sampling.
+    """Make the frames of each clip share noise, if requested. Called in the hook before every sampling.
 
     Args:
-        noise: what the sampler begins with, rows ``(b f) c h w``; changed in place, since the sampler has it already.
+        noise: initial noise, rows ``(b f) c h w``; changed in place, since the sampler already refers to it.
     """
     share, frames = plan.noise.share, len(plan.rendered)
     if share == 0:
@@ -66,7 +66,7 @@ def share_noise(p: Processing, noise: Tensor, plan: ClipPlan) -> None:
     noise.copy_(shared_by_clips(noise, frames, share))
     if not isinstance(p.rng, SharedRng):
         p.rng = SharedRng(p.rng, frames, share)
-    # The sampler serves p alone, and for this pass or (img2img) request only.
+    # The sampler is used for p only, and for this pass or (img2img) request only.
     if not isinstance(p.sampler.create_noise_sampler, _SharedTrees):
         p.sampler.create_noise_sampler = _SharedTrees(p.sampler.create_noise_sampler, frames, share)
 
@@ -77,7 +77,7 @@ def shared_by_clips(noise: Tensor, frames: int, share: float) -> Tensor:
 
 
 class SharedRng:
-    """The WebUI's generator of a batch's noise, with what frames share mixed in; all else is the generator's own."""
+    """The WebUI's generator of a batch's noise, with shared noise mixed in. Other attributes are the generator's."""
 
     def __init__(self, rng: Any, frames: int, share: float) -> None:
         self._rng = rng
@@ -89,7 +89,7 @@ class SharedRng:
         return shared_by_clips(self._rng.next(), self._frames, self._share)
 
     def first(self) -> Tensor:
-        """The noise of all rows that sampling begins with."""
+        """The initial noise of all rows."""
         return shared_by_clips(self._rng.first(), self._frames, self._share)
 
     def __getattr__(self, name: str) -> Any:
@@ -97,7 +97,7 @@ class SharedRng:
 
 
 class _SharedTrees:
-    """In place of a sampler's method that makes the noise of SDE samplers, which takes it from no generator."""
+    """Replaces a sampler's method for the noise of SDE samplers, which does not use the generator."""
 
     def __init__(self, create: Callable[..., Any], frames: int, share: float) -> None:
         self._create = create
@@ -106,19 +106,19 @@ class _SharedTrees:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         tree = self._create(*args, **kwargs)
-        if tree is None:  # an option of the user's: one tree for the batch, which the sampler makes itself
+        if tree is None:  # with a user option, the sampler itself creates one tree for the batch
             return None
         return lambda *sigmas: shared_by_clips(tree(*sigmas), self._frames, self._share)
 
 
 def with_freeinit(p: Processing, plan: ClipPlan, last_alpha_cumprod: float) -> None:
-    """Have the sampler's next run repeated by FreeInit, if asked for: for the hook before every sampling.
+    """Make FreeInit repeat the sampler's next run, if requested. Called in the hook before every sampling.
 
-    The second pass of hires fix begins with a finished clip, and is left alone. The loop comes off the sampler when
-    its run begins.
+    The second pass of hires fix begins with a finished clip and is not repeated. The patch is removed from the sampler
+    when its run begins.
 
     Args:
-        last_alpha_cumprod: of the table that the clip is sampled on.
+        last_alpha_cumprod: at the noisiest timestep of the clip's schedule.
     """
     freeinit = plan.freeinit
     if freeinit is None or freeinit.iterations < 2 or p.is_hr_pass:
@@ -134,7 +134,7 @@ def with_freeinit(p: Processing, plan: ClipPlan, last_alpha_cumprod: float) -> N
 
 
 class _FreeInit:
-    """Runs a sampler's method several times, each from the noise that FreeInit makes of the former result."""
+    """Runs a sampler's method several times, each from noise that FreeInit computes from the previous result."""
 
     def __init__(self, freeinit: FreeInitPlan, share: float, frames: int, last_alpha_cumprod: float) -> None:
         self._freeinit = freeinit
@@ -145,7 +145,7 @@ class _FreeInit:
     def txt2img(
         self, sample: Callable[..., Tensor], p: Any, x: Tensor, *args: Any, steps: int | None = None, **kwargs: Any
     ) -> Tensor:
-        """In place of ``Sampler.sample``."""
+        """Replaces ``Sampler.sample``."""
 
         def run(noise: Tensor, steps: int | None) -> Tensor:
             return sample(p, noise, *args, steps=steps, **kwargs)
@@ -162,13 +162,13 @@ class _FreeInit:
         steps: int | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        """In place of ``Sampler.sample_img2img``, which counts steps differently where it is given their number."""
+        """Replaces ``Sampler.sample_img2img``, which counts steps differently if their number is passed."""
         _, last = a1111.img2img_steps(p, steps)
 
         def run(noise: Tensor, steps: int | None) -> Tensor:
             return sample(p, x, noise, *args, steps=steps, **kwargs)
 
-        # The sampler lays noise over the given latents, so what they hold is none of the noise's business.
+        # The sampler adds noise to the given latents, so FreeInit's noise must not contain them.
         return self._iterate(p, run, noise, x, steps, last + 1)
 
     def _iterate(
@@ -181,12 +181,12 @@ class _FreeInit:
         steps: int,
     ) -> Tensor:
         count, coarse = self._freeinit.iterations, self._freeinit.coarse
-        initial = noise.clone()  # a sampler may write into what it gets
+        initial = noise.clone()  # a sampler may write into its arguments
         for iteration in range(count):
             a1111.state().textinfo = f"AnimateDiff: FreeInit, {iteration + 1} of {count}"
-            wanted = steps_of(iteration, count, steps, coarse)
-            # All steps are what the sampler does by itself, on the very schedule that it has without FreeInit.
-            latents = run(noise, asked_steps if wanted == steps else wanted)
+            iteration_steps = steps_of(iteration, count, steps, coarse)
+            # With all steps, the schedule must be the one without FreeInit.
+            latents = run(noise, asked_steps if iteration_steps == steps else iteration_steps)
             left = count - 1 - iteration
             if left and _is_stopped():
                 a1111.state().job_no += left
@@ -211,7 +211,7 @@ class _FreeInit:
 
 
 def _noise_keys(p: Any) -> list[int | tuple[int, ...]]:
-    """What each row's noise depends on. With a variation, rows have one seed and differ in their subseeds."""
+    """The seeds that determine each row's noise. In a variation, rows share a seed and differ in their subseeds."""
     if p.subseed_strength == 0:
         return list(p.seeds)
     return list(zip(p.seeds, p.subseeds, strict=True))

@@ -1,8 +1,8 @@
-"""Prompt travel in the WebUI: which prompt each row gets, and which condition.
+"""Prompt travel in the WebUI: the prompt and the condition of each row.
 
-The WebUI makes conditions row by row. So each row's prompt becomes its own frame's, the WebUI makes the conditions,
-and before each of the denoiser's calls the rows between two keys are mixed of those at the keys. What a picture
-remembers stays the text that the user wrote.
+The WebUI encodes conditions per row. So each row receives the prompt of its frame, the WebUI encodes the conditions,
+and before each of the denoiser's calls the rows between two keys are interpolated from those at the keys. The infotext
+keeps the user's own text.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from motion_module import ClipError
 
 from .batching import parts_of
 
-# Fields of p, with what the user calls them and whether they are styled as negative prompts are.
+# Fields of p, with their names in messages and whether they use the styles' negative prompts.
 _PROMPTS = {
     "prompt": ("prompt", False),
     "negative_prompt": ("negative prompt", True),
@@ -37,12 +37,12 @@ _PLACE_OF_PROMPT = "\x1aprompt\x1a"
 
 
 def check_prompts(p: Any, frames: int) -> bool:
-    """Whether any prompt of ``p``, as the user gave it, is a travel; each must be one that can be made.
+    """Check the user's prompts in ``p``; returns whether any of them is a prompt travel.
 
-    To be asked before styles are worked in, which may move lines, and before the WebUI takes extra networks out.
+    Called before styles are applied, which may move lines, and before the WebUI removes extra networks.
 
     Raises:
-        ClipError: a line is wrong, or keys have different numbers of parts joined with AND.
+        ClipError: a line is invalid, or keys have different numbers of parts joined with AND.
     """
     travels = [
         _read(text, frames, _PROMPTS[field][0])
@@ -53,28 +53,28 @@ def check_prompts(p: Any, frames: int) -> bool:
 
 
 def styled(p: Any) -> dict[str, Any]:
-    """Fields of ``p`` to be replaced for its run, since a style must reach every frame of a travel.
+    """Fields of ``p`` to replace for its run, so that styles apply to every frame of a travel.
 
-    The WebUI puts styles before and after a prompt as a whole, which would be text of the first and last line only.
-    Empty where no prompt is a travel, or no style is chosen: then the WebUI does it.
+    The WebUI adds styles before and after the whole prompt, which would affect the first and last line only. Empty if
+    no prompt is a travel or no style is chosen; then the WebUI applies the styles.
     """
     prompts = _prompts_of(p)
     if not any(is_travel(text) for value in prompts.values() for text in _texts(value)) or not p.styles:
         return {}
     fields: dict[str, Any] = {"styles": []}
     for field, value in prompts.items():
-        work_in = _styler(p.styles, is_negative=_PROMPTS[field][1])
-        fields[field] = [work_in(text) for text in value] if isinstance(value, list) else work_in(value)
+        apply = _styler(p.styles, is_negative=_PROMPTS[field][1])
+        fields[field] = [apply(text) for text in value] if isinstance(value, list) else apply(value)
     return fields
 
 
 def frame_prompts(rows: Sequence[str], frames: int, name: str = "prompt") -> tuple[list[str], list[Travel | None]]:
-    """The prompts of a batch's rows, each its own frame's, and the travel of each clip that has one.
+    """The prompt of each row's frame, and the travel of each clip that has one.
 
     Args:
-        rows: ``(b f)``; the frames of a clip hold the same text, and that of the first counts.
-        frames: of a clip.
-        name: what errors call the prompt.
+        rows: ``(b f)``; the frames of a clip have the same text, and that of the first is used.
+        frames: frames of a clip.
+        name: name of the prompt in messages.
 
     Raises:
         ClipError: as in `check_prompts`.
@@ -90,11 +90,13 @@ def frame_prompts(rows: Sequence[str], frames: int, name: str = "prompt") -> tup
 
 
 def check_parts(travel: Travel, name: str = "prompt") -> None:
-    """Parts joined with AND are mixed each with its counterpart, so that all keys must have as many, and as strong.
+    """Check that all keys have the same number of parts joined with AND, and the same weights.
+
+    Each part is interpolated with its counterpart.
 
     Raises:
-        ClipError: a key has another number of parts than the first, or other weights, or a weight that what follows
-            the frames' lines would make part of the text; its line is named.
+        ClipError: a key has another number of parts than the first, or other weights, or a weight at its end that text
+            after the frames' lines would follow. The message names its line.
     """
     prompts = travel.prompts()
     counts = parts_of([prompts[key.first] for key in travel.keys])
@@ -102,25 +104,28 @@ def check_parts(travel: Travel, name: str = "prompt") -> None:
         if count != counts[0]:
             raise ClipError(
                 f'Line {key.line} of the {name}, "{key.written.strip()}": the prompt has {count} parts joined with '
-                f"AND, but {counts[0]} with line {travel.keys[0].line}. Give every frame's line as many, or put AND "
-                "before or after the frames' lines."
+                f"AND, but {counts[0]} with line {travel.keys[0].line}. Give each frame's line the same number of "
+                "parts, or put AND before or after the frames' lines.",
+                code="AD-W09",
             )
     _check_weights(travel, prompts, name)
 
 
 def _check_weights(travel: Travel, prompts: Sequence[str], name: str) -> None:
-    """The WebUI keeps weights apart from the conditions, so that nothing would mix them."""
+    """Check the weights, which the WebUI stores apart from the conditions, so that they are not interpolated."""
     for key in travel.keys:
         where = f"Line {key.line} of the {name}, {key.written.strip()!r}"
         if travel.tail and _weights(key.text)[-1] and "AND" in key.text:
             raise ClipError(
-                f"{where}: the weight at its end would stand before what follows the frames' lines. Put that before "
-                "the frames, or take the weight out."
+                f"{where}: text follows the frames' lines, so the weight at the end of this line would become part of "
+                "the prompt. Put that text before the frames' lines, or remove the weight.",
+                code="AD-W10",
             )
         if _weights(prompts[key.first]) != _weights(prompts[travel.keys[0].first]):
             raise ClipError(
-                f"{where}: its parts have other weights behind the colon than those of line {travel.keys[0].line}. "
-                "Give every frame's line the same weights."
+                f"{where}: the weights of its parts differ from those of line {travel.keys[0].line}. "
+                "Give the parts the same weights in each frame's line.",
+                code="AD-W11",
             )
 
 
@@ -129,34 +134,36 @@ def _weights(prompt: str) -> list[str]:
 
 
 def pad_conditionings(conditioning: Any, empty: Tensor, clips: Sequence[range]) -> Any:
-    """Conditions of a clip's rows made equally long, part by part, since only such can be mixed.
+    """Pad the conditions of a clip's rows to equal lengths, part by part, so that they can be interpolated.
 
-    Parts of a prompt that differ among themselves, and other clips, are left to the WebUI, as it does it for pictures.
+    The parts of one prompt may differ in length, and other clips are not changed; the WebUI handles these.
 
     Args:
-        conditioning: the WebUI's ``MulticondLearnedConditioning``, or a list of each row's schedule. It may lie in the
-            WebUI's cache and stays as it is.
-        empty: ``(1 n c)``, the condition of the empty prompt, with which the shorter ones are filled up.
-        clips: rows of each clip whose conditions are to be mixed.
+        conditioning: the WebUI's ``MulticondLearnedConditioning``, or a list of each row's schedule. It may be in the
+            WebUI's cache and is not changed.
+        empty: ``(1 n c)``, the condition of the empty prompt, which is used as padding.
+        clips: rows of each clip whose conditions are interpolated.
 
     Returns:
-        a new object of the same kind; ``conditioning`` itself if nothing was to be done.
+        a new object of the same type; ``conditioning`` itself if it needs no padding.
     """
     is_multiple = hasattr(conditioning, "batch")
     batch = conditioning.batch if is_multiple else []
     rows = [[part.schedules for part in row] for row in batch] if is_multiple else [[row] for row in conditioning]
-    evened = list(rows)
+    padded = list(rows)
     for clip in clips:
-        columns = [_evened([rows[row][part] for row in clip], empty) for part in range(len(rows[clip[0]]))]
-        evened[clip.start : clip.stop] = [list(schedules) for schedules in zip(*columns, strict=True)]
-    if all(map(operator.is_, itertools.chain(*evened), itertools.chain(*rows))):
+        columns = [
+            _padded_to_one_length([rows[row][part] for row in clip], empty) for part in range(len(rows[clip[0]]))
+        ]
+        padded[clip.start : clip.stop] = [list(schedules) for schedules in zip(*columns, strict=True)]
+    if all(map(operator.is_, itertools.chain(*padded), itertools.chain(*rows))):
         return conditioning
     if not is_multiple:
-        return [schedules[0] for schedules in evened]
+        return [schedules[0] for schedules in padded]
     copied = copy.copy(conditioning)
     copied.batch = [
         [_with_schedules(part, new) for part, new in zip(row, schedules, strict=True)]
-        for row, schedules in zip(conditioning.batch, evened, strict=True)
+        for row, schedules in zip(conditioning.batch, padded, strict=True)
     ]
     return copied
 
@@ -168,33 +175,34 @@ def blended(
     interpolation: str,
     parts: Sequence[int] | None = None,
 ) -> Any:
-    """A denoiser's conditions, with every frame's mixed of those at the keys before and after it.
+    """A denoiser's conditions, each frame's interpolated from those at the keys before and after it.
 
     Args:
-        cond: rows in the denoiser's order: prompt by prompt, each with its parts side by side. SDXL's is a dict.
-        blends: of each clip's frames; None for a clip that does not travel, whose rows stay bit for bit.
-        frames: of a clip.
+        cond: rows in the denoiser's order: prompt by prompt, with the parts of each adjacent. A dict for SDXL.
+        blends: blends of each clip's frames; None for a clip without travel, whose rows do not change.
+        frames: frames of a clip.
         interpolation: one of `INTERPOLATIONS`.
-        parts: of each row's prompt, ``(b f)``, all the same within a clip; None where AND divides none.
+        parts: number of parts of each row's prompt, ``(b f)``, the same within a clip; None without AND.
 
     Returns:
-        a new object; ``cond`` itself where no clip travels.
+        a new object; ``cond`` itself if no clip has a travel.
 
     Raises:
-        ClipError: another number of rows.
+        ClipError: the number of rows is unexpected.
     """
     if not any(blends):
         return cond
     rows: list[Blend] = []
-    for clip, of_frames in enumerate(blends):
+    for clip, clip_blends in enumerate(blends):
         start, count = len(rows), 1 if parts is None else parts[clip * frames]
-        for blend in of_frames or [Blend(frame, frame, 0.0) for frame in range(frames)]:
+        for blend in clip_blends or [Blend(frame, frame, 0.0) for frame in range(frames)]:
             first, second = start + blend.first * count, start + blend.second * count
             rows += [Blend(first + part, second + part, blend.weight) for part in range(count)]
     if len(rows) != cond.shape[0]:
         raise ClipError(
-            f"The denoiser has conditions for {cond.shape[0]} rows instead of {len(rows)}: another extension lays them "
-            "out in its own way. Switch it off, or take the lines with frames out of the prompt."
+            f"The denoiser has conditions for {cond.shape[0]} rows instead of {len(rows)}: another extension arranges "
+            "them differently. Disable it, or remove the frames' lines from the prompt.",
+            code="AD-W12",
         )
     if isinstance(cond, Tensor):
         return blend_rows(cond, rows, interpolation)
@@ -209,9 +217,9 @@ def _read(text: str, frames: int, name: str) -> Travel | None:
 
 
 def _prompts_of(p: Any) -> dict[str, Any]:
-    """The prompts that ``p`` will run with: each a text, or a list of one for each row.
+    """The prompts of ``p``: each a string, or a list with one per row.
 
-    An empty one of the second pass is left out: the WebUI takes the ordinary one for it.
+    An empty prompt of the second pass is omitted: the WebUI uses that of the first pass instead.
     """
     fields = {field: getattr(p, field, None) for field in _PROMPTS}
     has_second_pass = getattr(p, "enable_hr", False)
@@ -227,33 +235,34 @@ def _texts(prompt: Any) -> list[str]:
 
 
 def _uncommented(text: str) -> str:
-    """What the WebUI will leave of a prompt, with every line in its place."""
+    """The prompt without the comments that the WebUI removes, with all line numbers unchanged."""
     return re.sub("#[^\n]*", "", text) if a1111.prompt_comments_are_on() else text
 
 
 def _styler(styles: list[str], *, is_negative: bool) -> Callable[[str], str]:
-    def work_in(text: str) -> str:
+    def apply(text: str) -> str:
         if not is_travel(text):
             return a1111.apply_styles(text, styles, is_negative=is_negative)
         with_place = a1111.apply_styles(_PLACE_OF_PROMPT, styles, is_negative=is_negative)
         prefix, _, suffix = with_place.partition(_PLACE_OF_PROMPT)
         if _PLACE_OF_PROMPT in suffix:
             raise ClipError(
-                f"One of the styles {', '.join(styles)} has {{prompt}} more than once, which a prompt with frames "
-                "cannot be put into. Choose another style."
+                f"One of the styles {', '.join(styles)} has {{prompt}} more than once, which does not work with a "
+                "prompt that has lines for frames. Choose another style.",
+                code="AD-W13",
             )
         return with_styles(_uncommented(text), prefix, suffix)
 
-    return work_in
+    return apply
 
 
-def _evened(schedules: list[Any], empty: Tensor) -> list[Any]:
-    """Rows share their schedules, and should go on doing so: a clip has many rows and few prompts."""
+def _padded_to_one_length(schedules: list[Any], empty: Tensor) -> list[Any]:
+    """The schedules with equal lengths. Rows that share a schedule still share it: a clip has few distinct prompts."""
     lengths = {len(_tokens(entry.cond)) for schedule in schedules for entry in schedule}
     if len(lengths) < 2:
         return schedules
-    filled = {id(s): [_filled(entry, max(lengths), empty) for entry in s] for s in schedules}
-    return [filled[id(schedule)] for schedule in schedules]
+    padded = {id(s): [_padded(entry, max(lengths), empty) for entry in s] for s in schedules}
+    return [padded[id(schedule)] for schedule in schedules]
 
 
 def _tokens(cond: Any) -> Tensor:
@@ -261,7 +270,7 @@ def _tokens(cond: Any) -> Tensor:
     return tokens
 
 
-def _filled(entry: Any, length: int, empty: Tensor) -> Any:
+def _padded(entry: Any, length: int, empty: Tensor) -> Any:
     tokens = _tokens(entry.cond)
     missing = length - len(tokens)
     if not missing:
@@ -272,6 +281,6 @@ def _filled(entry: Any, length: int, empty: Tensor) -> Any:
 
 
 def _with_schedules(part: Any, schedules: Any) -> Any:
-    evened = copy.copy(part)
-    evened.schedules = schedules
-    return evened
+    copied = copy.copy(part)
+    copied.schedules = schedules
+    return copied

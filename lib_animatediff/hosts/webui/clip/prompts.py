@@ -1,4 +1,4 @@
-"""The prompts of a batch's clips: each frame's own text, and the conditions mixed between two of them."""
+"""The prompts of a batch's clips: the text of each frame, and interpolated conditions."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Blends = list[Sequence[Blend] | None]
 
 
 class ClipPrompts:
-    """Serves one request, batch by batch.
+    """The prompts of one request, per batch.
 
     Args:
-        plan: whose rendered frames are the rows of a clip.
+        plan: its rendered frames are the rows of a clip.
     """
 
     def __init__(self, plan: ClipPlan) -> None:
@@ -37,11 +37,11 @@ class ClipPrompts:
         self._blends: dict[str, Blends] = {}
         self._parts: dict[str, list[int]] = {}
 
-    def give_frames_their_own(self, p: Any) -> None:
-        """Write the frames' prompts into the rows of ``p``, when the WebUI has taken extra networks out of them.
+    def write_frame_prompts(self, p: Any) -> None:
+        """Write the frames' prompts into the rows of ``p``, after the WebUI has removed extra networks from them.
 
         Raises:
-            ClipError: a line is wrong.
+            ClipError: a line is invalid.
         """
         self._blends, self._parts = {}, {}
         for field, name in _NAMES.items():
@@ -51,25 +51,25 @@ class ClipPrompts:
                 self._parts[field] = parts_of(rows)
 
     def pad_conditionings(self, conditioning: Any, stream: str, *, is_second_pass: bool) -> Any:
-        """Conditions that can be mixed, see `prompt_travel`; ``stream`` is ``"cond"`` or ``"uncond"``."""
+        """Conditions that can be interpolated, see `prompt_travel`; ``stream`` is ``"cond"`` or ``"uncond"``."""
         blends = self._blends.get((_SECOND_PASS if is_second_pass else _FIRST_PASS)[stream], [])
         clips = [
             range(clip * self._frames, (clip + 1) * self._frames)
-            for clip, of_frames in enumerate(blends)
-            if of_frames and len({blend.first for blend in of_frames} | {blend.second for blend in of_frames}) > 1
+            for clip, clip_blends in enumerate(blends)
+            if clip_blends and len({blend.first for blend in clip_blends} | {blend.second for blend in clip_blends}) > 1
         ]
         if not clips:
             return conditioning
         return pad_conditionings(conditioning, a1111.empty_condition(), clips)
 
     def blend(self, params: Any, *, is_second_pass: bool) -> None:
-        """Mix what a call of the WebUI's denoiser is to be given."""
+        """Interpolate the conditions for a call of the WebUI's denoiser."""
         fields = _SECOND_PASS if is_second_pass else _FIRST_PASS
         params.text_cond = self._blended(params.text_cond, fields["cond"], with_parts=True)
         params.text_uncond = self._blended(params.text_uncond, fields["uncond"], with_parts=False)
 
     def _written_into(self, rows: list[str], name: str) -> Blends:
-        whole = self._plan.frames  # of which the rows may hold the first only
+        whole = self._plan.frames  # the rows may contain the first frame only
         given = [row for row in rows for _ in range(whole)] if whole != self._frames else list(rows)
         prompts, travels = frame_prompts(given, whole, name)
         rows[:] = prompts[:: whole // self._frames]

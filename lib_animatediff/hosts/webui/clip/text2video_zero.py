@@ -1,7 +1,7 @@
-"""Text2Video-Zero in the WebUI: a first pass that paints frame 0 a little, then all frames from its motion field.
+"""Text2Video-Zero in the WebUI: a first pass denoises frame 0 in part, a second one all frames from its motion field.
 
-Both go through the sampler that the user has chosen, within one run of it: the sampler's function is called twice, the
-second time on what is left of its schedule. So progress, prompt editing, previews and interrupts stay the WebUI's own.
+Both passes are one run of the user's sampler: the sampler's function is called twice, the second time on the rest of
+its schedule. So progress, prompt editing, previews and interrupts work as usual.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from .loras import ClipLoras
 from .methods import UNetCalls, clip_method
 from .sampler_schedule import NoiseLevel, SamplerSchedule, sampler_schedule
 
-_ROUNDING = 1e-4  # of a noise level, where a sampler computes the same one in another way
+_ROUNDING = 1e-4  # relative, of a noise level that a sampler computes with another formula
 
-_HYPERTILE = "__webui_hypertile_params"  # on the modules that the WebUI's extension Hypertile has wrapped
+_HYPERTILE = "__webui_hypertile_params"  # attribute of modules that the WebUI's extension Hypertile has wrapped
 
 
 class Text2VideoZeroClip:
     """Text2Video-Zero for one request.
 
     Args:
-        loras: of the prompts, which no motion module is there to take.
+        loras: motion LoRAs of the prompts, which are refused since there is no motion module.
     """
 
     def __init__(self, method: Text2VideoZero, plan: ClipPlan, loras: ClipLoras) -> None:
@@ -48,7 +48,7 @@ class Text2VideoZeroClip:
 
     @property
     def shows_one_image(self) -> bool:
-        """Whether the sampler is at work on frame 0 only."""
+        """Whether the sampler currently computes frame 0 only."""
         return self._attention is not None and self._attention.is_first_frame_only
 
     def load(self) -> None:
@@ -59,14 +59,20 @@ class Text2VideoZeroClip:
         """
         if named := self._loras.names:
             raise ClipError(
-                f"{self._method.name} has no motion module that {', '.join(named)} could change. Take the tag out of "
-                "the prompt, or choose a motion module."
+                f"{self._method.name} uses no motion module, so {', '.join(named)} cannot be applied. Remove the tag "
+                "from the prompt, or choose a motion module.",
+                code="AD-W15",
             )
 
     def enter(
-        self, span: ExitStack, p: Processing, calls: UNetCalls, *, is_second_pass: bool  # noqa: ARG002 - both passes are alike
+        self,
+        span: ExitStack,
+        p: Processing,
+        calls: UNetCalls,
+        *,
+        is_second_pass: bool,  # noqa: ARG002 - both passes are the same
     ) -> Injection | None:
-        """Add cross-frame attention for one pass; one frame alone is a plain image."""
+        """Add cross-frame attention for one pass; a single frame is a plain image."""
         if not self._plan.makes_clip:
             return None
         span.callback(setattr, self, "_attention", None)
@@ -76,7 +82,7 @@ class Text2VideoZeroClip:
         return injection
 
     def before_sampling(self, p: Processing, noise: Tensor) -> None:
-        """Have the sampler begin the frames at their motion field."""
+        """Make the sampler begin all frames at their motion field."""
         if self._attention is not None:
             self._pass.enter_context(untiled(p.sd_model.model.diffusion_model))
             with_motion_field(p, noise, self._method, self._plan.frames, self._attention)
@@ -90,13 +96,13 @@ def _(given: Text2VideoZeroMethod, plan: ClipPlan, _caches: Caches, loras: ClipL
 def with_motion_field(
     p: Any, noise: Tensor, method: Text2VideoZero, frames: int, attention: CrossFrameAttention
 ) -> None:
-    """Have the sampler's next run make a clip by Text2Video-Zero: for the hook before every sampling.
+    """Make the sampler's next run render a clip by Text2Video-Zero. Called in the hook before every sampling.
 
-    img2img and the second pass of hires fix begin with pictures, and are left alone: there frames only look at frame 0.
+    img2img and the second pass of hires fix begin with images and do not change: they use cross-frame attention only.
 
     Args:
-        noise: unit noise of the rows ``(b f) c h w``, as the sampler begins with it.
-        frames: of a clip.
+        noise: initial unit noise of the rows ``(b f) c h w``.
+        frames: frames of a clip.
         attention: the component in the UNet during the run.
     """
     if p.is_hr_pass or getattr(p, "init_latent", None) is not None or frames == 1:
@@ -108,7 +114,7 @@ def with_motion_field(
 
 @contextmanager
 def untiled(unet: Any) -> Iterator[None]:
-    """Without Hypertile, which cuts a self-attention's queries into tiles, but not the frame 0 that they look at."""
+    """Disable Hypertile, which splits the queries of a self-attention into tiles, but not the keys of frame 0."""
     found = [tiles for module in unet.modules() if (tiles := vars(module).get(_HYPERTILE)) and tiles.enabled]
     for tiles in found:
         tiles.enabled = False
@@ -120,20 +126,20 @@ def untiled(unet: Any) -> Iterator[None]:
 
 
 class _EnoughError(BaseException):
-    """Frame 0 is where it should be: ends the sampler's function, past everything that catches exceptions."""
+    """Ends the sampler's function when frame 0 is finished; code that catches exceptions does not catch it."""
 
 
 @dataclass(frozen=True)
-class _Reached:
-    """What the sampler had made of frame 0 of each clip at a level of its ladder."""
+class _FirstFrameState:
+    """Frame 0 of each clip at a level of the sampler's schedule."""
 
     level: NoiseLevel
-    frame_0: Tensor  # b c h w, a picture plus sigma times unit noise
-    calls: int  # of the denoiser, before it computed here
+    frame_0: Tensor  # b c h w, image plus sigma times unit noise
+    calls: int  # of the denoiser before this level
 
 
 class _MotionField:
-    """In place of a sampler's function, for one run."""
+    """Replaces a sampler's function for one run."""
 
     def __init__(
         self,
@@ -152,7 +158,7 @@ class _MotionField:
         self._rng = rng
 
     def __call__(self, function: Callable[..., Tensor], denoiser: Any, x: Tensor, **named: Any) -> Tensor:
-        """What ``function`` returns for these arguments, for a clip.
+        """The result of ``function`` for these arguments, for a clip.
 
         Raises:
             ClipError: the sampler cannot begin in the middle of its schedule.
@@ -161,7 +167,7 @@ class _MotionField:
         calls = denoiser.step
         found = self._frame_0(function, denoiser, x, named, schedule)
         self._rng.repeat()
-        if len(found) < 2:  # so few steps that none begins at a low enough level
+        if len(found) < 2:  # too few steps: none begins at a sufficiently low level
             denoiser.step = calls
             return function(denoiser, x, **named)
         own, first = found
@@ -170,11 +176,13 @@ class _MotionField:
         field = motion_field(first.frame_0, own.frame_0, noise, first.level.sigma, own.level.sigma, self._method)
         callback = named["callback"]
 
-        def counted_on(told: dict[str, Any]) -> None:
-            callback({**told, "i": told["i"] + own.level.done})
+        def with_step_offset(report: dict[str, Any]) -> None:
+            callback({**report, "i": report["i"] + own.level.done})
 
         with schedule.resume_kwargs(own.level) as resumed:
-            return function(denoiser, (field * own.level.scale).to(x), **{**named, "callback": counted_on, **resumed})
+            return function(
+                denoiser, (field * own.level.scale).to(x), **{**named, "callback": with_step_offset, **resumed}
+            )
 
     def _frame_0(
         self,
@@ -183,30 +191,32 @@ class _MotionField:
         x: Tensor,
         named: dict[str, Any],
         schedule: SamplerSchedule,
-    ) -> list[_Reached]:
-        """Frame 0 at the level from which all frames are denoised, and at the one where it is shifted."""
+    ) -> list[_FirstFrameState]:
+        """Frame 0 at the level from which all frames are denoised, and at the level of the shift."""
         begin, renoised = levels_of(self._alphas_cumprod, self._method)
-        found: list[_Reached] = []
+        found: list[_FirstFrameState] = []
 
-        def is_enough(level: NoiseLevel, latents: Tensor) -> bool:
+        def is_finished(level: NoiseLevel, latents: Tensor) -> bool:
             for sigma in (renoised, begin)[len(found) :]:
                 if level.sigma > sigma * (1 + _ROUNDING):
                     return False
                 if not found:
                     self._rng.keep()
-                found.append(_Reached(level, latents[:: self._frames] / level.scale, denoiser.step - level.calls))
+                found.append(
+                    _FirstFrameState(level, latents[:: self._frames] / level.scale, denoiser.step - level.calls)
+                )
             return True
 
-        def callback(told: dict[str, Any]) -> None:
-            level = schedule.level(told)
-            ends = is_enough(level, told["x"])
-            if not found or told["i"] < found[0].level.done:  # what comes later is told when all frames do it
-                named["callback"](told)
+        def callback(report: dict[str, Any]) -> None:
+            level = schedule.level(report)
+            ends = is_finished(level, report["x"])
+            if not found or report["i"] < found[0].level.done:  # later steps are reported when all frames run them
+                named["callback"](report)
             if ends:
                 raise _EnoughError
 
         self._rng.keep()
-        if is_enough(schedule.begins, x):
+        if is_finished(schedule.begins, x):
             return found
         watch = denoiser.register_forward_pre_hook(lambda _, given: schedule.note(given[1]))
         try:
@@ -220,7 +230,7 @@ class _MotionField:
 
 
 class _RepeatingRng:
-    """The WebUI's generator of a batch's noise, of which all frames get what frame 0 had drawn ahead of them."""
+    """The WebUI's generator of a batch's noise, which repeats for all frames the noise that frame 0 has used before."""
 
     def __init__(self, rng: Any) -> None:
         self._rng = rng
@@ -228,11 +238,11 @@ class _RepeatingRng:
         self._ahead: list[Tensor] = []
 
     def keep(self) -> None:
-        """From here on, noise will be asked for once more."""
+        """Record noise from here on, for `repeat`."""
         self._kept = []
 
     def repeat(self) -> None:
-        """Give what was kept again, before what follows it."""
+        """Return the recorded noise once more before new noise."""
         self._ahead, self._kept = self._kept or [], None
 
     def next(self) -> Tensor:

@@ -1,1 +1,1 @@
-"""The only door to the WebUI's own code: `a1111` imports `modules.*`, `base` types what it passes on."""
+"""The only interface to the WebUI's own code: `a1111` imports `modules.*`, and `base` has types of its objects."""

@@ -37,7 +37,7 @@ _LORA_FOLDERS = (("lora_dir", "Lora"), ("lyco_dir_backcompat", "LyCORIS"))  # co
 
 
 def state() -> State:
-    """What the WebUI is doing."""
+    """The WebUI's current state."""
     return shared.state  # type: ignore[no-any-return]
 
 
@@ -53,9 +53,9 @@ def add_option(key: str, default: Any, label: str, component: Any, arguments: An
 
 @contextmanager
 def options_for_one_run(**values: Any) -> Iterator[None]:
-    """Inside the block the WebUI reads these options so; the user's saved settings do not change.
+    """Set options inside the block; the user's saved settings do not change.
 
-    An attribute hides the option of its name. Saving meanwhile writes the option.
+    An attribute hides the option of its name. Saving inside the block writes the option.
     """
     attributes = vars(shared.opts)
     before = {name: attributes[name] for name in values if name in attributes}
@@ -82,7 +82,7 @@ def img2img_samples_all_steps() -> bool:
 
 
 def loaded_model() -> Any:
-    """The checkpoint that is loaded; None before there is one. Asking for ``shared.sd_model`` would load it."""
+    """The loaded checkpoint; None if none is loaded. Reading ``shared.sd_model`` would load it."""
     return sd_models.model_data.sd_model
 
 
@@ -103,12 +103,12 @@ def device() -> torch.device:
 
 
 def unet_replacement() -> str | None:
-    """The label of what replaces the UNet, such as TensorRT; None: nothing does."""
+    """The label of the UNet's replacement, such as TensorRT; None if there is none."""
     return None if sd_unet.current_unet is None else str(sd_unet.current_unet.option.label)
 
 
 def with_noise_options(table: Tensor) -> Tensor:
-    """The user's noise options on a table of ``alphas_cumprod``, as the WebUI applies them to the checkpoint's."""
+    """Apply the user's noise options to a table of ``alphas_cumprod``, as the WebUI does for the checkpoint's."""
     if shared.opts.use_downcasted_alpha_bar:
         table = table.half()
     if shared.opts.sd_noise_schedule == "Zero Terminal SNR":
@@ -130,7 +130,7 @@ def split_prompts(prompts: Sequence[str]) -> list[int]:
 
 
 def prompt_length(text: str) -> Any:
-    """Tokens of a prompt, filled up to whole chunks; a text before the tokenizer is ready."""
+    """Tokens of a prompt, padded to whole chunks; a string before the tokenizer is ready."""
     return import_module("modules.sd_hijack").model_hijack.get_prompt_lengths(text)[1]
 
 
@@ -145,13 +145,13 @@ def apply_styles(text: str, styles: Sequence[str], *, is_negative: bool) -> str:
 
 
 def models_folder() -> Path:
-    """The folder that holds the folders of checkpoints, LoRAs and so on."""
+    """The folder with the folders of checkpoints, LoRAs and so on."""
     return Path(paths.models_path)
 
 
 def lora_folders() -> list[Path]:
     """The folders in which the WebUI looks for LoRAs."""
-    given = getattr(shared, "cmd_opts", None)  # without the builtin extension it has no such options
+    given = getattr(shared, "cmd_opts", None)  # it lacks these options without the builtin extension
     return [Path(getattr(given, option, None) or models_folder() / default) for option, default in _LORA_FOLDERS]
 
 
@@ -161,12 +161,12 @@ def walk_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
 
 
 def file_sha256(path: Path, title: str) -> str | None:
-    """The hash of a file, from the WebUI's cache; None if the user switched hashing off."""
+    """The hash of a file, from the WebUI's cache; None if the user disabled hashing."""
     return hashes.sha256(str(path), title)  # type: ignore[no-any-return]
 
 
 def installed_extensions() -> list[Any]:
-    """All extensions, switched on or off."""
+    """All extensions, enabled or not."""
     return list(extensions.extensions)
 
 
@@ -181,7 +181,7 @@ def next_sequence_number(folder: Path) -> int:
 
 
 def allow_file_in_page(path: Path) -> None:
-    """Let the page ask for a file outside the WebUI's folder."""
+    """Allow the page to request a file outside the WebUI's folder."""
     if getattr(shared, "demo", None) is not None:
         ui_tempdir.register_tmp_file(shared.demo, str(path))
 

@@ -10,10 +10,10 @@ from torch import Tensor
 class Processing(Protocol):
     """One request, ``p`` in the WebUI: ``StableDiffusionProcessingTxt2Img`` or ``...Img2Img``."""
 
-    prompt: Any  # a text, or one for each row
+    prompt: Any  # a string, or one per row
     negative_prompt: Any
     styles: list[str]
-    seed: Any  # a number, or one for each row
+    seed: Any  # a number, or one per row
     subseed: Any
     subseed_strength: float
     steps: int
@@ -53,7 +53,7 @@ class Processing(Protocol):
 
 
 class State(Protocol):
-    """``shared.state``: what the WebUI is doing."""
+    """``shared.state``: the WebUI's current state."""
 
     time_start: float | None
     interrupted: bool

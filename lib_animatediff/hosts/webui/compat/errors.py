@@ -1,4 +1,4 @@
-"""How an error reaches clients of the WebUI's API."""
+"""Errors for clients of the WebUI's API."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from motion_module import AnimateDiffError
 
 @contextmanager
 def as_http_422() -> Iterator[None]:
-    """The WebUI's API answers an exception with the status and detail that it finds on it."""
+    """Make the WebUI's API respond with status 422: it uses an exception's ``status_code`` and ``detail``."""
     try:
         yield
     except AnimateDiffError as error:

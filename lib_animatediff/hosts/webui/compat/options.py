@@ -20,8 +20,8 @@ class Option:
     """One option.
 
     Attributes:
-        component: the name of gradio's component; None: as the default's type asks.
-        arguments: of the component.
+        component: the name of gradio's component; None: by the type of the default.
+        arguments: arguments of the component.
     """
 
     default: Any
@@ -31,35 +31,39 @@ class Option:
 
 
 OPTIONS: dict[str, Option] = {
-    FOLDER_OPTION: Option("", "Another folder with motion modules, searched besides models/animatediff"),
+    FOLDER_OPTION: Option("", "Additional folder with motion modules, searched after models/animatediff"),
     "animatediff_default_save_formats": Option(
-        ["GIF"], "Formats that are ticked at first (after Reload UI)", "CheckboxGroup", {"choices": list(FORMATS)}
+        ["GIF"], "Formats selected by default (after Reload UI)", "CheckboxGroup", {"choices": list(FORMATS)}
     ),
     NAME_OPTION: Option(
         "",
-        "File name of clips, with the placeholders of the WebUI's own, such as [date]/[seed]-[prompt_words]; "
+        "File name of clips, with the WebUI's placeholders, such as [date]/[seed]-[prompt_words]; "
         "empty: date, number and seed",
     ),
-    "animatediff_gif_palette_per_frame": Option(
-        False, "GIF: 256 colours for each frame instead of the whole clip, which may flicker"
-    ),
-    "animatediff_gif_dither": Option(True, "GIF: mix missing colours out of others"),
+    "animatediff_gif_palette_per_frame": Option(False, "GIF: 256 colours per frame instead of per clip (may flicker)"),
+    "animatediff_gif_dither": Option(True, "GIF: dithering"),
     "animatediff_webp_quality": Option(
         90, "WebP and AVIF: quality", "Slider", {"minimum": 0, "maximum": 100, "step": 1}
     ),
-    "animatediff_webp_lossless": Option(False, "WebP: without loss, in much larger files"),
+    "animatediff_webp_lossless": Option(False, "WebP: lossless (much larger files)"),
     "animatediff_mp4_crf": Option(
-        18, "MP4: CRF; less is better and larger", "Slider", {"minimum": 0, "maximum": 51, "step": 1}
+        18,
+        "MP4: CRF (lower values give better quality and larger files)",
+        "Slider",
+        {"minimum": 0, "maximum": 51, "step": 1},
     ),
     "animatediff_mp4_preset": Option(
-        "medium", "MP4: preset; slower is smaller", "Dropdown", {"choices": list(PRESETS)}
+        "medium", "MP4: preset (slower presets give smaller files)", "Dropdown", {"choices": list(PRESETS)}
     ),
     "animatediff_webm_crf": Option(
-        24, "WebM: CRF; less is better and larger", "Slider", {"minimum": 0, "maximum": 63, "step": 1}
+        24,
+        "WebM: CRF (lower values give better quality and larger files)",
+        "Slider",
+        {"minimum": 0, "maximum": 63, "step": 1},
     ),
     "animatediff_odd_sizes": Option(
         "pad",
-        "MP4: odd sizes, which it does not take, are padded by a row or scaled",
+        "MP4: pad or scale frames of odd sizes, which the format does not support",
         "Radio",
         {"choices": ["pad", "scale"]},
     ),
@@ -67,6 +71,6 @@ OPTIONS: dict[str, Option] = {
 
 
 def option(key: str) -> Any:
-    """An option's value; its default if it was never set, or if the page was never built (the API alone)."""
+    """An option's value; its default if it was never set or the WebUI runs without a page (API only)."""
     value = a1111.opts().data.get(key)
     return OPTIONS[key].default if value is None else value

@@ -18,7 +18,7 @@ from .sampling_wrapper import SamplingWrapper
 
 
 class DenoiserHooks:
-    """Serves the samplers of one request."""
+    """The hooks of one request's samplers."""
 
     def __init__(self, plan: ClipPlan, method: ClipMethod, prompts: ClipPrompts, wrapper: SamplingWrapper) -> None:
         self._plan = plan
@@ -27,7 +27,7 @@ class DenoiserHooks:
         self._wrapper = wrapper
 
     def before_sampling(self, p: Processing, noise: Tensor) -> None:
-        """Prepare the noise, from which a sampler is about to begin."""
+        """Prepare the initial noise of a sampler."""
         share_noise(p, noise, self._plan)
         self._method.before_sampling(p, noise)
 
@@ -47,7 +47,7 @@ class DenoiserHooks:
             match_token_lengths(params)
 
     def _show_next_frame(self) -> None:
-        """Let the live preview, which shows the first row, show the next frame with each step."""
+        """Rotate the rows, so that the live preview, which shows the first row, shows another frame at each step."""
         state = a1111.state()
         if state.current_latent is not None and not self._method.shows_one_image:
             state.current_latent = state.current_latent.roll(-(state.sampling_step % len(self._plan.rendered)), 0)

@@ -1,4 +1,4 @@
-"""What cannot be animated, and how a refusal reaches the user and the clients of the WebUI's API."""
+"""Refusals of requests and checkpoints that cannot be animated."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from motion_module import ClipError, IncompatibleModelError
 
 
 @contextmanager
-def explain_out_of_memory(preflight: Callable[[], str]) -> Iterator[None]:
-    """Say what to lower where memory runs out, in the motion module for the second time or anywhere else.
+def explain_out_of_memory(estimate: Callable[[], str]) -> Iterator[None]:
+    """Replace an out-of-memory error by one that names the settings to lower.
 
     Args:
-        preflight: the line that was told before sampling.
+        estimate: returns the estimate that was shown before sampling.
     """
     try:
         yield
@@ -25,49 +25,56 @@ def explain_out_of_memory(preflight: Callable[[], str]) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise ClipError(
-            "Memory ran out. Lower the context length, the batch size or width and height, and leave Views off. "
-            f"What it took: {preflight()}"
+            "Memory ran out. Lower the context length, the batch size or width and height, and turn off Views. "
+            f"The clip needed: {estimate()}",
+            code="AD-W16",
         ) from error
 
 
 def refuse_request(p: Any) -> None:
-    """Say what of a request cannot be animated.
+    """Refuse a request that cannot be animated.
 
     Raises:
-        ClipError: it has a refiner.
+        ClipError: the request has a refiner.
     """
     switch_at = p.refiner_switch_at  # None and 0 switch at the first step, 1 never
     if getattr(p, "refiner_checkpoint_info", None) is not None and (switch_at is None or switch_at < 1):
-        raise ClipError("AnimateDiff does not run with a refiner, which swaps the model on the way. Turn it off.")
+        raise ClipError(
+            "AnimateDiff does not work with a refiner, which replaces the model during sampling. Turn it off.",
+            code="AD-W17",
+        )
 
 
 def refuse_model(sd_model: Any, method: Method) -> None:
-    """Say why a checkpoint cannot be animated.
+    """Refuse a checkpoint that cannot be animated.
 
     Args:
-        method: that is to animate it.
+        method: the method of the clip.
 
     Raises:
-        IncompatibleModelError: there are no motion modules for it, or its UNet is replaced; or it has none.
+        IncompatibleModelError: there are no motion modules for the checkpoint, its UNet is replaced, or it has none.
     """
     if method.any_base and getattr(sd_model, "is_sd3", False):
         raise IncompatibleModelError(
             f"This checkpoint is Stable Diffusion 3, which has no UNet for {method.name} to look "
-            "into. Choose one of Stable Diffusion 1.5, 2 or SDXL."
+            "into. Choose one of Stable Diffusion 1.5, 2 or SDXL.",
+            code="AD-W18",
         )
     if getattr(sd_model, "cond_stage_key", None) == "edit":
         raise IncompatibleModelError(
-            "This checkpoint edits pictures by instruction (InstructPix2Pix), for which there are no motion modules. "
-            "Choose an ordinary one of Stable Diffusion 1.5 or SDXL."
+            "This checkpoint edits images by instruction (InstructPix2Pix), for which there are no motion modules. "
+            "Choose a standard checkpoint of Stable Diffusion 1.5 or SDXL.",
+            code="AD-W19",
         )
     for flag, name in (("is_ssd", "SSD-1B"), ("is_sd2", "Stable Diffusion 2"), ("is_sd3", "Stable Diffusion 3")):
         if getattr(sd_model, flag, False) and not method.any_base:
             raise IncompatibleModelError(
                 f"This checkpoint is {name}, for which there are no motion modules. Choose one of Stable Diffusion 1.5 "
-                "or SDXL."
+                "or SDXL.",
+                code="AD-W20",
             )
     if replacement := a1111.unet_replacement():
         raise IncompatibleModelError(
-            f"The UNet is replaced by {replacement}, which cannot be animated. "
-            "Set SD Unet to None in the settings."
+            f"{replacement} replaces the UNet and cannot be animated. Set SD Unet to None in the settings.",
+            code="AD-W21",
         )

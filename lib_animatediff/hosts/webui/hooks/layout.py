@@ -17,7 +17,7 @@ _PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
 
 
 class RequestLayout:
-    """Lays out the rows of ``p``, and gives ``p`` its own values back."""
+    """Arranges the rows of ``p``, and restores ``p`` afterwards."""
 
     def __init__(self, p: Processing, plan: ClipPlan) -> None:
         self._p = weakref.ref(p)
@@ -26,10 +26,10 @@ class RequestLayout:
         self._former: dict[str, Any] = {}
 
     def lay_out_rows(self) -> None:
-        """Make each image of the batch a clip: frame i of clip j takes seed s + j * frames + i.
+        """Make each image of the batch a clip: frame i of clip j uses seed s + j * frames + i.
 
         Raises:
-            ClipError: a line of a prompt is wrong.
+            ClipError: a line of a prompt is invalid.
         """
         p: Any = self._p()
         check_prompts(p, self._plan.frames)
@@ -42,7 +42,7 @@ class RequestLayout:
         for name in (*_PROMPTS, "subseed"):
             if isinstance(value := getattr(p, name, None), list):
                 self._set(name, self._repeated(value))
-        if len(images := getattr(p, "init_images", None) or []) > 1:  # a single one the WebUI repeats by itself
+        if len(images := getattr(p, "init_images", None) or []) > 1:  # the WebUI itself repeats a single one
             self._set("init_images", self._repeated(images))
         if isinstance(p.seed, list):
             self._set("seed", [seed + frame for seed in p.seed for frame in self._plan.rendered])
@@ -51,12 +51,12 @@ class RequestLayout:
             self._set("do_not_save_grid", True)
 
     def arrange_seeds(self) -> None:
-        """Give each row its noise, when the WebUI has laid out all seeds."""
+        """Set the seed of each row, after the WebUI has set all seeds."""
         p: Any = self._p()
         arrange_seeds(p, self._plan)
 
     def share_first_prompts(self) -> None:
-        """Give all frames of a clip the prompt of its first: another extension may have written one for each row."""
+        """Set the prompt of all frames of a clip to that of its first, since other extensions may write one per row."""
         p: Any = self._p()
         for name in ("prompts", "negative_prompts", "hr_prompts", "hr_negative_prompts"):
             rows = getattr(p, name, None)
@@ -64,7 +64,7 @@ class RequestLayout:
                 rows[:] = self._repeated(rows[:: self._frames])
 
     def undo(self) -> None:
-        """Give ``p`` its own values back."""
+        """Restore the values of ``p``."""
         p = self._p()
         while p is not None and self._former:
             name, value = self._former.popitem()

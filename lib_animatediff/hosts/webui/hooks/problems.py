@@ -1,4 +1,4 @@
-"""Errors in the WebUI's hooks, which swallow exceptions: kept until ``p.sample``, where one reaches the user."""
+"""Errors in the WebUI's hooks, which swallow exceptions. They are stored until ``p.sample``, which can raise them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lib_animatediff.hosts.webui.compat import a1111
 
 
 class Problems:
-    """What went wrong in the hooks of one request."""
+    """Errors in the hooks of one request."""
 
     def __init__(self, refusal: Exception | None = None) -> None:
         self._refusal = refusal
@@ -25,7 +25,7 @@ class Problems:
         """Raise an error of this block when sampling begins."""
         try:
             yield
-        except Exception as error:  # whatever it is, the WebUI would swallow it and paint something else
+        except Exception as error:  # the WebUI would swallow any exception and render something else
             self._refusal = self._refusal or error
 
     @contextmanager
@@ -39,7 +39,7 @@ class Problems:
 
     def raise_refusal(self) -> None:
         """Raise the error of a hook before sampling, if there is one."""
-        refusal, self._refusal = self._refusal, None  # kept, its traceback would keep p alive
+        refusal, self._refusal = self._refusal, None  # a stored traceback would keep p alive
         if refusal is not None:
             raise refusal
 
@@ -50,5 +50,5 @@ class Problems:
             raise failure
 
     def forget(self) -> None:
-        """Keep no error; its traceback would keep ``p`` alive."""
+        """Discard stored errors, whose tracebacks would keep ``p`` alive."""
         self._failure = self._refusal = None

@@ -1,6 +1,6 @@
 """The wrapper around ``p.sample``: components are in the UNet while it samples, and only then.
 
-The right checkpoint is loaded by then, and an exception reaches the user, unlike one in a script hook.
+By then the request's checkpoint is loaded, and exceptions reach the user, unlike those in a script hook.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class SamplingWrapper:
     """Samples the clips of one request.
 
     Attributes:
-        injection: of the pass under way; None between passes.
-        in_one_call: whether the denoiser's rows all go in one call, since its own batching would split clips.
+        injection: the injection of the pass under way; None between passes.
+        in_one_call: whether all rows of the denoiser are in one call, since its own batching would split clips.
     """
 
     def __init__(self, plan: ClipPlan, method: ClipMethod, prompts: ClipPrompts, problems: Problems) -> None:
@@ -74,7 +74,7 @@ class SamplingWrapper:
                 return
 
             def sample_hr_pass(*args: Any, **kwargs: Any) -> Any:
-                # The second pass may run on another checkpoint, which was loaded since the first began.
+                # The second pass may use another checkpoint, which was loaded after the first pass began.
                 span.pop_all().close()
                 refuse_model(p.sd_model, self._plan.method)
                 span.enter_context(self._pass(p, p.hr_prompts, is_second=True))
@@ -100,7 +100,7 @@ class SamplingWrapper:
                 "windows": self._plan.windows,
                 "one_clip_per_call": self.in_one_call,
                 "row_order": row_order(parts, frames),
-                "between_windows": _heed_interrupt,
+                "between_windows": _check_interrupt,
             }
             span.callback(setattr, self, "injection", None)
             self.injection = self._method.enter(span, p, calls, is_second_pass=is_second)
@@ -111,15 +111,15 @@ class SamplingWrapper:
         try:
             size = (p.hr_upscale_to_x, p.hr_upscale_to_y) if is_second else None
             self._estimate = estimate_line(p, self._plan, prompts, size)
-        except Exception:  # a missing estimate is no reason to make no clip
+        except Exception:  # the clip does not depend on the estimate
             _log.warning("AnimateDiff could not estimate time and memory of this clip.", exc_info=True)
             return
-        print(self._estimate)  # the WebUI reports its own work there
+        print(self._estimate)  # to the console, like the WebUI's own reports
         a1111.state().textinfo = self._estimate
 
 
-def _heed_interrupt(done: int, count: int) -> None:
-    """Interrupt between windows: the WebUI looks before each step only, and a step of a long clip has many windows."""
+def _check_interrupt(done: int, count: int) -> None:
+    """Interrupt between windows: the WebUI checks before each step only, and a step of a long clip has many windows."""
     state = a1111.state()
     state.textinfo = f"AnimateDiff: part {done} of {count} of step {state.sampling_step + 1}"
     if state.interrupted or state.skipped:
@@ -128,7 +128,7 @@ def _heed_interrupt(done: int, count: int) -> None:
 
 @contextmanager
 def _preview_of_one_frame() -> Iterator[None]:
-    """Decode one row for the live preview, which runs on until the images themselves are decoded."""
+    """Decode one row for the live preview, which continues until the images are decoded."""
     with a1111.options_for_one_run(show_progress_grid=False):
         try:
             yield

@@ -21,7 +21,7 @@ HASH_LENGTH = 8  # as in images of the existing extension
 
 
 class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
-    """Makes clips of what a tab paints. Each tab has an instance of its own."""
+    """Renders clips instead of a tab's images. Each tab has its own instance."""
 
     _caches = Caches()
 
@@ -30,7 +30,7 @@ class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
         self._session: Session | Refusal | None = None
 
     def title(self) -> str:
-        """The name that API clients and saved images use."""
+        """The name for API clients and saved images."""
         return "AnimateDiff"
 
     def show(self, is_img2img: bool) -> Any:
@@ -38,7 +38,7 @@ class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
         return a1111.ALWAYS_VISIBLE
 
     def ui(self, is_img2img: bool) -> list[Any]:
-        """The accordion; its components' values reach the hooks in this order."""
+        """The accordion; the hooks receive its components' values in this order."""
         components = build_panel("img2img" if is_img2img else "txt2img")
         self.infotext_fields = infotext_fields(components)
         return components
@@ -48,7 +48,7 @@ class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
         if any(session.contains(p) for session in _sessions_of_both_tabs()):
             return
         if self._session is not None:
-            self._session.close()  # of a request that broke off, or of an earlier run of the same p
+            self._session.close()  # of an interrupted request, or of an earlier run of the same p
             self._session = None
         asked = with_axes(p, panel_values(values))
         if _is_upscaled_image(p):
@@ -57,13 +57,13 @@ class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
             self._session = _open(p, asked, self._caches)
 
     def process(self, p: Any, *values: Any) -> None:
-        """All prompts and seeds are laid out."""
+        """Arrange the seeds, after the WebUI has set all prompts and seeds."""
         if session := self.session_of(p):
             session.arrange_seeds()
 
     @property
     def session(self) -> Session | Refusal | None:
-        """The request that this tab serves now."""
+        """The session of this tab's current request."""
         return self._session
 
     def session_of(self, p: Processing) -> Session | None:
@@ -72,22 +72,22 @@ class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
         return session if isinstance(session, Session) and session.owns(p) else None
 
     def before_process_batch(self, p: Any, *values: Any, **kwargs: Any) -> None:
-        """Before the WebUI reads extra networks and conditions from the rows' prompts."""
+        """Take the prompts, before the WebUI reads extra networks and conditions from them."""
         if session := self.session_of(p):
             session.take_prompts(p)
 
     def process_batch(self, p: Any, *values: Any, **kwargs: Any) -> None:
-        """Have the sampling that follows run on clips."""
+        """Make the following sampling run on clips."""
         if self._session is not None and self._session.owns(p):
             self._session.wrap_sampling(p)
 
     def process_before_every_sampling(self, p: Any, *values: Any, **kwargs: Any) -> None:
-        """A pass is about to be sampled, from the noise that the WebUI hands to the hook."""
+        """Prepare the sampling of a pass, whose initial noise the WebUI passes to the hook."""
         if session := self.session_of(p):
             session.before_sampling(p, kwargs["noise"])
 
     def before_hr(self, p: Any, *values: Any) -> None:
-        """The second pass of hires fix has its conditions."""
+        """Prepare the second pass of hires fix, whose conditions are encoded."""
         if session := self.session_of(p):
             session.before_second_pass(p)
 
@@ -96,13 +96,13 @@ class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
         if session := self.session_of(p):
             self._session = None
             session.close()
-            processed.styles = getattr(p, "styles", None)  # while it ran, they were in the prompts
+            processed.styles = getattr(p, "styles", None)  # during the run they were in the prompts
             if session.plan.makes_clip:
                 deliver_clips(p, processed, session.plan, session.loras.reports)
 
 
 def before_denoising(params: Any) -> None:
-    """Called by the WebUI before each of the denoiser's calls, of any request."""
+    """Called by the WebUI before each call of the denoiser, in any request."""
     p = params.denoiser.p
     for session in _sessions_of_both_tabs():
         if session.owns(p):
@@ -110,13 +110,13 @@ def before_denoising(params: Any) -> None:
 
 
 def _sessions_of_both_tabs() -> list[Session]:
-    """A request of one tab may run the other tab's scripts inside, as detailers do."""
+    """The open sessions. A request of one tab may run the other tab's scripts inside, as detailers do."""
     sessions = [script.session for script in a1111.always_on_scripts(AnimateDiffScript)]
     return [session for session in sessions if isinstance(session, Session)]
 
 
 def _is_enabled(asked: dict[str, Any]) -> bool:
-    """Whether a clip is wanted. Switched off, the other values ask for nothing and need not be right."""
+    """Whether a clip is requested. Otherwise the other values are ignored, even invalid ones."""
     given = [value for name, value in asked.items() if canonical_name(name) == "enable"]
     return not all(value is False for value in given)
 
@@ -143,7 +143,7 @@ def _is_upscaled_image(p: Any) -> bool:
 
 
 def _convert_palette_to_rgb(p: Any) -> None:
-    """A clip is opened as its first frame with a palette, and the WebUI's second pass takes colours only."""
+    """Convert the first frame of a clip, which may have a palette; the WebUI's second pass needs RGB."""
     p.firstpass_image = p.firstpass_image.convert("RGB")
 
 

@@ -25,10 +25,10 @@ from .sampling_wrapper import SamplingWrapper
 
 
 class Session:
-    """Serves one processing object ``p`` with its plan; runs nested inside pass through untouched.
+    """Animates one processing object ``p`` by its plan; nested runs are not changed.
 
     Attributes:
-        plan: of the clip.
+        plan: the plan of the clip.
         loras: motion LoRAs of the prompts, with reports for clients.
     """
 
@@ -46,56 +46,56 @@ class Session:
         self._denoiser = DenoiserHooks(plan, method, self._prompts, self._wrapper)
 
     def owns(self, p: Processing) -> bool:
-        """Whether ``p`` is the one that this session animates."""
+        """Whether this session animates ``p``."""
         return self.is_open and self._p() is p
 
     def contains(self, p: Processing) -> bool:
-        """Whether another ``p`` runs inside the request that this session serves."""
+        """Whether ``p`` is another object that runs inside this session's request."""
         served = self._p()
         same_request = self._request == a1111.state().time_start
         return self.is_open and served is not None and served is not p and same_request
 
     def lay_out_rows(self) -> None:
-        """Before the WebUI fixes prompts and seeds."""
+        """Arrange the rows, before the WebUI sets prompts and seeds."""
         with self._problems.refusing_later():
             self._layout.lay_out_rows()
 
     def arrange_seeds(self) -> None:
-        """When all seeds are laid out."""
+        """Arrange the seeds, after the WebUI has set them."""
         if not self._problems.is_refused:
             with self._problems.refusing_later():
                 self._layout.arrange_seeds()
 
     def take_prompts(self, p: Processing) -> None:
-        """Before the WebUI reads extra networks and conditions from the prompts of a batch."""
+        """Take the prompts of a batch, before the WebUI reads extra networks and conditions from them."""
         self._layout.share_first_prompts()
         with self._problems.refusing_later():
             self.loras.take_tags(p)
 
     def wrap_sampling(self, p: Processing) -> None:
-        """Give frames their prompts, and have the next call of ``p.sample`` run on clips."""
+        """Write the frames' prompts, and make the next call of ``p.sample`` run on clips."""
         with self._problems.refusing_later():
             self.loras.put_back(p)
-            self._prompts.give_frames_their_own(p)
+            self._prompts.write_frame_prompts(p)
         _wrap_once(self, p, self._sample)
 
     def before_sampling(self, p: Processing, noise: Tensor) -> None:
-        """A sampler is about to begin, from this noise."""
+        """Prepare a sampler, which begins from this noise."""
         with self._problems.failing_later():
             self._denoiser.before_sampling(p, noise)
 
     def before_second_pass(self, p: Processing) -> None:
-        """The second pass of hires fix has its conditions."""
+        """Prepare the second pass of hires fix, whose conditions are encoded."""
         with self._problems.failing_later():
             self._denoiser.before_second_pass(p)
 
     def before_denoising(self, p: Processing, params: Any) -> None:
-        """The denoiser is about to call the UNet."""
+        """Prepare a call of the UNet by the denoiser."""
         with self._problems.failing_later():
             self._denoiser.before_denoising(p, params)
 
     def close(self) -> None:
-        """Give ``p`` its own values back; nothing is animated from here on."""
+        """Restore the values of ``p``, and end the animation."""
         self.is_open = False
         self._problems.forget()
         self._layout.undo()
@@ -105,7 +105,7 @@ class Session:
 
 
 class Refusal:
-    """A request that is refused, since no plan can be made of it; the user sees why when sampling begins."""
+    """A request without a valid plan; the user sees the error when sampling begins."""
 
     def __init__(self, p: Processing, error: Exception) -> None:
         self.is_open = True
@@ -113,15 +113,15 @@ class Refusal:
         self._problems = Problems(error)
 
     def owns(self, p: Processing) -> bool:
-        """Whether ``p`` is the one that is refused."""
+        """Whether ``p`` is refused."""
         return self.is_open and self._p() is p
 
     def wrap_sampling(self, p: Processing) -> None:
-        """Have the next call of ``p.sample`` raise the error."""
+        """Make the next call of ``p.sample`` raise the error."""
         _wrap_once(self, p, self._raise)
 
     def close(self) -> None:
-        """Forget the error."""
+        """Discard the error."""
         self.is_open = False
         self._problems.forget()
 
@@ -131,13 +131,13 @@ class Refusal:
 
 
 def _wrap_once(session: Session | Refusal, p: Processing, sample: Any) -> None:
-    """Let ``sample`` answer the next call of ``p.sample``. The wrapper comes off by itself when that call ends."""
+    """Run ``sample`` instead of the next call of ``p.sample``. The wrapper is removed when that call ends."""
     original = p.sample
     spent = False
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         nonlocal spent
-        if spent or not session.is_open:  # left over, on p or inside another extension's wrapper
+        if spent or not session.is_open:  # still on p, or referenced by another extension's wrapper
             restore(p, "sample", wrapped, original)
             return original(*args, **kwargs)
         spent = True

@@ -1,4 +1,4 @@
-"""What clients of the WebUI's API can ask about: motion modules, settings, version. See docs/api.md."""
+"""HTTP routes for motion modules, settings and version. See docs/api.md."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from motion_module import inspect_motion_file
 _FIELDS = ("what", "problem", "kind", "base", "parameters", "trained_length", "format", "dtype", "hint")
 
 PREFIX = "/animatediff/v1"
-_OF_THE_WEBUI = "/sdapi/v1/txt2img"
+_WEBUI_ROUTE = "/sdapi/v1/txt2img"
 
 
 def add_routes(_demo: Any, app: Any) -> None:
-    """Add our routes beside the WebUI's own, behind whatever authentication those have; without its API, none."""
-    neighbours = [route for route in app.routes if getattr(route, "path", None) == _OF_THE_WEBUI]
-    for neighbour in neighbours[:1]:
+    """Add our routes to the WebUI's API, with the same authentication; without its API, add none."""
+    existing = [route for route in app.routes if getattr(route, "path", None) == _WEBUI_ROUTE]
+    for route in existing[:1]:
         for path, endpoint in (("/models", models), ("/schema", schema), ("/version", version)):
-            app.add_api_route(PREFIX + path, endpoint, methods=["GET"], dependencies=neighbour.dependencies)
+            app.add_api_route(PREFIX + path, endpoint, methods=["GET"], dependencies=route.dependencies)
 
 
 def models() -> list[dict[str, Any]]:
-    """Every file in the list of motion modules, with what its header says of it; last, what works without any."""
+    """Every file in the list of motion modules, with data from its header, then the methods without a file."""
     files = [{"name": name, **_header(path)} for name, path in available_models().items()]
     unknown = dict.fromkeys(_FIELDS)
     return [
@@ -41,7 +41,7 @@ def schema() -> dict[str, Any]:
 
 
 def version() -> dict[str, str]:
-    """Which AnimateDiff answers."""
+    """The version of AnimateDiff."""
     return {"version": __version__}
 
 

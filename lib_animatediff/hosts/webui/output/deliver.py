@@ -1,4 +1,4 @@
-"""From the WebUI's finished pictures to clips: files on disk, the gallery, the player, the API's reply."""
+"""Turns the WebUI's finished images into clips: files on disk, the gallery, the player, the API's response."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from motion_module.errors import ClipNotWrittenError
 
 from .files import encoding, free_place, recipe
 
-CLIPS_KEY = "AnimateDiff clips"  # in the reply's parameters: facts on each clip for the page's player and clients
+CLIPS_KEY = "AnimateDiff clips"  # in the response's parameters: data of each clip for the page's player and clients
 ERROR = "AnimateDiff error"
-LORAS = "AnimateDiff motion LoRAs"  # how much of each found a place
+LORAS = "AnimateDiff motion LoRAs"  # reports how much of each fits
 SEAM = "AnimateDiff worst seam"
 _IN_A_GALLERY = (".gif", ".webp", ".png", ".avif")
-_NOT_SENT = ("", ".txt")  # a folder of frames, which Frame sends; a text, which the infotext is
+_NOT_SENT = ("", ".txt")  # a folder of frames, which the format Frame sends; the infotext
 
 
 @dataclass
 class _Clip:
-    """A clip's frames, and what became of them."""
+    """A clip's frames, files and measurements."""
 
     frames: list[Any]
     infotext: str
@@ -41,40 +41,39 @@ class _Clip:
     problem: str = ""
 
     def note_motion(self, motion: Motion) -> None:
-        """Keep what was measured, and say the worst seam in the text."""
+        """Store the measurements, and add the worst seam to the infotext."""
         self.motion = motion
         if motion.worst_seam is not None:
             self.infotext += f", {SEAM}: {motion.worst_seam:.2f}"
 
     def note_files(self, files: Sequence[Path], problem: str = "") -> None:
-        """Keep which files were written, and why others were not."""
+        """Store the files that were written, and the error of others."""
         self.files, self.problem = list(files), problem
 
 
 def deliver_clips(p: Processing, processed: Any, plan: ClipPlan, lora_reports: Sequence[str] = ()) -> None:
-    """Write each clip and put it where its frames were in ``processed``. Pictures that others added stay.
+    """Write each clip, and replace its frames in ``processed`` by it. Images from other scripts remain.
 
-    A clip that cannot be written leaves its frames in the gallery, with the reason beside them.
+    If a clip cannot be written, its frames remain in the gallery, with the error.
     """
     first, frames = processed.index_of_first_image, plan.frames
-    made = min(len(processed.infotexts) - first, len(p.all_seeds))  # other scripts may have added some of each
+    rendered = min(len(processed.infotexts) - first, len(p.all_seeds))  # other scripts may have added some of each
     per_frame = _images_per_frame(p)
-    places = range(first, len(processed.images), per_frame)[:made]
-    pictures = [processed.images[place] for place in places]
-    if not pictures:
+    places = range(first, len(processed.images), per_frame)[:rendered]
+    images = [processed.images[place] for place in places]
+    if not images:
         return
 
     def stays(place: int) -> bool:
         frame = (place - first) // per_frame
-        is_mask = 0 <= frame < made and place not in places
-        return frame % frames == 0 if is_mask else place not in places  # the first frame's stand for the clip's
+        is_mask = 0 <= frame < rendered and place not in places
+        return frame % frames == 0 if is_mask else place not in places  # the clip keeps the masks of its first frame
 
-    others = [picture for place, picture in enumerate(processed.images) if stays(place)]
-    texts = processed.infotexts[first : first + made]
-    other_texts = processed.infotexts[:first] + processed.infotexts[first + made :]
+    others = [image for place, image in enumerate(processed.images) if stays(place)]
+    texts = processed.infotexts[first : first + rendered]
+    other_texts = processed.infotexts[:first] + processed.infotexts[first + rendered :]
     clips = [
-        _clip(p, pictures[start : start + frames], texts[start], start, plan)
-        for start in range(0, len(pictures), frames)
+        _clip(p, images[start : start + frames], texts[start], start, plan) for start in range(0, len(images), frames)
     ]
     for clip in clips:
         _write(p, clip, plan)
@@ -84,7 +83,7 @@ def deliver_clips(p: Processing, processed: Any, plan: ClipPlan, lora_reports: S
     processed.index_of_first_image = 0
     processed.batch_size = p.batch_size
     for name in ("all_seeds", "all_subseeds", "all_prompts", "all_negative_prompts"):
-        # those of a clip's first frame, which alone reproduce it
+        # only those of a clip's first frame, which reproduce it
         setattr(processed, name, getattr(processed, name)[::frames])
     _report(p, processed, clips, plan)
     if lora_reports:
@@ -97,7 +96,7 @@ def _clip(p: Processing, frames: list[Any], infotext: str, start: int, plan: Cli
 
 
 def _borders(p: Processing, plan: ClipPlan) -> list[int]:
-    """Frames at which a context window began in the last step, which drew the finest details."""
+    """Frames at which a context window begins in the last step, which renders the finest details."""
     if not isinstance(plan.windows, ContextWindows):  # chunks have no seams
         return []
     return [window[0] for window in plan.windows.plan(plan.frames, max(int(p.steps) - 1, 0))]
@@ -119,7 +118,7 @@ def _write(p: Processing, clip: _Clip, plan: ClipPlan) -> None:
             recipe=recipe(p, clip.infotext, clip.seed, plan.settings),
             encoding=encoding(),
         )
-    except Exception as error:  # whatever an encoder or the disk raises, the frames are not lost
+    except Exception as error:  # errors of encoders and disks have any type, and must not lose the frames
         clip.note_files(error.written if isinstance(error, ClipNotWrittenError) else [], f"AnimateDiff: {error}")
         logging.getLogger(__name__).error(clip.problem)
     else:
@@ -129,14 +128,14 @@ def _write(p: Processing, clip: _Clip, plan: ClipPlan) -> None:
 def _shown(
     p: Processing, clips: Sequence[_Clip], with_frames: bool, texts: list[str], frames: int
 ) -> tuple[list[Any], list[str]]:
-    """What takes the place of the frames: each clip, then single frames where they are wanted or nothing else is."""
-    as_reply = _replies_with_files(p)
+    """The replacement of the frames: each clip, then single frames if requested or if the clip has no file."""
+    as_response = _responds_with_files(p)
     shown: list[Any] = []
     shown_texts: list[str] = []
     for clip in clips:
-        pictures = _as_reply(clip) if as_reply else _in_gallery(clip)
-        shown += pictures
-        shown_texts += [clip.infotext] * (len(pictures) or bool(clip.files))  # on the disk alone, it has its text, too
+        images = _as_response(clip) if as_response else _in_gallery(clip)
+        shown += images
+        shown_texts += [clip.infotext] * (len(images) or bool(clip.files))  # also for a clip that is only on disk
     for number, clip in enumerate(clips):
         if with_frames or not clip.files:
             count = min(frames, len(clip.frames))
@@ -145,7 +144,7 @@ def _shown(
     return shown, shown_texts
 
 
-def _as_reply(clip: _Clip) -> list[str]:
+def _as_response(clip: _Clip) -> list[str]:
     return [
         base64.b64encode(path.read_bytes()).decode("ascii")
         for path in clip.files
@@ -154,12 +153,12 @@ def _as_reply(clip: _Clip) -> list[str]:
 
 
 def shown_file(files: Sequence[Path]) -> Path | None:
-    """The one of a clip's files that a gallery of pictures shows."""
+    """The file of a clip that a gallery of images can show."""
     return next((path for path in files if path.suffix.lower() in _IN_A_GALLERY), None)
 
 
 def _in_gallery(clip: _Clip) -> list[Any]:
-    """The first frame, which the WebUI shows and hands on as the file that it says it was saved to."""
+    """The first frame, which the WebUI shows and passes on as the file in ``already_saved_as``."""
     if not clip.files:
         return []
     shown = clip.frames[0].copy()
@@ -170,14 +169,14 @@ def _in_gallery(clip: _Clip) -> list[Any]:
 
 
 def _report(p: Processing, processed: Any, clips: Sequence[_Clip], plan: ClipPlan) -> None:
-    """What was made and what went wrong, in the page and in the reply."""
+    """Report clips and errors on the page and in the response."""
     problems = [clip.problem for clip in clips if clip.problem]
     is_page = not getattr(p, "is_api", False)
     params: dict[str, Any] = {CLIPS_KEY: [_facts(clip, plan.output.fps, with_plot=is_page) for clip in clips]}
     if problems:
         processed.comments += "".join(f"{problem}\n" for problem in problems)
         params[ERROR] = " ".join(problems)
-    # p's own dictionary would carry it into the texts of pictures to come
+    # p's own dictionary would add it to the infotexts of later images
     processed.extra_generation_params = {**processed.extra_generation_params, **params}
     if is_page:
         for path in (path for clip in clips for path in clip.files if path.is_file()):
@@ -202,13 +201,13 @@ def _data_uri(png: bytes) -> str:
 
 
 def _images_per_frame(p: Processing) -> int:
-    """The WebUI puts the inpainting mask behind each picture where the user's settings ask for it."""
+    """Images per frame: the WebUI adds the inpainting mask after each image if the user's settings enable it."""
     if getattr(p, "mask_for_overlay", None) is None:
         return 1
     return 1 + bool(a1111.opts().return_mask) + bool(a1111.opts().return_mask_composite)
 
 
-def _replies_with_files(p: Processing) -> bool:
-    """By the API; but a script that runs the request, such as the X/Y/Z plot, works with pictures."""
-    chosen = p.script_args[0] if p.script_args else 0  # a number from 1; pasted parameters leave the word None
+def _responds_with_files(p: Processing) -> bool:
+    """Whether the response contains files: over the API, unless a script such as the X/Y/Z plot runs the request."""
+    chosen = p.script_args[0] if p.script_args else 0  # a number from 1, or the string None after pasted parameters
     return getattr(p, "is_api", False) and not (isinstance(chosen, int) and chosen)

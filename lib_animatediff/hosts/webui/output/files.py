@@ -1,4 +1,4 @@
-"""Where a clip's files go, how they are encoded, and what they say of themselves."""
+"""Path, encoding and recipe of a clip's files."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ FOLDER = "AnimateDiff"
 
 
 def free_place(p: Processing, seed: int, prompt: str, first_frame: Any, request_id: str) -> Path:
-    """A path without suffix below the tab's output folder, at which no clip of any format lies yet.
+    """A path without suffix in the tab's output folder, at which no file of any format exists.
 
-    By the user's pattern, with the placeholders of the WebUI's own; or ``<date>/<sequence>-<seed>``.
+    It follows the user's pattern with the WebUI's placeholders, or ``<date>/<sequence>-<seed>``.
 
     Raises:
         ClipError: a link leads out of the folder.
@@ -42,7 +42,7 @@ def free_place(p: Processing, seed: int, prompt: str, first_frame: Any, request_
 
 
 def encoding() -> Encoding:
-    """The user's settings for the formats; names and ranges of the existing extension's hold."""
+    """The user's settings of the formats, with the names and ranges of the existing extension."""
     return Encoding(
         palette="frame" if option("animatediff_gif_palette_per_frame") else "clip",
         dither=bool(option("animatediff_gif_dither")),
@@ -56,7 +56,7 @@ def encoding() -> Encoding:
 
 
 def recipe(p: Processing, infotext: str, seed: int, settings: ClipSettings) -> Recipe:
-    """What the files hold: the WebUI's text, and as JSON what was asked of it. Nothing if the user wants nothing."""
+    """The recipe for the files: the infotext, and the request as JSON. Empty if the user disabled metadata."""
     if not a1111.opts().enable_pnginfo:
         return Recipe()
     info = a1111.checkpoint_info()
@@ -76,6 +76,6 @@ def recipe(p: Processing, infotext: str, seed: int, settings: ClipSettings) -> R
 
 
 def default_formats() -> list[str]:
-    """What the panel has ticked at first: the user's setting, by the existing extension's key."""
+    """The formats that the panel selects by default: a user setting with the existing extension's key."""
     chosen = [name for name in option("animatediff_default_save_formats") if name in FORMATS]
     return chosen or ["GIF"]

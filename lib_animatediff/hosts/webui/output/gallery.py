@@ -1,4 +1,4 @@
-"""What the gallery's Save and Zip keep of a clip: all of it, where the format of the user's pictures can hold it."""
+"""Makes the gallery's Save and Zip save whole clips, if the format of the user's images supports animation."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from motion_module import AnimateDiffError
 
 from .deliver import CLIPS_KEY, shown_file
 
-_FORMATS = {".png": "apng", ".webp": "webp"}  # animated files of the same names; others keep the first frame
+_FORMATS = {".png": "apng", ".webp": "webp"}  # animated formats with these suffixes; others save the first frame
 
 
 def convert_palette_to_rgb(saving: Any) -> None:
-    """Before the WebUI saves: a clip is opened as its first frame with a palette, which JPEG cannot hold."""
+    """Called before the WebUI saves: convert the first frame of a clip from a palette, which JPEG does not support."""
     if _clip_of(saving) is not None and saving.image.mode == "P":
         saving.image = saving.image.convert("RGB")
 
 
 def save_full_animation(saving: Any) -> None:
-    """After the WebUI has saved a clip's first frame: the clip in its place. It stays if the clip has gone."""
+    """Called after the WebUI has saved a clip's first frame: replace it by the clip, unless the clip was deleted."""
     clip = _clip_of(saving)
     saved = Path(saving.filename)
     form = _FORMATS.get(saved.suffix.lower())
@@ -37,10 +37,10 @@ def save_full_animation(saving: Any) -> None:
 
 
 def _clip_of(saving: Any) -> dict[str, Any] | None:
-    """The clip whose picture is being saved from the gallery, by its place there; None of any other picture."""
-    held = saving.p
-    if hasattr(held, "sd_model"):  # while pictures are made, not from the gallery
+    """The clip of the image that the gallery saves, by its position; None for other images."""
+    p = saving.p
+    if hasattr(p, "sd_model"):  # saved during rendering, not from the gallery
         return None
-    clips = (getattr(held, "extra_generation_params", None) or {}).get(CLIPS_KEY) or []
-    place = getattr(held, "batch_index", -1) + 1  # as the WebUI's Save counts
+    clips = (getattr(p, "extra_generation_params", None) or {}).get(CLIPS_KEY) or []
+    place = getattr(p, "batch_index", -1) + 1  # Save counts from -1
     return clips[place] if 0 <= place < len(clips) else None

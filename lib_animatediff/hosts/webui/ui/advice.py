@@ -1,4 +1,4 @@
-"""What the panel says about the motion module that is chosen, before anything is painted."""
+"""The panel's advice on the selected motion module."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _REFUSED = {"is_sd2": "Stable Diffusion 2", "is_sd3": "Stable Diffusion 3", "is_
 
 
 def advice(name: str) -> str:
-    """One line for a name of the list: why it would be refused, or what settings it wants; empty if all is well."""
+    """One line for a name in the list: the reason of a refusal, or recommended settings; empty otherwise."""
     if method := method_without_file(name):
         return WITHOUT_FILE[method]
     try:
@@ -23,12 +23,14 @@ def advice(name: str) -> str:
         return found.problem or ""
     unsuited = _unsuited_checkpoint(found.base)
     if unsuited:
-        return f"{found.name} is for {_NAMES[found.base]}, but the checkpoint is {unsuited}. Choose two of one base."
+        return (
+            f"{found.name} is for {_NAMES[found.base]}, but the checkpoint is {unsuited}. Choose two of the same base."
+        )
     return found.hint or ""
 
 
 def _unsuited_checkpoint(base: str) -> str | None:
-    """What the checkpoint is, if it is loaded (asking the WebUI for it would load it) and of another base."""
+    """The checkpoint's base, if a checkpoint of another base is loaded. Does not load a checkpoint."""
     loaded = a1111.loaded_model()
     if loaded is None:
         return None

@@ -17,13 +17,13 @@ _TRUTHS = {"True": True, "False": False}
 
 
 def register() -> None:
-    """Add our axes; the WebUI calls this before it builds the page, and anew after "Reload UI"."""
+    """Add our axes. The WebUI calls this before it builds the page, also after "Reload UI"."""
     for plot in a1111.script_modules(_PLOT):
         plot.axis_options += [_axis(plot, setting) for setting in SETTINGS.values()]
 
 
 def with_axes(p: Any, values: dict[str, Any]) -> dict[str, Any]:
-    """A request's settings, with those of the plot's axes: a clip is wanted then, unless an axis says otherwise."""
+    """A request's settings with those of the plot's axes, which request a clip unless an axis is ``enable``."""
     axes = getattr(p, _VALUES, None)
     if not axes:
         return values

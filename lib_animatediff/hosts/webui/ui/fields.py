@@ -1,4 +1,4 @@
-"""The components of the panel, each from its setting."""
+"""The components of the panel."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from lib_animatediff.request.masks import pack_mask, packed_mask
 from lib_animatediff.request.settings import SETTINGS, Setting
 from motion_module import AnimateDiffError
 
-LARGEST_SLIDER = 256  # a longer one cannot be set by hand
+LARGEST_SLIDER = 256  # the mouse cannot set the values of a longer slider
 _NO_LORA = ""
 
 
 def field(setting: Setting, tab: str) -> Any:
-    """The component that a setting is set by."""
+    """The component of a setting."""
     described = {
         "label": setting.label,
         "info": setting.help,
@@ -37,7 +37,7 @@ def field(setting: Setting, tab: str) -> Any:
         return gr.CheckboxGroup(choices=list(setting.choices), **{**described, "value": value})
     if setting.choices:
         return gr.Dropdown(choices=list(setting.choices), **described)
-    return _picture_field(described) if setting.image else gr.Textbox(**described)
+    return _image_field(described) if setting.image else gr.Textbox(**described)
 
 
 def _number_field(setting: Setting, described: dict[str, Any]) -> Any:
@@ -49,10 +49,10 @@ def _number_field(setting: Setting, described: dict[str, Any]) -> Any:
     return gr.Number(precision=0 if setting.type is int else None, **limits, **described)
 
 
-def _picture_field(described: dict[str, Any]) -> Any:
-    """A picture to see, and the text that it is kept as: the one that reaches scripts and takes pasted values."""
+def _image_field(described: dict[str, Any]) -> Any:
+    """An image field, and its hidden text, which scripts receive and pasted parameters set."""
     text = gr.Textbox(**described, visible=False)
-    picture = gr.Image(
+    image = gr.Image(
         label=described["label"],
         type="pil",
         image_mode="RGBA",
@@ -61,24 +61,24 @@ def _picture_field(described: dict[str, Any]) -> Any:
         height=200,
     )
     quietly = {"show_progress": False, "queue": False}
-    picture.upload(lambda given: "" if given is None else pack_mask(given), inputs=[picture], outputs=[text], **quietly)
-    picture.clear(lambda: "", inputs=[], outputs=[text], **quietly)
-    text.change(_shown_picture, inputs=[text], outputs=[picture], **quietly)
+    image.upload(lambda given: "" if given is None else pack_mask(given), inputs=[image], outputs=[text], **quietly)
+    image.clear(lambda: "", inputs=[], outputs=[text], **quietly)
+    text.change(_shown_image, inputs=[text], outputs=[image], **quietly)
     return text
 
 
-def _shown_picture(text: str) -> Any:
+def _shown_image(text: str) -> Any:
     from PIL import Image
 
     try:
-        small = packed_mask(text)  # of a stranger's clip it may be anything
+        small = packed_mask(text)  # text from an untrusted clip may be anything
     except AnimateDiffError:
         small = ""
     return gr.update(value=Image.open(io.BytesIO(base64.b64decode(small))) if small else None)
 
 
 def model_field(tab: str) -> Any:
-    """The list of motion modules, with the button that reads the folders again."""
+    """The list of motion modules, with a button that reads the folders again."""
     setting = SETTINGS["model"]
 
     def listed() -> dict[str, Any]:
@@ -97,14 +97,14 @@ def model_field(tab: str) -> Any:
 
 
 def lora_picker(tab: str, text: Any) -> None:
-    """A list of motion LoRAs, whose chosen one is added to the text."""
+    """A list of motion LoRAs that adds the selected one to the text."""
 
     def listed() -> dict[str, Any]:
         return {"choices": [_NO_LORA, *_lora_names()]}
 
     picker = gr.Dropdown(
         label="Add a motion LoRA",
-        info="Those in the folders of LoRAs and of motion modules.",
+        info="Lists the folders of LoRAs and of motion modules.",
         value=_NO_LORA,
         elem_id=f"animatediff_{tab}_lora_picker",
         **listed(),
@@ -128,10 +128,10 @@ def _with_lora(name: str, text: str) -> tuple[Any, Any]:
 
 
 def seconds_field(tab: str) -> Any:
-    """How long the clip lasts: another way to say how many frames it has."""
+    """The duration of the clip, from which the number of frames follows."""
     seconds = gr.Number(
         label="Seconds",
-        info="How long the clip lasts. Set it, and the number of frames follows.",
+        info="Duration of the clip. Changes the number of frames.",
         value=2.0,
         elem_id=f"animatediff_{tab}_seconds",
     )

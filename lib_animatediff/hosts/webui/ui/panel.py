@@ -24,12 +24,12 @@ from .fields import field, lora_picker, model_field, seconds_field
 from .plan_view import plan_html
 
 INFOTEXT_FIELD = "AnimateDiff"
-NO_FILMS = (
+NO_VIDEOS = (
     "MP4 and WEBM cannot be written yet: the package av is missing. "
-    "Restart the WebUI with a network, which installs it."
+    "Restart the WebUI with a network connection to install it."
 )
 
-_PLANNED = (  # settings that the plan of a clip depends on
+_PLAN_SETTINGS = (  # a change of these updates the plan
     "enable",
     "model",
     "frames",
@@ -64,7 +64,7 @@ PANEL_SETTINGS = [SETTINGS["enable"], *(s for s in SETTINGS.values() if s.in_pan
 
 
 def build_panel(tab: str) -> list[Any]:
-    """Lay out the accordion; the components come in the order of `PANEL_SETTINGS`."""
+    """Build the accordion; returns the components in the order of `PANEL_SETTINGS`."""
     enable = SETTINGS["enable"]
     with a1111.input_accordion(enable.default, label=enable.label, elem_id=f"animatediff_{tab}") as accordion:
         if clash := warning():
@@ -73,44 +73,44 @@ def build_panel(tab: str) -> list[Any]:
             missing = f"{none_found()} Then press the refresh button. {OR_WITHOUT}"
             gr.HTML(f"<p class='animatediff-no-module'>{html.escape(missing)}</p>")
         if find_spec("av") is None:
-            gr.HTML(f"<p class='animatediff-advice'>{NO_FILMS}</p>")
+            gr.HTML(f"<p class='animatediff-advice'>{NO_VIDEOS}</p>")
         with gr.Row():
             model = model_field(tab)
-        told = gr.HTML(elem_id=f"animatediff_{tab}_advice")
+        advice_line = gr.HTML(elem_id=f"animatediff_{tab}_advice")
         plan = gr.HTML(elem_id=f"animatediff_{tab}_plan")
-        laid_out = {"enable": accordion, "model": model}
-        rest = [setting for setting in PANEL_SETTINGS if setting.name not in laid_out]
+        fields = {"enable": accordion, "model": model}
+        rest = [setting for setting in PANEL_SETTINGS if setting.name not in fields]
         for group in dict.fromkeys(setting.group for setting in rest):
             with gr.Accordion(group, open=False) if group else nullcontext(), gr.Row():
                 for setting in rest:
                     if setting.group == group:
-                        laid_out[setting.name] = field(setting, tab)
+                        fields[setting.name] = field(setting, tab)
                     if setting.group == group and setting.name == "fps":
                         seconds = seconds_field(tab)
                     if setting.group == group and setting.name == "motion_loras":
-                        lora_picker(tab, laid_out[setting.name])
+                        lora_picker(tab, fields[setting.name])
         dropped = gr.File(
-            label="Drop a clip here to get its settings",
+            label="Drop a clip here to use its settings",
             file_types=[".mp4", ".webm", ".avif", ".gif", ".webp", ".png"],
             elem_id=f"animatediff_{tab}_drop",
             elem_classes=["animatediff-drop"],
         )
         text = gr.Textbox(visible=False, elem_id=f"animatediff_{tab}_dropped")
-    told_by_drop = {"inputs": [dropped], "outputs": [text, told], "show_progress": False, "queue": False}
-    dropped.upload(_dropped, **told_by_drop).then(None, inputs=[text], _js=f"(text) => animatediffPaste('{tab}', text)")
-    _link_duration(laid_out, seconds)
+    event = {"inputs": [dropped], "outputs": [text, advice_line], "show_progress": False, "queue": False}
+    dropped.upload(_dropped, **event).then(None, inputs=[text], _js=f"(text) => animatediffPaste('{tab}', text)")
+    _link_duration(fields, seconds)
     for component in (accordion, model):
-        component.change(_advice, inputs=[accordion, model], outputs=[told], show_progress=False, queue=False)
-    components = [laid_out[setting.name] for setting in PANEL_SETTINGS]
-    _keep_planned(tab, laid_out, components, plan)
+        component.change(_advice, inputs=[accordion, model], outputs=[advice_line], show_progress=False, queue=False)
+    components = [fields[setting.name] for setting in PANEL_SETTINGS]
+    _update_plan_on_change(tab, fields, components, plan)
     for component in [*components, accordion.accordion]:
-        # The saved file would freeze lists and ranges that a new motion module or version changes.
+        # The saved defaults would fix lists and ranges that a new motion module or version changes.
         component.do_not_save_to_config = True
     return components
 
 
 def infotext_fields(components: list[Any]) -> list[tuple[Any, Callable[[dict[str, str]], Any]]]:
-    """How each component reads its value from a pasted picture's parameters."""
+    """The function of each component that reads its value from the parameters of a pasted image."""
 
     def reader(name: str) -> Callable[[dict[str, str]], Any]:
         return lambda params: pasted_values(params.get(INFOTEXT_FIELD, "")).get(name)
@@ -120,38 +120,38 @@ def infotext_fields(components: list[Any]) -> list[tuple[Any, Callable[[dict[str
         return name and choice(name)
 
     readers = {"model": model}
-    fields = [(c, readers.get(s.name, reader(s.name))) for c, s in zip(components, PANEL_SETTINGS, strict=True)]
-    return [(components[0], lambda params: INFOTEXT_FIELD in params), *fields[1:]]
+    readings = [(c, readers.get(s.name, reader(s.name))) for c, s in zip(components, PANEL_SETTINGS, strict=True)]
+    return [(components[0], lambda params: INFOTEXT_FIELD in params), *readings[1:]]
 
 
 def panel_values(values: tuple[Any, ...]) -> dict[str, Any]:
-    """Settings by name from what the WebUI hands to a script: component values, or a client's dictionary first.
+    """Settings by name from the script's arguments: the components' values, or a client's dictionary first.
 
-    A client that sends a dictionary wants a clip; ``enable: false`` in it says otherwise.
+    A client's dictionary requests a clip unless it contains ``enable: false``.
     """
     given = dict(zip((s.name for s in PANEL_SETTINGS), values, strict=False))
     client = given.get("enable")
     if not isinstance(client, dict):
         return given
-    said = {canonical_name(name) for name in client}
-    defaults = {name: value for name, value in {**given, "enable": True}.items() if name not in said}
+    present = {canonical_name(name) for name in client}
+    defaults = {name: value for name, value in {**given, "enable": True}.items() if name not in present}
     return {**defaults, **client}
 
 
-def _link_duration(laid_out: dict[str, Any], seconds: Any) -> None:
-    """Frames, frames per second and seconds follow each other, in the browser (`javascript/animatediff.js`)."""
-    told = [laid_out[name] for name in ("frames", "fps", "context_length", "reverse")]
-    for component in told:
-        component.change(None, inputs=told, outputs=[seconds], _js="animatediffSeconds", queue=False)
-    for said in (seconds.blur, seconds.submit):
-        said(None, inputs=[seconds, *told], outputs=[laid_out["frames"]], _js="animatediffFrames", queue=False)
+def _link_duration(fields: dict[str, Any], seconds: Any) -> None:
+    """Keep frames, frames per second and seconds consistent in the browser (`javascript/animatediff.js`)."""
+    sources = [fields[name] for name in ("frames", "fps", "context_length", "reverse")]
+    for component in sources:
+        component.change(None, inputs=sources, outputs=[seconds], _js="animatediffSeconds", queue=False)
+    for on_typed in (seconds.blur, seconds.submit):
+        on_typed(None, inputs=[seconds, *sources], outputs=[fields["frames"]], _js="animatediffFrames", queue=False)
 
 
-def _keep_planned(tab: str, laid_out: dict[str, Any], components: list[Any], plan: Any) -> None:
-    """Make the plan anew when what it depends on changes, here or elsewhere on the page (`animatediff_plan.js`)."""
+def _update_plan_on_change(tab: str, fields: dict[str, Any], components: list[Any], plan: Any) -> None:
+    """Update the plan when a value changes, in the panel or elsewhere on the page (`animatediff_plan.js`)."""
     page = gr.Textbox(visible=False, elem_id=f"animatediff_{tab}_page")
     refresh = gr.Button(
-        "Make the plan anew", elem_id=f"animatediff_{tab}_plan_refresh", elem_classes=["animatediff-hidden"]
+        "Update the plan", elem_id=f"animatediff_{tab}_plan_refresh", elem_classes=["animatediff-hidden"]
     )
 
     def planned(page: str, *values: Any) -> str:
@@ -166,17 +166,17 @@ def _keep_planned(tab: str, laid_out: dict[str, Any], components: list[Any], pla
         "queue": False,
     }
     refresh.click(planned, **event)
-    for name in _PLANNED:
-        laid_out[name].change(planned, **event)
+    for name in _PLAN_SETTINGS:
+        fields[name].change(planned, **event)
 
 
 def _dropped(file: Any) -> tuple[str, str]:
-    """The text inside a clip that somebody drops on the panel, and a line about it."""
+    """The infotext of a clip dropped on the panel, and a message."""
     try:
         text = read_recipe(Path(file.name)).infotext
     except AnimateDiffError as error:
         return "", _line(str(error))
-    return text, _line("" if text else "This file does not say how it was made.")
+    return text, _line("" if text else "This file contains no parameters.")
 
 
 def _advice(is_open: bool, model: str) -> str:

@@ -1,4 +1,4 @@
-"""What the panel and the log tell of a clip before it is painted: memory, windows, and the prompt of each frame."""
+"""Memory, windows and prompts of a clip, for the panel and the log before it is rendered."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from lib_animatediff.request.settings import parse_settings
 from lib_animatediff.request.window_map import window_map
 from motion_module import AnimateDiffError, MotionFileError, inspect_motion_file
 
-_NETWORK_TAG = re.compile(r"<\w+:[^>]+>")  # as modules.extra_networks takes them out
+_NETWORK_TAG = re.compile(r"<\w+:[^>]+>")  # as in modules.extra_networks
 _AND = re.compile(r"\bAND\b")
-_PAGE = {"width": 512, "height": 512, "steps": 20, "batch_size": 1}  # as the WebUI begins
-_LEAST_BYTES, _MOST_BYTES = 2, 4  # weights may be kept smaller than what is computed with
+_PAGE = {"width": 512, "height": 512, "steps": 20, "batch_size": 1}  # the WebUI's defaults
+_LEAST_BYTES, _MOST_BYTES = 2, 4  # of a number in the computation; weights may be stored in fewer
 
 
 def free_memory() -> int | None:
-    """Bytes where the model computes that tensors can still take; None if nobody tells."""
+    """Free bytes on the device of the model; None if unknown."""
     device = a1111.device()
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        # What torch keeps for its next tensors is not free for anybody else, but for us.
+        # Memory that torch has reserved is free for our tensors.
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     if find_spec("psutil") is None:
         return None
@@ -46,19 +46,21 @@ def free_memory() -> int | None:
 
 
 def token_count(texts: Iterable[str]) -> int:
-    """Tokens of the longest of these prompts, filled up to whole chunks; one chunk if no checkpoint is loaded."""
+    """Tokens of the longest of these prompts, padded to whole chunks; one chunk if no checkpoint is loaded."""
     if a1111.loaded_model() is None:
         return CHUNK
     parts = {part for text in set(texts) for part in _AND.split(_NETWORK_TAG.sub("", text))}
     lengths = [a1111.prompt_length(part) for part in parts]
-    return max((length for length in lengths if isinstance(length, int)), default=CHUNK)  # "-" before one is ready
+    return max(
+        (length for length in lengths if isinstance(length, int)), default=CHUNK
+    )  # "-" before the tokenizer is ready
 
 
 def plan_html(values: Mapping[str, Any], page: Mapping[str, Any]) -> str:
-    """What the panel shows: a line about calls and memory, the map of the windows, the prompt of each frame.
+    """The panel's plan: a line about calls and memory, the map of the windows, the prompt of each frame.
 
     Args:
-        values: settings by name, as the panel has them.
+        values: the panel's settings by name.
         page: prompt, negative_prompt, width, height, steps and batch_size of the tab.
     """
     try:
@@ -83,15 +85,13 @@ def plan_html(values: Mapping[str, Any], page: Mapping[str, Any]) -> str:
     return "".join(pieces)
 
 
-def estimate_line(
-    p: Processing, plan: ClipPlan, prompts: Sequence[str], size: tuple[int, int] | None = None
-) -> str:
-    """The line for the log, on the batch that is about to be sampled.
+def estimate_line(p: Processing, plan: ClipPlan, prompts: Sequence[str], size: tuple[int, int] | None = None) -> str:
+    """The line for the log about the batch that will be sampled.
 
     Args:
-        p: with its rows laid out.
-        prompts: of the rows, those of all rendered frames.
-        size: width and height of the second pass, which has steps of its own and no FreeInit.
+        p: with its rows arranged.
+        prompts: prompts of all rows.
+        size: width and height of the second pass, which has its own steps and no FreeInit.
     """
     width, height = size or (p.width, p.height)
     runs = plan.runs_of(_steps(p)) if size is None else (_second_steps(p),)
@@ -105,7 +105,7 @@ def estimate_line(
 def _estimate(
     plan: ClipPlan, rows: Sequence[str], prompts: Sequence[str], negatives: Sequence[str], **sizes: int
 ) -> ClipEstimate:
-    """``rows`` are those whose parts the WebUI counts together, ``prompts`` and ``negatives`` all texts that occur."""
+    """The estimate. The WebUI counts parts over ``rows``; ``prompts`` and ``negatives`` are all distinct texts."""
     model = a1111.loaded_model()
     parts = parts_of(rows)
     streams = max(parts) + 1
@@ -126,7 +126,7 @@ def _estimate(
 
 
 def _streams_per_call(streams: int, *, is_even: bool) -> int:
-    """As the WebUI's denoiser cuts its rows: prompts of different lengths cannot go together."""
+    """Streams per call of the WebUI's denoiser, which cannot compute prompts of different lengths in one call."""
     if not a1111.opts().batch_cond_uncond:
         return 1
     return streams if is_even else min(streams - 1, 2)
@@ -137,7 +137,7 @@ def _pads() -> bool:
 
 
 def _steps(p: Any) -> int:
-    """Steps that will be sampled: img2img begins in the middle."""
+    """Number of steps that are sampled; img2img begins in the middle."""
     strength = getattr(p, "denoising_strength", None)
     if not hasattr(p, "init_images") or strength is None or a1111.img2img_samples_all_steps():
         return int(p.steps)
@@ -145,12 +145,12 @@ def _steps(p: Any) -> int:
 
 
 def _second_steps(p: Any) -> int:
-    """Of the second pass of hires fix, which are all sampled, however much it repaints."""
+    """Number of steps of the second pass of hires fix, which are all sampled at any denoising strength."""
     return int(getattr(p, "hr_second_pass_steps", 0) or p.steps)
 
 
 def _number_bytes(model: Any) -> int:
-    """Of what the UNet computes with; its weights may be kept in 8 bits."""
+    """Bytes per number in the UNet's computation; its weights may be stored in 8 bits."""
     if model is None:
         return _MOST_BYTES if a1111.device().type == "cpu" else _LEAST_BYTES
     weight: torch.Tensor = next(model.model.diffusion_model.parameters())
@@ -158,10 +158,10 @@ def _number_bytes(model: Any) -> int:
 
 
 def _left_free(model: Any, motion: str, number_bytes: int) -> int | None:
-    """What the models leave free; None before a checkpoint is loaded, since nobody knows what it will take."""
+    """Bytes that the models leave free; None before a checkpoint is loaded, since its size is unknown."""
     free = None if model is None else free_memory()
     device = a1111.device()
-    if free is None or device.type == "cpu":  # there they lie in the same memory already
+    if free is None or device.type == "cpu":  # the models are already in this memory
         return free
     elsewhere = (w for w in model.model.diffusion_model.parameters() if w.device.type != device.type)
     waiting: int = sum(weight.numel() * weight.element_size() for weight in elsewhere)
@@ -173,7 +173,7 @@ def _motion_parameters(name: str) -> int:
         path = find_model(name)
         stat = path.stat()
     except (MotionFileError, OSError):
-        return 0  # the panel says it in a line of its own, and so does the run
+        return 0  # the panel and the run report the error
     return _parameters(path, stat.st_mtime_ns, stat.st_size)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,9 @@ import pytest
 import torch
 from support import hosts
 from support.motion_files import write_motion_file
+from support.motions import read_once
 from support.webui_double import components, double
 from support.webui_double.double import SdModel, shared
-
-from motion_module import load_motion_module
-
-# Reading is tested elsewhere; here one module serves all tests.
-read_once = cache(lambda path: load_motion_module(path))
 
 
 class WebUI:

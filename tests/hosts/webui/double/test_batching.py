@@ -6,7 +6,8 @@ import itertools
 
 import pytest
 import torch
-from hosts.webui.double.conftest import read_once
+from support.matrix import every_once
+from support.motions import read_once
 from support.webui_double import double
 from support.webui_double.denoiser import CFG, CONTEXT, TOKENS, conditions, row_parts
 from support.webui_double.double import CLIP, shared
@@ -57,11 +58,20 @@ def asked(parts, is_long):
     return " AND ".join([*PARTS[: parts - 1], PARTS[parts - 1] + (" long" if is_long else "")])
 
 
-@pytest.mark.parametrize("clip", [{**CLIP, "frames": FRAMES}, {**CLIP, **WINDOWS}], ids=["whole", "in windows"])
-@pytest.mark.parametrize("skip_uncond", [False, True], ids=["with uncond", "uncond left out"])
-@pytest.mark.parametrize("is_long", [False, True], ids=["equal", "unequal"])
-@pytest.mark.parametrize("batched", [True, False], ids=["batched", "split"])
-@pytest.mark.parametrize("parts", [1, 2, 3])
+SWITCH = [False, True]
+
+
+@pytest.mark.parametrize(
+    ("parts", "batched", "is_long", "skip_uncond", "clip"),
+    every_once(
+        [1, 2, 3],
+        SWITCH,
+        SWITCH,
+        SWITCH,
+        [{**CLIP, "frames": FRAMES}, {**CLIP, **WINDOWS}],
+        more=lambda places: sum(places) % 3 == 1,
+    ),
+)
 def test_a_clip_is_that_of_plainly_laid_out_rows(webui, parts, batched, is_long, skip_uncond, clip):
     shared.opts.batch_cond_uncond = batched
     shared.opts.skip_early_cond = float(skip_uncond)

@@ -49,15 +49,6 @@ def test_each_iteration_begins_with_what_the_former_one_made(glue, seed, kind):
     assert latents is third.latents
 
 
-def test_quick_parts_are_new_in_each_iteration(glue):
-    """Not those of the initial noise."""
-    p = request()
-    paint(glue, p, freeinit(freeinit_ds=0))
-    noises = [run.noise for run in p.sampler.runs]
-    assert torch.equal(noises[1], fresh_noise(SHAPE, p.seeds, 1))
-    assert torch.stack(noises).flatten(1).corrcoef().fill_diagonal_(0).abs().max() < 0.15
-
-
 def test_img2imgs_noise_leaves_out_what_the_given_latents_hold(glue):
     p, chosen = of_img2img(), freeinit()
     initial = ImageRNG(p.seeds).next()
@@ -81,21 +72,6 @@ def test_fresh_noise_is_shared_where_noise_is(glue):
     assert torch.equal(p.sampler.runs[1].noise, shared_noise(fresh_noise(SHAPE, p.seeds, 1), None, 0.4))
     ancestral = [run.ancestral for run in p.sampler.runs]
     assert all((noise[0] * noise[1]).mean() > 0.4 for noise in ancestral)
-
-
-def test_frames_of_a_variation_have_fresh_noise_of_their_own(glue):
-    p = request(all_seeds=[5, 5, 5], subseed_strength=0.3)
-    paint(glue, p, freeinit(freeinit_ds=0))
-    rows = p.sampler.runs[1].noise
-    assert not torch.equal(rows[0], rows[1])
-
-
-def test_a_clips_iterations_do_not_depend_on_its_batch(glue):
-    together, alone = request(clips=2), request(seed=5 + FRAMES)
-    for p in (together, alone):
-        paint(glue, p, freeinit())
-    for run, wanted in zip(together.sampler.runs, alone.sampler.runs, strict=True):
-        torch.testing.assert_close(run.noise[FRAMES:], wanted.noise, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("chosen", [plan(), freeinit(freeinit_iters=1)])
@@ -193,12 +169,6 @@ def test_coarse_to_fine_of_img2img_goes_by_the_steps_that_are_run(glue):
     p = of_img2img()
     paint(glue, p, freeinit(freeinit_coarse=True))
     assert [run.steps for run in p.sampler.runs] == [3, 7, None]  # of int(0.5 * 20) + 1
-
-
-def test_without_it_all_iterations_are_plain_runs(glue):
-    p = request()
-    paint(glue, p, freeinit())
-    assert [run.steps for run in p.sampler.runs] == [None] * 3
 
 
 def test_steps_that_another_extension_asks_for_are_kept(glue):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 from support.webui_double import noises
@@ -19,8 +17,6 @@ from support.webui_double.noises import (
     request,
 )
 
-from lib_animatediff import ClipError
-from lib_animatediff.request.plan import plan_clip
 from lib_animatediff.sampling.frame_noise import noise_sources, shared_noise
 
 
@@ -64,12 +60,6 @@ def test_freenoise_is_an_order_of_each_clips_seeds(glue, length, overlap, advanc
         assert p.all_seeds[rows][0] == first
 
 
-def test_a_variations_subseeds_are_arranged_too(glue):
-    p = request(all_seeds=[5, 5, 5], subseed_strength=0.3)
-    glue.arrange_seeds(p, plan(noise="constant"))
-    assert p.all_subseeds == [100, 100, 100]
-
-
 @pytest.mark.parametrize(
     ("noise", "seeds"),
     [("random", [7, 3, 4, 10, 6, 7]), ("constant", [7, 7, 7, 10, 10, 10])],
@@ -88,12 +78,6 @@ def test_the_clients_list_of_seeds_is_not_changed(glue, chosen):
     glue.arrange_seeds(p, chosen)
     assert p.seed == [5, 6, 7]
     assert p.all_seeds != p.seed
-
-
-def test_seeds_that_cannot_be_read_are_told():
-    unchecked = dataclasses.replace(plan().settings, frame_seeds="x")
-    with pytest.raises(ClipError, match="frame_seeds contains 'x'"):
-        plan_clip(unchecked)
 
 
 def test_all_that_is_drawn_for_a_frame_follows_its_seed(glue):
@@ -124,15 +108,6 @@ def test_all_that_a_sampler_draws_is_shared_within_each_clip(glue, new):
     for drawn in DRAWN:
         clips = getattr(wanted, drawn).split(FRAMES)
         assert torch.equal(getattr(run, drawn), torch.cat([shared_noise(clip, None, 0.4) for clip in clips]))
-
-
-@pytest.mark.parametrize("drawn", DRAWN)
-def test_a_clips_noise_does_not_depend_on_its_batch(glue, drawn):
-    together, alone = request(clips=2), request(seed=5 + FRAMES)
-    for p in (together, alone):
-        paint(glue, p, SHARING)
-    got, wanted = (getattr(p.sampler.runs[0], drawn) for p in (together, alone))
-    assert torch.equal(got[FRAMES:], wanted)
 
 
 def test_the_second_pass_of_hires_fix_is_shared_too(glue):

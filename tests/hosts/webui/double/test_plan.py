@@ -122,12 +122,6 @@ def test_sdxl_and_half_precision_are_seen_from_the_checkpoint(plan, checkpoint, 
     assert line_of(plan.plan_html(SETTINGS, PAGE)) == expected(number_bytes=2)
 
 
-def test_weights_in_8_bits_are_computed_with_in_16(plan, monkeypatch):
-    small = SimpleNamespace(parameters=lambda: iter([torch.zeros(1, dtype=torch.int8)]))
-    monkeypatch.setattr(shared, "sd_model", SimpleNamespace(model=SimpleNamespace(diffusion_model=small)))
-    assert line_of(plan.plan_html(SETTINGS, PAGE)) == expected(number_bytes=2)
-
-
 def test_before_a_checkpoint_is_loaded_nothing_is_said_of_free_memory(plan, hijack):
     double.shared.sd_model = None
     hijack.get_prompt_lengths = None  # asking it would load one
@@ -243,12 +237,6 @@ def test_the_table_says_what_each_frame_gets(plan):
     assert rows_of(plan.plan_html(SETTINGS, PAGE)) is None
 
 
-def test_both_prompts_have_a_table(plan):
-    page = plan.plan_html(SETTINGS, {**PAGE, "prompt": SEASONS, "negative_prompt": "0: snow\n47: dust"})
-    assert len(rows_of(page)) == 5
-    assert rows_of(page, "negative prompt")[1] == ("1-46", "snow -> dust, 2 % .. 98 %")
-
-
 @pytest.mark.parametrize(
     ("settings", "row"),
     [
@@ -261,12 +249,6 @@ def test_both_prompts_have_a_table(plan):
 def test_the_table_goes_by_the_settings(plan, settings, row):
     rows = rows_of(plan.plan_html({**SETTINGS, **settings}, {**PAGE, "prompt": SEASONS}))
     assert row in rows
-
-
-def test_in_a_loop_the_last_prompt_leads_to_the_first(plan):
-    prompt = "0: spring\n24: summer"
-    rows = rows_of(plan.plan_html({**SETTINGS, "closed_loop": "R+P"}, {**PAGE, "prompt": prompt}))
-    assert rows[-1] == ("25-47", "summer -> spring, 4 % .. 96 %")
 
 
 def test_each_frames_prompt_counts_its_tokens(plan):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from PIL import Image
+from support.matrix import every_once
 from support.motion_lora_files import official, write_lora
 from support.unchanged import Portrait
 from support.webui_double import samplers
@@ -150,8 +151,7 @@ def test_calls_are_counted_as_without(glue, kind):
     assert counted[-STEPS // 2 :] == wanted[-STEPS // 2 :]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize(("kind", "steps"), every_once(KINDS, [1, 2, 3]))
 def test_few_steps_make_a_clip(glue, kind, steps):
     shared.opts.uni_pc_order = 1 if kind is samplers.unipc else 3
     frames = Run(glue, kind, steps=steps)()
@@ -182,8 +182,7 @@ def test_unipc_has_an_order_that_its_steps_allow(glue):
     assert shared.opts.uni_pc_order == 3
 
 
-@pytest.mark.parametrize("call", [1, 2, 9])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "call"), every_once(KINDS, [1, 2, 9]))
 def test_an_interrupt_passes_through_and_leaves_nothing(glue, kind, call):
     run = Run(glue, kind)
 

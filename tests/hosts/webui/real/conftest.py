@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.webui_real.places import NOT_STARTED, REPOSITORY, TROUBLE, webui_python
 from support.webui_real.server import WebUI
 
 from tools.webui_report import Report
 
 HERE = Path(__file__).resolve().parent
-REPOSITORY = HERE.parents[3]
-TROUBLE = REPOSITORY / "tests" / "support" / "webui_real" / "trouble_extension"
-NOT_STARTED = "WEBUI_DIR is not set: the real WebUI was not started, so nothing here is proven"
 BROWSER_FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -51,15 +48,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.webui)
-
-
-def webui_python(webui_dir: Path) -> Path:
-    """Returns the Python that runs the WebUI."""
-    given = os.environ.get("WEBUI_PYTHON")
-    if given:
-        return Path(given)
-    candidates = (webui_dir / "venv" / "bin" / "python", webui_dir / "venv" / "Scripts" / "python.exe")
-    return next((path for path in candidates if path.exists()), Path(sys.executable))
 
 
 @pytest.fixture(scope="session")

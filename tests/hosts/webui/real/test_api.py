@@ -11,9 +11,9 @@ import sys
 
 import pytest
 import requests
-from hosts.webui.real.conftest import REPOSITORY, TROUBLE
 from PIL import Image
 from support.webui_real.clips import FRAMES, animate, clip_of
+from support.webui_real.places import REPOSITORY, TROUBLE
 from support.webui_real.server import pixels
 from support.webui_real.studio import refused
 

@@ -15,14 +15,10 @@ from safetensors.torch import load_file, save_file
 from support.motion_files import write_motion_file
 from support.webui_real.clips import CLIP, FRAMES, animate, apart, clip_of, clip_payload
 from support.webui_real.server import (
-    EMBEDDING,
-    HYPERNETWORK,
-    LORA,
     OTHER_CHECKPOINT,
     PAYLOAD,
     SHARED_CONFIG_CHECKPOINT,
     file_bytes,
-    pixels,
 )
 from support.webui_real.studio import (
     FLOAT_ORDER,
@@ -51,12 +47,6 @@ def test_a_clip_by_api_is_a_gif_of_the_asked_count_size_and_duration(studio, mod
     plain = plain_batch(studio, width=96, height=64)
     assert min(apart(a, b) for a, b in zip(gif.frames, plain, strict=True)) > VISIBLE
     assert min(apart(a, b) for a, b in zip(gif.frames, gif.frames[1:], strict=False)) > 0
-
-
-def test_two_modules_make_two_clips(studio):
-    """The motion module that is named is the one that runs, also from a sub-folder and without its suffix."""
-    one, other = clip_of(animate(studio)), clip_of(animate(studio, {"model": "folder/other v3"}))
-    assert apart(one.frames, other.frames) > VISIBLE
 
 
 @pytest.mark.shows("Batching: seed of each clip in infotext and file name")
@@ -88,28 +78,6 @@ def test_names_that_existing_clients_send(studio):
     scripts = {"animatediff": {"args": [clip]}}
     answer = studio.txt2img(alwayson_scripts=scripts)
     assert (clip_of(answer).frames == clip_of(animate(studio)).frames).all()
-
-
-def test_the_webuiapi_client_gets_a_clip(studio):
-    """The client library webuiapi gets a GIF with its AnimateDiff arguments, and plain pictures without."""
-    webuiapi = pytest.importorskip("webuiapi")
-    client = webuiapi.WebUIApi(host="127.0.0.1", port=studio.port)
-    arguments = {k: v for k, v in PAYLOAD.items() if k != "scheduler"}
-    clip = client.txt2img(**arguments, animatediff=webuiapi.AnimateDiff(model=CLIP["model"])).images
-    assert [(image.format, image.n_frames) for image in clip] == [("GIF", 16)]
-    assert [image.format for image in client.txt2img(**arguments).images] == ["PNG"]
-    assert [image.format for image in client.img2img(images=[clip[0].convert("RGB")], **arguments).images] == ["PNG"]
-
-
-@pytest.mark.shows("Passes: img2img with the init image for every frame")
-def test_img2img_moves_one_picture(studio):
-    """img2img takes the init image for every frame and gives one GIF, saved beside img2img's pictures."""
-    start = studio.txt2img()["images"][0]
-    scripts = clip_payload()["alwayson_scripts"]
-    answer = studio.img2img(init_images=[start], denoising_strength=0.8, alwayson_scripts=scripts)
-    gif = clip_of(answer)
-    assert (len(gif.frames), gif.size, gif.milliseconds) == (FRAMES, (64, 64), 1000)
-    assert list((studio.outputs_dir / "img2img-images" / "AnimateDiff").rglob("*.gif"))
 
 
 # ---- seeds and infotext
@@ -166,20 +134,6 @@ def test_the_saved_picture_settings_of_the_existing_extension_are_understood(stu
 # ---- the rest of the WebUI goes on working
 
 
-@pytest.mark.parametrize(
-    "prompt",
-    [f"{CAT} <lora:{LORA}:1>", f"{CAT} {EMBEDDING}", f"{CAT} <hypernet:{HYPERNETWORK}:1>"],
-    ids=["lora", "embedding", "hypernetwork"],
-)
-def test_extra_networks_change_the_clip_and_are_gone_afterwards(studio, prompt):
-    """LoRA, embedding and hypernetwork change the clip; the next clip and picture without them are as before."""
-    picture, clip = studio.txt2img(), clip_of(animate(studio))
-    with_network = clip_of(animate(studio, prompt=prompt))
-    assert apart(with_network.frames, clip.frames) > VISIBLE
-    assert (clip_of(animate(studio)).frames == clip.frames).all()
-    assert file_bytes(studio.txt2img()) == file_bytes(picture)
-
-
 @pytest.mark.shows("Batching: unequal lengths")
 @pytest.mark.parametrize(
     "prompts",
@@ -196,45 +150,6 @@ def test_prompts_over_75_tokens_with_cond_and_uncond_apart_or_together(studio, p
     assert abs(together - split).max() < FLOAT_ORDER
     assert apart(gif.frames, plain_batch(studio, **prompts)) > VISIBLE
     assert len(padded) == FRAMES
-
-
-@pytest.mark.shows("Batching: normal and split calls")
-def test_batch_cond_uncond_off(studio):
-    """Cond and uncond in calls of their own give the same clip, up to the order of float sums."""
-    split = frames_of(studio, override_settings={"batch_cond_uncond": False})
-    assert abs(split - frames_of(studio)).max() < FLOAT_ORDER
-
-
-@pytest.mark.shows("Batching: NGMS, Skip early CFG")
-@pytest.mark.parametrize("settings", [{"s_min_uncond": 4.0}, {"skip_early_cond": 0.5}], ids=["ngms", "skip_early"])
-def test_steps_without_uncond(studio, settings):
-    """NGMS and Skip early CFG leave uncond out of some calls; clips still come out whole."""
-    assert len(clip_of(animate(studio, override_settings=settings)).frames) == FRAMES
-
-
-@pytest.mark.shows("Passes: hires fix with latent and model upscalers, another sampler")
-@pytest.mark.parametrize("upscaler", ["Latent", "Lanczos"])
-def test_hires_fix(studio, upscaler):
-    """Both passes are animated: the clip has the large size and is no batch of plain pictures."""
-    hires = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": upscaler, "denoising_strength": 0.7}
-    gif = clip_of(animate(studio, **hires))
-    assert (len(gif.frames), gif.size) == (FRAMES, (128, 128))
-    assert apart(gif.frames, plain_batch(studio, **hires)) > VISIBLE
-
-
-@pytest.mark.parametrize("sampler", ["DDIM", "DPM++ 2M", "Euler"])
-def test_samplers(studio, sampler):
-    """k-diffusion and timestep samplers run on the motion module's schedule."""
-    assert (
-        apart(clip_of(animate(studio, sampler_name=sampler)).frames, plain_batch(studio, sampler_name=sampler))
-        > VISIBLE
-    )
-
-
-def test_the_motion_modules_schedule_reaches_the_sampler(studio):
-    """With the linear table the first sigma is 25 instead of 14.6: a clip of one frame is no plain picture."""
-    one = clip_of(animate(studio, {"frames": 1}))
-    assert apart(one.frames[0], pixels(studio.txt2img())) > VISIBLE
 
 
 @pytest.mark.parametrize("options", [{"sd_noise_schedule": "Zero Terminal SNR"}, {"use_downcasted_alpha_bar": True}])
@@ -297,6 +212,7 @@ def test_the_model_is_the_same_after_a_clip(studio):
     assert file_bytes(studio.txt2img()) == file_bytes(picture)
 
 
+@pytest.mark.shows("Pains that people report: pain 3: the model stays patched after an error")
 @pytest.mark.parametrize(
     "layer",
     ["model.diffusion_model.input_blocks.1.1", "model.diffusion_model.middle_block.2", "model.diffusion_model.out.2",

@@ -12,8 +12,8 @@ from pathlib import Path
 import av
 import numpy
 import pytest
-from hosts.webui.real.test_panel import generate, open_accordion, prepare_clip
 from PIL import Image
+from support.webui_real.clicking import generate, open_accordion, prepare_clip
 from support.webui_real.clips import FRAMES, animate, clip_payload
 from support.webui_real.server import PAYLOAD, file_bytes, open_page
 from support.webui_real.studio import decoded

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy
 import pytest
-from support.webui_real.server import file_bytes, open_page, pixels
+from support.webui_real.server import file_bytes, pixels
 
 CAT = "a photo of a cat"
 VISIBLE = 4.0
@@ -45,42 +45,3 @@ def test_same_request_gives_the_same_bytes(plain_webui):
 def test_the_picture_depends_on(plain_webui, payload):
     """Prompt, seed, extra networks, samplers and checkpoints are all visible in the small model's pictures."""
     assert difference(plain_webui, **payload) > VISIBLE
-
-
-def test_the_embedding_is_loaded(plain_webui):
-    """The WebUI has read the embedding and found its width right, so its word is not tokenized as text."""
-    listed = plain_webui.api("GET", "/sdapi/v1/embeddings").json()
-    assert "smallembedding" in listed["loaded"]
-
-
-def test_override_settings_do_not_stay(plain_webui):
-    """The settings are complete: a request's overrides are gone after it, also those of options never set before."""
-    overrides = {"CLIP_stop_at_last_layers": 2, "eta_ancestral": 0.5, "batch_cond_uncond": False}
-    before = plain_webui.options()
-    first = plain_webui.txt2img(prompt=CAT)
-    overridden = plain_webui.txt2img(prompt=CAT, override_settings=overrides)
-    after = plain_webui.options()
-    assert {name: after[name] for name in overrides} == {name: before[name] for name in overrides}
-    assert file_bytes(overridden) != file_bytes(first)
-    assert file_bytes(plain_webui.txt2img(prompt=CAT)) == file_bytes(first)
-
-
-def test_hires_fix_enlarges(plain_webui):
-    """The second pass runs on an enlarged latent."""
-    hires = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 0.7}
-    answer = plain_webui.txt2img(prompt=CAT, **hires)
-    assert pixels(answer).shape == (128, 128, 3)
-
-
-def test_the_page_paints_a_picture(plain_webui, page, screenshot):
-    """The page opens with the txt2img tab in front, and its Generate button paints."""
-    open_page(page, plain_webui)
-    page.locator("#txt2img_prompt textarea").fill(CAT)
-    page.locator("#txt2img_steps input[type=number]").fill("2")
-    for side in ("width", "height"):
-        page.locator(f"#txt2img_{side} input[type=number]").fill("64")
-    page.locator("#txt2img_generate").click()
-    page.locator("#txt2img_gallery img").first.wait_for(state="visible")
-    page.locator("#html_info_txt2img.prose", has_text="Size: 64x64").wait_for()
-    page.locator("#txt2img_interrupt").wait_for(state="hidden")
-    assert screenshot(page, "harness_txt2img").stat().st_size > 0

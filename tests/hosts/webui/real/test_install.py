@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hosts.webui.real.conftest import NOT_STARTED, REPOSITORY, webui_python
 from support.webui_real.clips import FRAMES, animate, clip_of
+from support.webui_real.places import NOT_STARTED, REPOSITORY, webui_python
 from support.webui_real.server import NOT_COPIED, WebUI, open_page
 
 NOWHERE = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0", "HTTP_PROXY": "", "PIP_NO_INDEX": "1"}

@@ -5,14 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hosts.webui.real.conftest import REPOSITORY, TROUBLE
 from support.motion_files import write_motion_file
 from support.webui_real.clips import animate, apart, clip_of
+from support.webui_real.places import REPOSITORY, TROUBLE
 from support.webui_real.studio import hooks_in_the_unet, portrait, refused
 
 FRAMES = 40
 WINDOWS = {"frames": FRAMES, "context_length": 16, "overlap": 4}
-VISIBLE = 4.0  # levels of 255
 FIRST_STEP = 3  # windows
 KINDS = ("v1", "v2", "v3")
 
@@ -50,15 +49,6 @@ def test_every_window_setting_changes_the_clip(long_studio, other):
     assert f"{name}: {value}" in changed.comment
 
 
-def test_a_context_as_long_as_the_clip_is_no_window_at_all(long_studio):
-    """One window that holds the whole clip gives the clip without windows, byte for byte."""
-    one, other = (
-        clip_of(animate(long_studio, {"frames": 20, "context_length": length, "model": "mm_small_v3"}))
-        for length in (20, 32)
-    )
-    assert (one.frames == other.frames).all()
-
-
 def test_reverse_plays_back_to_the_beginning(long_studio):
     """There and back, without showing an end twice."""
     frames = clip_of(animate(long_studio, {"frames": 6, "model": "mm_small_v3", "reverse": True})).frames
@@ -87,13 +77,6 @@ def test_windows_longer_than_the_module_knows_are_refused(long_studio):
     assert "Lower the context length to 24 or less" in refused(
         long_studio, {"frames": 40, "context_length": 32, "model": "mm_small_v1"}
     )
-
-
-def test_a_module_of_another_base_is_refused(long_studio):
-    """An SDXL module on a Stable Diffusion 1.5 checkpoint: both bases are named."""
-    reason = refused(long_studio, {"model": "mm_small_sdxl"})
-    assert "SDXL" in reason
-    assert "Stable Diffusion 1.5" in reason
 
 
 @pytest.mark.shows("Pains that people report: pain 7: memory grows with the clip and is not given back")

@@ -7,13 +7,12 @@ import re
 
 import numpy
 import pytest
-from hosts.webui.real.test_panel import fill, generate, prepare_clip
 from safetensors import safe_open
 from safetensors.torch import save_file
 from support.adapter_files import kohya, ldm_name, official, random_adapter, write_adapter
 from support.motion_files import random_motion_state
 from support.motion_lora_files import changed_weight, converted, random_lora, write_lora
-from support.webui_real.clicking import PANEL, open_group, pasted
+from support.webui_real.clicking import PANEL, fill, generate, open_group, pasted, prepare_clip
 from support.webui_real.clips import animate
 from support.webui_real.server import CHECKPOINT, LORA, PAYLOAD, file_bytes
 from support.webui_real.studio import FLOAT_ORDER, decoded, frames_of, hooks_in_the_unet, portrait, refused, sent_back

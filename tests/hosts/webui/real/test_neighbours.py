@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from hosts.webui.real.conftest import REPOSITORY
+from support.webui_real.places import REPOSITORY
 from support.webui_real.server import open_page
 
 EXISTING = REPOSITORY / "tests" / "support" / "webui_real" / "existing_extension"

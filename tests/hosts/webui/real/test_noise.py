@@ -9,12 +9,12 @@ import threading
 import numpy
 import pytest
 import torch
-from hosts.webui.real.test_panel import fill, generate, prepare_clip
-from support.webui_real.clicking import PANEL, choose, open_group, pasted, slide
-from support.webui_real.clips import FRAMES, animate, clip_of, clip_payload
+from support.webui_real.clicking import PANEL, choose, fill, generate, open_group, pasted, prepare_clip, slide
+from support.webui_real.clips import animate, clip_of, clip_payload
 from support.webui_real.server import file_bytes
 from support.webui_real.studio import (
     FLOAT_ORDER,
+    counted,
     decoded,
     frames_of,
     hooks_in_the_unet,
@@ -27,19 +27,11 @@ from support.webui_real.studio import (
 STILL = {"effect": 0}  # each frame is a picture of its own
 FOUR = {"frames": 4}
 SEEN = 1e-3  # of the range, for what changes a clip
-UNET = {"layer": "model.diffusion_model", "call": 0}
 
 
 def spread(frames: numpy.ndarray) -> float:
     """How far frames are from each other."""
     return float(frames.std(axis=0).mean())
-
-
-def counted(server, clip: dict, interrupt_at: int = 0, **payload) -> tuple[numpy.ndarray, int]:
-    """A clip's frames and how often the UNet was called; interrupted in one of the calls, if asked for."""
-    command = {"interrupt_at": {**UNET, "call": interrupt_at}}
-    frames = frames_of(server, clip, **payload, alwayson_scripts={"Trouble": {"args": [command]}})
-    return frames, server.api("GET", "/trouble/calls").json()
 
 
 # ---- whose noise
@@ -154,18 +146,6 @@ def test_freeinit_samples_again_from_what_came_out(studio, request_):
     assert (decoded(studio) == second).all()
     assert file_bytes(sent) == file_bytes(answer, 1)
     assert not hooks_in_the_unet(portrait(studio))
-
-
-@pytest.mark.shows("Noise: FreeInit, coarse to fine, in img2img, not in the second pass")
-def test_every_setting_of_freeinit_changes_the_clip(studio):
-    """Four filters, both cut-offs, three iterations, coarse to fine: none is like another."""
-    ways = [
-        {}, {"freeinit_filter": "gaussian"}, {"freeinit_filter": "box"}, {"freeinit_filter": "ideal"},
-        {"freeinit_ds": 0.6}, {"freeinit_dt": 0.6}, {"freeinit_iters": 3}, {"freeinit_coarse": True},
-        {"noise": "shared"},
-    ]  # fmt: skip
-    clips = [frames_of(studio, {**FREEINIT, "frames": FRAMES, **way}, steps=2) for way in ways]
-    assert min(abs(one - other).max() for i, one in enumerate(clips) for other in clips[:i]) > 1e-4
 
 
 @pytest.mark.shows("Noise: FreeInit, coarse to fine, in img2img, not in the second pass")

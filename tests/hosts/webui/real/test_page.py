@@ -7,10 +7,10 @@ import re
 
 import pytest
 import requests
-from hosts.webui.real.conftest import REPOSITORY, TROUBLE
-from hosts.webui.real.test_panel import fill, open_accordion
 from support.motion_files import write_motion_file
+from support.webui_real.clicking import fill, open_accordion
 from support.webui_real.clips import animate, clip_of
+from support.webui_real.places import REPOSITORY, TROUBLE
 from support.webui_real.server import open_page
 from support.webui_real.studio import hooks_in_the_unet, portrait
 

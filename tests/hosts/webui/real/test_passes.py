@@ -8,8 +8,8 @@ import threading
 
 import numpy
 import pytest
-from hosts.webui.real.conftest import REPOSITORY, TROUBLE
-from hosts.webui.real.test_panel import (
+from PIL import Image
+from support.webui_real.clicking import (
     choose_module,
     fill,
     fill_prompt_and_size,
@@ -18,19 +18,10 @@ from hosts.webui.real.test_panel import (
     prepare_clip,
     shown_gif,
 )
-from PIL import Image
 from support.webui_real.clips import animate, apart, clip_of, clip_payload
+from support.webui_real.places import REPOSITORY, TROUBLE
 from support.webui_real.server import UPSCALER, VAE, base64_image, file_bytes, open_page, pixels
-from support.webui_real.studio import FLOAT_ORDER, decoded, frames_of, hooks_in_the_unet, portrait
-
-HIRES = {"enable_hr": True, "hr_scale": 2, "denoising_strength": 0.7}
-
-
-def painted(size: int = 64) -> Image.Image:
-    """A picture with something to see in every part."""
-    ramp = numpy.linspace(0, 255, size, dtype=numpy.uint8)
-    return Image.fromarray(numpy.stack(numpy.broadcast_arrays(ramp[:, None], ramp[None], ramp[::-1, None]), axis=-1))
-
+from support.webui_real.studio import FLOAT_ORDER, HIRES, decoded, frames_of, hooks_in_the_unet, painted, portrait
 
 # ---- hires fix
 
@@ -270,20 +261,6 @@ def test_img2img_batch_makes_a_clip_of_each_picture(studio, page, tmp_path, scre
     screenshot(page, "img2img-batch")
     made = sorted(set(studio.outputs_dir.rglob("*.gif")) - before, key=lambda path: path.stat().st_mtime_ns)
     assert [Image.open(path).n_frames for path in made] == [4, 4]
-
-
-@pytest.mark.shows("Pains that people report: pain 3: the model stays patched after an error")
-def test_after_an_error_the_model_is_as_it_was(studio):
-    """After a failure in the middle of the UNet: the same model, the same picture, the same clip, in both tabs."""
-    picture, clip, before = file_bytes(studio.txt2img()), frames_of(studio), portrait(studio)
-    trouble = {"Trouble": {"args": [{"raise_at": {"layer": "model.diffusion_model.middle_block.1", "call": 1}}]}}
-    payload = clip_payload(alwayson_scripts=trouble)
-    assert studio.api("POST", "/sdapi/v1/txt2img", payload).status_code == 500
-    assert portrait(studio) == before
-    assert not hooks_in_the_unet(before)
-    assert file_bytes(studio.txt2img()) == picture
-    assert abs(frames_of(studio) - clip).max() == 0
-    assert studio.img2img(init_images=[studio.txt2img()["images"][0]])["images"]
 
 
 @pytest.mark.shows("Pains that people report: pain 8: detailers meet an animated model")

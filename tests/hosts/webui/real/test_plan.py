@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hosts.webui.real.test_panel import fill, generate, prepare_clip
-from support.webui_real.clicking import PANEL, open_group, slide
+from support.webui_real.clicking import PANEL, fill, generate, open_group, prepare_clip, slide
 from support.webui_real.clips import animate
 
 LINE = re.compile(r"AnimateDiff: (.*) in addition to the models")

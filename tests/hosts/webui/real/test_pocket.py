@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
-from hosts.webui.real.conftest import REPOSITORY
-from hosts.webui.real.test_panel import generate, shown_gif
-from support.webui_real.clips import Gif, animate, apart, clip_of, read_gif
-from support.webui_real.server import open_page, pixels
+from support.webui_real.clips import Gif, animate, apart, clip_of
+from support.webui_real.places import REPOSITORY
+from support.webui_real.server import pixels
 
 from lib_animatediff import builtin_model as pocket
 from tools.pocket.evaluate import went
@@ -61,25 +60,6 @@ def test_the_same_module_moves_a_style_that_it_never_saw(small_world):
     styles = [reading.style == STYLE for path in seen.values() for reading in path.readings]
     assert sum(styles) >= 0.95 * len(styles)
     assert sum(went(path) == heading for heading, path in seen.items()) >= 3
-
-
-def test_by_clicking_it_moves_in_the_same_way(small_world, page):
-    """The clip's own text pasted into the page, Generate clicked: the same frames, byte for byte."""
-    small_world.post("/sdapi/v1/options", {"sd_model_checkpoint": pocket.CHECKPOINT})
-    clip = made(small_world, f"a red disc moving left {LORA}")
-    open_page(page, small_world)
-    page.locator("#txt2img_prompt textarea").fill(clip.comment)
-    page.locator("#txt2img_tools #paste").click()
-    page.locator("#animatediff_txt2img_frames").wait_for(state="visible")
-    page.wait_for_function("document.querySelector('#txt2img_steps input[type=number]').value == '25'")
-    generate(page, seconds=300)
-    assert (read_gif(shown_gif(page)).frames == clip.frames).all()
-
-
-def test_words_with_weights_and_words_it_never_saw(small_world):
-    """Emphasis in the prompt and unknown words: a clip like any other (the WebUI divides by the encoder's mean)."""
-    gif = made(small_world, "a (red:1.2) disc moving right on white")
-    assert len(gif.frames) == FRAMES
 
 
 @pytest.mark.shows("Passes: img2img with the init image for every frame")

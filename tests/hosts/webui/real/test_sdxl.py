@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hosts.webui.real.conftest import REPOSITORY, TROUBLE
-from hosts.webui.real.test_panel import choose_module, fill, fill_prompt_and_size, generate, open_accordion, shown_gif
 from support.motion_files import write_motion_file
-from support.webui_real.clips import animate, apart, clip_of, clip_payload, read_gif
+from support.webui_real.clicking import choose_module, fill, fill_prompt_and_size, generate, open_accordion, shown_gif
+from support.webui_real.clips import animate, apart, clip_of, read_gif
+from support.webui_real.places import REPOSITORY, TROUBLE
 from support.webui_real.server import CHECKPOINT, open_page, pixels
 from support.webui_real.small_sdxl import write_sdxl_checkpoint
 from support.webui_real.studio import FLOAT_ORDER, VISIBLE, frames_of, hooks_in_the_unet, portrait, refused
@@ -56,34 +56,6 @@ def test_cond_and_uncond_apart_or_together_are_the_same_clip(sdxl_studio, prompt
     assert abs(together - split).max() < FLOAT_ORDER
 
 
-def test_hires_fix_on_sdxl(sdxl_studio):
-    """Both passes are animated."""
-    answer = animate(sdxl_studio, SHORT, enable_hr=True, hr_scale=1.5, hr_upscaler="Latent", denoising_strength=0.7)
-    assert clip_of(answer).size == (96, 96)
-
-
-def test_an_interrupt_is_heeded_between_windows_on_sdxl(sdxl_studio):
-    """The windows that are left are not computed; what there is comes as a clip."""
-    sdxl_studio.txt2img()
-    before = portrait(sdxl_studio)
-    layer = {"layer": "model.diffusion_model.middle_block.0", "call": 5}
-    scripts = {"alwayson_scripts": {"Trouble": {"args": [{"interrupt_at": layer}]}}}
-    assert len(clip_of(animate(sdxl_studio, LONG, **scripts)).frames) == FRAMES
-    assert sdxl_studio.api("GET", "/trouble/calls").json() == 5
-    assert portrait(sdxl_studio) == before
-
-
-def test_a_failure_leaves_the_sdxl_model_as_it_was(sdxl_studio):
-    """A failure in the middle of the UNet reaches the client; model and next picture are as before."""
-    plain = pixels(sdxl_studio.txt2img())
-    before = portrait(sdxl_studio)
-    trouble = {"Trouble": {"args": [{"raise_at": {"layer": "model.diffusion_model.middle_block.2", "call": 1}}]}}
-    payload = clip_payload(SHORT, alwayson_scripts=trouble)
-    assert sdxl_studio.api("POST", "/sdapi/v1/txt2img", payload).status_code == 500
-    assert portrait(sdxl_studio) == before
-    assert (pixels(sdxl_studio.txt2img()) == plain).all()
-
-
 def test_a_stable_diffusion_15_module_on_sdxl_is_refused(sdxl_studio):
     """Both bases are named, whichever is the wrong one; the other checkpoint by override takes the module."""
     reason = refused(sdxl_studio, {"model": "mm_small_v3"})
@@ -93,7 +65,6 @@ def test_a_stable_diffusion_15_module_on_sdxl_is_refused(sdxl_studio):
     assert len(clip_of(animate(sdxl_studio, {"model": "mm_small_v3"}, **override)).frames) == 8
 
 
-@pytest.mark.shows("Text2Video-Zero: by clicking")
 def test_by_clicking_it_is_the_clip_of_the_api(sdxl_studio, page, screenshot):
     """The list names kind and base of each module; the clip is the API's, byte for byte in every frame."""
     open_page(page, sdxl_studio)

@@ -6,10 +6,9 @@ import json
 import re
 
 import pytest
-from hosts.webui.real.test_panel import generate
 from PIL import Image
 from support.motion_lora_files import write_lora
-from support.webui_real.clicking import PANEL, paste
+from support.webui_real.clicking import PANEL, generate, paste
 from support.webui_real.clips import animate
 from support.webui_real.server import base64_image
 from support.webui_real.studio import decoded

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import io
-import json
 import threading
 from itertools import pairwise
 
 import numpy
 import pytest
-from hosts.webui.real.test_noise import counted
-from hosts.webui.real.test_passes import HIRES, painted
 from PIL import Image
 from support.webui_real.clips import animate, clip_payload
 from support.webui_real.server import LORA, base64_image, file_bytes
 from support.webui_real.studio import (
     FLOAT_ORDER,
+    HIRES,
+    counted,
     decoded,
     frames_of,
     hooks_in_the_unet,
+    painted,
     portrait,
     preview_of,
     refused,
-    sent_back,
 )
 
 from lib_animatediff.request.masks import pack_mask
@@ -62,18 +61,6 @@ def test_every_sampler_makes_a_clip(studio, sampler):
     assert abs(frames[0] - picture).mean() < 0.5 * abs(other - picture).mean()
     assert min(abs(a - b).mean() for a, b in pairwise(frames)) > 5e-3
     assert abs(frames[1] - other).mean() > 5e-3
-
-
-@pytest.mark.shows("Text2Video-Zero: every sampler of the list makes a clip")
-@pytest.mark.parametrize("steps", [1, 2, 3])
-@pytest.mark.parametrize("sampler", ["Euler a", "DPM++ 2M", "DDIM", "UniPC", "PLMS"])
-def test_few_steps_are_enough(studio, sampler, steps):
-    """As few as the sampler itself can do, also those that never get down to the level where frames begin."""
-    if (sampler, steps) in {("UniPC", 1), ("UniPC", 2)}:
-        pytest.skip("the WebUI's UniPC needs three")
-    frames = frames_of(studio, SHORT, sampler_name=sampler, steps=steps)
-    assert len(frames) == 3
-    assert numpy.isfinite(frames).all()
 
 
 @pytest.mark.shows(
@@ -145,18 +132,6 @@ def left(abar: numpy.ndarray, timestep: float) -> float:
 # ---- clips
 
 
-@pytest.mark.shows("Text2Video-Zero: Stable Diffusion 1.5, 2 and SDXL, without a motion module, the model as it was")
-def test_the_model_is_as_it_was(studio):
-    """Pictures before and after are the same bytes, no hook stays, and names are found however they are written."""
-    plain, before = file_bytes(studio.txt2img()), portrait(studio)
-    made = frames_of(studio, SHORT, **STEPS)
-    assert portrait(studio) == before
-    assert not hooks_in_the_unet(before)
-    assert file_bytes(studio.txt2img()) == plain
-    for name in ("text2video-zero", "TEXT2VIDEO-ZERO", "Text2Video-Zero [no file, any checkpoint]"):
-        assert (frames_of(studio, {**SHORT, "model": name}, **STEPS) == made).all()
-
-
 @pytest.mark.shows("Text2Video-Zero: frame 0 reaches all frames, others reach themselves")
 def test_others_do_not_reach_frame_0(studio):
     """With other noise for the other frames, frame 0 stays; with other noise for frame 0, all change."""
@@ -178,19 +153,6 @@ def test_a_long_clip_in_chunks_is_that_of_one_piece(studio):
     assert abs(two[:10] - whole).max() < FLOAT_ORDER
     second = frames_of(studio, clip, **STEPS, seed=11)
     assert abs(two[10:] - second).max() < FLOAT_ORDER
-
-
-@pytest.mark.shows("Text2Video-Zero: the clip's text gives it again")
-def test_the_text_gives_the_clip_again(studio):
-    """The name stands in the clip's text without a hash, beside its settings."""
-    clip = {**SHORT, "zero_x": 20, "zero_y": -8.5}
-    answer = animate(studio, clip, sampler_name="DPM++ 2M", **STEPS)
-    made, (text,) = decoded(studio), json.loads(answer["info"])["infotexts"]
-    assert "model: Text2Video-Zero," in text.replace('\\"', "")
-    assert "zero_x: 20" in text
-    assert "zero_y: -8.5" in text
-    assert "mm_hash" not in text
-    assert (sent_back(studio, answer) == made).all()
 
 
 @pytest.mark.shows("Text2Video-Zero: its settings")
@@ -218,18 +180,6 @@ def test_an_interrupt_is_heeded_in_both_passes(studio, call):
     frames, calls = counted(studio, SHORT, interrupt_at=call, **STEPS)
     assert calls == call
     assert len(frames) == 3
-    assert not hooks_in_the_unet(portrait(studio))
-    assert (frames_of(studio, SHORT, **STEPS) == whole).all()
-
-
-@pytest.mark.shows("Text2Video-Zero: interrupts and failures in both passes, progress")
-def test_an_error_in_the_first_pass_leaves_nothing(studio):
-    """The WebUI answers 500, and the next clip is as before."""
-    whole = frames_of(studio, SHORT, **STEPS)
-    trouble = {"Trouble": {"args": [{"raise_at": {"layer": "model.diffusion_model.middle_block.0", "call": 1}}]}}
-    response = studio.api("POST", "/sdapi/v1/txt2img", {**clip_payload(SHORT, alwayson_scripts=trouble), **STEPS})
-    assert response.status_code == 500
-    assert "trouble as ordered" in response.text
     assert not hooks_in_the_unet(portrait(studio))
     assert (frames_of(studio, SHORT, **STEPS) == whole).all()
 

@@ -3,37 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from hosts.webui.real.test_panel import choose_module, fill, fill_prompt_and_size, generate, open_accordion
+from support.webui_real.clicking import choose_module, fill, fill_prompt_and_size, generate, open_accordion
 from support.webui_real.clips import clip_payload, read_gif
-from support.webui_real.server import PAYLOAD, open_page, pixels
+from support.webui_real.plot import PLOT, axes, files, plot
+from support.webui_real.server import open_page, pixels
 
 from lib_animatediff.request.settings import SETTINGS
-
-PLOT = "X/Y/Z plot"
-NOTHING = ("Nothing", "")
-DRAW_LEGEND, KEEP_SEEDS, VARY_SEEDS, MARGIN, AS_TEXT = True, False, [False] * 3, 0, True
-WITH_PICTURES, WITH_SUB_GRIDS = True, False
-
-
-def axes(server) -> list[str]:
-    """The labels of the plot's axes in txt2img, in order: a client names an axis by its number."""
-    components = server.api("GET", "/config").json()["components"]
-    (choices,) = [
-        c["props"]["choices"] for c in components if c["props"].get("elem_id") == "script_txt2img_xyz_plot_x_type"
-    ]
-    return [choice[0] if isinstance(choice, list) else choice for choice in choices]
-
-
-def plot(server, x: tuple[str, str], y: tuple[str, str] = NOTHING) -> dict:
-    """A request for a grid."""
-    labels = axes(server)
-    chosen = [part for label, values in (x, y, NOTHING) for part in (labels.index(label), values, [])]
-    options = [DRAW_LEGEND, WITH_PICTURES, WITH_SUB_GRIDS, KEEP_SEEDS, *VARY_SEEDS, MARGIN, AS_TEXT]
-    return {"script_name": PLOT, "script_args": [*chosen, *options]}
-
-
-def files(server) -> list:
-    return sorted(server.outputs_dir.rglob("*.gif"), key=lambda path: path.stat().st_mtime_ns)
 
 
 @pytest.mark.shows("Passes: X/Y/Z plot with axes from the settings table")
@@ -54,15 +29,6 @@ def test_a_grid_over_two_settings(studio):
     grid, *cells = [pixels(answer, number) for number in range(len(answer["images"]))]
     assert min(grid.shape[:2]) > 2 * 64
     assert [cell.shape for cell in cells] == [(64, 64, 3)] * 4
-
-
-@pytest.mark.shows("Passes: X/Y/Z plot with axes from the settings table")
-def test_an_axis_value_that_cannot_be_is_refused_before_painting(studio):
-    """The same sentence as for the setting itself, and no picture."""
-    request = plot(studio, ("[AnimateDiff] Frames", "4,-6"))
-    response = studio.api("POST", "/sdapi/v1/txt2img", {**PAYLOAD, **clip_payload(**request)})
-    assert response.status_code == 422
-    assert "frames must be between 0 and 10000" in response.json()["detail"]
 
 
 @pytest.mark.shows("Passes: X/Y/Z plot with axes from the settings table")

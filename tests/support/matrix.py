@@ -1,0 +1,27 @@
+"""Cases of a matrix: `make test` takes every value of every axis at least once, `make test-all` every combination."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+
+import pytest
+
+Places = tuple[int, ...]
+
+
+def in_matrix(*case):
+    """One case that only `make test-all` takes."""
+    return pytest.param(*case, marks=pytest.mark.matrix)
+
+
+def every_once(*axes: Iterable, more: Callable[[Places], bool] = lambda places: False) -> list:
+    """The product of some axes for `parametrize`; all but a diagonal through it, and `more`, is marked as `matrix`."""
+    lists = [list(axis) for axis in axes]
+    diagonal = {tuple(number % len(axis) for axis in lists) for number in range(max(map(len, lists)))}
+    return [
+        case if places in diagonal or more(places) else in_matrix(*case)
+        for places, case in zip(
+            itertools.product(*(range(len(axis)) for axis in lists)), itertools.product(*lists), strict=True
+        )
+    ]
