@@ -93,9 +93,12 @@ class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
 
     def postprocess(self, p: Any, processed: Any, *values: Any) -> None:
         """Turn the finished images into clips."""
-        if session := self.session_of(p):
-            self._session = None
-            session.close()
+        session = self._session
+        if session is None or not session.owns(p):
+            return
+        self._session = None
+        session.close()
+        if isinstance(session, Session):
             processed.styles = getattr(p, "styles", None)  # during the run they were in the prompts
             if session.plan.makes_clip:
                 deliver_clips(p, processed, session.plan, session.loras.reports)
@@ -105,14 +108,14 @@ def before_denoising(params: Any) -> None:
     """Called by the WebUI before each call of the denoiser, in any request."""
     p = params.denoiser.p
     for session in _sessions_of_both_tabs():
-        if session.owns(p):
+        if isinstance(session, Session) and session.owns(p):
             session.before_denoising(p, params)
 
 
-def _sessions_of_both_tabs() -> list[Session]:
-    """The open sessions. A request of one tab may run the other tab's scripts inside, as detailers do."""
+def _sessions_of_both_tabs() -> list[Session | Refusal]:
+    """The sessions of both tabs. A request of one tab may run the other tab's scripts inside, as detailers do."""
     sessions = [script.session for script in a1111.always_on_scripts(AnimateDiffScript)]
-    return [session for session in sessions if isinstance(session, Session)]
+    return [session for session in sessions if session is not None]
 
 
 def _is_enabled(asked: dict[str, Any]) -> bool:

@@ -24,7 +24,26 @@ from .problems import Problems
 from .sampling_wrapper import SamplingWrapper
 
 
-class Session:
+class _Request:
+    """One processing object ``p``, and the WebUI's request that it belongs to."""
+
+    def __init__(self, p: Processing) -> None:
+        self.is_open = True
+        self._p = weakref.ref(p)
+        self._started = a1111.state().time_start
+
+    def owns(self, p: Processing) -> bool:
+        """Whether ``p`` is the object of this request."""
+        return self.is_open and self._p() is p
+
+    def contains(self, p: Processing) -> bool:
+        """Whether ``p`` is another object that runs inside this request."""
+        served = self._p()
+        same_request = self._started == a1111.state().time_start
+        return self.is_open and served is not None and served is not p and same_request
+
+
+class Session(_Request):
     """Animates one processing object ``p`` by its plan; nested runs are not changed.
 
     Attributes:
@@ -33,27 +52,15 @@ class Session:
     """
 
     def __init__(self, p: Processing, plan: ClipPlan, caches: Caches) -> None:
+        super().__init__(p)
         self.plan = plan
         self.loras = ClipLoras()
-        self.is_open = True
-        self._p = weakref.ref(p)
-        self._request = a1111.state().time_start
         self._problems = Problems()
         self._prompts = ClipPrompts(plan)
         self._layout = RequestLayout(p, plan)
         method = clip_method(plan.method, plan, caches, self.loras)
         self._wrapper = SamplingWrapper(plan, method, self._prompts, self._problems)
         self._denoiser = DenoiserHooks(plan, method, self._prompts, self._wrapper)
-
-    def owns(self, p: Processing) -> bool:
-        """Whether this session animates ``p``."""
-        return self.is_open and self._p() is p
-
-    def contains(self, p: Processing) -> bool:
-        """Whether ``p`` is another object that runs inside this session's request."""
-        served = self._p()
-        same_request = self._request == a1111.state().time_start
-        return self.is_open and served is not None and served is not p and same_request
 
     def lay_out_rows(self) -> None:
         """Arrange the rows, before the WebUI sets prompts and seeds."""
@@ -104,17 +111,12 @@ class Session:
         return self._wrapper.sample(p, original, args, kwargs)
 
 
-class Refusal:
+class Refusal(_Request):
     """A request without a valid plan; the user sees the error when sampling begins."""
 
     def __init__(self, p: Processing, error: Exception) -> None:
-        self.is_open = True
-        self._p = weakref.ref(p)
+        super().__init__(p)
         self._problems = Problems(error)
-
-    def owns(self, p: Processing) -> bool:
-        """Whether ``p`` is refused."""
-        return self.is_open and self._p() is p
 
     def wrap_sampling(self, p: Processing) -> None:
         """Make the next call of ``p.sample`` raise the error."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import weakref
 
 import pytest
 from PIL import Image
@@ -141,6 +142,12 @@ class AfterSampling(Detailer):
             self.paint()
 
 
+class BeforeSampling(Detailer):
+    def process(self, p):
+        if not hasattr(p, "is_nested"):
+            self.paint()
+
+
 class WhileSampling(Detailer):
     def process_batch(self, p):
         if not hasattr(p, "is_nested"):
@@ -174,6 +181,18 @@ def test_a_request_nested_in_sampling_is_left_alone(webui, tab, monkeypatch):
     assert [sampling.hooks for sampling in shared.samplings] == [20, 20]
 
 
+@pytest.mark.parametrize("tab", ["txt2img", "img2img"])
+def test_a_request_nested_in_a_refused_one_is_a_plain_picture(webui, tab, monkeypatch):
+    """And the outer one is refused all the same."""
+    monkeypatch.setattr(BeforeSampling, "webui", webui)
+    monkeypatch.setattr(BeforeSampling, "painted", [])
+    webui.load_script(BeforeSampling)
+    with pytest.raises(Exception, match="frames must be between"):
+        webui.paint({**CLIP, "frames": -1}, tab=tab, **(START if tab == "img2img" else {}))
+    assert BeforeSampling.painted == [(1, {}, True)] * 2
+    assert [(sampling.rows, sampling.hooks) for sampling in shared.samplings] == [(1, 0)] * 2
+
+
 def test_a_nested_request_neither_ends_nor_changes_the_outer_one(webui):
     p = webui.request(CLIP)
     script, nested = webui.our_script(), webui.p({**CLIP, "frames": 5})
@@ -205,6 +224,18 @@ def test_a_request_after_one_that_broke_off_becomes_a_clip(webui, tab):
     webui.paint(CLIP, tab=tab, **(START if tab == "img2img" else {}))
     assert rows() == [2]
     assert p is not None
+
+
+def test_a_refused_request_that_was_never_sampled_is_not_kept(webui):
+    """Interrupted before its first picture, it has nobody to tell the reason."""
+    p = webui.request({**CLIP, "frames": -1})
+    p.init = lambda: setattr(shared.state, "interrupted", True)
+    double.process_images(p)
+    kept = weakref.ref(p)
+    del p
+    gc.collect()
+    assert kept() is None
+    assert webui.our_script().session is None
 
 
 def test_a_request_that_broke_off_does_not_change_the_next_plain_one(webui):
