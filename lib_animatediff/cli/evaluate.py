@@ -153,8 +153,8 @@ def evaluate(
     )
     _check_output(output, evaluation.folder)
     module = check(evaluation)
-    say_device(asked_device)
     embedders = _embedders(folders, device)
+    say_device(asked_device)
     shown: list[EvaluatedClip] = []
     with click.progressbar(length=evaluation.renders, label="Clips", file=sys.stderr) as bar:
         try:

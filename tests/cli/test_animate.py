@@ -196,8 +196,8 @@ def test_loading_leaves_the_libraries_as_talkative_as_they_were(files):
 
 EARLY = [
     ({"checkpoint": "nothing.safetensors"}, "no checkpoint nothing.safetensors"),
-    ({"model": "nothing.ckpt"}, "nothing.ckpt: cannot be read"),
-    ({"kind": "v2"}, "a v1 or v3 module; it cannot be loaded as v2"),
+    ({"model": "nothing.ckpt"}, "nothing.ckpt cannot be read"),
+    ({"kind": "v2"}, "has the layout of kind v1 or v3 and cannot be loaded as v2"),
     ({"frames": 33, "context-length": 33}, "trained on clips of 32 frames; 33 are too many"),
     ({"frames": 40, "context-length": 33}, "Lower the context length to 32"),
     ({"frames": 65000}, "frames must be between 0 and 10000"),
@@ -209,7 +209,7 @@ EARLY = [
     ({"height": 0}, "height must be a multiple of 8"),
     ({"seed": -1}, "seed must be between 0 and"),
     ({"seed": 2**64}, "seed must be between 0 and"),
-    ({"cfg": "nan"}, "cfg must be a number"),
+    ({"cfg": "nan"}, "cfg must be a finite number"),
     ({"fps": 0}, "fps must be between 1 and 50"),
     ({"device": "toaster"}, "cannot compute on 'toaster'"),
     ({"config": "nowhere"}, "no model_index.json in nowhere"),
@@ -225,7 +225,7 @@ def test_refuses_in_one_line_before_the_checkpoint_is_loaded(run, tmp_path, monk
 
 @pytest.mark.parametrize(
     ("output", "words"),
-    [("file/clip.gif", "cannot be written"), ("folder.gif", "is a folder"), ("clip.xyz", "no format has this suffix")],
+    [("file/clip.gif", "cannot be written"), ("folder.gif", "is a folder"), ("clip.xyz", "suffix of no known format")],
 )
 def test_refuses_an_output_before_the_checkpoint_is_loaded(run, tmp_path, monkeypatch, output, words):
     monkeypatch.setattr(host, "load_pipeline", lambda *_args, **_kwargs: pytest.fail("the slow work has begun"))
@@ -322,7 +322,7 @@ def test_help_lists_each_setting_of_the_table(help_text, setting):
 def test_help_names_the_command(command):
     result = command("--help")
     assert result.code == 0
-    assert re.search(r"animate +Write a clip of a prompt.", result.out)
+    assert re.search(r"animate +Render a clip from a prompt", result.out)
 
 
 def test_the_version_is_that_of_the_package(command):

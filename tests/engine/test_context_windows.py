@@ -161,7 +161,7 @@ def test_weights_spelled_out():
         ({"stride": 0}, "1 or more, not 0"),
         ({"kind": "round"}, "uniform, looped, static, batched"),
         ({"fusion": "mean"}, "flat, pyramid, overlap-linear"),
-        ({"closed": True}, "these are uniform"),
+        ({"closed": True}, "not uniform ones"),
     ],
 )
 def test_settings_that_do_not_fit_together_are_refused_at_once(settings, words):

@@ -131,7 +131,7 @@ def test_a_file_of_mixed_precision_runs_in_any_unet(unets, tmp_path, dtype):
     save_file(
         {key: value.half().float() if value.dim() == 2 else value for key, value in state.items()}, tmp_path / "mm"
     )
-    unet = copy.deepcopy(unets["diffusers"]).to(dtype)
+    unet = copy.deepcopy(unets["diffusers", 4]).to(dtype)
     given = {key: value.to(dtype) if value.is_floating_point() else value for key, value in hosts.inputs(4).items()}
     outputs = []
     for name in ("mixed.safetensors", "mm"):
@@ -144,20 +144,20 @@ def test_a_file_of_mixed_precision_runs_in_any_unet(unets, tmp_path, dtype):
 def test_runs_under_autocast(unets, tmp_path):
     motion = load_motion_module(write_motion_file(tmp_path, "v3"))
     given = hosts.inputs(8)
-    with inject(unets["diffusers"], motion, frames=4):
-        exact = hosts.call(unets["diffusers"], given)
+    with inject(unets["diffusers", 4], motion, frames=4):
+        exact = hosts.call(unets["diffusers", 4], given)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            got = hosts.call(unets["diffusers"], given)
+            got = hosts.call(unets["diffusers", 4], given)
     error = (got.float() - exact).abs().mean() / exact.abs().mean()
     assert 0 < error < 40 * torch.finfo(torch.bfloat16).eps
 
 
 def test_gradients_reach_a_trainable_module_and_nothing_else(unets, tmp_path):
     motion = load_motion_module(write_motion_file(tmp_path, "v3")).requires_grad_(True)
-    with inject(unets["diffusers"], motion, frames=4), torch.autocast("cpu", dtype=torch.bfloat16):
-        hosts.call(unets["diffusers"], hosts.inputs(4)).square().mean().backward()
+    with inject(unets["diffusers", 4], motion, frames=4), torch.autocast("cpu", dtype=torch.bfloat16):
+        hosts.call(unets["diffusers", 4], hosts.inputs(4)).square().mean().backward()
     assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in motion.parameters())
-    assert all(weight.grad is None for weight in unets["diffusers"].parameters())
+    assert all(weight.grad is None for weight in unets["diffusers", 4].parameters())
 
 
 def test_frames_of_one_clip_reach_each_other_and_no_other_clip(unets, tmp_path):
@@ -165,8 +165,9 @@ def test_frames_of_one_clip_reach_each_other_and_no_other_clip(unets, tmp_path):
     given = hosts.inputs(8)
     changed = dict(given, x=given["x"].clone())
     changed["x"][1] += 1.0
-    with inject(unets["ldm"], motion, frames=4):
-        difference = (hosts.call(unets["ldm"], given) - hosts.call(unets["ldm"], changed)).abs().amax(dim=(1, 2, 3))
+    with inject(unets["ldm", 4], motion, frames=4):
+        out, other = (hosts.call(unets["ldm", 4], inputs) for inputs in (given, changed))
+        difference = (out - other).abs().amax(dim=(1, 2, 3))
     assert (difference[:4] > 1e-4).all()
     assert (difference[4:] < 1e-6).all()
 
@@ -195,7 +196,7 @@ def test_large_pictures_go_through_in_pieces(tmp_path, monkeypatch, limit, value
 )
 def test_refuses_an_impossible_number_of_frames(unets, tmp_path, frames, words):
     motion = load_motion_module(write_motion_file(tmp_path, "v3"))
-    with pytest.raises(ClipError, match=words), inject(unets["ldm"], motion, frames=frames):
+    with pytest.raises(ClipError, match=words), inject(unets["ldm", 4], motion, frames=frames):
         pass
 
 
@@ -203,14 +204,14 @@ def test_refuses_rows_that_are_not_whole_clips(unets, tmp_path):
     motion = load_motion_module(write_motion_file(tmp_path, "v3"))
     with (
         pytest.raises(ClipError, match="10 rows, which are not whole clips of 4"),
-        inject(unets["ldm"], motion, frames=4),
+        inject(unets["ldm", 4], motion, frames=4),
     ):
-        hosts.call(unets["ldm"], hosts.inputs(10))
+        hosts.call(unets["ldm", 4], hosts.inputs(10))
 
 
 def test_refuses_a_second_module_in_the_same_unet(unets, tmp_path):
     motion = load_motion_module(write_motion_file(tmp_path, "v3"))
-    with inject(unets["ldm"], motion, frames=4):
-        with pytest.raises(IncompatibleModelError, match="already"), inject(unets["ldm"], motion, frames=4):
+    with inject(unets["ldm", 4], motion, frames=4):
+        with pytest.raises(IncompatibleModelError, match="already"), inject(unets["ldm", 4], motion, frames=4):
             pass
-        hosts.call(unets["ldm"], hosts.inputs(4))  # the first one still works
+        hosts.call(unets["ldm", 4], hosts.inputs(4))  # the first one still works

@@ -253,7 +253,7 @@ class Short:
     """Lets a motion module have memory for so many positions of the picture at once."""
 
     def __init__(self, monkeypatch, most, error):
-        self.tries, forward = [], TemporalTransformer._transformed
+        self.tries, forward = [], TemporalTransformer._temporal_layers
 
         def limited(transformer, x, *more):
             self.tries.append(x.shape[-1])
@@ -261,7 +261,7 @@ class Short:
                 raise error
             return forward(transformer, x, *more)
 
-        monkeypatch.setattr(TemporalTransformer, "_transformed", limited)
+        monkeypatch.setattr(TemporalTransformer, "_temporal_layers", limited)
 
 
 ERRORS = {

@@ -116,8 +116,8 @@ def test_without_motion_the_norms_do_not_see_the_clip_either(ldm_unet, amount, w
     with torch.no_grad():
         with inject(ldm_unet, motion, frames=8, windows=windows, amount=amount) as injection:
             injection.progress = 0.5
-            still = hosts.call(ldm_unet)
-        bare = hosts.call(ldm_unet)
+            still = hosts.call(ldm_unet, hosts.inputs(8))
+        bare = hosts.call(ldm_unet, hosts.inputs(8))
     torch.testing.assert_close(still, bare, rtol=0, atol=0 if windows is None else 1e-5)
 
 
@@ -127,7 +127,7 @@ def test_with_motion_somewhere_the_norms_see_it(ldm_unet):
     outs = []
     for amount in amounts:
         with torch.no_grad(), inject(ldm_unet, motion, frames=8, amount=amount):
-            outs.append(hosts.call(ldm_unet))
+            outs.append(hosts.call(ldm_unet, hosts.inputs(8)))
     with torch.no_grad():
-        bare = hosts.call(ldm_unet)
+        bare = hosts.call(ldm_unet, hosts.inputs(8))
     assert all((out[0] - bare[0]).abs().max() > 1e-3 for out in outs)  # frame 0, which has no effect of its own

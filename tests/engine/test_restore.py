@@ -276,7 +276,7 @@ def test_a_patch_from_before_that_is_taken_off_inside_takes_ours_along(unet, mot
     _, restore = patched(unet)
     with windowed(unet, motion_v1):
         restore()
-        with pytest.raises(ClipError, match="another extension has put its own forward"):
+        with pytest.raises(ClipError, match="other code has replaced the forward"):
             hosts.call(unet, GIVEN)
     before.assert_unchanged()
 

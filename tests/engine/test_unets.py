@@ -246,7 +246,7 @@ class Unpatchable(nn.Module):
         (sd3_of_the_webui, "v3", "is not a UNet .models such as Stable Diffusion 3"),
         (lambda: ldm(attention_resolutions=[4, 2]), "sdxl", "SDXL refiner"),
         (lambda: diffusers_unet(**REFINER), "sdxl", "SDXL refiner"),
-        (ldm_without_middle_attention, "sdxl", "attention layers left out, as in SSD-1B"),
+        (ldm_without_middle_attention, "sdxl", "without some of its attention layers, as in SSD-1B"),
         (lambda: diffusers_unet(**SDXL, mid_block_type="UNetMidBlock2D"), "sdxl", "as in SSD-1B"),
         (lambda: diffusers_unet(**SDXL, mid_block_type=None), "sdxl", "as in SSD-1B"),
         (lambda: diffusers_unet(layers_per_block=1), "v3", "v3.safetensors has 20 sites, this UNet has 13"),

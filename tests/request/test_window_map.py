@@ -101,7 +101,7 @@ def test_the_picture_says_what_it_leaves_out():
     assert "Further steps repeat these." in told(ContextWindows(length=4, overlap=1), 6, 50)  # two plans, in turn
     assert "Further steps are not shown." in told(ContextWindows(), 100)
     assert not [text for text in told(ContextWindows(), 100, 4) if text.startswith("Further")]
-    assert "The smallest piece stands for 50 frames." in told(ContextWindows(), 10_000)
+    assert "The smallest segment represents 50 frames." in told(ContextWindows(), 10_000)
     assert [text for text in told(ContextWindows(), 48) if text.isdigit()] == "0 6 12 18 24 30 36 42".split()
 
 

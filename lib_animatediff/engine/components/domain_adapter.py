@@ -38,7 +38,7 @@ class AdapterMatch:
     unused: int = 0
 
     def __str__(self) -> str:
-        more = f"; {self.unused} others are not spatial attention and are not used" if self.unused else ""
+        more = f"; not used, because it is not spatial attention: {self.unused}" if self.unused else ""
         return f"{self.adapter}: {self.matched} of its {self.total} layers match the checkpoint{more}."
 
 

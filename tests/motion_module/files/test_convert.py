@@ -211,9 +211,9 @@ def test_a_file_may_be_converted_in_place(source):
 @pytest.mark.parametrize(
     ("target", "to", "words"),
     [
-        ("a.ckpt", "official", "end in .safetensors"),
-        ("a", "official", "end in .safetensors"),
-        ("a.safetensors", "adapter", "is a folder"),
+        ("a.ckpt", "official", "must be a safetensors file"),
+        ("a", "official", "must be a safetensors file"),
+        ("a.safetensors", "adapter", "must be a folder"),
         ("folder.safetensors", "official", "is a folder"),
         ("file", "adapter", "is a file"),
         ("file/a.safetensors", "official", "cannot be written"),

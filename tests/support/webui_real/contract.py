@@ -19,7 +19,6 @@ OBJECTS = {
     "seconds": ("gradio.Number",),
     "app": ("fastapi.FastAPI",),
     "route": ("fastapi.routing.APIRoute",),
-    "neighbour": ("fastapi.routing.APIRoute",),
     "p.sd_model": ("modules.sd_models_types.WebuiSdModel",),
     "modules.sd_unet.current_unet": ("modules.sd_unet.SdUnet",),
     "modules.sd_unet.current_unet.option": ("modules.sd_unet.SdUnetOption",),
@@ -104,7 +103,7 @@ SIGNATURES = {
 
 # Names that have to be there: attributes, and what we compare with, subclass or raise.
 NAMES = """
-    app.routes neighbour.dependencies route.path
+    app.routes route.dependencies route.path
     component.change seconds.blur seconds.submit
     data.module data.path plot.axis_options
     extension.enabled extension.path known.path modules.extensions.extensions

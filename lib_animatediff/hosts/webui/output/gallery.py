@@ -38,9 +38,9 @@ def save_full_animation(saving: Any) -> None:
 
 def _clip_of(saving: Any) -> dict[str, Any] | None:
     """The clip of the image that the gallery saves, by its position; None for other images."""
-    p = saving.p
-    if hasattr(p, "sd_model"):  # saved during rendering, not from the gallery
+    held = saving.p
+    if hasattr(held, "sd_model"):  # saved during rendering, not from the gallery
         return None
-    clips = (getattr(p, "extra_generation_params", None) or {}).get(CLIPS_KEY) or []
-    place = getattr(p, "batch_index", -1) + 1  # Save counts from -1
+    clips = (getattr(held, "extra_generation_params", None) or {}).get(CLIPS_KEY) or []
+    place = getattr(held, "batch_index", -1) + 1  # Save counts from -1
     return clips[place] if 0 <= place < len(clips) else None

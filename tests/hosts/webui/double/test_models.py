@@ -79,7 +79,7 @@ def test_an_empty_list_says_where_to_put_a_module(models, webui):
         models.find_model("mm")
     assert str(error.value) == (
         f"No motion module was found. Download one (such as v3_sd15_mm.ckpt, from {models.WHERE_TO_GET}) and put it "
-        f"into {webui.models_folder}. Then refresh the list. Or choose Text2Video-Zero, which needs no file."
+        f"into {webui.models_folder}. Then refresh the list. Or choose Text2Video-Zero, which needs no file. [AD-W05]"
     )
 
 
@@ -177,7 +177,7 @@ def test_the_only_module_needs_no_name(models, put):
 def test_of_several_modules_one_must_be_chosen(models, put):
     put("a.ckpt")
     put("b.ckpt")
-    with pytest.raises(MotionFileError, match=r"^No motion module was chosen. .* for example a\.ckpt\.$"):
+    with pytest.raises(MotionFileError, match=r"^No motion module was chosen. .* for example a\.ckpt\. \[AD-W06\]$"):
         models.find_model("")
 
 

@@ -347,8 +347,8 @@ def test_from_prompts_to_blended_conditions(glue, webui, empty, xl, interpolatio
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("0: a AND b :0.2\n4: a AND b :1.0", "other weights"),
-        ("0: a AND b :0.2\n4: a AND b :0.2\nbest quality", "weight at its end"),
+        ("0: a AND b :0.2\n4: a AND b :1.0", "weights of its parts differ"),
+        ("0: a AND b :0.2\n4: a AND b :0.2\nbest quality", "weight at the end of this line"),
     ],
 )
 def test_weights_that_would_be_lost_are_refused(glue, text, words):

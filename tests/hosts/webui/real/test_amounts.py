@@ -7,11 +7,10 @@ import json
 
 import numpy
 import pytest
-from hosts.webui.real.test_panel import fill, generate, prepare_clip
-from hosts.webui.real.test_xyz import files, plot
 from PIL import Image
-from support.webui_real.clicking import choose, open_group, pasted, slide
+from support.webui_real.clicking import choose, fill, generate, open_group, pasted, prepare_clip, slide
 from support.webui_real.clips import FRAMES, animate, clip_payload, read_gif
+from support.webui_real.plot import files, plot
 from support.webui_real.server import PAYLOAD, base64_image, file_bytes
 from support.webui_real.studio import (
     FLOAT_ORDER,

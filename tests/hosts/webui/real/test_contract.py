@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hosts.webui.real.conftest import NOT_STARTED, REPOSITORY, webui_python
 from support.webui_real import contract
 from support.webui_real.names import Sources, Uses, door_of, importers, members_of, named_in
+from support.webui_real.places import NOT_STARTED, REPOSITORY, webui_python
 
 OURS = [*(REPOSITORY / "lib_animatediff" / "hosts" / "webui").rglob("*.py"), REPOSITORY / "scripts/animatediff.py"]
 OURS += [REPOSITORY / "install.py"]

@@ -168,4 +168,4 @@ def test_the_settings_page_holds_ours_and_the_old_keys(studio, page):
     open_page(page, studio)
     page.locator("#tabs > .tab-nav").get_by_role("button", name="Settings", exact=True).click()
     page.locator("#settings button", has_text="AnimateDiff").click()
-    page.get_by_text("Formats that are ticked at first").wait_for()
+    page.get_by_text("Formats selected by default").wait_for()

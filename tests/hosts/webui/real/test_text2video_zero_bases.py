@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hosts.webui.real.conftest import REPOSITORY, TROUBLE
-from hosts.webui.real.test_panel import (
+from support.webui_real.clicking import (
     choose_module,
     fill,
     fill_prompt_and_size,
@@ -13,8 +12,9 @@ from hosts.webui.real.test_panel import (
     refusal,
     shown_gif,
 )
-from hosts.webui.real.test_xyz import plot
 from support.webui_real.clips import animate, clip_of, read_gif
+from support.webui_real.places import REPOSITORY, TROUBLE
+from support.webui_real.plot import plot
 from support.webui_real.server import CHECKPOINT, file_bytes, open_page
 from support.webui_real.small_sd2 import write_sd2_checkpoint
 from support.webui_real.small_sdxl import write_sdxl_checkpoint

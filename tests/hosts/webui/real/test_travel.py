@@ -6,8 +6,7 @@ import json
 
 import numpy
 import pytest
-from hosts.webui.real.test_panel import fill, generate, prepare_clip
-from support.webui_real.clicking import choose, open_group, pasted, slide
+from support.webui_real.clicking import choose, fill, generate, open_group, pasted, prepare_clip, slide
 from support.webui_real.clips import FRAMES, animate, clip_payload
 from support.webui_real.server import LORA, PAYLOAD, STYLE
 from support.webui_real.studio import FLOAT_ORDER, conditions_of, decoded, frames_of, preview_of, refused, sent_back
