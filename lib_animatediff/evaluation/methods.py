@@ -9,6 +9,7 @@ import numpy as np
 
 from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.hosts.diffusers.pipeline import new_sampler
+from lib_animatediff.request.settings import parse_settings
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
 from motion_module import MotionModule
 
@@ -107,6 +108,7 @@ def render(
         negative_prompt=how.negative_prompt,
         seed=seed,
         frames=how.frames,
+        settings=parse_settings({"context_length": how.frames}),  # in one piece, as `check` allows
         size=how.size,
         steps=how.steps,
         cfg=how.cfg,

@@ -117,6 +117,7 @@ def write_samples(
 
 def _clip(pipeline: Any, motion: MotionModule, prompt: str, settings: TrainingSettings) -> list[Image]:
     from lib_animatediff.hosts.diffusers.animate import animate
+    from lib_animatediff.request.settings import parse_settings
 
     return animate(
         pipeline,
@@ -124,6 +125,7 @@ def _clip(pipeline: Any, motion: MotionModule, prompt: str, settings: TrainingSe
         prompt=prompt,
         seed=settings.seed,
         frames=settings.frames,
+        settings=parse_settings({"context_length": settings.frames}),  # in one piece, as it is trained
         size=(settings.size, settings.size),
         steps=SAMPLING_STEPS,
         cfg=CFG,
