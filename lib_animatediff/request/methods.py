@@ -14,7 +14,6 @@ from lib_animatediff.sampling.text2video_zero import NAME, Text2VideoZero
 from .loras import LoraFile, parse_loras
 from .settings import (
     ClipSettings,
-    is_text2video_zero,
     motion_scale,
     refuse_with_text2video_zero,
     refuse_without_module,
@@ -22,8 +21,8 @@ from .settings import (
 )
 
 WITHOUT_FILE = {  # by name: what the panel says about it
-    NAME: f"{NAME} lets the whole picture glide by the shift that you set below, on any checkpoint; nothing in it "
-    "moves by itself. For that, take a motion module."
+    NAME: f"{NAME} shifts the whole image by the same amount in every frame, on any checkpoint. Nothing in the image "
+    "moves by itself. For that, choose a motion module."
 }
 
 
@@ -128,7 +127,7 @@ def method_of(settings: ClipSettings, files: FileCatalog | None) -> Method:
     Raises:
         AnimateDiffError: a setting needs a motion module, a file is missing, or a text of the settings is wrong.
     """
-    if is_text2video_zero(settings.model):
+    if name_without_file(settings.model) == NAME:
         refuse_with_text2video_zero(settings)
         return Text2VideoZeroMethod(text2video_zero(settings))
     loras = parse_loras(settings.motion_loras)

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from lib_animatediff import ClipError, Text2VideoZero
+from lib_animatediff.request.methods import name_without_file
 from lib_animatediff.request.settings import (
-    is_text2video_zero,
     parse_settings,
     refuse_with_text2video_zero,
     text2video_zero,
@@ -193,8 +193,8 @@ def picture() -> str:
 
 
 def test_its_name_is_known_however_it_is_written_and_other_names_are_files():
-    assert all(map(is_text2video_zero, [NAME, Text2VideoZero().name, "text2video-zero", " TEXT2VIDEO-ZERO "]))
-    assert not any(map(is_text2video_zero, ["", "v3.safetensors", "folder/text2video-zero", "text2video"]))
+    assert all(map(name_without_file, [NAME, Text2VideoZero().name, "text2video-zero", " TEXT2VIDEO-ZERO "]))
+    assert not any(map(name_without_file, ["", "v3.safetensors", "folder/text2video-zero", "text2video"]))
 
 
 def test_the_settings_say_how_it_moves():

@@ -9,7 +9,6 @@ from lib_animatediff.engine.motion_scale import MotionScale
 from lib_animatediff.request.masks import unpacked_mask
 from lib_animatediff.request.motion_scale import MOST_EFFECT, MOST_SCALE, parse_blocks, parse_frames, parse_steps
 from lib_animatediff.sampling.frame_noise import parse_frame_seeds
-from lib_animatediff.sampling.freeinit import steps_of
 from lib_animatediff.sampling.text2video_zero import NAME, Text2VideoZero
 from motion_module import ClipError
 
@@ -95,22 +94,9 @@ def frame_seeds(settings: ClipSettings) -> list[int] | None:
     return parse_frame_seeds(settings.frame_seeds, clip_frames(settings))
 
 
-def freeinit_rounds(settings: ClipSettings, steps: int) -> list[int]:
-    """Number of steps in each run of the sampler: one run, or one per FreeInit iteration."""
-    if not settings.freeinit_enable or settings.preview:
-        return [steps]
-    count = settings.freeinit_iters
-    return [steps_of(number, count, steps, settings.freeinit_coarse) for number in range(count)]
-
-
 def travels_in_loop(settings: ClipSettings) -> bool:
     """Whether prompt travel loops from the last prompt to the first, as in the existing extension."""
     return settings.closed_loop in ("R+P", FIRM_LOOP)
-
-
-def is_text2video_zero(model: str) -> bool:
-    """Whether ``model`` selects Text2Video-Zero instead of a motion module."""
-    return model.strip().lower() == NAME.lower()
 
 
 def text2video_zero(settings: ClipSettings) -> Text2VideoZero:

@@ -333,7 +333,7 @@ def test_without_a_file_an_empty_name_does_not_mean_it(webui):
 
 
 def test_the_panel_says_what_to_expect(webui):
-    assert "the whole picture glide" in webui.module("ui.advice").advice("Text2Video-Zero")
+    assert "shifts the whole image" in webui.module("ui.advice").advice("Text2Video-Zero")
 
 
 def test_the_plan_counts_chunks_and_names_what_cannot_be(webui):

@@ -104,7 +104,7 @@ def test_by_clicking_it_is_the_clip_of_the_api(bare, page, screenshot):
     assert "No motion module was found." in refusal(page)
     choose_module(page, "Text2Video-Zero")
     page.locator(".animatediff-no-module").first.wait_for(state="hidden")
-    page.locator(".animatediff-advice", has_text="lets the whole picture glide").wait_for()
+    page.locator(".animatediff-advice", has_text="shifts the whole image").wait_for()
     page.locator("#animatediff_txt2img .label-wrap", has_text="Text2Video-Zero").click()
     page.locator("#animatediff_txt2img_zero_x").wait_for(state="visible")
     fill(page, {"animatediff_txt2img_frames": 20, "animatediff_txt2img_zero_x": 64, "animatediff_txt2img_zero_y": -64})
