@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from PIL import Image
 from support.webui_double import components
-from support.webui_double.denoiser import guided
+from support.webui_double.denoiser import CONTEXT, TOKENS, guided
 from support.webui_double.functions import (
     FilenameGenerator,
     get_multicond_prompt_list,
@@ -45,6 +45,7 @@ class SdModel(nn.Module):
         self.is_sd1, self.is_sd2, self.is_sd3, self.is_sdxl, self.is_ssd = True, False, False, False, False
         self.register_buffer("alphas_cumprod", torch.linspace(0.999, 0.005, 1000))
         self.alphas_cumprod_original = self.alphas_cumprod
+        self.cond_stage_model_empty_prompt = torch.zeros(1, TOKENS, CONTEXT)
 
 
 # ---- modules.scripts
@@ -125,6 +126,9 @@ class Processing:
     styles: list[str] = field(default_factory=list)
     is_hr_pass: bool = False
 
+    def comment(self, text: str) -> None:
+        self.comments[text] = 1
+
     @property
     def sd_model(self) -> SdModel:
         return shared.sd_model
@@ -140,6 +144,7 @@ class Processing:
         pass
 
     def sample(self, prompts: list[str]) -> Tensor:
+        self.sampler = create_sampler(self.sampler_name, self.sd_model)
         return denoise(self, noise(self.seeds), prompts)
 
 
@@ -170,6 +175,7 @@ class Txt2Img(Processing):
     def sample_hr_pass(self, samples: Tensor, prompts: list[str]) -> Tensor:
         if shared.state.interrupted:
             return samples
+        self.sampler = create_sampler(self.sampler_name, self.sd_model)
         return denoise(self, nn.functional.interpolate(samples, scale_factor=2), prompts)
 
 
@@ -178,6 +184,7 @@ class Img2Img(Processing):
     init_images: Any = None
 
     def init(self) -> None:
+        self.sampler = create_sampler(self.sampler_name, self.sd_model)  # long before p.sample
         pictures = [picture.size[0] / 100 for picture in self.init_images]
         if len(pictures) == 1:
             pictures = pictures * self.batch_size
@@ -202,6 +209,18 @@ class Processed:
 
 
 @dataclass
+class Sampler:
+    """As k-diffusion's: it keeps the noise levels that the checkpoint has when it is made."""
+
+    name: str
+    table: Tensor
+
+
+def create_sampler(name: str, model: SdModel) -> Sampler:
+    return Sampler(name, model.alphas_cumprod)
+
+
+@dataclass
 class Sampling:
     """What one run of a sampler met."""
 
@@ -216,10 +235,10 @@ def noise(seeds: list[int]) -> Tensor:
 
 
 def denoise(p: Processing, x: Tensor, prompts: list[str]) -> Tensor:
-    """A sampler of one step: reads the schedule when it is made, and hands back what it has when interrupted."""
+    """A run of one step: hands back what it has when interrupted."""
     model, unet = p.sd_model, p.sd_model.model.diffusion_model
     p.scripts.call("process_before_every_sampling", p, noise=x)
-    shared.samplings.append(Sampling(model, len(x), model.alphas_cumprod, count_hooks(unet)))
+    shared.samplings.append(Sampling(model, len(x), p.sampler.table, count_hooks(unet)))
     if shared.during_sampling is not None:
         shared.during_sampling(p)
     if shared.state.interrupted:
@@ -228,7 +247,7 @@ def denoise(p: Processing, x: Tensor, prompts: list[str]) -> Tensor:
         noise_of_x = guided(p, unet, x, prompts)
     except InterruptedException:
         return x
-    return x - (1 - model.alphas_cumprod[500]).sqrt() * noise_of_x
+    return x - (1 - p.sampler.table[500]).sqrt() * noise_of_x
 
 
 def count_hooks(module: nn.Module) -> int:
@@ -355,6 +374,7 @@ def modules(models_path: Path) -> dict[str, ModuleType]:
         "sd_models": {"model_data": ModelData(), "rescale_zero_terminal_snr_abar": rescale_zero_terminal_snr_abar},
         "sd_hijack": {"model_hijack": SimpleNamespace(get_prompt_lengths=lambda text: (len(text.split()), 75))},
         "sd_unet": {"current_unet": None},
+        "sd_samplers": {"create_sampler": create_sampler},
         "sd_samplers_common": {"InterruptedException": InterruptedException},
         "extensions": {"extensions": []},
         "script_callbacks": {

@@ -38,8 +38,8 @@ NOT_THE_WEBUIS |= {"loaded.adapters", "loaded.motion", "loaded.reports", "*.prog
 
 MODULES = """
     gradio launch modules.extensions modules.hashes modules.paths modules.prompt_parser modules.script_callbacks
-    modules.scripts modules.sd_models modules.sd_samplers_common modules.sd_unet modules.shared modules.ui_tempdir
-    modules.util
+    modules.scripts modules.sd_models modules.sd_samplers modules.sd_samplers_common modules.sd_unet
+    modules.shared modules.ui_tempdir modules.util
 """.split()
 
 # Functions, classes and hooks. A parameter with "=" has a default; "..." stands for others that we do not use.
@@ -88,6 +88,7 @@ SIGNATURES = {
     "modules.scripts.Script.ui": "(is_img2img)",
     "modules.sd_hijack.model_hijack.get_prompt_lengths": "(text)",
     "modules.sd_models.rescale_zero_terminal_snr_abar": "(alphas_cumprod)",
+    "modules.sd_samplers.create_sampler": "(name, model)",
     "modules.sd_samplers_common.setup_img2img_steps": "(p, steps=)",
     "modules.shared.OptionInfo": "(default=, label=, component=, component_args=, section=, ...)",
     "modules.shared.opts.add_option": "(key, info)",
@@ -96,6 +97,7 @@ SIGNATURES = {
     "modules.ui_components.InputAccordion": "(value, **kwargs)",
     "modules.ui_tempdir.register_tmp_file": "(gradio, filename)",
     "modules.util.walk_files": "(path, allowed_extensions=)",
+    "p.comment": "(text)",
     "p.sample": "(conditioning, unconditional_conditioning, seeds, subseeds, subseed_strength, prompts)",
     "p.sample_hr_pass": "(samples, decoded_samples, seeds, subseeds, subseed_strength, prompts)",
     "plot.AxisOption": "(label, type, apply, confirm=, choices=, ...)",
@@ -128,8 +130,8 @@ NAMES = """
     p.hr_second_pass_steps p.hr_uc p.hr_upscale_to_x p.hr_upscale_to_y p.init_images p.init_latent
     p.initial_noise_multiplier p.is_api p.is_hr_pass p.iteration
     p.mask_for_overlay p.n_iter p.negative_prompt p.negative_prompts p.outpath_samples p.prompt p.prompts
-    p.refiner_checkpoint_info p.refiner_switch_at p.rng p.sampler p.sampler_name p.script_args p.sd_model p.seed
-    p.seeds p.steps p.styles p.subseed p.subseed_strength p.subseeds p.width
+    p.refiner_checkpoint_info p.refiner_switch_at p.rng p.sampler p.sampler_name p.script_args p.scripts p.sd_model
+    p.seed p.seeds p.steps p.styles p.subseed p.subseed_strength p.subseeds p.width
     params.denoiser params.text_cond params.text_uncond
     saving.filename saving.image saving.p
     processed.all_negative_prompts processed.all_prompts processed.all_seeds processed.all_subseeds

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lib_animatediff.engine.batch import RowOrder
@@ -67,15 +68,25 @@ def match_token_lengths(params: Any) -> None:
     """
     if a1111.opts().pad_cond_uncond or a1111.opts().pad_cond_uncond_v0:
         return
-    tokens, other = params.text_cond.shape[1], params.text_uncond.shape[1]
+    lengths = params.text_cond.shape[1], params.text_uncond.shape[1]
+    marks = _mark_tokens(*lengths)
+    tokens, other = (length - marks for length in lengths)
     together = math.lcm(tokens, other)
-    params.text_cond = _repeated(params.text_cond, together // tokens)
-    params.text_uncond = _repeated(params.text_uncond, together // other)
+    params.text_cond = _repeated(params.text_cond, together // tokens, marks)
+    params.text_uncond = _repeated(params.text_uncond, together // other, marks)
 
 
-def _repeated(cond: Any, times: int) -> Any:
+def _mark_tokens(*lengths: int) -> int:
+    """Number of tokens before the prompts' chunks. ControlNet adds one there, which it removes inside the UNet."""
+    chunk = a1111.empty_condition().shape[1]
+    before = {length % chunk for length in lengths}
+    return before.pop() if len(before) == 1 else 0
+
+
+def _repeated(cond: Any, times: int, marks: int) -> Any:
     if times == 1:
         return cond
     if isinstance(cond, Tensor):
-        return cond.repeat(1, times, 1)
-    return type(cond)({**cond, "crossattn": cond["crossattn"].repeat(1, times, 1)})  # SDXL's dict type with a shape
+        return torch.cat([cond[:, :marks], cond[:, marks:].repeat(1, times, 1)], dim=1)
+    # SDXL's dict type with a shape
+    return type(cond)({**cond, "crossattn": _repeated(cond["crossattn"], times, marks)})

@@ -16,6 +16,7 @@ from modules import (
     prompt_parser,
     scripts,
     sd_models,
+    sd_samplers,
     sd_samplers_common,
     sd_unet,
     shared,
@@ -119,6 +120,17 @@ def with_noise_options(table: Tensor) -> Tensor:
 def img2img_steps(p: Any, steps: int | None) -> tuple[int, int]:
     """The steps of the schedule, and the number of the last step before img2img begins."""
     return sd_samplers_common.setup_img2img_steps(p, steps)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def renewed_sampler(p: Any) -> Iterator[None]:
+    """Give ``p`` a sampler with the checkpoint's current noise levels; img2img creates its own before sampling."""
+    former = p.sampler
+    p.sampler = sd_samplers.create_sampler(p.sampler_name, p.sd_model)
+    try:
+        yield
+    finally:
+        p.sampler = former
 
 
 # ---- prompts

@@ -50,6 +50,11 @@ class Processing(Protocol):
     sampler: Any
     rng: Any
     sample: Any
+    scripts: Any
+    script_args: Any
+
+    def comment(self, text: str) -> None:
+        """Show a line on the page and in the API's reply."""
 
 
 class State(Protocol):

@@ -15,7 +15,7 @@ from lib_animatediff.engine.patching import restore
 from lib_animatediff.hosts.webui.clip.batching import parts_of, row_order, splits_clips
 from lib_animatediff.hosts.webui.clip.methods import ClipMethod, UNetCalls
 from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
-from lib_animatediff.hosts.webui.compat import a1111
+from lib_animatediff.hosts.webui.compat import a1111, controlnet
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.hosts.webui.compat.errors import as_http_422
 from lib_animatediff.hosts.webui.ui.plan_view import estimate_line
@@ -65,11 +65,13 @@ class SamplingWrapper:
         with as_http_422(), explain_out_of_memory(lambda: self._estimate), ExitStack() as span:
             self._problems.raise_refusal()
             refuse_request(p)
+            _report_failed_control(p)
             refuse_model(p.sd_model, self._plan.method)
             self._method.load()
             span.enter_context(self._pass(p, p.prompts))
             original = getattr(p, "sample_hr_pass", None)
             if original is None:  # img2img has one pass
+                span.enter_context(a1111.renewed_sampler(p))
                 yield
                 return
 
@@ -116,6 +118,15 @@ class SamplingWrapper:
             return
         print(self._estimate)  # to the console, like the WebUI's own reports
         a1111.state().textinfo = self._estimate
+
+
+def _report_failed_control(p: Processing) -> None:
+    """Report on the page, in the API's reply and in the console that ControlNet does not act."""
+    if count := controlnet.failed_units(p):
+        units = "a ControlNet unit does" if count == 1 else f"{count} ControlNet units do"
+        line = f"AnimateDiff: {units} not control this clip. ControlNet's error is in the console."
+        _log.warning(line)
+        p.comment(line)
 
 
 def _check_interrupt(done: int, count: int) -> None:

@@ -13,7 +13,7 @@ from lib_animatediff.hosts.webui.clip import motion_module, text2video_zero  # n
 from lib_animatediff.hosts.webui.clip.loras import ClipLoras
 from lib_animatediff.hosts.webui.clip.methods import clip_method
 from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
-from lib_animatediff.hosts.webui.compat import a1111
+from lib_animatediff.hosts.webui.compat import a1111, controlnet
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.hosts.webui.compat.errors import as_http_422
 from lib_animatediff.request.plan import ClipPlan
@@ -147,6 +147,7 @@ def _wrap_once(session: Session | Refusal, p: Processing, sample: Any) -> None:
             return sample(p, original, args, kwargs)
         except BaseException:
             session.close()
+            controlnet.release(p)
             raise
         finally:
             restore(p, "sample", wrapped, original)

@@ -34,9 +34,19 @@ def test_every_frame_is_another_than_in_a_plain_batch(webui, fields):
         assert not torch.allclose(frame, picture, atol=0.1)
 
 
-def test_the_sampler_reads_the_motion_modules_schedule(webui):
-    webui.paint(CLIP)
-    assert torch.equal(shared.samplings[0].table, LINEAR.alphas_cumprod())
+@pytest.mark.parametrize("fields", [{}, HIRES, IMG2IMG, {**IMG2IMG, "n_iter": 2}])
+def test_every_sampler_has_the_motion_modules_schedule(webui, fields):
+    webui.paint(CLIP, **fields)
+    for sampling in shared.samplings:
+        assert torch.equal(sampling.table, LINEAR.alphas_cumprod())
+
+
+def test_the_sampler_that_img2img_made_comes_back(webui):
+    p, samplers = webui.request(CLIP, **IMG2IMG), []
+    init = p.init
+    p.init = lambda: init() or samplers.append(p.sampler)
+    double.process_images(p)
+    assert p.sampler is samplers[0]
 
 
 def test_a_downcast_schedule_is_the_motion_modules_downcast(webui):
