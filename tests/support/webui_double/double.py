@@ -312,7 +312,9 @@ def to_image(sample: Tensor) -> Image.Image:
 
 def create_infotext(p: Processing, index: int) -> str:
     values = {"Seed": p.seeds[index], **p.extra_generation_params}
-    return f"{p.prompts[index]}\n" + ", ".join(f"{name}: {quote(value)}" for name, value in values.items())
+    values = {name: value(p=p) if callable(value) else value for name, value in values.items()}
+    words = [f"{name}: {quote(value)}" for name, value in values.items() if value is not None]
+    return f"{p.prompts[index]}\n" + ", ".join(words)
 
 
 def quote(value: object) -> str:

@@ -47,7 +47,7 @@ SIGNATURES = {
     "app.add_api_route": "(path, endpoint, methods=, dependencies=, ...)",
     "gradio.Accordion": "(label, open=, ...)",
     "gradio.Button": "(value=, elem_id=, elem_classes=, ...)",
-    "gradio.Checkbox": "(value=, label=, info=, elem_id=, ...)",
+    "gradio.Checkbox": "(value=, label=, info=, visible=, elem_id=, ...)",
     "gradio.CheckboxGroup": "(choices=, value=, label=, info=, elem_id=, ...)",
     "gradio.Dropdown": "(choices=, value=, label=, info=, elem_id=, ...)",
     "gradio.File": "(label=, file_types=, elem_id=, elem_classes=, ...)",

@@ -207,6 +207,15 @@ def always_on_scripts(kind: type) -> list[Any]:
     return [script for runner in runners for script in runner.alwayson_scripts if isinstance(script, kind)]
 
 
+def selected_script(p: Any) -> str | None:
+    """The title of the selectable script that runs ``p``, such as the X/Y/Z plot; None for a request without one."""
+    number = p.script_args[0] if p.script_args else 0  # from 1, or the string None after pasted parameters
+    if not isinstance(number, int) or number < 1:
+        return None
+    listed = getattr(p.scripts, "selectable_scripts", None) or []
+    return str(listed[number - 1].title()) if number <= len(listed) else ""
+
+
 def script_modules(file_name: str) -> list[Any]:
     """The modules of all scripts with this file name."""
     return [data.module for data in scripts.scripts_data if Path(data.path).name == file_name]

@@ -51,7 +51,6 @@ class Processing(Protocol):
     rng: Any
     sample: Any
     scripts: Any
-    script_args: Any
 
     def comment(self, text: str) -> None:
         """Show a line on the page and in the API's reply."""

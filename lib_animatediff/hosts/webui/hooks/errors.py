@@ -11,6 +11,18 @@ from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.request.methods import Method
 from motion_module import ClipError, IncompatibleModelError
 
+# Scripts that pass an image on to their next run, by title in small letters.
+_SCRIPTS_ON_IMAGES = frozenset(
+    {
+        "img2img alternative test",
+        "loopback",
+        "outpainting mk2",
+        "poor man's outpainting",
+        "sd upscale",
+        "ultimate sd upscale",
+    }
+)
+
 
 @contextmanager
 def explain_out_of_memory(estimate: Callable[[], str]) -> Iterator[None]:
@@ -35,8 +47,15 @@ def refuse_request(p: Any) -> None:
     """Refuse a request that cannot be animated.
 
     Raises:
-        ClipError: the request has a refiner.
+        ClipError: the request has a refiner, or a script that works on single images runs it.
     """
+    title = a1111.selected_script(p) or ""
+    if title.lower() in _SCRIPTS_ON_IMAGES:
+        raise ClipError(
+            f'The script "{title}" makes images out of images or of their parts, and would render a clip for each. '
+            "Set Script to None, or disable AnimateDiff.",
+            code="AD-W22",
+        )
     switch_at = p.refiner_switch_at  # None and 0 switch at the first step, 1 never
     if getattr(p, "refiner_checkpoint_info", None) is not None and (switch_at is None or switch_at < 1):
         raise ClipError(
@@ -54,6 +73,11 @@ def refuse_model(sd_model: Any, method: Method) -> None:
     Raises:
         IncompatibleModelError: there are no motion modules for the checkpoint, its UNet is replaced, or it has none.
     """
+    if hasattr(sd_model, "forge_objects"):
+        raise IncompatibleModelError(
+            "This is Forge or reForge, whose models AnimateDiff cannot animate yet. Use the AUTOMATIC1111 WebUI.",
+            code="AD-W23",
+        )
     if method.any_base and getattr(sd_model, "is_sd3", False):
         raise IncompatibleModelError(
             f"This checkpoint is Stable Diffusion 3, which has no UNet for {method.name} to look "

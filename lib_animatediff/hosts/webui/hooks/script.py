@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +11,21 @@ from lib_animatediff.hosts.webui.catalog.models import canonical_name as canonic
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.hosts.webui.output.deliver import deliver_clips
+from lib_animatediff.hosts.webui.output.script_runs import ScriptRun
 from lib_animatediff.hosts.webui.ui.axes import with_axes
-from lib_animatediff.hosts.webui.ui.panel import INFOTEXT_FIELD, build_panel, infotext_fields, panel_values
+from lib_animatediff.hosts.webui.ui.panel import (
+    INFOTEXT_FIELD,
+    build_note,
+    build_panel,
+    infotext_fields,
+    panel_values,
+)
 from lib_animatediff.request.plan import ClipPlan, plan_clip
 from lib_animatediff.request.settings import canonical_name, parse_settings, to_infotext
 
 from .session import Refusal, Session
+
+_log = logging.getLogger(__name__)
 
 HASH_LENGTH = 8  # as in images of the existing extension
 
@@ -28,6 +38,7 @@ class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self._session: Session | Refusal | None = None
+        self._script_run = ScriptRun()
 
     def title(self) -> str:
         """The name for API clients and saved images."""
@@ -39,8 +50,13 @@ class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
 
     def ui(self, is_img2img: bool) -> list[Any]:
         """The accordion; the hooks receive its components' values in this order."""
-        components = build_panel("img2img" if is_img2img else "txt2img")
-        self.infotext_fields = infotext_fields(components)
+        tab = "img2img" if is_img2img else "txt2img"
+        try:
+            components = build_panel(tab)
+            self.infotext_fields = infotext_fields(components)
+        except Exception as error:  # in some WebUIs it would end the page and the API of the whole program
+            _log.exception("AnimateDiff could not build its panel.")
+            return build_note(tab, error)
         return components
 
     def before_process(self, p: Any, *values: Any) -> None:
@@ -101,7 +117,14 @@ class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
         if isinstance(session, Session):
             processed.styles = getattr(p, "styles", None)  # during the run they were in the prompts
             if session.plan.makes_clip:
-                deliver_clips(p, processed, session.plan, session.loras.reports)
+                self._deliver(p, processed, session)
+
+    def _deliver(self, p: Processing, processed: Any, session: Session) -> None:
+        try:
+            deliver_clips(p, processed, session.plan, session.loras.reports, self._script_run)
+        except Exception as error:  # the WebUI would only print it; the frames remain
+            _log.exception("AnimateDiff could not make clips of the frames.")
+            processed.comments += f"AnimateDiff: the frames are no clip, because of an error. {error}\n"
 
 
 def before_denoising(params: Any) -> None:
@@ -133,9 +156,9 @@ def _open(p: Any, asked: dict[str, Any], caches: Caches) -> Session | Refusal | 
         p.extra_generation_params[INFOTEXT_FIELD] = to_infotext(settings)
         plan = plan_clip(settings, files=WebuiCatalog())
         p.extra_generation_params[INFOTEXT_FIELD] = _infotext(plan)
+        session = Session(p, plan, caches)
     except Exception as error:  # the user sees it when sampling begins; the WebUI would swallow it here
         return Refusal(p, error)
-    session = Session(p, plan, caches)
     session.lay_out_rows()
     return session
 

@@ -75,8 +75,8 @@ class Session(_Request):
 
     def take_prompts(self, p: Processing) -> None:
         """Take the prompts of a batch, before the WebUI reads extra networks and conditions from them."""
-        self._layout.share_first_prompts()
         with self._problems.refusing_later():
+            self._layout.share_first_prompts()
             self.loras.take_tags(p)
 
     def wrap_sampling(self, p: Processing) -> None:

@@ -19,6 +19,7 @@ from lib_animatediff.video.encoding import check_frames
 from motion_module.errors import ClipNotWrittenError
 
 from .files import encoding, free_place, recipe
+from .script_runs import ClipFacts, ScriptRun, clip_image
 
 CLIPS_KEY = "AnimateDiff clips"  # in the response's parameters: data of each clip for the page's player and clients
 ERROR = "AnimateDiff error"
@@ -51,10 +52,15 @@ class _Clip:
         self.files, self.problem = list(files), problem
 
 
-def deliver_clips(p: Processing, processed: Any, plan: ClipPlan, lora_reports: Sequence[str] = ()) -> None:
+def deliver_clips(
+    p: Processing, processed: Any, plan: ClipPlan, lora_reports: Sequence[str] = (), script_run: ScriptRun | None = None
+) -> None:
     """Write each clip, and replace its frames in ``processed`` by it. Images from other scripts remain.
 
     If a clip cannot be written, its frames remain in the gallery, with the error.
+
+    Args:
+        script_run: the clips of earlier runs by the same selectable script.
     """
     first, frames = processed.index_of_first_image, plan.frames
     rendered = min(len(processed.infotexts) - first, len(p.all_seeds))  # other scripts may have added some of each
@@ -85,7 +91,7 @@ def deliver_clips(p: Processing, processed: Any, plan: ClipPlan, lora_reports: S
     for name in ("all_seeds", "all_subseeds", "all_prompts", "all_negative_prompts"):
         # only those of a clip's first frame, which reproduce it
         setattr(processed, name, getattr(processed, name)[::frames])
-    _report(p, processed, clips, plan)
+    _report(p, processed, clips, plan, script_run or ScriptRun())
     if lora_reports:
         processed.extra_generation_params[LORAS] = " ".join(lora_reports)
 
@@ -128,28 +134,29 @@ def _write(p: Processing, clip: _Clip, plan: ClipPlan) -> None:
 def _shown(
     p: Processing, clips: Sequence[_Clip], with_frames: bool, texts: list[str], frames: int
 ) -> tuple[list[Any], list[str]]:
-    """The replacement of the frames: each clip, then single frames if requested or if the clip has no file."""
-    as_response = _responds_with_files(p)
+    """The replacement of the frames: each clip, then single frames if requested or if nothing else shows the clip."""
     shown: list[Any] = []
     shown_texts: list[str] = []
-    for clip in clips:
-        images = _as_response(clip) if as_response else _in_gallery(clip)
+    each = [_images(p, clip) for clip in clips]
+    for clip, images in zip(clips, each, strict=True):
         shown += images
-        shown_texts += [clip.infotext] * (len(images) or bool(clip.files))  # also for a clip that is only on disk
+        shown_texts += [clip.infotext] * len(images)
     for number, clip in enumerate(clips):
-        if with_frames or not clip.files:
+        if with_frames or not each[number]:
             count = min(frames, len(clip.frames))
             shown += clip.frames[:count]
             shown_texts += texts[number * frames : number * frames + count]
     return shown, shown_texts
 
 
-def _as_response(clip: _Clip) -> list[str]:
-    return [
-        base64.b64encode(path.read_bytes()).decode("ascii")
-        for path in clip.files
-        if path.suffix.lower() not in _NOT_SENT
-    ]
+def _images(p: Processing, clip: _Clip) -> list[Any]:
+    """The images of a clip. An API client gets files, which a script that uses images gets in the form of images."""
+    if not getattr(p, "is_api", False):
+        return _in_gallery(clip)
+    sent = [path for path in clip.files if path.suffix.lower() not in _NOT_SENT]
+    if a1111.selected_script(p) is not None:
+        return [clip_image(clip.frames[0], path) for path in sent]
+    return [base64.b64encode(path.read_bytes()).decode("ascii") for path in sent]
 
 
 def shown_file(files: Sequence[Path]) -> Path | None:
@@ -168,11 +175,15 @@ def _in_gallery(clip: _Clip) -> list[Any]:
     return [shown]
 
 
-def _report(p: Processing, processed: Any, clips: Sequence[_Clip], plan: ClipPlan) -> None:
+def _report(p: Processing, processed: Any, clips: Sequence[_Clip], plan: ClipPlan, script_run: ScriptRun) -> None:
     """Report clips and errors on the page and in the response."""
     problems = [clip.problem for clip in clips if clip.problem]
     is_page = not getattr(p, "is_api", False)
-    params: dict[str, Any] = {CLIPS_KEY: [_facts(clip, plan.output.fps, with_plot=is_page) for clip in clips]}
+    facts = [_facts(clip, plan.output.fps, with_plot=is_page) for clip in clips]
+    if a1111.selected_script(p) is not None:
+        facts = script_run.add(a1111.state(), facts)
+        p.extra_generation_params[CLIPS_KEY] = ClipFacts(facts)
+    params: dict[str, Any] = {CLIPS_KEY: facts}
     if problems:
         processed.comments += "".join(f"{problem}\n" for problem in problems)
         params[ERROR] = " ".join(problems)
@@ -205,9 +216,3 @@ def _images_per_frame(p: Processing) -> int:
     if getattr(p, "mask_for_overlay", None) is None:
         return 1
     return 1 + bool(a1111.opts().return_mask) + bool(a1111.opts().return_mask_composite)
-
-
-def _responds_with_files(p: Processing) -> bool:
-    """Whether the response contains files: over the API, unless a script such as the X/Y/Z plot runs the request."""
-    chosen = p.script_args[0] if p.script_args else 0  # a number from 1, or the string None after pasted parameters
-    return getattr(p, "is_api", False) and not (isinstance(chosen, int) and chosen)

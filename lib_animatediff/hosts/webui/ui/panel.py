@@ -109,6 +109,13 @@ def build_panel(tab: str) -> list[Any]:
     return components
 
 
+def build_note(tab: str, error: Exception) -> list[Any]:
+    """What stands in for the panel that failed: the reason, and a component that receives an API client's settings."""
+    reason = html.escape(f"AnimateDiff has no panel here, because of an error: {error} The console has more.")
+    gr.HTML(f"<p class='animatediff-clash'>{reason}</p>")
+    return [gr.Checkbox(value=False, visible=False, elem_id=f"animatediff_{tab}_enable")]
+
+
 def infotext_fields(components: list[Any]) -> list[tuple[Any, Callable[[dict[str, str]], Any]]]:
     """The function of each component that reads its value from the parameters of a pasted image."""
 

@@ -76,7 +76,7 @@ def controlled(webui):
     webui.load_script(ControlNet)
     shared.cfg_denoiser_callbacks.insert(0, mark_conditions)
     shared.tokens, shared.marks = [], False
-    (ours, theirs) = webui.tabs["txt2img"].alwayson_scripts
+    _ours, theirs = webui.tabs["txt2img"].alwayson_scripts
 
     def paint(*images, clip=CLIP, **fields):
         p = webui.request(clip, **fields)
@@ -121,7 +121,7 @@ def test_marks_are_not_repeated_with_the_prompts(webui, controlled):
     assert set(shared.tokens) == {2 * TOKENS + 1}
 
 
-@pytest.mark.parametrize(("images", "words"), [([None], "a ControlNet unit does"), ([None, None], "2 ControlNet units")])
+@pytest.mark.parametrize(("images", "words"), [([None], "a ControlNet unit"), ([None, None], "2 ControlNet units")])
 def test_units_that_failed_are_reported(controlled, images, words):
     assert words in controlled(*images).comments
 

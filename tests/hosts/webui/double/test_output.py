@@ -104,11 +104,6 @@ def test_the_api_gets_the_file_itself(webui, deliver, no_script):
     assert base64.b64decode(reply) == next(webui.outputs.rglob("*.gif")).read_bytes()
 
 
-def test_a_script_that_runs_the_apis_request_gets_pictures(deliver):
-    """X/Y/Z plot and Loopback go on working with what comes back."""
-    (shown,) = deliver([picture(0), picture(90)], rows=2, is_api=True, script_args=(3,)).images
-    assert levels(shown.already_saved_as) == [0, 90]
-
 
 def test_seeds_prompts_and_infotexts_are_one_per_clip(deliver):
     processed = deliver([picture(0)] * 4)
@@ -282,10 +277,10 @@ def test_the_reply_holds_the_files_but_no_folder_and_no_text(deliver):
 
 
 @pytest.mark.parametrize("name", ["PNG", "TXT"])
-def test_what_lies_on_the_disk_alone_leaves_the_reply_its_text(webui, deliver, name):
+def test_frames_stand_in_for_what_lies_on_the_disk_alone(webui, deliver, name):
     processed = deliver([picture(0)] * 4, settings=ClipSettings(frames=2, formats=(name,)), is_api=True)
-    assert processed.images == []
-    assert processed.infotexts == ["infotext 0", "infotext 2"]
+    assert processed.images == [picture(0)] * 4
+    assert processed.infotexts == [f"infotext {row}" for row in range(4)]
     assert processed.all_seeds == [10, 12]
     assert len(processed.extra_generation_params["AnimateDiff clips"]) == 2
 

@@ -1,0 +1,75 @@
+"""Errors of our own inside the WebUI's callbacks: the host goes on, and a clip that was requested is refused."""
+
+from __future__ import annotations
+
+import pytest
+from support.webui_double.double import CLIP, shared
+
+from motion_module import AnimateDiffError
+
+
+class OurError(Exception):
+    pass
+
+
+def fail(*_args, **_kwargs):
+    raise OurError("something of ours")
+
+
+@pytest.fixture
+def without_panel(webui, monkeypatch):
+    """Both tabs, as they are in a host whose gradio lacks what the panel needs."""
+    for runner in webui.tabs.values():
+        runner.alwayson_scripts.clear()
+        del runner.inputs[1:]
+    monkeypatch.setattr(webui.module("compat.a1111"), "input_accordion", fail)
+    webui.load_script(webui.module("hooks.script").AnimateDiffScript)
+    return webui
+
+
+def test_without_a_panel_the_page_has_the_reason(without_panel):
+    from support.webui_double.components import Component
+
+    assert any("something of ours" in str(component.value) for component in Component.created)
+
+
+def test_without_a_panel_images_and_the_api_work(without_panel):
+    assert len(without_panel.paint().images) == 1
+    assert not [sampling for sampling in shared.samplings if sampling.hooks]
+    assert without_panel.paint(CLIP, is_api=True).images[0].startswith("R0lGOD")
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("hooks.session", "clip_method"),
+        ("hooks.script", "plan_clip"),
+        ("hooks.layout", "arrange_seeds"),
+        ("hooks.layout", "styled"),
+        ("clip.loras", "ClipLoras.take_tags"),
+        ("hooks.layout", "RequestLayout.share_first_prompts"),
+        ("clip.prompts", "ClipPrompts.write_frame_prompts"),
+    ],
+)
+def test_a_clip_is_refused_with_the_reason(webui, monkeypatch, module, name):
+    owner, _, attribute = name.rpartition(".")
+    place = webui.module(module)
+    monkeypatch.setattr(getattr(place, owner) if owner else place, attribute, fail)
+    with pytest.raises(OurError, match="something of ours"):
+        webui.paint(CLIP)
+    assert not shared.samplings
+    monkeypatch.undo()
+    assert len(webui.paint(CLIP).images) == 1
+
+
+def test_frames_without_a_clip_are_returned_with_the_reason(webui, monkeypatch):
+    monkeypatch.setattr(webui.module("hooks.script"), "deliver_clips", fail)
+    processed = webui.paint({**CLIP, "frames": 3})
+    assert len(processed.images) >= 3
+    assert "something of ours" in processed.comments
+
+
+def test_forge_is_refused(webui, checkpoint, monkeypatch):
+    monkeypatch.setattr(type(checkpoint), "forge_objects", object(), raising=False)
+    with pytest.raises(AnimateDiffError, match="Forge or reForge"):
+        webui.paint(CLIP)
