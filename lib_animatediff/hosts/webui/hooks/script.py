@@ -117,14 +117,15 @@ class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
         if isinstance(session, Session):
             processed.styles = getattr(p, "styles", None)  # during the run they were in the prompts
             if session.plan.makes_clip:
-                self._deliver(p, processed, session)
+                _deliver(p, processed, session, self._script_run)
 
-    def _deliver(self, p: Processing, processed: Any, session: Session) -> None:
-        try:
-            deliver_clips(p, processed, session.plan, session.loras.reports, self._script_run)
-        except Exception as error:  # the WebUI would only print it; the frames remain
-            _log.exception("AnimateDiff could not make clips of the frames.")
-            processed.comments += f"AnimateDiff: the frames are no clip, because of an error. {error}\n"
+
+def _deliver(p: Processing, processed: Any, session: Session, script_run: ScriptRun) -> None:
+    try:
+        deliver_clips(p, processed, session.plan, session.loras.reports, script_run)
+    except Exception as error:  # the WebUI would only print it; the frames remain
+        _log.exception("AnimateDiff could not make clips of the frames.")
+        processed.comments += f"AnimateDiff: the frames are no clip, because of an error. {error}\n"
 
 
 def before_denoising(params: Any) -> None:
