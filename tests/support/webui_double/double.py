@@ -140,7 +140,7 @@ class Processing:
         self.all_negative_prompts = negative if isinstance(negative, list) else [negative] * len(rows)
         assert len(self.all_prompts) == len(self.all_negative_prompts)
 
-    def init(self) -> None:
+    def init(self, all_prompts: list[str], all_seeds: list[int], all_subseeds: list[int]) -> None:
         pass
 
     def sample(self, prompts: list[str]) -> Tensor:
@@ -183,7 +183,7 @@ class Txt2Img(Processing):
 class Img2Img(Processing):
     init_images: Any = None
 
-    def init(self) -> None:
+    def init(self, all_prompts: list[str], all_seeds: list[int], all_subseeds: list[int]) -> None:
         self.sampler = create_sampler(self.sampler_name, self.sd_model)  # long before p.sample
         pictures = [picture.size[0] / 100 for picture in self.init_images]
         if len(pictures) == 1:
@@ -267,7 +267,7 @@ def process_images(p: Processing) -> Processed:
     p.all_seeds = seed if isinstance(seed, list) else [seed + (row if p.subseed_strength == 0 else 0) for row in rows]
     p.all_subseeds = p.subseed if isinstance(p.subseed, list) else [p.subseed + row for row in rows]
     p.scripts.call("process", p)
-    p.init()
+    p.init(p.all_prompts, p.all_seeds, p.all_subseeds)
     images, infotexts = [], []
     for n in range(p.n_iter):
         if shared.state.interrupted:

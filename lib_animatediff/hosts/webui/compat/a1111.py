@@ -207,13 +207,26 @@ def always_on_scripts(kind: type) -> list[Any]:
     return [script for runner in runners for script in runner.alwayson_scripts if isinstance(script, kind)]
 
 
+def scripts_of(p: Any) -> list[Any]:
+    """The always-on scripts of a request, of all extensions."""
+    return list(getattr(p.scripts, "alwayson_scripts", None) or [])
+
+
+def title_of(script: Any) -> str:
+    """A script's title in small letters; empty for one without."""
+    try:
+        return str(script.title()).lower()
+    except (AttributeError, NotImplementedError):
+        return ""
+
+
 def selected_script(p: Any) -> str | None:
-    """The title of the selectable script that runs ``p``, such as the X/Y/Z plot; None for a request without one."""
+    """The title of the selectable script that runs ``p``, such as "x/y/z plot"; None for a request without one."""
     number = p.script_args[0] if p.script_args else 0  # from 1, or the string None after pasted parameters
     if not isinstance(number, int) or number < 1:
         return None
     listed = getattr(p.scripts, "selectable_scripts", None) or []
-    return str(listed[number - 1].title()) if number <= len(listed) else ""
+    return title_of(listed[number - 1]) if number <= len(listed) else ""
 
 
 def script_modules(file_name: str) -> list[Any]:

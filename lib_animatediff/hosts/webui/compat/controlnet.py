@@ -6,6 +6,8 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from . import a1111
+
 _log = logging.getLogger(__name__)
 
 _TITLE = "controlnet"
@@ -40,11 +42,7 @@ def failed_units(p: Any) -> int:
 
 
 def _script(p: Any) -> Any:
-    for script in getattr(p.scripts, "alwayson_scripts", None) or []:
-        title = getattr(script, "title", None)
-        if title is not None and str(title()).lower() == _TITLE:
-            return script
-    return None
+    return next((script for script in a1111.scripts_of(p) if a1111.title_of(script) == _TITLE), None)
 
 
 def _arguments(p: Any, script: Any) -> Sequence[Any]:

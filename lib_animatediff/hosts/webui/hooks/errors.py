@@ -49,8 +49,8 @@ def refuse_request(p: Any) -> None:
     Raises:
         ClipError: the request has a refiner, or a script that works on single images runs it.
     """
-    title = a1111.selected_script(p) or ""
-    if title.lower() in _SCRIPTS_ON_IMAGES:
+    title = a1111.selected_script(p)
+    if title in _SCRIPTS_ON_IMAGES:
         raise ClipError(
             f'The script "{title}" makes images out of images or of their parts, and would render a clip for each. '
             "Set Script to None, or disable AnimateDiff.",

@@ -1,17 +1,24 @@
 """The rows of a request: each image of the batch becomes a clip.
 
-Rows are laid out in ``before_process``, since the WebUI fixes prompts and seeds right afterwards.
+Rows are laid out in ``before_process``, since the WebUI fixes prompts and seeds right afterwards. Other scripts then
+change these in ``process``, in any order. The last word is before ``p.init``, which follows.
 """
 
 from __future__ import annotations
 
+import functools
 import weakref
+from collections.abc import Callable
 from typing import Any
 
+from lib_animatediff.engine.patching import restore
 from lib_animatediff.hosts.webui.clip.noise import arrange_seeds
 from lib_animatediff.hosts.webui.clip.prompt_travel import check_prompts, styled
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.request.plan import ClipPlan
+
+from .problems import Problems
+from .prompt_scripts import repeated, run_on_clips, scripts_that_count, share_first_rows
 
 _PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
 
@@ -19,11 +26,13 @@ _PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
 class RequestLayout:
     """Arranges the rows of ``p``, and restores ``p`` afterwards."""
 
-    def __init__(self, p: Processing, plan: ClipPlan) -> None:
+    def __init__(self, p: Processing, plan: ClipPlan, problems: Problems) -> None:
         self._p = weakref.ref(p)
         self._plan = plan
+        self._problems = problems
         self._frames = len(plan.rendered)
         self._former: dict[str, Any] = {}
+        self._wrappers: list[tuple[Any, str, Any]] = []  # weak owner and wrapper: they would keep p alive
 
     def lay_out_rows(self) -> None:
         """Make each image of the batch a clip: frame i of clip j uses seed s + j * frames + i.
@@ -41,19 +50,17 @@ class RequestLayout:
         self._set("batch_size", p.batch_size * self._frames)
         for name in (*_PROMPTS, "subseed"):
             if isinstance(value := getattr(p, name, None), list):
-                self._set(name, self._repeated(value))
+                self._set(name, repeated(value, self._frames))
         if len(images := getattr(p, "init_images", None) or []) > 1:  # the WebUI itself repeats a single one
-            self._set("init_images", self._repeated(images))
+            self._set("init_images", repeated(images, self._frames))
         if isinstance(p.seed, list):
             self._set("seed", [seed + frame for seed in p.seed for frame in self._plan.rendered])
         if self._plan.makes_clip:
             self._set("do_not_save_samples", True)  # frames are saved as clips
             self._set("do_not_save_grid", True)
-
-    def arrange_seeds(self) -> None:
-        """Set the seed of each row, after the WebUI has set all seeds."""
-        p: Any = self._p()
-        arrange_seeds(p, self._plan)
+        for script in scripts_that_count(p):
+            self._wrap(script, "process", self._process_on_clips)
+        self._wrap(p, "init", self._init)
 
     def share_first_prompts(self) -> None:
         """Set the prompt of all frames of a clip to that of its first, since other extensions may write one per row."""
@@ -61,17 +68,40 @@ class RequestLayout:
         for name in ("prompts", "negative_prompts", "hr_prompts", "hr_negative_prompts"):
             rows = getattr(p, name, None)
             if rows and len(rows) % self._frames == 0:
-                rows[:] = self._repeated(rows[:: self._frames])
+                rows[:] = repeated(rows[:: self._frames], self._frames)
 
     def undo(self) -> None:
         """Restore the values of ``p``."""
+        for owner_reference, name, wrapper_reference in self._wrappers:
+            owner, wrapper = owner_reference(), wrapper_reference()
+            if owner is not None and wrapper is not None:
+                restore(owner, name, wrapper, wrapper.__wrapped__)
+        self._wrappers.clear()
         p = self._p()
         while p is not None and self._former:
             name, value = self._former.popitem()
             setattr(p, name, value)
 
-    def _repeated(self, rows: list[Any]) -> list[Any]:
-        return [row for row in rows for _ in range(self._frames)]
+    def _init(self, init: Callable[..., Any], *_lists: Any) -> Any:
+        """Set the prompt and seed of each row, after all scripts have set theirs. The WebUI passes the former lists."""
+        p: Any = self._p()
+        with self._problems.refusing_later():
+            self._problems.raise_refusal()  # the rows may not be laid out
+            share_first_rows(p, self._frames, self._plan.frames)
+            arrange_seeds(p, self._plan)
+        return init(p.all_prompts, p.all_seeds, p.all_subseeds)
+
+    def _process_on_clips(self, process: Callable[..., Any], p: Processing, *args: Any, **kwargs: Any) -> Any:
+        if p is not self._p():
+            return process(p, *args, **kwargs)
+        return run_on_clips(p, self._frames, self._plan.frames, lambda: process(p, *args, **kwargs))
+
+    def _wrap(self, owner: Any, name: str, ours: Callable[..., Any]) -> None:
+        """Call ``ours`` with an object's method and its arguments, until `undo`."""
+        original = getattr(owner, name)
+        wrapper = functools.wraps(original)(lambda *args, **kwargs: ours(original, *args, **kwargs))
+        setattr(owner, name, wrapper)
+        self._wrappers.append((weakref.ref(owner), name, weakref.ref(wrapper)))
 
     def _set(self, name: str, value: Any) -> None:
         p = self._p()

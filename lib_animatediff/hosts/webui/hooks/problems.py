@@ -15,11 +15,6 @@ class Problems:
         self._refusal = refusal
         self._failure: Exception | None = None
 
-    @property
-    def is_refused(self) -> bool:
-        """Whether the request will be refused when sampling begins."""
-        return self._refusal is not None
-
     @contextmanager
     def refusing_later(self) -> Iterator[None]:
         """Raise an error of this block when sampling begins."""

@@ -72,11 +72,6 @@ class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
         elif _is_enabled(asked):
             self._session = _open(p, asked, self._caches)
 
-    def process(self, p: Any, *values: Any) -> None:
-        """Arrange the seeds, after the WebUI has set all prompts and seeds."""
-        if session := self.session_of(p):
-            session.arrange_seeds()
-
     @property
     def session(self) -> Session | Refusal | None:
         """The session of this tab's current request."""

@@ -57,7 +57,7 @@ class Session(_Request):
         self.loras = ClipLoras()
         self._problems = Problems()
         self._prompts = ClipPrompts(plan)
-        self._layout = RequestLayout(p, plan)
+        self._layout = RequestLayout(p, plan, self._problems)
         method = clip_method(plan.method, plan, caches, self.loras)
         self._wrapper = SamplingWrapper(plan, method, self._prompts, self._problems)
         self._denoiser = DenoiserHooks(plan, method, self._prompts, self._wrapper)
@@ -66,12 +66,6 @@ class Session(_Request):
         """Arrange the rows, before the WebUI sets prompts and seeds."""
         with self._problems.refusing_later():
             self._layout.lay_out_rows()
-
-    def arrange_seeds(self) -> None:
-        """Arrange the seeds, after the WebUI has set them."""
-        if not self._problems.is_refused:
-            with self._problems.refusing_later():
-                self._layout.arrange_seeds()
 
     def take_prompts(self, p: Processing) -> None:
         """Take the prompts of a batch, before the WebUI reads extra networks and conditions from them."""

@@ -194,7 +194,7 @@ def test_without_inpainting_there_are_no_masks_to_pass_over(webui):
 
 def test_interrupted_before_the_first_picture_there_is_no_clip(webui):
     p = webui.request(CLIP)
-    p.init = lambda: setattr(shared.state, "interrupted", True)
+    p.init = lambda *_: setattr(shared.state, "interrupted", True)
     processed = double.process_images(p)
     assert (processed.images, processed.infotexts) == ([], ["nothing was painted"])
     assert not saved(webui)

@@ -212,7 +212,7 @@ def test_a_nested_request_neither_ends_nor_changes_the_outer_one(webui):
 def break_off(webui):
     """Something outside sampling fails, so that no hook of ours hears of it."""
     p = webui.request(CLIP)
-    p.init = lambda: 1 / 0
+    p.init = lambda *_: 1 / 0
     with pytest.raises(ZeroDivisionError):
         double.process_images(p)
     return p
@@ -229,7 +229,7 @@ def test_a_request_after_one_that_broke_off_becomes_a_clip(webui, tab):
 def test_a_refused_request_that_was_never_sampled_is_not_kept(webui):
     """Interrupted before its first picture, it has nobody to tell the reason."""
     p = webui.request({**CLIP, "frames": -1})
-    p.init = lambda: setattr(shared.state, "interrupted", True)
+    p.init = lambda *_: setattr(shared.state, "interrupted", True)
     double.process_images(p)
     kept = weakref.ref(p)
     del p

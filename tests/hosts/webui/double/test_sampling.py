@@ -44,7 +44,7 @@ def test_every_sampler_has_the_motion_modules_schedule(webui, fields):
 def test_the_sampler_that_img2img_made_comes_back(webui):
     p, samplers = webui.request(CLIP, **IMG2IMG), []
     init = p.init
-    p.init = lambda: init() or samplers.append(p.sampler)
+    p.init = lambda *lists: init(*lists) or samplers.append(p.sampler)
     double.process_images(p)
     assert p.sampler is samplers[0]
 
