@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from lib_animatediff.video.images import open_image
 from motion_module import ClipError
 
 if TYPE_CHECKING:
     import PIL.Image
 
 LONGEST_SIDE = 128  # pixels: the resolution of the latents of an image of 1024 pixels
-_MOST_PIXELS = 2**26
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")  # Pillow's other formats start programs or are not images
 _DATA_URI = re.compile(r"^data:image/[\w.+-]+;base64,")
 
 
@@ -71,13 +70,10 @@ def _opened(text: str) -> PIL.Image.Image:
 
     try:
         data = base64.b64decode(_bare(text), validate=True)
-        image = PIL.Image.open(io.BytesIO(data), formats=_FORMATS)
-        if image.width * image.height > _MOST_PIXELS:
-            raise ClipError(
-                f"The motion mask has {image.width}x{image.height} pixels, which is too large. Make it smaller.",
-                code="AD-C30",
-            )
-        image.load()
+        with open_image(data) as image:
+            image.load()
+            return image
+    except ClipError as error:
+        raise ClipError(f"The motion mask cannot be used. {error.message}", code="AD-C30") from error
     except (binascii.Error, OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
         raise ClipError("The motion mask is not an image. Send a PNG or JPEG as base64.", code="AD-C31") from error
-    return image

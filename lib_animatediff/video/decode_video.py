@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .images import check_size
 from .pyav import need_av, open_media
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def decode_frames(path: Path) -> Iterator[DecodedFrame]:
     av = need_av()
     with open_media(path) as container:
         stream = container.streams.video[0]
+        check_size(str(path), stream.codec_context.width, stream.codec_context.height)
         stream.thread_type = "AUTO"
         convert = _Converter(av, _stream_angle(stream))
         step = 1 / Fraction(stream.average_rate or _USUAL_RATE)
@@ -63,6 +65,12 @@ def decode_frames(path: Path) -> Iterator[DecodedFrame]:
             time = time if stamp is None or first is None else stamp - first
             yield DecodedFrame(time, _own_duration(frame, stream, end, step), frame, convert)
             time += step
+
+
+def stated_frames(path: Path) -> int | None:
+    """Number of frames that a video file states; None if it states none, as WebM."""
+    with open_media(path) as container:
+        return int(container.streams.video[0].frames) or None
 
 
 def _end(container: Any, stream: Any) -> Fraction | None:

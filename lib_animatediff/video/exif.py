@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 _EXIF_FIELDS, _MAKER_NOTE, _USER_COMMENT = 0x8769, 0x927C, 0x9286
 _LONG, _BYTES = 4, 7
@@ -31,19 +32,25 @@ def read_exif(data: bytes) -> tuple[str, bytes | None]:
     if order is None:
         return "", None
     try:
-        first = _directory(data, order, struct.unpack_from(order + "I", data, 4)[0])
-        inner = _directory(data, order, struct.unpack(order + "I", first[_EXIF_FIELDS])[0])
+        first = _directory(data, order, struct.unpack_from(order + "I", data, 4)[0], (_EXIF_FIELDS,))
+        place = struct.unpack(order + "I", first[_EXIF_FIELDS])[0]
+        inner = _directory(data, order, place, (_MAKER_NOTE, _USER_COMMENT))
     except (struct.error, KeyError):
         return "", None
     note = inner.get(_MAKER_NOTE, b"")
     return _text(inner.get(_USER_COMMENT, b""), order), note.removeprefix(_OURS) if note.startswith(_OURS) else None
 
 
-def _directory(data: bytes, order: str, place: int) -> dict[int, bytes]:
-    """The entries of a TIFF directory that are bytes or a single number, as bytes."""
-    entries = {}
+def _directory(data: bytes, order: str, place: int, wanted: Sequence[int]) -> dict[int, bytes]:
+    """The entries of a TIFF directory with these tags, if they are bytes or a single number, as bytes.
+
+    A small block may have 65,535 entries, each as large as the block.
+    """
+    entries: dict[int, bytes] = {}
     for index in range(struct.unpack_from(order + "H", data, place)[0]):
         tag, kind, count = struct.unpack_from(order + "HHI", data, place + 2 + index * 12)
+        if tag not in wanted or tag in entries:
+            continue
         value = data[place + 10 + index * 12 : place + 14 + index * 12]
         if kind == _LONG:
             entries[tag] = value

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from motion_module import AnimateDiffError, ClipError
+from motion_module.limits import read_limited
 
 from .atomic import plain_reason
 from .avif import need_avif
 from .exif import read_exif
 from .gif import gif_texts
+from .images import open_image
 from .png import SIGNATURE, png_block
 from .pyav import media_texts
 from .recipe import Recipe, recipe_from
@@ -17,7 +19,6 @@ from .webp import webp_exif
 
 _HEAD = 16
 _TEXT_SUFFIX = ".txt"
-_LONGEST_TEXT = 16 * 2**20  # bytes
 _AVIF_BRANDS = (b"avif", b"avis")
 
 
@@ -62,8 +63,7 @@ def frame_files(folder: Path) -> list[Path]:
 
 def kind_of(path: Path) -> str:
     """File type by the first bytes: gif, png, webp, avif, jpeg, otherwise video."""
-    with path.open("rb") as file:
-        head = file.read(_HEAD)
+    head = read_limited(path, _HEAD)
     if head.startswith(b"GIF8"):
         return "gif"
     if head.startswith(SIGNATURE):
@@ -86,21 +86,17 @@ def _read(path: Path) -> Recipe:
     if kind in ("avif", "jpeg"):
         return recipe_from(*read_exif(_pillows_exif(path, kind)))
     if path.suffix.lower() == _TEXT_SUFFIX:
-        return Recipe(path.read_bytes()[:_LONGEST_TEXT].decode(errors="replace").removesuffix("\n"))
+        return Recipe(read_limited(path).decode(errors="replace").removesuffix("\n"))
     return recipe_from(*media_texts(path))
 
 
 def _png_text(path: Path) -> str:
-    from PIL import Image
-
-    with Image.open(path) as image:
+    with open_image(path) as image:
         return str(image.info.get("parameters", ""))
 
 
 def _pillows_exif(path: Path, kind: str) -> bytes:
-    from PIL import Image
-
     if kind == "avif":
         need_avif()
-    with Image.open(path) as image:
+    with open_image(path) as image:
         return bytes(image.info.get("exif", b""))

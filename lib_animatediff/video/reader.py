@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from fractions import Fraction
+from itertools import count as count_from
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from motion_module import AnimateDiffError, ClipError
+from motion_module.limits import VIDEO_FRAMES
 
 from .atomic import plain_reason
 from .avif import need_avif
-from .decode_video import DecodedFrame, decode_frames
+from .cut_short import is_cut_short
+from .decode_video import DecodedFrame, decode_frames, stated_frames
+from .images import check_size, open_image
 from .metadata import frame_files, kind_of, read_recipe
 from .png import frame_delays
 from .timing import exact_fps
@@ -71,7 +76,7 @@ def read_clip(
     if not path.exists():
         raise ClipError(f"There is no file {path}. Check the path.", code="AD-V15")
     rate = None if fps is None else exact_fps(fps)
-    timed = _with_durations(_named_errors(path, _decoded_frames(path, rate)))
+    timed = _with_durations(_whole(path, _decoded_frames(path, rate)))
     frames = timed if rate is None else _resampled(timed, rate)
     numbered = (ClipFrame(index, *frame) for index, frame in enumerate(frames))
     return islice(numbered, start, None if count is None else start + count)
@@ -89,16 +94,38 @@ def _decoded_frames(path: Path, rate: Fraction | None) -> Iterator[DecodedFrame]
         yield from _picture_frames(path, kind)
 
 
-def _named_errors(path: Path, frames: Iterator[DecodedFrame]) -> Iterator[DecodedFrame]:
-    """Re-raise any decoder error as a `ClipError` that names the file, after the frames decoded so far."""
+def _whole(path: Path, frames: Iterator[DecodedFrame]) -> Iterator[DecodedFrame]:
+    """The frames of a file, which must have some, not too many, and all that its container says.
+
+    Any error of a decoder becomes a `ClipError` that names the file, after the frames decoded so far.
+    """
+    number = 0
     try:
-        yield from frames
+        for number, frame in enumerate(frames, 1):
+            if number > VIDEO_FRAMES:
+                raise ClipError(f"{path} has more than {VIDEO_FRAMES} frames. Cut it into parts.", code="AD-V30")
+            yield frame
     except AnimateDiffError:
         raise
     except Exception as error:
+        _check_end(path, number)
         raise ClipError(
             f"{path} cannot be decoded ({plain_reason(error)}). The file may be damaged.", code="AD-V16"
         ) from error
+    _check_end(path, number)
+    if not number:
+        raise ClipError(f"{path} contains no frames. Choose another file.", code="AD-V32")
+
+
+def _check_end(path: Path, read: int) -> None:
+    if not path.is_file() or not is_cut_short(path, kind := kind_of(path)):
+        return
+    stated = None
+    if kind == "video":
+        with suppress(Exception):  # without its index, a video states nothing
+            stated = stated_frames(path)
+    frames = f"{read} of {stated} frames" if stated else f"{read} frames"
+    raise ClipError(f"{path} is cut short: {frames} can be read. Get the whole file.", code="AD-V31")
 
 
 def _with_durations(frames: Iterable[DecodedFrame]) -> Iterator[Timed]:
@@ -124,41 +151,42 @@ def _resampled(frames: Iterator[Timed], fps: Fraction) -> Iterator[Timed]:
 
 
 def _folder_frames(folder: Path, rate: Fraction | None) -> Iterator[DecodedFrame]:
-    from PIL import Image
-
     fps = read_recipe(folder).fps or rate
     if fps is None:
         raise ClipError(f"The frame rate of the folder {folder} is unknown. Pass fps.", code="AD-V17")
     for index, file in enumerate(frame_files(folder)):
-        with Image.open(file) as image:
+        with open_image(file) as image:
             yield DecodedFrame(index / fps, 1 / fps, _plain(image))
 
 
 def _picture_frames(path: Path, kind: str) -> Iterator[DecodedFrame]:
-    from PIL import Image
-
     if kind == "avif":
         need_avif()
     delays = frame_delays(path) if kind == "png" else []
     time = Fraction(0)
-    with Image.open(path) as image:
-        length = getattr(image, "n_frames", 1)
-        first = length - len(delays) if delays else 0  # the default image of an APNG may not be part of the animation
-        for index in range(first, length):
-            image.seek(index)
+    with open_image(path) as image:
+        # The default image of an APNG may not be part of the animation.
+        first = getattr(image, "n_frames", 1) - len(delays) if delays else 0
+        is_animated = getattr(image, "is_animated", False)  # a GIF would be read to its end to count its frames
+        for index in count_from(first):
+            try:
+                image.seek(index)
+            except EOFError:
+                return
+            check_size(str(path), *image.size)
             plain = _plain(image)  # decoding sets the duration of WebP and AVIF frames
-            duration = delays[index - first] if delays else _duration(path, image, length, kind)
+            duration = delays[index - first] if delays else _duration(path, image, is_animated, kind)
             yield DecodedFrame(time, duration, plain)
             time += duration
 
 
-def _duration(path: Path, image: Any, length: int, kind: str) -> Fraction:
+def _duration(path: Path, image: Any, is_animated: bool, kind: str) -> Fraction:
     """Duration in seconds of the current frame of a Pillow image."""
-    if kind == "avif" and length == 1:  # a still image, for which Pillow makes up a second
+    if kind == "avif" and not is_animated:  # a still image, for which Pillow makes up a second
         fps = read_recipe(path).fps
         return 1 / fps if fps else Fraction(0)
     stated = Fraction(image.info.get("duration") or 0) / _MILLISECONDS
-    return stated or (_UNSAID if length > 1 else Fraction(0))
+    return stated or (_UNSAID if is_animated else Fraction(0))
 
 
 def _plain(image: Image) -> Image:

@@ -7,15 +7,19 @@ rate and loop count for containers that cannot store them. It is ASCII, and is e
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from motion_module import ClipError
+from motion_module.limits import FASTEST, LOOP_COUNT, NUMBER_DIGITS, SLOWEST, parse_json
 
 _MARK = "animatediff_recipe"  # distinguishes our block from the JSON of other programs
 _VERSION = 1
+_DIGITS = rf"[0-9]{{1,{NUMBER_DIGITS}}}"
+_RATE = re.compile(rf"{_DIGITS}(?:\.{_DIGITS}|/(?P<below>{_DIGITS}))?")
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,34 @@ class Recipe:
 def recipe_from(infotext: str, block: str | bytes | None) -> Recipe:
     """The recipe in a file's texts. A foreign or damaged block counts as none."""
     try:
-        held = json.loads(block or "null")
+        held = parse_json(block or "null")
         if not isinstance(held, dict) or not isinstance(held[_MARK], int):
             return Recipe(infotext)
-        return Recipe(infotext, held["data"], Fraction(held["fps"]), int(held["loop_count"]))
-    except (ValueError, TypeError, KeyError, ZeroDivisionError, RecursionError, ClipError):
+        return Recipe(infotext, held["data"], _rate(held["fps"]), _loop_count(held["loop_count"]))
+    except (ValueError, TypeError, KeyError, RecursionError, ClipError):
         return Recipe(infotext)
+
+
+def _rate(stated: Any) -> Fraction:
+    """The rate in a block, which is written as a whole number or a fraction of two.
+
+    Anything else is not ours: `Fraction` would compute ``1e100000000`` for hours.
+    """
+    match = _RATE.fullmatch(str(stated) if isinstance(stated, (str, int, float)) else "")
+    fps = Fraction(match[0]) if match and not isinstance(stated, bool) and _is_not_zero(match["below"]) else 0
+    if not SLOWEST <= fps <= FASTEST:
+        raise ValueError("the rate is not a positive number")
+    return Fraction(fps)
+
+
+def _is_not_zero(below: str | None) -> bool:
+    return below is None or int(below) > 0
+
+
+def _loop_count(stated: Any) -> int:
+    if not isinstance(stated, int) or isinstance(stated, bool) or not 0 <= stated <= LOOP_COUNT:
+        raise ValueError("the loop count is out of range")
+    return stated
 
 
 def _checked(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from motion_module.errors import MotionFileError
+from motion_module.limits import read_limited
 
 from .file_type import HEAD_LENGTH, LEGACY_PICKLE_MAGIC, ZIP_MAGIC, describe_unreadable_file
 from .pickle_vm import MAX_PICKLE_BYTES, OutsizedError
@@ -108,11 +109,11 @@ def _reading(
     path: Path, from_safetensors: Callable[[Path], _Result], from_pickle: Callable[[Path, bool], _Result]
 ) -> _Result:
     try:
-        with path.open("rb") as file:
-            head = file.read(HEAD_LENGTH)
-    except OSError as error:
+        head = read_limited(path, HEAD_LENGTH)
+    except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
+        reason = getattr(error, "strerror", None) or error
         raise MotionFileError(
-            f"{path.name} cannot be read ({error.strerror}). Check the path {path}.", what="not readable", code="AD-F28"
+            f"{path.name} cannot be read ({reason}). Check the path {path}.", what="not readable", code="AD-F28"
         ) from error
     try:
         if head.startswith((ZIP_MAGIC, LEGACY_PICKLE_MAGIC)):
