@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
 import sys
 import tempfile
 import time
@@ -82,6 +83,7 @@ def _as_text(path: Path) -> str:
 
 _FILE = click.Path(path_type=Path)
 IMAGES = [setting.name for setting in SETTINGS.values() if setting.image]
+_RANDOM_SEED, _RANDOM_SEEDS = -1, 2**32  # as in the WebUI
 SIZE, CFG = 512, 7.5  # as in the official configurations
 
 
@@ -102,7 +104,7 @@ SIZE, CFG = 512, 7.5  # as in the official configurations
     "--seed",
     default=0,
     show_default=True,
-    help="The same seed gives the same clip. Frame i uses seed + i. Random seeds (-1) are not supported.",
+    help="The same seed gives the same clip. Frame i uses seed + i. -1 takes a random one.",
 )
 @_with_table_options
 @click.option("--lora", "loras", multiple=True, help="LoRA for the checkpoint: FILE or FILE:STRENGTH. May be repeated.")
@@ -165,6 +167,9 @@ def animate(
     """Render a clip from a prompt. Without options, use the small built-in model."""
     # Everything is checked before the checkpoint is loaded, the quick checks first.
     settings = parse_settings(_with_images_as_text(table))
+    if seed == _RANDOM_SEED:
+        seed = secrets.randbelow(_RANDOM_SEEDS)
+        click.echo(f"Seed: {seed}", err=True)
     start = _start(checkpoint, Path(motions[0]) if motions else None, prompt)
     request = Request(
         checkpoint=start.checkpoint,

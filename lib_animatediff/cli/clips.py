@@ -18,6 +18,7 @@ from lib_animatediff.jobs.recipe import file_hash, prepare, request_of
 from lib_animatediff.request.settings import from_infotext
 from lib_animatediff.video import FORMATS, Recipe, read_clip, read_recipe
 from motion_module import ClipError
+from motion_module.limits import printable
 
 from .options import DEVICE_OPTION, say_device
 
@@ -37,13 +38,13 @@ def info(files: tuple[Path, ...], as_json: bool) -> None:
     """Print the recipes of FILES: clips, images or folders of frames, from AnimateDiff or the WebUI."""
     recipes = [(path, read_recipe(path)) for path in files]
     if as_json:
-        click.echo(json.dumps([_as_json(path, recipe) for path, recipe in recipes], indent=2, ensure_ascii=False))
+        click.echo(_json([_as_json(path, recipe) for path, recipe in recipes]))
         return
     for path, recipe in recipes:
-        click.echo(f"{path}:" if len(recipes) > 1 else "", nl=len(recipes) > 1)
-        click.echo(recipe.infotext or "The file contains no parameters.")
+        click.echo(printable(f"{path}:") if len(recipes) > 1 else "", nl=len(recipes) > 1)
+        click.echo(printable(recipe.infotext) or "The file contains no parameters.")
         if recipe.data is not None:
-            click.echo(json.dumps(recipe.data, indent=2, ensure_ascii=False))
+            click.echo(_json(recipe.data))
 
 
 @click.command()
@@ -94,6 +95,12 @@ def _as_json(path: Path, recipe: Recipe) -> dict[str, Any]:
         "loop_count": recipe.loop_count,
         "data": recipe.data,
     }
+
+
+def _json(value: Any) -> str:
+    """JSON for people, in which characters that a terminal would obey are escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return "".join(sign if sign.isprintable() or sign == "\n" else json.dumps(sign)[1:-1] for sign in text)
 
 
 def _settings(infotext: str) -> dict[str, Any] | None:

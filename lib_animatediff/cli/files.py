@@ -15,6 +15,7 @@ from motion_module import MotionFileInfo, convert_motion_file, inspect_motion_fi
 from motion_module.files.diffusers_format import is_motion_adapter
 from motion_module.files.weights import MOTION_FILE_SUFFIXES
 from motion_module.kinds import BASES, KINDS
+from motion_module.limits import printable
 
 _PATH = click.Path(path_type=Path)
 _MILLION = 1_000_000
@@ -36,13 +37,13 @@ def inspect(files: tuple[Path, ...], kind: str | None, as_json: bool) -> None:
         return
     modules = [info for info in inspected if info.problem is None]
     if modules:
-        click.echo("\n".join(_aligned([_COLUMNS, *map(_row, modules)])))
+        click.echo(printable("\n".join(_aligned([_COLUMNS, *map(_row, modules)]))))
     for info in modules:
         if info.hint:
-            click.echo(f"{info.name}: {info.hint}")
+            click.echo(printable(f"{info.name}: {info.hint}"))
     for info in inspected:
         if info.problem is not None:
-            click.echo(info.problem)
+            click.echo(printable(info.problem))
 
 
 def _inspected(path: Path, kind: str | None) -> Iterator[MotionFileInfo]:

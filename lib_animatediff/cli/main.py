@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from lib_animatediff import __version__
-from motion_module import AnimateDiffError
 
 from .animate import animate, pocket_to_webui
 from .clips import info, reproduce
 from .evaluate import evaluate
 from .files import convert, inspect
+from .last_resort import run
 from .train import train_command
 
 
@@ -27,9 +25,5 @@ for command in (animate, info, reproduce, evaluate, train_command, inspect, conv
 
 
 def main() -> None:
-    """Run the command line. Errors that the user can fix are printed in one line, without a traceback."""
-    try:
-        cli()
-    except AnimateDiffError as error:
-        click.echo(f"Error: {' '.join(str(error).split())}", err=True)
-        sys.exit(1)
+    """Run the command line, and end the process. Errors are printed in one line, without a traceback."""
+    run(cli)

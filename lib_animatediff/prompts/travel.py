@@ -23,6 +23,7 @@ from functools import cached_property
 from motion_module import ClipError
 
 from .frame_index import PLACE, frame_at
+from .tags import find_tag
 
 HOLD = "hold"
 STEP = "step"
@@ -38,7 +39,6 @@ _KEY_LINE = re.compile(
     rf"\s*(?P<first>{PLACE})(?:\s*-\s*(?P<last>{PLACE}))?(?:\s+(?P<modifier>[^\W\d_][\w-]*))?\s*:(?P<text>.*)"
 )
 _RATIO = re.compile(r"\s*(?P<first>[0-9.]{1,9}):[0-9]{1,9}(?![0-9]*[^\W\d])")  # `16:9 format`, but not `0:1girl`
-_NETWORK_TAG = re.compile(r"<\w+:[^>]+>")
 
 _PART_BEGINS = re.compile(r"(?:AND|BREAK)\b")
 _PART_ENDS = re.compile(r"\b(?:AND|BREAK)$")
@@ -285,9 +285,9 @@ def _key(match: re.Match[str], line: _Written, frames: int) -> Key:
         raise line.refusal(
             "there is no text after the colon. Describe the frame there, or remove the line.", code="AD-P07"
         )
-    if tag := _NETWORK_TAG.search(text):
+    if tag := find_tag(text):
         raise line.refusal(
-            f"{tag[0]} applies to the whole clip, not to one frame. Move it to a line before or after the frames.",
+            f"{tag} applies to the whole clip, not to one frame. Move it to a line before or after the frames.",
             code="AD-P08",
         )
     return Key(first, last, text, modifier if modifier in EASINGS else None, modifier == HOLD, line.number, line.line)

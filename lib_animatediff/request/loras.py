@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib_animatediff.prompts.tags import LORA_TAG, replace_tags
 from motion_module import ClipError
 
-TAG = re.compile(r"<(?:lora|lyco):([^>]+)>")
 _SEPARATOR = re.compile(r"[,\n]")
 
 
@@ -36,7 +36,7 @@ def parse_loras(text: str) -> tuple[NamedLora, ...]:
     Raises:
         ClipError: an item is not understood.
     """
-    items = _SEPARATOR.split(TAG.sub(r",\1,", text))
+    items = _SEPARATOR.split(replace_tags(text, r",\1,", LORA_TAG))
     return tuple(lora_of(item.strip().split(":"), item.strip()) for item in items if item.strip())
 
 

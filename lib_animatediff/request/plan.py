@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from lib_animatediff.engine.context_windows import Chunks, ContextWindows
 from lib_animatediff.prompts.travel import Blend, Travel, read_travel
-from lib_animatediff.sampling.frame_noise import SHARED, noise_sources
+from lib_animatediff.sampling.frame_noise import SEED_LIMIT, SHARED, noise_sources
 from lib_animatediff.sampling.freeinit import steps_of
 from motion_module import ClipError
 
@@ -84,7 +84,8 @@ class NoisePlan:
 
     def seeds(self, seed: int, frames: int) -> tuple[int, ...]:
         """The seed of each frame's noise, for a clip of ``frames`` frames whose first seed is ``seed``."""
-        own = self.frame_seeds[:frames] if self.frame_seeds else tuple(seed + frame for frame in range(frames))
+        counted = tuple((seed + frame) % SEED_LIMIT for frame in range(frames))
+        own = self.frame_seeds[:frames] if self.frame_seeds else counted
         return tuple(own[source] for source in self.sources(frames, own[0]))
 
 

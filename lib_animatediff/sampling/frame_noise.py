@@ -16,7 +16,7 @@ from motion_module import ClipError
 
 RANDOM, FREENOISE, SHARED, CONSTANT = "random", "freenoise", "shared", "constant"
 NOISE_KINDS = (RANDOM, FREENOISE, SHARED, CONSTANT)
-SEED_LIMIT = 2**63  # torch accepts 64 bits; half of the range leaves room for the seeds of later frames
+SEED_LIMIT = 2**64  # seeds of later frames go on from 0
 
 
 def noise_sources(kind: str, frames: int, length: int, overlap: int, seed: int) -> list[int]:
@@ -86,11 +86,11 @@ def parse_frame_seeds(text: str, frames: int) -> list[int] | None:
             f"frame_seeds contains {len(seeds)} seeds for {frames} frames. Remove some, or render more frames.",
             code="AD-S02",
         )
-    return seeds + [seeds[-1] + more for more in range(1, frames - len(seeds) + 1)]
+    return seeds + [(seeds[-1] + more) % SEED_LIMIT for more in range(1, frames - len(seeds) + 1)]
 
 
 def _seed_of(word: str) -> int:
-    if re.fullmatch("[0-9]{1,19}", word) and int(word) < SEED_LIMIT:
+    if re.fullmatch("[0-9]{1,20}", word) and int(word) < SEED_LIMIT:
         return int(word)
     raise ClipError(
         f"frame_seeds contains {reprlib.repr(word)}. Write whole numbers from 0 to {SEED_LIMIT - 1}, separated by "

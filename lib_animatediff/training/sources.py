@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from motion_module.limits import read_limited
+
 from .settings import TrainingError, TrainingSettings
 from .videos import VideoSource
 
@@ -44,7 +46,7 @@ def folder_items(folder: Path, caption: str = "") -> list[tuple[Path, str]]:
 
 def _caption_beside(video: Path, otherwise: str) -> str:
     text = video.with_suffix(".txt")
-    return " ".join(text.read_text(encoding="utf-8", errors="replace").split()) if text.is_file() else otherwise
+    return " ".join(read_limited(text).decode(errors="replace").split()) if text.is_file() else otherwise
 
 
 def csv_items(table: Path, videos: Path) -> list[tuple[Path, str]]:
@@ -55,13 +57,22 @@ def csv_items(table: Path, videos: Path) -> list[tuple[Path, str]]:
     """
     with table.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         rows = csv.DictReader(file)
-        missing = [column for column in COLUMNS if column not in (rows.fieldnames or ())]
-        if missing:
+        try:
+            items = _csv_rows(rows, table.name, videos)
+        except csv.Error as error:
             raise TrainingError(
-                f"{table.name} lacks the column {' and '.join(missing)}. WebVid's columns are videoid,name,page_dir.",
-                code="AD-T27",
-            )
-        items = [(videos / f"{row['videoid']}.mp4", row["name"] or "") for row in rows if row["videoid"]]
+                f"{table.name} cannot be read at line {rows.line_num} ({error}). Correct the line.", code="AD-T37"
+            ) from error
     if not items:
         raise TrainingError(f"{table.name} contains no rows. Choose another CSV.", code="AD-T28")
     return items
+
+
+def _csv_rows(rows: csv.DictReader[str], table: str, videos: Path) -> list[tuple[Path, str]]:
+    missing = [column for column in COLUMNS if column not in (rows.fieldnames or ())]
+    if missing:
+        raise TrainingError(
+            f"{table} lacks the column {' and '.join(missing)}. WebVid's columns are videoid,name,page_dir.",
+            code="AD-T27",
+        )
+    return [(videos / f"{row['videoid']}.mp4", row["name"] or "") for row in rows if row["videoid"]]

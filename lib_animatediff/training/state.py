@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from motion_module.files.atomic import atomic_write
+from motion_module.files.weights import are_weights
 
 from .settings import SETTINGS, TrainingError, TrainingSettings, recipe
 
@@ -77,6 +79,8 @@ class States:
         Raises:
             TrainingError: there is a state but resuming was not requested, or it belongs to another training.
         """
+        for part in self._folder.glob("step-*.part"):  # of a process that was killed while it wrote
+            part.unlink(missing_ok=True)
         found = self._found()
         if not found:
             return 0
@@ -86,17 +90,32 @@ class States:
                 "or choose another output.",
                 code="AD-T29",
             )
-        content = self._read(found[-1][1])
-        self._check(content["settings"])
+        path = found[-1][1]
+        content = self._read(path)
+        try:
+            self._check(content["settings"])
+            averages = ema.values if ema else []
+            _check_shapes(weights.values(), [content["weights"][name] for name in weights])
+            _check_shapes(averages, content["average"])
+            _check_moments(optimizer, content["optimizer"])
+            optimizer.load_state_dict(content["optimizer"])
+            if scaler and content["scaler"]:
+                scaler.load_state_dict(content["scaler"])
+            step = int(content["step"])
+        except TrainingError:
+            raise
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise TrainingError(
+                f"{path} lacks parts of a state ({type(error).__name__}: {error}). Delete it to resume from the "
+                "previous state.",
+                code="AD-T36",
+            ) from error
         with torch.no_grad():
             for name, weight in weights.items():
                 weight.copy_(content["weights"][name])
-            for value, kept in zip(ema.values if ema else [], content["average"], strict=True):
+            for value, kept in zip(averages, content["average"], strict=True):
                 value.copy_(kept)
-        optimizer.load_state_dict(content["optimizer"])
-        if scaler and content["scaler"]:
-            scaler.load_state_dict(content["scaler"])
-        return int(content["step"])
+        return step
 
     def _found(self) -> list[tuple[int, Path]]:
         matches = [(re.fullmatch(r"step-(\d+)\.pt", path.name), path) for path in self._folder.glob("step-*.pt")]
@@ -120,3 +139,17 @@ class States:
                 "output.",
                 code="AD-T31",
             )
+
+
+def _check_shapes(tensors: Iterable[Tensor], stored: Sequence[Any]) -> None:
+    """Check stored tensors before they are copied: `Tensor.copy_` would broadcast those of another shape."""
+    for tensor, kept in zip(tensors, stored, strict=True):
+        if not isinstance(kept, Tensor) or kept.shape != tensor.shape or not are_weights(kept):
+            raise ValueError("a weight of another shape, or one that is no finite number")
+
+
+def _check_moments(optimizer: Any, stored: dict[str, Any]) -> None:
+    parameters = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for index, moments in stored["state"].items():
+        tensors = [value for value in moments.values() if isinstance(value, Tensor) and value.dim()]
+        _check_shapes([parameters[index]] * len(tensors), tensors)

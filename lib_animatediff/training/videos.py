@@ -15,6 +15,7 @@ from torch import Tensor
 from lib_animatediff.video.decode_video import decode_frames
 from lib_animatediff.video.pyav import open_media
 from motion_module import AnimateDiffError
+from motion_module.limits import IMAGE_PIXELS
 
 from .clips import BrokenClipError, Clip, Cut
 from .settings import PIXELS_PER_STEP, TrainingSettings
@@ -52,6 +53,8 @@ def fit(image: Tensor, size: Size) -> Tensor:
     width, height = size
     scale = max(width / image.shape[2], height / image.shape[1])
     covering = (max(round(image.shape[1] * scale), height), max(round(image.shape[2] * scale), width))
+    if covering[0] * covering[1] > IMAGE_PIXELS:
+        raise ValueError(f"{image.shape[2]}x{image.shape[1]} pixels are too long and narrow for {width}x{height}")
     image = F.interpolate(image[None], covering, mode="bilinear", antialias=True, align_corners=False)[0]
     top, left = (covering[0] - height) // 2, (covering[1] - width) // 2
     return image[:, top : top + height, left : left + width]

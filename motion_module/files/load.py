@@ -14,7 +14,7 @@ from motion_module.network import MotionModule
 from .detect import detect_motion_module
 from .diffusers_format import find_source
 from .safe_unpickler import dtype_name
-from .weights import FileHeader, describe, read_header, read_tensors
+from .weights import FileHeader, are_weights, describe, read_header, read_tensors
 
 # Dtypes without arithmetic. float16 represents all their values exactly.
 _STORAGE_DTYPES = ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz")
@@ -42,12 +42,12 @@ def load_motion_module(path: str | Path, *, kind: str | None = None) -> MotionMo
     header = read_header(source.weights)
     found = detect_motion_module(source, header, kind)
     tensors = read_checked(source.weights, header, found.weights.values())
-    state = {official: _owned(tensors[key]) for official, key in found.weights.items()}
+    state = {official: _usable(source.weights, key, tensors.pop(key)) for official, key in found.weights.items()}
     return MotionModule.from_state_dict(state, found.layout, found.kind, source.name)
 
 
 def read_checked(path: Path, header: FileHeader, names: Iterable[str]) -> dict[str, Tensor]:
-    """Tensors by their keys in the file, memory-mapped if possible.
+    """Tensors by their keys in the file.
 
     Raises:
         MotionFileError: they cannot be read, or do not match the header.
@@ -61,6 +61,14 @@ def read_checked(path: Path, header: FileHeader, names: Iterable[str]) -> dict[s
     return tensors
 
 
-def _owned(tensor: Tensor) -> Tensor:
-    dtype = torch.float16 if dtype_name(tensor.dtype) in _STORAGE_DTYPES else tensor.dtype
-    return torch.empty(tensor.shape, dtype=dtype).copy_(tensor)
+def _usable(path: Path, key: str, tensor: Tensor) -> Tensor:
+    """A weight with memory of its own, in a dtype with arithmetic."""
+    if dtype_name(tensor.dtype) in _STORAGE_DTYPES:
+        tensor = tensor.to(torch.float16)
+    if not are_weights(tensor):
+        raise MotionFileError(
+            f"{path.name} has weights that are no finite numbers ({key}). Download it again from its publisher.",
+            code="AD-F33",
+        )
+    owns_its_memory = tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes
+    return tensor if owns_its_memory else tensor.clone()

@@ -1,8 +1,8 @@
 """Read safetensors files and pickles: their headers only, or their tensors.
 
 Files are untrusted. Safetensors cannot carry code; a pickle goes through an unpickler that knows tensors only
-(`safe_unpickler`), and its claims are checked against the file's size before torch allocates anything. The tensors may
-be memory-mapped: callers copy those that they keep.
+(`safe_unpickler`), and its claims are checked against the file's size before torch allocates anything. Tensors are read
+into memory: a file that is replaced while it is memory-mapped would kill the process.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import safetensors
 import torch
 from torch import Tensor
 
 from motion_module.errors import MotionFileError
-from motion_module.limits import read_limited
+from motion_module.limits import parse_json, read_limited
 
 from .file_type import HEAD_LENGTH, LEGACY_PICKLE_MAGIC, ZIP_MAGIC, describe_unreadable_file
 from .pickle_vm import MAX_PICKLE_BYTES, OutsizedError
@@ -36,6 +36,8 @@ _PICKLE_MEMBER = "data.pkl"
 _MAX_TENSORS = 50_000
 _MAX_NAME_LENGTH = 1000
 _MAX_SHARING = 4  # how many times the file's size its tensors may claim: some share their bytes
+
+_LENGTH_BYTES = 8  # a safetensors file begins with the length of its header
 
 _SAFETENSORS_DTYPES = {
     "F64": "float64",
@@ -102,6 +104,14 @@ def describe(tensor: Tensor) -> TensorHeader:
     return TensorHeader(tuple(tensor.shape), dtype_name(tensor.dtype))
 
 
+def are_weights(tensor: Tensor) -> bool:
+    """Whether a tensor has real and finite numbers only. The sum of any others is neither."""
+    if not tensor.is_floating_point():
+        return False
+    summable = tensor if tensor.element_size() > 1 else tensor.float()  # float8 has no sum
+    return bool(summable.sum(dtype=torch.float32).isfinite())
+
+
 _Result = TypeVar("_Result")
 
 
@@ -148,8 +158,26 @@ def _safetensors_header(path: Path) -> FileHeader:
 
 
 def _safetensors_tensors(path: Path, names: list[str] | None) -> dict[str, Tensor]:
-    with safetensors.safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in (file.keys() if names is None else names)}
+    headers = _safetensors_header(path).tensors  # the library checks all offsets
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+        entries = parse_json(file.read(length))
+        begin = file.tell()
+        return {
+            name: _stored_tensor(file, begin, entries[name], headers[name])
+            for name in (headers if names is None else names)
+        }
+
+
+def _stored_tensor(file: BinaryIO, begin: int, entry: Any, header: TensorHeader) -> Tensor:
+    start, end = entry["data_offsets"]
+    content = bytearray(end - start)
+    file.seek(begin + start)
+    if file.readinto(content) != len(content):  # type: ignore[attr-defined]
+        raise EOFError("the file became shorter while it was read")
+    dtype = getattr(torch, header.dtype)
+    values = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
+    return values.reshape(header.shape)
 
 
 def _pickle_header(path: Path, zipped: bool) -> FileHeader:
@@ -172,7 +200,7 @@ def _load_pickle(path: Path, zipped: bool) -> Any:
     _pickle_header(path, zipped)  # checks sizes, which torch would trust
     # Not `torch.load`: hosts replace it (the WebUI's version rejects files of current torch).
     return torch.serialization.load(
-        str(path), map_location="cpu", pickle_module=tensors_only, weights_only=False, mmap=zipped
+        str(path), map_location="cpu", pickle_module=tensors_only, weights_only=False
     )
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from motion_module.errors import MotionFileError
-from motion_module.files.weights import read_tensors
+from motion_module.files.weights import are_weights, read_tensors
 
 # Fragments of key patterns, which end with PART. Numbers are limited, because untrusted keys can be of any length.
 NUMBER = r"\d{1,4}"
@@ -108,7 +108,12 @@ def _low_rank(file: str, layer: str, found: Mapping[str, Tensor]) -> LowRank:
     down, up, alpha = (_flat(found.get(part)) for part in ("down", "up", "alpha"))
     if down is None or up is None or down.dim() != 2 or up.dim() != 2 or len(down) != up.shape[1] or not len(down):
         raise MotionFileError(f"{file} contains an incomplete LoRA for {layer}. Download it again.", code="AD-N04")
-    if alpha is not None and (alpha.numel() != 1 or not alpha.isfinite().all()):
+    if not are_weights(down) or not are_weights(up):
+        raise MotionFileError(
+            f"{file} has weights for {layer} that are no finite numbers. Download it again from its publisher.",
+            code="AD-N10",
+        )
+    if alpha is not None and (alpha.is_complex() or alpha.numel() != 1 or not alpha.isfinite().all()):
         raise MotionFileError(
             f"{file} contains an alpha for {layer} that is not a single number. Download it again.", code="AD-N05"
         )

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from lib_animatediff.hosts.webui.compat import a1111
-from lib_animatediff.request.loras import TAG, LoraFile, NamedLora, lora_of
+from lib_animatediff.prompts.tags import LORA_TAG, find_tag, replace_tags
+from lib_animatediff.request.loras import LoraFile, NamedLora, lora_of
 from motion_module import (
     DomainAdapter,
     MotionFileError,
@@ -88,7 +89,7 @@ def take_tags(prompt: str) -> tuple[str, list[NamedLora]]:
     Raises:
         ClipError: the strength in such a tag is not a number.
     """
-    files = _all_files() if TAG.search(prompt) else {}
+    files = _all_files() if find_tag(prompt, LORA_TAG) else {}
     taken: list[NamedLora] = []
 
     def kept(tag: re.Match[str]) -> str:
@@ -99,7 +100,7 @@ def take_tags(prompt: str) -> tuple[str, list[NamedLora]]:
         taken.append(lora_of(items, tag[0]))
         return ""
 
-    return TAG.sub(kept, prompt), taken
+    return replace_tags(prompt, kept, LORA_TAG), taken
 
 
 def _all_files() -> dict[str, Path]:

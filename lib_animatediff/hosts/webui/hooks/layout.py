@@ -16,6 +16,7 @@ from lib_animatediff.hosts.webui.clip.noise import arrange_seeds
 from lib_animatediff.hosts.webui.clip.prompt_travel import check_prompts, styled
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.request.plan import ClipPlan
+from lib_animatediff.sampling.frame_noise import SEED_LIMIT
 
 from .problems import Problems
 from .prompt_scripts import repeated, run_on_clips, scripts_that_count, share_first_rows
@@ -89,6 +90,8 @@ class RequestLayout:
             self._problems.raise_refusal()  # the rows may not be laid out
             share_first_rows(p, self._frames, self._plan.frames)
             arrange_seeds(p, self._plan)
+            if any(seed >= SEED_LIMIT for seed in p.all_seeds):
+                p.all_seeds = [seed % SEED_LIMIT for seed in p.all_seeds]
         return init(p.all_prompts, p.all_seeds, p.all_subseeds)
 
     def _process_on_clips(self, process: Callable[..., Any], p: Processing, *args: Any, **kwargs: Any) -> Any:

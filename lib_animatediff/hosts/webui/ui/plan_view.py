@@ -20,6 +20,7 @@ from lib_animatediff.hosts.webui.clip.batching import parts_of, splits_clips
 from lib_animatediff.hosts.webui.clip.prompt_travel import frame_prompts
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
+from lib_animatediff.prompts.tags import replace_tags
 from lib_animatediff.prompts.travel import Travel, table
 from lib_animatediff.request.estimate import CHUNK, ClipEstimate, one_line
 from lib_animatediff.request.plan import ClipPlan, plan_clip
@@ -27,7 +28,6 @@ from lib_animatediff.request.settings import parse_settings
 from lib_animatediff.request.window_map import window_map
 from motion_module import AnimateDiffError, MotionFileError, inspect_motion_file
 
-_NETWORK_TAG = re.compile(r"<\w+:[^>]+>")  # as in modules.extra_networks
 _AND = re.compile(r"\bAND\b")
 _PAGE = {"width": 512, "height": 512, "steps": 20, "batch_size": 1}  # the WebUI's defaults
 _LEAST_BYTES, _MOST_BYTES = 2, 4  # of a number in the computation; weights may be stored in fewer
@@ -49,7 +49,7 @@ def token_count(texts: Iterable[str]) -> int:
     """Tokens of the longest of these prompts, padded to whole chunks; one chunk if no checkpoint is loaded."""
     if a1111.loaded_model() is None:
         return CHUNK
-    parts = {part for text in set(texts) for part in _AND.split(_NETWORK_TAG.sub("", text))}
+    parts = {part for text in set(texts) for part in _AND.split(replace_tags(text))}
     lengths = [a1111.prompt_length(part) for part in parts]
     return max(
         (length for length in lengths if isinstance(length, int)), default=CHUNK
