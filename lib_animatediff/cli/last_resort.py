@@ -35,7 +35,7 @@ def run(command: click.Command) -> NoReturn:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - Python flushes it at its end
         sys.exit(FAILED)
     except Exception as error:
-        _end(f"Error: {_one_line(_reason(error))}", FAILED)
+        _end(f"Error: {_one_line(str(_explained(error)))}", FAILED)
     sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -57,25 +57,30 @@ def _stopped_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, former)
 
 
-def _reason(error: Exception) -> str:
+def _explained(error: Exception) -> AnimateDiffError:
     if isinstance(error, AnimateDiffError):
-        return str(error)
+        return error
     if is_out_of_memory(error):
-        return "Memory ran out. Lower the size, the number of frames or the context length. [AD-K20]"
+        return AnimateDiffError(
+            "Memory ran out. Lower the size, the number of frames or the context length.", code="AD-K20"
+        )
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}. Free some space, or choose another place. [AD-K21]"
-    log = _write_log(error)
-    place = f" The details are in {log}; please report them." if log else ""
-    return f"Something went wrong ({type(error).__name__}: {_short(str(error))}).{place} [AD-K22]"
+        return AnimateDiffError(
+            f"{error.filename}: {error.strerror}. Free some space, or choose another place.", code="AD-K21"
+        )
+    reason = f"{type(error).__name__}: {_short(str(error))}"
+    return AnimateDiffError(
+        f"Something went wrong ({reason}). The details are in {_write_log(error)}; please report them.", code="AD-K22"
+    )
 
 
-def _write_log(error: Exception) -> str | None:
+def _write_log(error: Exception) -> str:
     try:
         handle, name = tempfile.mkstemp(prefix="animatediff-error-", suffix=".log")
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{' '.join(sys.argv)}\n\n{''.join(traceback.format_exception(error))}")
-    except OSError:
-        return None
+    except OSError as problem:
+        return f"no file ({problem.strerror})"
     return name
 
 

@@ -15,7 +15,7 @@ MOST_PLANS = 4
 
 _WIDTH = 640
 _MOST_COLUMNS = 200
-_MOST_BARS = (24, 12, 6, 3)  # bars per plan; fewer if the SVG would become too large
+_MOST_BARS = (24, 12, 6, 3, 1)  # bars per plan; fewer if the SVG would become too large
 _MANY_WINDOWS = 1000  # from here on the steps look alike and take long to draw
 _SHADES = 4
 _BAR, _GAP, _LINE = 5, 2, 18  # heights: of a bar, between bars, of a line of text

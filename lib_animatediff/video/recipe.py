@@ -72,13 +72,13 @@ def _rate(stated: Any) -> Fraction:
     Anything else is not ours: `Fraction` would compute ``1e100000000`` for hours.
     """
     match = _RATE.fullmatch(str(stated) if isinstance(stated, (str, int, float)) else "")
-    fps = Fraction(match[0]) if match and not isinstance(stated, bool) and _is_not_zero(match["below"]) else 0
+    fps = Fraction(match[0]) if match and not isinstance(stated, bool) and _divides(match["below"]) else 0
     if not SLOWEST <= fps <= FASTEST:
         raise ValueError("the rate is not a positive number")
     return Fraction(fps)
 
 
-def _is_not_zero(below: str | None) -> bool:
+def _divides(below: str | None) -> bool:
     return below is None or int(below) > 0
 
 

@@ -6,8 +6,6 @@ out. A picture is 8 by 8 pixels, which the real LDM UNet paints in one step.
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +26,7 @@ from support.webui_double.functions import (
     sha256,
     walk_files,
 )
+from support.webui_double.processed import Processed, create_infotext, to_image
 from support.webui_double.state import InterruptedException, OptionInfo, Options, State, shared
 from torch import Tensor, nn
 
@@ -198,16 +197,6 @@ class Img2Img(Processing):
         return denoise(self, self.init_latent + noise(self.seeds), prompts)
 
 
-class Processed:
-    def __init__(self, p: Processing, images: list[Any], infotexts: list[str], first: int) -> None:
-        self.images, self.infotexts, self.info, self.index_of_first_image = images, infotexts, infotexts[0], first
-        self.comments = "".join(f"{comment}\n" for comment in p.comments)
-        self.extra_generation_params = p.extra_generation_params
-        self.batch_size = p.batch_size
-        for name in ("all_prompts", "all_negative_prompts", "all_seeds", "all_subseeds"):
-            setattr(self, name, getattr(p, name))
-
-
 @dataclass
 class Sampler:
     """As k-diffusion's: it keeps the noise levels that the checkpoint has when it is made."""
@@ -303,22 +292,6 @@ def process_images(p: Processing) -> Processed:
     processed = Processed(p, images, infotexts, first)
     p.scripts.call("postprocess", p, processed)
     return processed
-
-
-def to_image(sample: Tensor) -> Image.Image:
-    levels = ((sample[:3].clamp(-4, 4) + 4) / 8 * 255).round().to(torch.uint8)
-    return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
-
-
-def create_infotext(p: Processing, index: int) -> str:
-    values = {"Seed": p.seeds[index], **p.extra_generation_params}
-    values = {name: value(p=p) if callable(value) else value for name, value in values.items()}
-    words = [f"{name}: {quote(value)}" for name, value in values.items() if value is not None]
-    return f"{p.prompts[index]}\n" + ", ".join(words)
-
-
-def quote(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False) if re.search("[,\n:]", str(value)) else str(value)
 
 
 class ModelData:
