@@ -23,6 +23,9 @@ _LONGEST = 600  # characters of a line
 
 def run(command: click.Command) -> NoReturn:
     """Run a command, and end the process with its exit code."""
+    if any("\0" in word for word in sys.argv):
+        error = AnimateDiffError("An argument contains a NUL character. Remove it.", code="AD-K23")
+        _end(f"Error: {error}", WRONG_USE)
     try:
         with _stopped_by_sigterm():
             status: Any = command.main(standalone_mode=False)

@@ -192,7 +192,7 @@ def _checked(setting: Setting, value: Any) -> Any:
 
 def _checked_number(setting: Setting, value: Any) -> int | float:
     whole = setting.type is int
-    right = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    right = isinstance(value, (int, float)) and not isinstance(value, bool) and -math.inf < value < math.inf
     if not right or (whole and value % 1 != 0):
         raise TrainingError(
             f"{setting.name} must be a {'whole ' if whole else ''}number, not {reprlib.repr(value)}.", code="AD-T16"

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from support.adapter_files import kohya, official, write_adapter
 from support.motion_lora_files import official as official_motion
 from support.motion_lora_files import write_lora
+from support.webui_double.double import CLIP
 
 from lib_animatediff.request.loras import LoraFile, parse_loras
 from motion_module import ClipError, IncompatibleModelError, MotionFileError, load_motion_module
@@ -326,3 +327,10 @@ def test_what_does_not_fit_is_refused_whatever_its_strength(cache, motion, folde
     for strength in (0, 1):
         with pytest.raises(IncompatibleModelError, match="None of the 1 weights"):
             cache.load(motion, [LoraFile(folder / "pan.safetensors", strength)])
+
+
+def test_after_a_clip_the_second_pass_has_its_tags_again(webui, folder):
+    motion_lora(folder / "pan.safetensors")
+    p = webui.request(CLIP, prompt="a cat <lora:pan:1>", enable_hr=True)
+    webui.double.process_images(p)
+    assert p.all_hr_prompts == ["a cat <lora:pan:1>"] * 2

@@ -99,3 +99,11 @@ def test_the_same_p_can_be_painted_again(webui):
     first, second = (double.process_images(p).images[0].tobytes() for _ in range(2))
     assert [sampling.rows for sampling in shared.samplings] == [2, 2]
     assert first == second
+
+
+def test_a_field_that_was_changed_twice_has_its_first_value_back(webui, monkeypatch):
+    """Styles are put into a list of prompts, of which each is then repeated for all frames."""
+    monkeypatch.setattr(webui.module("hooks.layout"), "styled", lambda p: {"prompt": ["a cat in oil"]})
+    p = webui.request(CLIP, prompt=["a cat"], negative_prompt=[""])
+    assert double.process_images(p).all_prompts == ["a cat in oil"]
+    assert p.prompt == ["a cat"]

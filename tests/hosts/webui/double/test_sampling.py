@@ -162,3 +162,10 @@ def test_the_live_preview_walks_through_the_frames(webui):
     seen.clear()
     webui.paint({"enable": False}, batch_size=2)
     assert seen == [[0, 1]] * 3
+
+
+def test_after_sampling_the_live_preview_has_one_row(webui):
+    """It is decoded once more while images are decoded, which takes the memory of all its rows."""
+    shared.during_sampling = lambda p: setattr(shared.state, "current_latent", torch.zeros(2, 4, SIDE, SIDE))
+    webui.paint(CLIP)
+    assert len(shared.state.current_latent) == 1

@@ -1,0 +1,141 @@
+"""Whatever is wrong with a command line: one line, an exit code, no traceback, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import click
+import pytest
+from support.matrix import in_matrix
+
+from lib_animatediff.cli import animate as animate_module
+from lib_animatediff.cli import evaluate as evaluate_module
+from lib_animatediff.cli import main as program
+from lib_animatediff.cli import train as train_module
+from motion_module import AnimateDiffError
+
+WRONG = {
+    "digits": "9" * 400,
+    "minus": "-1e400",
+    "nan": "nan",
+    "word": "wörd",
+    "empty": "",
+    "nul": "a\0b",
+    "surrogate": "a\udc80",
+    "long name": "n" * 300,
+    "missing": "missing/file.safetensors",
+    "folder": ".",
+    "escape": "\x1b[31m",
+    "deep": "[" * 100_000,
+    "pipe": "pipe.safetensors",
+}
+COMMANDS = ("animate", "info", "reproduce", "evaluate", "train", "inspect", "convert", "pocket-to-webui")
+
+
+def wrong_lines(count: int, seed: int = 0) -> list[list[str]]:
+    """Command lines of the program's own options with wrong values, of others, and without arguments."""
+    random.seed(seed)
+    lines = [["no-such-command"], ["animate", "--no-such-option"], ["train", "--data"], ["reproduce"]]
+    lines.append(["convert", "one"])
+    while len(lines) < count:
+        name = random.choice(COMMANDS)
+        command = program.cli.commands[name]
+        words = [name]
+        arguments = [each for each in command.params if isinstance(each, click.Argument)]
+        options = [each for each in command.params if isinstance(each, click.Option) and not each.is_flag]
+        words += [random.choice(list(WRONG.values())) for _ in arguments]
+        for option in random.sample(options, min(len(options), random.randint(1, 3))):
+            words += [option.opts[0], random.choice(list(WRONG.values()))]
+        lines.append(words)
+    return lines
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty folder with a pipe, in which nothing that is slow may begin."""
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe.safetensors")
+
+    def accept(*_args, **_kwargs):
+        raise AnimateDiffError("The line was accepted.")
+
+    monkeypatch.setattr(animate_module, "prepare", accept)
+    monkeypatch.setattr(evaluate_module, "check", accept)
+    monkeypatch.setattr(train_module, "train", accept)
+    return tmp_path
+
+
+def check(run, words):
+    ended = run(*words)
+    assert ended.code != 0, words
+    assert len(ended.err.splitlines()) == 1, (words, ended.err)
+    assert ended.err.startswith("Error: "), (words, ended.err)
+    assert "Traceback" not in ended.err
+    assert all(sign.isprintable() for sign in ended.err.rstrip("\n")), (words, ended.err)
+    return ended.err
+
+
+@pytest.mark.parametrize("seed", [0, *(in_matrix(seed) for seed in range(1, 10))])
+def test_twenty_wrong_lines_end_in_one_line_each(command, place, seed):
+    told = [check(command, words) for words in wrong_lines(25, seed)[5 if seed else 0 :]]
+    unknown = [line for line in told if "AD-K22" in line]
+    assert not unknown, unknown
+
+
+def test_an_error_that_nobody_knows_has_a_code_and_a_log(command, monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(animate_module, "parse_settings", lambda _: 1 / 0)
+    told = check(command, ["animate"])
+    assert "ZeroDivisionError" in told
+    assert "[AD-K22]" in told
+    (log,) = tmp_path.glob("animatediff-error-*.log")
+    assert str(log) in told
+    assert "Traceback" in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"), "AD-K20"),
+        (MemoryError(), "AD-K20"),
+        (OSError(28, "No space left on device", "clip.gif"), "AD-K21"),
+    ],
+)
+def test_errors_of_the_machine_have_sentences_of_their_own(command, monkeypatch, error, code):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(animate_module, "parse_settings", fail)
+    assert code in check(command, ["animate"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM for other processes")
+def test_sigterm_ends_like_ctrl_c_and_leaves_nothing(tmp_path):
+    words = [sys.executable, "-m", "lib_animatediff", "animate", "--output", str(tmp_path / "clip.gif")]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        while not (line := process.stderr.readline()).startswith("Device:"):
+            assert line, "it has ended"
+        time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        told = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert told.splitlines()[-1].endswith("Stopped.")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_random_seed_is_said(command, monkeypatch):
+    seeds = []
+
+    def take(request):
+        seeds.append(request.seed)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(animate_module, "prepare", take)
+    told = command("animate", "--seed", -1).err
+    assert f"Seed: {seeds[0]}" in told
+    assert 0 <= seeds[0] < 2**32
