@@ -398,8 +398,3 @@ def test_a_plan_from_a_stranger_is_checked(data, words):
     assert plan_from_json(GOOD) == plan()
     with pytest.raises(ClipError, match=words):
         plan_from_json(data)
-
-
-@pytest.mark.parametrize(("closed_loop", "loops"), [("N", False), ("R-P", False), ("R+P", True), ("A", True)])
-def test_prompts_loop_with_the_clip_only_where_it_says_so(closed_loop, loops):
-    assert plan_clip(parse_settings({"closed_loop": closed_loop})).travel_options.loop is loops

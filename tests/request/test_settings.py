@@ -12,6 +12,7 @@ from hypothesis import settings as budget
 from hypothesis import strategies as st
 
 from lib_animatediff import ClipError, ContextWindows
+from lib_animatediff.request.plan import plan_clip
 from lib_animatediff.request.settings import (
     SETTINGS,
     ClipSettings,
@@ -379,3 +380,8 @@ def test_the_schema_says_what_the_door_lets_in():
         assert tuple(told.get("items", told).get("enum", ())) == setting.choices
         assert told["description"] == setting.help
     json.dumps(json_schema())
+
+
+@pytest.mark.parametrize(("closed_loop", "loops"), [("N", False), ("R-P", False), ("R+P", True), ("A", True)])
+def test_prompts_loop_with_the_clip_only_where_it_says_so(closed_loop, loops):
+    assert plan_clip(parse_settings({"closed_loop": closed_loop})).travel_options.loop is loops

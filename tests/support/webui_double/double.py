@@ -343,7 +343,10 @@ def modules(models_path: Path) -> dict[str, ModuleType]:
         "paths": {"models_path": str(models_path)},
         "hashes": {"sha256": sha256},
         "util": {"walk_files": walk_files},
-        "ui_tempdir": {"register_tmp_file": lambda demo, path: shared.may_be_read.append(path)},
+        "ui_tempdir": {
+            "register_tmp_file": lambda demo, path: shared.may_be_read.append(path),
+            "check_tmp_file": lambda demo, path: path in shared.may_be_read,
+        },
         "images": {"FilenameGenerator": FilenameGenerator, "get_next_sequence_number": get_next_sequence_number},
         "prompt_parser": {"get_multicond_prompt_list": get_multicond_prompt_list},
         "sd_models": {"model_data": ModelData(), "rescale_zero_terminal_snr_abar": rescale_zero_terminal_snr_abar},

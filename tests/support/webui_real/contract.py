@@ -95,6 +95,7 @@ SIGNATURES = {
     "modules.shared.state.nextjob": "()",
     "modules.ui_common.create_refresh_button": "(refresh_component, refresh_method, refreshed_args, elem_id)",
     "modules.ui_components.InputAccordion": "(value, **kwargs)",
+    "modules.ui_tempdir.check_tmp_file": "(gradio, filename)",
     "modules.ui_tempdir.register_tmp_file": "(gradio, filename)",
     "modules.util.walk_files": "(path, allowed_extensions=)",
     "p.comment": "(text)",

@@ -198,6 +198,12 @@ def allow_file_in_page(path: Path) -> None:
         ui_tempdir.register_tmp_file(shared.demo, str(path))
 
 
+def page_may_read(path: Path) -> bool:
+    """Whether the WebUI itself has shown this file on the page. A path that comes back from there can be anyone's."""
+    demo = getattr(shared, "demo", None)
+    return demo is not None and bool(ui_tempdir.check_tmp_file(demo, str(path)))
+
+
 # ---- scripts
 
 

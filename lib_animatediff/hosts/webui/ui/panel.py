@@ -29,6 +29,7 @@ NO_VIDEOS = (
     "Restart the WebUI with a network connection to install it."
 )
 
+_DROPPED_TYPES = [".mp4", ".webm", ".avif", ".gif", ".webp", ".png"]  # no text, which can be any file of the server
 _PLAN_SETTINGS = (  # a change of these updates the plan
     "enable",
     "model",
@@ -91,7 +92,7 @@ def build_panel(tab: str) -> list[Any]:
                         lora_picker(tab, fields[setting.name])
         dropped = gr.File(
             label="Drop a clip here to use its settings",
-            file_types=[".mp4", ".webm", ".avif", ".gif", ".webp", ".png"],
+            file_types=_DROPPED_TYPES,
             elem_id=f"animatediff_{tab}_drop",
             elem_classes=["animatediff-drop"],
         )
@@ -179,8 +180,9 @@ def _update_plan_on_change(tab: str, fields: dict[str, Any], components: list[An
 
 def _dropped(file: Any) -> tuple[str, str]:
     """The infotext of a clip dropped on the panel, and a message."""
+    path = Path(file.name)
     try:
-        text = read_recipe(Path(file.name)).infotext
+        text = read_recipe(path).infotext if path.suffix.lower() in _DROPPED_TYPES else ""
     except AnimateDiffError as error:
         return "", _line(str(error))
     return text, _line("" if text else "This file contains no parameters.")

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from PIL import Image
+from support.webui_double.double import shared
 
 from lib_animatediff.video import Recipe, read_recipe, write_clip
 
@@ -16,9 +17,10 @@ def gallery(webui):
 
 
 @pytest.fixture
-def clip(tmp_path):
+def clip(tmp_path, webui):
     frames = [Image.new("RGB", (8, 8), (level, 0, 0)) for level in (0, 90, 180)]
     (gif,) = write_clip(tmp_path / "a.gif", frames, fps=10, recipe=Recipe("a cat", {"seed": 1}))
+    shared.may_be_read.append(str(gif))  # it has been shown
     return {"files": [str(gif)], "fps": 10.0}
 
 
@@ -62,3 +64,26 @@ def test_a_clip_that_has_gone_leaves_the_picture(gallery, tmp_path):
     before = (tmp_path / "saved.png").read_bytes()
     gallery.save_full_animation(params)
     assert (tmp_path / "saved.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("change", [
+    lambda clip, secret: {**clip, "files": [str(secret)]},
+    lambda clip, secret: {**clip, "files": [f"{clip['files'][0]}/../{secret.name}"]},
+    lambda clip, secret: {**clip, "files": str(secret)},
+    lambda clip, secret: {**clip, "files": [{"name": str(secret)}]},
+    lambda clip, secret: [str(secret)],
+    lambda clip, secret: {},
+])  # fmt: skip
+def test_a_file_that_the_page_was_never_shown_does_not_leave_the_server(gallery, clip, tmp_path, change):
+    secret = tmp_path / "secret.gif"
+    secret.write_bytes((tmp_path / "a.gif").read_bytes())
+    params = saving(tmp_path / "saved.png", [change(clip, secret)])
+    before = (tmp_path / "saved.png").read_bytes()
+    gallery.save_full_animation(params)
+    assert (tmp_path / "saved.png").read_bytes() == before
+
+
+def test_the_drop_field_returns_no_text_file(webui, tmp_path):
+    path = tmp_path / "passwords.txt"
+    path.write_text("secret")
+    assert "secret" not in str(webui.module("ui.panel")._dropped(SimpleNamespace(name=str(path))))
