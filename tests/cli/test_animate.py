@@ -79,10 +79,6 @@ def run(files, command):
     return lambda output, **changes: command(*arguments(files, output=output, **changes))
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# a clip
-
-
 @pytest.fixture(scope="module")
 def clip(files, tmp_path_factory):
     """Without a config and a network the one beside the checkpoint is taken."""
@@ -190,10 +186,6 @@ def test_loading_leaves_the_libraries_as_talkative_as_they_were(files):
         logging.set_verbosity(former)
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# what is refused
-
-
 EARLY = [
     ({"checkpoint": "nothing.safetensors"}, "no checkpoint nothing.safetensors"),
     ({"model": "nothing.ckpt"}, "nothing.ckpt cannot be read"),
@@ -294,10 +286,6 @@ def test_an_interruption_while_writing_leaves_no_file(run, tmp_path, monkeypatch
     monkeypatch.setattr(os, "fsync", interrupted)
     assert run(tmp_path / "clip.gif").code != 0
     assert list(tmp_path.iterdir()) == []
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# help
 
 
 @pytest.fixture(scope="module")

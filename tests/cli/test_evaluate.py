@@ -69,10 +69,6 @@ def pictures_of(made, tag, attribute):
     return [Image.open(io.BytesIO(base64.b64decode(each.partition(";base64,")[2]))) for each in data]
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# the page
-
-
 def test_the_page_needs_nothing_beside_it(made):
     for _, attributes in made.tags:
         for name in ("src", "href", "srcset", "data", "poster"):
@@ -154,10 +150,6 @@ def test_what_is_missing_is_named_with_how_to_get_it(made):
     assert "0.19 cells per frame" in made.page
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# what it was made of
-
-
 def test_the_results_hold_every_clip_and_all_means(made):
     assert len(made.results["clips"]) == MODELS * len(PROMPTS) * len(METHODS)
     assert [len(methods) for methods in made.results["means"].values()] == [len(METHODS)] * MODELS
@@ -196,10 +188,6 @@ def test_references_are_stills_of_other_seeds(made):
     assert len(stills) == REFERENCES
     rows = {picture.tobytes() for picture in (*stills, *clip_frames(made, "base model", "independent"))}
     assert len(rows) == REFERENCES + FRAMES
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# going on
 
 
 @pytest.fixture
@@ -265,10 +253,6 @@ def test_an_error_on_the_way_keeps_what_there_is(renders, command, monkeypatch, 
     ended = command("evaluate", *words(tmp_path))
     assert (ended.code, ended.err.splitlines()[-1]) == (1, "Error: No memory is left. Buy some.")
     assert len(list((tmp_path / "page" / "clips").rglob("*.png"))) == 1  # the references
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# what is wrong is said before anything slow
 
 
 @pytest.mark.parametrize(

@@ -36,10 +36,6 @@ def unrelated(seed, count=16):
     return torch.stack([still(scene(seed, number, concepts=[concept]), number % 16) for number in range(count)])
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# the pocket world
-
-
 SOME = [
     (colour, SHAPES[(number + row) % 3], heading, STYLES[(number + row) % 2])
     for number, colour in enumerate(COLOURS)
@@ -122,10 +118,6 @@ def test_trembling_between_jumps_does_not_hide_where_they_go():
     assert found.across == pytest.approx(places[-1][0] - places[0][0], abs=1.5)
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# thing and camera
-
-
 def test_a_picture_that_shifts_as_a_whole_is_no_thing_that_moves():
     found = way(gliding(-2, -2))
     assert found.heading == CAMERA
@@ -154,10 +146,6 @@ def test_a_frozen_frame_stands_whatever_it_shows():
 
 def test_unrelated_textures_are_unrelated():
     assert way(np.stack([texture(seed, 96, 96) for seed in range(8)])).heading == UNRELATED
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# the rule
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,6 @@ def alike(one, other, embedder=None):
     return float(first @ second)
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# the one built in
-
-
 def test_rows_have_length_one_and_are_fp32():
     rows = SmallEmbedder().images(np.stack([texture(0, 64, 96), np.zeros((64, 96, 3), np.uint8)]))
     assert rows.dtype == torch.float32
@@ -79,9 +75,6 @@ def test_grain_too_faint_to_see_is_no_shape():
 def test_it_reads_no_texts():
     assert SmallEmbedder().text("a red disc") is None
 
-
-# --------------------------------------------------------------------------------------------------------------------
-# CLIP and DINO
 
 WORDS = ["<|startoftext|>", "<|endoftext|>", "fox</w>", "red</w>", "r", "e", "d</w>", "re", "f", "o", "x</w>", "fo"]
 MERGES = "#version: 0.2\nr e\nre d</w>\nf o\nfo x</w>\n"

@@ -23,10 +23,6 @@ def cosine(one, other):
     return sum(float(a) * float(b) for a, b in zip(one, other, strict=True))
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# the paper's
-
-
 def test_text_is_the_mean_cosine_with_the_prompt():
     frames, prompt = rows(5), rows(1, seed=1)[0]
     literal = 100 * sum(cosine(frame, prompt) for frame in frames) / 5
@@ -55,10 +51,6 @@ def test_smoothness_of_all_pairs_is_the_mean_over_pairs():
 def test_the_two_smoothnesses_are_not_the_same():
     turning = torch.tensor([[math.cos(a), math.sin(a)] for a in (0.0, 0.5, 1.0, 1.5)])
     assert metrics.smoothness(turning) > metrics.smoothness_of_all_pairs(turning) + 10
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# VBench's
 
 
 def test_consistency_is_vbenchs():
@@ -93,10 +85,6 @@ def test_a_frame_in_between_is_led_by_flow_and_not_mixed():
 
 def test_two_frames_have_none_in_between():
     assert metrics.motion_smoothness(flow_of(gliding(1, 0, frames=2))) is None
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# how much moves
 
 
 @pytest.mark.parametrize("side", [64, 320])

@@ -41,10 +41,6 @@ def outcome(ours, theirs):
     return compare(clips(ours, theirs), ZERO, SMOOTHNESS).outcome
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# two methods
-
-
 @pytest.mark.parametrize(
     ("ours", "theirs", "expected"),
     [
@@ -97,10 +93,6 @@ def test_what_was_not_measured_is_not_compared():
     assert "direction (" not in " ".join(sentences(made))
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# the table
-
-
 def test_means_are_over_the_clips_that_have_the_figure_and_times_are_medians():
     made = [
         shown(MODULE, seed, direction=value, seconds=time)
@@ -125,10 +117,6 @@ def test_less_time_is_better_and_more_motion_is_not():
     made = clips([3], [5], "seconds")
     assert best(table(made), SECONDS) == ["module"]
     assert best(table(made), MOTION) == []
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# sentences
 
 
 def test_good_and_bad_are_said_with_their_figures():

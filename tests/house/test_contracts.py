@@ -44,10 +44,6 @@ def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# a request is resolved once
-
-
 def taking_settings(tree: ast.Module) -> set[str]:
     """Functions and methods with a parameter that is annotated with ClipSettings, or with something made of them."""
     found = set()
@@ -155,10 +151,6 @@ def test_only_its_own_files_ask_for_a_method_or_a_preview(path):
     )
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# imports
-
-
 def module_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
@@ -214,10 +206,6 @@ def test_no_module_imports_itself_through_others():
     assert "lib_animatediff.hosts.diffusers.methods" in graph["lib_animatediff.hosts.diffusers.text2video_zero"]
     circle = circle_in(graph)
     assert not circle, f"an import circle: {' <- '.join(circle)}. Move what both need to a module below."
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# sizes
 
 
 FOLDERS = sorted({path.parent for path in SOURCES if path.parent.name not in LARGE})

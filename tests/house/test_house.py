@@ -46,10 +46,6 @@ def tracked_files():
     return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# imports
-
-
 def test_importing_the_library_imports_nothing_heavy():
     code = f"import sys, lib_animatediff; print(*[name for name in {LATE} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -85,10 +81,6 @@ def test_nothing_newer_than_the_oldest_torch_is_used_without_a_fallback():
     assert not uses, f"not in torch 2.1: {uses}. Do without, or catch its absence and fall back."
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# files
-
-
 def test_no_file_is_long():
     lines = {place(path): len(path.read_text(encoding="utf-8").splitlines()) for path in files_of(*FOLDERS)}
     long = {name: count for name, count in lines.items() if count > LONGEST_FILE}
@@ -113,10 +105,6 @@ def test_no_tracked_file_names_a_path_of_one_machine():
         if (match := MACHINE_PATH.search(line)) and b"\0" not in line
     ]
     assert not found, f"only one machine has these paths: {found}. Use a path of the checkout, or a variable."
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# things that are written in two places
 
 
 def test_the_version_has_one_home():

@@ -169,10 +169,6 @@ def test_a_phones_upright_video_stands_upright(tmp_path):
     assert blue[5].mean() > 0 > blue[-5].mean()  # what was left is on top
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# broken files
-
-
 def broken_folder(folder):
     """Two good videos and four broken ones."""
     write_video(folder / "good.mp4")
@@ -219,10 +215,6 @@ def test_numbers_that_are_none_are_broken():
     source = MemorySource([(torch.full((2, 4, 8, 8), float("nan")), "a")], latents=True)
     with pytest.raises(BrokenClipError, match="clip 0"):
         source.read(0, Cut(2, 1))
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# what a training draws
 
 
 def test_an_epoch_shows_every_clip_once_in_an_order_of_its_own(tmp_path):

@@ -58,10 +58,6 @@ def broken(monkeypatch, key, error=None):
     monkeypatch.setitem(formats.FORMATS, key, formats.Format(key.upper(), formats.FORMATS[key].suffix, write))
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# encoders that fail
-
-
 @pytest.mark.parametrize("key", WRITERS)
 def test_an_encoder_that_fails_loses_no_frame(tmp_path, monkeypatch, key):
     broken(monkeypatch, key)
@@ -141,10 +137,6 @@ def test_an_interruption_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path)
     assert not list(tmp_path.iterdir())
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# disks
 
 
 @contextmanager
@@ -255,10 +247,6 @@ def test_a_virus_scanner_that_holds_the_file_for_a_moment_is_waited_for(tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["clip.gif"]
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# folders of frames
-
-
 def test_frames_replace_frames_but_nothing_else(tmp_path):
     write(tmp_path, ["frames"], frames=moving_bar(6))
     write(tmp_path, ["frames"])
@@ -291,9 +279,6 @@ def test_a_folder_of_the_clips_name_is_left_alone(tmp_path, key):
         write(tmp_path, ["webp", key])
     assert [path.name for path in tmp_path.iterdir()] == [f"clip.{key}"]
 
-
-# --------------------------------------------------------------------------------------------------------------------
-# processes that are killed
 
 KILLED = """
 import os, signal, sys, time

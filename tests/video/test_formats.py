@@ -41,10 +41,6 @@ def written(tmp_path, key, count=3, fps=8, size=ODD, frames=None, **more):
     return path
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# frames, size, duration
-
-
 @pytest.mark.parametrize(("key", "count", "fps"), every_once(PICTURES, COUNTS, RATES))
 def test_pillow_finds_the_frames_of_pictures_and_how_long_they_last(tmp_path, key, count, fps):
     skip_without_avif(key)
@@ -112,10 +108,6 @@ def test_frames_that_are_alike_are_shown_for_as_long(tmp_path, key):
     shown = pillows(written(tmp_path, key, frames=[one, one, one, other], fps=10))
     assert [duration for _, duration in shown] == [300, 100]
     assert pillows(written(tmp_path, key, frames=[one] * 5, fps=10))[0][1] == 500
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# colours
 
 
 @pytest.mark.parametrize(("key", "encoding"), [("gif", {}), ("apng", {}), ("webp", {"lossless": True}), ("frames", {})])
@@ -191,10 +183,6 @@ def test_presets_reach_the_encoder(tmp_path):
     assert data["ultrafast"] != data["slow"]
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# GIF's palettes
-
-
 def local_tables(path):
     """How many pictures of a GIF have a palette of their own."""
     data = path.read_bytes()
@@ -247,10 +235,6 @@ def test_without_pyav_a_gif_is_written_all_the_same(tmp_path, monkeypatch):
         assert psnr(shown, frame) > 25
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# loop count, odd sizes, transparency
-
-
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("loop_count", [0, 1, 3])
 @pytest.mark.parametrize("key", ["gif", "webp", "apng"])
@@ -296,10 +280,6 @@ MODES = ["L", "P", "1", "RGBA", "LA", "CMYK"]
 def test_pictures_of_any_mode_are_taken(tmp_path, key, mode):
     path = written(tmp_path, key, frames=[frame.convert(mode) for frame in smooth(3)])
     assert len(list(read_clip(path))) == 3
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# names, several formats, what is refused
 
 
 def test_several_formats_at_once(tmp_path):

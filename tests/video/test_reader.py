@@ -80,9 +80,6 @@ def test_at_another_speed_each_moment_shows_the_frame_then_on_show(tmp_path, fps
     assert numbers(read_clip(path, fps=fps, start=1, count=3)) == shown[1:4]
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# cameras
-
 TIMES = [0, 33, 66, 120, 121, 300, 301, 900]  # milliseconds
 
 
@@ -191,10 +188,6 @@ def test_a_size_that_changes_on_the_way(tmp_path):
     assert [frame.image.size for frame in read_clip(path)] == [(64, 64)] * 2 + [(96, 32)] * 2
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# pictures of others
-
-
 def test_a_gif_that_gives_no_time_is_shown_as_browsers_do(tmp_path):
     frames = moving_bar(3)
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], duration=0)
@@ -223,10 +216,6 @@ def test_a_folder_of_pictures_needs_a_speed(tmp_path):
     with pytest.raises(ClipError, match="Pass fps"):
         list(read_clip(tmp_path))
     assert [frame.time for frame in read_clip(tmp_path, fps=10)] == [0, Fraction(1, 10), Fraction(2, 10)]
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# memory, errors
 
 
 @pytest.mark.parametrize("key", ["gif", "apng", "mp4", "webm", "frames"])

@@ -93,10 +93,6 @@ def test_the_data_are_a_copy():
     assert recipe.data == {"a": [1]}
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# where the WebUI and others look
-
-
 def webuis_text(path):
     """What the WebUI's PNG Info page shows, by its documented rules."""
     with Image.open(path) as picture:
@@ -155,9 +151,6 @@ def test_the_block_hurts_no_reader_of_gifs(tmp_path):
     with Image.open(path) as picture:
         assert picture.n_frames == 3
 
-
-# --------------------------------------------------------------------------------------------------------------------
-# files of others
 
 THEIRS = 'a fox\nNegative prompt: b\nSteps: 20, Seed: 1, AnimateDiff: "enable: True, model: mm_sd_v15_v2.ckpt, fps: 8"'
 
@@ -218,10 +211,6 @@ def test_a_file_that_says_nothing_has_an_empty_recipe(tmp_path):
     write_film(tmp_path / "a.mp4", moving_bar(2, (64, 64)))
     for name in ("a.png", "a.webp", "a.mp4"):
         assert read_recipe(tmp_path / name) == Recipe()
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# broken files
 
 
 @pytest.mark.parametrize("key", [key for key in CONTAINERS if key != "frames"])

@@ -130,9 +130,6 @@ def test_metadata_is_kept_and_kind_and_length_are_added(tmp_path):
     assert (info.kind, info.trained_length) == ("v1", 20)
 
 
-# diffusers ---------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_diffusers_loads_the_folder_and_writes_one_that_we_load(tmp_path, kind):
     diffusers = pytest.importorskip("diffusers")
@@ -164,9 +161,6 @@ def test_what_a_motion_adapter_cannot_say_is_said(tmp_path, kind, resnets, own, 
     assert any("the UNet's group norms" in sentence for sentence in lost) is resnets
     assert any("the motion module's group norms" in sentence for sentence in lost) is own
     assert convert_motion_file(tmp_path / "mm.safetensors", tmp_path / "a.safetensors") == []
-
-
-# Writing -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -120,8 +120,6 @@ def test_a_pickle_cannot_change_the_functions_that_it_may_call(tmp_path):
     assert load_motion_module(path).kind == "v3"
 
 
-# Small files that crash Python's own unpickler, or fill the memory. ---------------------------------------------------
-
 DEEP = b"N" + b"\x85" * 300_000  # a tuple in a tuple in ...
 WIDE = b"(" + b"K\x01" * 100_000 + b"tq\x00"  # a tuple of 100,000
 EMPTY = b"\x80\x02"

@@ -144,9 +144,6 @@ def test_tables_of_an_adapter_file_suffice(tmp_path, kind):
     assert_holds(motion, kind)
 
 
-# What must not be believed -----------------------------------------------------------------------------------------
-
-
 def refusal(path, **how):
     with pytest.raises(MotionFileError) as caught:
         load_motion_module(path, **how)
@@ -225,8 +222,6 @@ def test_what_an_adapter_lacks_is_named(tmp_path, end):
     save_file(state, tmp_path / "mm.safetensors")
     assert "up_blocks.1.motion_modules.2" in refusal(tmp_path / "mm.safetensors")
 
-
-# Precision ---------------------------------------------------------------------------------------------------------
 
 FP8 = [dtype for name in ("float8_e4m3fn", "float8_e5m2") if (dtype := getattr(torch, name, None))]
 

@@ -54,8 +54,6 @@ def refusal_of(state, path, **how):
     return refusal(path, **how)
 
 
-# What an official file may look like -------------------------------------------------------------------------------
-
 DRESSES = {
     "bare": lambda state: state,
     "state_dict": lambda state: {"state_dict": state},
@@ -187,9 +185,6 @@ def test_a_header_length_that_looks_like_a_page_is_none(tmp_path):
     assert_holds(load_motion_module(path), official())
 
 
-# A file whose kind cannot be told ----------------------------------------------------------------------------------
-
-
 OTHERS_OF_LAYOUT = {"v1": "v3", "v2": "lcm", "v3": "v1", "sdxl": "hotshot", "hotshot": "sdxl", "lcm": "v2"}
 
 
@@ -277,9 +272,6 @@ def test_only_a_kind_of_another_layout_is_refused(tmp_path, kind, wrong, tables)
 def test_an_unknown_kind_is_answered_with_the_known_ones(tmp_path):
     message = refusal_of(official(), tmp_path / "mm.safetensors", kind="v4")
     assert all(word in message for word in ("'v4'", *KINDS))
-
-
-# Files with faults -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -75,9 +75,6 @@ def close(found, expected):
     return (found - expected).abs().max() <= 1e-6 * expected.abs().max()
 
 
-# ---- the numbers
-
-
 @pytest.mark.parametrize("host", list(ALL))
 def test_an_adapted_unet_computes_what_merged_weights_do(unets, host, tmp_path):
     unet = unets[host]
@@ -141,9 +138,6 @@ def test_after_an_exception_nothing_is_left(unet, adapter, error):
     before.assert_unchanged()
 
 
-# ---- what does not fit
-
-
 def test_how_much_matched_is_said(unet, layers, tmp_path):
     more = {"down_blocks.7.attentions.0.transformer_blocks.0.attn1.to_q": (torch.ones(2, 32), torch.ones(32, 2))}
     path = write_adapter(tmp_path / "adapter.safetensors", random_adapter(layers) | more)
@@ -170,9 +164,6 @@ def test_other_widths_are_refused(unet, tmp_path):
 def test_an_unknown_network_is_refused(adapter):
     with pytest.raises(IncompatibleModelError, match="Linear"):
         apply_domain_adapters(torch.nn.Linear(1, 1), [(adapter, 1)]).__enter__()
-
-
-# ---- files
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)

@@ -87,9 +87,6 @@ def expected_clip(unet, motion, tmp_path_factory):
     return clip(unet, apply_motion_lora(motion, load_motion_lora(file), STRENGTH))
 
 
-# ---- the same in every format
-
-
 def forms():
     """What a file may hold, by its name."""
     changes = random_lora()
@@ -173,9 +170,6 @@ def test_hotshots_names_are_read(path):
     assert match_report(motion, load_motion_lora(path)).matched == 120
 
 
-# ---- strengths
-
-
 def test_strength_zero_is_the_plain_clip_bit_for_bit(path, unet, motion):
     save_file(FORMS["official"], path)
     lora = load_motion_lora(path)
@@ -218,9 +212,6 @@ def test_none_at_all_is_a_copy(motion):
     copy = apply_motion_loras(motion, [])
     assert copy is not motion
     assert copy.name == motion.name
-
-
-# ---- what is said
 
 
 def test_a_v2_lora_on_v3_is_told(path, motion, caplog):
@@ -267,9 +258,6 @@ def test_other_widths_are_refused(path, motion):
     save_file(lora_state(random_lora(widths=(32, 64, 64, 64))), path)
     with pytest.raises(IncompatibleModelError, match="of another size"):
         match_report(motion, load_motion_lora(path))
-
-
-# ---- other files
 
 
 @pytest.mark.parametrize(
