@@ -150,8 +150,8 @@ def files_no_larger_than(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def noise(count=4, size=(64, 64)):
-    return [Image.effect_noise(size, 90).convert("RGB") for _ in range(count)]
+def noise(count):
+    return [Image.effect_noise((64, 64), 90).convert("RGB") for _ in range(count)]
 
 
 @pytest.mark.parametrize("key", WRITERS)
@@ -167,15 +167,18 @@ def test_a_file_that_may_not_grow_is_told_and_its_frames_are_saved(tmp_path, key
     assert sorted(tmp_path.iterdir()) == [tmp_path / "clip-frames", tmp_path / "clip.gif"]
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    place = tmp_path / "disk"
+def mounted(place, options):
     place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", place]
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", place]
     if sys.platform != "linux" or os.geteuid() or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("no small disk without the right to mount one")
+        pytest.skip("no disk of its own without the right to mount one")
     yield place
     subprocess.run(["umount", place], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    yield from mounted(tmp_path / "disk", "size=48k")
 
 
 @pytest.mark.parametrize("key", [*WRITERS, "frames"])
@@ -191,15 +194,10 @@ def test_a_full_disk_is_told_and_the_frames_go_elsewhere(small_disk, elsewhere, 
 @pytest.fixture
 def read_only(tmp_path):
     place = tmp_path / "read only"
-    place.mkdir()
     if os.name == "posix" and not os.geteuid():  # no permission stops root, a read-only mount does
-        command = ["mount", "-t", "tmpfs", "-o", "ro,size=64k", "tmpfs", place]
-        if sys.platform != "linux" or subprocess.run(command, capture_output=True).returncode:
-            pytest.skip("no read-only folder without the right to mount one")
-        yield place
-        subprocess.run(["umount", place], check=True)
+        yield from mounted(place, "ro,size=64k")
     else:
-        place.chmod(0o500)
+        place.mkdir(0o500)
         yield place
         place.chmod(0o700)
 
