@@ -39,10 +39,9 @@ def transformer_of(kind):
 
 def seen_by_proj_in(transformer, x, frames):
     seen = []
-    handle = transformer.proj_in.register_forward_pre_hook(lambda _module, args: seen.append(args[0]))
+    transformer.proj_in.register_forward_pre_hook(lambda _module, args: seen.append(args[0]))
     with torch.no_grad():
         transformer(x, frames)
-    handle.remove()
     height, width = x.shape[2:]
     clips = seen[0].reshape(len(x), height * width, x.shape[1])  # (b f) d c
     return clips.permute(0, 2, 1).reshape(len(x), -1, height, width)
@@ -57,11 +56,6 @@ def test_the_norm_is_that_of_the_training(kind, shape):
     normed = seen_by_proj_in(transformer, x, frames)
     wanted = literal_norm(x, frames, transformer.norm.weight, transformer.norm.bias, shared=kind == "sdxl")
     torch.testing.assert_close(normed, wanted, atol=1e-6, rtol=0)
-
-
-def test_the_shared_norm_changes_something():
-    x = torch.randn(4, 32, 3, 3, dtype=torch.float64) * torch.arange(1, 5).view(-1, 1, 1, 1)
-    assert not torch.allclose(transformer_of("sdxl")(x, 4), transformer_of("v3")(x, 4), atol=1e-3)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

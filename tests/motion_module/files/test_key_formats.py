@@ -17,6 +17,7 @@ from support.motion_files import (
     as_animatelcm,
     as_hotshot,
     in_whole_unet,
+    literal_positions,
     random_motion_state,
 )
 
@@ -27,9 +28,7 @@ KINDS = ("v1", "v2", "v3", "sdxl", "hotshot", "lcm")
 BASES = {"sdxl": "sdxl", "hotshot": "sdxl"}
 
 
-@functools.cache
-def cached_state(kind):
-    return random_motion_state(kind, WIDTHS)
+cached_state = functools.cache(functools.partial(random_motion_state, widths=WIDTHS))
 
 
 def state_of(kind):
@@ -84,6 +83,8 @@ FORMATS = {
     "in model": pickled("zip", lambda state: {"model": state, "ema": {"decay": torch.ones(1)}}),
     "in controlnet": pickled("zip", lambda state: {"controlnet": state, "args": {"seed": torch.ones(1)}}),
     "in unet": pickled("zip", lambda state: {"unet": state, "step": torch.ones(1)} | {"step": 3}),
+    "in two wrappers": pickled("zip", lambda state: {"state_dict": {"module": state}}),
+    "parameters": pickled("legacy", lambda state: {key: torch.nn.Parameter(tensor) for key, tensor in state.items()}),
     "module.": safetensors(lambda state: prefixed(state, "module.")),
     "unet.": safetensors(lambda state: prefixed(state, "unet.")),
     "model.diffusion_model.": safetensors(lambda state: prefixed(state, "model.diffusion_model.")),
@@ -235,9 +236,12 @@ def test_each_precision_is_kept_as_far_as_it_can_compute(tmp_path, dtype, writte
     path = tmp_path / "mm"
     {"safetensors": save_file, **PICKLES}[written](state, path)
     assert inspect_motion_file(path).dtype == str(dtype).removeprefix("torch.")
-    loaded = load_motion_module(path).state_dict()
+    motion = load_motion_module(path)
+    loaded = motion.state_dict()
     assert {tensor.dtype for tensor in loaded.values()} == {torch.float16 if dtype in FP8 else dtype}
     assert all(torch.equal(tensor.double(), state[key].double()) for key, tensor in loaded.items())
+    for table in motion.buffers():
+        torch.testing.assert_close(table, literal_positions(32, table.shape[2]))
 
 
 @pytest.mark.parametrize("dtype", FP8, ids=str)

@@ -54,28 +54,6 @@ def refusal_of(state, path, **how):
     return refusal(path, **how)
 
 
-DRESSES = {
-    "bare": lambda state: state,
-    "state_dict": lambda state: {"state_dict": state},
-    "two wrappers": lambda state: {"state_dict": {"module": state}},
-    "training": lambda state: {"epoch": 3, "state_dict": {"module." + key: value for key, value in state.items()}},
-    "parameters": lambda state: {key: torch.nn.Parameter(tensor) for key, tensor in state.items()},
-}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_safetensors_file_gives_its_own_tensors(tmp_path, kind):
-    save_file(official(kind), tmp_path / "mm.safetensors")
-    assert_holds(load_motion_module(tmp_path / "mm.safetensors"), official(kind))
-
-
-@pytest.mark.parametrize("dress", DRESSES)
-@pytest.mark.parametrize("written", PICKLES)
-def test_a_pickle_gives_the_same_tensors_in_every_dress(tmp_path, dress, written):
-    PICKLES[written](DRESSES[dress](official("v2")), tmp_path / "mm.ckpt")
-    assert_holds(load_motion_module(tmp_path / "mm.ckpt"), official("v2"))
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_runs_as_it_was_trained(tmp_path, kind):
     base, length, schedule, end, resnet_norms, own_norm = {
@@ -88,12 +66,15 @@ def test_each_kind_runs_as_it_was_trained(tmp_path, kind):
     }[kind]
     save_file(official(kind), tmp_path / "mm.safetensors")
     motion = load_motion_module(tmp_path / "mm.safetensors", kind=kind)
+    assert_holds(motion, official(kind))
     assert (motion.kind, motion.base, motion.trained_length) == (kind, base, length)
     assert (motion.schedule.name, motion.schedule.beta_end) == (schedule, end)
     assert motion.shared_resnet_norms is resnet_norms
     assert motion.best_length == {"hotshot": 8}.get(kind, length)
     assert {transformer.shared_norm for _, transformer in motion.sites()} == {own_norm}
     assert motion.name == "mm.safetensors"
+    assert not any(module.training for module in motion.modules())
+    assert not any(weight.requires_grad for weight in motion.parameters())
 
 
 @pytest.mark.parametrize(("kind", "length"), [("v2", 64), ("v3", 64), ("v3", 16), ("v2", 24)])
@@ -106,23 +87,6 @@ def test_a_fine_tune_is_as_long_as_its_own_tables(tmp_path, kind, length):
         for attention in transformer.transformer_blocks[0].attention_blocks:
             wanted = literal_positions(length, transformer.proj_in.in_features)
             torch.testing.assert_close(attention.pe, wanted, msg=name)
-
-
-def test_a_loaded_module_is_frozen_and_in_evaluation_mode(tmp_path):
-    save_file(official(), tmp_path / "mm.safetensors")
-    motion = load_motion_module(tmp_path / "mm.safetensors")
-    assert not any(module.training for module in motion.modules())
-    assert not any(weight.requires_grad for weight in motion.parameters())
-
-
-def test_an_fp16_file_stays_fp16_but_its_positions_are_exact(tmp_path):
-    state = {key: tensor.half() for key, tensor in official("v2").items()}
-    save_file(state, tmp_path / "mm.safetensors")
-    motion = load_motion_module(tmp_path / "mm.safetensors")
-    assert_holds(motion, state)
-    assert {tensor.dtype for tensor in motion.parameters()} == {torch.float16}
-    for table in motion.buffers():
-        torch.testing.assert_close(table, literal_positions(32, table.shape[2]))
 
 
 @pytest.mark.parametrize("written", PICKLES)
