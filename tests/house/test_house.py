@@ -20,7 +20,7 @@ LONGEST_FILE = 400
 LONGEST_SCRIPT = 40
 
 # Heavy, or absent from a WebUI: only who uses them pays for them.
-LATE = ("diffusers", "transformers", "av", "gradio", "imageio", "PIL")
+LATE = ("diffusers", "transformers", "accelerate", "peft", "av", "tensorboard", "click", "gradio", "imageio", "PIL")
 
 # Names that torch got after 2.1, the oldest one that pyproject.toml allows. What they are needed for has a fallback.
 NEWER_IN_TORCH = (
@@ -46,13 +46,12 @@ def tracked_files():
     return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
-def test_importing_the_library_imports_nothing_heavy():
-    code = f"import sys, lib_animatediff; print(*[name for name in {LATE} if name in sys.modules])"
+@pytest.mark.parametrize("package", ["lib_animatediff", "lib_animatediff.training"])
+def test_importing_the_library_imports_nothing_heavy(package):
+    code = f"import sys, {package}; print(*[name for name in {LATE} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert not done.stdout.split(), (
-        f"`import lib_animatediff` imports {done.stdout.strip()}. Import it where it is used."
-    )
+    assert not done.stdout.split(), f"`import {package}` imports {done.stdout.strip()}. Import it where it is used."
 
 
 def names_in(tree):
