@@ -39,13 +39,6 @@ def place(path, line=None):
     return f"{name}:{line}" if line else name
 
 
-def tracked_files():
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
-    if listed.returncode:
-        pytest.skip("not a git checkout")
-    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
-
-
 @pytest.mark.parametrize("package", ["lib_animatediff", "lib_animatediff.training"])
 def test_importing_the_library_imports_nothing_heavy(package):
     code = f"import sys, {package}; print(*[name for name in {LATE} if name in sys.modules])"
@@ -80,26 +73,25 @@ def test_nothing_newer_than_the_oldest_torch_is_used_without_a_fallback():
     assert not uses, f"not in torch 2.1: {uses}. Do without, or catch its absence and fall back."
 
 
-def test_no_file_is_long():
+def test_no_file_is_long_and_the_webuis_script_is_short():
     lines = {place(path): len(path.read_text(encoding="utf-8").splitlines()) for path in files_of(*FOLDERS)}
     long = {name: count for name, count in lines.items() if count > LONGEST_FILE}
     assert not long, f"files of more than {LONGEST_FILE} lines: {long}. Split them."
-
-
-def test_the_webuis_script_is_short():
-    lines = len((ROOT / "scripts" / "animatediff.py").read_text(encoding="utf-8").splitlines())
-    assert lines <= LONGEST_SCRIPT, (
-        f"scripts/animatediff.py has {lines} lines. Its logic goes to lib_animatediff/hosts/webui."
-    )
+    script = lines["scripts/animatediff.py"]
+    assert script <= LONGEST_SCRIPT, f"it has {script} lines. Its logic goes to lib_animatediff/hosts/webui."
 
 
 MACHINE_PATH = re.compile(rb"(?<![\w.])/(?:srv|work|home|root|Users)/\w+")
 
 
 def test_no_tracked_file_names_a_path_of_one_machine():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
     found = [
         f"{place(path, number)}: {match[0].decode()}"
-        for path in tracked_files()
+        for name in listed.stdout.split("\0")
+        if name and (path := ROOT / name).is_file()
         for number, line in enumerate(path.read_bytes().splitlines(), 1)
         if (match := MACHINE_PATH.search(line)) and b"\0" not in line
     ]

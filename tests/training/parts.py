@@ -18,41 +18,34 @@ TOKENS = 5
 SIDE = 16  # of latents: the lowest level is then 2 x 2, the least that a GroupNorm of 32 channels can tell apart
 
 
-def small_unet(seed: int = 0):
+def small_unet(**other):
     """A diffusers UNet of Stable Diffusion 1.5's topology at its smallest, every weight random."""
     from diffusers import UNet2DConditionModel
     from support import hosts
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return hosts.no_zero_weights(UNet2DConditionModel(block_out_channels=WIDTHS, cross_attention_dim=CONTEXT))
+        torch.manual_seed(0)
+        shape = {"block_out_channels": WIDTHS, "cross_attention_dim": CONTEXT} | other
+        return hosts.no_zero_weights(UNet2DConditionModel(**shape))
 
 
-def tiny_unet(seed: int = 0):
+def tiny_unet():
     """Two resolutions of one block each: for all that does not read a motion module's file. Three times as fast."""
-    from diffusers import UNet2DConditionModel
-    from support import hosts
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return hosts.no_zero_weights(
-            UNet2DConditionModel(
-                block_out_channels=WIDTHS[:2],
-                down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-                up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-                layers_per_block=1,
-                cross_attention_dim=CONTEXT,
-            )
-        )
+    return small_unet(
+        block_out_channels=WIDTHS[:2],
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        layers_per_block=1,
+    )
 
 
-def small_ldm_unet(seed: int = 0):
+def small_ldm_unet():
     """The LDM UNet, for processes that should not take long to start: diffusers alone takes seconds."""
     from ldm.modules.diffusionmodules.openaimodel import UNetModel
     from support import hosts
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         return hosts.no_zero_weights(
             UNetModel(
                 image_size=SIDE,

@@ -46,16 +46,10 @@ def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
     assert parts.largest_difference(one, half) > CLOSE  # so the second process did count
 
 
-def test_two_batches_of_one_equal_a_batch_of_two(tmp_path):
-    more = {"steps": 3, "caption_dropout": 0.5}
-    one = parts.trained(tmp_path / "one", batch=2, **more)
-    two = parts.trained(tmp_path / "two", batch=1, accumulation=2, **more)
-    assert parts.largest_difference(one, two) < CLOSE
-
-
-def test_clips_of_two_shapes_train_together(tmp_path):
-    square, wide = torch.randn(4, 4, 16, 16), torch.randn(4, 4, 16, 24)
-    clips = MemorySource([(square, "square"), (wide, "wide")], latents=True)
+@pytest.mark.parametrize("width", [16, 24])
+def test_two_batches_of_one_equal_a_batch_of_two_also_of_two_shapes(tmp_path, width):
+    square, other = torch.randn(4, 4, 16, 16), torch.randn(4, 4, 16, width)
+    clips = MemorySource([(square, "square"), (other, "other")], latents=True)
     together = parts.trained(tmp_path / "one", clips=clips, batch=2)
     in_turn = parts.trained(tmp_path / "two", clips=clips, batch=1, accumulation=2)
     assert parts.largest_difference(together, in_turn) < CLOSE

@@ -11,17 +11,7 @@ import av
 import numpy
 import pytest
 from PIL import Image
-from support.clip_files import (
-    BLUE,
-    RED,
-    moving_bar,
-    psnr,
-    skip_without_avif,
-    smooth,
-    transparent,
-    worst,
-    write_film,
-)
+from support.clip_files import BLUE, RED, moving_bar, psnr, skip_without_avif, smooth, transparent, worst, write_film
 
 from lib_animatediff import ClipError
 from lib_animatediff.video import FORMATS, Recipe, read_clip, write_clip

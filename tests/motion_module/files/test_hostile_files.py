@@ -18,7 +18,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.motion_files import PICKLES, official_sites, random_motion_state, save_legacy, site_shapes
+from support.motion_files import LEGACY_HEAD, PICKLES, official_sites, random_motion_state, save_legacy, site_shapes
 
 from motion_module import MotionFileError, inspect_motion_file, load_motion_lora, load_motion_module
 
@@ -26,8 +26,6 @@ ROOT = Path(__file__).parents[3]
 
 
 class Call:
-    """Pickles as a call."""
-
     def __init__(self, function, *args):
         self.call = (function, args)
 
@@ -79,8 +77,6 @@ def with_pickle(path, pickled, compression=zipfile.ZIP_STORED):
             archive.writestr(name, pickled if own else content, compress_type=compression if own else None)
 
 
-HEAD = (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True, "type_sizes": {}})
-LEGACY_HEAD = b"".join(pickle.dumps(thing, protocol=2) for thing in HEAD)
 OPCODES = {
     "GLOBAL REDUCE": b"cos\nsystem\n(S'%s'\ntR.",
     "INST": b"(S'%s'\nios\nsystem\n.",

@@ -121,11 +121,6 @@ def test_every_kind_is_known_in_every_format(tmp_path, kind, written):
     assert_holds(motion, kind)
 
 
-@pytest.mark.parametrize(("written", "said"), [("safetensors", "official"), ("adapter folder", "MotionAdapter")])
-def test_the_format_is_told(tmp_path, written, said):
-    assert inspect_motion_file(FORMATS[written](tmp_path, "v3")).format == said
-
-
 def test_hotshots_own_spelling_tells_the_kind(tmp_path):
     state = {key: tensor for key, tensor in as_hotshot(cached_state("hotshot")).items() if "pos_encoder" not in key}
     for tables, written in {False: state, True: as_hotshot(cached_state("hotshot"))}.items():
@@ -242,16 +237,3 @@ def test_each_precision_is_kept_as_far_as_it_can_compute(tmp_path, dtype, writte
     assert all(torch.equal(tensor.double(), state[key].double()) for key, tensor in loaded.items())
     for table in motion.buffers():
         torch.testing.assert_close(table, literal_positions(32, table.shape[2]))
-
-
-@pytest.mark.parametrize("dtype", FP8, ids=str)
-def test_half_precision_holds_every_float8_exactly(tmp_path, dtype):
-    every = torch.arange(256, dtype=torch.uint8).view(dtype)
-    every = every[every.float().isfinite()]
-    state = dict(cached_state("v3"))
-    key = "down_blocks.0.motion_modules.0.temporal_transformer.proj_in.weight"
-    weight = torch.zeros(1024, dtype=dtype)
-    weight[: len(every)] = every
-    save_file({**state, key: weight.view(32, 32)}, tmp_path / "mm.safetensors")
-    loaded = load_motion_module(tmp_path / "mm.safetensors").state_dict()[key]
-    assert torch.equal(loaded.double().flatten()[: len(every)], every.double())
