@@ -238,23 +238,15 @@ def test_an_interrupted_run_leaves_no_file(files, tmp_path):
     assert list((tmp_path / "clips").iterdir()) == []
 
 
-@pytest.fixture(scope="module")
-def help_text(tmp_path_factory):
-    result = ended(in_own_process("animate", "--help", cwd=tmp_path_factory.mktemp("help")))
-    assert result.code == 0, result.err
-    return " ".join(result.out.split())
-
-
-@pytest.mark.parametrize(
-    "setting", [s for s in SETTINGS.values() if OTHER_OPTIONS.get(s.name) != ""], ids=lambda s: s.name
-)
-def test_help_lists_each_setting_of_the_table(help_text, setting):
-    option = OTHER_OPTIONS.get(setting.name, f"--{setting.name.replace('_', '-')}")
-    assert re.search(rf"{option}[ ,]", help_text)
-    if setting.name not in OTHER_OPTIONS:
-        assert setting.help in help_text
-        # A flag is off without it, and nothing is no default.
-        assert setting.type is bool or setting.default == "" or f"[default: {setting.default}" in help_text
+def test_help_lists_each_setting_of_the_table(command):
+    text = " ".join(command("animate", "--help").out.split())
+    for setting in SETTINGS.values():
+        option = OTHER_OPTIONS.get(setting.name, f"--{setting.name.replace('_', '-')}")
+        assert option == "" or re.search(rf"{option}[ ,]", text), setting.name
+        if setting.name not in OTHER_OPTIONS:
+            assert setting.help in text
+            # A flag is off without it, and nothing is no default.
+            assert setting.type is bool or setting.default == "" or f"[default: {setting.default}" in text, setting.name
 
 
 def test_help_names_the_command_and_version_the_packages(command):

@@ -20,20 +20,6 @@ from lib_animatediff.video import read_clip, read_recipe
 
 
 @pytest.fixture
-def written(run, tmp_path):
-    """The frames of what `animate` wrote without loss."""
-
-    def written(*words):
-        path = tmp_path / "clip.png"
-        common = ("--prompt", RED, "--seed", 3, "--steps", STEPS, "--frames", 4, "--output", path)
-        done = run("animate", *common, *words)
-        assert done.code == 0, done.err
-        return pixels([frame.image for frame in read_clip(path)])
-
-    return written
-
-
-@pytest.fixture
 def adapter(pipeline, tmp_path):
     changes = random_adapter(diffusers_layers(pipeline.unet), seed=1)
     return changes, write_adapter(tmp_path / "domain.safetensors", changes)

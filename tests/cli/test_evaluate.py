@@ -72,12 +72,15 @@ def test_the_page_needs_nothing_beside_it(made):
     assert not [tag for tag, _ in made.tags if tag in ("script", "link", "iframe")]
 
 
-def test_the_page_shows_every_clip(made):
+def test_the_page_shows_every_clip_and_the_results_hold_it(made):
     shown = [attributes["alt"] for tag, attributes in made.tags if tag == "img"]
     assert len(shown) == len(set(shown)) * MODELS == MODELS * len(PROMPTS) * len(METHODS)
     for clip in made.results["clips"]:
         title = next(method.title for method in METHODS if method.key == clip["method"])
         assert f"{clip['prompt']}, seed {clip['seed']}, {title}" in shown
+    assert len(made.results["clips"]) == len(shown)
+    assert [len(methods) for methods in made.results["means"].values()] == [len(METHODS)] * MODELS
+    assert {clip["heading"] for clip in made.results["clips"]} == {"right", "still"}
 
 
 def test_clips_on_the_page_move_and_those_for_calm_readers_do_not(made):
@@ -139,12 +142,6 @@ def test_controls_are_marked_and_never_best(made):
     assert {row[1] for row in rows if row[0]} == {"Frozen frame (control)", "Independent frames (control)"}
     assert not [title for control, title, cells in rows if control and "best" in cells]
     assert [title for control, title, cells in rows if not control and "best" in cells]
-
-
-def test_the_results_hold_every_clip_and_all_means(made):
-    assert len(made.results["clips"]) == MODELS * len(PROMPTS) * len(METHODS)
-    assert [len(methods) for methods in made.results["means"].values()] == [len(METHODS)] * MODELS
-    assert {clip["heading"] for clip in made.results["clips"]} == {"right", "still"}
 
 
 def clip_frames(made, model, method, number=0):
@@ -267,18 +264,13 @@ def test_bad_requests(command, monkeypatch, tmp_path, changes, says):
     assert len(ended.err.strip().splitlines()) == 1
 
 
-def test_without_opencv_one_line_says_what_to_install(command, monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "cv2", None)
-    assert "pip install opencv-python-headless" in command("evaluate", *words(tmp_path)).err
-
-
-def test_two_models_of_one_name_are_refused(command, monkeypatch, tmp_path):
-    lora = pocket.pocket_folder() / pocket.STYLE_LORA
-    ended = command("evaluate", *words(tmp_path), "--lora", lora, "--lora", lora)
-    assert "Two models have the same name" in ended.err
-
-
-def test_a_file_where_the_folder_should_be_is_kept(command, monkeypatch, tmp_path):
+def test_bad_places_and_names(command, monkeypatch, tmp_path):
     (tmp_path / "page").write_text("mine")
     assert "Choose another --output" in command("evaluate", *words(tmp_path)).err
     assert (tmp_path / "page").read_text() == "mine"
+    (tmp_path / "page").unlink()
+    lora = pocket.pocket_folder() / pocket.STYLE_LORA
+    ended = command("evaluate", *words(tmp_path), "--lora", lora, "--lora", lora)
+    assert "Two models have the same name" in ended.err
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    assert "pip install opencv-python-headless" in command("evaluate", *words(tmp_path)).err

@@ -7,14 +7,14 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.pocket_clips import RED, STEPS, clip_of, pixels
+from support.pocket_clips import clip_of
 
 from lib_animatediff import MotionScale
 from lib_animatediff import builtin_model as pocket
 from lib_animatediff.engine.components.motion import MotionComponent
 from lib_animatediff.jobs import recipe as request
 from lib_animatediff.jobs.recipe import FurtherMotion
-from lib_animatediff.video import read_clip, read_recipe
+from lib_animatediff.video import read_recipe
 from motion_module import load_motion_module
 
 A = pocket.pocket_folder() / pocket.MOTION
@@ -33,37 +33,23 @@ def b(tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def written(run, tmp_path):
-    """What `animate` wrote without loss, without its recipe."""
-
-    def written(*motions, words=()):
-        motions = [word for motion in motions for word in ("--motion", motion)]
-        common = ("--prompt", RED, "--seed", 3, "--steps", STEPS, "--frames", 4, "--output", tmp_path / "clip.png")
-        done = run("animate", *common, *motions, *words)
-        assert done.code == 0, done.err
-        return pixels([frame.image for frame in read_clip(tmp_path / "clip.png")])
-
-    return written
-
-
 def test_a_second_module_without_effect_leaves_every_bit(written, b):
-    alone = written(A)
-    assert torch.equal(written(A, f"{b}:0"), alone)
-    assert torch.equal(written(A, f"{b}:effect=0,scale=1.2"), alone)
-    assert not torch.equal(written(A, b), alone)
-    assert torch.equal(written(A, b, words=["--preview"]), written(A, words=["--poster"]))
+    alone = written("--motion", A)
+    assert torch.equal(written("--motion", A, "--motion", f"{b}:0"), alone)
+    assert torch.equal(written("--motion", A, "--motion", f"{b}:effect=0,scale=1.2"), alone)
+    assert not torch.equal(written("--motion", A, "--motion", b), alone)
+    assert torch.equal(written("--motion", A, "--motion", b, "--preview"), written("--motion", A, "--poster"))
 
 
 def test_a_further_module_has_an_effect_and_a_scale_of_its_own(written, pipeline, motion, b):
     own = MotionComponent(load_motion_module(b), MotionScale(scale=(1.2,), effect=(0.5,)))
-    found = written(A, f"{b}:effect=0.5,scale=1.2")
+    found = written("--motion", A, "--motion", f"{b}:effect=0.5,scale=1.2")
     assert torch.equal(found, clip_of(pipeline, [motion, own]))
-    assert not torch.equal(found, written(A, f"{b}:effect=0.5"))
+    assert not torch.equal(found, written("--motion", A, "--motion", f"{b}:effect=0.5"))
 
 
 def test_a_recipe_holds_them_and_makes_the_clip_again(written, run, tmp_path, b):
-    written(A, f"{b}:effect=0.5,scale=1.2")
+    written("--motion", A, "--motion", f"{b}:effect=0.5,scale=1.2")
     path = tmp_path / "clip.png"
     data = json.loads(json.dumps(read_recipe(path).data))
     (further,) = data["files"]["further"]
@@ -73,7 +59,7 @@ def test_a_recipe_holds_them_and_makes_the_clip_again(written, run, tmp_path, b)
     assert again.further == (FurtherMotion(b, 0.5, 1.2),)
     done = run("reproduce", path, "--models", b.parent)
     assert done.out == "Reproduced: frame 0 is identical.\n"
-    written(A)
+    written("--motion", A)
     assert "further" not in read_recipe(path).data["files"]
 
 

@@ -104,15 +104,3 @@ def test_a_quarter_of_the_pairs_makes_a_clip_dynamic():
         frames = fast.copy()
         frames[moving + 1 :] = frames[moving]
         assert metrics.is_dynamic(flow_of(frames)) is dynamic
-
-
-def test_a_frozen_frame_has_the_best_of_everything_and_no_motion():
-    frames = np.repeat(texture(0, 64, 64)[None], 5, axis=0)
-    flow, same = flow_of(frames), rows(1).expand(5, -1)
-    assert metrics.smoothness(same) == pytest.approx(100, abs=1e-3)
-    assert metrics.smoothness_of_all_pairs(same) == pytest.approx(100, abs=1e-3)
-    assert metrics.consistency(same) == pytest.approx(1, abs=1e-5)
-    assert metrics.temporal_flickering(frames) == 1
-    assert metrics.motion_smoothness(flow) == pytest.approx(1, abs=1e-3)
-    assert metrics.magnitude(flow) == 0
-    assert not metrics.is_dynamic(flow)

@@ -126,7 +126,6 @@ def trained(output: Path, *, base: Base | None = None, clips=None, **more) -> di
 
 
 def records(output: Path) -> list[dict]:
-    """What the training told."""
     return [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
 
 
@@ -137,7 +136,6 @@ def largest_difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
 
 
 def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    """Bit for bit."""
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 

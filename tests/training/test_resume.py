@@ -28,12 +28,10 @@ class Cut(MemorySource):
 
 
 def last_state(output):
-    """The whole saved state."""
     return torch.load(max((output / "states").iterdir()), weights_only=True)
 
 
 def flat(value, prefix=""):
-    """Nested dictionaries and lists as one."""
     if isinstance(value, (dict, list)):
         pairs = value.items() if isinstance(value, dict) else enumerate(value)
         return {name: leaf for key, inner in pairs for name, leaf in flat(inner, f"{prefix}/{key}").items()}

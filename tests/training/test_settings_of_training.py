@@ -74,11 +74,6 @@ def test_the_learning_rate_rises_and_falls(tmp_path):
     assert rates[100] == pytest.approx(0.01)
 
 
-def test_a_base_that_predicts_something_else_is_refused():
-    with pytest.raises(TrainingError, match="predicts v_prediction"):
-        Base(parts.tiny_unet(), parts.Encoder(), prediction="v_prediction")
-
-
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -89,6 +84,8 @@ def test_a_base_that_predicts_something_else_is_refused():
 def test_what_a_base_or_device_cannot_do_is_refused(tmp_path, more, message):
     with pytest.raises(TrainingError, match=message):
         parts.trained(tmp_path, **more)
+    with pytest.raises(TrainingError, match="predicts v_prediction"):
+        Base(parts.tiny_unet(), parts.Encoder(), prediction="v_prediction")
 
 
 def test_missing_packages_are_named(tmp_path, monkeypatch):

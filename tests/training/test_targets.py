@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from support import adapter_files, hosts
+from support.motion_files import write_motion_file
 from training import parts
 
 from lib_animatediff import IncompatibleModelError, inject
@@ -110,11 +111,8 @@ def test_an_existing_module_is_gone_on_from(tmp_path):
 
 
 def test_a_module_for_another_base_is_refused(tmp_path):
-    from support.motion_files import write_motion_file
-
     with pytest.raises(IncompatibleModelError, match="wide"):
         parts.trained(tmp_path, motion=str(write_motion_file(tmp_path)))
-    assert not left_in(parts.small_unet())
 
 
 def random_lora(target):
@@ -195,7 +193,7 @@ def test_an_adapter_stays_in_while_training_and_leaves_afterwards(tmp_path):
     ("state", "message"),
     [
         ({"something.weight": torch.ones(2)}, "is not a domain adapter"),
-        ({name: torch.ones(2, 2) for name in adapter_files.official(Q)}, "does not fit this base model at down_blocks"),
+        ({name: torch.ones(2, 2) for name in adapter_files.official(Q)}, r"not fit this base model at down_blocks\.0"),
     ],
 )
 def test_another_adapter_is_refused(tmp_path, state, message):

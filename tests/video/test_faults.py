@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from support.clip_files import RECIPE, moving_bar, smooth
 
 from lib_animatediff import ClipError
 from lib_animatediff.video import atomic as whole
-from lib_animatediff.video import formats, read_clip, read_recipe, write_clip
+from lib_animatediff.video import formats, read_clip, read_recipe, write_clip, write_gif
 from motion_module.errors import ClipNotWrittenError
 
 ROOT = Path(__file__).parents[2]
@@ -324,3 +325,20 @@ def test_files_can_be_read_by_other_programs(tmp_path):
     paths = write(tmp_path, ["mp4", "gif", "frames"], frames=smooth(2))
     if os.name == "posix":
         assert [path.stat().st_mode & 0o777 for path in paths] == [0o644, 0o644, 0o755]
+
+
+@pytest.mark.parametrize("name", ["clip.gif", "x" * 251 + ".gif", "狐 [1] %.gif"])
+def test_nothing_but_the_clip_is_left_in_a_folder_made_for_it(tmp_path, name):
+    path = tmp_path / "new" / "folder" / name
+    write_gif(path, moving_bar(2), fps=8)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_picture_that_cannot_be_read_leaves_the_former_clip(tmp_path):
+    path, png = tmp_path / "clip.gif", io.BytesIO()
+    path.write_bytes(b"former")
+    moving_bar(1)[0].save(png, "PNG")
+    broken = Image.open(io.BytesIO(png.getvalue()[:-40]))
+    with pytest.raises(OSError, match="truncated"):
+        write_gif(path, [broken], fps=8)
+    assert [(child, child.read_bytes()) for child in tmp_path.iterdir()] == [(path, b"former")]

@@ -7,6 +7,8 @@ from itertools import pairwise
 
 import av
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from support.clip_files import (
     BLUE,
@@ -27,7 +29,7 @@ from support.clip_files import (
 from support.matrix import every_once
 
 from lib_animatediff import ClipError
-from lib_animatediff.video import FORMATS, Encoding, exact_fps, read_clip, write_clip
+from lib_animatediff.video import FORMATS, Encoding, exact_fps, frame_durations, read_clip, write_clip
 
 COUNTS = [1, 3, 40]
 RATES = [8, 23.976, 30]
@@ -299,9 +301,9 @@ def test_the_suffix_says_the_format_and_another_dot_is_kept(tmp_path, name):
     ],
 )
 def test_what_makes_no_clip_is_refused_before_anything_is_written(tmp_path, changes, words):
-    given = {"frames": moving_bar(2), "formats": ["gif"], "fps": 8} | changes
+    asked = {"frames": moving_bar(2), "formats": ["gif"], "fps": 8} | changes
     with pytest.raises(ClipError, match=words):
-        write_clip(tmp_path / "clip.xyz", given.pop("frames"), **given)
+        write_clip(tmp_path / "clip.xyz", asked.pop("frames"), **asked)
     assert not list(tmp_path.iterdir())
 
 
@@ -340,3 +342,12 @@ def test_without_a_recipe_nothing_is_said(tmp_path, key):
 )
 def test_rates_are_the_fractions_that_are_meant(said, meant):
     assert exact_fps(said) == meant
+
+
+@given(frames=st.integers(1, 64), fps=st.floats(1, 50))
+@settings(deadline=None)
+def test_durations_are_whole_ticks_that_add_up_to_the_clips_length(frames, fps):
+    durations = frame_durations(frames, fps)
+    assert len(durations) == frames
+    assert all(duration >= 20 and duration % 10 == 0 for duration in durations)  # players slow down what is shorter
+    assert abs(sum(durations) - 1000 * frames / fps) <= 5 + 1e-6

@@ -254,12 +254,9 @@ def test_a_file_that_is_cut_off_gives_its_frames_or_a_plain_error(tmp_path, key)
 @pytest.mark.parametrize(
     ("changes", "words"), [({"start": -1}, "start"), ({"count": -1}, "count"), ({"fps": 0}, "fps")]
 )
-def test_arguments_out_of_range_are_refused(tmp_path, changes, words):
+def test_arguments_out_of_range_and_files_that_are_not_there_are_refused_at_once(tmp_path, changes, words):
     (path,) = write_clip(tmp_path / "clip.gif", shades(2))
     with pytest.raises(ClipError, match=words):
         read_clip(path, **changes)
-
-
-def test_what_is_not_there_is_told_at_once(tmp_path):
     with pytest.raises(ClipError, match="There is no file"):
         read_clip(tmp_path / "absent.mp4")

@@ -242,15 +242,12 @@ def test_any_bytes_are_no_gif(tmp_path, data):
     ],
 )
 def test_what_is_no_clip_is_refused_in_plain_words(tmp_path, name, content, words):
+    with pytest.raises(ClipError, match="contains no PNG frames"):
+        read_recipe(tmp_path)
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ClipError, match=words):
         read_recipe(tmp_path / name)
-
-
-def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(ClipError, match="contains no PNG frames"):
-        read_recipe(tmp_path)
 
 
 def test_a_playlist_leads_nowhere(tmp_path):

@@ -22,7 +22,7 @@ from support.motion_files import (
 from motion_module import MotionFileError, convert_motion_file, inspect_motion_file, load_motion_module
 
 WIDTHS = (32, 64, 32, 32)
-KINDS = ("v1", "v2", "v3", "sdxl", "hotshot", "lcm")
+KINDS = tuple(TABLE_LENGTHS)
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 

@@ -24,7 +24,7 @@ from support.motion_files import (
 from motion_module import MotionFileError, inspect_motion_file, load_motion_module
 
 WIDTHS = (32, 64, 32, 32)
-KINDS = ("v1", "v2", "v3", "sdxl", "hotshot", "lcm")
+KINDS = tuple(TABLE_LENGTHS)
 BASES = {"sdxl": "sdxl", "hotshot": "sdxl"}
 
 

@@ -16,7 +16,7 @@ from support.motion_files import PICKLES, TABLE_LENGTHS, literal_positions, rand
 from motion_module import MotionFileError, load_motion_module
 
 WIDTHS = (32, 64, 32, 32)
-KINDS = ("v1", "v2", "v3", "sdxl", "hotshot", "lcm")
+KINDS = tuple(TABLE_LENGTHS)
 FORMATS = {"safetensors": save_file, **PICKLES}
 SITE = "down_blocks.0.motion_modules.0.temporal_transformer"
 ATTENTION = f"{SITE}.transformer_blocks.0.attention_blocks.0"
@@ -166,40 +166,21 @@ def test_without_tables_the_kind_must_be_said(tmp_path, kind):
     assert (motion.kind, motion.trained_length) == (kind, TABLE_LENGTHS[kind])
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("mm_sd_v14", "v1"),
-        ("mm_sd_v15", "v1"),
-        ("animatediffMotion_v14", "v1"),
-        ("animatediff-motion-adapter-v1-4", "v1"),
-        ("animatediff-motion-adapter-v1-5", "v1"),
-        ("improved3DMotion_v1-4", "v1"),
-        ("MM_SD_V15_fp16", "v1"),
-        ("temporaldiff-v1-animatediff", "v1"),
-        ("mm-Stabilized_mid", "v1"),
-        ("mm-Stabilized_high", "v1"),
-        ("mm_sd_v15_v2", "v2"),
-        ("animatediffMotion_v15V2", "v2"),
-        ("animatediff-motion-adapter-v1-5-2", "v2"),
-        ("LongAnimateDiff", "v2"),
-        ("mm-p_0.5", "v2"),
-        ("mm-p_0.75", "v2"),
-        ("animatediff_lightning_4step_comfyui", "v2"),
-        ("lt_long_mm_32_frames", "v2"),
-        ("v3_sd15_mm", "v3"),
-        ("mm_sd15_v3", "v3"),
-        ("mm_sd_v15_v3", "v3"),
-        ("AnimateDiff_v1.5_v3", "v3"),
-        ("animatediff-motion-adapter-v1-5-3", "v3"),
-        ("mm_sdxl_v10_beta", "sdxl"),
-        ("animatediff-motion-adapter-sdxl-beta", "sdxl"),
-        ("hotshotxl_mm_v1", "hotshot"),
-        ("hsxl_temporal_layers.f16", "hotshot"),
-        ("AnimateLCM_sd15_t2v", "lcm"),
-    ],
-)
-def test_without_tables_the_name_that_a_file_is_known_by_tells(tmp_path, name, kind):
+KNOWN_NAMES = {
+    "v1": "mm_sd_v14 mm_sd_v15 animatediffMotion_v14 animatediff-motion-adapter-v1-4 "
+    "animatediff-motion-adapter-v1-5 improved3DMotion_v1-4 MM_SD_V15_fp16 "
+    "temporaldiff-v1-animatediff mm-Stabilized_mid mm-Stabilized_high",
+    "v2": "mm_sd_v15_v2 animatediffMotion_v15V2 animatediff-motion-adapter-v1-5-2 LongAnimateDiff mm-p_0.5 "
+    "mm-p_0.75 animatediff_lightning_4step_comfyui lt_long_mm_32_frames",
+    "v3": "v3_sd15_mm mm_sd15_v3 mm_sd_v15_v3 AnimateDiff_v1.5_v3 animatediff-motion-adapter-v1-5-3",
+    "sdxl": "mm_sdxl_v10_beta animatediff-motion-adapter-sdxl-beta",
+    "hotshot": "hotshotxl_mm_v1 hsxl_temporal_layers.f16",
+    "lcm": "AnimateLCM_sd15_t2v",
+}
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in KINDS for name in KNOWN_NAMES[kind].split()])
+def test_without_tables_the_name_that_a_file_is_known_by_tells(tmp_path, kind, name):
     save_file(official(kind, tables=False), tmp_path / f"{name}.safetensors")
     assert load_motion_module(tmp_path / f"{name}.safetensors").kind == kind
 
