@@ -82,15 +82,6 @@ def test_another_picture_is_no_reproduction(clips, run, tmp_path):
     assert "torch" in done.err
 
 
-def changed(clips, tmp_path, change):
-    """The clip with another recipe inside."""
-    recipe = read_recipe(clips / "clip.png")
-    data = json.loads(json.dumps(recipe.data))
-    change(data)
-    (path,) = write_clip(tmp_path / "a.png", moving_bar(2, (64, 64)), recipe=type(recipe)("", data))
-    return path
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -115,7 +106,11 @@ def changed(clips, tmp_path, change):
 )
 def test_a_recipe_from_a_stranger_is_checked(clips, run, tmp_path, monkeypatch, change, words):
     monkeypatch.setattr(request.host, "load_pipeline", lambda *_args, **_kwargs: pytest.fail("the slow work has begun"))
-    done = run("reproduce", changed(clips, tmp_path, change))
+    recipe = read_recipe(clips / "clip.png")
+    data = json.loads(json.dumps(recipe.data))
+    change(data)
+    (path,) = write_clip(tmp_path / "a.png", moving_bar(2, (64, 64)), recipe=type(recipe)("", data))
+    done = run("reproduce", path)
     assert done.code == 1
     assert done.out == ""
     assert words in done.err.splitlines()[-1]

@@ -117,14 +117,11 @@ def test_a_picture_that_shifts_as_a_whole_is_no_thing_that_moves():
     assert not any(found.goes(name) for name in (*MOVING, STILL))
 
 
-def test_a_thing_before_a_ground_that_stands():
+def test_a_thing_moves_before_a_ground_that_stands_and_where_the_camera_follows_it():
     found = way(with_thing(gliding(0, 0), 3, 0))
     assert found.goes("right")
     assert found.across == pytest.approx(21, abs=2)
     assert math.hypot(*found.camera) < 0.5
-
-
-def test_a_thing_that_the_camera_follows_still_moves():
     found = way(with_thing(gliding(-3, 0), 0, 0))
     assert found.goes("right")
     assert found.across == pytest.approx(21, abs=2)

@@ -98,20 +98,14 @@ def test_no_tracked_file_names_a_path_of_one_machine():
     assert not found, f"only one machine has these paths: {found}. Use a path of the checkout, or a variable."
 
 
-def test_the_version_has_one_home():
+def test_the_version_has_one_home_and_the_changelog_names_it():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     project = text.partition("[project]")[2].partition("\n[")[0]
     assert 'dynamic = ["version"]' in project, "pyproject.toml must leave the version to __version__."
     assert not re.search(r"^version\s*=", project, re.M), "pyproject.toml states a version beside __version__."
     assert 'version = { attr = "lib_animatediff.__version__" }' in text, "the version must come from __version__."
-
-
-def test_the_changelog_names_the_version():
-    changelog = ROOT / "CHANGELOG.md"
-    if not changelog.exists():
-        pytest.skip("no changelog yet")
     version = lib_animatediff.__version__
-    headings = re.findall(r"^##? .*$", changelog.read_text(encoding="utf-8"), re.M)
+    headings = re.findall(r"^##? .*$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
     named = any(re.search(rf"(?<![\d.]){re.escape(version)}(?![\d.])", heading) for heading in headings)
     assert named, f"CHANGELOG.md has no heading for {version}."
 

@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from support.motion_files import random_motion_state
 from torch import Tensor
 
-from lib_animatediff.training import Base, TrainingSettings, train
+from lib_animatediff.training import Base, MemorySource, TrainingSettings, train
 
 ROOT = Path(__file__).parents[2]
 WIDTHS = (64, 32, 32, 32)  # groups of one channel alone would cancel a bias, and Adam make steps of the rounding
@@ -118,8 +119,6 @@ def settings(output: Path, **more) -> TrainingSettings:
 
 def trained(output: Path, *, base: Base | None = None, clips=None, **more) -> dict[str, Tensor]:
     """Train on latents, and read what was written."""
-    from lib_animatediff.training import MemorySource
-
     clips = clips if clips is not None else MemorySource(latent_clips(), latents=True)
     base = base or small_base(small_unet() if "motion" in more else tiny_unet())
     return load_file(train(settings(output, **more), base=base, clips=clips))
@@ -141,9 +140,6 @@ def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 def written_motion(folder: Path, kind: str = "v3") -> Path:
     """A motion module for `small_unet`."""
-    from safetensors.torch import save_file
-    from support.motion_files import random_motion_state
-
     path = folder / f"mm_{kind}.safetensors"
     save_file(random_motion_state(kind, WIDTHS), path)
     return path

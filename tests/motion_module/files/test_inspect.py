@@ -49,20 +49,20 @@ def write_hollow_safetensors(path, shapes):
         file.truncate(file.tell() + end)
 
 
+class Storage:
+    def __init__(self, name, numel):
+        self.name, self.numel = name, numel
+
+
 class Hollow:
     """Pickles as a tensor whose numbers are elsewhere."""
 
     def __init__(self, name, shape):
-        self.name, self.shape = name, shape
+        strides = torch.empty(shape, device="meta").stride()
+        self.args = (Storage(name, size_of(shape) // 4), 0, shape, strides, False, {})
 
     def __reduce__(self):
-        strides = [torch.Size(self.shape[i + 1 :]).numel() for i in range(len(self.shape))]
-        return torch._utils._rebuild_tensor_v2, (Storage(self), 0, self.shape, tuple(strides), False, {})
-
-
-class Storage:
-    def __init__(self, tensor):
-        self.name, self.numel = tensor.name, size_of(tensor.shape) // 4
+        return torch._utils._rebuild_tensor_v2, self.args
 
 
 class HollowPickler(pickle.Pickler):

@@ -199,13 +199,10 @@ def test_a_folder_that_is_no_adapter_is_told_so(tmp_path):
     assert "mm is a folder" in refusal(tmp_path / "mm")
 
 
-def test_a_weight_that_is_there_twice_is_named(tmp_path):
+def test_a_weight_that_is_there_twice_or_too_many_in_a_whole_unet_is_named(tmp_path):
     key = "down_blocks.0.motion_modules.0.temporal_transformer.proj_in.bias"
     save_file({**cached_state("v3"), f"module.{key}": torch.zeros(32)}, tmp_path / "mm.safetensors")
     assert f"{key} is stored twice" in refusal(tmp_path / "mm.safetensors")
-
-
-def test_motion_weights_too_many_in_a_whole_unet_are_named(tmp_path):
     key = "down_blocks.0.motion_modules.2.temporal_transformer.proj_in.bias"
     save_file(in_whole_unet({**cached_state("v3"), key: torch.zeros(32)}), tmp_path / "mm.safetensors")
     assert f"{key} is unexpected" in refusal(tmp_path / "mm.safetensors")

@@ -17,7 +17,7 @@ from safetensors.torch import save, save_file
 from support.matrix import every_once
 from support.motion_files import PICKLES, in_whole_unet, random_motion_state
 
-from motion_module import MotionFileError, inspect_motion_file, load_motion_lora, load_motion_module
+from motion_module import MotionFileError, inspect_motion_file, load_motion_module
 
 FORMATS = {"safetensors": save_file, **PICKLES}
 WIDTHS = (32,) * 4
@@ -136,12 +136,6 @@ def test_names_of_any_length_are_searched_in_no_time(tmp_path):
 def test_other_pickled_objects_are_called_by_their_name(tmp_path, payload, what):
     torch.save(payload, tmp_path / "x.pt")
     assert told(tmp_path / "x.pt")[1] == what
-
-
-def test_what_is_called_a_motion_lora_loads_as_one(tmp_path):
-    for what in ("a motion LoRA", "a motion LoRA ", "a motion LoRA  "):
-        save_file(WEIGHTS[what], tmp_path / "lora.safetensors")
-        assert load_motion_lora(tmp_path / "lora.safetensors").deltas
 
 
 def zip_of(**members):
