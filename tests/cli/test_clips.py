@@ -23,7 +23,6 @@ LOSSLESS = ["clip.png", "clip"]
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory, pipeline):
-    """One clip in all formats."""
     folder = tmp_path_factory.mktemp("clips")
     chosen = [word for key in FORMATS for word in ("--format", key)]
     with pytest.MonkeyPatch.context() as patch:

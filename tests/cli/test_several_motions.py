@@ -79,8 +79,3 @@ def test_what_is_wrong_is_said_before_anything_is_loaded(run_early, tmp_path, b,
     done = run_early("animate", "--output", tmp_path / "clip.gif", "--motion", A, "--motion", text.format(b=b))
     assert done.code == 1
     assert words in done.one_error
-
-
-def test_text2video_zero_goes_with_no_other(run_early, tmp_path, b):
-    done = run_early("animate", "--output", tmp_path / "clip.gif", "--motion", "text2video-zero", "--motion", b)
-    assert "further motion modules" in done.one_error

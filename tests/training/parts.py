@@ -129,7 +129,6 @@ def records(output: Path) -> list[dict]:
 
 
 def largest_difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
-    """Between two state dicts of the same names."""
     assert a.keys() == b.keys()
     return max(float((a[name] - b[name]).abs().max()) for name in a)
 

@@ -22,7 +22,6 @@ Q = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
 
 
 def snapshot(*models):
-    """Every weight and buffer, by name."""
     return {f"{i}.{name}": t.clone() for i, model in enumerate(models) for name, t in model.state_dict().items()}
 
 
@@ -35,7 +34,6 @@ def left_in(unet):
 
 
 def extra(target, tmp_path):
-    """What a target needs besides."""
     return {"motion": str(parts.written_motion(tmp_path))} if target == "motion-lora" else {}
 
 

@@ -27,7 +27,6 @@ def shades(count, size=(64, 64)):
 
 
 def numbers(frames):
-    """Which of the shades these are."""
     return [round(frame.image.getpixel((5, 5))[0] / GREY) for frame in frames]
 
 

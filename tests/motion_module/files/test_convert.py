@@ -175,14 +175,11 @@ def test_what_is_there_is_replaced_only_if_asked(tmp_path, source, to):
     assert torch.equal(*(load_motion_module(path).state_dict()[key] for path in (source, target)))
 
 
-def test_other_files_of_a_folder_are_left_alone(tmp_path, source):
+def test_other_files_of_a_folder_are_left_alone_and_a_file_may_be_converted_in_place(tmp_path, source):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "notes.txt").write_text("mine")
     convert_motion_file(source, tmp_path / "a", to="adapter", force=True)
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["config.json", WEIGHTS, "notes.txt"]
-
-
-def test_a_file_may_be_converted_in_place(source):
     convert_motion_file(source, source, force=True)
     assert same(load_file(source), cached_state("v3"))
 

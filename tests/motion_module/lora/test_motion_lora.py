@@ -71,7 +71,6 @@ def largest_difference(found, expected):
 
 
 def equal(found, expected):
-    """Bit for bit."""
     return found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
 
 
