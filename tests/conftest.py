@@ -84,6 +84,22 @@ def run(command, pipeline, monkeypatch):
 
 
 @pytest.fixture
+def written(run, tmp_path):
+    """The frames of four that `animate` wrote without loss: a function `(*words) -> frames as numbers`."""
+    from support.pocket_clips import RED, STEPS, pixels
+
+    from lib_animatediff.video import read_clip
+
+    def written(*words):
+        path = tmp_path / "clip.png"
+        done = run("animate", "--prompt", RED, "--seed", 3, "--steps", STEPS, "--frames", 4, "--output", path, *words)
+        assert done.code == 0, done.err
+        return pixels([frame.image for frame in read_clip(path)])
+
+    return written
+
+
+@pytest.fixture
 def run_early(command, monkeypatch):
     """The command line where nothing may be loaded: all that is refused is refused before."""
     from lib_animatediff.hosts.diffusers import pipeline as host

@@ -10,10 +10,10 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from unittest.mock import MagicMock
+from unittest.mock import MagicMock, Mock
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 from support.cli import Ended
 from support.motion_files import write_motion_file
 from support.small_configs import write_config_folder
@@ -79,53 +79,28 @@ def run(files, command):
     return lambda output, **changes: command(*arguments(files, output=output, **changes))
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# a clip
-
-
-@pytest.fixture(scope="module")
-def clip(files, tmp_path_factory):
+def test_a_clip_is_as_asked_and_the_run_says_where_on_what_and_how_fast_and_nothing_else(files, tmp_path):
     """Without a config and a network the one beside the checkpoint is taken."""
-    folder = tmp_path_factory.mktemp("run")
-    result = ended(in_own_process(*arguments(files, config=None, output="new/fox.gif", frames=FRAMES), cwd=folder))
+    words = arguments(files, config=None, output="new/fox.gif", frames=FRAMES)
+    result = ended(in_own_process(*words, cwd=tmp_path))
     assert result.code == 0, result.err
-    with Image.open(folder / "new" / "fox.gif") as picture:
-        yield SimpleNamespace(folder=folder / "new", result=result, picture=picture)
-
-
-def test_a_clip_has_frames_size_duration_and_prompt_as_asked(clip):
-    assert (clip.picture.n_frames, clip.picture.size) == (FRAMES, (64, 64))
-    durations = []
-    for index in range(FRAMES):
-        clip.picture.seek(index)
-        durations.append(clip.picture.info["duration"])
+    with Image.open(tmp_path / "new" / "fox.gif") as picture:
+        assert (picture.n_frames, picture.size) == (FRAMES, (64, 64))
+        assert picture.info["comment"].startswith(PROMPT.encode())
+        durations = [frame.info["duration"] for frame in ImageSequence.Iterator(picture)]
     assert sum(durations) == 1000 * FRAMES / SETTINGS["fps"].default
-    clip.picture.seek(0)
-    assert clip.picture.info["comment"].startswith(PROMPT.encode())
-
-
-def test_a_run_says_where_the_clip_is_and_leaves_nothing_else(clip):
-    assert clip.result.out.split() == [str(Path("new", "fox.gif"))]
-    assert [path.name for path in clip.folder.iterdir()] == ["fox.gif"]
-
-
-def test_a_run_shows_its_device_its_progress_and_what_it_made_and_no_warnings_of_libraries(clip):
-    device, progress, made = clip.result.err.splitlines()
+    assert result.out.split() == [str(Path("new", "fox.gif"))]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["fox.gif"]
+    device, progress, made = result.err.splitlines()  # and no warnings of libraries
     assert (device, progress) == (f"Device: {host.pick_device('auto')}", "Sampling")
     path = re.escape(str(Path("new", "fox.gif")))
     assert re.fullmatch(rf"Rendered 8 frames of 64x64, 1\.0 s at 8 frames per second, in \d+ s: {path}", made)
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(run, tmp_path):
-    for name, seed in (("first", 5), ("again", 5), ("other", 6)):
-        assert run(tmp_path / f"{name}.gif", seed=seed).code == 0
-    first, again, other = ((tmp_path / f"{name}.gif").read_bytes() for name in ("first", "again", "other"))
-    assert first == again
-    assert first != other
-
-
 def test_a_speed_from_the_settings_table_reaches_the_clip(run, tmp_path):
-    assert run(tmp_path / "fast.gif", fps=20, loop_count=1).code == 0
+    done = run(tmp_path / "fast.gif", fps=20, loop_count=1, device="cpu")
+    assert done.code == 0
+    assert "Device" not in done.err  # one that was named is not said again
     with Image.open(tmp_path / "fast.gif") as picture:
         assert picture.info["duration"] == 50
         assert "loop" not in picture.info
@@ -159,19 +134,8 @@ def test_every_option_reaches_the_pipeline(files, run, tmp_path, monkeypatch):
     }
 
 
-def test_a_device_that_was_named_is_not_said_again(run, tmp_path):
-    done = run(tmp_path / "clip.gif", device="cpu", frames=1, steps=1)
-    assert done.code == 0
-    assert "Device" not in done.err
-
-
-@pytest.fixture
-def loaded(files):
-    return host.load_pipeline(files.checkpoint, config=files.config)
-
-
-def test_frames_are_decoded_one_at_a_time(files, loaded):
-    rows = []
+def test_frames_are_decoded_one_at_a_time(files):
+    rows, loaded = [], host.load_pipeline(files.checkpoint, config=files.config)
     loaded.vae.decoder.register_forward_pre_hook(lambda _decoder, args: rows.append(len(args[0])))
     animate(loaded, load_motion_module(files.motion), prompt=PROMPT, frames=3, size=(64, 64), steps=1)
     assert rows == [1, 1, 1]
@@ -190,10 +154,6 @@ def test_loading_leaves_the_libraries_as_talkative_as_they_were(files):
         logging.set_verbosity(former)
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# what is refused
-
-
 EARLY = [
     ({"checkpoint": "nothing.safetensors"}, "no checkpoint nothing.safetensors"),
     ({"model": "nothing.ckpt"}, "nothing.ckpt cannot be read"),
@@ -201,8 +161,6 @@ EARLY = [
     ({"frames": 33, "context-length": 33}, "trained on clips of 32 frames; 33 are too many"),
     ({"frames": 40, "context-length": 33}, "Lower the context length to 32"),
     ({"frames": 65000}, "frames must be between 0 and 10000"),
-    ({"overlap": 16}, "Set it below 16"),
-    ({"steps": -1}, "steps must be between 1 and 999, not -1"),
     ({"steps": 0}, "steps must be between 1 and 999, not 0"),
     ({"steps": 1000}, "steps must be between 1 and 999, not 1000"),
     ({"width": 65}, "width must be a multiple of 8"),
@@ -210,40 +168,35 @@ EARLY = [
     ({"seed": -1}, "seed must be between 0 and"),
     ({"seed": 2**64}, "seed must be between 0 and"),
     ({"cfg": "nan"}, "cfg must be a finite number"),
-    ({"fps": 0}, "fps must be between 1 and 50"),
     ({"device": "toaster"}, "cannot compute on 'toaster'"),
     ({"config": "nowhere"}, "no model_index.json in nowhere"),
+    ({"output": "file/clip.gif"}, "cannot be written"),
+    ({"output": "folder.gif"}, "is a folder"),
+    ({"output": "clip.xyz"}, "suffix of no known format"),
 ]
 
 
 @pytest.mark.parametrize(("changes", "words"), EARLY, ids=[str(changes) for changes, _ in EARLY])
 def test_refuses_in_one_line_before_the_checkpoint_is_loaded(run, tmp_path, monkeypatch, changes, words):
     monkeypatch.setattr(host, "load_pipeline", lambda *_args, **_kwargs: pytest.fail("the slow work has begun"))
-    assert words in run(tmp_path / "clip.gif", **changes).one_error
-    assert not (tmp_path / "clip.gif").exists()
-
-
-@pytest.mark.parametrize(
-    ("output", "words"),
-    [("file/clip.gif", "cannot be written"), ("folder.gif", "is a folder"), ("clip.xyz", "suffix of no known format")],
-)
-def test_refuses_an_output_before_the_checkpoint_is_loaded(run, tmp_path, monkeypatch, output, words):
-    monkeypatch.setattr(host, "load_pipeline", lambda *_args, **_kwargs: pytest.fail("the slow work has begun"))
     (tmp_path / "file").touch()
     (tmp_path / "folder.gif").mkdir()
     before = sorted(tmp_path.rglob("*"))
-    assert words in run(tmp_path / output).one_error
+    given = {"output": "clip.gif"} | changes
+    assert words in run(tmp_path / given.pop("output"), **given).one_error
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_disk_that_fills_up_is_one_line(run, tmp_path, monkeypatch):
-    def full(*_args):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(OSError(28, "No space left on device"), "clip.gif was not written: the disk is full"), (KeyboardInterrupt(), "")],
+    ids=["full disk", "interruption"],
+)
+def test_what_goes_wrong_while_writing_is_one_line_and_leaves_no_file(run, tmp_path, monkeypatch, error, words):
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=error))
     result = run(tmp_path / "clip.gif")
     assert result.code != 0
-    assert "clip.gif was not written: the disk is full" in result.err.splitlines()[-1]
+    assert words in result.err.splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -265,10 +218,8 @@ def test_without_a_config_and_a_name_both_are_found(run, tmp_path, monkeypatch):
 
 
 def test_an_error_of_several_lines_is_told_in_one(run, tmp_path, monkeypatch):
-    def fail(_path, **_options):
-        raise MotionFileError("broken (torch says:\n    a lot).\nDownload it again.")
-
-    monkeypatch.setattr(motion_module, "load_motion_module", fail)
+    error = MotionFileError("broken (torch says:\n    a lot).\nDownload it again.")
+    monkeypatch.setattr(motion_module, "load_motion_module", Mock(side_effect=error))
     line = run(tmp_path / "clip.gif").one_error
     assert line == "Error: broken (torch says: a lot). Download it again."
 
@@ -287,44 +238,20 @@ def test_an_interrupted_run_leaves_no_file(files, tmp_path):
     assert list((tmp_path / "clips").iterdir()) == []
 
 
-def test_an_interruption_while_writing_leaves_no_file(run, tmp_path, monkeypatch):
-    def interrupted(*_args):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "fsync", interrupted)
-    assert run(tmp_path / "clip.gif").code != 0
-    assert list(tmp_path.iterdir()) == []
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# help
+def test_help_lists_each_setting_of_the_table(command):
+    text = " ".join(command("animate", "--help").out.split())
+    for setting in SETTINGS.values():
+        option = OTHER_OPTIONS.get(setting.name, f"--{setting.name.replace('_', '-')}")
+        assert option == "" or re.search(rf"{option}[ ,]", text), setting.name
+        if setting.name not in OTHER_OPTIONS:
+            assert setting.help in text
+            # A flag is off without it, and nothing is no default.
+            assert setting.type is bool or setting.default == "" or f"[default: {setting.default}" in text, setting.name
 
 
-@pytest.fixture(scope="module")
-def help_text(tmp_path_factory):
-    result = ended(in_own_process("animate", "--help", cwd=tmp_path_factory.mktemp("help")))
-    assert result.code == 0, result.err
-    return " ".join(result.out.split())
-
-
-@pytest.mark.parametrize(
-    "setting", [s for s in SETTINGS.values() if OTHER_OPTIONS.get(s.name) != ""], ids=lambda s: s.name
-)
-def test_help_lists_each_setting_of_the_table(help_text, setting):
-    option = OTHER_OPTIONS.get(setting.name, f"--{setting.name.replace('_', '-')}")
-    assert re.search(rf"{option}[ ,]", help_text)
-    if setting.name not in OTHER_OPTIONS:
-        assert setting.help in help_text
-        # A flag is off without it, and nothing is no default.
-        assert setting.type is bool or setting.default == "" or f"[default: {setting.default}" in help_text
-
-
-def test_help_names_the_command(command):
+def test_help_names_the_command_and_version_the_packages(command):
     result = command("--help")
     assert result.code == 0
     assert re.search(r"animate +Render a clip from a prompt", result.out)
-
-
-def test_the_version_is_that_of_the_package(command):
     result = command("--version")
     assert (result.code, result.out.strip()) == (0, f"animatediff, version {__version__}")

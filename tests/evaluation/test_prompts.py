@@ -17,10 +17,14 @@ def read(tmp_path, text, name="prompts.txt"):
 
 def test_lines_with_and_without_headings(tmp_path):
     text = "# which way?\n\n a fox running | Right\nrain\na tree | a house | still\r\n"
+    text += "a [fox|cat]\na (fox|dog:0.5) | left\na fox | [red|blue] den\n"  # a bar in brackets is a part of the prompt
     assert read(tmp_path, text) == (
         Prompt("a fox running", "right"),
         Prompt("rain"),
         Prompt("a tree | a house", "still"),
+        Prompt("a [fox|cat]"),
+        Prompt("a (fox|dog:0.5)", "left"),
+        Prompt("a fox | [red|blue] den"),
     )
 
 
@@ -57,20 +61,7 @@ def test_a_file_that_is_not_there_or_no_text(tmp_path):
             read_prompts(tmp_path / name)
 
 
-def test_those_built_in_are_captions_of_the_pocket_world():
+def test_those_built_in_are_captions_of_the_pocket_world_and_go_everywhere_equally_often():
     headings = {caption(concept): concept[2] for concept in CONCEPTS}
     assert all(headings[prompt.text] == prompt.heading for prompt in BUILT_IN)
-
-
-def test_those_built_in_go_everywhere_equally_often():
     assert sorted(prompt.heading for prompt in BUILT_IN) == sorted(2 * NAMED)
-
-
-def test_a_bar_in_brackets_is_part_of_the_prompt(tmp_path):
-    path = tmp_path / "prompts.txt"
-    path.write_text("a [fox|cat]\na (fox|dog:0.5) | left\na fox | [red|blue] den\n", encoding="utf-8")
-    assert read_prompts(path) == (
-        Prompt("a [fox|cat]"),
-        Prompt("a (fox|dog:0.5)", "left"),
-        Prompt("a fox | [red|blue] den"),
-    )

@@ -17,17 +17,8 @@ FIGURES = {metric.key: 50.0 for metric in METRICS} | {"direction": 0.5, "dynamic
 
 
 def shown(method, seed, prompt=None, **figures):
-    whole = FIGURES | figures
-    return EvaluatedClip(
-        "base",
-        method.key,
-        Prompt(prompt or f"a fox, {seed}"),
-        seed,
-        np.zeros((3, 8, 8, 3), np.uint8),
-        whole,
-        "right",
-        "",
-    )
+    text, frames = Prompt(prompt or f"a fox, {seed}"), np.zeros((3, 8, 8, 3), np.uint8)
+    return EvaluatedClip("base", method.key, text, seed, frames, FIGURES | figures, "right", "")
 
 
 def clips(ours, theirs, metric="smoothness"):
@@ -39,10 +30,6 @@ def clips(ours, theirs, metric="smoothness"):
 
 def outcome(ours, theirs):
     return compare(clips(ours, theirs), ZERO, SMOOTHNESS).outcome
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# two methods
 
 
 @pytest.mark.parametrize(
@@ -97,10 +84,6 @@ def test_what_was_not_measured_is_not_compared():
     assert "direction (" not in " ".join(sentences(made))
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# the table
-
-
 def test_means_are_over_the_clips_that_have_the_figure_and_times_are_medians():
     made = [
         shown(MODULE, seed, direction=value, seconds=time)
@@ -111,42 +94,28 @@ def test_means_are_over_the_clips_that_have_the_figure_and_times_are_medians():
     assert means([])["direction"] is None
 
 
-def test_the_best_is_no_control():
+def test_the_best_is_no_control_and_less_time_is_better_and_more_motion_is_not():
     controls = [shown(FROZEN, 5, smoothness=100.0), shown(INDEPENDENT, 5, smoothness=99.0)]
     made = [*clips([90, 92], [80, 82]), *controls]
     assert best(table(made), SMOOTHNESS) == ["module"]
-
-
-def test_what_looks_the_same_is_as_good():
-    assert best(table(clips([90.001], [90.002])), SMOOTHNESS) == []
-
-
-def test_less_time_is_better_and_more_motion_is_not():
+    assert best(table(clips([90.001], [90.002])), SMOOTHNESS) == []  # what looks the same is as good
     made = clips([3], [5], "seconds")
     assert best(table(made), SECONDS) == ["module"]
     assert best(table(made), MOTION) == []
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# sentences
-
-
-def test_good_and_bad_are_said_with_their_figures():
+def test_good_and_bad_are_said_with_their_figures_and_the_frozen_frame_is_named():
     made = clips([90, 91, 92, 93, 94], [80, 81, 82, 83, 84])
     for clip in made:
         clip.figures["domain"] = {"module": 60.0, "text2video-zero": 70.0}.get(clip.method, 50.0) + clip.seed * 0.01
-    against_zero, against_independent = sentences(made)[:2]
+    against_zero, against_independent, *more = sentences(made)
     assert "Text2Video-Zero" in against_zero
     assert "ahead in smoothness (92.00 against 82.00)" in against_zero
     assert "behind in domain (60.02 against 70.02)" in against_zero
     assert "not clearly ahead in direction (50\N{NO-BREAK SPACE}% against 50\N{NO-BREAK SPACE}%)" in against_zero
     assert "ahead in smoothness (92.00 against 50.00) and domain (60.02 against 50.02)" in against_independent
-
-
-def test_the_frozen_frame_is_always_named():
-    said = " ".join(sentences(clips([90, 92], [80, 82])))
-    assert "frozen frame" in said
-    assert "smoothness alone proves nothing" in said
+    assert "frozen frame" in " ".join(more)
+    assert "smoothness alone proves nothing" in " ".join(more)
 
 
 @pytest.mark.parametrize(

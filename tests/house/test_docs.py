@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 from lib_animatediff.cli.animate import animate
@@ -15,6 +16,8 @@ REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 FEATURES = REPOSITORY / "docs" / "features.md"
 MOST_BYTES = 100_000  # of a moving picture on that page
+CODE = r"AD-[A-Z]+\d+"
+TAGS = {"script", "tab", "models", "prompting", "manipulations", "animation"}  # those of the index that can be ours
 
 
 def test_the_readme_lists_the_settings_of_every_clip():
@@ -69,3 +72,30 @@ def test_the_travel_on_the_features_page_is_one():
     )
     travel = read_travel(example, 16)
     assert [(key.first, key.last) for key in travel.keys] == [(0, 0), (4, 6), (9, 9), (15, 15)]
+
+
+def codes_of_the_sources() -> Counter[str]:
+    files = [path for package in ("motion_module", "lib_animatediff") for path in (REPOSITORY / package).rglob("*.py")]
+    return Counter(code for path in files for code in re.findall(rf'code="({CODE})"', path.read_text(encoding="utf-8")))
+
+
+def codes_of_the_page() -> Counter[str]:
+    page = (REPOSITORY / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    first_cells = re.findall(r"^\|([^|]*)\|", page, re.MULTILINE)
+    return Counter(code for cell in first_cells for code in re.findall(CODE, cell))
+
+
+def test_the_page_lists_each_code_of_the_sources_and_each_is_given_in_one_place():
+    given, listed = codes_of_the_sources(), codes_of_the_page()
+    assert given, "no error has a code"
+    assert given.keys() == listed.keys(), f"not in both: {sorted(given.keys() ^ listed.keys())}"
+    assert not [code for code, times in given.items() if times > 1], "a code that several places give"
+    assert not [code for code, times in listed.items() if times > 1], "a code that the page explains twice"
+
+
+def test_the_entry_for_the_webuis_list_of_extensions_is_what_its_index_takes():
+    entry = json.loads((REPOSITORY / "docs" / "extension-index.json").read_text(encoding="utf-8"))
+    assert list(entry) == ["name", "url", "description", "tags"], "the index itself adds the date"
+    assert set(entry["tags"]) <= TAGS
+    assert re.fullmatch(r"https://[^ ]+\.git", entry["url"])
+    assert ("OWNER/REPO" in entry["url"]) == ("OWNER/REPO" in README), "the README says where the placeholder is"

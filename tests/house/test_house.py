@@ -20,7 +20,7 @@ LONGEST_FILE = 400
 LONGEST_SCRIPT = 40
 
 # Heavy, or absent from a WebUI: only who uses them pays for them.
-LATE = ("diffusers", "transformers", "av", "gradio", "imageio", "PIL")
+LATE = ("diffusers", "transformers", "accelerate", "peft", "av", "tensorboard", "click", "gradio", "imageio", "PIL")
 
 # Names that torch got after 2.1, the oldest one that pyproject.toml allows. What they are needed for has a fallback.
 NEWER_IN_TORCH = (
@@ -39,24 +39,12 @@ def place(path, line=None):
     return f"{name}:{line}" if line else name
 
 
-def tracked_files():
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
-    if listed.returncode:
-        pytest.skip("not a git checkout")
-    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# imports
-
-
-def test_importing_the_library_imports_nothing_heavy():
-    code = f"import sys, lib_animatediff; print(*[name for name in {LATE} if name in sys.modules])"
+@pytest.mark.parametrize("package", ["lib_animatediff", "lib_animatediff.training"])
+def test_importing_the_library_imports_nothing_heavy(package):
+    code = f"import sys, {package}; print(*[name for name in {LATE} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert not done.stdout.split(), (
-        f"`import lib_animatediff` imports {done.stdout.strip()}. Import it where it is used."
-    )
+    assert not done.stdout.split(), f"`import {package}` imports {done.stdout.strip()}. Import it where it is used."
 
 
 def names_in(tree):
@@ -85,54 +73,39 @@ def test_nothing_newer_than_the_oldest_torch_is_used_without_a_fallback():
     assert not uses, f"not in torch 2.1: {uses}. Do without, or catch its absence and fall back."
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# files
-
-
-def test_no_file_is_long():
+def test_no_file_is_long_and_the_webuis_script_is_short():
     lines = {place(path): len(path.read_text(encoding="utf-8").splitlines()) for path in files_of(*FOLDERS)}
     long = {name: count for name, count in lines.items() if count > LONGEST_FILE}
     assert not long, f"files of more than {LONGEST_FILE} lines: {long}. Split them."
-
-
-def test_the_webuis_script_is_short():
-    lines = len((ROOT / "scripts" / "animatediff.py").read_text(encoding="utf-8").splitlines())
-    assert lines <= LONGEST_SCRIPT, (
-        f"scripts/animatediff.py has {lines} lines. Its logic goes to lib_animatediff/hosts/webui."
-    )
+    script = lines["scripts/animatediff.py"]
+    assert script <= LONGEST_SCRIPT, f"it has {script} lines. Its logic goes to lib_animatediff/hosts/webui."
 
 
 MACHINE_PATH = re.compile(rb"(?<![\w.])/(?:srv|work|home|root|Users)/\w+")
 
 
 def test_no_tracked_file_names_a_path_of_one_machine():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
     found = [
         f"{place(path, number)}: {match[0].decode()}"
-        for path in tracked_files()
+        for name in listed.stdout.split("\0")
+        if name and (path := ROOT / name).is_file()
         for number, line in enumerate(path.read_bytes().splitlines(), 1)
         if (match := MACHINE_PATH.search(line)) and b"\0" not in line
     ]
     assert not found, f"only one machine has these paths: {found}. Use a path of the checkout, or a variable."
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# things that are written in two places
-
-
-def test_the_version_has_one_home():
+def test_the_version_has_one_home_and_the_changelog_names_it():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     project = text.partition("[project]")[2].partition("\n[")[0]
     assert 'dynamic = ["version"]' in project, "pyproject.toml must leave the version to __version__."
     assert not re.search(r"^version\s*=", project, re.M), "pyproject.toml states a version beside __version__."
     assert 'version = { attr = "lib_animatediff.__version__" }' in text, "the version must come from __version__."
-
-
-def test_the_changelog_names_the_version():
-    changelog = ROOT / "CHANGELOG.md"
-    if not changelog.exists():
-        pytest.skip("no changelog yet")
     version = lib_animatediff.__version__
-    headings = re.findall(r"^##? .*$", changelog.read_text(encoding="utf-8"), re.M)
+    headings = re.findall(r"^##? .*$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
     named = any(re.search(rf"(?<![\d.]){re.escape(version)}(?![\d.])", heading) for heading in headings)
     assert named, f"CHANGELOG.md has no heading for {version}."
 

@@ -47,14 +47,18 @@ def smooth(count, size=(64, 64)):
     return frames
 
 
+def transparent(count, size=64):
+    """A blue thing that moves over nothing."""
+    frames = [Image.new("RGBA", (size, size), (*RED, 0)) for _ in range(count)]
+    for index, frame in enumerate(frames):
+        frame.paste((*BLUE, 255), (index, 0, index + size // 2, size))
+    return frames
+
+
 def pillows(path):
     """Pictures and milliseconds as Pillow reads them."""
     with Image.open(path) as file:
-        shown = []
-        for frame in ImageSequence.Iterator(file):
-            picture = frame.convert("RGB")
-            shown.append((picture, file.info.get("duration")))
-        return shown
+        return [(frame.convert("RGB"), file.info.get("duration")) for frame in ImageSequence.Iterator(file)]
 
 
 def pyavs(path):
@@ -104,22 +108,23 @@ def skip_without_avif(key):
             pytest.skip(str(error))
 
 
-def write_film(path, pictures, *, times=None, fps=25, codec="mpeg4", pix_fmt="yuv420p", options=None, tick=1000):
-    """A video by PyAV, frames at given milliseconds, or evenly."""
+def write_film(path, pictures, *, times=None, codec="mpeg4", pix_fmt="yuv420p", **texts):
+    """A video by PyAV, frames at given milliseconds, or evenly; texts are the container's metadata."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=Fraction(fps), options=options or {})
+        container.metadata.update(texts)
+        stream = container.add_stream(codec, rate=25)
         stream.width, stream.height = pictures[0].size
         stream.pix_fmt = pix_fmt
         if times:
-            stream.codec_context.time_base = Fraction(1, tick)
+            stream.codec_context.time_base = Fraction(1, 1000)
         for index, picture in enumerate(pictures):
             frame = av.VideoFrame.from_image(picture)
             if picture.mode == "RGBA":
                 frame = av.VideoFrame.from_ndarray(numpy.asarray(picture), format="rgba")
             frame = frame.reformat(format=pix_fmt)
             if times:
-                frame.pts, frame.time_base = times[index], Fraction(1, tick)
+                frame.pts, frame.time_base = times[index], Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path

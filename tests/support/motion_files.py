@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from functools import cache, lru_cache
 from math import prod
 from pathlib import Path
@@ -129,6 +130,8 @@ def save_legacy(payload: object, path: Path) -> None:
 
 
 PICKLES = {"zip": torch.save, "legacy": save_legacy}
+HEAD = (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True, "type_sizes": {}})
+LEGACY_HEAD = b"".join(pickle.dumps(thing, protocol=2) for thing in HEAD)
 
 
 # The same weights as other programs name them -----------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,17 +18,10 @@ from tools.benchmarks.activation_memory import as_on_a_graphics_card, motion_of,
 @torch.no_grad()
 def test_the_peer_computes_the_same_but_for_its_norm():
     """Diffusers' transformer with our weights; its norm is over the clip, as the SDXL beta's is."""
-    torch.manual_seed(0)
     ours = TemporalTransformer(32, 32, shared_norm=True).eval()
-
-    class Motion:
-        trained_length = 32
-
-        def sites(self):
-            return [("site", ours)]
-
     x = torch.randn(8, 32, 4, 4)
-    theirs = motion_speed.of_diffusers(Motion(), 8)("site")(x)
+    motion = SimpleNamespace(trained_length=32, sites=lambda: [("site", ours)])
+    theirs = motion_speed.of_diffusers(motion, 8)("site")(x)
     assert (theirs - ours(x, 8)).abs().max() < 1e-5
     ours.shared_norm = False
     assert (theirs - ours(x, 8)).abs().max() > 1e-3
@@ -39,13 +33,9 @@ def test_the_bare_products_are_those_of_a_transformer():
     from torch.utils.flop_counter import FlopCounterMode
 
     ours = TemporalTransformer(32, 32).eval()
-
-    class Motion:
-        def sites(self):
-            return [("site", ours)]
-
+    motion = SimpleNamespace(sites=lambda: [("site", ours)])
     with FlopCounterMode(display=False) as bare:
-        motion_speed.bare_products(Motion(), {"site": (8 * 16, 32)})()
+        motion_speed.bare_products(motion, {"site": (8 * 16, 32)})()
     with FlopCounterMode(display=False) as whole, torch.enable_grad():  # sums in place are not counted
         ours(torch.randn(8, 32, 4, 4), 8)
     attention = sum(count for op, count in whole.get_flop_counts()["Global"].items() if "attention" in str(op))
@@ -66,7 +56,6 @@ def test_a_motion_module_does_not_raise_the_peak_of_a_call(base, place):
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_pieces_and_rows_change_nothing(monkeypatch, dtype):
-    torch.manual_seed(0)
     transformer = TemporalTransformer(64, 32).eval().to(dtype)
     for weight in transformer.parameters():
         torch.nn.init.normal_(weight, std=0.2)
@@ -82,7 +71,6 @@ def test_pieces_and_rows_change_nothing(monkeypatch, dtype):
 
 @torch.no_grad()
 def test_channels_last_in_and_out():
-    torch.manual_seed(0)
     transformer = TemporalTransformer(64, 32).eval()
     x = torch.randn(6, 64, 7, 5)
     last = x.to(memory_format=torch.channels_last)
@@ -97,7 +85,6 @@ def test_channels_last_in_and_out():
 
 def test_with_and_without_gradients_is_the_same():
     """Sums in place and out of it; and a gradient goes through what training computes."""
-    torch.manual_seed(0)
     transformer = TemporalTransformer(64, 32)
     for weight in transformer.parameters():
         torch.nn.init.normal_(weight, std=0.2)
@@ -117,7 +104,6 @@ def test_with_and_without_gradients_is_the_same():
 @pytest.mark.parametrize("place", ["proj_in", "attention_blocks.1.to_out.0", "ff.net.0.proj", "ff.net.2", "proj_out"])
 def test_what_is_put_around_a_layer_is_heeded(place):
     """A hook, or a LoRA in the layer's place."""
-    torch.manual_seed(0)
     transformer = TemporalTransformer(64, 32).eval()
     x = torch.randn(6, 64, 7, 5)
     plain = transformer(x, 3)

@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from support.motion_files import random_motion_state
 from torch import Tensor
 
-from lib_animatediff.training import Base, TrainingSettings, train
+from lib_animatediff.training import Base, MemorySource, TrainingSettings, train
 
 ROOT = Path(__file__).parents[2]
 WIDTHS = (64, 32, 32, 32)  # groups of one channel alone would cancel a bias, and Adam make steps of the rounding
@@ -18,41 +19,34 @@ TOKENS = 5
 SIDE = 16  # of latents: the lowest level is then 2 x 2, the least that a GroupNorm of 32 channels can tell apart
 
 
-def small_unet(seed: int = 0):
+def small_unet(**other):
     """A diffusers UNet of Stable Diffusion 1.5's topology at its smallest, every weight random."""
     from diffusers import UNet2DConditionModel
     from support import hosts
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return hosts.no_zero_weights(UNet2DConditionModel(block_out_channels=WIDTHS, cross_attention_dim=CONTEXT))
+        torch.manual_seed(0)
+        shape = {"block_out_channels": WIDTHS, "cross_attention_dim": CONTEXT} | other
+        return hosts.no_zero_weights(UNet2DConditionModel(**shape))
 
 
-def tiny_unet(seed: int = 0):
+def tiny_unet():
     """Two resolutions of one block each: for all that does not read a motion module's file. Three times as fast."""
-    from diffusers import UNet2DConditionModel
-    from support import hosts
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return hosts.no_zero_weights(
-            UNet2DConditionModel(
-                block_out_channels=WIDTHS[:2],
-                down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-                up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-                layers_per_block=1,
-                cross_attention_dim=CONTEXT,
-            )
-        )
+    return small_unet(
+        block_out_channels=WIDTHS[:2],
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        layers_per_block=1,
+    )
 
 
-def small_ldm_unet(seed: int = 0):
+def small_ldm_unet():
     """The LDM UNet, for processes that should not take long to start: diffusers alone takes seconds."""
     from ldm.modules.diffusionmodules.openaimodel import UNetModel
     from support import hosts
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         return hosts.no_zero_weights(
             UNetModel(
                 image_size=SIDE,
@@ -125,34 +119,26 @@ def settings(output: Path, **more) -> TrainingSettings:
 
 def trained(output: Path, *, base: Base | None = None, clips=None, **more) -> dict[str, Tensor]:
     """Train on latents, and read what was written."""
-    from lib_animatediff.training import MemorySource
-
     clips = clips if clips is not None else MemorySource(latent_clips(), latents=True)
     base = base or small_base(small_unet() if "motion" in more else tiny_unet())
     return load_file(train(settings(output, **more), base=base, clips=clips))
 
 
 def records(output: Path) -> list[dict]:
-    """What the training told."""
     return [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
 
 
 def largest_difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
-    """Between two state dicts of the same names."""
     assert a.keys() == b.keys()
     return max(float((a[name] - b[name]).abs().max()) for name in a)
 
 
 def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    """Bit for bit."""
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def written_motion(folder: Path, kind: str = "v3") -> Path:
     """A motion module for `small_unet`."""
-    from safetensors.torch import save_file
-    from support.motion_files import random_motion_state
-
     path = folder / f"mm_{kind}.safetensors"
     save_file(random_motion_state(kind, WIDTHS), path)
     return path

@@ -30,14 +30,18 @@ def test_a_cached_training_is_the_same_training(tmp_path):
     assert len(list((tmp_path / "cache").iterdir())) == 4  # both ways round
 
 
+def filled(tmp_path, vae):
+    """A cache of the videos by this VAE."""
+    asked = parts.settings(tmp_path, data=str(tmp_path / "videos"), size=64)
+    cached = CachedSource(open_source(asked), tmp_path / "cache", vae, asked)
+    cached.fill(vae, process=0, processes=1)
+    return cached
+
+
 def test_what_is_cached_is_not_read_again(tmp_path, monkeypatch):
-    video = write_video(tmp_path / "videos" / "a.mp4", frames=9)
-    asked = parts.settings(tmp_path, data=str(video.parent), size=64)
-    vae = parts.small_vae()
+    write_video(tmp_path / "videos" / "a.mp4", frames=9)
     for _ in range(2):
-        cached = CachedSource(open_source(asked), tmp_path / "cache", vae, asked)
-        cached.fill(vae, process=0, processes=1)
-        clip = cached.read(0, Cut(4, 2, position=0.99))
+        clip = filled(tmp_path, parts.small_vae()).read(0, Cut(4, 2, position=0.99))
         assert clip.frames is None
         assert clip.mean.shape == clip.deviation.shape == (4, 4, 8, 8)
         monkeypatch.setattr(VideoSource, "whole", None)  # from now on a video cannot be read
@@ -45,25 +49,19 @@ def test_what_is_cached_is_not_read_again(tmp_path, monkeypatch):
 
 def test_another_vae_or_video_is_another_entry(tmp_path):
     video = write_video(tmp_path / "videos" / "a.mp4", frames=3)
-    asked = parts.settings(tmp_path, data=str(video.parent), size=64)
-    for count, vae in enumerate((parts.small_vae(0), parts.small_vae(1)), 1):
-        CachedSource(open_source(asked), tmp_path / "cache", vae, asked).fill(vae, process=0, processes=1)
+    for count, seed in enumerate((0, 1), 1):
+        filled(tmp_path, parts.small_vae(seed))
         assert len(list((tmp_path / "cache").iterdir())) == count
     write_video(video, frames=4)
-    cached = CachedSource(open_source(asked), tmp_path / "cache", vae, asked)
-    cached.fill(vae, process=0, processes=1)
+    filled(tmp_path, parts.small_vae(1))
     assert len(list((tmp_path / "cache").iterdir())) == 3
 
 
 def test_a_broken_video_stays_broken(tmp_path):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "a.mp4").touch()
-    asked = parts.settings(tmp_path, data=str(tmp_path / "videos"), size=64)
-    vae = parts.small_vae()
-    cached = CachedSource(open_source(asked), tmp_path / "cache", vae, asked)
-    cached.fill(vae, process=0, processes=1)
     with pytest.raises(BrokenClipError, match=r"a\.mp4"):
-        cached.read(0, Cut(1, 1))
+        filled(tmp_path, parts.small_vae()).read(0, Cut(1, 1))
 
 
 def test_latents_are_sampled_anew_each_time(tmp_path):

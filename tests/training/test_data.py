@@ -150,29 +150,6 @@ def test_buckets_keep_the_shape(tmp_path):
         assert tuple(source.read(0, Cut(1, 1)).frames.shape[:1:-1]) == expected
 
 
-def test_a_phones_upright_video_stands_upright(tmp_path):
-    path = write_video(tmp_path / "a.mp4", frames=2, size=(128, 64))
-    content = path.read_bytes()
-    plain = (0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
-    turned = (0, 0x10000, 0, -0x10000 & 0xFFFFFFFF, 0, 0, 0, 0, 0x40000000)  # a quarter clockwise
-    matrices = [b"".join(value.to_bytes(4, "big") for value in values) for values in (plain, turned)]
-    place = content.rindex(matrices[0])  # the track's; the first one is the movie's
-    path.write_bytes(content[:place] + matrices[1] + content[place + 36 :])
-    with av.open(str(path)) as container:
-        frame = next(container.decode(video=0))
-    if not getattr(frame, "rotation", 0):
-        pytest.skip("this PyAV does not tell the angle")
-    source = open_source(parts.settings(tmp_path, data=str(tmp_path), size=256, buckets=True))
-    picture = source.read(0, Cut(1, 1)).frames[0]
-    assert picture.shape[1] > picture.shape[2]
-    blue = picture[2]
-    assert blue[5].mean() > 0 > blue[-5].mean()  # what was left is on top
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# broken files
-
-
 def broken_folder(folder):
     """Two good videos and four broken ones."""
     write_video(folder / "good.mp4")
@@ -219,10 +196,6 @@ def test_numbers_that_are_none_are_broken():
     source = MemorySource([(torch.full((2, 4, 8, 8), float("nan")), "a")], latents=True)
     with pytest.raises(BrokenClipError, match="clip 0"):
         source.read(0, Cut(2, 1))
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# what a training draws
 
 
 def test_an_epoch_shows_every_clip_once_in_an_order_of_its_own(tmp_path):

@@ -28,12 +28,10 @@ class Cut(MemorySource):
 
 
 def last_state(output):
-    """The whole saved state."""
     return torch.load(max((output / "states").iterdir()), weights_only=True)
 
 
 def flat(value, prefix=""):
-    """Nested dictionaries and lists as one."""
     if isinstance(value, (dict, list)):
         pairs = value.items() if isinstance(value, dict) else enumerate(value)
         return {name: leaf for key, inner in pairs for name, leaf in flat(inner, f"{prefix}/{key}").items()}
@@ -65,27 +63,19 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, target):
     assert parts.records(tmp_path / "a") == parts.records(tmp_path / "b")
 
 
-def test_a_used_folder_is_not_trained_over(tmp_path):
-    parts.trained(tmp_path, steps=1)
-    with pytest.raises(TrainingError, match=r"contains a training at step 1\. Set resume"):
-        parts.trained(tmp_path, steps=1)
-
-
-def test_another_training_is_not_gone_on_with(tmp_path):
+def test_a_used_folder_is_not_trained_over_nor_gone_on_with_by_another_training(tmp_path):
     parts.trained(tmp_path, steps=1, seed=1)
+    with pytest.raises(TrainingError, match=r"contains a training at step 1\. Set resume"):
+        parts.trained(tmp_path, steps=1, seed=1)
     with pytest.raises(TrainingError, match="other settings: seed was 1"):
         parts.trained(tmp_path, steps=2, seed=2, resume=True)
 
 
-def test_a_training_may_be_prolonged(tmp_path):
+def test_a_finished_training_stays_as_it_is_and_may_be_prolonged(tmp_path):
     whole = parts.trained(tmp_path / "a", steps=2)
-    parts.trained(tmp_path / "b", steps=1)
+    first = parts.trained(tmp_path / "b", steps=1)
+    assert parts.equal(parts.trained(tmp_path / "b", steps=1, resume=True), first)
     assert parts.equal(parts.trained(tmp_path / "b", steps=2, resume=True), whole)
-
-
-def test_a_finished_training_stays_as_it_is(tmp_path):
-    first = parts.trained(tmp_path, steps=1)
-    assert parts.equal(parts.trained(tmp_path, steps=1, resume=True), first)
 
 
 def test_a_broken_state_says_so_and_two_are_kept(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from support.clip_files import RECIPE, moving_bar, smooth
 
 from lib_animatediff import ClipError
 from lib_animatediff.video import atomic as whole
-from lib_animatediff.video import formats, read_clip, read_recipe, write_clip
+from lib_animatediff.video import formats, read_clip, read_recipe, write_clip, write_gif
 from motion_module.errors import ClipNotWrittenError
 
 ROOT = Path(__file__).parents[2]
@@ -56,10 +57,6 @@ def broken(monkeypatch, key, error=None):
         raise error or RuntimeError("the encoder is on fire")
 
     monkeypatch.setitem(formats.FORMATS, key, formats.Format(key.upper(), formats.FORMATS[key].suffix, write))
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# encoders that fail
 
 
 @pytest.mark.parametrize("key", WRITERS)
@@ -143,10 +140,6 @@ def test_an_interruption_leaves_nothing(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# disks
-
-
 @contextmanager
 def files_no_larger_than(size):
     resource = pytest.importorskip("resource")
@@ -158,8 +151,8 @@ def files_no_larger_than(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def noise(count=4, size=(64, 64)):
-    return [Image.effect_noise(size, 90).convert("RGB") for _ in range(count)]
+def noise(count):
+    return [Image.effect_noise((64, 64), 90).convert("RGB") for _ in range(count)]
 
 
 @pytest.mark.parametrize("key", WRITERS)
@@ -175,15 +168,18 @@ def test_a_file_that_may_not_grow_is_told_and_its_frames_are_saved(tmp_path, key
     assert sorted(tmp_path.iterdir()) == [tmp_path / "clip-frames", tmp_path / "clip.gif"]
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    place = tmp_path / "disk"
+def mounted(place, options):
     place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", place]
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", place]
     if sys.platform != "linux" or os.geteuid() or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("no small disk without the right to mount one")
+        pytest.skip("no disk of its own without the right to mount one")
     yield place
     subprocess.run(["umount", place], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    yield from mounted(tmp_path / "disk", "size=48k")
 
 
 @pytest.mark.parametrize("key", [*WRITERS, "frames"])
@@ -199,15 +195,10 @@ def test_a_full_disk_is_told_and_the_frames_go_elsewhere(small_disk, elsewhere, 
 @pytest.fixture
 def read_only(tmp_path):
     place = tmp_path / "read only"
-    place.mkdir()
     if os.name == "posix" and not os.geteuid():  # no permission stops root, a read-only mount does
-        command = ["mount", "-t", "tmpfs", "-o", "ro,size=64k", "tmpfs", place]
-        if sys.platform != "linux" or subprocess.run(command, capture_output=True).returncode:
-            pytest.skip("no read-only folder without the right to mount one")
-        yield place
-        subprocess.run(["umount", place], check=True)
+        yield from mounted(place, "ro,size=64k")
     else:
-        place.chmod(0o500)
+        place.mkdir(0o500)
         yield place
         place.chmod(0o700)
 
@@ -255,10 +246,6 @@ def test_a_virus_scanner_that_holds_the_file_for_a_moment_is_waited_for(tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["clip.gif"]
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# folders of frames
-
-
 def test_frames_replace_frames_but_nothing_else(tmp_path):
     write(tmp_path, ["frames"], frames=moving_bar(6))
     write(tmp_path, ["frames"])
@@ -291,9 +278,6 @@ def test_a_folder_of_the_clips_name_is_left_alone(tmp_path, key):
         write(tmp_path, ["webp", key])
     assert [path.name for path in tmp_path.iterdir()] == [f"clip.{key}"]
 
-
-# --------------------------------------------------------------------------------------------------------------------
-# processes that are killed
 
 KILLED = """
 import os, signal, sys, time
@@ -341,3 +325,20 @@ def test_files_can_be_read_by_other_programs(tmp_path):
     paths = write(tmp_path, ["mp4", "gif", "frames"], frames=smooth(2))
     if os.name == "posix":
         assert [path.stat().st_mode & 0o777 for path in paths] == [0o644, 0o644, 0o755]
+
+
+@pytest.mark.parametrize("name", ["clip.gif", "x" * 251 + ".gif", "狐 [1] %.gif"])
+def test_nothing_but_the_clip_is_left_in_a_folder_made_for_it(tmp_path, name):
+    path = tmp_path / "new" / "folder" / name
+    write_gif(path, moving_bar(2), fps=8)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_picture_that_cannot_be_read_leaves_the_former_clip(tmp_path):
+    path, png = tmp_path / "clip.gif", io.BytesIO()
+    path.write_bytes(b"former")
+    moving_bar(1)[0].save(png, "PNG")
+    broken = Image.open(io.BytesIO(png.getvalue()[:-40]))
+    with pytest.raises(OSError, match="truncated"):
+        write_gif(path, [broken], fps=8)
+    assert [(child, child.read_bytes()) for child in tmp_path.iterdir()] == [(path, b"former")]

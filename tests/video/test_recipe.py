@@ -93,10 +93,6 @@ def test_the_data_are_a_copy():
     assert recipe.data == {"a": [1]}
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# where the WebUI and others look
-
-
 def webuis_text(path):
     """What the WebUI's PNG Info page shows, by its documented rules."""
     with Image.open(path) as picture:
@@ -124,18 +120,14 @@ def read_by_the_standard(exif):
 
 
 @pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize("key", ["gif", "webp", "apng", "avif"])
-def test_the_webui_finds_the_infotext_alone(tmp_path, key, count):
+@pytest.mark.parametrize("key", ["gif", "webp", "apng", "avif", "frames"])
+def test_the_webui_finds_the_infotext_alone_in_each_file(tmp_path, key, count):
     path = written(tmp_path, key, count=count)
-    assert webuis_text(path) == INFOTEXT
-    with Image.open(path) as picture:
-        assert not [
-            name for name, value in picture.info.items() if name != "exif" and "animatediff_recipe" in str(value)
-        ]
-
-
-def test_the_webui_finds_the_infotext_in_each_frame(tmp_path):
-    assert [webuis_text(path) for path in sorted(written(tmp_path, "frames").iterdir())] == [INFOTEXT] * 2
+    files = list(path.iterdir()) if key == "frames" else [path]
+    assert [webuis_text(file) for file in files] == [INFOTEXT] * (count if key == "frames" else 1)
+    with Image.open(files[0]) as picture:
+        texts = [str(value) for name, value in picture.info.items() if name != "exif"]
+        assert not [text for text in texts if "animatediff_recipe" in text]
 
 
 @pytest.mark.parametrize("key", ["mp4", "webm"])
@@ -149,15 +141,10 @@ def test_the_block_hurts_no_reader_of_gifs(tmp_path):
     """Readers skip an application's extension that they do not know."""
     path = written(tmp_path, "gif", Recipe(INFOTEXT, {"long": "x" * 100_000}), count=3)
     with av.open(str(path)) as container:
-        assert sum(1 for packet in container.demux(video=0) if packet.size) == 3
-    with av.open(str(path)) as container:
         assert sum(1 for _ in container.decode(video=0)) == 3
     with Image.open(path) as picture:
         assert picture.n_frames == 3
 
-
-# --------------------------------------------------------------------------------------------------------------------
-# files of others
 
 THEIRS = 'a fox\nNegative prompt: b\nSteps: 20, Seed: 1, AnimateDiff: "enable: True, model: mm_sd_v15_v2.ckpt, fps: 8"'
 
@@ -188,12 +175,7 @@ def test_pictures_and_clips_of_the_webui_and_the_existing_extension(tmp_path):
     frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:], exif=exif)
     frames[0].save(tmp_path / "a.jpg", exif=b"Exif\0\0" + exif)
     (tmp_path / "a.txt").write_text(THEIRS + "\n", encoding="utf-8")
-    with av.open(str(tmp_path / "a.mp4"), "w") as container:
-        container.metadata["comment"] = THEIRS
-        stream = container.add_stream("mpeg4", rate=8)
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
-        container.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
-        container.mux(stream.encode())
+    write_film(tmp_path / "a.mp4", moving_bar(1, (64, 64)), comment=THEIRS)
     for name in ("a.gif", "a.png", "a.webp", "a.jpg", "a.txt", "a.mp4"):
         assert read_recipe(tmp_path / name) == Recipe(THEIRS), name
 
@@ -202,13 +184,7 @@ def test_pictures_and_clips_of_the_webui_and_the_existing_extension(tmp_path):
     "text", ['{"workflow": 1}', "[1]", '"text"', "no json", '{"animatediff_recipe": 1}', "[" * 100_000]
 )
 def test_another_programs_description_is_no_recipe(tmp_path, text):
-    path = tmp_path / "a.webm"
-    with av.open(str(path), "w") as container:
-        container.metadata["description"] = text
-        stream = container.add_stream("libvpx-vp9", rate=8)
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
-        container.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
-        container.mux(stream.encode())
+    path = write_film(tmp_path / "a.webm", moving_bar(1, (64, 64)), codec="libvpx-vp9", description=text)
     assert read_recipe(path) == Recipe()
 
 
@@ -218,10 +194,6 @@ def test_a_file_that_says_nothing_has_an_empty_recipe(tmp_path):
     write_film(tmp_path / "a.mp4", moving_bar(2, (64, 64)))
     for name in ("a.png", "a.webp", "a.mp4"):
         assert read_recipe(tmp_path / name) == Recipe()
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# broken files
 
 
 @pytest.mark.parametrize("key", [key for key in CONTAINERS if key != "frames"])
@@ -268,15 +240,12 @@ def test_any_bytes_are_no_gif(tmp_path, data):
     ],
 )
 def test_what_is_no_clip_is_refused_in_plain_words(tmp_path, name, content, words):
+    with pytest.raises(ClipError, match="contains no PNG frames"):
+        read_recipe(tmp_path)
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ClipError, match=words):
         read_recipe(tmp_path / name)
-
-
-def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(ClipError, match="contains no PNG frames"):
-        read_recipe(tmp_path)
 
 
 def test_a_playlist_leads_nowhere(tmp_path):

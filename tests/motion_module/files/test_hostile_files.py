@@ -18,7 +18,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.motion_files import PICKLES, official_sites, random_motion_state, save_legacy, site_shapes
+from support.motion_files import LEGACY_HEAD, PICKLES, official_sites, random_motion_state, save_legacy, site_shapes
 
 from motion_module import MotionFileError, inspect_motion_file, load_motion_lora, load_motion_module
 
@@ -26,8 +26,6 @@ ROOT = Path(__file__).parents[3]
 
 
 class Call:
-    """Pickles as a call."""
-
     def __init__(self, function, *args):
         self.call = (function, args)
 
@@ -106,8 +104,7 @@ def test_a_pickle_cannot_change_the_functions_that_it_may_call(tmp_path):
     state = b"(dS'__name__'\nS'%s'\nsS'dump_patches'\nI01\nsS'_function'\nNs" % bytes(marker)
     altered = b"ctorch._utils\n_rebuild_tensor_v2\n(N%stb" % state
     container = b"(S'module'\n%sS'file'\nS'another source'\ntQ." % altered
-    head = (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True, "type_sizes": {}})
-    path.write_bytes(b"".join(pickle.dumps(thing, protocol=2) for thing in head) + container + pickle.dumps([]))
+    path.write_bytes(LEGACY_HEAD + container + pickle.dumps([]))
     try:
         with pytest.raises(MotionFileError):
             load_motion_module(path)
@@ -119,8 +116,6 @@ def test_a_pickle_cannot_change_the_functions_that_it_may_call(tmp_path):
     torch.save(random_motion_state("v3"), path)
     assert load_motion_module(path).kind == "v3"
 
-
-# Small files that crash Python's own unpickler, or fill the memory. ---------------------------------------------------
 
 DEEP = b"N" + b"\x85" * 300_000  # a tuple in a tuple in ...
 WIDE = b"(" + b"K\x01" * 100_000 + b"tq\x00"  # a tuple of 100,000
@@ -173,10 +168,8 @@ def test_no_small_file_crashes_the_program_or_fills_the_memory(tmp_path):
     pytest.importorskip("resource")
     for name, pickled in HARMFUL.items():
         with_pickle(tmp_path / f"{name}.ckpt", pickled)
-        head = (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True, "type_sizes": {}})
-        start = b"".join(pickle.dumps(thing, protocol=2) for thing in head)
         if name in LEGACY:
-            (tmp_path / f"{name} legacy.ckpt").write_bytes(start + pickled)
+            (tmp_path / f"{name} legacy.ckpt").write_bytes(LEGACY_HEAD + pickled)
     with_pickle(tmp_path / "inflated.ckpt", EMPTY + b"}" + b"0}" * 100_000_000 + b".", zipfile.ZIP_DEFLATED)
     told = subprocess.run([sys.executable, "-c", INSPECT, tmp_path], cwd=ROOT, capture_output=True, text=True)
     assert told.returncode == 0, f"after {told.stdout.splitlines()[-1:]}: {told.stderr[-500:]}"
@@ -266,6 +259,7 @@ def torchscript(tmp_path_factory):
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 def test_a_torchscript_program_is_refused(torchscript):
+    assert inspect_motion_file(torchscript).what == "a TorchScript program"
     with pytest.raises(MotionFileError, match="TorchScript"):
         load_motion_module(torchscript)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from support.motion_files import PICKLES, official_sites, random_motion_state, site_shapes
+from support.motion_files import LEGACY_HEAD, PICKLES, official_sites, random_motion_state, site_shapes
 
 from motion_module import MotionFileError, MotionFileInfo, inspect_motion_file, load_motion_module
 from motion_module.kinds import V2, V3
@@ -49,20 +49,20 @@ def write_hollow_safetensors(path, shapes):
         file.truncate(file.tell() + end)
 
 
+class Storage:
+    def __init__(self, name, numel):
+        self.name, self.numel = name, numel
+
+
 class Hollow:
     """Pickles as a tensor whose numbers are elsewhere."""
 
     def __init__(self, name, shape):
-        self.name, self.shape = name, shape
+        strides = torch.empty(shape, device="meta").stride()
+        self.args = (Storage(name, size_of(shape) // 4), 0, shape, strides, False, {})
 
     def __reduce__(self):
-        strides = [torch.Size(self.shape[i + 1 :]).numel() for i in range(len(self.shape))]
-        return torch._utils._rebuild_tensor_v2, (Storage(self), 0, self.shape, tuple(strides), False, {})
-
-
-class Storage:
-    def __init__(self, tensor):
-        self.name, self.numel = tensor.name, size_of(tensor.shape) // 4
+        return torch._utils._rebuild_tensor_v2, self.args
 
 
 class HollowPickler(pickle.Pickler):
@@ -75,8 +75,7 @@ class HollowPickler(pickle.Pickler):
 def write_hollow_legacy(path, shapes, *, missing=0):
     """The same as torch wrote before 1.6, a few bytes shorter if asked."""
     buffer = io.BytesIO()
-    for thing in (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True, "type_sizes": {}}):
-        pickle.dump(thing, buffer, protocol=2)
+    buffer.write(LEGACY_HEAD)
     HollowPickler(buffer, protocol=2).dump({name: Hollow(name, shape) for name, shape in shapes.items()})
     pickle.dump(list(shapes), buffer, protocol=2)
     with path.open("wb") as file:

@@ -17,7 +17,7 @@ from safetensors.torch import save, save_file
 from support.matrix import every_once
 from support.motion_files import PICKLES, in_whole_unet, random_motion_state
 
-from motion_module import MotionFileError, inspect_motion_file, load_motion_lora, load_motion_module
+from motion_module import MotionFileError, inspect_motion_file, load_motion_module
 
 FORMATS = {"safetensors": save_file, **PICKLES}
 WIDTHS = (32,) * 4
@@ -126,16 +126,16 @@ def test_names_of_any_length_are_searched_in_no_time(tmp_path):
     assert time.process_time() - began < 10
 
 
-def test_a_textual_inversion_of_the_webui_is_one(tmp_path):
-    payload = {"string_to_token": {"*": 265}, "string_to_param": {"*": torch.zeros(2, 768)}, "name": "x", "step": 1}
+@pytest.mark.parametrize(
+    ("payload", "what"),
+    [
+        ({"string_to_param": {"*": torch.zeros(2, 768)}, "step": 1}, "a textual inversion embedding"),  # the WebUI's
+        ([torch.zeros(2)], "a file without weights"),
+    ],
+)
+def test_other_pickled_objects_are_called_by_their_name(tmp_path, payload, what):
     torch.save(payload, tmp_path / "x.pt")
-    assert told(tmp_path / "x.pt")[1] == "a textual inversion embedding"
-
-
-def test_what_is_called_a_motion_lora_loads_as_one(tmp_path):
-    for what in ("a motion LoRA", "a motion LoRA ", "a motion LoRA  "):
-        save_file(WEIGHTS[what], tmp_path / "lora.safetensors")
-        assert load_motion_lora(tmp_path / "lora.safetensors").deltas
+    assert told(tmp_path / "x.pt")[1] == what
 
 
 def zip_of(**members):
@@ -191,17 +191,6 @@ def test_what_is_no_weights_file_is_called_by_its_name(tmp_path, name):
     assert named == what
     assert words in message
     assert message.startswith("mm.ckpt ")
-
-
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
-def test_a_torchscript_program_is_called_one(tmp_path):
-    torch.jit.save(torch.jit.trace(torch.nn.Identity(), torch.zeros(1)), str(tmp_path / "mm.pt"))
-    assert told(tmp_path / "mm.pt")[1] == "a TorchScript program"
-
-
-def test_a_pickled_object_that_is_no_dictionary_holds_nothing(tmp_path):
-    torch.save([torch.zeros(2)], tmp_path / "mm.pt")
-    assert told(tmp_path / "mm.pt")[1] == "a file without weights"
 
 
 @pytest.mark.parametrize(

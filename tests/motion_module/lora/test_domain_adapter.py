@@ -21,6 +21,7 @@ GIVEN = hosts.inputs(2)
 GIVEN |= {name: GIVEN[name].double() for name in ("x", "context")}
 STRENGTH = 0.7
 Q = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+ABSENT = Q.replace("0", "7", 1)
 ALL = {**hosts.HOSTS, **{f"{name} sdxl": make for name, make in hosts.SDXL_HOSTS.items()}}
 
 
@@ -73,9 +74,6 @@ def merged(unet, changes, strength):
 
 def close(found, expected):
     return (found - expected).abs().max() <= 1e-6 * expected.abs().max()
-
-
-# ---- the numbers
 
 
 @pytest.mark.parametrize("host", list(ALL))
@@ -141,44 +139,37 @@ def test_after_an_exception_nothing_is_left(unet, adapter, error):
     before.assert_unchanged()
 
 
-# ---- what does not fit
-
-
 def test_how_much_matched_is_said(unet, layers, tmp_path):
-    more = {"down_blocks.7.attentions.0.transformer_blocks.0.attn1.to_q": (torch.ones(2, 32), torch.ones(32, 2))}
+    more = {ABSENT: (torch.ones(2, 32), torch.ones(32, 2))}
     path = write_adapter(tmp_path / "adapter.safetensors", random_adapter(layers) | more)
     with apply_domain_adapters(unet, [(load_domain_adapter(path), 1)]) as (match,):
         assert str(match) == "adapter.safetensors: 128 of its 129 layers match the checkpoint."
 
 
-@pytest.mark.parametrize("strength", [0, 1])
-def test_what_matches_nothing_is_refused(unet, strength, tmp_path):
-    name = "down_blocks.7.attentions.0.transformer_blocks.0.attn1.to_q"
-    path = write_adapter(tmp_path / "adapter.safetensors", {name: (torch.ones(2, 32), torch.ones(32, 2))})
+@pytest.mark.parametrize(
+    ("name", "width", "strength", "words"),
+    [
+        (ABSENT, 32, 0, r"None of the 1 layers of adapter\.safetensors"),
+        (ABSENT, 32, 1, r"None of the 1 layers of adapter\.safetensors"),
+        (Q, 64, 1, r"another width: .* is \(32, 32\) in .* and \(64, 64\)"),
+    ],
+)
+def test_what_does_not_fit_is_refused(unet, tmp_path, name, width, strength, words):
+    path = write_adapter(tmp_path / "adapter.safetensors", {name: (torch.ones(2, width), torch.ones(width, 2))})
     before = Portrait(unet)
-    with pytest.raises(IncompatibleModelError, match=r"None of the 1 layers of adapter\.safetensors"):
+    with pytest.raises(IncompatibleModelError, match=words):
         apply_domain_adapters(unet, [(load_domain_adapter(path), strength)]).__enter__()
     before.assert_unchanged()
-
-
-def test_other_widths_are_refused(unet, tmp_path):
-    path = write_adapter(tmp_path / "adapter.safetensors", {Q: (torch.ones(2, 64), torch.ones(64, 2))})
-    with pytest.raises(IncompatibleModelError, match=r"another width: .* is \(32, 32\) in .* and \(64, 64\)"):
-        apply_domain_adapters(unet, [(load_domain_adapter(path), 1)]).__enter__()
-
-
-def test_an_unknown_network_is_refused(adapter):
     with pytest.raises(IncompatibleModelError, match="Linear"):
-        apply_domain_adapters(torch.nn.Linear(1, 1), [(adapter, 1)]).__enter__()
-
-
-# ---- files
+        apply_domain_adapters(torch.nn.Linear(1, 1), [(load_domain_adapter(path), strength)]).__enter__()
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_every_spelling_holds_the_same(layers, spelling, tmp_path):
+def test_every_spelling_holds_the_same_and_only_the_official_one_is_told_for_an_adapter(layers, spelling, tmp_path):
     made = random_adapter(layers)
-    loaded = load_domain_adapter(write_adapter(tmp_path / "adapter.safetensors", made, spelling))
+    path = write_adapter(tmp_path / "adapter.safetensors", made, spelling)
+    assert is_domain_adapter(path) == (spelling is official)
+    loaded = load_domain_adapter(path)
     assert set(loaded.deltas) == set(made)
     for name, (down, up) in made.items():
         assert torch.equal(loaded.deltas[name].delta_weight(), up @ down)
@@ -191,14 +182,10 @@ def test_every_spelling_holds_the_same(layers, spelling, tmp_path):
 @pytest.mark.parametrize("save", PICKLES.values(), ids=PICKLES)
 def test_the_official_pickle_loads(layers, save, prefix, wrapped, tmp_path):
     path = tmp_path / "v3_sd15_adapter.ckpt"
-    state = {f"{prefix}{name}": tensor for name, tensor in official_state(random_adapter(layers)).items()}
-    save(wrapped(state), path)
+    pairs = ((official(layer), pair) for layer, pair in random_adapter(layers).items())
+    save(wrapped({f"{prefix}{name}": t for names, pair in pairs for name, t in zip(names, pair, strict=True)}), path)
     assert is_domain_adapter(path)
     assert set(load_domain_adapter(path).deltas) == set(layers)
-
-
-def official_state(changes):
-    return {name: tensor for layer, pair in changes.items() for name, tensor in zip(official(layer), pair, strict=True)}
 
 
 def test_alpha_scales(layers, tmp_path):
@@ -217,12 +204,6 @@ def test_other_layers_of_an_image_lora_are_counted(tmp_path, unet):
     path = write_adapter(tmp_path / "a.safetensors", {Q: (torch.ones(2, 32), torch.ones(32, 2))}, kohya, more)
     with apply_domain_adapters(unet, [(load_domain_adapter(path), 1)]) as (match,):
         assert str(match).endswith("; not used, because it is not spatial attention: 1.")
-
-
-@pytest.mark.parametrize("spelling", SPELLINGS)
-def test_only_the_official_spelling_is_told_for_an_adapter(layers, spelling, tmp_path):
-    path = write_adapter(tmp_path / "adapter.safetensors", random_adapter(layers), spelling)
-    assert is_domain_adapter(path) == (spelling is official)
 
 
 def test_a_motion_lora_with_spatial_weights_is_no_adapter(tmp_path):

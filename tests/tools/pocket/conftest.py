@@ -22,7 +22,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def conditions(built: Path) -> Conditions:
-    """The captions, encoded."""
     return load_conditions(RECIPE, built)
 
 

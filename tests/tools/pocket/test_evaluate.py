@@ -26,18 +26,12 @@ from tools.pocket.world import HEADINGS
 SOME = [("red", "disc", heading) for heading in HEADINGS if heading != "still"]
 
 
-def test_the_world_itself_is_right_in_everything():
+def test_the_world_itself_is_right_frozen_it_goes_nowhere_and_backwards_the_other_way():
     found = score("truth", truth, concepts=SOME)
     assert (found.clips, found.heading, found.subject, found.style, found.monotone) == (4, 1.0, 1.0, 1.0, 1.0)
     assert 26 <= found.displacement <= 32.5
-
-
-def test_a_frozen_frame_goes_nowhere():
     found = score("frozen", frozen(truth), concepts=SOME)
     assert (found.heading, found.displacement, found.change) == (0.0, 0.0, 0.0)
-
-
-def test_a_clip_played_backwards_goes_the_other_way():
     found = score("backwards", lambda concept, seed: truth(concept, seed).flip(0), concepts=SOME)
     assert (found.heading, found.monotone) == (0.0, 0.0)
     assert found.displacement < -25
@@ -62,7 +56,7 @@ def test_ablations_leave_the_module_as_it_was(tmp_path):
 
 def test_a_module_with_zero_output_is_the_plain_batch_bit_for_bit(built, monkeypatch):
     """In the pipeline, with guidance: the same pictures as without a module on the same noise levels."""
-    monkeypatch.setattr("pocket.evaluate.STEPS", 4)
+    monkeypatch.setattr("tools.pocket.evaluate.STEPS", 4)
     pipeline = load_pipeline(built)
     motion = load_motion_module(built / "motion.safetensors")
     plain = independent(pipeline, frames=3, schedule=motion.schedule)

@@ -38,7 +38,7 @@ def test_a_result_of_another_recipe_is_not_taken_for_this_one(built):
 
 
 def test_a_failed_gate_stops_the_build_and_names_the_figure(built, monkeypatch):
-    monkeypatch.setattr("pocket.gates.VAE_PICTURES", 10)
+    monkeypatch.setattr("tools.pocket.gates.VAE_PICTURES", 10)
     said: list[str] = []
     with pytest.raises(BuildError, match="did not pass"):
         build(RECIPE, built, "vae", say=said.append)

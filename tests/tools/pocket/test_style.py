@@ -59,7 +59,8 @@ def test_diffusers_computes_the_same_from_the_file(built, trained, conditions, t
     pipeline.load_lora_weights(tmp_path, weight_name="lora.safetensors", adapter_name="style")
     context = conditions.plain(torch.tensor([3]))
     for strength in (1.0, 0.5):
-        unet = load_half_unet(built)
+        unet = load_unet(built)
+        unet.load_state_dict({name: weight.half().float() for name, weight in unet.state_dict().items()})
         plain = unet(X, T, context=context)
         kohya.merge(unet, load(tmp_path / "lora.safetensors")[0], strength)
         pipeline.set_adapters(["style"], [strength])
@@ -68,13 +69,6 @@ def test_diffusers_computes_the_same_from_the_file(built, trained, conditions, t
             theirs = pipeline.unet(X, T, encoder_hidden_states=context).sample
         assert torch.dist(mine, theirs) < 1e-5 * mine.norm()
         assert torch.dist(mine, plain) > 0.1 * plain.norm()
-
-
-def load_half_unet(folder):
-    """The UNet with the weights of the exported checkpoint."""
-    unet = load_unet(folder)
-    unet.load_state_dict({name: weight.half().float() for name, weight in unet.state_dict().items()})
-    return unet
 
 
 def test_the_second_checkpoint_loads_in_diffusers_and_shares_all_but_the_unet(built):

@@ -174,7 +174,7 @@ def test_the_domain_adapter_is_what_its_weights_merged_would_be(adorned, plain, 
     [
         ("pam:1", ["no motion LoRA 'pam'", "such as pan"]),
         (f"{LORA}:1", [f"{LORA}.safetensors is neither", f"<lora:{LORA}:1>"]),
-        ("pan:strong", ["'pan:strong' is not understood", "PanLeft:0.8"]),
+        ("pan:strong", ["'pan:strong' is not a motion LoRA with a strength", "PanLeft:0.8"]),
         ("../pan:1", ["no motion LoRA '../pan'"]),
     ],
     ids=["unknown", "image LoRA", "no number", "a path"],

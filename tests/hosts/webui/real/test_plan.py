@@ -37,7 +37,7 @@ def lines(server) -> list[str]:
         (
             {"frames": 4, **FREEINIT},
             {"enable_hr": True, "hr_scale": 2, "denoising_strength": 0.7, "hr_second_pass_steps": 3},
-            ["12 UNet calls with up to 8 images), 64x64", "3 UNet calls with up to 8 rows), 128x128"],
+            ["12 UNet calls with up to 8 images), 64x64", "3 UNet calls with up to 8 images), 128x128"],
         ),
         ({"frames": 4, **FREEINIT, "preview": True}, {}, ["1 frame at once (4 steps: 4 UNet calls with up to 2"]),
         ({"frames": 9, "preview": True}, {}, ["1 frame at once (4 steps: 4 UNet calls with up to 2 images)"]),
