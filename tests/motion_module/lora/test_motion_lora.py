@@ -142,7 +142,7 @@ def test_hotshots_names_are_read(path):
     assert match_report(motion, load_motion_lora(path)).matched == 120
 
 
-def test_strength_zero_is_the_plain_clip_bit_for_bit_also_of_a_lora_that_has_overflowed(path, ldm_unet, motion):
+def test_strength_zero_is_the_plain_clip_bit_for_bit(path, ldm_unet, motion):
     save_file(FORMS["official"], path)
     lora = load_motion_lora(path)
     for merged in (apply_motion_lora(motion, lora, 0), apply_motion_loras(motion, [(lora, 0), (lora, 0.0)])):
