@@ -26,7 +26,7 @@ from lib_animatediff.request.motion_scale import MOST_EFFECT, MOST_SCALE
 from lib_animatediff.request.settings import SETTINGS, Setting, parse_settings
 from lib_animatediff.sampling.text2video_zero import NAME
 from lib_animatediff.video import FORMATS, Encoding, ping_pong, write_clip, write_contact_sheet
-from lib_animatediff.video.formats import format_of, path_for
+from lib_animatediff.video.formats import check_rate, format_of, path_for
 from motion_module import ClipError
 
 from .files import KIND_OPTION
@@ -190,7 +190,9 @@ def animate(
         config=config,
         device=pick_device(device),
     )
-    places = [path_for(output, key) for key in formats or [format_of(output)]]
+    keys = [key.lower() for key in formats] or [format_of(output)]
+    check_rate(keys, settings.fps)
+    places = [path_for(output, key) for key in keys]
     for place in (*places, *filter(None, [contact_sheet])):
         _check_output(place)
     if contact_sheet and contact_sheet.suffix.lower() != ".png":

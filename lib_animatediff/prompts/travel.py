@@ -36,9 +36,12 @@ EASINGS: dict[str, Callable[[float], float]] = {
 }
 
 _KEY_LINE = re.compile(
-    rf"\s*(?P<first>{PLACE})(?:\s*-\s*(?P<last>{PLACE}))?(?:\s+(?P<modifier>[^\W\d_][\w-]*))?\s*:(?P<text>.*)"
+    rf"\s*(?P<first>{PLACE})(?:\s*-\s*(?P<last>{PLACE}))?(?:\s+(?P<modifier>[^\W\d_][\w-]*))?\s*[:\uff1a](?P<text>.*)"
 )
-_RATIO = re.compile(r"\s*(?P<first>[0-9.]{1,9}):[0-9]{1,9}(?![0-9]*[^\W\d])")  # `16:9 format`, but not `0:1girl`
+# `16:9 format`, but not `0:1girl` or `0:18 years old`
+_RATIO = re.compile(r"\s*(?P<first>(?!0+:)[0-9.]{1,9}):[0-9]{1,9}(?![0-9]*[^\W\d])")
+_QUOTED = re.compile(rf'\s*"(?P<place>{PLACE})"\s*:\s*"(?P<text>.*)"\s*,?\s*')  # as other programs write it, in JSON
+_BRACE = re.compile(r"\s*[{}]\s*,?\s*")
 
 _PART_BEGINS = re.compile(r"(?:AND|BREAK)\b")
 _PART_ENDS = re.compile(r"\b(?:AND|BREAK)$")
@@ -140,7 +143,7 @@ class Travel:
 
 def is_travel(text: str) -> bool:
     """Whether a prompt has a line that begins with a frame and a colon."""
-    return any(match and _is_certain(match) for match in map(_key_match, text.split("\n")))
+    return any(match and _is_certain(match) for match in map(_key_match, _lines(text)))
 
 
 def read_travel(text: str, frames: int, name: str = "prompt") -> Travel | None:
@@ -154,13 +157,14 @@ def read_travel(text: str, frames: int, name: str = "prompt") -> Travel | None:
     Raises:
         ClipError: a line is invalid; the message quotes it and states how to correct it.
     """
+    lines = _lines(text)
+    written = [_Written(number, line, name) for number, line in enumerate(lines, 1)]
     if not is_travel(text):
+        _refuse_frames_like_ratios(written, frames)
         return None
-    lines = text.split("\n")
     matches = [_key_match(line) for line in lines]
     head = next(number for number, match in enumerate(matches) if match)
     tail = next((n for n in range(head, len(lines)) if lines[n].strip() and not matches[n]), len(lines))
-    written = [_Written(number, line, name) for number, line in enumerate(lines, 1)]
     keys = [_key(match, line, frames) for match, line in zip(matches[:tail], written, strict=False) if match]
     for match, line in zip(matches[tail:], written[tail:], strict=True):
         if match:
@@ -169,14 +173,8 @@ def read_travel(text: str, frames: int, name: str = "prompt") -> Travel | None:
                 "Move it next to the other frames.",
                 code="AD-P03",
             )
-    for line in written:
-        ratio = _RATIO.match(line.line)
-        if ratio and ratio["first"].isdigit() and int(ratio["first"]) < frames:
-            raise line.refusal(
-                "this may be a frame or a ratio such as 16:9. Write a space after the colon for a frame, or a comma "
-                "in front of the line for a ratio.",
-                code="AD-P04",
-            )
+    for line in _like_ratios(written, frames):
+        raise _frame_or_ratio(line)
     keys.sort(key=lambda key: key.first)
     _check_apart(keys, written)
     return Travel("\n".join(lines[:head]).strip(), "\n".join(lines[tail:]).strip(), tuple(keys), frames)
@@ -254,6 +252,37 @@ class _Written:
 
     def refusal(self, reason: str, *, code: str) -> ClipError:
         return ClipError(f"Line {self.number} of the {self.name}, {self}: {reason}", code=code)
+
+
+def _lines(text: str) -> list[str]:
+    """The lines of a prompt, with those of JSON, ``"8": "summer",``, as ours."""
+    lines = text.split("\n")
+    quoted = [_QUOTED.fullmatch(line) for line in lines]
+    if not any(quoted):
+        return lines
+    ours = [f"{match['place']}: {match['text']}" if match else line for match, line in zip(quoted, lines, strict=True)]
+    return [line for line in ours if not _BRACE.fullmatch(line)]
+
+
+def _like_ratios(written: Sequence[_Written], frames: int) -> list[_Written]:
+    """Lines such as ``8:60 years old``, which name a frame or begin with a ratio."""
+    found = [(line, _RATIO.match(line.line)) for line in written]
+    return [line for line, match in found if match and match["first"].isdigit() and int(match["first"]) < frames]
+
+
+def _refuse_frames_like_ratios(written: Sequence[_Written], frames: int) -> None:
+    """A prompt has one ratio at most; several such lines are meant as frames."""
+    lines = _like_ratios(written, frames)
+    if len({line.line.partition(":")[0].strip() for line in lines}) > 1:
+        raise _frame_or_ratio(lines[0])
+
+
+def _frame_or_ratio(line: _Written) -> ClipError:
+    return line.refusal(
+        "this may be a frame or a ratio such as 16:9. Write a space after the colon for a frame, or a comma "
+        "in front of the line for a ratio.",
+        code="AD-P04",
+    )
 
 
 def _key_match(line: str) -> re.Match[str] | None:

@@ -13,10 +13,24 @@ ALIASES: dict[str, tuple[str, ...]] = {  # by the canonical name of the setting
     "preview": ("poster",),  # our own earlier name
 }
 
+# `closed_loop` was a checkbox in early releases: all windows looped, or none.
+CHECKBOX_VALUES: dict[str, dict[bool, str]] = {"closed_loop": {True: "A", False: "N"}}
+
+# Names without suffix under which one motion module is published: by its authors, and by the existing extension.
+SAME_MODULES: tuple[tuple[str, ...], ...] = (
+    ("v3_sd15_mm", "mm_sd15_v3"),
+    ("mm_sd_v15_v2", "mm_sd15_v2"),
+    ("mm_sd_v15", "mm_sd15_v1"),
+    ("mm_sd_v14", "mm_sd14_v1"),
+    ("mm_sdxl_v10_beta", "mm_sdxl_beta"),
+    ("hotshotxl_mm_v1", "mm_sdxl_hs"),
+    ("AnimateLCM_sd15_t2v", "mm_sd15_AnimateLCM"),
+)
+
 PLAIN_VALUES: dict[str, tuple[Any, ...] | None] = {
     # Arguments without a setting here, with the values that ask for nothing beyond a plain clip. None: any value is
     # accepted, because the argument only tunes a feature that is itself refused.
-    "interp": ("Off",),
+    "interp": ("Off", "off", "OFF", False),
     "interp_x": None,
     "video_source": (None, ""),
     "video_path": (None, ""),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ class Format:
         other_suffixes: alternative file suffixes.
         lossless: whether every pixel is preserved; see `is_lossless` for WebP.
         loops: whether the file itself stores the loop count; the JSON block always does.
+        fastest: frames per second that browsers show; None: any.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Format:
     other_suffixes: tuple[str, ...] = ()
     lossless: bool = False
     loops: bool = True
+    fastest: float | None = None
 
 
 def _write_text(part: Path, clip: EncoderInput) -> None:
@@ -42,7 +44,7 @@ def _write_text(part: Path, clip: EncoderInput) -> None:
 
 
 FORMATS: dict[str, Format] = {
-    "gif": Format("GIF", ".gif", write_gif_file),
+    "gif": Format("GIF", ".gif", write_gif_file, fastest=50),
     "webp": Format("WebP", ".webp", write_webp),
     "apng": Format("APNG", ".png", write_apng, other_suffixes=(".apng",), lossless=True),
     "mp4": Format("MP4", ".mp4", write_mp4, loops=False),
@@ -51,6 +53,21 @@ FORMATS: dict[str, Format] = {
     "frames": Format("PNG frames", "", write_frames, lossless=True, loops=False),
     "txt": Format("TXT", ".txt", _write_text, loops=False),
 }
+
+
+def check_rate(keys: Iterable[str], fps: float) -> None:
+    """Check the frame rate of a clip against its formats.
+
+    Raises:
+        ClipError: a format is shown more slowly.
+    """
+    for row in (FORMATS[key] for key in keys):
+        if row.fastest is not None and fps > row.fastest:
+            raise ClipError(
+                f"A {row.name} is shown at {row.fastest:g} frames per second at most, and fps is {fps:g}. Lower fps, "
+                "or choose another format such as MP4.",
+                code="AD-V33",
+            )
 
 
 def key_of(name: str) -> str:

@@ -173,7 +173,7 @@ def test_beyond_both_ends_of_a_range_the_range_is_told(setting):
         assert f"{setting.name} must be between {setting.minimum:g} and {setting.maximum:g}" in message
 
 
-@pytest.mark.parametrize("value", [True, "16", "", None, [16], {}, math.nan, math.inf, -math.inf], ids=repr)
+@pytest.mark.parametrize("value", [True, "many", "", [16], {}, math.nan, math.inf, -math.inf], ids=repr)
 @pytest.mark.parametrize("setting", NUMBERS, ids=lambda setting: setting.name)
 def test_what_is_no_number_is_refused(setting, value):
     assert f"{setting.name} must be" in refusal({setting.name: value})
@@ -183,12 +183,12 @@ def test_a_fraction_of_a_frame_is_refused():
     assert "frames must be a whole number, not 16.5" in refusal({"frames": 16.5})
 
 
-@pytest.mark.parametrize("value", [0, 1, None, "true", []], ids=repr)
+@pytest.mark.parametrize("value", [2, 0.5, "perhaps", []], ids=repr)
 def test_a_switch_is_true_or_false(value):
     assert "enable must be true or false" in refusal({"enable": value})
 
 
-@pytest.mark.parametrize("value", [None, 5, True, ["mm.ckpt"]], ids=repr)
+@pytest.mark.parametrize("value", [5, True, ["mm.ckpt"]], ids=repr)
 def test_a_model_is_a_text(value):
     assert "model must be a string" in refusal({"model": value})
 
@@ -210,7 +210,7 @@ def test_several_of_a_few(setting):
     assert getattr(parse_settings({setting.name: everything}), setting.name) == setting.choices
     message = refusal({setting.name: ["sideways"]})
     assert f"{setting.name} does not support 'sideways'. Use {', '.join(setting.choices)}." in message
-    for value in ([], None, 5, [1], {}):
+    for value in ([], 5, [1], {}):
         assert f"{setting.name} must be a list of {', '.join(setting.choices)}" in refusal({setting.name: value})
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
 from collections.abc import Mapping
 from typing import Any
 
-from lib_animatediff.request.compat import PLAIN_VALUES
+from lib_animatediff.request.compat import CHECKBOX_VALUES, PLAIN_VALUES
 from motion_module import ClipError
 
 from .derived import context_length, frame_seeds, motion_scale
 from .table import CANONICAL, MOVING_KINDS, NO_LOOP, SETTINGS, ClipSettings, Setting
+
+_NUMBER = re.compile(r"[-+]?(?:[0-9]{1,15}(?:\.[0-9]{0,15})?|\.[0-9]{1,15})")
+_TRUTHS = {"true": True, "on": True, "yes": True, "1": True, "false": False, "off": False, "no": False, "0": False}
+_TEXTS = ("request_id",)  # free texts, of which clients make numbers
 
 
 def parse_settings(values: Mapping[str, Any]) -> ClipSettings:
@@ -24,7 +29,10 @@ def parse_settings(values: Mapping[str, Any]) -> ClipSettings:
     given: dict[str, Any] = {}
     for name, value in values.items():
         canonical = CANONICAL.get(name)
-        if canonical is None:
+        if value is None:  # as if it had not been sent
+            if canonical is None and name not in PLAIN_VALUES:
+                _check_foreign(name, value)
+        elif canonical is None:
             _check_foreign(name, value)
         elif canonical in given and given[canonical] != value:
             raise ClipError(
@@ -68,6 +76,7 @@ def _check_foreign(name: str, value: Any) -> None:
 
 
 def _checked(setting: Setting, value: Any) -> Any:
+    value = _plain(setting, value)
     if setting.type in (int, float):
         return _checked_number(setting, value)
     if setting.type is tuple:
@@ -86,6 +95,27 @@ def _checked(setting: Setting, value: Any) -> Any:
     if setting.parse is None:
         return value
     return setting.parse(str(value)) if str(value).strip() else setting.default
+
+
+def _plain(setting: Setting, value: Any) -> Any:
+    """A value whose meaning is plain, such as ``"16"``, ``"true"`` or ``"r-p"``, in the form of the table."""
+    if isinstance(value, bool):
+        return CHECKBOX_VALUES.get(setting.name, {}).get(value, value)
+    if isinstance(value, (int, float)):
+        if setting.type is bool and value in (0, 1):
+            return bool(value)
+        return str(value) if setting.name in _TEXTS else value
+    return _from_text(setting, value.strip(), value) if isinstance(value, str) else value
+
+
+def _from_text(setting: Setting, word: str, value: str) -> Any:
+    if setting.type is bool:
+        return _TRUTHS.get(word.lower(), value)
+    if setting.type in (int, float):
+        return float(word) if _NUMBER.fullmatch(word) else value
+    if setting.type is tuple:
+        return [item.strip() for item in word.split(",")]
+    return next((choice for choice in setting.choices if choice.lower() == word.lower()), value)
 
 
 def _numbers_as_text(value: Any) -> Any:

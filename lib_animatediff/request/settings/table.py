@@ -115,7 +115,7 @@ class ClipSettings:
         "Frames per second",
         "Playback speed of the clip; motion modules were trained on about 8.",
         minimum=1,
-        maximum=50,
+        maximum=120,
     )
     loop_count: int = _setting(
         0, "Loop count", "Number of times the clip plays; 0 repeats it forever.", minimum=0, maximum=100

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.options import FOLDER_OPTION
+from lib_animatediff.request.compat import SAME_MODULES
 from lib_animatediff.request.methods import WITHOUT_FILE, name_without_file
 from motion_module import MotionFileError, MotionModule, inspect_motion_file, load_motion_module
 from motion_module.files.diffusers_format import CONFIG
@@ -126,11 +127,18 @@ def find_model(name: str) -> Path:
     stems = {known.rpartition(".")[0]: path for known, path in models.items()}
     without = _BADGE.sub("", name)
     found = models.get(name) or stems.get(name) or models.get(without) or stems.get(without)
+    found = found or next((stems[other] for other in _other_names(without) if other in stems), None)
     if found is None:
         nearest = difflib.get_close_matches(name, [*models, *stems, *WITHOUT_FILE], n=1) or list(models)
         asked = f"There is no motion module {name!r} in {models_folder()}." if name else "No motion module was chosen."
         raise MotionFileError(f"{asked} Choose one of the list, for example {nearest[0]}.", code="AD-W06")
     return found
+
+
+def _other_names(name: str) -> tuple[str, ...]:
+    """Names without suffix under which the same motion module is published."""
+    bare = name.rpartition(".")[0] if name.lower().endswith(MOTION_FILE_SUFFIXES) else name
+    return next((names for names in SAME_MODULES if bare in names), ())
 
 
 def none_found() -> str:

@@ -17,6 +17,7 @@ from lib_animatediff.hosts.webui.clip.prompt_travel import check_prompts, styled
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.sampling.frame_noise import SEED_LIMIT
+from motion_module import ClipError
 
 from .problems import Problems
 from .prompt_scripts import repeated, run_on_clips, scripts_that_count, share_first_rows
@@ -48,12 +49,14 @@ class RequestLayout:
         for name in ("hr_prompt", "hr_negative_prompt"):  # the WebUI fills in empty ones
             if hasattr(p, name) and name not in self._former:
                 self._set(name, getattr(p, name))
-        self._set("batch_size", p.batch_size * self._frames)
+        clips = p.batch_size
+        self._set("batch_size", clips * self._frames)
         for name in (*_PROMPTS, "subseed"):
             if isinstance(value := getattr(p, name, None), list):
                 self._set(name, repeated(value, self._frames))
-        if len(images := getattr(p, "init_images", None) or []) > 1:  # the WebUI itself repeats a single one
-            self._set("init_images", repeated(images, self._frames))
+        images = getattr(p, "init_images", None) or []
+        if len(images) > 1:  # the WebUI itself repeats a single one
+            self._set("init_images", self._image_of_each_row(images, clips))
         if isinstance(p.seed, list):
             self._set("seed", [seed + frame for seed in p.seed for frame in self._plan.rendered])
         if self._plan.makes_clip:
@@ -82,6 +85,20 @@ class RequestLayout:
         while p is not None and self._former:
             name, value = self._former.popitem()
             setattr(p, name, value)
+
+    def _image_of_each_row(self, images: list[Any], clips: int) -> list[Any]:
+        if len(images) <= clips:
+            return repeated(images, self._frames)
+        if len(images) == clips * self._frames:
+            return images
+        if len(images) == self._frames:
+            return images * clips
+        self._set("init_images", images[:1])  # the WebUI's own error would come before the refusal
+        raise ClipError(
+            f"{len(images)} init images were sent. Send one, one for each of the {self._frames} frames, or one for "
+            f"each clip of the batch.",
+            code="AD-W24",
+        )
 
     def _init(self, init: Callable[..., Any], *_lists: Any) -> Any:
         """Set the prompt and seed of each row, after all scripts have set theirs. The WebUI passes the former lists."""

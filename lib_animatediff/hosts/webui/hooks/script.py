@@ -22,6 +22,7 @@ from lib_animatediff.hosts.webui.ui.panel import (
 )
 from lib_animatediff.request.plan import ClipPlan, plan_clip
 from lib_animatediff.request.settings import canonical_name, parse_settings, to_infotext
+from lib_animatediff.video.formats import check_rate
 
 from .session import Refusal, Session
 
@@ -152,6 +153,7 @@ def _open(p: Any, asked: dict[str, Any], caches: Caches) -> Session | Refusal | 
         p.extra_generation_params[INFOTEXT_FIELD] = to_infotext(settings)
         plan = plan_clip(settings, files=WebuiCatalog())
         p.extra_generation_params[INFOTEXT_FIELD] = _infotext(plan)
+        check_rate(plan.output.formats, plan.output.fps)
         session = Session(p, plan, caches)
     except Exception as error:  # the user sees it when sampling begins; the WebUI would swallow it here
         return Refusal(p, error)

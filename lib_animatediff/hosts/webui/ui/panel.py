@@ -135,12 +135,15 @@ def infotext_fields(components: list[Any]) -> list[tuple[Any, Callable[[dict[str
 def panel_values(values: tuple[Any, ...]) -> dict[str, Any]:
     """Settings by name from the script's arguments: the components' values, or a client's dictionary first.
 
-    A client's dictionary requests a clip unless it contains ``enable: false``.
+    A client's dictionary requests a clip unless it contains ``enable: false``. Several dictionaries, such as one for
+    each setting, count as one.
     """
     given = dict(zip((s.name for s in PANEL_SETTINGS), values, strict=False))
-    client = given.get("enable")
-    if not isinstance(client, dict):
+    objects = [value for value in values if isinstance(value, dict)]
+    if not objects:
         return given
+    client = {name: value for each in objects for name, value in each.items()}
+    given = {name: value for name, value in given.items() if not isinstance(value, dict)}
     present = {canonical_name(name) for name in client}
     defaults = {name: value for name, value in {**given, "enable": True}.items() if name not in present}
     return {**defaults, **client}

@@ -273,3 +273,10 @@ def test_after_a_failure_the_former_module_is_read_again(cache, put):
     with pytest.raises(MotionFileError):
         cache.load(bad)
     assert cache.load(good) is not first
+
+
+@pytest.mark.parametrize("name", ["mm_sd15_v3.safetensors", "mm_sd15_v3", "v3_sd15_mm"])
+def test_a_module_is_found_under_its_other_published_name(webui, name):
+    path = webui.models_folder / "v3_sd15_mm.ckpt"
+    path.symlink_to((webui.models_folder / "mm.safetensors").resolve())
+    assert webui.module("catalog.models").find_model(name) == path

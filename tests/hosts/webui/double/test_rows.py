@@ -8,6 +8,8 @@ from support.unchanged import own_values
 from support.webui_double import double
 from support.webui_double.double import CLIP, shared
 
+from motion_module import AnimateDiffError
+
 
 def rows_while_sampling(webui, *names, **fields):
     """What p says during its first sampling."""
@@ -107,3 +109,18 @@ def test_a_field_that_was_changed_twice_has_its_first_value_back(webui, monkeypa
     p = webui.request(CLIP, prompt=["a cat"], negative_prompt=[""])
     assert double.process_images(p).all_prompts == ["a cat in oil"]
     assert p.prompt == ["a cat"]
+
+
+@pytest.mark.parametrize(("sizes", "clips"), [([8, 16, 24], 1), ([8, 16, 24, 32, 40, 48], 2)])
+def test_each_frame_can_begin_from_an_image_of_its_own(webui, sizes, clips):
+    images = [Image.new("RGB", (size, 8)) for size in sizes]
+    told = []
+    shared.during_sampling = lambda p: told.extend(p.init_latent.flatten().tolist())
+    webui.paint({**CLIP, "frames": 3}, tab="img2img", init_images=images, batch_size=clips)
+    assert told == pytest.approx([size / 100 for size in sizes])
+
+
+def test_another_number_of_images_is_refused(webui):
+    images = [Image.new("RGB", (8, 8))] * 4
+    with pytest.raises(AnimateDiffError, match="4 init images were sent"):
+        webui.paint({**CLIP, "frames": 3}, tab="img2img", init_images=images)

@@ -102,3 +102,18 @@ def test_scripts_on_images_are_refused(scripted, title):
     with pytest.raises(AnimateDiffError, match=title.lower()):
         double.process_images(scripted(title=title))
     assert not shared.samplings
+
+
+def test_settings_in_several_objects_count_together(webui):
+    webui.paint({"model": "mm.safetensors"}, {"video_length": "3"}, is_api=True)
+    assert [sampling.rows for sampling in shared.samplings] == [3]
+
+
+@pytest.mark.parametrize(("formats", "fits"), [(["MP4"], True), (["GIF"], False), (["MP4", "GIF"], False)])
+def test_sixty_frames_a_second_are_for_videos(webui, formats, fits):
+    clip = {**CLIP, "fps": 60, "format": formats}
+    if fits:
+        assert webui.paint(clip, is_api=True).images
+    else:
+        with pytest.raises(AnimateDiffError, match="50 frames per second at most"):
+            webui.paint(clip)

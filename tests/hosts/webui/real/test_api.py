@@ -84,7 +84,7 @@ def test_models_schema_and_version(studio):
         ({"frame": 8}, ["frame", "Did you mean frames?"]),
         ({"video_lenght": 8}, ["Did you mean video_length?"]),
         ({"frames": -1}, ["frames", "between 0 and 10000"]),
-        ({"fps": 0}, ["fps", "between 1 and 50"]),
+        ({"fps": 0}, ["fps", "between 1 and 120"]),
         ({"context_kind": "round"}, ["context_kind", "uniform, looped, static, batched"]),
         ({"format": ["GIV"]}, ["formats", "GIF", "'GIV'"]),
         ({"reverse": "yes"}, ["reverse", "true or false"]),
