@@ -66,6 +66,9 @@ def _webui_version() -> str:
     return f"WebUI {version[1]}" if version else "no WebUI"
 
 
+LEVELS = "noise levels"  # a test's property: ((sampler and schedule type, pass), largest difference)
+
+
 class Report:
     """A pytest plugin that collects outcomes and writes them at the end.
 
@@ -80,6 +83,7 @@ class Report:
         self._promises: dict[str, Promise] = {}
         self._shown_by: dict[str, list[Promise]] = {}
         self._ended: dict[str, str] = {}
+        self._levels: dict[tuple[str, str], float] = {}
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         for item in session.items:
@@ -94,6 +98,7 @@ class Report:
         if not (report.failed or report.skipped or report.when == "call"):
             return
         self._ended[report.nodeid] = report.outcome
+        self._levels.update(dict(value for name, value in report.user_properties if name == LEVELS))
         for promise in self._shown_by.get(report.nodeid, ()):
             promise.outcomes.add(report.outcome)
             if report.skipped:
@@ -120,4 +125,17 @@ class Report:
             elif not promise.outcomes and self._renew:
                 outcome, tests = former[sentence]
             yield f"| {outcome} | {sentence} | {tests} |"
+        yield from self._level_table()
         yield from (f"\nFailed: `{test}`" for test, end in self._ended.items() if end == "failed")
+
+    def _level_table(self) -> Iterator[str]:
+        if not self._levels:
+            return
+        passes = list(dict.fromkeys(name for _, name in self._levels))
+        yield from ("", "## Noise levels", "", "Largest difference between the timestep that reached the UNet and that of the")
+        yield from ("sampler's noise level in the motion module's noise schedule.", "")
+        yield from (f"| Sampler, schedule type | {' | '.join(passes)} |", "|---" * (len(passes) + 1) + "|")
+        for sampler in dict.fromkeys(name for name, _ in self._levels):
+            found = [self._levels.get((sampler, name)) for name in passes]
+            cells = ["" if value is None else f"{value:.3f}" for value in found]
+            yield f"| {sampler} | {' | '.join(cells)} |"

@@ -14,8 +14,8 @@ LARGEST_MAP = 60_000  # characters, because the SVG is part of a page
 MOST_PLANS = 4
 
 _WIDTH = 640
-_MOST_COLUMNS = 200
-_MOST_BARS = (24, 12, 6, 3, 1)  # bars per plan; fewer if the SVG would become too large
+# Bars per plan, and columns; fewer if the SVG would become too large.
+_SIZES = ((24, 200), (12, 200), (6, 200), (3, 200), (3, 100), (3, 50))
 _MANY_WINDOWS = 1000  # from here on the steps look alike and take long to draw
 _SHADES = 4
 _BAR, _GAP, _LINE = 5, 2, 18  # heights: of a bar, between bars, of a line of text
@@ -39,8 +39,8 @@ def window_map(windows: ContextWindows | None, frames: int, steps: int) -> str:
         windows = ContextWindows(length=frames, overlap=0, fusion="flat")
     plans = _first_plans(windows, frames, steps)
     svg = ""
-    for most in _MOST_BARS:
-        svg = _svg(windows, frames, steps, plans, most)
+    for most_bars, most_columns in _SIZES:
+        svg = _svg(windows, frames, steps, plans, most_bars, min(frames, most_columns))
         if len(svg) <= LARGEST_MAP:
             break
     return svg
@@ -72,8 +72,7 @@ def _first_plans(windows: ContextWindows, frames: int, steps: int) -> _Plans:
     return _Plans(plans, are_all=True)
 
 
-def _svg(windows: ContextWindows, frames: int, steps: int, plans: _Plans, most_bars: int) -> str:
-    columns = min(frames, _MOST_COLUMNS)
+def _svg(windows: ContextWindows, frames: int, steps: int, plans: _Plans, most_bars: int, columns: int) -> str:
     parts, top, merged = [], _LINE, 1
     for step, plan in plans.by_step.items():
         is_only = plans.are_all and len(plans.by_step) == 1

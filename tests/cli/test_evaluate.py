@@ -204,7 +204,7 @@ def renders(monkeypatch):
 def test_interrupted_it_goes_on_where_it_stopped(renders, command, tmp_path):
     renders.until, first = 5, None
     ended = command("evaluate", *words(tmp_path))
-    assert ended.code == 1
+    assert ended.code == 130
     assert "The same command continues." in ended.err
     assert not (tmp_path / "page.html").exists()
     renders.until = 10_000

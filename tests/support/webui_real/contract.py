@@ -19,6 +19,7 @@ OBJECTS = {
     "seconds": ("gradio.Number",),
     "app": ("fastapi.FastAPI",),
     "route": ("fastapi.routing.APIRoute",),
+    "p.scripts": ("modules.scripts.ScriptRunner",),
     "p.sd_model": ("modules.sd_models_types.WebuiSdModel",),
     "modules.sd_unet.current_unet": ("modules.sd_unet.SdUnet",),
     "modules.sd_unet.current_unet.option": ("modules.sd_unet.SdUnetOption",),
@@ -34,6 +35,7 @@ SETTERS = {"_set": ("p", 0), "Option": ("gradio", 2)}
 NOT_THE_WEBUIS = {"params.get", "known.rpartition", "modules.shared.opts.data.get"}
 NOT_THE_WEBUIS |= {"modules.scripts.Script.session_of", "modules.shared.state.current_latent.roll"}
 # Ours, in a variable or under a name that is somebody else's elsewhere.
+NOT_THE_WEBUIS |= {"*.__class__", "*.clip_file", "*.latest_network", "sd_model.forge_objects"}  # the last is Forge's
 NOT_THE_WEBUIS |= {"loaded.adapters", "loaded.motion", "loaded.reports", "*.progress", "*.first_only"}
 
 MODULES = """
@@ -80,7 +82,6 @@ SIGNATURES = {
     "modules.scripts.Script.before_process": "(p, *args)",
     "modules.scripts.Script.before_process_batch": "(p, *args, **kwargs)",
     "modules.scripts.Script.postprocess": "(p, processed, *args)",
-    "modules.scripts.Script.process": "(p, *args)",
     "modules.scripts.Script.process_batch": "(p, *args, **kwargs)",
     "modules.scripts.Script.process_before_every_sampling": "(p, *args, **kwargs)",
     "modules.scripts.Script.show": "(is_img2img)",
@@ -125,13 +126,15 @@ NAMES = """
     modules.shared.state.sampling_step modules.shared.state.skipped modules.shared.state.textinfo
     modules.shared.state.stopping_generation modules.shared.state.time_start
     modules.sd_hijack.model_hijack
-    p.all_hr_prompts p.all_prompts p.all_seeds p.all_subseeds p.batch_size p.cfg_scale p.comments
+    p.all_hr_negative_prompts p.all_hr_prompts p.all_negative_prompts
+    p.all_prompts p.all_seeds p.all_subseeds p.batch_size p.cfg_scale p.comments
     p.denoising_strength p.do_not_save_grid p.do_not_save_samples p.enable_hr p.extra_generation_params
     p.firstpass_image p.height p.hr_c p.hr_negative_prompt p.hr_negative_prompts p.hr_prompt p.hr_prompts
     p.hr_second_pass_steps p.hr_uc p.hr_upscale_to_x p.hr_upscale_to_y p.init_images p.init_latent
     p.initial_noise_multiplier p.is_api p.is_hr_pass p.iteration
     p.mask_for_overlay p.n_iter p.negative_prompt p.negative_prompts p.outpath_samples p.prompt p.prompts
     p.refiner_checkpoint_info p.refiner_switch_at p.rng p.sampler p.sampler_name p.script_args p.scripts p.sd_model
+    p.scripts.alwayson_scripts p.scripts.selectable_scripts
     p.seed p.seeds p.steps p.styles p.subseed p.subseed_strength p.subseeds p.width
     params.denoiser params.text_cond params.text_uncond
     saving.filename saving.image saving.p

@@ -8,6 +8,7 @@ Commands come as the script's API argument, a dictionary:
     wrap: "sample", "unet" or "denoiser" - put a wrapper of its own round it for this batch, which hands everything on;
         /trouble/wrapped counts its calls, and the wrapper comes off after ours
     rows: true - give each row of the batch a prompt of its own, as extensions with wildcards do
+    levels: true - /trouble/levels tells of each call of the UNet the sampler's noise level and the timestep
     conditions: true - /trouble/conditions tells what text each call of the UNet is given, /trouble/inputs its latents
     plainly: true - the denoiser lays its rows out plainly: a call for each part of the prompts, and one for uncond
 """
@@ -34,6 +35,7 @@ wrapped_calls = [0]
 conditions_seen = []
 inputs_seen = []
 calls_seen = {}
+levels_seen = []
 
 
 class TroubleScript(scripts.Script):
@@ -51,6 +53,7 @@ class TroubleScript(scripts.Script):
             decoded_batches.clear()
             conditions_seen.clear()
             inputs_seen.clear()
+            levels_seen.clear()
         if isinstance(command, dict) and command.get("rows"):
             p.all_prompts = [f"{prompt}, {'red' if row else 'blue'}" for row, prompt in enumerate(p.all_prompts)]
 
@@ -75,6 +78,10 @@ class TroubleScript(scripts.Script):
         if isinstance(command, dict) and command.get("conditions"):
             unet = shared.sd_model.model.diffusion_model
             self.listening = unet.register_forward_pre_hook(note_conditions, with_kwargs=True)
+
+        if isinstance(command, dict) and command.get("levels"):
+            unet = shared.sd_model.model.diffusion_model
+            self.levelling = unet.register_forward_pre_hook(note_level, with_kwargs=True)
 
         if isinstance(command, dict) and "wrap" in command:
             wrapped_calls[0] = 0
@@ -110,6 +117,8 @@ class TroubleScript(scripts.Script):
             self.counting.remove()
         if isinstance(command, dict) and command.get("conditions"):
             self.listening.remove()
+        if isinstance(command, dict) and command.get("levels"):
+            self.levelling.remove()
 
     def postprocess_image(self, p, pp, command):
         if not isinstance(command, dict) or not command.get("nested") or hasattr(p, "is_nested"):
@@ -198,6 +207,7 @@ def decoded():
 
 def note_call(params):
     """The first sigma of the last sampling."""
+    calls_seen["denoiser"], calls_seen["said"] = params.denoiser, params.sigma[0]
     if params.denoiser.step == 0:
         calls_seen["sigma"] = float(params.sigma[0])
 
@@ -206,6 +216,27 @@ def note_conditions(_unet, given, named):
     conditions_seen.append(named["context"].detach().cpu().float().numpy())
     latents, timesteps = given[0], named.get("timesteps", given[1] if len(given) > 1 else None)
     inputs_seen.extend(tensor.detach().cpu().double().numpy() for tensor in (latents, timesteps))
+
+
+def seen():
+    return {name: value for name, value in calls_seen.items() if name not in ("denoiser", "said")}
+
+
+def note_level(_unet, given, named):
+    timesteps = named.get("timesteps", given[1] if len(given) > 1 else None)
+    denoiser = calls_seen["denoiser"]
+    said = float(calls_seen["said"])
+    alphas = getattr(denoiser, "alphas", None)  # of samplers that count in timesteps
+    table = denoiser.inner_model.inner_model.alphas_cumprod if alphas is None else alphas
+    levels_seen.append(
+        {
+            "timestep": float(timesteps[0]),
+            "said": said,
+            "in_timesteps": alphas is not None,
+            "begin": float(table[0]),
+            "end": float(table[-1]),
+        }
+    )
 
 
 def conditions():
@@ -245,7 +276,7 @@ def registered():
 
 
 def add_routes(_demo, app):
-    app.add_api_route("/trouble/seen", lambda: calls_seen, methods=["GET"])
+    app.add_api_route("/trouble/seen", seen, methods=["GET"])
     app.add_api_route("/trouble/live-bytes", live_bytes, methods=["GET"])
     app.add_api_route("/trouble/registered", registered, methods=["GET"])
     app.add_api_route("/trouble/portrait", portrait, methods=["GET"])
@@ -253,6 +284,7 @@ def add_routes(_demo, app):
     app.add_api_route("/trouble/decoded", decoded, methods=["GET"])
     app.add_api_route("/trouble/conditions", conditions, methods=["GET"])
     app.add_api_route("/trouble/inputs", inputs, methods=["GET"])
+    app.add_api_route("/trouble/levels", lambda: levels_seen, methods=["GET"])
     app.add_api_route("/trouble/wrapped", lambda: wrapped_calls[0], methods=["GET"])
     app.add_api_route("/trouble/nested", lambda: nested_pictures, methods=["GET"])
 

@@ -1,0 +1,73 @@
+"""The noise levels that reach the UNet are the motion module's: every sampler and schedule type, in every pass."""
+
+from __future__ import annotations
+
+import numpy
+import pytest
+from PIL import Image
+from support.webui_real.server import base64_image
+from support.webui_real.studio import HIRES
+
+from motion_module.schedules import LINEAR
+from tools.webui_report import LEVELS
+
+FOUR = {"frames": 4}
+TABLE = LINEAR.alphas_cumprod().double().numpy()
+SIGMAS = numpy.sqrt((1 - TABLE) / TABLE)
+BOUND = 0.5  # of a timestep
+PASSES = {
+    "txt2img": (FOUR, {}),
+    "img2img": (FOUR, {"init_images": [base64_image(Image.new("RGB", (64, 64), "red"))], "denoising_strength": 0.8}),
+    "hires": (FOUR, HIRES),
+    "hires, another sampler": (FOUR, {**HIRES, "hr_sampler_name": "Euler a", "hr_scheduler": "Karras"}),
+    "FreeInit": ({**FOUR, "freeinit_enable": True, "freeinit_iters": 2}, {}),
+}
+LCM_LEVELS = range(19, 1000, 20)  # the timesteps that the LCM sampler knows
+
+
+@pytest.fixture(scope="module")
+def names(studio):
+    samplers = [each["name"] for each in studio.api("GET", "/sdapi/v1/samplers").json()]
+    schedulers = [each["label"] for each in studio.api("GET", "/sdapi/v1/schedulers").json()]
+    return samplers, schedulers
+
+
+def difference(levels, is_lcm=False) -> float:
+    """The largest one of a request's UNet calls, between the timestep and the sampler's noise level in our table."""
+    assert levels
+    worst = 0.0
+    for level in levels:
+        assert level["begin"] == pytest.approx(TABLE[0], abs=1e-6)
+        assert level["end"] == pytest.approx(TABLE[-1], abs=1e-6)
+        wanted = level["said"]
+        if not level["in_timesteps"]:
+            wanted = numpy.interp(numpy.log(wanted), numpy.log(SIGMAS), numpy.arange(len(SIGMAS)))
+        if is_lcm:
+            wanted = min(LCM_LEVELS, key=lambda timestep: abs(timestep - wanted))
+        worst = max(worst, abs(level["timestep"] - wanted))
+    return worst
+
+
+def check(studio, record_property, name, sampler, scheduler):
+    clip, request_ = PASSES[name]
+    render = studio.img2img if "init_images" in request_ else studio.txt2img
+    given = {"sampler_name": sampler, "scheduler": scheduler, "steps": 4, **request_}
+    scripts = {"AnimateDiff": {"args": [clip]}, "Trouble": {"args": [{"levels": True}]}}
+    render(**given, alwayson_scripts=scripts)
+    found = difference(studio.api("GET", "/trouble/levels").json(), is_lcm=sampler == "LCM")
+    record_property(LEVELS, ((f"{sampler}, {scheduler}", name), found))
+    return found
+
+
+@pytest.mark.shows("Noise levels: every sampler in txt2img, img2img, hires fix and FreeInit")
+@pytest.mark.parametrize("name", PASSES)
+def test_every_sampler_gives_the_unet_the_motion_modules_noise_levels(studio, names, record_property, name):
+    found = {sampler: check(studio, record_property, name, sampler, "Automatic") for sampler in names[0]}
+    assert not {sampler: value for sampler, value in found.items() if value >= BOUND}
+
+
+@pytest.mark.shows("Noise levels: every schedule type in txt2img, img2img and hires fix")
+@pytest.mark.parametrize("name", ["txt2img", "img2img", "hires"])
+def test_every_schedule_type_does(studio, names, record_property, name):
+    found = {scheduler: check(studio, record_property, name, "Euler", scheduler) for scheduler in names[1]}
+    assert not {scheduler: value for scheduler, value in found.items() if value >= BOUND}
