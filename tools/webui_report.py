@@ -132,8 +132,9 @@ class Report:
         if not self._levels:
             return
         passes = list(dict.fromkeys(name for _, name in self._levels))
-        yield from ("", "## Noise levels", "", "Largest difference between the timestep that reached the UNet and that of the")
-        yield from ("sampler's noise level in the motion module's noise schedule.", "")
+        yield from ("", "## Noise levels", "")
+        yield "Largest difference between the timestep at the UNet and that of the sampler's noise level in the"
+        yield from ("motion module's noise schedule.", "")
         yield from (f"| Sampler, schedule type | {' | '.join(passes)} |", "|---" * (len(passes) + 1) + "|")
         for sampler in dict.fromkeys(name for name, _ in self._levels):
             found = [self._levels.get((sampler, name)) for name in passes]

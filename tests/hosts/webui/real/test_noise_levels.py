@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy
 import pytest
 from PIL import Image
+from support.webui_real.clips import clip_payload
 from support.webui_real.server import base64_image
 from support.webui_real.studio import HIRES
 
@@ -52,8 +53,7 @@ def check(studio, record_property, name, sampler, scheduler):
     clip, request_ = PASSES[name]
     render = studio.img2img if "init_images" in request_ else studio.txt2img
     given = {"sampler_name": sampler, "scheduler": scheduler, "steps": 4, **request_}
-    scripts = {"AnimateDiff": {"args": [clip]}, "Trouble": {"args": [{"levels": True}]}}
-    render(**given, alwayson_scripts=scripts)
+    render(**clip_payload(clip, **given, alwayson_scripts={"Trouble": {"args": [{"levels": True}]}}))
     found = difference(studio.api("GET", "/trouble/levels").json(), is_lcm=sampler == "LCM")
     record_property(LEVELS, ((f"{sampler}, {scheduler}", name), found))
     return found
