@@ -21,6 +21,12 @@ from motion_module import (
     load_motion_lora,
     match_report,
 )
+from motion_module.files.other_models import identify_other
+from motion_module.files.weights import read_header
+from motion_module.lora.low_rank import count_layers, reject_unsupported_lora_types
+from motion_module.lora.motion_lora import holds_motion_lora
+
+_MOST_EMBEDDINGS = 10  # tensors in a file of one embedding
 
 
 class NetworkError(AnimateDiffError):
@@ -83,9 +89,11 @@ def add_loras(pipeline: Any, loras: Sequence[LoraFile]) -> None:
         raise NetworkError("LoRAs need peft. Install it: pip install peft", code="AD-D09")
     names = [f"lora_{number}" for number in range(len(loras))]
     for name, lora in zip(names, loras, strict=True):
+        _check_lora(lora.path)
         with _one_line_errors(lora.path, "a LoRA for this checkpoint"):
             pipeline.load_lora_weights(str(lora.path.parent), weight_name=lora.path.name, adapter_name=name)
-        if name not in pipeline.unet.peft_config and name not in getattr(pipeline.text_encoder, "peft_config", {}):
+        models = (pipeline.unet, pipeline.text_encoder)
+        if all(name not in getattr(model, "peft_config", {}) for model in models):
             raise NetworkError(
                 f"{lora.path.name} contains no LoRA for this checkpoint. Choose another file.", code="AD-D10"
             )
@@ -100,6 +108,7 @@ def add_embeddings(pipeline: Any, embeddings: Sequence[Path]) -> None:
     """
     for path in embeddings:
         _existing(path)
+        _check_embedding(path, pipeline.text_encoder.config.hidden_size)
         with _one_line_errors(path, "an embedding for this checkpoint"):
             pipeline.load_textual_inversion(str(path.parent), weight_name=path.name, token=path.stem)
 
@@ -130,6 +139,31 @@ def with_motion_loras(motion: MotionModule, added: Sequence[LoraFile]) -> Merged
     loras = [(load_motion_lora(one.path), one.strength) for one, is_adapter in found if not is_adapter]
     reports = tuple(str(match_report(motion, lora)) for lora, _ in loras)
     return MergedLoras(apply_motion_loras(motion, loras) if loras else motion, tuple(adapters), reports)
+
+
+def _check_lora(path: Path) -> None:
+    """Check by its header that a file is a plain LoRA: diffusers' errors do not say what else it is."""
+    names = read_header(path).tensors
+    if holds_motion_lora(names):
+        raise NetworkError(f"{path.name} is a motion LoRA. Give it with --motion-lora.", code="AD-D13")
+    reject_unsupported_lora_types(path.name, names)
+    known = identify_other(names)
+    if not count_layers(names):
+        what = known.what if known else "a file of another kind"
+        raise NetworkError(f"{path.name} is {what}, not a LoRA. Choose another file.", code="AD-D14")
+
+
+def _check_embedding(path: Path, width: int) -> None:
+    headers = read_header(path).tensors
+    widths = {header.shape[-1] for header in headers.values() if header.shape and len(header.shape) <= 2}
+    if len(headers) > _MOST_EMBEDDINGS or (widths and width not in widths):
+        known = identify_other(headers)
+        what = known.what if known else "no embedding"
+        raise NetworkError(
+            f"{path.name} is {what} that does not fit: this checkpoint's embeddings have {width} numbers. Choose one "
+            "made for Stable Diffusion 1.5.",
+            code="AD-D15",
+        )
 
 
 @contextmanager

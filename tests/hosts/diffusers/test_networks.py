@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from support.motion_files import write_motion_file
+from support.motion_lora_files import official, write_lora
 from support.small_configs import write_config_folder
 from support.webui_real import small_models
 
@@ -19,7 +20,7 @@ from lib_animatediff.hosts.diffusers.networks import (
     parse_added,
     with_motion_loras,
 )
-from motion_module import load_motion_module
+from motion_module import AnimateDiffError, load_motion_module
 
 PROMPT = "a red cat"
 
@@ -101,3 +102,42 @@ def test_a_strength_is_a_number(tmp_path, strength):
     (tmp_path / "pan.ckpt").touch()
     with pytest.raises(NetworkError):
         parse_added(f"{tmp_path / 'pan.ckpt'}:{strength}")
+
+
+KOHYA = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+OTHERS = {
+    "LoHa": {f"{KOHYA}.{part}": torch.ones(4, 4) for part in ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")},
+    "LoKr": {f"{KOHYA}.lokr_w1": torch.ones(2, 2), f"{KOHYA}.lokr_w2": torch.ones(2, 2)},
+    "Tucker": {f"{KOHYA}.{part}.weight": torch.ones(4, 4, 1, 1) for part in ("lora_down", "lora_mid", "lora_up")},
+    "DoRA": {f"{KOHYA}.dora_scale": torch.ones(4), f"{KOHYA}.lora_down.weight": torch.ones(4, 4)},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_loras_of_other_methods_are_named(pipeline, tmp_path, name):
+    save_file({key: tensor.clone() for key, tensor in OTHERS[name].items()}, tmp_path / "other.safetensors")
+    with pytest.raises(AnimateDiffError, match="Use a plain LoRA"):
+        add_loras(pipeline, [LoraFile(tmp_path / "other.safetensors", 1.0)])
+
+
+def test_other_files_are_no_loras(files, pipeline, tmp_path):
+    lora = write_lora(tmp_path / "pan.safetensors", official)
+    for path, words in ((files[0], "an image checkpoint"), (lora, "--motion-lora"), (files[1], "not a LoRA")):
+        with pytest.raises(AnimateDiffError, match=words):
+            add_loras(pipeline, [LoraFile(path, 1.0)])
+
+
+def test_a_lora_of_the_text_encoder_alone_is_a_lora(files, pipeline, tmp_path):
+    whole = load_file(small_models.write_lora(tmp_path, "style", files[0]))
+    save_file({key: t for key, t in whole.items() if key.startswith("lora_te")}, tmp_path / "text.safetensors")
+    motion = load_motion_module(files[1])
+    plain = clip(pipeline, motion)
+    add_loras(pipeline, [LoraFile(tmp_path / "text.safetensors", 1.0)])
+    assert clip(pipeline, motion) != plain
+
+
+@pytest.mark.parametrize("tensors", [{"emb_params": torch.ones(2, 1024)}, {"clip_g": torch.ones(2, 1280)}])
+def test_an_embedding_of_another_base(pipeline, tmp_path, tensors):
+    save_file(tensors, tmp_path / "word.safetensors")
+    with pytest.raises(NetworkError, match="a textual inversion embedding that does not fit"):
+        add_embeddings(pipeline, [tmp_path / "word.safetensors"])
