@@ -16,6 +16,7 @@ from lib_animatediff.hosts.diffusers import networks
 from lib_animatediff.hosts.diffusers import pipeline as host
 from lib_animatediff.hosts.diffusers.animate import render
 from lib_animatediff.hosts.diffusers.methods import LoadedMethod, load_method
+from lib_animatediff.hosts.diffusers.prompts import check_prompts
 from lib_animatediff.request.loras import LoraFile
 from lib_animatediff.request.methods import ModuleFile, name_without_file
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
@@ -158,6 +159,7 @@ def prepare(request: Request) -> Ready:
     host.check_host(request.checkpoint, request.device)
     config = host.find_config(request.checkpoint, request.config)
     plan = request.plan()
+    check_prompts(plan)
     method = load_method(plan.method, plan)
     method.check(plan)
     return Ready(request, plan, method, config)

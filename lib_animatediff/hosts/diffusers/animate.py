@@ -20,7 +20,7 @@ from . import motion_module, text2video_zero  # noqa: F401 - each registers its 
 from .methods import Adapters, LoadedMethod, SamplingJob, load_method
 from .networks import PathCatalog
 from .pipeline import PIXELS_PER_LATENT, check_request, new_sampler
-from .prompts import prompt_kwargs
+from .prompts import check_prompts, prompt_kwargs
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -132,6 +132,7 @@ def render(
     import torch
 
     check_request(seed=plan.sampling.seed, size=size, steps=plan.sampling.steps, cfg=cfg)
+    check_prompts(plan)
     former = pipeline.scheduler
     pipeline.scheduler = new_sampler(sampler, former, method.schedule)
     try:

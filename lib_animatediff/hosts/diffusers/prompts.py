@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lib_animatediff.prompts.interpolate import blend_rows
 from lib_animatediff.request.plan import ClipPlan
+
+from .conditions import check_grammar, condition, equally_long, is_plain
 
 
 def prompt_kwargs(pipeline: Any, plan: ClipPlan) -> dict[str, Any]:
@@ -18,20 +21,41 @@ def prompt_kwargs(pipeline: Any, plan: ClipPlan) -> dict[str, Any]:
     """
     texts = {"prompt": plan.sampling.prompt, "negative_prompt": plan.sampling.negative_prompt}
     if not any(field in plan.travel for field in texts):
-        return {**texts, "num_images_per_prompt": len(plan.rendered)}
+        if all(is_plain(pipeline, text) for text in texts.values()):
+            return {**texts, "num_images_per_prompt": len(plan.rendered)}
+        both = equally_long([_encoded(pipeline, [text]) for text in texts.values()])
+        embeds = dict(zip((f"{field}_embeds" for field in texts), both, strict=True))
+        return {**embeds, "num_images_per_prompt": len(plan.rendered)}
     kwargs: dict[str, Any] = {}
     for field, text in texts.items():
         travel = plan.travel.get(field)
         rows = [text] * plan.frames if travel is None else travel.prompts()
-        condition = _encoded(pipeline, [rows[frame] for frame in plan.rendered])
+        encoded = _encoded(pipeline, [rows[frame] for frame in plan.rendered])
         if travel is not None and len(plan.rendered) == plan.frames:
             options = plan.travel_options
-            condition = blend_rows(condition, options.blends(travel), options.interpolation)
-        kwargs[f"{field}_embeds"] = condition
-    return kwargs
+            encoded = blend_rows(encoded, options.blends(travel), options.interpolation)
+        kwargs[f"{field}_embeds"] = encoded
+    return dict(zip(kwargs, equally_long(list(kwargs.values())), strict=True))
+
+
+def check_prompts(plan: ClipPlan) -> None:
+    """Check the grammar of all prompts.
+
+    Raises:
+        ClipError: a prompt has what only the WebUI understands.
+    """
+    for field in ("prompt", "negative_prompt"):
+        travel = plan.travel.get(field)
+        for text in [getattr(plan.sampling, field)] if travel is None else dict.fromkeys(travel.prompts()):
+            check_grammar(text)
 
 
 def _encoded(pipeline: Any, rows: Sequence[str]) -> Tensor:
+    """The conditions of prompts, ``r n c``."""
     distinct = list(dict.fromkeys(rows))
-    condition, _ = pipeline.encode_prompt(distinct, pipeline.device, 1, False)
-    return condition[[distinct.index(row) for row in rows]]  # type: ignore[no-any-return]
+    if all(is_plain(pipeline, row) for row in distinct):
+        conditions, _ = pipeline.encode_prompt(distinct, pipeline.device, 1, False)
+    else:
+        with torch.no_grad():
+            conditions = torch.cat(equally_long([condition(pipeline, row) for row in distinct]))
+    return conditions[[distinct.index(row) for row in rows]]  # type: ignore[no-any-return]
