@@ -27,10 +27,9 @@ from .settings import (
     FRAME,
     ClipSettings,
     clip_frames,
-    context_length,
     context_windows,
     frame_seeds,
-    overlap,
+    given_windows,
     parse_settings,
     travels_in_loop,
 )
@@ -68,19 +67,18 @@ class NoisePlan:
     Attributes:
         kind: one of `NOISE_KINDS`.
         share: of ``"shared"`` noise, the part that all frames have in common; 0 for every other kind.
-        length, overlap: of the context windows, for which FreeNoise orders the noise.
+        windows: the context windows, for which FreeNoise orders the noise.
         frame_seeds: the seed of each frame, where the user gives them.
     """
 
     kind: str
     share: float
-    length: int
-    overlap: int
+    windows: ContextWindows
     frame_seeds: tuple[int, ...] | None
 
     def sources(self, frames: int, first_seed: int) -> list[int]:
         """For each frame, the frame whose noise it takes."""
-        return noise_sources(self.kind, frames, self.length, self.overlap, first_seed)
+        return noise_sources(self.kind, frames, self.windows, first_seed)
 
     def seeds(self, seed: int, frames: int) -> tuple[int, ...]:
         """The seed of each frame's noise, for a clip of ``frames`` frames whose first seed is ``seed``."""
@@ -195,6 +193,10 @@ class ClipPlan:
         """
         return read_travel(text, self.frames, name)
 
+    def with_windows(self, windows: ContextWindows) -> ClipPlan:
+        """The plan with these context windows."""
+        return replace(self, windows=windows, noise=replace(self.noise, windows=windows))
+
     def with_files(self, modules: Sequence[ModuleFile], loras: Sequence[LoraFile]) -> ClipPlan:
         """The plan with these motion modules and motion LoRAs.
 
@@ -247,8 +249,7 @@ def plan_clip(settings: ClipSettings, sampling: Sampling | None = None, files: F
         noise=NoisePlan(
             kind=settings.noise,
             share=settings.noise_share if settings.noise == SHARED else 0.0,
-            length=context_length(settings),
-            overlap=overlap(settings),
+            windows=given_windows(settings),
             frame_seeds=None if seeds is None else tuple(seeds),
         ),
         travel=travel,

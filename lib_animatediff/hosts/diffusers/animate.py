@@ -105,7 +105,7 @@ def animate(
         plan = plan_clip(replace(settings, model=name), sampling, PathCatalog())
         method = load_method(motion, plan)
     if windows is not None and plan.makes_clip:
-        plan = replace(plan, windows=windows)
+        plan = plan.with_windows(windows)
     images = render(
         pipeline, plan, method, adapters=adapters, size=size, cfg=cfg, sampler=sampler, on_step=on_step, say=say
     )
