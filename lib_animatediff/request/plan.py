@@ -20,6 +20,7 @@ from lib_animatediff.sampling.frame_noise import SHARED, noise_sources
 from lib_animatediff.sampling.freeinit import steps_of
 from motion_module import ClipError
 
+from .effects import Note, notes_of
 from .loras import LoraFile
 from .methods import FileCatalog, Method, ModuleFile, method_of
 from .settings import (
@@ -184,6 +185,11 @@ class ClipPlan:
             return (steps,)
         count = self.freeinit.iterations
         return tuple(steps_of(number, count, steps, self.freeinit.coarse) for number in range(count))
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """A note about each setting that was changed and has no effect under the others."""
+        return notes_of(self.settings, travels=bool(self.travel))
 
     def read_travel(self, text: str, name: str = "prompt") -> Travel | None:
         """The travel of a prompt over the whole clip; None for a prompt without frames.

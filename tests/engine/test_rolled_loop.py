@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from support.plans import plan_of
 from support.pocket_clips import clip_of, near, new_motion, new_pipeline
 
 from lib_animatediff import ContextWindows
@@ -36,6 +37,15 @@ def test_steps_that_follow_each_other_begin_far_apart(frames):
     (roll,) = {(after - before) % frames for before, after in itertools.pairwise(starts(frames, 20))}
     assert math.gcd(roll, frames) == 1
     assert min(roll, frames - roll) >= frames // 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "windows"),
+    [({"closed_loop": "A"}, CLOSED), ({"closed_loop": "R+P"}, None), ({"closed_loop": "A", "frames": 1}, None)],
+    ids=str,
+)
+def test_a_plan_rolls_a_firm_loop_of_one_window(settings, windows):
+    assert plan_of(**settings).windows == windows
 
 
 @pytest.mark.parametrize("windows", OPEN, ids=str)
