@@ -299,7 +299,7 @@ def loops(studio: Studio) -> Iterator[str]:
     yield lines(["", *(f"{colour} {heading}" for colour, _, heading in DISCS), "median"], rows)
     rows = []
     ways: dict[str, dict[str, object]] = {
-        "as it is": {},
+        "no loop": {},
         "ping-pong": {"reverse": True},
         "closed loop": {"closed_loop": "A"},
     }

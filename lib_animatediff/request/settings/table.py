@@ -163,8 +163,8 @@ class ClipSettings:
     closed_loop: str = _setting(
         "N",
         "Closed loop",
-        "Makes the clip loop smoothly: N is off, A loops any clip firmly, R-P and R+P loop clips above the context length "
-        "gently; R+P and A also loop prompt travel.",
+        "Makes the clip loop smoothly: N is off, A loops any clip firmly, R-P and R+P loop clips above the context "
+        "length gently; R+P and A also loop prompt travel.",
         choices=("N", "R-P", "R+P", "A"),
         group=_WINDOWS,
     )
