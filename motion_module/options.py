@@ -23,12 +23,14 @@ class TemporalOptions:
             reduce them ("scale multival" in ComfyUI-AnimateDiff-Evolved).
         effect: factor on the transformer's output before it is added to the UNet's activations; 0 disables it.
         views: windows for the temporal attention, which must cover every frame. Empty: all frames attend to each other.
+        start: the frame that has the first position, without views; the others follow it around the clip's end.
         pieces: number of spatial chunks to process one after the other, to save memory.
     """
 
     scale: Multival = 1.0
     effect: Multival = 1.0
     views: Sequence[View] = ()
+    start: int = 0
     pieces: int = 1
 
 

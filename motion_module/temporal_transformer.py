@@ -54,15 +54,18 @@ class TemporalAttention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
         self.register_buffer("pe", positional_table(length, channels), persistent=False)
 
-    def forward(self, x: Tensor, onto: Tensor, scale: Multival = 1.0) -> Tensor:
+    def forward(self, x: Tensor, onto: Tensor, scale: Multival = 1.0, start: int = 0) -> Tensor:
         """Add the attention's output to ``onto``. Overwrites ``x``.
 
         Args:
             x: normalised tokens, ``b f d c``.
             onto: residual stream, ``b f d c``.
             scale: factor on the keys, a number or ``f d``.
+            start: the frame with the first position. Attention does not know the order of its tokens, so rolling the
+                positions equals rolling the frames, and copies no token.
         """
-        x += self.pe[0, : x.shape[1], None].to(x.dtype)
+        positions = self.pe[0, : x.shape[1]]
+        x += (positions.roll(start, 0) if start else positions)[:, None].to(x.dtype)
         q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
         if isinstance(scale, Tensor):
             k = k * scale.to(k.dtype).unsqueeze(-1)
@@ -126,14 +129,14 @@ class TemporalBlock(nn.Module):
         self.ff = FeedForward(channels)
         self.ff_norm = nn.LayerNorm(channels)
 
-    def forward(self, x: Tensor, scale: Multival = 1.0, views: Sequence[View] = ()) -> Tensor:
+    def forward(self, x: Tensor, scale: Multival = 1.0, views: Sequence[View] = (), start: int = 0) -> Tensor:
         """Tokens ``b f d c`` in and out, in the same memory; ``scale`` is a number or ``f d``."""
-        x = self._in_views(x, scale, views) if views else self._attend(x, scale)
+        x = self._in_views(x, scale, views) if views else self._attend(x, scale, start)
         return self.ff(self.ff_norm(x), onto=x)  # type: ignore[no-any-return]
 
-    def _attend(self, x: Tensor, scale: Multival) -> Tensor:
+    def _attend(self, x: Tensor, scale: Multival, start: int = 0) -> Tensor:
         for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
-            x = attention(norm(x), x, scale)
+            x = attention(norm(x), x, scale, start)
         return x
 
     def _in_views(self, x: Tensor, scale: Multival, views: Sequence[View]) -> Tensor:
@@ -203,7 +206,7 @@ class TemporalTransformer(nn.Module):
         scale, effect = (_by_position(t, x, frames) for t in (options.scale, options.effect))
 
         def motion(at: slice) -> Tensor:
-            found = self._temporal_layers(clips[..., at], _at(scale, at), options.views)
+            found = self._temporal_layers(clips[..., at], _at(scale, at), options)
             if isinstance(effect, Tensor):
                 found = found * effect[:, at].to(found.dtype).unsqueeze(1)
             elif effect != 1:
@@ -222,11 +225,11 @@ class TemporalTransformer(nn.Module):
             torch.add(sources[..., at], motion(at), out=places[..., at])
         return out
 
-    def _temporal_layers(self, x: Tensor, scale: Multival, views: Sequence[View]) -> Tensor:
+    def _temporal_layers(self, x: Tensor, scale: Multival, options: TemporalOptions) -> Tensor:
         """``b f c d`` in and out; inside, tokens are ``b f d c``, so that no layer transposes them."""
         tokens = self.proj_in(rearrange(x, "b f c d -> b f d c").contiguous())  # products of strided tensors are slow
         for block in self.transformer_blocks:
-            tokens = block(tokens, scale, views)
+            tokens = block(tokens, scale, options.views, options.start)
         return rearrange(self.proj_out(tokens), "b f d c -> b f c d")  # type: ignore[no-any-return]
 
     def _normalised_over_clips(self, x: Tensor, frames: int) -> Tensor:

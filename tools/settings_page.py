@@ -19,6 +19,10 @@ command line `frames` is `--frames` and `freeinit_enable` is `--freeinit-enable`
 extension send.
 [Directing a clip](features.md) shows the effect of each setting.
 
+Some settings have no effect under others, such as `overlap` in a clip that fits into one context window. If you change
+one of those, a note says so: in the panel's plan, in the reply of the API, and as a line of the command line and of
+`say` in Python. The X/Y/Z plot refuses an axis that changes nothing.
+
 `python tools/settings_page.py` writes this page from `request/settings/table.py`. A test compares the two.
 """
 HEAD = "| Name | Also | Default | Meaning |\n|---|---|---|---|"

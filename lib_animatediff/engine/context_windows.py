@@ -4,6 +4,9 @@ At each sampling step, overlapping windows cover the clip. The UNet computes one
 overlap, their outputs are averaged with weights that decrease towards the ends of a window. Plans that move from step
 to step hide the borders. The looped plan and its step order are those of ComfyUI AnimateDiff-Evolved ("looped
 uniform"); the uniform plan covers every frame at every step and never leaves the clip.
+
+A closed loop that fits into one window is rolled: at each step the window begins some frames later and wraps around
+the clip's end (as in Mobius, arXiv 2502.20307), so that no two neighbouring frames stay its first and last one.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ Window = tuple[int, ...]
 """The frames of one window, in the order in which the motion module sees them."""
 
 _STEP_BITS = 64
+_GOLDEN = (3 - math.sqrt(5)) / 2  # of the circle
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class ContextWindows:
             clip; ``"static"`` keeps them in place; ``"batched"`` places them without overlap.
         fusion: weight of an output by its position in the window: ``"flat"`` is constant, ``"pyramid"`` is largest in
             the middle, ``"overlap-linear"`` is a ramp over the overlap at both ends, except at the ends of the clip.
-        closed: for ``"looped"``: as many windows across the end of the clip as elsewhere, for the smoothest loop.
+        closed: for ``"looped"``: as many windows across the end of the clip as elsewhere, for the smoothest loop. The
+            only window of a short clip begins at another frame at each step.
         as_views: the whole clip passes through the UNet at once, and the windows apply inside the temporal attention
             only. Needs more memory; frames are more consistent.
         fuse_on_cpu: sum the outputs in main memory. Slower; for long clips on graphics cards with little memory.
@@ -83,16 +88,33 @@ class ContextWindows:
         """The windows over a clip of ``frames`` frames at sampling step ``step``, counted from 0.
 
         Together they cover every frame. No window has a frame twice, or more than ``length`` frames. A clip that fits
-        into one window is one window.
+        into one window is one window, which a closed loop rolls.
         """
         if frames <= self.length:
-            return [tuple(range(frames))]
+            start = step * _roll_per_step(frames) % frames if self.closed else 0
+            return [(*range(start, frames), *range(start))]
         windows = self._looped(frames, step) if self.kind == _LOOPED else self._linear(frames, step)
         return list(dict.fromkeys(windows))
 
     def weights(self, window: Window, frames: int) -> list[float]:
         """The weight of each frame of ``window``, all above 0, in a clip of ``frames`` frames."""
         return FUSIONS[self.fusion](self, window, frames)
+
+    def apply_to(self, frames: int) -> bool:
+        """Whether they change a clip of ``frames`` frames: it is longer than a window, or a window that rolls."""
+        return frames > self.length or (self.closed and frames > 1)
+
+    @property
+    def wrap(self) -> bool:
+        """Whether windows reach from the end of the clip to its beginning."""
+        return self.kind == _LOOPED
+
+    def reach(self, frames: int) -> int:
+        """The distance from which on two frames are never in one window of a clip of ``frames`` frames.
+
+        Without a loop it is the same for clips of any length. A loop counts the shorter way round the clip.
+        """
+        return self.length * (self._distances(frames)[-1] if self.wrap else 2 ** (self.stride - 1))
 
     def _linear(self, frames: int, step: int) -> Iterator[Window]:
         for distance in self._distances(frames):
@@ -112,7 +134,7 @@ class ContextWindows:
 
     def _distances(self, frames: int) -> list[int]:
         """Distance between neighbouring frames at each level; further levels would have half-empty windows."""
-        useful = math.ceil(math.log2(frames / self.length)) + 1
+        useful = math.ceil(math.log2(max(frames / self.length, 1))) + 1
         return [2**level for level in range(min(self.stride, useful))]
 
 
@@ -131,6 +153,10 @@ class Chunks:
     fuse_on_cpu: bool = False
     as_views: ClassVar[bool] = False
 
+    def apply_to(self, frames: int) -> bool:
+        """Whether a clip of ``frames`` frames needs several calls."""
+        return frames > self.length
+
     def plan(self, frames: int, _step: int) -> list[Window]:
         """The frames of each call, for a clip of several frames; the same at every step."""
         others = max(self.length - 1, 1)
@@ -139,6 +165,15 @@ class Chunks:
     def weights(self, window: Window, _frames: int) -> list[float]:
         """1 for each frame that the call contributes, 0 for frame 0 of later calls."""
         return [float(window[1] == 1), *[1.0] * (len(window) - 1)]
+
+
+def _roll_per_step(frames: int) -> int:
+    """Frames by which a closed loop rolls at each step: nearest to the golden section of those that reach every frame.
+
+    Steps that follow each other then begin far apart, and any run of steps is spread evenly over the clip.
+    """
+    coprime = (roll for roll in range(1, max(frames, 2)) if math.gcd(roll, frames) == 1)
+    return min(coprime, key=lambda roll: abs(roll - _GOLDEN * frames))
 
 
 def low_discrepancy(step: int) -> float:

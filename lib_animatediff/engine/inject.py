@@ -107,7 +107,8 @@ def inject(
         frames: frames of a clip; without ``windows`` at most a motion module's trained length.
         windows: context windows for longer clips. One call becomes a call for each window, on the window's rows of
             every tensor whose first dimension is the rows, and the outputs are averaged. As views, the windows apply
-            inside the temporal attention only. A clip that fits into one window is computed as without.
+            inside the temporal attention only. A clip that fits into one window is computed as without, except that
+            a closed loop rolls the positions of its frames at each step.
         scale: scale and effect of the motion modules that are given without a component; None: as trained.
         one_clip_per_call: compute each clip of each stream in separate UNet calls. Slower; needs less memory.
         row_order: for a host with another layout of rows, see `RowOrder`.
@@ -128,9 +129,10 @@ def inject(
     for component in attached:
         _check_component(component, frames, windows)
     _refuse_compiled(unet)
-    long = windows if windows is not None and frames > windows.length else None
-    views = long if isinstance(long, ContextWindows) and long.as_views else None
-    cut = None if views else _cut(long, attached)
+    applied = windows if windows is not None and windows.apply_to(frames) else None
+    is_whole = applied is not None and (applied.as_views or frames <= applied.length)
+    views = applied if is_whole and isinstance(applied, ContextWindows) else None
+    cut = None if views else _cut(applied, attached)
     call = UNetCall(frames, windowed=cut is not None, views=views)
     with ExitStack() as undo:
         undo.enter_context(_owned(unet))

@@ -20,6 +20,7 @@ from lib_animatediff.sampling.frame_noise import SEED_LIMIT, SHARED, noise_sourc
 from lib_animatediff.sampling.freeinit import steps_of
 from motion_module import ClipError
 
+from .effects import Note, notes_of
 from .loras import LoraFile
 from .methods import FileCatalog, Method, ModuleFile, method_of
 from .settings import (
@@ -27,10 +28,9 @@ from .settings import (
     FRAME,
     ClipSettings,
     clip_frames,
-    context_length,
     context_windows,
     frame_seeds,
-    overlap,
+    given_windows,
     parse_settings,
     travels_in_loop,
 )
@@ -68,19 +68,18 @@ class NoisePlan:
     Attributes:
         kind: one of `NOISE_KINDS`.
         share: of ``"shared"`` noise, the part that all frames have in common; 0 for every other kind.
-        length, overlap: of the context windows, for which FreeNoise orders the noise.
+        windows: the context windows, for which FreeNoise orders the noise.
         frame_seeds: the seed of each frame, where the user gives them.
     """
 
     kind: str
     share: float
-    length: int
-    overlap: int
+    windows: ContextWindows
     frame_seeds: tuple[int, ...] | None
 
     def sources(self, frames: int, first_seed: int) -> list[int]:
         """For each frame, the frame whose noise it takes."""
-        return noise_sources(self.kind, frames, self.length, self.overlap, first_seed)
+        return noise_sources(self.kind, frames, self.windows, first_seed)
 
     def seeds(self, seed: int, frames: int) -> tuple[int, ...]:
         """The seed of each frame's noise, for a clip of ``frames`` frames whose first seed is ``seed``."""
@@ -188,6 +187,11 @@ class ClipPlan:
         count = self.freeinit.iterations
         return tuple(steps_of(number, count, steps, self.freeinit.coarse) for number in range(count))
 
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """A note about each setting that was changed and has no effect under the others."""
+        return notes_of(self.settings, travels=bool(self.travel))
+
     def read_travel(self, text: str, name: str = "prompt") -> Travel | None:
         """The travel of a prompt over the whole clip; None for a prompt without frames.
 
@@ -195,6 +199,10 @@ class ClipPlan:
             ClipError: a line of the prompt is wrong; ``name`` says which prompt.
         """
         return read_travel(text, self.frames, name)
+
+    def with_windows(self, windows: ContextWindows) -> ClipPlan:
+        """The plan with these context windows."""
+        return replace(self, windows=windows, noise=replace(self.noise, windows=windows))
 
     def with_files(self, modules: Sequence[ModuleFile], loras: Sequence[LoraFile]) -> ClipPlan:
         """The plan with these motion modules and motion LoRAs.
@@ -248,8 +256,7 @@ def plan_clip(settings: ClipSettings, sampling: Sampling | None = None, files: F
         noise=NoisePlan(
             kind=settings.noise,
             share=settings.noise_share if settings.noise == SHARED else 0.0,
-            length=context_length(settings),
-            overlap=overlap(settings),
+            windows=given_windows(settings),
             frame_seeds=None if seeds is None else tuple(seeds),
         ),
         travel=travel,

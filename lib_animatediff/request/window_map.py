@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from lib_animatediff.engine.context_windows import ContextWindows, Window
@@ -35,8 +35,10 @@ def window_map(windows: ContextWindows | None, frames: int, steps: int) -> str:
         frames: number of frames in the clip.
         steps: number of sampling steps.
     """
-    if windows is None or frames <= windows.length:
+    if windows is None or not windows.apply_to(frames):
         windows = ContextWindows(length=frames, overlap=0, fusion="flat")
+    elif frames <= windows.length:
+        windows = replace(windows, fusion="flat")  # nothing is averaged in one window
     plans = _first_plans(windows, frames, steps)
     svg = ""
     for most_bars, most_columns in _SIZES:

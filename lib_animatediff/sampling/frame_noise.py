@@ -12,29 +12,31 @@ import reprlib
 import torch
 from torch import Tensor
 
+from lib_animatediff.engine.context_windows import ContextWindows
 from motion_module import ClipError
 
 RANDOM, FREENOISE, SHARED, CONSTANT = "random", "freenoise", "shared", "constant"
 NOISE_KINDS = (RANDOM, FREENOISE, SHARED, CONSTANT)
+_SLACK = 4  # a quarter of a window more noises than frames in a window: room for another order of them
 SEED_LIMIT = 2**64  # seeds of later frames go on from 0
 
 
-def noise_sources(kind: str, frames: int, length: int, overlap: int, seed: int) -> list[int]:
+def noise_sources(kind: str, frames: int, windows: ContextWindows, seed: int) -> list[int]:
     """For each frame of a clip, the frame whose noise it uses; frame 0 always uses its own.
 
-    With ``"random"`` and ``"shared"`` each frame uses its own noise, with ``"constant"`` all use that of frame 0. With
-    ``"freenoise"`` (FreeNoise, arXiv 2310.15169) the first ``length`` frames use their own; each later block, as long
-    as the step between windows, uses the noise of the block ``length`` frames earlier in random order. All windows
-    then contain similar noise, which keeps distant parts of a clip consistent.
-
-    The order of a block depends on ``seed`` and on the block's index. A shorter last block uses the beginning of its
-    order, so that a frame has the same source in clips of any length. (Other implementations permute only the frames
-    that are left, so that each length gives another clip.)
+    With ``"random"`` and ``"shared"`` each frame uses its own noise, with ``"constant"`` all use that of frame 0.
+    ``"freenoise"`` repeats the noise of the first frames in later ones (FreeNoise, arXiv 2310.15169), which keeps
+    distant parts of a clip consistent. No two frames that a context window may have together use the same noise, in a
+    loop also across its end: the same noise twice in a window stalls the motion or makes it jump.
 
     Args:
         kind: one of `NOISE_KINDS`.
-        length, overlap: of the context windows; ``overlap`` is less than ``length``.
-        seed: determines the order within blocks.
+        windows: the context windows of the clip.
+        seed: determines the order of repeated noise.
+
+    Returns:
+        Sources, each at most its own frame. Unless the windows wrap around the clip, a frame has the same source in
+        clips of any length.
 
     Raises:
         ClipError: the kind is unknown.
@@ -43,12 +45,40 @@ def noise_sources(kind: str, frames: int, length: int, overlap: int, seed: int) 
         raise ClipError(f"There is no noise kind {kind!r}. Choose one of: {', '.join(NOISE_KINDS)}.", code="AD-S01")
     if kind == CONSTANT:
         return [0] * frames
-    sources = list(range(frames if kind != FREENOISE else min(frames, length)))
+    if kind != FREENOISE:
+        return list(range(frames))
+    reach = windows.reach(frames)
+    blocks = _blocks(frames, reach + max(windows.length // _SLACK, 1), is_loop=windows.wrap)
     generator = torch.Generator().manual_seed(seed)
-    for begin in range(0, frames - len(sources), length - overlap):
-        order = torch.randperm(length - overlap, generator=generator).tolist()
-        sources += [sources[begin + place] for place in order]
+    sources = list(range(blocks[0]))
+    for block in blocks[1:]:
+        sources += _shuffled(min(blocks), min(blocks) - reach + 1, generator)
+        sources += range(min(blocks), block)
     return sources[:frames]
+
+
+def _blocks(frames: int, least: int, *, is_loop: bool) -> list[int]:
+    """Lengths of blocks of ``least`` frames or a little more that cover the clip, the longer ones first.
+
+    In a loop they end where the clip ends; otherwise all have the same length, and the last one may pass the end.
+    """
+    if not is_loop:
+        return [least] * -(-frames // least)
+    count = max(frames // least, 1)
+    return [frames // count + (block < frames % count) for block in range(count)]
+
+
+def _shuffled(length: int, group: int, generator: torch.Generator) -> list[int]:
+    """The numbers below ``length``, each group of neighbours in random order.
+
+    Blocks that are shuffled so have the same number at least ``length - group + 1`` places apart, since it moves by
+    less than a group.
+    """
+    order: list[int] = []
+    for begin in range(0, length, group):
+        places = torch.randperm(min(group, length - begin), generator=generator).tolist()
+        order += [begin + place for place in places]
+    return order
 
 
 def shared_noise(noise: Tensor, first: Tensor | None, share: float) -> Tensor:

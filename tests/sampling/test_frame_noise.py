@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lib_animatediff import ClipError
+from lib_animatediff import ClipError, ContextWindows
 from lib_animatediff.request.settings import parse_settings
 from lib_animatediff.sampling.frame_noise import NOISE_KINDS, SEED_LIMIT, noise_sources, parse_frame_seeds, shared_noise
 from lib_animatediff.sampling.freeinit import fresh_noise
 
 SHAPE = (4, 8, 8)
 SEED = 123
-GEOMETRIES = [(16, 4), (16, 0), (8, 7), (5, 3), (1, 0)]  # length and overlap of windows
+WINDOWS = ContextWindows()
 
 
 class ImageRng:
@@ -38,80 +38,64 @@ class OfTheCommandLine:
 
 
 def seeds_of(kind, frames, seed=SEED):
-    return [seed + source for source in noise_sources(kind, frames, 16, 4, seed)]
-
-
-def literal_freenoise(frames, length, overlap, orders):
-    sources = {i: i for i in range(length)}
-    advance, block = length - overlap, 0
-    while len(sources) < frames:
-        start = block * advance
-        for place, taken in enumerate(orders[block]):
-            sources[start + length + place] = sources[start + taken]
-        block += 1
-    return [sources[i] for i in range(frames)]
+    return [seed + source for source in noise_sources(kind, frames, WINDOWS, seed)]
 
 
 @pytest.mark.parametrize("kind", ["random", "shared"])
 def test_frames_have_their_own_noise(kind):
-    assert noise_sources(kind, 20, 16, 4, SEED) == list(range(20))
+    assert noise_sources(kind, 20, WINDOWS, SEED) == list(range(20))
 
 
 def test_constant_noise_is_that_of_the_first_frame():
-    assert noise_sources("constant", 20, 16, 4, SEED) == [0] * 20
+    assert noise_sources("constant", 20, WINDOWS, SEED) == [0] * 20
 
 
 @pytest.mark.parametrize("frames", [1, 8, 16])
 def test_freenoise_of_a_clip_that_fits_into_a_window_is_the_frames_own(frames):
-    assert noise_sources("freenoise", frames, 16, 4, SEED) == list(range(frames))
+    assert noise_sources("freenoise", frames, WINDOWS, SEED) == list(range(frames))
 
 
-@pytest.mark.parametrize(("length", "overlap"), GEOMETRIES)
-@pytest.mark.parametrize("frames", [17, 28, 29, 61, 100])
-def test_freenoise_permutes_block_by_block(frames, length, overlap):
-    generator, blocks = torch.Generator().manual_seed(SEED), frames // (length - overlap) + 1
-    orders = [torch.randperm(length - overlap, generator=generator).tolist() for _ in range(blocks)]
-    assert noise_sources("freenoise", frames, length, overlap, SEED) == literal_freenoise(
-        frames, length, overlap, orders
-    )
+def test_freenoise_repeats_groups_of_noise_in_another_order():
+    sources = noise_sources("freenoise", 60, WINDOWS, SEED)
+    assert sources[:20] == list(range(20))
+    for begin in (20, 40):
+        block = sources[begin : begin + 20]
+        assert block != list(range(20))
+        assert [sorted(block[at : at + 5]) for at in (0, 5, 10, 15)] == [
+            list(range(at, at + 5)) for at in (0, 5, 10, 15)
+        ]
+    assert sources[20:40] != sources[40:]
 
 
-@pytest.mark.parametrize(("length", "overlap"), GEOMETRIES)
-def test_a_block_of_freenoise_has_the_noise_of_the_block_a_window_before(length, overlap):
-    sources, advance = noise_sources("freenoise", 200, length, overlap, SEED), length - overlap
-    for begin in range(0, 200 - length - advance, advance):
-        earlier, later = sources[begin : begin + advance], sources[begin + length : begin + length + advance]
-        assert sorted(earlier) == sorted(later)
-
-
-def test_freenoise_repeats_and_is_not_noise_of_full_length():
-    sources = noise_sources("freenoise", 64, 16, 4, SEED)
-    assert set(sources) == set(range(16))
-    assert sources[16:28] != sources[:12]  # it is shuffled, too
+def test_freenoise_of_a_loop_ends_where_the_loop_ends():
+    sources = noise_sources("freenoise", 62, ContextWindows(kind="looped"), SEED)
+    assert sources[:21] == list(range(21))
+    assert (sorted(sources[21:42]), sorted(sources[42:])) == (list(range(21)), list(range(20)))
 
 
 @pytest.mark.parametrize("kind", NOISE_KINDS)
-@pytest.mark.parametrize(("length", "overlap"), GEOMETRIES)
-def test_a_frame_has_the_same_source_in_a_clip_of_any_length(kind, length, overlap):
-    longest = noise_sources(kind, 70, length, overlap, SEED)
+@pytest.mark.parametrize(("length", "stride"), [(16, 1), (16, 2), (8, 1), (5, 1), (1, 1)])
+def test_a_frame_has_the_same_source_in_a_clip_of_any_length(kind, length, stride):
+    windows = ContextWindows(length=length, overlap=0, stride=stride)
+    longest = noise_sources(kind, 70, windows, SEED)
     for frames in range(1, 70):
-        assert noise_sources(kind, frames, length, overlap, SEED) == longest[:frames]
+        assert noise_sources(kind, frames, windows, SEED) == longest[:frames]
 
 
 def test_the_order_of_freenoise_is_the_seeds():
     assert seeds_of("freenoise", 28, 1) == seeds_of("freenoise", 28, 1)
-    assert noise_sources("freenoise", 28, 16, 4, 1) != noise_sources("freenoise", 28, 16, 4, 2)
+    assert noise_sources("freenoise", 28, WINDOWS, 1) != noise_sources("freenoise", 28, WINDOWS, 2)
 
 
 def test_planning_leaves_the_global_generator_alone():
     before = torch.get_rng_state()
-    noise_sources("freenoise", 28, 16, 4, SEED)
+    noise_sources("freenoise", 28, WINDOWS, SEED)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ClipError, match=r"'perlin'. Choose one of: random, freenoise, shared, constant"):
-        noise_sources("perlin", 16, 16, 4, SEED)
+        noise_sources("perlin", 16, WINDOWS, SEED)
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -270,6 +270,57 @@ def long(studio: Studio) -> Iterator[str]:
     yield lines(["", "drift", "worst seam", "loop seam", "usual change, 1/1000", "colour drift", "subject"], rows)
 
 
+DISCS: tuple[Concept, ...] = (
+    ("red", "disc", "right"),
+    ("blue", "disc", "left"),
+    ("green", "disc", "up"),
+    ("yellow", "disc", "down"),
+    ("blue", "disc", "up"),
+    ("red", "disc", "left"),
+)
+STILL: tuple[Concept, ...] = (
+    *STANDING,
+    ("yellow", "disc", "still"),
+    ("blue", "disc", "still"),
+    ("green", "square", "still"),
+)
+SEAMLESS = (0.8, 1.25)  # loop seams like the usual change
+
+
+def loops(studio: Studio) -> Iterator[str]:
+    """Loop seams of moving and standing sprites: long loops by noise, and clips of one window."""
+    rows = []
+    for noise in ("random", "freenoise"):
+        seams = [
+            _of_loop(studio, concept, number, frames=LONG, closed_loop="A", noise=noise)[0]
+            for number, concept in enumerate(DISCS)
+        ]
+        rows.append([noise, *seams, median(seams)])
+    yield lines(["", *(f"{colour} {heading}" for colour, _, heading in DISCS), "median"], rows)
+    rows = []
+    ways: dict[str, dict[str, object]] = {
+        "no loop": {},
+        "ping-pong": {"reverse": True},
+        "closed loop": {"closed_loop": "A"},
+    }
+    for name, more in ways.items():
+        for what, concepts in (("moving", MOVING), ("standing", STILL)):
+            measured = [_of_loop(studio, concept, number, **more) for number, concept in enumerate(2 * concepts)]
+            seams = [seam for seam, _, _ in measured]
+            seamless = sum(SEAMLESS[0] <= seam <= SEAMLESS[1] for seam in seams)
+            others = mean(greatest for _, greatest, _ in measured), mean(subject for _, _, subject in measured)
+            rows.append([name, what, f"{seamless} of {len(seams)}", median(seams), *others])
+    yield "\n" + lines(["", "sprites", "seamless", "median loop seam", "greatest / usual change", "subject"], rows)
+
+
+def _of_loop(studio: Studio, concept: Concept, number: int, **settings: object) -> tuple[float, float, float]:
+    """Loop seam of a clip, its greatest change by its usual one, and the share of frames with the subject."""
+    clip = studio.clip(caption(concept), number, steps=LONG_STEPS, **settings)
+    motion = measure(clip)
+    greatest = max(*motion.changes, motion.loop) / motion.usual
+    return motion.loop_seam, greatest, track(tensor(clip), concept[2]).share(concept)
+
+
 FREEINIT_SHOWN = (MOVING[1], MOVING[2], MOVING[5])  # one that gets worse, one that stays, one that gets better
 
 
@@ -304,7 +355,7 @@ def poster(studio: Studio) -> Iterator[str]:
 
 
 PARTS: dict[str, Callable[[Studio], Iterator[str]]] = {
-    each.__name__: each for each in (travel, amounts, mask, loras, long, freeinit, poster)
+    each.__name__: each for each in (travel, amounts, mask, loras, long, loops, freeinit, poster)
 }
 
 

@@ -205,12 +205,12 @@ FAULTS: tuple[Fault, ...] = (
     ),
     _fault(
         WRONG_INDEX,
-        "freenoise-from-first-block",
-        "each later block of FreeNoise shuffles the first block, not the one a window before it",
+        "freenoise-within-a-window",
+        "FreeNoise shuffles groups so large that a window has one noise twice",
         f"{_LIB}/sampling/frame_noise.py",
-        "sources[begin + place]",
-        "sources[place]",
-        ["sampling/test_frame_noise", "hosts/webui/double/test_noise", "hosts/diffusers/test_directed"],
+        "min(blocks) - reach + 1, generator",
+        "min(blocks) - reach + 2, generator",
+        ["sampling/test_frame_noise", "sampling/test_noise_in_windows"],
     ),
     _fault(
         WRONG_INDEX,

@@ -119,7 +119,7 @@ class TemporalRunner:
         self._call = call
         self._sites = sites
         self._scale = scale
-        self._views: tuple[int, tuple[View, ...]] = (-1, ())
+        self._views: tuple[int, tuple[View, ...], int] = (-1, (), 0)
         self._chunks = 1
         self._motion: tuple[object, bool] = (None, True)
 
@@ -159,23 +159,26 @@ class TemporalRunner:
         return self._call.progress if self._scale is not None and self._scale.follows_steps else 0.0
 
     def _options(self, site: str, x: Tensor) -> TemporalOptions:
-        views = self._planned_views()
-        if self._scale is None and not views and self._chunks == 1:
+        views, start = self._planned_views()
+        if self._scale is None and not views and not start and self._chunks == 1:
             return DEFAULT
         scale, place = self._scale or MotionScale(), (self._progress(), self._call.frames, (x.shape[2], x.shape[3]))
         return TemporalOptions(
             scale=scale.scale_at(site, *place),
             effect=scale.effect_at(site, *place),
             views=views,
+            start=start,
             pieces=self._chunks,
         )
 
-    def _planned_views(self) -> tuple[View, ...]:
+    def _planned_views(self) -> tuple[tuple[View, ...], int]:
+        """The views of the step under way, or the frame that begins the only one, which needs no view."""
         windows, frames = self._call.views, self._call.clip_frames
         if windows is None:
-            return ()
+            return (), 0
         step = self._call.step
         if self._views[0] != step:
             plan = windows.plan(frames, step)
-            self._views = step, tuple((window, windows.weights(window, frames)) for window in plan)
-        return self._views[1]
+            views = tuple((window, windows.weights(window, frames)) for window in plan)
+            self._views = (step, (), plan[0][0]) if frames <= windows.length else (step, views, 0)
+        return self._views[1:]

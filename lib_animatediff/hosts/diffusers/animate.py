@@ -76,7 +76,8 @@ def animate(
         output: also write the files of the clip, with the formats, fps and loop count of ``settings``. The formats
             determine the suffixes.
         on_step: called after each sampling step.
-        say: called with one line per motion LoRA and domain adapter, which reports how much of it fits.
+        say: called with one line per setting that was changed and has no effect under the others, and one per motion
+            LoRA and domain adapter, which reports how much of it fits.
 
     Returns:
         The frames in the order of playback, ping-pong included.
@@ -105,7 +106,7 @@ def animate(
         plan = plan_clip(replace(settings, model=name), sampling, PathCatalog())
         method = load_method(motion, plan)
     if windows is not None and plan.makes_clip:
-        plan = replace(plan, windows=windows)
+        plan = plan.with_windows(windows)
     images = render(
         pipeline, plan, method, adapters=adapters, size=size, cfg=cfg, sampler=sampler, on_step=on_step, say=say
     )
@@ -148,7 +149,7 @@ def render(
             device=pipeline.device,
         )
         with apply_domain_adapters(pipeline.unet, [*method.adapters, *adapters]) as matches:
-            for line in (*method.reports, *map(str, matches)):
+            for line in (*map(str, plan.notes), *method.reports, *map(str, matches)):
                 say(line)
             return list(method.sample(SamplingJob(pipeline, plan, kwargs, generators, like, on_step)))
     except (RuntimeError, MemoryError) as error:

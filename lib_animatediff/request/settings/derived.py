@@ -42,13 +42,16 @@ def context_length(settings: ClipSettings) -> int:
 
 
 def context_windows(settings: ClipSettings) -> ContextWindows | None:
-    """The clip's context windows; None if one window covers the whole clip."""
-    length = context_length(settings)
-    if clip_frames(settings) <= length:
-        return None
+    """The clip's context windows; None if one window covers the whole clip and does not roll."""
+    windows = given_windows(settings)
+    return windows if windows.apply_to(clip_frames(settings)) else None
+
+
+def given_windows(settings: ClipSettings) -> ContextWindows:
+    """The context windows of the settings, for clips of any length."""
     is_loop = settings.closed_loop != NO_LOOP
     return ContextWindows(
-        length=length,
+        length=context_length(settings),
         overlap=overlap(settings),
         stride=settings.stride,
         kind=LOOPED if is_loop else settings.context_kind,

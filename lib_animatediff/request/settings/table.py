@@ -163,8 +163,8 @@ class ClipSettings:
     closed_loop: str = _setting(
         "N",
         "Closed loop",
-        "Makes a clip longer than the context length loop smoothly: N is off, R-P and R+P loop gently, A firmly; R+P "
-        "and A also loop prompt travel.",
+        "Makes the clip loop smoothly: N is off, A loops any clip firmly, R-P and R+P loop clips above the context "
+        "length gently; R+P and A also loop prompt travel.",
         choices=("N", "R-P", "R+P", "A"),
         group=_WINDOWS,
     )
@@ -290,7 +290,7 @@ class ClipSettings:
     noise: str = _further(
         NOISE_KINDS[0],
         "Noise type",
-        "Noise of the frames: random differs in each, freenoise shuffles and repeats it in long clips, shared is "
+        "Noise of the frames: random differs in each, freenoise repeats it in another order in long clips, shared is "
         "partly the same, constant the same in all.",
         _NOISE,
         choices=NOISE_KINDS,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from support.pocket_clips import BLUE, CFG, RED, SIZE, STEPS, near, pixels
 
-from lib_animatediff import ClipError, inject
+from lib_animatediff import ClipError, ContextWindows, inject
 from lib_animatediff import builtin_model as pocket
 from lib_animatediff.hosts.diffusers import pipeline as host
 from lib_animatediff.jobs import recipe as request
@@ -226,9 +226,9 @@ def test_constant_noise_is_that_of_the_first_frame(clip, calls):
 
 def test_with_free_noise_a_later_frame_is_the_picture_of_its_source(clip):
     frames = clip(noise="freenoise", effect=0, seed=6, **LONG)
-    sources = noise_sources("freenoise", 7, 4, 2, 6)
-    assert sources[:4] == [0, 1, 2, 3]
-    assert set(sources[4:]) <= {0, 1, 2, 3}
+    sources = noise_sources("freenoise", 7, ContextWindows(4, 2), 6)
+    assert sources[:5] == [0, 1, 2, 3, 4]
+    assert set(sources[5:]) <= {0, 1}
     assert near(frames, frames[sources])
     assert not any(
         near(frames[one : one + 1], frames[other : other + 1], 20) for one, other in ((0, 1), (1, 2), (2, 3))

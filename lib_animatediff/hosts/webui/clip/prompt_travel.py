@@ -52,6 +52,11 @@ def check_prompts(p: Any, frames: int) -> bool:
     return any(travels)
 
 
+def travels_of(p: Any) -> bool:
+    """Whether any of the user's prompts in ``p`` has lines for frames."""
+    return any(is_travel(text) for value in _prompts_of(p).values() for text in _texts(value))
+
+
 def styled(p: Any) -> dict[str, Any]:
     """Fields of ``p`` to replace for its run, so that styles apply to every frame of a travel.
 

@@ -97,7 +97,7 @@ class RequestLayout:
         raise ClipError(
             f"{len(images)} init images were sent. Send one, one for each of the {self._frames} frames, or one for "
             f"each clip of the batch.",
-            code="AD-W24",
+            code="AD-W25",
         )
 
     def _init(self, init: Callable[..., Any], *_lists: Any) -> Any:

@@ -8,11 +8,12 @@ from typing import Any
 
 from lib_animatediff.hosts.webui.catalog.files import Caches, WebuiCatalog
 from lib_animatediff.hosts.webui.catalog.models import canonical_name as canonical_model
+from lib_animatediff.hosts.webui.clip.prompt_travel import travels_of
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
-from lib_animatediff.hosts.webui.output.deliver import deliver_clips
+from lib_animatediff.hosts.webui.output.deliver import deliver_clips, report_notes
 from lib_animatediff.hosts.webui.output.script_runs import ScriptRun
-from lib_animatediff.hosts.webui.ui.axes import with_axes
+from lib_animatediff.hosts.webui.ui.axes import refuse_idle_axes, with_axes
 from lib_animatediff.hosts.webui.ui.panel import (
     INFOTEXT_FIELD,
     build_note,
@@ -20,6 +21,7 @@ from lib_animatediff.hosts.webui.ui.panel import (
     infotext_fields,
     panel_values,
 )
+from lib_animatediff.request.effects import foreign_notes, notes_of
 from lib_animatediff.request.plan import ClipPlan, plan_clip
 from lib_animatediff.request.settings import canonical_name, parse_settings, to_infotext
 from lib_animatediff.video.formats import check_rate
@@ -114,6 +116,7 @@ class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
             processed.styles = getattr(p, "styles", None)  # during the run they were in the prompts
             if session.plan.makes_clip:
                 _deliver(p, processed, session, self._script_run)
+            report_notes(processed, session.notes)
 
 
 def _deliver(p: Processing, processed: Any, session: Session, script_run: ScriptRun) -> None:
@@ -152,9 +155,10 @@ def _open(p: Any, asked: dict[str, Any], caches: Caches) -> Session | Refusal | 
         settings = replace(settings, model=canonical_model(settings.model))
         p.extra_generation_params[INFOTEXT_FIELD] = to_infotext(settings)
         plan = plan_clip(settings, files=WebuiCatalog())
+        refuse_idle_axes(p, plan)
         p.extra_generation_params[INFOTEXT_FIELD] = _infotext(plan)
         check_rate(plan.output.formats, plan.output.fps)
-        session = Session(p, plan, caches)
+        session = Session(p, plan, caches, notes=(*notes_of(settings, travels_of(p)), *foreign_notes(asked)))
     except Exception as error:  # the user sees it when sampling begins; the WebUI would swallow it here
         return Refusal(p, error)
     session.lay_out_rows()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -16,6 +17,7 @@ from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
 from lib_animatediff.hosts.webui.compat import a1111, controlnet
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.hosts.webui.compat.errors import as_http_422
+from lib_animatediff.request.effects import Note
 from lib_animatediff.request.plan import ClipPlan
 
 from .denoiser import DenoiserHooks
@@ -48,12 +50,14 @@ class Session(_Request):
 
     Attributes:
         plan: the plan of the clip.
+        notes: about settings that have no effect.
         loras: motion LoRAs of the prompts, with reports for clients.
     """
 
-    def __init__(self, p: Processing, plan: ClipPlan, caches: Caches) -> None:
+    def __init__(self, p: Processing, plan: ClipPlan, caches: Caches, notes: Sequence[Note] = ()) -> None:
         super().__init__(p)
         self.plan = plan
+        self.notes = notes
         self.loras = ClipLoras()
         self._problems = Problems()
         self._prompts = ClipPrompts(plan)

@@ -12,6 +12,7 @@ from typing import Any
 from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
+from lib_animatediff.request.effects import Note
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.video import Motion, measure, ping_pong, write_clip
 from lib_animatediff.video import plot as draw
@@ -23,6 +24,7 @@ from .script_runs import ClipFacts, ScriptRun, clip_image
 
 CLIPS_KEY = "AnimateDiff clips"  # in the response's parameters: data of each clip for the page's player and clients
 ERROR = "AnimateDiff error"
+NOTES = "AnimateDiff notes"  # a list of sentences about settings that have no effect
 LORAS = "AnimateDiff motion LoRAs"  # reports how much of each fits
 SEAM = "AnimateDiff worst seam"
 _IN_A_GALLERY = (".gif", ".webp", ".png", ".avif")
@@ -94,6 +96,14 @@ def deliver_clips(
     _report(p, processed, clips, plan, script_run or ScriptRun())
     if lora_reports:
         processed.extra_generation_params[LORAS] = " ".join(lora_reports)
+
+
+def report_notes(processed: Any, notes: Sequence[Note]) -> None:
+    """Report settings without effect on the page and in the response, and not in infotexts."""
+    if notes:
+        lines = [str(note) for note in notes]
+        processed.comments += "".join(f"AnimateDiff: {line}\n" for line in lines)
+        processed.extra_generation_params = {**processed.extra_generation_params, NOTES: lines}
 
 
 def _clip(p: Processing, frames: list[Any], infotext: str, start: int, plan: ClipPlan) -> _Clip:

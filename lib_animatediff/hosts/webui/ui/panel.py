@@ -30,37 +30,6 @@ NO_VIDEOS = (
 )
 
 _DROPPED_TYPES = [".mp4", ".webm", ".avif", ".gif", ".webp", ".png"]  # no text, which can be any file of the server
-_PLAN_SETTINGS = (  # a change of these updates the plan
-    "enable",
-    "model",
-    "frames",
-    "context_length",
-    "overlap",
-    "stride",
-    "context_kind",
-    "fusion",
-    "closed_loop",
-    "views",
-    "travel_interpolation",
-    "travel_easing",
-    "travel_hold",
-    "scale",
-    "effect",
-    "scale_steps",
-    "effect_steps",
-    "blocks",
-    "effect_start",
-    "effect_end",
-    "frame_seeds",
-    "freeinit_enable",
-    "freeinit_iters",
-    "freeinit_coarse",
-    "motion_mask",
-    "mask_of",
-    "motion_loras",
-    "zero_smoothing",
-    "preview",
-)
 PANEL_SETTINGS = [SETTINGS["enable"], *(s for s in SETTINGS.values() if s.in_panel)]
 
 
@@ -103,7 +72,7 @@ def build_panel(tab: str) -> list[Any]:
     for component in (accordion, model):
         component.change(_advice, inputs=[accordion, model], outputs=[advice_line], show_progress=False, queue=False)
     components = [fields[setting.name] for setting in PANEL_SETTINGS]
-    _update_plan_on_change(tab, fields, components, plan)
+    _update_plan_on_change(tab, components, plan)
     for component in [*components, accordion.accordion]:
         # The saved defaults would fix lists and ranges that a new motion module or version changes.
         component.do_not_save_to_config = True
@@ -158,7 +127,7 @@ def _link_duration(fields: dict[str, Any], seconds: Any) -> None:
         on_typed(None, inputs=[seconds, *sources], outputs=[fields["frames"]], _js="animatediffFrames", queue=False)
 
 
-def _update_plan_on_change(tab: str, fields: dict[str, Any], components: list[Any], plan: Any) -> None:
+def _update_plan_on_change(tab: str, components: list[Any], plan: Any) -> None:
     """Update the plan when a value changes, in the panel or elsewhere on the page (`animatediff_plan.js`)."""
     page = gr.Textbox(visible=False, elem_id=f"animatediff_{tab}_page")
     refresh = gr.Button(
@@ -177,8 +146,8 @@ def _update_plan_on_change(tab: str, fields: dict[str, Any], components: list[An
         "queue": False,
     }
     refresh.click(planned, **event)
-    for name in _PLAN_SETTINGS:
-        fields[name].change(planned, **event)
+    for component in components:  # what a setting does depends on any other one
+        component.change(planned, **event)
 
 
 def _dropped(file: Any) -> tuple[str, str]:

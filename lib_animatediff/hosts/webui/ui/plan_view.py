@@ -22,6 +22,7 @@ from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.prompts.tags import replace_tags
 from lib_animatediff.prompts.travel import Travel, table
+from lib_animatediff.request.effects import notes_of
 from lib_animatediff.request.estimate import CHUNK, ClipEstimate, one_line
 from lib_animatediff.request.plan import ClipPlan, plan_clip
 from lib_animatediff.request.settings import parse_settings
@@ -77,6 +78,8 @@ def plan_html(values: Mapping[str, Any], page: Mapping[str, Any]) -> str:
     clips, steps = numbers.pop("batch_size"), numbers.pop("steps")
     estimate = _estimate(plan, prompts[:1], prompts, negatives, **numbers, clips=clips, steps=sum(plan.runs_of(steps)))
     pieces = [_line(one_line(estimate), is_warning=not estimate.fits)]
+    travels = travel is not None or negative_travel is not None
+    pieces += [_line(str(note)) for note in notes_of(settings, travels)]
     if isinstance(plan.windows, ContextWindows):
         pieces.append(_folded("Context windows", window_map(plan.windows, frames, steps)))
     for name, found in (("prompt", travel), ("negative prompt", negative_travel)):

@@ -17,6 +17,7 @@ from support.webui_double.noises import (
     request,
 )
 
+from lib_animatediff import ContextWindows
 from lib_animatediff.sampling.frame_noise import noise_sources, shared_noise
 
 
@@ -46,14 +47,14 @@ def test_constant_noise_is_one_seed_for_each_clip(glue):
     assert p.all_subseeds == [100, 100, 100, 103, 103, 103]
 
 
-@pytest.mark.parametrize(("length", "overlap", "advance"), [(16, -1, 12), (8, 3, 5)])
-def test_freenoise_is_an_order_of_each_clips_seeds(glue, length, overlap, advance):
+@pytest.mark.parametrize(("length", "overlap"), [(16, -1), (8, 3)])
+def test_freenoise_is_an_order_of_each_clips_seeds(glue, length, overlap):
     frames = 40
     p = request(clips=2, frames=frames)
     chosen = plan(noise="freenoise", frames=frames, context_length=length, overlap=overlap)
     glue.arrange_seeds(p, chosen)
     for clip, first in enumerate((5, 5 + frames)):
-        sources = noise_sources("freenoise", frames, length, length - advance, first)
+        sources = noise_sources("freenoise", frames, ContextWindows(length, overlap=0), first)
         rows = slice(clip * frames, (clip + 1) * frames)
         assert p.all_seeds[rows] == [first + source for source in sources]
         assert p.all_subseeds[rows] == [100 + clip * frames + source for source in sources]
@@ -87,7 +88,7 @@ def test_all_that_is_drawn_for_a_frame_follows_its_seed(glue):
     for other in (begin_batch(p), plain):
         paint(glue, other, plan(frames=frames))
     (run,), (wanted,) = p.sampler.runs, plain.sampler.runs
-    sources = noise_sources("freenoise", frames, 16, 4, 5)
+    sources = noise_sources("freenoise", frames, ContextWindows(), 5)
     for drawn in ("noise", "ancestral", "brownian"):
         assert torch.equal(getattr(run, drawn), getattr(wanted, drawn)[sources])
 

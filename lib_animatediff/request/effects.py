@@ -1,0 +1,343 @@
+"""Which settings act under which others: for each setting, the cases in which it has no effect, with the reason.
+
+A setting without effect is never silent. The panel says so, the API's reply, the command line and `animate` report
+it if it was changed, and the X/Y/Z plot refuses an axis that can do nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+from lib_animatediff.engine.context_windows import ContextWindows
+from lib_animatediff.prompts.travel import STEP
+from lib_animatediff.sampling.frame_noise import CONSTANT, FREENOISE, SHARED, noise_sources
+from lib_animatediff.video import FORMATS
+
+from .compat import PLAIN_VALUES
+from .methods import name_without_file
+from .motion_scale import MOST_EFFECT, MOST_SCALE, parse_frames
+from .settings import (
+    FILE_FORMATS,
+    SETTINGS,
+    ClipSettings,
+    clip_frames,
+    context_length,
+    given_windows,
+)
+
+_FEWEST_TO_REVERSE = 3  # with fewer frames the way back has no frame of its own
+_COMPARED_STEPS = 8  # of two plans: windows repeat or go on alike
+_FOREIGN_DEFAULTS = {  # what clients of the existing extension send by themselves
+    "interp_x": 10,
+    "latent_power": 1,
+    "latent_scale": 32,
+    "latent_power_last": 1,
+    "latent_scale_last": 32,
+}
+
+
+@dataclass(frozen=True)
+class Note:
+    """A setting that was changed and has no effect, or none that another value does not have.
+
+    Attributes:
+        setting: name of the setting.
+        text: a sentence about it, without the name in front.
+    """
+
+    setting: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.setting} {self.text}"
+
+
+@dataclass(frozen=True)
+class _Case:
+    """The settings of a clip, and what follows from them.
+
+    Attributes:
+        travels: whether a prompt travels; None: unknown.
+    """
+
+    settings: ClipSettings
+    travels: bool | None
+
+    @property
+    def frames(self) -> int:
+        return clip_frames(self.settings)
+
+    @property
+    def fits(self) -> bool:
+        """Whether one window holds the clip."""
+        return self.frames <= context_length(self.settings)
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether a method without a motion module makes the clip."""
+        return name_without_file(self.settings.model) is not None
+
+    @property
+    def is_loop(self) -> bool:
+        return bool(self.settings.closed_loop != SETTINGS["closed_loop"].default)
+
+    @cached_property
+    def has_no_motion(self) -> bool:
+        """Whether the motion effect is 0 in every frame."""
+        return not any(parse_frames("effect", self.settings.effect, self.frames, MOST_EFFECT))
+
+    @cached_property
+    def is_scaled(self) -> bool:
+        """Whether anything sets another motion scale than 1."""
+        given = self.settings
+        return bool(given.scale_steps or "scale" in given.blocks) or any(
+            value != 1 for value in parse_frames("scale", given.scale, self.frames, MOST_SCALE)
+        )
+
+    @cached_property
+    def repeats_noise(self) -> bool:
+        frames = self.frames
+        return noise_sources(FREENOISE, frames, given_windows(self.settings), 0) != list(range(frames))
+
+    @property
+    def has_firm_windows(self) -> bool:
+        """Whether a gentle loop has the windows of a firm one."""
+        return _as_firm(given_windows(self.settings), self.frames)
+
+    @property
+    def stores_loop_count(self) -> bool:
+        return any(FORMATS[FILE_FORMATS[name]].loops for name in self.settings.formats if name in FILE_FORMATS)
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """A case in which a setting has no effect.
+
+    Attributes:
+        holds: whether this is the case.
+        reason: the end of a sentence about the setting; ``{frames}`` is the number of frames.
+        of_value: the case depends on the setting's own value, so that another value would have an effect. The reason
+            then follows the setting's name directly, and otherwise the words "has no effect, since".
+    """
+
+    holds: Callable[[_Case], bool]
+    reason: str
+    of_value: bool = False
+
+    def text(self, case: _Case) -> str:
+        lead = "" if self.of_value else "has no effect, since "
+        return f"{lead}{self.reason.format(frames=case.frames)}."
+
+
+def _is_preview(case: _Case) -> bool:
+    return case.settings.preview
+
+
+def _rule_of_freeinit(holds: Callable[[ClipSettings], bool], reason: str) -> _Rule:
+    return _Rule(lambda case: holds(case.settings), reason)
+
+
+_IMAGE = _Rule(_is_preview, "the preview is one image, not a clip")
+_FIRST_FRAME = _Rule(_is_preview, "the preview shows the first frame only")
+_STILL = _Rule(_is_preview, "the preview has no motion")
+_OFF = _Rule(lambda case: case.has_no_motion, "the motion effect is 0")
+_ONE_WINDOW = _Rule(
+    lambda case: case.fits and not case.settings.preview,
+    "the clip is not longer than the context length, so one window holds all of its frames",
+)
+_CHUNKS = _Rule(
+    lambda case: case.is_zero and not case.fits and not case.settings.preview,
+    "without a motion module a clip is not made in overlapping windows",
+)
+_NO_TRAVEL = _Rule(lambda case: case.travels is False and not case.settings.preview, "no prompt travels")
+_STEP = _Rule(lambda case: case.settings.travel_interpolation == STEP, "the interpolation step switches at once")
+_WINDOWED = (_FIRST_FRAME, _ONE_WINDOW, _CHUNKS)
+_TRAVELLING = (_FIRST_FRAME, _NO_TRAVEL)
+_MOVING = (_STILL, _OFF)
+_ONCE = _rule_of_freeinit(lambda settings: settings.freeinit_iters == 1, "one iteration of FreeInit is the plain clip")
+_FREEINIT = (
+    _FIRST_FRAME,
+    _rule_of_freeinit(lambda settings: not settings.freeinit_enable, "FreeInit is off"),
+)
+_FILTERED = (
+    *_FREEINIT,
+    _ONCE,
+)
+_NOT_ZERO = _Rule(lambda case: not case.is_zero, "it belongs to Text2Video-Zero, and a motion module makes the clip")
+
+EFFECTS: dict[str, tuple[_Rule, ...]] = {
+    "enable": (),
+    "model": (),
+    "frames": (),
+    "fps": (_IMAGE,),
+    "loop_count": (
+        _IMAGE,
+        _Rule(lambda case: not case.stores_loop_count, "none of the output formats stores a loop count"),
+    ),
+    "context_length": (
+        _FIRST_FRAME,
+        _Rule(
+            lambda case: case.fits and case.settings.frames > 0,
+            "has no effect, since one window holds the {frames} frames at a lower context length as well",
+            of_value=True,
+        ),
+    ),
+    "overlap": (
+        *_WINDOWED,
+        _Rule(
+            lambda case: case.settings.context_kind == "batched" and not case.is_loop, "batched windows do not overlap"
+        ),
+    ),
+    "stride": (
+        *_WINDOWED,
+        _Rule(
+            lambda case: 2 ** (case.settings.stride - 2) >= case.frames / context_length(case.settings),
+            "has the effect of a lower value, since {frames} frames have no room for its last levels",
+            of_value=True,
+        ),
+    ),
+    "context_kind": (*_WINDOWED, _Rule(lambda case: case.is_loop, "a closed loop always has looped windows")),
+    "fusion": (
+        *_WINDOWED,
+        _Rule(
+            lambda case: case.settings.context_kind == "batched" and not case.is_loop and case.settings.stride == 1,
+            "batched windows do not overlap",
+        ),
+    ),
+    "closed_loop": (
+        _FIRST_FRAME,
+        _Rule(
+            lambda case: case.fits and case.settings.closed_loop == "R-P",
+            "R-P has no effect, since up to the context length only A closes the loop",
+            of_value=True,
+        ),
+        _Rule(
+            lambda case: case.fits and case.settings.closed_loop == "R+P" and case.travels is False,
+            "R+P has no effect, since up to the context length it loops prompt travel only, and no prompt travels",
+            of_value=True,
+        ),
+        _Rule(
+            lambda case: (
+                not case.fits
+                and (case.settings.closed_loop == "R+P" or (case.settings.closed_loop == "R-P" and not case.travels))
+                and case.has_firm_windows
+            ),
+            "makes the same clip as A, since {frames} frames have the same windows with both",
+            of_value=True,
+        ),
+        _Rule(
+            lambda case: case.settings.closed_loop == "R+P" and case.travels is False and not case.fits,
+            "R+P makes the same clip as R-P, since no prompt travels",
+            of_value=True,
+        ),
+    ),
+    "reverse": (
+        _IMAGE,
+        _Rule(lambda case: case.frames < _FEWEST_TO_REVERSE, "a clip of {frames} frames is the same backward"),
+    ),
+    "formats": (_IMAGE,),
+    "views": _WINDOWED,
+    "travel_interpolation": _TRAVELLING,
+    "travel_easing": (*_TRAVELLING, _STEP),
+    "travel_hold": (*_TRAVELLING, _STEP),
+    "scale": _MOVING,
+    "effect": (_STILL,),
+    "scale_steps": _MOVING,
+    "effect_steps": _MOVING,
+    "effect_start": _MOVING,
+    "effect_end": _MOVING,
+    "blocks": _MOVING,
+    "motion_mask": (
+        _STILL,
+        _Rule(lambda case: case.has_no_motion and not case.is_zero, "the motion effect is 0"),
+        _Rule(
+            lambda case: case.settings.mask_of == "scale" and not case.is_scaled and not case.is_zero,
+            "it applies to the motion scale, which is 1 everywhere",
+        ),
+    ),
+    "mask_of": (*_MOVING, _Rule(lambda case: not case.settings.motion_mask, "there is no motion mask")),
+    "motion_loras": (),
+    "noise": (
+        _FIRST_FRAME,
+        _Rule(
+            lambda case: case.settings.noise == FREENOISE and not case.repeats_noise,
+            "freenoise has the effect of random, since in so short a clip repeated noise would be in one window",
+            of_value=True,
+        ),
+    ),
+    "noise_share": (
+        _FIRST_FRAME,
+        _Rule(lambda case: case.settings.noise != SHARED, "the noise type is not shared"),
+    ),
+    "frame_seeds": (
+        _Rule(
+            lambda case: (
+                case.settings.noise == CONSTANT and len(case.settings.frame_seeds.replace(",", " ").split()) > 1
+            ),
+            "uses its first seed only, since constant noise is that of the first frame",
+            of_value=True,
+        ),
+    ),
+    "freeinit_enable": (
+        _FIRST_FRAME,
+        _ONCE,
+    ),
+    "freeinit_filter": (
+        *_FILTERED,
+        _rule_of_freeinit(
+            lambda settings: not (settings.freeinit_ds and settings.freeinit_dt), "a cutoff of 0 keeps no frequency"
+        ),
+    ),
+    "freeinit_ds": (*_FILTERED, _rule_of_freeinit(lambda settings: settings.freeinit_dt == 0, "the other cutoff is 0")),
+    "freeinit_dt": (*_FILTERED, _rule_of_freeinit(lambda settings: settings.freeinit_ds == 0, "the other cutoff is 0")),
+    "freeinit_iters": _FREEINIT,
+    "freeinit_coarse": _FILTERED,
+    "zero_x": (_NOT_ZERO,),
+    "zero_y": (_NOT_ZERO,),
+    "zero_smoothing": (_NOT_ZERO,),
+    "preview": (),
+    "request_id": (_IMAGE,),
+}
+"""For each setting of the table, the cases in which it has no effect."""
+
+
+def idle_settings(settings: ClipSettings, travels: bool | None = None) -> dict[str, str]:
+    """The settings that no value would give an effect as long as the others stay, each with the reason.
+
+    Args:
+        travels: whether a prompt travels; None: unknown, so that nothing is said about it.
+    """
+    case = _Case(settings, travels)
+    found = ((name, _rule(rules, case, of_value=False)) for name, rules in EFFECTS.items())
+    return {name: rule.text(case) for name, rule in found if rule}
+
+
+def notes_of(settings: ClipSettings, travels: bool | None = None) -> tuple[Note, ...]:
+    """A note about each setting that differs from its default and has no effect; ``travels`` as above."""
+    case = _Case(settings, travels)
+    changed = (name for name in EFFECTS if getattr(settings, name) != SETTINGS[name].default)
+    found = ((name, _rule(EFFECTS[name], case, of_value=True)) for name in changed)
+    return tuple(Note(name, rule.text(case)) for name, rule in found if rule)
+
+
+def foreign_notes(values: Mapping[str, Any]) -> tuple[Note, ...]:
+    """A note about each argument of the existing extension that is accepted without effect and was changed."""
+    names = (name for name, known in PLAIN_VALUES.items() if known is None)
+    return tuple(
+        Note(name, "has no effect, since it tunes a feature of the existing extension that is not supported.")
+        for name in names
+        if name in values and values[name] not in (None, _FOREIGN_DEFAULTS.get(name))
+    )
+
+
+def _rule(rules: tuple[_Rule, ...], case: _Case, *, of_value: bool) -> _Rule | None:
+    return next((rule for rule in rules if (of_value or not rule.of_value) and rule.holds(case)), None)
+
+
+@lru_cache(maxsize=64)
+def _as_firm(windows: ContextWindows, frames: int) -> bool:
+    firm = ContextWindows(windows.length, windows.overlap, windows.stride, windows.kind, windows.fusion, closed=True)
+    return all(windows.plan(frames, step) == firm.plan(frames, step) for step in range(_COMPARED_STEPS))
