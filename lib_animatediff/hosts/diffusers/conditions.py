@@ -34,17 +34,17 @@ def check_grammar(prompt: str) -> None:
         raise ClipError(
             f"{found[0]} changes the prompt during sampling, which only the WebUI can. Remove it; for a prompt that "
             "changes during the clip, write lines such as 0: spring and 8: summer.",
-            code="AD-D16",
+            code="AD-D23",
         )
     if found := _ALTERNATION.search(prompt):
-        raise ClipError(f"{found[0]} alternates at each step, which only the WebUI can. Remove it.", code="AD-D17")
+        raise ClipError(f"{found[0]} alternates at each step, which only the WebUI can. Remove it.", code="AD-D24")
     if _AND.search(prompt):
-        raise ClipError("AND combines prompts in the WebUI only. Write a comma instead.", code="AD-D18")
+        raise ClipError("AND combines prompts in the WebUI only. Write a comma instead.", code="AD-D25")
     if tag := find_tag(prompt):
         raise ClipError(
             f"{tag} is a tag of the WebUI. Remove it, and give the file as an argument: --lora FILE:STRENGTH, or "
             "--motion-lora.",
-            code="AD-D19",
+            code="AD-D26",
         )
 
 

@@ -145,12 +145,12 @@ def _check_lora(path: Path) -> None:
     """Check by its header that a file is a plain LoRA: diffusers' errors do not say what else it is."""
     names = read_header(path).tensors
     if holds_motion_lora(names):
-        raise NetworkError(f"{path.name} is a motion LoRA. Give it with --motion-lora.", code="AD-D13")
+        raise NetworkError(f"{path.name} is a motion LoRA. Give it with --motion-lora.", code="AD-D20")
     reject_unsupported_lora_types(path.name, names)
     known = identify_other(names)
     if not count_layers(names):
         what = known.what if known else "a file of another kind"
-        raise NetworkError(f"{path.name} is {what}, not a LoRA. Choose another file.", code="AD-D14")
+        raise NetworkError(f"{path.name} is {what}, not a LoRA. Choose another file.", code="AD-D21")
 
 
 def _check_embedding(path: Path, width: int) -> None:
@@ -162,7 +162,7 @@ def _check_embedding(path: Path, width: int) -> None:
         raise NetworkError(
             f"{path.name} is {what} that does not fit: this checkpoint's embeddings have {width} numbers. Choose one "
             "made for Stable Diffusion 1.5.",
-            code="AD-D15",
+            code="AD-D22",
         )
 
 
