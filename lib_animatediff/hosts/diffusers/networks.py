@@ -145,7 +145,7 @@ def _check_lora(path: Path) -> None:
     """Check by its header that a file is a plain LoRA: diffusers' errors do not say what else it is."""
     names = read_header(path).tensors
     if holds_motion_lora(names):
-        raise NetworkError(f"{path.name} is a motion LoRA. Give it with --motion-lora.", code="AD-D20")
+        raise NetworkError(f"{path.name} is a motion LoRA. Give it with --motion-lora.", code="AD-D27")
     reject_unsupported_lora_types(path.name, names)
     known = identify_other(names)
     if not count_layers(names):
