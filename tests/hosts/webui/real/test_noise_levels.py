@@ -59,14 +59,12 @@ def check(studio, record_property, name, sampler, scheduler):
     return found
 
 
-@pytest.mark.shows("Noise levels: every sampler in txt2img, img2img, hires fix and FreeInit")
 @pytest.mark.parametrize("name", PASSES)
 def test_every_sampler_gives_the_unet_the_motion_modules_noise_levels(studio, names, record_property, name):
     found = {sampler: check(studio, record_property, name, sampler, "Automatic") for sampler in names[0]}
     assert not {sampler: value for sampler, value in found.items() if value >= BOUND}
 
 
-@pytest.mark.shows("Noise levels: every schedule type in txt2img, img2img and hires fix")
 @pytest.mark.parametrize("name", ["txt2img", "img2img", "hires"])
 def test_every_schedule_type_does(studio, names, record_property, name):
     found = {scheduler: check(studio, record_property, name, "Euler", scheduler) for scheduler in names[1]}
