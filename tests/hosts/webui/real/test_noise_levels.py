@@ -43,8 +43,9 @@ def difference(levels, is_lcm=False) -> float:
         wanted = level["said"]
         if not level["in_timesteps"]:
             wanted = numpy.interp(numpy.log(wanted), numpy.log(SIGMAS), numpy.arange(len(SIGMAS)))
-        if is_lcm:
-            wanted = min(LCM_LEVELS, key=lambda timestep: abs(timestep - wanted))
+        if is_lcm:  # it takes the nearest of its own levels, by the logarithm of sigma
+            apart = numpy.abs(numpy.log(SIGMAS[list(LCM_LEVELS)]) - numpy.log(level["said"]))
+            wanted = LCM_LEVELS[int(apart.argmin())]
         worst = max(worst, abs(level["timestep"] - wanted))
     return worst
 
