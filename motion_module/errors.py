@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from motion_module.limits import MESSAGE
+
 
 class AnimateDiffError(Exception):
     """Base class of all errors that a user can cause and fix. ``str(error)`` is the message followed by the code.
@@ -13,12 +15,19 @@ class AnimateDiffError(Exception):
     """
 
     def __init__(self, message: str = "", *, code: str = "") -> None:
+        message = _shortened(message)
         super().__init__(message)
         self.message = message
         self.code = code
 
     def __str__(self) -> str:
         return f"{self.message} [{self.code}]" if self.code else self.message
+
+
+def _shortened(message: str) -> str:
+    """A message without the middle of a long text that it quotes: what to do stands at its end."""
+    half = MESSAGE // 2
+    return message if len(message) <= MESSAGE else f"{message[:half]} ... {message[-half:]}"
 
 
 class MotionFileError(AnimateDiffError):

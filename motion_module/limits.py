@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ VIDEO_FRAMES = 100_000  # more than an hour at 24 frames per second
 JPEG_SCANS = 64  # a progressive JPEG has about 10
 TEXT_BYTES = 16 * 2**20  # of a recipe, a caption, a list of prompts
 TABLE_FIELD = 2**20  # characters in a field of a CSV file
+OPEN_BRACKETS = 100  # of a prompt's emphasis within each other; real prompts have about 3
+MESSAGE = 1_500  # characters of an error, which may quote what it was given
 NUMBER_DIGITS = 40  # of a fraction's numerator or denominator
 FASTEST, SLOWEST = 10_000, 1e-6  # frames per second of a recipe
 LOOP_COUNT = 65_535  # what containers store
@@ -33,6 +36,21 @@ def kind_of_special_file(path: Path) -> str | None:
     if stat.S_ISREG(mode):
         return None
     return "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+
+
+def exists(path: Path) -> bool:
+    """Whether there is anything; False for a path that nothing can have, where `Path.exists` raises."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def is_file(path: Path) -> bool:
+    """Whether it is a regular file; False for a path that no file can have, where `Path.is_file` raises."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder; False for a path that no folder can have, where `Path.is_dir` raises."""
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def read_limited(path: Path, limit: int = TEXT_BYTES) -> bytes:

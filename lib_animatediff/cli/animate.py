@@ -28,6 +28,7 @@ from lib_animatediff.sampling.text2video_zero import NAME
 from lib_animatediff.video import FORMATS, Encoding, ping_pong, write_clip, write_contact_sheet
 from lib_animatediff.video.formats import check_rate, format_of, path_for
 from motion_module import ClipError
+from motion_module.limits import exists, is_folder
 
 from .files import KIND_OPTION
 from .options import DEVICE_OPTION, GroupedCommand, say_device
@@ -244,7 +245,7 @@ def animate(
 def _further(text: str) -> FurtherMotion:
     """``FILE``, ``FILE:0.5`` (the effect) or ``FILE:effect=0.5,scale=1.2``."""
     name, colon, amounts = text.rpartition(":")
-    if not colon or Path(text).exists():
+    if not colon or exists(Path(text)):
         return FurtherMotion(Path(text))
     try:
         items = [item.rpartition("=") for item in amounts.split(",")]
@@ -296,7 +297,7 @@ def pocket_to_webui(webui: Path) -> None:
 
 
 def _check_output(output: Path) -> None:
-    if output.is_dir() and output.suffix:
+    if is_folder(output) and output.suffix:
         raise ClipError(f"{output} is a folder. Choose another name.", code="AD-K08")
     with _writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)

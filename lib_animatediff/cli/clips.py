@@ -18,7 +18,7 @@ from lib_animatediff.jobs.recipe import file_hash, prepare, request_of
 from lib_animatediff.request.settings import from_infotext
 from lib_animatediff.video import FORMATS, Recipe, read_clip, read_recipe
 from motion_module import ClipError
-from motion_module.limits import printable
+from motion_module.limits import is_folder, printable
 
 from .options import DEVICE_OPTION, say_device
 
@@ -142,7 +142,7 @@ def _finder(folders: Sequence[Path]) -> Callable[[str, str], Path]:
 
 
 def _keeps_pixels(file: Path, data: Mapping[str, Any]) -> bool:
-    if file.is_dir():
+    if is_folder(file):
         return FORMATS["frames"].lossless
     encoding = data.get("encoding")
     lossless = isinstance(encoding, dict) and encoding.get("lossless") is True

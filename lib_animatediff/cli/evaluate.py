@@ -26,6 +26,7 @@ from lib_animatediff.hosts.diffusers import networks
 from lib_animatediff.hosts.diffusers import pipeline as host
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
 from lib_animatediff.video.atomic import write_atomic
+from motion_module.limits import exists, is_folder
 
 from .animate import CFG, SIZE
 from .files import KIND_OPTION
@@ -217,7 +218,7 @@ def _embedders(folders: Sequence[Path], device: str) -> Embedders:
 def _check_output(output: Path, folder: Path) -> None:
     if output.suffix.lower() not in (".html", ".htm"):
         raise EvaluationError(f"{output} is not an HTML page. Choose a name that ends in .html.", code="AD-K17")
-    if output.is_dir() or (folder.exists() and not folder.is_dir()):
+    if is_folder(output) or (exists(folder) and not is_folder(folder)):
         raise EvaluationError(
             f"{output.stem} already exists and is not an evaluation. Choose another --output.", code="AD-K18"
         )

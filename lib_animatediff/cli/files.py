@@ -15,7 +15,7 @@ from motion_module import MotionFileInfo, convert_motion_file, inspect_motion_fi
 from motion_module.files.diffusers_format import is_motion_adapter
 from motion_module.files.weights import MOTION_FILE_SUFFIXES
 from motion_module.kinds import BASES, KINDS
-from motion_module.limits import printable
+from motion_module.limits import is_folder, printable
 
 _PATH = click.Path(path_type=Path)
 _MILLION = 1_000_000
@@ -47,7 +47,7 @@ def inspect(files: tuple[Path, ...], kind: str | None, as_json: bool) -> None:
 
 
 def _inspected(path: Path, kind: str | None) -> Iterator[MotionFileInfo]:
-    if not path.is_dir() or is_motion_adapter(path):
+    if not is_folder(path) or is_motion_adapter(path):
         yield inspect_motion_file(path, kind=kind)
         return
     files = sorted(_weights_in(path))

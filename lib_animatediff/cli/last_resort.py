@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ from motion_module.limits import printable
 
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130  # exit codes, as of other programs
 _LONGEST = 600  # characters of a line
+_WRONG_PATHS = (errno.ENAMETOOLONG, errno.EINVAL, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 
 
 def run(command: click.Command) -> NoReturn:
@@ -33,12 +35,12 @@ def run(command: click.Command) -> NoReturn:
         _end("Stopped.", INTERRUPTED)
     except click.ClickException as error:
         help_line = f" See {_path(error)} --help." if isinstance(error, click.UsageError) else ""
-        _end(f"Error: {_one_line(error.format_message())}{help_line}", error.exit_code)
+        _end(f"Error: {_short(error.format_message())}{help_line}", error.exit_code)
     except BrokenPipeError:  # the reader of the output has ended, as `head` does
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - Python flushes it at its end
         sys.exit(FAILED)
     except Exception as error:
-        _end(f"Error: {_one_line(str(_explained(error)))}", FAILED)
+        _end(f"Error: {_one_line(str(explained(error)))}", FAILED)
     sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -60,13 +62,16 @@ def _stopped_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, former)
 
 
-def _explained(error: Exception) -> AnimateDiffError:
+def explained(error: Exception) -> AnimateDiffError:
+    """What to tell of an error; AD-K22, with a log, if nobody knows it."""
     if isinstance(error, AnimateDiffError):
         return error
     if is_out_of_memory(error):
         return AnimateDiffError(
             "Memory ran out. Lower the size, the number of frames or the context length.", code="AD-K20"
         )
+    if isinstance(error, OSError) and error.errno in _WRONG_PATHS:
+        return AnimateDiffError(f"{_short(str(error.filename))}: {error.strerror}. Give another path.", code="AD-K24")
     if isinstance(error, OSError) and error.filename is not None:
         return AnimateDiffError(
             f"{error.filename}: {error.strerror}. Free some space, or choose another place.", code="AD-K21"

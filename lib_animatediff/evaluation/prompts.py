@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from motion_module.limits import parse_json, read_limited
 
 from .direction import HEADINGS, STILL
 from .errors import EvaluationError
@@ -65,15 +67,13 @@ def read_prompts(path: Path) -> tuple[Prompt, ...]:
         EvaluationError: the file cannot be read, contains no prompts, or one of them is invalid.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_limited(path).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise EvaluationError(f"{path} cannot be read as text ({error}). Check the path.", code="AD-E07") from error
     read = _of_json(path, text) if path.suffix.lower() == ".json" else _of_lines(text)
     if not read:
         raise EvaluationError(f"{path} contains no prompts. Write one per line.", code="AD-E08")
-    repeated = {
-        prompt.text for number, prompt in enumerate(read) if prompt.text in {each.text for each in read[:number]}
-    }
+    repeated = [text for text, times in Counter(prompt.text for prompt in read).items() if times > 1]
     if repeated:
         raise EvaluationError(
             f"{path} contains a prompt twice: {min(repeated)!r}. Remove one; for more clips, increase the number of "
@@ -97,7 +97,7 @@ def _of_line(line: str) -> Prompt:
 
 def _of_json(path: Path, text: str) -> tuple[Prompt, ...]:
     try:
-        listed = json.loads(text)
+        listed = parse_json(text)
     except ValueError as error:
         raise EvaluationError(
             f"{path} is not valid JSON ({error}). Correct it, or use a text file with one prompt per line.",

@@ -6,10 +6,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from motion_module import ClipError
+from motion_module.limits import OPEN_BRACKETS
+
 _MORE = 1.1  # of each pair of round brackets; square ones divide by it
 _TOKEN = re.compile(
-    r"\\(?P<escaped>[()\[\]\\])|(?P<opens>[(\[])|:\s*(?P<weight>[+-]?(?:\d+\.?\d*|\.\d+))\s*\)|(?P<closes>[)\]])"
-    r"|(?P<breaks>\s*\bBREAK\b\s*)"
+    r"\\(?P<escaped>[()\[\]\\])|(?P<opens>[(\[])|:\s*(?P<weight>[+-]?(?:\d+(?:\.\d*)?|\.\d+))\s*\)|(?P<closes>[)\]])"
+    r"|(?P<breaks>(?<!\s)\s*\bBREAK\b\s*)"
 )
 
 
@@ -28,7 +31,11 @@ def has_emphasis(prompt: str) -> bool:
 
 
 def weighted_parts(prompt: str) -> list[Part]:
-    """The pieces of a prompt in order. Brackets that are not closed reach to the end, as in the WebUI."""
+    """The pieces of a prompt in order. Brackets that are not closed reach to the end, as in the WebUI.
+
+    Raises:
+        ClipError: too many brackets are open at once.
+    """
     parts: list[Part] = []
     opened: list[tuple[str, int]] = []
 
@@ -46,6 +53,12 @@ def weighted_parts(prompt: str) -> list[Part]:
             parts.append(Part(token["escaped"]))
         elif token["opens"]:
             opened.append((token["opens"], len(parts)))
+            if len(opened) > OPEN_BRACKETS:  # each of them multiplies all weights that follow
+                raise ClipError(
+                    f"The prompt opens more than {OPEN_BRACKETS} brackets within each other. Close some, or write \\( "
+                    "for a bracket of the text.",
+                    code="AD-D28",
+                )
         elif token["breaks"] is not None:
             parts.append(Part("", begins_chunk=True))
         elif opened and opened[-1][0] == bracket:
@@ -73,13 +86,10 @@ def _factor(weight: str | None, bracket: str) -> float:
 
 def _joined(parts: list[Part]) -> Iterator[Part]:
     """Neighbours of the same weight are one text: a word may go on behind an escaped bracket."""
-    last: Part | None = None
-    for part in parts:
-        if last is not None and last.weight == part.weight and not part.begins_chunk and not last.begins_chunk:
-            last.text += part.text
-            continue
-        if last is not None:
-            yield last
-        last = part
-    if last is not None:
-        yield last
+    group: list[Part] = []
+    for part in [*parts, None]:
+        if group and (part is None or part.weight != group[0].weight or part.begins_chunk or group[0].begins_chunk):
+            yield Part("".join(one.text for one in group), group[0].weight, group[0].begins_chunk)
+            group = []
+        if part is not None:
+            group.append(part)

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from motion_module.limits import is_folder
+
 from .settings import TrainingError, TrainingSettings
 
 TEXTS_KEPT = 1024  # conditionings in the cache, of a quarter of a megabyte each (77 tokens, 768 floats)
@@ -76,7 +78,7 @@ class Base:
                 code="AD-T02",
             )
         path = Path(settings.checkpoint)
-        if path.is_dir():
+        if is_folder(path):
             return cls.of_pipeline(_from_folder(path))
         from lib_animatediff.hosts.diffusers.pipeline import load_pipeline
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from motion_module.limits import read_limited
+from motion_module.limits import is_file, is_folder, read_limited
 
 from .settings import TrainingError, TrainingSettings
 from .videos import VideoSource
@@ -23,9 +23,9 @@ def open_source(settings: TrainingSettings) -> VideoSource:
     if not settings.data:
         raise TrainingError("No training data is set. Set data to a folder of videos or a WebVid CSV.", code="AD-T24")
     path = Path(settings.data)
-    if path.is_dir():
+    if is_folder(path):
         return VideoSource(folder_items(path, settings.caption), settings)
-    if path.is_file():
+    if is_file(path):
         return VideoSource(csv_items(path, Path(settings.videos) if settings.videos else path.parent), settings)
     raise TrainingError(f"{path} does not exist. Check the path.", code="AD-T25")
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from motion_module.limits import is_folder
+
 # Not just .part, which browsers and download managers use for files that are not ours to delete. The dot hides it.
 PREFIX, SUFFIX = ".animatediff-", ".part"
 LEFTOVER_AGE = 3600.0  # seconds: a file that is still being written is never untouched for this long
@@ -122,7 +124,7 @@ def _sync(path: Path) -> None:
 
 def _exchange(part: Path, path: Path) -> None:
     """Replace a folder: no operating system renames onto a folder that is not empty."""
-    if not path.is_dir():
+    if not is_folder(path):
         _move(part, path)
         return
     former = part.with_name(f"{part.name.removesuffix(SUFFIX)}-former{SUFFIX}")

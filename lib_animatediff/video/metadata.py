@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from motion_module import AnimateDiffError, ClipError
-from motion_module.limits import read_limited
+from motion_module.limits import is_folder, read_limited
 
 from .atomic import plain_reason
 from .avif import need_avif
@@ -33,7 +33,7 @@ def read_recipe(path: Path) -> Recipe:
         AnimateDiffError: a library for the format is missing.
     """
     try:
-        return _read(first_frame(path) if path.is_dir() else path)
+        return _read(first_frame(path) if is_folder(path) else path)
     except AnimateDiffError:
         raise
     except FileNotFoundError as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from motion_module import AnimateDiffError, ClipError
-from motion_module.limits import VIDEO_FRAMES
+from motion_module.limits import VIDEO_FRAMES, exists, is_file, is_folder
 
 from .atomic import plain_reason
 from .avif import need_avif
@@ -73,7 +73,7 @@ def read_clip(
     """
     if start < 0 or (count is not None and count < 0):
         raise ClipError(f"start and count must be 0 or more, not {start} and {count}.", code="AD-V14")
-    if not path.exists():
+    if not exists(path):
         raise ClipError(f"There is no file {path}. Check the path.", code="AD-V15")
     rate = None if fps is None else exact_fps(fps)
     timed = _with_durations(_whole(path, _decoded_frames(path, rate)))
@@ -86,7 +86,7 @@ Timed = tuple[Fraction, Fraction, DecodedFrame]
 
 
 def _decoded_frames(path: Path, rate: Fraction | None) -> Iterator[DecodedFrame]:
-    if path.is_dir():
+    if is_folder(path):
         yield from _folder_frames(path, rate)
     elif (kind := kind_of(path)) == "video":
         yield from decode_frames(path)
@@ -118,7 +118,7 @@ def _whole(path: Path, frames: Iterator[DecodedFrame]) -> Iterator[DecodedFrame]
 
 
 def _check_end(path: Path, read: int) -> None:
-    if not path.is_file() or not is_cut_short(path, kind := kind_of(path)):
+    if not is_file(path) or not is_cut_short(path, kind := kind_of(path)):
         return
     stated = None
     if kind == "video":

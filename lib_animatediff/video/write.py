@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from motion_module import AnimateDiffError, ClipError
 from motion_module.errors import ClipNotWrittenError
+from motion_module.limits import exists, is_folder
 
 from .atomic import atomic_file, atomic_folder, plain_reason, write_atomic
 from .encoding import EncoderInput, Encoding, check_frames
@@ -117,7 +118,7 @@ def write_contact_sheet(path: Path, frames: Sequence[Image], *, columns: int = 8
 def _check_place(key: str, place: Path) -> None:
     """Check that the target is not a folder, unless it contains frames only."""
     try:
-        if not place.is_dir():
+        if not is_folder(place):
             return
     except OSError:  # the name is too long, which writing will report
         return
@@ -168,7 +169,7 @@ def _rescue(path: Path, clip: EncoderInput) -> Path | None:
 
 def _free(path: Path) -> Path:
     place, number = path, 1
-    while place.exists():
+    while exists(place):
         number += 1
         place = path.with_name(f"{path.name}-{number}")
     return place

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from motion_module.errors import MotionFileError
+from motion_module.limits import exists, is_folder
 from motion_module.network import Layout, MotionModule
 from motion_module.temporal_transformer import positional_table
 
@@ -79,13 +80,13 @@ def _check_target(target: Path, to: Target, force: bool) -> None:
             f"{target} must be a folder, because a MotionAdapter is one. Choose a name without {_SAFETENSORS}.",
             code="AD-F03",
         )
-    if to == "official" and target.is_dir():
+    if to == "official" and is_folder(target):
         raise MotionFileError(f"{target} is a folder. Choose another name.", code="AD-F04")
-    if to == "adapter" and target.exists() and not target.is_dir():
+    if to == "adapter" and exists(target) and not is_folder(target):
         raise MotionFileError(
             f"{target} is a file, but a MotionAdapter needs a folder. Choose another name.", code="AD-F05"
         )
-    if target.exists() and not force:
+    if exists(target) and not force:
         raise MotionFileError(f"{target} already exists. Choose another name, or force its replacement.", code="AD-F06")
 
 
@@ -116,7 +117,7 @@ def _write_motion_adapter(
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}.") as made:
         part = Path(made) / "adapter"
         _write_motion_adapter_files(part, renamed, metadata, config_of(layout))
-        if not folder.exists():
+        if not exists(folder):
             part.rename(folder)
             return
         for name in (f"{WEIGHTS}{_SAFETENSORS}", CONFIG):

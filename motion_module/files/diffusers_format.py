@@ -10,6 +10,7 @@ from typing import Any
 
 from motion_module.errors import MotionFileError
 from motion_module.kinds import SITES_DOWN
+from motion_module.limits import is_file, is_folder
 from motion_module.network import Layout
 from motion_module.temporal_transformer import HEADS, NORM_GROUPS
 
@@ -47,7 +48,7 @@ def find_source(path: Path) -> MotionSource:
     Raises:
         MotionFileError: the folder is not a MotionAdapter.
     """
-    if not path.is_dir():
+    if not is_folder(path):
         name = f"{path.parent.name}/{path.name}" if path.name.startswith(WEIGHTS) else path.name
         return MotionSource(name.lstrip("/"), path, _read_config(path.parent / CONFIG))
     weights = _weights_of(path)
@@ -67,7 +68,7 @@ def is_motion_adapter(folder: Path) -> bool:
 
 
 def _weights_of(folder: Path) -> Path | None:
-    return next((file for suffix in _SUFFIXES if (file := folder / f"{WEIGHTS}{suffix}").is_file()), None)
+    return next((file for suffix in _SUFFIXES if is_file(file := folder / f"{WEIGHTS}{suffix}")), None)
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:

@@ -199,9 +199,7 @@ def _pickle_header(path: Path, zipped: bool) -> FileHeader:
 def _load_pickle(path: Path, zipped: bool) -> Any:
     _pickle_header(path, zipped)  # checks sizes, which torch would trust
     # Not `torch.load`: hosts replace it (the WebUI's version rejects files of current torch).
-    return torch.serialization.load(
-        str(path), map_location="cpu", pickle_module=tensors_only, weights_only=False
-    )
+    return torch.serialization.load(str(path), map_location="cpu", pickle_module=tensors_only, weights_only=False)
 
 
 def _reject_tar(path: Path) -> None:

@@ -23,6 +23,7 @@ from motion_module import (
 )
 from motion_module.files.other_models import identify_other
 from motion_module.files.weights import read_header
+from motion_module.limits import is_file
 from motion_module.lora.low_rank import count_layers, reject_unsupported_lora_types
 from motion_module.lora.motion_lora import holds_motion_lora
 
@@ -65,7 +66,7 @@ def parse_added(text: str) -> LoraFile:
 
 
 def _existing(path: Path) -> Path:
-    if not path.is_file():
+    if not is_file(path):
         raise NetworkError(f"There is no file {path}. Check the path.", code="AD-D07")
     return path
 

@@ -11,6 +11,7 @@ from typing import Any
 from lib_animatediff.builtin_model import STABLE_DIFFUSION_15, CheckpointError
 from lib_animatediff.sampling.frame_noise import SEED_LIMIT
 from motion_module import ClipError
+from motion_module.limits import is_file, is_folder
 from motion_module.schedules import SCALED_LINEAR, TRAINING_STEPS, BetaSchedule
 
 CONFIG_INDEX = "model_index.json"
@@ -68,7 +69,7 @@ def check_host(checkpoint: Path, device: str) -> None:
     """
     import torch
 
-    if not checkpoint.is_file():
+    if not is_file(checkpoint):
         raise CheckpointError(f"There is no checkpoint {checkpoint}. Check the path.", code="AD-D16")
     try:
         torch.ones(1, device=device).item()
@@ -99,7 +100,7 @@ def find_config(checkpoint: Path, config: Path | None = None) -> Path:
 
 
 def _is_config(folder: Path) -> bool:
-    return (folder / CONFIG_INDEX).is_file()
+    return is_file(folder / CONFIG_INDEX)
 
 
 def load_pipeline(checkpoint: Path, *, config: Path | None = None, device: str = "cpu") -> Any:
@@ -116,7 +117,7 @@ def load_pipeline(checkpoint: Path, *, config: Path | None = None, device: str =
     check_host(checkpoint, device)
     folder = find_config(checkpoint, config)
     # All Stable Diffusion 1.5 models have the same tokenizer, so a folder of configs may omit it.
-    tokenizer = folder if (folder / "tokenizer").is_dir() else STABLE_DIFFUSION_15
+    tokenizer = folder if is_folder(folder / "tokenizer") else STABLE_DIFFUSION_15
     import torch
 
     with _quiet_libraries():
