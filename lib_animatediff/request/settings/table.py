@@ -317,8 +317,8 @@ class ClipSettings:
     freeinit_enable: bool = _further(
         False,
         "FreeInit",
-        "Samples the clip several times and keeps only its slow changes in between, which makes it steadier but several "
-        "times slower.",
+        "Samples the clip several times and keeps only its slow changes in between, which makes it steadier but "
+        "several times slower.",
         _NOISE,
     )
     freeinit_filter: str = _further(
