@@ -15,9 +15,9 @@ INTRODUCTION = """\
 
 The panel, the API, the infotext of clips, the X/Y/Z plot and the command line share one list of settings. On the
 command line `frames` is `--frames` and `freeinit_enable` is `--freeinit-enable`; `model` is `--motion`, `formats` is
-`--format` and `motion_loras` is `--motion-lora`. The column "Also" lists the names that clients of the existing
-extension send.
-[Directing a clip](features.md) shows the effect of each setting.
+`--format` and `motion_loras` is `--motion-lora`. The column "Also" lists other accepted names, most of them from
+[sd-webui-animatediff](api.md#coming-from-sd-webui-animatediff). [Directing a clip](features.md) shows the effect of
+each setting.
 
 Some settings have no effect under others, such as `overlap` in a clip that fits into one context window. If you change
 one of those, a note says so: in the panel's plan, in the reply of the API, and as a line of the command line and of

@@ -47,10 +47,10 @@ def _check_packages(settings: TrainingSettings) -> None:
     needed += ["diffusers", "transformers"] if settings.checkpoint else []
     needed += ["av"] if settings.data else []
     needed += ["peft"] if settings.lora_rank else []
-    missing = [name for name in needed if find_spec(name) is None]
+    missing = ", ".join(name for name in needed if find_spec(name) is None)
     if missing:
         raise TrainingError(
-            f"Training needs {', '.join(missing)}. Install it: pip install 'lib-animatediff[train]'", code="AD-T12"
+            f'Training needs {missing}. Install it: pip install "lib-animatediff[train]"', code="AD-T12"
         )
 
 

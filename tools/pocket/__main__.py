@@ -43,9 +43,7 @@ def build_command(stage: str, steps: int | None, out: Path | None, seed: int, th
 
 
 @main.command("evaluate")
-@click.option(
-    "--folder", type=click.Path(path_type=Path, file_okay=False), default=SHIPPED, show_default=True
-)
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), default=SHIPPED, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=OUT, show_default=True,
               help="Folder of the build, for the fine-tuned checkpoint.")  # fmt: skip
 @click.option("--page", type=click.Path(path_type=Path), default=Path("docs/pocket.md"), show_default=True)
@@ -59,9 +57,7 @@ def evaluate_command(folder: Path, out: Path, page: Path) -> None:
 
 
 @main.command("show")
-@click.option(
-    "--folder", type=click.Path(path_type=Path, file_okay=False), default=SHIPPED, show_default=True
-)
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), default=SHIPPED, show_default=True)
 @click.option("--picture", type=click.Path(path_type=Path), default=Path("docs/images/pocket.gif"), show_default=True)
 def show_command(folder: Path, picture: Path) -> None:
     """Make the picture that the README opens with."""
@@ -72,9 +68,7 @@ def show_command(folder: Path, picture: Path) -> None:
 
 @main.command("ship")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=OUT, show_default=True)
-@click.option(
-    "--folder", type=click.Path(path_type=Path, file_okay=False), default=SHIPPED, show_default=True
-)
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), default=SHIPPED, show_default=True)
 def ship_command(out: Path, folder: Path) -> None:
     """Copy what the package needs from a finished build."""
     from .ship import ship

@@ -25,7 +25,7 @@ class Setting:
         type: ``bool``, ``int``, ``float``, ``str``, or ``tuple`` for several of the choices.
         default: value of a setting that is not given.
         label: name in the panel: a noun that users search for.
-        help: one sentence that says what the setting changes in the clip.
+        help: one sentence that says what the setting changes in the clip; where choices need it, one for each.
         minimum, maximum: limits of a number, both included.
         choices: allowed values of a string; empty allows any.
         in_panel: whether the accordion shows the setting.
@@ -106,7 +106,7 @@ class ClipSettings:
     frames: int = _setting(
         16,
         "Frames",
-        "Number of frames in the clip; above the context length the clip is made in windows, and 0 means that length.",
+        "Number of frames in the clip; 0 makes as many as the context length.",
         minimum=0,
         maximum=LONGEST_CLIP,
     )
@@ -123,7 +123,8 @@ class ClipSettings:
     context_length: int = _setting(
         16,
         "Context length",
-        "Number of frames that the motion module sees together; most modules need 16, HotShot-XL needs 8, 0 means 16.",
+        "Number of frames that the motion module sees together, and so the length of a window: 16 for most modules, "
+        "8 for HotShot-XL; 0 means 16.",
         minimum=0,
         maximum=128,
         group=_WINDOWS,
@@ -131,7 +132,8 @@ class ClipSettings:
     overlap: int = _setting(
         -1,
         "Window overlap",
-        "Frames that neighbouring windows share; more hides seams but takes longer, -1 means a quarter of a window.",
+        "Number of frames that two neighbouring windows share: more hides seams but takes longer; -1 means a quarter "
+        "of the context length.",
         minimum=-1,
         maximum=127,
         group=_WINDOWS,
@@ -139,7 +141,8 @@ class ClipSettings:
     stride: int = _setting(
         1,
         "Window stride",
-        "Above 1, adds windows over every 2nd, 4th, ... frame, which keeps long clips consistent but takes longer.",
+        "At 1, a window has neighbouring frames; 2 adds windows with every 2nd frame, 3 also with every 4th, and so "
+        "on, which keeps long clips consistent but takes longer.",
         minimum=1,
         maximum=8,
         group=_WINDOWS,
@@ -147,24 +150,24 @@ class ClipSettings:
     context_kind: str = _setting(
         "uniform",
         "Window schedule",
-        "uniform moves the windows at every step, looped also wraps them around the end, static keeps them in place, "
-        "batched has no overlap.",
+        "Places the windows of a long clip. uniform: they move at each step, which hides seams. looped: they also wrap "
+        "around the end of the clip. static: they stay in place. batched: they do not overlap.",
         choices=WINDOW_KINDS,
         group=_WINDOWS,
     )
     fusion: str = _setting(
         "pyramid",
         "Window fusion",
-        "Weights that blend overlapping windows: pyramid favours a window's middle, flat has equal weights, "
-        "overlap-linear fades at its ends.",
+        "Blends the windows where they overlap. pyramid: the middle of a window counts most. flat: all its frames "
+        "count the same. overlap-linear: it fades in and out over the overlap.",
         choices=tuple(FUSIONS),
         group=_WINDOWS,
     )
     closed_loop: str = _setting(
         "N",
         "Closed loop",
-        "Makes the clip loop smoothly: N is off, A loops any clip firmly, R-P and R+P loop clips above the context "
-        "length gently; R+P and A also loop prompt travel.",
+        "Makes the end of the clip lead back to its start. N: off. R-P: gently, in clips above the context length. "
+        "R+P: as R-P, and prompt travel returns to the first prompt. A: as R+P, but firmly, in clips of any length.",
         choices=("N", "R-P", "R+P", "A"),
         group=_WINDOWS,
     )
@@ -183,8 +186,8 @@ class ClipSettings:
     views: bool = _further(
         False,
         "Windows inside attention only (views)",
-        "Applies the windows only inside the motion module and runs all frames through the UNet together, which makes "
-        "frames more consistent but uses more memory.",
+        "Applies the windows only inside the motion module; all frames pass through the UNet together, which makes "
+        "them more consistent but uses more memory.",
         _WINDOWS,
     )
     travel_interpolation: str = _further(
@@ -314,7 +317,8 @@ class ClipSettings:
     freeinit_enable: bool = _further(
         False,
         "FreeInit",
-        "Samples the clip several times from its own slow changes, which makes it steadier but several times slower.",
+        "Samples the clip several times and keeps only its slow changes in between, which makes it steadier but "
+        "several times slower.",
         _NOISE,
     )
     freeinit_filter: str = _further(
