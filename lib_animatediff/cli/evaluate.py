@@ -119,6 +119,7 @@ def evaluate(
     A folder next to the page contains the clips, results.json and clips.webp, a grid of some clips.
     After an interruption, the same command continues.
     """
+    _check_page(output)
     asked_device, device = device, host.pick_device(device)
     built_in = checkpoint is None
     if not built_in and (motion is None or prompts is None):
@@ -215,9 +216,12 @@ def _embedders(folders: Sequence[Path], device: str) -> Embedders:
     return Embedders(main, by_kind.get(DINO, main))
 
 
-def _check_output(output: Path, folder: Path) -> None:
+def _check_page(output: Path) -> None:
     if output.suffix.lower() not in (".html", ".htm"):
         raise EvaluationError(f"{output} is not an HTML page. Choose a name that ends in .html.", code="AD-K17")
+
+
+def _check_output(output: Path, folder: Path) -> None:
     if is_folder(output) or (exists(folder) and not is_folder(folder)):
         raise EvaluationError(
             f"{output.stem} already exists and is not an evaluation. Choose another --output.", code="AD-K18"

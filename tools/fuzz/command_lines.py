@@ -76,12 +76,18 @@ def run(data: bytes, _folder: Path) -> None:
     words = json.loads(data)
     if any("\0" in word for word in words):
         return  # `last_resort` refuses it before click sees it, and a shell cannot pass it
-    with open(os.devnull, "w", encoding="utf-8", errors="replace") as nowhere:  # noqa: PTH123
-        with mock.patch.multiple(sys, stdout=nowhere, stderr=nowhere), _without_work():
-            try:
-                main.cli.main(words, prog_name="animatediff", standalone_mode=False)
-            except (OSError, MemoryError) as error:
-                raise explained(error) from error
+    with _in_silence(), _without_work():
+        try:
+            main.cli.main(words, prog_name="animatediff", standalone_mode=False)
+        except (OSError, MemoryError) as error:
+            raise explained(error) from error
+
+
+@contextmanager
+def _in_silence() -> Iterator[None]:
+    with open(os.devnull, "w", encoding="utf-8", errors="replace") as nowhere:  # noqa: PTH123, SIM117
+        with mock.patch.multiple(sys, stdout=nowhere, stderr=nowhere):
+            yield
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Change valid inputs into invalid ones. All randomness comes from the given generator, so that a number gives an input.
+"""Change valid inputs into invalid ones. All randomness comes from the given generator: a number gives an input.
 
 Each mutator takes ``(random, seeds)`` and returns the bytes of one input, at most `LARGEST`.
 """

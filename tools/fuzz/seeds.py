@@ -93,7 +93,7 @@ def _thin(weight: Tensor) -> Tensor:
 
 def pickles(_folder: Path) -> list[bytes]:
     """The same motion module as torch's archive and as its older pickle, and a plain pickle."""
-    state = {name: weight for name, weight in list(motion_module().items())[:40]}
+    state = dict(list(motion_module().items())[:40])
     written = []
     for content, zipped in ((motion_module(), True), ({"state_dict": state, "step": 3}, True), (state, False)):
         file = io.BytesIO()

@@ -61,7 +61,7 @@ class _Running:
 
     def __init__(self, surface: Surface, seed: int, first: int, seconds: float) -> None:
         self.surface, self.seed = surface, seed
-        self.counts: Any = _context.RawArray("q", [first, time.monotonic_ns() + int(_START * 1e9), 0, 0])
+        self.counts: Any = _context.RawArray("q", [first, time.monotonic_ns() + int(_START * 1e9), 0, 0, 0])
         self.end = time.monotonic() + seconds
         self.pipe, theirs = _context.Pipe(duplex=False)
         self.process = _context.Process(
@@ -70,10 +70,10 @@ class _Running:
         self.process.start()
         theirs.close()
 
-    def hangs(self) -> bool:
-        """Whether the input under way takes too long."""
+    def hangs(self, seconds: float) -> bool:
+        """Whether the input under way takes longer."""
         began = self.counts[1]
-        return bool(began) and time.monotonic_ns() - began > HANG * 1e9
+        return bool(began) and time.monotonic_ns() - began > seconds * 1e9
 
     def stop(self) -> None:
         """End the process at once."""
@@ -81,7 +81,9 @@ class _Running:
         self.process.join()
 
 
-def supervise(surfaces: Sequence[Surface], seconds: float, *, workers: int = 2, seed: int = 0) -> dict[str, Outcome]:
+def supervise(
+    surfaces: Sequence[Surface], seconds: float, *, workers: int = 2, seed: int = 0, hang: float = HANG
+) -> dict[str, Outcome]:
     """Give each surface an equal share of the time.
 
     Args:
@@ -89,6 +91,7 @@ def supervise(surfaces: Sequence[Surface], seconds: float, *, workers: int = 2, 
         seconds: time for all of them.
         workers: processes at once.
         seed: another one gives other inputs.
+        hang: seconds that one input may take.
     """
     outcomes = {surface.name: Outcome() for surface in surfaces}
     share = seconds * workers / len(surfaces)
@@ -101,18 +104,18 @@ def supervise(surfaces: Sequence[Surface], seconds: float, *, workers: int = 2, 
         multiprocessing.connection.wait([one.pipe for one in running], timeout=_POLL)
         for one in list(running):
             outcome = outcomes[one.surface.name]
-            if not _serve(one, outcome):
+            if not _serve(one, outcome, hang):
                 continue
             running.remove(one)
             outcome.taken += one.counts[2]
             outcome.refused += one.counts[3]
             left = one.end - time.monotonic()
-            if left > 1 and one.process.exitcode != 0:
+            if one.process.exitcode != 0 and (left > 1 or one.counts[0] + 1 < one.counts[4]):
                 waiting.append((one.surface, one.counts[0] + 1, left))
     return outcomes
 
 
-def _serve(one: _Running, outcome: Outcome) -> bool:
+def _serve(one: _Running, outcome: Outcome, hang: float) -> bool:
     """Take what a process has found; True if it has ended or was ended."""
     try:
         while one.pipe.poll():
@@ -125,9 +128,9 @@ def _serve(one: _Running, outcome: Outcome) -> bool:
         one.process.join()
         outcome.add(_about_input(one, f"the process ended with {one.process.exitcode}"), lost=True)
         return True
-    if one.hangs():
+    if one.hangs(hang):
         one.stop()
-        outcome.add(_about_input(one, f"no end after {HANG:g} seconds"), lost=True)
+        outcome.add(_about_input(one, f"no end after {hang:g} seconds"), lost=True)
         return True
     return False
 

@@ -7,6 +7,7 @@ import functools
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,6 +49,7 @@ from motion_module import (
 from motion_module.limits import parse_json
 
 from . import command_lines, mutators, seeds
+from .corpus import CORPUS
 from .worker import Surface
 
 _FRAMES_READ = 50
@@ -127,12 +129,16 @@ def _info(recipe: Any) -> None:
         json.dumps(recipe.data)
 
 
+def _first_frame(path: Path) -> None:
+    next(read_clip(path, fps=8)).image.load()
+
+
 def _picture(data: bytes, folder: Path) -> None:
     path = folder / "picture"
     path.write_bytes(data)
     _doors(
         lambda: read_recipe(path),
-        lambda: next(read_clip(path, fps=8)).image.load(),
+        lambda: _first_frame(path),
         lambda: unpacked_mask(packed_mask(base64.b64encode(data).decode())),
     )
 
@@ -273,7 +279,7 @@ def _weights_surface(name: str, change: mutators.Mutator, made: Any, suffix: str
 
 
 SURFACES: dict[str, Surface] = {
-    surface.name: surface
+    surface.name: replace(surface, corpus=CORPUS.get(surface.name, ()))
     for surface in (
         _weights_surface("weights-safetensors", mutators.safetensors, seeds.weights_files, ".safetensors"),
         _weights_surface("weights-pickle", mutators.zipped, seeds.pickles, ".ckpt"),

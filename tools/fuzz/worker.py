@@ -43,16 +43,19 @@ class Surface:
         seeds: makes the valid inputs that are changed; it may write into the folder.
         change: makes an input from them.
         run: gives an input to the code. It may write into the folder.
+        corpus: further inputs that each run begins with, and that are not changed.
     """
 
     name: str
     seeds: Callable[[Path], Sequence[bytes]]
     change: Mutator
     run: Callable[[bytes, Path], None]
+    corpus: Sequence[bytes] = ()
 
     def input(self, number: int, seed: int, seeds: Sequence[bytes]) -> bytes:
-        """The input with this number; the first ones are the seeds themselves."""
-        return seeds[number] if number < len(seeds) else self.change(Random(f"{self.name} {seed} {number}"), seeds)
+        """The input with this number; the first ones are the seeds and the corpus themselves."""
+        known = [*seeds, *self.corpus]
+        return known[number] if number < len(known) else self.change(Random(f"{self.name} {seed} {number}"), seeds)
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,8 @@ def work(surface: Surface, seed: int, first: int, seconds: float, counts: Any, p
         seed: another one gives other inputs.
         first: number of the first input.
         seconds: how long.
-        counts: shared: number of the input under way, when it began (ns), inputs taken, inputs refused.
+        counts: shared: number of the input under way, when it began (ns), inputs taken, inputs refused,
+            how many are run in any case.
         pipe: takes a `Finding`, or None at the end.
     """
     _limit_address_space()
@@ -126,10 +130,11 @@ def work(surface: Surface, seed: int, first: int, seconds: float, counts: Any, p
     try:
         seeds = surface.seeds(folder)
         run_once(surface, seeds[0], folder)  # imports what it needs: that is not the inputs' memory
+        counts[4] = len(seeds) + len(surface.corpus)
         watch = Watch(folder)
         end = time.monotonic() + seconds
         for number in count(first):
-            if time.monotonic() > end:
+            if number >= counts[4] and time.monotonic() > end:
                 break
             data = surface.input(number, seed, seeds)
             counts[:2] = number, time.monotonic_ns()

@@ -38,6 +38,12 @@ def test_brackets(prompt, expected):
     assert parts(prompt) == expected
 
 
+def test_brackets_within_each_other_have_a_limit():
+    with pytest.raises(ClipError, match="more than 100 brackets within each other"):
+        weighted_parts("(a" * 101)
+    assert weighted_parts("((a)" * 60)[0].weight > 1
+
+
 def test_a_plain_prompt_has_the_condition_of_before(pipeline):
     whole, _ = pipeline.encode_prompt([PLAIN], pipeline.device, 1, False)
     assert is_plain(pipeline, PLAIN)

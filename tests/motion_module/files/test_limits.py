@@ -103,3 +103,10 @@ def test_a_device_is_no_file():
 
 def test_terminal_escapes_do_not_reach_a_terminal():
     assert printable("\x1b[31mred\x07\u202e \u00e4\n\tok") == " [31mred   \u00e4\n\tok"
+
+
+def test_an_error_that_quotes_a_long_text_keeps_what_to_do():
+    error = AnimateDiffError(f"There is no file {'n' * 100_000}. Check the path.", code="AD-X00")
+    assert len(str(error)) < 1600
+    assert str(error).startswith("There is no file nnn")
+    assert str(error).endswith("nnn. Check the path. [AD-X00]")
