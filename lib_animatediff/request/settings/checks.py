@@ -8,7 +8,7 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any
 
-from lib_animatediff.request.compat import CHECKBOX_VALUES, PLAIN_VALUES
+from lib_animatediff.request.compat import CHECKBOX_VALUES, LISTS_WITH_SWITCH, PLAIN_VALUES
 from motion_module import ClipError
 
 from .derived import context_length, frame_seeds, motion_scale
@@ -99,6 +99,8 @@ def _checked(setting: Setting, value: Any) -> Any:
 
 def _plain(setting: Setting, value: Any) -> Any:
     """A value whose meaning is plain, such as ``"16"``, ``"true"`` or ``"r-p"``, in the form of the table."""
+    if isinstance(value, list) and setting.name in LISTS_WITH_SWITCH and all(item in (0, 1, 2) for item in value):
+        return LISTS_WITH_SWITCH[setting.name] in value
     if isinstance(value, bool):
         return CHECKBOX_VALUES.get(setting.name, {}).get(value, value)
     if isinstance(value, (int, float)):

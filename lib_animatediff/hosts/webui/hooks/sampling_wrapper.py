@@ -19,6 +19,7 @@ from lib_animatediff.hosts.webui.compat import a1111, controlnet
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.hosts.webui.compat.errors import as_http_422
 from lib_animatediff.hosts.webui.ui.plan_view import estimate_line
+from lib_animatediff.request.effects import Note
 from lib_animatediff.request.plan import ClipPlan
 
 from .errors import explain_out_of_memory, refuse_model, refuse_request
@@ -34,12 +35,14 @@ class SamplingWrapper:
 
     Attributes:
         injection: the injection of the pass under way; None between passes.
+        notes: about extensions that do not act on the clip.
         in_one_call: whether all rows of the denoiser are in one call, since its own batching would split clips.
     """
 
     def __init__(self, plan: ClipPlan, method: ClipMethod, prompts: ClipPrompts, problems: Problems) -> None:
         self.injection: Injection | None = None
         self.in_one_call = False
+        self.notes: list[Note] = []
         self._plan = plan
         self._method = method
         self._prompts = prompts
@@ -65,7 +68,7 @@ class SamplingWrapper:
         with as_http_422(), explain_out_of_memory(lambda: self._estimate), ExitStack() as span:
             self._problems.raise_refusal()
             refuse_request(p)
-            _report_failed_control(p)
+            self.notes = _notes_of_control(p)
             refuse_model(p.sd_model, self._plan.method)
             self._method.load()
             span.enter_context(self._pass(p, p.prompts))
@@ -120,13 +123,15 @@ class SamplingWrapper:
         a1111.state().textinfo = self._estimate
 
 
-def _report_failed_control(p: Processing) -> None:
-    """Report on the page, in the API's reply and in the console that ControlNet does not act."""
-    if count := controlnet.failed_units(p):
-        units = "a ControlNet unit does" if count == 1 else f"{count} ControlNet units do"
-        line = f"AnimateDiff: {units} not control this clip. ControlNet's error is in the console."
-        _log.warning(line)
-        p.comment(line)
+def _notes_of_control(p: Processing) -> list[Note]:
+    """A note if ControlNet does not act: it only prints its errors."""
+    count = controlnet.failed_units(p)
+    if not count:
+        return []
+    units = "a ControlNet unit does" if count == 1 else f"{count} ControlNet units do"
+    line = f"{units} not control this clip. ControlNet's error is in the console."
+    _log.warning("AnimateDiff: %s", line)
+    return [Note("ControlNet:", line)]
 
 
 def _check_interrupt(done: int, count: int) -> None:

@@ -50,14 +50,13 @@ class Session(_Request):
 
     Attributes:
         plan: the plan of the clip.
-        notes: about settings that have no effect.
         loras: motion LoRAs of the prompts, with reports for clients.
     """
 
     def __init__(self, p: Processing, plan: ClipPlan, caches: Caches, notes: Sequence[Note] = ()) -> None:
         super().__init__(p)
         self.plan = plan
-        self.notes = notes
+        self._notes = notes
         self.loras = ClipLoras()
         self._problems = Problems()
         self._prompts = ClipPrompts(plan)
@@ -65,6 +64,11 @@ class Session(_Request):
         method = clip_method(plan.method, plan, caches, self.loras)
         self._wrapper = SamplingWrapper(plan, method, self._prompts, self._problems)
         self._denoiser = DenoiserHooks(plan, method, self._prompts, self._wrapper)
+
+    @property
+    def notes(self) -> list[Note]:
+        """Notes about what has no effect: settings, and extensions."""
+        return [*self._notes, *self._wrapper.notes]
 
     def lay_out_rows(self) -> None:
         """Arrange the rows, before the WebUI sets prompts and seeds."""

@@ -123,7 +123,9 @@ def test_marks_are_not_repeated_with_the_prompts(webui, controlled):
 
 @pytest.mark.parametrize(("images", "words"), [([None], "a ControlNet unit"), ([None, None], "2 ControlNet units")])
 def test_units_that_failed_are_reported(controlled, images, words):
-    assert words in controlled(*images).comments
+    told = controlled(*images)
+    assert words in told.comments
+    assert any(words in note for note in told.extra_generation_params["AnimateDiff notes"])
 
 
 @pytest.mark.parametrize("images", [[], ["image"], ["image", "image"]])

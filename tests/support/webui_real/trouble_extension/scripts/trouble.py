@@ -16,6 +16,7 @@ Commands come as the script's API argument, a dictionary:
 import gc
 import hashlib
 import io
+import sys
 from contextlib import closing
 
 import gradio as gr
@@ -235,6 +236,7 @@ def note_level(_unet, given, named):
             "in_timesteps": alphas is not None,
             "begin": float(table[0]),
             "end": float(table[-1]),
+            "lcm": "LCM" in type(denoiser.inner_model).__name__,
         }
     )
 
@@ -275,7 +277,15 @@ def registered():
     return {"callbacks": sorted(callbacks), "scripts": sorted(instances)}
 
 
+def take_small_control_models():
+    """ControlNet reads the widths of its models from no file: it gets those of the small checkpoint."""
+    guess = sys.modules.get("scripts.controlnet_model_guess")
+    if guess:
+        guess.controlnet_default_config.update(model_channels=32, context_dim=64)
+
+
 def add_routes(_demo, app):
+    take_small_control_models()
     app.add_api_route("/trouble/seen", seen, methods=["GET"])
     app.add_api_route("/trouble/live-bytes", live_bytes, methods=["GET"])
     app.add_api_route("/trouble/registered", registered, methods=["GET"])
