@@ -8,15 +8,8 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from support.motion_files import (
-    PICKLES,
-    TABLE_LENGTHS,
-    as_adapter,
-    as_animatelcm,
-    as_hotshot,
-    in_whole_unet,
-    random_motion_state,
-)
+from support import motion_files
+from support.motion_files import PICKLES, TABLE_LENGTHS, as_adapter, random_motion_state
 from support.motion_states import KINDS, WIDTHS, official
 
 from motion_module import MotionFileError, convert_motion_file, inspect_motion_file, load_motion_module
@@ -46,9 +39,9 @@ def metadata_of(path):
 
 SOURCES = {
     "official": lambda state: state,
-    "whole UNet": in_whole_unet,
-    "HotShot-XL": as_hotshot,
-    "AnimateLCM": as_animatelcm,
+    "whole UNet": motion_files.in_whole_unet,
+    "HotShot-XL": motion_files.as_hotshot,
+    "AnimateLCM": motion_files.as_animatelcm,
     "MotionAdapter": as_adapter,
     "prefixed": lambda state: {f"module.{key}": tensor for key, tensor in state.items()},
 }

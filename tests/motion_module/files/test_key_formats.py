@@ -8,16 +8,14 @@ import json
 import pytest
 import torch
 from safetensors.torch import save_file
+from support import motion_files
 from support.matrix import every_once
 from support.motion_files import (
     SDXL_KINDS,
     TABLE_LENGTHS,
     adapter_config,
     as_adapter,
-    as_animatelcm,
-    as_hotshot,
     in_whole_unet,
-    literal_positions,
     random_motion_state,
 )
 from support.motion_states import FORMATS, KINDS, WIDTHS, assert_holds, official, refusal
@@ -32,7 +30,7 @@ def path(tmp_path):
 
 def state_of(kind):
     """Official; AnimateLCM alone names its tables otherwise."""
-    return as_animatelcm(official(kind)) if kind == "lcm" else official(kind)
+    return motion_files.as_animatelcm(official(kind)) if kind == "lcm" else official(kind)
 
 
 def prefixed(state, prefix):
@@ -103,7 +101,7 @@ def test_every_kind_is_known_in_every_format(tmp_path, kind, written):
 
 def test_hotshots_own_spelling_tells_the_kind(path):
     for tables in (False, True):
-        save_file(as_hotshot(official("hotshot", tables=tables)), path)
+        save_file(motion_files.as_hotshot(official("hotshot", tables=tables)), path)
         motion = load_motion_module(path)
         assert (motion.kind, motion.trained_length) == ("hotshot", 24)
         assert_holds(motion, official("hotshot"))
@@ -200,4 +198,4 @@ def test_each_precision_is_kept_as_far_as_it_can_compute(path, dtype, written):
     assert {tensor.dtype for tensor in loaded.values()} == {torch.float16 if dtype in FP8 else dtype}
     assert all(torch.equal(tensor.double(), state[key].double()) for key, tensor in loaded.items())
     for table in motion.buffers():
-        torch.testing.assert_close(table, literal_positions(32, table.shape[2]))
+        torch.testing.assert_close(table, motion_files.literal_positions(32, table.shape[2]))
