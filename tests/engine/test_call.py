@@ -128,11 +128,8 @@ def test_a_window_has_its_rows_timesteps_and_the_calls_step_and_progress():
 
 
 def test_a_window_ends_with_an_exception_too():
-    call = begun(UNetCall(4), 8, torch.arange(8))
-    with (
-        pytest.raises(KeyboardInterrupt),
-        call.window((1,), (torch.zeros(1, 4, 2, 2), torch.tensor([3])), {}, clips=[1]),
-    ):
+    call, given = begun(UNetCall(4), 8, torch.arange(8)), (torch.zeros(1, 4, 2, 2), torch.tensor([3]))
+    with pytest.raises(KeyboardInterrupt), call.window((1,), given, {}, clips=[1]):
         raise KeyboardInterrupt
     assert (call.rows, call.timesteps.tolist(), call.in_window) == (8, list(range(8)), False)
     assert call.for_frames(torch.arange(8)).tolist() == list(range(8))  # of both clips again
@@ -178,10 +175,8 @@ def test_a_part_of_the_clips_gets_its_own_entries():
 def test_a_tensor_of_another_length_is_refused(length, words):
     call = begun(UNetCall(4, windowed=True), 16)
     for clips, rows in ((None, 8), ([3], 2)):
-        with (
-            call.window((1, 2), (torch.zeros(rows, 4, 2, 2), 500), {}, clips=clips),
-            pytest.raises(ClipError, match=words),
-        ):
+        window = call.window((1, 2), (torch.zeros(rows, 4, 2, 2), 500), {}, clips=clips)
+        with window, pytest.raises(ClipError, match=words):
             call.for_frames(torch.zeros(length, 1))
 
 
@@ -240,24 +235,21 @@ def test_what_a_hook_reads_is_what_the_rows_hold(unet, options, calls):
         assert call.rows == len(found)
         seen.append((tuple(call.frames), call.rows))
 
-    with (
-        inject(unet, shared_motion("v3")[0], frames=FRAMES, **options) as injection,
-        UNetView(unet).first_convolution.register_forward_pre_hook(read),
-    ):
+    reading = UNetView(unet).first_convolution.register_forward_pre_hook(read)
+    with inject(unet, shared_motion("v3")[0], frames=FRAMES, **options) as injection, reading:
         hosts.call(unet, given)
     assert seen == calls
 
 
 @torch.no_grad()
 def test_steps_are_counted_over_calls_and_a_host_may_set_them(unet):
-    seen = []
-    with (
-        inject(unet, shared_motion("v3")[0], frames=2) as injection,
-        UNetView(unet).first_convolution.register_forward_pre_hook(
-            lambda *_: seen.append((injection.call.step, round(injection.call.progress, 3)))
-        ),
-    ):
-        given = hosts.inputs(2)
+    seen, given = [], hosts.inputs(2)
+
+    def read(*_given):
+        seen.append((injection.call.step, round(injection.call.progress, 3)))
+
+    reading = UNetView(unet).first_convolution.register_forward_pre_hook(read)
+    with inject(unet, shared_motion("v3")[0], frames=2) as injection, reading:
         for timestep in (999, 499, 499):
             hosts.call(unet, given | {"t": torch.full((2,), timestep)})
         injection.step, injection.progress = 4, 0.75

@@ -11,7 +11,7 @@ import torch
 from support import hosts
 from support.adapter_files import diffusers_layers, random_adapter, write_adapter
 from support.injected import injected
-from support.motion_files import random_motion_state, write_motion_file
+from support.motion_files import random_motion_state
 from support.motions import OFFICIAL, random_motion, shared_motion
 from support.oracle import INSERT, SHARE_NORMS
 from support.unchanged import Portrait
@@ -21,7 +21,7 @@ from lib_animatediff import ClipError, ContextWindows, IncompatibleModelError, M
 from lib_animatediff.engine.components.domain_adapter import DomainAdapterComponent, apply_domain_adapters
 from lib_animatediff.engine.components.motion import MotionComponent
 from lib_animatediff.engine.unet import find_sites
-from motion_module import load_domain_adapter, load_motion_module
+from motion_module import load_domain_adapter
 
 FRAMES = 3
 GIVEN = hosts.inputs(2 * FRAMES)
@@ -47,7 +47,6 @@ def module(kind, seed=0):
     motion, _ = random_motion(kind)
     state = random_motion_state("v2" if OFFICIAL[kind].mid else "v3", seed=seed, tables=False)
     motion.load_state_dict(state, strict=False)
-    motion.name = f"{kind} {seed}"
     return motion, state
 
 
@@ -121,7 +120,10 @@ def test_it_acts_beside_a_motion_module(unet):
     assert not torch.allclose(both, run(unet, light), atol=1e-3)
 
 
-@pytest.mark.parametrize("options", [{}, {"windows": ContextWindows(length=2, overlap=1)}, {"one_clip_per_call": True}])
+PARTS = [{"windows": ContextWindows(length=2, overlap=1)}, {"one_clip_per_call": True}]
+
+
+@pytest.mark.parametrize("options", [{}, *PARTS])
 def test_all_is_undone_when_a_later_component_does_not_attach(unet, options):
     before, light = Portrait(unet), FrameLight([0.0] * FRAMES)
     with pytest.raises(MisfitError):
@@ -187,14 +189,6 @@ def test_modules_act_one_after_the_other_in_the_order_given(unet, host, kinds):
     assert (made[0] - made[1]).abs().max() > 1000 * BOUND
 
 
-def test_a_module_without_effect_leaves_the_other_bit_for_bit(unet):
-    alone = run(unet, first())
-    silent = MotionComponent(second(), NO_EFFECT)
-    assert torch.equal(run(unet, first(), silent), alone)
-    assert torch.equal(run(unet, silent, first()), alone)
-    assert not torch.equal(run(unet, first(), second()), alone)
-
-
 def test_each_module_has_a_scale_of_its_own(unet):
     strong, weak = MotionScale(scale=(1.5,)), MotionScale(effect=(0.3,))
 
@@ -209,12 +203,13 @@ def test_each_module_has_a_scale_of_its_own(unet):
     assert torch.equal(run(unet, first(), second(), scale=weak), both(weak, weak))
 
 
-@pytest.mark.parametrize("options", [{"windows": ContextWindows(length=2, overlap=1)}, {"one_clip_per_call": True}])
-def test_several_modules_in_parts(unet, options):
-    """Also there the silent one is not heard, and the order counts."""
-    alone = run(unet, first(), **options)
-    assert torch.equal(run(unet, first(), MotionComponent(second(), NO_EFFECT), **options), alone)
+@pytest.mark.parametrize("options", [{}, *PARTS])
+def test_a_module_without_effect_leaves_the_other_bit_for_bit_and_the_order_counts(unet, options):
+    alone, silent = run(unet, first(), **options), MotionComponent(second(), NO_EFFECT)
+    assert torch.equal(run(unet, first(), silent, **options), alone)
+    assert torch.equal(run(unet, silent, first(), **options), alone)
     made = [run(unet, first(), second(), **options), run(unet, second(), first(), **options)]
+    assert not torch.equal(made[0], alone)
     assert not torch.allclose(*made, atol=1e-3)
 
 
@@ -261,7 +256,7 @@ def test_a_second_module_of_another_base_is_refused_and_the_first_comes_off(unet
 
 
 def test_a_domain_adapter_as_a_component_is_that_around_the_block(unets, host, tmp_path):
-    unet, motion = unets[host, 4], load_motion_module(write_motion_file(tmp_path))
+    unet, motion = unets[host, 4], first()
     path = write_adapter(tmp_path / "domain.safetensors", random_adapter(diffusers_layers(unets["diffusers", 4])))
     adapter = load_domain_adapter(path)
     with apply_domain_adapters(unet, [(adapter, 0.7)]) as matches:

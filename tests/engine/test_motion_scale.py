@@ -36,16 +36,12 @@ def literal(transformer, x, **directed):
     return literal_site(dict(transformer.state_dict()), x, FRAMES, **directed)
 
 
-def per_frame(values):
-    return torch.tensor(values).reshape(-1, 1, 1)
-
-
 def everywhere(amount):
     return torch.as_tensor(amount).expand(FRAMES, HEIGHT, WIDTH)
 
 
 SPOTS = torch.rand(FRAMES, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(1)) * 2
-AMOUNTS = {"number": 1.7, "frames": per_frame([0.0, 0.5, 1.0, 1.5, 2.0]), "spots": SPOTS}
+AMOUNTS = {"number": 1.7, "frames": torch.linspace(0, 2, FRAMES).reshape(-1, 1, 1), "spots": SPOTS}
 VIEWS = [((0, 1, 2), [1.0, 2.0, 1.0]), ((2, 3, 4), [1.0, 2.0, 3.0]), ((4, 0), [0.5, 0.25])]
 
 

@@ -12,7 +12,7 @@ import torch
 from support import hosts
 from support.injected import injected
 from support.motion_files import random_motion_state
-from support.motions import OFFICIAL, SDXL_KINDS, random_motion, shared_motion
+from support.motions import OFFICIAL, random_motion, shared_motion
 from support.oracle import edited
 from support.unchanged import Portrait
 from torch import nn
@@ -164,6 +164,7 @@ def diffusers_unet(**changes):
     return UNet2DConditionModel(**{"block_out_channels": (32, 64, 128, 128), "cross_attention_dim": 64} | changes)
 
 
+SD3_OF_THE_WEBUI = {"joint_blocks": nn.ModuleList()}
 DOWN, CROSS_DOWN, UP, CROSS_UP = "DownBlock2D", "CrossAttnDownBlock2D", "UpBlock2D", "CrossAttnUpBlock2D"
 REFINER = {
     "down_block_types": (DOWN, CROSS_DOWN, CROSS_DOWN, DOWN),
@@ -181,12 +182,6 @@ def sd3():
 
     widths = {"joint_attention_dim": 16, "caption_projection_dim": 16, "pooled_projection_dim": 16}
     return SD3Transformer2DModel(sample_size=8, num_layers=1, attention_head_dim=8, num_attention_heads=2, **widths)
-
-
-def sd3_of_the_webui():
-    model = nn.Module()
-    model.joint_blocks = nn.ModuleList()
-    return model
 
 
 def compiled(how):
@@ -218,7 +213,7 @@ class Unpatchable(nn.Module):
         (lambda: ldm(context_dim=1024), "v2", "Stable Diffusion 2 model"),
         (lambda: diffusers_unet(cross_attention_dim=1024), "v2", "Stable Diffusion 2 model"),
         (sd3, "v3", "SD3Transformer2DModel is not a UNet"),
-        (sd3_of_the_webui, "v3", "is not a UNet .models such as Stable Diffusion 3"),
+        (lambda: nn.ModuleDict(SD3_OF_THE_WEBUI), "v3", "is not a UNet .models such as Stable Diffusion 3"),
         (lambda: ldm(attention_resolutions=[4, 2]), "sdxl", "SDXL refiner"),
         (lambda: diffusers_unet(**REFINER), "sdxl", "SDXL refiner"),
         (ldm_without_middle_attention, "sdxl", "without some of its attention layers, as in SSD-1B"),
@@ -289,8 +284,3 @@ def test_what_is_a_matter_of_quality_is_a_warning(kind, frames, windows, words, 
     with caplog.at_level(logging.WARNING, "lib_animatediff"):
         check_frames(shared_motion(kind)[0], frames, windows)
     assert (words in caplog.text) if words else not caplog.text
-
-
-@pytest.mark.parametrize("kind", SDXL_KINDS)
-def test_sdxl_modules_have_no_middle(kind):
-    assert not any(name.startswith("mid_block") for name, _ in shared_motion(kind)[0].sites())

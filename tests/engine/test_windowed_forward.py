@@ -29,9 +29,6 @@ STATIC = ContextWindows(length=4, overlap=1, kind="static")
 Pair = namedtuple("Pair", "first second")
 
 
-def unet_for(unets, kind, host="ldm"):
-    return unets[host, OFFICIAL[kind].levels]
-
 
 class Reference:
     """Calls of a literal UNet on one clip's window; a window that came before is not computed again."""
@@ -60,7 +57,7 @@ def on_ldm(unets):
 
     @functools.cache
     def made(module):
-        unet, (motion, state) = unet_for(unets, module), shared_motion(module)
+        unet, (motion, state) = unets["ldm", OFFICIAL[module].levels], shared_motion(module)
         return unet, motion, Reference(unet, "ldm", module, state)
 
     return made
@@ -91,25 +88,25 @@ def test_equals_the_average_of_literal_calls(on_ldm, module, kind, stride, fusio
 @pytest.mark.parametrize("host", hosts.HOSTS)
 @pytest.mark.parametrize("kind", [kind for kind in OFFICIAL if kind != "v1"])
 def test_every_motion_module_on_every_host(unets, host, kind):
-    (motion, state), unet = shared_motion(kind), unet_for(unets, kind, host)
+    (motion, state), unet = shared_motion(kind), unets[host, OFFICIAL[kind].levels]
     given = hosts.inputs(12)
     got = injected(unet, given, motion, frames=6, windows=STATIC)
     wanted = fused(Reference(unet, host, kind, state), given, STATIC, 6)
     assert (got - wanted).abs().max() <= BOUND
 
 
-def test_the_windows_of_a_long_clip_at_the_trained_length(unets):
-    (motion, state), unet = shared_motion("v3"), unet_for(unets, "v3")
+def test_the_windows_of_a_long_clip_at_the_trained_length(on_ldm):
+    unet, motion, reference = on_ldm("v3")
     windows = ContextWindows(length=32, overlap=8, kind="looped", closed=True)
     given = hosts.inputs(40)
     got = injected(unet, given, motion, frames=40, windows=windows)
-    assert (got - fused(Reference(unet, "ldm", "v3", state), given, windows, 40)).abs().max() <= BOUND
+    assert (got - fused(reference, given, windows, 40)).abs().max() <= BOUND
 
 
 @pytest.mark.parametrize("kind", SD15_KINDS)
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_one_window_is_no_window_bit_for_bit(unets, kind, fusion):
-    (motion, _), unet = shared_motion(kind), unet_for(unets, kind)
+    motion, unet = shared_motion(kind)[0], unets["ldm", 4]
     given = hosts.inputs(12)
     plain = injected(unet, given, motion, frames=6)
     for length in (6, 16):
@@ -215,9 +212,9 @@ class Toy(nn.Module):
         return self.compute(x)
 
 
-def parted(unet, frames, windows, *, one_clip_per_call=False, between=None):
+def parted(unet, frames, windows):
     call = UNetCall(frames, windowed=True)
-    return patch_forward(unet, WindowedForward(call, windows, one_clip_per_call=one_clip_per_call, between=between))
+    return patch_forward(unet, WindowedForward(call, windows, one_clip_per_call=False, between=None))
 
 
 def test_everything_that_leads_with_the_rows_is_cut_and_nothing_else():

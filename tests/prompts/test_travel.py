@@ -18,7 +18,6 @@ WHOLE = """masterpiece, 1girl <lora:x:0.8>
 80%: autumn
 -1 hold: winter
 best quality"""
-SEASONS = "0: spring\n8: summer"
 
 
 def keys_of(text, frames=FRAMES):
@@ -324,7 +323,7 @@ def test_every_travel_begins_and_ends_its_changes_at_its_keys(more, places, how,
 )
 def test_what_blends_do_not_know_is_refused(how, words):
     with pytest.raises(ClipError, match=words):
-        read_travel(SEASONS, FRAMES).blends(**how)
+        read_travel("0: spring\n8: summer", FRAMES).blends(**how)
 
 
 def test_long_travels_are_read_at_once():

@@ -84,6 +84,9 @@ WINDOWS = [
     (LONG | {"closed_loop": "R-P"}, ContextWindows(16, 4, kind="looped")),
     (LONG | {"closed_loop": "R+P"}, ContextWindows(16, 4, kind="looped")),
     (LONG | {"closed_loop": "A"}, ContextWindows(16, 4, kind="looped", closed=True)),
+    ({"closed_loop": "A"}, ContextWindows(kind="looped", closed=True)),  # it rolls in its one window
+    ({"closed_loop": "A", "frames": 1}, None),
+    ({"closed_loop": "R+P"}, None),
     (LONG | {"model": ZERO}, Chunks(16)),
     ({"frames": 9, "context_length": 8, "model": ZERO}, Chunks(8)),
     ({"frames": 8, "model": ZERO}, None),

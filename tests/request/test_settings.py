@@ -95,6 +95,56 @@ def test_plain_arguments_of_the_existing_extension_are_let_pass(name):
     assert parse_settings({name: OF_THE_EXISTING_EXTENSION[name]}) == ClipSettings()
 
 
+# Values whose meaning is plain, in the forms in which clients of the existing extension send them ---------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ({"video_length": "16"}, {"frames": 16}),
+        ({"video_length": " 24.0 "}, {"frames": 24}),
+        ({"fps": "12.5"}, {"fps": 12.5}),
+        ({"closed_loop": "a"}, {"closed_loop": "A"}),
+        ({"closed_loop": "r+p"}, {"closed_loop": "R+P"}),
+        ({"closed_loop": True}, {"closed_loop": "A"}),
+        ({"closed_loop": False}, {}),
+        ({"enable": "true"}, {"enable": True}),
+        ({"enable": 1}, {"enable": True}),
+        ({"reverse": "off"}, {"reverse": False}),
+        ({"format": "gif, mp4"}, {"formats": ("GIF", "MP4")}),
+        ({"fusion": "FLAT"}, {"fusion": "flat"}),
+        ({"request_id": 17}, {"request_id": "17"}),
+        ({"interp": "off"}, {}),
+        ({"interp": None}, {}),
+        ({"interp": False}, {}),
+        ({"video_source": None, "interp_x": None}, {}),
+    ],
+)
+def test_the_plain_meaning_is_taken(given, meant):
+    assert parse_settings(given) == ClipSettings(**meant)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_null_means_that_a_setting_was_not_sent(name):
+    assert parse_settings({name: None}) == ClipSettings()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"frames": "1e3"},
+        {"frames": "16.5"},
+        {"frames": "9" * 400},
+        {"frames": "٣"},
+        {"closed_loop": "B"},
+        {"no_such_name": None},
+    ],
+    ids=lambda given: str(given)[:30],
+)
+def test_what_has_no_plain_meaning_is_refused(given):
+    refusal(given)
+
+
 # What is refused ---------------------------------------------------------------------------------------------------
 
 

@@ -174,15 +174,11 @@ def test_the_next_noise_is_as_strong_as_noise(kind, iterations):
         noise = next_noise(x0, initial, fresh_noise((4, 32, 32), range(16), iteration), **wide)
         # Where a filter is neither 0 nor 1, two independent noises are averaged.
         passes = low_pass(kind, (16, 32, 32), 0.5, 0.5)
-        mirrored = (passes + _at_opposite_frequencies(passes)) / 2  # what the real part keeps
+        opposite = torch.fft.fftshift(torch.fft.ifftshift(passes).flip((0, 1, 2)).roll((1, 1, 1), (0, 1, 2)))
+        mirrored = (passes + opposite) / 2  # what the real part keeps
         expected = (mirrored**2 + (1 - mirrored) ** 2).mean().item()
         assert noise.var().item() == pytest.approx(expected, abs=0.02)
         assert 0.7 < expected <= 1
-
-
-def _at_opposite_frequencies(passes):
-    there = torch.fft.ifftshift(passes).flip((0, 1, 2)).roll((1, 1, 1), (0, 1, 2))
-    return torch.fft.fftshift(there)
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,6 @@ def test_without_settings_a_long_clip_is_made_in_windows(pipeline, motion, rows)
 
 REFUSED = "refused"
 LONG = {"frames": 7, "context_length": 4, "overlap": 1}
-NOISY = {"noise": "shared"}
 AGAIN = {"freeinit_enable": True, "freeinit_iters": 2}
 SAVED = {"formats": ["GIF"]}
 
@@ -120,7 +119,7 @@ PROBES = {
     "mask_of": ("scale", {"motion_mask": MASK, "scale": "1.5"}),
     "motion_loras": (f"{PAN}:0.5", {}),
     "noise": ("constant", {}),
-    "noise_share": (0.9, NOISY),
+    "noise_share": (0.9, {"noise": "shared"}),
     "frame_seeds": ("5, 60", {}),
     "freeinit_enable": (True, {}),
     "freeinit_filter": ("ideal", AGAIN),

@@ -23,8 +23,6 @@ TRAVEL = f"0: {RED}\n4: {BLUE}"
 
 @dataclass
 class Call:
-    """A call of the UNet."""
-
     sample: torch.Tensor
     timestep: torch.Tensor
     condition: torch.Tensor
@@ -225,10 +223,6 @@ def test_with_free_noise_a_later_frame_is_the_picture_of_its_source(clip):
 
 # --------------------------------------------------------------------------------------------------------------------
 # FreeInit
-
-
-def test_one_iteration_is_the_plain_clip(clip):
-    assert torch.equal(clip(freeinit_enable=True, freeinit_iters=1), clip())
 
 
 def test_two_iterations_are_those_of_a_loop_written_out(pipeline, motion, clip, monkeypatch):

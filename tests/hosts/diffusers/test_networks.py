@@ -17,8 +17,6 @@ from lib_animatediff.hosts.diffusers.networks import NetworkError, add_embedding
 from lib_animatediff.request.loras import LoraFile
 from motion_module import AnimateDiffError, load_motion_module
 
-PROMPT = "a red cat"
-
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
@@ -34,7 +32,7 @@ def pipeline(files):
     return loaded
 
 
-def clip(pipeline, motion, prompt=PROMPT):
+def clip(pipeline, motion, prompt="a red cat"):
     pictures = animate(pipeline, motion, prompt=prompt, frames=2, size=(64, 64), steps=2)
     return [picture.tobytes() for picture in pictures]
 

@@ -41,8 +41,6 @@ def clip(pipeline):
 
 @dataclass
 class Call:
-    """A call of the UNet."""
-
     timestep: int
     latents: Tensor
     condition: Tensor
@@ -207,12 +205,11 @@ def test_a_multistep_sampler_begins_a_history_of_its_own(clip, calls, pipeline):
     """The joint pass is that of a sampler that has no other steps."""
     clip(sampler="dpm++2m")
     begun = joint(calls)
-    fresh = host.new_sampler("dpm++2m", pipeline.scheduler, None)
+    fresh, found, steps = host.new_sampler("dpm++2m", pipeline.scheduler, None), begun[0].scheduler, len(begun)
     fresh.set_timesteps(12)
-    steps = len(begun)
-    assert torch.equal(begun[0].scheduler.timesteps.cpu(), fresh.timesteps[-steps:])
-    assert torch.equal(begun[0].scheduler.sigmas, fresh.sigmas[-steps - 1 :])
-    assert begun[0].scheduler.step_index == steps
+    assert torch.equal(found.timesteps.cpu(), fresh.timesteps[-steps:])
+    assert torch.equal(found.sigmas, fresh.sigmas[-steps - 1 :])
+    assert found.step_index == steps
 
 
 def test_it_samples_on_the_checkpoints_own_noise_levels(clip, calls, pipeline, monkeypatch):
