@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 
 import pytest
 import torch
 from support import hosts
 from support.adapter_files import diffusers_layers, random_adapter, write_adapter
-from support.motion_files import random_motion_state, write_motion_file
+from support.injected import injected
+from support.motion_files import random_motion_state
 from support.motions import OFFICIAL, random_motion, shared_motion
 from support.oracle import INSERT, SHARE_NORMS
 from support.unchanged import Portrait
+from torch.nn import GroupNorm
 
 from lib_animatediff import ClipError, ContextWindows, IncompatibleModelError, MotionScale, Text2VideoZero, inject
 from lib_animatediff.engine.components.domain_adapter import DomainAdapterComponent, apply_domain_adapters
 from lib_animatediff.engine.components.motion import MotionComponent
 from lib_animatediff.engine.unet import find_sites
-from motion_module import load_domain_adapter, load_motion_module
+from motion_module import load_domain_adapter
 
 FRAMES = 3
 GIVEN = hosts.inputs(2 * FRAMES)
@@ -26,14 +29,14 @@ BOUND = 1e-5
 NO_EFFECT = MotionScale(effect=(0.0,))
 
 
-@pytest.fixture(params=hosts.HOSTS)
-def host(request):
-    return request.param
-
-
 @pytest.fixture
 def unet(unets, host):
     return unets[host, 4]
+
+
+@pytest.fixture(params=hosts.HOSTS)
+def host(request):
+    return request.param
 
 
 @functools.cache
@@ -44,7 +47,6 @@ def module(kind, seed=0):
     motion, _ = random_motion(kind)
     state = random_motion_state("v2" if OFFICIAL[kind].mid else "v3", seed=seed, tables=False)
     motion.load_state_dict(state, strict=False)
-    motion.name = f"{kind} {seed}"
     return motion, state
 
 
@@ -56,15 +58,8 @@ def first(kind="v3"):
     return module(kind)[0]
 
 
-@torch.no_grad()
 def run(unet, *components, frames=FRAMES, **options):
-    with inject(unet, *components, frames=frames, **options):
-        return hosts.call(unet, GIVEN)
-
-
-@torch.no_grad()
-def plain(unet):
-    return hosts.call(unet, GIVEN)
+    return injected(unet, GIVEN, *components, frames=frames, **options)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -108,19 +103,14 @@ class Misfit:
 
 
 def test_a_component_is_attached_sees_the_call_and_is_undone(unet):
-    before, light = Portrait(unet), FrameLight([0.0, 0.0, 2.0, 0.0])
-    windows = ContextWindows(length=2, overlap=0, kind="batched")
-    given = hosts.inputs(4)
-    with torch.no_grad():
-        dark = hosts.call(unet, given)
-        with inject(unet, light, frames=4, windows=windows):
-            found = hosts.call(unet, given)
+    before, light, given = Portrait(unet), FrameLight([0.0, 0.0, 2.0, 0.0]), hosts.inputs(4)
+    dark = hosts.call(unet, given)
+    found = injected(unet, given, light, frames=4, windows=ContextWindows(length=2, overlap=0, kind="batched"))
     changed = [not torch.allclose(*rows, atol=1e-4) for rows in zip(found, dark, strict=True)]
     assert changed == [False, False, True, False]
     assert light.seen == [(0, 1), (2, 3)]
     assert light.undone == 1
     before.assert_unchanged()
-    assert torch.equal(plain(unet), plain(unet))
 
 
 def test_it_acts_beside_a_motion_module(unet):
@@ -130,7 +120,10 @@ def test_it_acts_beside_a_motion_module(unet):
     assert not torch.allclose(both, run(unet, light), atol=1e-3)
 
 
-@pytest.mark.parametrize("options", [{}, {"windows": ContextWindows(length=2, overlap=1)}, {"one_clip_per_call": True}])
+PARTS = [{"windows": ContextWindows(length=2, overlap=1)}, {"one_clip_per_call": True}]
+
+
+@pytest.mark.parametrize("options", [{}, *PARTS])
 def test_all_is_undone_when_a_later_component_does_not_attach(unet, options):
     before, light = Portrait(unet), FrameLight([0.0] * FRAMES)
     with pytest.raises(MisfitError):
@@ -153,23 +146,19 @@ def test_nothing_and_what_is_none_are_refused(unet):
     before = Portrait(unet)
     with pytest.raises(ClipError, match="nothing to inject"):
         run(unet)
-    with pytest.raises(ClipError, match="scale needs a motion module"):
-        run(unet, MotionComponent(first()), scale=MotionScale(scale=(2.0,)))
-    with pytest.raises(ClipError, match="scale needs a motion module"):
-        run(unet, Text2VideoZero(), scale=MotionScale())
-    for wrong in (object(), "v3.ckpt", torch.nn.Linear(1, 1), None):
+    for component, scale in ((MotionComponent(first()), MotionScale(scale=(2.0,))), (Text2VideoZero(), MotionScale())):
+        with pytest.raises(ClipError, match="scale needs a motion module"):
+            run(unet, component, scale=scale)
+    for wrong, beside in itertools.product((object(), "v3.ckpt", torch.nn.Linear(1, 1), None), ((), (first(),))):
         with pytest.raises(IncompatibleModelError, match=f"{type(wrong).__name__} is not a motion module"):
-            run(unet, wrong)
-        with pytest.raises(IncompatibleModelError, match="is not a motion module"):
-            run(unet, first(), wrong)
+            run(unet, *beside, wrong)
     before.assert_unchanged()
 
 
 def test_the_earlier_keywords_mean_the_same(unet):
     scale = MotionScale(scale=(1.4,), effect=(0.6,))
     wanted = run(unet, first(), scale=scale)
-    with torch.no_grad(), inject(unet, motion=first(), frames=FRAMES, amount=scale):
-        assert torch.equal(hosts.call(unet, GIVEN), wanted)
+    assert torch.equal(run(unet, motion=first(), amount=scale), wanted)
     assert torch.equal(run(unet, MotionComponent(first(), scale)), wanted)
     assert not torch.equal(run(unet, first()), wanted)
     with pytest.raises(IncompatibleModelError, match="is not a motion module"):
@@ -187,25 +176,17 @@ def literal(unet, host, *modules, norms=False):
         SHARE_NORMS[host](unet, FRAMES)
     for _, state in modules:
         INSERT[host](unet, state, FRAMES)
-    return plain(unet)
+    return hosts.call(unet, GIVEN)
 
 
 @pytest.mark.parametrize("kinds", [("v3", "v3"), ("v2", "v3"), ("v3", "v2")], ids="-".join)
 def test_modules_act_one_after_the_other_in_the_order_given(unet, host, kinds):
     a, b = module(kinds[0]), module(kinds[1], 1)
-    found = run(unet, a[0], b[0])
-    assert (found - literal(unet, host, a, b)).abs().max() <= BOUND
-    turned = run(unet, b[0], a[0])
-    assert (turned - literal(unet, host, b, a)).abs().max() <= BOUND
-    assert (found - turned).abs().max() > 1000 * BOUND
-
-
-def test_a_module_without_effect_leaves_the_other_bit_for_bit(unet):
-    alone = run(unet, first())
-    silent = MotionComponent(second(), NO_EFFECT)
-    assert torch.equal(run(unet, first(), silent), alone)
-    assert torch.equal(run(unet, silent, first()), alone)
-    assert not torch.equal(run(unet, first(), second()), alone)
+    orders = [(a, b), (b, a), (a, a)]  # the same one may act twice
+    made = [run(unet, *(motion for motion, _ in order)) for order in orders]
+    for found, order in zip(made, orders, strict=True):
+        assert (found - literal(unet, host, *order)).abs().max() <= BOUND
+    assert (made[0] - made[1]).abs().max() > 1000 * BOUND
 
 
 def test_each_module_has_a_scale_of_its_own(unet):
@@ -222,31 +203,26 @@ def test_each_module_has_a_scale_of_its_own(unet):
     assert torch.equal(run(unet, first(), second(), scale=weak), both(weak, weak))
 
 
-@pytest.mark.parametrize("options", [{"windows": ContextWindows(length=2, overlap=1)}, {"one_clip_per_call": True}])
-def test_several_modules_in_parts(unet, options):
-    """Also there the silent one is not heard, and the order counts."""
-    alone = run(unet, first(), **options)
-    assert torch.equal(run(unet, first(), MotionComponent(second(), NO_EFFECT), **options), alone)
+@pytest.mark.parametrize("options", [{}, *PARTS])
+def test_a_module_without_effect_leaves_the_other_bit_for_bit_and_the_order_counts(unet, options):
+    alone, silent = run(unet, first(), **options), MotionComponent(second(), NO_EFFECT)
+    assert torch.equal(run(unet, first(), silent, **options), alone)
+    assert torch.equal(run(unet, silent, first(), **options), alone)
     made = [run(unet, first(), second(), **options), run(unet, second(), first(), **options)]
+    assert not torch.equal(made[0], alone)
     assert not torch.allclose(*made, atol=1e-3)
 
 
 def test_two_modules_with_norms_over_clips_fold_them_once(unet, host):
-    before = Portrait(unet)
-    counts = []
+    before, counts = Portrait(unet), []
     for modules in ((first("v1"),), (first("v1"), second("v1"))):
         with inject(unet, *modules, frames=FRAMES):
-            counts.append([len(layer._forward_pre_hooks) for layer in unet.modules() if is_norm(layer)])
-            with torch.no_grad():
-                found = hosts.call(unet, GIVEN)
+            counts.append([len(layer._forward_pre_hooks) for layer in unet.modules() if isinstance(layer, GroupNorm)])
+            found = hosts.call(unet, GIVEN)
     assert counts[0] == counts[1]
     assert set(counts[0]) == {0, 1}
     assert (found - literal(unet, host, module("v1"), module("v1", 1), norms=True)).abs().max() <= BOUND
     before.assert_unchanged()
-
-
-def is_norm(layer):
-    return isinstance(layer, torch.nn.GroupNorm)
 
 
 def test_modules_of_kinds_with_and_without_norms_over_clips(unet, host):
@@ -257,7 +233,7 @@ def test_modules_of_kinds_with_and_without_norms_over_clips(unet, host):
 
 def test_norms_are_those_of_clips_while_any_module_that_needs_it_has_motion(unet):
     silent = [MotionComponent(one, NO_EFFECT) for one in (first("v1"), second("v1"))]
-    assert torch.equal(run(unet, *silent), plain(unet))
+    assert torch.equal(run(unet, *silent), hosts.call(unet, GIVEN))
     assert torch.equal(run(unet, silent[0], first()), run(unet, first()))  # v3 does without
     for moving in ((silent[0], second("v1")), (second("v1"), silent[0])):
         assert torch.equal(run(unet, *moving), run(unet, second("v1")))
@@ -275,26 +251,21 @@ def test_a_second_module_of_another_base_is_refused_and_the_first_comes_off(unet
     before.assert_unchanged()
 
 
-def test_the_same_module_may_act_twice(unet, host):
-    wanted = literal(unet, host, module("v3"), module("v3"))
-    assert (run(unet, first(), first()) - wanted).abs().max() <= BOUND
-
-
 # --------------------------------------------------------------------------------------------------------------------
 # domain adapters
 
 
 def test_a_domain_adapter_as_a_component_is_that_around_the_block(unets, host, tmp_path):
-    unet, motion = unets[host, 4], load_motion_module(write_motion_file(tmp_path))
+    unet, motion = unets[host, 4], first()
     path = write_adapter(tmp_path / "domain.safetensors", random_adapter(diffusers_layers(unets["diffusers", 4])))
     adapter = load_domain_adapter(path)
     with apply_domain_adapters(unet, [(adapter, 0.7)]) as matches:
-        around, alone = run(unet, motion), plain(unet)
+        around, alone = run(unet, motion), hosts.call(unet, GIVEN)
     before = Portrait(unet)
     component = DomainAdapterComponent([(adapter, 0.7)])
     assert torch.equal(run(unet, component, motion), around)
     assert torch.equal(run(unet, motion, component), around)
-    assert torch.equal(run(unet, DomainAdapterComponent([(adapter, 0.7)])), alone)
+    assert torch.equal(run(unet, component), alone)
     assert [str(match) for match in component.matches] == [str(match) for match in matches]
     assert not torch.equal(around, run(unet, motion))
     assert torch.equal(run(unet, motion, DomainAdapterComponent([(adapter, 0.0)])), run(unet, motion))

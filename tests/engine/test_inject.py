@@ -10,12 +10,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from support import hosts
+from support.injected import injected
 from support.matrix import in_matrix
 from support.motion_files import SD15_WIDTHS, random_motion_state, write_motion_file
 from support.motions import OFFICIAL, shared_motion
 from support.oracle import INSERT, edited, literal_site, set_frames
 
-from lib_animatediff import ClipError, IncompatibleModelError, inject
+from lib_animatediff import ClipError, inject
 from motion_module import load_motion_module
 
 BOUND = 1e-5
@@ -64,8 +65,7 @@ def test_equals_the_literal_oracle(unet_for, literal_for, plain_for, kind, host,
     frames = frames or OFFICIAL[kind].length
     rows, size = streams * clips * frames, (16, 8) if frames <= 8 else (8, 8)
     given = hosts.inputs(rows, size)
-    with inject(unet, motion, frames=frames):
-        got = hosts.call(unet, given)
+    got = injected(unet, given, motion, frames=frames)
     wanted = hosts.call(literal_for(host, kind, frames), given)
     plain = plain_for(host, motion.base, rows, size)
     worst = (got - wanted).abs().max().item()
@@ -94,8 +94,7 @@ def test_equals_the_literal_oracle_at_full_width(tmp_path, full_v2, host, kind):
     state = {key: weight for key, weight in full_v2.items() if kind == "v2" or not key.startswith("mid_block")}
     save_file(state, tmp_path / "full.safetensors")
     given = hosts.inputs(4, (8, 8), context=768)
-    with inject(unet, load_motion_module(tmp_path / "full.safetensors"), frames=2):
-        got = hosts.call(unet, given)
+    got = injected(unet, given, load_motion_module(tmp_path / "full.safetensors"), frames=2)
     INSERT[host](unet, state, 2)
     worst = (got - hosts.call(unet, given)).abs().max().item()
     print(f"{host} {kind}: {worst:.2e} of {got.std():.2f}")
@@ -112,11 +111,9 @@ def test_follows_the_activations_dtype_and_leaves_the_motion_module_alone(unet_f
     unet = exact_unet if host == "ldm" else copy.deepcopy(exact_unet).to(dtype)
     given = hosts.inputs(8)
     low = {key: value.to(dtype) if value.is_floating_point() else value for key, value in given.items()}
-    casting = torch.autocast("cpu", dtype=dtype, enabled=host == "ldm")
-    with inject(unet, motion, frames=4), casting:
-        got = hosts.call(unet, low)
-    with inject(exact_unet, motion, frames=4):
-        exact = hosts.call(exact_unet, given)
+    with torch.autocast("cpu", dtype=dtype, enabled=host == "ldm"):
+        got = injected(unet, low, motion, frames=4)
+    exact = injected(exact_unet, given, motion, frames=4)
     assert got.dtype == dtype
     error = (got.float() - exact).abs().mean() / exact.abs().mean()
     assert error < 40 * torch.finfo(dtype).eps
@@ -133,16 +130,18 @@ def test_a_file_of_mixed_precision_runs_in_any_unet(unets, tmp_path, dtype):
     )
     unet = copy.deepcopy(unets["diffusers", 4]).to(dtype)
     given = {key: value.to(dtype) if value.is_floating_point() else value for key, value in hosts.inputs(4).items()}
-    outputs = []
-    for name in ("mixed.safetensors", "mm"):
-        with inject(unet, load_motion_module(tmp_path / name), frames=4):
-            outputs.append(hosts.call(unet, given))
+    motions = [load_motion_module(tmp_path / name) for name in ("mixed.safetensors", "mm")]
+    outputs = [injected(unet, given, motion, frames=4) for motion in motions]
     assert outputs[0].dtype == dtype
     assert torch.equal(*outputs)
 
 
-def test_runs_under_autocast(unets, tmp_path):
-    motion = load_motion_module(write_motion_file(tmp_path, "v3"))
+@pytest.fixture
+def motion(tmp_path):
+    return load_motion_module(write_motion_file(tmp_path, "v3"))
+
+
+def test_runs_under_autocast(unets, motion):
     given = hosts.inputs(8)
     with inject(unets["diffusers", 4], motion, frames=4):
         exact = hosts.call(unets["diffusers", 4], given)
@@ -152,38 +151,24 @@ def test_runs_under_autocast(unets, tmp_path):
     assert 0 < error < 40 * torch.finfo(torch.bfloat16).eps
 
 
-def test_gradients_reach_a_trainable_module_and_nothing_else(unets, tmp_path):
-    motion = load_motion_module(write_motion_file(tmp_path, "v3")).requires_grad_(True)
-    with inject(unets["diffusers", 4], motion, frames=4), torch.autocast("cpu", dtype=torch.bfloat16):
-        hosts.call(unets["diffusers", 4], hosts.inputs(4)).square().mean().backward()
+def test_gradients_reach_a_trainable_module_and_nothing_else(unets, motion):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = injected(unets["diffusers", 4], hosts.inputs(4), motion.requires_grad_(True), frames=4)
+        out.square().mean().backward()
     assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in motion.parameters())
     assert all(weight.grad is None for weight in unets["diffusers", 4].parameters())
 
 
-def test_frames_of_one_clip_reach_each_other_and_no_other_clip(unets, tmp_path):
-    motion = load_motion_module(write_motion_file(tmp_path, "v3"))
-    given = hosts.inputs(8)
-    changed = dict(given, x=given["x"].clone())
-    changed["x"][1] += 1.0
-    with inject(unets["ldm", 4], motion, frames=4):
-        out, other = (hosts.call(unets["ldm", 4], inputs) for inputs in (given, changed))
-        difference = (out - other).abs().amax(dim=(1, 2, 3))
-    assert (difference[:4] > 1e-4).all()
-    assert (difference[4:] < 1e-6).all()
-
-
 @pytest.mark.parametrize(("limit", "value"), [("CUDA_GRID_LIMIT", 8 * 10), ("CPU_PIECE", 4000)])
 @torch.no_grad()
-def test_large_pictures_go_through_in_pieces(tmp_path, monkeypatch, limit, value):
-    motion = load_motion_module(write_motion_file(tmp_path, "v3"))
+def test_large_pictures_go_through_in_pieces(motion, monkeypatch, limit, value):
     name, transformer = next(motion.sites())
     x = torch.randn(4, 32, 8, 8)
     whole = transformer(x, 4)
     monkeypatch.setattr(f"motion_module.temporal_transformer.{limit}", value)
     seen = []
-    handle = transformer.proj_in.register_forward_hook(lambda _layer, _inputs, out: seen.append(out.shape[2]))
-    assert torch.allclose(transformer(x, 4), whole, atol=1e-6)
-    handle.remove()
+    with transformer.proj_in.register_forward_hook(lambda _layer, _inputs, out: seen.append(out.shape[2])):
+        assert torch.allclose(transformer(x, 4), whole, atol=1e-6)
     assert len(seen) > 1
     assert sum(seen) == 64
     prefix = f"{name}.temporal_transformer."
@@ -191,27 +176,12 @@ def test_large_pictures_go_through_in_pieces(tmp_path, monkeypatch, limit, value
     assert (whole - literal_site(weights, x, 4)).abs().max() <= BOUND
 
 
-@pytest.mark.parametrize(
-    ("frames", "words"), [(0, "at least one frame"), (-1, "at least one"), (33, "Lower the number")]
-)
-def test_refuses_an_impossible_number_of_frames(unets, tmp_path, frames, words):
-    motion = load_motion_module(write_motion_file(tmp_path, "v3"))
-    with pytest.raises(ClipError, match=words), inject(unets["ldm", 4], motion, frames=frames):
+@pytest.mark.parametrize("frames", [0, -1])
+def test_refuses_an_impossible_number_of_frames(unets, motion, frames):
+    with pytest.raises(ClipError, match="at least one frame"), inject(unets["ldm", 4], motion, frames=frames):
         pass
 
 
-def test_refuses_rows_that_are_not_whole_clips(unets, tmp_path):
-    motion = load_motion_module(write_motion_file(tmp_path, "v3"))
-    with (
-        pytest.raises(ClipError, match="10 rows, which are not whole clips of 4"),
-        inject(unets["ldm", 4], motion, frames=4),
-    ):
-        hosts.call(unets["ldm", 4], hosts.inputs(10))
-
-
-def test_refuses_a_second_module_in_the_same_unet(unets, tmp_path):
-    motion = load_motion_module(write_motion_file(tmp_path, "v3"))
-    with inject(unets["ldm", 4], motion, frames=4):
-        with pytest.raises(IncompatibleModelError, match="already"), inject(unets["ldm", 4], motion, frames=4):
-            pass
-        hosts.call(unets["ldm", 4], hosts.inputs(4))  # the first one still works
+def test_refuses_rows_that_are_not_whole_clips(unets, motion):
+    with pytest.raises(ClipError, match="10 rows, which are not whole clips of 4"):
+        injected(unets["ldm", 4], hosts.inputs(10), motion, frames=4)

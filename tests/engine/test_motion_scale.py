@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from support import hosts
@@ -27,12 +29,11 @@ def site():
     return transformer, x
 
 
+close = functools.partial(torch.testing.assert_close, rtol=0, atol=BOUND)
+
+
 def literal(transformer, x, **directed):
     return literal_site(dict(transformer.state_dict()), x, FRAMES, **directed)
-
-
-def per_frame(values):
-    return torch.tensor(values).reshape(-1, 1, 1)
 
 
 def everywhere(amount):
@@ -40,7 +41,7 @@ def everywhere(amount):
 
 
 SPOTS = torch.rand(FRAMES, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(1)) * 2
-AMOUNTS = {"number": 1.7, "frames": per_frame([0.0, 0.5, 1.0, 1.5, 2.0]), "spots": SPOTS}
+AMOUNTS = {"number": 1.7, "frames": torch.linspace(0, 2, FRAMES).reshape(-1, 1, 1), "spots": SPOTS}
 VIEWS = [((0, 1, 2), [1.0, 2.0, 1.0]), ((2, 3, 4), [1.0, 2.0, 3.0]), ((4, 0), [0.5, 0.25])]
 
 
@@ -50,16 +51,14 @@ def test_the_scale_is_a_factor_on_every_frames_keys(site, amount, pieces):
     transformer, x = site
     wanted = literal(transformer, x, scale=everywhere(amount))
     assert (wanted - transformer(x, FRAMES)).abs().max() > 1e-3
-    torch.testing.assert_close(
-        transformer(x, FRAMES, TemporalOptions(scale=amount, pieces=pieces)), wanted, rtol=0, atol=BOUND
-    )
+    close(transformer(x, FRAMES, TemporalOptions(scale=amount, pieces=pieces)), wanted)
 
 
 @pytest.mark.parametrize("amount", AMOUNTS.values(), ids=AMOUNTS)
 def test_the_effect_mixes_the_picture_with_motion_into_the_one_without(site, amount):
     transformer, x = site
     wanted = literal(transformer, x, effect=everywhere(amount))
-    torch.testing.assert_close(transformer(x, FRAMES, TemporalOptions(effect=amount)), wanted, rtol=0, atol=BOUND)
+    close(transformer(x, FRAMES, TemporalOptions(effect=amount)), wanted)
 
 
 @pytest.mark.parametrize("scale", [1.0, SPOTS], ids=["plain", "scaled"])
@@ -68,8 +67,7 @@ def test_views_are_averaged_between_attention_and_feed_forward(site, scale, piec
     transformer, x = site
     wanted = literal(transformer, x, views=VIEWS, scale=everywhere(scale))
     assert (wanted - transformer(x, FRAMES, TemporalOptions(scale=scale))).abs().max() > 1e-3
-    directed = transformer(x, FRAMES, TemporalOptions(views=VIEWS, scale=scale, pieces=pieces))
-    torch.testing.assert_close(directed, wanted, rtol=0, atol=BOUND)
+    close(transformer(x, FRAMES, TemporalOptions(views=VIEWS, scale=scale, pieces=pieces)), wanted)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -97,8 +95,7 @@ def unet(ldm_unet):
 
 @pytest.fixture(scope="module")
 def given():
-    torch.manual_seed(1)
-    return {"x": torch.randn(16, 4, 8, 8), "t": torch.full((16,), 500), "context": torch.randn(16, 5, 64)}
+    return hosts.inputs(16)
 
 
 def called(unet, given, *, progress=None, amount=None, windows=None, frames=8, at=None):
@@ -119,22 +116,24 @@ def differ(a, b):
 
 
 PLAIN = [
-    MotionScale(),
-    MotionScale(scale=(1.0,) * 8, effect=(1.0, 1.0)),
-    MotionScale(scale_steps=((0.0, 1.0), (0.5, 1.0))),
-    MotionScale(blocks=[BlockScale("mid_block", effect=0.5)]),  # v3 has no middle block
-    MotionScale(start=0.2, end=0.8),  # at 0.5
-    MotionScale(scale_mask=torch.rand(8, 8)),  # of a scale of 1
+    (MotionScale(), 0.5),
+    (MotionScale(scale=(1.0,) * 8, effect=(1.0, 1.0)), 0.5),
+    (MotionScale(scale_steps=((0.0, 1.0), (0.5, 1.0))), 0.5),
+    (MotionScale(blocks=[BlockScale("mid_block", effect=0.5)]), 0.5),  # v3 has no middle block
+    (MotionScale(start=0.2, end=0.8), 0.5),
+    (MotionScale(scale_mask=torch.rand(8, 8)), 0.5),  # of a scale of 1
+    (MotionScale(end=1.0), 1.0),  # the last step has motion unless it ends before
 ]
 
 
-@pytest.mark.parametrize("amount", PLAIN, ids=range(len(PLAIN)))
-def test_an_amount_that_asks_for_nothing_changes_no_bit(unet, given, amount):
-    assert torch.equal(called(unet, given, amount=amount, progress=0.5), called(unet, given))
+@pytest.mark.parametrize(("amount", "progress"), PLAIN, ids=range(len(PLAIN)))
+def test_an_amount_that_asks_for_nothing_changes_no_bit(unet, given, amount, progress):
+    assert torch.equal(called(unet, given, amount=amount, progress=progress), called(unet, given))
 
 
 NOTHING = [
     (MotionScale(effect=(0.0,)), 0.5),
+    (MotionScale(effect_mask=torch.zeros(4, 4)), None),
     (MotionScale(start=0.6), 0.5),
     (MotionScale(end=0.5), 0.5),
     (MotionScale(effect_steps=((0.0, 1.0), (0.5, 0.0))), 0.9),
@@ -145,15 +144,6 @@ NOTHING = [
 @pytest.mark.parametrize(("amount", "progress"), NOTHING, ids=range(len(NOTHING)))
 def test_without_effect_the_unet_is_bare(unet, given, amount, progress):
     assert torch.equal(called(unet, given, amount=amount, progress=progress), bare(unet, given))
-
-
-def test_a_mask_without_white_leaves_the_unet_bare(unet, given):
-    masked = called(unet, given, amount=MotionScale(effect_mask=torch.zeros(4, 4)))
-    assert torch.equal(masked, bare(unet, given))
-
-
-def test_the_last_step_has_motion_unless_it_ends_before(unet, given):
-    assert torch.equal(called(unet, given, amount=MotionScale(end=1.0), progress=1.0), called(unet, given))
 
 
 def test_timesteps_tell_how_far_the_sampling_is(unet, given):
@@ -184,7 +174,7 @@ def test_windows_take_their_own_frames_amounts(unet, given, kind):
     out = called(unet, given, amount=MotionScale(effect=effect), windows=windows)
     plain = bare(unet, given)
     still = [row for row in range(16) if not effect[row % 8]]
-    torch.testing.assert_close(out[still], plain[still], rtol=0, atol=BOUND)
+    close(out[still], plain[still])
     moving = [row for row in range(16) if effect[row % 8]]
     assert differ(out[moving], plain[moving])
 
@@ -202,19 +192,17 @@ def test_views_that_hold_the_whole_clip_are_none(unet, given):
 
 
 def test_views_are_not_windows_of_the_unet(unet, given):
-    results = [called(unet, given), called(unet, given, windows=views())]
-    results.append(called(unet, given, windows=ContextWindows(length=4, overlap=1, kind="static")))
+    static = ContextWindows(length=4, overlap=1, kind="static")
+    results = [called(unet, given, windows=windows) for windows in (None, views(), static)]
     assert all(differ(a, b) for i, a in enumerate(results) for b in results[:i])
 
 
 def test_a_frame_feels_only_those_that_share_a_view_with_it(unet, given):
     """Each site has views of its own, so that what is felt goes one overlap further with each of them."""
-    motion, _ = shared_motion("v3")
     alone = ContextWindows(length=4, overlap=0, kind="batched", as_views=True)
     changed = {**given, "x": given["x"].clone()}
     changed["x"][2] += 1  # frame 2 of the first stream
-    with torch.no_grad(), inject(unet, motion, frames=8, windows=alone):
-        before, after = hosts.call(unet, given), hosts.call(unet, changed)
+    before, after = (called(unet, inputs, windows=alone) for inputs in (given, changed))
     felt = [row for row in range(16) if not torch.equal(before[row], after[row])]
     assert felt == [0, 1, 2, 3]
 
@@ -232,12 +220,9 @@ def test_views_move_from_step_to_step(unet, given):
 
 
 def test_views_let_a_clip_be_longer_than_was_trained(unet):
-    motion, _ = shared_motion("v3")
-    frames = motion.trained_length + 8
-    torch.manual_seed(2)
-    given = {"x": torch.randn(frames, 4, 8, 8), "t": torch.full((frames,), 5), "context": torch.randn(frames, 5, 64)}
+    frames = shared_motion("v3")[0].trained_length + 8
     windows = ContextWindows(length=16, as_views=True)
-    assert called(unet, given, frames=frames, windows=windows).isfinite().all()
+    assert called(unet, hosts.inputs(frames), frames=frames, windows=windows).isfinite().all()
 
 
 def test_a_call_past_the_views_is_refused(unet, given):
@@ -276,8 +261,7 @@ ERRORS = {
 def test_where_memory_runs_out_it_goes_on_in_pieces(unet, given, monkeypatch, caplog, error):
     wanted = called(unet, given)
     short = Short(monkeypatch, 8, error)
-    out = called(unet, given)
-    torch.testing.assert_close(out, wanted, rtol=0, atol=BOUND)
+    close(called(unet, given), wanted)
     assert "Memory ran out" in caplog.text
     assert short.tries[0] == 64
     assert max(short.tries[1:]) == 8  # never tried in one piece again
@@ -287,7 +271,7 @@ def test_pieces_have_their_own_positions_amounts(unet, given, monkeypatch):
     amount = MotionScale(scale=(1.5,), scale_mask=torch.rand(8, 8), effect_mask=torch.rand(8, 8))
     wanted = called(unet, given, amount=amount)
     Short(monkeypatch, 8, ERRORS["CUDA"])
-    torch.testing.assert_close(called(unet, given, amount=amount), wanted, rtol=0, atol=BOUND)
+    close(called(unet, given, amount=amount), wanted)
 
 
 def test_where_pieces_do_not_fit_either_the_error_comes_through(unet, given, monkeypatch):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from support import hosts
-from support.motions import random_motion, shared_motion
+from support.injected import injected
+from support.motions import shared_motion
 from support.oracle import literal_clip_norm
 from torch import nn
 
@@ -15,12 +16,6 @@ from lib_animatediff.engine.components.group_norms import FoldFramesHook, Unfold
 from lib_animatediff.engine.motion_scale import BlockScale, MotionScale
 from lib_animatediff.engine.unet import resnet_norms
 
-UNETS = {
-    (base, host): make
-    for base, table in (("sd15", hosts.HOSTS), ("sdxl", hosts.SDXL_HOSTS))
-    for host, make in table.items()
-}
-
 
 def shared(norm, frames):
     call = UNetCall(frames)
@@ -29,13 +24,11 @@ def shared(norm, frames):
     return norm
 
 
-@pytest.mark.parametrize(
-    ("base", "host", "count"),
-    [("sd15", "ldm", 45), ("sd15", "diffusers", 45), ("sdxl", "ldm", 35), ("sdxl", "diffusers", 35)],
-)
-def test_those_of_the_resblocks_and_the_output_and_no_others(base, host, count):
+@pytest.mark.parametrize(("levels", "count"), [(4, 45), (3, 35)])
+@pytest.mark.parametrize("host", hosts.HOSTS)
+def test_those_of_the_resblocks_and_the_output_and_no_others(unets, host, levels, count):
     """Two in each of 22 (SDXL: 17) ResBlocks, and one before the last convolution."""
-    unet = UNETS[base, host]()
+    unet = unets[host, levels]
     found = list(resnet_norms(unet))
     names = {module: name for name, module in unet.named_modules()}
     assert len(found) == len(set(found)) == count
@@ -64,11 +57,8 @@ def test_a_norm_over_clips_is_literally_that():
 @pytest.mark.parametrize("host", hosts.HOSTS)
 def test_statistics_are_taken_in_float32(host, dtype):
     """65 thousand numbers around 50: neither their sum nor that of their squares fits into half precision."""
-    norm = nn.GroupNorm(32, 64) if host == "diffusers" else next(resnet_norms(hosts.ldm_unet()))
-    if host == "diffusers":
-        norm = norm.to(dtype)
-    channels = norm.num_channels
-    x = (torch.randn(16, channels, 64, 32) + 50).to(dtype)
+    norm = nn.GroupNorm(32, 64).to(dtype) if host == "diffusers" else next(resnet_norms(hosts.ldm_unet()))
+    x = (torch.randn(16, norm.num_channels, 64, 32) + 50).to(dtype)
     got = shared(norm, 16)(x)
     exact = literal_clip_norm(x.float(), 16, norm.weight.float(), norm.bias.float(), norm.eps)
     assert got.dtype == dtype
@@ -76,23 +66,17 @@ def test_statistics_are_taken_in_float32(host, dtype):
 
 
 def test_other_unets_of_the_same_class_are_left_alone():
-    torch.manual_seed(0)
-    unet, other = hosts.ldm_unet(), hosts.ldm_unet()
-    motion, _ = random_motion("v1")
-    given = hosts.inputs(4)
+    unet, other, given = hosts.ldm_unet(), hosts.ldm_unet(), hosts.inputs(4)
     before = hosts.call(other, given)
-    with inject(unet, motion, frames=4):
+    with inject(unet, shared_motion("v1")[0], frames=4):
         assert torch.equal(hosts.call(other, given), before)
 
 
-def test_in_windows_a_clip_is_the_window():
-    torch.manual_seed(0)
-    unet, (motion, _) = hosts.ldm_unet(), random_motion("v1")
-    seen = []
-    unet.out[1].register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
-    with inject(unet, motion, frames=10, windows=ContextWindows(length=4, overlap=1, kind="batched")):
-        hosts.call(unet, hosts.inputs(20))
-    bias = unet.out[0].bias[None, :]  # zero: what is normalised over a clip has no mean there
+def test_in_windows_a_clip_is_the_window(ldm_unet):
+    seen, windows = [], ContextWindows(length=4, overlap=1, kind="batched")
+    with ldm_unet.out[1].register_forward_hook(lambda _, inputs, __: seen.append(inputs[0])):
+        injected(ldm_unet, hosts.inputs(20), shared_motion("v1")[0], frames=10, windows=windows)
+    bias = ldm_unet.out[0].bias[None, :]  # zero: what is normalised over a clip has no mean there
     assert [len(x) for x in seen] == [8, 8, 4]
     for x, frames in zip(seen, (4, 4, 2), strict=True):
         for clip in x.split(frames):
@@ -112,22 +96,17 @@ STILL = {
 @pytest.mark.parametrize("windows", [None, ContextWindows(length=4, overlap=0, kind="batched")], ids=["one", "windows"])
 def test_without_motion_the_norms_do_not_see_the_clip_either(ldm_unet, amount, windows):
     """Those of v1 take their statistics over a clip's frames: that is a part of the motion module, too."""
-    motion, _ = shared_motion("v1")
-    with torch.no_grad():
-        with inject(ldm_unet, motion, frames=8, windows=windows, amount=amount) as injection:
-            injection.progress = 0.5
-            still = hosts.call(ldm_unet, hosts.inputs(8))
-        bare = hosts.call(ldm_unet, hosts.inputs(8))
+    given = hosts.inputs(8)
+    with inject(ldm_unet, shared_motion("v1")[0], frames=8, windows=windows, amount=amount) as injection:
+        injection.progress = 0.5
+        still = hosts.call(ldm_unet, given)
+    bare = hosts.call(ldm_unet, given)
     torch.testing.assert_close(still, bare, rtol=0, atol=0 if windows is None else 1e-5)
 
 
 def test_with_motion_somewhere_the_norms_see_it(ldm_unet):
-    motion, _ = shared_motion("v1")
-    amounts = [MotionScale(blocks=[BlockScale("down_blocks.0", effect=0.5)]), MotionScale(effect=(0.0, 1.0))]
-    outs = []
-    for amount in amounts:
-        with torch.no_grad(), inject(ldm_unet, motion, frames=8, amount=amount):
-            outs.append(hosts.call(ldm_unet, hosts.inputs(8)))
-    with torch.no_grad():
-        bare = hosts.call(ldm_unet, hosts.inputs(8))
-    assert all((out[0] - bare[0]).abs().max() > 1e-3 for out in outs)  # frame 0, which has no effect of its own
+    given = hosts.inputs(8)
+    bare = hosts.call(ldm_unet, given)
+    for amount in (MotionScale(blocks=[BlockScale("down_blocks.0", effect=0.5)]), MotionScale(effect=(0.0, 1.0))):
+        out = injected(ldm_unet, given, shared_motion("v1")[0], frames=8, amount=amount)
+        assert (out[0] - bare[0]).abs().max() > 1e-3  # frame 0, which has no effect of its own

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import threading
 import weakref
 
 import pytest
 import torch
 from support import hosts
+from support.injected import injected
 from support.matrix import in_matrix
 from support.motions import random_motion, shared_motion
 from support.unchanged import Portrait
@@ -16,6 +18,7 @@ from torch import nn
 
 from lib_animatediff import ClipError, ContextWindows, IncompatibleModelError, inject, use_schedule
 from lib_animatediff.engine.patching import patch_forward
+from lib_animatediff.engine.unet import find_sites
 from motion_module.temporal_transformer import GEGLU, TemporalAttention
 
 FRAMES = 3
@@ -49,31 +52,36 @@ def unet(request):
 
 
 @pytest.fixture(params=["v2", "v3 in windows", "v1 in windows"])
-def setup(request):
-    kind, _, windows = request.param.partition(" ")
-    return kind, WINDOWS if windows else None
+def kind(request):
+    return request.param
 
 
 @pytest.fixture
-def model(unet, setup):
-    return Model(unet, setup[1])
+def model(unet, kind):
+    return Model(unet, WINDOWS if "windows" in kind else None)
 
 
 @pytest.fixture
-def motion(setup):
-    return shared_motion(setup[0])[0]
+def motion(kind):
+    return shared_motion(kind[:2])[0]
 
 
-def test_after_success(model, motion):
-    before, plain = Portrait(model), hosts.call(model.model.diffusion_model, GIVEN)
+@pytest.fixture
+def before(request):
+    """The model, or the UNet alone, as it was before the test and has to be after it."""
+    portrait = Portrait(request.getfixturevalue("model" if "model" in request.fixturenames else "unet"))
+    yield portrait
+    portrait.assert_unchanged()
+
+
+def test_after_success(before, model, motion):
+    plain = hosts.call(model.model.diffusion_model, GIVEN)
     assert not torch.equal(model.sample(motion), plain)
-    before.assert_unchanged()
     assert torch.equal(hosts.call(model.model.diffusion_model, GIVEN), plain)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_after_an_exception_at_every_site(model, motion, error, monkeypatch):
-    before = Portrait(model)
+def test_after_an_exception_at_every_site(before, model, motion, error, monkeypatch):
     for name, transformer in motion.sites():
 
         def fails(*_given, name=name):
@@ -84,12 +92,10 @@ def test_after_an_exception_at_every_site(model, motion, error, monkeypatch):
             model.sample(motion)
         monkeypatch.undo()
         before.assert_same_objects()
-    before.assert_unchanged()
 
 
 @pytest.mark.parametrize("inner", [TemporalAttention, in_matrix(GEGLU), in_matrix(nn.GroupNorm)])
-def test_after_an_exception_inside_the_motion_module(model, motion, inner, monkeypatch):
-    before = Portrait(model)
+def test_after_an_exception_inside_the_motion_module(before, model, motion, inner, monkeypatch):
     part = [module for module in motion.modules() if isinstance(module, inner)][-1]
 
     def fails(*args):
@@ -98,25 +104,20 @@ def test_after_an_exception_inside_the_motion_module(model, motion, inner, monke
     monkeypatch.setattr(part, "forward", fails)
     with pytest.raises(MemoryError, match="inside"):
         model.sample(motion)
-    before.assert_unchanged()
 
 
-def test_after_an_exception_in_every_layer_of_the_unet_that_is_a_site(model, motion):
+def test_after_an_exception_in_every_layer_of_the_unet_that_is_a_site(before, model, motion):
     """The host's own failure: it raises before our hook has run."""
-    from lib_animatediff.engine.unet import find_sites
 
-    before = Portrait(model)
     for site in find_sites(model.model.diffusion_model):
         handle = site.layer.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(RuntimeError("host")))
         with pytest.raises(RuntimeError, match="host"):
             model.sample(motion)
         handle.remove()
         before.assert_same_objects()
-    before.assert_unchanged()
 
 
-def test_after_a_failure_at_every_hook_registration(model, motion, monkeypatch):
-    before = Portrait(model)
+def test_after_a_failure_at_every_hook_registration(before, model, motion, monkeypatch):
     real = {name: getattr(nn.Module, name) for name in REGISTRATIONS}
 
     def sample(failing):
@@ -144,11 +145,9 @@ def test_after_a_failure_at_every_hook_registration(model, motion, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             sample(failing)
         before.assert_same_objects()
-    before.assert_unchanged()
 
 
-def test_after_an_interruption_in_every_window(unet, motion):
-    before, given = Portrait(unet), hosts.inputs(6)
+def test_after_an_interruption_in_every_window(before, unet, motion):
     for last in (1, 2, 3):
 
         def interrupt(done, total, last=last):
@@ -157,11 +156,8 @@ def test_after_an_interruption_in_every_window(unet, motion):
                 raise KeyboardInterrupt
 
         windows = ContextWindows(length=2, overlap=0, kind="batched")
-        with (
-            pytest.raises(KeyboardInterrupt),
-            inject(unet, motion, frames=6, windows=windows, between_windows=interrupt),
-        ):
-            hosts.call(unet, given)
+        with pytest.raises(KeyboardInterrupt):
+            injected(unet, hosts.inputs(6), motion, frames=6, windows=windows, between_windows=interrupt)
         before.assert_unchanged()
 
 
@@ -174,16 +170,6 @@ def test_other_peoples_hooks_stay_where_they_were(model, motion):
     hosts.call(model.model.diffusion_model, GIVEN)
     assert seen == ["before", "inside"]
     assert len(site._forward_hooks) == 2
-
-
-def test_a_weight_load_inside_does_not_touch_the_former_schedule(model, motion):
-    """The WebUI copies a checkpoint's table into whatever tensor stands there."""
-    former = model.alphas_cumprod.clone()
-    with use_schedule(model, motion.schedule):
-        model.alphas_cumprod.copy_(torch.zeros(1000))
-    assert torch.equal(model.alphas_cumprod, former)
-    with use_schedule(model, motion.schedule):
-        assert model.alphas_cumprod[-1] == pytest.approx(0.00157896, rel=1e-5)
 
 
 def test_a_model_that_was_moved_to_meta_is_left_without_a_touch(model, motion):
@@ -225,8 +211,7 @@ def windowed(unet, motion):
 
 
 def test_a_patch_from_before_is_there_afterwards_and_sees_each_window(unet, motion_v1):
-    with windowed(unet, motion_v1):
-        wanted = hosts.call(unet, GIVEN)
+    wanted = injected(unet, GIVEN, motion_v1, frames=FRAMES, windows=WINDOWS)
     calls, _ = patched(unet)
     before = Portrait(unet)
     with windowed(unet, motion_v1):
@@ -235,8 +220,7 @@ def test_a_patch_from_before_is_there_afterwards_and_sees_each_window(unet, moti
     assert calls == [2, 2]
 
 
-def test_a_patch_that_comes_and_goes_inside(unet, motion_v1):
-    before = Portrait(unet)
+def test_a_patch_that_comes_and_goes_inside(before, unet, motion_v1):
     with windowed(unet, motion_v1):
         wanted = hosts.call(unet, GIVEN)
         calls, restore = patched(unet)
@@ -244,11 +228,10 @@ def test_a_patch_that_comes_and_goes_inside(unet, motion_v1):
         restore()
         assert torch.equal(hosts.call(unet, GIVEN), wanted)
     assert calls == [FRAMES]
-    before.assert_unchanged()
 
 
-def test_a_patch_from_inside_that_stays_holds_one_of_ours_that_does_nothing(unet, motion_v1):
-    plain, before = hosts.call(unet, GIVEN), Portrait(unet)
+def test_a_patch_from_inside_that_stays_holds_one_of_ours_that_does_nothing(before, unet, motion_v1):
+    plain = hosts.call(unet, GIVEN)
     with windowed(unet, motion_v1):
         calls, restore = patched(unet)
     theirs = unet.forward
@@ -257,7 +240,6 @@ def test_a_patch_from_inside_that_stays_holds_one_of_ours_that_does_nothing(unet
     assert unet.forward is theirs
     restore()  # puts ours back, which takes itself off as soon as it is called
     assert torch.equal(hosts.call(unet, GIVEN), plain)
-    before.assert_unchanged()
 
 
 def test_what_is_left_of_ours_keeps_no_motion_module(unet):
@@ -270,19 +252,17 @@ def test_what_is_left_of_ours_keeps_no_motion_module(unet):
     assert gone() is None
 
 
-def test_a_patch_from_before_that_is_taken_off_inside_takes_ours_along(unet, motion_v1):
+def test_a_patch_from_before_that_is_taken_off_inside_takes_ours_along(before, unet, motion_v1):
     """No clip comes out then that would have seen only a part of the windows' work."""
-    before = Portrait(unet)
     _, restore = patched(unet)
     with windowed(unet, motion_v1):
         restore()
         with pytest.raises(ClipError, match="other code has replaced the forward"):
             hosts.call(unet, GIVEN)
-    before.assert_unchanged()
 
 
-def test_an_injection_into_a_unet_that_still_holds_one_of_ours(unet, motion_v1):
-    plain, before = hosts.call(unet, GIVEN), Portrait(unet)
+def test_an_injection_into_a_unet_that_still_holds_one_of_ours(before, unet, motion_v1):
+    plain = hosts.call(unet, GIVEN)
     with windowed(unet, motion_v1):
         wanted = hosts.call(unet, GIVEN)
         _, restore = patched(unet)
@@ -290,13 +270,10 @@ def test_an_injection_into_a_unet_that_still_holds_one_of_ours(unet, motion_v1):
     with windowed(unet, motion_v1):
         assert torch.equal(hosts.call(unet, GIVEN), wanted)
     assert torch.equal(hosts.call(unet, GIVEN), plain)
-    before.assert_unchanged()
 
 
 def test_a_patch_over_ours_does_not_lose_the_signature(unet, motion_v1):
     """diffusers reads which arguments a UNet takes."""
-    import inspect
-
     wanted = inspect.signature(unet.forward)
     with windowed(unet, motion_v1):
         assert inspect.signature(unet.forward) == wanted
@@ -312,8 +289,8 @@ def test_without_windows_the_forward_is_not_touched(unet, motion_v1):
 # two at once
 
 
-def test_of_two_threads_one_gets_the_unet(unet, motion_v1):
-    before, start, refused = Portrait(unet), threading.Barrier(8), []
+def test_of_two_threads_one_gets_the_unet(before, unet, motion_v1):
+    start, refused = threading.Barrier(8), []
     inside, leave = [], threading.Event()
 
     def work():
@@ -335,27 +312,21 @@ def test_of_two_threads_one_gets_the_unet(unet, motion_v1):
         thread.join()
     assert len(inside) == 1
     assert refused == ["This UNet already has a motion module. Leave the other inject block first. [AD-G24]"] * 7
-    before.assert_unchanged()
 
 
-def test_a_nested_injection_is_refused_and_leaves_the_outer_one_as_it_was(unet, motion_v1):
-    before = Portrait(unet)
+def test_a_nested_injection_is_refused_and_leaves_the_outer_one_as_it_was(before, unet, motion_v1):
     with windowed(unet, motion_v1):
         within, wanted = Portrait(unet), hosts.call(unet, GIVEN)
         with pytest.raises(IncompatibleModelError, match="already"), windowed(unet, motion_v1):
             pytest.fail("it was injected twice")
         within.assert_unchanged()
         assert torch.equal(hosts.call(unet, GIVEN), wanted)
-    before.assert_unchanged()
 
 
 def test_two_unets_at_once_do_not_know_of_each_other(motion_v1):
     torch.manual_seed(0)
     first, second = hosts.ldm_unet(), hosts.ldm_unet()
-    wanted = []
-    for unet in (first, second):
-        with windowed(unet, motion_v1):
-            wanted.append(hosts.call(unet, GIVEN))
+    wanted = [injected(unet, GIVEN, motion_v1, frames=FRAMES, windows=WINDOWS) for unet in (first, second)]
     with windowed(first, motion_v1), windowed(second, motion_v1):
         assert torch.equal(hosts.call(second, GIVEN), wanted[1])
         assert torch.equal(hosts.call(first, GIVEN), wanted[0])

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import logging
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 from support import hosts
+from support.injected import injected
 from support.motion_files import random_motion_state
-from support.motions import OFFICIAL, SDXL_KINDS, random_motion, shared_motion
+from support.motions import OFFICIAL, random_motion, shared_motion
 from support.oracle import edited
 from support.unchanged import Portrait
 from torch import nn
@@ -42,8 +44,7 @@ def test_sites_of_both_bases(unets, host):
 
 @pytest.fixture(params=["v1", "sdxl", "hotshot"])
 def on_diffusers(request, unets):
-    kind = request.param
-    return kind, unets["diffusers", OFFICIAL[kind].levels], *random_motion(kind)
+    return request.param, unets["diffusers", OFFICIAL[request.param].levels], *random_motion(request.param)
 
 
 def options(unet, given):
@@ -70,11 +71,9 @@ def test_tuple_outputs_are_those_of_the_output_object(on_diffusers, windows):
 def test_freeu(on_diffusers):
     kind, unet, motion, state = on_diffusers
     unet, given = copy.deepcopy(unet), hosts.inputs(8)
-    with inject(unet, motion, frames=4):
-        plain = hosts.call(unet, given)
+    plain = injected(unet, given, motion, frames=4)
     unet.enable_freeu(s1=0.9, s2=0.2, b1=1.2, b2=1.4)
-    with inject(unet, motion, frames=4):
-        got = hosts.call(unet, given)
+    got = injected(unet, given, motion, frames=4)
     wanted = hosts.call(edited(unet, "diffusers", state, 4, **OFFICIAL[kind].norms), given)
     assert (got - wanted).abs().max() <= BOUND
     assert not torch.equal(got, plain)
@@ -114,18 +113,13 @@ def test_gradient_checkpointing_in_parts(on_diffusers, how):
 def test_residuals_of_a_controlnet_go_with_their_frames(unets):
     unet, (motion, _) = unets["diffusers", 4], shared_motion("v2")
     given = hosts.inputs(6)
-    torch.manual_seed(0)
-    down = [(32, 8)] * 3 + [(32, 4)] + [(64, 4)] * 2 + [(64, 2)] + [(128, 2)] * 2 + [(128, 1)] * 3
-    residuals = {
-        "down_block_additional_residuals": tuple(torch.randn(6, width, size, size) for width, size in down),
-        "mid_block_additional_residual": torch.randn(6, 128, 1, 1),
-    }
+    sizes = [(32, 8)] * 3 + [(32, 4)] + [(64, 4)] * 2 + [(64, 2)] + [(128, 2)] * 2 + [(128, 1)] * 3
+    down = [torch.randn(6, width, size, size) for width, size in sizes]
+    mid = torch.randn(6, 128, 1, 1)
 
     def call(rows, windows, frames):
-        own = {
-            "down_block_additional_residuals": tuple(r[rows] for r in residuals["down_block_additional_residuals"]),
-            "mid_block_additional_residual": residuals["mid_block_additional_residual"][rows],
-        }
+        own = {"down_block_additional_residuals": tuple(one[rows] for one in down)}
+        own["mid_block_additional_residual"] = mid[rows]
         with inject(unet, motion, frames=frames, windows=windows):
             return unet(given["x"][rows], 500, encoder_hidden_states=given["context"][rows], **own).sample
 
@@ -139,11 +133,9 @@ def test_a_pipelines_offloading_may_wrap_the_forward(unets):
     accelerate = pytest.importorskip("accelerate")
     unet, (motion, _) = copy.deepcopy(unets["diffusers", 4]), shared_motion("v3")
     given = hosts.inputs(6)
-    with inject(unet, motion, frames=6, windows=WINDOWS):
-        wanted = hosts.call(unet, given)
+    wanted = injected(unet, given, motion, frames=6, windows=WINDOWS)
     accelerate.hooks.add_hook_to_module(unet, accelerate.hooks.AlignDevicesHook("cpu", io_same_device=True))
-    with inject(unet, motion, frames=6, windows=WINDOWS):
-        assert torch.equal(hosts.call(unet, given), wanted)
+    assert torch.equal(injected(unet, given, motion, frames=6, windows=WINDOWS), wanted)
     accelerate.hooks.remove_hook_from_module(unet)
     assert "forward" not in vars(unet) or unet.forward.__func__ is type(unet).forward
 
@@ -155,19 +147,9 @@ def test_a_pipelines_offloading_may_wrap_the_forward(unets):
 def ldm(**changes):
     from ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-    settings = {
-        "image_size": 32,
-        "in_channels": 4,
-        "out_channels": 4,
-        "model_channels": 32,
-        "attention_resolutions": [4, 2, 1],
-        "num_res_blocks": 2,
-        "channel_mult": [1, 2, 4, 4],
-        "num_heads": 8,
-        "use_spatial_transformer": True,
-        "context_dim": 64,
-    }
-    return UNetModel(**settings | changes)
+    settings = {"image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 32, "num_res_blocks": 2}
+    settings |= {"attention_resolutions": [4, 2, 1], "channel_mult": [1, 2, 4, 4], "num_heads": 8}
+    return UNetModel(**settings | {"use_spatial_transformer": True, "context_dim": 64} | changes)
 
 
 def ldm_without_middle_attention():
@@ -182,6 +164,7 @@ def diffusers_unet(**changes):
     return UNet2DConditionModel(**{"block_out_channels": (32, 64, 128, 128), "cross_attention_dim": 64} | changes)
 
 
+SD3_OF_THE_WEBUI = {"joint_blocks": nn.ModuleList()}
 DOWN, CROSS_DOWN, UP, CROSS_UP = "DownBlock2D", "CrossAttnDownBlock2D", "UpBlock2D", "CrossAttnUpBlock2D"
 REFINER = {
     "down_block_types": (DOWN, CROSS_DOWN, CROSS_DOWN, DOWN),
@@ -197,21 +180,8 @@ SDXL = {
 def sd3():
     from diffusers import SD3Transformer2DModel
 
-    return SD3Transformer2DModel(
-        sample_size=8,
-        num_layers=1,
-        attention_head_dim=8,
-        num_attention_heads=2,
-        joint_attention_dim=16,
-        caption_projection_dim=16,
-        pooled_projection_dim=16,
-    )
-
-
-def sd3_of_the_webui():
-    model = nn.Module()
-    model.joint_blocks = nn.ModuleList()
-    return model
+    widths = {"joint_attention_dim": 16, "caption_projection_dim": 16, "pooled_projection_dim": 16}
+    return SD3Transformer2DModel(sample_size=8, num_layers=1, attention_head_dim=8, num_attention_heads=2, **widths)
 
 
 def compiled(how):
@@ -243,7 +213,7 @@ class Unpatchable(nn.Module):
         (lambda: ldm(context_dim=1024), "v2", "Stable Diffusion 2 model"),
         (lambda: diffusers_unet(cross_attention_dim=1024), "v2", "Stable Diffusion 2 model"),
         (sd3, "v3", "SD3Transformer2DModel is not a UNet"),
-        (sd3_of_the_webui, "v3", "is not a UNet .models such as Stable Diffusion 3"),
+        (lambda: nn.ModuleDict(SD3_OF_THE_WEBUI), "v3", "is not a UNet .models such as Stable Diffusion 3"),
         (lambda: ldm(attention_resolutions=[4, 2]), "sdxl", "SDXL refiner"),
         (lambda: diffusers_unet(**REFINER), "sdxl", "SDXL refiner"),
         (ldm_without_middle_attention, "sdxl", "without some of its attention layers, as in SSD-1B"),
@@ -251,17 +221,14 @@ class Unpatchable(nn.Module):
         (lambda: diffusers_unet(**SDXL, mid_block_type=None), "sdxl", "as in SSD-1B"),
         (lambda: diffusers_unet(layers_per_block=1), "v3", "v3.safetensors has 20 sites, this UNet has 13"),
         (
-            lambda: ldm(channel_mult=[1, 2], attention_resolutions=[1, 2]),
+            partial(ldm, channel_mult=[1, 2], attention_resolutions=[1, 2]),
             "v3",
             "20 sites, this UNet has 11: they belong",
         ),
         (lambda: ldm(model_channels=64), "v3", "32 channels wide at down_blocks.0.motion_modules.0, this UNet 64"),
         (hosts.ldm_sdxl_unet, "v3", "v3.safetensors is made for Stable Diffusion 1.5, this UNet is SDXL"),
         (hosts.diffusers_unet, "hotshot", "hotshot.safetensors is made for SDXL, this UNet is Stable Diffusion 1.5"),
-        (lambda: compiled("in place"), "v3", "compiled"),
-        (lambda: compiled("a block"), "v3", "compiled"),
-        (lambda: compiled("forward"), "v3", "compiled"),
-        (lambda: compiled("wrapped"), "v3", "compiled"),
+        *((partial(compiled, how), "v3", "compiled") for how in ("in place", "a block", "forward", "wrapped")),
         (lambda: Unpatchable(hosts.ldm_unet()), "v1", "forward method of this Unpatchable cannot be replaced"),
     ],
 )
@@ -273,20 +240,18 @@ def test_is_refused_before_any_change(make, kind, words):
     before.assert_unchanged()
 
 
-@pytest.mark.parametrize("thing", [SimpleNamespace(unet=nn.Linear(1, 1)), None, "unet"])
-def test_what_is_no_network_is_told_what_to_pass(thing):
-    words = r"Pass the UNet itself: .* pipeline\.unet"
-    with pytest.raises(IncompatibleModelError, match=words), inject(thing, shared_motion("v3")[0], frames=6):
-        pytest.fail("it was injected")
-
-
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_scripted_model_is_refused():
-    motion, _ = shared_motion("v3")
-    with (
-        pytest.raises(IncompatibleModelError, match="compiled"),
-        inject(torch.jit.script(nn.Linear(1, 1)), motion, frames=6),
-    ):
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: SimpleNamespace(unet=nn.Linear(1, 1)), r"Pass the UNet itself: .* pipeline\.unet"),
+        (lambda: None, r"Pass the UNet itself: .* pipeline\.unet"),
+        (lambda: "unet", r"Pass the UNet itself: .* pipeline\.unet"),
+        (lambda: torch.jit.script(nn.Linear(1, 1)), "compiled"),
+    ],
+)
+def test_what_is_no_network_is_told_what_to_pass(make, words):
+    with pytest.raises(IncompatibleModelError, match=words), inject(make(), shared_motion("v3")[0], frames=6):
         pytest.fail("it was injected")
 
 
@@ -319,8 +284,3 @@ def test_what_is_a_matter_of_quality_is_a_warning(kind, frames, windows, words, 
     with caplog.at_level(logging.WARNING, "lib_animatediff"):
         check_frames(shared_motion(kind)[0], frames, windows)
     assert (words in caplog.text) if words else not caplog.text
-
-
-@pytest.mark.parametrize("kind", SDXL_KINDS)
-def test_sdxl_modules_have_no_middle(kind):
-    assert not any(name.startswith("mid_block") for name, _ in shared_motion(kind)[0].sites())

@@ -10,6 +10,7 @@ from collections import namedtuple
 import pytest
 import torch
 from support import hosts
+from support.injected import injected
 from support.matrix import every_once, in_matrix
 from support.motions import OFFICIAL, SD15_KINDS, shared_motion
 from support.oracle import edited, literal_fusion, literal_weights, set_frames
@@ -22,12 +23,11 @@ from lib_animatediff.engine.patching import patch_forward
 from lib_animatediff.engine.windowed_forward import WindowedForward
 
 BOUND = 1e-5
-FRAMES, LENGTH, OVERLAP = 8, 4, 1
+FRAMES = 8
+WINDOWS = ContextWindows(length=4, overlap=1)
+STATIC = ContextWindows(length=4, overlap=1, kind="static")
 Pair = namedtuple("Pair", "first second")
 
-
-def unet_for(unets, kind, host="ldm"):
-    return unets[host, OFFICIAL[kind].levels]
 
 
 class Reference:
@@ -57,7 +57,7 @@ def on_ldm(unets):
 
     @functools.cache
     def made(module):
-        unet, (motion, state) = unet_for(unets, module), shared_motion(module)
+        unet, (motion, state) = unets["ldm", OFFICIAL[module].levels], shared_motion(module)
         return unet, motion, Reference(unet, "ldm", module, state)
 
     return made
@@ -81,55 +81,49 @@ def test_equals_the_average_of_literal_calls(on_ldm, module, kind, stride, fusio
     unet, motion, reference = on_ldm(module)
     windows = ContextWindows(length=3, overlap=1, stride=stride, kind=kind, fusion=fusion)
     given = hosts.inputs(7)  # three levels of strides fit into it
-    with inject(unet, motion, frames=7, windows=windows):
-        got = hosts.call(unet, given)
+    got = injected(unet, given, motion, frames=7, windows=windows)
     assert (got - fused(reference, given, windows, 7)).abs().max() <= BOUND
 
 
 @pytest.mark.parametrize("host", hosts.HOSTS)
 @pytest.mark.parametrize("kind", [kind for kind in OFFICIAL if kind != "v1"])
 def test_every_motion_module_on_every_host(unets, host, kind):
-    (motion, state), unet = shared_motion(kind), unet_for(unets, kind, host)
-    windows = ContextWindows(length=LENGTH, overlap=OVERLAP, kind="static")
+    (motion, state), unet = shared_motion(kind), unets[host, OFFICIAL[kind].levels]
     given = hosts.inputs(12)
-    with inject(unet, motion, frames=6, windows=windows):
-        got = hosts.call(unet, given)
-    wanted = fused(Reference(unet, host, kind, state), given, windows, 6)
+    got = injected(unet, given, motion, frames=6, windows=STATIC)
+    wanted = fused(Reference(unet, host, kind, state), given, STATIC, 6)
     assert (got - wanted).abs().max() <= BOUND
 
 
-def test_the_windows_of_a_long_clip_at_the_trained_length(unets):
-    (motion, state), unet = shared_motion("v3"), unet_for(unets, "v3")
+def test_the_windows_of_a_long_clip_at_the_trained_length(on_ldm):
+    unet, motion, reference = on_ldm("v3")
     windows = ContextWindows(length=32, overlap=8, kind="looped", closed=True)
     given = hosts.inputs(40)
-    with inject(unet, motion, frames=40, windows=windows):
-        got = hosts.call(unet, given)
-    assert (got - fused(Reference(unet, "ldm", "v3", state), given, windows, 40)).abs().max() <= BOUND
+    got = injected(unet, given, motion, frames=40, windows=windows)
+    assert (got - fused(reference, given, windows, 40)).abs().max() <= BOUND
 
 
 @pytest.mark.parametrize("kind", SD15_KINDS)
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_one_window_is_no_window_bit_for_bit(unets, kind, fusion):
-    (motion, _), unet = shared_motion(kind), unet_for(unets, kind)
+    motion, unet = shared_motion(kind)[0], unets["ldm", 4]
     given = hosts.inputs(12)
-    with inject(unet, motion, frames=6):
-        plain = hosts.call(unet, given)
+    plain = injected(unet, given, motion, frames=6)
     for length in (6, 16):
-        with inject(unet, motion, frames=6, windows=ContextWindows(length=length, fusion=fusion)):
-            assert torch.equal(hosts.call(unet, given), plain)
+        windows = ContextWindows(length=length, fusion=fusion)
+        assert torch.equal(injected(unet, given, motion, frames=6, windows=windows), plain)
 
 
 def test_a_frame_reaches_only_those_that_share_a_window_with_it(v1):
     unet, motion, _ = v1
-    windows = ContextWindows(length=LENGTH, overlap=OVERLAP, kind="static")  # 0-3, 3-6, 4-7
     given = hosts.inputs(2 * FRAMES)
-    with inject(unet, motion, frames=FRAMES, windows=windows):
+    with inject(unet, motion, frames=FRAMES, windows=STATIC):  # 0-3, 3-6, 4-7
         before = hosts.call(unet, given)
         for frame in (0, 3, 4, 7):
             changed = dict(given, x=given["x"].clone())
             changed["x"][frame] += 1
             difference = (hosts.call(unet, changed) - before).abs().amax(dim=(1, 2, 3))
-            reached = {other for window in windows.plan(FRAMES, 0) if frame in window for other in window}
+            reached = {other for window in STATIC.plan(FRAMES, 0) if frame in window for other in window}
             assert all((difference[other] > 1e-4) == (other in reached) for other in range(FRAMES))
             assert not difference[FRAMES:].any()  # the other stream
 
@@ -138,13 +132,11 @@ def test_a_frame_reaches_only_those_that_share_a_window_with_it(v1):
 def test_streams_together_or_apart_are_the_same(v1, streams):
     unet, motion, _ = v1
     given = hosts.inputs(streams * FRAMES)
-    windows = ContextWindows(length=LENGTH, overlap=OVERLAP)
-    with inject(unet, motion, frames=FRAMES, windows=windows):
+    with inject(unet, motion, frames=FRAMES, windows=WINDOWS):
         together = hosts.call(unet, given)
         calls = [slice(i * FRAMES, (i + 1) * FRAMES) for i in range(streams)]
         apart = torch.cat([hosts.call(unet, {k: v[own] for k, v in given.items()}) for own in calls])
-    with inject(unet, motion, frames=FRAMES, windows=windows, one_clip_per_call=True):
-        split = hosts.call(unet, given)
+    split = injected(unet, given, motion, frames=FRAMES, windows=WINDOWS, one_clip_per_call=True)
     assert (together - apart).abs().max() <= BOUND
     assert (together - split).abs().max() <= BOUND
 
@@ -155,10 +147,8 @@ def test_clips_apart_without_windows(v1):
     with inject(unet, motion, frames=4):
         together = hosts.call(unet, given)
         apart = torch.cat([hosts.call(unet, {k: v[i : i + 4] for k, v in given.items()}) for i in (0, 4, 8)])
-    with inject(unet, motion, frames=4, one_clip_per_call=True):
-        handle = unet.input_blocks[0].register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
-        got = hosts.call(unet, given)
-        handle.remove()
+    with unet.input_blocks[0].register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0]))):
+        got = injected(unet, given, motion, frames=4, one_clip_per_call=True)
     assert seen == [4, 4, 4]
     assert torch.equal(got, apart)
     assert (got - together).abs().max() <= BOUND
@@ -182,46 +172,28 @@ def test_outputs_keep_their_dtype_and_are_summed_in_more(dtype, on_cpu):
 
 def test_the_plan_changes_with_the_timestep_and_not_with_the_call(v1):
     unet, motion, reference = v1
-    windows = ContextWindows(length=LENGTH, overlap=OVERLAP)
     cond, uncond = hosts.inputs(FRAMES), hosts.inputs(FRAMES, seed=1)
-    with inject(unet, motion, frames=FRAMES, windows=windows):
+    with inject(unet, motion, frames=FRAMES, windows=WINDOWS):
         for step, timestep in enumerate((900, 600)):
             for given in (cond, uncond, cond):
                 timed = {**given, "t": torch.full((FRAMES,), timestep)}
                 # The reference knows a window by its latents: each timestep has its own.
                 timed["x"] = timed["x"] + step
                 got = hosts.call(unet, timed)
-                assert (got - fused(reference, timed, windows, FRAMES, step)).abs().max() <= BOUND
-
-
-@pytest.mark.parametrize(
-    ("timesteps", "steps"),
-    [
-        ([torch.full((8,), 9.5), torch.full((4,), 9.5), torch.tensor(9.5), 9.5], [0, 0, 0, 0]),
-        ([999, 500, 999, 1], [0, 1, 0, 2]),  # back at a timestep, as samplers of a higher order are
-        ([torch.tensor([0.0, 7.0]), torch.tensor([0.0, 7.0, 0.0, 7.0]), torch.tensor([0.0, 6.0])], [0, 0, 1]),
-    ],
-)
-def test_steps_are_numbered_by_their_timesteps(timesteps, steps):
-    call = UNetCall(4)
-    numbered = []
-    for timestep in timesteps:
-        call.begin((torch.zeros(8, 1), timestep), {})
-        numbered.append(call.step)
-    assert numbered == steps
+                assert (got - fused(reference, timed, WINDOWS, FRAMES, step)).abs().max() <= BOUND
 
 
 def test_a_host_can_say_the_step_itself(v1):
     unet, motion, reference = v1
-    windows, given = ContextWindows(length=LENGTH, overlap=OVERLAP), hosts.inputs(FRAMES)
-    with inject(unet, motion, frames=FRAMES, windows=windows) as injection:
+    given = hosts.inputs(FRAMES)
+    with inject(unet, motion, frames=FRAMES, windows=WINDOWS) as injection:
         first = hosts.call(unet, given)
         injection.step = 1
         second = hosts.call(unet, given)
         injection.step = None
         assert torch.equal(hosts.call(unet, given), first)
-    assert windows.plan(FRAMES, 0) != windows.plan(FRAMES, 1)
-    assert (second - fused(reference, given, windows, FRAMES, 1)).abs().max() <= BOUND
+    assert WINDOWS.plan(FRAMES, 0) != WINDOWS.plan(FRAMES, 1)
+    assert (second - fused(reference, given, WINDOWS, FRAMES, 1)).abs().max() <= BOUND
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -240,9 +212,9 @@ class Toy(nn.Module):
         return self.compute(x)
 
 
-def parted(unet, frames, windows, *, one_clip_per_call=False, between=None):
+def parted(unet, frames, windows):
     call = UNetCall(frames, windowed=True)
-    return patch_forward(unet, WindowedForward(call, windows, one_clip_per_call=one_clip_per_call, between=between))
+    return patch_forward(unet, WindowedForward(call, windows, one_clip_per_call=False, between=None))
 
 
 def test_everything_that_leads_with_the_rows_is_cut_and_nothing_else():
@@ -303,13 +275,8 @@ def test_outputs_may_be_nested():
 
 
 def test_rows_that_are_not_whole_clips_are_refused(v1):
-    unet, motion, _ = v1
-    windows = ContextWindows(length=LENGTH, overlap=OVERLAP)
-    with (
-        inject(unet, motion, frames=FRAMES, windows=windows),
-        pytest.raises(ClipError, match="13 rows, which are not whole clips of 8"),
-    ):
-        hosts.call(unet, hosts.inputs(13))
+    with pytest.raises(ClipError, match="13 rows, which are not whole clips of 8"):
+        injected(v1[0], hosts.inputs(13), v1[1], frames=FRAMES, windows=WINDOWS)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -317,12 +284,9 @@ def test_rows_that_are_not_whole_clips_are_refused(v1):
 
 
 def test_progress_is_told_after_each_window(v1):
-    unet, motion, _ = v1
-    told = []
-    windows = ContextWindows(length=LENGTH, overlap=OVERLAP)
-    settings = {"windows": windows, "between_windows": lambda *args: told.append(args)}
-    with inject(unet, motion, frames=FRAMES, **settings):
-        hosts.call(unet, hosts.inputs(FRAMES))
+    (unet, motion, _), told = v1, []
+    options = {"windows": WINDOWS, "between_windows": lambda *args: told.append(args)}
+    injected(unet, hosts.inputs(FRAMES), motion, frames=FRAMES, **options)
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 
@@ -334,13 +298,11 @@ def test_what_is_raised_between_windows_ends_the_call_and_the_next_one_is_clean(
         if next(calls) == 1:
             raise InterruptedError
 
-    windows = ContextWindows(length=LENGTH, overlap=OVERLAP)
-    with inject(unet, motion, frames=FRAMES, windows=windows, between_windows=interrupt):
+    with inject(unet, motion, frames=FRAMES, windows=WINDOWS, between_windows=interrupt):
         with pytest.raises(InterruptedError):
             hosts.call(unet, given)
         again = hosts.call(unet, given)
-    with inject(unet, motion, frames=FRAMES, windows=windows):
-        assert torch.equal(hosts.call(unet, given), again)
+    assert torch.equal(injected(unet, given, motion, frames=FRAMES, windows=WINDOWS), again)
 
 
 def test_a_second_call_during_a_call_is_refused(v1):
@@ -360,7 +322,6 @@ def test_a_second_call_during_a_call_is_refused(v1):
             threads[0].start()
             threads[0].join()
 
-    windows = ContextWindows(length=LENGTH, overlap=OVERLAP)
-    with inject(unet, motion, frames=FRAMES, windows=windows, between_windows=call_from_another_thread):
-        hosts.call(unet, given)
+    options = {"windows": WINDOWS, "between_windows": call_from_another_thread}
+    injected(unet, given, motion, frames=FRAMES, **options)
     assert [outcome.partition(":")[0] for outcome in outcomes] == ["This UNet is already running a call"]

@@ -9,15 +9,8 @@ import pytest
 import torch
 from support.moving import as_bytes, gliding, placed, texture, with_thing
 
-from lib_animatediff.evaluation.direction import (
-    ASTRAY,
-    CAMERA,
-    HEADINGS,
-    STILL,
-    UNRELATED,
-    Trajectory,
-    estimate_trajectory,
-)
+from lib_animatediff.evaluation import direction
+from lib_animatediff.evaluation.direction import ASTRAY, CAMERA, HEADINGS, STILL, UNRELATED, Trajectory
 from lib_animatediff.evaluation.flow import flow_of
 from tools.pocket.measure import track
 from tools.pocket.world import COLOURS, FRAMES, SHAPES, Scene, clip, render, scene, still
@@ -27,7 +20,7 @@ STYLES = ("plain", "lilac")
 
 
 def way(frames):
-    return estimate_trajectory(flow_of(frames if isinstance(frames, np.ndarray) else as_bytes(frames)))
+    return direction.estimate_trajectory(flow_of(frames if isinstance(frames, np.ndarray) else as_bytes(frames)))
 
 
 SOME = [
@@ -73,16 +66,16 @@ def test_a_sprite_that_stands_is_still(style):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_unrelated_stills_go_nowhere_and_do_not_stand(seed):
-    drawn = (still(scene(seed, number, concepts=[("red", "disc", "right")]), number % 16) for number in range(16))
-    found = way(torch.stack(list(drawn)))  # each with its sprite elsewhere: what a batch without motion shows
+    drawn = [still(scene(seed, number, concepts=[("red", "disc", "right")]), number % 16) for number in range(16)]
+    found = way(torch.stack(drawn))  # each with its sprite elsewhere: what a batch without motion shows
     assert found.heading in (UNRELATED, ASTRAY)
     assert not any(found.goes(name) for name in (*MOVING, STILL))
 
 
 def test_a_clip_played_backwards_goes_the_other_way():
-    frames = clip(scene(3, 0, concepts=[("yellow", "square", "left")])).flip(0)
-    assert way(frames).goes("right")
-    assert way(frames).towards("left") < -20
+    found = way(clip(scene(3, 0, concepts=[("yellow", "square", "left")])).flip(0))
+    assert found.goes("right")
+    assert found.towards("left") < -20
 
 
 def test_a_clip_that_returns_does_not_go_and_one_that_swings_is_astray():
@@ -96,8 +89,7 @@ def test_a_clip_that_returns_does_not_go_and_one_that_swings_is_astray():
 
 def test_a_jump_between_frames_that_stand_is_a_way():
     frames = clip(scene(5, 0, concepts=[("red", "disc", "down")]))
-    stepwise = frames[[0, 0, 0, 4, 4, 4, 8, 8, 8, 12, 12, 12]]
-    assert way(stepwise).goes("down")
+    assert way(frames[[0, 0, 0, 4, 4, 4, 8, 8, 8, 12, 12, 12]]).goes("down")
 
 
 def test_trembling_between_jumps_does_not_hide_where_they_go():
@@ -118,13 +110,11 @@ def test_a_picture_that_shifts_as_a_whole_is_no_thing_that_moves():
 
 
 def test_a_thing_moves_before_a_ground_that_stands_and_where_the_camera_follows_it():
-    found = way(with_thing(gliding(0, 0), 3, 0))
-    assert found.goes("right")
-    assert found.across == pytest.approx(21, abs=2)
-    assert math.hypot(*found.camera) < 0.5
-    found = way(with_thing(gliding(-3, 0), 0, 0))
-    assert found.goes("right")
-    assert found.across == pytest.approx(21, abs=2)
+    standing, followed = way(with_thing(gliding(0, 0), 3, 0)), way(with_thing(gliding(-3, 0), 0, 0))
+    for found in (standing, followed):
+        assert found.goes("right")
+        assert found.across == pytest.approx(21, abs=2)
+    assert math.hypot(*standing.camera) < 0.5
 
 
 def test_a_frozen_frame_stands_whatever_it_shows_and_unrelated_textures_are_unrelated():

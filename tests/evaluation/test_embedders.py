@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from support.moving import as_bytes, texture
+from transformers import CLIPConfig, CLIPModel, ViTConfig, ViTModel
 
 from lib_animatediff.evaluation.embedders import SmallEmbedder, load_embedder
 from lib_animatediff.evaluation.errors import EvaluationError
@@ -70,20 +71,16 @@ WORDS = ["<|startoftext|>", "<|endoftext|>", "fox</w>", "red</w>", "r", "e", "d<
 MERGES = "#version: 0.2\nr e\nre d</w>\nf o\nfo x</w>\n"
 
 
+SMALL = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+PICTURES = SMALL | {"image_size": 32, "patch_size": 16}
+TEXTS = SMALL | {"vocab_size": len(WORDS), "max_position_embeddings": 8, "bos_token_id": 0, "eos_token_id": 1}
+
+
 @pytest.fixture(scope="module")
 def clip_folder(tmp_path_factory):
-    from transformers import CLIPConfig, CLIPModel
-
     folder = tmp_path_factory.mktemp("models") / "tiny-clip"
-    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = CLIPConfig(
-        text_config=small
-        | {"vocab_size": len(WORDS), "max_position_embeddings": 8, "bos_token_id": 0, "eos_token_id": 1},
-        vision_config=small | {"image_size": 32, "patch_size": 16},
-        projection_dim=12,
-    )
     torch.manual_seed(0)
-    CLIPModel(config).save_pretrained(folder)
+    CLIPModel(CLIPConfig(text_config=TEXTS, vision_config=PICTURES, projection_dim=12)).save_pretrained(folder)
     (folder / "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(WORDS)}))
     (folder / "merges.txt").write_text(MERGES)
     return folder
@@ -91,42 +88,32 @@ def clip_folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def dino_folder(tmp_path_factory):
-    from transformers import ViTConfig, ViTModel
-
     folder = tmp_path_factory.mktemp("models") / "tiny-dino"
-    config = ViTConfig(
-        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=16
-    )
     torch.manual_seed(0)
-    ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
+    ViTModel(ViTConfig(**PICTURES), add_pooling_layer=False).save_pretrained(folder)
     return folder
 
 
-def test_clip_gives_what_transformers_gives(clip_folder):
-    from transformers import CLIPModel
+def normed(picture, mean, std):
+    return ((torch.from_numpy(picture) / 255 - torch.tensor(mean)) / torch.tensor(std)).permute(2, 0, 1)[None]
 
-    embedder = load_embedder(clip_folder)
-    picture = texture(0, 32, 32)
-    mean, std = (torch.tensor(v) for v in ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)))
-    values = ((torch.from_numpy(picture) / 255 - mean) / std).permute(2, 0, 1)[None]
-    with torch.no_grad():
-        whole = CLIPModel.from_pretrained(clip_folder)(
-            input_ids=torch.tensor([[0, 3, 2, 1]]), pixel_values=values, attention_mask=torch.ones(1, 4)
-        )
+
+@torch.no_grad()
+def test_clip_gives_what_transformers_gives(clip_folder):
+    embedder, picture = load_embedder(clip_folder), texture(0, 32, 32)
+    values = normed(picture, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+    text = {"input_ids": torch.tensor([[0, 3, 2, 1]]), "attention_mask": torch.ones(1, 4)}
+    whole = CLIPModel.from_pretrained(clip_folder)(pixel_values=values, **text)
     torch.testing.assert_close(embedder.images(picture[None]), whole.image_embeds)
     torch.testing.assert_close(embedder.text("red fox"), whole.text_embeds[0])
     assert (embedder.kind, embedder.name) == ("CLIP", "CLIP (tiny-clip)")
 
 
+@torch.no_grad()
 def test_dino_gives_the_class_tokens_row(dino_folder):
-    from transformers import ViTModel
-
-    embedder = load_embedder(dino_folder)
-    picture = texture(0, 32, 32)
-    mean, std = (torch.tensor(values) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    values = ((torch.from_numpy(picture) / 255 - mean) / std).permute(2, 0, 1)[None]
-    with torch.no_grad():
-        token = ViTModel.from_pretrained(dino_folder)(pixel_values=values).last_hidden_state[:, 0]
+    embedder, picture = load_embedder(dino_folder), texture(0, 32, 32)
+    values = normed(picture, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    token = ViTModel.from_pretrained(dino_folder)(pixel_values=values).last_hidden_state[:, 0]
     torch.testing.assert_close(embedder.images(picture[None]), torch.nn.functional.normalize(token, dim=1))
     assert embedder.text("red fox") is None
 
@@ -153,8 +140,6 @@ def test_a_folder_without_words_takes_those_of_stable_diffusion(clip_folder, tmp
     bare = shutil.copytree(clip_folder, tmp_path / "bare")
     (bare / "vocab.json").unlink()
     (bare / "merges.txt").unlink()
-    from transformers import CLIPConfig, CLIPModel
-
     config = CLIPConfig.from_pretrained(bare)
     config.text_config.update({"vocab_size": 49408, "bos_token_id": 49406, "eos_token_id": 49407})
     CLIPModel(config).save_pretrained(bare)
@@ -166,9 +151,7 @@ def test_a_folder_without_words_takes_those_of_stable_diffusion(clip_folder, tmp
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        ({}, "no config.json with a model type"),
-        ({"config.json": "{"}, "no config.json with a model type"),
-        ({"config.json": "[]"}, "no config.json with a model type"),
+        *((files, "no config.json with a model type") for files in ({}, {"config.json": "{"}, {"config.json": "[]"})),
         ({"config.json": '{"model_type": "llama"}'}, "model of type llama. Choose a folder of CLIP"),
         ({"config.json": '{"model_type": "clip"}'}, "must contain its weights as model.safetensors"),
         ({"config.json": '{"model_type": "vit"}', "pytorch_model.bin": "x"}, "must contain its weights"),

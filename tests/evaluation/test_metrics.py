@@ -13,10 +13,9 @@ from lib_animatediff.evaluation import metrics
 from lib_animatediff.evaluation.flow import SIDE, flow_of
 
 
-def rows(count, seed=0, width=12):
-    return torch.nn.functional.normalize(
-        torch.randn(count, width, generator=torch.Generator().manual_seed(seed)), dim=1
-    )
+def rows(count, seed=0):
+    noise = torch.randn(count, 12, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.normalize(noise, dim=1)
 
 
 def cosine(one, other):
@@ -36,11 +35,10 @@ def test_the_papers_scores_are_means_of_cosines():
 
 
 def test_consistency_is_vbenchs():
-    frames = rows(6)  # some of whose cosines are below 0
-    literal = sum(
-        (max(0.0, cosine(frames[t], frames[t - 1])) + max(0.0, cosine(frames[t], frames[0]))) / 2 for t in range(1, 6)
-    )
-    assert min(cosine(frames[t], frames[t - 1]) for t in range(1, 6)) < 0
+    frames = rows(6)
+    cosines = [(cosine(frames[t], frames[t - 1]), cosine(frames[t], frames[0])) for t in range(1, 6)]
+    assert min(before for before, _ in cosines) < 0
+    literal = sum((max(0.0, before) + max(0.0, first)) / 2 for before, first in cosines)
     assert metrics.consistency(frames) == pytest.approx(literal / 5, abs=1e-5)
 
 

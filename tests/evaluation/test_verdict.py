@@ -28,6 +28,9 @@ def clips(ours, theirs, metric="smoothness"):
     return made + [shown(ZERO, seed, **{metric: value}) for seed, value in enumerate(theirs)]
 
 
+OURS, THEIRS = [90, 92, 94, 99, 98], [80, 82, 84, 85, 88]
+
+
 def outcome(ours, theirs):
     return compare(clips(ours, theirs), ZERO, SMOOTHNESS).outcome
 
@@ -35,8 +38,8 @@ def outcome(ours, theirs):
 @pytest.mark.parametrize(
     ("ours", "theirs", "expected"),
     [
-        ([90, 92, 94, 96, 98], [80, 82, 84, 87, 88], "ahead"),
-        ([80, 82, 84, 87, 88], [90, 92, 94, 96, 98], "behind"),
+        (OURS, THEIRS, "ahead"),
+        (THEIRS, OURS, "behind"),
         ([90, 70, 80, 85, 75], [80, 82, 79, 80, 80], "level"),
         ([80, 82, 84, 86, 88], [80, 82, 84, 86, 88], "level"),
         ([99, 99, 99, 99], [10, 10, 10, 10], "level"),  # of so few nobody knows what chance does
@@ -63,10 +66,10 @@ def test_chance_is_that_of_the_mean_of_pairs():
 
 def test_a_prompt_counts_once_however_many_clips_it_has():
     """Seeds of a prompt say much the same: more of them are no more prompts."""
-    once = compare(clips([90, 92, 94, 99, 98], [80, 82, 84, 85, 88]), ZERO, SMOOTHNESS)
+    once = compare(clips(OURS, THEIRS), ZERO, SMOOTHNESS)
     often = [
         shown(method, seed, prompt=f"a fox, {number}", smoothness=value)
-        for method, values in ((MODULE, [90, 92, 94, 99, 98]), (ZERO, [80, 82, 84, 85, 88]))
+        for method, values in ((MODULE, OURS), (ZERO, THEIRS))
         for number, value in enumerate(values)
         for seed in range(4)
     ]
@@ -85,12 +88,9 @@ def test_what_was_not_measured_is_not_compared():
 
 
 def test_means_are_over_the_clips_that_have_the_figure_and_times_are_medians():
-    made = [
-        shown(MODULE, seed, direction=value, seconds=time)
-        for seed, value, time in ((0, 1, 3), (1, None, 4), (2, 0, 99))
-    ]
-    assert means(made)["direction"] == 0.5
-    assert means(made)["seconds"] == 4
+    figures = enumerate(((1, 3), (None, 4), (0, 99)))
+    found = means([shown(MODULE, seed, direction=value, seconds=time) for seed, (value, time) in figures])
+    assert (found["direction"], found["seconds"]) == (0.5, 4)
     assert means([])["direction"] is None
 
 

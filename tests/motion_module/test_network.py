@@ -5,27 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from support.matrix import every_once
+from support.oracle import literal_clip_norm
 
 from motion_module.kinds import KINDS
 from motion_module.network import Layout, MotionModule
 from motion_module.temporal_transformer import TemporalTransformer
 
 LAYOUT = Layout(down=((32, 32),), mid=None, up=((32, 32, 32),), trained_length=16)
-
-
-def literal_norm(x, frames, weight, bias, *, shared):
-    """Group by group: subtract the mean, divide by the deviation; of all frames of a clip if shared, else of each."""
-    out = torch.empty_like(x)
-    size = x.shape[1] // 32
-    rows = frames if shared else 1
-    for start in range(0, x.shape[0], rows):
-        for group in range(32):
-            at = (slice(start, start + rows), slice(group * size, (group + 1) * size))
-            values = x[at]
-            mean = values.mean()
-            variance = ((values - mean) ** 2).mean()
-            out[at] = (values - mean) / torch.sqrt(variance + 1e-6)
-    return out * weight.view(1, -1, 1, 1) + bias.view(1, -1, 1, 1)
 
 
 @pytest.mark.parametrize(("kind", "shape"), every_once(KINDS, [(1, 1), (1, 5), (2, 3), (3, 4)]))
@@ -43,7 +29,8 @@ def test_the_norm_is_that_of_the_training(kind, shape):
         transformer(x, frames)
     rows = seen[0].reshape(len(x), 3 * 5, 32)  # (b f) d c
     normed = rows.permute(0, 2, 1).reshape(len(x), 32, 3, 5)
-    wanted = literal_norm(x, frames, transformer.norm.weight, transformer.norm.bias, shared=kind == "sdxl")
+    together = frames if kind == "sdxl" else 1
+    wanted = literal_clip_norm(x, together, transformer.norm.weight, transformer.norm.bias)
     torch.testing.assert_close(normed, wanted, atol=1e-6, rtol=0)
 
 
@@ -55,5 +42,5 @@ def test_half_precision_takes_its_statistics_in_float32(dtype):
     with torch.no_grad():
         normed = transformer._normalised_over_clips(x, 8)
     assert normed.dtype == dtype
-    wanted = literal_norm(x.double(), 8, torch.ones(32), torch.zeros(32), shared=True)
+    wanted = literal_clip_norm(x.double(), 8, torch.ones(32), torch.zeros(32))
     torch.testing.assert_close(normed.double(), wanted, atol=2 ** (-9 if dtype == torch.float16 else -6), rtol=2**-7)

@@ -9,7 +9,7 @@ import pytest
 
 from lib_animatediff import ClipError
 from lib_animatediff.prompts.tags import NETWORK_TAG, find_tag, replace_tags
-from lib_animatediff.prompts.travel import is_travel, read_travel
+from lib_animatediff.prompts.travel import read_travel
 
 
 def texts(prompt, frames=16):
@@ -39,16 +39,13 @@ def test_a_number_behind_frame_0_is_text():
     assert texts("0:18 years old\n8: 60 years old") == {0: "18 years old", 8: "60 years old"}
 
 
-@pytest.mark.parametrize("prompt", ["0:18 years old\n8:60 years old", "4:18 years old\n8:60 years old"])
+AGES = ["0:18 years old\n8:60 years old", "4:18 years old\n8:60 years old"]
+
+
+@pytest.mark.parametrize("prompt", [*AGES, "0: a cat\n8:2 cats", "0: a\nfoo\n4:3 dogs"])
 def test_what_may_be_a_frame_or_a_ratio_is_refused(prompt):
-    with pytest.raises(ClipError, match="a frame or a ratio"):
+    with pytest.raises(ClipError, match="this may be a frame or a ratio"):
         read_travel(prompt, 16)
-
-
-@pytest.mark.parametrize("prompt", ["16:9 format", "a cat\n4:3", "2:1 ratio\n2:1 again", "20:40 vision\n30:60"])
-def test_a_ratio_is_text(prompt):
-    assert not is_travel(prompt)
-    assert read_travel(prompt, 16) is None
 
 
 def test_tags_are_those_of_the_pattern():

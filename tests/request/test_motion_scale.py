@@ -158,47 +158,39 @@ def test_any_picture_becomes_one():
     assert packed_mask(text) == text
 
 
-def test_what_is_transparent_is_black():
-    assert unpacked_mask(pack_mask(Image.new("RGBA", (2, 2), (255, 255, 255, 0)))).max() == 0
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EOF\n"  # a program
+NO_PICTURES = ["no picture", "/etc/passwd", encoded(Image.new("L", (2, 2)))[:40], "aGVsbG8="]
 
 
-@pytest.mark.parametrize("text", ["no picture", "/etc/passwd", encoded(Image.new("L", (2, 2)))[:40], "aGVsbG8="])
+@pytest.mark.parametrize("text", [*NO_PICTURES, base64.b64encode(EPS).decode()])
 def test_what_is_no_picture_is_refused(text):
     with pytest.raises(ClipError, match="not an image"):
         packed_mask(text)
 
 
 def test_a_picture_too_large_to_open_is_refused():
-    bomb = encoded(Image.new("1", (30_000, 30_000)))
     with pytest.raises(ClipError, match="motion mask"):
-        packed_mask(bomb)
+        packed_mask(encoded(Image.new("1", (30_000, 30_000))))
 
 
 def test_a_mask_of_16_bits_keeps_its_levels():
-    deep = Image.new("I;16", (2, 2), 20_000)
-    mask = unpacked_mask(packed_mask(encoded(deep)))
+    mask = unpacked_mask(packed_mask(encoded(Image.new("I;16", (2, 2), 20_000))))
     assert mask.mean().item() == pytest.approx(20_000 / 65_535, abs=0.01)
 
 
 @pytest.mark.parametrize("mode", ["P", "L", "RGB"])
-def test_transparency_without_a_band_is_black_too(mode):
+def test_what_is_transparent_is_black_with_a_band_and_without(mode):
+    assert unpacked_mask(pack_mask(Image.new("RGBA", (2, 2), (255, 255, 255, 0)))).max() == 0
     colour = {"P": 0, "L": 255, "RGB": (255, 255, 255)}[mode]
     picture = Image.new(mode, (4, 4), colour)
     if mode == "P":
         picture.putpalette([255, 255, 255] * 256)
-    data = encoded(picture, transparency=colour)
-    assert unpacked_mask(packed_mask(data)).max() == 0
+    assert unpacked_mask(packed_mask(encoded(picture, transparency=colour))).max() == 0
 
 
 def test_base64_may_have_line_breaks():
     text = encoded(Image.new("L", (64, 64), 200))
     assert packed_mask(base64.encodebytes(base64.b64decode(text)).decode()) == text
-
-
-def test_formats_that_run_programs_are_no_pictures():
-    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EOF\n"
-    with pytest.raises(ClipError, match="not an image"):
-        packed_mask(base64.b64encode(eps).decode())
 
 
 # From the settings ---------------------------------------------------------------------------------------------------
@@ -208,31 +200,14 @@ def test_formats_that_run_programs_are_no_pictures():
     "values", [{}, {"scale": 1, "effect": [1, 1.0]}, {"effect": "0: 1, -1: 1"}, {"scale": "", "effect_steps": "1"}]
 )
 def test_settings_that_ask_for_nothing_change_nothing(values):
-    amount = motion_scale(parse_settings(values))
-    plain = amount is None or (
-        amount.scale_at(SITE, 0.5, range(16), (2, 2)) == 1 and amount.effect_at(SITE, 0.5, range(16), (2, 2)) == 1
-    )
-    assert plain
+    amount = motion_scale(parse_settings(values)) or MotionScale()
+    assert amount.scale_at(SITE, 0.5, range(16), (2, 2)) == amount.effect_at(SITE, 0.5, range(16), (2, 2)) == 1
 
 
 def test_each_setting_has_its_place():
-    mask = encoded(Image.new("L", (2, 2), 51))
-    amount = motion_scale(
-        parse_settings(
-            {
-                "frames": 4,
-                "scale": [1, 2],
-                "effect": 0.5,
-                "scale_steps": "0%: 2",
-                "effect_steps": "100%: 0.25",
-                "effect_start": 0.1,
-                "effect_end": 0.9,
-                "blocks": "mid effect 0",
-                "motion_mask": mask,
-                "mask_of": "both",
-            }
-        )
-    )
+    given = {"frames": 4, "scale": [1, 2], "effect": 0.5, "scale_steps": "0%: 2", "effect_steps": "100%: 0.25"}
+    given |= {"effect_start": 0.1, "effect_end": 0.9, "blocks": "mid effect 0", "mask_of": "both"}
+    amount = motion_scale(parse_settings(given | {"motion_mask": encoded(Image.new("L", (2, 2), 51))}))
     assert (amount.scale, amount.effect, amount.start, amount.end) == ((1, 2), (0.5,), 0.1, 0.9)
     assert (amount.scale_steps, amount.effect_steps) == (((0, 2),), ((1, 0.25),))
     assert [block.site for block in amount.blocks] == ["mid_block"]
@@ -249,7 +224,9 @@ def test_each_setting_has_its_place():
         ({"effect_start": 0.6, "effect_end": 0.5}, "Lower effect_start"),
         ({"frame_seeds": "1 2 3", "frames": 2}, "frame"),
         ({"motion_mask": "x"}, "not an image"),
+        ({"scale": 10**400}, "between 0 and 10"),
     ],
+    ids=lambda part: str(part)[:40],
 )
 def test_what_cannot_be_is_refused_at_the_door(values, words):
     with pytest.raises(ClipError) as caught:
@@ -260,11 +237,6 @@ def test_what_cannot_be_is_refused_at_the_door(values, words):
 def test_numbers_of_a_client_are_kept_to_the_last_digit():
     assert parse_settings({"scale": 1.23456789}).scale == "1.23456789"
     assert parse_settings({"scale": [1, 0.1 + 0.2]}).scale == f"1, {0.1 + 0.2!r}"
-
-
-def test_a_number_of_hundreds_of_digits_is_refused():
-    with pytest.raises(ClipError, match="between 0 and 10"):
-        parse_settings({"scale": 10**400})
 
 
 def test_many_amounts_are_read():

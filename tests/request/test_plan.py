@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.setting_values import other_than_default
 
 from lib_animatediff import AnimateDiffError, ClipError, ContextWindows, MotionFileError, MotionScale, Text2VideoZero
 from lib_animatediff.engine.context_windows import Chunks
@@ -46,11 +47,10 @@ class Catalog:
 
 @pytest.mark.parametrize(
     ("settings", "frames"),
-    [({}, 16), ({"frames": 0}, 16), ({"frames": 0, "context_length": 24}, 24), ({"frames": 48}, 48)],
-    ids=str,
+    [((16, 16), 16), ((0, 16), 16), ((0, 24), 24), ((0, 0), 16), ((24, 0), 24), ((24, 32), 24), ((48, 16), 48)],
 )
-def test_frames_0_is_the_context_length(settings, frames):
-    made = plan(**settings)
+def test_frames_0_is_the_context_length_or_what_modules_do_best(settings, frames):
+    made = plan(**dict(zip(("frames", "context_length"), settings, strict=True)))
     assert (made.frames, made.rendered, made.makes_clip) == (frames, range(frames), True)
 
 
@@ -65,17 +65,28 @@ def test_a_preview_renders_one_frame_of_the_clip_in_one_piece():
 LONG = {"frames": 48}
 WINDOWS = [
     ({"frames": 16}, None),
+    ({"frames": 16, "context_length": 0}, None),
+    ({"frames": 0, "context_length": 32}, None),
+    ({"frames": 8, "context_length": 16}, None),
     ({"frames": 20, "context_length": 20}, None),
     (LONG, ContextWindows(16, 4)),
+    (LONG | {"context_length": 0}, ContextWindows(16, 4)),
+    (LONG | {"context_length": 10}, ContextWindows(10, 2)),
+    (LONG | {"context_length": 3}, ContextWindows(3, 0)),
     (LONG | {"overlap": 0}, ContextWindows(16, 0)),
     (LONG | {"context_length": 24}, ContextWindows(24, 6)),
     (LONG | {"context_length": 7, "overlap": -1}, ContextWindows(7, 1)),
-    (LONG | {"stride": 3, "fusion": "flat"}, ContextWindows(16, 4, stride=3, fusion="flat")),
-    (LONG | {"context_kind": "static"}, ContextWindows(16, 4, kind="static")),
+    (
+        LONG | {"context_length": 24, "overlap": 5, "stride": 2, "context_kind": "static", "fusion": "flat"},
+        ContextWindows(24, 5, 2, "static", "flat"),
+    ),
     (LONG | {"views": True}, ContextWindows(16, 4, as_views=True)),
     (LONG | {"closed_loop": "R-P"}, ContextWindows(16, 4, kind="looped")),
     (LONG | {"closed_loop": "R+P"}, ContextWindows(16, 4, kind="looped")),
     (LONG | {"closed_loop": "A"}, ContextWindows(16, 4, kind="looped", closed=True)),
+    ({"closed_loop": "A"}, ContextWindows(kind="looped", closed=True)),  # it rolls in its one window
+    ({"closed_loop": "A", "frames": 1}, None),
+    ({"closed_loop": "R+P"}, None),
     (LONG | {"model": ZERO}, Chunks(16)),
     ({"frames": 9, "context_length": 8, "model": ZERO}, Chunks(8)),
     ({"frames": 8, "model": ZERO}, None),
@@ -242,18 +253,10 @@ def test_what_a_method_cannot_do_is_refused(settings, words):
         plan(files=Catalog(), **settings)
 
 
-@pytest.mark.parametrize(
-    ("field", "words"),
-    [
-        ("prompt", "the prompt"),
-        ("negative_prompt", "the negative prompt"),
-        ("hires_prompt", "the hires prompt"),
-        ("hires_negative_prompt", "the hires negative prompt"),
-    ],
-)
-def test_a_wrong_line_is_refused_with_the_prompts_name(field, words):
-    with pytest.raises(ClipError, match=f"Line 2 of {words}"):
-        plan(Sampling(**{field: "0: a\n16: b"}), frames=16)
+@pytest.mark.parametrize("name", ["prompt", "negative prompt", "hires prompt", "hires negative prompt"])
+def test_a_wrong_line_is_refused_with_the_prompts_name(name):
+    with pytest.raises(ClipError, match=f"Line 2 of the {name}"):
+        plan(Sampling(**{name.replace(" ", "_"): "0: a\n16: b"}), frames=16)
 
 
 def test_files_may_be_given_to_a_plan():
@@ -271,34 +274,6 @@ def test_files_may_be_given_to_a_plan():
 # --------------------------------------------------------------------------------------------------------------------
 # the plan is the job
 
-MASK = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAAAAADRSSBWAAAAC0lEQVR4nGNg+A8AAQIBAEK+vGgAAAAASUVORK5CYII="
-OTHER = {  # what each setting may be instead of its default, with what it needs to be accepted
-    "enable": (True, {}),
-    "model": ("mm", {}),
-    "overlap": (3, {}),
-    "effect_start": (0.5, {}),
-    "effect_end": (0.5, {}),
-    "scale": ("1, 1.1", {}),
-    "effect": ("0: 1, -1: 0.5", {}),
-    "scale_steps": ("0%: 1, 60%: 1.5", {}),
-    "effect_steps": ("0.5", {}),
-    "blocks": ("mid scale 1.2", {}),
-    "motion_mask": (MASK, {}),
-    "motion_loras": ("pan:0.5", {}),
-    "frame_seeds": ("5, 6", {}),
-    "formats": (["MP4", "Frame"], {}),
-    "request_id": ("job7", {}),
-}
-
-
-def changed(setting):
-    if setting.name in OTHER:
-        value, more = OTHER[setting.name]
-        return {setting.name: value} | more
-    if setting.choices:
-        return {setting.name: setting.choices[-1]}
-    return {setting.name: not setting.default if setting.type is bool else setting.type(setting.maximum)}
-
 
 def there_and_back(made, files=None):
     return plan_from_json(json.loads(json.dumps(made.to_json())), files)
@@ -306,11 +281,9 @@ def there_and_back(made, files=None):
 
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=lambda setting: setting.name)
 def test_every_setting_is_in_the_plan_its_id_and_its_file(setting):
-    values = changed(setting)
-    others = {name: value for name, value in values.items() if name != setting.name}
-    plain, other = plan(**others), plan(**values)
-    assert other != plain
-    assert other.id != plain.id
+    other = plan(**{setting.name: other_than_default(setting)})
+    assert other != plan()
+    assert other.id != plan().id
     again = there_and_back(other)
     assert again == other
     assert again.settings == other.settings
@@ -343,11 +316,10 @@ def test_files_are_in_it_too():
             ([ModuleFile(Path("a"))], [LoraFile(Path("c"), 0.5)]),
         ]
     ]
-    assert len({made.id for made in plans}) == len(plans)
-    for number, made in enumerate(plans):
+    assert len({made.id for made in plans}) == len(set(plans)) == len(plans)
+    for made in plans:
         assert there_and_back(made) == made
         assert there_and_back(made).id == made.id
-        assert all(made != other for other in plans[:number])
 
 
 def test_a_catalog_finds_the_same_files_again():

@@ -10,15 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
+from support.setting_values import TEXTS, other_than_default
 
-from lib_animatediff import ClipError, ContextWindows
-from lib_animatediff.request.plan import plan_clip
+from lib_animatediff import ClipError
 from lib_animatediff.request.settings import (
     SETTINGS,
     ClipSettings,
     canonical_name,
-    clip_frames,
-    context_windows,
     from_infotext,
     json_schema,
     parse_settings,
@@ -28,16 +26,6 @@ from lib_animatediff.request.settings import (
 NUMBERS = [setting for setting in SETTINGS.values() if setting.type in (int, float)]
 CHOICES = [setting for setting in SETTINGS.values() if setting.choices]
 ALIASES = {alias: name for name, setting in SETTINGS.items() for alias in setting.aliases}
-TEXTS = {  # with a grammar
-    "scale": "1, 1.1, 1.2",
-    "effect": "0: 1, -1: 0.5",
-    "scale_steps": "0%: 1, 60%: 1.5",
-    "effect_steps": "0.5",
-    "blocks": "up.1 effect 0.5, mid scale 1.2",
-    "motion_mask": "iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAAAAADRSSBWAAAAC0lEQVR4nGNg+A8AAQIBAEK+vGgAAAAASUVORK5CYII=",
-    "motion_loras": "pan_left:0.8, zoom",
-    "frame_seeds": "5, 6, 7",
-}
 OF_THE_EXISTING_EXTENSION = {  # what its clients send for a plain clip
     "format": ["GIF"],
     "interp": "Off",
@@ -66,24 +54,13 @@ def refusal(values):
     return str(caught.value)
 
 
-def other_than_default(setting):
-    if setting.type is tuple:
-        return setting.choices[::-1]
-    if setting.choices:
-        return next(choice for choice in setting.choices if choice != setting.default)
-    if setting.name in TEXTS:
-        return TEXTS[setting.name]
-    small = {"overlap": 3, "effect_start": 0.5, "effect_end": 0.5}  # the most leaves no room in a window or the steps
-    return {bool: not setting.default, str: "mm.ckpt"}.get(setting.type, small.get(setting.name, setting.maximum))
-
-
 # What is accepted --------------------------------------------------------------------------------------------------
 
 
 def test_nothing_given_is_the_defaults():
-    settings = parse_settings({})
-    assert settings == ClipSettings(enable=False, model="", frames=16, fps=8.0, loop_count=0, context_length=16)
-    assert context_windows(settings) is None
+    assert parse_settings({}) == ClipSettings(
+        enable=False, model="", frames=16, fps=8.0, loop_count=0, context_length=16
+    )
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -97,10 +74,6 @@ def test_every_alias_stands_for_its_setting(alias):
     value = other_than_default(SETTINGS[ALIASES[alias]])
     assert getattr(parse_settings({alias: value}), ALIASES[alias]) == value
     assert canonical_name(alias) == ALIASES[alias]
-
-
-def test_two_names_of_a_setting_may_agree():
-    assert parse_settings({"frames": 8, "video_length": 8}).frames == 8
 
 
 @pytest.mark.parametrize("setting", NUMBERS, ids=lambda setting: setting.name)
@@ -122,11 +95,60 @@ def test_plain_arguments_of_the_existing_extension_are_let_pass(name):
     assert parse_settings({name: OF_THE_EXISTING_EXTENSION[name]}) == ClipSettings()
 
 
+# Values whose meaning is plain, in the forms in which clients of the existing extension send them ---------------------
+
+
 @pytest.mark.parametrize(
-    ("frames", "context_length", "expected"), [(0, 0, 16), (0, 8, 8), (24, 0, 24), (24, 32, 24), (48, 16, 48)]
+    ("given", "meant"),
+    [
+        ({"video_length": "16"}, {"frames": 16}),
+        ({"video_length": " 24.0 "}, {"frames": 24}),
+        ({"fps": "12.5"}, {"fps": 12.5}),
+        ({"closed_loop": "a"}, {"closed_loop": "A"}),
+        ({"closed_loop": "r+p"}, {"closed_loop": "R+P"}),
+        ({"closed_loop": True}, {"closed_loop": "A"}),
+        ({"closed_loop": False}, {}),
+        ({"enable": "true"}, {"enable": True}),
+        ({"enable": 1}, {"enable": True}),
+        ({"reverse": "off"}, {"reverse": False}),
+        ({"reverse": []}, {}),
+        ({"reverse": [0, 2]}, {"reverse": True}),
+        ({"reverse": [1]}, {}),
+        ({"is_i2i_batch": False, "video_default": False, "prompt_scheduler": None}, {}),
+        ({"format": "gif, mp4"}, {"formats": ("GIF", "MP4")}),
+        ({"fusion": "FLAT"}, {"fusion": "flat"}),
+        ({"request_id": 17}, {"request_id": "17"}),
+        ({"interp": "off"}, {}),
+        ({"interp": None}, {}),
+        ({"interp": False}, {}),
+        ({"video_source": None, "interp_x": None}, {}),
+    ],
 )
-def test_no_frames_stand_for_the_context_or_for_what_modules_do_best(frames, context_length, expected):
-    assert clip_frames(parse_settings({"frames": frames, "context_length": context_length})) == expected
+def test_the_plain_meaning_is_taken(given, meant):
+    assert parse_settings(given) == ClipSettings(**meant)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_null_means_that_a_setting_was_not_sent(name):
+    assert parse_settings({name: None}) == ClipSettings()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"frames": "1e3"},
+        {"frames": "16.5"},
+        {"frames": "9" * 400},
+        {"frames": "٣"},
+        {"closed_loop": "B"},
+        {"reverse": [3]},
+        {"is_i2i_batch": True},
+        {"no_such_name": None},
+    ],
+    ids=lambda given: str(given)[:30],
+)
+def test_what_has_no_plain_meaning_is_refused(given):
+    refusal(given)
 
 
 # What is refused ---------------------------------------------------------------------------------------------------
@@ -157,11 +179,11 @@ def test_an_unknown_name_is_answered_with_the_nearest_known_one(name, hint):
     ],
 )
 def test_an_argument_that_asks_for_more_is_refused_with_what_to_do(name, value, remedy):
-    message = refusal({name: value})
-    assert f"Leave {name} out, or {remedy}" in message
+    assert f"Leave {name} out, or {remedy}" in refusal({name: value})
 
 
-def test_two_names_of_a_setting_may_not_disagree():
+def test_two_names_of_a_setting_may_agree_but_not_disagree():
+    assert parse_settings({"frames": 8, "video_length": 8}).frames == 8
     assert "Give only frames" in refusal({"frames": 8, "video_length": 16})
 
 
@@ -169,8 +191,8 @@ def test_two_names_of_a_setting_may_not_disagree():
 def test_beyond_both_ends_of_a_range_the_range_is_told(setting):
     step = 1 if setting.type is int else 0.001
     for value in (setting.minimum - step, setting.maximum + step, 10**400):
-        message = refusal({setting.name: value})
-        assert f"{setting.name} must be between {setting.minimum:g} and {setting.maximum:g}" in message
+        told = f"{setting.name} must be between {setting.minimum:g} and {setting.maximum:g}"
+        assert told in refusal({setting.name: value})
 
 
 @pytest.mark.parametrize("value", [True, "many", "", [16], {}, math.nan, math.inf, -math.inf], ids=repr)
@@ -179,26 +201,20 @@ def test_what_is_no_number_is_refused(setting, value):
     assert f"{setting.name} must be" in refusal({setting.name: value})
 
 
-def test_a_fraction_of_a_frame_is_refused():
-    assert "frames must be a whole number, not 16.5" in refusal({"frames": 16.5})
-
-
-@pytest.mark.parametrize("value", [2, 0.5, "perhaps", []], ids=repr)
-def test_a_switch_is_true_or_false(value):
-    assert "enable must be true or false" in refusal({"enable": value})
-
-
-@pytest.mark.parametrize("value", [5, True, ["mm.ckpt"]], ids=repr)
-def test_a_model_is_a_text(value):
-    assert "model must be a string" in refusal({"model": value})
+@pytest.mark.parametrize(
+    ("name", "words", "values"),
+    [("enable", "true or false", [2, 0.5, "perhaps", []]), ("model", "a string", [5, True, ["mm.ckpt"]])],
+)
+def test_a_switch_is_true_or_false_and_a_model_is_a_text(name, words, values):
+    for value in values:
+        assert f"{name} must be {words}" in refusal({name: value})
 
 
 @pytest.mark.parametrize("setting", [s for s in CHOICES if s.type is str], ids=lambda setting: setting.name)
 def test_a_choice_is_one_of_a_few(setting):
     for choice in setting.choices:
         assert getattr(parse_settings({setting.name: choice}), setting.name) == choice
-    message = refusal({setting.name: "sideways"})
-    assert f"{setting.name} must be one of {', '.join(setting.choices)}" in message
+    assert f"{setting.name} must be one of {', '.join(setting.choices)}" in refusal({setting.name: "sideways"})
 
 
 @pytest.mark.parametrize("setting", [s for s in CHOICES if s.type is tuple], ids=lambda setting: setting.name)
@@ -214,45 +230,19 @@ def test_several_of_a_few(setting):
         assert f"{setting.name} must be a list of {', '.join(setting.choices)}" in refusal({setting.name: value})
 
 
-@pytest.mark.parametrize(("context", "overlap"), [(16, 16), (0, 20), (8, 100)])
-def test_windows_that_would_not_advance_are_refused(context, overlap):
-    length = context or 16
-    assert f"Set it below {length}" in refusal({"context_length": context, "overlap": overlap})
-
-
-@pytest.mark.parametrize("kind", ["static", "batched"])
-def test_a_closed_loop_of_windows_that_do_not_move_is_refused(kind):
-    assert "Set context_kind to uniform or looped" in refusal({"context_kind": kind, "closed_loop": "A"})
-
-
-# Context windows ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("frames", "context_length"), [(16, 16), (0, 32), (8, 16), (16, 0)])
-def test_a_clip_that_the_module_sees_at_once_has_no_windows(frames, context_length):
-    assert context_windows(parse_settings({"frames": frames, "context_length": context_length})) is None
-
-
-def test_a_longer_clip_is_cut_as_the_settings_say():
-    said = {"frames": 40, "context_length": 24, "overlap": 5, "stride": 2, "context_kind": "static", "fusion": "flat"}
-    assert context_windows(parse_settings(said)) == ContextWindows(24, 5, 2, "static", "flat")
-
-
-@pytest.mark.parametrize(("context_length", "overlap"), [(16, 4), (10, 2), (0, 4), (3, 0)])
-def test_without_an_overlap_said_it_is_a_quarter(context_length, overlap):
-    windows = context_windows(parse_settings({"frames": 64, "context_length": context_length}))
-    assert windows is not None
-    assert windows.overlap == overlap
-
-
 @pytest.mark.parametrize(
-    ("said", "kind", "closed"),
-    [("N", "uniform", False), ("R-P", "looped", False), ("R+P", "looped", False), ("A", "looped", True)],
+    ("values", "remedy"),
+    [
+        ({"context_length": 16, "overlap": 16}, "Set it below 16"),
+        ({"context_length": 0, "overlap": 20}, "Set it below 16"),
+        ({"context_length": 8, "overlap": 100}, "Set it below 8"),
+        ({"context_kind": "static", "closed_loop": "A"}, "Set context_kind to uniform or looped"),
+        ({"context_kind": "batched", "closed_loop": "A"}, "Set context_kind to uniform or looped"),
+        ({"frames": 16.5}, "frames must be a whole number, not 16.5"),
+    ],
 )
-def test_the_existing_extensions_closed_loop_is_understood(said, kind, closed):
-    windows = context_windows(parse_settings({"video_length": 32, "batch_size": 16, "closed_loop": said}))
-    assert windows is not None
-    assert (windows.kind, windows.closed) == (kind, closed)
+def test_windows_that_would_not_advance_or_cannot_loop_and_parts_of_frames_are_refused(values, remedy):
+    assert remedy in refusal(values)
 
 
 JSON = st.recursive(
@@ -380,8 +370,3 @@ def test_the_schema_says_what_the_door_lets_in():
         assert tuple(told.get("items", told).get("enum", ())) == setting.choices
         assert told["description"] == setting.help
     json.dumps(json_schema())
-
-
-@pytest.mark.parametrize(("closed_loop", "loops"), [("N", False), ("R-P", False), ("R+P", True), ("A", True)])
-def test_prompts_loop_with_the_clip_only_where_it_says_so(closed_loop, loops):
-    assert plan_clip(parse_settings({"closed_loop": closed_loop})).travel_options.loop is loops

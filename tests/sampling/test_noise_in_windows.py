@@ -10,15 +10,9 @@ from support.plans import plan_of
 from lib_animatediff import ContextWindows
 from lib_animatediff.request.plan import ClipPlan
 
-KINDS = (  # of windows, as settings
-    {"context_kind": "uniform"},
-    {"context_kind": "static"},
-    {"context_kind": "batched"},
-    {"context_kind": "looped"},
-    {"closed_loop": "R-P"},
-    {"closed_loop": "R+P"},
-    {"closed_loop": "A"},
-)
+# Of windows, as settings.
+KINDS = [{"context_kind": kind} for kind in ("uniform", "static", "batched", "looped")]
+KINDS += [{"closed_loop": loop} for loop in ("R-P", "R+P", "A")]
 LONGEST = 1046
 FRAMES = (17, 31, 33, 48, 97, 250, LONGEST)
 EVERY_LENGTH = (*range(17, 170), *range(170, LONGEST, 61), LONGEST)

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import io
+import itertools
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from support.setting_values import MASK, other_than_default
 from torch import Tensor
 
 from lib_animatediff import ClipError, Text2VideoZero
 from lib_animatediff.request.methods import name_without_file
-from lib_animatediff.request.settings import (
-    parse_settings,
-    refuse_with_text2video_zero,
-    text2video_zero,
-)
+from lib_animatediff.request.settings import SETTINGS, parse_settings, refuse_with_text2video_zero, text2video_zero
 from lib_animatediff.sampling.text2video_zero import NAME, levels_of, motion_field, sigmas_of, warp
 from motion_module.schedules import SCALED_LINEAR
 
 BETAS = SCALED_LINEAR.betas()  # Stable Diffusion's own, in double precision
 LEFT = torch.cumprod(1 - BETAS, 0)
-STILL = Text2VideoZero(motion=(0.0, 0.0))
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -109,16 +103,21 @@ def test_the_latents_are_those_of_the_papers_formula(factors, dtype):
         assert sigmas == pytest.approx(levels_of(LEFT, Text2VideoZero()))
 
 
+def frames_of(count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Frame 0's latents at two levels, and the frames' fresh noise."""
+    return noise(1, 4, 8, 8), noise(1, 4, 8, 8, seed=1), noise(1, count, 4, 8, 8, seed=2)
+
+
 def test_equal_levels_add_no_noise():
-    first, own, fresh = noise(1, 4, 8, 8), noise(1, 4, 8, 8, seed=1), noise(1, 3, 4, 8, 8, seed=2)
+    first, own, fresh = frames_of(3)
     made = motion_field(first, own, fresh, 5.0, 5.0, Text2VideoZero(motion=(64.0, 0.0)))
     assert torch.equal(made, torch.cat([own, warp(first, (64.0, 0.0)), warp(first, (128.0, 0.0))]))
 
 
 def test_half_precision_is_rounded_once():
-    first, own, fresh = noise(1, 4, 8, 8).half(), noise(1, 4, 8, 8, seed=1).half(), noise(1, 3, 4, 8, 8, seed=2).half()
-    made = motion_field(first, own, fresh, 7.56, 10.43, Text2VideoZero())
-    exact = motion_field(first.double(), own.double(), fresh.double(), 7.56, 10.43, Text2VideoZero())
+    given = [part.half() for part in frames_of(3)]
+    made = motion_field(*given, 7.56, 10.43, Text2VideoZero())
+    exact = motion_field(*(part.double() for part in given), 7.56, 10.43, Text2VideoZero())
     assert made.dtype == torch.float16
     assert (made.double() - exact).abs().max() <= exact.abs().max() * 2**-11
 
@@ -136,30 +135,27 @@ def test_the_background_is_smoothed_where_both_frames_show_it():
     mask = torch.zeros(8, 8)
     mask[2:5, 3:6] = 1
     method = Text2VideoZero(motion=(64.0, 0.0), smoothing=0.6, mask=mask)  # a cell each frame
-    first, own, fresh = noise(1, 4, 8, 8), noise(1, 4, 8, 8, seed=1), noise(1, 3, 4, 8, 8, seed=2)
-    rough = motion_field(first, own, fresh, 5.0, 7.0, Text2VideoZero(motion=(64.0, 0.0)))
-    made = motion_field(first, own, fresh, 5.0, 7.0, method)
+    _, own, _ = given = frames_of(3)
+    rough = motion_field(*given, 5.0, 7.0, Text2VideoZero(motion=(64.0, 0.0)))
+    made = motion_field(*given, 5.0, 7.0, method)
     assert torch.equal(made[0], own[0])
     mixed = 0
-    for k in (1, 2):
-        for y in range(8):
-            for x in range(8):
-                source = x + k if x + k < 8 else 15 - x - k
-                wanted = rough[k, :, y, x]
-                if not mask[y, x] and not mask[y, source]:
-                    wanted = 0.4 * wanted + 0.6 * own[0, :, y, source]
-                    mixed += 1
-                assert torch.allclose(made[k, :, y, x], wanted, atol=1e-12)
+    for k, y, x in itertools.product((1, 2), range(8), range(8)):
+        source = x + k if x + k < 8 else 15 - x - k
+        wanted = rough[k, :, y, x]
+        if not mask[y, x] and not mask[y, source]:
+            wanted = 0.4 * wanted + 0.6 * own[0, :, y, source]
+            mixed += 1
+        assert torch.allclose(made[k, :, y, x], wanted, atol=1e-12)
     assert 0 < mixed < 128
 
 
 def test_a_mask_of_another_size_is_fitted():
     coarse = torch.zeros(2, 2)
     coarse[:, 0] = 1
-    method = Text2VideoZero(motion=(0.0, 0.0), smoothing=1.0, mask=coarse)
-    first, own, fresh = noise(1, 4, 8, 8), noise(1, 4, 8, 8, seed=1), noise(1, 2, 4, 8, 8, seed=2)
-    made = motion_field(first, own, fresh, 5.0, 7.0, method)[1]
-    rough = motion_field(first, own, fresh, 5.0, 7.0, STILL)[1]
+    _, own, _ = given = frames_of(2)
+    made = motion_field(*given, 5.0, 7.0, Text2VideoZero(motion=(0.0, 0.0), smoothing=1.0, mask=coarse))[1]
+    rough = motion_field(*given, 5.0, 7.0, Text2VideoZero(motion=(0.0, 0.0)))[1]
     assert torch.equal(made[..., 0], rough[..., 0])
     assert torch.allclose(made[..., 7], own[0, ..., 7])
 
@@ -185,13 +181,6 @@ def test_what_cannot_be_is_refused(wrong, said):
 # settings
 
 
-def picture() -> str:
-    """A grey one of 4 x 4 pixels, as clients send it."""
-    written = io.BytesIO()
-    Image.new("L", (4, 4), 9).save(written, "PNG")
-    return base64.b64encode(written.getvalue()).decode("ascii")
-
-
 def test_its_name_is_known_however_it_is_written_and_other_names_are_files():
     assert all(map(name_without_file, [NAME, Text2VideoZero().name, "text2video-zero", " TEXT2VIDEO-ZERO "]))
     assert not any(map(name_without_file, ["", "v3.safetensors", "folder/text2video-zero", "text2video"]))
@@ -200,45 +189,32 @@ def test_its_name_is_known_however_it_is_written_and_other_names_are_files():
 def test_the_settings_say_how_it_moves():
     assert text2video_zero(parse_settings({})) == Text2VideoZero()
     assert text2video_zero(parse_settings({"zero_x": -3, "zero_y": 0.5})).motion == (-3.0, 0.5)
-    method = text2video_zero(parse_settings({"zero_smoothing": 0.6, "motion_mask": picture()}))
+    method = text2video_zero(parse_settings({"zero_smoothing": 0.6, "motion_mask": MASK}))
     assert method.smoothing == 0.6
-    assert method.mask.shape == (4, 4)
+    assert method.mask.shape == (1, 2)
 
 
 def test_a_mask_without_smoothing_and_smoothing_without_a_mask_are_refused():
     with pytest.raises(ClipError, match="zero_smoothing"):
-        text2video_zero(parse_settings({"motion_mask": picture()}))
+        text2video_zero(parse_settings({"motion_mask": MASK}))
     with pytest.raises(ClipError, match="needs a mask"):
         text2video_zero(parse_settings({"zero_smoothing": 0.6}))
 
 
-ONLY_OF_MODULES = {
-    "scale": "1.2",
-    "effect": "0: 1, 8: 0.5",
-    "scale_steps": "0.5",
-    "effect_steps": "0.5",
-    "effect_start": 0.1,
-    "effect_end": 0.9,
-    "blocks": "mid scale 1.2",
-    "mask_of": "both",
-    "motion_loras": "pan:0.5",
-    "freeinit_enable": True,
-    "views": True,
-    "closed_loop": "R+P",
-}
+ONLY_OF_MODULES = "scale effect scale_steps effect_steps effect_start effect_end blocks mask_of motion_loras"
 
 
-@pytest.mark.parametrize("name", ONLY_OF_MODULES)
+@pytest.mark.parametrize("name", f"{ONLY_OF_MODULES} freeinit_enable views closed_loop".split())
 def test_what_only_a_motion_module_does_is_refused_by_name(name):
     with pytest.raises(ClipError, match=rf"cannot apply {name}"):
-        refuse_with_text2video_zero(parse_settings({name: ONLY_OF_MODULES[name]}))
+        refuse_with_text2video_zero(parse_settings({name: other_than_default(SETTINGS[name])}))
 
 
 def test_everything_else_goes_with_it():
     refuse_with_text2video_zero(parse_settings({}))
     clip = {"frames": 40, "fps": 12, "reverse": True, "poster": True, "context_length": 8, "overlap": 2, "stride": 2}
     noise = {"noise": "shared", "noise_share": 0.3, "frame_seeds": "5, 6", "travel_hold": 0.5, "freeinit_iters": 2}
-    refuse_with_text2video_zero(parse_settings({**clip, **noise, "motion_mask": picture(), "zero_x": 3}))
+    refuse_with_text2video_zero(parse_settings({**clip, **noise, "motion_mask": MASK, "zero_x": 3}))
 
 
 @pytest.mark.parametrize("cells", [8, 64, 511, 512, 600])

@@ -95,12 +95,13 @@ def literal_group_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def literal_clip_norm(x: Tensor, frames: int, weight: Tensor, bias: Tensor, eps: float = 1e-6) -> Tensor:
     """32 groups, mean and variance over all frames of a clip, clip by clip and group by group."""
-    out = torch.empty(x.shape)
+    exact = x.to(torch.promote_types(x.dtype, torch.float32))
+    out = torch.empty_like(exact)
     size = x.shape[1] // 32
     for clip in range(len(x) // frames):
         for group in range(32):
             part = (slice(clip * frames, (clip + 1) * frames), slice(group * size, (group + 1) * size))
-            values = x[part].float()
+            values = exact[part]
             out[part] = (values - values.mean()) / torch.sqrt(values.var(unbiased=False) + eps)
     return (out * weight[None, :, None, None] + bias[None, :, None, None]).to(x.dtype)
 

@@ -22,10 +22,10 @@ def is_harmless(name):
     assert name == name.strip(" .")
     assert len(name.encode()) <= 120
     # What Windows takes for a device whatever follows.
-    stem = unicodedata.normalize("NFKC", name).split(".")[0].strip().upper()
+    compatible = unicodedata.normalize("NFKC", name)
+    stem = compatible.split(".")[0].strip().upper()
     assert stem not in {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}
     assert not (stem[:3] in {"COM", "LPT"} and len(stem) == 4 and stem[3].isdigit())
-    compatible = unicodedata.normalize("NFKC", name)
     assert not set(compatible) & set("/\\:")
     assert PureWindowsPath(compatible).name == compatible
 

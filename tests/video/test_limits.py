@@ -52,25 +52,18 @@ RATES = ['"1e100000000"', '"1e-100000000"', "1e400", "Infinity", "NaN", "0", "-8
 RATES += ['"1/0"', '"0/5"', "true", "[8]", '"8 "', '"٣"']
 
 
-@pytest.mark.parametrize("fps", RATES, ids=lambda text: text[:12])
-def test_a_rate_that_is_none_leaves_no_recipe(tmp_path, is_cheap, fps):
+LOOPS = ["-1", "1e9", "65536", "9" * 5000, '"2"', "true"]
+BLOCKS = [f'{{"animatediff_recipe":1,"fps":{fps},"loop_count":0,"data":{{}}}}' for fps in RATES]
+BLOCKS += [f'{{"animatediff_recipe":1,"fps":"8","loop_count":{loops},"data":{{}}}}' for loops in LOOPS]
+BLOCKS += ['{"animatediff_recipe":1,"data":' + "[" * 100_000]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda text: text[23:50])
+def test_a_rate_or_a_loop_count_that_is_none_and_deep_json_leave_no_recipe(tmp_path, is_cheap, block):
     path = tmp_path / "clip.png"
-    path.write_bytes(png_with(f'{{"animatediff_recipe":1,"fps":{fps},"loop_count":0,"data":{{}}}}'))
+    path.write_bytes(png_with(block))
     recipe = read_recipe(path)
     assert (recipe.fps, recipe.data) == (None, None)
-
-
-@pytest.mark.parametrize("loops", ["-1", "1e9", "65536", "9" * 5000, '"2"', "true"], ids=lambda text: text[:6])
-def test_a_loop_count_that_is_none_leaves_no_recipe(tmp_path, loops):
-    path = tmp_path / "clip.png"
-    path.write_bytes(png_with(f'{{"animatediff_recipe":1,"fps":"8","loop_count":{loops},"data":{{}}}}'))
-    assert read_recipe(path).data is None
-
-
-def test_deep_json_is_no_recipe(tmp_path, is_cheap):
-    path = tmp_path / "clip.png"
-    path.write_bytes(png_with('{"animatediff_recipe":1,"data":' + "[" * 100_000))
-    assert read_recipe(path).data is None
 
 
 def test_many_large_entries_in_exif(is_cheap):
@@ -89,17 +82,15 @@ def gif_of(size, count=1) -> bytes:
     return head + frame * count + b";"
 
 
-def test_a_small_gif_with_a_large_screen(tmp_path, is_cheap):
+LARGE_SCREEN = gif_of((65_000, 60_000))
+LARGE_SECOND_FRAME = gif_of((1, 1))[:-1] + gif_of((12_000, 12_000))[19:]
+
+
+@pytest.mark.parametrize("data", [LARGE_SCREEN, LARGE_SECOND_FRAME], ids=["screen", "frame"])
+def test_a_small_gif_with_a_large_screen_or_frame(tmp_path, is_cheap, data):
     path = tmp_path / "large.gif"
-    path.write_bytes(gif_of((65_000, 60_000)))
-    with pytest.raises(AnimateDiffError, match=r"65000x60000|bomb"):
-        list(read_clip(path))
-
-
-def test_a_later_frame_of_a_gif_can_be_too_large(tmp_path, is_cheap):
-    path = tmp_path / "growing.gif"
-    path.write_bytes(gif_of((1, 1))[:-1] + gif_of((12_000, 12_000))[19:])
-    with pytest.raises(AnimateDiffError):
+    path.write_bytes(data)
+    with pytest.raises(AnimateDiffError, match="65000x60000|bomb" if data is LARGE_SCREEN else ""):
         list(read_clip(path))
 
 
@@ -145,14 +136,17 @@ def test_a_pipe_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["gif", "apng", "webp", "mp4", "webm", "avif"])
-@pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
-def test_a_file_that_is_cut_short_is_named(tmp_path, form, share):
-    whole = write_clip(tmp_path / "whole", frames(), formats=[form], fps=8)[0]
-    assert len(list(read_clip(whole))) == 4
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
+def test_a_file_that_is_cut_short_is_named_behind_the_frames_that_are_there(tmp_path, form, share):
+    whole = write_clip(tmp_path / "whole", frames(8), formats=[form], fps=8)[0]
+    assert len(list(read_clip(whole))) == 8
     path = tmp_path / f"cut{whole.suffix}"
     path.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * share)])
+    read = []
     with pytest.raises(AnimateDiffError, match=r"cut short|damaged|cannot be"):
-        list(read_clip(path))
+        read.extend((frame.index, frame.image.size) for frame in read_clip(path))
+    assert read == [(index, (32, 24)) for index in range(len(read))]
+    assert read or (form, share) != ("webm", 0.9)
 
 
 def test_a_video_without_its_data_says_how_many_frames_it_has(tmp_path):
@@ -162,12 +156,3 @@ def test_a_video_without_its_data_says_how_many_frames_it_has(tmp_path):
     path.write_bytes(data[: data.index(b"mdat") + 8])
     with pytest.raises(AnimateDiffError, match="0 of 8 frames"):
         list(read_clip(path))
-
-
-def test_frames_before_the_cut_are_returned(tmp_path):
-    whole = write_clip(tmp_path / "whole", frames(8), formats=["webm"], fps=8)[0]
-    path = tmp_path / "cut.webm"
-    path.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * 0.9)])
-    read = []
-    with pytest.raises(AnimateDiffError, match="cut short"):
-        read.extend(frame.index for frame in read_clip(path))

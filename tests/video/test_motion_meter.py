@@ -66,8 +66,7 @@ def test_borders_outside_the_clip_are_left_out():
 @pytest.mark.parametrize("frames", [[], [grey(5)], [grey(5)] * 3])
 def test_clips_without_motion_have_numbers_too(frames):
     motion = measure(frames, borders=[1])
-    assert motion.loop == 0
-    assert motion.loop_seam == 0
+    assert (motion.loop, motion.loop_seam) == (0, 0)
     assert motion.worst_seam in (None, 0)
     assert motion.worst_border in (None, 1)
     assert Image.open(io.BytesIO(plot(motion))).size == (480, 96)
@@ -83,9 +82,7 @@ def test_the_plot_marks_borders_and_the_loop_point():
     motion = measure(turning(12, jump_at=(6,)), borders=[6])
     picture = Image.open(io.BytesIO(plot(motion))).convert("RGB")
     bars, border, loop = (columns(picture, colour) for colour in ((122, 140, 165), (210, 105, 30), (59, 125, 79)))
-    assert border
-    assert max(border) > 3 * max(bars)
-    assert max(loop) > 3 * max(bars)
+    assert min(max(border), max(loop)) > 3 * max(bars)
     assert len(loop) < len(bars)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tracemalloc
-from contextlib import suppress
 from fractions import Fraction
 from itertools import islice, pairwise
 
@@ -14,7 +13,7 @@ from PIL import Image
 from support.clip_files import BLUE, RED, moving_bar, psnr, skip_without_avif, smooth, transparent, worst, write_film
 
 from lib_animatediff import ClipError
-from lib_animatediff.video import FORMATS, Recipe, read_clip, write_clip
+from lib_animatediff.video import FORMATS, Recipe, decode_video, exact_fps, read_clip, write_clip
 
 CLIPS = [key for key in FORMATS if key != "txt"]
 TICKS = {"gif": Fraction(1, 100), "webp": Fraction(1, 1000), "avif": Fraction(1, 1000), "webm": Fraction(1, 1000)}
@@ -35,8 +34,7 @@ def numbers(frames):
 def test_what_we_write_we_read_at_its_times(tmp_path, key, fps):
     skip_without_avif(key)
     (path,) = write_clip(tmp_path / "clip", shades(12, (63, 65)), formats=[key], fps=fps, recipe=Recipe("x"))
-    frames = list(read_clip(path))
-    rate = {8: Fraction(8), 23.976: Fraction(24000, 1001), 30: Fraction(30)}[fps]
+    frames, rate = list(read_clip(path)), exact_fps(fps)
     assert numbers(frames) == list(range(12))
     assert [frame.index for frame in frames] == list(range(12))
     half = TICKS.get(key, Fraction(0)) / 2
@@ -89,9 +87,7 @@ def test_a_variable_rate(tmp_path, name):
     frames = list(read_clip(path))
     assert numbers(frames) == list(range(8))
     assert [frame.time for frame in frames] == [Fraction(time, 1000) for time in TIMES]
-    assert [frame.duration for frame in frames[:-1]] == [
-        Fraction(after - before, 1000) for before, after in pairwise(TIMES)
-    ]
+    assert [frame.duration for frame in frames[:-1]] == [Fraction(b - a, 1000) for a, b in pairwise(TIMES)]
     assert numbers(read_clip(path, fps=10))[:9] == [0, 2, 4, 5, 6, 6, 6, 6, 6]
 
 
@@ -142,8 +138,7 @@ def test_transparency_of_films(tmp_path, name, codec, pix_fmt):
     for frame in frames:
         assert frame.mode == "RGBA"
         assert frame.getpixel((60, 5))[3] <= 8
-        assert frame.getpixel((16, 5))[3] >= 247
-        assert max(abs(a - b) for a, b in zip(frame.getpixel((16, 5)), BLUE, strict=False)) <= 8
+        assert frame.getpixel((16, 5)) == pytest.approx((*BLUE, 255), abs=8)
 
 
 def untagged(path, size, matrix):
@@ -171,18 +166,15 @@ def test_colours_of_a_film_that_does_not_name_them_are_those_of_its_size(tmp_pat
 
 def test_a_size_that_changes_on_the_way(tmp_path):
     """A raw stream may begin anew with another size."""
-    parts = [
-        write_film(tmp_path / f"{n}.h264", shades(2, size), codec="libx264")
-        for n, size in enumerate([(64, 64), (96, 32)])
-    ]
-    path = tmp_path / "both.h264"
+    path, sizes = tmp_path / "both.h264", [(64, 64), (96, 32)]
+    parts = [write_film(tmp_path / f"{size}.h264", shades(2, size), codec="libx264") for size in sizes]
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
     assert [frame.image.size for frame in read_clip(path)] == [(64, 64)] * 2 + [(96, 32)] * 2
 
 
 def test_a_gif_that_gives_no_time_is_shown_as_browsers_do(tmp_path):
-    frames = moving_bar(3)
-    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], duration=0)
+    first, *frames = moving_bar(3)
+    first.save(tmp_path / "a.gif", save_all=True, append_images=frames, duration=0)
     assert [frame.time for frame in read_clip(tmp_path / "a.gif")] == [0, Fraction(1, 10), Fraction(2, 10)]
 
 
@@ -223,10 +215,8 @@ def test_few_frames_are_in_memory(tmp_path, key):
 
 
 def test_frames_that_nobody_looks_at_are_not_converted(tmp_path, monkeypatch):
-    from lib_animatediff.video import decode_video as filmed
-
     (path,) = write_clip(tmp_path / "clip.mp4", shades(12))
-    monkeypatch.setattr(filmed._Converter, "__call__", lambda *_args: pytest.fail("converted"))
+    monkeypatch.setattr(decode_video._Converter, "__call__", lambda *_args: pytest.fail("converted"))
     assert len(list(read_clip(path))) == 12
 
 
@@ -236,18 +226,6 @@ def test_a_clip_that_is_left_early_is_closed(tmp_path):
     assert numbers(islice(frames, 2)) == [0, 1]
     del frames
     path.unlink()
-
-
-@pytest.mark.parametrize("key", ["gif", "webp", "apng", "mp4", "webm"])
-def test_a_file_that_is_cut_off_gives_its_frames_or_a_plain_error(tmp_path, key):
-    (path,) = write_clip(tmp_path / "clip", smooth(6), formats=[key])
-    data = path.read_bytes()
-    for share in (0.1, 0.5, 0.9):
-        path.write_bytes(data[: int(len(data) * share)])
-        seen = []
-        with suppress(ClipError):
-            seen.extend(frame.image.size for frame in read_clip(path))
-        assert seen in [[(64, 64)] * count for count in range(6)]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from contextlib import suppress
 from fractions import Fraction
 
 import av
@@ -29,16 +30,8 @@ def written(tmp_path, key, recipe=RECIPE, count=2, **more):
     return path
 
 
-TEXTS = [
-    INFOTEXT,
-    LONG,
-    "plain",
-    "ümlaut of Latin-1",
-    "tab\tand\r\nWindows",
-    " spaces around ",
-    'a: b, c: "d\\"',
-    "\ufeffmark",
-]
+TEXTS = [INFOTEXT, LONG, "plain", "ümlaut of Latin-1", "tab\tand\r\nWindows", " spaces around ", "\ufeffmark"]
+TEXTS += ['a: b, c: "d\\"']
 
 
 @pytest.mark.parametrize(("key", "count", "text"), every_once(CONTAINERS, [1, 3], TEXTS))
@@ -71,15 +64,7 @@ def test_characters_that_no_file_can_hold_do_not_cost_the_clip(tmp_path):
 
 @pytest.mark.parametrize(
     "data",
-    [
-        {"a": float("nan")},
-        {"a": float("inf")},
-        {"a": object()},
-        {1: "a"},
-        {"a": (1, 2)} | {"b": {2: 3}},
-        ["a"],
-        {"a": {"b"}},
-    ],
+    [*({"a": value} for value in (float("nan"), float("inf"), object(), {"b"}, {2: 3})), {1: "a"}, ["a"]],
 )
 def test_data_that_is_no_json_is_refused(data):
     with pytest.raises(ClipError, match="JSON"):
@@ -97,23 +82,22 @@ def webuis_text(path):
     """What the WebUI's PNG Info page shows, by its documented rules."""
     with Image.open(path) as picture:
         items = dict(picture.info)
-    text = items.pop("parameters", None)
     if "exif" in items:
-        text = read_by_the_standard(items["exif"])
-    elif "comment" in items:
-        text = items["comment"].decode()
-    return text
+        return read_by_the_standard(items["exif"])
+    return items["comment"].decode() if "comment" in items else items.get("parameters")
 
 
 def read_by_the_standard(exif):
     """The user's comment in UTF-16, most significant byte first, as piexif reads it."""
     data = exif.removeprefix(b"Exif\0\0")
     assert data[:4] == b"MM\0*"
-    (start,) = struct.unpack_from(">I", data, 4)
-    ifd = {struct.unpack_from(">H", data, start + 2 + 12 * i)[0]: start + 2 + 12 * i for i in range(data[start + 1])}
-    (inner,) = struct.unpack_from(">I", data, ifd[0x8769] + 8)
-    fields = {struct.unpack_from(">H", data, inner + 2 + 12 * i)[0]: inner + 2 + 12 * i for i in range(data[inner + 1])}
-    kind, count, place = struct.unpack_from(">HII", data, fields[0x9286] + 2)
+
+    def directory(start):
+        places = (start + 2 + 12 * i for i in range(data[start + 1]))
+        return {struct.unpack_from(">H", data, place)[0]: place for place in places}
+
+    (inner,) = struct.unpack_from(">I", data, directory(*struct.unpack_from(">I", data, 4))[0x8769] + 8)
+    kind, count, place = struct.unpack_from(">HII", data, directory(inner)[0x9286] + 2)
     comment = data[place : place + count]
     assert (kind, comment[:8]) == (7, b"UNICODE\0")
     return comment[8:].decode("utf-16-be")
@@ -158,22 +142,20 @@ def exif_in_order(order, text, encoding):
     return head + outer + inner + comment
 
 
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_exif_of_either_byte_order(order):
-    encoding = "utf-16-le" if order == "<" else "utf-16-be"
+@pytest.mark.parametrize(("order", "encoding"), [("<", "utf-16-le"), (">", "utf-16-be")])
+def test_exif_of_either_byte_order(order, encoding):
     assert read_exif(exif_in_order(order, THEIRS, encoding)) == (THEIRS, None)
     assert read_exif(b"Exif\0\0" + exif_in_order(order, THEIRS, encoding)) == (THEIRS, None)
 
 
 def test_pictures_and_clips_of_the_webui_and_the_existing_extension(tmp_path):
-    frames = moving_bar(2)
-    exif = exif_in_order(">", THEIRS, "utf-16-be")
-    info = PngImagePlugin.PngInfo()
+    first, *more = moving_bar(2)
+    exif, info = exif_in_order(">", THEIRS, "utf-16-be"), PngImagePlugin.PngInfo()
     info.add_text("parameters", THEIRS)
-    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], comment=THEIRS)
-    frames[0].save(tmp_path / "a.png", pnginfo=info)
-    frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:], exif=exif)
-    frames[0].save(tmp_path / "a.jpg", exif=b"Exif\0\0" + exif)
+    first.save(tmp_path / "a.gif", save_all=True, append_images=more, comment=THEIRS)
+    first.save(tmp_path / "a.png", pnginfo=info)
+    first.save(tmp_path / "a.webp", save_all=True, append_images=more, exif=exif)
+    first.save(tmp_path / "a.jpg", exif=b"Exif\0\0" + exif)
     (tmp_path / "a.txt").write_text(THEIRS + "\n", encoding="utf-8")
     write_film(tmp_path / "a.mp4", moving_bar(1, (64, 64)), comment=THEIRS)
     for name in ("a.gif", "a.png", "a.webp", "a.jpg", "a.txt", "a.mp4"):
@@ -204,10 +186,8 @@ def test_a_file_that_is_cut_or_changed_anywhere_raises_nothing_else(tmp_path, ke
     for place in range(0, len(data), max(len(data) // 60, 1)):
         for broken in (data[:place], data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]):
             path.write_bytes(broken)
-            try:
+            with suppress(ClipError):
                 read_recipe(path)
-            except ClipError:
-                continue
 
 
 @pytest.mark.parametrize("key", ["mp4", "webm"])
@@ -217,16 +197,11 @@ def test_a_text_that_is_no_unicode_is_read_as_far_as_it_goes(tmp_path, key):
     assert read_recipe(path).infotext == "before the \ufffd\ufffdmage, after it"
 
 
-@given(data=st.binary(max_size=200))
-@settings(deadline=None)
-def test_any_bytes_are_no_exif(data):
-    read_exif(data)
-    read_exif(b"MM\0*\0\0\0\x08" + data)
-
-
 @given(data=st.binary(max_size=300))
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_bytes_are_no_gif(tmp_path, data):
+def test_any_bytes_are_no_exif_and_no_gif(tmp_path, data):
+    read_exif(data)
+    read_exif(b"MM\0*\0\0\0\x08" + data)
     (tmp_path / "a.gif").write_bytes(b"GIF89a" + data)
     gif_texts(tmp_path / "a.gif")
 
@@ -251,15 +226,14 @@ def test_what_is_no_clip_is_refused_in_plain_words(tmp_path, name, content, word
 def test_a_playlist_leads_nowhere(tmp_path):
     """FFmpeg would open what a playlist names, be it a file or an address."""
     film = write_film(tmp_path / "film.mp4", moving_bar(3, (64, 64)))
-    for name, text in (
-        ("a.mp4", f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{film.as_uri()}\n#EXT-X-ENDLIST\n"),
-        ("b.mp4", f"ffconcat version 1.0\nfile {film.name}\n"),
+    for text in (
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{film.as_uri()}\n#EXT-X-ENDLIST\n",
+        f"ffconcat version 1.0\nfile {film.name}\n",
     ):
-        (tmp_path / name).write_text(text)
-        with pytest.raises(ClipError):
-            read_recipe(tmp_path / name)
-        with pytest.raises(ClipError):
-            list(read_clip(tmp_path / name))
+        (tmp_path / "a.mp4").write_text(text)
+        for read in (read_recipe, lambda path: list(read_clip(path))):
+            with pytest.raises(ClipError):
+                read(tmp_path / "a.mp4")
 
 
 def test_the_block_is_one_json_object_in_ascii():

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 from dataclasses import replace
 
 import pytest
@@ -12,6 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from support.pocket_clips import BLUE, CFG, RED, SIZE, pixels
+from support.setting_values import MASK
 
 from lib_animatediff import AnimateDiffError, ClipError, MotionScale, Text2VideoZero
 from lib_animatediff import builtin_model as pocket
@@ -34,14 +33,12 @@ QUICK = {"size": SIZE, "cfg": 1.0}  # without a negative prompt
 @pytest.fixture(scope="module")
 def other_file(tmp_path_factory):
     """A second motion module that fits the built-in checkpoint."""
-    state = load_file(MODULE)
-    generator = torch.Generator().manual_seed(1)
-    mixed = {
-        name: weight if name.endswith(".pe") else weight[torch.randperm(len(weight), generator=generator)].contiguous()
-        for name, weight in state.items()
-    }
+    state, generator = load_file(MODULE), torch.Generator().manual_seed(1)
+    for name, weight in state.items():
+        if not name.endswith(".pe"):
+            state[name] = weight[torch.randperm(len(weight), generator=generator)].contiguous()
     path = tmp_path_factory.mktemp("motion") / "other.safetensors"
-    save_file(mixed, path)
+    save_file(state, path)
     return path
 
 
@@ -86,20 +83,11 @@ def test_without_settings_a_long_clip_is_made_in_windows(pipeline, motion, rows)
 # every setting
 
 
-def mask(*greys):
-    picture = Image.new("L", (2, 1))
-    picture.putdata(greys)
-    written = io.BytesIO()
-    picture.save(written, "PNG")
-    return base64.b64encode(written.getvalue()).decode()
-
-
 REFUSED = "refused"
 LONG = {"frames": 7, "context_length": 4, "overlap": 1}
-NOISY = {"noise": "shared"}
 AGAIN = {"freeinit_enable": True, "freeinit_iters": 2}
 SAVED = {"formats": ["GIF"]}
-HALF = mask(255, 0)
+
 TRAVEL = f"0: {RED}\n3: {BLUE}"
 # A value other than the default, with what the clip needs for it to matter; or why the call cannot use it.
 PROBES = {
@@ -127,11 +115,11 @@ PROBES = {
     "effect_start": (0.4, {}),
     "effect_end": (0.4, {}),
     "blocks": ("up effect 0.5", {}),
-    "motion_mask": (HALF, {}),
-    "mask_of": ("scale", {"motion_mask": HALF, "scale": "1.5"}),
+    "motion_mask": (MASK, {}),
+    "mask_of": ("scale", {"motion_mask": MASK, "scale": "1.5"}),
     "motion_loras": (f"{PAN}:0.5", {}),
     "noise": ("constant", {}),
-    "noise_share": (0.9, NOISY),
+    "noise_share": (0.9, {"noise": "shared"}),
     "frame_seeds": ("5, 60", {}),
     "freeinit_enable": (True, {}),
     "freeinit_filter": ("ideal", AGAIN),
@@ -171,10 +159,8 @@ def hashed(pipeline, motion, settings, folder):
     asked = {"prompt": TRAVEL, "seed": 3, "steps": 2, "output": folder and folder / "clip"}
     with torch.no_grad(), pipeline.unet.register_forward_pre_hook(note, with_kwargs=True):
         images = animate(pipeline, motion, settings=parse_settings(settings), **asked, **QUICK)
-    for image in images:
-        digest.update(image.tobytes())
-    for path in sorted(folder.rglob("*")) if folder else ():
-        digest.update(path.name.encode() + path.read_bytes())
+    files = [path.name.encode() + path.read_bytes() for path in sorted(folder.rglob("*"))] if folder else []
+    digest.update(b"".join([*(image.tobytes() for image in images), *files]))
     return digest.hexdigest()
 
 
@@ -203,10 +189,9 @@ def test_the_same_settings_are_the_same_clip(pipeline, motion, what_comes_of, tm
 
 @pytest.mark.parametrize("name", [name for name, probe in PROBES.items() if probe[1] == REFUSED])
 def test_a_setting_that_cannot_act_is_refused_by_name(pipeline, motion, tmp_path, name):
-    settings = {"frames": 4, name: PROBES[name][0]}
     for folder in (None, tmp_path):
         with pytest.raises(ClipError, match=rf"\b{name}\b"):
-            hashed(pipeline, motion, settings, folder)
+            hashed(pipeline, motion, {"frames": 4, name: PROBES[name][0]}, folder)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -239,19 +224,9 @@ def test_a_module_is_known_by_its_name(pipeline, motion):
 # plans
 
 
-SETTINGS_OF_A_CLIP = {
-    "frames": 7,
-    "context_length": 4,
-    "overlap": 1,
-    "noise": "freenoise",
-    "scale": "1.2",
-    "reverse": True,
-    "motion_loras": f"{PAN}:0.5",
-}
-
-
 def test_a_plan_is_the_clip_of_its_settings_bit_for_bit(pipeline, motion):
-    settings = parse_settings(SETTINGS_OF_A_CLIP)
+    more = {"noise": "freenoise", "scale": "1.2", "reverse": True, "motion_loras": f"{PAN}:0.5"}
+    settings = parse_settings(LONG | more)
     asked = {"prompt": TRAVEL, "negative_prompt": "0: bad\n3: worse", "seed": 5, "steps": 2}
     by_settings = pixels(animate(pipeline, motion, settings=settings, **asked, **HOW))
     plan = plan_clip(replace(settings, model=str(MODULE)), Sampling(**asked), PathCatalog())
@@ -260,22 +235,14 @@ def test_a_plan_is_the_clip_of_its_settings_bit_for_bit(pipeline, motion):
     assert len(by_settings) == 12
 
 
-@pytest.mark.parametrize(
-    "more",
-    [
-        {"prompt": RED},
-        {"negative_prompt": "bad"},
-        {"seed": 1},
-        {"frames": 4},
-        {"settings": ClipSettings()},
-        {"steps": 3},
-    ],
-    ids=str,
-)
-def test_what_a_plan_decides_cannot_be_given_beside_it(pipeline, more):
+BESIDE = {"prompt": RED, "negative_prompt": "bad", "seed": 1, "frames": 4, "settings": ClipSettings(), "steps": 3}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_a_plan_decides_cannot_be_given_beside_it(pipeline, name):
     plan = plan_clip(parse_settings({"frames": 2, "model": str(MODULE)}), Sampling(RED, steps=1), PathCatalog())
-    with pytest.raises(ClipError, match=rf"^{next(iter(more))} would have no effect together with a plan"):
-        animate(pipeline, plan, **more, **HOW)
+    with pytest.raises(ClipError, match=rf"^{name} would have no effect together with a plan"):
+        animate(pipeline, plan, **{name: BESIDE[name]}, **HOW)
 
 
 def test_a_plan_without_files_is_refused(pipeline):
@@ -325,12 +292,10 @@ def test_the_first_module_sets_the_noise_schedule(pipeline, motion, other):
 
 def test_the_settings_scale_is_that_of_modules_without_one_of_their_own(clip, motion, other):
     half = MotionScale(effect=(0.5,))
-    assert torch.equal(clip([motion, other], effect=0.5), clip([MotionComponent(one, half) for one in (motion, other)]))
-    assert torch.equal(
-        clip([motion, MotionComponent(other)], effect=0.5),
-        clip([MotionComponent(motion, half), MotionComponent(other)]),
-    )
-    for name, value in (("effect", 0.5), ("scale", "2"), ("blocks", "up effect 0.5"), ("motion_mask", HALF)):
+    for second in (other, MotionComponent(other)):
+        own = MotionComponent(other, half) if second is other else second
+        assert torch.equal(clip([motion, second], effect=0.5), clip([MotionComponent(motion, half), own]))
+    for name, value in (("effect", 0.5), ("scale", "2"), ("blocks", "up effect 0.5"), ("motion_mask", MASK)):
         with pytest.raises(ClipError, match=f"^{name} would have no effect in this call. Give the components a scale"):
             clip([MotionComponent(motion), MotionComponent(other)], **{name: value})
 
@@ -341,11 +306,7 @@ def test_a_preview_is_without_motion_whatever_the_modules_scale(clip, motion, ot
     assert torch.equal(clip(MotionComponent(other), preview=True), plain)
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [[], object(), "v3.ckpt", None, [object()], [Text2VideoZero()]],
-    ids=["none", "object", "text", "None", "objects", "methods"],
-)
+@pytest.mark.parametrize("wrong", [[], object(), "v3.ckpt", None, [object()], [Text2VideoZero()]], ids=range(6))
 def test_what_is_no_motion_module_is_refused(pipeline, wrong):
     with pytest.raises(AnimateDiffError, match=r"[Mm]otion ?[Mm]odule"):
         animate(pipeline, wrong, prompt=RED, frames=2, steps=1, **HOW)

@@ -23,8 +23,6 @@ TRAVEL = f"0: {RED}\n4: {BLUE}"
 
 @dataclass
 class Call:
-    """A call of the UNet."""
-
     sample: torch.Tensor
     timestep: torch.Tensor
     condition: torch.Tensor
@@ -60,37 +58,31 @@ def test_frames_at_keys_have_the_keys_condition_and_those_between_the_blend(pipe
     clip(TRAVEL, frames=6)
     negative, positive = streams(calls[0].condition)
     red, blue = encoded(pipeline, RED), encoded(pipeline, BLUE)
-    assert torch.allclose(positive[0], red, atol=1e-5)
-    assert torch.allclose(positive[4], blue, atol=1e-5)
+    for frame, atol in enumerate((1e-5, 1e-4, 1e-4, 1e-4, 1e-5)):
+        assert torch.allclose(positive[frame], slerp(red, blue, frame / 4), atol=atol)
     assert torch.equal(positive[5], positive[4])
-    for frame in (1, 2, 3):
-        assert torch.allclose(positive[frame], slerp(red, blue, frame / 4), atol=1e-4)
     assert torch.allclose(negative, encoded(pipeline, "").expand_as(negative), atol=1e-5)
 
 
+LINEAR = {"travel_interpolation": "linear"}
+LOOP = LINEAR | {"frames": 8, "context_length": 4, "overlap": 1, "closed_loop": "A"}  # back to the first prompt
+
+
 @pytest.mark.parametrize(
-    ("settings", "weight"),
+    ("settings", "frame", "weight"),
     [
-        ({"travel_interpolation": "step"}, 0),
-        ({"travel_interpolation": "linear"}, 0.5),
-        ({"travel_interpolation": "linear", "travel_easing": "ease-in"}, 0.25),
-        ({"travel_interpolation": "linear", "travel_hold": 0.25}, 1 / 3),
+        ({"travel_interpolation": "step"}, 2, 0),
+        (LINEAR, 2, 0.5),
+        (LINEAR | {"travel_easing": "ease-in"}, 2, 0.25),
+        (LINEAR | {"travel_hold": 0.25}, 2, 1 / 3),
+        (LOOP, 6, 0.5),
     ],
     ids=str,
 )
-def test_settings_say_how_prompts_travel(pipeline, clip, calls, settings, weight):
-    clip(TRAVEL, frames=5, steps=1, **settings)
-    _, positive = streams(calls[0].condition)
+def test_settings_say_how_prompts_travel(pipeline, clip, calls, settings, frame, weight):
+    clip(TRAVEL, steps=1, **{"frames": 5} | settings)
     wanted = torch.lerp(encoded(pipeline, RED), encoded(pipeline, BLUE), weight)
-    assert torch.allclose(positive[2], wanted, atol=1e-5)
-
-
-def test_a_firmly_closed_loop_travels_back_to_the_first_prompt(pipeline, clip, calls):
-    settings = {"context_length": 4, "overlap": 1, "travel_interpolation": "linear"}
-    clip(TRAVEL, frames=8, steps=1, closed_loop="A", **settings)
-    _, positive = streams(calls[0].condition)
-    wanted = torch.lerp(encoded(pipeline, RED), encoded(pipeline, BLUE), 0.5)
-    assert torch.allclose(positive[6], wanted, atol=1e-5)
+    assert torch.allclose(streams(calls[0].condition)[1][frame], wanted, atol=1e-5)
 
 
 def test_one_line_at_frame_0_is_the_plain_prompt(clip):
@@ -161,11 +153,6 @@ def drawn(seed, times):
     return [torch.randn((1, 4, 8, 8), generator=generator)[0] for _ in range(times)]
 
 
-def starts(calls):
-    """Each frame's initial noise, where the sampler begins with unit noise."""
-    return streams(calls[0].sample)[1]
-
-
 @pytest.fixture
 def blind(pipeline):
     """The UNet says that nothing is noise, so that a frame is the sum of what was drawn for it."""
@@ -176,12 +163,8 @@ def blind(pipeline):
 LONG = {"frames": 7, "context_length": 4, "overlap": 2}
 
 
-OTHER_WINDOWS = [
-    {"context_kind": "static", "overlap": 1, "stride": 2},
-    {"context_kind": "batched"},
-    {"closed_loop": "A"},
-    {"views": True},
-]
+OTHER_WINDOWS = [{"context_kind": "static", "overlap": 1, "stride": 2}, {"context_kind": "batched"}]
+OTHER_WINDOWS += [{"closed_loop": "A"}, {"views": True}]
 
 
 @pytest.mark.parametrize("noise", ["random", "shared", "constant"])
@@ -214,14 +197,19 @@ def test_an_ancestral_step_draws_on_from_the_frames_own_seed(pipeline, motion, c
         assert torch.allclose(after - before, more * up, atol=2e-3)
 
 
-def test_frames_take_the_seeds_given_and_go_on_counting(clip, calls):
-    clip(frame_seeds="5, 60, 9")
-    assert torch.equal(starts(calls), torch.stack([drawn(seed, 1)[0] for seed in (5, 60, 9, 10)]))
-
-
-def test_constant_noise_is_that_of_the_first_frame(clip, calls):
-    clip(noise="constant", seed=8)
-    assert torch.equal(starts(calls), drawn(8, 1)[0].expand(4, -1, -1, -1))
+@pytest.mark.parametrize(
+    ("settings", "seeds"),
+    [
+        ({"seed": 40}, (40, 41, 42, 43)),
+        ({"frame_seeds": "5, 60, 9"}, (5, 60, 9, 10)),  # it goes on counting
+        ({"noise": "constant", "seed": 8}, (8, 8, 8, 8)),
+    ],
+    ids=str,
+)
+def test_frames_start_from_the_noise_of_their_seeds_in_both_streams(clip, calls, settings, seeds):
+    clip(**settings)
+    wanted = torch.stack([drawn(seed, 1)[0] for seed in seeds])
+    assert all(torch.equal(stream, wanted) for stream in streams(calls[0].sample))
 
 
 def test_with_free_noise_a_later_frame_is_the_picture_of_its_source(clip):
@@ -230,35 +218,26 @@ def test_with_free_noise_a_later_frame_is_the_picture_of_its_source(clip):
     assert sources[:5] == [0, 1, 2, 3, 4]
     assert set(sources[5:]) <= {0, 1}
     assert near(frames, frames[sources])
-    assert not any(
-        near(frames[one : one + 1], frames[other : other + 1], 20) for one, other in ((0, 1), (1, 2), (2, 3))
-    )
+    assert not any(near(frames[frame], frames[frame + 1], 20) for frame in range(3))
 
 
 # --------------------------------------------------------------------------------------------------------------------
 # FreeInit
 
 
-def test_one_iteration_is_the_plain_clip(clip):
-    assert torch.equal(clip(freeinit_enable=True, freeinit_iters=1), clip())
-
-
-def test_two_iterations_are_those_of_a_loop_written_out(pipeline, motion, clip):
+def test_two_iterations_are_those_of_a_loop_written_out(pipeline, motion, clip, monkeypatch):
     found = clip(freeinit_enable=True, freeinit_iters=2, freeinit_ds=0.3, freeinit_dt=0.2, seed=12)
     seeds = range(12, 16)
     initial = torch.stack([drawn(seed, 1)[0] for seed in seeds])
     fresh = fresh_noise((4, 8, 8), seeds, 1)
-    former, pipeline.scheduler = pipeline.scheduler, host.new_sampler("ddim", pipeline.scheduler, motion.schedule)
+    monkeypatch.setattr(pipeline, "scheduler", host.new_sampler("ddim", pipeline.scheduler, motion.schedule))
     asked = {"num_images_per_prompt": 4, "num_inference_steps": STEPS, "guidance_scale": CFG}
     asked |= {"width": SIZE[0], "height": SIZE[1]}
-    try:
-        with inject(pipeline.unet, motion, frames=4):
-            finished = pipeline(RED, latents=initial, output_type="latent", **asked).images
-            share = float(motion.schedule.alphas_cumprod()[-1])
-            mixed = {"kind": "butterworth", "spatial": 0.3, "temporal": 0.2, "frames": 4, "last_alpha_cumprod": share}
-            pictures = pipeline(RED, latents=next_noise(finished, initial, fresh, **mixed), **asked).images
-    finally:
-        pipeline.scheduler = former
+    with inject(pipeline.unet, motion, frames=4):
+        finished = pipeline(RED, latents=initial, output_type="latent", **asked).images
+        share = float(motion.schedule.alphas_cumprod()[-1])
+        mixed = {"kind": "butterworth", "spatial": 0.3, "temporal": 0.2, "frames": 4, "last_alpha_cumprod": share}
+        pictures = pipeline(RED, latents=next_noise(finished, initial, fresh, **mixed), **asked).images
     assert near(found, pixels(pictures))
     assert not near(found, clip(seed=12), 20)
 
@@ -270,13 +249,8 @@ def test_two_iterations_are_those_of_a_loop_written_out(pipeline, motion, clip):
 )
 def test_the_progress_bar_counts_the_steps_of_all_iterations(pipeline, more, steps):
     settings = parse_settings({"frames": 2, "freeinit_enable": True, "freeinit_iters": 3} | more)
-    ready = request.prepare(asking(settings, steps=4))
-    done = []
+    files = [pocket.pocket_folder() / name for name in (pocket.CHECKPOINT, pocket.MOTION)]
+    given = {"prompt": RED, "size": SIZE, "steps": 4, "cfg": CFG}
+    ready, done = request.prepare(request.Request(*files, settings=settings, **given)), []
     ready.render(pipeline, lambda: done.append(None))
     assert len(done) == ready.steps == steps
-
-
-def asking(settings, **more):
-    folder = pocket.pocket_folder()
-    given = {"prompt": RED, "size": SIZE, "steps": STEPS, "cfg": CFG} | more
-    return request.Request(folder / pocket.CHECKPOINT, folder / pocket.MOTION, settings=settings, **given)

@@ -10,19 +10,12 @@ from support.motion_lora_files import official, write_lora
 from support.small_configs import write_config_folder
 from support.webui_real import small_models
 
+from lib_animatediff.hosts.diffusers import networks
 from lib_animatediff.hosts.diffusers import pipeline as host
 from lib_animatediff.hosts.diffusers.animate import animate
-from lib_animatediff.hosts.diffusers.networks import (
-    LoraFile,
-    NetworkError,
-    add_embeddings,
-    add_loras,
-    parse_added,
-    with_motion_loras,
-)
+from lib_animatediff.hosts.diffusers.networks import NetworkError, add_embeddings, add_loras, parse_added
+from lib_animatediff.request.loras import LoraFile
 from motion_module import AnimateDiffError, load_motion_module
-
-PROMPT = "a red cat"
 
 
 @pytest.fixture(scope="module")
@@ -39,15 +32,18 @@ def pipeline(files):
     return loaded
 
 
-def clip(pipeline, motion, prompt=PROMPT):
+def clip(pipeline, motion, prompt="a red cat"):
     pictures = animate(pipeline, motion, prompt=prompt, frames=2, size=(64, 64), steps=2)
     return [picture.tobytes() for picture in pictures]
 
 
-def test_a_kohya_lora_changes_the_clip_by_its_strength(files, pipeline, tmp_path):
-    checkpoint, motion_file = files
-    motion = load_motion_module(motion_file)
-    lora = small_models.write_lora(tmp_path, "style", checkpoint)
+@pytest.fixture(scope="module")
+def motion(files):
+    return load_motion_module(files[1])
+
+
+def test_a_kohya_lora_changes_the_clip_by_its_strength(files, pipeline, motion, tmp_path):
+    lora = small_models.write_lora(tmp_path, "style", files[0])
     plain = clip(pipeline, motion)
     add_loras(pipeline, [LoraFile(lora, 0.0)])
     assert clip(pipeline, motion) == plain
@@ -55,8 +51,7 @@ def test_a_kohya_lora_changes_the_clip_by_its_strength(files, pipeline, tmp_path
     assert clip(pipeline, motion) != plain
 
 
-def test_an_embedding_is_the_word_of_its_file(files, pipeline, tmp_path):
-    motion = load_motion_module(files[1])
+def test_an_embedding_is_the_word_of_its_file(pipeline, motion, tmp_path):
     torch.manual_seed(0)
     save_file({"emb_params": 3 * torch.randn(2, small_models.CONTEXT_DIM)}, tmp_path / "strangeword.safetensors")
     before = clip(pipeline, motion, "a strangeword")
@@ -64,15 +59,14 @@ def test_an_embedding_is_the_word_of_its_file(files, pipeline, tmp_path):
     assert clip(pipeline, motion, "a strangeword") != before
 
 
-def test_a_motion_lora_changes_a_copy_of_the_module(files, tmp_path):
-    motion = load_motion_module(files[1])
+def test_a_motion_lora_changes_a_copy_of_the_module(motion, tmp_path):
     site = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0"
     width = motion.state_dict()[f"{site}.to_q.weight"].shape[0]
-    parts = {f"{site}.processor.to_q_lora.{part}.weight": torch.ones(2, width) for part in ("down", "up")}
-    parts[f"{site}.processor.to_q_lora.up.weight"] = torch.ones(width, 2)
-    save_file(parts, tmp_path / "pan.safetensors")
+    parts = {"down": torch.ones(2, width), "up": torch.ones(width, 2)}
+    lora = {f"{site}.processor.to_q_lora.{part}.weight": tensor for part, tensor in parts.items()}
+    save_file(lora, tmp_path / "pan.safetensors")
     former = motion.state_dict()[f"{site}.to_q.weight"].clone()
-    changed = with_motion_loras(motion, [LoraFile(tmp_path / "pan.safetensors", 0.5)])
+    changed = networks.with_motion_loras(motion, [LoraFile(tmp_path / "pan.safetensors", 0.5)])
     assert changed.reports == ("pan.safetensors: 1 of its 1 weights match mm_small_v3.safetensors.",)
     torch.testing.assert_close(changed.motion.state_dict()[f"{site}.to_q.weight"], former + 1)
     assert torch.equal(motion.state_dict()[f"{site}.to_q.weight"], former)
@@ -88,13 +82,6 @@ def test_a_strength_follows_a_colon(tmp_path, text, strength):
 def test_what_is_not_there_is_told(tmp_path):
     with pytest.raises(NetworkError, match="There is no file"):
         parse_added(f"{tmp_path / 'nothing.safetensors'}:0.5")
-
-
-def test_a_file_that_is_no_lora_is_told_in_one_line(files, pipeline):
-    with pytest.raises(NetworkError) as caught:
-        add_loras(pipeline, [LoraFile(files[1])])
-    assert "\n" not in str(caught.value)
-    assert files[1].name in str(caught.value)
 
 
 @pytest.mark.parametrize("strength", ["nan", "inf", "-inf"])
@@ -123,14 +110,15 @@ def test_loras_of_other_methods_are_named(pipeline, tmp_path, name):
 def test_other_files_are_no_loras(files, pipeline, tmp_path):
     lora = write_lora(tmp_path / "pan.safetensors", official)
     for path, words in ((files[0], "an image checkpoint"), (lora, "--motion-lora"), (files[1], "not a LoRA")):
-        with pytest.raises(AnimateDiffError, match=words):
+        with pytest.raises(NetworkError, match=words) as caught:
             add_loras(pipeline, [LoraFile(path, 1.0)])
+        assert "\n" not in str(caught.value)
+        assert path.name in str(caught.value)
 
 
-def test_a_lora_of_the_text_encoder_alone_is_a_lora(files, pipeline, tmp_path):
+def test_a_lora_of_the_text_encoder_alone_is_a_lora(files, pipeline, motion, tmp_path):
     whole = load_file(small_models.write_lora(tmp_path, "style", files[0]))
     save_file({key: t for key, t in whole.items() if key.startswith("lora_te")}, tmp_path / "text.safetensors")
-    motion = load_motion_module(files[1])
     plain = clip(pipeline, motion)
     add_loras(pipeline, [LoraFile(tmp_path / "text.safetensors", 1.0)])
     assert clip(pipeline, motion) != plain

@@ -13,18 +13,14 @@ from lib_animatediff.hosts.diffusers.pipeline import find_config
 PARAMETERS = {"unet": 859_520_964, "vae": 83_653_863, "text_encoder": 123_060_480}  # of the published model
 
 
-def build(part):
-    folder = STABLE_DIFFUSION_15 / part
-    if part == "text_encoder":
-        return CLIPTextModel(CLIPTextConfig.from_pretrained(folder))
-    host = UNet2DConditionModel if part == "unet" else AutoencoderKL
-    return host.from_config(host.load_config(folder))
-
-
 @pytest.mark.parametrize("part", PARAMETERS)
 def test_the_configs_give_the_published_models(part):
+    folder, host = STABLE_DIFFUSION_15 / part, UNet2DConditionModel if part == "unet" else AutoencoderKL
     with torch.device("meta"):
-        model = build(part)
+        if part == "text_encoder":
+            model = CLIPTextModel(CLIPTextConfig.from_pretrained(folder))
+        else:
+            model = host.from_config(host.load_config(folder))
     assert sum(weight.numel() for weight in model.parameters()) == PARAMETERS[part]
 
 

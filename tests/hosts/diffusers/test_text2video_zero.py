@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
@@ -16,7 +15,7 @@ from torch import Tensor
 from lib_animatediff import ClipError, ContextWindows, Text2VideoZero
 from lib_animatediff.hosts.diffusers import pipeline as host
 from lib_animatediff.hosts.diffusers.animate import animate
-from lib_animatediff.request.settings import ClipSettings, parse_settings
+from lib_animatediff.request.settings import parse_settings
 from lib_animatediff.sampling.frame_noise import shared_noise
 from lib_animatediff.sampling.text2video_zero import sigmas_of, warp
 from motion_module.schedules import SCALED_LINEAR
@@ -42,8 +41,6 @@ def clip(pipeline):
 
 @dataclass
 class Call:
-    """A call of the UNet."""
-
     timestep: int
     latents: Tensor
     condition: Tensor
@@ -71,10 +68,9 @@ def calls(pipeline):
         yield seen
 
 
-def drawn(frames, seed=SEED):
-    return torch.cat(
-        [torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(seed + k)) for k in range(frames)]
-    )
+def drawn(frames):
+    rows = [torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(SEED + k)) for k in range(frames)]
+    return torch.cat(rows)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -108,13 +104,12 @@ def test_frame_0_is_the_checkpoints_own_picture(clip, sampler):
     assert near(clip(sampler=sampler, frames=1), alone, 0)
 
 
-def test_a_preview_is_what_the_pipeline_makes_by_itself(pipeline, clip):
-    former = pipeline.scheduler
-    pipeline.scheduler = host.new_sampler("ddim", former, SCALED_LINEAR)
+def test_a_preview_is_what_the_pipeline_makes_by_itself(pipeline, clip, monkeypatch):
+    found = clip(settings={"preview": True})
+    monkeypatch.setattr(pipeline, "scheduler", host.new_sampler("ddim", pipeline.scheduler, SCALED_LINEAR))
     more = {"width": 64, "height": 64, "num_inference_steps": 12, "guidance_scale": CFG}
     alone = pipeline(STILL, generator=torch.Generator().manual_seed(SEED), **more).images
-    pipeline.scheduler = former
-    assert near(clip(settings={"preview": True}), pixels(alone), 0)
+    assert near(found, pixels(alone), 0)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -126,35 +121,38 @@ class EnoughError(Exception):
 
 
 @pytest.fixture
-def alone(clip, calls):
-    """Frame 0 by itself, as z by the timestep, down to the levels of the paper."""
+def until(clip, calls):
+    """A clip until a step after which there has been enough."""
 
-    def alone(**more):
-        def enough():
-            if calls[-1].timestep <= 881:
+    def until(is_enough, *motion, **more):
+        def look():
+            if is_enough():
                 raise EnoughError
 
         calls.clear()
-        with suppress(EnoughError):
-            clip(settings={"preview": True}, on_step=enough, **more)
-            raise AssertionError("a clip that never gets there")
+        with pytest.raises(EnoughError):
+            clip(*motion, on_step=look, **more)
+
+    return until
+
+
+@pytest.fixture
+def alone(until, calls):
+    """Frame 0 by itself, as z by the timestep, down to the levels of the paper."""
+
+    def alone(**more):
+        until(lambda: calls[-1].timestep <= 881, settings={"preview": True}, **more)
         return {call.timestep: call.as_z for call in calls}
 
     return alone
 
 
 @pytest.fixture
-def begun(clip, calls):
+def begun(until, calls):
     """The first call on all frames."""
 
     def begun(*motion, **more):
-        def enough():
-            if joint(calls):
-                raise EnoughError
-
-        calls.clear()
-        with suppress(EnoughError):
-            clip(*motion, on_step=enough, **more)
+        until(lambda: joint(calls), *motion, **more)
         return joint(calls)[0]
 
     return begun
@@ -207,28 +205,24 @@ def test_a_multistep_sampler_begins_a_history_of_its_own(clip, calls, pipeline):
     """The joint pass is that of a sampler that has no other steps."""
     clip(sampler="dpm++2m")
     begun = joint(calls)
-    fresh = host.new_sampler("dpm++2m", pipeline.scheduler, None)
+    fresh, found, steps = host.new_sampler("dpm++2m", pipeline.scheduler, None), begun[0].scheduler, len(begun)
     fresh.set_timesteps(12)
-    steps = len(begun)
-    assert torch.equal(begun[0].scheduler.timesteps.cpu(), fresh.timesteps[-steps:])
-    assert torch.equal(begun[0].scheduler.sigmas, fresh.sigmas[-steps - 1 :])
-    assert begun[0].scheduler.step_index == steps
+    assert torch.equal(found.timesteps.cpu(), fresh.timesteps[-steps:])
+    assert torch.equal(found.sigmas, fresh.sigmas[-steps - 1 :])
+    assert found.step_index == steps
 
 
-def test_it_samples_on_the_checkpoints_own_noise_levels(clip, calls, pipeline):
+def test_it_samples_on_the_checkpoints_own_noise_levels(clip, calls, pipeline, monkeypatch):
     former = pipeline.scheduler
     clip(steps=2)
     assert torch.allclose(calls[-1].scheduler.alphas_cumprod, SCALED_LINEAR.alphas_cumprod(), rtol=1e-4, atol=0)
     assert pipeline.scheduler is former
     own = type(former).from_config(former.config, trained_betas=[0.004] * 1000, prediction_type="v_prediction")
-    pipeline.scheduler = own
-    try:
-        clip(steps=2)
-        assert calls[-1].scheduler.config.trained_betas == [0.004] * 1000
-        assert calls[-1].scheduler.config.prediction_type == "v_prediction"
-        assert pipeline.scheduler is own
-    finally:
-        pipeline.scheduler = former
+    monkeypatch.setattr(pipeline, "scheduler", own)
+    clip(steps=2)
+    assert calls[-1].scheduler.config.trained_betas == [0.004] * 1000
+    assert calls[-1].scheduler.config.prediction_type == "v_prediction"
+    assert pipeline.scheduler is own
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -291,10 +285,9 @@ def test_the_pipeline_is_afterwards_what_it_was(pipeline, clip, at):
     assert pipeline.scheduler is scheduler
 
 
-def test_what_only_a_motion_module_does_is_refused(pipeline):
-    settings = ClipSettings(frames=FRAMES, freeinit_enable=True)
+def test_what_only_a_motion_module_does_is_refused(clip):
     with pytest.raises(ClipError, match="freeinit_enable"):
-        animate(pipeline, GLIDING, prompt=RED, frames=FRAMES, settings=settings, size=SIZE, steps=2)
+        clip(settings={"freeinit_enable": True})
 
 
 @pytest.mark.parametrize("setting", [{"zero_x": 60}, {"zero_y": -3}, {"zero_smoothing": 0.5}], ids=str)

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 import json
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from support.motion_files import (
-    PICKLES,
-    TABLE_LENGTHS,
-    as_adapter,
-    as_animatelcm,
-    as_hotshot,
-    in_whole_unet,
-    random_motion_state,
-)
+from support import motion_files
+from support.motion_files import PICKLES, TABLE_LENGTHS, as_adapter, random_motion_state
+from support.motion_states import KINDS, WIDTHS, official
 
 from motion_module import MotionFileError, convert_motion_file, inspect_motion_file, load_motion_module
 
-WIDTHS = (32, 64, 32, 32)
-KINDS = tuple(TABLE_LENGTHS)
+TARGETS = {"official": "a.safetensors", "adapter": "a"}
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
-cached_state = functools.cache(functools.partial(random_motion_state, widths=WIDTHS))
+@pytest.fixture
+def source(tmp_path):
+    save_file(official(), tmp_path / "mm.safetensors")
+    return tmp_path / "mm.safetensors"
 
 
 def same(one, other):
@@ -44,9 +39,9 @@ def metadata_of(path):
 
 SOURCES = {
     "official": lambda state: state,
-    "whole UNet": in_whole_unet,
-    "HotShot-XL": as_hotshot,
-    "AnimateLCM": as_animatelcm,
+    "whole UNet": motion_files.in_whole_unet,
+    "HotShot-XL": motion_files.as_hotshot,
+    "AnimateLCM": motion_files.as_animatelcm,
     "MotionAdapter": as_adapter,
     "prefixed": lambda state: {f"module.{key}": tensor for key, tensor in state.items()},
 }
@@ -58,55 +53,51 @@ OWN = {"HotShot-XL": "hotshot", "AnimateLCM": "lcm"}
 )
 def test_every_format_converts_to_the_same_file(tmp_path, kind, source):
     """The same tensors and metadata: what can be done with one of them can be done with all."""
-    save_file(SOURCES[source](dict(cached_state(kind))), tmp_path / "mm.safetensors")
+    save_file(SOURCES[source](official(kind)), tmp_path / "mm.safetensors")
     convert_motion_file(tmp_path / "mm.safetensors", tmp_path / "a.safetensors", kind=kind)
-    assert same(load_file(tmp_path / "a.safetensors"), cached_state(kind))
+    assert same(load_file(tmp_path / "a.safetensors"), official(kind))
     said = {"lib_animatediff_kind": kind, "lib_animatediff_trained_length": str(TABLE_LENGTHS[kind])}
     assert metadata_of(tmp_path / "a.safetensors") == {"format": "pt", **said}
 
 
 @pytest.mark.parametrize("written", PICKLES)
 def test_a_pickle_converts_to_the_same_tensors(tmp_path, written):
-    state = dict(cached_state("v2"))
-    shared = torch.randn(64)
-    state["down_blocks.0.motion_modules.0.temporal_transformer.norm.weight"] = shared[::2]  # as torch may store them
-    state["down_blocks.0.motion_modules.0.temporal_transformer.norm.bias"] = shared[::2]
+    state, norm, shared = official("v2"), "down_blocks.0.motion_modules.0.temporal_transformer.norm", torch.randn(64)
+    state |= {f"{norm}.{part}": shared[::2] for part in ("weight", "bias")}  # as torch may store them
     PICKLES[written]({"state_dict": state, "epoch": 1}, tmp_path / "mm.ckpt")
     convert_motion_file(tmp_path / "mm.ckpt", tmp_path / "a.safetensors")
     assert same(load_file(tmp_path / "a.safetensors"), state)
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"])
-@pytest.mark.parametrize("to", ["official", "adapter"])
+@pytest.mark.parametrize("to", TARGETS)
 def test_each_precision_stays(tmp_path, name, to):
-    state = {key: tensor.to(getattr(torch, name)) for key, tensor in cached_state("v3").items()}
+    state = {key: tensor.to(getattr(torch, name)) for key, tensor in official().items()}
     save_file(state, tmp_path / "mm.safetensors")
-    target = tmp_path / ("a.safetensors" if to == "official" else "a")
-    convert_motion_file(tmp_path / "mm.safetensors", target, to=to)
-    back = target if to == "official" else target / WEIGHTS
+    convert_motion_file(tmp_path / "mm.safetensors", tmp_path / TARGETS[to], to=to)
+    back = tmp_path / TARGETS[to] / ("" if to == "official" else WEIGHTS)
     assert same(load_file(back), state if to == "official" else as_adapter(state))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_missing_tables_are_written(tmp_path, kind):
-    save_file(random_motion_state(kind, WIDTHS, tables=False), tmp_path / "mm.safetensors")
+    save_file(official(kind, tables=False), tmp_path / "mm.safetensors")
     convert_motion_file(tmp_path / "mm.safetensors", tmp_path / "a.safetensors", kind=kind)
     written = load_file(tmp_path / "a.safetensors")
-    assert set(written) == set(cached_state(kind))
-    for key, tensor in cached_state(kind).items():
+    assert set(written) == set(official(kind))
+    for key, tensor in official(kind).items():
         torch.testing.assert_close(written[key], tensor, atol=1e-6 if key.endswith(".pe") else 0, rtol=0)
     assert load_motion_module(tmp_path / "a.safetensors").kind == kind
 
 
 def test_metadata_is_kept_and_kind_and_length_are_added(tmp_path):
-    state = random_motion_state("v1", WIDTHS, length=20)
     said = {"format": "pt", "lib_animatediff_training": '{"steps": 3}', "title": "waves"}
-    save_file(state, tmp_path / "mm.safetensors", said)
+    save_file(random_motion_state("v1", WIDTHS, length=20), tmp_path / "mm.safetensors", said)
     convert_motion_file(tmp_path / "mm.safetensors", tmp_path / "a.safetensors", kind="v1")
     wanted = {**said, "lib_animatediff_kind": "v1", "lib_animatediff_trained_length": "20"}
     assert metadata_of(tmp_path / "a.safetensors") == wanted
-    bare = {key: tensor for key, tensor in state.items() if not key.endswith(".pe")}
-    save_file(bare, tmp_path / "bare.safetensors", wanted)  # another program may drop the tables
+    # Another program may drop the tables.
+    save_file(official("v1", tables=False), tmp_path / "bare.safetensors", wanted)
     info = inspect_motion_file(tmp_path / "bare.safetensors")
     assert (info.kind, info.trained_length) == ("v1", 20)
 
@@ -114,19 +105,19 @@ def test_metadata_is_kept_and_kind_and_length_are_added(tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_diffusers_loads_the_folder_and_writes_one_that_we_load(tmp_path, kind):
     diffusers = pytest.importorskip("diffusers")
-    save_file(cached_state(kind), tmp_path / "mm.safetensors")
+    save_file(official(kind), tmp_path / "mm.safetensors")
     convert_motion_file(tmp_path / "mm.safetensors", tmp_path / "a.safetensors", kind=kind)
     convert_motion_file(tmp_path / "a.safetensors", tmp_path / "a", to="adapter")
     adapter, how = diffusers.MotionAdapter.from_pretrained(tmp_path / "a", output_loading_info=True)
     assert not any(how[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert adapter.config.motion_max_seq_length == TABLE_LENGTHS[kind]
-    assert same(adapter.state_dict(), as_adapter(cached_state(kind)))
+    assert same(adapter.state_dict(), as_adapter(official(kind)))
     adapter.save_pretrained(tmp_path / "b")
     ours, theirs = (json.loads((tmp_path / name / "config.json").read_text()) for name in "ab")
     assert ours.items() <= theirs.items()
     for folder in "ab":
         convert_motion_file(tmp_path / folder, tmp_path / "c.safetensors", force=True)
-        assert same(load_file(tmp_path / "c.safetensors"), cached_state(kind))
+        assert same(load_file(tmp_path / "c.safetensors"), official(kind))
     for name in ("a.safetensors", "a", "b", "c.safetensors"):
         motion = load_motion_module(tmp_path / name)
         assert (motion.kind, motion.trained_length) == (kind, TABLE_LENGTHS[kind])
@@ -142,18 +133,12 @@ def test_diffusers_loads_the_folder_and_writes_one_that_we_load(tmp_path, kind):
     ],
 )
 def test_what_a_motion_adapter_cannot_say_is_said(tmp_path, kind, resnets, own, schedule):
-    save_file(cached_state(kind), tmp_path / "mm.safetensors")
+    save_file(official(kind), tmp_path / "mm.safetensors")
     lost = convert_motion_file(tmp_path / "mm.safetensors", tmp_path / "a", to="adapter")
     assert schedule in lost[0]
     assert any("the UNet's group norms" in sentence for sentence in lost) is resnets
     assert any("the motion module's group norms" in sentence for sentence in lost) is own
     assert convert_motion_file(tmp_path / "mm.safetensors", tmp_path / "a.safetensors") == []
-
-
-@pytest.fixture
-def source(tmp_path):
-    save_file(cached_state("v3"), tmp_path / "mm.safetensors")
-    return tmp_path / "mm.safetensors"
 
 
 def refusal(*args, **how):
@@ -162,9 +147,9 @@ def refusal(*args, **how):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("to", ["official", "adapter"])
+@pytest.mark.parametrize("to", TARGETS)
 def test_what_is_there_is_replaced_only_if_asked(tmp_path, source, to):
-    target = tmp_path / ("a.safetensors" if to == "official" else "a")
+    target = tmp_path / TARGETS[to]
     convert_motion_file(source, target, to=to)
     before = sorted(path.stat().st_mtime_ns for path in [target, *target.glob("*")])
     assert "force" in refusal(source, target, to=to)
@@ -181,7 +166,7 @@ def test_other_files_of_a_folder_are_left_alone_and_a_file_may_be_converted_in_p
     convert_motion_file(source, tmp_path / "a", to="adapter", force=True)
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["config.json", WEIGHTS, "notes.txt"]
     convert_motion_file(source, source, force=True)
-    assert same(load_file(source), cached_state("v3"))
+    assert same(load_file(source), official())
 
 
 @pytest.mark.parametrize(
@@ -204,11 +189,11 @@ def test_a_target_that_will_not_do_is_told_so(tmp_path, source, target, to, word
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("to", ["official", "adapter"])
+@pytest.mark.parametrize("to", TARGETS)
 @pytest.mark.parametrize("there", [True, False])
 def test_a_full_disk_leaves_everything_as_it_was(tmp_path, source, to, there):
     resource = pytest.importorskip("resource")
-    target = tmp_path / ("a.safetensors" if to == "official" else "a")
+    target = tmp_path / TARGETS[to]
     if there:
         convert_motion_file(source, target, to=to)
     before = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
@@ -224,6 +209,6 @@ def test_a_full_disk_leaves_everything_as_it_was(tmp_path, source, to, there):
 
 def test_a_source_is_refused_as_in_loading(tmp_path):
     (tmp_path / "mm.ckpt").write_bytes(b"")
-    assert "is empty" in refusal(tmp_path / "mm.ckpt", tmp_path / "a.safetensors")
-    assert "is empty" in refusal(tmp_path / "mm.ckpt", tmp_path / "a", to="adapter")
+    for to, target in TARGETS.items():
+        assert "is empty" in refusal(tmp_path / "mm.ckpt", tmp_path / target, to=to)
     assert [path.name for path in tmp_path.iterdir()] == ["mm.ckpt"]

@@ -53,6 +53,13 @@ ATTACKS = {
 }
 
 
+def assert_only_torch_makes(marker, path):
+    assert not marker.exists()
+    with contextlib.suppress(Exception):
+        torch.load(path, weights_only=False)
+    assert marker.exists(), "the attack is none, so this test shows nothing"
+
+
 @pytest.mark.parametrize("written", PICKLES)
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_no_code_of_a_pickle_is_run(tmp_path, attack, written):
@@ -60,21 +67,22 @@ def test_no_code_of_a_pickle_is_run(tmp_path, attack, written):
     PICKLES[written]({"evil": ATTACKS[attack](marker), "state_dict": state}, path)
     loaded = load_motion_module(path).state_dict()
     assert all(torch.equal(tensor, state[key]) for key, tensor in loaded.items())
-    assert not marker.exists()
-    with contextlib.suppress(Exception):
-        torch.load(path, weights_only=False)
-    assert marker.exists(), "the attack is none, so this test shows nothing"
+    assert_only_torch_makes(marker, path)
 
 
 def with_pickle(path, pickled, compression=zipfile.ZIP_STORED):
     """An archive as torch writes it, with this pickle inside."""
     torch.save({}, path)
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
+    members = members_of(path)
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
             own = name.endswith("/data.pkl")
             archive.writestr(name, pickled if own else content, compress_type=compression if own else None)
+
+
+def members_of(path):
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
 
 
 OPCODES = {
@@ -91,10 +99,7 @@ def test_no_opcode_of_a_pickle_is_a_way_out(tmp_path, opcodes):
     with_pickle(path, OPCODES[opcodes] % f"touch {marker}".encode())
     with pytest.raises(MotionFileError):
         load_motion_module(path)
-    assert not marker.exists()
-    with contextlib.suppress(Exception):
-        torch.load(path, weights_only=False)
-    assert marker.exists(), "the attack is none, so this test shows nothing"
+    assert_only_torch_makes(marker, path)
 
 
 def test_a_pickle_cannot_change_the_functions_that_it_may_call(tmp_path):
@@ -117,6 +122,8 @@ def test_a_pickle_cannot_change_the_functions_that_it_may_call(tmp_path):
     assert load_motion_module(path).kind == "v3"
 
 
+STORAGE = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\n"
+CPU = b"X\x03\x00\x00\x00cpu"
 DEEP = b"N" + b"\x85" * 300_000  # a tuple in a tuple in ...
 WIDE = b"(" + b"K\x01" * 100_000 + b"tq\x00"  # a tuple of 100,000
 EMPTY = b"\x80\x02"
@@ -127,14 +134,8 @@ HARMFUL = {  # pickles, by what they do
     "item of a set": b"\x80\x04\x8f(" + DEEP + b"\x90.",
     "frozenset": b"\x80\x04(" + DEEP + b"\x91.",
     "item of an OrderedDict": EMPTY + b"ccollections\nOrderedDict\n]]" + DEEP + b"aNaa\x85R.",
-    "key of a storage": EMPTY
-    + b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\n"
-    + DEEP
-    + b"X\x03\x00\x00\x00cpuK\x01tQ.",
-    "doubled key of a storage": EMPTY
-    + b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nN"
-    + b"2\x86" * 40
-    + b"X\x03\x00\x00\x00cpuK\x01tQ.",
+    "key of a storage": EMPTY + STORAGE + DEEP + CPU + b"K\x01tQ.",
+    "doubled key of a storage": EMPTY + STORAGE + b"N" + b"2\x86" * 40 + CPU + b"K\x01tQ.",
     "module": EMPTY + b"ctorch\n_dynamo\n.",
     "memo": EMPTY + b"}r" + (1 << 31).to_bytes(4, "little") + b".",
     "marks": EMPTY + b"(" * 30_000_000 + b".",
@@ -198,7 +199,7 @@ def test_weights_that_the_file_has_no_room_for_are_refused(tmp_path):
 
 
 def test_a_storage_that_is_larger_than_the_file_is_refused(tmp_path):
-    pid = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuJ\xff\xff\xff\x7ftQ"
+    pid = STORAGE + b"X\x01\x00\x00\x000" + CPU + b"J\xff\xff\xff\x7ftQ"
     tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + pid + b"K\x00K\x01\x85K\x01\x85\x89}tR"
     with_pickle(tmp_path / "mm.ckpt", EMPTY + b"}X\x01\x00\x00\x00a" + tensor + b"s.")
     assert "interrupted, or the file is damaged" in inspect_motion_file(tmp_path / "mm.ckpt").problem
@@ -207,8 +208,7 @@ def test_a_storage_that_is_larger_than_the_file_is_refused(tmp_path):
 def test_a_file_packed_once_more_is_told_so(tmp_path):
     """Torch would map the packed bytes as weights."""
     torch.save(random_motion_state("v3"), tmp_path / "mm.ckpt")
-    with zipfile.ZipFile(tmp_path / "mm.ckpt") as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
+    members = members_of(tmp_path / "mm.ckpt")
     with zipfile.ZipFile(tmp_path / "mm.ckpt", "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
@@ -250,23 +250,14 @@ def test_a_damaged_pickle_is_refused(tmp_path_factory, written, place, patch):
         load_motion_module(path)
 
 
-@pytest.fixture(scope="module")
-def torchscript(tmp_path_factory):
-    path = tmp_path_factory.mktemp("script") / "script.pt"
-    torch.jit.save(torch.jit.trace(torch.nn.Identity(), torch.zeros(1)), str(path))
-    return path
-
-
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
-def test_a_torchscript_program_is_refused(torchscript):
+def test_a_torchscript_program_is_refused_and_one_with_two_faces_is_not_run(tmp_path, monkeypatch):
+    """Two directories of members: Python's zipfile trusts a place in the file, torch's reader a number."""
+    torchscript = tmp_path / "script.pt"
+    torch.jit.save(torch.jit.trace(torch.nn.Identity(), torch.zeros(1)), str(torchscript))
     assert inspect_motion_file(torchscript).what == "a TorchScript program"
     with pytest.raises(MotionFileError, match="TorchScript"):
         load_motion_module(torchscript)
-
-
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
-def test_a_torchscript_program_with_two_faces_is_not_run(tmp_path, torchscript, monkeypatch):
-    """Two directories of members: Python's zipfile trusts a place in the file, torch's reader a number."""
     content = torchscript.read_bytes()
     with zipfile.ZipFile(torchscript) as archive:
         start, count = archive.start_dir, len(archive.namelist())

@@ -12,20 +12,24 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from support.motion_files import LEGACY_HEAD, PICKLES, official_sites, random_motion_state, site_shapes
+from support.motion_files import LEGACY_HEAD, PICKLES, SD15_WIDTHS, official_sites, random_motion_state, site_shapes
 
 from motion_module import MotionFileError, MotionFileInfo, inspect_motion_file, load_motion_module
-from motion_module.kinds import V2, V3
+from motion_module.kinds import KINDS
 
-OFFICIAL_WIDTHS = (320, 640, 1280, 1280)
 OFFICIAL_PARAMETERS = {"v2": 453_209_280, "v3": 417_137_600}  # as published
 WIDTHS = (32,) * 4
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "mm.safetensors"
 
 
 def official_shapes(kind, length=32):
     """Names and shapes of the published file."""
     shapes = {}
-    for site, width in official_sites(kind, OFFICIAL_WIDTHS):
+    for site, width in official_sites(kind, SD15_WIDTHS):
         prefix = f"{site}.temporal_transformer"
         shapes |= {f"{prefix}.{name}": shape for name, shape in site_shapes(width).items()}
         for i in range(2):
@@ -115,20 +119,11 @@ def test_a_file_of_the_published_size_is_told_without_reading_it(tmp_path, kind,
     assert path.stat().st_size > 1.6e9
     with reading_less_than(40_000_000):
         info = inspect_motion_file(path)
-    assert info == MotionFileInfo(
-        name="mm.ckpt",
-        what="a motion module",
-        problem=None,
-        kind=kind,
-        base="sd15",
-        parameters=OFFICIAL_PARAMETERS[kind],
-        trained_length=32,
-        schedule={"v2": V2, "v3": V3}[kind].schedule,
-        format="official",
-        container={"safetensors": "safetensors", "legacy": "pickle"}[written],
-        dtype="float32",
-        hint="",
-    )
+    parameters, schedule = OFFICIAL_PARAMETERS[kind], KINDS[kind].schedule
+    container = {"safetensors": "safetensors", "legacy": "pickle"}[written]
+    told = {"kind": kind, "base": "sd15", "parameters": parameters, "trained_length": 32, "schedule": schedule}
+    told |= {"format": "official", "container": container, "dtype": "float32", "hint": ""}
+    assert info == MotionFileInfo(name="mm.ckpt", what="a motion module", problem=None, **told)
 
 
 def test_of_an_archive_only_the_directory_and_the_pickle_are_read(tmp_path):
@@ -159,45 +154,43 @@ def test_a_pickle_cannot_alter_what_is_told_about_its_tensors(tmp_path, written)
     assert inspect_motion_file(tmp_path / "mm.ckpt").problem
 
 
-def test_a_dtype_is_that_of_most_weights(tmp_path):
+def test_a_dtype_is_that_of_most_weights(path):
     state = random_motion_state("v3", WIDTHS)
-    state = {key: tensor.half() if key.endswith("proj.weight") else tensor for key, tensor in state.items()}
-    save_file(state, tmp_path / "mm.safetensors")
-    assert inspect_motion_file(tmp_path / "mm.safetensors").dtype == "float32"
-    state = {key: tensor.half() if tensor.dim() == 2 else tensor for key, tensor in state.items()}
-    save_file(state, tmp_path / "mm.safetensors")
-    assert inspect_motion_file(tmp_path / "mm.safetensors").dtype == "float16"
+    for dtype, end in {"float32": "proj.weight", "float16": "weight"}.items():
+        save_file({key: tensor.half() if key.endswith(end) else tensor for key, tensor in state.items()}, path)
+        assert inspect_motion_file(path).dtype == dtype
 
 
-def test_the_kind_may_be_said_as_in_loading(tmp_path):
-    save_file(random_motion_state("lcm", WIDTHS, tables=False), tmp_path / "mm.safetensors")
-    assert "its kind is ambiguous" in inspect_motion_file(tmp_path / "mm.safetensors").problem
-    info = inspect_motion_file(tmp_path / "mm.safetensors", kind="lcm")
+def test_the_kind_may_be_said_as_in_loading(path):
+    save_file(random_motion_state("lcm", WIDTHS, tables=False), path)
+    assert "its kind is ambiguous" in inspect_motion_file(path).problem
+    info = inspect_motion_file(path, kind="lcm")
     assert (info.kind, info.trained_length) == ("lcm", 64)
     assert "LCM sampler" in info.hint
 
 
-def test_a_kind_that_metadata_names_is_believed_where_the_layout_allows(tmp_path):
-    state = random_motion_state("lcm", WIDTHS, tables=False)
+def save_with_metadata(path, layout, kind, length):
+    said = {"lib_animatediff_kind": kind, "lib_animatediff_trained_length": length}
+    save_file(random_motion_state(layout, WIDTHS, tables=False), path, said)
+
+
+def test_a_kind_that_metadata_names_is_believed_where_the_layout_allows(path):
     for stated, kind in {"lcm": "lcm", "v2": "v2", "v3": None, "nonsense": None}.items():
-        said = {"lib_animatediff_kind": stated, "lib_animatediff_trained_length": "48"}
-        save_file(state, tmp_path / "mm.safetensors", said)
-        info = inspect_motion_file(tmp_path / "mm.safetensors")
+        save_with_metadata(path, "lcm", stated, "48")
+        info = inspect_motion_file(path)
         assert (info.kind, info.trained_length) == (kind, 48 if kind else None)
 
 
 @pytest.mark.parametrize("length", ["", "-3", "1e9", "0", "٣"])
-def test_a_length_that_makes_no_sense_is_not_believed(tmp_path, length):
-    said = {"lib_animatediff_kind": "v3", "lib_animatediff_trained_length": length}
-    save_file(random_motion_state("v3", WIDTHS, tables=False), tmp_path / "mm.safetensors", said)
-    assert inspect_motion_file(tmp_path / "mm.safetensors").trained_length == 32
+def test_a_length_that_makes_no_sense_is_not_believed(path, length):
+    save_with_metadata(path, "v3", "v3", length)
+    assert inspect_motion_file(path).trained_length == 32
 
 
 @pytest.mark.parametrize("length", ["1025", "99999", "9" * 5000])
-def test_a_length_beyond_all_motion_modules_is_refused(tmp_path, length):
+def test_a_length_beyond_all_motion_modules_is_refused(path, length):
     """A table of that length is made when the file is loaded."""
-    said = {"lib_animatediff_kind": "v3", "lib_animatediff_trained_length": length}
-    save_file(random_motion_state("v3", WIDTHS, tables=False), tmp_path / "mm.safetensors", said)
-    assert "more than 1024 frames" in inspect_motion_file(tmp_path / "mm.safetensors").problem
+    save_with_metadata(path, "v3", "v3", length)
+    assert "more than 1024 frames" in inspect_motion_file(path).problem
     with pytest.raises(MotionFileError, match="more than 1024 frames"):
-        load_motion_module(tmp_path / "mm.safetensors")
+        load_motion_module(path)

@@ -8,32 +8,29 @@ import json
 import pytest
 import torch
 from safetensors.torch import save_file
+from support import motion_files
 from support.matrix import every_once
 from support.motion_files import (
-    PICKLES,
+    SDXL_KINDS,
     TABLE_LENGTHS,
     adapter_config,
     as_adapter,
-    as_animatelcm,
-    as_hotshot,
     in_whole_unet,
-    literal_positions,
     random_motion_state,
 )
+from support.motion_states import FORMATS, KINDS, WIDTHS, assert_holds, official, refusal
 
-from motion_module import MotionFileError, inspect_motion_file, load_motion_module
-
-WIDTHS = (32, 64, 32, 32)
-KINDS = tuple(TABLE_LENGTHS)
-BASES = {"sdxl": "sdxl", "hotshot": "sdxl"}
+from motion_module import inspect_motion_file, load_motion_module
 
 
-cached_state = functools.cache(functools.partial(random_motion_state, widths=WIDTHS))
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "mm.file"
 
 
 def state_of(kind):
     """Official; AnimateLCM alone names its tables otherwise."""
-    return as_animatelcm(cached_state(kind)) if kind == "lcm" else dict(cached_state(kind))
+    return motion_files.as_animatelcm(official(kind)) if kind == "lcm" else official(kind)
 
 
 def prefixed(state, prefix):
@@ -47,52 +44,38 @@ def adapter_folder(folder, kind, state, *, name="diffusion_pytorch_model.safeten
     return folder
 
 
-def safetensors(change=lambda state: state):
+def stored(container, change=lambda state: state):
     def write(folder, kind):
-        save_file(change(state_of(kind)), folder / "mm.safetensors")
-        return folder / "mm.safetensors"
+        FORMATS[container](change(state_of(kind)), folder / "mm.file")
+        return folder / "mm.file"
 
     return write
 
 
-def pickled(written, change=lambda state: state):
+def adapter(*, tables, name="diffusion_pytorch_model.safetensors", inside=False):
     def write(folder, kind):
-        PICKLES[written](change(state_of(kind)), folder / "mm.ckpt")
-        return folder / "mm.ckpt"
-
-    return write
-
-
-def adapter(*, tables, name="diffusion_pytorch_model.safetensors", inside=False, whole=True):
-    def write(folder, kind):
-        state = as_adapter(cached_state(kind), tables=tables)
+        state = as_adapter(official(kind), tables=tables)
         made = adapter_folder(folder / "mm", kind, state, name=name)
         return made / name if inside else made
 
     return write
 
 
-FORMATS = {
-    "safetensors": safetensors(),
-    "zip": pickled("zip"),
-    "legacy": pickled("legacy"),
-    "zip in state_dict": pickled("zip", lambda state: {"state_dict": state, "global_step": 7}),
-    "legacy in module": pickled(
-        "legacy", lambda state: {"epoch": 1, "module": state, "optimizer": {"m": torch.ones(2)}}
-    ),
-    "in model": pickled("zip", lambda state: {"model": state, "ema": {"decay": torch.ones(1)}}),
-    "in controlnet": pickled("zip", lambda state: {"controlnet": state, "args": {"seed": torch.ones(1)}}),
-    "in unet": pickled("zip", lambda state: {"unet": state, "step": torch.ones(1)} | {"step": 3}),
-    "in two wrappers": pickled("zip", lambda state: {"state_dict": {"module": state}}),
-    "parameters": pickled("legacy", lambda state: {key: torch.nn.Parameter(tensor) for key, tensor in state.items()}),
-    "module.": safetensors(lambda state: prefixed(state, "module.")),
-    "unet.": safetensors(lambda state: prefixed(state, "unet.")),
-    "model.diffusion_model.": safetensors(lambda state: prefixed(state, "model.diffusion_model.")),
-    "animatediff.": safetensors(lambda state: prefixed(state, "animatediff.")),
-    "whole UNet": safetensors(in_whole_unet),
-    "whole UNet of a training": pickled(
-        "zip", lambda state: {"epoch": 0, "state_dict": prefixed(in_whole_unet(state), "module.")}
-    ),
+WRITTEN = {
+    **{container: stored(container) for container in FORMATS},
+    "zip in state_dict": stored("zip", lambda state: {"state_dict": state, "global_step": 7}),
+    "legacy in module": stored("legacy", lambda state: {"module": state, "optimizer": {"m": torch.ones(2)}}),
+    "in model": stored("zip", lambda state: {"model": state, "ema": {"decay": torch.ones(1)}}),
+    "in controlnet": stored("zip", lambda state: {"controlnet": state, "args": {"seed": torch.ones(1)}}),
+    "in unet": stored("zip", lambda state: {"unet": state, "step": 3}),
+    "in two wrappers": stored("zip", lambda state: {"state_dict": {"module": state}}),
+    "parameters": stored("legacy", lambda state: {key: torch.nn.Parameter(tensor) for key, tensor in state.items()}),
+    **{
+        prefix: stored("safetensors", functools.partial(prefixed, prefix=prefix))
+        for prefix in ("module.", "unet.", "model.diffusion_model.", "animatediff.")
+    },
+    "whole UNet": stored("safetensors", in_whole_unet),
+    "whole UNet of a training": stored("zip", lambda state: {"state_dict": prefixed(in_whole_unet(state), "module.")}),
     "adapter folder": adapter(tables=False),
     "adapter folder with tables": adapter(tables=True),
     "adapter folder with bin": adapter(tables=False, name="diffusion_pytorch_model.bin"),
@@ -102,78 +85,61 @@ FORMATS = {
 }
 
 
-def assert_holds(motion, kind):
-    loaded, weights = motion.state_dict(), cached_state(kind)
-    assert set(loaded) == {key for key in weights if not key.endswith(".pe")}
-    assert all(torch.equal(tensor, weights[key]) for key, tensor in loaded.items())
-
-
-@pytest.mark.parametrize(("kind", "written"), every_once(KINDS, FORMATS))
+@pytest.mark.parametrize(("kind", "written"), every_once(KINDS, WRITTEN))
 def test_every_kind_is_known_in_every_format(tmp_path, kind, written):
-    path = FORMATS[written](tmp_path, kind)
+    path = WRITTEN[written](tmp_path, kind)
     info = inspect_motion_file(path)
     assert info.problem is None
-    assert (info.kind, info.base, info.trained_length) == (kind, BASES.get(kind, "sd15"), TABLE_LENGTHS[kind])
+    assert (info.kind, info.trained_length) == (kind, TABLE_LENGTHS[kind])
+    assert info.base == ("sdxl" if kind in SDXL_KINDS else "sd15")
     motion = load_motion_module(path)
     assert (motion.kind, motion.base, motion.trained_length) == (info.kind, info.base, info.trained_length)
     assert motion.schedule == info.schedule
     assert sum(weight.numel() for weight in motion.parameters()) == info.parameters
-    assert_holds(motion, kind)
+    assert_holds(motion, official(kind))
 
 
-def test_hotshots_own_spelling_tells_the_kind(tmp_path):
-    state = {key: tensor for key, tensor in as_hotshot(cached_state("hotshot")).items() if "pos_encoder" not in key}
-    for tables, written in {False: state, True: as_hotshot(cached_state("hotshot"))}.items():
-        save_file(written, tmp_path / f"{tables}.safetensors")
-        motion = load_motion_module(tmp_path / f"{tables}.safetensors")
+def test_hotshots_own_spelling_tells_the_kind(path):
+    for tables in (False, True):
+        save_file(motion_files.as_hotshot(official("hotshot", tables=tables)), path)
+        motion = load_motion_module(path)
         assert (motion.kind, motion.trained_length) == ("hotshot", 24)
-        assert_holds(motion, "hotshot")
-    assert inspect_motion_file(tmp_path / "True.safetensors").format == "HotShot-XL"
+        assert_holds(motion, official("hotshot"))
+        assert inspect_motion_file(path).format == "HotShot-XL"
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "lcm"])
-def test_tables_of_an_adapter_file_suffice(tmp_path, kind):
+def test_tables_of_an_adapter_file_suffice(path, kind):
     """As in HelloMeme's files and those of today's diffusers: no config beside them."""
-    save_file(as_adapter(cached_state(kind)), tmp_path / "mm.safetensors")
-    motion = load_motion_module(tmp_path / "mm.safetensors")
+    save_file(as_adapter(official(kind)), path)
+    motion = load_motion_module(path)
     assert (motion.kind, motion.trained_length) == (kind, TABLE_LENGTHS[kind])
-    assert_holds(motion, kind)
-
-
-def refusal(path, **how):
-    with pytest.raises(MotionFileError) as caught:
-        load_motion_module(path, **how)
-    return str(caught.value)
+    assert_holds(motion, official(kind))
 
 
 def test_a_config_beside_an_official_file_says_nothing_about_it(tmp_path):
-    state = {key: tensor for key, tensor in cached_state("v3").items() if not key.endswith(".pe")}
-    adapter_folder(tmp_path, "v1", state, name="mm.safetensors")
+    adapter_folder(tmp_path, "v1", official(tables=False), name="mm.safetensors")
     assert "its kind is ambiguous" in refusal(tmp_path / "mm.safetensors")
 
 
-@pytest.mark.parametrize(
-    "config", ["{", "[]", '{"_class_name": "UNetMotionModel", "motion_max_seq_length": 32}', '"v3"', "[" * 100_000]
-)
-def test_a_config_of_something_else_is_none(tmp_path, config):
-    folder = adapter_folder(tmp_path / "mm", "v3", as_adapter(cached_state("v3"), tables=False))
+LENGTHS = ["32", True, -1, 0, None, [32]]  # none of them sensible
+CONFIGS = [json.dumps(adapter_config("v3", WIDTHS) | {"motion_max_seq_length": length}) for length in LENGTHS]
+CONFIGS += ["{", "[]", '{"_class_name": "UNetMotionModel", "motion_max_seq_length": 32}', '"v3"', "[" * 100_000]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config[-60:])
+def test_a_config_of_something_else_or_without_a_sensible_length_is_none(tmp_path, config):
+    folder = adapter_folder(tmp_path / "mm", "v3", as_adapter(official(), tables=False))
     (folder / "config.json").write_text(config)
     assert "its kind is ambiguous" in refusal(folder)
 
 
-@pytest.mark.parametrize("length", ["32", True, -1, 0, None, [32]])
-def test_a_config_without_a_sensible_length_is_none(tmp_path, length):
-    state = as_adapter(cached_state("v3"), tables=False)
-    folder = adapter_folder(tmp_path / "mm", "v3", state, motion_max_seq_length=length)
-    assert "its kind is ambiguous" in refusal(folder)
-
-
-def test_lengths_beyond_all_motion_modules_are_refused(tmp_path):
-    state = as_adapter(cached_state("v3"), tables=False)
+def test_lengths_beyond_all_motion_modules_are_refused(tmp_path, path):
+    state = as_adapter(official(), tables=False)
     folder = adapter_folder(tmp_path / "mm", "v3", state, motion_max_seq_length=10**9)
     assert "according to its config.json it was trained on clips of more than 1024 frames" in refusal(folder)
-    save_file(random_motion_state("v3", WIDTHS, length=1025), tmp_path / "mm.safetensors")
-    assert "according to its positional tables it was trained" in refusal(tmp_path / "mm.safetensors")
+    save_file(random_motion_state("v3", WIDTHS, length=1025), path)
+    assert "according to its positional tables it was trained" in refusal(path)
 
 
 @pytest.mark.parametrize("tables", [True, False])
@@ -190,7 +156,7 @@ def test_an_animatelcm_adapter_of_v2s_length_is_told_by_its_name(tmp_path, table
     [("motion_num_attention_heads", 4), ("motion_num_attention_heads", [8, 8, 8, 16]), ("motion_norm_num_groups", 16)],
 )
 def test_a_config_of_another_network_is_refused(tmp_path, key, value):
-    folder = adapter_folder(tmp_path / "mm", "v3", as_adapter(cached_state("v3")), **{key: value})
+    folder = adapter_folder(tmp_path / "mm", "v3", as_adapter(official()), **{key: value})
     assert f"has {key} {value}" in refusal(folder)
 
 
@@ -199,38 +165,37 @@ def test_a_folder_that_is_no_adapter_is_told_so(tmp_path):
     assert "mm is a folder" in refusal(tmp_path / "mm")
 
 
-def test_a_weight_that_is_there_twice_or_too_many_in_a_whole_unet_is_named(tmp_path):
+def test_a_weight_that_is_there_twice_or_too_many_in_a_whole_unet_is_named(path):
     key = "down_blocks.0.motion_modules.0.temporal_transformer.proj_in.bias"
-    save_file({**cached_state("v3"), f"module.{key}": torch.zeros(32)}, tmp_path / "mm.safetensors")
-    assert f"{key} is stored twice" in refusal(tmp_path / "mm.safetensors")
+    save_file({**official(), f"module.{key}": torch.zeros(32)}, path)
+    assert f"{key} is stored twice" in refusal(path)
     key = "down_blocks.0.motion_modules.2.temporal_transformer.proj_in.bias"
-    save_file(in_whole_unet({**cached_state("v3"), key: torch.zeros(32)}), tmp_path / "mm.safetensors")
-    assert f"{key} is unexpected" in refusal(tmp_path / "mm.safetensors")
+    save_file(in_whole_unet({**official(), key: torch.zeros(32)}), path)
+    assert f"{key} is unexpected" in refusal(path)
 
 
 @pytest.mark.parametrize("end", [".pos_embed.pe", ".norm1.weight"])
-def test_what_an_adapter_lacks_is_named(tmp_path, end):
-    state = as_adapter(cached_state("v3"))
+def test_what_an_adapter_lacks_is_named(path, end):
+    state = as_adapter(official())
     del state[f"up_blocks.1.motion_modules.2.transformer_blocks.0{end}"]
-    save_file(state, tmp_path / "mm.safetensors")
-    assert "up_blocks.1.motion_modules.2" in refusal(tmp_path / "mm.safetensors")
+    save_file(state, path)
+    assert "up_blocks.1.motion_modules.2" in refusal(path)
 
 
 FP8 = [dtype for name in ("float8_e4m3fn", "float8_e5m2") if (dtype := getattr(torch, name, None))]
 
 
-@pytest.mark.parametrize("written", ["safetensors", *PICKLES])
+@pytest.mark.parametrize("written", FORMATS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, *FP8], ids=str)
-def test_each_precision_is_kept_as_far_as_it_can_compute(tmp_path, dtype, written):
-    state = {key: tensor.to(dtype) for key, tensor in cached_state("v3").items()}
+def test_each_precision_is_kept_as_far_as_it_can_compute(path, dtype, written):
+    state = {key: tensor.to(dtype) for key, tensor in official().items()}
     if written == "legacy" and dtype in FP8:
         pytest.skip("torch writes no such file")
-    path = tmp_path / "mm"
-    {"safetensors": save_file, **PICKLES}[written](state, path)
+    FORMATS[written](state, path)
     assert inspect_motion_file(path).dtype == str(dtype).removeprefix("torch.")
     motion = load_motion_module(path)
     loaded = motion.state_dict()
     assert {tensor.dtype for tensor in loaded.values()} == {torch.float16 if dtype in FP8 else dtype}
     assert all(torch.equal(tensor.double(), state[key].double()) for key, tensor in loaded.items())
     for table in motion.buffers():
-        torch.testing.assert_close(table, literal_positions(32, table.shape[2]))
+        torch.testing.assert_close(table, motion_files.literal_positions(32, table.shape[2]))

@@ -15,16 +15,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save, save_file
 from support.matrix import every_once
-from support.motion_files import PICKLES, in_whole_unet, random_motion_state
+from support.motion_files import in_whole_unet, random_motion_state
+from support.motion_states import FORMATS
 
 from motion_module import MotionFileError, inspect_motion_file, load_motion_module
 
-FORMATS = {"safetensors": save_file, **PICKLES}
 WIDTHS = (32,) * 4
 MOTION = random_motion_state("v3", WIDTHS)
 SITE = "down_blocks.0.motion_modules.0.temporal_transformer"
 ATTENTION = f"{SITE}.transformer_blocks.0.attention_blocks.0"
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+LDM = "model.diffusion_model.input_blocks"
 SPATIAL = "down_blocks.0.attentions.0.transformer_blocks.0"
 
 
@@ -41,12 +42,16 @@ def told(path):
     return message, info.what
 
 
-def weights(*names, **shapes):
-    return {name: torch.zeros(4, 4) for name in names} | {name: torch.zeros(shape) for name, shape in shapes.items()}
-
-
 def shaped(name, *shape):
     return {name: torch.zeros(shape)}
+
+
+def weights(*names):
+    return {name: torch.zeros(4, 4) for name in names}
+
+
+def pair(name, parts=("down", "up")):
+    return weights(*map(name.format, parts))
 
 
 WEIGHTS = {  # what it is called: an excerpt of its state dict
@@ -56,19 +61,13 @@ WEIGHTS = {  # what it is called: an excerpt of its state dict
     "CameraCtrl weights": weights("encoder.encoder_conv_in.weight", f"{ATTENTION}.processor.qkv_merge.weight"),
     "MotionCtrl weights": MOTION | weights(f"{SITE}.transformer_blocks.0.cc_projection.weight"),
     "an AnimateLCM image-to-video module": MOTION | weights("img_encoder.conv_in.weight"),
-    "a motion LoRA": weights(*(f"{ATTENTION}.processor.to_q_lora.{part}.weight" for part in ("down", "up"))),
-    "a motion LoRA ": weights(
-        *(f"{ATTENTION}.to_q".replace(".", "_") + f".lora_{part}.weight" for part in ("down", "up"))
-    ),
-    "a motion LoRA  ": weights(
-        *(f"unet.down_blocks.0.motion_modules.0.transformer_blocks.0.attn1.to_q.lora_{part}.weight" for part in "AB")
-    ),
+    "a motion LoRA": pair(f"{ATTENTION}.processor.to_q_lora.{{}}.weight"),
+    "a motion LoRA ": pair(f"{ATTENTION}.to_q".replace(".", "_") + ".lora_{}.weight"),
+    "a motion LoRA  ": pair("unet.down_blocks.0.motion_modules.0.transformer_blocks.0.attn1.to_q.lora_{}.weight", "AB"),
     "FancyVideo weights": in_whole_unet(MOTION) | weights("fps_embedding.linear.weight"),
     "a PIA model": in_whole_unet(MOTION) | shaped("conv_in.weight", 32, 9, 3, 3),
     "a motion module for Stable Diffusion 2": in_whole_unet(MOTION) | shaped(f"{SPATIAL}.attn2.to_k.weight", 32, 1024),
-    "an image LoRA (or the v3 domain adapter)": weights(
-        *(f"unet.{SPATIAL}.attn1.processor.to_q_lora.{part}.weight" for part in ("down", "up"))
-    ),
+    "an image LoRA (or the v3 domain adapter)": pair(f"unet.{SPATIAL}.attn1.processor.to_q_lora.{{}}.weight"),
     "an image LoRA": weights("lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight"),
     "an image LoRA ": weights("unet.down_blocks.0.attentions.0.proj_in.lora_A.weight"),
     "an image LoRA  ": weights("lora_unet_down_blocks_0_attentions_0_proj_in.hada_w1_a"),
@@ -76,21 +75,14 @@ WEIGHTS = {  # what it is called: an excerpt of its state dict
     "a ControlNet": weights("control_model.input_hint_block.0.weight"),
     "a ControlNet ": weights("controlnet_cond_embedding.conv_in.weight", "down_blocks.0.resnets.0.conv1.weight"),
     "a T2I adapter": weights("body.0.block1.weight"),
-    "a Stable Video Diffusion model": weights(
-        "model.diffusion_model.input_blocks.1.0.time_stack.in_layers.0.weight",
-        "model.diffusion_model.input_blocks.0.0.weight",
-    ),
+    "a Stable Video Diffusion model": weights(f"{LDM}.1.0.time_stack.in_layers.0.weight", f"{LDM}.0.0.weight"),
     "a ModelScope video model": weights("down_blocks.0.temp_convs.0.conv1.0.weight"),
-    "an SDXL image checkpoint": weights(
-        "conditioner.embedders.1.model.ln_final.weight", "model.diffusion_model.input_blocks.0.0.weight"
-    ),
-    "a Stable Diffusion 2 image checkpoint": weights("model.diffusion_model.input_blocks.0.0.weight")
-    | shaped("model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight", 32, 1024),
+    "an SDXL image checkpoint": weights("conditioner.embedders.1.model.ln_final.weight", f"{LDM}.0.0.weight"),
+    "a Stable Diffusion 2 image checkpoint": weights(f"{LDM}.0.0.weight")
+    | shaped(f"{LDM}.1.1.transformer_blocks.0.attn2.to_k.weight", 32, 1024),
     "a Flux or Stable Diffusion 3 checkpoint": weights("double_blocks.0.img_attn.proj.weight"),
-    "a Flux or Stable Diffusion 3 checkpoint ": weights(
-        "model.diffusion_model.joint_blocks.0.x_block.attn.proj.weight"
-    ),
-    "an image checkpoint": weights("model.diffusion_model.input_blocks.0.0.weight", "first_stage_model.quant.weight"),
+    "a Flux or Stable Diffusion 3 checkpoint ": weights("model.diffusion_model.joint_blocks.0.x_block.attn.weight"),
+    "an image checkpoint": weights(f"{LDM}.0.0.weight", "first_stage_model.quant.weight"),
     "an image checkpoint ": weights("down_blocks.0.resnets.0.conv1.weight", "conv_in.weight"),
     "a VAE": weights("encoder.conv_in.weight", "decoder.conv_in.weight"),
     "a VAE ": weights("encoder.conv_in.weight", "encoder.down_blocks.0.resnets.0.conv1.weight"),
@@ -146,6 +138,7 @@ def zip_of(**members):
     return buffer.getvalue()
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1672131\n"
 BYTES = {  # content, what it is called, telling words
     "empty": (b"", "an empty file", "is empty"),
     "page": (b"\n  <!DOCTYPE html>\n<html><body>404</body></html>", "a web page", "web page"),
@@ -153,11 +146,7 @@ BYTES = {  # content, what it is called, telling words
     "long page": (b"<html>" + "é".encode() * 4096, "a web page", "web page"),
     "long page, shifted": (b"<html> " + "é".encode() * 4096, "a web page", "web page"),
     "page with a byte order mark": (b"\xef\xbb\xbf<!doctype html>", "a web page", "web page"),
-    "LFS pointer": (
-        b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1672131\n",
-        "a Git LFS pointer",
-        "1.7 GB",
-    ),
+    "LFS pointer": (POINTER, "a Git LFS pointer", "1.7 GB"),
     "JSON": (json.dumps({"error": "log in"}).encode(), "a JSON file", "JSON"),
     "text": (b"Access denied. Log in first.", "a text file", 'begins with "Access denied. Log in first."'),
     "zeros": (bytes(4096), "not a weights file", "Download it again"),

@@ -9,11 +9,12 @@ import torch
 from safetensors.torch import save_file
 from support import hosts
 from support.adapter_files import SPELLINGS, diffusers_layers, kohya, ldm_name, official, random_adapter, write_adapter
+from support.injected import injected
 from support.motion_files import PICKLES, random_motion_state
 from support.motions import shared_motion
 from support.unchanged import Portrait
 
-from lib_animatediff import IncompatibleModelError, inject
+from lib_animatediff import IncompatibleModelError
 from lib_animatediff.engine.components.domain_adapter import apply_domain_adapters
 from motion_module import MotionFileError, is_domain_adapter, load_domain_adapter
 
@@ -22,6 +23,7 @@ GIVEN |= {name: GIVEN[name].double() for name in ("x", "context")}
 STRENGTH = 0.7
 Q = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
 ABSENT = Q.replace("0", "7", 1)
+ONES = (torch.ones(2, 32), torch.ones(32, 2))
 ALL = {**hosts.HOSTS, **{f"{name} sdxl": make for name, make in hosts.SDXL_HOSTS.items()}}
 
 
@@ -107,11 +109,9 @@ def test_several_adapters_add_up(unet, layers, tmp_path):
 @pytest.mark.parametrize("unet", hosts.HOSTS, indirect=True)
 def test_with_a_motion_module_both_act(unet, layers, adapter):
     motion = shared_motion("v3")[0]
-    with inject(unet, motion, frames=2), apply_domain_adapters(unet, [(adapter, STRENGTH)]):
-        found = hosts.call(unet, GIVEN)
-    by_hand = merged(unet, random_adapter(layers), STRENGTH)
-    with inject(by_hand, motion, frames=2):
-        assert close(found, hosts.call(by_hand, GIVEN))
+    with apply_domain_adapters(unet, [(adapter, STRENGTH)]):
+        found = injected(unet, GIVEN, motion, frames=2)
+    assert close(found, injected(merged(unet, random_adapter(layers), STRENGTH), GIVEN, motion, frames=2))
 
 
 @pytest.mark.parametrize("unet", hosts.HOSTS, indirect=True)
@@ -125,23 +125,22 @@ def test_strength_zero_and_no_adapter_leave_no_trace(unet, adapter):
 
 
 def test_half_precision_stays_half(unets, adapter):
-    unet = copy.deepcopy(unets["diffusers"]).to(torch.bfloat16)
+    unet = copy.deepcopy(unets["diffusers"]).bfloat16()
     given = {name: value.bfloat16() if value.is_floating_point() else value for name, value in GIVEN.items()}
     with apply_domain_adapters(unet, [(adapter, STRENGTH)]):
         assert hosts.call(unet, given).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_after_an_exception_nothing_is_left(unet, adapter, error):
+def test_after_an_exception_nothing_is_left(unet, adapter):
     before = Portrait(unet)
-    with pytest.raises(error), apply_domain_adapters(unet, [(adapter, 1)]):
-        raise error
-    before.assert_unchanged()
+    for error in (RuntimeError, KeyboardInterrupt):
+        with pytest.raises(error), apply_domain_adapters(unet, [(adapter, 1)]):
+            raise error
+        before.assert_unchanged()
 
 
 def test_how_much_matched_is_said(unet, layers, tmp_path):
-    more = {ABSENT: (torch.ones(2, 32), torch.ones(32, 2))}
-    path = write_adapter(tmp_path / "adapter.safetensors", random_adapter(layers) | more)
+    path = write_adapter(tmp_path / "adapter.safetensors", random_adapter(layers) | {ABSENT: ONES})
     with apply_domain_adapters(unet, [(load_domain_adapter(path), 1)]) as (match,):
         assert str(match) == "adapter.safetensors: 128 of its 129 layers match the checkpoint."
 
@@ -175,15 +174,14 @@ def test_every_spelling_holds_the_same_and_only_the_official_one_is_told_for_an_
         assert torch.equal(loaded.deltas[name].delta_weight(), up @ down)
 
 
-@pytest.mark.parametrize(
-    "wrapped", [lambda state: state, lambda state: {"state_dict": state, "animatediff_config": {}}]
-)
+@pytest.mark.parametrize("wrapped", [False, True])
 @pytest.mark.parametrize("prefix", ["", "module.", "unet."])
 @pytest.mark.parametrize("save", PICKLES.values(), ids=PICKLES)
 def test_the_official_pickle_loads(layers, save, prefix, wrapped, tmp_path):
     path = tmp_path / "v3_sd15_adapter.ckpt"
     pairs = ((official(layer), pair) for layer, pair in random_adapter(layers).items())
-    save(wrapped({f"{prefix}{name}": t for names, pair in pairs for name, t in zip(names, pair, strict=True)}), path)
+    state = {f"{prefix}{name}": t for names, pair in pairs for name, t in zip(names, pair, strict=True)}
+    save({"state_dict": state, "animatediff_config": {}} if wrapped else state, path)
     assert is_domain_adapter(path)
     assert set(load_domain_adapter(path).deltas) == set(layers)
 
@@ -201,22 +199,17 @@ def test_other_layers_of_an_image_lora_are_counted(tmp_path, unet):
         f"lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_ff_net_2.lora_{part}.weight": torch.ones(2, 2)
         for part in ("down", "up")
     }
-    path = write_adapter(tmp_path / "a.safetensors", {Q: (torch.ones(2, 32), torch.ones(32, 2))}, kohya, more)
+    path = write_adapter(tmp_path / "a.safetensors", {Q: ONES}, kohya, more)
     with apply_domain_adapters(unet, [(load_domain_adapter(path), 1)]) as (match,):
         assert str(match).endswith("; not used, because it is not spatial attention: 1.")
 
 
-def test_a_motion_lora_with_spatial_weights_is_no_adapter(tmp_path):
+def test_a_motion_lora_with_spatial_weights_or_a_broken_or_missing_file_is_no_adapter(tmp_path):
     motion = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0"
     more = {f"{motion}.processor.to_q_lora.down.weight": torch.ones(2, 32)}
-    path = write_adapter(tmp_path / "a.safetensors", {Q: (torch.ones(2, 32), torch.ones(32, 2))}, official, more)
-    assert not is_domain_adapter(path)
-
-
-def test_a_broken_or_missing_file_is_no_adapter(tmp_path):
+    write_adapter(tmp_path / "a.safetensors", {Q: ONES}, official, more)
     (tmp_path / "page.ckpt").write_text("<!DOCTYPE html>")
-    assert not is_domain_adapter(tmp_path / "page.ckpt")
-    assert not is_domain_adapter(tmp_path / "missing.ckpt")
+    assert not any(is_domain_adapter(tmp_path / name) for name in ("a.safetensors", "page.ckpt", "missing.ckpt"))
 
 
 @pytest.mark.parametrize(
@@ -224,9 +217,9 @@ def test_a_broken_or_missing_file_is_no_adapter(tmp_path):
     [
         ({"something": torch.ones(1)}, "is not a domain adapter. Choose a file such as"),
         (random_motion_state("v3", (32,) * 4), "is not a domain adapter"),
-        ({official(Q)[0]: torch.ones(2, 32)}, f"an incomplete LoRA for {Q}"),
-        ({kohya(Q)[0]: torch.ones(2, 32), official(Q)[0]: torch.ones(2, 32)}, "two LoRAs"),
-        ({f"{kohya(Q)[0].partition('.')[0]}.hada_w1_a": torch.ones(2, 32)}, "unsupported method"),
+        ({official(Q)[0]: ONES[0]}, f"an incomplete LoRA for {Q}"),
+        ({kohya(Q)[0]: ONES[0].clone(), official(Q)[0]: ONES[0]}, "two LoRAs"),
+        ({f"{kohya(Q)[0].partition('.')[0]}.hada_w1_a": ONES[0]}, "unsupported method"),
     ],
 )
 def test_other_files_are_refused(tmp_path, state, message):

@@ -5,23 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from safetensors.torch import save_file
-from support import hosts
-from support.motion_files import PICKLES, random_motion_state, write_motion_file
-from support.motion_lora_files import (
-    RANK,
-    SPELLINGS,
-    alphas,
-    changed_weight,
-    converted,
-    kohya,
-    lora_state,
-    official,
-    peft,
-    random_lora,
-)
+from support import hosts, motion_lora_files
+from support.injected import injected
+from support.motion_files import PICKLES, as_hotshot, random_motion_state, write_motion_file
+from support.motion_lora_files import RANK, SPELLINGS, alphas, changed_weight, kohya, lora_state, official, random_lora
 from support.motions import random_motion
 
-from lib_animatediff import inject
 from motion_module import (
     IncompatibleModelError,
     MotionFileError,
@@ -38,6 +27,8 @@ GIVEN = hosts.inputs(FRAMES)
 STRENGTH = 0.7
 SITE = "down_blocks.0.motion_modules.0"
 SPATIAL = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora"
+ELSEWHERE = lora_state({("down_blocks.7.motion_modules.0", 0, "q"): (torch.ones(2, 32), torch.ones(32, 2))})
+KOHYA = kohya(SITE, 0, "q")[0].partition(".")[0]
 CONTAINERS = {"safetensors": save_file, **PICKLES}
 
 
@@ -51,9 +42,19 @@ def path(tmp_path):
     return tmp_path / "lora.file"
 
 
+@pytest.fixture
+def loaded(path):
+    """What is read of a file with a state: a function."""
+
+    def loaded(state):
+        save_file(state, path)
+        return load_motion_lora(path)
+
+    return loaded
+
+
 def clip(unet, motion):
-    with inject(unet, motion, frames=FRAMES), torch.no_grad():
-        return hosts.call(unet, GIVEN)
+    return injected(unet, GIVEN, motion, frames=FRAMES)
 
 
 def by_hand(motion, changes, strength=STRENGTH):
@@ -80,7 +81,7 @@ def forms():
     for spelling in SPELLINGS:
         yield spelling.__name__, lora_state(changes, spelling)
     doubled = {place: (2 * down, up) for place, (down, up) in changes.items()}
-    for spelling in (official, converted, kohya, peft):
+    for spelling in (official, motion_lora_files.converted, kohya, motion_lora_files.peft):
         state = lora_state(changes, spelling) | alphas(changes, spelling, RANK)
         yield f"{spelling.__name__} with alpha", state
         halved = lora_state(doubled, spelling) | alphas(doubled, spelling, RANK / 2)
@@ -119,7 +120,7 @@ def test_an_official_file_is_nested_and_brings_its_config(path, motion, save):
 @pytest.mark.parametrize(
     "layer", ["transformer_blocks.0.ff.net.0.proj", "transformer_blocks.0.ff.net.2", "proj_in", "proj_out"]
 )
-def test_layers_beside_attention_are_changed_too(path, motion, layer):
+def test_layers_beside_attention_are_changed_too(loaded, motion, layer):
     name = f"{SITE}.temporal_transformer.{layer}.weight"
     high, wide = motion.state_dict()[name].shape
     down, up = torch.randn(RANK, wide), torch.randn(high, RANK)
@@ -128,35 +129,27 @@ def test_layers_beside_attention_are_changed_too(path, motion, layer):
         {f"{flat}.lora_down.weight": down, f"{flat}.lora_up.weight": up},
         {f"unet.{SITE}.{layer}.lora_A.weight": down, f"unet.{SITE}.{layer}.lora_B.weight": up},
     ):
-        save_file(state, path)
-        merged, before = apply_motion_lora(motion, load_motion_lora(path)).state_dict(), motion.state_dict()
+        merged, before = apply_motion_lora(motion, loaded(state)).state_dict(), motion.state_dict()
         torch.testing.assert_close(merged.pop(name), before.pop(name) + up @ down)
         assert equal(merged, before)
 
 
-def test_hotshots_names_are_read(path):
-    motion = random_motion("hotshot")[0]
-    state = lora_state(random_lora("hotshot", (32, 64, 128)))
-    renamed = {name.replace("motion_modules", "temporal_attentions"): tensor for name, tensor in state.items()}
-    save_file({name.replace(".temporal_transformer.", "."): t for name, t in renamed.items()}, path)
-    assert match_report(motion, load_motion_lora(path)).matched == 120
+def test_hotshots_names_are_read(loaded):
+    state = as_hotshot(lora_state(random_lora("hotshot", (32, 64, 128))))
+    assert match_report(random_motion("hotshot")[0], loaded(state)).matched == 120
 
 
-def test_strength_zero_is_the_plain_clip_bit_for_bit(path, ldm_unet, motion):
-    save_file(FORMS["official"], path)
-    lora = load_motion_lora(path)
+def test_strength_zero_is_the_plain_clip_bit_for_bit(loaded, ldm_unet, motion):
+    lora = loaded(FORMS["official"])
     for merged in (apply_motion_lora(motion, lora, 0), apply_motion_loras(motion, [(lora, 0), (lora, 0.0)])):
         assert equal(merged.state_dict(), motion.state_dict())
         assert torch.equal(clip(ldm_unet, merged), clip(ldm_unet, motion))
     assert (clip(ldm_unet, apply_motion_lora(motion, lora, STRENGTH)) - clip(ldm_unet, motion)).abs().max() > 1e-2
 
 
-def test_several_with_their_strengths_add_up(path, motion):
+def test_several_with_their_strengths_add_up(loaded, motion):
     before = {name: weight.clone() for name, weight in motion.state_dict().items()}
-    loras = []
-    for seed, strength in ((1, 0.5), (2, -1.0)):
-        save_file(lora_state(random_lora(seed=seed)), path)
-        loras.append((load_motion_lora(path), strength))
+    loras = [(loaded(lora_state(random_lora(seed=seed))), strength) for seed, strength in ((1, 0.5), (2, -1.0))]
     expected = by_hand(motion, random_lora(seed=1), 0.5)
     for place, (down, up) in random_lora(seed=2).items():
         expected[changed_weight(place)] -= up @ down
@@ -166,20 +159,18 @@ def test_several_with_their_strengths_add_up(path, motion):
     assert equal(motion.state_dict(), before)
 
 
-def test_in_half_precision_opposites_leave_no_trace(path, motion):
+def test_in_half_precision_opposites_leave_no_trace(loaded, motion):
     """Changes are summed before they are rounded, so that their order does not matter either."""
-    save_file(FORMS["official"], path)
     half = apply_motion_loras(motion, []).half()
     assert half is not motion
     assert half.name == motion.name
-    merged = apply_motion_loras(half, [(load_motion_lora(path), 1.0), (load_motion_lora(path), -1.0)])
+    merged = apply_motion_loras(half, [(loaded(FORMS["official"]), strength) for strength in (1.0, -1.0)])
     assert {weight.dtype for weight in merged.parameters()} == {torch.float16}
     assert equal(merged.state_dict(), half.state_dict())
 
 
-def test_a_v2_lora_on_v3_is_told(path, motion, caplog):
-    save_file(lora_state(random_lora("v2")), path)
-    lora = load_motion_lora(path)
+def test_a_v2_lora_on_v3_is_told(loaded, motion, caplog):
+    lora = loaded(lora_state(random_lora("v2")))
     report = match_report(motion, lora)
     assert (report.matched, report.total, report.missing_mid, report.spatial_ignored) == (160, 168, 8, 0)
     assert str(report) == (
@@ -192,35 +183,29 @@ def test_a_v2_lora_on_v3_is_told(path, motion, caplog):
 
 
 @pytest.mark.parametrize(("lora_kind", "matched"), [("v2", 168), ("v3", 160)])
-def test_on_a_module_with_a_middle_block_nothing_is_missing(path, lora_kind, matched):
-    save_file(lora_state(random_lora(lora_kind)), path)
-    report = match_report(random_motion("v2")[0], load_motion_lora(path))
+def test_on_a_module_with_a_middle_block_nothing_is_missing(loaded, lora_kind, matched):
+    report = match_report(random_motion("v2")[0], loaded(lora_state(random_lora(lora_kind))))
     assert str(report) == f"lora.file: {matched} of its {matched} weights match v2.safetensors."
 
 
-def test_what_else_a_file_holds_is_told(path, motion):
-    more = official("down_blocks.7.motion_modules.0", 0, "q")
-    state = FORMS["MotionDirector"] | {more[0]: torch.ones(2, 32), more[1]: torch.ones(32, 2)}
-    save_file(state, path)
-    report = match_report(motion, load_motion_lora(path))
+def test_what_else_a_file_holds_is_told(loaded, motion):
+    report = match_report(motion, loaded(FORMS["MotionDirector"] | ELSEWHERE))
     assert (report.matched, report.total, report.missing_mid, report.spatial_ignored) == (160, 161, 0, 1)
     assert str(report).endswith(
         "; 1 without a counterpart: the LoRA was made for another motion module; checkpoint layers ignored: 1."
     )
 
 
-def test_what_matches_nothing_is_refused_whatever_its_strength(path, motion):
-    names = official("down_blocks.7.motion_modules.0", 0, "q")
-    save_file({names[0]: torch.ones(2, 32), names[1]: torch.ones(32, 2)}, path)
+def test_what_matches_nothing_is_refused_whatever_its_strength(loaded, motion):
     for strength in (0, 1):
         with pytest.raises(IncompatibleModelError, match=r"None of the 1 weights in lora\.file exists in"):
-            apply_motion_loras(motion, [(load_motion_lora(path), strength)])
+            apply_motion_loras(motion, [(loaded(ELSEWHERE), strength)])
 
 
-def test_other_widths_are_refused(path, motion):
-    save_file(lora_state(random_lora(widths=(32, 64, 64, 64))), path)
+def test_other_widths_are_refused(loaded, motion):
+    lora = loaded(lora_state(random_lora(widths=(32, 64, 64, 64))))
     with pytest.raises(IncompatibleModelError, match="of another size"):
-        match_report(motion, load_motion_lora(path))
+        match_report(motion, lora)
 
 
 @pytest.mark.parametrize(
@@ -230,26 +215,18 @@ def test_other_widths_are_refused(path, motion):
         (random_motion_state("v3", (32,) * 4), "not a motion LoRA"),
         ({official(SITE, 0, "q")[0]: torch.ones(2, 32)}, "incomplete LoRA"),
         ({kohya(SITE, 0, "q")[0]: torch.ones(2, 32), official(SITE, 0, "q")[0]: torch.ones(2, 32)}, "two LoRAs"),
-        (
-            {f"{SPATIAL}.down.weight": torch.ones(2, 2)},
-            r"an image LoRA, not a motion LoRA\. Use it like any image LoRA",
-        ),
+        ({f"{SPATIAL}.down.weight": torch.ones(2, 2)}, "an image LoRA, not a motion LoRA. Use it like any image LoRA"),
         ({"lora_unet_up_blocks_0_ff.lora_up.weight": torch.ones(2, 2), "x.lora_A.weight": torch.ones(2, 2)}, "image"),
-        (
-            {f"{kohya(SITE, 0, 'q')[0].partition('.')[0]}.hada_w1_a": torch.ones(2, 2)},
-            r"unsupported method \(hada_w1_a:",
-        ),
-        (FORMS["kohya"] | {f"{kohya(SITE, 0, 'q')[0].partition('.')[0]}.dora_scale": torch.ones(2)}, "dora_scale"),
+        ({f"{KOHYA}.hada_w1_a": torch.ones(2, 2)}, r"unsupported method \(hada_w1_a:"),
+        (FORMS["kohya"] | {f"{KOHYA}.dora_scale": torch.ones(2)}, "dora_scale"),
     ],
 )
-def test_other_files_are_refused(path, state, message):
-    save_file(state, path)
+def test_other_files_are_refused(loaded, state, message):
     with pytest.raises(MotionFileError, match=message):
-        load_motion_lora(path)
+        loaded(state)
 
 
 @pytest.mark.parametrize("piece", ["down_blocks.0.", "lora_A.", "1", "_", "motion_modules.0.", ".hada_"])
-def test_names_of_any_length_are_searched_in_no_time(path, piece):
-    save_file({f"{piece * (200_000 // len(piece))}x": torch.ones(1)}, path)
+def test_names_of_any_length_are_searched_in_no_time(loaded, piece):
     with pytest.raises(MotionFileError):
-        load_motion_lora(path)
+        loaded({f"{piece * (200_000 // len(piece))}x": torch.ones(1)})

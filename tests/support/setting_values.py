@@ -1,0 +1,29 @@
+"""For every setting a value that is accepted and is not its default."""
+
+from __future__ import annotations
+
+from lib_animatediff.request.settings.table import Setting
+
+# A picture of a black and a white pixel.
+MASK = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAAAAADRSSBWAAAAC0lEQVR4nGNg+A8AAQIBAEK+vGgAAAAASUVORK5CYII="
+TEXTS = {  # with a grammar
+    "scale": "1, 1.1, 1.2",
+    "effect": "0: 1, -1: 0.5",
+    "scale_steps": "0%: 1, 60%: 1.5",
+    "effect_steps": "0.5",
+    "blocks": "up.1 effect 0.5, mid scale 1.2",
+    "motion_mask": MASK,
+    "motion_loras": "pan_left:0.8, zoom",
+    "frame_seeds": "5, 6, 7",
+}
+
+
+def other_than_default(setting: Setting) -> object:
+    if setting.type is tuple:
+        return setting.choices[::-1]
+    if setting.choices:
+        return next(choice for choice in setting.choices if choice != setting.default)
+    if setting.name in TEXTS:
+        return TEXTS[setting.name]
+    small = {"overlap": 3, "effect_start": 0.5, "effect_end": 0.5}  # the most leaves no room in a window or the steps
+    return {bool: not setting.default, str: "mm.ckpt"}.get(setting.type, small.get(setting.name, setting.maximum))
