@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from support import hosts
 from support.motion_files import random_motion_state
 from torch import Tensor
 
@@ -22,7 +23,6 @@ SIDE = 16  # of latents: the lowest level is then 2 x 2, the least that a GroupN
 def small_unet(**other):
     """A diffusers UNet of Stable Diffusion 1.5's topology at its smallest, every weight random."""
     from diffusers import UNet2DConditionModel
-    from support import hosts
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -42,27 +42,9 @@ def tiny_unet():
 
 def small_ldm_unet():
     """The LDM UNet, for processes that should not take long to start: diffusers alone takes seconds."""
-    from ldm.modules.diffusionmodules.openaimodel import UNetModel
-    from support import hosts
-
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return hosts.no_zero_weights(
-            UNetModel(
-                image_size=SIDE,
-                in_channels=4,
-                out_channels=4,
-                model_channels=64,
-                attention_resolutions=[4, 2, 1],
-                num_res_blocks=2,
-                channel_mult=[1, 1, 1, 1],
-                num_heads=8,
-                use_spatial_transformer=True,
-                context_dim=CONTEXT,
-                use_checkpoint=False,
-                legacy=False,
-            )
-        )
+        return hosts.no_zero_weights(hosts.new_ldm_unet(64, CONTEXT, **hosts.SD15 | {"channel_mult": [1, 1, 1, 1]}))
 
 
 def small_vae(seed: int = 0):

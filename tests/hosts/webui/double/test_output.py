@@ -104,7 +104,6 @@ def test_the_api_gets_the_file_itself(webui, deliver, no_script):
     assert base64.b64decode(reply) == next(webui.outputs.rglob("*.gif")).read_bytes()
 
 
-
 def test_seeds_prompts_and_infotexts_are_one_per_clip(deliver):
     processed = deliver([picture(0)] * 4)
     assert processed.infotexts == ["infotext 0", "infotext 2"]
