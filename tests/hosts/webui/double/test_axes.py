@@ -1,4 +1,4 @@
-"""Every setting of the table is an axis of the X/Y/Z plot, and an axis reaches the clip."""
+"""Every setting of the table is an axis of the X/Y/Z plot, an axis reaches the clip, and one that cannot is refused."""
 
 from __future__ import annotations
 
@@ -27,40 +27,35 @@ def plot(webui):
     return {axis.label.removeprefix("[AnimateDiff] "): axis for axis in module.axis_options}
 
 
-def cell(webui, axis, value, *clip):
-    """One picture of the grid: the plot works on a copy of p."""
-    p = copy.copy(webui.request(*clip))
-    axis.apply(p, value, [value])
-    double.process_images(p)
-    return p
+def paint_cell(webui, plot, axes, *clip):
+    """The first picture of a grid: all axes are confirmed, then the plot works on a copy of p."""
+    p = webui.request(*clip)
+    for label, values in axes.items():
+        plot[label].confirm(p, values)
+    cell = copy.copy(p)
+    for label, values in axes.items():
+        plot[label].apply(cell, values[0], values)
+    return double.process_images(cell)
 
 
 def test_every_setting_is_an_axis(plot):
     assert list(plot) == [setting.label for setting in SETTINGS.values()]
 
 
-def test_an_axis_reaches_the_clip(webui, plot):
-    for frames in (2, 3):
-        cell(webui, plot["Frames"], frames, CLIP)
-    assert [sampling.rows for sampling in shared.samplings] == [2, 3]
-
-
-def test_an_axis_wants_a_clip_unless_it_says_otherwise(webui, plot):
-    cell(webui, plot["Frames"], 2, False, "mm")
-    assert shared.samplings[-1].rows == 2
-    cell(webui, plot["AnimateDiff"], "False", CLIP)
-    assert shared.samplings[-1].rows == 1
-
-
-def test_an_axis_goes_before_the_same_setting_by_another_name(webui, plot):
-    cell(webui, plot["Frames"], 3, {"model": "mm", "video_length": 2})
-    assert shared.samplings[-1].rows == 3
-
-
-def test_the_next_picture_knows_nothing_of_it(webui, plot):
-    cell(webui, plot["Frames"], 3, CLIP)
+@pytest.mark.parametrize(
+    ("axes", "clip", "rows"),
+    [
+        ({"Frames": [2]}, (CLIP,), 2),
+        ({"Frames": [3]}, (CLIP,), 3),
+        ({"Frames": [2]}, (False, "mm"), 2),  # an axis wants a clip unless it says otherwise
+        ({"AnimateDiff": ["False"]}, (CLIP,), 1),
+        ({"Frames": [3]}, ({"model": "mm", "video_length": 2},), 3),  # before the setting by another name
+    ],
+)
+def test_an_axis_reaches_the_clip_and_the_next_picture_knows_nothing_of_it(webui, plot, axes, clip, rows):
+    paint_cell(webui, plot, axes, *clip)
     webui.paint(CLIP)
-    assert shared.samplings[-1].rows == 2
+    assert [sampling.rows for sampling in shared.samplings] == [rows, CLIP["frames"]]
 
 
 def test_values_that_cannot_be_are_refused_before_anything_is_painted(plot):
@@ -76,3 +71,21 @@ def test_choices_are_those_of_the_table(webui, plot):
     assert plot["Reverse (ping-pong)"].choices() == ["True", "False"]
     assert [name.split()[0] for name in plot["Motion module"].choices()] == ["mm.safetensors", "Text2Video-Zero"]
     assert plot["Frames"].choices is None
+
+
+@pytest.mark.parametrize("others", [{}, {"Frames": [8, 16]}])
+def test_an_axis_that_can_do_nothing_is_refused(webui, plot, others):
+    with pytest.raises(Exception, match=r"The axis Window overlap changes nothing in this plot: overlap has no effect"):
+        paint_cell(webui, plot, {"Window overlap": [2, 4], **others}, {"model": "mm", "frames": 16})
+
+
+@pytest.mark.parametrize(
+    ("frames", "axes"),
+    [
+        (20, {"Window overlap": [2, 4]}),
+        (16, {"Window overlap": [2, 4], "Frames": [16, 20]}),
+        (16, {"Closed loop": ["R-P", "A"]}),
+    ],
+)
+def test_an_axis_that_acts_in_some_cells_is_not_refused(webui, plot, frames, axes):
+    assert paint_cell(webui, plot, axes, {"model": "mm", "frames": frames})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
-from support.webui_double import noises
 from support.webui_double.double import shared
 from support.webui_double.noises import (
     FRAMES,
@@ -24,39 +25,34 @@ from lib_animatediff.sampling.frame_noise import shared_noise
 from lib_animatediff.sampling.freeinit import fresh_noise, next_noise
 
 
-@pytest.fixture
-def glue(tmp_path):
-    with noises.on_the_double(tmp_path) as module:
-        yield module
-
-
-def expected_noise(p, former, initial, iteration, chosen, given=0.0):
+def expected_noise(p, former, initial, iteration, chosen):
+    """Of img2img without what the given latents hold."""
     fresh = fresh_noise(SHAPE, p.seeds, iteration)
     asked = chosen.settings
     values = {"kind": asked.freeinit_filter, "spatial": asked.freeinit_ds, "temporal": asked.freeinit_dt}
-    return next_noise(former.latents - given, initial, fresh, frames=FRAMES, last_alpha_cumprod=LAST, **values)
+    made = former.latents - getattr(p, "init_latent", 0.0)
+    return next_noise(made, initial, fresh, frames=FRAMES, last_alpha_cumprod=LAST, **values)
 
 
-@pytest.mark.parametrize(("seed", "kind"), [(5, "butterworth"), (50, "ideal")])
-def test_each_iteration_begins_with_what_the_former_one_made(glue, seed, kind):
-    p, chosen = request(clips=2, seed=seed), freeinit(freeinit_filter=kind, freeinit_ds=0.5)
+@pytest.mark.parametrize(
+    ("new", "values"),
+    [
+        (partial(request, clips=2), {"freeinit_filter": "butterworth", "freeinit_ds": 0.5}),
+        (partial(request, clips=2, seed=50), {"freeinit_filter": "ideal", "freeinit_ds": 0.5}),
+        (of_img2img, {}),
+    ],
+    ids=["butterworth", "ideal", "img2img"],
+)
+def test_each_iteration_begins_with_what_the_former_one_made(glue, new, values):
+    p, chosen = new(), freeinit(**values)
     initial = ImageRNG(p.seeds).next()
     latents = paint(glue, p, chosen)
     first, second, third = p.sampler.runs
+    assert all(run.given is getattr(p, "init_latent", None) for run in p.sampler.runs)
     assert torch.equal(first.noise, initial)
     assert torch.equal(second.noise, expected_noise(p, first, initial, 1, chosen))
     assert torch.equal(third.noise, expected_noise(p, second, initial, 2, chosen))
     assert latents is third.latents
-
-
-def test_img2imgs_noise_leaves_out_what_the_given_latents_hold(glue):
-    p, chosen = of_img2img(), freeinit()
-    initial = ImageRNG(p.seeds).next()
-    paint(glue, p, chosen)
-    first, second, third = p.sampler.runs
-    assert all(run.given is p.init_latent for run in p.sampler.runs)
-    assert torch.equal(second.noise, expected_noise(p, first, initial, 1, chosen, p.init_latent))
-    assert torch.equal(third.noise, expected_noise(p, second, initial, 2, chosen, p.init_latent))
 
 
 def test_img2imgs_noise_multiplier_holds_for_fresh_noise_too(glue):
@@ -159,16 +155,14 @@ def test_a_stop_ends_the_loop_after_the_run_under_way(glue, flag):
     assert shared.state.job_no == 4  # and the WebUI's own step ends the five
 
 
-def test_coarse_to_fine_ends_with_the_steps_of_a_plain_run(glue):
-    p = request()
+@pytest.mark.parametrize(
+    ("new", "steps"),
+    [(request, [6, 13, None]), (of_img2img, [3, 7, None])],  # img2img runs int(0.5 * 20) + 1
+)
+def test_coarse_to_fine_ends_with_the_steps_of_a_plain_run(glue, new, steps):
+    p = new()
     paint(glue, p, freeinit(freeinit_coarse=True))
-    assert [run.steps for run in p.sampler.runs] == [6, 13, None]
-
-
-def test_coarse_to_fine_of_img2img_goes_by_the_steps_that_are_run(glue):
-    p = of_img2img()
-    paint(glue, p, freeinit(freeinit_coarse=True))
-    assert [run.steps for run in p.sampler.runs] == [3, 7, None]  # of int(0.5 * 20) + 1
+    assert [run.steps for run in p.sampler.runs] == steps
 
 
 def test_steps_that_another_extension_asks_for_are_kept(glue):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.webui_double import noises
 from support.webui_double.noises import (
     FRAMES,
     SHAPE,
@@ -20,15 +19,8 @@ from support.webui_double.noises import (
 from lib_animatediff import ContextWindows
 from lib_animatediff.sampling.frame_noise import noise_sources, shared_noise
 
-
-@pytest.fixture
-def glue(tmp_path):
-    with noises.on_the_double(tmp_path) as module:
-        yield module
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# seeds
+SHARING = plan(noise="shared", noise_share=0.4)
+DRAWN = ("noise", "ancestral", "brownian")
 
 
 @pytest.mark.parametrize("chosen", [plan(), plan(noise="shared", noise_share=0.5), plan(noise="freenoise")])
@@ -38,13 +30,6 @@ def test_frames_with_noise_of_their_own_keep_their_seeds(glue, chosen):
     glue.arrange_seeds(p, chosen)
     assert p.all_seeds is before[0]
     assert p.all_subseeds is before[1]
-
-
-def test_constant_noise_is_one_seed_for_each_clip(glue):
-    p = request(clips=2)
-    glue.arrange_seeds(p, plan(noise="constant"))
-    assert p.all_seeds == [5, 5, 5, 8, 8, 8]
-    assert p.all_subseeds == [100, 100, 100, 103, 103, 103]
 
 
 @pytest.mark.parametrize(("length", "overlap"), [(16, -1), (8, 3)])
@@ -62,14 +47,17 @@ def test_freenoise_is_an_order_of_each_clips_seeds(glue, length, overlap):
 
 
 @pytest.mark.parametrize(
-    ("noise", "seeds"),
-    [("random", [7, 3, 4, 10, 6, 7]), ("constant", [7, 7, 7, 10, 10, 10])],
-    ids=["random", "constant"],
+    ("values", "seeds", "subseeds"),
+    [
+        ({"noise": "constant"}, [5, 5, 5, 8, 8, 8], [100, 100, 100, 103, 103, 103]),
+        ({"frame_seeds": "7, 3"}, [7, 3, 4, 10, 6, 7], [100, 101, 102, 103, 104, 105]),
+        ({"frame_seeds": "7, 3", "noise": "constant"}, [7, 7, 7, 10, 10, 10], [100, 100, 100, 103, 103, 103]),
+    ],
 )
-def test_seeds_of_frames_count_on_from_clip_to_clip(glue, noise, seeds):
+def test_seeds_that_are_chosen_count_on_from_clip_to_clip(glue, values, seeds, subseeds):
     p = request(clips=2)
-    glue.arrange_seeds(p, plan(noise=noise, frame_seeds="7, 3"))
-    assert p.all_seeds == seeds
+    glue.arrange_seeds(p, plan(**values))
+    assert (p.all_seeds, p.all_subseeds) == (seeds, subseeds)
 
 
 @pytest.mark.parametrize("chosen", [plan(noise="constant"), plan(frame_seeds="7")])
@@ -89,15 +77,8 @@ def test_all_that_is_drawn_for_a_frame_follows_its_seed(glue):
         paint(glue, other, plan(frames=frames))
     (run,), (wanted,) = p.sampler.runs, plain.sampler.runs
     sources = noise_sources("freenoise", frames, ContextWindows(), 5)
-    for drawn in ("noise", "ancestral", "brownian"):
+    for drawn in DRAWN:
         assert torch.equal(getattr(run, drawn), getattr(wanted, drawn)[sources])
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# shared noise
-
-SHARING = plan(noise="shared", noise_share=0.4)
-DRAWN = ("noise", "ancestral", "brownian")
 
 
 @pytest.mark.parametrize("new", [request, of_img2img])

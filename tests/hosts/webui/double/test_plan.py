@@ -80,9 +80,6 @@ def rows_of(page, name="prompt"):
     return None
 
 
-# ---- the line
-
-
 def test_the_panel_says_what_a_clip_will_take(plan):
     assert line_of(plan.plan_html(SETTINGS, PAGE)) == expected()
 
@@ -128,29 +125,19 @@ def test_before_a_checkpoint_is_loaded_nothing_is_said_of_free_memory(plan, hija
     assert line_of(plan.plan_html(SETTINGS, PAGE)) == expected(free=None)
 
 
-# ---- how the WebUI calls the model
-
-
-def test_cond_and_uncond_go_apart_where_the_user_wants_it(plan):
-    shared.opts.batch_cond_uncond = False
-    assert line_of(plan.plan_html(SETTINGS, PAGE)) == expected(streams_per_call=1)
-
-
-def test_prompts_of_different_lengths_go_apart_unless_they_are_padded(plan):
-    page = {**PAGE, "prompt": "word " * 80}
-    assert line_of(plan.plan_html(SETTINGS, page)) == expected(streams_per_call=1, tokens=150)
-    shared.opts.pad_cond_uncond = True
-    assert line_of(plan.plan_html(SETTINGS, page)) == expected(tokens=150)
-
-
-def test_a_prompt_of_two_parts_is_three_streams_in_one_call(plan):
-    page = {**PAGE, "prompt": "a cat AND a dog"}
-    assert line_of(plan.plan_html(SETTINGS, page)) == expected(streams=3, streams_per_call=3)
-
-
-def test_a_prompt_of_many_parts_has_a_call_for_each_clip(plan):
-    page = {**PAGE, "prompt": "a cat AND a dog AND a fox"}
-    assert line_of(plan.plan_html(SETTINGS, page)) == expected(streams=4, one_clip_per_call=True)
+@pytest.mark.parametrize(
+    ("prompt", "options", "changes"),
+    [
+        ("a cat", {"batch_cond_uncond": False}, {"streams_per_call": 1}),
+        ("word " * 80, {}, {"streams_per_call": 1, "tokens": 150}),  # uncond is shorter
+        ("word " * 80, {"pad_cond_uncond": True}, {"tokens": 150}),
+        ("a cat AND a dog", {}, {"streams": 3, "streams_per_call": 3}),
+        ("a cat AND a dog AND a fox", {}, {"streams": 4, "one_clip_per_call": True}),
+    ],
+)
+def test_the_line_goes_by_what_the_webui_puts_into_one_call(plan, prompt, options, changes):
+    shared.opts.data.update(options)
+    assert line_of(plan.plan_html(SETTINGS, {**PAGE, "prompt": prompt})) == expected(**changes)
 
 
 @pytest.mark.parametrize(("frames", "mixed"), [(16, False), (48, False), (48, True)])
@@ -174,9 +161,6 @@ def test_the_line_tells_the_calls_that_a_run_makes(plan, webui, monkeypatch, fra
     assert f"(1 step: {len(unet_calls)} {calls} with up to {max(unet_calls)} images)" in line
     assert f"2 clips of {frames} frames" in line
     assert "8x8" in line
-
-
-# ---- a run
 
 
 ROWS = ["a cat"] * 2 * 48
@@ -212,9 +196,6 @@ def test_a_run_on_pictures_takes_part_of_the_steps(plan):
     assert plan.estimate_line(p_of(denoising_strength=0.75), made, ROWS) == expected()
     shared.opts.img2img_fix_steps = True
     assert plan.estimate_line(p, made, ROWS) == expected(steps=20)
-
-
-# ---- windows and travel
 
 
 def test_the_map_of_the_windows_is_folded_away_below(plan):
@@ -256,9 +237,6 @@ def test_each_frames_prompt_counts_its_tokens(plan):
     assert "prompts of 150 tokens" in line_of(plan.plan_html(SETTINGS, {**PAGE, "prompt": prompt}))
     together = f"{'word ' * 40}\n0: {'spring ' * 30}\n8: {'summer ' * 30}"
     assert "prompts of 75 tokens" in line_of(plan.plan_html(SETTINGS, {**PAGE, "prompt": together}))
-
-
-# ---- what is asked of the WebUI and the machine
 
 
 @pytest.mark.parametrize(
