@@ -11,54 +11,31 @@ from support.webui_double.double import CLIP, shared
 FRAMES = CLIP["frames"]
 
 
+def failing(words):
+    """Unlike a mock it keeps no arguments."""
+
+    def fail(*_args, **_kwargs):
+        raise RuntimeError(words)
+
+    return fail
+
+
 @pytest.mark.parametrize(
-    ("module", "place"),
+    ("module", "name", "overtaking", "words"),
     [
-        ("hooks.script", "parse_settings"),
-        ("hooks.script", "plan_clip"),
-        ("hooks.layout", "check_prompts"),
-        ("hooks.layout", "arrange_seeds"),
+        ("clip.prompts", "ClipPrompts.blend", None, "no more conditions"),
+        ("hooks.denoiser", "share_noise", failing("second"), "second"),
     ],
 )
-def test_whatever_a_hook_raises_ends_the_request(webui, monkeypatch, module, place):
-    """The WebUI swallows it, and would paint a picture that nobody asked for."""
-
-    def fail(*_args, **_kwargs):
-        raise OverflowError("too large")
-
-    monkeypatch.setattr(webui.module(module), place, fail)
-    with pytest.raises(OverflowError, match="too large"):
-        webui.paint(CLIP)
-    monkeypatch.undo()
-    assert len(webui.paint(CLIP).images) == 1
-
-
-def test_a_failure_while_sampling_is_raised_and_keeps_nothing(webui, monkeypatch):
-    def fail(*_args, **_kwargs):
-        raise RuntimeError("no more conditions")
-
-    monkeypatch.setattr(webui.module("clip.prompts").ClipPrompts, "blend", fail)
+def test_a_failure_while_sampling_is_raised_and_keeps_nothing(webui, monkeypatch, module, name, overtaking, words):
+    """Also where another failure overtakes the first."""
+    owner, _, attribute = name.rpartition(".")
+    place = webui.module(module)
+    monkeypatch.setattr(getattr(place, owner) if owner else place, attribute, failing("no more conditions"))
+    shared.during_sampling = overtaking
     p = webui.request(CLIP, enable_hr=True)
     kept = weakref.ref(p)
-    with pytest.raises(RuntimeError, match="no more conditions"):
-        webui.double.process_images(p)
-    del p
-    gc.collect()
-    assert kept() is None
-
-
-def test_a_failure_that_another_one_overtakes_is_not_kept_either(webui, monkeypatch):
-    def fail(*_args, **_kwargs):
-        raise RuntimeError("first")
-
-    def overtake(_p):
-        raise RuntimeError("second")
-
-    monkeypatch.setattr(webui.module("hooks.denoiser"), "share_noise", fail)
-    shared.during_sampling = overtake
-    p = webui.request(CLIP)
-    kept = weakref.ref(p)
-    with pytest.raises(RuntimeError, match="second"):
+    with pytest.raises(RuntimeError, match=words):
         webui.double.process_images(p)
     del p
     gc.collect()

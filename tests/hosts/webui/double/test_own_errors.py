@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
+from support.webui_double.components import Component
 from support.webui_double.double import CLIP, shared
 
 from motion_module import AnimateDiffError
@@ -12,8 +15,7 @@ class OurError(Exception):
     pass
 
 
-def fail(*_args, **_kwargs):
-    raise OurError("something of ours")
+fail = Mock(side_effect=OurError("something of ours"))
 
 
 @pytest.fixture
@@ -28,8 +30,6 @@ def without_panel(webui, monkeypatch):
 
 
 def test_without_a_panel_the_page_has_the_reason(without_panel):
-    from support.webui_double.components import Component
-
     assert any("something of ours" in str(component.value) for component in Component.created)
 
 
@@ -43,7 +43,9 @@ def test_without_a_panel_images_and_the_api_work(without_panel):
     ("module", "name"),
     [
         ("hooks.session", "clip_method"),
+        ("hooks.script", "parse_settings"),
         ("hooks.script", "plan_clip"),
+        ("hooks.layout", "check_prompts"),
         ("hooks.layout", "arrange_seeds"),
         ("hooks.layout", "styled"),
         ("clip.loras", "ClipLoras.take_tags"),
@@ -52,6 +54,7 @@ def test_without_a_panel_images_and_the_api_work(without_panel):
     ],
 )
 def test_a_clip_is_refused_with_the_reason(webui, monkeypatch, module, name):
+    """The WebUI swallows what a hook raises, and would paint a picture that nobody asked for."""
     owner, _, attribute = name.rpartition(".")
     place = webui.module(module)
     monkeypatch.setattr(getattr(place, owner) if owner else place, attribute, fail)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from support.unchanged import Portrait, own_values
@@ -34,21 +35,13 @@ def refused(webui, checkpoint):
     return ask
 
 
-def test_settings_that_cannot_be(webui, refused):
-    for clip, words in [
-        ({**CLIP, "frame": 8}, "Did you mean frames?"),
-        ({**CLIP, "frames": 65000}, "between 0 and 10000"),
-        ({**CLIP, "fps": "fast"}, "fps must be a number"),
-        ({**CLIP, "enable": "perhaps"}, "enable must be true or false"),
-    ]:
-        reason, picture = refused(clip)
-        assert words in reason
-        assert webui.picture() == picture
-
-
 @pytest.mark.parametrize(
     ("clip", "fields", "words"),
     [
+        ({"frame": 8}, {}, "Did you mean frames?"),
+        ({"frames": 65000}, {}, "between 0 and 10000"),
+        ({"fps": "fast"}, {}, "fps must be a number"),
+        ({"enable": "perhaps"}, {}, "enable must be true or false"),
         ({"frames": 33, "context_length": 33}, {}, "Lower the number of frames to 32 or less."),
         ({"model": "nm"}, {}, "Choose one of the list, for example mm"),
         ({}, {"refiner_checkpoint_info": "other", "refiner_switch_at": 0.8}, "refiner"),
@@ -94,22 +87,15 @@ def test_a_file_that_is_no_motion_module(webui, refused, monkeypatch):
     assert "web page" in refused({"model": "page"})[0]
 
 
-def fail_with(message):
-    def fail(p):
-        raise RuntimeError(message)
-
-    return fail
-
-
 def test_another_error_is_not_made_the_clients_fault(webui):
-    shared.during_sampling = fail_with("a bug")
+    shared.during_sampling = Mock(side_effect=RuntimeError("a bug"))
     with pytest.raises(RuntimeError, match="a bug") as error:
         webui.paint(CLIP)
     assert not hasattr(error.value, "status_code")
 
 
 def test_where_memory_runs_out_it_is_said_what_it_took_and_what_to_lower(webui):
-    shared.during_sampling = fail_with("CUDA out of memory. Tried to allocate 2.00 GiB")
+    shared.during_sampling = Mock(side_effect=RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"))
     with pytest.raises(Exception, match="Lower the context length") as error:
         webui.paint(CLIP)
     assert "2 frames at once" in str(error.value)
