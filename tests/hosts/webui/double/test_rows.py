@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 from PIL import Image
 from support.unchanged import own_values
@@ -24,28 +26,24 @@ def test_a_batch_has_batch_size_times_frames_rows(webui):
     assert [sampling.rows for sampling in shared.samplings] == [6]
 
 
-def test_seeds_count_on_over_all_frames(webui):
-    assert rows_while_sampling(webui, "seeds", seed=5, batch_size=2) == [[5, 6, 7, 8]]
-
-
-def test_each_seed_of_a_list_begins_a_clip(webui):
-    assert rows_while_sampling(webui, "seeds", "subseeds", seed=[5, 50], subseed=[1, 2], batch_size=2) == [
-        [5, 6, 50, 51],
-        [1, 1, 2, 2],
-    ]
-
-
-def test_each_prompt_of_a_list_lasts_for_a_clip(webui):
-    fields = {"prompt": ["cat", "dog"], "negative_prompt": ["red", "blue"], "batch_size": 2}
-    assert rows_while_sampling(webui, "prompts", "all_negative_prompts", **fields) == [
-        ["cat", "cat", "dog", "dog"],
-        ["red", "red", "blue", "blue"],
-    ]
-
-
-def test_each_hires_prompt_of_a_list_lasts_for_a_clip(webui):
-    fields = {"prompt": ["cat", "dog"], "hr_prompt": ["big cat", "big dog"], "batch_size": 2, "enable_hr": True}
-    assert rows_while_sampling(webui, "hr_prompts", **fields) == [["big cat", "big cat", "big dog", "big dog"]]
+@pytest.mark.parametrize(
+    ("fields", "rows"),
+    [
+        ({"seed": 5}, {"seeds": [5, 6, 7, 8]}),
+        ({"seed": [5, 50], "subseed": [1, 2]}, {"seeds": [5, 6, 50, 51], "subseeds": [1, 1, 2, 2]}),
+        (
+            {"prompt": ["cat", "dog"], "negative_prompt": ["red", "blue"]},
+            {"prompts": ["cat", "cat", "dog", "dog"], "all_negative_prompts": ["red", "red", "blue", "blue"]},
+        ),
+        (
+            {"prompt": ["cat", "dog"], "hr_prompt": ["big cat", "big dog"], "enable_hr": True},
+            {"hr_prompts": ["big cat", "big cat", "big dog", "big dog"]},
+        ),
+    ],
+    ids=["seed", "seeds", "prompts", "hires prompts"],
+)
+def test_one_seed_counts_on_over_all_frames_and_each_of_a_list_is_for_a_clip(webui, fields, rows):
+    assert rows_while_sampling(webui, *rows, batch_size=2, **fields) == list(rows.values())
 
 
 def test_each_picture_of_a_list_begins_a_clip(webui):
@@ -81,12 +79,7 @@ def test_frames_are_not_saved_one_by_one_nor_as_a_grid(webui):
 def test_p_has_its_own_values_back(webui, fields, error):
     p = webui.request(CLIP, **fields)
     before = own_values(p)
-
-    def fail(p):
-        if error is not None:
-            raise error
-
-    shared.during_sampling = fail
+    shared.during_sampling = Mock(side_effect=error)
     try:
         double.process_images(p)
     except (RuntimeError, KeyboardInterrupt):

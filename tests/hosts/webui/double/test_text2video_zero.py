@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -25,6 +26,9 @@ KINDS = [
     samplers.euler_a, samplers.heun_with_churn, samplers.ddim, samplers.unipc, samplers.dpm_fast,
     samplers.dpm_adaptive,
 ]  # fmt: skip
+LISTED = "Text2Video-Zero [no file, any checkpoint]"
+ZERO = {"model": "text2video-zero", "frames": 2}
+IMG2IMG = {"tab": "img2img", "init_images": [Image.new("RGB", (SIDE, SIDE))]}
 METHOD = Text2VideoZero(motion=(64.0, -64.0))
 FORGETTING = [kind for kind in KINDS if kind not in (samplers.unipc, samplers.heun_with_churn)]
 
@@ -43,8 +47,7 @@ class Run:
         self.p.sampler = SimpleNamespace(func=kind(self.p))
         self.function = self.p.sampler.func
         self.noise = self.p.rng.next()
-        self.denoiser = Denoiser(frames)
-        self.attention = self.denoiser
+        self.denoiser = self.attention = Denoiser(frames)
         self.named = {**schedule(kind, steps), **named}
         self.x = self.noise * begins_at(kind, self.named)
         if method is not None:
@@ -81,21 +84,18 @@ def test_frame_0_is_what_it_is_alone(glue, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_frames_begin_at_the_motion_field(glue, kind, monkeypatch):
     """At the sampler's own levels next below the method's, with the rows' own noise."""
-    given = []
-
-    def note(*arguments):
-        given.append(arguments)
-        return motion_field(*arguments)
-
-    monkeypatch.setattr(glue, "motion_field", note)
+    field = Mock(side_effect=motion_field)
+    monkeypatch.setattr(glue, "motion_field", field)
     run, seen = Run(glue, kind), []
-    run.denoiser.register_forward_pre_hook(
-        lambda denoiser, inputs: (
-            None if denoiser.is_first_frame_only else seen.append((inputs[0].clone(), float(inputs[1][0])))
-        )
-    )
+
+    def look(denoiser, inputs):
+        if not denoiser.is_first_frame_only:
+            seen.append((inputs[0].clone(), float(inputs[1][0])))
+
+    run.denoiser.register_forward_pre_hook(look)
     run()
-    ((first, own, noise, sigma_0, sigma_1, method),) = given
+    field.assert_called_once()
+    first, own, noise, sigma_0, sigma_1, method = field.call_args.args
     begin, renoised = levels_of(TABLE, METHOD)
     assert sigma_0 <= begin * 1.001
     assert sigma_0 <= sigma_1 <= renoised * 1.001
@@ -114,11 +114,11 @@ def test_all_frames_begin_at_the_motion_field(glue, kind, monkeypatch):
 
 
 def test_the_levels_are_the_next_ones_of_the_schedule(glue, monkeypatch):
-    given = []
-    monkeypatch.setattr(glue, "motion_field", lambda *all_: given.append(all_) or motion_field(*all_))
+    field = Mock(side_effect=motion_field)
+    monkeypatch.setattr(glue, "motion_field", field)
     for timesteps in (torch.tensor([1, 301, 601, 881, 941, 981]), torch.tensor([1, 301, 880, 942, 981])):
         Run(glue, samplers.ddim, timesteps=timesteps)()
-    (_, _, _, *exact, _), (_, _, _, *between, _) = given
+    exact, between = (call.args[3:5] for call in field.call_args_list)
     assert exact == pytest.approx([float(SIGMAS[881]), float(SIGMAS[941])], rel=1e-4)
     assert between == pytest.approx([float(SIGMAS[880])] * 2, rel=1e-4)
 
@@ -160,7 +160,7 @@ def test_few_steps_make_a_clip(glue, kind, steps):
 
 
 def test_one_step_is_what_it_is_without(glue):
-    run, plain = Run(glue, samplers.euler_a, steps=1), Run(glue, samplers.euler_a, steps=1, method=None)
+    run, plain = (Run(glue, samplers.euler_a, steps=1, method=method) for method in (METHOD, None))
     assert torch.equal(run(), plain())
     assert run.denoiser.step == plain.denoiser.step
 
@@ -225,35 +225,19 @@ def test_passes_that_begin_with_pictures_are_left_alone(glue, changes):
 
 
 def test_hypertile_is_off_for_the_time_of_a_pass(glue):
-    layer, off = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
-    unet = torch.nn.Sequential(layer, off, torch.nn.Linear(1, 1))
-    for part, enabled in ((layer, True), (off, False)):
-        setattr(part, "__webui_hypertile_params", SimpleNamespace(enabled=enabled))
-
-    def states():
-        return [getattr(part, "__webui_hypertile_params").enabled for part in (layer, off)]
-
-    seen = []
-
-    def fail():
-        with glue.untiled(unet):
-            seen.append(states())
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    assert [*seen, states()] == [[False, False], [True, False]]
-
-
-# ---- in a request
-
-ZERO = {"model": "text2video-zero", "frames": 2}
-START = {"init_images": [Image.new("RGB", (SIDE, SIDE))]}
+    unet = torch.nn.Sequential(*(torch.nn.Linear(1, 1) for _ in range(3)))
+    tiles = [SimpleNamespace(enabled=enabled) for enabled in (True, False)]
+    for part, params in zip(unet, tiles, strict=False):
+        setattr(part, "__webui_hypertile_params", params)
+    with pytest.raises(RuntimeError), glue.untiled(unet):
+        assert not any(params.enabled for params in tiles)
+        raise RuntimeError
+    assert [params.enabled for params in tiles] == [True, False]
 
 
 def test_img2img_is_a_clip_whose_text_has_the_name_and_no_hash(webui, checkpoint):
     before = Portrait(checkpoint)
-    processed = webui.paint({**ZERO, "zero_x": 20}, tab="img2img", **START)
+    processed = webui.paint({**ZERO, "zero_x": 20}, **IMG2IMG)
     assert shared.samplings[0].rows == 2
     assert torch.equal(shared.samplings[0].table, checkpoint.alphas_cumprod_original)
     assert "model: Text2Video-Zero, frames: 2" in processed.infotexts[0]
@@ -264,8 +248,8 @@ def test_img2img_is_a_clip_whose_text_has_the_name_and_no_hash(webui, checkpoint
 
 
 def test_frame_0_is_the_plain_picture_and_others_look_at_it(webui):
-    webui.paint({"enable": False}, tab="img2img", batch_size=2, **START)
-    webui.paint(ZERO, tab="img2img", **START)
+    webui.paint({"enable": False}, batch_size=2, **IMG2IMG)
+    webui.paint(ZERO, **IMG2IMG)
     plain, clip = shared.painted
     torch.testing.assert_close(clip[0], plain[0], rtol=1e-4, atol=1e-4)
     assert (clip[1] - plain[1]).abs().max() > 1e-3
@@ -278,13 +262,6 @@ def test_a_preview_is_the_plain_picture(webui, checkpoint):
     (preview,) = webui.paint({**ZERO, "preview": True}).images
     assert preview.tobytes() == picture
     assert not any(hooks)
-
-
-@pytest.mark.parametrize("flag", ["is_sd2", "is_ssd"])
-def test_bases_without_motion_modules_are_animated(webui, checkpoint, monkeypatch, flag):
-    monkeypatch.setattr(checkpoint, flag, True)
-    webui.paint(ZERO, tab="img2img", **START)
-    assert shared.samplings[0].rows == 2
 
 
 @pytest.mark.parametrize(
@@ -303,15 +280,15 @@ def test_what_needs_a_motion_module_is_refused(webui, clip, fields, words):
     assert refusal.value.status_code == 422
 
 
-def test_stable_diffusion_3_is_refused(webui, checkpoint, monkeypatch):
+def test_bases_without_motion_modules_are_animated_and_stable_diffusion_3_is_refused(webui, checkpoint, monkeypatch):
+    for flag in ("is_sd2", "is_ssd"):
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, flag, True)
+            webui.paint(ZERO, **IMG2IMG)
+    assert [sampling.rows for sampling in shared.samplings] == [2, 2]
     monkeypatch.setattr(checkpoint, "is_sd3", True)
     with pytest.raises(IncompatibleModelError, match="no UNet for Text2Video-Zero to look into"):
         webui.paint(ZERO)
-
-
-# ---- in lists and texts
-
-LISTED = "Text2Video-Zero [no file, any checkpoint]"
 
 
 def test_it_is_found_however_it_is_written(webui):
@@ -328,7 +305,7 @@ def test_without_a_file_an_empty_name_does_not_mean_it(webui):
     (webui.models_folder / "mm.safetensors").unlink()
     with pytest.raises(MotionFileError, match=r"No motion module was found.*Or choose Text2Video-Zero"):
         webui.paint({"frames": 2})
-    webui.paint(ZERO, tab="img2img", **START)
+    webui.paint(ZERO, **IMG2IMG)
     assert shared.samplings[-1].rows == 2
 
 
