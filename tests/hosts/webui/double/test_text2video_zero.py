@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import suppress
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -229,7 +230,7 @@ def test_hypertile_is_off_for_the_time_of_a_pass(glue):
     tiles = [SimpleNamespace(enabled=enabled) for enabled in (True, False)]
     for part, params in zip(unet, tiles, strict=False):
         setattr(part, "__webui_hypertile_params", params)
-    with pytest.raises(RuntimeError), glue.untiled(unet):
+    with suppress(RuntimeError), glue.untiled(unet):
         assert not any(params.enabled for params in tiles)
         raise RuntimeError
     assert [params.enabled for params in tiles] == [True, False]
