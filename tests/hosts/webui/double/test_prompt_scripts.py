@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from unittest.mock import Mock
 
 import pytest
 from support.matrix import in_matrix
@@ -125,12 +126,9 @@ def test_a_script_that_writes_each_rows_prompt_gives_a_clip_its_first(prompts_of
 
 
 def test_after_an_error_the_script_has_its_own_hook(webui, prompts_of):
-    def fail(p):
-        raise RuntimeError("no memory")
-
     script = prompts_of.script
     script.variants, script.combinatorial = names(2), True
-    shared.during_sampling = fail
+    shared.during_sampling = Mock(side_effect=RuntimeError("no memory"))
     with pytest.raises(RuntimeError, match="no memory"):
         double.process_images(webui.request(CLIP))
     assert "process" not in vars(script)

@@ -19,6 +19,15 @@ HIRES = {"enable_hr": True}
 IMG2IMG = {"tab": "img2img", "init_images": [Image.new("RGB", (SIDE, SIDE))]}
 
 
+@pytest.fixture
+def both(checkpoint, other_checkpoint):
+    """Two checkpoints, which are afterwards what they were."""
+    before = [Portrait(model) for model in (checkpoint, other_checkpoint)]
+    yield checkpoint, other_checkpoint
+    for portrait in before:
+        portrait.assert_unchanged()
+
+
 def frames_of(webui, *args, **fields):
     """The pictures as they leave the sampler, before they become a clip."""
     p, latents = webui.request(*args, **fields), []
@@ -83,43 +92,31 @@ def test_the_model_is_what_it_was(webui, checkpoint, fields, trouble):
     assert webui.picture() == picture
 
 
-def test_a_second_pass_on_another_checkpoint_animates_that_one(webui, checkpoint, other_checkpoint):
-    before = [Portrait(model) for model in (checkpoint, other_checkpoint)]
+def test_a_second_pass_on_another_checkpoint_animates_that_one(webui, both):
     seen = []
-    shared.during_sampling = lambda p: seen.append([double.count_hooks(m) for m in (checkpoint, other_checkpoint)])
-    webui.paint(CLIP, **HIRES, hr_checkpoint=other_checkpoint)
+    shared.during_sampling = lambda p: seen.append([double.count_hooks(model) for model in both])
+    webui.paint(CLIP, **HIRES, hr_checkpoint=both[1])
     assert seen == [[SITES, 0], [0, SITES]]
     assert all(torch.equal(sampling.table, LINEAR.alphas_cumprod()) for sampling in shared.samplings)
-    for portrait in before:
-        portrait.assert_unchanged()
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_a_second_pass_that_fails_on_another_checkpoint_leaves_both_clean(webui, checkpoint, other_checkpoint, error):
-    before, picture = [Portrait(model) for model in (checkpoint, other_checkpoint)], webui.picture()
-
-    def fail(p):
-        if p.sd_model is other_checkpoint:
-            raise error
-
-    shared.during_sampling = fail
+def test_a_second_pass_that_fails_on_another_checkpoint_leaves_both_clean(webui, both, error):
+    picture = webui.picture()
+    shared.during_sampling = Mock(side_effect=[None, error])
     with pytest.raises(error):
-        webui.paint(CLIP, **HIRES, hr_checkpoint=other_checkpoint)
-    for portrait in before:
-        portrait.assert_unchanged()
+        webui.paint(CLIP, **HIRES, hr_checkpoint=both[1])
     shared.during_sampling = None
     assert webui.picture() == picture
 
 
-def test_a_second_pass_on_what_cannot_be_animated_is_refused(webui, checkpoint, other_checkpoint, monkeypatch):
-    monkeypatch.setattr(other_checkpoint, "is_sd2", True)
-    before = [Portrait(model) for model in (checkpoint, other_checkpoint)]
+def test_a_second_pass_on_what_cannot_be_animated_is_refused(webui, both, monkeypatch):
+    monkeypatch.setattr(both[1], "is_sd2", True)
     with pytest.raises(Exception, match="Stable Diffusion 2") as refusal:
-        webui.paint(CLIP, **HIRES, hr_checkpoint=other_checkpoint)
+        webui.paint(CLIP, **HIRES, hr_checkpoint=both[1])
     assert refusal.value.status_code == 422
-    assert [sampling.model for sampling in shared.samplings] == [checkpoint]
-    for portrait in before:
-        portrait.assert_unchanged()
+    assert [sampling.model for sampling in shared.samplings] == [both[0]]
+    monkeypatch.undo()
 
 
 def test_interrupted_in_the_first_pass_the_second_stays_away(webui):
