@@ -23,6 +23,12 @@ def get_multicond_prompt_list(prompts: list[str]) -> tuple[list[list[str]], list
     return [row_parts(prompt) for prompt in prompts], []
 
 
+def get_prompt_lengths(text: str) -> tuple[int, int]:
+    """Words are tokens; they are filled to chunks."""
+    count = len(text.split())
+    return count, -(-max(count, 1) // 75) * 75
+
+
 def rescale_zero_terminal_snr_abar(alphas_cumprod: Tensor) -> Tensor:
     root = alphas_cumprod.sqrt()
     first, last = root[0].clone(), root[-1].clone()

@@ -10,7 +10,7 @@ from support.matrix import every_once
 from support.motions import read_once
 from support.webui_double import double
 from support.webui_double.denoiser import CFG, CONTEXT, TOKENS, conditions, row_parts
-from support.webui_double.double import CLIP, Script, shared
+from support.webui_double.double import CLIP, shared
 
 from lib_animatediff import ContextWindows, inject, use_schedule
 
@@ -109,20 +109,6 @@ def test_padding_is_left_to_the_webui(webui, clip, pads):
     shared.cfg_denoiser_callbacks.append(lambda params: lengths.append(params.text_uncond.shape[1]))
     webui.paint(clip, prompt=asked(3, True), batch_size=2)
     assert lengths == [TOKENS]
-
-
-def test_a_clip_takes_the_prompt_of_its_first_frame(webui):
-    """Another extension gives each row a prompt of its own."""
-
-    class Wildcards(Script):
-        def process(self, p):
-            p.all_prompts = [f"a cat, wild {row}" for row in range(len(p.all_prompts))]
-
-    told = []
-    shared.during_sampling = lambda p: told.append(list(p.prompts))
-    webui.load_script(Wildcards)
-    webui.paint({**CLIP, "frames": 2}, batch_size=2)
-    assert told == [["a cat, wild 0", "a cat, wild 0", "a cat, wild 2", "a cat, wild 2"]]
 
 
 def test_a_call_that_another_extension_cut_in_its_own_way_is_refused(webui):

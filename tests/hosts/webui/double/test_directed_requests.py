@@ -65,10 +65,3 @@ def test_frames_take_the_seeds_given(webui):
     p = webui.request({**CLIP, "frame_seeds": "70, 90"}, n_iter=2)
     webui.double.process_images(p)
     assert p.all_seeds == [70, 90, 70 + FRAMES, 90 + FRAMES]
-
-
-def test_a_clip_leaves_p_as_it_was(webui):
-    p = webui.request({**CLIP, "noise": "constant"}, prompt="head\n0: a\n1: b", negative_prompt="0: x", enable_hr=True)
-    before = {name: getattr(p, name) for name in ("prompt", "negative_prompt", "styles", "batch_size", "hr_prompt")}
-    webui.double.process_images(p)
-    assert {name: getattr(p, name) for name in before} == before

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import sys
 import xml.etree.ElementTree as ET
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from support.plans import plan_of
 from support.webui_double import double
 from support.webui_double.double import shared
@@ -30,28 +31,13 @@ PAGE = {
 SEASONS = "a tree\n0: spring\n24: <b>summer</b>\n47: autumn\nsharp"
 
 
-class Hijack:
-    """Counts words; a chunk is 75, as in the WebUI."""
-
-    clip = object()
-
-    def get_prompt_lengths(self, text):
-        if self.clip is None:
-            return "-", "-"
-        count = len(text.split())
-        return count, -(-max(count, 1) // 75) * 75
+@pytest.fixture
+def hijack(webui):
+    return webui.module("sd_hijack").model_hijack
 
 
 @pytest.fixture
-def hijack(webui, monkeypatch):
-    module = ModuleType("modules.sd_hijack")
-    module.model_hijack = Hijack()
-    monkeypatch.setitem(sys.modules, "modules.sd_hijack", module)
-    return module.model_hijack
-
-
-@pytest.fixture
-def plan(webui, hijack, monkeypatch):
+def plan(webui, monkeypatch):
     """Our functions, on a machine with 100 GiB of free memory."""
     module = webui.module("ui.plan_view")
     monkeypatch.setattr(module, "free_memory", lambda: 100 * GIB)
@@ -256,8 +242,8 @@ def test_tokens_are_those_of_the_longest_part(plan, texts, tokens):
     assert plan.token_count(texts) == tokens
 
 
-def test_before_the_text_encoder_is_ready_a_prompt_is_one_chunk(plan, hijack, monkeypatch):
-    monkeypatch.setattr(hijack, "clip", None, raising=False)
+def test_before_the_text_encoder_is_ready_a_prompt_is_one_chunk(plan, hijack):
+    hijack.get_prompt_lengths = lambda text: ("-", "-")
     assert plan.token_count(["word " * 100]) == 75
 
 
@@ -290,18 +276,14 @@ def test_what_torch_keeps_for_itself_is_free_for_us(webui, monkeypatch):
     assert webui.module("ui.plan_view").free_memory() == 5500
 
 
-def test_weights_that_are_still_to_come_to_the_card_take_their_memory(
-    webui, hijack, monkeypatch, checkpoint, motion_file
-):
+def test_weights_that_are_still_to_come_to_the_card_take_their_memory(webui, monkeypatch, checkpoint, motion_file):
     """The double's UNet lies in main memory, and so does the motion module."""
     on_a_card(monkeypatch, free=100 * GIB)
     unet = sum(weight.nbytes for weight in checkpoint.model.diffusion_model.parameters())
-    from safetensors.torch import load_file
-
     motion = sum(weight.numel() for name, weight in load_file(motion_file).items() if not name.endswith(".pe"))
-    left = webui.module("ui.plan_view")._left_free(checkpoint, SETTINGS["model"], 4)
-    assert 100 * GIB - left == unet + 4 * motion
-    assert 100 * GIB - webui.module("ui.plan_view")._left_free(checkpoint, "none of these", 4) == unet
+    left_free = webui.module("ui.plan_view")._left_free
+    assert 100 * GIB - left_free(checkpoint, SETTINGS["model"], 4) == unet + 4 * motion
+    assert 100 * GIB - left_free(checkpoint, "none of these", 4) == unet
 
 
 def test_the_page_is_well_formed_whatever_stands_in_it(plan):

@@ -121,8 +121,9 @@ def test_prompts_of_an_unknown_script_are_one_for_each_clip(prompts_of):
 def test_a_script_that_writes_each_rows_prompt_gives_a_clip_its_first(prompts_of):
     prompts_of.script.name = "Wildcards of my own"
     processed, rows = prompts_of(*names(4), combinatorial=False, fixed_seed=True, batch_size=2)
-    assert processed.all_prompts == [names(4)[0], names(4)[2]]
-    assert [seeds for _, seeds in rows] == [[5, 6, 5, 6]]
+    one, _, other, _ = names(4)
+    assert processed.all_prompts == [one, other]
+    assert rows == [([one, one, other, other], [5, 6, 5, 6])]
 
 
 def test_after_an_error_the_script_has_its_own_hook(webui, prompts_of):

@@ -72,12 +72,14 @@ def test_frames_are_not_saved_one_by_one_nor_as_a_grid(webui):
         {"prompt": "cat", "seed": -1},
         {"prompt": ["a"], "negative_prompt": ["b"], "seed": [3], "subseed": [4], "enable_hr": True, "hr_prompt": ["c"]},
         {"tab": "img2img", "init_images": [Image.new("RGB", (8, 8))] * 2, "batch_size": 2},
+        {"prompt": "head\n0: a\n1: b", "negative_prompt": "0: x", "enable_hr": True},
     ],
-    ids=["plain", "lists", "img2img"],
+    ids=["plain", "lists", "img2img", "travel"],
 )
+@pytest.mark.parametrize("noise", ["random", "constant"])
 @pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
-def test_p_has_its_own_values_back(webui, fields, error):
-    p = webui.request(CLIP, **fields)
+def test_p_has_its_own_values_back(webui, fields, noise, error):
+    p = webui.request({**CLIP, "noise": noise}, **fields)
     before = own_values(p)
     shared.during_sampling = Mock(side_effect=error)
     try:
