@@ -61,21 +61,3 @@ def test_a_recipe_holds_them_and_makes_the_clip_again(written, run, tmp_path, b)
     assert done.out == "Reproduced: frame 0 is identical.\n"
     written("--motion", A)
     assert "further" not in read_recipe(path).data["files"]
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("nothing.ckpt", "nothing.ckpt"),
-        ("{b}:3", "with effect from 0 to 2"),
-        ("{b}:-1", "with effect from 0 to 2"),
-        ("{b}:nan", "with effect from 0 to 2"),
-        ("{b}:speed=1", "is not valid. Write FILE:effect=0.5,scale=1.2"),
-        ("{b}:scale=11", "scale must be between 0 and 10"),
-        ("{b}:much", "other.safetensors:much"),
-    ],
-)
-def test_what_is_wrong_is_said_before_anything_is_loaded(run_early, tmp_path, b, text, words):
-    done = run_early("animate", "--output", tmp_path / "clip.gif", "--motion", A, "--motion", text.format(b=b))
-    assert done.code == 1
-    assert words in done.one_error

@@ -9,7 +9,6 @@ import torch
 from support.pocket_clips import CFG, SIZE, near, pixels
 
 from lib_animatediff import ClipError, Text2VideoZero
-from lib_animatediff import builtin_model as pocket
 from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.jobs import recipe as request
 from lib_animatediff.request.methods import name_without_file
@@ -66,19 +65,3 @@ def test_only_its_name_without_a_hash_means_it_in_a_recipe(written, tmp_path):
     assert motion_of(name="Text2Video-Zero", sha256="0" * 64, kind=None) == tmp_path / "Text2Video-Zero"
     with pytest.raises(ClipError, match="sha256"):
         motion_of(name="v3.safetensors")
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (("--motion-lora", pocket.pocket_folder() / pocket.MOTION_LORA), "motion_loras"),
-        (("--freeinit-enable",), "freeinit_enable"),
-        (("--scale", "1.2", "--closed-loop", "A"), "scale, closed_loop"),
-        (("--zero-smoothing", "0.5"), "needs a mask"),
-    ],
-)
-def test_what_it_cannot_do_is_said_before_anything_is_loaded(run, monkeypatch, tmp_path, words, said):
-    monkeypatch.setattr(request.host, "load_pipeline", None)
-    done = run("animate", "--motion", "Text2Video-Zero", "--output", tmp_path / "clip.png", *words)
-    assert done.code == 1
-    assert said in done.err

@@ -104,23 +104,21 @@ def test_the_whole_name_goes_before_a_name_with_a_suffix(loras, folder):
     assert loras.find_lora("pan.ckpt") == path
 
 
-def test_an_unknown_name_is_told_the_nearest(loras, folder):
-    motion_lora(folder / "PanLeft.safetensors")
-    motion_lora(folder / "ZoomIn.safetensors")
-    with pytest.raises(MotionFileError, match=r"no motion LoRA 'zoomin' in .*Lora or .*, such as ZoomIn\."):
-        loras.find_lora("zoomin")
-
-
-def test_an_image_lora_is_told_where_it_belongs(loras, folder):
+@pytest.mark.parametrize(
+    ("files", "name", "words"),
+    [
+        ([], "pan", r"There is no motion LoRA 'pan', nor any other, in .*Lora or .*animate"),
+        (["PanLeft", "ZoomIn"], "zoomin", r"no motion LoRA 'zoomin' in .*Lora or .*, such as ZoomIn\."),
+        ([], "style", r"style\.safetensors is neither .*: <lora:style:1>\."),
+        ([], "style.safetensors", r"style\.safetensors is neither .*: <lora:style:1>\."),
+    ],
+)
+def test_where_there_is_none_of_a_name_it_is_told_what_there_is_and_where_it_belongs(loras, folder, files, name, words):
     image_lora(folder / "style.safetensors")
-    for name in ("style", "style.safetensors"):
-        with pytest.raises(MotionFileError, match=r"style\.safetensors is neither .*: <lora:style:1>\."):
-            loras.find_lora(name)
-
-
-def test_without_any_it_is_told_where_to_put_one(loras):
-    with pytest.raises(MotionFileError, match=r"There is no motion LoRA 'pan', nor any other, in .*Lora or .*animate"):
-        loras.find_lora("pan")
+    for file in files:
+        motion_lora(folder / f"{file}.safetensors")
+    with pytest.raises(MotionFileError, match=words):
+        loras.find_lora(name)
 
 
 @pytest.mark.parametrize("name", ["../outside", "../outside.safetensors", "./pan", ""])

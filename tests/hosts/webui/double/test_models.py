@@ -13,7 +13,6 @@ from support.motion_files import SMALL_WIDTHS, adapter_config, as_adapter, rando
 from motion_module import MotionFileError
 
 WITHOUT_FILE = "Text2Video-Zero [no file, any checkpoint]"
-SUFFIXES = ["bin", "ckpt", "pt", "pth", "safetensors"]
 
 
 @pytest.fixture
@@ -35,17 +34,11 @@ def put(webui):
     return put
 
 
-def test_the_list_is_sorted_and_goes_into_folders(models, put):
-    for name in ("z.ckpt", "a.safetensors", "folder/deeper/b.pt", "folder/a c.ckpt"):
+def test_the_list_is_sorted_goes_into_folders_and_holds_weights_only(models, put):
+    weights = ["a.safetensors", "b.bin", "c.SAFETENSORS", "folder/a c.ckpt", "folder/deeper/b.pt", "z.pth"]
+    for name in [*reversed(weights), "a.yaml", "b.txt", "c.safetensors.part", "folder/d.png"]:
         put(name)
-    assert list(models.available_models()) == ["a.safetensors", "folder/a c.ckpt", "folder/deeper/b.pt", "z.ckpt"]
-
-
-def test_files_that_hold_weights_are_listed_and_no_others(models, put):
-    for suffix in [*SUFFIXES, "SAFETENSORS", "yaml", "txt", "safetensors.part", "png"]:
-        put(f"mm_{suffix}.{suffix}")
-    listed = sorted(name.rpartition(".")[2] for name in models.available_models())
-    assert listed == sorted([*SUFFIXES, "SAFETENSORS"])
+    assert list(models.available_models()) == weights
 
 
 def test_a_folder_with_a_weights_suffix_and_a_link_to_nowhere_are_not_listed(models, webui, tmp_path):
