@@ -20,14 +20,16 @@ from support.webui_double import components
 from support.webui_double.denoiser import CONTEXT, TOKENS, guided
 from support.webui_double.functions import (
     FilenameGenerator,
+    Processed,
+    create_infotext,
     get_multicond_prompt_list,
     get_next_sequence_number,
     get_prompt_lengths,
     rescale_zero_terminal_snr_abar,
     sha256,
+    to_image,
     walk_files,
 )
-from support.webui_double.processed import Processed, create_infotext, to_image
 from support.webui_double.state import InterruptedException, OptionInfo, Options, State, shared
 from torch import Tensor, nn
 

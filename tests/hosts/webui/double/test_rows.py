@@ -1,4 +1,4 @@
-"""Each picture of a batch becomes a clip of rows, and p has its own values back afterwards."""
+"""Each picture of a batch becomes a clip of rows, or one row as a preview; p has its own values back afterwards."""
 
 from __future__ import annotations
 
@@ -119,3 +119,28 @@ def test_another_number_of_images_is_refused(webui):
     images = [Image.new("RGB", (8, 8))] * 4
     with pytest.raises(AnimateDiffError, match="4 init images were sent"):
         webui.paint({**CLIP, "frames": 3}, tab="img2img", init_images=images)
+
+
+def test_a_preview_is_one_picture_saved_as_one(webui):
+    clip, preview = webui.paint(CLIP), webui.paint({**CLIP, "preview": True}, batch_size=2, n_iter=2)
+    assert len(preview.images) == 4 + 1  # a grid, as for pictures
+    assert shared.saved[-4:] == [1, 1 + CLIP["frames"], 1 + 2 * CLIP["frames"], 1 + 3 * CLIP["frames"]]
+    assert len(clip.images) == 1
+
+
+def test_a_preview_of_a_variation_has_its_clips_subseed(webui):
+    p = webui.request({**CLIP, "preview": True}, subseed_strength=0.5, n_iter=2)
+    double.process_images(p)
+    assert p.all_seeds == [1, 1]
+    assert p.all_subseeds == [100, 100 + CLIP["frames"]]
+
+
+def test_a_preview_has_the_first_of_the_seeds_given(webui):
+    webui.paint({**CLIP, "preview": True, "frame_seeds": "70, 80"})
+    assert shared.saved[-1] == 70
+
+
+def test_frames_take_the_seeds_given(webui):
+    p = webui.request({**CLIP, "frame_seeds": "70, 90"}, n_iter=2)
+    double.process_images(p)
+    assert p.all_seeds == [70, 90, 70 + CLIP["frames"], 90 + CLIP["frames"]]
