@@ -68,11 +68,9 @@ class Encoder:
 
     def __call__(self, captions: list[str]) -> Tensor:
         self.asked += captions
-        return torch.stack([self._one(caption) for caption in captions])
-
-    def _one(self, caption: str) -> Tensor:
-        seed = sum(ord(letter) * 31**place for place, letter in enumerate(caption)) % 2**31
-        return torch.randn(TOKENS, CONTEXT, generator=torch.Generator().manual_seed(seed))
+        seeds = [sum(ord(letter) * 31**place for place, letter in enumerate(caption)) % 2**31 for caption in captions]
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        return torch.stack([torch.randn(TOKENS, CONTEXT, generator=generator) for generator in generators])
 
 
 def small_base(unet=None, **more) -> Base:

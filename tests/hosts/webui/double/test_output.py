@@ -78,14 +78,22 @@ def test_the_file_plays_as_the_settings_say_and_carries_its_text_and_the_recipe(
     gif, recipe = Image.open(shown.already_saved_as), read_recipe(Path(shown.already_saved_as))
     assert (gif.info["duration"], gif.info["loop"], gif.info["comment"]) == (250, 2, b"infotext 0")
     assert (recipe.infotext, recipe.data["settings"]["frames"], recipe.data["seed"]) == ("infotext 0", 2, 10)
+    shared.opts.enable_pnginfo = False
+    (shown,) = deliver([picture(0), picture(90)], rows=2).images
+    assert read_recipe(Path(shown.already_saved_as)).infotext == ""
 
 
-def test_the_gallery_shows_the_first_frame_as_the_file(deliver):
+def test_the_gallery_shows_each_clips_first_frame_with_its_seeds_and_texts(deliver):
     frames = [picture(level) for level in (0, 90, 120, 150)]
-    clips = deliver(frames).images
-    assert [levels(clip.already_saved_as) for clip in clips] == [[0, 90], [120, 150]]
-    assert [clip.tobytes() for clip in clips] == [frames[0].tobytes(), frames[2].tobytes()]
+    processed = deliver(frames)
+    assert [levels(clip.already_saved_as) for clip in processed.images] == [[0, 90], [120, 150]]
+    assert [clip.tobytes() for clip in processed.images] == [frames[0].tobytes(), frames[2].tobytes()]
     assert not hasattr(frames[0], "already_saved_as")
+    assert (processed.info, processed.infotexts) == ("infotext 0", ["infotext 0", "infotext 2"])
+    assert (processed.all_seeds, processed.all_subseeds) == ([10, 12], [20, 22])
+    assert processed.all_prompts == ["all_prompts 0", "all_prompts 2"]
+    assert processed.all_negative_prompts == ["all_negative_prompts 0", "all_negative_prompts 2"]
+    assert processed.batch_size == 2
 
 
 @pytest.mark.parametrize("no_script", [0, "None", None])
@@ -94,33 +102,20 @@ def test_the_api_gets_the_file_itself(webui, deliver, no_script):
     assert base64.b64decode(reply) == next(webui.outputs.rglob("*.gif")).read_bytes()
 
 
-def test_seeds_prompts_and_infotexts_are_one_per_clip(deliver):
-    processed = deliver([picture(0)] * 4)
-    assert processed.infotexts == ["infotext 0", "infotext 2"]
-    assert processed.info == "infotext 0"
-    assert (processed.all_seeds, processed.all_subseeds) == ([10, 12], [20, 22])
-    assert processed.all_prompts == ["all_prompts 0", "all_prompts 2"]
-    assert processed.all_negative_prompts == ["all_negative_prompts 0", "all_negative_prompts 2"]
-    assert processed.batch_size == 2
-
-
-@pytest.mark.parametrize(("formats", "frames"), [(["GIF"], ""), (["GIF", "Frame"], "12345678")])
-def test_a_whole_request_gives_one_clip_each_and_the_frames_behind_them_if_asked_for(webui, formats, frames):
-    """All frames of all clips, each with its own infotext."""
+@pytest.mark.parametrize(
+    ("formats", "clips", "frames"),
+    [("GIF", "1357", ""), (["GIF", "Frame"], "1357", "12345678"), ("Frame", "", "12345678")],
+)
+def test_a_whole_request_gives_one_clip_each_and_the_frames_behind_them_if_asked_for(webui, formats, clips, frames):
+    """All frames of all clips, each with its own infotext; clips and frames are told by their seeds."""
     processed = webui.paint({**CLIP, "format": formats}, is_api=True, batch_size=2, n_iter=2)
-    assert [text[:6] for text in processed.images[:4]] == ["R0lGOD"] * 4
-    assert [image.size for image in processed.images[4:]] == [(8, 8)] * len(frames)
-    seeds = [text.split("Seed: ")[1][0] for text in processed.infotexts]
-    assert seeds == ["1", "3", "5", "7", *frames]
+    first = len(clips)
+    assert [text[:6] for text in processed.images[:first]] == ["R0lGOD"] * first
+    assert [image.size for image in processed.images[first:]] == [(8, 8)] * len(frames)
+    assert [text.split("Seed: ")[1][0] for text in processed.infotexts] == [*clips, *frames]
     assert processed.all_seeds == [1, 3, 5, 7]
     assert processed.batch_size == 2
-
-
-def test_frames_alone(webui):
-    processed = webui.paint({**CLIP, "format": "Frame"}, is_api=True, batch_size=2)
-    assert [image.size for image in processed.images] == [(8, 8)] * 4
-    assert len(processed.infotexts) == 4
-    assert not saved(webui)
+    assert len(saved(webui)) == first
 
 
 def test_pictures_of_other_scripts_stay_behind_the_clips(deliver):
@@ -243,12 +238,6 @@ def test_frames_stand_in_for_what_lies_on_the_disk_alone(webui, deliver, name):
     assert processed.infotexts == [f"infotext {row}" for row in range(4)]
     assert processed.all_seeds == [10, 12]
     assert len(processed.extra_generation_params["AnimateDiff clips"]) == 2
-
-
-def test_without_the_webuis_texts_the_file_says_nothing(deliver):
-    shared.opts.enable_pnginfo = False
-    (shown,) = deliver([picture(0), picture(90)], rows=2).images
-    assert read_recipe(Path(shown.already_saved_as)).infotext == ""
 
 
 def test_the_worst_seam_stands_in_the_text(deliver):

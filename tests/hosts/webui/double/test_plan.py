@@ -28,6 +28,7 @@ PAGE = {
     "steps": 10,
     "batch_size": 2,
 }
+WRONG = "0: a\n48: <i>b"
 SEASONS = "a tree\n0: spring\n24: <b>summer</b>\n47: autumn\nsharp"
 
 
@@ -68,12 +69,8 @@ def rows_of(page, name="prompt"):
 
 def test_the_panel_says_what_a_clip_will_take(plan):
     assert line_of(plan.plan_html(SETTINGS, PAGE)) == expected()
-
-
-def test_a_page_that_says_nothing_has_the_webuis_defaults(plan):
-    said = line_of(plan.plan_html(SETTINGS, dict.fromkeys(PAGE)))
-    assert said == expected(width=512, height=512, steps=20, clips=1)
-    assert said == line_of(plan.plan_html(SETTINGS, {}))
+    usual = expected(width=512, height=512, steps=20, clips=1)  # the WebUI's defaults
+    assert line_of(plan.plan_html(SETTINGS, dict.fromkeys(PAGE))) == line_of(plan.plan_html(SETTINGS, {})) == usual
 
 
 def test_what_does_not_fit_is_marked(plan, monkeypatch):
@@ -84,16 +81,17 @@ def test_what_does_not_fit_is_marked(plan, monkeypatch):
     assert "animatediff-advice" in page
 
 
-def test_wrong_settings_are_told_instead(plan):
-    page = plan.plan_html({**SETTINGS, "frames": "<many>"}, PAGE)
-    assert line_of(page) == "frames must be a whole number, not '<many>'. [AD-C08]"
-    assert "details" not in page
-
-
-@pytest.mark.parametrize(("name", "called"), [("prompt", "prompt"), ("negative_prompt", "negative prompt")])
-def test_a_wrong_line_of_a_prompt_is_told_instead(plan, name, called):
-    page = plan.plan_html(SETTINGS, {**PAGE, name: "0: a\n48: <i>b"})
-    assert line_of(page).startswith(f'Line 2 of the {called}, "48: <i>b": the clip has no frame 48.')
+@pytest.mark.parametrize(
+    ("frames", "page", "told"),
+    [
+        ("<many>", {}, "frames must be a whole number, not '<many>'. [AD-C08]"),
+        (48, {"prompt": WRONG}, 'Line 2 of the prompt, "48: <i>b": the clip has no frame 48.'),
+        (48, {"negative_prompt": WRONG}, 'Line 2 of the negative prompt, "48: <i>b": the clip has no frame 48.'),
+    ],
+)
+def test_what_is_wrong_is_told_instead(plan, frames, page, told):
+    page = plan.plan_html({**SETTINGS, "frames": frames}, {**PAGE, **page})
+    assert line_of(page).startswith(told)
     assert "details" not in page
 
 

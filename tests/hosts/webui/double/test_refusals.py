@@ -10,8 +10,6 @@ from support.unchanged import Portrait, own_values
 from support.webui_double import double
 from support.webui_double.double import CLIP, shared
 
-TENSORRT = SimpleNamespace(option=SimpleNamespace(label="[TRT] small"))
-
 
 @pytest.fixture
 def refused(webui, checkpoint):
@@ -70,7 +68,8 @@ def test_a_checkpoint_that_is_not_sd15(refused, checkpoint, monkeypatch, field, 
 
 
 def test_a_unet_that_is_replaced(webui, refused, monkeypatch):
-    monkeypatch.setattr(webui.module("sd_unet"), "current_unet", TENSORRT)
+    tensorrt = SimpleNamespace(option=SimpleNamespace(label="[TRT] small"))
+    monkeypatch.setattr(webui.module("sd_unet"), "current_unet", tensorrt)
     assert "[TRT] small" in refused(CLIP)[0]
 
 

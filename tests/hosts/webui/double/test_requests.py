@@ -50,6 +50,7 @@ def test_switched_off_it_leaves_p_alone(webui, arguments):
         (({"frames": 3},), 3),
         (({"enable": True, "frames": 3},), 3),
         (({"enabled": True, "frames": 3},), 3),
+        (({"model": "mm.safetensors"}, {"video_length": "3"}), 3),  # several objects count together
         (({"video_length": 3}, "mm.safetensors", 7), 3),  # an alias, too, goes before the panel's value
         (({"video_length": 0, "batch_size": 4},), 4),  # the context length
     ],
@@ -79,7 +80,7 @@ def test_the_gallerys_upscale_button_makes_a_plain_picture(webui):
     assert p.firstpass_image.mode == "RGB"
 
 
-def test_the_infotext_says_what_was_asked_for_and_which_file_moved_it(webui):
+def test_the_infotext_says_what_was_asked_for_and_which_file_moved_it(webui, monkeypatch):
     p = webui.request({"video_length": 2, "model": "mm"})
     double.process_images(p)
     hashed = digest((webui.models_folder / "mm.safetensors").resolve(), 0)[:8]
@@ -88,6 +89,8 @@ def test_the_infotext_says_what_was_asked_for_and_which_file_moved_it(webui):
         "overlap: -1, stride: 1, context_kind: uniform, fusion: pyramid, closed_loop: N, reverse: False, "
         f"formats: GIF, mm_hash: {hashed}"
     }
+    monkeypatch.setattr(webui.module("hashes"), "sha256", lambda filename, title: None)  # without hashing
+    assert "mm_hash" not in webui.paint(CLIP).infotexts[0]
 
 
 def test_modules_of_one_name_in_two_folders_have_hashes_of_their_own(webui):
@@ -101,13 +104,6 @@ def test_modules_of_one_name_in_two_folders_have_hashes_of_their_own(webui):
             double.process_images(p)
         told.append(p.extra_generation_params["AnimateDiff"].rpartition("mm_hash: ")[2])
     assert told[0] != told[1]
-
-
-def test_without_hashing_the_infotext_has_no_hash(webui, monkeypatch):
-    monkeypatch.setattr(webui.module("hashes"), "sha256", lambda filename, title: None)
-    p = webui.request(CLIP)
-    double.process_images(p)
-    assert "mm_hash" not in p.extra_generation_params["AnimateDiff"]
 
 
 @pytest.fixture

@@ -98,11 +98,6 @@ def test_scripts_on_images_are_refused(scripted, title):
     assert not shared.samplings
 
 
-def test_settings_in_several_objects_count_together(webui):
-    webui.paint({"model": "mm.safetensors"}, {"video_length": "3"}, is_api=True)
-    assert [sampling.rows for sampling in shared.samplings] == [3]
-
-
 @pytest.mark.parametrize(("formats", "fits"), [(["MP4"], True), (["GIF"], False), (["MP4", "GIF"], False)])
 def test_sixty_frames_a_second_are_for_videos(webui, formats, fits):
     clip = {**CLIP, "fps": 60, "format": formats}

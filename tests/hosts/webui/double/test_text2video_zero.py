@@ -125,27 +125,16 @@ def test_the_levels_are_the_next_ones_of_the_schedule(glue, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_steps_are_told_once_each_in_their_order(glue, kind):
-    """As the sampler alone tells them: progress goes on, and does not go back."""
-    run = Run(glue, kind)
-    run()
-    _, picture = alone(glue, kind, 5)
-    if kind is samplers.dpm_adaptive:
-        assert run.told == list(range(len(run.told)))
-    else:
-        assert run.told == picture.told
-    assert run.first_only == sorted(run.first_only, reverse=True)
-    assert True in run.first_only
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_calls_are_counted_as_without(glue, kind):
-    """Prompts that change over the steps go by that number."""
+def test_steps_are_told_once_each_in_their_order_and_calls_are_counted_as_without(glue, kind):
+    """Progress goes on, and does not go back; prompts that change over the steps go by the number of the call."""
     counted = []
     run = Run(glue, kind)
     run.denoiser.on_call = lambda _: counted.append((f"{run.denoiser.calls[-1]:.2g}", run.denoiser.step))
     run()
     _, picture = alone(glue, kind, 5)
+    assert run.told == (list(range(len(run.told))) if kind is samplers.dpm_adaptive else picture.told)
+    assert run.first_only == sorted(run.first_only, reverse=True)
+    assert True in run.first_only
     wanted = [(f"{level:.2g}", step) for step, level in enumerate(picture.denoiser.calls)]
     if kind is not samplers.heun_with_churn:  # which puts noise on what it had put noise on
         assert set(counted) == set(wanted)

@@ -68,12 +68,15 @@ def multicond(prompts, *, xl=False):
     return Multicond((len(prompts),), [[Composable(known[text]) for text in row] for row in parts])
 
 
+def entries_of(conditioning):
+    """Those of the first step: prompt by prompt, each with its parts side by side."""
+    rows = conditioning.batch if isinstance(conditioning, Multicond) else [[Composable(row)] for row in conditioning]
+    return [part.schedules[0].cond for row in rows for part in row]
+
+
 def reconstructed(conditioning):
-    """What reaches the denoiser's callback: prompt by prompt, each with its parts side by side."""
-    if isinstance(conditioning, Multicond):
-        entries = [part.schedules[0].cond for row in conditioning.batch for part in row]
-    else:
-        entries = [schedule[0].cond for schedule in conditioning]
+    """What reaches the denoiser's callback."""
+    entries = entries_of(conditioning)
     if isinstance(entries[0], dict):
         return DictWithShape({name: stacked([entry[name] for entry in entries]) for name in entries[0]})
     return stacked(entries)
@@ -221,23 +224,18 @@ def test_keys_must_have_as_many_parts(glue):
 
 @pytest.mark.parametrize("make", [learned, multicond])
 @pytest.mark.parametrize("xl", [False, True], ids=["tensors", "SDXL"])
-def test_equal_lengths_are_left_alone(glue, make, xl):
-    conditioning = make(["a", "b"], xl=xl)
-    assert glue.pad_conditionings(conditioning, EMPTY, [range(2)]) is conditioning
-
-
-@pytest.mark.parametrize("make", [learned, multicond])
-@pytest.mark.parametrize("xl", [False, True], ids=["tensors", "SDXL"])
-def test_short_conditions_are_filled_with_the_empty_prompts(glue, make, xl):
+def test_short_conditions_are_filled_with_the_empty_prompts_and_equal_lengths_left_alone(glue, make, xl):
+    equal = make(["a", "b"], xl=xl)
+    assert glue.pad_conditionings(equal, EMPTY, [range(2)]) is equal
     prompts = ["a", "b long long", "a", "c long", "d"] + (["x AND y long"] if make is multicond else [])
     cached = make(prompts, xl=xl)
-    before = copy.deepcopy(reconstructed_entries(cached))
+    before = copy.deepcopy(entries_of(cached))
     evened = glue.pad_conditionings(cached, EMPTY, [range(4)])
     assert type(evened) is type(cached)
     assert evened is not cached
-    assert all(same(one, other) for one, other in zip(reconstructed_entries(cached), before, strict=True))
+    torch.testing.assert_close(entries_of(cached), before, rtol=0, atol=0)
     texts = [text for prompt in prompts for text in prompt.split("AND")]
-    for entry, text in zip(reconstructed_entries(evened), texts, strict=True):
+    for entry, text in zip(entries_of(evened), texts, strict=True):
         chunks = [condition(text, xl=xl)["crossattn"] if xl else condition(text)]
         chunks += [EMPTY[0]] * (2 - text.count("long")) * (prompts.index(text) < 4 if text in prompts else False)
         assert torch.equal(entry["crossattn"] if xl else entry, torch.cat(chunks))
@@ -250,33 +248,14 @@ def test_short_conditions_are_filled_with_the_empty_prompts(glue, make, xl):
         assert evened[0] is evened[2]
 
 
-def test_every_step_of_a_schedule_is_filled(glue):
-    scheduled = [[Schedule(5, condition("a")), Schedule(20, condition("b long"))]]
-    (evened,) = glue.pad_conditionings(scheduled, EMPTY, [range(1)])
-    assert [(entry.end_at_step, len(entry.cond)) for entry in evened] == [(5, 154), (20, 154)]
-    assert evened[1].cond is scheduled[0][1].cond
-
-
-def test_parts_keep_their_weights(glue):
-    one, other = learned(["a", "b long"])
-    conditioning = Multicond((2,), [[Composable(one, 0.5)], [Composable(other, 2.0)]])
-    assert [row[0].weight for row in glue.pad_conditionings(conditioning, EMPTY, [range(2)]).batch] == [0.5, 2.0]
-
-
-def test_filling_follows_the_conditions_dtype(glue):
-    conditioning = [[entry._replace(cond=entry.cond.half()) for entry in row] for row in learned(["a", "b long"])]
-    assert glue.pad_conditionings(conditioning, EMPTY, [range(2)])[0][0].cond.dtype == torch.float16
-
-
-def reconstructed_entries(conditioning):
-    rows = conditioning.batch if isinstance(conditioning, Multicond) else [[Composable(row)] for row in conditioning]
-    return [part.schedules[0].cond for row in rows for part in row]
-
-
-def same(one, other):
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-    return torch.equal(one, other)
+def test_every_step_of_a_schedule_is_filled_in_its_dtype_and_parts_keep_their_weights(glue):
+    steps = [Schedule(5, condition("a").half()), Schedule(20, condition("b long").half())]
+    conditioning = Multicond((2,), [[Composable(steps, 0.5)], [Composable(learned(["c long"])[0], 2.0)]])
+    (one,), (other,) = glue.pad_conditionings(conditioning, EMPTY, [range(2)]).batch
+    assert [(entry.end_at_step, *entry.cond.shape) for entry in one.schedules] == [(5, 154, WIDTH), (20, 154, WIDTH)]
+    assert one.schedules[0].cond.dtype == torch.float16
+    assert one.schedules[1].cond is steps[1].cond
+    assert (one.weight, other.weight) == (0.5, 2.0)
 
 
 def test_without_travel_the_conditions_are_not_touched(glue):
