@@ -122,3 +122,8 @@ def written_motion(folder: Path, kind: str = "v3") -> Path:
     path = folder / f"mm_{kind}.safetensors"
     save_file(random_motion_state(kind, WIDTHS), path)
     return path
+
+
+def motion_for(target: str, folder: Path) -> dict[str, str]:
+    """The setting that a motion LoRA needs."""
+    return {"motion": str(written_motion(folder))} if target == "motion-lora" else {}

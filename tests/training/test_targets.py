@@ -28,13 +28,8 @@ def snapshot(*models):
 def left_in(unet):
     """What a training could have left behind."""
     hooks = [name for name, m in unet.named_modules() if m._forward_hooks or m._forward_pre_hooks]
-    return (
-        hooks + [name for name, _ in unet.named_modules() if "lora" in name] + list(hasattr(unet, "peft_config") * "p")
-    )
-
-
-def extra(target, tmp_path):
-    return {"motion": str(parts.written_motion(tmp_path))} if target == "motion-lora" else {}
+    loras = [name for name, _ in unet.named_modules() if "lora" in name]
+    return hooks or loras or hasattr(unet, "peft_config")
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -42,15 +37,12 @@ def test_everything_else_is_unchanged_bit_for_bit(tmp_path, target):
     vae = parts.small_vae()
     base = parts.small_base(parts.small_unet(), vae=vae)
     clips = [(torch.rand(4, 3, 64, 128) * 2 - 1, "a clip")]
-    given = extra(target, tmp_path)
+    given = parts.motion_for(target, tmp_path)
     file = next(iter(tmp_path.glob("*.safetensors")), None)
-    more = {"steps": 2, "checkpointing": True}
     before, bytes_before = snapshot(base.unet, vae), file and file.read_bytes()
-
-    train(parts.settings(tmp_path / "out", target=target, **more, **given), base=base, clips=clips)
-
-    after = snapshot(base.unet, vae)
-    assert parts.equal(before, after)
+    asked = parts.settings(tmp_path / "out", target=target, steps=2, checkpointing=True, **given)
+    train(asked, base=base, clips=clips)
+    assert parts.equal(before, snapshot(base.unet, vae))
     assert not left_in(base.unet)
     assert not base.unet.training
     assert not any(getattr(layer, "gradient_checkpointing", False) for layer in base.unet.modules())
@@ -60,7 +52,7 @@ def test_everything_else_is_unchanged_bit_for_bit(tmp_path, target):
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_all_of_the_target_is_trained(tmp_path, target):
-    more = {"target": target, "lr": 1e-2, **extra(target, tmp_path)}
+    more = {"target": target, "lr": 1e-2, **parts.motion_for(target, tmp_path)}
     one, two = (parts.trained(tmp_path / str(steps), steps=steps, **more) for steps in (1, 3))
     still = [name for name in one if torch.equal(one[name], two[name])]
     assert [name for name in still if not name.endswith("pos_encoder.pe")] == []

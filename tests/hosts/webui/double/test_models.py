@@ -141,17 +141,18 @@ def test_the_badge_and_the_cache_follow_a_motion_adapters_config(models, webui, 
     assert len(read) == 2
 
 
-@pytest.mark.parametrize("name", ["folder/mm.v3.ckpt", "folder/mm.v3"])
-def test_a_module_is_found_with_and_without_its_suffix(models, put, name):
-    put("folder/mm.ckpt")
-    path = put("folder/mm.v3.ckpt")
+@pytest.mark.parametrize(
+    ("name", "found", "other"),
+    [
+        ("folder/mm.v3.ckpt", "folder/mm.v3.ckpt", "folder/mm.ckpt"),
+        ("folder/mm.v3", "folder/mm.v3.ckpt", "folder/mm.ckpt"),
+        ("mm.ckpt", "mm.ckpt", "mm.ckpt.safetensors"),
+    ],
+)
+def test_a_module_is_found_with_and_without_its_suffix_and_a_whole_name_goes_first(models, put, name, found, other):
+    path = put(found)
+    put(other)
     assert models.find_model(name) == path
-
-
-def test_the_whole_name_goes_before_a_name_without_suffix(models, put):
-    path = put("mm.ckpt")
-    put("mm.ckpt.safetensors")
-    assert models.find_model("mm.ckpt") == path
 
 
 def test_the_only_module_needs_no_name_and_does_not_stand_for_another(models, put):

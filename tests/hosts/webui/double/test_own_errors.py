@@ -34,24 +34,22 @@ def test_without_a_panel_the_page_has_the_reason_and_images_and_the_api_work(web
 
 
 @pytest.mark.parametrize(
-    ("module", "name"),
+    "name",
     [
-        ("hooks.session", "clip_method"),
-        ("hooks.script", "parse_settings"),
-        ("hooks.script", "plan_clip"),
-        ("hooks.layout", "check_prompts"),
-        ("hooks.layout", "arrange_seeds"),
-        ("hooks.layout", "styled"),
-        ("clip.loras", "ClipLoras.take_tags"),
-        ("hooks.layout", "RequestLayout.share_first_prompts"),
-        ("clip.prompts", "ClipPrompts.write_frame_prompts"),
+        "hooks.session.clip_method",
+        "hooks.script.parse_settings",
+        "hooks.script.plan_clip",
+        "hooks.layout.check_prompts",
+        "hooks.layout.arrange_seeds",
+        "hooks.layout.styled",
+        "clip.loras.ClipLoras.take_tags",
+        "hooks.layout.RequestLayout.share_first_prompts",
+        "clip.prompts.ClipPrompts.write_frame_prompts",
     ],
 )
-def test_a_clip_is_refused_with_the_reason(webui, monkeypatch, module, name):
+def test_a_clip_is_refused_with_the_reason(webui, monkeypatch, name):
     """The WebUI swallows what a hook raises, and would paint a picture that nobody asked for."""
-    owner, _, attribute = name.rpartition(".")
-    place = webui.module(module)
-    monkeypatch.setattr(getattr(place, owner) if owner else place, attribute, fail)
+    monkeypatch.setattr(f"lib_animatediff.hosts.webui.{name}", fail)
     with pytest.raises(OurError, match="something of ours"):
         webui.paint(CLIP)
     assert not shared.samplings
@@ -82,17 +80,15 @@ def failing(words):
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "overtaking", "words"),
+    ("name", "overtaking", "words"),
     [
-        ("clip.prompts", "ClipPrompts.blend", None, "no more conditions"),
-        ("hooks.denoiser", "share_noise", failing("second"), "second"),
+        ("clip.prompts.ClipPrompts.blend", None, "no more conditions"),
+        ("hooks.denoiser.share_noise", failing("second"), "second"),
     ],
 )
-def test_a_failure_while_sampling_is_raised_and_keeps_nothing(webui, monkeypatch, module, name, overtaking, words):
+def test_a_failure_while_sampling_is_raised_and_keeps_nothing(webui, monkeypatch, name, overtaking, words):
     """Also where another failure overtakes the first."""
-    owner, _, attribute = name.rpartition(".")
-    place = webui.module(module)
-    monkeypatch.setattr(getattr(place, owner) if owner else place, attribute, failing("no more conditions"))
+    monkeypatch.setattr(f"lib_animatediff.hosts.webui.{name}", failing("no more conditions"))
     shared.during_sampling = overtaking
     p = webui.request(CLIP, enable_hr=True)
     kept = weakref.ref(p)

@@ -128,19 +128,16 @@ def test_a_preview_is_one_picture_saved_as_one(webui):
     assert len(clip.images) == 1
 
 
-def test_a_preview_of_a_variation_has_its_clips_subseed(webui):
-    p = webui.request({**CLIP, "preview": True}, subseed_strength=0.5, n_iter=2)
+@pytest.mark.parametrize(
+    ("clip", "variation", "seeds", "subseeds"),
+    [
+        ({"preview": True}, 0.5, [1, 1], [100, 102]),
+        ({"preview": True, "frame_seeds": "70, 80"}, 0, [70, 72], None),
+        ({"frame_seeds": "70, 90"}, 0, [70, 90, 72, 92], None),
+    ],
+)
+def test_frames_take_the_seeds_given_and_a_preview_those_of_its_clips_first(webui, clip, variation, seeds, subseeds):
+    p = webui.request({**CLIP, **clip}, subseed_strength=variation, n_iter=2)
     double.process_images(p)
-    assert p.all_seeds == [1, 1]
-    assert p.all_subseeds == [100, 100 + CLIP["frames"]]
-
-
-def test_a_preview_has_the_first_of_the_seeds_given(webui):
-    webui.paint({**CLIP, "preview": True, "frame_seeds": "70, 80"})
-    assert shared.saved[-1] == 70
-
-
-def test_frames_take_the_seeds_given(webui):
-    p = webui.request({**CLIP, "frame_seeds": "70, 90"}, n_iter=2)
-    double.process_images(p)
-    assert p.all_seeds == [70, 90, 70 + CLIP["frames"], 90 + CLIP["frames"]]
+    assert p.all_seeds == seeds
+    assert subseeds in (None, p.all_subseeds)

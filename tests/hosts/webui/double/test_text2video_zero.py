@@ -175,12 +175,7 @@ def test_unipc_has_an_order_that_its_steps_allow(glue):
 @pytest.mark.parametrize(("kind", "call"), every_once(KINDS, [1, 2, 9]))
 def test_an_interrupt_passes_through_and_leaves_nothing(glue, kind, call):
     run = Run(glue, kind)
-
-    def interrupt(number):
-        if number == call:
-            raise InterruptedException
-
-    run.denoiser.on_call = interrupt
+    run.denoiser.on_call = Mock(side_effect=[*[None] * (call - 1), InterruptedException])
     with pytest.raises(InterruptedException):
         run()
     assert len(run.denoiser.calls) == call
