@@ -29,11 +29,7 @@ def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
     one = parts.trained(tmp_path / "one", base=base, batch=2, **more)
     # (`accelerate launch` starts several processes on GPUs only.)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += [
-        str(parts.ROOT / "tests" / "training" / "worker.py"),
-        str(tmp_path / "two"),
-        json.dumps({"batch": 1} | more),
-    ]
+    command += [parts.ROOT / "tests" / "training" / "worker.py", tmp_path / "two", json.dumps({"batch": 1} | more)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr[-3000:]
     two = parts.load_file(tmp_path / "two" / "motion-module.safetensors")

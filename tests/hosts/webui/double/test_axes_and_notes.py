@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import namedtuple
 from types import SimpleNamespace
 
 import pytest
@@ -12,19 +13,14 @@ from support.webui_double.double import CLIP, shared
 from lib_animatediff.request.settings import SETTINGS
 
 NOTES = "AnimateDiff notes"
-
-
-class AxisOption:
-    def __init__(self, label, type, apply, confirm=None, choices=None):
-        self.label, self.type, self.apply, self.confirm, self.choices = label, type, apply, confirm, choices
+AxisOption = namedtuple("AxisOption", "label type apply confirm choices", defaults=(None, None))
 
 
 @pytest.fixture
 def plot(webui):
     """The plot's module, as the WebUI has loaded it, with our axes."""
     module = SimpleNamespace(AxisOption=AxisOption, axis_options=[])
-    data = SimpleNamespace(path="scripts/xyz_grid.py", module=module)
-    webui.module("scripts").scripts_data[:] = [data]
+    webui.module("scripts").scripts_data[:] = [SimpleNamespace(path="scripts/xyz_grid.py", module=module)]
     webui.module("ui.axes").register()
     return {axis.label.removeprefix("[AnimateDiff] "): axis for axis in module.axis_options}
 

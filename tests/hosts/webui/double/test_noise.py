@@ -110,8 +110,7 @@ def test_the_second_pass_of_hires_fix_is_shared_too(glue):
     assert torch.equal(first, paint(glue, again, SHARING))
 
 
-def test_a_sampler_that_serves_several_batches_shares_once(glue):
-    """As img2img's does."""
+def test_img2imgs_sampler_serves_several_batches_and_shares_once(glue):
     p = of_img2img()
     paint(glue, p, SHARING)
     paint(glue, begin_batch(p), SHARING)

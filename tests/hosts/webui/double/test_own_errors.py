@@ -10,14 +10,7 @@ import pytest
 from support.webui_double.components import Component
 from support.webui_double.double import CLIP, shared
 
-from motion_module import AnimateDiffError
-
-
-class OurError(Exception):
-    pass
-
-
-fail = Mock(side_effect=OurError("something of ours"))
+fail = Mock(side_effect=OverflowError("something of ours"))
 
 
 def test_without_a_panel_the_page_has_the_reason_and_images_and_the_api_work(webui, monkeypatch):
@@ -50,7 +43,7 @@ def test_without_a_panel_the_page_has_the_reason_and_images_and_the_api_work(web
 def test_a_clip_is_refused_with_the_reason(webui, monkeypatch, name):
     """The WebUI swallows what a hook raises, and would paint a picture that nobody asked for."""
     monkeypatch.setattr(f"lib_animatediff.hosts.webui.{name}", fail)
-    with pytest.raises(OurError, match="something of ours"):
+    with pytest.raises(OverflowError, match="something of ours"):
         webui.paint(CLIP)
     assert not shared.samplings
     monkeypatch.undo()
@@ -62,12 +55,6 @@ def test_frames_without_a_clip_are_returned_with_the_reason(webui, monkeypatch):
     processed = webui.paint({**CLIP, "frames": 3})
     assert len(processed.images) >= 3
     assert "something of ours" in processed.comments
-
-
-def test_forge_is_refused(webui, checkpoint, monkeypatch):
-    monkeypatch.setattr(type(checkpoint), "forge_objects", object(), raising=False)
-    with pytest.raises(AnimateDiffError, match="Forge or reForge"):
-        webui.paint(CLIP)
 
 
 def failing(words):

@@ -60,9 +60,10 @@ def test_a_request_that_cannot_be(webui, refused, clip, fields, words):
         ("is_sd2", True, "Diffusion 2"),
         ("is_sd3", True, "Diffusion 3"),
         ("cond_stage_key", "edit", "InstructPix2Pix"),
+        ("forge_objects", object(), "Forge or reForge"),
     ],
 )
-def test_a_checkpoint_that_is_not_sd15(refused, checkpoint, monkeypatch, field, value, name):
+def test_a_checkpoint_that_is_not_the_webuis_sd15(refused, checkpoint, monkeypatch, field, value, name):
     monkeypatch.setattr(checkpoint, field, value, raising=False)
     assert name in refused(CLIP)[0]
 

@@ -276,7 +276,7 @@ def test_bases_without_motion_modules_are_animated_and_stable_diffusion_3_is_ref
         webui.paint(ZERO)
 
 
-def test_it_is_found_however_it_is_written(webui):
+def test_it_is_found_however_it_is_written_and_by_clients_at_the_end_of_the_list(webui):
     models = webui.module("catalog.models")
     for name in ("Text2Video-Zero", "text2video-zero", "TEXT2VIDEO-ZERO", LISTED):
         assert models.method_without_file(name) == "Text2Video-Zero"
@@ -284,6 +284,7 @@ def test_it_is_found_however_it_is_written(webui):
         assert models.choice(name) == LISTED
     for name in ("", "mm.safetensors", "text2video-zero.safetensors"):
         assert models.method_without_file(name) is None
+    assert [model["name"] for model in webui.module("output.api").models()] == ["mm.safetensors", "Text2Video-Zero"]
 
 
 def test_without_a_file_an_empty_name_does_not_mean_it(webui):
@@ -307,7 +308,3 @@ def test_the_plan_counts_chunks_and_names_what_cannot_be(webui):
     assert "20 frames at once (10 steps: 10 UNet calls" in plan_html({**clip, "context_length": 20}, page)
     assert "1 frame at once (10 steps: 10 UNet calls" in plan_html({**clip, "preview": True}, page)
     assert "cannot apply scale" in plan_html({**clip, "scale": 2}, page)
-
-
-def test_clients_find_it_at_the_end_of_the_list(webui):
-    assert [model["name"] for model in webui.module("output.api").models()] == ["mm.safetensors", "Text2Video-Zero"]
