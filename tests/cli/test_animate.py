@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import MagicMock, Mock
@@ -52,12 +53,9 @@ def arguments(files, **changes):
     return ["animate", *(word for pair in pairs for word in pair)]
 
 
-def heed_interrupts():
-    # SIGINT is ignored in a shell's background jobs, and what is ignored is inherited.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def in_own_process(*words, cwd):
+    # SIGINT is ignored in a shell's background jobs, and what is ignored is inherited.
+    heed_interrupts = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(
         [sys.executable, "-m", "lib_animatediff", *words],
         cwd=cwd,

@@ -18,14 +18,13 @@ from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.jobs import recipe as request
 from lib_animatediff.video import read_clip, read_recipe
 
+PAN, MOTION = (pocket.pocket_folder() / name for name in (pocket.MOTION_LORA, pocket.MOTION))
+
 
 @pytest.fixture
 def adapter(pipeline, tmp_path):
     changes = random_adapter(diffusers_layers(pipeline.unet), seed=1)
     return changes, write_adapter(tmp_path / "domain.safetensors", changes)
-
-
-PAN = pocket.pocket_folder() / pocket.MOTION_LORA
 
 
 def test_a_motion_lora_is_that_of_its_strength(written, pipeline, motion):
@@ -89,10 +88,21 @@ WRONG = [
     (["--frame-seeds", "5, x"], "frame_seeds"),
     (["--motion-lora", "nothing.safetensors"], "no file nothing.safetensors"),
     (["--blocks", "roof effect 1"], "is not a block with a factor"),
+    (["--motion", MOTION, "--motion", "nothing.ckpt"], "nothing.ckpt"),
+    (["--motion", MOTION, "--motion", f"{MOTION}:3"], "with effect from 0 to 2"),
+    (["--motion", MOTION, "--motion", f"{MOTION}:-1"], "with effect from 0 to 2"),
+    (["--motion", MOTION, "--motion", f"{MOTION}:nan"], "with effect from 0 to 2"),
+    (["--motion", MOTION, "--motion", f"{MOTION}:speed=1"], "is not valid. Write FILE:effect=0.5,scale=1.2"),
+    (["--motion", MOTION, "--motion", f"{MOTION}:scale=11"], "scale must be between 0 and 10"),
+    (["--motion", MOTION, "--motion", f"{MOTION}:much"], f"{pocket.MOTION}:much"),
+    (["--motion", "Text2Video-Zero", "--motion-lora", PAN], "motion_loras"),
+    (["--motion", "Text2Video-Zero", "--freeinit-enable"], "freeinit_enable"),
+    (["--motion", "Text2Video-Zero", "--scale", "1.2", "--closed-loop", "A"], "scale, closed_loop"),
+    (["--motion", "Text2Video-Zero", "--zero-smoothing", "0.5"], "needs a mask"),
 ]
 
 
-@pytest.mark.parametrize(("words", "told"), WRONG, ids=[words[-1] for words, _ in WRONG])
+@pytest.mark.parametrize(("words", "told"), WRONG, ids=[str(words[-1]) for words, _ in WRONG])
 def test_what_is_wrong_is_said_in_one_line_before_the_checkpoint_is_loaded(run_early, tmp_path, words, told):
     assert told in run_early("animate", "--output", tmp_path / "clip.gif", *words).one_error
     assert list(tmp_path.iterdir()) == []

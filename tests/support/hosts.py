@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import prod
+from typing import Any
 
 import torch
 from support.motion_files import Noise
@@ -15,58 +17,37 @@ POOLED = 16
 VECTOR = 6 * TIME_ID + POOLED
 
 
-def ldm_unet(width: int = 32, context: int = 64) -> nn.Module:
-    """Stable Diffusion 1.5's UNetModel from the `ldm` package (channels width * 1, 2, 4, 4)."""
+SD15 = {"attention_resolutions": [4, 2, 1], "channel_mult": [1, 2, 4, 4], "num_heads": 8}
+
+
+def new_ldm_unet(width: int, context: int, **topology: Any) -> nn.Module:
+    """A UNetModel from the `ldm` package."""
     from ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-    settings = {
-        "image_size": 32,
-        "in_channels": 4,
-        "out_channels": 4,
-        "model_channels": width,
-        "attention_resolutions": [4, 2, 1],
-        "num_res_blocks": 2,
-        "channel_mult": [1, 2, 4, 4],
-        "num_heads": 8,
-        "use_spatial_transformer": True,
-        "transformer_depth": 1,
-        "context_dim": context,
-        "use_checkpoint": False,
-        "legacy": False,
-    }
-    return filled(lambda: UNetModel(**settings)) if width >= FULL_WIDTH else no_zero_weights(UNetModel(**settings))
+    always = {"image_size": 32, "in_channels": 4, "out_channels": 4, "num_res_blocks": 2, "transformer_depth": 1}
+    always |= {"use_spatial_transformer": True, "use_checkpoint": False, "legacy": False}
+    return UNetModel(model_channels=width, context_dim=context, **always, **topology)
+
+
+def ldm_unet(width: int = 32, context: int = 64) -> nn.Module:
+    """Stable Diffusion 1.5's (channels width * 1, 2, 4, 4)."""
+    make = partial(new_ldm_unet, width, context, **SD15)
+    return filled(make) if width >= FULL_WIDTH else no_zero_weights(make())
 
 
 def diffusers_unet(width: int = 32, context: int = 64) -> nn.Module:
     """Stable Diffusion 1.5's UNet2DConditionModel."""
     from diffusers import UNet2DConditionModel
 
-    settings = {"block_out_channels": (width, 2 * width, 4 * width, 4 * width), "cross_attention_dim": context}
-    make = UNet2DConditionModel
-    return filled(lambda: make(**settings)) if width >= FULL_WIDTH else no_zero_weights(make(**settings))
+    widths = (width, 2 * width, 4 * width, 4 * width)
+    make = partial(UNet2DConditionModel, block_out_channels=widths, cross_attention_dim=context)
+    return filled(make) if width >= FULL_WIDTH else no_zero_weights(make())
 
 
 def ldm_sdxl_unet(width: int = 32, context: int = 64) -> nn.Module:
     """SDXL's UNet as sgm builds it (channels width * 1, 2, 4; vectors go into the embedding), from LDM's own parts."""
-    from ldm.modules.diffusionmodules.openaimodel import UNetModel
-
-    unet = UNetModel(
-        image_size=32,
-        in_channels=4,
-        out_channels=4,
-        model_channels=width,
-        attention_resolutions=[4, 2],
-        num_res_blocks=2,
-        channel_mult=[1, 2, 4],
-        num_head_channels=16,
-        use_spatial_transformer=True,
-        transformer_depth=1,
-        context_dim=context,
-        use_linear_in_transformer=True,
-        use_checkpoint=False,
-        legacy=False,
-        num_classes=1,
-    )
+    topology = {"attention_resolutions": [4, 2], "channel_mult": [1, 2, 4], "num_head_channels": 16, "num_classes": 1}
+    unet = new_ldm_unet(width, context, **topology, use_linear_in_transformer=True)
     unet.label_emb = nn.Sequential(
         nn.Sequential(nn.Linear(VECTOR, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
     )

@@ -134,9 +134,6 @@ HEAD = (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian"
 LEGACY_HEAD = b"".join(pickle.dumps(thing, protocol=2) for thing in HEAD)
 
 
-# The same weights as other programs name them -----------------------------------------------------------------------
-
-
 def renamed(state: dict[str, Tensor], *pairs: tuple[str, str]) -> dict[str, Tensor]:
     """With pieces of the names replaced, one after the other."""
     for old, new in pairs:

@@ -15,6 +15,7 @@ RANK = 2
 PARTS = ("q", "k", "v", "out")
 Place = tuple[str, int, str]  # site, attention, part
 Changes = dict[Place, tuple[Tensor, Tensor]]  # down, up
+Spelling = Callable[[str, int, str], tuple[str, str]]
 
 
 def random_lora(kind: str = "v3", widths: tuple[int, ...] = SMALL_WIDTHS, *, seed: int = 3) -> Changes:
@@ -38,66 +39,38 @@ def changed_weight(place: Place) -> str:
     return f"{site}.temporal_transformer.transformer_blocks.0.attention_blocks.{attention}.{layer}.weight"
 
 
-def official(site: str, attention: int, part: str) -> tuple[str, str]:
-    block = f"{site}.temporal_transformer.transformer_blocks.0.attention_blocks.{attention}"
-    return f"{block}.processor.to_{part}_lora.down.weight", f"{block}.processor.to_{part}_lora.up.weight"
+def _spelling(name: str, layer: str, down: str, up: str, *, is_flat: bool = False) -> Spelling:
+    """From the name of a layer and the ends of its two factors."""
+
+    def spelled(site: str, attention: int, part: str) -> tuple[str, str]:
+        to = f"to_{part}{'.0' if part == 'out' else ''}"
+        path = layer.format(site=site, attention=attention, number=attention + 1, part=part, to=to)
+        path = path.replace(".", "_") if is_flat else path
+        return path + down, path + up
+
+    spelled.__name__ = name
+    return spelled
 
 
-def distributed(site: str, attention: int, part: str) -> tuple[str, str]:
-    """As a training on several GPUs saves them."""
-    down, up = official(site, attention, part)
-    return f"module.{down}", f"module.{up}"
+BLOCK = "{site}.temporal_transformer.transformer_blocks.0.attention_blocks.{attention}"
+PROCESSOR = BLOCK + ".processor.to_{part}_lora"
+LATER = "{site}.transformer_blocks.0.attn{number}"
+DOWN, UP = ".down.weight", ".up.weight"
+FLAT = (".lora_down.weight", ".lora_up.weight")
 
+official = _spelling("official", PROCESSOR, DOWN, UP)
+distributed = _spelling("distributed", "module." + PROCESSOR, DOWN, UP)  # as a training on several GPUs saves them
+converted = _spelling("converted", BLOCK + ".{to}", *FLAT, is_flat=True)  # for the WebUI's loader
+kohya = _spelling("kohya", "lora_unet_" + BLOCK + ".{to}", *FLAT, is_flat=True)
+diffusers = _spelling("diffusers", "unet." + LATER + ".processor.to_{part}_lora", DOWN, UP)
+later_diffusers = _spelling("later_diffusers", "unet." + LATER + ".{to}.lora", DOWN, UP)
+linear_layers = _spelling("linear_layers", "unet." + LATER + ".{to}.lora_linear_layer", DOWN, UP)
+peft = _spelling("peft", "unet." + LATER + ".{to}", ".lora_A.weight", ".lora_B.weight")
+adapter_peft = _spelling(
+    "adapter_peft", "base_model.model." + LATER + ".{to}", ".lora_A.default.weight", ".lora_B.default.weight"
+)
 
-def converted(site: str, attention: int, part: str) -> tuple[str, str]:
-    """For the WebUI's loader, by which a layer's name is its path with underscores."""
-    block = f"{site}.temporal_transformer.transformer_blocks.0.attention_blocks.{attention}"
-    layer = f"{block}.to_{part}{'.0' if part == 'out' else ''}".replace(".", "_")
-    return f"{layer}.lora_down.weight", f"{layer}.lora_up.weight"
-
-
-def kohya(site: str, attention: int, part: str) -> tuple[str, str]:
-    down, up = converted(site, attention, part)
-    return f"lora_unet_{down}", f"lora_unet_{up}"
-
-
-def diffusers(site: str, attention: int, part: str) -> tuple[str, str]:
-    block = f"unet.{site}.transformer_blocks.0.attn{attention + 1}"
-    return f"{block}.processor.to_{part}_lora.down.weight", f"{block}.processor.to_{part}_lora.up.weight"
-
-
-def later_diffusers(site: str, attention: int, part: str) -> tuple[str, str]:
-    layer = f"unet.{site}.transformer_blocks.0.attn{attention + 1}.to_{part}{'.0' if part == 'out' else ''}"
-    return f"{layer}.lora.down.weight", f"{layer}.lora.up.weight"
-
-
-def linear_layers(site: str, attention: int, part: str) -> tuple[str, str]:
-    down, up = later_diffusers(site, attention, part)
-    return down.replace(".lora.", ".lora_linear_layer."), up.replace(".lora.", ".lora_linear_layer.")
-
-
-def peft(site: str, attention: int, part: str) -> tuple[str, str]:
-    down, up = later_diffusers(site, attention, part)
-    return down.replace(".lora.down", ".lora_A"), up.replace(".lora.up", ".lora_B")
-
-
-def peft_with_adapter(site: str, attention: int, part: str) -> tuple[str, str]:
-    down, up = peft(site, attention, part)
-    return f"base_model.model.{down[5:-7]}.default.weight", f"base_model.model.{up[5:-7]}.default.weight"
-
-
-SPELLINGS = [
-    official,
-    distributed,
-    converted,
-    kohya,
-    diffusers,
-    later_diffusers,
-    linear_layers,
-    peft,
-    peft_with_adapter,
-]
-Spelling = Callable[[str, int, str], tuple[str, str]]
+SPELLINGS = [official, distributed, converted, kohya, diffusers, later_diffusers, linear_layers, peft, adapter_peft]
 
 
 def lora_state(changes: Changes, spelling: Spelling = official) -> dict[str, Tensor]:

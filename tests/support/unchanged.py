@@ -16,13 +16,12 @@ class Portrait:
         self.state = model.state_dict()
         self.clones = {key: tensor.clone() for key, tensor in self.state.items()}
         self.modules = dict(model.named_modules())
-        self.attributes = {name: self.attributes_of(module) for name, module in self.modules.items()}
+        self.attributes = {
+            name: {key: dict(value) if isinstance(value, dict) else value for key, value in vars(module).items()}
+            for name, module in self.modules.items()
+        }
         self.classes = {kind: dict(vars(kind)) for kind in {type(module) for module in self.modules.values()}}
         self.global_hooks = {name: dict(value) for name, value in self.global_tables()}
-
-    @staticmethod
-    def attributes_of(module: nn.Module) -> dict[str, object]:
-        return {name: dict(value) if isinstance(value, dict) else value for name, value in vars(module).items()}
 
     @staticmethod
     def global_tables():
@@ -58,5 +57,5 @@ class Portrait:
 def own_values(p: Any) -> dict[str, Any]:
     """What a request's author may find changed on p: its fields, and methods that were put over the class's."""
     told = {"batch_size", "prompt", "negative_prompt", "seed", "subseed", "hr_prompt", "init_images"}
-    told |= {"do_not_save_samples", "do_not_save_grid"}
+    told |= {"styles", "do_not_save_samples", "do_not_save_grid"}
     return {name: value for name, value in vars(p).items() if name in told or callable(value)}

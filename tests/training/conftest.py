@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -10,18 +10,10 @@ import torch
 
 def pytest_collection_modifyitems(items):
     """Without the extra "train" there is no trainer to test."""
-    missing = [name for name in ("accelerate", "peft", "av", "torch.utils.tensorboard") if _missing(name)]
+    missing = [name for name in ("accelerate", "peft", "av", "tensorboard") if find_spec(name) is None]
     for item in items:
         if missing and "training" in item.path.parts:
             item.add_marker(pytest.mark.skip(reason=f"not installed: {', '.join(missing)} (extra train)"))
-
-
-def _missing(name):
-    try:
-        import_module(name)
-    except ImportError:
-        return True
-    return False
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from support import hosts
 from support.motion_files import random_motion_state
 from torch import Tensor
 
@@ -22,7 +23,6 @@ SIDE = 16  # of latents: the lowest level is then 2 x 2, the least that a GroupN
 def small_unet(**other):
     """A diffusers UNet of Stable Diffusion 1.5's topology at its smallest, every weight random."""
     from diffusers import UNet2DConditionModel
-    from support import hosts
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -42,27 +42,9 @@ def tiny_unet():
 
 def small_ldm_unet():
     """The LDM UNet, for processes that should not take long to start: diffusers alone takes seconds."""
-    from ldm.modules.diffusionmodules.openaimodel import UNetModel
-    from support import hosts
-
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return hosts.no_zero_weights(
-            UNetModel(
-                image_size=SIDE,
-                in_channels=4,
-                out_channels=4,
-                model_channels=64,
-                attention_resolutions=[4, 2, 1],
-                num_res_blocks=2,
-                channel_mult=[1, 1, 1, 1],
-                num_heads=8,
-                use_spatial_transformer=True,
-                context_dim=CONTEXT,
-                use_checkpoint=False,
-                legacy=False,
-            )
-        )
+        return hosts.no_zero_weights(hosts.new_ldm_unet(64, CONTEXT, **hosts.SD15 | {"channel_mult": [1, 1, 1, 1]}))
 
 
 def small_vae(seed: int = 0):
@@ -86,11 +68,9 @@ class Encoder:
 
     def __call__(self, captions: list[str]) -> Tensor:
         self.asked += captions
-        return torch.stack([self._one(caption) for caption in captions])
-
-    def _one(self, caption: str) -> Tensor:
-        seed = sum(ord(letter) * 31**place for place, letter in enumerate(caption)) % 2**31
-        return torch.randn(TOKENS, CONTEXT, generator=torch.Generator().manual_seed(seed))
+        seeds = [sum(ord(letter) * 31**place for place, letter in enumerate(caption)) % 2**31 for caption in captions]
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        return torch.stack([torch.randn(TOKENS, CONTEXT, generator=generator) for generator in generators])
 
 
 def small_base(unet=None, **more) -> Base:
@@ -142,3 +122,8 @@ def written_motion(folder: Path, kind: str = "v3") -> Path:
     path = folder / f"mm_{kind}.safetensors"
     save_file(random_motion_state(kind, WIDTHS), path)
     return path
+
+
+def motion_for(target: str, folder: Path) -> dict[str, str]:
+    """The setting that a motion LoRA needs."""
+    return {"motion": str(written_motion(folder))} if target == "motion-lora" else {}

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -21,7 +20,6 @@ from lib_animatediff.training.loss import text_once_per_clip
 from motion_module import load_motion_module
 from motion_module.temporal_transformer import TemporalTransformer
 
-ROOT = Path(__file__).parents[2]
 CLOSE = 1e-5
 
 
@@ -31,7 +29,7 @@ def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
     one = parts.trained(tmp_path / "one", base=base, batch=2, **more)
     # (`accelerate launch` starts several processes on GPUs only.)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += [str(ROOT / "tests" / "training" / "worker.py"), str(tmp_path / "two"), json.dumps({"batch": 1} | more)]
+    command += [parts.ROOT / "tests" / "training" / "worker.py", tmp_path / "two", json.dumps({"batch": 1} | more)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr[-3000:]
     two = parts.load_file(tmp_path / "two" / "motion-module.safetensors")

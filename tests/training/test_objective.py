@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import ExitStack
 
 import pytest
 import torch
@@ -64,19 +65,16 @@ def test_the_loss_is_the_papers(largest):
 @pytest.fixture
 def make_loop(tmp_path):
     """Loops that are set up and not run."""
-    opened = []
+    with ExitStack() as stack:
 
-    def make(**more):
-        settings, base = parts.settings(tmp_path, **more), parts.small_base()
-        context = target_of(settings, base.unet)
-        opened.append(context)
-        source = MemorySource([(latents, "a") for latents, _ in parts.latent_clips(4)], latents=True)
-        base.unet.requires_grad_(False)
-        return Loop(settings, base, source, context.__enter__(), Accelerator(cpu=True))
+        def make(**more):
+            settings, base = parts.settings(tmp_path, **more), parts.small_base()
+            target = stack.enter_context(target_of(settings, base.unet))
+            source = MemorySource([(latents, "a") for latents, _ in parts.latent_clips(4)], latents=True)
+            base.unet.requires_grad_(False)
+            return Loop(settings, base, source, target, Accelerator(cpu=True))
 
-    yield make
-    for context in opened:
-        context.__exit__(None, None, None)
+        yield make
 
 
 def test_noise_differs_from_frame_to_frame_and_clip_to_clip(make_loop):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 import torch
 from training import parts
@@ -43,8 +45,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, target):
     more = {"target": target, "steps": 4, "warmup": 2, "lr_schedule": "cosine", "save_every": 2}
     more |= {"caption_dropout": 0.5, "lr": 1e-3, "ema": 0.9 if target == "motion-module" else 0.0}
     more |= {"validation_clips": 1 if target == "motion-module" else 0, "validation_every": 2}
-    if target == "motion-lora":
-        more["motion"] = str(parts.written_motion(tmp_path))
+    more |= parts.motion_for(target, tmp_path)
     whole = parts.trained(tmp_path / "a", clips=Cut(1000), **more)
 
     with pytest.raises(PowerCutError):
@@ -88,10 +89,7 @@ def test_a_broken_state_says_so_and_two_are_kept(tmp_path):
 
 
 def test_nothing_half_written_is_left(tmp_path, monkeypatch):
-    def failing(*_args, **_kwargs):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(torch, "save", failing)
+    monkeypatch.setattr(torch, "save", Mock(side_effect=OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         train(parts.settings(tmp_path), base=parts.small_base(), clips=MemorySource(parts.latent_clips(), latents=True))
     assert list((tmp_path / "states").iterdir()) == []

@@ -1,4 +1,4 @@
-"""What is trained changes, and nothing else does."""
+"""What is trained changes, and nothing else does; what is written is official, for the loader and for other tools."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from support import adapter_files, hosts
-from support.motion_files import write_motion_file
+from support.motion_files import random_motion_state, write_motion_file
 from training import parts
 
 from lib_animatediff import IncompatibleModelError, inject
 from lib_animatediff.training import MemorySource, TrainingError, train
-from lib_animatediff.training.export import write
+from lib_animatediff.training.export import read_recipe, write
 from lib_animatediff.training.settings import NEW_KINDS
 from lib_animatediff.training.trainables import adapter_in, layout_for, target_of
 from motion_module import AnimateDiffError, MotionModule, apply_motion_lora, load_motion_lora, load_motion_module
@@ -28,13 +28,8 @@ def snapshot(*models):
 def left_in(unet):
     """What a training could have left behind."""
     hooks = [name for name, m in unet.named_modules() if m._forward_hooks or m._forward_pre_hooks]
-    return (
-        hooks + [name for name, _ in unet.named_modules() if "lora" in name] + list(hasattr(unet, "peft_config") * "p")
-    )
-
-
-def extra(target, tmp_path):
-    return {"motion": str(parts.written_motion(tmp_path))} if target == "motion-lora" else {}
+    loras = [name for name, _ in unet.named_modules() if "lora" in name]
+    return hooks or loras or hasattr(unet, "peft_config")
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -42,15 +37,12 @@ def test_everything_else_is_unchanged_bit_for_bit(tmp_path, target):
     vae = parts.small_vae()
     base = parts.small_base(parts.small_unet(), vae=vae)
     clips = [(torch.rand(4, 3, 64, 128) * 2 - 1, "a clip")]
-    given = extra(target, tmp_path)
+    given = parts.motion_for(target, tmp_path)
     file = next(iter(tmp_path.glob("*.safetensors")), None)
-    more = {"steps": 2, "checkpointing": True}
     before, bytes_before = snapshot(base.unet, vae), file and file.read_bytes()
-
-    train(parts.settings(tmp_path / "out", target=target, **more, **given), base=base, clips=clips)
-
-    after = snapshot(base.unet, vae)
-    assert parts.equal(before, after)
+    asked = parts.settings(tmp_path / "out", target=target, steps=2, checkpointing=True, **given)
+    train(asked, base=base, clips=clips)
+    assert parts.equal(before, snapshot(base.unet, vae))
     assert not left_in(base.unet)
     assert not base.unet.training
     assert not any(getattr(layer, "gradient_checkpointing", False) for layer in base.unet.modules())
@@ -60,7 +52,7 @@ def test_everything_else_is_unchanged_bit_for_bit(tmp_path, target):
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_all_of_the_target_is_trained(tmp_path, target):
-    more = {"target": target, "lr": 1e-2, **extra(target, tmp_path)}
+    more = {"target": target, "lr": 1e-2, **parts.motion_for(target, tmp_path)}
     one, two = (parts.trained(tmp_path / str(steps), steps=steps, **more) for steps in (1, 3))
     still = [name for name in one if torch.equal(one[name], two[name])]
     assert [name for name in still if not name.endswith("pos_encoder.pe")] == []
@@ -198,3 +190,52 @@ def test_another_adapter_is_refused(tmp_path, state, message):
     save_file(state, tmp_path / "adapter.safetensors")
     with pytest.raises(AnimateDiffError, match=message):
         parts.trained(tmp_path / "out", adapter=str(tmp_path / "adapter.safetensors"))
+
+
+@pytest.mark.parametrize("kind", NEW_KINDS)
+def test_a_written_module_has_official_names_and_is_what_was_trained(tmp_path, kind):
+    path = tmp_path / "mm.safetensors"
+    with target_of(parts.settings(tmp_path, kind=kind), parts.small_unet()) as target:
+        write(path, target, {})
+        trained = {name: weight.detach().clone() for name, weight in target.weights.items()}
+    official = random_motion_state(kind, parts.WIDTHS)
+    written = parts.load_file(path)
+    assert {name: t.shape for name, t in written.items()} == {name: t.shape for name, t in official.items()}
+    tables = [name for name in official if name.endswith("pos_encoder.pe")]
+    assert all(torch.allclose(written[name], official[name], atol=1e-6) for name in tables)
+
+    loaded = load_motion_module(path)
+    assert (loaded.kind, loaded.trained_length) == (kind, 32)
+    assert parts.equal(dict(loaded.named_parameters()), trained)
+
+
+def test_longer_clips_make_a_longer_table(tmp_path):
+    with target_of(parts.settings(tmp_path, frames=40), parts.small_unet()) as target:
+        write(tmp_path / "mm.safetensors", target, {})
+    assert load_motion_module(tmp_path / "mm.safetensors").trained_length == 40
+
+
+def test_half_precision_is_half_the_size(tmp_path):
+    whole, half = (parts.trained(tmp_path / str(half), steps=1, half=half) for half in (False, True))
+    assert {t.dtype for t in half.values()} == {torch.float16}
+    assert parts.equal({name: t.half() for name, t in whole.items()}, half)
+
+
+def test_the_average_is_what_is_written(tmp_path):
+    """A young average forgets faster: (1 + step) / (10 + step), up to the decay asked for."""
+    with target_of(parts.settings(tmp_path), parts.tiny_unet()) as target:
+        expected = {name: weight.detach().clone() for name, weight in target.weights.items()}
+    for step, decay in enumerate((1 / 10, 2 / 11, 0.2)):
+        after = parts.trained(tmp_path / str(step), steps=step + 1, lr=1e-2)
+        expected = {name: decay * value + (1 - decay) * after[name] for name, value in expected.items()}
+    written = parts.trained(tmp_path / "average", steps=3, lr=1e-2, ema=0.2)
+    assert parts.largest_difference({name: written[name] for name in expected}, expected) < 1e-6
+
+
+def test_a_result_carries_its_recipe_and_no_path_of_a_machine(tmp_path):
+    parts.trained(tmp_path / "deep" / "out", steps=2, seed=7)
+    recipe = read_recipe(tmp_path / "deep" / "out" / "motion-module.safetensors")
+    assert (recipe["steps_done"], recipe["settings"]["seed"], recipe["kind"]) == (2, 7, "v3")
+    assert recipe["clips"] == {"trained_on": 4, "held_out": 0, "broken": []}
+    assert "/" not in str(recipe)
+    assert recipe["settings"]["output"] == "out"

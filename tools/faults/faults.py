@@ -606,6 +606,6 @@ FAULTS: tuple[Fault, ...] = (
         f"{_WEBUI}/clip/noise.py",
         'fresh * getattr(p, "initial_noise_multiplier", 1.0),',
         "fresh,",
-        ["hosts/webui/double/test_freeinit", "hosts/webui/double/test_directed_requests"],
+        ["hosts/webui/double/test_noise"],
     ),
 )

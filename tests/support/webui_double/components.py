@@ -36,52 +36,20 @@ class Component:
         pass
 
 
-class Row(Component):
-    pass
+def kind(name: str, *takes: str) -> type[Component]:
+    """A component with its own arguments."""
+    return type(name, (Component,), {"takes": frozenset(takes)})
 
 
-class HTML(Component):
-    pass
-
-
-class Accordion(Component):
-    takes = frozenset({"open", "elem_classes"})
-
-
-class Checkbox(Component):
-    pass
-
-
-class CheckboxGroup(Component):
-    takes = frozenset({"choices"})
-
-
-class Radio(CheckboxGroup):
-    pass
-
-
-class Textbox(Component):
-    pass
-
-
-class Image(Component):
-    takes = frozenset({"type", "image_mode", "elem_classes", "height"})
-
-
-class File(Component):
-    takes = frozenset({"file_types", "elem_classes"})
-
-
-class Number(Component):
-    takes = frozenset({"minimum", "maximum", "step", "precision"})
-
-
-class Slider(Component):
-    takes = frozenset({"minimum", "maximum", "step"})
-
-
-class Dropdown(Component):
-    takes = frozenset({"choices", "multiselect", "type"})
+Row, HTML, Checkbox, Textbox = (kind(name) for name in ("Row", "HTML", "Checkbox", "Textbox"))
+Accordion = kind("Accordion", "open", "elem_classes")
+CheckboxGroup = kind("CheckboxGroup", "choices")
+Radio = kind("Radio", "choices")
+Image = kind("Image", "type", "image_mode", "elem_classes", "height")
+File = kind("File", "file_types", "elem_classes")
+Number = kind("Number", "minimum", "maximum", "step", "precision")
+Slider = kind("Slider", "minimum", "maximum", "step")
+Dropdown = kind("Dropdown", "choices", "multiselect", "type")
 
 
 class Button(Component):
@@ -123,21 +91,6 @@ def create_refresh_button(
 def gradio() -> ModuleType:
     Component.created.clear()
     module = ModuleType("gradio")
-    for kind in (
-        Row,
-        HTML,
-        Accordion,
-        Checkbox,
-        CheckboxGroup,
-        Radio,
-        Textbox,
-        File,
-        Image,
-        Number,
-        Slider,
-        Dropdown,
-        Button,
-    ):
-        setattr(module, kind.__name__, kind)
+    vars(module).update({made.__name__: made for made in Component.__subclasses__()})
     module.update = update
     return module

@@ -20,13 +20,16 @@ from support.webui_double import components
 from support.webui_double.denoiser import CONTEXT, TOKENS, guided
 from support.webui_double.functions import (
     FilenameGenerator,
+    Processed,
+    create_infotext,
     get_multicond_prompt_list,
     get_next_sequence_number,
+    get_prompt_lengths,
     rescale_zero_terminal_snr_abar,
     sha256,
+    to_image,
     walk_files,
 )
-from support.webui_double.processed import Processed, create_infotext, to_image
 from support.webui_double.state import InterruptedException, OptionInfo, Options, State, shared
 from torch import Tensor, nn
 
@@ -350,7 +353,7 @@ def modules(models_path: Path) -> dict[str, ModuleType]:
         "images": {"FilenameGenerator": FilenameGenerator, "get_next_sequence_number": get_next_sequence_number},
         "prompt_parser": {"get_multicond_prompt_list": get_multicond_prompt_list},
         "sd_models": {"model_data": ModelData(), "rescale_zero_terminal_snr_abar": rescale_zero_terminal_snr_abar},
-        "sd_hijack": {"model_hijack": SimpleNamespace(get_prompt_lengths=lambda text: (len(text.split()), 75))},
+        "sd_hijack": {"model_hijack": SimpleNamespace(get_prompt_lengths=get_prompt_lengths)},
         "sd_unet": {"current_unet": None},
         "sd_samplers": {"create_sampler": create_sampler},
         "sd_samplers_common": {"InterruptedException": InterruptedException},

@@ -1,17 +1,24 @@
-"""Functions of modules.prompt_parser, sd_models, images, hashes and util, with the behaviour of their originals."""
+"""What modules.processing, prompt_parser, sd_models, images, hashes and util do, as their originals do it."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
+from PIL import Image
 from support.webui_double.denoiser import row_parts
 from support.webui_double.state import shared
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from support.webui_double.double import Processing
 
 
 def walk_files(path: str, allowed_extensions: tuple[str, ...]) -> Iterator[str]:
@@ -21,6 +28,12 @@ def walk_files(path: str, allowed_extensions: tuple[str, ...]) -> Iterator[str]:
 
 def get_multicond_prompt_list(prompts: list[str]) -> tuple[list[list[str]], list[str]]:
     return [row_parts(prompt) for prompt in prompts], []
+
+
+def get_prompt_lengths(text: str) -> tuple[int, int]:
+    """Words are tokens; they are filled to chunks."""
+    count = len(text.split())
+    return count, -(-max(count, 1) // 75) * 75
 
 
 def rescale_zero_terminal_snr_abar(alphas_cumprod: Tensor) -> Tensor:
@@ -62,3 +75,29 @@ class FilenameGenerator:
         for name, value in self._values.items():
             pattern = pattern.replace(name, value)
         return pattern
+
+
+class Processed:
+    def __init__(self, p: Processing, images: list[Any], infotexts: list[str], first: int) -> None:
+        self.images, self.infotexts, self.info, self.index_of_first_image = images, infotexts, infotexts[0], first
+        self.comments = "".join(f"{comment}\n" for comment in p.comments)
+        self.extra_generation_params = p.extra_generation_params
+        self.batch_size = p.batch_size
+        for name in ("all_prompts", "all_negative_prompts", "all_seeds", "all_subseeds"):
+            setattr(self, name, getattr(p, name))
+
+
+def to_image(sample: Tensor) -> Image.Image:
+    levels = ((sample[:3].clamp(-4, 4) + 4) / 8 * 255).round().to(torch.uint8)
+    return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
+
+
+def create_infotext(p: Processing, index: int) -> str:
+    values = {"Seed": p.seeds[index], **p.extra_generation_params}
+    values = {name: value(p=p) if callable(value) else value for name, value in values.items()}
+    quoted = {
+        name: json.dumps(value, ensure_ascii=False) if re.search("[,\n:]", str(value)) else value
+        for name, value in values.items()
+        if value is not None
+    }
+    return f"{p.prompts[index]}\n" + ", ".join(f"{name}: {value}" for name, value in quoted.items())

@@ -63,21 +63,17 @@ class Sampler:
         return lambda sigma, sigma_next: torch.stack([torch.randn(SHAPE, generator=tree) for tree in trees])
 
     def sample(self, p, x, conditioning, unconditional_conditioning, steps=None, image_conditioning=None):
-        assert (conditioning, unconditional_conditioning, image_conditioning) == ("c", "uc", "image")
-        return self._run(p, x, None, steps)
+        return self.sample_img2img(p, None, x, conditioning, unconditional_conditioning, steps, image_conditioning)
 
     def sample_img2img(
         self, p, x, noise, conditioning, unconditional_conditioning, steps=None, image_conditioning=None
     ):
         assert (conditioning, unconditional_conditioning, image_conditioning) == ("c", "uc", "image")
-        return self._run(p, noise, x, steps)
-
-    def _run(self, p, noise, given, steps):
         self.before_run(len(self.runs))
         tree = self.create_noise_sampler(noise, None, p)
-        run = SimpleNamespace(noise=noise.clone(), given=given, steps=steps, ancestral=p.rng.next())
+        run = SimpleNamespace(noise=noise.clone(), given=x, steps=steps, ancestral=p.rng.next())
         run.brownian = tree and tree(1, 0)
-        run.latents = noise.cumsum(-1) / 3 + (0 if given is None else given)
+        run.latents = noise.cumsum(-1) / 3 + (0 if x is None else x)
         self.runs.append(run)
         noise.zero_()
         return run.latents

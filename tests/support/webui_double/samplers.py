@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
+from functools import partial, wraps
 
 import torch
 from torch import Tensor, nn
@@ -47,111 +47,93 @@ class Denoiser(nn.Module):
             self.is_first_frame_only = False
 
 
-def drawn(p: SimpleNamespace) -> Tensor:
-    """What k-diffusion's randn_like gives in the WebUI."""
-    return p.rng.next()
+def of_p(sample):
+    """A sampler's function as the WebUI has it once there is a request, which gives k-diffusion its noise."""
+    return wraps(sample)(lambda p: partial(sample, p))
 
 
-def euler_a(p: SimpleNamespace):
+@of_p
+def euler_a(p, model, x, sigmas, extra_args=None, callback=None, disable=None, eta=1.0):
     """k-diffusion: told of after its call, noise at the end of the step."""
-
-    def sample(model, x, sigmas, extra_args=None, callback=None, disable=None, eta=1.0):
-        for i in range(len(sigmas) - 1):
-            denoised = model(x, sigmas[i] * x.new_ones(len(x)), **extra_args)
-            callback({"x": x, "i": i, "sigma": sigmas[i], "sigma_hat": sigmas[i], "denoised": denoised})
-            down = sigmas[i + 1] * 0.8
-            x = x + (x - denoised) / sigmas[i] * (down - sigmas[i])
-            x = x + drawn(p) * (sigmas[i + 1] ** 2 - down**2).sqrt()
-        return x
-
-    return sample
+    for i in range(len(sigmas) - 1):
+        denoised = model(x, sigmas[i] * x.new_ones(len(x)), **extra_args)
+        callback({"x": x, "i": i, "sigma": sigmas[i], "sigma_hat": sigmas[i], "denoised": denoised})
+        down = sigmas[i + 1] * 0.8
+        x = x + (x - denoised) / sigmas[i] * (down - sigmas[i])
+        x = x + p.rng.next() * (sigmas[i + 1] ** 2 - down**2).sqrt()
+    return x
 
 
-def heun_with_churn(p: SimpleNamespace):
+@of_p
+def heun_with_churn(p, model, x, sigmas, extra_args=None, callback=None, disable=None, s_churn=2.0):
     """k-diffusion: noise at the beginning of a step, and told of at the level that this makes; two calls each."""
-
-    def sample(model, x, sigmas, extra_args=None, callback=None, disable=None, s_churn=2.0):
-        for i in range(len(sigmas) - 1):
-            hat = sigmas[i] * 1.02
-            x = x + drawn(p) * (hat**2 - sigmas[i] ** 2).sqrt()
-            denoised = model(x, hat * x.new_ones(len(x)), **extra_args)
-            callback({"x": x, "i": i, "sigma": sigmas[i], "sigma_hat": hat, "denoised": denoised})
-            slope = (x - denoised) / hat
-            after = x + slope * (sigmas[i + 1] - hat)
-            if sigmas[i + 1] > 0:
-                again = model(after, sigmas[i + 1] * x.new_ones(len(x)), **extra_args)
-                slope = (slope + (after - again) / sigmas[i + 1]) / 2
-            x = x + slope * (sigmas[i + 1] - hat)
-        return x
-
-    return sample
+    for i in range(len(sigmas) - 1):
+        hat = sigmas[i] * 1.02
+        x = x + p.rng.next() * (hat**2 - sigmas[i] ** 2).sqrt()
+        denoised = model(x, hat * x.new_ones(len(x)), **extra_args)
+        callback({"x": x, "i": i, "sigma": sigmas[i], "sigma_hat": hat, "denoised": denoised})
+        slope = (x - denoised) / hat
+        after = x + slope * (sigmas[i + 1] - hat)
+        if sigmas[i + 1] > 0:
+            again = model(after, sigmas[i + 1] * x.new_ones(len(x)), **extra_args)
+            slope = (slope + (after - again) / sigmas[i + 1]) / 2
+        x = x + slope * (sigmas[i + 1] - hat)
+    return x
 
 
-def ddim(p: SimpleNamespace):
+@of_p
+def ddim(p, model, x, timesteps, extra_args=None, callback=None, disable=None, eta=0.0):
     """Timesteps in ascending order; latents are scaled; told of when the step is over."""
-
-    def sample(model, x, timesteps, extra_args=None, callback=None, disable=None, eta=0.0):
-        for i in range(len(timesteps) - 1):
-            index = len(timesteps) - 1 - i
-            left, lower = TABLE[timesteps[index]], TABLE[timesteps[index - 1]]
-            noise = model(x, timesteps[index] * x.new_ones(len(x)), **extra_args)
-            picture = (x - (1 - left).sqrt() * noise) / left.sqrt()
-            spread = 0.3 * (1 - lower).sqrt()
-            x = lower.sqrt() * picture + ((1 - lower) - spread**2).sqrt() * noise + spread * drawn(p)
-            callback({"x": x, "i": i, "sigma": 0, "sigma_hat": 0, "denoised": picture})
-        return x
-
-    return sample
+    for i in range(len(timesteps) - 1):
+        index = len(timesteps) - 1 - i
+        left, lower = TABLE[timesteps[index]], TABLE[timesteps[index - 1]]
+        noise = model(x, timesteps[index] * x.new_ones(len(x)), **extra_args)
+        picture = (x - (1 - left).sqrt() * noise) / left.sqrt()
+        spread = 0.3 * (1 - lower).sqrt()
+        x = lower.sqrt() * picture + ((1 - lower) - spread**2).sqrt() * noise + spread * p.rng.next()
+        callback({"x": x, "i": i, "sigma": 0, "sigma_hat": 0, "denoised": picture})
+    return x
 
 
-def unipc(p: SimpleNamespace):
+@of_p
+def unipc(p, model, x, timesteps, extra_args=None, callback=None, disable=None, is_img2img=False):
     """Levels of its own, from the number of timesteps, or on from the last of img2img's; a call at the step's end."""
-
-    def sample(model, x, timesteps, extra_args=None, callback=None, disable=None, is_img2img=False):
-        p.orders.append(p.opts.uni_pc_order)
-        assert len(timesteps) >= p.opts.uni_pc_order, "UniPC order must be < sampling steps"
-        highest = float(timesteps[-1]) if is_img2img else 999.0
-        levels = torch.linspace(highest, 0, len(timesteps) + 1)
-        noise = model(x, levels[0] * x.new_ones(len(x)), **extra_args)
-        for i in range(len(timesteps)):
-            left, lower = share_left(levels[i]), share_left(levels[i + 1])
-            x = lower.sqrt() * (x - (1 - left).sqrt() * noise) / left.sqrt() + (1 - lower).sqrt() * noise
-            if i < len(timesteps) - 1:
-                noise = model(x, levels[i + 1] * x.new_ones(len(x)), **extra_args)
-            callback({"x": x, "i": i, "sigma": 0, "sigma_hat": 0, "denoised": noise})
-        return x
-
-    return sample
+    p.orders.append(p.opts.uni_pc_order)
+    assert len(timesteps) >= p.opts.uni_pc_order, "UniPC order must be < sampling steps"
+    highest = float(timesteps[-1]) if is_img2img else 999.0
+    levels = torch.linspace(highest, 0, len(timesteps) + 1)
+    noise = model(x, levels[0] * x.new_ones(len(x)), **extra_args)
+    for i in range(len(timesteps)):
+        left, lower = share_left(levels[i]), share_left(levels[i + 1])
+        x = lower.sqrt() * (x - (1 - left).sqrt() * noise) / left.sqrt() + (1 - lower).sqrt() * noise
+        if i < len(timesteps) - 1:
+            noise = model(x, levels[i + 1] * x.new_ones(len(x)), **extra_args)
+        callback({"x": x, "i": i, "sigma": 0, "sigma_hat": 0, "denoised": noise})
+    return x
 
 
-def dpm_fast(p: SimpleNamespace):
+@of_p
+def dpm_fast(p, model, x, sigma_min, sigma_max, n, extra_args=None, callback=None, disable=None):
     """Levels of its own between two, as many as calls; told of at the beginning of a step."""
-
-    def sample(model, x, sigma_min, sigma_max, n, extra_args=None, callback=None, disable=None):
-        levels = torch.linspace(torch.tensor(sigma_max).log(), torch.tensor(sigma_min).log(), n + 1).exp()
-        for i in range(n):
-            denoised = model(x, levels[i] * x.new_ones(len(x)), **extra_args)
-            callback({"x": x, "i": i, "sigma": levels[i], "sigma_hat": levels[i], "denoised": denoised})
-            x = denoised + (x - denoised) * levels[i + 1] / levels[i]
-        return x
-
-    return sample
+    levels = torch.linspace(torch.tensor(sigma_max).log(), torch.tensor(sigma_min).log(), n + 1).exp()
+    for i in range(n):
+        denoised = model(x, levels[i] * x.new_ones(len(x)), **extra_args)
+        callback({"x": x, "i": i, "sigma": levels[i], "sigma_hat": levels[i], "denoised": denoised})
+        x = denoised + (x - denoised) * levels[i + 1] / levels[i]
+    return x
 
 
-def dpm_adaptive(p: SimpleNamespace):
+@of_p
+def dpm_adaptive(p, model, x, sigma_min, sigma_max, extra_args=None, callback=None, disable=None):
     """As many steps as it likes; told of when a step is over."""
-
-    def sample(model, x, sigma_min, sigma_max, extra_args=None, callback=None, disable=None):
-        sigma, i = torch.tensor(sigma_max), 0
-        while sigma > sigma_min:
-            lower = (sigma * 0.8).clamp(min=sigma_min)
-            denoised = model(x, sigma * x.new_ones(len(x)), **extra_args)
-            x, sigma = denoised + (x - denoised) * lower / sigma, lower
-            callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": denoised})
-            i += 1
-        return x
-
-    return sample
+    sigma, i = torch.tensor(sigma_max), 0
+    while sigma > sigma_min:
+        lower = (sigma * 0.8).clamp(min=sigma_min)
+        denoised = model(x, sigma * x.new_ones(len(x)), **extra_args)
+        x, sigma = denoised + (x - denoised) * lower / sigma, lower
+        callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": denoised})
+        i += 1
+    return x
 
 
 def share_left(timestep: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from support import hosts
 from support.motion_files import write_motion_file
 from support.motions import read_once
-from support.webui_double import components, double
+from support.webui_double import components, double, noises
 from support.webui_double.double import SdModel, shared
 
 
@@ -103,3 +103,10 @@ def webui(tmp_path: Path, checkpoint: SdModel, motion_file: Path, monkeypatch: p
     assert not shared.swallowed
     assert not left
     components.Component.created.clear()
+
+
+@pytest.fixture
+def glue(tmp_path: Path) -> Iterator[Any]:
+    """Our module of the clip's noise."""
+    with noises.on_the_double(tmp_path) as module:
+        yield module

@@ -31,7 +31,8 @@ def plainly_laid(webui, prompts, clip, *, skip_uncond):
     for number, prompt in enumerate(prompts):
         seeds = list(range(1 + number * frames, 1 + (number + 1) * frames))
         x, t = double.noise(seeds), torch.full((frames,), 500)
-        chunks = len(conditions([longest])[0]) // TOKENS
+        parts = row_parts(prompt)
+        of_parts = conditions([*parts, longest])[: len(parts)]  # with as many tokens as the longest prompt has
 
         def predict(cond, x=x, t=t):
             return unet(x, t, context=cond[None].expand(frames, -1, -1))
@@ -42,16 +43,12 @@ def plainly_laid(webui, prompts, clip, *, skip_uncond):
             use_schedule(model, motion.schedule),
         ):
             injection.step = 0
-            conds = [predict(cond) for cond in conditions_of(row_parts(prompt), chunks)]
+            conds = [predict(cond) for cond in of_parts]
             base = conds[0] if skip_uncond else predict(torch.zeros(TOKENS, CONTEXT))
             scale = 1 if skip_uncond else CFG
             result = base + scale * sum(cond - base for cond in conds)
             clips.append(x - (1 - model.alphas_cumprod[500]).sqrt() * result)
     return torch.cat(clips)
-
-
-def conditions_of(parts, chunks):
-    return conditions([*parts, "long"] if chunks == 2 else parts)[: len(parts)]
 
 
 def asked(parts, is_long):
@@ -101,43 +98,21 @@ def test_it_is_said_that_all_rows_went_in_one_call(webui):
     assert "AnimateDiff batching" not in webui.paint(CLIP, prompt=asked(1, False)).infotexts[0]
 
 
-def test_padding_is_left_to_the_webui_where_the_user_asked_for_it(webui):
-    shared.opts.pad_cond_uncond = True
+@pytest.mark.parametrize(
+    ("clip", "pads"),
+    [(CLIP, True), ({"enable": False}, False)],
+    ids=["where the user asked for it", "of a picture that another script paints inside"],
+)
+def test_padding_is_left_to_the_webui(webui, clip, pads):
+    shared.opts.pad_cond_uncond = pads
     lengths = []
     shared.cfg_denoiser_callbacks.append(lambda params: lengths.append(params.text_uncond.shape[1]))
-    webui.paint(CLIP, prompt=asked(3, True))
+    webui.paint(clip, prompt=asked(3, True), batch_size=2)
     assert lengths == [TOKENS]
-
-
-def test_other_requests_conditions_are_left_alone(webui):
-    """A picture that another script paints inside, with long prompts, goes as the WebUI lays it out."""
-    lengths = []
-    shared.cfg_denoiser_callbacks.append(lambda params: lengths.append(params.text_uncond.shape[1]))
-    webui.paint({"enable": False}, prompt=asked(3, True), batch_size=2)
-    assert lengths == [TOKENS]
-
-
-def test_a_clip_takes_the_prompt_of_its_first_frame(webui):
-    """Another extension gives each row a prompt of its own."""
-
-    class Wildcards:
-        def process(self, p):
-            p.all_prompts = [f"a cat, wild {row}" for row in range(len(p.all_prompts))]
-
-    told = []
-    shared.during_sampling = lambda p: told.append(list(p.prompts))
-    for runner in webui.tabs.values():
-        script = Wildcards()
-        script.args_from = script.args_to = 0
-        runner.alwayson_scripts.append(script)
-    webui.paint({**CLIP, "frames": 2}, batch_size=2)
-    assert told == [["a cat, wild 0", "a cat, wild 0", "a cat, wild 2", "a cat, wild 2"]]
 
 
 def test_a_call_that_another_extension_cut_in_its_own_way_is_refused(webui):
-    from lib_animatediff.hosts.webui.clip.batching import row_order
-
-    order = row_order([2, 2, 2], 3)
+    order = webui.module("clip.batching").row_order([2, 2, 2], 3)
     assert order(9) == [0, 2, 4, 1, 3, 5, 6, 7, 8]
     assert order(6) == [0, 2, 4, 1, 3, 5]
     assert order(3) is None

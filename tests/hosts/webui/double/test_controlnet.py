@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -49,14 +50,15 @@ class ControlNet(Script):
         return [Component(value=SimpleNamespace(enabled=False)) for _ in range(2)]
 
     def process(self, p, *units):
-        if self.latest_network is not None:
-            self.latest_network.restore()
-            self.latest_network = None
+        self.restore()
         images = [unit.image for unit in units if unit.enabled]
         if images and None not in images:
             self.latest_network = Network(p, images)
 
     def postprocess(self, p, processed, *units):
+        self.restore()
+
+    def restore(self):
         if self.latest_network is not None:
             self.latest_network.restore()
             self.latest_network = None
@@ -95,14 +97,10 @@ def controlled(webui):
 @pytest.mark.parametrize("trouble", [RuntimeError("no memory"), KeyboardInterrupt()])
 def test_after_a_failure_the_next_image_of_the_other_tab_is_not_controlled(webui, controlled, trouble):
     wanted = webui.picture()
-
-    def fail(p):
-        shared.during_sampling = None
-        raise trouble
-
-    shared.during_sampling = fail
+    shared.during_sampling = Mock(side_effect=trouble)
     with pytest.raises(type(trouble)):
         controlled("image")
+    shared.during_sampling = None
     assert "forward" not in vars(webui.checkpoint.model.diffusion_model)
     assert webui.picture() == wanted
 

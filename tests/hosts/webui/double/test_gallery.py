@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,20 @@ from lib_animatediff.video import Recipe, read_recipe, write_clip
 @pytest.fixture
 def gallery(webui):
     return webui.module("output.gallery")
+
+
+@pytest.fixture
+def assert_left(gallery):
+    """The saved picture stays as it was written."""
+
+    def check(params, mode=None):
+        before = Path(params.filename).read_bytes()
+        gallery.convert_palette_to_rgb(params)
+        assert mode in (None, params.image.mode)
+        gallery.save_full_animation(params)
+        assert Path(params.filename).read_bytes() == before
+
+    return check
 
 
 @pytest.fixture
@@ -40,30 +55,17 @@ def test_the_saved_picture_is_the_whole_clip(gallery, clip, tmp_path, suffix):
     assert read_recipe(tmp_path / f"saved{suffix}").infotext == "a cat"
 
 
-def test_a_jpeg_keeps_the_first_frame(gallery, clip, tmp_path):
-    params = saving(tmp_path / "saved.jpg", [clip])
-    gallery.convert_palette_to_rgb(params)
-    assert params.image.mode == "RGB"
-    before = (tmp_path / "saved.jpg").read_bytes()
-    gallery.save_full_animation(params)
-    assert (tmp_path / "saved.jpg").read_bytes() == before
+def test_a_jpeg_keeps_the_first_frame(assert_left, clip, tmp_path):
+    assert_left(saving(tmp_path / "saved.jpg", [clip]), mode="RGB")
 
 
 @pytest.mark.parametrize("fields", [{"place": 1}, {"sd_model": None}], ids=["another picture", "while painting"])
-def test_other_pictures_are_left_alone(gallery, clip, tmp_path, fields):
-    params = saving(tmp_path / "saved.png", [clip], **fields)
-    before = (tmp_path / "saved.png").read_bytes()
-    gallery.convert_palette_to_rgb(params)
-    gallery.save_full_animation(params)
-    assert params.image.mode == "P"
-    assert (tmp_path / "saved.png").read_bytes() == before
+def test_other_pictures_are_left_alone(assert_left, clip, tmp_path, fields):
+    assert_left(saving(tmp_path / "saved.png", [clip], **fields), mode="P")
 
 
-def test_a_clip_that_has_gone_leaves_the_picture(gallery, tmp_path):
-    params = saving(tmp_path / "saved.png", [{"files": [str(tmp_path / "gone.gif")], "fps": 8}])
-    before = (tmp_path / "saved.png").read_bytes()
-    gallery.save_full_animation(params)
-    assert (tmp_path / "saved.png").read_bytes() == before
+def test_a_clip_that_has_gone_leaves_the_picture(assert_left, tmp_path):
+    assert_left(saving(tmp_path / "saved.png", [{"files": [str(tmp_path / "gone.gif")], "fps": 8}]))
 
 
 @pytest.mark.parametrize("change", [
@@ -74,13 +76,10 @@ def test_a_clip_that_has_gone_leaves_the_picture(gallery, tmp_path):
     lambda clip, secret: [str(secret)],
     lambda clip, secret: {},
 ])  # fmt: skip
-def test_a_file_that_the_page_was_never_shown_does_not_leave_the_server(gallery, clip, tmp_path, change):
+def test_a_file_that_the_page_was_never_shown_does_not_leave_the_server(assert_left, clip, tmp_path, change):
     secret = tmp_path / "secret.gif"
     secret.write_bytes((tmp_path / "a.gif").read_bytes())
-    params = saving(tmp_path / "saved.png", [change(clip, secret)])
-    before = (tmp_path / "saved.png").read_bytes()
-    gallery.save_full_animation(params)
-    assert (tmp_path / "saved.png").read_bytes() == before
+    assert_left(saving(tmp_path / "saved.png", [change(clip, secret)]))
 
 
 def test_the_drop_field_returns_no_text_file(webui, tmp_path):

@@ -52,9 +52,6 @@ def image_lora(path, alias=None):
     return path
 
 
-# ---- the list
-
-
 def test_ours_are_told_from_all_others_by_their_headers(loras, webui, folder):
     pan = motion_lora(folder / "pan.safetensors")
     zoom = motion_lora(webui.models_folder / "sub" / "zoom.v2.ckpt")
@@ -74,33 +71,25 @@ def test_they_are_no_motion_modules(loras, webui):
     assert models.find_model("").name == "mm.safetensors"  # the only one, still
 
 
-def test_a_changed_file_is_read_anew(loras, folder):
+def test_a_header_is_read_once_and_that_of_a_changed_file_anew(loras, folder, webui, monkeypatch):
     path = image_lora(folder / "a.safetensors")
     assert loras.available_loras() == {}
     motion_lora(path)
+    assert loras.available_loras() == {"a": path}
+    monkeypatch.setattr(webui.module("catalog.lora_files"), "read_header", None)
     assert loras.available_loras() == {"a": path}
     path.unlink()
     assert loras.available_loras() == {}
 
 
-def test_the_header_is_read_once(loras, folder, webui, monkeypatch):
-    path = motion_lora(folder / "a.safetensors")
-    loras.available_loras()
-    monkeypatch.setattr(webui.module("catalog.lora_files"), "read_header", None)
-    assert loras.available_loras() == {"a": path}
-
-
-def test_the_webuis_options_say_where_its_folders_are(loras, webui, folder, tmp_path):
+def test_the_webuis_options_say_where_its_folders_are(loras, webui, tmp_path):
+    webui.module("shared").cmd_opts = SimpleNamespace()  # as without the builtin extension
+    assert loras.available_loras() == {}
+    motion_lora(webui.models_folder.parent / "Lora" / "c.safetensors")
     options = SimpleNamespace(lora_dir=str(tmp_path / "one"), lyco_dir_backcompat=str(tmp_path / "two"))
     webui.module("shared").cmd_opts = options
     one, two = motion_lora(tmp_path / "one" / "a.safetensors"), motion_lora(tmp_path / "two" / "b.safetensors")
-    motion_lora(folder / "c.safetensors")
     assert loras.available_loras() == {"a": one, "b": two}
-
-
-def test_without_any_folder_there_is_none(loras, webui):
-    webui.module("shared").cmd_opts = SimpleNamespace()  # as without the builtin extension
-    assert loras.available_loras() == {}
 
 
 @pytest.mark.parametrize("name", ["pan", "pan.safetensors", "sideways"])
@@ -115,23 +104,21 @@ def test_the_whole_name_goes_before_a_name_with_a_suffix(loras, folder):
     assert loras.find_lora("pan.ckpt") == path
 
 
-def test_an_unknown_name_is_told_the_nearest(loras, folder):
-    motion_lora(folder / "PanLeft.safetensors")
-    motion_lora(folder / "ZoomIn.safetensors")
-    with pytest.raises(MotionFileError, match=r"no motion LoRA 'zoomin' in .*Lora or .*, such as ZoomIn\."):
-        loras.find_lora("zoomin")
-
-
-def test_an_image_lora_is_told_where_it_belongs(loras, folder):
+@pytest.mark.parametrize(
+    ("files", "name", "words"),
+    [
+        ([], "pan", r"There is no motion LoRA 'pan', nor any other, in .*Lora or .*animate"),
+        (["PanLeft", "ZoomIn"], "zoomin", r"no motion LoRA 'zoomin' in .*Lora or .*, such as ZoomIn\."),
+        ([], "style", r"style\.safetensors is neither .*: <lora:style:1>\."),
+        ([], "style.safetensors", r"style\.safetensors is neither .*: <lora:style:1>\."),
+    ],
+)
+def test_where_there_is_none_of_a_name_it_is_told_what_there_is_and_where_it_belongs(loras, folder, files, name, words):
     image_lora(folder / "style.safetensors")
-    for name in ("style", "style.safetensors"):
-        with pytest.raises(MotionFileError, match=r"style\.safetensors is neither .*: <lora:style:1>\."):
-            loras.find_lora(name)
-
-
-def test_without_any_it_is_told_where_to_put_one(loras):
-    with pytest.raises(MotionFileError, match=r"There is no motion LoRA 'pan', nor any other, in .*Lora or .*animate"):
-        loras.find_lora("pan")
+    for file in files:
+        motion_lora(folder / f"{file}.safetensors")
+    with pytest.raises(MotionFileError, match=words):
+        loras.find_lora(name)
 
 
 @pytest.mark.parametrize("name", ["../outside", "../outside.safetensors", "./pan", ""])
@@ -141,9 +128,6 @@ def test_nothing_is_found_by_a_path(loras, folder, name):
     for asked in (name, str(folder / name)):
         with pytest.raises(MotionFileError, match="There is no motion LoRA"):
             loras.find_lora(asked)
-
-
-# ---- the panel's text
 
 
 def named(loras):
@@ -173,9 +157,6 @@ def test_what_is_not_understood_is_named(piece):
     with pytest.raises(ClipError, match=r"Write a name and a strength") as error:
         parse_loras(f"good:1, {piece}")
     assert repr(piece.strip()) in str(error.value) or piece.startswith("lora")
-
-
-# ---- tags
 
 
 def taken_of(loras, prompt):
@@ -241,9 +222,6 @@ def test_an_alias_stands_for_its_file_unless_two_have_it(loras, folder):
     assert taken_of(loras, "<lora:sideways:1>")[1] == []
 
 
-# ---- in a clip
-
-
 @pytest.fixture
 def motion(motion_file):
     return load_motion_module(motion_file)
@@ -276,16 +254,12 @@ def test_strength_zero_is_the_motion_module_itself(cache, motion, folder):
     assert cache.load(motion, []).motion is motion
 
 
-def test_the_next_clip_starts_at_once(cache, motion, folder):
-    pan = motion_lora(folder / "pan.safetensors")
-    first = cache.load(motion, [LoraFile(pan, 0.5)])
-    assert cache.load(motion, [LoraFile(pan, 0.5)]) is first
-
-
 def test_whatever_changes_is_loaded_anew(cache, motion, motion_file, folder):
     pan, zoom = motion_lora(folder / "pan.safetensors"), motion_lora(folder / "zoom.safetensors")
     two = [LoraFile(pan, 0.6), LoraFile(zoom, 0.6)]
-    loaded = [cache.load(motion, files) for files in ([LoraFile(pan, 0.5)], two[:1], two[1:], two)]
+    loaded = [cache.load(motion, [LoraFile(pan, 0.5)])]
+    assert cache.load(motion, [LoraFile(pan, 0.5)]) is loaded[0]  # the next clip starts at once
+    loaded += [cache.load(motion, files) for files in (two[:1], two[1:], two)]
     os.utime(pan, (1000, 1000))
     loaded.append(cache.load(motion, two))
     loaded.append(cache.load(load_motion_module(motion_file), two))

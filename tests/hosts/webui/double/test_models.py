@@ -13,7 +13,6 @@ from support.motion_files import SMALL_WIDTHS, adapter_config, as_adapter, rando
 from motion_module import MotionFileError
 
 WITHOUT_FILE = "Text2Video-Zero [no file, any checkpoint]"
-SUFFIXES = ["bin", "ckpt", "pt", "pth", "safetensors"]
 
 
 @pytest.fixture
@@ -35,21 +34,16 @@ def put(webui):
     return put
 
 
-def test_the_list_is_sorted_and_goes_into_folders(models, put):
-    for name in ("z.ckpt", "a.safetensors", "folder/deeper/b.pt", "folder/a c.ckpt"):
+def test_the_list_is_sorted_goes_into_folders_and_holds_weights_only(models, put):
+    weights = ["a.safetensors", "b.bin", "c.SAFETENSORS", "folder/a c.ckpt", "folder/deeper/b.pt", "z.pth"]
+    for name in [*reversed(weights), "a.yaml", "b.txt", "c.safetensors.part", "folder/d.png"]:
         put(name)
-    assert list(models.available_models()) == ["a.safetensors", "folder/a c.ckpt", "folder/deeper/b.pt", "z.ckpt"]
+    assert list(models.available_models()) == weights
 
 
-def test_files_that_hold_weights_are_listed_and_no_others(models, put):
-    for suffix in [*SUFFIXES, "SAFETENSORS", "yaml", "txt", "safetensors.part", "png"]:
-        put(f"mm_{suffix}.{suffix}")
-    listed = sorted(name.rpartition(".")[2] for name in models.available_models())
-    assert listed == sorted([*SUFFIXES, "SAFETENSORS"])
-
-
-def test_a_folder_with_a_weights_suffix_is_no_file(models, webui):
+def test_a_folder_with_a_weights_suffix_and_a_link_to_nowhere_are_not_listed(models, webui, tmp_path):
     (webui.models_folder / "folder.ckpt").mkdir()
+    (webui.models_folder / "a.ckpt").symlink_to(tmp_path / "gone.ckpt")
     assert models.available_models() == {}
 
 
@@ -63,18 +57,9 @@ def test_linked_files_and_folders_are_listed(models, put, webui, tmp_path):
     assert models.find_model("a") == webui.models_folder / "a.ckpt"
 
 
-def test_a_link_to_nowhere_is_not_listed(models, webui, tmp_path):
-    (webui.models_folder / "a.ckpt").symlink_to(tmp_path / "gone.ckpt")
-    assert models.available_models() == {}
-
-
-def test_without_the_folder_the_list_is_empty(models, webui):
+def test_without_the_folder_it_is_said_where_to_put_a_module(models, webui):
     webui.models_folder.rmdir()
     assert models.available_models() == {}
-
-
-def test_an_empty_list_says_where_to_put_a_module(models, webui):
-    webui.models_folder.rmdir()
     with pytest.raises(MotionFileError) as error:
         models.find_model("mm")
     assert str(error.value) == (
@@ -156,42 +141,34 @@ def test_the_badge_and_the_cache_follow_a_motion_adapters_config(models, webui, 
     assert len(read) == 2
 
 
-@pytest.mark.parametrize("name", ["folder/mm.v3.ckpt", "folder/mm.v3"])
-def test_a_module_is_found_with_and_without_its_suffix(models, put, name):
-    put("folder/mm.ckpt")
-    path = put("folder/mm.v3.ckpt")
+@pytest.mark.parametrize(
+    ("name", "found", "other"),
+    [
+        ("folder/mm.v3.ckpt", "folder/mm.v3.ckpt", "folder/mm.ckpt"),
+        ("folder/mm.v3", "folder/mm.v3.ckpt", "folder/mm.ckpt"),
+        ("mm.ckpt", "mm.ckpt", "mm.ckpt.safetensors"),
+    ],
+)
+def test_a_module_is_found_with_and_without_its_suffix_and_a_whole_name_goes_first(models, put, name, found, other):
+    path = put(found)
+    put(other)
     assert models.find_model(name) == path
 
 
-def test_the_whole_name_goes_before_a_name_without_suffix(models, put):
-    path = put("mm.ckpt")
-    put("mm.ckpt.safetensors")
-    assert models.find_model("mm.ckpt") == path
-
-
-def test_the_only_module_needs_no_name(models, put):
+def test_the_only_module_needs_no_name_and_does_not_stand_for_another(models, put):
     path = put("mm.ckpt")
     assert models.find_model("") == path
-
-
-def test_of_several_modules_one_must_be_chosen(models, put):
-    put("a.ckpt")
-    put("b.ckpt")
-    with pytest.raises(MotionFileError, match=r"^No motion module was chosen. .* for example a\.ckpt\. \[AD-W06\]$"):
-        models.find_model("")
-
-
-def test_an_unknown_name_is_told_the_nearest(models, put):
-    put("mm_sd15_v3.ckpt")
-    put("zoom/other.ckpt")
-    with pytest.raises(MotionFileError, match=r"no motion module 'zoom/othr' in .*, for example zoom/other\."):
-        models.find_model("zoom/othr")
-
-
-def test_the_only_module_does_not_stand_for_another_name(models, put):
-    put("mm.ckpt")
     with pytest.raises(MotionFileError, match="There is no motion module 'quite another'"):
         models.find_model("quite another")
+
+
+def test_of_several_modules_one_must_be_chosen_and_an_unknown_name_is_told_the_nearest(models, put):
+    put("mm_sd15_v3.ckpt")
+    put("zoom/other.ckpt")
+    with pytest.raises(MotionFileError, match=r"^No motion module was chosen. .* mm_sd15_v3\.ckpt\. \[AD-W06\]$"):
+        models.find_model("")
+    with pytest.raises(MotionFileError, match=r"no motion module 'zoom/othr' in .*, for example zoom/other\."):
+        models.find_model("zoom/othr")
 
 
 @pytest.mark.parametrize("name", ["../outside.ckpt", "folder/../../outside.ckpt", "folder/../mm.ckpt", "./mm.ckpt"])
@@ -202,9 +179,6 @@ def test_nothing_is_found_by_a_path(models, put, webui, name):
     for path in (name, str((webui.models_folder / name).resolve())):
         with pytest.raises(MotionFileError, match="There is no motion module"):
             models.find_model(path)
-
-
-# ---- the cache
 
 
 @pytest.fixture
@@ -228,25 +202,16 @@ def touch(path: Path, seconds: int) -> None:
     os.utime(path, (seconds, seconds))
 
 
-def test_an_unchanged_file_is_read_once(cache, put):
-    path = put("mm.ckpt")
-    assert cache.load(path) is cache.load(path)
-    assert cache.read == [path]
-
-
-def test_a_changed_file_is_read_anew(cache, put):
-    path = put("mm.ckpt")
-    touch(path, 1000)
-    first = cache.load(path)
-    touch(path, 2000)
-    assert cache.load(path) is not first
-
-
-def test_another_file_is_read(cache, put):
+def test_an_unchanged_file_is_read_once_and_a_changed_or_another_one_anew(cache, put):
     one, other = put("a.ckpt"), put("b.ckpt")
-    for path in (one, other):
-        touch(path, 1000)
-    assert cache.load(one) is not cache.load(other)
+    touch(one, 1000)
+    first = cache.load(one)
+    assert cache.load(one) is first
+    assert cache.read == [one]
+    touch(one, 2000)
+    assert (second := cache.load(one)) is not first
+    touch(other, 2000)
+    assert cache.load(other) is not second
 
 
 def test_a_file_that_became_unreadable_is_not_answered_from_memory(cache, put):

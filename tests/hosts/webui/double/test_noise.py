@@ -1,16 +1,21 @@
-"""Noise of clips in the WebUI: seeds of rows, and shared noise in whatever a sampler draws."""
+"""Noise of clips in the WebUI: seeds of rows, shared noise in whatever a sampler draws, and FreeInit around it."""
 
 from __future__ import annotations
 
+from functools import partial
+from unittest.mock import Mock
+
 import pytest
 import torch
-from support.webui_double import noises
+from support.webui_double.double import shared
 from support.webui_double.noises import (
     FRAMES,
+    LAST,
     SHAPE,
     ImageRNG,
     Sampler,
     begin_batch,
+    freeinit,
     of_img2img,
     paint,
     plan,
@@ -19,16 +24,10 @@ from support.webui_double.noises import (
 
 from lib_animatediff import ContextWindows
 from lib_animatediff.sampling.frame_noise import noise_sources, shared_noise
+from lib_animatediff.sampling.freeinit import fresh_noise, next_noise
 
-
-@pytest.fixture
-def glue(tmp_path):
-    with noises.on_the_double(tmp_path) as module:
-        yield module
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# seeds
+SHARING = plan(noise="shared", noise_share=0.4)
+DRAWN = ("noise", "ancestral", "brownian")
 
 
 @pytest.mark.parametrize("chosen", [plan(), plan(noise="shared", noise_share=0.5), plan(noise="freenoise")])
@@ -38,13 +37,6 @@ def test_frames_with_noise_of_their_own_keep_their_seeds(glue, chosen):
     glue.arrange_seeds(p, chosen)
     assert p.all_seeds is before[0]
     assert p.all_subseeds is before[1]
-
-
-def test_constant_noise_is_one_seed_for_each_clip(glue):
-    p = request(clips=2)
-    glue.arrange_seeds(p, plan(noise="constant"))
-    assert p.all_seeds == [5, 5, 5, 8, 8, 8]
-    assert p.all_subseeds == [100, 100, 100, 103, 103, 103]
 
 
 @pytest.mark.parametrize(("length", "overlap"), [(16, -1), (8, 3)])
@@ -62,14 +54,17 @@ def test_freenoise_is_an_order_of_each_clips_seeds(glue, length, overlap):
 
 
 @pytest.mark.parametrize(
-    ("noise", "seeds"),
-    [("random", [7, 3, 4, 10, 6, 7]), ("constant", [7, 7, 7, 10, 10, 10])],
-    ids=["random", "constant"],
+    ("values", "seeds", "subseeds"),
+    [
+        ({"noise": "constant"}, [5, 5, 5, 8, 8, 8], [100, 100, 100, 103, 103, 103]),
+        ({"frame_seeds": "7, 3"}, [7, 3, 4, 10, 6, 7], [100, 101, 102, 103, 104, 105]),
+        ({"frame_seeds": "7, 3", "noise": "constant"}, [7, 7, 7, 10, 10, 10], [100, 100, 100, 103, 103, 103]),
+    ],
 )
-def test_seeds_of_frames_count_on_from_clip_to_clip(glue, noise, seeds):
+def test_seeds_that_are_chosen_count_on_from_clip_to_clip(glue, values, seeds, subseeds):
     p = request(clips=2)
-    glue.arrange_seeds(p, plan(noise=noise, frame_seeds="7, 3"))
-    assert p.all_seeds == seeds
+    glue.arrange_seeds(p, plan(**values))
+    assert (p.all_seeds, p.all_subseeds) == (seeds, subseeds)
 
 
 @pytest.mark.parametrize("chosen", [plan(noise="constant"), plan(frame_seeds="7")])
@@ -89,15 +84,8 @@ def test_all_that_is_drawn_for_a_frame_follows_its_seed(glue):
         paint(glue, other, plan(frames=frames))
     (run,), (wanted,) = p.sampler.runs, plain.sampler.runs
     sources = noise_sources("freenoise", frames, ContextWindows(), 5)
-    for drawn in ("noise", "ancestral", "brownian"):
+    for drawn in DRAWN:
         assert torch.equal(getattr(run, drawn), getattr(wanted, drawn)[sources])
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# shared noise
-
-SHARING = plan(noise="shared", noise_share=0.4)
-DRAWN = ("noise", "ancestral", "brownian")
 
 
 @pytest.mark.parametrize("new", [request, of_img2img])
@@ -122,8 +110,7 @@ def test_the_second_pass_of_hires_fix_is_shared_too(glue):
     assert torch.equal(first, paint(glue, again, SHARING))
 
 
-def test_a_sampler_that_serves_several_batches_shares_once(glue):
-    """As img2img's does."""
+def test_img2imgs_sampler_serves_several_batches_and_shares_once(glue):
     p = of_img2img()
     paint(glue, p, SHARING)
     paint(glue, begin_batch(p), SHARING)
@@ -167,3 +154,146 @@ def test_a_sampler_without_trees_of_its_own_stays_so(glue):
     p.sampler.no_tree = True
     paint(glue, p, SHARING)
     assert p.sampler.runs[0].brownian is None
+
+
+def expected_noise(p, former, initial, iteration, chosen):
+    """Of img2img without what the given latents hold."""
+    fresh = fresh_noise(SHAPE, p.seeds, iteration)
+    asked = chosen.settings
+    values = {"kind": asked.freeinit_filter, "spatial": asked.freeinit_ds, "temporal": asked.freeinit_dt}
+    made = former.latents - getattr(p, "init_latent", 0.0)
+    return next_noise(made, initial, fresh, frames=FRAMES, last_alpha_cumprod=LAST, **values)
+
+
+@pytest.mark.parametrize(
+    ("new", "values"),
+    [
+        (partial(request, clips=2), {"freeinit_filter": "butterworth", "freeinit_ds": 0.5}),
+        (partial(request, clips=2, seed=50), {"freeinit_filter": "ideal", "freeinit_ds": 0.5}),
+        (of_img2img, {}),
+    ],
+    ids=["butterworth", "ideal", "img2img"],
+)
+def test_each_iteration_begins_with_what_the_former_one_made(glue, new, values):
+    p, chosen = new(), freeinit(**values)
+    initial = ImageRNG(p.seeds).next()
+    latents = paint(glue, p, chosen)
+    first, second, third = p.sampler.runs
+    assert all(run.given is getattr(p, "init_latent", None) for run in p.sampler.runs)
+    assert torch.equal(first.noise, initial)
+    assert torch.equal(second.noise, expected_noise(p, first, initial, 1, chosen))
+    assert torch.equal(third.noise, expected_noise(p, second, initial, 2, chosen))
+    assert latents is third.latents
+
+
+def test_img2imgs_noise_multiplier_holds_for_fresh_noise_too(glue):
+    p = of_img2img()
+    p.initial_noise_multiplier = 0.5
+    paint(glue, p, freeinit(freeinit_ds=0))
+    assert torch.equal(p.sampler.runs[1].noise, 0.5 * fresh_noise(SHAPE, p.seeds, 1))
+
+
+def test_fresh_noise_is_shared_where_noise_is(glue):
+    p = request()
+    paint(glue, p, freeinit(freeinit_ds=0, noise="shared", noise_share=0.4))
+    assert torch.equal(p.sampler.runs[1].noise, shared_noise(fresh_noise(SHAPE, p.seeds, 1), None, 0.4))
+    ancestral = [run.ancestral for run in p.sampler.runs]
+    assert all((noise[0] * noise[1]).mean() > 0.4 for noise in ancestral)
+
+
+@pytest.mark.parametrize(
+    ("new", "chosen"),
+    [
+        (request, plan()),
+        (request, freeinit(freeinit_iters=1)),
+        (partial(of_img2img, is_hr_pass=True), freeinit()),  # the second pass of hires fix
+    ],
+)
+def test_a_sampler_is_left_alone_where_nothing_is_repeated(glue, new, chosen):
+    p = new()
+    glue.with_freeinit(p, chosen, LAST)
+    assert not vars(p.sampler).keys() & {"sample", "sample_img2img"}
+    assert shared.state.job_count == 1
+
+
+@pytest.mark.parametrize("new", [request, of_img2img])
+def test_the_loop_comes_off_and_each_batch_has_its_own(glue, new):
+    p = new()
+    for runs in (3, 6):
+        paint(glue, begin_batch(p), freeinit())
+        assert len(p.sampler.runs) == runs
+        assert not vars(p.sampler).keys() & {"sample", "sample_img2img"}
+    paint(glue, begin_batch(p), plan())
+    assert len(p.sampler.runs) == 7
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_the_loop_comes_off_when_sampling_fails(glue, error):
+    p = request()
+    p.sampler.before_run = Mock(side_effect=[None, error])
+    with pytest.raises(error):
+        paint(glue, p, freeinit())
+    assert "sample" not in vars(p.sampler)
+
+
+def test_a_method_that_another_extension_put_there_stays(glue):
+    p = request()
+    theirs = p.sampler.sample = lambda *args, **kwargs: Sampler.sample(p.sampler, *args, **kwargs)
+    paint(glue, p, freeinit())
+    assert len(p.sampler.runs) == 3
+    assert p.sampler.sample is theirs
+
+
+def test_left_inside_another_extensions_wrapper_the_loop_passes_through(glue):
+    p = request()
+    glue.with_freeinit(p, freeinit(), LAST)
+    ours = p.sampler.sample
+    p.sampler.sample = lambda *args, **kwargs: ours(*args, **kwargs)
+    for runs in (3, 4):
+        p.sampler.sample(p, p.rng.next(), "c", "uc", image_conditioning="image")
+        assert len(p.sampler.runs) == runs
+
+
+def test_the_progress_bar_counts_iterations_of_all_batches(glue):
+    p, state = request(n_iter=2), shared.state
+    state.job_count = 2
+    told = []
+    p.sampler.before_run = lambda number: told.append((state.job_no, state.job_count, state.textinfo))
+    for p.iteration in range(2):
+        paint(glue, begin_batch(p), freeinit())
+        state.nextjob()  # the WebUI, after each batch
+    texts = [f"AnimateDiff: FreeInit, {number} of 3" for number in (1, 2, 3)] * 2
+    assert told == [(number, 6, text) for number, text in enumerate(texts)]
+    assert state.job_no == state.job_count
+
+
+@pytest.mark.parametrize("flag", ["interrupted", "skipped", "stopping_generation"])
+def test_a_stop_ends_the_loop_after_the_run_under_way(glue, flag):
+    p = request()
+
+    def stop(number):
+        if number == 1:
+            setattr(shared.state, flag, True)
+
+    p.sampler.before_run = stop
+    latents = paint(glue, p, freeinit(freeinit_iters=5))
+    assert len(p.sampler.runs) == 2
+    assert latents is p.sampler.runs[1].latents
+    assert shared.state.job_no == 4  # and the WebUI's own step ends the five
+
+
+@pytest.mark.parametrize(
+    ("new", "steps"),
+    [(request, [6, 13, None]), (of_img2img, [3, 7, None])],  # img2img runs int(0.5 * 20) + 1
+)
+def test_coarse_to_fine_ends_with_the_steps_of_a_plain_run(glue, new, steps):
+    p = new()
+    paint(glue, p, freeinit(freeinit_coarse=True))
+    assert [run.steps for run in p.sampler.runs] == steps
+
+
+def test_steps_that_another_extension_asks_for_are_kept(glue):
+    p = request()
+    glue.with_freeinit(p, freeinit(freeinit_coarse=True), LAST)
+    p.sampler.sample(p, p.rng.next(), "c", "uc", steps=9, image_conditioning="image")
+    assert [run.steps for run in p.sampler.runs] == [3, 6, 9]

@@ -63,39 +63,37 @@ def saved(webui):
     return sorted(path.relative_to(webui.outputs).as_posix() for path in webui.outputs.rglob("*") if path.is_file())
 
 
-# ---- the file
-
-
 def test_a_clip_is_saved_under_date_sequence_and_seed(webui, deliver):
     deliver([picture(0), picture(90)] * 2)
-    today = datetime.now().strftime("%Y-%m-%d")
-    assert saved(webui) == [f"AnimateDiff/{today}/00000-10.gif", f"AnimateDiff/{today}/00001-12.gif"]
-
-
-def test_the_sequence_goes_on_after_the_last_file(webui, deliver):
-    folder = webui.outputs / "AnimateDiff" / datetime.now().strftime("%Y-%m-%d")
-    folder.mkdir(parents=True)
-    (folder / "00041-5.gif").touch()
+    folder = f"AnimateDiff/{datetime.now().strftime('%Y-%m-%d')}"
+    assert saved(webui) == [f"{folder}/00000-10.gif", f"{folder}/00001-12.gif"]
+    (webui.outputs / folder / "00041-5.gif").touch()
     deliver([picture(0), picture(90)], rows=2)
-    assert (folder / "00042-10.gif").exists()
+    assert saved(webui)[-1] == f"{folder}/00042-10.gif"
 
 
-def test_the_file_plays_as_the_settings_say_and_carries_its_infotext(deliver):
+def test_the_file_plays_as_the_settings_say_and_carries_its_text_and_the_recipe(deliver):
     settings = ClipSettings(frames=2, fps=4, loop_count=3)
     (shown,) = deliver([picture(0), picture(90)], rows=2, settings=settings).images
-    gif = Image.open(shown.already_saved_as)
+    gif, recipe = Image.open(shown.already_saved_as), read_recipe(Path(shown.already_saved_as))
     assert (gif.info["duration"], gif.info["loop"], gif.info["comment"]) == (250, 2, b"infotext 0")
+    assert (recipe.infotext, recipe.data["settings"]["frames"], recipe.data["seed"]) == ("infotext 0", 2, 10)
+    shared.opts.enable_pnginfo = False
+    (shown,) = deliver([picture(0), picture(90)], rows=2).images
+    assert read_recipe(Path(shown.already_saved_as)).infotext == ""
 
 
-# ---- the gallery and the reply
-
-
-def test_the_gallery_shows_the_first_frame_as_the_file(deliver):
+def test_the_gallery_shows_each_clips_first_frame_with_its_seeds_and_texts(deliver):
     frames = [picture(level) for level in (0, 90, 120, 150)]
-    clips = deliver(frames).images
-    assert [levels(clip.already_saved_as) for clip in clips] == [[0, 90], [120, 150]]
-    assert [clip.tobytes() for clip in clips] == [frames[0].tobytes(), frames[2].tobytes()]
+    processed = deliver(frames)
+    assert [levels(clip.already_saved_as) for clip in processed.images] == [[0, 90], [120, 150]]
+    assert [clip.tobytes() for clip in processed.images] == [frames[0].tobytes(), frames[2].tobytes()]
     assert not hasattr(frames[0], "already_saved_as")
+    assert (processed.info, processed.infotexts) == ("infotext 0", ["infotext 0", "infotext 2"])
+    assert (processed.all_seeds, processed.all_subseeds) == ([10, 12], [20, 22])
+    assert processed.all_prompts == ["all_prompts 0", "all_prompts 2"]
+    assert processed.all_negative_prompts == ["all_negative_prompts 0", "all_negative_prompts 2"]
+    assert processed.batch_size == 2
 
 
 @pytest.mark.parametrize("no_script", [0, "None", None])
@@ -104,42 +102,20 @@ def test_the_api_gets_the_file_itself(webui, deliver, no_script):
     assert base64.b64decode(reply) == next(webui.outputs.rglob("*.gif")).read_bytes()
 
 
-def test_seeds_prompts_and_infotexts_are_one_per_clip(deliver):
-    processed = deliver([picture(0)] * 4)
-    assert processed.infotexts == ["infotext 0", "infotext 2"]
-    assert processed.info == "infotext 0"
-    assert (processed.all_seeds, processed.all_subseeds) == ([10, 12], [20, 22])
-    assert processed.all_prompts == ["all_prompts 0", "all_prompts 2"]
-    assert processed.all_negative_prompts == ["all_negative_prompts 0", "all_negative_prompts 2"]
-    assert processed.batch_size == 2
-
-
-def test_a_whole_request_gives_one_clip_each(webui):
-    processed = webui.paint(CLIP, is_api=True, batch_size=2, n_iter=2)
-    assert [text[:6] for text in processed.images] == ["R0lGOD"] * 4
+@pytest.mark.parametrize(
+    ("formats", "clips", "frames"),
+    [("GIF", "1357", ""), (["GIF", "Frame"], "1357", "12345678"), ("Frame", "", "12345678")],
+)
+def test_a_whole_request_gives_one_clip_each_and_the_frames_behind_them_if_asked_for(webui, formats, clips, frames):
+    """All frames of all clips, each with its own infotext; clips and frames are told by their seeds."""
+    processed = webui.paint({**CLIP, "format": formats}, is_api=True, batch_size=2, n_iter=2)
+    first = len(clips)
+    assert [text[:6] for text in processed.images[:first]] == ["R0lGOD"] * first
+    assert [image.size for image in processed.images[first:]] == [(8, 8)] * len(frames)
+    assert [text.split("Seed: ")[1][0] for text in processed.infotexts] == [*clips, *frames]
     assert processed.all_seeds == [1, 3, 5, 7]
-    assert [text.split("Seed: ")[1][0] for text in processed.infotexts] == ["1", "3", "5", "7"]
     assert processed.batch_size == 2
-
-
-def test_frames_come_beside_the_clips_if_they_are_asked_for(webui):
-    """All frames of all clips, each with its own infotext, behind the clips' files."""
-    processed = webui.paint({**CLIP, "format": ["GIF", "Frame"]}, is_api=True, batch_size=2, n_iter=2)
-    assert [text[:6] for text in processed.images[:4]] == ["R0lGOD"] * 4
-    assert [image.size for image in processed.images[4:]] == [(8, 8)] * 8
-    seeds = [text.split("Seed: ")[1][0] for text in processed.infotexts]
-    assert seeds == ["1", "3", "5", "7", *"12345678"]
-    assert processed.all_seeds == [1, 3, 5, 7]
-
-
-def test_frames_alone(webui):
-    processed = webui.paint({**CLIP, "format": "Frame"}, is_api=True, batch_size=2)
-    assert [image.size for image in processed.images] == [(8, 8)] * 4
-    assert len(processed.infotexts) == 4
-    assert not saved(webui)
-
-
-# ---- what others put there
+    assert len(saved(webui)) == first
 
 
 def test_pictures_of_other_scripts_stay_behind_the_clips(deliver):
@@ -149,46 +125,32 @@ def test_pictures_of_other_scripts_stay_behind_the_clips(deliver):
     assert processed.images[1:] == maps
 
 
-def test_pictures_of_other_scripts_keep_their_infotexts(deliver):
-    processed = deliver([picture(0), picture(90), picture(250)], rows=2, infotexts=["a", "b", "theirs"])
+@pytest.mark.parametrize("place", [0, 2], ids=["a grid before the frames", "behind the frames"])
+def test_a_picture_of_another_script_keeps_its_infotext(deliver, place):
+    theirs, images, infotexts = picture(250), [picture(0), picture(90)], ["a", "b"]
+    images.insert(place, theirs)
+    infotexts.insert(place, "theirs")
+    processed = deliver(images, rows=2, first=int(place == 0), infotexts=infotexts)
     assert levels(processed.images[0].already_saved_as) == [0, 90]
-    assert processed.infotexts == ["a", "theirs"]
-    assert len(processed.images) == 2
-
-
-def test_a_grid_that_stands_before_the_frames_stays(deliver):
-    grid = picture(250)
-    processed = deliver([grid, picture(0), picture(90)], rows=2, first=1, infotexts=["grid", "a", "b"])
-    assert levels(processed.images[0].already_saved_as) == [0, 90]
-    assert processed.images[1:] == [grid]
+    assert processed.images[1:] == [theirs]
     assert Image.open(processed.images[0].already_saved_as).info["comment"] == b"a"
-    assert (processed.info, processed.infotexts) == ("a", ["a", "grid"])
+    assert (processed.info, processed.infotexts) == ("a", ["a", "theirs"])
     assert processed.index_of_first_image == 0
 
 
-@pytest.mark.parametrize(("mask", "composite"), [(True, False), (False, True), (True, True)])
+@pytest.mark.parametrize(("mask", "composite"), [(False, False), (True, False), (False, True), (True, True)])
 def test_inpainting_masks_between_the_frames_are_no_frames_and_one_of_each_is_enough(webui, mask, composite):
     shared.opts.return_mask, shared.opts.return_mask_composite = mask, composite
     masked = Image.new("L", (8, 8), 255)
-    start = {"init_images": [picture(0)], "mask_for_overlay": masked}
-    processed = webui.paint(CLIP, tab="img2img", **start)
+    processed = webui.paint(CLIP, tab="img2img", init_images=[picture(0)], mask_for_overlay=masked)
     assert Image.open(processed.images[0].already_saved_as).n_frames == 2
     assert processed.images[1:] == [masked] * (mask + composite)
-
-
-def test_masks_that_are_not_returned_take_no_place(webui):
-    start = {"init_images": [picture(0)], "mask_for_overlay": Image.new("L", (8, 8), 255)}
-    (clip,) = webui.paint(CLIP, tab="img2img", **start).images
-    assert Image.open(clip.already_saved_as).n_frames == 2
 
 
 def test_without_inpainting_there_are_no_masks_to_pass_over(webui):
     shared.opts.return_mask = True
     (clip,) = webui.paint(CLIP).images
     assert Image.open(clip.already_saved_as).n_frames == 2
-
-
-# ---- when it does not go well
 
 
 def test_interrupted_before_the_first_picture_there_is_no_clip(webui):
@@ -207,9 +169,7 @@ def test_interrupted_between_batches_the_finished_clip_is_delivered(webui):
 
     webui.load_script(Impatient)
     processed = webui.paint(CLIP, n_iter=3)
-    assert len(processed.images) == 2
-    assert len(processed.infotexts) == 2
-    assert len(saved(webui)) == 2
+    assert len(processed.images) == len(processed.infotexts) == len(saved(webui)) == 2
 
 
 def test_fewer_pictures_than_frames_make_a_shorter_clip(deliver):
@@ -251,9 +211,6 @@ def test_when_one_clip_cannot_be_made_its_frames_are_left(deliver, odd):
     assert "must have the same size" in processed.comments
 
 
-# ---- other formats and names
-
-
 def test_every_format_is_written_and_only_pictures_are_shown(webui, deliver):
     settings = ClipSettings(frames=2, formats=("MP4", "WEBP", "PNG", "TXT"))
     processed = deliver([picture(0), picture(90)], rows=2, settings=settings)
@@ -270,9 +227,8 @@ def test_every_format_is_written_and_only_pictures_are_shown(webui, deliver):
 def test_the_reply_holds_the_files_but_no_folder_and_no_text(deliver):
     settings = ClipSettings(frames=2, formats=("MP4", "PNG", "TXT", "GIF"))
     replies = deliver([picture(0), picture(90)], rows=2, settings=settings, is_api=True).images
-    assert [base64.b64decode(reply)[4:8] for reply in replies[:1]] == [b"ftyp"]
-    assert base64.b64decode(replies[1])[:4] == b"GIF8"
-    assert len(replies) == 2
+    video, gif = map(base64.b64decode, replies)
+    assert (video[4:8], gif[:4]) == (b"ftyp", b"GIF8")
 
 
 @pytest.mark.parametrize("name", ["PNG", "TXT"])
@@ -282,20 +238,6 @@ def test_frames_stand_in_for_what_lies_on_the_disk_alone(webui, deliver, name):
     assert processed.infotexts == [f"infotext {row}" for row in range(4)]
     assert processed.all_seeds == [10, 12]
     assert len(processed.extra_generation_params["AnimateDiff clips"]) == 2
-
-
-def test_the_file_carries_the_text_and_the_recipe(deliver):
-    (shown,) = deliver([picture(0), picture(90)], rows=2).images
-    recipe = read_recipe(Path(shown.already_saved_as))
-    assert recipe.infotext == "infotext 0"
-    assert recipe.data["settings"]["frames"] == 2
-    assert recipe.data["seed"] == 10
-
-
-def test_without_the_webuis_texts_the_file_says_nothing(deliver):
-    shared.opts.enable_pnginfo = False
-    (shown,) = deliver([picture(0), picture(90)], rows=2).images
-    assert read_recipe(Path(shown.already_saved_as)).infotext == ""
 
 
 def test_the_worst_seam_stands_in_the_text(deliver):

@@ -2,60 +2,48 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from unittest.mock import Mock
+
 import pytest
+from support.webui_double.components import Component
 from support.webui_double.double import CLIP, shared
 
-from motion_module import AnimateDiffError
+fail = Mock(side_effect=OverflowError("something of ours"))
 
 
-class OurError(Exception):
-    pass
-
-
-def fail(*_args, **_kwargs):
-    raise OurError("something of ours")
-
-
-@pytest.fixture
-def without_panel(webui, monkeypatch):
-    """Both tabs, as they are in a host whose gradio lacks what the panel needs."""
+def test_without_a_panel_the_page_has_the_reason_and_images_and_the_api_work(webui, monkeypatch):
+    """As in a host whose gradio lacks what the panel needs."""
     for runner in webui.tabs.values():
         runner.alwayson_scripts.clear()
         del runner.inputs[1:]
     monkeypatch.setattr(webui.module("compat.a1111"), "input_accordion", fail)
     webui.load_script(webui.module("hooks.script").AnimateDiffScript)
-    return webui
-
-
-def test_without_a_panel_the_page_has_the_reason(without_panel):
-    from support.webui_double.components import Component
-
     assert any("something of ours" in str(component.value) for component in Component.created)
-
-
-def test_without_a_panel_images_and_the_api_work(without_panel):
-    assert len(without_panel.paint().images) == 1
+    assert len(webui.paint().images) == 1
     assert not [sampling for sampling in shared.samplings if sampling.hooks]
-    assert without_panel.paint(CLIP, is_api=True).images[0].startswith("R0lGOD")
+    assert webui.paint(CLIP, is_api=True).images[0].startswith("R0lGOD")
 
 
 @pytest.mark.parametrize(
-    ("module", "name"),
+    "name",
     [
-        ("hooks.session", "clip_method"),
-        ("hooks.script", "plan_clip"),
-        ("hooks.layout", "arrange_seeds"),
-        ("hooks.layout", "styled"),
-        ("clip.loras", "ClipLoras.take_tags"),
-        ("hooks.layout", "RequestLayout.share_first_prompts"),
-        ("clip.prompts", "ClipPrompts.write_frame_prompts"),
+        "hooks.session.clip_method",
+        "hooks.script.parse_settings",
+        "hooks.script.plan_clip",
+        "hooks.layout.check_prompts",
+        "hooks.layout.arrange_seeds",
+        "hooks.layout.styled",
+        "clip.loras.ClipLoras.take_tags",
+        "hooks.layout.RequestLayout.share_first_prompts",
+        "clip.prompts.ClipPrompts.write_frame_prompts",
     ],
 )
-def test_a_clip_is_refused_with_the_reason(webui, monkeypatch, module, name):
-    owner, _, attribute = name.rpartition(".")
-    place = webui.module(module)
-    monkeypatch.setattr(getattr(place, owner) if owner else place, attribute, fail)
-    with pytest.raises(OurError, match="something of ours"):
+def test_a_clip_is_refused_with_the_reason(webui, monkeypatch, name):
+    """The WebUI swallows what a hook raises, and would paint a picture that nobody asked for."""
+    monkeypatch.setattr(f"lib_animatediff.hosts.webui.{name}", fail)
+    with pytest.raises(OverflowError, match="something of ours"):
         webui.paint(CLIP)
     assert not shared.samplings
     monkeypatch.undo()
@@ -69,7 +57,30 @@ def test_frames_without_a_clip_are_returned_with_the_reason(webui, monkeypatch):
     assert "something of ours" in processed.comments
 
 
-def test_forge_is_refused(webui, checkpoint, monkeypatch):
-    monkeypatch.setattr(type(checkpoint), "forge_objects", object(), raising=False)
-    with pytest.raises(AnimateDiffError, match="Forge or reForge"):
-        webui.paint(CLIP)
+def failing(words):
+    """Unlike a mock it keeps no arguments."""
+
+    def fail(*_args, **_kwargs):
+        raise RuntimeError(words)
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("name", "overtaking", "words"),
+    [
+        ("clip.prompts.ClipPrompts.blend", None, "no more conditions"),
+        ("hooks.denoiser.share_noise", failing("second"), "second"),
+    ],
+)
+def test_a_failure_while_sampling_is_raised_and_keeps_nothing(webui, monkeypatch, name, overtaking, words):
+    """Also where another failure overtakes the first."""
+    monkeypatch.setattr(f"lib_animatediff.hosts.webui.{name}", failing("no more conditions"))
+    shared.during_sampling = overtaking
+    p = webui.request(CLIP, enable_hr=True)
+    kept = weakref.ref(p)
+    with pytest.raises(RuntimeError, match=words):
+        webui.double.process_images(p)
+    del p
+    gc.collect()
+    assert kept() is None

@@ -11,6 +11,7 @@ from support.webui_double import components, double
 from lib_animatediff.request.settings import SETTINGS
 
 WITHOUT_FILE = "Text2Video-Zero [no file, any checkpoint]"
+OURS = "enable: True, model: folder/mm 3.ckpt, frames: 24, fps: 12.5, loop_count: 2, overlap: 5, reverse: True"
 EXISTING = (
     "enable: True, model: mm_sd15_v3.safetensors, video_length: 16, fps: 8, loop_number: 0, closed_loop: R-P, "
     "batch_size: 16"
@@ -18,6 +19,8 @@ EXISTING = (
 SHOWN = [setting for setting in SETTINGS.values() if setting.in_panel or setting.name == "enable"]
 NAMES = [setting.name for setting in SHOWN]
 NOTHING = dict.fromkeys(NAMES)
+# A component that takes several holds a list.
+DEFAULTS = {s.name: list(s.default) if isinstance(s.default, tuple) else s.default for s in SHOWN}
 QUIET = {setting.name: setting.default for setting in SHOWN if setting.omit_default}  # not in a line: the default
 
 
@@ -34,10 +37,6 @@ def pasted(webui, params):
     return {name: read(params) for name, (_, read) in zip(NAMES, script.infotext_fields, strict=True)}
 
 
-def test_the_title_is_the_name_that_clients_send(webui):
-    assert webui.our_script().title() == "AnimateDiff"
-
-
 @pytest.mark.parametrize("tab", ["txt2img", "img2img"])
 def test_the_components_stand_in_the_order_of_the_settings(panel, tab):
     components = panel.build_panel(tab)
@@ -52,28 +51,20 @@ def test_the_components_stand_in_the_order_of_the_settings(panel, tab):
 def test_every_component_has_a_default_and_says_what_it_changes(panel):
     """The API's infotext field passes over components whose value is None."""
     controls = panel.build_panel("txt2img")
-    defaults = {setting.name: as_component(setting.default) for setting in SHOWN}
-    defaults["model"] = "mm.safetensors [v3, SD 1.5]"
+    defaults = DEFAULTS | {"model": "mm.safetensors [v3, SD 1.5]"}
     assert [component.value for component in controls] == [defaults[name] for name in NAMES]
     assert [component.info for component in controls[1:]] == [SETTINGS[name].help for name in NAMES[1:]]
+    assert all(component.do_not_save_to_config for component in controls)  # not frozen in the WebUI's settings file
 
 
-def test_numbers_keep_the_limits_of_the_table(panel):
+def test_numbers_have_the_limits_and_choices_those_of_the_table(panel):
     for component, setting in zip(panel.build_panel("txt2img"), SHOWN, strict=True):
         if setting.maximum is not None:
             assert (component.minimum, component.maximum) == (setting.minimum, setting.maximum)
-
-
-def test_a_choice_has_the_choices_of_the_table(panel):
-    for component, setting in zip(panel.build_panel("txt2img"), SHOWN, strict=True):
         if setting.choices:
             assert component.choices == list(setting.choices)
-
-
-def test_a_number_that_no_slider_can_set_is_typed(panel):
-    made = dict(zip(NAMES, panel.build_panel("txt2img"), strict=True))
-    assert isinstance(made["frames"], components.Number)
-    assert isinstance(made["context_length"], components.Slider)
+        if setting.name in ("frames", "context_length"):  # no slider can set so many frames
+            assert isinstance(component, components.Number if setting.name == "frames" else components.Slider)
 
 
 def test_no_two_components_share_an_id(panel):
@@ -85,34 +76,21 @@ def test_no_two_components_share_an_id(panel):
     assert len(ids) == len(set(ids)) > 2 * len(NAMES)
 
 
-def test_no_value_is_frozen_in_the_webuis_settings_file(panel):
-    assert all(component.do_not_save_to_config for component in panel.build_panel("txt2img"))
-
-
-def as_component(value):
-    """A component that takes several holds a list."""
-    return list(value) if isinstance(value, tuple) else value
-
-
-def lines_shown():
+def lines_of(panel):
+    """What a new panel says, and the field of the motion module."""
+    components.Component.created.clear()
+    model = panel.build_panel("txt2img")[1]
     shown = [component for component in components.Component.created if isinstance(component, components.HTML)]
-    return [component.value for component in shown if component.value]
+    return [component.value for component in shown if component.value], model
 
 
 def test_without_a_module_the_panel_says_where_to_put_one(panel, webui):
+    assert lines_of(panel)[0] == []
     (webui.models_folder / "mm.safetensors").unlink()
-    components.Component.created.clear()
-    model = panel.build_panel("txt2img")[1]
-    (told,) = lines_shown()
+    (told,), model = lines_of(panel)
     assert str(webui.models_folder) in told
     assert "Or choose Text2Video-Zero" in told
     assert (model.choices, model.value) == ([WITHOUT_FILE], "")
-
-
-def test_with_a_module_the_panel_says_nothing(panel):
-    components.Component.created.clear()
-    panel.build_panel("txt2img")
-    assert not lines_shown()
 
 
 def test_the_refresh_button_lists_a_new_file(panel, webui):
@@ -132,34 +110,37 @@ def test_the_existing_extension_beside_us_is_named(panel, webui, tmp_path, enabl
     (folder / "motion_module.py").touch()
     (folder / "model" / "theirs.ckpt").touch()
     webui.module("extensions").extensions.append(SimpleNamespace(path=str(folder), enabled=enabled))
-    components.Component.created.clear()
-    model = panel.build_panel("txt2img")[1]
-    assert [folder.name in line and "Extensions" in line for line in lines_shown()] == [True] * enabled
+    lines, model = lines_of(panel)
+    assert [folder.name in line and "Extensions" in line for line in lines] == [True] * enabled
     assert any("theirs.ckpt" in choice for choice in model.choices)
 
 
-def test_our_own_line_is_read(webui):
-    line = "enable: True, model: folder/mm 3.ckpt, frames: 24, fps: 12.5, loop_count: 2, overlap: 5, reverse: True"
-    values = {"enable": True, "model": "folder/mm 3.ckpt", "frames": 24, "fps": 12.5, "loop_count": 2}
-    assert pasted(webui, {"AnimateDiff": line}) == {**NOTHING, **QUIET, **values, "overlap": 5, "reverse": True}
-
-
-def test_the_existing_extensions_line_is_read(webui):
-    values = {"enable": True, "model": "mm_sd15_v3.safetensors", "frames": 16, "fps": 8.0, "loop_count": 0}
-    windows = {"closed_loop": "R-P", "context_length": 16}
-    assert pasted(webui, {"AnimateDiff": EXISTING}) == {**NOTHING, **QUIET, **values, **windows}
-
-
-def test_a_picture_without_our_line_switches_off_and_leaves_the_rest(webui):
-    assert pasted(webui, {"Seed": "1"}) == {**NOTHING, "enable": False}
+@pytest.mark.parametrize(
+    ("params", "values"),
+    [
+        (
+            {"AnimateDiff": OURS},
+            {**QUIET, "enable": True, "model": "folder/mm 3.ckpt", "frames": 24, "fps": 12.5, "loop_count": 2}
+            | {"overlap": 5, "reverse": True},
+        ),
+        (
+            {"AnimateDiff": EXISTING},
+            {**QUIET, "enable": True, "model": "mm_sd15_v3.safetensors", "frames": 16, "fps": 8.0, "loop_count": 0}
+            | {"closed_loop": "R-P", "context_length": 16},
+        ),
+        ({"Seed": "1"}, {"enable": False}),
+    ],
+    ids=["ours", "the existing extension's", "none"],
+)
+def test_a_pasted_line_is_read_and_without_one_we_are_switched_off_and_the_rest_is_left(webui, params, values):
+    assert pasted(webui, params) == {**NOTHING, **values}
 
 
 def test_the_line_of_a_clip_gives_the_clips_settings(webui):
     p = webui.request({"model": "mm", "frames": 2, "fps": 12, "loop_count": 3})
     p.scripts.call("before_process", p)
-    defaults = {setting.name: as_component(setting.default) for setting in SHOWN}
     values = {"enable": True, "model": "mm.safetensors [v3, SD 1.5]", "frames": 2, "fps": 12.0, "loop_count": 3}
-    assert pasted(webui, p.extra_generation_params) == {**defaults, **values}
+    assert pasted(webui, p.extra_generation_params) == {**DEFAULTS, **values}
 
 
 @pytest.mark.parametrize(
@@ -180,18 +161,14 @@ def test_what_the_panel_says_about_a_module(webui, checkpoint, monkeypatch, kind
     assert bool(said) is bool(words)
 
 
-def test_what_the_panel_says_about_a_file_that_is_none(webui):
+def test_what_the_panel_says_about_a_file_that_is_none_and_before_a_checkpoint_is_loaded(webui):
+    advice = webui.module("ui.advice").advice
     (webui.models_folder / "page.ckpt").write_text("<!DOCTYPE html>")
-    assert "web page" in webui.module("ui.advice").advice("page")
-
-
-def test_before_a_checkpoint_is_loaded_nothing_is_said_of_it(webui):
+    assert "web page" in advice("page")
     double.shared.sd_model = None
-    assert webui.module("ui.advice").advice("mm") == ""
+    assert advice("mm") == ""
 
 
 def test_without_the_codecs_the_panel_says_so(panel, monkeypatch):
     monkeypatch.setattr(panel, "find_spec", lambda name: None)
-    components.Component.created.clear()
-    panel.build_panel("txt2img")
-    assert ["package av is missing" in line for line in lines_shown()] == [True]
+    assert ["package av is missing" in line for line in lines_of(panel)[0]] == [True]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import sys
 import xml.etree.ElementTree as ET
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from support.plans import plan_of
 from support.webui_double import double
 from support.webui_double.double import shared
@@ -27,31 +28,17 @@ PAGE = {
     "steps": 10,
     "batch_size": 2,
 }
+WRONG = "0: a\n48: <i>b"
 SEASONS = "a tree\n0: spring\n24: <b>summer</b>\n47: autumn\nsharp"
 
 
-class Hijack:
-    """Counts words; a chunk is 75, as in the WebUI."""
-
-    clip = object()
-
-    def get_prompt_lengths(self, text):
-        if self.clip is None:
-            return "-", "-"
-        count = len(text.split())
-        return count, -(-max(count, 1) // 75) * 75
+@pytest.fixture
+def hijack(webui):
+    return webui.module("sd_hijack").model_hijack
 
 
 @pytest.fixture
-def hijack(webui, monkeypatch):
-    module = ModuleType("modules.sd_hijack")
-    module.model_hijack = Hijack()
-    monkeypatch.setitem(sys.modules, "modules.sd_hijack", module)
-    return module.model_hijack
-
-
-@pytest.fixture
-def plan(webui, hijack, monkeypatch):
+def plan(webui, monkeypatch):
     """Our functions, on a machine with 100 GiB of free memory."""
     module = webui.module("ui.plan_view")
     monkeypatch.setattr(module, "free_memory", lambda: 100 * GIB)
@@ -80,17 +67,10 @@ def rows_of(page, name="prompt"):
     return None
 
 
-# ---- the line
-
-
 def test_the_panel_says_what_a_clip_will_take(plan):
     assert line_of(plan.plan_html(SETTINGS, PAGE)) == expected()
-
-
-def test_a_page_that_says_nothing_has_the_webuis_defaults(plan):
-    said = line_of(plan.plan_html(SETTINGS, dict.fromkeys(PAGE)))
-    assert said == expected(width=512, height=512, steps=20, clips=1)
-    assert said == line_of(plan.plan_html(SETTINGS, {}))
+    usual = expected(width=512, height=512, steps=20, clips=1)  # the WebUI's defaults
+    assert line_of(plan.plan_html(SETTINGS, dict.fromkeys(PAGE))) == line_of(plan.plan_html(SETTINGS, {})) == usual
 
 
 def test_what_does_not_fit_is_marked(plan, monkeypatch):
@@ -101,16 +81,17 @@ def test_what_does_not_fit_is_marked(plan, monkeypatch):
     assert "animatediff-advice" in page
 
 
-def test_wrong_settings_are_told_instead(plan):
-    page = plan.plan_html({**SETTINGS, "frames": "<many>"}, PAGE)
-    assert line_of(page) == "frames must be a whole number, not '<many>'. [AD-C08]"
-    assert "details" not in page
-
-
-@pytest.mark.parametrize(("name", "called"), [("prompt", "prompt"), ("negative_prompt", "negative prompt")])
-def test_a_wrong_line_of_a_prompt_is_told_instead(plan, name, called):
-    page = plan.plan_html(SETTINGS, {**PAGE, name: "0: a\n48: <i>b"})
-    assert line_of(page).startswith(f'Line 2 of the {called}, "48: <i>b": the clip has no frame 48.')
+@pytest.mark.parametrize(
+    ("frames", "page", "told"),
+    [
+        ("<many>", {}, "frames must be a whole number, not '<many>'. [AD-C08]"),
+        (48, {"prompt": WRONG}, 'Line 2 of the prompt, "48: <i>b": the clip has no frame 48.'),
+        (48, {"negative_prompt": WRONG}, 'Line 2 of the negative prompt, "48: <i>b": the clip has no frame 48.'),
+    ],
+)
+def test_what_is_wrong_is_told_instead(plan, frames, page, told):
+    page = plan.plan_html({**SETTINGS, "frames": frames}, {**PAGE, **page})
+    assert line_of(page).startswith(told)
     assert "details" not in page
 
 
@@ -128,29 +109,19 @@ def test_before_a_checkpoint_is_loaded_nothing_is_said_of_free_memory(plan, hija
     assert line_of(plan.plan_html(SETTINGS, PAGE)) == expected(free=None)
 
 
-# ---- how the WebUI calls the model
-
-
-def test_cond_and_uncond_go_apart_where_the_user_wants_it(plan):
-    shared.opts.batch_cond_uncond = False
-    assert line_of(plan.plan_html(SETTINGS, PAGE)) == expected(streams_per_call=1)
-
-
-def test_prompts_of_different_lengths_go_apart_unless_they_are_padded(plan):
-    page = {**PAGE, "prompt": "word " * 80}
-    assert line_of(plan.plan_html(SETTINGS, page)) == expected(streams_per_call=1, tokens=150)
-    shared.opts.pad_cond_uncond = True
-    assert line_of(plan.plan_html(SETTINGS, page)) == expected(tokens=150)
-
-
-def test_a_prompt_of_two_parts_is_three_streams_in_one_call(plan):
-    page = {**PAGE, "prompt": "a cat AND a dog"}
-    assert line_of(plan.plan_html(SETTINGS, page)) == expected(streams=3, streams_per_call=3)
-
-
-def test_a_prompt_of_many_parts_has_a_call_for_each_clip(plan):
-    page = {**PAGE, "prompt": "a cat AND a dog AND a fox"}
-    assert line_of(plan.plan_html(SETTINGS, page)) == expected(streams=4, one_clip_per_call=True)
+@pytest.mark.parametrize(
+    ("prompt", "options", "changes"),
+    [
+        ("a cat", {"batch_cond_uncond": False}, {"streams_per_call": 1}),
+        ("word " * 80, {}, {"streams_per_call": 1, "tokens": 150}),  # uncond is shorter
+        ("word " * 80, {"pad_cond_uncond": True}, {"tokens": 150}),
+        ("a cat AND a dog", {}, {"streams": 3, "streams_per_call": 3}),
+        ("a cat AND a dog AND a fox", {}, {"streams": 4, "one_clip_per_call": True}),
+    ],
+)
+def test_the_line_goes_by_what_the_webui_puts_into_one_call(plan, prompt, options, changes):
+    shared.opts.data.update(options)
+    assert line_of(plan.plan_html(SETTINGS, {**PAGE, "prompt": prompt})) == expected(**changes)
 
 
 @pytest.mark.parametrize(("frames", "mixed"), [(16, False), (48, False), (48, True)])
@@ -174,9 +145,6 @@ def test_the_line_tells_the_calls_that_a_run_makes(plan, webui, monkeypatch, fra
     assert f"(1 step: {len(unet_calls)} {calls} with up to {max(unet_calls)} images)" in line
     assert f"2 clips of {frames} frames" in line
     assert "8x8" in line
-
-
-# ---- a run
 
 
 ROWS = ["a cat"] * 2 * 48
@@ -212,9 +180,6 @@ def test_a_run_on_pictures_takes_part_of_the_steps(plan):
     assert plan.estimate_line(p_of(denoising_strength=0.75), made, ROWS) == expected()
     shared.opts.img2img_fix_steps = True
     assert plan.estimate_line(p, made, ROWS) == expected(steps=20)
-
-
-# ---- windows and travel
 
 
 def test_the_map_of_the_windows_is_folded_away_below(plan):
@@ -258,9 +223,6 @@ def test_each_frames_prompt_counts_its_tokens(plan):
     assert "prompts of 75 tokens" in line_of(plan.plan_html(SETTINGS, {**PAGE, "prompt": together}))
 
 
-# ---- what is asked of the WebUI and the machine
-
-
 @pytest.mark.parametrize(
     ("texts", "tokens"),
     [
@@ -278,8 +240,8 @@ def test_tokens_are_those_of_the_longest_part(plan, texts, tokens):
     assert plan.token_count(texts) == tokens
 
 
-def test_before_the_text_encoder_is_ready_a_prompt_is_one_chunk(plan, hijack, monkeypatch):
-    monkeypatch.setattr(hijack, "clip", None, raising=False)
+def test_before_the_text_encoder_is_ready_a_prompt_is_one_chunk(plan, hijack):
+    hijack.get_prompt_lengths = lambda text: ("-", "-")
     assert plan.token_count(["word " * 100]) == 75
 
 
@@ -312,18 +274,14 @@ def test_what_torch_keeps_for_itself_is_free_for_us(webui, monkeypatch):
     assert webui.module("ui.plan_view").free_memory() == 5500
 
 
-def test_weights_that_are_still_to_come_to_the_card_take_their_memory(
-    webui, hijack, monkeypatch, checkpoint, motion_file
-):
+def test_weights_that_are_still_to_come_to_the_card_take_their_memory(webui, monkeypatch, checkpoint, motion_file):
     """The double's UNet lies in main memory, and so does the motion module."""
     on_a_card(monkeypatch, free=100 * GIB)
     unet = sum(weight.nbytes for weight in checkpoint.model.diffusion_model.parameters())
-    from safetensors.torch import load_file
-
     motion = sum(weight.numel() for name, weight in load_file(motion_file).items() if not name.endswith(".pe"))
-    left = webui.module("ui.plan_view")._left_free(checkpoint, SETTINGS["model"], 4)
-    assert 100 * GIB - left == unet + 4 * motion
-    assert 100 * GIB - webui.module("ui.plan_view")._left_free(checkpoint, "none of these", 4) == unet
+    left_free = webui.module("ui.plan_view")._left_free
+    assert 100 * GIB - left_free(checkpoint, SETTINGS["model"], 4) == unet + 4 * motion
+    assert 100 * GIB - left_free(checkpoint, "none of these", 4) == unet
 
 
 def test_the_page_is_well_formed_whatever_stands_in_it(plan):

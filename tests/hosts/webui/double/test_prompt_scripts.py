@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from unittest.mock import Mock
 
 import pytest
 from support.matrix import in_matrix
@@ -120,17 +121,15 @@ def test_prompts_of_an_unknown_script_are_one_for_each_clip(prompts_of):
 def test_a_script_that_writes_each_rows_prompt_gives_a_clip_its_first(prompts_of):
     prompts_of.script.name = "Wildcards of my own"
     processed, rows = prompts_of(*names(4), combinatorial=False, fixed_seed=True, batch_size=2)
-    assert processed.all_prompts == [names(4)[0], names(4)[2]]
-    assert [seeds for _, seeds in rows] == [[5, 6, 5, 6]]
+    one, _, other, _ = names(4)
+    assert processed.all_prompts == [one, other]
+    assert rows == [([one, one, other, other], [5, 6, 5, 6])]
 
 
 def test_after_an_error_the_script_has_its_own_hook(webui, prompts_of):
-    def fail(p):
-        raise RuntimeError("no memory")
-
     script = prompts_of.script
     script.variants, script.combinatorial = names(2), True
-    shared.during_sampling = fail
+    shared.during_sampling = Mock(side_effect=RuntimeError("no memory"))
     with pytest.raises(RuntimeError, match="no memory"):
         double.process_images(webui.request(CLIP))
     assert "process" not in vars(script)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import weakref
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -14,6 +15,7 @@ from support.webui_double.double import CLIP, SIDE, Script, shared
 from support.webui_double.functions import digest
 
 START = {"init_images": [Image.new("RGB", (SIDE, SIDE))]}
+BOTH_TABS = pytest.mark.parametrize("fields", [{}, {"tab": "img2img", **START}], ids=["txt2img", "img2img"])
 OFF = [
     (),
     (False, "mm.safetensors", 2),
@@ -29,9 +31,6 @@ def rows():
     return [sampling.rows for sampling in shared.samplings]
 
 
-# ---- on and off
-
-
 @pytest.mark.parametrize("arguments", OFF, ids=str)
 def test_switched_off_it_leaves_p_alone(webui, arguments):
     p = webui.request(*arguments)
@@ -44,15 +43,22 @@ def test_switched_off_it_leaves_p_alone(webui, arguments):
     assert shared.samplings[0].hooks == 0
 
 
-def test_the_panels_values_make_a_clip(webui):
-    webui.paint(True, "mm.safetensors", 3, 8, 0)
-    assert rows() == [3]
-
-
-@pytest.mark.parametrize("said", [{}, {"enable": True}, {"enabled": True}], ids=str)
-def test_a_dictionary_asks_for_a_clip_whether_it_says_so_or_not(webui, said):
-    webui.paint({**said, "frames": 3})
-    assert rows() == [3]
+@pytest.mark.parametrize(
+    ("arguments", "frames"),
+    [
+        ((True, "mm.safetensors", 3, 8, 0), 3),
+        (({"frames": 3},), 3),
+        (({"enable": True, "frames": 3},), 3),
+        (({"enabled": True, "frames": 3},), 3),
+        (({"model": "mm.safetensors"}, {"video_length": "3"}), 3),  # several objects count together
+        (({"video_length": 3}, "mm.safetensors", 7), 3),  # an alias, too, goes before the panel's value
+        (({"video_length": 0, "batch_size": 4},), 4),  # the context length
+    ],
+    ids=str,
+)
+def test_the_panels_values_and_a_dictionary_that_does_not_say_no_make_a_clip(webui, arguments, frames):
+    webui.paint(*arguments)
+    assert rows() == [frames]
 
 
 def test_what_a_dictionary_does_not_name_is_the_panels(webui):
@@ -60,16 +66,6 @@ def test_what_a_dictionary_does_not_name_is_the_panels(webui):
     double.process_images(p)
     assert rows() == [3]
     assert "fps: 12" in p.extra_generation_params["AnimateDiff"]
-
-
-def test_a_dictionarys_alias_goes_before_the_panels_value(webui):
-    webui.paint({"video_length": 3}, "mm.safetensors", 7)
-    assert rows() == [3]
-
-
-def test_zero_frames_are_the_context_length(webui):
-    webui.paint({"video_length": 0, "batch_size": 4})
-    assert rows() == [4]
 
 
 def test_the_gallerys_upscale_button_makes_a_plain_picture(webui):
@@ -84,10 +80,7 @@ def test_the_gallerys_upscale_button_makes_a_plain_picture(webui):
     assert p.firstpass_image.mode == "RGB"
 
 
-# ---- the infotext
-
-
-def test_the_infotext_says_what_was_asked_for_and_which_file_moved_it(webui):
+def test_the_infotext_says_what_was_asked_for_and_which_file_moved_it(webui, monkeypatch):
     p = webui.request({"video_length": 2, "model": "mm"})
     double.process_images(p)
     hashed = digest((webui.models_folder / "mm.safetensors").resolve(), 0)[:8]
@@ -96,6 +89,8 @@ def test_the_infotext_says_what_was_asked_for_and_which_file_moved_it(webui):
         "overlap: -1, stride: 1, context_kind: uniform, fusion: pyramid, closed_loop: N, reverse: False, "
         f"formats: GIF, mm_hash: {hashed}"
     }
+    monkeypatch.setattr(webui.module("hashes"), "sha256", lambda filename, title: None)  # without hashing
+    assert "mm_hash" not in webui.paint(CLIP).infotexts[0]
 
 
 def test_modules_of_one_name_in_two_folders_have_hashes_of_their_own(webui):
@@ -111,85 +106,56 @@ def test_modules_of_one_name_in_two_folders_have_hashes_of_their_own(webui):
     assert told[0] != told[1]
 
 
-def test_without_hashing_the_infotext_has_no_hash(webui, monkeypatch):
-    monkeypatch.setattr(webui.module("hashes"), "sha256", lambda filename, title: None)
-    p = webui.request(CLIP)
-    double.process_images(p)
-    assert "mm_hash" not in p.extra_generation_params["AnimateDiff"]
+@pytest.fixture
+def detailer(webui):
+    """A script that paints with both tabs' scripts in one of its hooks, AnimateDiff switched on, as detailers do."""
+    painted = []
 
-
-# ---- requests inside a request
-
-
-class Detailer(Script):
-    """Paints pictures of its own with both tabs' scripts, AnimateDiff switched on, as detailers do."""
-
-    webui: object = None
-    painted: list = []  # noqa: RUF012 - shared by both tabs' instances
-
-    def paint(self):
+    def paint(p):
+        if hasattr(p, "is_nested"):
+            return
         for tab, fields in (("txt2img", {}), ("img2img", START)):
-            nested = self.webui.p({**CLIP, "frames": 3}, tab=tab, **fields)
+            nested = webui.p({**CLIP, "frames": 3}, tab=tab, **fields)
             nested.is_nested = True
             before = own_values(nested)
             images = double.process_images(nested).images
-            self.painted.append((len(images), nested.extra_generation_params, own_values(nested) == before))
+            painted.append((len(images), nested.extra_generation_params, own_values(nested) == before))
+
+    def load(hook):
+        webui.load_script(type("Detailer", (Script,), {hook: lambda self, p, *_: paint(p)}))
+
+    return SimpleNamespace(load=load, paint=paint, painted=painted)
 
 
-class AfterSampling(Detailer):
-    def postprocess(self, p, processed):
-        if not hasattr(p, "is_nested"):
-            self.paint()
-
-
-class BeforeSampling(Detailer):
-    def process(self, p):
-        if not hasattr(p, "is_nested"):
-            self.paint()
-
-
-class WhileSampling(Detailer):
-    def process_batch(self, p):
-        if not hasattr(p, "is_nested"):
-            shared.during_sampling = lambda p: hasattr(p, "is_nested") or self.paint()
-
-
-@pytest.mark.parametrize("tab", ["txt2img", "img2img"])
-def test_a_request_nested_in_postprocess_is_a_plain_picture(webui, tab, monkeypatch):
+@BOTH_TABS
+def test_a_request_nested_in_postprocess_is_a_plain_picture(webui, detailer, fields):
     """The detailer's script comes before ours, so that ours has not finished."""
-    monkeypatch.setattr(AfterSampling, "webui", webui)
-    monkeypatch.setattr(AfterSampling, "painted", [])
-    webui.load_script(AfterSampling)
+    detailer.load("postprocess")
     for runner in webui.tabs.values():
         runner.alwayson_scripts.reverse()
-    fields = START if tab == "img2img" else {}
-    processed = webui.paint(CLIP, tab=tab, **fields)
-    assert AfterSampling.painted == [(1, {}, True)] * 2
-    assert rows() == [2, 1, 1]
-    assert [sampling.hooks for sampling in shared.samplings] == [20, 0, 0]
+    processed = webui.paint(CLIP, **fields)
+    assert detailer.painted == [(1, {}, True)] * 2
+    assert [(sampling.rows, sampling.hooks) for sampling in shared.samplings] == [(2, 20), (1, 0), (1, 0)]
     assert processed.images[0].already_saved_as.endswith(".gif")
 
 
-@pytest.mark.parametrize("tab", ["txt2img", "img2img"])
-def test_a_request_nested_in_sampling_is_left_alone(webui, tab, monkeypatch):
+@BOTH_TABS
+def test_a_request_nested_in_sampling_is_left_alone(webui, detailer, fields):
     """It runs on the animated UNet, whose rows are no whole clips: that is the other script's failure, told as such."""
-    monkeypatch.setattr(WhileSampling, "webui", webui)
-    webui.load_script(WhileSampling)
+    shared.during_sampling = detailer.paint
     with pytest.raises(Exception, match="not whole clips") as refusal:
-        webui.paint({**CLIP, "frames": 3}, tab=tab, **(START if tab == "img2img" else {}))
+        webui.paint({**CLIP, "frames": 3}, **fields)
     assert refusal.value.status_code == 422
     assert [sampling.hooks for sampling in shared.samplings] == [20, 20]
 
 
-@pytest.mark.parametrize("tab", ["txt2img", "img2img"])
-def test_a_request_nested_in_a_refused_one_is_a_plain_picture(webui, tab, monkeypatch):
+@BOTH_TABS
+def test_a_request_nested_in_a_refused_one_is_a_plain_picture(webui, detailer, fields):
     """And the outer one is refused all the same."""
-    monkeypatch.setattr(BeforeSampling, "webui", webui)
-    monkeypatch.setattr(BeforeSampling, "painted", [])
-    webui.load_script(BeforeSampling)
+    detailer.load("process")
     with pytest.raises(Exception, match="frames must be between"):
-        webui.paint({**CLIP, "frames": -1}, tab=tab, **(START if tab == "img2img" else {}))
-    assert BeforeSampling.painted == [(1, {}, True)] * 2
+        webui.paint({**CLIP, "frames": -1}, **fields)
+    assert detailer.painted == [(1, {}, True)] * 2
     assert [(sampling.rows, sampling.hooks) for sampling in shared.samplings] == [(1, 0)] * 2
 
 
@@ -206,9 +172,6 @@ def test_a_nested_request_neither_ends_nor_changes_the_outer_one(webui):
     assert vars(p) == before
 
 
-# ---- requests after a request
-
-
 def break_off(webui):
     """Something outside sampling fails, so that no hook of ours hears of it."""
     p = webui.request(CLIP)
@@ -218,10 +181,10 @@ def break_off(webui):
     return p
 
 
-@pytest.mark.parametrize("tab", ["txt2img", "img2img"])
-def test_a_request_after_one_that_broke_off_becomes_a_clip(webui, tab):
+@BOTH_TABS
+def test_a_request_after_one_that_broke_off_becomes_a_clip(webui, fields):
     p = break_off(webui)
-    webui.paint(CLIP, tab=tab, **(START if tab == "img2img" else {}))
+    webui.paint(CLIP, **fields)
     assert rows() == [2]
     assert p is not None
 

@@ -1,6 +1,8 @@
-"""Each picture of a batch becomes a clip of rows, and p has its own values back afterwards."""
+"""Each picture of a batch becomes a clip of rows, or one row as a preview; p has its own values back afterwards."""
 
 from __future__ import annotations
+
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
@@ -24,28 +26,24 @@ def test_a_batch_has_batch_size_times_frames_rows(webui):
     assert [sampling.rows for sampling in shared.samplings] == [6]
 
 
-def test_seeds_count_on_over_all_frames(webui):
-    assert rows_while_sampling(webui, "seeds", seed=5, batch_size=2) == [[5, 6, 7, 8]]
-
-
-def test_each_seed_of_a_list_begins_a_clip(webui):
-    assert rows_while_sampling(webui, "seeds", "subseeds", seed=[5, 50], subseed=[1, 2], batch_size=2) == [
-        [5, 6, 50, 51],
-        [1, 1, 2, 2],
-    ]
-
-
-def test_each_prompt_of_a_list_lasts_for_a_clip(webui):
-    fields = {"prompt": ["cat", "dog"], "negative_prompt": ["red", "blue"], "batch_size": 2}
-    assert rows_while_sampling(webui, "prompts", "all_negative_prompts", **fields) == [
-        ["cat", "cat", "dog", "dog"],
-        ["red", "red", "blue", "blue"],
-    ]
-
-
-def test_each_hires_prompt_of_a_list_lasts_for_a_clip(webui):
-    fields = {"prompt": ["cat", "dog"], "hr_prompt": ["big cat", "big dog"], "batch_size": 2, "enable_hr": True}
-    assert rows_while_sampling(webui, "hr_prompts", **fields) == [["big cat", "big cat", "big dog", "big dog"]]
+@pytest.mark.parametrize(
+    ("fields", "rows"),
+    [
+        ({"seed": 5}, {"seeds": [5, 6, 7, 8]}),
+        ({"seed": [5, 50], "subseed": [1, 2]}, {"seeds": [5, 6, 50, 51], "subseeds": [1, 1, 2, 2]}),
+        (
+            {"prompt": ["cat", "dog"], "negative_prompt": ["red", "blue"]},
+            {"prompts": ["cat", "cat", "dog", "dog"], "all_negative_prompts": ["red", "red", "blue", "blue"]},
+        ),
+        (
+            {"prompt": ["cat", "dog"], "hr_prompt": ["big cat", "big dog"], "enable_hr": True},
+            {"hr_prompts": ["big cat", "big cat", "big dog", "big dog"]},
+        ),
+    ],
+    ids=["seed", "seeds", "prompts", "hires prompts"],
+)
+def test_one_seed_counts_on_over_all_frames_and_each_of_a_list_is_for_a_clip(webui, fields, rows):
+    assert rows_while_sampling(webui, *rows, batch_size=2, **fields) == list(rows.values())
 
 
 def test_each_picture_of_a_list_begins_a_clip(webui):
@@ -74,19 +72,16 @@ def test_frames_are_not_saved_one_by_one_nor_as_a_grid(webui):
         {"prompt": "cat", "seed": -1},
         {"prompt": ["a"], "negative_prompt": ["b"], "seed": [3], "subseed": [4], "enable_hr": True, "hr_prompt": ["c"]},
         {"tab": "img2img", "init_images": [Image.new("RGB", (8, 8))] * 2, "batch_size": 2},
+        {"prompt": "head\n0: a\n1: b", "negative_prompt": "0: x", "enable_hr": True},
     ],
-    ids=["plain", "lists", "img2img"],
+    ids=["plain", "lists", "img2img", "travel"],
 )
+@pytest.mark.parametrize("noise", ["random", "constant"])
 @pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
-def test_p_has_its_own_values_back(webui, fields, error):
-    p = webui.request(CLIP, **fields)
+def test_p_has_its_own_values_back(webui, fields, noise, error):
+    p = webui.request({**CLIP, "noise": noise}, **fields)
     before = own_values(p)
-
-    def fail(p):
-        if error is not None:
-            raise error
-
-    shared.during_sampling = fail
+    shared.during_sampling = Mock(side_effect=error)
     try:
         double.process_images(p)
     except (RuntimeError, KeyboardInterrupt):
@@ -124,3 +119,25 @@ def test_another_number_of_images_is_refused(webui):
     images = [Image.new("RGB", (8, 8))] * 4
     with pytest.raises(AnimateDiffError, match="4 init images were sent"):
         webui.paint({**CLIP, "frames": 3}, tab="img2img", init_images=images)
+
+
+def test_a_preview_is_one_picture_saved_as_one(webui):
+    clip, preview = webui.paint(CLIP), webui.paint({**CLIP, "preview": True}, batch_size=2, n_iter=2)
+    assert len(preview.images) == 4 + 1  # a grid, as for pictures
+    assert shared.saved[-4:] == [1, 1 + CLIP["frames"], 1 + 2 * CLIP["frames"], 1 + 3 * CLIP["frames"]]
+    assert len(clip.images) == 1
+
+
+@pytest.mark.parametrize(
+    ("clip", "variation", "seeds", "subseeds"),
+    [
+        ({"preview": True}, 0.5, [1, 1], [100, 102]),
+        ({"preview": True, "frame_seeds": "70, 80"}, 0, [70, 72], None),
+        ({"frame_seeds": "70, 90"}, 0, [70, 90, 72, 92], None),
+    ],
+)
+def test_frames_take_the_seeds_given_and_a_preview_those_of_its_clips_first(webui, clip, variation, seeds, subseeds):
+    p = webui.request({**CLIP, **clip}, subseed_strength=variation, n_iter=2)
+    double.process_images(p)
+    assert p.all_seeds == seeds
+    assert subseeds in (None, p.all_subseeds)

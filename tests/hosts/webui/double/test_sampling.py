@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -16,6 +17,15 @@ from motion_module.schedules import LINEAR
 SITES = 20
 HIRES = {"enable_hr": True}
 IMG2IMG = {"tab": "img2img", "init_images": [Image.new("RGB", (SIDE, SIDE))]}
+
+
+@pytest.fixture
+def both(checkpoint, other_checkpoint):
+    """Two checkpoints, which are afterwards what they were."""
+    before = [Portrait(model) for model in (checkpoint, other_checkpoint)]
+    yield checkpoint, other_checkpoint
+    for portrait in before:
+        portrait.assert_unchanged()
 
 
 def frames_of(webui, *args, **fields):
@@ -34,11 +44,15 @@ def test_every_frame_is_another_than_in_a_plain_batch(webui, fields):
         assert not torch.allclose(frame, picture, atol=0.1)
 
 
-@pytest.mark.parametrize("fields", [{}, HIRES, IMG2IMG, {**IMG2IMG, "n_iter": 2}])
-def test_every_sampler_has_the_motion_modules_schedule(webui, fields):
+@pytest.mark.parametrize(("fields", "passes"), [({}, 1), (HIRES, 2), (IMG2IMG, 1), ({**IMG2IMG, "n_iter": 2}, 2)])
+@pytest.mark.parametrize("is_downcast", [False, True])
+def test_every_sampler_is_animated_on_the_motion_modules_schedule(webui, fields, passes, is_downcast):
+    shared.opts.use_downcasted_alpha_bar = is_downcast
     webui.paint(CLIP, **fields)
+    assert [sampling.hooks for sampling in shared.samplings] == [SITES] * passes
+    table = LINEAR.alphas_cumprod()
     for sampling in shared.samplings:
-        assert torch.equal(sampling.table, LINEAR.alphas_cumprod())
+        assert torch.equal(sampling.table, table.half() if is_downcast else table)
 
 
 def test_the_sampler_that_img2img_made_comes_back(webui):
@@ -49,12 +63,6 @@ def test_the_sampler_that_img2img_made_comes_back(webui):
     assert p.sampler is samplers[0]
 
 
-def test_a_downcast_schedule_is_the_motion_modules_downcast(webui):
-    shared.opts.use_downcasted_alpha_bar = True
-    webui.paint(CLIP)
-    assert torch.equal(shared.samplings[0].table, LINEAR.alphas_cumprod().half())
-
-
 def test_zero_terminal_snr_is_applied_to_the_motion_modules_schedule(webui):
     shared.opts.sd_noise_schedule = "Zero Terminal SNR"
     webui.paint(CLIP)
@@ -63,19 +71,14 @@ def test_zero_terminal_snr_is_applied_to_the_motion_modules_schedule(webui):
     assert table[0] == pytest.approx(float(LINEAR.alphas_cumprod()[0]), rel=1e-4)
 
 
-def raise_runtime_error(p):
-    raise RuntimeError("trouble")
-
-
-def raise_keyboard_interrupt(p):
-    raise KeyboardInterrupt
-
-
 def interrupt(p):
     shared.state.interrupted = True
 
 
-@pytest.mark.parametrize("trouble", [None, raise_runtime_error, raise_keyboard_interrupt, interrupt])
+FAILURES = [Mock(side_effect=error) for error in (RuntimeError, KeyboardInterrupt)]
+
+
+@pytest.mark.parametrize("trouble", [None, *FAILURES, interrupt])
 @pytest.mark.parametrize("fields", [{}, HIRES, IMG2IMG], ids=["txt2img", "hires", "img2img"])
 def test_the_model_is_what_it_was(webui, checkpoint, fields, trouble):
     before, picture = Portrait(checkpoint), webui.picture()
@@ -89,48 +92,31 @@ def test_the_model_is_what_it_was(webui, checkpoint, fields, trouble):
     assert webui.picture() == picture
 
 
-def test_both_passes_of_hires_fix_are_animated(webui):
-    webui.paint(CLIP, **HIRES)
-    assert [sampling.hooks for sampling in shared.samplings] == [SITES, SITES]
-
-
-def test_a_second_pass_on_another_checkpoint_animates_that_one(webui, checkpoint, other_checkpoint):
-    before = [Portrait(model) for model in (checkpoint, other_checkpoint)]
+def test_a_second_pass_on_another_checkpoint_animates_that_one(webui, both):
     seen = []
-    shared.during_sampling = lambda p: seen.append([double.count_hooks(m) for m in (checkpoint, other_checkpoint)])
-    webui.paint(CLIP, **HIRES, hr_checkpoint=other_checkpoint)
+    shared.during_sampling = lambda p: seen.append([double.count_hooks(model) for model in both])
+    webui.paint(CLIP, **HIRES, hr_checkpoint=both[1])
     assert seen == [[SITES, 0], [0, SITES]]
     assert all(torch.equal(sampling.table, LINEAR.alphas_cumprod()) for sampling in shared.samplings)
-    for portrait in before:
-        portrait.assert_unchanged()
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_a_second_pass_that_fails_on_another_checkpoint_leaves_both_clean(webui, checkpoint, other_checkpoint, error):
-    before, picture = [Portrait(model) for model in (checkpoint, other_checkpoint)], webui.picture()
-
-    def fail(p):
-        if p.sd_model is other_checkpoint:
-            raise error
-
-    shared.during_sampling = fail
+def test_a_second_pass_that_fails_on_another_checkpoint_leaves_both_clean(webui, both, error):
+    picture = webui.picture()
+    shared.during_sampling = Mock(side_effect=[None, error])
     with pytest.raises(error):
-        webui.paint(CLIP, **HIRES, hr_checkpoint=other_checkpoint)
-    for portrait in before:
-        portrait.assert_unchanged()
+        webui.paint(CLIP, **HIRES, hr_checkpoint=both[1])
     shared.during_sampling = None
     assert webui.picture() == picture
 
 
-def test_a_second_pass_on_what_cannot_be_animated_is_refused(webui, checkpoint, other_checkpoint, monkeypatch):
-    monkeypatch.setattr(other_checkpoint, "is_sd2", True)
-    before = [Portrait(model) for model in (checkpoint, other_checkpoint)]
+def test_a_second_pass_on_what_cannot_be_animated_is_refused(webui, both, monkeypatch):
+    monkeypatch.setattr(both[1], "is_sd2", True)
     with pytest.raises(Exception, match="Stable Diffusion 2") as refusal:
-        webui.paint(CLIP, **HIRES, hr_checkpoint=other_checkpoint)
+        webui.paint(CLIP, **HIRES, hr_checkpoint=both[1])
     assert refusal.value.status_code == 422
-    assert [sampling.model for sampling in shared.samplings] == [checkpoint]
-    for portrait in before:
-        portrait.assert_unchanged()
+    assert [sampling.model for sampling in shared.samplings] == [both[0]]
+    monkeypatch.undo()
 
 
 def test_interrupted_in_the_first_pass_the_second_stays_away(webui):
@@ -148,11 +134,8 @@ def test_the_live_preview_walks_through_the_frames(webui):
     def preview(p):
         for step in range(3):
             shared.state.current_latent, shared.state.sampling_step = torch.arange(2), step
-            before_denoising(
-                SimpleNamespace(
-                    denoiser=SimpleNamespace(p=p, step=step, total_steps=3), text_cond=None, text_uncond=None
-                )
-            )
+            denoiser = SimpleNamespace(p=p, step=step, total_steps=3)
+            before_denoising(SimpleNamespace(denoiser=denoiser, text_cond=None, text_uncond=None))
             seen.append(shared.state.current_latent.tolist())
         shared.state.current_latent = None
 

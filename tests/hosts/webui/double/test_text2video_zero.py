@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import suppress
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -25,6 +27,9 @@ KINDS = [
     samplers.euler_a, samplers.heun_with_churn, samplers.ddim, samplers.unipc, samplers.dpm_fast,
     samplers.dpm_adaptive,
 ]  # fmt: skip
+LISTED = "Text2Video-Zero [no file, any checkpoint]"
+ZERO = {"model": "text2video-zero", "frames": 2}
+IMG2IMG = {"tab": "img2img", "init_images": [Image.new("RGB", (SIDE, SIDE))]}
 METHOD = Text2VideoZero(motion=(64.0, -64.0))
 FORGETTING = [kind for kind in KINDS if kind not in (samplers.unipc, samplers.heun_with_churn)]
 
@@ -43,8 +48,7 @@ class Run:
         self.p.sampler = SimpleNamespace(func=kind(self.p))
         self.function = self.p.sampler.func
         self.noise = self.p.rng.next()
-        self.denoiser = Denoiser(frames)
-        self.attention = self.denoiser
+        self.denoiser = self.attention = Denoiser(frames)
         self.named = {**schedule(kind, steps), **named}
         self.x = self.noise * begins_at(kind, self.named)
         if method is not None:
@@ -81,21 +85,18 @@ def test_frame_0_is_what_it_is_alone(glue, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_frames_begin_at_the_motion_field(glue, kind, monkeypatch):
     """At the sampler's own levels next below the method's, with the rows' own noise."""
-    given = []
-
-    def note(*arguments):
-        given.append(arguments)
-        return motion_field(*arguments)
-
-    monkeypatch.setattr(glue, "motion_field", note)
+    field = Mock(side_effect=motion_field)
+    monkeypatch.setattr(glue, "motion_field", field)
     run, seen = Run(glue, kind), []
-    run.denoiser.register_forward_pre_hook(
-        lambda denoiser, inputs: (
-            None if denoiser.is_first_frame_only else seen.append((inputs[0].clone(), float(inputs[1][0])))
-        )
-    )
+
+    def look(denoiser, inputs):
+        if not denoiser.is_first_frame_only:
+            seen.append((inputs[0].clone(), float(inputs[1][0])))
+
+    run.denoiser.register_forward_pre_hook(look)
     run()
-    ((first, own, noise, sigma_0, sigma_1, method),) = given
+    field.assert_called_once()
+    first, own, noise, sigma_0, sigma_1, method = field.call_args.args
     begin, renoised = levels_of(TABLE, METHOD)
     assert sigma_0 <= begin * 1.001
     assert sigma_0 <= sigma_1 <= renoised * 1.001
@@ -114,37 +115,26 @@ def test_all_frames_begin_at_the_motion_field(glue, kind, monkeypatch):
 
 
 def test_the_levels_are_the_next_ones_of_the_schedule(glue, monkeypatch):
-    given = []
-    monkeypatch.setattr(glue, "motion_field", lambda *all_: given.append(all_) or motion_field(*all_))
+    field = Mock(side_effect=motion_field)
+    monkeypatch.setattr(glue, "motion_field", field)
     for timesteps in (torch.tensor([1, 301, 601, 881, 941, 981]), torch.tensor([1, 301, 880, 942, 981])):
         Run(glue, samplers.ddim, timesteps=timesteps)()
-    (_, _, _, *exact, _), (_, _, _, *between, _) = given
+    exact, between = (call.args[3:5] for call in field.call_args_list)
     assert exact == pytest.approx([float(SIGMAS[881]), float(SIGMAS[941])], rel=1e-4)
     assert between == pytest.approx([float(SIGMAS[880])] * 2, rel=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_steps_are_told_once_each_in_their_order(glue, kind):
-    """As the sampler alone tells them: progress goes on, and does not go back."""
-    run = Run(glue, kind)
-    run()
-    _, picture = alone(glue, kind, 5)
-    if kind is samplers.dpm_adaptive:
-        assert run.told == list(range(len(run.told)))
-    else:
-        assert run.told == picture.told
-    assert run.first_only == sorted(run.first_only, reverse=True)
-    assert True in run.first_only
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_calls_are_counted_as_without(glue, kind):
-    """Prompts that change over the steps go by that number."""
+def test_steps_are_told_once_each_in_their_order_and_calls_are_counted_as_without(glue, kind):
+    """Progress goes on, and does not go back; prompts that change over the steps go by the number of the call."""
     counted = []
     run = Run(glue, kind)
     run.denoiser.on_call = lambda _: counted.append((f"{run.denoiser.calls[-1]:.2g}", run.denoiser.step))
     run()
     _, picture = alone(glue, kind, 5)
+    assert run.told == (list(range(len(run.told))) if kind is samplers.dpm_adaptive else picture.told)
+    assert run.first_only == sorted(run.first_only, reverse=True)
+    assert True in run.first_only
     wanted = [(f"{level:.2g}", step) for step, level in enumerate(picture.denoiser.calls)]
     if kind is not samplers.heun_with_churn:  # which puts noise on what it had put noise on
         assert set(counted) == set(wanted)
@@ -160,7 +150,7 @@ def test_few_steps_make_a_clip(glue, kind, steps):
 
 
 def test_one_step_is_what_it_is_without(glue):
-    run, plain = Run(glue, samplers.euler_a, steps=1), Run(glue, samplers.euler_a, steps=1, method=None)
+    run, plain = (Run(glue, samplers.euler_a, steps=1, method=method) for method in (METHOD, None))
     assert torch.equal(run(), plain())
     assert run.denoiser.step == plain.denoiser.step
 
@@ -185,12 +175,7 @@ def test_unipc_has_an_order_that_its_steps_allow(glue):
 @pytest.mark.parametrize(("kind", "call"), every_once(KINDS, [1, 2, 9]))
 def test_an_interrupt_passes_through_and_leaves_nothing(glue, kind, call):
     run = Run(glue, kind)
-
-    def interrupt(number):
-        if number == call:
-            raise InterruptedException
-
-    run.denoiser.on_call = interrupt
+    run.denoiser.on_call = Mock(side_effect=[*[None] * (call - 1), InterruptedException])
     with pytest.raises(InterruptedException):
         run()
     assert len(run.denoiser.calls) == call
@@ -225,35 +210,19 @@ def test_passes_that_begin_with_pictures_are_left_alone(glue, changes):
 
 
 def test_hypertile_is_off_for_the_time_of_a_pass(glue):
-    layer, off = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
-    unet = torch.nn.Sequential(layer, off, torch.nn.Linear(1, 1))
-    for part, enabled in ((layer, True), (off, False)):
-        setattr(part, "__webui_hypertile_params", SimpleNamespace(enabled=enabled))
-
-    def states():
-        return [getattr(part, "__webui_hypertile_params").enabled for part in (layer, off)]
-
-    seen = []
-
-    def fail():
-        with glue.untiled(unet):
-            seen.append(states())
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    assert [*seen, states()] == [[False, False], [True, False]]
-
-
-# ---- in a request
-
-ZERO = {"model": "text2video-zero", "frames": 2}
-START = {"init_images": [Image.new("RGB", (SIDE, SIDE))]}
+    unet = torch.nn.Sequential(*(torch.nn.Linear(1, 1) for _ in range(3)))
+    tiles = [SimpleNamespace(enabled=enabled) for enabled in (True, False)]
+    for part, params in zip(unet, tiles, strict=False):
+        setattr(part, "__webui_hypertile_params", params)
+    with suppress(RuntimeError), glue.untiled(unet):
+        assert not any(params.enabled for params in tiles)
+        raise RuntimeError
+    assert [params.enabled for params in tiles] == [True, False]
 
 
 def test_img2img_is_a_clip_whose_text_has_the_name_and_no_hash(webui, checkpoint):
     before = Portrait(checkpoint)
-    processed = webui.paint({**ZERO, "zero_x": 20}, tab="img2img", **START)
+    processed = webui.paint({**ZERO, "zero_x": 20}, **IMG2IMG)
     assert shared.samplings[0].rows == 2
     assert torch.equal(shared.samplings[0].table, checkpoint.alphas_cumprod_original)
     assert "model: Text2Video-Zero, frames: 2" in processed.infotexts[0]
@@ -264,8 +233,8 @@ def test_img2img_is_a_clip_whose_text_has_the_name_and_no_hash(webui, checkpoint
 
 
 def test_frame_0_is_the_plain_picture_and_others_look_at_it(webui):
-    webui.paint({"enable": False}, tab="img2img", batch_size=2, **START)
-    webui.paint(ZERO, tab="img2img", **START)
+    webui.paint({"enable": False}, batch_size=2, **IMG2IMG)
+    webui.paint(ZERO, **IMG2IMG)
     plain, clip = shared.painted
     torch.testing.assert_close(clip[0], plain[0], rtol=1e-4, atol=1e-4)
     assert (clip[1] - plain[1]).abs().max() > 1e-3
@@ -278,13 +247,6 @@ def test_a_preview_is_the_plain_picture(webui, checkpoint):
     (preview,) = webui.paint({**ZERO, "preview": True}).images
     assert preview.tobytes() == picture
     assert not any(hooks)
-
-
-@pytest.mark.parametrize("flag", ["is_sd2", "is_ssd"])
-def test_bases_without_motion_modules_are_animated(webui, checkpoint, monkeypatch, flag):
-    monkeypatch.setattr(checkpoint, flag, True)
-    webui.paint(ZERO, tab="img2img", **START)
-    assert shared.samplings[0].rows == 2
 
 
 @pytest.mark.parametrize(
@@ -303,18 +265,18 @@ def test_what_needs_a_motion_module_is_refused(webui, clip, fields, words):
     assert refusal.value.status_code == 422
 
 
-def test_stable_diffusion_3_is_refused(webui, checkpoint, monkeypatch):
+def test_bases_without_motion_modules_are_animated_and_stable_diffusion_3_is_refused(webui, checkpoint, monkeypatch):
+    for flag in ("is_sd2", "is_ssd"):
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, flag, True)
+            webui.paint(ZERO, **IMG2IMG)
+    assert [sampling.rows for sampling in shared.samplings] == [2, 2]
     monkeypatch.setattr(checkpoint, "is_sd3", True)
     with pytest.raises(IncompatibleModelError, match="no UNet for Text2Video-Zero to look into"):
         webui.paint(ZERO)
 
 
-# ---- in lists and texts
-
-LISTED = "Text2Video-Zero [no file, any checkpoint]"
-
-
-def test_it_is_found_however_it_is_written(webui):
+def test_it_is_found_however_it_is_written_and_by_clients_at_the_end_of_the_list(webui):
     models = webui.module("catalog.models")
     for name in ("Text2Video-Zero", "text2video-zero", "TEXT2VIDEO-ZERO", LISTED):
         assert models.method_without_file(name) == "Text2Video-Zero"
@@ -322,13 +284,14 @@ def test_it_is_found_however_it_is_written(webui):
         assert models.choice(name) == LISTED
     for name in ("", "mm.safetensors", "text2video-zero.safetensors"):
         assert models.method_without_file(name) is None
+    assert [model["name"] for model in webui.module("output.api").models()] == ["mm.safetensors", "Text2Video-Zero"]
 
 
 def test_without_a_file_an_empty_name_does_not_mean_it(webui):
     (webui.models_folder / "mm.safetensors").unlink()
     with pytest.raises(MotionFileError, match=r"No motion module was found.*Or choose Text2Video-Zero"):
         webui.paint({"frames": 2})
-    webui.paint(ZERO, tab="img2img", **START)
+    webui.paint(ZERO, **IMG2IMG)
     assert shared.samplings[-1].rows == 2
 
 
@@ -345,7 +308,3 @@ def test_the_plan_counts_chunks_and_names_what_cannot_be(webui):
     assert "20 frames at once (10 steps: 10 UNet calls" in plan_html({**clip, "context_length": 20}, page)
     assert "1 frame at once (10 steps: 10 UNet calls" in plan_html({**clip, "preview": True}, page)
     assert "cannot apply scale" in plan_html({**clip, "scale": 2}, page)
-
-
-def test_clients_find_it_at_the_end_of_the_list(webui):
-    assert [model["name"] for model in webui.module("output.api").models()] == ["mm.safetensors", "Text2Video-Zero"]

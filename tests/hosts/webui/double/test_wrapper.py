@@ -54,18 +54,12 @@ def frame_bytes(processed):
     return [image.tobytes() for image in processed.images]
 
 
-def test_the_wrapper_comes_off_by_itself(webui):
-    p = webui.request(CLIP)
+def test_every_batch_is_wrapped_anew_and_the_wrapper_comes_off_by_itself(webui):
+    p = webui.request(CLIP, n_iter=2)
     told = []
     shared.during_sampling = lambda p: told.append("sample" in vars(p))
-    double.process_images(p)
-    assert told == [True]
-    assert "sample" not in vars(p)
-
-
-def test_every_batch_is_wrapped_anew(webui):
-    p = webui.request(CLIP, n_iter=2)
     processed = double.process_images(p)
+    assert told == [True, True]
     assert [sampling.hooks for sampling in shared.samplings] == [20, 20]
     assert processed.all_seeds == [1, 3]
     assert "sample" not in vars(p)
@@ -83,20 +77,13 @@ def test_among_other_wrappers_the_clip_is_the_same(webui, wrapped, kind, under):
 
 
 @pytest.mark.parametrize("under", [True, False], ids=["under", "over"])
-def test_another_extensions_wrapper_stays_on(wrapped, under):
+def test_another_extensions_wrapper_stays_on_and_what_is_left_inside_it_does_nothing(wrapped, under):
+    """The same p painted again with AnimateDiff off, through the wrappers of the first time."""
     webui = wrapped(Tiler, under=under)
     p = webui.request(CLIP)
     double.process_images(p)
     assert shared.tiled == 1
     assert p.sample.__name__ == "tiled"
-
-
-@pytest.mark.parametrize("under", [True, False], ids=["under", "over"])
-def test_what_is_left_inside_another_wrapper_does_nothing(wrapped, under):
-    """The same p painted again with AnimateDiff off, through the wrappers of the first time."""
-    webui = wrapped(Tiler, under=under)
-    p = webui.request(CLIP)
-    double.process_images(p)
     p.script_args = p.scripts.arguments({"enable": False})
     double.process_images(p)
     assert [(s.rows, s.hooks) for s in shared.samplings] == [(2, 20), (1, 0)]

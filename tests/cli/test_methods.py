@@ -1,4 +1,4 @@
-"""`--motion A --motion B`: several motion modules on the command line, and their recipes."""
+"""Several motion modules, and Text2Video-Zero, on the command line, and their recipes."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.pocket_clips import clip_of
+from support.pocket_clips import CFG, SIZE, clip_of, near, pixels
 
-from lib_animatediff import MotionScale
+from lib_animatediff import ClipError, MotionScale, Text2VideoZero
 from lib_animatediff import builtin_model as pocket
 from lib_animatediff.engine.components.motion import MotionComponent
+from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.jobs import recipe as request
 from lib_animatediff.jobs.recipe import FurtherMotion
+from lib_animatediff.request.methods import name_without_file
+from lib_animatediff.request.settings import from_infotext
 from lib_animatediff.video import read_recipe
 from motion_module import load_motion_module
 
 A = pocket.pocket_folder() / pocket.MOTION
+STILL = "a red disc standing still"
+ZERO = ("--motion", "text2video-zero", "--prompt", STILL, "--steps", 3)
 
 
 @pytest.fixture(scope="module")
@@ -63,19 +68,35 @@ def test_a_recipe_holds_them_and_makes_the_clip_again(written, run, tmp_path, b)
     assert "further" not in read_recipe(path).data["files"]
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("nothing.ckpt", "nothing.ckpt"),
-        ("{b}:3", "with effect from 0 to 2"),
-        ("{b}:-1", "with effect from 0 to 2"),
-        ("{b}:nan", "with effect from 0 to 2"),
-        ("{b}:speed=1", "is not valid. Write FILE:effect=0.5,scale=1.2"),
-        ("{b}:scale=11", "scale must be between 0 and 10"),
-        ("{b}:much", "other.safetensors:much"),
-    ],
-)
-def test_what_is_wrong_is_said_before_anything_is_loaded(run_early, tmp_path, b, text, words):
-    done = run_early("animate", "--output", tmp_path / "clip.gif", "--motion", A, "--motion", text.format(b=b))
-    assert done.code == 1
-    assert words in done.one_error
+def test_text2video_zero_makes_the_clip(written, pipeline):
+    found = written(*ZERO, "--zero-x", -24, "--zero-y", 3)
+    asked = {"prompt": STILL, "seed": 3, "frames": 4, "size": SIZE, "steps": 3, "cfg": CFG}
+    assert torch.equal(found, pixels(animate(pipeline, Text2VideoZero((-24.0, 3.0)), **asked)))
+    assert not near(written(*ZERO), found, 5)
+
+
+def test_a_recipe_of_text2video_zero_says_what_made_it_and_makes_it_again(written, run, tmp_path):
+    written(*ZERO, "--zero-x", -24, "--sampler", "euler-a")
+    path = tmp_path / "clip.png"
+    recipe = read_recipe(path)
+    assert recipe.data["files"]["motion"] == {"name": "Text2Video-Zero"}
+    assert (recipe.data["settings"]["zero_x"], recipe.data["settings"]["zero_y"]) == (-24.0, 12.0)
+    field = recipe.infotext.split("AnimateDiff: ")[1]
+    told = from_infotext(json.JSONDecoder().raw_decode(field)[0])
+    assert (told["model"], told["zero_x"], told["enable"]) == ("Text2Video-Zero", -24.0, True)
+    assert "mm_hash" not in recipe.infotext
+    assert "frame 0 is identical" in run("reproduce", path).out
+
+
+def test_only_its_name_without_a_hash_means_it_in_a_recipe(written, tmp_path):
+    written(*ZERO)
+    data = dict(read_recipe(tmp_path / "clip.png").data)
+
+    def motion_of(**entry):
+        files = data["files"] | {"motion": entry}
+        return request.request_of(data | {"files": files}, lambda name, _digest: tmp_path / name).motion
+
+    assert name_without_file(str(motion_of(name="text2video-zero"))) == "Text2Video-Zero"
+    assert motion_of(name="Text2Video-Zero", sha256="0" * 64, kind=None) == tmp_path / "Text2Video-Zero"
+    with pytest.raises(ClipError, match="sha256"):
+        motion_of(name="v3.safetensors")
