@@ -111,9 +111,12 @@ def plain_batch(server, **payload) -> numpy.ndarray:
 
 
 def refused(server, clip: dict | None = None, **payload) -> str:
-    """The reason that the API gives for a 422."""
+    """The reason that the API gives for a 422; there is no picture, neither in the reply nor on the disk."""
+    before = sorted(server.outputs_dir.rglob("*"))
     response = server.api("POST", "/sdapi/v1/txt2img", {**PAYLOAD, **clip_payload(clip, **payload)})
     assert response.status_code == 422, response.text
+    assert "images" not in response.json()
+    assert sorted(server.outputs_dir.rglob("*")) == before
     return response.json()["detail"]
 
 

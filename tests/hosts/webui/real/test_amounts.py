@@ -19,7 +19,6 @@ from support.webui_real.studio import (
     hooks_in_the_unet,
     portrait,
     preview_of,
-    refused,
     sent_back,
 )
 
@@ -146,25 +145,6 @@ def test_where_the_mask_is_black_a_frame_stands_as_without_effect(studio):
     black, white = slice(0, 32), slice(96, 128)
     assert apart(black, still) < 0.5 * apart(black, moving)
     assert apart(white, moving) < 0.5 * apart(white, still)
-
-
-@pytest.mark.shows("Amount of motion: what cannot be is refused")
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"scale": 11}, ["scale must be between 0 and 10"]),
-        ({"effect": "0: 1, 9: 1"}, ["effect", "the clip has no frame 9", "0 to 3"]),
-        ({"effect": [1, 1, 1, 1, 1]}, ["effect has 5 numbers", "4 frames"]),
-        ({"effect_start": 0.6, "effect_end": 0.5}, ["effect_start=0.6 is later than effect_end=0.5"]),
-        ({"blocks": "left effect 1"}, ["blocks: 'left effect 1' is not a block"]),
-        ({"motion_mask": "nothing"}, ["The motion mask is not an image"]),
-    ],
-    ids=["range", "frame", "too many", "order", "block", "mask"],
-)
-def test_an_amount_that_cannot_be_is_refused(studio, settings, words):
-    """422 with the setting and what it may be."""
-    reason = refused(studio, {**FOUR, **settings})
-    assert all(word in reason for word in words), reason
 
 
 @pytest.mark.shows("Amount of motion: axes of the X/Y/Z plot")

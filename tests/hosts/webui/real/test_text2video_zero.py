@@ -21,7 +21,6 @@ from support.webui_real.studio import (
     painted,
     portrait,
     preview_of,
-    refused,
 )
 
 from lib_animatediff.request.masks import pack_mask
@@ -262,26 +261,3 @@ def test_other_patches_of_self_attention(studio, settings):
     else:
         assert abs(patched - plain).max() < FLOAT_ORDER
     assert file_bytes(studio.txt2img(**size)) == picture
-
-
-# ---- what cannot be
-
-
-@pytest.mark.shows("Text2Video-Zero: what needs a motion module is refused")
-@pytest.mark.parametrize(
-    ("clip", "request_", "words"),
-    [
-        ({"scale": 2}, {}, ["scale"]),
-        ({"effect": "0: 1, 2: 0.5", "views": True}, {}, ["effect", "views"]),
-        ({"motion_loras": "Pan:1"}, {}, ["motion_loras"]),
-        ({"freeinit_enable": True}, {}, ["freeinit_enable"]),
-        ({"closed_loop": "A"}, {}, ["closed_loop"]),
-        ({"zero_smoothing": 0.6}, {}, ["needs a mask to smooth"]),
-        ({"zero_x": 65}, {}, ["zero_x must be between -64 and 64"]),
-    ],
-)
-def test_what_needs_a_motion_module_is_refused(studio, clip, request_, words):
-    """422 with the settings' names, and the next picture is as before."""
-    reason = refused(studio, {**SHORT, **clip}, **request_)
-    assert all(word in reason for word in words), reason
-    assert not hooks_in_the_unet(portrait(studio))

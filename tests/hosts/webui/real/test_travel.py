@@ -9,7 +9,7 @@ import pytest
 from support.webui_real.clicking import choose, fill, generate, open_group, pasted, prepare_clip, slide
 from support.webui_real.clips import FRAMES, animate, clip_payload
 from support.webui_real.server import LORA, PAYLOAD, STYLE
-from support.webui_real.studio import FLOAT_ORDER, conditions_of, decoded, frames_of, preview_of, refused, sent_back
+from support.webui_real.studio import FLOAT_ORDER, conditions_of, decoded, frames_of, preview_of, sent_back
 
 MIDDLES = {0: "a red cat", 4: "a blue dog", 7: "a green picture of the garden"}
 TRAVEL = "a photo\n" + "\n".join(f"{frame}: {text}" for frame, text in MIDDLES.items()) + "\nin the garden"
@@ -237,27 +237,6 @@ def test_one_line_for_frame_0_is_the_plain_prompt(studio):
     plain = frames_of(studio)
     assert (frames_of(studio, prompt=f"0: {PAYLOAD['prompt']}") == plain).all()
     assert abs(frames_of(studio, prompt=f"0: {PAYLOAD['prompt']}\n7: a dog") - plain).max() > 0.02
-
-
-@pytest.mark.shows("Prompt travel: a wrong line is refused with its number")
-@pytest.mark.parametrize(
-    ("prompts", "words"),
-    [
-        ({"prompt": "a photo\n0: a cat\n8: a dog"}, ["Line 3 of the prompt", '"8: a dog"', "no frame 8"]),
-        ({"negative_prompt": "0: a cat\n4: "}, ["Line 2 of the negative prompt", "no text after the colon"]),
-        ({"prompt": "0: a\n0: b"}, ["Line 2 of the prompt", "Write one line per frame"]),
-        ({"prompt": f"0: a cat\n4: <lora:{LORA}:1> a dog"}, ["Line 2 of the prompt", "whole clip"]),
-        ({"prompt": "0: a cat\n4: a dog AND a cat"}, ["Line 2 of the prompt", "2 parts joined with AND"]),
-        ({"hr_prompt": "0: a\n90: b", **HIRES}, ["Line 2 of the hires prompt", "no frame 90"]),
-    ],
-    ids=["no such frame", "empty", "twice", "LoRA in a line", "AND", "hires prompt"],
-)
-def test_a_wrong_line_is_refused_with_its_number(studio, prompts, words):
-    """422 with the line, its number and what to do; nothing is painted."""
-    before = set(studio.outputs_dir.rglob("*.*"))
-    reason = refused(studio, **prompts)
-    assert all(word in reason for word in words), reason
-    assert set(studio.outputs_dir.rglob("*.*")) == before
 
 
 # ---- there and back, and by clicking

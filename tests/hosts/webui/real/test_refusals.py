@@ -1,0 +1,99 @@
+"""What cannot become a clip is a 422 with one clear reason and what to do, never a row of unrelated pictures."""
+
+from __future__ import annotations
+
+import pytest
+from support.webui_real.server import LORA, OTHER_CHECKPOINT
+from support.webui_real.studio import HIRES, left_as_it_was, refused
+
+ZERO = {"model": "Text2Video-Zero", "frames": 3, "zero_x": 64}
+SETTINGS = [
+    ({"model": "mm_smal_v3"}, ["mm_small_v3"]),
+    ({"model": "page.ckpt"}, ["web page"]),
+    ({"frame": 8}, ["frame", "Did you mean frames?"]),
+    ({"video_lenght": 8}, ["Did you mean video_length?"]),
+    ({"frames": -1}, ["frames must be between 0 and 10000"]),
+    ({"frames": 64000}, ["frames must be between 0 and 10000"]),
+    ({"frames": 33, "context_length": 33}, ["Lower the number of frames to 32"]),
+    ({"frames": 40, "context_length": 36}, ["Lower the context length to 32"]),
+    ({"overlap": 16}, ["Set it below 16"]),
+    ({"fps": "fast"}, ["fps must be a number"]),
+    ({"fps": 0}, ["fps", "between 1 and 120"]),
+    ({"context_kind": "round"}, ["context_kind", "uniform, looped, static, batched"]),
+    ({"format": ["GIV"]}, ["formats", "GIF", "'GIV'"]),
+    ({"reverse": "yes"}, ["reverse", "true or false"]),
+    ({"interp": "FILM"}, ["interp='FILM' is not supported"]),
+    ({"last_frame": "iVBORw0KGgo"}, ["last_frame", "not supported"]),
+]
+PATHS = [
+    ({"model": "../../config.json"}, ["There is no motion module"]),
+    ({"model": "../../secrets.safetensors"}, ["no motion module '../../secrets.safetensors'"]),
+    ({"model": "/etc/passwd"}, ["no motion module '/etc/passwd'"]),
+    ({"video_path": "/etc"}, ["video_path", "not supported"]),
+]
+AMOUNTS = [
+    ({"scale": 11}, ["scale must be between 0 and 10"]),
+    ({"effect": "0: 1, 9: 1"}, ["effect", "the clip has no frame 9", "0 to 3"]),
+    ({"effect": [1, 1, 1, 1, 1]}, ["effect has 5 numbers", "4 frames"]),
+    ({"effect_start": 0.6, "effect_end": 0.5}, ["effect_start=0.6 is later than effect_end=0.5"]),
+    ({"blocks": "left effect 1"}, ["blocks: 'left effect 1' is not a block"]),
+    ({"motion_mask": "nothing"}, ["The motion mask is not an image"]),
+]
+WITHOUT_MODULE = [
+    ({"scale": 2}, ["scale"]),
+    ({"effect": "0: 1, 2: 0.5", "views": True}, ["effect", "views"]),
+    ({"motion_loras": "Pan:1"}, ["motion_loras"]),
+    ({"freeinit_enable": True}, ["freeinit_enable"]),
+    ({"closed_loop": "A"}, ["closed_loop"]),
+    ({"zero_smoothing": 0.6}, ["needs a mask to smooth"]),
+    ({"zero_x": 65}, ["zero_x must be between -64 and 64"]),
+]
+LINES = [
+    ({"prompt": "a photo\n0: a cat\n8: a dog"}, ["Line 3 of the prompt", '"8: a dog"', "no frame 8"]),
+    ({"negative_prompt": "0: a cat\n4: "}, ["Line 2 of the negative prompt", "no text after the colon"]),
+    ({"prompt": "0: a\n0: b"}, ["Line 2 of the prompt", "Write one line per frame"]),
+    ({"prompt": f"0: a cat\n4: <lora:{LORA}:1> a dog"}, ["Line 2 of the prompt", "whole clip"]),
+    ({"prompt": "0: a cat\n4: a dog AND a cat"}, ["Line 2 of the prompt", "2 parts joined with AND"]),
+    ({"hr_prompt": "0: a\n90: b", **HIRES}, ["Line 2 of the hires prompt", "no frame 90"]),
+]
+REFINERS = [{}, {"refiner_switch_at": 0}, {"refiner_switch_at": 0.5}]
+
+
+def check(studio, clip, payload, words):
+    with left_as_it_was(studio):
+        reason = refused(studio, clip, **payload)
+    assert all(word in reason for word in words), reason
+
+
+@pytest.mark.shows(
+    "API: 422 with field, range and nearest name",
+    "API: no path or address is opened",
+    "Pains that people report: pain 2: a failure still renders unrelated pictures",
+)
+@pytest.mark.parametrize(("clip", "words"), [*SETTINGS, *PATHS])
+def test_a_422_names_the_field_its_range_and_the_nearest_name(studio, clip, words):
+    check(studio, clip, {}, words)
+
+
+@pytest.mark.shows("Amount of motion: what cannot be is refused")
+@pytest.mark.parametrize(("settings", "words"), AMOUNTS)
+def test_an_amount_that_cannot_be_is_refused(studio, settings, words):
+    check(studio, {"frames": 4, **settings}, {}, words)
+
+
+@pytest.mark.shows("Text2Video-Zero: what needs a motion module is refused")
+@pytest.mark.parametrize(("settings", "words"), WITHOUT_MODULE)
+def test_what_needs_a_motion_module_is_refused(studio, settings, words):
+    check(studio, {**ZERO, **settings}, {}, words)
+
+
+@pytest.mark.shows("Prompt travel: a wrong line is refused with its number")
+@pytest.mark.parametrize(("prompts", "words"), LINES)
+def test_a_wrong_line_is_refused_with_its_number(studio, prompts, words):
+    check(studio, {}, prompts, words)
+
+
+@pytest.mark.shows("Passes: the refiner refused before sampling")
+@pytest.mark.parametrize("refiner", REFINERS)
+def test_a_refiner_is_refused(studio, refiner):
+    check(studio, {}, {"refiner_checkpoint": OTHER_CHECKPOINT, **refiner}, ["refiner"])
