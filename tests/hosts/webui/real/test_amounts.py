@@ -11,15 +11,17 @@ from PIL import Image
 from support.webui_real.clicking import choose, fill, generate, open_group, pasted, prepare_clip, slide
 from support.webui_real.clips import FRAMES, animate, clip_payload, read_gif
 from support.webui_real.plot import files, plot
-from support.webui_real.server import PAYLOAD, base64_image, file_bytes
+from support.webui_real.server import base64_image, file_bytes
 from support.webui_real.studio import (
     FLOAT_ORDER,
     decoded,
     frames_of,
     hooks_in_the_unet,
+    made_from,
     portrait,
     preview_of,
-    sent_back,
+    texts_of,
+    with_text,
 )
 
 HIRES = {"enable_hr": True, "hr_scale": 1.5, "denoising_strength": 0.7}
@@ -39,7 +41,6 @@ MASK = base64_image(half_black())
 
 @pytest.fixture(scope="module")
 def plain(studio) -> numpy.ndarray:
-    """The clip of four frames without any of the settings."""
     return frames_of(studio, FOUR)
 
 
@@ -58,7 +59,6 @@ def plain(studio) -> numpy.ndarray:
     ids=["numbers", "lists", "steps", "blocks"],
 )
 def test_an_amount_of_one_is_the_clip_without_it(studio, plain, settings):
-    """Scale and effect 1, in whatever form, give the same clip to the last bit."""
     assert (frames_of(studio, {**FOUR, **settings}) == plain).all()
 
 
@@ -92,13 +92,11 @@ CHANGES = {
 @pytest.mark.shows("Amount of motion: number, list, keys, steps, begin and end, blocks, mask")
 @pytest.mark.parametrize("settings", CHANGES.values(), ids=CHANGES)
 def test_every_amount_changes_the_clip_and_is_in_its_text(studio, plain, settings):
-    """Every form by API: another clip, whose text, sent back, gives it again to the last bit; a clean model after."""
-    clip = {**FOUR, **settings}
-    answer = animate(studio, clip)
-    frames, (text,) = decoded(studio), json.loads(answer["info"])["infotexts"]
+    """Sent back, the text makes the same clip to the last bit; the model is clean afterwards."""
+    frames, text = with_text(studio, {**FOUR, **settings})
     assert abs(frames - plain).max() > SEEN
     assert all(f"{name}: " in text for name in settings)
-    assert (sent_back(studio, answer) == frames).all()
+    assert (made_from(studio, text) == frames).all()
     assert not hooks_in_the_unet(portrait(studio))
 
 
@@ -120,7 +118,6 @@ def test_every_amount_changes_the_clip_and_is_in_its_text(studio, plain, setting
     ids=["list, keys", "blocks", "steps", "begins at the end", "no mask", "white mask", "ends, steps"],
 )
 def test_two_ways_to_say_the_same_amount(studio, settings, same):
-    """What means the same is the same clip."""
     one, other = (frames_of(studio, {**FOUR, **amount}) for amount in (settings, same))
     assert abs(one - other).max() < 1e-5
 
@@ -170,8 +167,7 @@ def test_every_amount_by_clicking(studio, page, screenshot, tmp_path):
         "effect_steps": "0.9", "effect_start": 0.1, "effect_end": 0.9, "blocks": "up.1 effect 0.5",
         "motion_mask": MASK, "mask_of": "both",
     }  # fmt: skip
-    answer = animate(studio, clip, sampler_name="DPM++ 2M")
-    wanted, (text,) = decoded(studio), json.loads(answer["info"])["infotexts"]
+    wanted, text = with_text(studio, clip, sampler_name="DPM++ 2M")
     half_black().save(tmp_path / "mask.png")
     prepare_clip(page, studio, FRAMES)
     open_group(page, "Amount of motion", "scale")
@@ -198,31 +194,27 @@ LONG = {"frames": 12, "context_length": 8, "overlap": 2}
 
 @pytest.mark.shows("Views, preview, plan: views")
 def test_views_differ_from_windows_in_a_long_clip_alone(studio):
-    """Views in place of windows: another clip beyond the context, the same one to the last bit within it."""
     windows = frames_of(studio, LONG, steps=2)
-    answer = animate(studio, {**LONG, "views": True}, steps=2)
-    views = decoded(studio)
+    views, text = with_text(studio, {**LONG, "views": True}, steps=2)
     assert len(views) == 12
     assert abs(views - windows).max() > SEEN
-    assert (sent_back(studio, answer) == views).all()
+    assert (made_from(studio, text) == views).all()
     assert (frames_of(studio, FOUR, steps=2) == frames_of(studio, {**FOUR, "views": True}, steps=2)).all()
 
 
 @pytest.mark.shows("Views, preview, plan: a preview is one picture, saved as a picture")
 @pytest.mark.parametrize("request_", [{}, HIRES], ids=["one pass", "hires fix"])
 def test_a_preview_is_one_picture(studio, request_):
-    """A preview: one PNG, saved where pictures are and with its text, no clip; sent back, the same picture."""
     clips, pictures = (set(studio.outputs_dir.rglob(kind)) for kind in ("*.gif", "*.png"))
     answer = animate(studio, {"frames": 100, "preview": True}, **request_)
-    made, (text,) = decoded(studio), json.loads(answer["info"])["infotexts"]
+    made, text = decoded(studio), texts_of(answer)[0]
     assert len(answer["images"]) == len(made) == 1
     assert Image.open(io.BytesIO(file_bytes(answer))).format == "PNG"
     assert "preview: True" in text
     assert set(studio.outputs_dir.rglob("*.gif")) == clips
     named = {"hr_sampler_name": "Euler a"} if request_ else {}  # the WebUI's own infotext stumbles over none
-    assert (sent_back(studio, answer, **named) == made).all()
-    scripts = clip_payload({"frames": 100, "preview": True})
-    studio.txt2img(**{**PAYLOAD, **request_, **scripts, "save_images": True})
+    assert (made_from(studio, text, **named) == made).all()
+    animate(studio, {"frames": 100, "preview": True}, **request_, save_images=True)
     (saved,) = set(studio.outputs_dir.rglob("*.png")) - pictures
     assert "preview: True" in Image.open(saved).info["parameters"]
     assert "AnimateDiff" not in saved.parts

@@ -21,7 +21,7 @@ SETTINGS = [
     ({"fps": 0}, ["fps", "between 1 and 120"]),
     ({"context_kind": "round"}, ["context_kind", "uniform, looped, static, batched"]),
     ({"format": ["GIV"]}, ["formats", "GIF", "'GIV'"]),
-    ({"reverse": "yes"}, ["reverse", "true or false"]),
+    ({"reverse": "perhaps"}, ["reverse", "true or false"]),
     ({"interp": "FILM"}, ["interp='FILM' is not supported"]),
     ({"last_frame": "iVBORw0KGgo"}, ["last_frame", "not supported"]),
 ]

@@ -9,7 +9,7 @@ import pytest
 from support.webui_real.clicking import choose, fill, generate, open_group, pasted, prepare_clip, slide
 from support.webui_real.clips import FRAMES, animate, clip_payload
 from support.webui_real.server import LORA, PAYLOAD, STYLE
-from support.webui_real.studio import FLOAT_ORDER, conditions_of, decoded, frames_of, preview_of, sent_back
+from support.webui_real.studio import FLOAT_ORDER, conditions_of, decoded, frames_of, made_from, preview_of, with_text
 
 MIDDLES = {0: "a red cat", 4: "a blue dog", 7: "a green picture of the garden"}
 TRAVEL = "a photo\n" + "\n".join(f"{frame}: {text}" for frame, text in MIDDLES.items()) + "\nin the garden"
@@ -195,8 +195,7 @@ def test_img2img_travels(studio):
     start = studio.txt2img()["images"][0]
 
     def painted(prompt: str) -> numpy.ndarray:
-        scripts = clip_payload(STILL)["alwayson_scripts"]
-        studio.img2img(init_images=[start], denoising_strength=0.8, alwayson_scripts=scripts, prompt=prompt)
+        studio.img2img(**clip_payload(STILL, init_images=[start], denoising_strength=0.8, prompt=prompt))
         return decoded(studio)
 
     painted("a cat")  # the encoder draws from the generator as the former request has left it
@@ -209,7 +208,6 @@ def test_img2img_travels(studio):
 @pytest.mark.shows("Prompt travel: batch count and batch size")
 @pytest.mark.parametrize("more", ["", "\nAND a photo :0.5\n"], ids=["one part", "AND"])
 def test_two_batches_of_two_clips_travel_alike(studio, more):
-    """Batch count 2 and batch size 2: four clips, each the one of its seed alone, each text as the user wrote it."""
     clip = {"frames": 4}
     prompts = {"prompt": f"a photo\n0: a red cat\n-1: a blue dog{more.rstrip()}", "negative_prompt": "0: red\n3: blue"}
     answer = animate(studio, clip, **prompts, batch_size=2, n_iter=2, steps=2)
@@ -225,7 +223,6 @@ def test_two_batches_of_two_clips_travel_alike(studio, more):
 
 @pytest.mark.shows("Prompt travel: styles reach every frame")
 def test_a_style_reaches_every_frame(studio):
-    """A style of the WebUI's list goes into every frame's prompt, as if it stood in the tail."""
     styled = frames_of(studio, prompt=TRAVEL, negative_prompt="0: a dog\n4: a cat", styles=[STYLE])
     written = frames_of(studio, prompt=f"{TRAVEL}, blue", negative_prompt="0: a dog\n4: a cat\nred")
     assert (styled == written).all()
@@ -233,7 +230,6 @@ def test_a_style_reaches_every_frame(studio):
 
 @pytest.mark.shows("Prompt travel: one key is the plain prompt, bit for bit")
 def test_one_line_for_frame_0_is_the_plain_prompt(studio):
-    """A travel with one key is the clip of the plain prompt, to the last bit; a travel with two is another."""
     plain = frames_of(studio)
     assert (frames_of(studio, prompt=f"0: {PAYLOAD['prompt']}") == plain).all()
     assert abs(frames_of(studio, prompt=f"0: {PAYLOAD['prompt']}\n7: a dog") - plain).max() > 0.02
@@ -248,19 +244,17 @@ FULL = {"prompt": TRAVEL, "negative_prompt": "red\n0: a dog\n50%: a cat"}
 def test_the_text_holds_what_the_user_wrote_and_gives_the_same_clip(studio):
     """The clip's text begins with both prompts, line by line; sent back, it makes the same frames to the last bit."""
     settings = {"travel_interpolation": "linear", "travel_easing": "ease-out", "travel_hold": 0.2}
-    answer = animate(studio, settings, **FULL)
-    frames, (text,) = decoded(studio), json.loads(answer["info"])["infotexts"]
+    frames, text = with_text(studio, settings, **FULL)
     assert text.startswith(f"{FULL['prompt']}\nNegative prompt: {FULL['negative_prompt']}\nSteps: ")
     assert all(f"{name}: {value}" in text for name, value in settings.items())
-    assert (sent_back(studio, answer) == frames).all()
+    assert (made_from(studio, text) == frames).all()
 
 
 @pytest.mark.shows("Prompt travel: by clicking and by pasting")
 def test_a_travel_by_clicking(studio, page, screenshot):
     """Lines typed into the prompts, the way between them chosen: the API's clip; its text pasted, the same again."""
     settings = {"travel_interpolation": "linear", "travel_easing": "ease-in", "travel_hold": 0.25, "frames": FRAMES}
-    answer = animate(studio, settings, **FULL, sampler_name="DPM++ 2M")
-    wanted, (text,) = decoded(studio), json.loads(answer["info"])["infotexts"]
+    wanted, text = with_text(studio, settings, **FULL, sampler_name="DPM++ 2M")
     prepare_clip(page, studio, FRAMES)
     fill(page, {"txt2img_prompt": FULL["prompt"], "txt2img_neg_prompt": FULL["negative_prompt"]})
     open_group(page, "Prompt travel", "travel_easing")
