@@ -23,6 +23,7 @@ from support.webui_real.small_shapes import (
 )
 from support.webui_real.small_text import CLIP_POSITIONS, CONTEXT_DIM, write_tokenizer
 
+NO_DOWNLOAD = {"show_progress_type": "Approx cheap"}  # SDXL's approximate decoder for live previews is not at hand
 OPEN_CLIP = "ViT-S-32-alt"
 OPEN_CLIP_WIDTH = 256
 OPEN_CLIP_LAYERS = 10

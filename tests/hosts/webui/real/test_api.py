@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import re
 import subprocess
@@ -12,9 +11,10 @@ import sys
 import pytest
 import requests
 from PIL import Image
-from support.webui_real.clips import FRAMES, animate, clip_of
-from support.webui_real.places import REPOSITORY, TROUBLE
+from support.webui_real.clips import FRAMES, animate
+from support.webui_real.places import REPOSITORY
 from support.webui_real.server import pixels
+from support.webui_real.studio import texts_of
 
 from lib_animatediff import __version__
 from lib_animatediff.request.settings import SETTINGS
@@ -33,7 +33,6 @@ def small(code: str, server) -> str:
 @pytest.mark.shows("API: the examples of docs/api.md: curl, requests, webuiapi")
 @pytest.mark.parametrize(("client", "language", "code"), EXAMPLES, ids=[client for client, *_ in EXAMPLES])
 def test_the_examples_of_the_page_work(studio, tmp_path, client, language, code):
-    """Each example of docs/api.md, run as it stands but for address, module and size, writes a clip of 16 frames."""
     assert client in ("curl", "requests", "webuiapi")
     command = ["sh", "-c"] if language == "sh" else [sys.executable, "-c"]
     environment = {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
@@ -54,21 +53,15 @@ def test_frame_returns_all_frames_of_all_clips(studio):
     for clip in range(4):
         frames = [pixels(answer, 4 + clip * FRAMES + frame) for frame in range(FRAMES)]
         assert len({frame.tobytes() for frame in frames}) == FRAMES
-    infotexts = json.loads(answer["info"])["infotexts"]
+    infotexts = texts_of(answer)
     assert [f"Seed: {seed}," in text for seed, text in zip(range(1, 33), infotexts[4:], strict=True)] == [True] * 32
 
 
 @pytest.mark.shows("API: models, schema and version")
 def test_models_schema_and_version(studio):
-    """The three routes tell every file in the list, every setting of the table, and the version."""
     models = {model["name"]: model for model in studio.api("GET", "/animatediff/v1/models").json()}
-    assert list(models) == [
-        "folder/other v3.safetensors",
-        "mm_small_v2.safetensors",
-        "mm_small_v3.safetensors",
-        "page.ckpt",
-        "Text2Video-Zero",
-    ]
+    modules = ["folder/other v3.safetensors", "mm_small_v2.safetensors", "mm_small_v3.safetensors", "page.ckpt"]
+    assert list(models) == [*modules, "Text2Video-Zero"]
     assert (models["mm_small_v2.safetensors"]["kind"], models["mm_small_v2.safetensors"]["base"]) == ("v2", "sd15")
     assert models["mm_small_v3.safetensors"]["trained_length"] == 32
     assert "web page" in models["page.ckpt"]["problem"]
@@ -77,9 +70,8 @@ def test_models_schema_and_version(studio):
 
 
 @pytest.fixture(scope="module")
-def locked(start_webui):
-    """A WebUI whose API asks for a name and a password."""
-    return start_webui("locked", extensions=[REPOSITORY, TROUBLE], auth=("ada", "secret"))
+def locked(start_studio):
+    return start_studio("locked", auth=("ada", "secret"))
 
 
 @pytest.mark.shows("API: under the API's own authentication")
@@ -92,11 +84,3 @@ def test_the_routes_are_behind_the_apis_own_authentication(locked):
             assert session.get(address, timeout=30).status_code == 401
             assert session.get(address, auth=("ada", "wrong"), timeout=30).status_code == 401
             assert session.get(address, auth=("ada", "secret"), timeout=30).status_code == 200
-
-
-@pytest.mark.shows("API: an interrupted request returns what there is")
-def test_an_interrupted_request_returns_what_there_is(studio):
-    """Interrupted in the first step: a clip of as many frames as asked, and status 200."""
-    layer = {"layer": "model.diffusion_model.middle_block.0", "call": 2}
-    scripts = {"alwayson_scripts": {"Trouble": {"args": [{"interrupt_at": layer}]}}}
-    assert len(clip_of(animate(studio, **scripts)).frames) == FRAMES
