@@ -13,10 +13,6 @@ Definition = tuple[str, ast.AST]  # the module that a definition stands in, and 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# what we use
-
-
 class Uses(ast.NodeVisitor):
     """Collects names of the WebUI in one of our files, each with the keyword arguments that are passed to it.
 
@@ -168,14 +164,12 @@ def door_of(module: str, tree: ast.Module, kinds: Iterable[str]) -> dict[str, st
 
 
 def members_of(tree: ast.Module, kind: str) -> list[str]:
-    """The attributes and methods that a class of ours says an object of the WebUI's has."""
     (found,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == kind)
     methods = [node.name for node in found.body if isinstance(node, FUNCTIONS)]
     return [*(name for node in found.body for name in _targets(node)), *methods]
 
 
 def importers(paths: Iterable[Path], root: str) -> set[str]:
-    """The files that import a package or a module in it, also by its name as a text."""
     found = set()
     for path in paths:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -202,10 +196,6 @@ def _set_on_self(tree: ast.AST) -> Iterator[str]:
                     yield part.attr
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# what there is
-
-
 class Sources:
     """The Python sources of the WebUI and of the libraries in it, read for what a dotted name is bound to."""
 
@@ -215,7 +205,6 @@ class Sources:
         self._tree = cache(_parsed)
 
     def path(self, module: str) -> Path | None:
-        """The file of a module or package."""
         for folder in self._folders:
             place = folder.joinpath(*module.split("."))
             for path in (place.with_suffix(".py"), place / "__init__.py"):
@@ -347,5 +336,4 @@ def _parameters(arguments: ast.arguments) -> Iterator[str]:
 
 
 def named_in(shape: str) -> set[str]:
-    """The parameters that a shape such as `(label=, info=, ...)` names."""
     return set(re.findall(r"\w+", shape))
