@@ -7,6 +7,7 @@ import re
 import pytest
 from support.webui_real.clicking import PANEL, fill, generate, open_group, prepare_clip, slide
 from support.webui_real.clips import animate
+from support.webui_real.studio import HIRES, trouble
 
 LINE = re.compile(r"AnimateDiff: (.*) in addition to the models")
 LONG = {"frames": 12, "context_length": 8, "overlap": 2, "context_kind": "static"}
@@ -14,7 +15,6 @@ FREEINIT = {"freeinit_enable": True, "freeinit_iters": 3}
 
 
 def lines(server) -> list[str]:
-    """All that the log has told of clips."""
     return LINE.findall(server.log_text())
 
 
@@ -29,14 +29,14 @@ def lines(server) -> list[str]:
         ({"frames": 4}, {"prompt": "red garden " * 16}, ["8 UNet calls with up to 4 images), 64x64, prompts of 15"]),
         (
             {"frames": 4},
-            {"enable_hr": True, "hr_scale": 2, "denoising_strength": 0.7},
+            HIRES,
             ["4 frames at once (4 steps", "4 frames at once (4 steps: 4 UNet calls with up to 8 images), 128x128"],
         ),
         ({"frames": 4, **FREEINIT}, {}, ["12 UNet calls with up to 8 images"]),
         ({"frames": 4, **FREEINIT, "freeinit_coarse": True}, {}, ["7 UNet calls with up to 8 images"]),
         (
             {"frames": 4, **FREEINIT},
-            {"enable_hr": True, "hr_scale": 2, "denoising_strength": 0.7, "hr_second_pass_steps": 3},
+            {**HIRES, "hr_second_pass_steps": 3},
             ["12 UNet calls with up to 8 images), 64x64", "3 UNet calls with up to 8 images), 128x128"],
         ),
         ({"frames": 4, **FREEINIT, "preview": True}, {}, ["1 frame at once (4 steps: 4 UNet calls with up to 2"]),
@@ -50,8 +50,8 @@ def lines(server) -> list[str]:
 def test_the_log_tells_what_a_clip_takes(studio, clip, request_, wanted):
     """One line for each pass: frames, windows, calls, rows, size, tokens, memory; the calls are those that are made."""
     before = len(lines(studio))
-    counting = {"interrupt_at": {"layer": "model.diffusion_model.middle_block.0", "call": 0}}
-    animate(studio, clip, **request_, alwayson_scripts={"Trouble": {"args": [counting]}})
+    count = {"layer": "model.diffusion_model.middle_block.0", "call": 0}
+    animate(studio, clip, **request_, **trouble(interrupt_at=count))
     told = lines(studio)[before:]
     assert len(told) == len(wanted), told
     assert all(words in line for words, line in zip(wanted, told, strict=True)), told
