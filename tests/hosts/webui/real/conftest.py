@@ -93,13 +93,11 @@ def studio(start_studio: Callable) -> WebUI:
 
 @pytest.fixture(scope="session")
 def plain_webui(start_webui: Callable) -> WebUI:
-    """The WebUI without the extension: what an unchanged WebUI answers."""
     return start_webui("plain_webui")
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator:
-    """A headless Chromium of the system."""
     executable = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if not executable:
         pytest.skip("no chromium was found: the page was not opened, so nothing of it is proven")

@@ -44,9 +44,6 @@ def plain(studio) -> numpy.ndarray:
     return frames_of(studio, FOUR)
 
 
-# ---- scale and effect
-
-
 @pytest.mark.shows("Amount of motion: 1 is the clip without it, bit for bit")
 @pytest.mark.parametrize(
     "settings",
@@ -146,7 +143,6 @@ def test_where_the_mask_is_black_a_frame_stands_as_without_effect(studio):
 
 @pytest.mark.shows("Amount of motion: axes of the X/Y/Z plot")
 def test_a_grid_over_scale_and_effect(studio):
-    """Both are axes of the X/Y/Z plot: four clips, the one of 1 and 1 the plain one, none like another."""
     before = len(files(studio))
     request = plot(studio, ("[AnimateDiff] Motion scale", "1,3"), ("[AnimateDiff] Motion effect", "1,0.5"))
     studio.txt2img(**clip_payload(FOUR, **request, steps=2))
@@ -161,7 +157,6 @@ def test_a_grid_over_scale_and_effect(studio):
 
 @pytest.mark.shows("Amount of motion: by clicking and by pasting")
 def test_every_amount_by_clicking(studio, page, screenshot, tmp_path):
-    """All fields filled, a picture dropped for the mask: the API's clip; its text pasted shows and makes it again."""
     clip = {
         "frames": FRAMES, "scale": "0: 1, 7: 2", "effect": 0.8, "scale_steps": "0%: 1, 60%: 1.2",
         "effect_steps": "0.9", "effect_start": 0.1, "effect_end": 0.9, "blocks": "up.1 effect 0.5",
@@ -186,8 +181,6 @@ def test_every_amount_by_clicking(studio, page, screenshot, tmp_path):
     page.locator("#animatediff_txt2img_motion_mask_picture img").wait_for(state="attached")
     assert (decoded(studio) == wanted).all()
 
-
-# ---- views and the preview
 
 LONG = {"frames": 12, "context_length": 8, "overlap": 2}
 
@@ -222,7 +215,6 @@ def test_a_preview_is_one_picture(studio, request_):
 
 @pytest.mark.shows("Views, preview, plan: a preview is one picture, saved as a picture")
 def test_a_preview_is_the_first_frame_of_what_is_asked(studio):
-    """Of a travel it has the first frame's prompt; of the second of two clips, that clip's own seed."""
     travel = {"prompt": "2: a red cat\n7: a blue dog"}
     assert abs(preview_of(studio, **travel) - preview_of(studio, prompt="a red cat")).max() < FLOAT_ORDER
     answer = animate(studio, {"preview": True}, n_iter=2)
@@ -233,7 +225,6 @@ def test_a_preview_is_the_first_frame_of_what_is_asked(studio):
 
 @pytest.mark.shows("Views, preview, plan: both by clicking")
 def test_a_preview_and_views_by_clicking(studio, page):
-    """The preview's box: one picture in the gallery, no clip. Then views, which make the API's clip."""
     wanted = frames_of(studio, {**LONG, "views": True}, sampler_name="DPM++ 2M")
     prepare_clip(page, studio, LONG["frames"])
     page.locator("#animatediff_txt2img_preview input").check()

@@ -46,7 +46,6 @@ def test_the_examples_of_the_page_work(studio, tmp_path, client, language, code)
 
 @pytest.mark.shows("API: Frame returns all frames of all clips")
 def test_frame_returns_all_frames_of_all_clips(studio):
-    """Two batches of two clips with Frame: four GIFs, then their 32 frames in order, each with its infotext."""
     answer = animate(studio, {"format": ["GIF", "Frame"]}, batch_size=2, n_iter=2)
     assert len(answer["images"]) == 4 + 4 * FRAMES
     assert [base64.b64decode(image)[:4] for image in answer["images"][:4]] == [b"GIF8"] * 4
@@ -76,7 +75,6 @@ def locked(start_studio):
 
 @pytest.mark.shows("API: under the API's own authentication")
 def test_the_routes_are_behind_the_apis_own_authentication(locked):
-    """With --api-auth, our routes answer 401 without the password, as the WebUI's do, and work with it."""
     with requests.Session() as session:
         session.trust_env = False
         for route in ("models", "schema", "version"):

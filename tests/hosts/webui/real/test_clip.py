@@ -33,9 +33,6 @@ from support.webui_real.studio import (
 CAT = PAYLOAD["prompt"]
 
 
-# ---- a clip
-
-
 @pytest.mark.parametrize("model", ["mm_small_v2.safetensors", "mm_small_v3.safetensors"])
 def test_a_clip_by_api_is_a_gif_of_the_asked_count_size_and_duration(studio, model):
     answer = animate(studio, {"model": model}, width=96, height=64)
@@ -87,9 +84,6 @@ def test_what_the_existing_extension_sends_and_saves_is_understood(studio):
         assert (clip_of(answer).frames == wanted).all()
 
 
-# ---- seeds
-
-
 @pytest.mark.shows("Batching: batch count")
 def test_the_infotexts_seed_of_a_clip_reproduces_it(studio):
     answer = animate(studio, n_iter=2)
@@ -102,15 +96,11 @@ def test_the_infotexts_seed_of_a_clip_reproduces_it(studio):
 
 @pytest.mark.shows("Batching: batch size is the number of clips")
 def test_batch_size_is_the_number_of_clips(studio):
-    """Two clips in one batch: each is the clip that its seed gives alone, up to the order of float sums."""
     answer = animate(studio, batch_size=2)
     assert json.loads(answer["info"])["all_seeds"] == [1, 1 + FRAMES]
     second = decoded(studio)[FRAMES:]
     animate(studio, seed=1 + FRAMES)
     assert abs(second - decoded(studio)).max() < FLOAT_ORDER
-
-
-# ---- the rest of the WebUI goes on working
 
 
 @pytest.mark.shows(
@@ -150,7 +140,6 @@ def test_another_checkpoint_by_override(studio):
 
 @pytest.mark.shows("Passes: hires fix with another checkpoint")
 def test_hires_fix_with_another_checkpoint(studio):
-    """The second pass animates the checkpoint that it runs on; both models are clean afterwards."""
     with same_picture_after(studio):
         same = clip_of(animate(studio, **HIRES, hr_upscaler="Latent"))
         other = clip_of(animate(studio, **HIRES, hr_upscaler="Latent", hr_checkpoint_name=OTHER_CHECKPOINT))
@@ -179,9 +168,6 @@ def test_nested_runs_of_other_scripts_stay_plain_pictures(studio):
     assert (clip == frames_of(studio)).all()
 
 
-# ---- afterwards everything is as it was
-
-
 def test_the_model_is_the_same_after_a_clip(studio):
     with left_as_it_was(studio):
         animate(studio)
@@ -195,7 +181,6 @@ def test_the_model_is_the_same_after_a_clip(studio):
      "first_stage_model.decoder.conv_in"],
 )  # fmt: skip
 def test_the_model_is_the_same_after_a_failure(studio, layer):
-    """A failure in the UNet or in decoding reaches the client; model, next picture and next clip are as before."""
     clip = animate(studio)
     with left_as_it_was(studio):
         payload = clip_payload(**PAYLOAD, **trouble(raise_at={"layer": layer, "call": 1}))
@@ -220,7 +205,6 @@ def test_the_model_is_the_same_after_interrupt_and_skip(studio, button):
 
 
 def test_switched_off_the_extension_changes_no_byte(studio, plain_webui):
-    """With the accordion closed or absent from the request, pictures are those of a WebUI without the extension."""
     wanted = file_bytes(plain_webui.txt2img())
     off = {"AnimateDiff": {"args": [{"enable": False, "frames": 12}]}}
     assert file_bytes(studio.txt2img()) == wanted

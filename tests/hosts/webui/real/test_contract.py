@@ -34,13 +34,11 @@ def libraries(webui_dir) -> Path:
 
 
 def sources_of(webui_dir: Path, libraries: Path) -> Sources:
-    """What the checks read: the WebUI, the models' code beside it, its libraries."""
     models = [webui_dir / "repositories" / name for name in REPOSITORIES]
     return Sources([webui_dir, *models, libraries], contract.OBJECTS)
 
 
 def changes(sources: Sources) -> Iterator[str]:
-    """One line for each name of the table that is not what it was."""
     yield from (f"{name}: there is no such module" for name in contract.MODULES if not sources.is_module(name))
     for name, expected in SIGNATURES.items():
         yield from changed_signature(sources, name, expected)
@@ -77,7 +75,6 @@ def is_known_in(sources: Sources, attribute: str, module: str) -> bool:
 
 
 def changed_javascript(webui_dir: Path) -> Iterator[str]:
-    """One line for each function of the page that is not what it was."""
     text = "\n".join(
         path.read_text(encoding="utf-8") for path in [webui_dir / "script.js", *webui_dir.glob("javascript/*.js")]
     )

@@ -112,7 +112,6 @@ def choose_format(page, name: str) -> None:
 @pytest.mark.shows("Files: films play in the page", "Files: a chosen frame is saved")
 @pytest.mark.parametrize("name", PLAYED)
 def test_films_play_under_the_gallery(studio, page, screenshot, name):
-    """Ready, moving on, frame by frame, with the meter's plot beneath; the frame that is shown is saved as a PNG."""
     possible(studio, name)
     prepare_clip(page, studio, FRAMES)
     choose_format(page, "GIF")
@@ -155,7 +154,6 @@ def test_the_gallery_shows_animated_pictures(studio, page):
 
 @pytest.mark.shows("Files: what cannot be written is told")
 def test_what_cannot_be_written_is_told_and_no_frame_is_lost(studio):
-    """The output folder cannot be written: the frames come as pictures, the reply says where they lie as PNG."""
     folder = studio.outputs_dir / "blocked"
     folder.write_text("a file where the folder should be", encoding="utf-8")
     former = studio.options()["outdir_txt2img_samples"]
@@ -183,7 +181,6 @@ def test_the_progress_counts_the_parts_of_a_long_clip(studio):
 @pytest.mark.shows("Files: Save and Zip keep the whole clip", "Files: Send to img2img sends the first frame")
 @pytest.mark.parametrize("button", ["save", "save_zip"])
 def test_the_gallerys_buttons(studio, page, button):
-    """Save and Zip: an animated PNG with its recipe in the folder of saved pictures; img2img gets the first frame."""
     prepare_clip(page, studio, 4)
     generate(page)
     page.locator(".animatediff-files a").first.wait_for()

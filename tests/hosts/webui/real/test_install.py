@@ -85,7 +85,6 @@ def test_the_installer_adds_nothing_to_a_complete_webui(run_in_webui):
 
 
 def write_wheel(folder: Path, name: str, version: str) -> None:
-    """A package that pip can install without a network."""
     about = f"{name}-{version}.dist-info"
     files = {
         f"{name}/__init__.py": "",
@@ -116,7 +115,6 @@ def empty_environment(python: Path, folder: Path, packages: tuple[str, ...]) -> 
 
 @pytest.mark.shows("Install, update, disable, uninstall: packages differ by additions alone")
 def test_what_is_missing_is_added_and_nothing_else_changes(webui_dir, tmp_path):
-    """In an environment without some packages the WebUI's installer adds those, once, and changes no version."""
     needed = set(required().values())
     missing = needed - {"pillow", "safetensors"}
     assert "einops" in missing
@@ -135,7 +133,6 @@ def test_what_is_missing_is_added_and_nothing_else_changes(webui_dir, tmp_path):
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """Runs git there, untouched by anybody's settings."""
     quiet = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     command = ["git", "-C", str(folder), *AUTHOR, *arguments]
     return subprocess.run(command, env=quiet, capture_output=True, text=True, check=True).stdout
@@ -170,7 +167,6 @@ class Installed:
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
-    """The working tree as a commit in a repository of its own."""
     place = tmp_path_factory.mktemp("published")
     source = Published(place / "working", place / "sd-webui-animatediff.git")
     shutil.copytree(REPOSITORY, source.working, ignore=shutil.ignore_patterns(*NOT_COPIED))
@@ -248,7 +244,6 @@ def test_an_update_brings_new_files_and_keeps_the_models(installed, run_in_webui
 
 @pytest.mark.shows("Install, update, disable, uninstall: switched off and removed")
 def test_switched_off_it_leaves_no_trace_and_removed_neither(installed):
-    """Switched off under Extensions, or with its folder deleted: no script, no panel, no error, pictures as before."""
     server = installed.server
     picture = server.txt2img()["images"]
     server.post("/sdapi/v1/options", {"disabled_extensions": [FOLDER]})

@@ -38,7 +38,6 @@ def test_every_window_setting_changes_the_clip(long_studio, other):
 
 
 def test_reverse_plays_back_to_the_beginning(long_studio):
-    """There and back, without showing an end twice."""
     frames = clip_of(animate(long_studio, {"frames": 6, "model": "mm_small_v3", "reverse": True})).frames
     assert len(frames) == 6 + 4
     assert (frames[6:] == frames[4:0:-1]).all()

@@ -28,7 +28,6 @@ NETWORKS = f"<lora:{LORA}:0.5> <lora:{LYCORIS}:0.5> <hypernet:{HYPERNETWORK}:0.5
     ids=["LoRA", "LyCORIS", "textual inversion", "hypernetwork", "all of them"],
 )
 def test_networks_in_the_prompt(studio, words):
-    """They act on the frames as on pictures, in windows, too."""
     with same_picture_after(studio):
         clip = frames_of(studio, LONG)
         gif = clip_of(animate(studio, LONG, prompt=f"{CAT} {words}"))

@@ -92,7 +92,6 @@ def by_field(server, text: str, **payload) -> numpy.ndarray:
 )
 @pytest.mark.parametrize("name", ["pan", "pan_converted", "beside_modules"])
 def test_a_motion_lora_is_the_module_with_its_weights_changed(adorned, plain, name):
-    """Official or converted, among LoRAs or modules: the clip of W + strength * up down, by tag as by the field."""
     tagged = by_tag(adorned, name)
     wanted = frames_of(adorned, {**FOUR, "model": "merged"}, prompt=f"{CAT} ")
     assert abs(tagged - wanted).max() < FLOAT_ORDER
@@ -105,7 +104,6 @@ def test_a_motion_lora_is_the_module_with_its_weights_changed(adorned, plain, na
 @pytest.mark.shows("Motion LoRAs: strength 0 is the clip without, bit for bit")
 @pytest.mark.parametrize("name", ["pan", "v3_adapter"])
 def test_strength_0_is_the_clip_without_it(adorned, name):
-    """To the last bit, by tag and by field; and the clip afterwards is the plain one."""
     plain = frames_of(adorned, FOUR, prompt=f"{CAT} ")
     assert (by_tag(adorned, name, 0) == plain).all()
     assert (by_field(adorned, f"{name}:0") == plain).all()
@@ -115,7 +113,6 @@ def test_strength_0_is_the_clip_without_it(adorned, name):
 
 @pytest.mark.shows("Motion LoRAs: a tag stays in the text and does not reach the WebUI's loader")
 def test_a_tag_stays_in_the_text_and_is_kept_from_the_webuis_loader(adorned):
-    """The loader hears of other tags only; the clip's text has ours, and sent back gives the same frames."""
     ours = f"<lora:pan:{STRENGTH}><lora:beside_modules:0.2><lora:v3_adapter:0.5>"
     prompt = f"{CAT} {ours}<lora:{LORA}:0.6><lora:no_such:1>"
     frames, text = with_text(adorned, FOUR, prompt=prompt)
@@ -193,7 +190,6 @@ def test_a_motion_lora_that_cannot_be_is_refused(adorned, text, words):
 
 @pytest.mark.shows("Motion LoRAs: a line on what found a place; by clicking and by pasting")
 def test_motion_loras_by_clicking(adorned, page, screenshot):
-    """Chosen from the list, strength typed: the API's clip, with a line on what found a place; pasted, the same."""
     wanted, text = with_text(adorned, {**FOUR, "motion_loras": "pan:0.7"}, sampler_name="DPM++ 2M")
     prepare_clip(page, adorned, 4)
     open_group(page, "Motion LoRAs", "motion_loras")

@@ -29,7 +29,6 @@ def wait_for_number(page, field: str, value: float) -> None:
 
 @pytest.mark.shows("Panel: frames, frames per second and seconds linked")
 def test_frames_speed_and_seconds_follow_each_other(studio, page):
-    """Frames or speed set the seconds; seconds set the frames; reverse counts the way back."""
     open_panel(page, studio)
     assert number(page, "seconds") == 2
     fill(page, {"animatediff_txt2img_frames": 24})
@@ -94,7 +93,6 @@ def answers(server) -> bool:
 
 @pytest.mark.shows("Panel: Reload UI")
 def test_reload_ui_leaves_nothing_doubled_and_nothing_dead(reloadable, page):
-    """After Reload UI, twice: as many callbacks and scripts as before, the same clip, and a clean model."""
     before = reloadable.api("GET", "/trouble/registered").json()
     assert "AnimateDiffScript" in before["scripts"]
     clip = clip_of(animate(reloadable)).frames
@@ -115,7 +113,6 @@ def test_reload_ui_leaves_nothing_doubled_and_nothing_dead(reloadable, page):
 
 @pytest.mark.shows("Panel: phone width")
 def test_at_phone_width(studio, page, screenshot):
-    """On a telephone every field of the panel lies within the page's width and can be used."""
     page.set_viewport_size(PHONE)
     open_panel(page, studio)
     ids = {s.name: f"#animatediff_txt2img_{s.name}{'_picture' * s.image}" for s in SETTINGS.values()}
@@ -135,7 +132,6 @@ def test_at_phone_width(studio, page, screenshot):
 
 @pytest.mark.shows("Panel: dark theme")
 def test_in_the_dark_theme(studio, page, screenshot):
-    """The dark theme's panel, for the eye: text and fields are there and readable."""
     page.goto(f"{studio.url}/?__theme=dark")
     page.locator("#tab_txt2img").wait_for(state="visible")
     open_accordion(page)
@@ -149,7 +145,6 @@ def test_in_the_dark_theme(studio, page, screenshot):
 
 @pytest.mark.shows("Panel: settings page, old keys honoured")
 def test_the_settings_page_holds_ours_and_the_old_keys(studio, page):
-    """Our section of the settings page is there; keys of the existing extension are among its options and are kept."""
     keys = {"animatediff_model_path": "", "animatediff_mp4_crf": 30, "animatediff_webp_quality": 50}
     former = {key: studio.options()[key] for key in keys}
     studio.post("/sdapi/v1/options", keys)

@@ -24,8 +24,6 @@ from support.webui_real.studio import (
     watched,
 )
 
-# ---- hires fix
-
 
 @pytest.mark.shows("Passes: hires fix with latent and model upscalers, another sampler")
 @pytest.mark.parametrize(
@@ -47,9 +45,6 @@ def test_hires_fix_in_its_forms(studio, hires):
     assert (len(gif.frames), gif.size) == (4, wanted)
     assert not hooks_in_the_unet(portrait(studio))
     assert "Unable to load ESRGAN model" not in studio.log_text()
-
-
-# ---- img2img
 
 
 @pytest.mark.shows("Passes: inpaint masks")
@@ -74,9 +69,6 @@ def test_inpaint_masks_hold_for_every_frame(studio, fill_mode, whole):
     outside[16:48, 16:48] = False
     assert abs(frames - numpy.asarray(painted()).astype(int))[:, outside].max() <= 1
     assert (frames[0] != frames[1]).any()
-
-
-# ---- low memory, other arithmetic, other attention
 
 
 @pytest.mark.shows("Passes: --medvram and --lowvram")
@@ -111,7 +103,6 @@ def test_other_patches_of_the_webui_on_the_same_unet(studio, settings):
 
 @pytest.mark.shows("Passes: another attention")
 def test_another_attention(studio):
-    """The clip of another attention of the WebUI's list is the same, up to the order of float sums."""
     wanted, former = frames_of(studio), portrait(studio)["attention"]
     studio.post("/sdapi/v1/options", {"cross_attention_optimization": "sub-quadratic"})
     try:
@@ -136,9 +127,6 @@ def test_fp8_weights(fp8, kind):
         gif = clip_of(animate(fp8, {"model": f"mm_small_{kind}"}))
         assert numpy.isfinite(decoded(fp8)).all()
         assert min(apart(a, b) for a, b in pairwise(gif.frames)) > 0
-
-
-# ---- overrides
 
 
 @pytest.mark.shows("Passes: override settings: clip skip, ENSD, VAE")
@@ -175,9 +163,6 @@ def test_a_live_preview_decodes_one_frame(studio):
     assert len(pictures) > 2
 
 
-# ---- by clicking
-
-
 @pytest.mark.shows("Passes: the upscale button gives a plain picture")
 def test_the_gallerys_upscale_button_gives_a_plain_picture(studio, page):
     prepare_clip(page, studio, 4)
@@ -194,7 +179,6 @@ def test_the_gallerys_upscale_button_gives_a_plain_picture(studio, page):
 
 @pytest.mark.shows("Passes: Generate forever")
 def test_generate_forever(studio, page):
-    """The context menu's Generate forever makes clip after clip until it is cancelled."""
     before = len(list(studio.outputs_dir.rglob("*.gif")))
     prepare_clip(page, studio, 2)
     fill(page, {"txt2img_seed": -1})

@@ -61,7 +61,6 @@ def test_the_log_tells_what_a_clip_takes(studio, clip, request_, wanted):
 
 @pytest.mark.shows("Views, preview, plan: the panel tells it, with windows and prompts")
 def test_the_panel_tells_what_a_clip_takes(studio, page, screenshot):
-    """The line follows frames, windows, size and prompt; map and table are beneath; Generate's log says the same."""
     prepare_clip(page, studio, 12)
     plan = page.locator(f"{PANEL}_plan.prose")
     said = "12 frames at once (4 steps: 4 UNet calls with up to 24 images), 64x64, prompts of 75 tokens"
@@ -92,7 +91,6 @@ def test_the_panel_tells_what_a_clip_takes(studio, page, screenshot):
 
 @pytest.mark.shows("Views, preview, plan: the panel tells it, with windows and prompts")
 def test_a_closed_panel_plans_nothing(studio, page):
-    """Switched off, the line is gone; both prompts' tables come with it again."""
     prepare_clip(page, studio, 6)
     plan = page.locator(f"{PANEL}_plan.prose")
     fill(page, {"txt2img_neg_prompt": "0: red\n5: blue"})

@@ -63,7 +63,6 @@ def test_the_same_module_moves_a_style_that_it_never_saw(small_world):
 
 @pytest.mark.shows("Passes: img2img with the init image for every frame")
 def test_the_init_image_is_that_of_every_frame(small_world):
-    """img2img: with little denoising every frame is the picture; with much the frames part from it."""
     picture = small_world.txt2img(**{**PAINTED, "prompt": "a red disc"})
     clip = {"model": pocket.MOTION, "frames": 8}
 

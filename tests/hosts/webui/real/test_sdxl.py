@@ -28,7 +28,6 @@ def sdxl_studio(start_studio):
 
 @pytest.mark.parametrize("clip", [LONG, SHORT], ids=["sdxl beta, 40 frames in windows of 16", "hotshot, 8 frames"])
 def test_an_sdxl_checkpoint_moves(sdxl_studio, clip):
-    """Every frame differs from the plain picture of its seed and from its neighbour; the model is as it was."""
     with left_as_it_was(sdxl_studio):
         gif = clip_of(animate(sdxl_studio, clip))
     assert gif.frames.shape == (clip["frames"], 64, 64, 3)
@@ -47,7 +46,6 @@ def test_cond_and_uncond_apart_or_together_are_the_same_clip(sdxl_studio, prompt
 
 
 def test_a_stable_diffusion_15_module_on_sdxl_is_refused(sdxl_studio):
-    """Both bases are named, whichever is the wrong one; the other checkpoint by override takes the module."""
     reason = refused(sdxl_studio, {"model": "mm_small_v3"})
     assert "SDXL" in reason
     assert "Stable Diffusion 1.5" in reason
@@ -67,7 +65,6 @@ def test_by_clicking_it_is_the_clip_of_the_api(sdxl_studio, page, screenshot):
 
 @pytest.mark.shows("Panel: told: wrong base, SDXL")
 def test_the_panel_says_when_module_and_checkpoint_do_not_fit(sdxl_studio, page, screenshot):
-    """Chosen in the list, a module of another base is told before Generate; one that fits says what it wants."""
     open_panel(page, sdxl_studio)
     choose_module(page, "mm_small_v3.safetensors")
     page.locator(".animatediff-advice", has_text="is for Stable Diffusion 1.5, but the checkpoint is SDXL").wait_for()

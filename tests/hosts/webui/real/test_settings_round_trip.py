@@ -62,7 +62,6 @@ def line_of(text: str) -> str:
 
 
 def test_every_new_setting_has_a_value_here():
-    """The list of these tests is that of the table, and no value is the default."""
     assert list(NEW) == QUIET
     assert not [name for name in QUIET if NEW[name] == SETTINGS[name].default]
 
@@ -85,7 +84,6 @@ def test_a_clip_without_them_says_nothing_of_them(studio):
 
 
 def shown(page, name: str) -> object:
-    """The value of a field of the panel."""
     setting = SETTINGS[name]
     if setting.type is bool:
         return page.locator(f"{PANEL}_{name} input").evaluate("e => e.checked")
@@ -96,7 +94,6 @@ def shown(page, name: str) -> object:
 
 @pytest.mark.shows("Views, preview, plan: every setting there and back, by API and by panel")
 def test_all_settings_come_into_the_panel_and_out_of_it(studio, page):
-    """One text with all of them, pasted: every field shows its value, the clip is the same; a plain text resets all."""
     wanted, full = with_text(studio, {**SHORT, **NEW}, **FAST)
     _, empty = with_text(studio, SHORT, **FAST, seed=2)
     fields = [name for name in QUIET if not SETTINGS[name].image]

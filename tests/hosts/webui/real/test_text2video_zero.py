@@ -46,9 +46,6 @@ def picture_of(server, **payload) -> numpy.ndarray:
     return preview_of(server, ZERO, **payload)
 
 
-# ---- samplers
-
-
 @pytest.mark.shows("Text2Video-Zero: every sampler of the list makes a clip")
 @pytest.mark.parametrize("sampler", [*FORGETTING, *LEARNING])
 def test_every_sampler_makes_a_clip(studio, sampler):
@@ -128,12 +125,8 @@ def left(abar: numpy.ndarray, timestep: float) -> float:
     return float(numpy.exp(numpy.interp(timestep, range(len(abar)), numpy.log(abar))))
 
 
-# ---- clips
-
-
 @pytest.mark.shows("Text2Video-Zero: frame 0 reaches all frames, others reach themselves")
 def test_others_do_not_reach_frame_0(studio):
-    """With other noise for the other frames, frame 0 stays; with other noise for frame 0, all change."""
     frames = frames_of(studio, SHORT, **STEPS)
     others = frames_of(studio, {**SHORT, "frame_seeds": "1, 50, 3"}, **STEPS)
     assert abs(others[[0, 2]] - frames[[0, 2]]).max() < NEARLY
@@ -144,7 +137,6 @@ def test_others_do_not_reach_frame_0(studio):
 
 @pytest.mark.shows("Text2Video-Zero: long clips in chunks, batches")
 def test_a_long_clip_in_chunks_is_that_of_one_piece(studio):
-    """Ten frames, four at a time, as all at once; also two clips in one batch, and each clip for itself."""
     clip = {**ZERO, "frames": 10}
     whole = frames_of(studio, clip, **STEPS)
     assert abs(frames_of(studio, {**clip, "context_length": 4}, **STEPS) - whole).max() < FLOAT_ORDER
@@ -173,7 +165,6 @@ def test_every_setting_of_it_changes_the_clip(studio):
 @pytest.mark.shows("Text2Video-Zero: interrupts and failures in both passes, progress")
 @pytest.mark.parametrize("call", [1, 2, 4, 6])
 def test_an_interrupt_is_heeded_in_both_passes(studio, call):
-    """No call of the UNet follows, what there is comes back, and the next clip is whole."""
     whole = frames_of(studio, SHORT, **STEPS)
     frames, calls = counted(studio, SHORT, interrupt_at=call, **STEPS)
     assert calls == call
@@ -197,15 +188,11 @@ def test_the_progress_does_not_run_back(studio):
     assert len(set(done)) > 5
 
 
-# ---- other passes, other patches
-
-
 @pytest.mark.shows("Text2Video-Zero: hires fix and img2img look at frame 0")
 @pytest.mark.parametrize(
     "hires", [{"hr_upscaler": "Latent"}, {"hr_upscaler": "Latent (nearest)", "hr_sampler_name": "DDIM"}]
 )
 def test_hires_fix_looks_at_frame_0(studio, hires):
-    """The second pass begins with pictures: frame 0 is the picture of its seed in both passes."""
     request = {"sampler_name": "Euler a", **HIRES, **hires}
     frames = frames_of(studio, SHORT, **request)
     assert frames.shape[-2:] == (128, 128)

@@ -44,7 +44,6 @@ def bare(start_studio):
 @pytest.mark.parametrize("sampler", ["Euler a", "DDIM"])
 @pytest.mark.parametrize("base", CHECKPOINTS)
 def test_every_base_makes_clips(bare, base, sampler):
-    """Frame 0 is the picture of its seed, others glide; the model is as it was."""
     bare.post("/sdapi/v1/options", {"sd_model_checkpoint": CHECKPOINTS[base]})
     request = {"sampler_name": sampler, "steps": 8}
     with left_as_it_was(bare, **request):
@@ -57,7 +56,6 @@ def test_every_base_makes_clips(bare, base, sampler):
 
 @pytest.mark.shows("Text2Video-Zero: Stable Diffusion 1.5, 2 and SDXL, without a motion module, the model as it was")
 def test_a_checkpoint_by_override(bare):
-    """The clip is made on the checkpoint that the request asks for."""
     bare.post("/sdapi/v1/options", {"sd_model_checkpoint": CHECKPOINT})
     override = {"override_settings": {"sd_model_checkpoint": CHECKPOINTS["Stable Diffusion 2"]}}
     frames = frames_of(bare, ZERO, **override)
@@ -67,7 +65,6 @@ def test_a_checkpoint_by_override(bare):
 
 @pytest.mark.shows("Text2Video-Zero: no name does not mean it")
 def test_no_name_does_not_mean_it(bare):
-    """Without a motion module and without a name there is no clip; the refusal says what needs no file."""
     reason = refused(bare, {"model": ""})
     assert "No motion module was found." in reason
     assert "Or choose Text2Video-Zero, which needs no file." in reason
@@ -89,7 +86,6 @@ def test_it_is_an_axis_and_in_the_clients_list(bare):
 
 @pytest.mark.shows("Text2Video-Zero: by clicking")
 def test_by_clicking_it_is_the_clip_of_the_api(bare, page, screenshot):
-    """Not chosen at first; then the line about missing modules goes, and the panel says what to expect."""
     bare.post("/sdapi/v1/options", {"sd_model_checkpoint": CHECKPOINT})
     open_panel(page, bare)
     assert "Or choose Text2Video-Zero" in page.locator(".animatediff-no-module").first.inner_text()
@@ -116,7 +112,6 @@ def test_by_clicking_it_is_the_clip_of_the_api(bare, page, screenshot):
 
 @pytest.mark.shows("Text2Video-Zero: the clip's text gives it again")
 def test_a_pasted_text_chooses_it(bare, page):
-    """The list shows the entry with its badge, and Generate makes the same clip."""
     clip = clip_of(animate(bare, ZERO))
     paste(page, bare, clip.comment)
     page.wait_for_function(f"document.querySelector('#animatediff_txt2img_model input').value == '{NAME}'")
@@ -127,7 +122,6 @@ def test_a_pasted_text_chooses_it(bare, page):
 
 @pytest.mark.shows("Text2Video-Zero: what needs a motion module is refused")
 def test_what_needs_a_motion_module_is_told_before_generate(bare, page, screenshot):
-    """Opened with a motion module's settings, the plan names them."""
     open_panel(page, bare)
     choose_module(page, "Text2Video-Zero")
     open_group(page, "Amount of motion", "scale")

@@ -20,9 +20,6 @@ HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising
 EXACT = 1e-5  # conditions in another batch
 
 
-# ---- what each frame is given, against the formula
-
-
 @pytest.fixture(scope="module")
 def told(studio):
     """Returns a function: the condition that the WebUI makes of a prompt, by itself."""
@@ -99,7 +96,6 @@ WAYS = {
 @pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
 @pytest.mark.parametrize("way", WAYS)
 def test_every_frame_is_given_what_the_formula_says(studio, told, way, field):
-    """The UNet's text of each frame is mixed of the conditions of its two keys' whole prompts, at each step."""
     settings, mix, prompt, ways = WAYS[way]
     other_field = ({"prompt", "negative_prompt"} - {field}).pop()
     calls = conditions_of(studio, settings, **{field: prompt, other_field: "a dog"}, steps=2)
@@ -122,9 +118,6 @@ def test_a_key_beyond_75_tokens(studio, told):
     assert told(middle).shape == filled.shape
     wanted = [slerp(filled, told(middle), min(frame / 4, 1)) for frame in range(FRAMES)]
     assert abs(call - numpy.stack(wanted)).max() < EXACT
-
-
-# ---- frames, against pictures
 
 
 @pytest.mark.shows(
@@ -166,7 +159,6 @@ def test_a_keys_frame_is_the_picture_of_its_whole_prompt(studio, travel, whole, 
 
 @pytest.mark.shows("Prompt travel: a hires prompt that travels by itself")
 def test_the_second_pass_travels_by_its_own_prompt(studio, told):
-    """A hires prompt with frames of its own, mixed as the formula says; the ordinary one without any."""
     hires = {**HIRES, "hr_prompt": "0: a red cat\n4: a blue dog", "hr_negative_prompt": "0: a dog\n4: a cat"}
     calls = conditions_of(studio, STILL, **hires)
     frames = decoded(studio)
@@ -180,7 +172,6 @@ def test_the_second_pass_travels_by_its_own_prompt(studio, told):
 
 @pytest.mark.shows("Prompt travel: in context windows")
 def test_in_windows_a_frame_keeps_its_prompt(studio):
-    """A clip longer than its context: each window's frames have their own prompts, which are those of pictures."""
     clip = {**STILL, "frames": 12, "context_length": 8, "overlap": 3}
     frames = frames_of(studio, clip, prompt="0: a red cat\n9: a blue dog", steps=2)
     for frame, prompt in ((0, "a red cat"), (9, "a blue dog"), (11, "a blue dog")):
@@ -191,7 +182,6 @@ def test_in_windows_a_frame_keeps_its_prompt(studio):
 
 @pytest.mark.shows("Prompt travel: in img2img")
 def test_img2img_travels(studio):
-    """The init image for every frame, and each its own prompt: the frames of the clips that have one of the prompts."""
     start = studio.txt2img()["images"][0]
 
     def painted(prompt: str) -> numpy.ndarray:
@@ -235,14 +225,11 @@ def test_one_line_for_frame_0_is_the_plain_prompt(studio):
     assert abs(frames_of(studio, prompt=f"0: {PAYLOAD['prompt']}\n7: a dog") - plain).max() > 0.02
 
 
-# ---- there and back, and by clicking
-
 FULL = {"prompt": TRAVEL, "negative_prompt": "red\n0: a dog\n50%: a cat"}
 
 
 @pytest.mark.shows("Prompt travel: the clip's text has what the user wrote, and gives the clip again")
 def test_the_text_holds_what_the_user_wrote_and_gives_the_same_clip(studio):
-    """The clip's text begins with both prompts, line by line; sent back, it makes the same frames to the last bit."""
     settings = {"travel_interpolation": "linear", "travel_easing": "ease-out", "travel_hold": 0.2}
     frames, text = with_text(studio, settings, **FULL)
     assert text.startswith(f"{FULL['prompt']}\nNegative prompt: {FULL['negative_prompt']}\nSteps: ")
@@ -252,7 +239,6 @@ def test_the_text_holds_what_the_user_wrote_and_gives_the_same_clip(studio):
 
 @pytest.mark.shows("Prompt travel: by clicking and by pasting")
 def test_a_travel_by_clicking(studio, page, screenshot):
-    """Lines typed into the prompts, the way between them chosen: the API's clip; its text pasted, the same again."""
     settings = {"travel_interpolation": "linear", "travel_easing": "ease-in", "travel_hold": 0.25, "frames": FRAMES}
     wanted, text = with_text(studio, settings, **FULL, sampler_name="DPM++ 2M")
     prepare_clip(page, studio, FRAMES)

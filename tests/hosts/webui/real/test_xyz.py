@@ -19,7 +19,6 @@ def test_every_setting_is_an_axis(studio):
 
 @pytest.mark.shows("Passes: X/Y/Z plot with axes from the settings table")
 def test_a_grid_over_two_settings(studio):
-    """Frames by motion module: a grid of first frames, and a clip for each cell, of the asked length."""
     before = len(files(studio))
     request = plot(studio, ("[AnimateDiff] Frames", "4,6"), ("[AnimateDiff] Motion module", "mm_small_v2,mm_small_v3"))
     answer = studio.txt2img(**clip_payload(**request))
@@ -32,7 +31,6 @@ def test_a_grid_over_two_settings(studio):
 
 @pytest.mark.shows("Passes: X/Y/Z plot with axes from the settings table")
 def test_a_grid_by_clicking(studio, page, screenshot):
-    """Script and axis chosen in the page, values typed: a grid of first frames, and a clip for each value."""
     before = len(files(studio))
     prepare_clip(page, studio, 4)
     page.locator("#txt2img_script_container #script_list input").click()
