@@ -6,6 +6,7 @@ import ast
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +14,7 @@ Definition = tuple[str, ast.AST]  # the module that a definition stands in, and 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
+@dataclass
 class Uses(ast.NodeVisitor):
     """Collects names of the WebUI in one of our files, each with the keyword arguments that are passed to it.
 
@@ -22,19 +24,14 @@ class Uses(ast.NodeVisitor):
     to find: `*.already_saved_as`.
     """
 
-    def __init__(
-        self,
-        roots: Iterable[str],
-        objects: Mapping[str, object],
-        setters: Mapping[str, tuple[str, int]],
-        door: Mapping[str, str],
-    ) -> None:
-        self.found: dict[str, set[str]] = {}
-        self._roots = set(roots)
-        self._objects = objects
-        self._setters = setters
-        self._door = door
-        self._imported = {name: name for name in objects}
+    _roots: set[str]
+    _objects: Mapping[str, object]
+    _setters: Mapping[str, tuple[str, int]]
+    _door: Mapping[str, str]
+    found: dict[str, set[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._imported = {name: name for name in self._objects}
         self._constants: dict[str, list[str]] = {}
         self._tables: dict[str, list[str]] = {}  # keys of dictionaries and entries of tuples
 

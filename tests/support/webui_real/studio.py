@@ -79,7 +79,11 @@ def left_as_it_was(server, **payload) -> Iterator[None]:
 def conditions_of(server, clip: dict | None = None, **payload) -> list[numpy.ndarray]:
     """What each call of the UNet is given of the text, for a clip: ``rows tokens width``, cond before uncond."""
     animate(server, clip, **payload, **trouble(conditions=True))
-    with numpy.load(io.BytesIO(server.api("GET", "/trouble/conditions").content)) as held:
+    return arrays(server, "conditions")
+
+
+def arrays(server, name: str) -> list[numpy.ndarray]:
+    with numpy.load(io.BytesIO(server.api("GET", f"/trouble/{name}").content)) as held:
         return [held[f"arr_{number}"] for number in range(len(held.files))]
 
 

@@ -156,7 +156,7 @@ def test_a_grid_over_scale_and_effect(studio):
 
 
 @pytest.mark.shows("Amount of motion: by clicking and by pasting")
-def test_every_amount_by_clicking(studio, page, screenshot, tmp_path):
+def test_every_amount_by_clicking(studio, page, tmp_path):
     clip = {
         "frames": FRAMES, "scale": "0: 1, 7: 2", "effect": 0.8, "scale_steps": "0%: 1, 60%: 1.2",
         "effect_steps": "0.9", "effect_start": 0.1, "effect_end": 0.9, "blocks": "up.1 effect 0.5",
@@ -174,7 +174,6 @@ def test_every_amount_by_clicking(studio, page, screenshot, tmp_path):
     page.locator("#animatediff_txt2img_motion_mask_picture input[type=file]").set_input_files(tmp_path / "mask.png")
     page.locator("#animatediff_txt2img_motion_mask_picture img").wait_for()
     page.wait_for_timeout(1500)  # the picture becomes the text that is sent
-    screenshot(page, "amount")
     generate(page)
     assert (decoded(studio) == wanted).all()
     pasted(page, studio, text)

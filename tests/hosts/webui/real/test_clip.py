@@ -23,6 +23,7 @@ from support.webui_real.studio import (
     frames_of,
     hooks_in_the_unet,
     left_as_it_was,
+    made_from,
     plain_batch,
     portrait,
     same_picture_after,
@@ -84,23 +85,15 @@ def test_what_the_existing_extension_sends_and_saves_is_understood(studio):
         assert (clip_of(answer).frames == wanted).all()
 
 
-@pytest.mark.shows("Batching: batch count")
-def test_the_infotexts_seed_of_a_clip_reproduces_it(studio):
-    answer = animate(studio, n_iter=2)
+@pytest.mark.shows("Batching: batch count", "Batching: batch size is the number of clips")
+@pytest.mark.parametrize(("two", "bound"), [({"n_iter": 2}, 0), ({"batch_size": 2}, FLOAT_ORDER)])
+def test_each_of_two_clips_is_the_one_of_its_seed(studio, two, bound):
+    answer = animate(studio, **two)
+    second, text = decoded(studio)[FRAMES:], texts_of(answer)[1]
     assert len(answer["images"]) == 2
     assert json.loads(answer["info"])["all_seeds"] == [1, 1 + FRAMES]
-    text = texts_of(answer)[1]
     assert f"Seed: {1 + FRAMES}," in text
-    assert file_bytes(studio.post("/sdapi/v1/txt2img", {"infotext": text})) == file_bytes(answer, 1)
-
-
-@pytest.mark.shows("Batching: batch size is the number of clips")
-def test_batch_size_is_the_number_of_clips(studio):
-    answer = animate(studio, batch_size=2)
-    assert json.loads(answer["info"])["all_seeds"] == [1, 1 + FRAMES]
-    second = decoded(studio)[FRAMES:]
-    animate(studio, seed=1 + FRAMES)
-    assert abs(second - decoded(studio)).max() < FLOAT_ORDER
+    assert abs(second - made_from(studio, text)).max() <= bound
 
 
 @pytest.mark.shows(

@@ -189,12 +189,11 @@ def test_a_motion_lora_that_cannot_be_is_refused(adorned, text, words):
 
 
 @pytest.mark.shows("Motion LoRAs: a line on what found a place; by clicking and by pasting")
-def test_motion_loras_by_clicking(adorned, page, screenshot):
+def test_motion_loras_by_clicking(adorned, page):
     wanted, text = with_text(adorned, {**FOUR, "motion_loras": "pan:0.7"}, sampler_name="DPM++ 2M")
     prepare_clip(page, adorned, 4)
     open_group(page, "Motion LoRAs", "motion_loras")
     choose_refreshed(page, "lora_refresh", "lora_picker", "data-value='pan'")
-    screenshot(page, "motion-loras")
     field = f"document.querySelector('{PANEL}_motion_loras textarea, {PANEL}_motion_loras input')"
     page.wait_for_function(f"{field}.value == 'pan:1'")
     fill(page, {"animatediff_txt2img_motion_loras": "pan:0.7"})

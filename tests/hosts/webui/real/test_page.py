@@ -45,20 +45,15 @@ def test_frames_speed_and_seconds_follow_each_other(studio, page):
     page.locator(".animatediff-duration", has_text="12 frames at 12 per second: 1.0 seconds").wait_for()
 
 
-@pytest.mark.shows("Panel: help text")
-def test_every_field_has_a_help_text(studio, page):
-    open_page(page, studio)
+@pytest.mark.shows("Panel: help text", "Panel: both tabs independent")
+def test_both_tabs_have_every_help_text_and_are_independent(studio, page):
+    open_panel(page, studio)
     for tab in ("txt2img", "img2img"):
         text = page.locator(f"#animatediff_{tab}").text_content()
         for setting in SETTINGS.values():
             if setting.in_panel:
                 assert setting.label in text
                 assert setting.help in text
-
-
-@pytest.mark.shows("Panel: both tabs independent")
-def test_both_tabs_are_independent(studio, page):
-    open_panel(page, studio)
     fill(page, {"animatediff_txt2img_frames": 5})
     page.locator("#tabs button", has_text="img2img").first.click()
     assert not page.locator("#animatediff_img2img-checkbox input").is_checked()

@@ -11,7 +11,6 @@ from support.webui_real.clicking import (
     generate,
     open_group,
     open_panel,
-    pasted,
     prepare_clip,
     refusal,
     shown_gif,
@@ -34,13 +33,6 @@ def test_without_a_motion_module_the_panel_says_where_to_put_one(panel, page, sc
     assert "No motion module was found. Download one (such as v3_sd15_mm.ckpt, from " in refusal(page)
     assert page.locator("#txt2img_gallery img").count() == 0
     screenshot(page, "panel_no_module")
-
-
-def test_a_clip_by_clicking_equals_the_clip_by_api(panel, page):
-    write_motion_file(panel.motion_modules_dir)
-    clip = clip_of(animate(panel))
-    pasted(page, panel, clip.comment)
-    assert (read_gif(shown_gif(page)).frames == clip.frames).all()
 
 
 def test_a_long_clip_by_clicking_equals_the_clip_by_api(panel, page, screenshot):

@@ -60,7 +60,7 @@ def test_the_log_tells_what_a_clip_takes(studio, clip, request_, wanted):
 
 
 @pytest.mark.shows("Views, preview, plan: the panel tells it, with windows and prompts")
-def test_the_panel_tells_what_a_clip_takes(studio, page, screenshot):
+def test_the_panel_tells_what_a_clip_takes(studio, page):
     prepare_clip(page, studio, 12)
     plan = page.locator(f"{PANEL}_plan.prose")
     said = "12 frames at once (4 steps: 4 UNet calls with up to 24 images), 64x64, prompts of 75 tokens"
@@ -78,7 +78,6 @@ def test_the_panel_tells_what_a_clip_takes(studio, page, screenshot):
     rows = plan.locator(".animatediff-travel tr").all_inner_texts()
     assert [row.split("\t")[0] for row in rows] == ["Frames", "0", "1-3", "4", "5-10", "11"]
     assert rows[2].split("\t")[1] == "a red cat -> a <blue> dog, 25 % .. 75 %"
-    screenshot(page, "plan")
     fill(page, {"txt2img_prompt": "0: a red cat\n12: a dog"})
     plan.get_by_text('Line 2 of the prompt, "12: a dog": the clip has no frame 12.').wait_for()
     fill(page, {"txt2img_prompt": "0: a red cat\n11: a dog"})
@@ -87,12 +86,6 @@ def test_the_panel_tells_what_a_clip_takes(studio, page, screenshot):
     before = len(lines(studio))
     generate(page)
     assert [line.rpartition(", about")[0] for line in lines(studio)[before:]] == [told.rpartition(", about")[0]]
-
-
-@pytest.mark.shows("Views, preview, plan: the panel tells it, with windows and prompts")
-def test_a_closed_panel_plans_nothing(studio, page):
-    prepare_clip(page, studio, 6)
-    plan = page.locator(f"{PANEL}_plan.prose")
     fill(page, {"txt2img_neg_prompt": "0: red\n5: blue"})
     plan.locator("summary", has_text="What each frame gets: negative prompt").wait_for()
     page.locator(f"{PANEL} .label-wrap").first.click()

@@ -53,22 +53,20 @@ def test_a_stable_diffusion_15_module_on_sdxl_is_refused(sdxl_studio):
     assert len(clip_of(animate(sdxl_studio, {"model": "mm_small_v3"}, **override)).frames) == 8
 
 
-def test_by_clicking_it_is_the_clip_of_the_api(sdxl_studio, page, screenshot):
+def test_by_clicking_it_is_the_clip_of_the_api(sdxl_studio, page):
     prepare_clip(page, sdxl_studio, 8, "mm_small_hotshot.safetensors")
     assert "SDXL" in page.locator("#animatediff_txt2img_model input").input_value()
     generate(page)
     clicked = read_gif(shown_gif(page))
-    screenshot(page, "sdxl")
     again = clip_of(sdxl_studio.post("/sdapi/v1/txt2img", {"infotext": clicked.comment}))
     assert (again.frames == clicked.frames).all()
 
 
 @pytest.mark.shows("Panel: told: wrong base, SDXL")
-def test_the_panel_says_when_module_and_checkpoint_do_not_fit(sdxl_studio, page, screenshot):
+def test_the_panel_says_when_module_and_checkpoint_do_not_fit(sdxl_studio, page):
     open_panel(page, sdxl_studio)
     choose_module(page, "mm_small_v3.safetensors")
     page.locator(".animatediff-advice", has_text="is for Stable Diffusion 1.5, but the checkpoint is SDXL").wait_for()
-    screenshot(page, "advice")
     choose_module(page, "mm_small_hotshot.safetensors")
     page.locator(".animatediff-advice", has_text="8 frames").wait_for()
     choose_module(page, "mm_small_sdxl.safetensors")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from itertools import pairwise
 
 import numpy
@@ -13,6 +12,7 @@ from support.webui_real.server import LORA, base64_image
 from support.webui_real.studio import (
     FLOAT_ORDER,
     HIRES,
+    arrays,
     counted,
     decoded,
     frames_of,
@@ -116,8 +116,7 @@ def test_frames_begin_where_the_paper_says(studio, sampler):
 def inputs(server, clip: dict, **payload) -> tuple[list[tuple[float, numpy.ndarray]], numpy.ndarray]:
     """Timestep and cond's latents of each call of the UNet for a clip, and the noise levels of all timesteps."""
     frames = len(frames_of(server, clip, **payload, **trouble(conditions=True)))
-    with numpy.load(io.BytesIO(server.api("GET", "/trouble/inputs").content)) as held:
-        *calls, abar = [held[f"arr_{number}"] for number in range(len(held.files))]
+    *calls, abar = arrays(server, "inputs")
     return [(float(step[0]), x[:frames]) for x, step in zip(calls[::2], calls[1::2], strict=True)], abar
 
 

@@ -85,7 +85,7 @@ def test_it_is_an_axis_and_in_the_clients_list(bare):
 
 
 @pytest.mark.shows("Text2Video-Zero: by clicking")
-def test_by_clicking_it_is_the_clip_of_the_api(bare, page, screenshot):
+def test_by_clicking_it_is_the_clip_of_the_api(bare, page):
     bare.post("/sdapi/v1/options", {"sd_model_checkpoint": CHECKPOINT})
     open_panel(page, bare)
     assert "Or choose Text2Video-Zero" in page.locator(".animatediff-no-module").first.inner_text()
@@ -99,7 +99,6 @@ def test_by_clicking_it_is_the_clip_of_the_api(bare, page, screenshot):
     fill(page, {"animatediff_txt2img_frames": 20, "animatediff_txt2img_zero_x": 64, "animatediff_txt2img_zero_y": -64})
     page.locator(".animatediff-duration", has_text="2.5 seconds, in chunks of 16 frames").wait_for()
     page.get_by_text("20 frames in 2 chunks of 16 (4 steps: 8 UNet calls with up to 32 images)").wait_for()
-    screenshot(page, "text2video_zero")
     generate(page)
     clicked = read_gif(shown_gif(page))
     assert len(clicked.frames) == 20
@@ -121,10 +120,9 @@ def test_a_pasted_text_chooses_it(bare, page):
 
 
 @pytest.mark.shows("Text2Video-Zero: what needs a motion module is refused")
-def test_what_needs_a_motion_module_is_told_before_generate(bare, page, screenshot):
+def test_what_needs_a_motion_module_is_told_before_generate(bare, page):
     open_panel(page, bare)
     choose_module(page, "Text2Video-Zero")
     open_group(page, "Amount of motion", "scale")
     fill(page, {"animatediff_txt2img_scale": "1.5"})
     page.get_by_text("Text2Video-Zero uses no motion module and cannot apply scale.").wait_for()
-    screenshot(page, "text2video_zero_refusal")

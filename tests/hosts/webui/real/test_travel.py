@@ -59,33 +59,18 @@ def eased(part: float) -> float:
 
 # Of each frame: the keys before and after it, and how far it is on the way.
 THREE_KEYS = [(0, 4, i / 4) for i in range(4)] + [(4, 7, i / 3) for i in range(3)] + [(7, 7, 0)]
+EASED = [(a, b, eased(part)) for a, b, part in THREE_KEYS]
+HELD = [(a, b, max(part - 0.5, 0) / 0.5) for a, b, part in THREE_KEYS]
+LOOP = [(0, 4, i / 4) for i in range(4)] + [(4, 7, 0), (4, 7, 0.5), (7, 0, 0), (7, 0, 0.5)]
+RANGES = [(0, 0, 0)] * 3 + [(0, 4, 0.5)] + [(4, 4, 0)] * 3 + [(7, 7, 0)]
+IN_RANGES = TRAVEL.replace("0:", "0%-2:").replace("4:", "4 hold:").replace("7:", "-1:")
 WAYS = {
     "slerp": ({}, slerp, TRAVEL, THREE_KEYS),
-    "linear, eased": (
-        {"travel_interpolation": "linear", "travel_easing": "ease-in-out"},
-        fade,
-        TRAVEL,
-        [(a, b, eased(part)) for a, b, part in THREE_KEYS],
-    ),
+    "linear, eased": ({"travel_interpolation": "linear", "travel_easing": "ease-in-out"}, fade, TRAVEL, EASED),
     "step": ({"travel_interpolation": "step"}, stand, TRAVEL, THREE_KEYS),
-    "held for half of the way": (
-        {"travel_hold": 0.5},
-        slerp,
-        TRAVEL,
-        [(a, b, max(part - 0.5, 0) / 0.5) for a, b, part in THREE_KEYS],
-    ),
-    "closed loop": (
-        {"closed_loop": "A"},
-        slerp,
-        TRAVEL.replace("7:", "6:"),
-        [(0, 4, i / 4) for i in range(4)] + [(4, 7, 0), (4, 7, 0.5), (7, 0, 0), (7, 0, 0.5)],
-    ),
-    "ranges, parts of the clip, words of a line": (
-        {},
-        slerp,
-        TRAVEL.replace("0:", "0%-2:").replace("4:", "4 hold:").replace("7:", "-1:"),
-        [(0, 0, 0)] * 3 + [(0, 4, 0.5)] + [(4, 4, 0)] * 3 + [(7, 7, 0)],
-    ),
+    "held for half of the way": ({"travel_hold": 0.5}, slerp, TRAVEL, HELD),
+    "closed loop": ({"closed_loop": "A"}, slerp, TRAVEL.replace("7:", "6:"), LOOP),
+    "ranges, parts of the clip, words of a line": ({}, slerp, IN_RANGES, RANGES),
 }
 
 
@@ -238,7 +223,7 @@ def test_the_text_holds_what_the_user_wrote_and_gives_the_same_clip(studio):
 
 
 @pytest.mark.shows("Prompt travel: by clicking and by pasting")
-def test_a_travel_by_clicking(studio, page, screenshot):
+def test_a_travel_by_clicking(studio, page):
     settings = {"travel_interpolation": "linear", "travel_easing": "ease-in", "travel_hold": 0.25, "frames": FRAMES}
     wanted, text = with_text(studio, settings, **FULL, sampler_name="DPM++ 2M")
     prepare_clip(page, studio, FRAMES)
@@ -247,7 +232,6 @@ def test_a_travel_by_clicking(studio, page, screenshot):
     choose(page, "travel_interpolation", "linear")
     choose(page, "travel_easing", "ease-in")
     slide(page, "travel_hold", 0.25)
-    screenshot(page, "travel")
     generate(page)
     assert (decoded(studio) == wanted).all()
     pasted(page, studio, text)

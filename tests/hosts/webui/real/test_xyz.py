@@ -30,7 +30,7 @@ def test_a_grid_over_two_settings(studio):
 
 
 @pytest.mark.shows("Passes: X/Y/Z plot with axes from the settings table")
-def test_a_grid_by_clicking(studio, page, screenshot):
+def test_a_grid_by_clicking(studio, page):
     before = len(files(studio))
     prepare_clip(page, studio, 4)
     page.locator("#txt2img_script_container #script_list input").click()
@@ -41,5 +41,4 @@ def test_a_grid_by_clicking(studio, page, screenshot):
     fill(page, {"script_txt2img_xyz_plot_x_values": "4,5"})
     generate(page)
     page.locator("#txt2img_gallery img").first.wait_for()
-    screenshot(page, "xyz")
     assert [len(read_gif(path.read_bytes()).frames) for path in files(studio)[before:]] == [4, 5]
