@@ -52,7 +52,6 @@ def choose_module(page, name: str) -> None:
 
 
 def prepare_clip(page, server, frames: int, module: str = "mm_small_v3.safetensors") -> None:
-    """Opens the page and asks for a small clip, up to pressing Generate."""
     open_panel(page, server)
     fill_prompt_and_size(page)
     choose_module(page, module)
@@ -112,6 +111,5 @@ def read_prompt(page, text: str) -> None:
 
 
 def pasted(page, server, text: str) -> None:
-    """Makes the clip that a text describes, by clicking."""
     paste(page, server, text)
     generate(page)

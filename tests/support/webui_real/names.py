@@ -210,7 +210,6 @@ class Sources:
         return None
 
     def is_module(self, name: str) -> bool:
-        """Whether a name is a module or a package, also one without a file of its own."""
         return bool(self.path(name)) or any(folder.joinpath(*name.split(".")).is_dir() for folder in self._folders)
 
     def definitions(self, name: str) -> list[Definition]:
@@ -285,7 +284,6 @@ class Sources:
         return f"({', '.join(_parameters(node.args))})"
 
     def option_names(self) -> set[str]:
-        """The names of the WebUI's own settings."""
         ((_, tree),) = self.definitions("modules.shared_options")
         tables = (node for node in ast.walk(tree) if isinstance(node, ast.Dict))
         return {k.value for table in tables for k in table.keys if isinstance(k, ast.Constant)}

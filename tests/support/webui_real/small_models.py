@@ -172,9 +172,7 @@ def kohya_layers() -> dict[str, str]:
     """Returns kohya's layer name -> checkpoint key (without `.weight`) of the layers that `write_lora` trains."""
     blocks = {f"down_blocks_{b}_attentions_{a}": f"input_blocks.{1 + 3 * b + a}.1" for b in range(3) for a in range(2)}
     blocks["mid_block_attentions_0"] = "middle_block.1"
-    blocks.update(
-        {f"up_blocks_{b}_attentions_{a}": f"output_blocks.{3 * b + a}.1" for b in range(1, 4) for a in range(3)}
-    )
+    blocks |= {f"up_blocks_{b}_attentions_{a}": f"output_blocks.{3 * b + a}.1" for b in (1, 2, 3) for a in range(3)}
     layers = {}
     for kohya, ldm in blocks.items():
         for part in ("attn1.to_q", "attn1.to_v", "attn2.to_k", "attn2.to_v", "attn2.to_out.0"):
@@ -187,17 +185,15 @@ def kohya_layers() -> dict[str, str]:
     return layers
 
 
-def write_lora(
-    folder: Path, name: str, checkpoint: Path, seed: int = 0, *, rank: int = 4, strength: float = 1.0
-) -> Path:
-    """Writes a kohya LoRA for attention layers of the UNet and the text encoder; strength 1 doubles their variance."""
+def write_lora(folder: Path, name: str, checkpoint: Path, seed: int = 0, *, rank: int = 4) -> Path:
+    """A kohya LoRA for attention layers of the UNet and the text encoder, which doubles their variance."""
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
     with safe_open(checkpoint, framework="pt") as file:
         for layer, key in kohya_layers().items():
             outputs, inputs = file.get_slice(f"{key}.weight").get_shape()
             down = torch.randn((rank, inputs), generator=generator) / math.sqrt(inputs)
-            up = torch.randn((outputs, rank), generator=generator) * strength / math.sqrt(rank)
+            up = torch.randn((outputs, rank), generator=generator) / math.sqrt(rank)
             tensors[f"{layer}.lora_down.weight"] = down
             tensors[f"{layer}.lora_up.weight"] = up
             tensors[f"{layer}.alpha"] = torch.tensor(float(rank))
@@ -206,7 +202,7 @@ def write_lora(
     return path
 
 
-def write_lycoris(folder: Path, name: str, checkpoint: Path, seed: int = 0, *, rank: int = 4) -> Path:
+def write_lycoris(folder: Path, name: str, checkpoint: Path, seed: int = 0, *, rank: int = 4) -> None:
     """Writes a LoHa (LyCORIS) for the attention layers of the UNet: two products of low rank, multiplied."""
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
@@ -221,17 +217,15 @@ def write_lycoris(folder: Path, name: str, checkpoint: Path, seed: int = 0, *, r
             tensors[f"{layer}.alpha"] = torch.tensor(float(rank))
     path = prepared(folder, f"{name}.safetensors")
     save_file(tensors, path)
-    return path
 
 
-def write_vae(folder: Path, name: str, seed: int = 0) -> Path:
+def write_vae(folder: Path, name: str, seed: int = 0) -> None:
     """An autoencoder alone, as people download them for the setting SD VAE."""
     path = prepared(folder, f"{name}.safetensors")
     save_file(random_tensors({"": vae_shapes()}, seed), path)
-    return path
 
 
-def write_upscaler(folder: Path, name: str, seed: int = 0, *, features: int = 8, growth: int = 32) -> Path:
+def write_upscaler(folder: Path, name: str, seed: int = 0, *, features: int = 8, growth: int = 32) -> None:
     """Writes a one-block ESRGAN for four times the size; the WebUI's reader of such files expects this growth."""
     generator = torch.Generator().manual_seed(seed)
     shapes: dict[str, tuple[int, ...]] = {}
@@ -245,14 +239,12 @@ def write_upscaler(folder: Path, name: str, seed: int = 0, *, features: int = 8,
     conv(shapes, "conv_last", features, 3)
     path = prepared(folder, f"{name}.pth")
     save_pickle({key: random_tensor(key, shape, generator) for key, shape in shapes.items()}, path)
-    return path
 
 
-def write_embedding(folder: Path, name: str, seed: int = 0, vectors: int = 2) -> Path:
+def write_embedding(folder: Path, name: str, seed: int = 0, vectors: int = 2) -> None:
     generator = torch.Generator().manual_seed(seed)
     path = prepared(folder, f"{name}.safetensors")
     save_file({"emb_params": 2.0 * torch.randn((vectors, CONTEXT_DIM), generator=generator)}, path)
-    return path
 
 
 def hypernetwork_module(size: int, generator: torch.Generator) -> OrderedDict:
@@ -264,14 +256,13 @@ def hypernetwork_module(size: int, generator: torch.Generator) -> OrderedDict:
     return result
 
 
-def write_hypernetwork(folder: Path, name: str, seed: int = 0) -> Path:
+def write_hypernetwork(folder: Path, name: str, seed: int = 0) -> None:
     """In the WebUI's own format, for every width that an attention of the UNet has."""
     generator = torch.Generator().manual_seed(seed)
     sizes = sorted({CONTEXT_DIM, *(MODEL_CHANNELS * mult for mult in CHANNEL_MULT)})
     content = {size: tuple(hypernetwork_module(size, generator) for _ in range(2)) for size in sizes}
     path = prepared(folder, f"{name}.pt")
     save_pickle({**content, "name": name}, path)
-    return path
 
 
 def prepared(folder: Path, filename: str) -> Path:

@@ -45,7 +45,6 @@ def sdxl_config(tokenizer: Path) -> dict:
     unet = {
         "adm_in_channels": SHAPE.label,
         "num_classes": "sequential",
-        "use_checkpoint": False,
         "in_channels": LATENT_CHANNELS,
         "out_channels": LATENT_CHANNELS,
         "model_channels": MODEL_CHANNELS,

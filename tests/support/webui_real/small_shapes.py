@@ -55,9 +55,8 @@ def unet_resblock(shapes: dict, name: str, inputs: int, outputs: int) -> None:
 
 
 def unet_attention(shapes: dict, name: str, channels: int, context: int) -> None:
-    linear(shapes, f"{name}.to_q", channels, channels, bias=False)
-    linear(shapes, f"{name}.to_k", context, channels, bias=False)
-    linear(shapes, f"{name}.to_v", context, channels, bias=False)
+    for part, inputs in (("q", channels), ("k", context), ("v", context)):
+        linear(shapes, f"{name}.to_{part}", inputs, channels, bias=False)
     linear(shapes, f"{name}.to_out.0", channels, channels)
 
 

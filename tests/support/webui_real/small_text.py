@@ -58,8 +58,6 @@ def write_tokenizer(folder: Path) -> Path:
         "num_hidden_layers": CLIP_LAYERS,
         "num_attention_heads": CLIP_HEADS,
         "max_position_embeddings": CLIP_POSITIONS,
-        "hidden_act": "quick_gelu",
-        "layer_norm_eps": 1e-5,
         "bos_token_id": vocab[START_TOKEN],
         "eos_token_id": vocab[END_TOKEN],
         "pad_token_id": vocab[END_TOKEN],

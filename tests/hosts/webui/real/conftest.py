@@ -66,7 +66,6 @@ def start_webui(webui_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture(scope="session")
 def webui(start_webui: Callable) -> WebUI:
-    """The WebUI with this repository as its only extension."""
     return start_webui("webui", extensions=[REPOSITORY])
 
 

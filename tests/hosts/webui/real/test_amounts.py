@@ -9,8 +9,8 @@ import numpy
 import pytest
 from PIL import Image
 from support.webui_real.clicking import choose, fill, generate, open_group, pasted, prepare_clip, slide
-from support.webui_real.clips import FRAMES, animate, clip_payload, read_gif
-from support.webui_real.plot import files, plot
+from support.webui_real.clips import FRAMES, animate, clip_of
+from support.webui_real.plot import grid_of
 from support.webui_real.server import base64_image, file_bytes
 from support.webui_real.studio import (
     FLOAT_ORDER,
@@ -29,10 +29,9 @@ SEEN = 1e-3  # of the range, for what changes a clip
 FOUR = {"frames": 4}
 
 
-def half_black(width: int = 64, height: int = 64) -> Image.Image:
-    """Motion on the right."""
-    mask = Image.new("L", (width, height), 255)
-    mask.paste(0, (0, 0, width // 2, height))
+def half_black(width: int = 64) -> Image.Image:
+    mask = Image.new("L", (width, 64), 255)
+    mask.paste(0, (0, 0, width // 2, 64))
     return mask
 
 
@@ -62,7 +61,6 @@ def test_an_amount_of_one_is_the_clip_without_it(studio, plain, settings):
 @pytest.mark.shows("Amount of motion: effect 0 is no motion module, on its noise levels")
 @pytest.mark.parametrize("request_", [{}, {"sampler_name": "DDIM"}], ids=["Euler a", "DDIM"])
 def test_no_effect_is_no_motion_module_on_its_noise_levels(studio, request_):
-    """Effect 0: frame i is the plain picture of seed s + i on the module's schedule, and the preview of that seed."""
     frames = frames_of(studio, {**FOUR, "effect": 0}, **request_)
     for number, frame in enumerate(frames):
         assert abs(frame - preview_of(studio, FOUR, seed=1 + number, **request_)).max() < FLOAT_ORDER
@@ -89,7 +87,6 @@ CHANGES = {
 @pytest.mark.shows("Amount of motion: number, list, keys, steps, begin and end, blocks, mask")
 @pytest.mark.parametrize("settings", CHANGES.values(), ids=CHANGES)
 def test_every_amount_changes_the_clip_and_is_in_its_text(studio, plain, settings):
-    """Sent back, the text makes the same clip to the last bit; the model is clean afterwards."""
     frames, text = with_text(studio, {**FOUR, **settings})
     assert abs(frames - plain).max() > SEEN
     assert all(f"{name}: " in text for name in settings)
@@ -124,10 +121,7 @@ OTHERS = ("down", "mid", "up.0", "up.1", "up.2", "up.3.0", "up.3.1")
 
 @pytest.mark.shows("Amount of motion: a mask says where there is motion")
 def test_where_the_mask_is_black_a_frame_stands_as_without_effect(studio):
-    """With the last block alone, black is much nearer to no effect, and white to the whole effect.
-
-    Nearer and not the same: behind it come norms over the whole picture, and the decoder.
-    """
+    """Nearer to it and not the same: behind the last block come norms over the whole picture, and the decoder."""
     once = {"steps": 1, "width": 128, "height": 64, "cfg_scale": 1}
     last = {**FOUR, "blocks": ", ".join(f"{block} effect 0" for block in OTHERS)}
     moving, still = (frames_of(studio, {**last, "effect": effect}, **once) for effect in (1, 0))
@@ -143,13 +137,10 @@ def test_where_the_mask_is_black_a_frame_stands_as_without_effect(studio):
 
 @pytest.mark.shows("Amount of motion: axes of the X/Y/Z plot")
 def test_a_grid_over_scale_and_effect(studio):
-    before = len(files(studio))
-    request = plot(studio, ("[AnimateDiff] Motion scale", "1,3"), ("[AnimateDiff] Motion effect", "1,0.5"))
-    studio.txt2img(**clip_payload(FOUR, **request, steps=2))
-    made = [read_gif(path.read_bytes()) for path in files(studio)[before:]]
+    x, y = ("[AnimateDiff] Motion scale", "1,3"), ("[AnimateDiff] Motion effect", "1,0.5")
+    _, made = grid_of(studio, FOUR, x, y, steps=2)
     assert len({gif.frames.tobytes() for gif in made}) == 4
-    animate(studio, FOUR, steps=2)
-    assert (read_gif(files(studio)[-1].read_bytes()).frames == made[0].frames).all()
+    assert (clip_of(animate(studio, FOUR, steps=2)).frames == made[0].frames).all()
     assert [("scale: 3" in gif.comment, "effect: 0.5" in gif.comment) for gif in made] == [
         (False, False), (True, False), (False, True), (True, True),
     ]  # fmt: skip

@@ -24,7 +24,6 @@ EXAMPLES = re.findall(r"## (\w+)\n.*?```(sh|python)\n(.*?)```", PAGE, re.DOTALL)
 
 
 def small(code: str, server) -> str:
-    """An example with this server's address, the small module, and a size and number of steps for a laptop."""
     changes = {"7860": str(server.port), "v3_sd15_mm.ckpt": "mm_small_v3", "512": "64", "20": "2"}
     assert all(ours in code for ours in changes)
     return re.sub("|".join(map(re.escape, changes)), lambda found: changes[found[0]], code)
@@ -68,13 +67,9 @@ def test_models_schema_and_version(studio):
     assert studio.api("GET", "/animatediff/v1/version").json() == {"version": __version__}
 
 
-@pytest.fixture(scope="module")
-def locked(start_studio):
-    return start_studio("locked", auth=("ada", "secret"))
-
-
 @pytest.mark.shows("API: under the API's own authentication")
-def test_the_routes_are_behind_the_apis_own_authentication(locked):
+def test_the_routes_are_behind_the_apis_own_authentication(start_studio):
+    locked = start_studio("locked", auth=("ada", "secret"))
     with requests.Session() as session:
         session.trust_env = False
         for route in ("models", "schema", "version"):

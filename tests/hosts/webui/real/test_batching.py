@@ -31,7 +31,6 @@ def prompt_of(parts, is_long):
 @pytest.mark.parametrize("batched", [True, False], ids=["batched", "split"])
 @pytest.mark.parametrize("parts", [1, 2, 3])
 def test_and_in_prompts_equals_plainly_laid_rows(studio, parts, batched, is_long, ngms):
-    """The clip of one call for each part."""
     request = {
         "prompt": prompt_of(parts, is_long),
         "steps": 3,

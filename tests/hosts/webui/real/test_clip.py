@@ -123,20 +123,19 @@ def test_the_users_noise_options_stay_on_top(studio, options):
     assert (clip_of(animate(studio, override_settings=options)).frames != clip_of(animate(studio)).frames).any()
 
 
-@pytest.mark.shows("Passes: override settings: checkpoint")
-def test_another_checkpoint_by_override(studio):
+@pytest.mark.shows("Passes: override settings: checkpoint", "Passes: hires fix with another checkpoint")
+@pytest.mark.parametrize(
+    ("request_", "other"),
+    [
+        ({}, {"override_settings": {"sd_model_checkpoint": OTHER_CHECKPOINT}}),
+        ({**HIRES, "hr_upscaler": "Latent"}, {"hr_checkpoint_name": OTHER_CHECKPOINT}),
+    ],
+    ids=["by override", "of the second pass"],
+)
+def test_another_checkpoint_moves_and_both_models_are_clean_afterwards(studio, request_, other):
     with same_picture_after(studio):
-        clip = clip_of(animate(studio))
-        overridden = clip_of(animate(studio, override_settings={"sd_model_checkpoint": OTHER_CHECKPOINT}))
-    assert apart(overridden.frames, clip.frames) > VISIBLE
-
-
-@pytest.mark.shows("Passes: hires fix with another checkpoint")
-def test_hires_fix_with_another_checkpoint(studio):
-    with same_picture_after(studio):
-        same = clip_of(animate(studio, **HIRES, hr_upscaler="Latent"))
-        other = clip_of(animate(studio, **HIRES, hr_upscaler="Latent", hr_checkpoint_name=OTHER_CHECKPOINT))
-    assert apart(same.frames, other.frames) > VISIBLE
+        plain, changed = (clip_of(animate(studio, **request_, **more)).frames for more in ({}, other))
+    assert apart(plain, changed) > VISIBLE
     assert not hooks_in_the_unet(portrait(studio))
 
 

@@ -75,9 +75,8 @@ def is_known_in(sources: Sources, attribute: str, module: str) -> bool:
 
 
 def changed_javascript(webui_dir: Path) -> Iterator[str]:
-    text = "\n".join(
-        path.read_text(encoding="utf-8") for path in [webui_dir / "script.js", *webui_dir.glob("javascript/*.js")]
-    )
+    paths = [webui_dir / "script.js", *webui_dir.glob("javascript/*.js")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in paths)
     for name, expected in contract.JAVASCRIPT.items():
         found = re.findall(rf"^function {name}(\(.*?\))", text, re.MULTILINE)
         if expected not in found:
@@ -120,10 +119,7 @@ def test_every_name_of_the_webui_that_we_use_stands_in_the_table():
         for keyword in sorted(use["keywords"] - named_in(SIGNATURES[name]))
     ]
     assert not unknown, "the signatures in tests/support/webui_real/contract.py lack:\n" + "\n".join(unknown)
-    called = set(called_in_javascript())
-    assert called == set(contract.JAVASCRIPT), (
-        "the page's functions in tests/support/webui_real/contract.py are not those we call"
-    )
+    assert set(called_in_javascript()) == set(contract.JAVASCRIPT), "the page's functions are not those that we call"
 
 
 def called_in_javascript() -> Iterator[str]:

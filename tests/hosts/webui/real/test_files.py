@@ -43,7 +43,6 @@ def possible(server, name: str) -> None:
 @pytest.mark.shows("Files: GIF, WebP, APNG, MP4, WebM, AVIF", "Files: the recipe makes the clip again, by API")
 @pytest.mark.parametrize("name", ANIMATED)
 def test_each_format_comes_by_api_lies_on_the_disk_and_makes_the_clip_again(studio, name):
-    """One file of the asked kind, length and size; the text in it makes the same frames, to the last bit."""
     possible(studio, name)
     answer = animate(studio, {"format": [name]}, seed=7)
     made = decoded(studio)
@@ -85,7 +84,6 @@ def test_frames_and_text_on_the_disk(studio):
     [*(("PNG Info", name) for name in OPENED_BY_PNG_INFO), *(("drop zone", name) for name in ANIMATED)],
 )
 def test_a_file_restores_the_settings_by_clicking(studio, page, way, name):
-    """Sent from PNG Info or dropped on the panel, it brings all settings back: Generate makes the same frames."""
     possible(studio, name)
     answer = animate(studio, {"format": [name], "fps": 10}, seed=4)
     frames = decoded(studio)

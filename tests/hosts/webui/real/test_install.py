@@ -50,7 +50,6 @@ AUTHOR = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.com"]
 
 
 def python_runner(python: Path, webui_dir: Path, **variables: str):
-    """Returns a function that runs Python code in the WebUI's folder, without a network for pip."""
 
     def run(code: str) -> subprocess.CompletedProcess:
         environment = {**os.environ, **NOWHERE, **variables}
@@ -64,7 +63,6 @@ def python_runner(python: Path, webui_dir: Path, **variables: str):
 
 @pytest.fixture(scope="module")
 def run_in_webui(webui_dir):
-    """Runs code with the WebUI's own Python."""
     return python_runner(webui_python(webui_dir), webui_dir)
 
 

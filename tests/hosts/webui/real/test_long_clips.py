@@ -45,7 +45,6 @@ def test_reverse_plays_back_to_the_beginning(long_studio):
 
 
 def test_an_interrupt_is_heeded_between_windows(long_studio):
-    """The windows of the second step that are left are not computed; what there is comes."""
     with left_as_it_was(long_studio):
         stop = trouble(interrupt_at={"layer": "model.diffusion_model.middle_block.0", "call": FIRST_STEP + 2})
         answer = animate(long_studio, {**WINDOWS, "model": "mm_small_v3"}, **stop)

@@ -162,7 +162,6 @@ def test_the_hires_prompt_has_tags_of_its_own(adorned, name):
 @pytest.mark.shows("Motion LoRAs: the v3 domain adapter is what its weights merged would be")
 @pytest.mark.parametrize("clip", [{}, {"model": "mm_small_v2"}], ids=["v3", "v2"])
 def test_the_domain_adapter_is_what_its_weights_merged_would_be(adorned, plain, clip):
-    """The official adapter by tag: the clip that the WebUI's own loader makes of the same matrices as an image LoRA."""
     with same_picture_after(adorned):
         before = portrait(adorned)
         adapter = by_tag(adorned, "v3_adapter", clip=clip)

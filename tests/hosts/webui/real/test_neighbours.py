@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from support.webui_real.clicking import open_panel
 from support.webui_real.places import REPOSITORY
-from support.webui_real.server import open_page
 
 EXISTING = REPOSITORY / "tests" / "support" / "webui_real" / "existing_extension"
 
@@ -16,8 +16,7 @@ EXISTING = REPOSITORY / "tests" / "support" / "webui_real" / "existing_extension
 def test_the_existing_extension_is_named_in_the_panel(start_webui, page, tmp_path, folder):
     shutil.copytree(EXISTING, tmp_path / folder)
     server = start_webui(f"beside_{folder[0]}", extensions=[REPOSITORY, tmp_path / folder])
-    open_page(page, server)
-    page.locator("#animatediff_txt2img .label-wrap").first.click()
+    open_panel(page, server)
     told = page.locator("#animatediff_txt2img .animatediff-clash")
     told.wait_for(state="visible")
     assert folder in told.inner_text()

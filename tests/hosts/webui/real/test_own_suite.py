@@ -36,14 +36,11 @@ def own_suite(server: WebUI, workdir: Path) -> dict[str, str]:
         timeout=SECONDS,
     )
     assert results.exists(), done.stdout + done.stderr
+    endings = ("failure", "error", "skipped")
     return {
-        f"{case.get('classname')}.{case.get('name')}": outcome(case)
+        f"{case.get('classname')}.{case.get('name')}": next((it.tag for it in case if it.tag in endings), "passed")
         for case in ElementTree.parse(results).iter("testcase")
     }
-
-
-def outcome(case: ElementTree.Element) -> str:
-    return next((child.tag for child in case if child.tag in ("failure", "error", "skipped")), "passed")
 
 
 def environment(server: WebUI, tools: Path) -> dict[str, str]:

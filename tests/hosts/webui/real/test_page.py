@@ -72,12 +72,6 @@ def test_no_default_is_frozen_in_ui_config(studio):
     assert not [key for key in kept if "animatediff" in key.lower()]
 
 
-@pytest.fixture
-def reloadable(start_studio):
-    """A WebUI of its own, for it is taken apart and put together again."""
-    return start_studio("reloadable", "v3")
-
-
 def answers(server) -> bool:
     """Whether the API is up again; it comes some time after the page."""
     try:
@@ -87,7 +81,8 @@ def answers(server) -> bool:
 
 
 @pytest.mark.shows("Panel: Reload UI")
-def test_reload_ui_leaves_nothing_doubled_and_nothing_dead(reloadable, page):
+def test_reload_ui_leaves_nothing_doubled_and_nothing_dead(start_studio, page):
+    reloadable = start_studio("reloadable", "v3")
     before = reloadable.api("GET", "/trouble/registered").json()
     assert "AnimateDiffScript" in before["scripts"]
     clip = clip_of(animate(reloadable)).frames

@@ -26,16 +26,15 @@ def panel(start_webui):
 
 
 @pytest.mark.shows("Panel: told: no module")
-def test_without_a_motion_module_the_panel_says_where_to_put_one(panel, page, screenshot):
+def test_without_a_motion_module_the_panel_says_where_to_put_one(panel, page):
     open_panel(page, panel)
     assert "models/animatediff" in page.locator("#animatediff_txt2img").inner_text()
     fill_prompt_and_size(page)
     assert "No motion module was found. Download one (such as v3_sd15_mm.ckpt, from " in refusal(page)
     assert page.locator("#txt2img_gallery img").count() == 0
-    screenshot(page, "panel_no_module")
 
 
-def test_a_long_clip_by_clicking_equals_the_clip_by_api(panel, page, screenshot):
+def test_a_long_clip_by_clicking_equals_the_clip_by_api(panel, page):
     write_motion_file(panel.motion_modules_dir)
     clip = {"frames": 40, "context_length": 12, "overlap": 3, "context_kind": "static"}
     wanted = clip_of(animate(panel, clip, sampler_name="DPM++ 2M"))
@@ -45,7 +44,6 @@ def test_a_long_clip_by_clicking_equals_the_clip_by_api(panel, page, screenshot)
     choose(page, "context_kind", "static")
     said = "40 frames at 8 per second: 5.0 seconds, in context windows of 12 frames"
     page.locator(".animatediff-duration", has_text=said).wait_for()
-    screenshot(page, "panel_windows")
     generate(page)
     gif = read_gif(shown_gif(page))
     assert len(gif.frames) == 40

@@ -51,7 +51,6 @@ def test_hires_fix_in_its_forms(studio, hires):
 @pytest.mark.parametrize("fill_mode", [0, 1, 2, 3])
 @pytest.mark.parametrize("whole", [0, 1], ids=["whole picture", "only masked"])
 def test_inpaint_masks_hold_for_every_frame(studio, fill_mode, whole):
-    """Outside of the mask every frame is the picture, whatever fills the mask, at full size or only the masked part."""
     mask = Image.new("L", (64, 64), 0)
     mask.paste(255, (24, 24, 40, 40))
     payload = clip_payload(
@@ -121,7 +120,6 @@ def fp8(start_studio):
 @pytest.mark.shows("Passes: FP8 weights")
 @pytest.mark.parametrize("kind", ["v2", "v3"])
 def test_fp8_weights(fp8, kind):
-    """The clip moves, in bfloat16 on a CPU."""
     with same_picture_after(fp8):
         assert "torch.float8_e4m3fn" in portrait(fp8)["dtypes"]
         gif = clip_of(animate(fp8, {"model": f"mm_small_{kind}"}))

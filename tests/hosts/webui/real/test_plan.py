@@ -12,6 +12,26 @@ from support.webui_real.studio import HIRES, trouble
 LINE = re.compile(r"AnimateDiff: (.*) in addition to the models")
 LONG = {"frames": 12, "context_length": 8, "overlap": 2, "context_kind": "static"}
 FREEINIT = {"freeinit_enable": True, "freeinit_iters": 3}
+SHORT, VIEWS = {"frames": 4}, {**LONG, "views": True}
+FREE = {**SHORT, **FREEINIT}
+FOUR = "4 frames at once (4 steps: 4 UNet calls with up to 8 images), "
+TOLD = {
+    "short": (SHORT, {}, [FOUR + "64x64, prompts of 75"]),
+    "windows": (LONG, {}, ["12 frames in 2 windows of 8 (4 steps: 8 UNet calls with up to 16 images), 64x64"]),
+    "views": (VIEWS, {}, ["12 frames at once, with 2 views of 8 (4 steps: 4 UNet calls with up to 24"]),
+    "two clips": (SHORT, {"batch_size": 2}, ["2 clips of 4 frames at once (4 steps: 4 UNet calls with up to 16"]),
+    "long prompt": (SHORT, {"prompt": "red garden " * 16}, ["8 UNet calls with up to 4 images), 64x64, prompts of 15"]),
+    "hires fix": (SHORT, HIRES, ["4 frames at once (4 steps", FOUR + "128x128"]),
+    "FreeInit": (FREE, {}, ["12 UNet calls with up to 8 images"]),
+    "coarse to fine": (FREE | {"freeinit_coarse": True}, {}, ["7 UNet calls with up to 8 images"]),
+    "FreeInit, hires fix": (
+        FREE,
+        {**HIRES, "hr_second_pass_steps": 3},
+        ["12 UNet calls with up to 8 images), 64x64", "3 UNet calls with up to 8 images), 128x128"],
+    ),
+    "FreeInit, preview": (FREE | {"preview": True}, {}, ["1 frame at once (4 steps: 4 UNet calls with up to 2"]),
+    "preview": ({"frames": 9, "preview": True}, {}, ["1 frame at once (4 steps: 4 UNet calls with up to 2 images)"]),
+}
 
 
 def lines(server) -> list[str]:
@@ -19,34 +39,7 @@ def lines(server) -> list[str]:
 
 
 @pytest.mark.shows("Views, preview, plan: the log tells what a clip takes, and takes that")
-@pytest.mark.parametrize(
-    ("clip", "request_", "wanted"),
-    [
-        ({"frames": 4}, {}, ["4 frames at once (4 steps: 4 UNet calls with up to 8 images), 64x64, prompts of 75"]),
-        (LONG, {}, ["12 frames in 2 windows of 8 (4 steps: 8 UNet calls with up to 16 images), 64x64"]),
-        ({**LONG, "views": True}, {}, ["12 frames at once, with 2 views of 8 (4 steps: 4 UNet calls with up to 24"]),
-        ({"frames": 4}, {"batch_size": 2}, ["2 clips of 4 frames at once (4 steps: 4 UNet calls with up to 16"]),
-        ({"frames": 4}, {"prompt": "red garden " * 16}, ["8 UNet calls with up to 4 images), 64x64, prompts of 15"]),
-        (
-            {"frames": 4},
-            HIRES,
-            ["4 frames at once (4 steps", "4 frames at once (4 steps: 4 UNet calls with up to 8 images), 128x128"],
-        ),
-        ({"frames": 4, **FREEINIT}, {}, ["12 UNet calls with up to 8 images"]),
-        ({"frames": 4, **FREEINIT, "freeinit_coarse": True}, {}, ["7 UNet calls with up to 8 images"]),
-        (
-            {"frames": 4, **FREEINIT},
-            {**HIRES, "hr_second_pass_steps": 3},
-            ["12 UNet calls with up to 8 images), 64x64", "3 UNet calls with up to 8 images), 128x128"],
-        ),
-        ({"frames": 4, **FREEINIT, "preview": True}, {}, ["1 frame at once (4 steps: 4 UNet calls with up to 2"]),
-        ({"frames": 9, "preview": True}, {}, ["1 frame at once (4 steps: 4 UNet calls with up to 2 images)"]),
-    ],
-    ids=[
-        "short", "windows", "views", "two clips", "long prompt", "hires fix",
-        "FreeInit", "coarse to fine", "FreeInit, hires fix", "FreeInit, preview", "preview",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("clip", "request_", "wanted"), TOLD.values(), ids=TOLD)
 def test_the_log_tells_what_a_clip_takes(studio, clip, request_, wanted):
     """One line for each pass: frames, windows, calls, rows, size, tokens, memory; the calls are those that are made."""
     before = len(lines(studio))

@@ -45,7 +45,6 @@ def tracked(frames: numpy.ndarray, heading: str) -> Track:
 
 @pytest.mark.parametrize("heading", MOVING)
 def test_the_built_in_model_moves_as_the_prompt_says(small_world, heading):
-    """Checkpoint and motion module that we trained: the disc keeps its look and goes where its nose points."""
     seen = tracked(made(small_world, f"a red disc moving {heading}").frames, heading)
     assert went(seen) == heading
     assert seen.displacement >= TRAVEL[0] / 2
@@ -77,7 +76,6 @@ def test_the_init_image_is_that_of_every_frame(small_world):
 
 @pytest.mark.shows("Pains that people report: pain 6: seams between windows")
 def test_windows_that_overlap_leave_no_seams(small_world):
-    """A trained model's clip of 32 frames in windows of 16: no jump where windows meet, as there is without overlap."""
 
     def worst_jump(kind: str, overlap: int) -> float:
         clip = {"model": pocket.MOTION, "frames": 32, "context_length": 16, "context_kind": kind, "overlap": overlap}

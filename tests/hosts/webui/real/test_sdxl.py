@@ -11,14 +11,12 @@ from support.webui_real.server import CHECKPOINT, pixels
 from support.webui_real.small_sdxl import NO_DOWNLOAD, write_sdxl_checkpoint
 from support.webui_real.studio import FLOAT_ORDER, VISIBLE, frames_of, left_as_it_was, refused
 
-FRAMES = 40
-LONG = {"frames": FRAMES, "context_length": 16, "overlap": 4, "model": "mm_small_sdxl"}
+LONG = {"frames": 40, "context_length": 16, "overlap": 4, "model": "mm_small_sdxl"}
 SHORT = {"frames": 8, "model": "mm_small_hotshot"}
 
 
 @pytest.fixture(scope="module")
 def sdxl_studio(start_studio):
-    """The WebUI with a small SDXL checkpoint, a motion module of each of its kinds, and one of Stable Diffusion 1.5."""
     server = start_studio("sdxl", "sdxl", "hotshot", "v3", settings=NO_DOWNLOAD)
     write_sdxl_checkpoint(server.models_dir / "Stable-diffusion")
     server.api("POST", "/sdapi/v1/refresh-checkpoints").raise_for_status()

@@ -42,7 +42,6 @@ NEARLY = 2e-4  # of the range: a frame among others is computed in other matrix 
 
 
 def picture_of(server, **payload) -> numpy.ndarray:
-    """The plain picture of a seed."""
     return preview_of(server, ZERO, **payload)
 
 

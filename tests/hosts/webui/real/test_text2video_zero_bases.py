@@ -15,7 +15,7 @@ from support.webui_real.clicking import (
     shown_gif,
 )
 from support.webui_real.clips import animate, clip_of, read_gif
-from support.webui_real.plot import plot
+from support.webui_real.plot import grid_of
 from support.webui_real.server import CHECKPOINT
 from support.webui_real.small_sd2 import write_sd2_checkpoint
 from support.webui_real.small_sdxl import NO_DOWNLOAD, write_sdxl_checkpoint
@@ -72,13 +72,10 @@ def test_no_name_does_not_mean_it(bare):
 
 @pytest.mark.shows("Text2Video-Zero: an axis, and in the clients' list")
 def test_it_is_an_axis_and_in_the_clients_list(bare):
-    """The plot takes the name as it takes a file's; so the route of models has it, at the end."""
     assert [model["name"] for model in bare.api("GET", "/animatediff/v1/models").json()] == ["Text2Video-Zero"]
     bare.post("/sdapi/v1/options", {"sd_model_checkpoint": CHECKPOINT})
-    before = set(bare.outputs_dir.rglob("*.gif"))
     x, y = ("[AnimateDiff] Motion module", "text2video-zero"), ("[AnimateDiff] Shift x per frame", "-64,64")
-    animate(bare, {"model": "", "frames": 4}, **plot(bare, x, y))
-    made = [read_gif(path.read_bytes()) for path in set(bare.outputs_dir.rglob("*.gif")) - before]
+    _, made = grid_of(bare, {"model": "", "frames": 4}, x, y)
     assert [len(gif.frames) for gif in made] == [4, 4]
     assert all("model: Text2Video-Zero" in gif.comment for gif in made)
     assert (made[0].frames != made[1].frames).any()

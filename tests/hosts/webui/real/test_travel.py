@@ -105,34 +105,31 @@ def test_a_key_beyond_75_tokens(studio, told):
     assert abs(call - numpy.stack(wanted)).max() < EXACT
 
 
+TAG = f"<lora:{LORA}:0.7>"
+KEYS = "0: {}\n4: {}"
+WRITTEN = {
+    "head and tail": (TRAVEL, "a photo, {}, in the garden", {}),
+    "LoRA in the head": (f"a photo {TAG}\n{KEYS}", f"a photo {TAG}, {{}}", {}),
+    "LoRA in the tail": (f"{KEYS}\nin the garden {TAG}", f"{{}}, in the garden {TAG}", {}),
+    "AND in the head": (f"a red cat AND a dog :0.6 AND\n{KEYS}", "a red cat AND a dog :0.6 AND {}", {}),
+    "AND in the tail": (f"{KEYS}\nAND a dog in the garden :0.6", "{} AND a dog in the garden :0.6", {}),
+    "AND in keys": ("0: {} AND a dog\n4: {} AND a dog", "{} AND a dog", {}),
+    "scheduled": (f"a [red:blue:0.5] photo\n{KEYS}", "a [red:blue:0.5] photo, {}", {}),
+    "DDIM": (KEYS, "{}", {"sampler_name": "DDIM"}),
+    "hires fix": (KEYS, "{}", HIRES),
+    "NGMS": (KEYS, "{}", {"s_min_uncond": 40}),
+    "cond and uncond apart": (KEYS, "{}", {"override_settings": {"batch_cond_uncond": False}}),
+    "over 75 tokens": (f"{KEYS}\n{LONG}", f"{{}}, {LONG}", {}),
+    "comments": (f"a photo # of\n# 2: a dog\n{KEYS} # and", "a photo, {}", {}),
+}
+
+
 @pytest.mark.shows(
     "Prompt travel: head, tail, LoRA, AND, scheduled words, comments, hires fix, NGMS: a key's "
     "frame is its prompt's picture"
 )
-@pytest.mark.parametrize(
-    ("travel", "whole", "request_"),
-    [
-        (TRAVEL, "a photo, {}, in the garden", {}),
-        (f"a photo <lora:{LORA}:0.7>\n0: {{}}\n4: {{}}", f"a photo <lora:{LORA}:0.7>, {{}}", {}),
-        (f"0: {{}}\n4: {{}}\nin the garden <lora:{LORA}:0.7>", f"{{}}, in the garden <lora:{LORA}:0.7>", {}),
-        ("a red cat AND a dog :0.6 AND\n0: {}\n4: {}", "a red cat AND a dog :0.6 AND {}", {}),
-        ("0: {}\n4: {}\nAND a dog in the garden :0.6", "{} AND a dog in the garden :0.6", {}),
-        ("0: {} AND a dog\n4: {} AND a dog", "{} AND a dog", {}),
-        ("a [red:blue:0.5] photo\n0: {}\n4: {}", "a [red:blue:0.5] photo, {}", {}),
-        ("0: {}\n4: {}", "{}", {"sampler_name": "DDIM"}),
-        ("0: {}\n4: {}", "{}", HIRES),
-        ("0: {}\n4: {}", "{}", {"s_min_uncond": 40}),
-        ("0: {}\n4: {}", "{}", {"override_settings": {"batch_cond_uncond": False}}),
-        (f"0: {{}}\n4: {{}}\n{LONG}", f"{{}}, {LONG}", {}),
-        ("a photo # of\n# 2: a dog\n0: {}\n4: {} # and", "a photo, {}", {}),
-    ],
-    ids=[
-        "head and tail", "LoRA in the head", "LoRA in the tail", "AND in the head", "AND in the tail", "AND in keys",
-        "scheduled", "DDIM", "hires fix", "NGMS", "cond and uncond apart", "over 75 tokens", "comments",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("travel", "whole", "request_"), WRITTEN.values(), ids=WRITTEN)
 def test_a_keys_frame_is_the_picture_of_its_whole_prompt(studio, travel, whole, request_):
-    """Without motion, the frame at a key is the plain picture of head, key and tail: both prompts, LoRA, AND, hires."""
     written = travel if travel == TRAVEL else travel.format(MIDDLES[0], MIDDLES[4])
     frames = frames_of(studio, STILL, prompt=written, negative_prompt="0: a dog\n4: a cat", **request_)
     for frame, negative in ((0, "a dog"), (4, "a cat")):

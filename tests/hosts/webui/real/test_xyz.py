@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from support.webui_real.clicking import fill, generate, prepare_clip
-from support.webui_real.clips import clip_payload, read_gif
-from support.webui_real.plot import PLOT, axes, files, plot
+from support.webui_real.clips import read_gif
+from support.webui_real.plot import PLOT, axes, files, grid_of
 from support.webui_real.server import pixels
 
 from lib_animatediff.request.settings import SETTINGS
@@ -19,11 +19,9 @@ def test_every_setting_is_an_axis(studio):
 
 @pytest.mark.shows("Passes: X/Y/Z plot with axes from the settings table")
 def test_a_grid_over_two_settings(studio):
-    before = len(files(studio))
-    request = plot(studio, ("[AnimateDiff] Frames", "4,6"), ("[AnimateDiff] Motion module", "mm_small_v2,mm_small_v3"))
-    answer = studio.txt2img(**clip_payload(**request))
-    made = files(studio)[before:]
-    assert [len(read_gif(path.read_bytes()).frames) for path in made] == [4, 6, 4, 6]
+    x, y = ("[AnimateDiff] Frames", "4,6"), ("[AnimateDiff] Motion module", "mm_small_v2,mm_small_v3")
+    answer, made = grid_of(studio, {}, x, y)
+    assert [len(gif.frames) for gif in made] == [4, 6, 4, 6]
     grid, *cells = [pixels(answer, number) for number in range(len(answer["images"]))]
     assert min(grid.shape[:2]) > 2 * 64
     assert [cell.shape for cell in cells] == [(64, 64, 3)] * 4

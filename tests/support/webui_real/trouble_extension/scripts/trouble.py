@@ -190,7 +190,6 @@ def decoded():
 
 
 def note_call(params):
-    """The first sigma of the last sampling."""
     calls_seen["denoiser"], calls_seen["said"] = params.denoiser, params.sigma[0]
     if params.denoiser.step == 0:
         calls_seen["sigma"] = float(params.sigma[0])
@@ -218,7 +217,6 @@ def timesteps_of(given, named):
 
 
 def archive(arrays):
-    """A NumPy archive."""
     buffer = io.BytesIO()
     numpy.savez(buffer, *arrays)
     return Response(buffer.getvalue(), media_type="application/octet-stream")
