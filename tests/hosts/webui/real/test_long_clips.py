@@ -44,12 +44,14 @@ def test_reverse_plays_back_to_the_beginning(long_studio):
     assert min(apart(a, b) for a, b in pairwise(frames)) > 0
 
 
-def test_an_interrupt_is_heeded_between_windows(long_studio):
+@pytest.mark.shows("API: an interrupted request returns what there is")
+@pytest.mark.parametrize(("clip", "call"), [(WINDOWS, FIRST_STEP + 2), ({"frames": 8}, 1)])
+def test_an_interrupt_is_heeded_between_windows(long_studio, clip, call):
     with left_as_it_was(long_studio):
-        stop = trouble(interrupt_at={"layer": "model.diffusion_model.middle_block.0", "call": FIRST_STEP + 2})
-        answer = animate(long_studio, {**WINDOWS, "model": "mm_small_v3"}, **stop)
-        assert long_studio.api("GET", "/trouble/calls").json() == FIRST_STEP + 2
-        assert len(clip_of(answer).frames) == FRAMES
+        stop = trouble(interrupt_at={"layer": "model.diffusion_model.middle_block.0", "call": call})
+        answer = animate(long_studio, {**clip, "model": "mm_small_v3"}, **stop)
+        assert long_studio.api("GET", "/trouble/calls").json() == call
+        assert len(clip_of(answer).frames) == clip["frames"]
 
 
 def test_windows_longer_than_the_module_knows_are_refused(long_studio):
