@@ -29,7 +29,6 @@ STATIC = ContextWindows(length=4, overlap=1, kind="static")
 Pair = namedtuple("Pair", "first second")
 
 
-
 class Reference:
     """Calls of a literal UNet on one clip's window; a window that came before is not computed again."""
 

@@ -23,45 +23,45 @@ def fill_prompt_and_size(page) -> None:
     fill(page, {"txt2img_width": 64, "txt2img_height": 64})
 
 
-def open_accordion(page) -> None:
-    page.locator("#animatediff_txt2img .label-wrap").first.click()
-    page.locator("#animatediff_txt2img_frames").wait_for(state="visible")
+def open_accordion(page, tab: str = "txt2img") -> None:
+    page.locator(f"#animatediff_{tab} .label-wrap").first.click()
+    page.locator(f"#animatediff_{tab}_frames").wait_for(state="visible")
 
 
-def open_windows(page) -> None:
-    page.locator("#animatediff_txt2img .label-wrap", has_text="Context windows").click()
-    page.locator("#animatediff_txt2img_overlap").wait_for(state="visible")
+def open_panel(page, server) -> None:
+    open_page(page, server)
+    open_accordion(page)
+
+
+def choose_refreshed(page, button: str, field: str, entry: str) -> None:
+    """Refreshes a field's list and takes an entry from it."""
+    page.locator(f"{PANEL}_{button}").click()
+    box, choice = page.locator(f"{PANEL}_{field} input"), page.locator(f"{PANEL}_{field} li[{entry}]")
+    for _ in range(40):  # the list is filled some time after the click, and shows what it held when it was opened
+        box.click()
+        if choice.count():
+            break
+        box.blur()
+        page.wait_for_timeout(250)
+    choice.click()
 
 
 def choose_module(page, name: str) -> None:
-    """Refreshes the list and takes a module from it."""
-    page.locator("#animatediff_txt2img_refresh").click()
-    field, choice = (
-        page.locator(f"#animatediff_txt2img_model {part}") for part in ("input", f'li[data-value^="{name} ["]')
-    )
-    for _ in range(40):  # the list is filled some time after the click, and shows what it held when it was opened
-        field.click()
-        if choice.count():
-            break
-        field.blur()
-        page.wait_for_timeout(250)
-    choice.click()
-    page.wait_for_function(f"document.querySelector('#animatediff_txt2img_model input').value.startsWith('{name} [')")
+    choose_refreshed(page, "refresh", "model", f'data-value^="{name} ["')
+    page.wait_for_function(f"document.querySelector('{PANEL}_model input').value.startsWith('{name} [')")
 
 
-def prepare_clip(page, server, frames: int) -> None:
-    """Opens the page and asks for a small clip, up to pressing Generate."""
-    open_page(page, server)
+def prepare_clip(page, server, frames: int, module: str = "mm_small_v3.safetensors") -> None:
+    open_panel(page, server)
     fill_prompt_and_size(page)
-    open_accordion(page)
-    choose_module(page, "mm_small_v3.safetensors")
+    choose_module(page, module)
     fill(page, {"animatediff_txt2img_frames": frames})
 
 
-def generate(page, seconds: float = 60) -> None:
-    page.locator("#txt2img_generate").click()
-    page.locator("#txt2img_interrupt").wait_for(state="visible")
-    page.locator("#txt2img_interrupt").wait_for(state="hidden", timeout=1000 * seconds)
+def generate(page, tab: str = "txt2img") -> None:
+    page.locator(f"#{tab}_generate").click()
+    page.locator(f"#{tab}_interrupt").wait_for(state="visible")
+    page.locator(f"#{tab}_interrupt").wait_for(state="hidden", timeout=60_000)
 
 
 def refusal(page) -> str:
@@ -82,36 +82,34 @@ def shown_gif(page) -> bytes:
 
 
 def open_group(page, heading: str, field: str) -> None:
-    """Unfolds a part of the panel."""
     page.locator(f"{PANEL} .label-wrap", has_text=heading).click()
     page.locator(f"{PANEL}_{field}").wait_for(state="visible")
 
 
 def choose(page, field: str, value: str) -> None:
-    """Takes an entry from a field's list."""
     page.locator(f"{PANEL}_{field} input").click()
     page.locator(f"{PANEL}_{field} li[data-value='{value}']").click()
     page.wait_for_function(f"document.querySelector('{PANEL}_{field} input').value == '{value}'")
 
 
 def slide(page, field: str, value: float) -> None:
-    """Types the number of a slider."""
-    box = page.locator(f"{PANEL}_{field} input[type=number]")
-    box.fill(str(value))
-    box.blur()
+    fill(page, {f"animatediff_txt2img_{field}": value})
 
 
 def paste(page, server, text: str) -> None:
     """Opens the page, puts a clip's text into the prompt and presses the arrow button, which reads it."""
     open_page(page, server)
+    read_prompt(page, text)
+    page.locator(f"{PANEL}_frames").wait_for(state="visible")
+
+
+def read_prompt(page, text: str) -> None:
     page.locator("#txt2img_prompt textarea").fill(text)
     page.locator("#txt2img_tools #paste").click()
     seed = re.search(r"Seed: (\d+)", text)[1]
     page.wait_for_function(f"document.querySelector('#txt2img_seed input').value == '{seed}'")
-    page.locator(f"{PANEL}_frames").wait_for(state="visible")
 
 
 def pasted(page, server, text: str) -> None:
-    """Makes the clip that a text describes, by clicking."""
     paste(page, server, text)
     generate(page)

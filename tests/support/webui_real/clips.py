@@ -15,7 +15,7 @@ CLIP = {"enable": True, "model": "mm_small_v3.safetensors", "frames": FRAMES, "f
 
 
 def clip_payload(clip: dict | None = None, **payload: object) -> dict:
-    """A txt2img payload with the AnimateDiff script switched on."""
+    """A payload of txt2img or img2img with the AnimateDiff script switched on."""
     scripts = {"AnimateDiff": {"args": [{**CLIP, **(clip or {})}]}, **payload.pop("alwayson_scripts", {})}
     return {**payload, "alwayson_scripts": scripts}
 

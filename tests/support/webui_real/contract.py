@@ -1,6 +1,4 @@
-"""Every name of the WebUI and of gradio that we use, as it is in WebUI 1.10. `test_contract.py` reads the two against
-each other: what we use has to stand here, what stands here has to be in the WebUI.
-"""
+"""Every name of the WebUI and of gradio that we use, as it is in WebUI 1.10; `test_contract.py` compares."""
 
 # What a variable of ours holds, or an attribute of the WebUI's that nobody has annotated: one of these classes.
 OBJECTS = {
@@ -178,25 +176,18 @@ SET_FROM_OUTSIDE = {
 }
 
 # What the library below the glue finds in the WebUI's models, by name: see sites.py, schedule.py and parts.py.
-IN_THE_MODELS = {
-    "ldm.models.diffusion.ddpm.DiffusionWrapper.diffusion_model": "",
-    "ldm.modules.attention.SpatialTransformer.in_channels": "",
-    "ldm.modules.diffusionmodules.openaimodel.Downsample": "",
-    "ldm.modules.diffusionmodules.openaimodel.ResBlock.out_channels": "",
-    "ldm.modules.diffusionmodules.openaimodel.UNetModel.forward": "(x, timesteps=, context=, y=, **kwargs)",
-    "ldm.modules.diffusionmodules.openaimodel.UNetModel.input_blocks": "",
-    "ldm.modules.diffusionmodules.openaimodel.UNetModel.middle_block": "",
-    "ldm.modules.diffusionmodules.openaimodel.UNetModel.output_blocks": "",
-    "ldm.modules.diffusionmodules.openaimodel.Upsample": "",
-    "sgm.modules.attention.SpatialTransformer.in_channels": "",
-    "sgm.modules.diffusionmodules.openaimodel.Downsample": "",
-    "sgm.modules.diffusionmodules.openaimodel.ResBlock.out_channels": "",
-    "sgm.modules.diffusionmodules.openaimodel.UNetModel.forward": "(x, timesteps=, context=, y=, **kwargs)",
-    "sgm.modules.diffusionmodules.openaimodel.UNetModel.input_blocks": "",
-    "sgm.modules.diffusionmodules.openaimodel.UNetModel.middle_block": "",
-    "sgm.modules.diffusionmodules.openaimodel.UNetModel.output_blocks": "",
-    "sgm.modules.diffusionmodules.openaimodel.Upsample": "",
+IN_BOTH_UNETS = {
+    "attention.SpatialTransformer.in_channels": "",
+    "diffusionmodules.openaimodel.Downsample": "",
+    "diffusionmodules.openaimodel.ResBlock.out_channels": "",
+    "diffusionmodules.openaimodel.UNetModel.forward": "(x, timesteps=, context=, y=, **kwargs)",
+    "diffusionmodules.openaimodel.UNetModel.input_blocks": "",
+    "diffusionmodules.openaimodel.UNetModel.middle_block": "",
+    "diffusionmodules.openaimodel.UNetModel.output_blocks": "",
+    "diffusionmodules.openaimodel.Upsample": "",
 }
+IN_THE_MODELS = {f"{code}.modules.{name}": shape for code in ("ldm", "sgm") for name, shape in IN_BOTH_UNETS.items()}
+IN_THE_MODELS["ldm.models.diffusion.ddpm.DiffusionWrapper.diffusion_model"] = ""
 
 # Functions of the page that our JavaScript calls.
 JAVASCRIPT = {

@@ -1,8 +1,4 @@
-"""Runs a command and kills its whole process group when standard input closes.
-
-The tests hold the other end of that pipe, so no server outlives them, however they end. This is a program of its
-own: it has to be small and must not import what the tests import.
-"""
+"""Runs a command and kills its process group when standard input closes, so that no server outlives the tests."""
 
 import os
 import signal
@@ -12,7 +8,6 @@ import threading
 
 
 def main(command: list) -> None:
-    """Runs the command until it ends or standard input closes."""
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     threading.Thread(target=lambda: os._exit(child.wait() & 0xFF), daemon=True).start()
     # not through sys.stdin: its lock would be held by this thread when the other one ends the process

@@ -6,6 +6,7 @@ import ast
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -13,10 +14,7 @@ Definition = tuple[str, ast.AST]  # the module that a definition stands in, and 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# what we use
-
-
+@dataclass
 class Uses(ast.NodeVisitor):
     """Collects names of the WebUI in one of our files, each with the keyword arguments that are passed to it.
 
@@ -26,19 +24,14 @@ class Uses(ast.NodeVisitor):
     to find: `*.already_saved_as`.
     """
 
-    def __init__(
-        self,
-        roots: Iterable[str],
-        objects: Mapping[str, object],
-        setters: Mapping[str, tuple[str, int]],
-        door: Mapping[str, str],
-    ) -> None:
-        self.found: dict[str, set[str]] = {}
-        self._roots = set(roots)
-        self._objects = objects
-        self._setters = setters
-        self._door = door
-        self._imported = {name: name for name in objects}
+    _roots: set[str]
+    _objects: Mapping[str, object]
+    _setters: Mapping[str, tuple[str, int]]
+    _door: Mapping[str, str]
+    found: dict[str, set[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._imported = {name: name for name in self._objects}
         self._constants: dict[str, list[str]] = {}
         self._tables: dict[str, list[str]] = {}  # keys of dictionaries and entries of tuples
 
@@ -168,14 +161,12 @@ def door_of(module: str, tree: ast.Module, kinds: Iterable[str]) -> dict[str, st
 
 
 def members_of(tree: ast.Module, kind: str) -> list[str]:
-    """The attributes and methods that a class of ours says an object of the WebUI's has."""
     (found,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == kind)
     methods = [node.name for node in found.body if isinstance(node, FUNCTIONS)]
     return [*(name for node in found.body for name in _targets(node)), *methods]
 
 
 def importers(paths: Iterable[Path], root: str) -> set[str]:
-    """The files that import a package or a module in it, also by its name as a text."""
     found = set()
     for path in paths:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -202,10 +193,6 @@ def _set_on_self(tree: ast.AST) -> Iterator[str]:
                     yield part.attr
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# what there is
-
-
 class Sources:
     """The Python sources of the WebUI and of the libraries in it, read for what a dotted name is bound to."""
 
@@ -215,7 +202,6 @@ class Sources:
         self._tree = cache(_parsed)
 
     def path(self, module: str) -> Path | None:
-        """The file of a module or package."""
         for folder in self._folders:
             place = folder.joinpath(*module.split("."))
             for path in (place.with_suffix(".py"), place / "__init__.py"):
@@ -224,7 +210,6 @@ class Sources:
         return None
 
     def is_module(self, name: str) -> bool:
-        """Whether a name is a module or a package, also one without a file of its own."""
         return bool(self.path(name)) or any(folder.joinpath(*name.split(".")).is_dir() for folder in self._folders)
 
     def definitions(self, name: str) -> list[Definition]:
@@ -299,7 +284,6 @@ class Sources:
         return f"({', '.join(_parameters(node.args))})"
 
     def option_names(self) -> set[str]:
-        """The names of the WebUI's own settings."""
         ((_, tree),) = self.definitions("modules.shared_options")
         tables = (node for node in ast.walk(tree) if isinstance(node, ast.Dict))
         return {k.value for table in tables for k in table.keys if isinstance(k, ast.Constant)}
@@ -347,5 +331,4 @@ def _parameters(arguments: ast.arguments) -> Iterator[str]:
 
 
 def named_in(shape: str) -> set[str]:
-    """The parameters that a shape such as `(label=, info=, ...)` names."""
     return set(re.findall(r"\w+", shape))

@@ -12,7 +12,6 @@ NOT_STARTED = "WEBUI_DIR is not set: the real WebUI was not started, so nothing 
 
 
 def webui_python(webui_dir: Path) -> Path:
-    """Returns the Python that runs the WebUI."""
     given = os.environ.get("WEBUI_PYTHON")
     if given:
         return Path(given)

@@ -1,8 +1,4 @@
-"""Starts the real WebUI on a private data folder with small random models, and talks to it.
-
-`WebUI` is a context manager. It needs a WebUI installation (sources, repositories and a Python with the
-requirements) and nothing else: no GPU, no network, no downloaded model.
-"""
+"""Starts the real WebUI on a private data folder with small random models, and talks to it: no GPU, no network."""
 
 from __future__ import annotations
 
@@ -23,6 +19,7 @@ from typing import Any
 import numpy
 import requests
 from PIL import Image
+from support.webui_real import small_models
 
 START_TIMEOUT = 300.0
 STOP_TIMEOUT = 20.0
@@ -39,18 +36,10 @@ EMBEDDING = "smallembedding"
 HYPERNETWORK = "small_hypernetwork"
 STYLE = "Blue"
 
-START_FLAGS = [
-    "--skip-prepare-environment",
-    "--skip-torch-cuda-test",
-    "--skip-version-check",
-    "--use-cpu=all",
-    "--no-half",
-    "--precision=full",
-    "--api",
-    "--do-not-download-clip",
-    "--no-download-sd-model",
-    "--disable-console-progressbars",
-]
+START_FLAGS = """
+    --skip-prepare-environment --skip-torch-cuda-test --skip-version-check --use-cpu=all --no-half --precision=full
+    --api --do-not-download-clip --no-download-sd-model --disable-console-progressbars
+""".split()
 
 # Written before the first start. The first group decides what happens at start; the options of the second run a
 # callback when the API sets them for the first time, so they must be in the file before `complete_settings`.
@@ -97,8 +86,6 @@ class ServerError(RuntimeError):
 
 
 class WebUI:
-    """One WebUI server process with its own data folder."""
-
     def __init__(
         self,
         webui_dir: Path,
@@ -110,7 +97,6 @@ class WebUI:
         settings: dict[str, Any] | None = None,
         auth: tuple[str, str] | None = None,
     ):
-        """Prepares the data folder; `start` (or `with`) starts the server."""
         self.webui_dir = Path(webui_dir)
         self.python = Path(python)
         self.workdir = Path(workdir)
@@ -123,26 +109,20 @@ class WebUI:
         self.outputs_dir = self.data_dir / "outputs"
         self.motion_modules_dir = self.models_dir / "animatediff"
         self.port = 0
-        self.start_seconds = 0.0
         self._process: subprocess.Popen | None = None
         self._log_start = 0
         self._settings = {**SETTINGS, **(settings or {})}
         self._write_data_dir()
 
     def __enter__(self) -> WebUI:
-        """Starts the server."""
         return self.start()
 
     def __exit__(self, *_exception: object) -> None:
-        """Stops the server."""
         self.stop()
 
     @property
     def url(self) -> str:
-        """The address of the page, without a slash at its end."""
         return f"http://127.0.0.1:{self.port}"
-
-    # ---- process
 
     def start(self) -> WebUI:
         """Copies the extensions, starts the server and waits until the checkpoint is loaded and the API answers."""
@@ -150,15 +130,13 @@ class WebUI:
             raise ServerError("the WebUI is running already")
         self._copy_extensions()
         self.port = free_port()
-        started = time.monotonic()
         try:
             self._spawn()
-            self._wait_until_ready(started + START_TIMEOUT)
+            self._wait_until_ready(time.monotonic() + START_TIMEOUT)
             self._complete_settings()
         except BaseException:
             self.stop()
             raise
-        self.start_seconds = time.monotonic() - started
         return self
 
     def stop(self) -> None:
@@ -178,17 +156,9 @@ class WebUI:
         self.stop()
         return self.start()
 
-    @property
-    def running(self) -> bool:
-        """Whether the server process is alive."""
-        return self._process is not None and self._process.poll() is None
-
-    def log_text(self, all_starts: bool = False) -> str:
-        """Returns what the server printed since its last start, or since its first one."""
-        text = self.log_path.read_bytes() if self.log_path.exists() else b""
-        return (text if all_starts else text[self._log_start :]).decode("utf-8", "replace")
-
-    # ---- requests
+    def log_text(self) -> str:
+        """What the server has printed since its last start."""
+        return self.log_path.read_bytes()[self._log_start :].decode("utf-8", "replace")
 
     def api(self, method: str, path: str, json: Any = None, timeout: float = REQUEST_TIMEOUT) -> requests.Response:
         """Sends one request to the server and returns the answer, whatever its status."""
@@ -198,31 +168,22 @@ class WebUI:
             return session.request(method, f"{self.url}{path}", json=json, timeout=timeout, auth=self.auth)
 
     def post(self, path: str, json: Any = None) -> Any:
-        """Posts to the API and returns the decoded answer; raises with the answer's text on an error."""
         response = self.api("POST", path, json)
         if response.status_code != 200:
             raise ServerError(f"POST {path} answered {response.status_code}: {response.text}\n{self._log_tail()}")
         return response.json()
 
     def txt2img(self, **payload: Any) -> dict:
-        """Runs txt2img on the small default payload, changed by the arguments; returns the API's answer."""
         return self.post("/sdapi/v1/txt2img", {**PAYLOAD, **payload})
 
     def img2img(self, **payload: Any) -> dict:
-        """Runs img2img on the small default payload; `init_images` must be given."""
         return self.post("/sdapi/v1/img2img", {**PAYLOAD, **payload})
 
     def options(self) -> dict[str, Any]:
-        """Returns the settings that the server holds now."""
         return self.api("GET", "/sdapi/v1/options").json()
-
-    # ---- data folder
 
     def _write_data_dir(self) -> None:
         """Writes models and settings; models that an earlier instance wrote there are written again, identically."""
-        # imported here because it brings in torch: a session that skips these tests should not wait for that
-        from support.webui_real import small_models
-
         checkpoints = self.models_dir / "Stable-diffusion"
         checkpoint = small_models.write_checkpoint(checkpoints, "small", seed=0)
         small_models.write_checkpoint(checkpoints, "small", seed=2, suffix=".ckpt", with_schedule=False)
@@ -255,39 +216,27 @@ class WebUI:
         defaults stand in the page, in the settings' hidden text box.
         """
         held = json.loads((self.data_dir / "config.json").read_text(encoding="utf-8"))
-        missing = {k: v for k, v in self._page_settings().items() if k not in held and v is not None}
-        if missing:
-            self.post("/sdapi/v1/options", missing)
-
-    def _page_settings(self) -> dict[str, Any]:
-        """Returns every option with its present value or default."""
         components = self.api("GET", "/config").json()["components"]
-        values = [c["props"]["value"] for c in components if c["props"].get("elem_id") == "settings_json"]
-        return {name: value for name, value in json.loads(values[0]).items() if not name.startswith("_")}
-
-    # ---- start
+        told, *_ = (c["props"]["value"] for c in components if c["props"].get("elem_id") == "settings_json")
+        missing = {k: v for k, v in json.loads(told).items() if k not in held and v is not None and k[0] != "_"}
+        self.post("/sdapi/v1/options", missing)
 
     def _command(self) -> list[str]:
-        """Returns the command line of the server."""
         place = ["--server-name", "127.0.0.1", "--port", str(self.port), "--data-dir", str(self.data_dir)]
         return [str(self.python), str(self.webui_dir / "launch.py"), *START_FLAGS, *place, *self.extra_args]
 
     def _environment(self) -> dict[str, str]:
-        """Returns the environment of the server: offline, one thread, no flags but our own."""
-        environment = {name: value for name, value in os.environ.items() if name not in UNWANTED_VARIABLES}
-        environment.update(
-            GRADIO_ANALYTICS_ENABLED="False",
-            GRADIO_TEMP_DIR=str(self.workdir / "gradio"),
-            HF_HUB_OFFLINE="1",
-            TRANSFORMERS_OFFLINE="1",
-            OMP_NUM_THREADS="1",
-            MKL_NUM_THREADS="1",
-            NO_PROXY="127.0.0.1,localhost",
-            no_proxy="127.0.0.1,localhost",
-            PYTHONUNBUFFERED="1",
-            SD_WEBUI_LOG_LEVEL="INFO",
-        )
-        return environment
+        """Offline, one thread, no flags but our own."""
+        kept = {name: value for name, value in os.environ.items() if name not in UNWANTED_VARIABLES}
+        one = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONUNBUFFERED")
+        return {
+            **kept,
+            **dict.fromkeys(one, "1"),
+            **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"),
+            "GRADIO_ANALYTICS_ENABLED": "False",
+            "GRADIO_TEMP_DIR": str(self.workdir / "gradio"),
+            "SD_WEBUI_LOG_LEVEL": "INFO",
+        }
 
     def _spawn(self) -> None:
         """Starts the server under its guard, with its output appended to the log."""
@@ -306,7 +255,7 @@ class WebUI:
     def _wait_until_ready(self, deadline: float) -> None:
         """Returns when the API answers and the checkpoint, which another thread loads, is in place."""
         while time.monotonic() < deadline:
-            if not self.running:
+            if self._process.poll() is not None:
                 raise ServerError(f"the WebUI ended while starting\n{self._log_tail()}")
             log = self.log_text()
             if "Stable diffusion model failed to load" in log:
@@ -324,31 +273,29 @@ class WebUI:
         except requests.RequestException:
             return False
 
-    def _log_tail(self, lines: int = 60) -> str:
-        """Returns the end of the log, for error messages."""
-        tail = "\n".join(self.log_text().splitlines()[-lines:])
+    def _log_tail(self) -> str:
+        tail = "\n".join(self.log_text().splitlines()[-60:])
         return f"--- end of {self.log_path} ---\n{tail}"
 
 
 def free_port() -> int:
-    """Returns a port of the loopback interface that nobody listens on."""
     with contextlib.closing(socket.socket()) as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
 
 
 def file_bytes(answer: dict, index: int = 0) -> bytes:
-    """Returns one file of an API answer: a PNG, or whatever clip an extension put there."""
+    """One file of an API answer: a PNG, or whatever clip an extension put there."""
     return base64.b64decode(answer["images"][index].split(",", 1)[-1])
 
 
 def pixels(answer: dict, index: int = 0) -> numpy.ndarray:
-    """Returns one image of an API answer as an array of height x width x 3 bytes."""
+    """Height x width x 3 bytes."""
     return numpy.asarray(Image.open(io.BytesIO(file_bytes(answer, index))).convert("RGB"))
 
 
 def base64_image(image: Image.Image) -> str:
-    """Returns a PIL image in the form in which the API takes images."""
+    """As the API takes images."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,9 +1,4 @@
-"""Small random models in the file formats the WebUI reads, made from code alone.
-
-Everything is seeded, so the same call writes the same bytes. The checkpoint has the topology of SD1 (the same
-blocks, the same key names) at a tenth of its width; what it paints is noise, but noise that depends on the prompt,
-the seed and every extra network, which is all that a test can ask of it.
-"""
+"""Small random models in the file formats the WebUI reads: the same call writes the same bytes."""
 
 from __future__ import annotations
 
@@ -36,32 +31,15 @@ from support.webui_real.small_text import CLIP_LAYERS, CLIP_POSITIONS, CONTEXT_D
 TIMESTEPS = 1000
 LINEAR_START = 0.00085
 LINEAR_END = 0.0120
-
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."
 CLIP = "cond_stage_model.transformer.text_model."
 
 # A fan-in initialisation keeps activations near one. These layers get more or less of it: attention over 77 nearly
 # equal tokens averages the prompt away unless queries and keys are large.
-GAINS = (
-    ("attn2.to_q", 2.0),
-    ("attn2.to_k", 2.0),
-    ("attn2.to_v", 2.0),
-    ("attn2.to_out", 2.0),
-    ("decoder.conv_out", 0.8),
-    ("quant_conv", 1.0),
-)
+GAINS = {"attn2.to_": 2.0, "decoder.conv_out": 0.8}
 
 KNOWN_ENTRIES = re.compile(r"^[^/]+/(data\.pkl|version|byteorder|data/\d+)$")
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# weights of the checkpoint
-
-
-def gain_of(name: str) -> float:
-    """Returns how much larger than fan-in a layer's weights are drawn."""
-    return next((gain for part, gain in GAINS if part in name), 1.0)
 
 
 def random_tensor(name: str, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
@@ -75,11 +53,11 @@ def random_tensor(name: str, shape: tuple[int, ...], generator: torch.Generator)
         return noise * 0.05
     if len(shape) == 1:
         return 1.0 + noise * 0.05
-    return noise * gain_of(name) / math.sqrt(math.prod(shape[1:]))
+    gain = next((gain for part, gain in GAINS.items() if part in name), 1.0)
+    return noise * gain / math.sqrt(math.prod(shape[1:]))
 
 
 def alphas_cumprod() -> torch.Tensor:
-    """Returns SD1's noise schedule."""
     betas = torch.linspace(LINEAR_START**0.5, LINEAR_END**0.5, TIMESTEPS, dtype=torch.float64) ** 2
     return torch.cumprod(1.0 - betas, dim=0).float()
 
@@ -95,19 +73,13 @@ def random_tensors(parts: dict[str, dict[str, tuple[int, ...]]], seed: int) -> d
 
 
 def checkpoint_tensors(seed: int = 0) -> dict[str, torch.Tensor]:
-    """Returns the whole checkpoint: UNet, autoencoder, text encoder and noise schedule."""
     tensors = random_tensors({UNET: unet_shapes(UnetShape()), VAE: vae_shapes(), CLIP: clip_shapes()}, seed)
     tensors[f"{CLIP}embeddings.position_ids"] = torch.arange(CLIP_POSITIONS).unsqueeze(0)
     tensors["alphas_cumprod"] = alphas_cumprod()
     return tensors
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# files
-
-
 def vae_config(target: str) -> dict:
-    """Returns the autoencoder's part of a model config."""
     ddconfig = {
         "double_z": True,
         "z_channels": LATENT_CHANNELS,
@@ -121,7 +93,7 @@ def vae_config(target: str) -> dict:
         "dropout": 0.0,
     }
     loss = {"target": "torch.nn.Identity"}
-    params = {"embed_dim": LATENT_CHANNELS, "monitor": "val/rec_loss", "ddconfig": ddconfig, "lossconfig": loss}
+    params = {"embed_dim": LATENT_CHANNELS, "ddconfig": ddconfig, "lossconfig": loss}
     return {"target": target, "params": params}
 
 
@@ -137,24 +109,16 @@ def checkpoint_config(tokenizer: Path) -> dict:
         "channel_mult": list(CHANNEL_MULT),
         "num_heads": NUM_HEADS,
         "use_spatial_transformer": True,
-        "transformer_depth": 1,
         "context_dim": CONTEXT_DIM,
-        "use_checkpoint": False,
         "legacy": False,
     }
     params = {
         "linear_start": LINEAR_START,
         "linear_end": LINEAR_END,
-        "num_timesteps_cond": 1,
-        "log_every_t": 200,
         "timesteps": TIMESTEPS,
-        "first_stage_key": "jpg",
         "cond_stage_key": "txt",
-        "image_size": 64,
         "channels": LATENT_CHANNELS,
-        "cond_stage_trainable": False,
         "conditioning_key": "crossattn",
-        "monitor": "val/loss_simple_ema",
         "scale_factor": 0.18215,
         "use_ema": False,
         "unet_config": {"target": "ldm.modules.diffusionmodules.openaimodel.UNetModel", "params": unet},
@@ -176,9 +140,7 @@ def write_checkpoint(
     and are therefore loaded into one and the same module, as ordinary SD1 checkpoints are. Many of those lack the
     noise schedule, which is `with_schedule`.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}{suffix}"
+    path = prepared(folder, f"{name}{suffix}")
     tensors = checkpoint_tensors(seed)
     if not with_schedule:
         del tensors["alphas_cumprod"]
@@ -210,9 +172,7 @@ def kohya_layers() -> dict[str, str]:
     """Returns kohya's layer name -> checkpoint key (without `.weight`) of the layers that `write_lora` trains."""
     blocks = {f"down_blocks_{b}_attentions_{a}": f"input_blocks.{1 + 3 * b + a}.1" for b in range(3) for a in range(2)}
     blocks["mid_block_attentions_0"] = "middle_block.1"
-    blocks.update(
-        {f"up_blocks_{b}_attentions_{a}": f"output_blocks.{3 * b + a}.1" for b in range(1, 4) for a in range(3)}
-    )
+    blocks |= {f"up_blocks_{b}_attentions_{a}": f"output_blocks.{3 * b + a}.1" for b in (1, 2, 3) for a in range(3)}
     layers = {}
     for kohya, ldm in blocks.items():
         for part in ("attn1.to_q", "attn1.to_v", "attn2.to_k", "attn2.to_v", "attn2.to_out.0"):
@@ -225,17 +185,15 @@ def kohya_layers() -> dict[str, str]:
     return layers
 
 
-def write_lora(
-    folder: Path, name: str, checkpoint: Path, seed: int = 0, *, rank: int = 4, strength: float = 1.0
-) -> Path:
-    """Writes a kohya LoRA for attention layers of the UNet and the text encoder; strength 1 doubles their variance."""
+def write_lora(folder: Path, name: str, checkpoint: Path, seed: int = 0, *, rank: int = 4) -> Path:
+    """A kohya LoRA for attention layers of the UNet and the text encoder, which doubles their variance."""
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
     with safe_open(checkpoint, framework="pt") as file:
         for layer, key in kohya_layers().items():
             outputs, inputs = file.get_slice(f"{key}.weight").get_shape()
             down = torch.randn((rank, inputs), generator=generator) / math.sqrt(inputs)
-            up = torch.randn((outputs, rank), generator=generator) * strength / math.sqrt(rank)
+            up = torch.randn((outputs, rank), generator=generator) / math.sqrt(rank)
             tensors[f"{layer}.lora_down.weight"] = down
             tensors[f"{layer}.lora_up.weight"] = up
             tensors[f"{layer}.alpha"] = torch.tensor(float(rank))
@@ -244,7 +202,7 @@ def write_lora(
     return path
 
 
-def write_lycoris(folder: Path, name: str, checkpoint: Path, seed: int = 0, *, rank: int = 4) -> Path:
+def write_lycoris(folder: Path, name: str, checkpoint: Path, seed: int = 0, *, rank: int = 4) -> None:
     """Writes a LoHa (LyCORIS) for the attention layers of the UNet: two products of low rank, multiplied."""
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
@@ -259,17 +217,15 @@ def write_lycoris(folder: Path, name: str, checkpoint: Path, seed: int = 0, *, r
             tensors[f"{layer}.alpha"] = torch.tensor(float(rank))
     path = prepared(folder, f"{name}.safetensors")
     save_file(tensors, path)
-    return path
 
 
-def write_vae(folder: Path, name: str, seed: int = 0) -> Path:
-    """Writes an autoencoder alone, as people download them for the setting SD VAE."""
+def write_vae(folder: Path, name: str, seed: int = 0) -> None:
+    """An autoencoder alone, as people download them for the setting SD VAE."""
     path = prepared(folder, f"{name}.safetensors")
     save_file(random_tensors({"": vae_shapes()}, seed), path)
-    return path
 
 
-def write_upscaler(folder: Path, name: str, seed: int = 0, *, features: int = 8, growth: int = 32) -> Path:
+def write_upscaler(folder: Path, name: str, seed: int = 0, *, features: int = 8, growth: int = 32) -> None:
     """Writes a one-block ESRGAN for four times the size; the WebUI's reader of such files expects this growth."""
     generator = torch.Generator().manual_seed(seed)
     shapes: dict[str, tuple[int, ...]] = {}
@@ -283,19 +239,16 @@ def write_upscaler(folder: Path, name: str, seed: int = 0, *, features: int = 8,
     conv(shapes, "conv_last", features, 3)
     path = prepared(folder, f"{name}.pth")
     save_pickle({key: random_tensor(key, shape, generator) for key, shape in shapes.items()}, path)
-    return path
 
 
-def write_embedding(folder: Path, name: str, seed: int = 0, vectors: int = 2) -> Path:
-    """Writes a textual inversion embedding; its word in the prompt is the file's name."""
+def write_embedding(folder: Path, name: str, seed: int = 0, vectors: int = 2) -> None:
     generator = torch.Generator().manual_seed(seed)
     path = prepared(folder, f"{name}.safetensors")
     save_file({"emb_params": 2.0 * torch.randn((vectors, CONTEXT_DIM), generator=generator)}, path)
-    return path
 
 
 def hypernetwork_module(size: int, generator: torch.Generator) -> OrderedDict:
-    """Returns the state dict of one hypernetwork module of layer structure 1, 2, 1."""
+    """Of the layer structure 1, 2, 1, which is what the WebUI takes one for that says nothing."""
     result = OrderedDict()
     for number, (inputs, outputs) in enumerate(((size, 2 * size), (2 * size, size))):
         result[f"linear.{number}.weight"] = torch.randn((outputs, inputs), generator=generator) / math.sqrt(inputs)
@@ -303,36 +256,16 @@ def hypernetwork_module(size: int, generator: torch.Generator) -> OrderedDict:
     return result
 
 
-def write_hypernetwork(folder: Path, name: str, seed: int = 0) -> Path:
-    """Writes a hypernetwork in the WebUI's own format, for every width that an attention of the UNet has."""
+def write_hypernetwork(folder: Path, name: str, seed: int = 0) -> None:
+    """In the WebUI's own format, for every width that an attention of the UNet has."""
     generator = torch.Generator().manual_seed(seed)
-    content: dict = {}
-    for size in sorted({CONTEXT_DIM, *(MODEL_CHANNELS * mult for mult in CHANNEL_MULT)}):
-        content[size] = (hypernetwork_module(size, generator), hypernetwork_module(size, generator))
-    content.update(
-        {
-            "step": 1,
-            "name": name,
-            "layer_structure": [1, 2, 1],
-            "activation_func": "linear",
-            "is_layer_norm": False,
-            "weight_initialization": "Normal",
-            "sd_checkpoint": None,
-            "sd_checkpoint_name": None,
-            "activate_output": False,
-            "use_dropout": False,
-            "dropout_structure": [0, 0, 0],
-            "last_layer_dropout": False,
-            "optional_info": None,
-        }
-    )
+    sizes = sorted({CONTEXT_DIM, *(MODEL_CHANNELS * mult for mult in CHANNEL_MULT)})
+    content = {size: tuple(hypernetwork_module(size, generator) for _ in range(2)) for size in sizes}
     path = prepared(folder, f"{name}.pt")
-    save_pickle(content, path)
-    return path
+    save_pickle({**content, "name": name}, path)
 
 
 def prepared(folder: Path, filename: str) -> Path:
-    """Returns a path inside a folder that exists afterwards."""
-    folder = Path(folder)
+    """A path in a folder that exists afterwards."""
     folder.mkdir(parents=True, exist_ok=True)
     return folder / filename

@@ -15,7 +15,6 @@ TEXT = "cond_stage_model.model."
 
 
 def sd2_config() -> dict:
-    """Returns the model config (the yaml beside the checkpoint) in the structure of Stable Diffusion 2's own."""
     config = checkpoint_config(Path())
     params = config["model"]["params"]
     params["parameterization"] = "v"
@@ -28,7 +27,6 @@ def sd2_config() -> dict:
 
 
 def write_sd2_checkpoint(folder: Path, name: str = "small_sd2", seed: int = 0) -> Path:
-    """Writes `<name>.safetensors` and `<name>.yaml`; returns the checkpoint's path."""
     path = prepared(folder, f"{name}.safetensors")
     text = open_clip_shapes(OPEN_CLIP_WIDTH, OPEN_CLIP_LAYERS, CLIP_POSITIONS, OPEN_CLIP_TOKENS)
     shape = UnetShape(context=OPEN_CLIP_WIDTH, linear_projections=True)

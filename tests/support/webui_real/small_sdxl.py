@@ -1,8 +1,4 @@
-"""A small random SDXL checkpoint: the UNet's levels and depths, two text encoders and size conditions, all narrow.
-
-The second text encoder is OpenCLIP's smallest; the WebUI builds it from its name and tokenizes with OpenCLIP's own
-vocabulary, so its width and its number of tokens are not ours to choose.
-"""
+"""A small random SDXL checkpoint: the UNet's levels and depths, two text encoders and size conditions, all narrow."""
 
 from __future__ import annotations
 
@@ -23,7 +19,9 @@ from support.webui_real.small_shapes import (
 )
 from support.webui_real.small_text import CLIP_POSITIONS, CONTEXT_DIM, write_tokenizer
 
+NO_DOWNLOAD = {"show_progress_type": "Approx cheap"}  # SDXL's approximate decoder for live previews is not at hand
 OPEN_CLIP = "ViT-S-32-alt"
+# The WebUI builds the second text encoder from its name and tokenizes with OpenCLIP's own vocabulary.
 OPEN_CLIP_WIDTH = 256
 OPEN_CLIP_LAYERS = 10
 OPEN_CLIP_TOKENS = 49408
@@ -43,12 +41,10 @@ SHAPE = UnetShape(
 
 
 def sdxl_config(tokenizer: Path) -> dict:
-    """Returns the model config (the yaml beside the checkpoint) in the structure of SDXL's own."""
     sgm = "sgm.modules.diffusionmodules"
     unet = {
         "adm_in_channels": SHAPE.label,
         "num_classes": "sequential",
-        "use_checkpoint": False,
         "in_channels": LATENT_CHANNELS,
         "out_channels": LATENT_CHANNELS,
         "model_channels": MODEL_CHANNELS,

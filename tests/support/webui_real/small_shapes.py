@@ -13,7 +13,7 @@ NUM_RES_BLOCKS = 2
 NUM_HEADS = 8
 VAE_CHANNELS = 32
 LATENT_CHANNELS = 4
-Shapes = "OrderedDict[str, tuple[int, ...]]"
+Shapes = "OrderedDict[str, tuple[int, ...]]"  # of every tensor, by name
 
 
 @dataclass(frozen=True)
@@ -29,26 +29,22 @@ class UnetShape:
 
 
 def linear(shapes: dict, name: str, inputs: int, outputs: int, bias: bool = True) -> None:
-    """Adds a linear layer's tensors."""
     shapes[f"{name}.weight"] = (outputs, inputs)
     if bias:
         shapes[f"{name}.bias"] = (outputs,)
 
 
 def conv(shapes: dict, name: str, inputs: int, outputs: int, kernel: int = 3) -> None:
-    """Adds a 2-D convolution's tensors."""
     shapes[f"{name}.weight"] = (outputs, inputs, kernel, kernel)
     shapes[f"{name}.bias"] = (outputs,)
 
 
 def norm(shapes: dict, name: str, channels: int) -> None:
-    """Adds a group or layer norm's tensors."""
     shapes[f"{name}.weight"] = (channels,)
     shapes[f"{name}.bias"] = (channels,)
 
 
 def unet_resblock(shapes: dict, name: str, inputs: int, outputs: int) -> None:
-    """Adds a ResBlock with its timestep embedding."""
     norm(shapes, f"{name}.in_layers.0", inputs)
     conv(shapes, f"{name}.in_layers.2", inputs, outputs)
     linear(shapes, f"{name}.emb_layers.1", MODEL_CHANNELS * 4, outputs)
@@ -59,15 +55,12 @@ def unet_resblock(shapes: dict, name: str, inputs: int, outputs: int) -> None:
 
 
 def unet_attention(shapes: dict, name: str, channels: int, context: int) -> None:
-    """Adds one attention of a transformer block."""
-    linear(shapes, f"{name}.to_q", channels, channels, bias=False)
-    linear(shapes, f"{name}.to_k", context, channels, bias=False)
-    linear(shapes, f"{name}.to_v", context, channels, bias=False)
+    for part, inputs in (("q", channels), ("k", context), ("v", context)):
+        linear(shapes, f"{name}.to_{part}", inputs, channels, bias=False)
     linear(shapes, f"{name}.to_out.0", channels, channels)
 
 
 def unet_transformer(shapes: dict, name: str, channels: int, depth: int, shape: UnetShape) -> None:
-    """Adds a SpatialTransformer."""
     norm(shapes, f"{name}.norm", channels)
     for projection in ("proj_in", "proj_out"):
         if shape.linear_projections:
@@ -85,7 +78,6 @@ def unet_transformer(shapes: dict, name: str, channels: int, depth: int, shape: 
 
 
 def unet_shapes(shape: UnetShape) -> Shapes:
-    """Returns name -> shape of every tensor of the UNet."""
     shapes: Shapes = OrderedDict()
     embedding = MODEL_CHANNELS * 4
     linear(shapes, "time_embed.0", MODEL_CHANNELS, embedding)
@@ -128,7 +120,6 @@ def unet_shapes(shape: UnetShape) -> Shapes:
 
 
 def vae_resblock(shapes: dict, name: str, inputs: int, outputs: int) -> None:
-    """Adds a ResnetBlock of the autoencoder."""
     norm(shapes, f"{name}.norm1", inputs)
     conv(shapes, f"{name}.conv1", inputs, outputs)
     norm(shapes, f"{name}.norm2", outputs)
@@ -138,7 +129,6 @@ def vae_resblock(shapes: dict, name: str, inputs: int, outputs: int) -> None:
 
 
 def vae_middle(shapes: dict, name: str, channels: int) -> None:
-    """Adds the middle of the encoder or of the decoder."""
     vae_resblock(shapes, f"{name}.block_1", channels, channels)
     norm(shapes, f"{name}.attn_1.norm", channels)
     for part in ("q", "k", "v", "proj_out"):
@@ -147,7 +137,6 @@ def vae_middle(shapes: dict, name: str, channels: int) -> None:
 
 
 def vae_shapes() -> Shapes:
-    """Returns name -> shape of every tensor of the autoencoder."""
     shapes: Shapes = OrderedDict()
     widths = [VAE_CHANNELS * mult for mult in CHANNEL_MULT]
     conv(shapes, "encoder.conv_in", 3, VAE_CHANNELS)
@@ -177,7 +166,6 @@ def vae_shapes() -> Shapes:
 
 
 def clip_shapes() -> Shapes:
-    """Returns name -> shape of every tensor of the text encoder (the position ids are not one of them)."""
     shapes: Shapes = OrderedDict()
     shapes["embeddings.token_embedding.weight"] = (len(vocabulary()), CONTEXT_DIM)
     shapes["embeddings.position_embedding.weight"] = (CLIP_POSITIONS, CONTEXT_DIM)
@@ -194,7 +182,6 @@ def clip_shapes() -> Shapes:
 
 
 def open_clip_shapes(width: int, layers: int, positions: int, tokens: int) -> Shapes:
-    """Returns name -> shape of every tensor of an OpenCLIP text encoder, SDXL's second one."""
     shapes: Shapes = OrderedDict()
     shapes["positional_embedding"] = (positions, width)
     shapes["text_projection"] = (width, width)

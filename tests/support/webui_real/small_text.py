@@ -17,7 +17,6 @@ COMMON_WORDS = ("a", "the", "of", "in", "on", "with", "and", "photo", "picture",
 
 
 def byte_units() -> list[str]:
-    """Returns the printable character that stands for each of the 256 bytes in a byte-level BPE vocabulary."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
     units = {byte: chr(byte) for byte in printable}
@@ -26,7 +25,7 @@ def byte_units() -> list[str]:
 
 
 def merges() -> list[tuple[str, str]]:
-    """Returns BPE merges that make one token of each common word, joined from its left end."""
+    """They make one token of each common word, joined from its left end."""
     result: list[tuple[str, str]] = []
     for word in COMMON_WORDS:
         symbols = [*word[:-1], f"{word[-1]}</w>"]
@@ -47,12 +46,10 @@ def vocabulary() -> dict[str, int]:
 
 def write_tokenizer(folder: Path) -> Path:
     """Writes a CLIP tokenizer and the text encoder's config, in the layout of a transformers model folder."""
-    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     vocab = vocabulary()
     special = {"bos_token": START_TOKEN, "eos_token": END_TOKEN, "unk_token": END_TOKEN, "pad_token": END_TOKEN}
     config = {
-        "architectures": ["CLIPTextModel"],
         "model_type": "clip_text_model",
         "vocab_size": len(vocab),
         "hidden_size": CONTEXT_DIM,
@@ -61,8 +58,6 @@ def write_tokenizer(folder: Path) -> Path:
         "num_hidden_layers": CLIP_LAYERS,
         "num_attention_heads": CLIP_HEADS,
         "max_position_embeddings": CLIP_POSITIONS,
-        "hidden_act": "quick_gelu",
-        "layer_norm_eps": 1e-5,
         "bos_token_id": vocab[START_TOKEN],
         "eos_token_id": vocab[END_TOKEN],
         "pad_token_id": vocab[END_TOKEN],

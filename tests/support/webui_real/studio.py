@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy
 from PIL import Image
 from support.webui_real.clips import FRAMES, animate, clip_payload
-from support.webui_real.server import PAYLOAD, pixels
+from support.webui_real.server import PAYLOAD, file_bytes, pixels
 
 VISIBLE = 4.0  # levels of 255
 HIRES = {"enable_hr": True, "hr_scale": 2, "denoising_strength": 0.7}
@@ -26,15 +29,61 @@ def decoded(server) -> numpy.ndarray:
 
 
 def frames_of(server, clip: dict | None = None, **payload) -> numpy.ndarray:
-    """A clip's frames as the model made them."""
     animate(server, clip, **payload)
     return decoded(server)
 
 
+def with_text(server, clip: dict | None = None, **payload) -> tuple[numpy.ndarray, str]:
+    """A clip's frames as the model made them, and its infotext."""
+    text, *_ = texts_of(animate(server, clip, **payload))
+    return decoded(server), text
+
+
+def texts_of(answer: dict) -> list[str]:
+    return json.loads(answer["info"])["infotexts"]
+
+
+def trouble(**command) -> dict:
+    """A command to the trouble extension, as a part of a request."""
+    return {"alwayson_scripts": {"Trouble": {"args": [command]}}}
+
+
+def watched(server, ask: Callable[[], object], clip: dict | None = None, **payload) -> list:
+    """What `ask` returns, over and over, while a clip is made."""
+    painting = threading.Thread(target=animate, args=(server, clip), kwargs=payload)
+    painting.start()
+    told = []
+    while painting.is_alive():
+        told.append(ask())
+    return told
+
+
+@contextmanager
+def same_picture_after(server, **payload) -> Iterator[None]:
+    """The next plain picture is byte-identical to the one before."""
+    picture = file_bytes(server.txt2img(**payload))
+    yield
+    assert file_bytes(server.txt2img(**payload)) == picture
+
+
+@contextmanager
+def left_as_it_was(server, **payload) -> Iterator[None]:
+    """Nothing in the model changes, and the next plain picture is byte-identical."""
+    with same_picture_after(server, **payload):
+        before = portrait(server)
+        assert not hooks_in_the_unet(before)
+        yield
+        assert portrait(server) == before
+
+
 def conditions_of(server, clip: dict | None = None, **payload) -> list[numpy.ndarray]:
     """What each call of the UNet is given of the text, for a clip: ``rows tokens width``, cond before uncond."""
-    animate(server, clip, **payload, alwayson_scripts={"Trouble": {"args": [{"conditions": True}]}})
-    with numpy.load(io.BytesIO(server.api("GET", "/trouble/conditions").content)) as held:
+    animate(server, clip, **payload, **trouble(conditions=True))
+    return arrays(server, "conditions")
+
+
+def arrays(server, name: str) -> list[numpy.ndarray]:
+    with numpy.load(io.BytesIO(server.api("GET", f"/trouble/{name}").content)) as held:
         return [held[f"arr_{number}"] for number in range(len(held.files))]
 
 
@@ -45,10 +94,12 @@ def preview_of(server, clip: dict | None = None, **payload) -> numpy.ndarray:
 
 
 def sent_back(server, answer: dict, **payload) -> numpy.ndarray:
+    return made_from(server, texts_of(answer)[0], **payload)
+
+
+def made_from(server, text: str, **payload) -> numpy.ndarray:
     """The frames that a clip's own text, sent back as infotext, makes."""
-    text = json.loads(answer["info"])["infotexts"][0]
-    again = server.api("POST", "/sdapi/v1/txt2img", {"infotext": text, **payload})
-    assert again.status_code == 200, again.text
+    server.post("/sdapi/v1/txt2img", {"infotext": text, **payload})
     return decoded(server)
 
 
@@ -64,16 +115,18 @@ def plain_batch(server, **payload) -> numpy.ndarray:
 
 
 def refused(server, clip: dict | None = None, **payload) -> str:
-    """The reason that the API gives for a 422."""
+    """The reason that the API gives for a 422; there is no picture, neither in the reply nor on the disk."""
+    before = sorted(server.outputs_dir.rglob("*"))
     response = server.api("POST", "/sdapi/v1/txt2img", {**PAYLOAD, **clip_payload(clip, **payload)})
     assert response.status_code == 422, response.text
+    assert "images" not in response.json()
+    assert sorted(server.outputs_dir.rglob("*")) == before
     return response.json()["detail"]
 
 
 def counted(server, clip: dict, interrupt_at: int = 0, **payload) -> tuple[numpy.ndarray, int]:
     """A clip's frames and how often the UNet was called; interrupted in one of the calls, if asked for."""
-    command = {"interrupt_at": {**UNET, "call": interrupt_at}}
-    frames = frames_of(server, clip, **payload, alwayson_scripts={"Trouble": {"args": [command]}})
+    frames = frames_of(server, clip, **payload, **trouble(interrupt_at={**UNET, "call": interrupt_at}))
     return frames, server.api("GET", "/trouble/calls").json()
 
 

@@ -12,51 +12,46 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.motion_files import write_motion_file
 from support.webui_real.places import NOT_STARTED, REPOSITORY, TROUBLE, webui_python
 from support.webui_real.server import WebUI
 
 from tools.webui_report import Report
 
 HERE = Path(__file__).resolve().parent
-BROWSER_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+BROWSER_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+BROWSER_FLAGS += ["--disable-background-networking", "--disable-component-update"]
 BROWSER_TIMEOUT_MS = 30_000
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds the option that `make test-webui` uses."""
     parser.addoption("--report-to", type=Path, help="write the end-to-end tests' outcomes to this Markdown file")
     parser.addoption("--report-renew", action="store_true", help="leave the file's lines about other tests as they are")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Has the outcomes written where the option says."""
     path = config.getoption("--report-to", default=None)
     if path:
         config.pluginmanager.register(Report(path, renew=config.getoption("--report-renew", default=False)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks every test of this folder."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.webui)
 
 
 @pytest.fixture(scope="session")
-def start_webui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable]:
-    """Returns a function `(name, **arguments of WebUI) -> WebUI` whose servers run until the end of the session."""
+def webui_dir() -> Path:
     given = os.environ.get("WEBUI_DIR")
     if not given:
         pytest.skip(NOT_STARTED)
-    webui_dir = Path(given)
+    return Path(given)
+
+
+@pytest.fixture(scope="session")
+def start_webui(webui_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable]:
+    """Returns a function `(name, **arguments of WebUI) -> WebUI` whose servers run until the end of the session."""
     started = []
 
     def start(name: str, **arguments) -> WebUI:
@@ -71,19 +66,25 @@ def start_webui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable]:
 
 @pytest.fixture(scope="session")
 def webui(start_webui: Callable) -> WebUI:
-    """The WebUI with this repository as its only extension."""
     return start_webui("webui", extensions=[REPOSITORY])
 
 
 @pytest.fixture(scope="session")
-def studio(start_webui):
-    """The WebUI with AnimateDiff, three motion modules, and an extension that makes trouble on request."""
-    # brings in torch: a session that skips these tests should not wait for it
-    from support.motion_files import write_motion_file
+def start_studio(start_webui: Callable) -> Callable:
+    """As `start_webui`, with AnimateDiff, motion modules of these kinds, and an extension that makes trouble."""
 
-    server = start_webui("studio", extensions=[REPOSITORY, TROUBLE])
-    for kind in ("v2", "v3"):
-        write_motion_file(server.motion_modules_dir, kind)
+    def start(name: str, *kinds: str, **arguments) -> WebUI:
+        server = start_webui(name, extensions=[REPOSITORY, TROUBLE], **arguments)
+        for kind in kinds:
+            write_motion_file(server.motion_modules_dir, kind)
+        return server
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def studio(start_studio: Callable) -> WebUI:
+    server = start_studio("studio", "v2", "v3")
     write_motion_file(server.motion_modules_dir, "v3", seed=1, name="folder/other v3.safetensors")
     (server.motion_modules_dir / "page.ckpt").write_text("<!DOCTYPE html>")
     return server
@@ -91,13 +92,11 @@ def studio(start_webui):
 
 @pytest.fixture(scope="session")
 def plain_webui(start_webui: Callable) -> WebUI:
-    """The WebUI without the extension: what an unchanged WebUI answers."""
     return start_webui("plain_webui")
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator:
-    """A headless Chromium of the system."""
     executable = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if not executable:
         pytest.skip("no chromium was found: the page was not opened, so nothing of it is proven")
@@ -120,15 +119,7 @@ def page(browser) -> Iterator:
 
 
 @pytest.fixture
-def screenshot(tmp_path_factory: pytest.TempPathFactory) -> Callable:
-    """Returns a function `(page, name) -> Path` that saves a picture of the whole page."""
-    given = os.environ.get("WEBUI_SCREENSHOTS")
-    folder = Path(given) if given else tmp_path_factory.mktemp("screenshots")
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def save(page, name: str) -> Path:
-        path = folder / f"{name}.png"
-        page.screenshot(path=str(path), full_page=True)
-        return path
-
-    return save
+def screenshot(tmp_path: Path) -> Callable:
+    """Returns a function `(page, name)` that saves a picture of the whole page."""
+    folder = Path(os.environ.get("WEBUI_SCREENSHOTS") or tmp_path)
+    return lambda page, name: page.screenshot(path=folder / f"{name}.png", full_page=True)

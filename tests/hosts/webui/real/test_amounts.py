@@ -9,18 +9,19 @@ import numpy
 import pytest
 from PIL import Image
 from support.webui_real.clicking import choose, fill, generate, open_group, pasted, prepare_clip, slide
-from support.webui_real.clips import FRAMES, animate, clip_payload, read_gif
-from support.webui_real.plot import files, plot
-from support.webui_real.server import PAYLOAD, base64_image, file_bytes
+from support.webui_real.clips import FRAMES, animate, clip_of
+from support.webui_real.plot import grid_of
+from support.webui_real.server import base64_image, file_bytes
 from support.webui_real.studio import (
     FLOAT_ORDER,
     decoded,
     frames_of,
     hooks_in_the_unet,
+    made_from,
     portrait,
     preview_of,
-    refused,
-    sent_back,
+    texts_of,
+    with_text,
 )
 
 HIRES = {"enable_hr": True, "hr_scale": 1.5, "denoising_strength": 0.7}
@@ -28,10 +29,9 @@ SEEN = 1e-3  # of the range, for what changes a clip
 FOUR = {"frames": 4}
 
 
-def half_black(width: int = 64, height: int = 64) -> Image.Image:
-    """Motion on the right."""
-    mask = Image.new("L", (width, height), 255)
-    mask.paste(0, (0, 0, width // 2, height))
+def half_black(width: int = 64) -> Image.Image:
+    mask = Image.new("L", (width, 64), 255)
+    mask.paste(0, (0, 0, width // 2, 64))
     return mask
 
 
@@ -40,11 +40,7 @@ MASK = base64_image(half_black())
 
 @pytest.fixture(scope="module")
 def plain(studio) -> numpy.ndarray:
-    """The clip of four frames without any of the settings."""
     return frames_of(studio, FOUR)
-
-
-# ---- scale and effect
 
 
 @pytest.mark.shows("Amount of motion: 1 is the clip without it, bit for bit")
@@ -59,14 +55,12 @@ def plain(studio) -> numpy.ndarray:
     ids=["numbers", "lists", "steps", "blocks"],
 )
 def test_an_amount_of_one_is_the_clip_without_it(studio, plain, settings):
-    """Scale and effect 1, in whatever form, give the same clip to the last bit."""
     assert (frames_of(studio, {**FOUR, **settings}) == plain).all()
 
 
 @pytest.mark.shows("Amount of motion: effect 0 is no motion module, on its noise levels")
 @pytest.mark.parametrize("request_", [{}, {"sampler_name": "DDIM"}], ids=["Euler a", "DDIM"])
 def test_no_effect_is_no_motion_module_on_its_noise_levels(studio, request_):
-    """Effect 0: frame i is the plain picture of seed s + i on the module's schedule, and the preview of that seed."""
     frames = frames_of(studio, {**FOUR, "effect": 0}, **request_)
     for number, frame in enumerate(frames):
         assert abs(frame - preview_of(studio, FOUR, seed=1 + number, **request_)).max() < FLOAT_ORDER
@@ -93,13 +87,10 @@ CHANGES = {
 @pytest.mark.shows("Amount of motion: number, list, keys, steps, begin and end, blocks, mask")
 @pytest.mark.parametrize("settings", CHANGES.values(), ids=CHANGES)
 def test_every_amount_changes_the_clip_and_is_in_its_text(studio, plain, settings):
-    """Every form by API: another clip, whose text, sent back, gives it again to the last bit; a clean model after."""
-    clip = {**FOUR, **settings}
-    answer = animate(studio, clip)
-    frames, (text,) = decoded(studio), json.loads(answer["info"])["infotexts"]
+    frames, text = with_text(studio, {**FOUR, **settings})
     assert abs(frames - plain).max() > SEEN
     assert all(f"{name}: " in text for name in settings)
-    assert (sent_back(studio, answer) == frames).all()
+    assert (made_from(studio, text) == frames).all()
     assert not hooks_in_the_unet(portrait(studio))
 
 
@@ -121,7 +112,6 @@ def test_every_amount_changes_the_clip_and_is_in_its_text(studio, plain, setting
     ids=["list, keys", "blocks", "steps", "begins at the end", "no mask", "white mask", "ends, steps"],
 )
 def test_two_ways_to_say_the_same_amount(studio, settings, same):
-    """What means the same is the same clip."""
     one, other = (frames_of(studio, {**FOUR, **amount}) for amount in (settings, same))
     assert abs(one - other).max() < 1e-5
 
@@ -131,10 +121,7 @@ OTHERS = ("down", "mid", "up.0", "up.1", "up.2", "up.3.0", "up.3.1")
 
 @pytest.mark.shows("Amount of motion: a mask says where there is motion")
 def test_where_the_mask_is_black_a_frame_stands_as_without_effect(studio):
-    """With the last block alone, black is much nearer to no effect, and white to the whole effect.
-
-    Nearer and not the same: behind it come norms over the whole picture, and the decoder.
-    """
+    """Nearer to it and not the same: behind the last block come norms over the whole picture, and the decoder."""
     once = {"steps": 1, "width": 128, "height": 64, "cfg_scale": 1}
     last = {**FOUR, "blocks": ", ".join(f"{block} effect 0" for block in OTHERS)}
     moving, still = (frames_of(studio, {**last, "effect": effect}, **once) for effect in (1, 0))
@@ -148,50 +135,25 @@ def test_where_the_mask_is_black_a_frame_stands_as_without_effect(studio):
     assert apart(white, moving) < 0.5 * apart(white, still)
 
 
-@pytest.mark.shows("Amount of motion: what cannot be is refused")
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"scale": 11}, ["scale must be between 0 and 10"]),
-        ({"effect": "0: 1, 9: 1"}, ["effect", "the clip has no frame 9", "0 to 3"]),
-        ({"effect": [1, 1, 1, 1, 1]}, ["effect has 5 numbers", "4 frames"]),
-        ({"effect_start": 0.6, "effect_end": 0.5}, ["effect_start=0.6 is later than effect_end=0.5"]),
-        ({"blocks": "left effect 1"}, ["blocks: 'left effect 1' is not a block"]),
-        ({"motion_mask": "nothing"}, ["The motion mask is not an image"]),
-    ],
-    ids=["range", "frame", "too many", "order", "block", "mask"],
-)
-def test_an_amount_that_cannot_be_is_refused(studio, settings, words):
-    """422 with the setting and what it may be."""
-    reason = refused(studio, {**FOUR, **settings})
-    assert all(word in reason for word in words), reason
-
-
 @pytest.mark.shows("Amount of motion: axes of the X/Y/Z plot")
 def test_a_grid_over_scale_and_effect(studio):
-    """Both are axes of the X/Y/Z plot: four clips, the one of 1 and 1 the plain one, none like another."""
-    before = len(files(studio))
-    request = plot(studio, ("[AnimateDiff] Motion scale", "1,3"), ("[AnimateDiff] Motion effect", "1,0.5"))
-    studio.txt2img(**clip_payload(FOUR, **request, steps=2))
-    made = [read_gif(path.read_bytes()) for path in files(studio)[before:]]
+    x, y = ("[AnimateDiff] Motion scale", "1,3"), ("[AnimateDiff] Motion effect", "1,0.5")
+    _, made = grid_of(studio, FOUR, x, y, steps=2)
     assert len({gif.frames.tobytes() for gif in made}) == 4
-    animate(studio, FOUR, steps=2)
-    assert (read_gif(files(studio)[-1].read_bytes()).frames == made[0].frames).all()
+    assert (clip_of(animate(studio, FOUR, steps=2)).frames == made[0].frames).all()
     assert [("scale: 3" in gif.comment, "effect: 0.5" in gif.comment) for gif in made] == [
         (False, False), (True, False), (False, True), (True, True),
     ]  # fmt: skip
 
 
 @pytest.mark.shows("Amount of motion: by clicking and by pasting")
-def test_every_amount_by_clicking(studio, page, screenshot, tmp_path):
-    """All fields filled, a picture dropped for the mask: the API's clip; its text pasted shows and makes it again."""
+def test_every_amount_by_clicking(studio, page, tmp_path):
     clip = {
         "frames": FRAMES, "scale": "0: 1, 7: 2", "effect": 0.8, "scale_steps": "0%: 1, 60%: 1.2",
         "effect_steps": "0.9", "effect_start": 0.1, "effect_end": 0.9, "blocks": "up.1 effect 0.5",
         "motion_mask": MASK, "mask_of": "both",
     }  # fmt: skip
-    answer = animate(studio, clip, sampler_name="DPM++ 2M")
-    wanted, (text,) = decoded(studio), json.loads(answer["info"])["infotexts"]
+    wanted, text = with_text(studio, clip, sampler_name="DPM++ 2M")
     half_black().save(tmp_path / "mask.png")
     prepare_clip(page, studio, FRAMES)
     open_group(page, "Amount of motion", "scale")
@@ -203,7 +165,6 @@ def test_every_amount_by_clicking(studio, page, screenshot, tmp_path):
     page.locator("#animatediff_txt2img_motion_mask_picture input[type=file]").set_input_files(tmp_path / "mask.png")
     page.locator("#animatediff_txt2img_motion_mask_picture img").wait_for()
     page.wait_for_timeout(1500)  # the picture becomes the text that is sent
-    screenshot(page, "amount")
     generate(page)
     assert (decoded(studio) == wanted).all()
     pasted(page, studio, text)
@@ -211,38 +172,32 @@ def test_every_amount_by_clicking(studio, page, screenshot, tmp_path):
     assert (decoded(studio) == wanted).all()
 
 
-# ---- views and the preview
-
 LONG = {"frames": 12, "context_length": 8, "overlap": 2}
 
 
 @pytest.mark.shows("Views, preview, plan: views")
 def test_views_differ_from_windows_in_a_long_clip_alone(studio):
-    """Views in place of windows: another clip beyond the context, the same one to the last bit within it."""
     windows = frames_of(studio, LONG, steps=2)
-    answer = animate(studio, {**LONG, "views": True}, steps=2)
-    views = decoded(studio)
+    views, text = with_text(studio, {**LONG, "views": True}, steps=2)
     assert len(views) == 12
     assert abs(views - windows).max() > SEEN
-    assert (sent_back(studio, answer) == views).all()
+    assert (made_from(studio, text) == views).all()
     assert (frames_of(studio, FOUR, steps=2) == frames_of(studio, {**FOUR, "views": True}, steps=2)).all()
 
 
 @pytest.mark.shows("Views, preview, plan: a preview is one picture, saved as a picture")
 @pytest.mark.parametrize("request_", [{}, HIRES], ids=["one pass", "hires fix"])
 def test_a_preview_is_one_picture(studio, request_):
-    """A preview: one PNG, saved where pictures are and with its text, no clip; sent back, the same picture."""
     clips, pictures = (set(studio.outputs_dir.rglob(kind)) for kind in ("*.gif", "*.png"))
     answer = animate(studio, {"frames": 100, "preview": True}, **request_)
-    made, (text,) = decoded(studio), json.loads(answer["info"])["infotexts"]
+    made, text = decoded(studio), texts_of(answer)[0]
     assert len(answer["images"]) == len(made) == 1
     assert Image.open(io.BytesIO(file_bytes(answer))).format == "PNG"
     assert "preview: True" in text
     assert set(studio.outputs_dir.rglob("*.gif")) == clips
     named = {"hr_sampler_name": "Euler a"} if request_ else {}  # the WebUI's own infotext stumbles over none
-    assert (sent_back(studio, answer, **named) == made).all()
-    scripts = clip_payload({"frames": 100, "preview": True})
-    studio.txt2img(**{**PAYLOAD, **request_, **scripts, "save_images": True})
+    assert (made_from(studio, text, **named) == made).all()
+    animate(studio, {"frames": 100, "preview": True}, **request_, save_images=True)
     (saved,) = set(studio.outputs_dir.rglob("*.png")) - pictures
     assert "preview: True" in Image.open(saved).info["parameters"]
     assert "AnimateDiff" not in saved.parts
@@ -250,7 +205,6 @@ def test_a_preview_is_one_picture(studio, request_):
 
 @pytest.mark.shows("Views, preview, plan: a preview is one picture, saved as a picture")
 def test_a_preview_is_the_first_frame_of_what_is_asked(studio):
-    """Of a travel it has the first frame's prompt; of the second of two clips, that clip's own seed."""
     travel = {"prompt": "2: a red cat\n7: a blue dog"}
     assert abs(preview_of(studio, **travel) - preview_of(studio, prompt="a red cat")).max() < FLOAT_ORDER
     answer = animate(studio, {"preview": True}, n_iter=2)
@@ -261,7 +215,6 @@ def test_a_preview_is_the_first_frame_of_what_is_asked(studio):
 
 @pytest.mark.shows("Views, preview, plan: both by clicking")
 def test_a_preview_and_views_by_clicking(studio, page):
-    """The preview's box: one picture in the gallery, no clip. Then views, which make the API's clip."""
     wanted = frames_of(studio, {**LONG, "views": True}, sampler_name="DPM++ 2M")
     prepare_clip(page, studio, LONG["frames"])
     page.locator("#animatediff_txt2img_preview input").check()

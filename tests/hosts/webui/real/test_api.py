@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import re
 import subprocess
@@ -12,10 +11,10 @@ import sys
 import pytest
 import requests
 from PIL import Image
-from support.webui_real.clips import FRAMES, animate, clip_of
-from support.webui_real.places import REPOSITORY, TROUBLE
+from support.webui_real.clips import FRAMES, animate
+from support.webui_real.places import REPOSITORY
 from support.webui_real.server import pixels
-from support.webui_real.studio import refused
+from support.webui_real.studio import texts_of
 
 from lib_animatediff import __version__
 from lib_animatediff.request.settings import SETTINGS
@@ -25,7 +24,6 @@ EXAMPLES = re.findall(r"## (\w+)\n.*?```(sh|python)\n(.*?)```", PAGE, re.DOTALL)
 
 
 def small(code: str, server) -> str:
-    """An example with this server's address, the small module, and a size and number of steps for a laptop."""
     changes = {"7860": str(server.port), "v3_sd15_mm.ckpt": "mm_small_v3", "512": "64", "20": "2"}
     assert all(ours in code for ours in changes)
     return re.sub("|".join(map(re.escape, changes)), lambda found: changes[found[0]], code)
@@ -34,7 +32,6 @@ def small(code: str, server) -> str:
 @pytest.mark.shows("API: the examples of docs/api.md: curl, requests, webuiapi")
 @pytest.mark.parametrize(("client", "language", "code"), EXAMPLES, ids=[client for client, *_ in EXAMPLES])
 def test_the_examples_of_the_page_work(studio, tmp_path, client, language, code):
-    """Each example of docs/api.md, run as it stands but for address, module and size, writes a clip of 16 frames."""
     assert client in ("curl", "requests", "webuiapi")
     command = ["sh", "-c"] if language == "sh" else [sys.executable, "-c"]
     environment = {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
@@ -48,28 +45,21 @@ def test_the_examples_of_the_page_work(studio, tmp_path, client, language, code)
 
 @pytest.mark.shows("API: Frame returns all frames of all clips")
 def test_frame_returns_all_frames_of_all_clips(studio):
-    """Two batches of two clips with Frame: four GIFs, then their 32 frames in order, each with its infotext."""
     answer = animate(studio, {"format": ["GIF", "Frame"]}, batch_size=2, n_iter=2)
     assert len(answer["images"]) == 4 + 4 * FRAMES
     assert [base64.b64decode(image)[:4] for image in answer["images"][:4]] == [b"GIF8"] * 4
     for clip in range(4):
         frames = [pixels(answer, 4 + clip * FRAMES + frame) for frame in range(FRAMES)]
         assert len({frame.tobytes() for frame in frames}) == FRAMES
-    infotexts = json.loads(answer["info"])["infotexts"]
+    infotexts = texts_of(answer)
     assert [f"Seed: {seed}," in text for seed, text in zip(range(1, 33), infotexts[4:], strict=True)] == [True] * 32
 
 
 @pytest.mark.shows("API: models, schema and version")
 def test_models_schema_and_version(studio):
-    """The three routes tell every file in the list, every setting of the table, and the version."""
     models = {model["name"]: model for model in studio.api("GET", "/animatediff/v1/models").json()}
-    assert list(models) == [
-        "folder/other v3.safetensors",
-        "mm_small_v2.safetensors",
-        "mm_small_v3.safetensors",
-        "page.ckpt",
-        "Text2Video-Zero",
-    ]
+    modules = ["folder/other v3.safetensors", "mm_small_v2.safetensors", "mm_small_v3.safetensors", "page.ckpt"]
+    assert list(models) == [*modules, "Text2Video-Zero"]
     assert (models["mm_small_v2.safetensors"]["kind"], models["mm_small_v2.safetensors"]["base"]) == ("v2", "sd15")
     assert models["mm_small_v3.safetensors"]["trained_length"] == 32
     assert "web page" in models["page.ckpt"]["problem"]
@@ -77,38 +67,9 @@ def test_models_schema_and_version(studio):
     assert studio.api("GET", "/animatediff/v1/version").json() == {"version": __version__}
 
 
-@pytest.mark.shows("API: 422 with field, range and nearest name", "API: no path or address is opened")
-@pytest.mark.parametrize(
-    ("clip", "words"),
-    [
-        ({"frame": 8}, ["frame", "Did you mean frames?"]),
-        ({"video_lenght": 8}, ["Did you mean video_length?"]),
-        ({"frames": -1}, ["frames", "between 0 and 10000"]),
-        ({"fps": 0}, ["fps", "between 1 and 120"]),
-        ({"context_kind": "round"}, ["context_kind", "uniform, looped, static, batched"]),
-        ({"format": ["GIV"]}, ["formats", "GIF", "'GIV'"]),
-        ({"reverse": "yes"}, ["reverse", "true or false"]),
-        ({"model": "../../secrets.safetensors"}, ["no motion module '../../secrets.safetensors'"]),
-        ({"model": "/etc/passwd"}, ["no motion module '/etc/passwd'"]),
-        ({"video_path": "/etc"}, ["video_path", "not supported"]),
-        ({"last_frame": "iVBORw0KGgo"}, ["last_frame", "not supported"]),
-    ],
-)
-def test_a_422_names_the_field_its_range_and_the_nearest_name(studio, clip, words):
-    """422 with the field, what it may be, and the nearest known name; paths of the server's disk are not opened."""
-    reason = refused(studio, clip)
-    assert all(word in reason for word in words), reason
-
-
-@pytest.fixture(scope="module")
-def locked(start_webui):
-    """A WebUI whose API asks for a name and a password."""
-    return start_webui("locked", extensions=[REPOSITORY, TROUBLE], auth=("ada", "secret"))
-
-
 @pytest.mark.shows("API: under the API's own authentication")
-def test_the_routes_are_behind_the_apis_own_authentication(locked):
-    """With --api-auth, our routes answer 401 without the password, as the WebUI's do, and work with it."""
+def test_the_routes_are_behind_the_apis_own_authentication(start_studio):
+    locked = start_studio("locked", auth=("ada", "secret"))
     with requests.Session() as session:
         session.trust_env = False
         for route in ("models", "schema", "version"):
@@ -116,11 +77,3 @@ def test_the_routes_are_behind_the_apis_own_authentication(locked):
             assert session.get(address, timeout=30).status_code == 401
             assert session.get(address, auth=("ada", "wrong"), timeout=30).status_code == 401
             assert session.get(address, auth=("ada", "secret"), timeout=30).status_code == 200
-
-
-@pytest.mark.shows("API: an interrupted request returns what there is")
-def test_an_interrupted_request_returns_what_there_is(studio):
-    """Interrupted in the first step: a clip of as many frames as asked, and status 200."""
-    layer = {"layer": "model.diffusion_model.middle_block.0", "call": 2}
-    scripts = {"alwayson_scripts": {"Trouble": {"args": [{"interrupt_at": layer}]}}}
-    assert len(clip_of(animate(studio, **scripts)).frames) == FRAMES

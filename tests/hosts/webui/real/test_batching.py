@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from support.webui_real.clips import FRAMES, animate, clip_of, clip_payload
 from support.webui_real.server import PAYLOAD, STYLE, base64_image
-from support.webui_real.studio import FLOAT_ORDER, decoded, frames_of
+from support.webui_real.studio import FLOAT_ORDER, decoded, frames_of, texts_of, trouble
 
 PARTS = ("a red cat", "a blue dog :0.7", "a green picture")
 LONG = ", in the red garden" * 25
@@ -31,19 +31,17 @@ def prompt_of(parts, is_long):
 @pytest.mark.parametrize("batched", [True, False], ids=["batched", "split"])
 @pytest.mark.parametrize("parts", [1, 2, 3])
 def test_and_in_prompts_equals_plainly_laid_rows(studio, parts, batched, is_long, ngms):
-    """AND with 1 to 3 parts, batched or split, equal or unequal, NGMS or not: the clip of one call for each part."""
     request = {
         "prompt": prompt_of(parts, is_long),
         "steps": 3,
         "override_settings": {"batch_cond_uncond": batched},
         "s_min_uncond": ngms,
     }
-    plainly = {"Trouble": {"args": [{"plainly": True}]}}
-    wanted = frames_of(studio, SHORT, **request, alwayson_scripts=plainly)
+    wanted = frames_of(studio, SHORT, **request, **trouble(plainly=True))
     answer = animate(studio, SHORT, **request)
     assert len(clip_of(answer).frames) == 4
     assert abs(decoded(studio) - wanted).max() < FLOAT_ORDER
-    said = "AnimateDiff batching: all rows in one call" in json.loads(answer["info"])["infotexts"][0]
+    said = "AnimateDiff batching: all rows in one call" in texts_of(answer)[0]
     assert said == (parts > (2 if batched else 1))
 
 
@@ -51,7 +49,6 @@ def test_and_in_prompts_equals_plainly_laid_rows(studio, parts, batched, is_long
     "Batching: all rows in one call where a call would split a clip, said in the infotext, the user's setting untouched"
 )
 def test_the_users_setting_stays(studio):
-    """All rows in one call for one run: the setting is what it was."""
     studio.post("/sdapi/v1/options", {"batch_cond_uncond": False})
     animate(studio, SHORT, prompt=prompt_of(2, False))
     assert studio.options()["batch_cond_uncond"] is False
@@ -73,15 +70,12 @@ def test_the_users_setting_stays(studio):
     ids=["CFG 1", "scheduled", "alternating", "attention", "BREAK", "AND with DDIM", "AND with UniPC"],
 )
 def test_prompts_and_samplers_that_change_the_conditions(studio, request_):
-    """CFG 1, scheduled and alternating words, attention, BREAK, timestep samplers: the clip of plainly laid rows."""
-    plainly = {"Trouble": {"args": [{"plainly": True}]}}
-    wanted = frames_of(studio, SHORT, **request_, alwayson_scripts=plainly)
+    wanted = frames_of(studio, SHORT, **request_, **trouble(plainly=True))
     assert abs(frames_of(studio, SHORT, **request_) - wanted).max() < FLOAT_ORDER
 
 
 @pytest.mark.shows("Batching: AND in the prompt of hires fix")
 def test_and_in_the_prompt_of_hires_fix_alone(studio):
-    """The second pass has a prompt of its own, whose parts are counted for it."""
     hires = {"enable_hr": True, "hr_scale": 1.5, "denoising_strength": 0.7, "hr_prompt": prompt_of(2, False)}
     assert clip_of(animate(studio, SHORT, **hires)).size == (96, 96)
 
@@ -101,7 +95,6 @@ def test_variation_seeds(studio):
 
 @pytest.mark.shows("Batching: styles")
 def test_styles_reach_the_clip(studio):
-    """A style of the WebUI's list changes the clip's prompt as it does a picture's."""
     info = json.loads(animate(studio, SHORT, styles=[STYLE])["info"])
     assert info["prompt"] == f"{PAYLOAD['prompt']}, blue"
     assert info["negative_prompt"] == "red"
@@ -109,35 +102,15 @@ def test_styles_reach_the_clip(studio):
 
 @pytest.mark.shows("Batching: a prompt of its own for each row: a clip takes its first")
 def test_a_clip_takes_its_first_rows_prompt(studio):
-    """Another extension gives each row a prompt of its own: the clip is that of the first row's."""
-    got = frames_of(studio, SHORT, alwayson_scripts={"Trouble": {"args": [{"rows": True}]}})
+    got = frames_of(studio, SHORT, **trouble(rows=True))
     wanted = frames_of(studio, SHORT, prompt=f"{PAYLOAD['prompt']}, blue")
     assert abs(got - wanted).max() == 0
 
 
-@pytest.mark.shows("Pains that people report: pain 1: a long prompt makes two unrelated clips")
-@pytest.mark.parametrize("pad", [False, True])
-def test_a_long_prompt_makes_one_clip(studio, pad):
-    """A prompt of over 75 tokens, padded or not: one clip, the one of plainly laid rows."""
-    long = {"negative_prompt": "blue dog, " * 40, "override_settings": {"pad_cond_uncond": pad}}
-    frames = frames_of(studio, **long)
-    if not pad:
-        assert (
-            abs(frames - frames_of(studio, **long, alwayson_scripts={"Trouble": {"args": [{"plainly": True}]}})).max()
-            < FLOAT_ORDER
-        )
-    halves = abs(frames[: FRAMES // 2] - frames[FRAMES // 2 :]).mean()
-    steps = abs(frames[1:] - frames[:-1]).mean()
-    assert halves < 3 * steps
-
-
 @pytest.mark.shows("Pains that people report: pain 24: one animation for many pictures")
 def test_each_picture_of_a_batch_has_a_clip_of_its_own(studio):
-    """Two pictures and a batch size of two: two clips, each of its own picture, with a seed of its own."""
     pictures = [base64_image(Image.new("RGB", (64, 64), (level,) * 3)) for level in (20, 235)]
-    answer = studio.img2img(
-        init_images=pictures, batch_size=2, denoising_strength=0.5, alwayson_scripts=clip_payload()["alwayson_scripts"]
-    )
+    answer = studio.img2img(**clip_payload(init_images=pictures, batch_size=2, denoising_strength=0.5))
     assert len(answer["images"]) == 2
     assert json.loads(answer["info"])["all_seeds"] == [1, 1 + FRAMES]
     assert studio.api("GET", "/trouble/seen").json()["starts"] == [20] * FRAMES + [235] * FRAMES

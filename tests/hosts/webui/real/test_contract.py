@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.webui_real import contract
 from support.webui_real.names import Sources, Uses, door_of, importers, members_of, named_in
-from support.webui_real.places import NOT_STARTED, REPOSITORY, webui_python
+from support.webui_real.places import REPOSITORY, webui_python
 
 OURS = [*(REPOSITORY / "lib_animatediff" / "hosts" / "webui").rglob("*.py"), REPOSITORY / "scripts/animatediff.py"]
 OURS += [REPOSITORY / "install.py"]
@@ -28,15 +27,6 @@ KEYWORDS = {"if", "for", "while", "switch", "return", "catch", "function", "awai
 
 
 @pytest.fixture(scope="module")
-def webui_dir() -> Path:
-    """The installation, which is read and not started."""
-    given = os.environ.get("WEBUI_DIR")
-    if not given:
-        pytest.skip(NOT_STARTED)
-    return Path(given)
-
-
-@pytest.fixture(scope="module")
 def libraries(webui_dir) -> Path:
     """The folder that the WebUI's Python has gradio in; gradio itself, which is slow, is not imported."""
     told = subprocess.run([webui_python(webui_dir), "-c", WHERE], capture_output=True, text=True, check=True)
@@ -44,13 +34,11 @@ def libraries(webui_dir) -> Path:
 
 
 def sources_of(webui_dir: Path, libraries: Path) -> Sources:
-    """What the checks read: the WebUI, the models' code beside it, its libraries."""
     models = [webui_dir / "repositories" / name for name in REPOSITORIES]
     return Sources([webui_dir, *models, libraries], contract.OBJECTS)
 
 
 def changes(sources: Sources) -> Iterator[str]:
-    """One line for each name of the table that is not what it was."""
     yield from (f"{name}: there is no such module" for name in contract.MODULES if not sources.is_module(name))
     for name, expected in SIGNATURES.items():
         yield from changed_signature(sources, name, expected)
@@ -87,10 +75,8 @@ def is_known_in(sources: Sources, attribute: str, module: str) -> bool:
 
 
 def changed_javascript(webui_dir: Path) -> Iterator[str]:
-    """One line for each function of the page that is not what it was."""
-    text = "\n".join(
-        path.read_text(encoding="utf-8") for path in [webui_dir / "script.js", *webui_dir.glob("javascript/*.js")]
-    )
+    paths = [webui_dir / "script.js", *webui_dir.glob("javascript/*.js")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in paths)
     for name, expected in contract.JAVASCRIPT.items():
         found = re.findall(rf"^function {name}(\(.*?\))", text, re.MULTILINE)
         if expected not in found:
@@ -112,26 +98,17 @@ def uses() -> dict[str, dict[str, set[str]]]:
 
 
 def parsed(path: Path) -> ast.Module:
-    """One of our files."""
     return ast.parse(path.read_text(encoding="utf-8"))
-
-
-def told_by_types() -> set[str]:
-    """What compat/base.py says of the WebUI's objects."""
-    tree = parsed(COMPAT / "base.py")
-    return {f"{owner}.{name}" for kind, owner in contract.PROTOCOLS.items() for name in members_of(tree, kind)}
 
 
 @pytest.mark.shows("Install, update, disable, uninstall: the contract with the WebUI's names")
 def test_every_name_of_the_webui_that_we_use_is_what_it_was(webui_dir, libraries):
-    """Every module, function, hook, attribute, option and page function that the extension uses is as expected."""
     told = [*changes(sources_of(webui_dir, libraries)), *changed_javascript(webui_dir)]
     assert not told, "this WebUI differs from the one that the extension knows:\n" + "\n".join(told)
 
 
 @pytest.mark.shows("Install, update, disable, uninstall: the contract with the WebUI's names")
 def test_every_name_of_the_webui_that_we_use_stands_in_the_table():
-    """What the extension uses of the WebUI, of gradio and of the page is listed, with every keyword argument."""
     used = uses()
     missing = [f"{name} ({', '.join(sorted(use['files']))})" for name, use in used.items() if name not in TABLE]
     assert not missing, "add to tests/support/webui_real/contract.py:\n" + "\n".join(sorted(missing))
@@ -142,14 +119,10 @@ def test_every_name_of_the_webui_that_we_use_stands_in_the_table():
         for keyword in sorted(use["keywords"] - named_in(SIGNATURES[name]))
     ]
     assert not unknown, "the signatures in tests/support/webui_real/contract.py lack:\n" + "\n".join(unknown)
-    called = set(called_in_javascript())
-    assert called == set(contract.JAVASCRIPT), (
-        "the page's functions in tests/support/webui_real/contract.py are not those we call"
-    )
+    assert set(called_in_javascript()) == set(contract.JAVASCRIPT), "the page's functions are not those that we call"
 
 
 def called_in_javascript() -> Iterator[str]:
-    """Functions that our page scripts call and do not define."""
     for path in (REPOSITORY / "javascript").glob("*.js"):
         text = re.sub(r"//.*|`[^`]*`|\"[^\"\n]*\"", "", path.read_text(encoding="utf-8"))
         defined = set(re.findall(r"\bfunction (\w+)|\b(?:const|let|var) (\w+)", text))
@@ -158,7 +131,6 @@ def called_in_javascript() -> Iterator[str]:
 
 
 def test_one_module_is_the_door_to_the_webui():
-    """The WebUI's modules are imported in compat/a1111.py, and by the two files that the WebUI itself runs."""
     assert importers(OURS, "modules") == {"a1111.py", "animatediff.py"}
     assert importers(OURS, "launch") == {"install.py"}
     assert importers(OURS, "gradio") == {"fields.py", "options.py", "panel.py"}
@@ -166,9 +138,10 @@ def test_one_module_is_the_door_to_the_webui():
 
 @pytest.mark.shows("Install, update, disable, uninstall: the contract with the WebUI's names")
 def test_the_types_of_the_webuis_objects_tell_what_we_use_of_them():
-    """Each attribute in compat/base.py is in the table, so that it is read against the WebUI; none is left over."""
-    assert told_by_types() - TABLE == set()
-    assert told_by_types() - set(uses()) == set()
+    tree = parsed(COMPAT / "base.py")
+    told = {f"{owner}.{name}" for kind, owner in contract.PROTOCOLS.items() for name in members_of(tree, kind)}
+    assert told - TABLE == set()
+    assert told - set(uses()) == set()
 
 
 def test_nothing_stands_in_the_table_that_we_do_not_use():
@@ -199,7 +172,6 @@ p.firstpass_image: is gone"""
 
 @pytest.mark.shows("Install, update, disable, uninstall: the contract with the WebUI's names")
 def test_each_changed_name_is_told_in_one_line(webui_dir, libraries, tmp_path):
-    """In a copy of the WebUI with seven names changed, the comparison says those seven, and how they changed."""
     shutil.copytree(webui_dir / "modules", tmp_path / "modules", ignore=shutil.ignore_patterns("*.pyc"))
     for name in ("extensions-builtin", "launch.py", "repositories", "scripts"):
         (tmp_path / name).symlink_to(webui_dir / name)

@@ -14,8 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
+from support.motion_files import (
+    PICKLES,
+    SMALL_WIDTHS,
+    adapter_config,
+    as_adapter,
+    random_motion_state,
+    write_motion_file,
+)
 from support.webui_real.clips import FRAMES, animate, clip_of
-from support.webui_real.places import NOT_STARTED, REPOSITORY, webui_python
+from support.webui_real.places import REPOSITORY, webui_python
 from support.webui_real.server import NOT_COPIED, WebUI, open_page
 
 NOWHERE = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0", "HTTP_PROXY": "", "PIP_NO_INDEX": "1"}
@@ -41,7 +50,6 @@ AUTHOR = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.com"]
 
 
 def python_runner(python: Path, webui_dir: Path, **variables: str):
-    """Returns a function that runs Python code in the WebUI's folder, without a network for pip."""
 
     def run(code: str) -> subprocess.CompletedProcess:
         environment = {**os.environ, **NOWHERE, **variables}
@@ -54,17 +62,7 @@ def python_runner(python: Path, webui_dir: Path, **variables: str):
 
 
 @pytest.fixture(scope="module")
-def webui_dir() -> Path:
-    """The WebUI's installation."""
-    given = os.environ.get("WEBUI_DIR")
-    if not given:
-        pytest.skip(NOT_STARTED)
-    return Path(given)
-
-
-@pytest.fixture(scope="module")
 def run_in_webui(webui_dir):
-    """Returns a function that runs code with the WebUI's own Python."""
     return python_runner(webui_python(webui_dir), webui_dir)
 
 
@@ -75,7 +73,6 @@ def required() -> dict[str, str]:
 
 @pytest.mark.shows("Install, update, disable, uninstall: packages differ by additions alone")
 def test_the_installer_adds_nothing_to_a_complete_webui(run_in_webui):
-    """The WebUI runs install.py without a network and without an error, and its packages stay as they are."""
     before = run_in_webui(PACKAGES).stdout
     told = run_in_webui(INSTALL.format(str(REPOSITORY)))
     assert run_in_webui(PACKAGES).stdout == before
@@ -85,12 +82,7 @@ def test_the_installer_adds_nothing_to_a_complete_webui(run_in_webui):
     assert (told.stdout + told.stderr).strip() == ""
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# a WebUI that lacks a package
-
-
 def write_wheel(folder: Path, name: str, version: str) -> None:
-    """A package that pip can install without a network."""
     about = f"{name}-{version}.dist-info"
     files = {
         f"{name}/__init__.py": "",
@@ -121,7 +113,6 @@ def empty_environment(python: Path, folder: Path, packages: tuple[str, ...]) -> 
 
 @pytest.mark.shows("Install, update, disable, uninstall: packages differ by additions alone")
 def test_what_is_missing_is_added_and_nothing_else_changes(webui_dir, tmp_path):
-    """In an environment without some packages the WebUI's installer adds those, once, and changes no version."""
     needed = set(required().values())
     missing = needed - {"pillow", "safetensors"}
     assert "einops" in missing
@@ -139,12 +130,7 @@ def test_what_is_missing_is_added_and_nothing_else_changes(webui_dir, tmp_path):
     assert run(INSTALL.format(str(REPOSITORY))).stdout == ""
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# from a URL
-
-
 def git(folder: Path, *arguments: str) -> str:
-    """Runs git there, untouched by anybody's settings."""
     quiet = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     command = ["git", "-C", str(folder), *AUTHOR, *arguments]
     return subprocess.run(command, env=quiet, capture_output=True, text=True, check=True).stdout
@@ -152,17 +138,12 @@ def git(folder: Path, *arguments: str) -> str:
 
 @dataclass
 class Published:
-    """This repository where others can clone it."""
+    """This repository where others can clone it: as the bare one."""
 
     working: Path
     bare: Path
 
-    @property
-    def url(self) -> str:
-        return f"file://{self.bare}"
-
     def publish(self, message: str) -> None:
-        """Commits what is in the working copy, and lets others see it."""
         git(self.working, "add", "--all")
         git(self.working, "commit", "--quiet", "--message", message)
         git(self.working, "push", "--quiet", str(self.bare), "HEAD:main")
@@ -174,8 +155,6 @@ class Installed:
 
     server: WebUI
     source: Published
-    packages: tuple[str, str]
-    told: str
 
     @property
     def folder(self) -> Path:
@@ -184,7 +163,6 @@ class Installed:
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
-    """The working tree as a commit in a repository of its own."""
     place = tmp_path_factory.mktemp("published")
     source = Published(place / "working", place / "sd-webui-animatediff.git")
     shutil.copytree(REPOSITORY, source.working, ignore=shutil.ignore_patterns(*NOT_COPIED))
@@ -197,8 +175,6 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
 @pytest.fixture(scope="module")
 def installed(start_webui, browser, run_in_webui, published) -> Installed:
     """The extension, installed by clicking, and the WebUI started again."""
-    from support.motion_files import write_motion_file
-
     with pytest.MonkeyPatch.context() as patch:
         for name, value in NOWHERE.items():  # the installer that the page runs must not reach a package index either
             patch.setenv(name, value)
@@ -209,20 +185,17 @@ def installed(start_webui, browser, run_in_webui, published) -> Installed:
     open_page(page, server)
     page.get_by_role("button", name="Extensions", exact=True).click()
     page.get_by_role("button", name="Install from URL").click()
-    page.get_by_label("URL for extension's git repository").fill(published.url)
+    page.get_by_label("URL for extension's git repository").fill(f"file://{published.bare}")
     page.get_by_label("Local directory name").fill(FOLDER)
     page.get_by_role("button", name="Install", exact=True).click()
     result = page.locator("#extension_install_result.prose", has_text=re.compile(r"\S"))
     result.wait_for()
-    told = result.inner_text()
+    assert "Installed into" in result.inner_text()
     page.close()
     write_motion_file(server.motion_modules_dir)
-    return Installed(server.restart(), published, (before, run_in_webui(PACKAGES).stdout), told)
-
-
-def scripts_of(server: WebUI) -> list[str]:
-    """The titles that the API knows."""
-    return server.api("GET", "/sdapi/v1/scripts").json()["txt2img"]
+    server.restart()
+    assert run_in_webui(PACKAGES).stdout == before
+    return Installed(server, published)
 
 
 def complaints(server: WebUI) -> list[str]:
@@ -232,9 +205,6 @@ def complaints(server: WebUI) -> list[str]:
 
 @pytest.mark.shows("Install, update, disable, uninstall: from URL, into a folder with spaces and unicode")
 def test_installed_from_a_url_it_makes_a_clip(installed):
-    """Install from URL, into a folder with spaces, umlaut and quotes: no package changes; after a restart it works."""
-    assert "Installed into" in installed.told
-    assert installed.packages[0] == installed.packages[1]
     assert (installed.folder / ".git").is_dir()
     assert not complaints(installed.server)
     assert len(clip_of(animate(installed.server)).frames) == FRAMES
@@ -251,9 +221,6 @@ def test_the_start_up_log_tells_what_the_extension_costs(installed, run_in_webui
 
 @pytest.mark.shows("Install, update, disable, uninstall: models survive updates")
 def test_an_update_brings_new_files_and_keeps_the_models(installed, run_in_webui):
-    """The Extensions tab's update: the new version's files, own changes undone, and models stay in both folders."""
-    from support.motion_files import write_motion_file
-
     server, folder = installed.server, installed.folder
     own = write_motion_file(folder / "model", seed=1, name="own.safetensors")
     notes = (folder / "README.md").read_text(encoding="utf-8")
@@ -273,7 +240,6 @@ def test_an_update_brings_new_files_and_keeps_the_models(installed, run_in_webui
 
 @pytest.mark.shows("Install, update, disable, uninstall: switched off and removed")
 def test_switched_off_it_leaves_no_trace_and_removed_neither(installed):
-    """Switched off under Extensions, or with its folder deleted: no script, no panel, no error, pictures as before."""
     server = installed.server
     picture = server.txt2img()["images"]
     server.post("/sdapi/v1/options", {"disabled_extensions": [FOLDER]})
@@ -287,16 +253,11 @@ def test_switched_off_it_leaves_no_trace_and_removed_neither(installed):
 
 
 def assert_no_trace(server: WebUI, picture: list[str]) -> None:
-    """Nothing of the extension is in the WebUI."""
-    assert "animatediff" not in scripts_of(server)
+    assert "animatediff" not in server.api("GET", "/sdapi/v1/scripts").json()["txt2img"]
     components = server.api("GET", "/config").json()["components"]
     assert not [c for c in components if "animatediff" in str(c["props"].get("elem_id"))]
     assert not complaints(server)
     assert server.txt2img()["images"] == picture
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# files that are in use
 
 
 def open_files(server: WebUI) -> Iterator[str]:
@@ -308,7 +269,6 @@ def open_files(server: WebUI) -> Iterator[str]:
 
 
 def is_of(server: WebUI, pid: int) -> bool:
-    """Whether a process belongs to the server's session."""
     try:
         return os.getsid(pid) == server._process.pid
     except ProcessLookupError:
@@ -317,16 +277,6 @@ def is_of(server: WebUI, pid: int) -> bool:
 
 def write_in_every_format(folder: Path) -> list[str]:
     """The same motion module as each kind of file; returns their names in the list."""
-    from safetensors.torch import save_file
-    from support.motion_files import (
-        PICKLES,
-        SMALL_WIDTHS,
-        adapter_config,
-        as_adapter,
-        random_motion_state,
-        write_motion_file,
-    )
-
     folder.mkdir()
     state = random_motion_state("v3")
     names = [write_motion_file(folder).name]

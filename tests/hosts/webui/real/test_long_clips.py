@@ -5,10 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from support.motion_files import write_motion_file
 from support.webui_real.clips import animate, apart, clip_of
-from support.webui_real.places import REPOSITORY, TROUBLE
-from support.webui_real.studio import hooks_in_the_unet, portrait, refused
+from support.webui_real.studio import left_as_it_was, refused, trouble
 
 FRAMES = 40
 WINDOWS = {"frames": FRAMES, "context_length": 16, "overlap": 4}
@@ -17,30 +15,20 @@ KINDS = ("v1", "v2", "v3")
 
 
 @pytest.fixture(scope="module")
-def long_studio(start_webui):
-    """The WebUI with AnimateDiff, a motion module of each kind, and an extension that tells what is in the model."""
-    server = start_webui("long", extensions=[REPOSITORY, TROUBLE])
-    for kind in KINDS:
-        write_motion_file(server.motion_modules_dir, kind)
-    write_motion_file(server.motion_modules_dir, "sdxl")
-    return server
+def long_studio(start_studio):
+    return start_studio("long", *KINDS, "sdxl")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_forty_frames_in_windows_of_sixteen(long_studio, kind):
-    """A clip of 40 frames on a module of 24 or 32: all frames, none like another, and a model as it was."""
-    long_studio.txt2img()
-    before = portrait(long_studio)
-    gif = clip_of(animate(long_studio, {**WINDOWS, "model": f"mm_small_{kind}"}))
+    with left_as_it_was(long_studio):
+        gif = clip_of(animate(long_studio, {**WINDOWS, "model": f"mm_small_{kind}"}))
     assert gif.frames.shape == (FRAMES, 64, 64, 3)
-    assert min(apart(a, b) for a, b in zip(gif.frames, gif.frames[1:], strict=False)) > 0
-    assert portrait(long_studio) == before
-    assert not hooks_in_the_unet(before)
+    assert min(apart(a, b) for a, b in pairwise(gif.frames)) > 0
 
 
 @pytest.mark.parametrize("other", [{"context_kind": "static"}, {"fusion": "flat"}, {"closed_loop": "A"}, {"stride": 2}])
 def test_every_window_setting_changes_the_clip(long_studio, other):
-    """Kind of windows, fusion, closed loop and stride reach the sampling, and stand in the clip's text."""
     plain, changed = (
         clip_of(animate(long_studio, {**WINDOWS, "model": "mm_small_v3", **more})) for more in ({}, other)
     )
@@ -50,33 +38,25 @@ def test_every_window_setting_changes_the_clip(long_studio, other):
 
 
 def test_reverse_plays_back_to_the_beginning(long_studio):
-    """There and back, without showing an end twice."""
     frames = clip_of(animate(long_studio, {"frames": 6, "model": "mm_small_v3", "reverse": True})).frames
     assert len(frames) == 6 + 4
     assert (frames[6:] == frames[4:0:-1]).all()
     assert min(apart(a, b) for a, b in pairwise(frames)) > 0
 
 
-def test_an_interrupt_is_heeded_between_windows(long_studio):
-    """Interrupted in a window of the second step, the windows that are left are not computed; what there is comes."""
-    long_studio.txt2img()
-    before = portrait(long_studio)
-    layer = {"layer": "model.diffusion_model.middle_block.0", "call": FIRST_STEP + 2}
-    answer = animate(
-        long_studio,
-        {**WINDOWS, "model": "mm_small_v3"},
-        alwayson_scripts={"Trouble": {"args": [{"interrupt_at": layer}]}},
-    )
-    assert long_studio.api("GET", "/trouble/calls").json() == FIRST_STEP + 2
-    assert len(clip_of(answer).frames) == FRAMES
-    assert portrait(long_studio) == before
+@pytest.mark.shows("API: an interrupted request returns what there is")
+@pytest.mark.parametrize(("clip", "call"), [(WINDOWS, FIRST_STEP + 2), ({"frames": 8}, 1)])
+def test_an_interrupt_is_heeded_between_windows(long_studio, clip, call):
+    with left_as_it_was(long_studio):
+        stop = trouble(interrupt_at={"layer": "model.diffusion_model.middle_block.0", "call": call})
+        answer = animate(long_studio, {**clip, "model": "mm_small_v3"}, **stop)
+        assert long_studio.api("GET", "/trouble/calls").json() == call
+        assert len(clip_of(answer).frames) == clip["frames"]
 
 
 def test_windows_longer_than_the_module_knows_are_refused(long_studio):
-    """A v1 module knows 24 frames: windows of 32 are one clear line with what to do."""
-    assert "Lower the context length to 24 or less" in refused(
-        long_studio, {"frames": 40, "context_length": 32, "model": "mm_small_v1"}
-    )
+    clip = {"frames": 40, "context_length": 32, "model": "mm_small_v1"}
+    assert "Lower the context length to 24 or less" in refused(long_studio, clip)
 
 
 @pytest.mark.shows("Pains that people report: pain 7: memory grows with the clip and is not given back")

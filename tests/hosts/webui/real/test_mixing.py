@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import pytest
 from support.webui_real.clips import FRAMES, animate, apart, clip_of
-from support.webui_real.server import EMBEDDING, HYPERNETWORK, LORA, LYCORIS, PAYLOAD, file_bytes
-from support.webui_real.studio import FLOAT_ORDER, VISIBLE, decoded, frames_of, hooks_in_the_unet, plain_batch, portrait
+from support.webui_real.server import EMBEDDING, HYPERNETWORK, LORA, LYCORIS, PAYLOAD
+from support.webui_real.studio import (
+    FLOAT_ORDER,
+    VISIBLE,
+    decoded,
+    frames_of,
+    left_as_it_was,
+    plain_batch,
+    same_picture_after,
+    trouble,
+)
 
 CAT = PAYLOAD["prompt"]
 LONG = {"frames": 12, "context_length": 8, "overlap": 2}
@@ -19,26 +28,20 @@ NETWORKS = f"<lora:{LORA}:0.5> <lora:{LYCORIS}:0.5> <hypernet:{HYPERNETWORK}:0.5
     ids=["LoRA", "LyCORIS", "textual inversion", "hypernetwork", "all of them"],
 )
 def test_networks_in_the_prompt(studio, words):
-    """LoRA, LyCORIS, textual inversion and hypernetwork act on the frames as on pictures, in windows, too."""
-    clip, picture = frames_of(studio, LONG), file_bytes(studio.txt2img())
-    gif = clip_of(animate(studio, LONG, prompt=f"{CAT} {words}"))
-    assert abs(decoded(studio) - clip).mean() * 255 > 1
-    assert apart(gif.frames[:FRAMES], plain_batch(studio, prompt=f"{CAT} {words}")) > VISIBLE
-    assert abs(frames_of(studio, LONG) - clip).max() == 0
-    assert file_bytes(studio.txt2img()) == picture
+    with same_picture_after(studio):
+        clip = frames_of(studio, LONG)
+        gif = clip_of(animate(studio, LONG, prompt=f"{CAT} {words}"))
+        assert abs(decoded(studio) - clip).mean() * 255 > 1
+        assert apart(gif.frames[:FRAMES], plain_batch(studio, prompt=f"{CAT} {words}")) > VISIBLE
+        assert abs(frames_of(studio, LONG) - clip).max() == 0
 
 
 @pytest.mark.shows("Mixing: wrappers of p.sample, the UNet's forward, the denoiser")
 @pytest.mark.parametrize("clip", [{}, LONG], ids=["whole", "in windows"])
 @pytest.mark.parametrize("what", ["sample", "unet", "denoiser"])
 def test_wrappers_of_other_extensions(studio, what, clip):
-    """Another extension wraps p.sample, the UNet's forward or the denoiser: it is called, and the clip is the same."""
-    studio.txt2img()
-    before, picture = portrait(studio), file_bytes(studio.txt2img())
-    wanted = frames_of(studio, clip)
-    got = frames_of(studio, clip, alwayson_scripts={"Trouble": {"args": [{"wrap": what}]}})
-    assert studio.api("GET", "/trouble/wrapped").json() > 0
-    assert abs(got - wanted).max() < FLOAT_ORDER
-    assert portrait(studio) == before
-    assert not hooks_in_the_unet(before)
-    assert file_bytes(studio.txt2img()) == picture
+    with left_as_it_was(studio):
+        wanted = frames_of(studio, clip)
+        got = frames_of(studio, clip, **trouble(wrap=what))
+        assert studio.api("GET", "/trouble/wrapped").json() > 0
+        assert abs(got - wanted).max() < FLOAT_ORDER

@@ -12,10 +12,21 @@ from safetensors.torch import save_file
 from support.adapter_files import kohya, ldm_name, official, random_adapter, write_adapter
 from support.motion_files import random_motion_state
 from support.motion_lora_files import changed_weight, converted, random_lora, write_lora
-from support.webui_real.clicking import PANEL, fill, generate, open_group, pasted, prepare_clip
+from support.webui_real.clicking import PANEL, choose_refreshed, fill, generate, open_group, pasted, prepare_clip
 from support.webui_real.clips import animate
-from support.webui_real.server import CHECKPOINT, LORA, PAYLOAD, file_bytes
-from support.webui_real.studio import FLOAT_ORDER, decoded, frames_of, hooks_in_the_unet, portrait, refused, sent_back
+from support.webui_real.server import CHECKPOINT, LORA, PAYLOAD
+from support.webui_real.studio import (
+    FLOAT_ORDER,
+    decoded,
+    frames_of,
+    hooks_in_the_unet,
+    made_from,
+    portrait,
+    refused,
+    same_picture_after,
+    texts_of,
+    with_text,
+)
 
 FOUR = {"frames": 4}
 CAT = PAYLOAD["prompt"]
@@ -65,7 +76,6 @@ def adorned(studio):
 
 @pytest.fixture(scope="module")
 def plain(studio) -> numpy.ndarray:
-    """The clip without any of them."""
     return frames_of(studio, FOUR)
 
 
@@ -82,7 +92,6 @@ def by_field(server, text: str, **payload) -> numpy.ndarray:
 )
 @pytest.mark.parametrize("name", ["pan", "pan_converted", "beside_modules"])
 def test_a_motion_lora_is_the_module_with_its_weights_changed(adorned, plain, name):
-    """Official or converted, among LoRAs or modules: the clip of W + strength * up down, by tag as by the field."""
     tagged = by_tag(adorned, name)
     wanted = frames_of(adorned, {**FOUR, "model": "merged"}, prompt=f"{CAT} ")
     assert abs(tagged - wanted).max() < FLOAT_ORDER
@@ -95,7 +104,6 @@ def test_a_motion_lora_is_the_module_with_its_weights_changed(adorned, plain, na
 @pytest.mark.shows("Motion LoRAs: strength 0 is the clip without, bit for bit")
 @pytest.mark.parametrize("name", ["pan", "v3_adapter"])
 def test_strength_0_is_the_clip_without_it(adorned, name):
-    """To the last bit, by tag and by field; and the clip afterwards is the plain one."""
     plain = frames_of(adorned, FOUR, prompt=f"{CAT} ")
     assert (by_tag(adorned, name, 0) == plain).all()
     assert (by_field(adorned, f"{name}:0") == plain).all()
@@ -105,33 +113,30 @@ def test_strength_0_is_the_clip_without_it(adorned, name):
 
 @pytest.mark.shows("Motion LoRAs: a tag stays in the text and does not reach the WebUI's loader")
 def test_a_tag_stays_in_the_text_and_is_kept_from_the_webuis_loader(adorned):
-    """The loader hears of other tags only; the clip's text has ours, and sent back gives the same frames."""
     ours = f"<lora:pan:{STRENGTH}><lora:beside_modules:0.2><lora:v3_adapter:0.5>"
     prompt = f"{CAT} {ours}<lora:{LORA}:0.6><lora:no_such:1>"
-    answer = animate(adorned, FOUR, prompt=prompt)
-    frames, (text,) = decoded(adorned), json.loads(answer["info"])["infotexts"]
+    frames, text = with_text(adorned, FOUR, prompt=prompt)
     log = adorned.log_text()
     assert text.startswith(f"{prompt}\n")
     assert "Couldn't find network with name no_such" in log
     assert "Couldn't find network with name beside_modules" not in log
     loaded = re.search(r'Lora hashes: "(.*?)"', text)[1]  # by the WebUI
     assert [entry.partition(":")[0] for entry in loaded.split(", ")] == [LORA]
-    assert (sent_back(adorned, answer) == frames).all()
+    assert (made_from(adorned, text) == frames).all()
     image_lora = frames_of(adorned, FOUR, prompt=f"{CAT} {ours}")
     assert abs(frames - image_lora).max() > SEEN, "the WebUI's own LoRA did not act"
 
 
 @pytest.mark.shows("Motion LoRAs: several at once")
 def test_the_field_is_in_the_text_and_takes_several(adorned, plain):
-    """Names with strengths, or tags; sent back, the same frames; in each clip of each batch the same."""
     clip = {**FOUR, "motion_loras": "pan:0.5, v3_adapter:0.4"}
     answer = animate(adorned, clip, n_iter=2, prompt=f"{CAT} ")
-    frames, texts = decoded(adorned), json.loads(answer["info"])["infotexts"]
+    frames, texts = decoded(adorned), texts_of(answer)
     assert all('motion_loras: "pan:0.5, v3_adapter:0.4"' in text.replace("\\", "") for text in texts)
     told = json.loads(answer["info"])["extra_generation_params"]["AnimateDiff motion LoRAs"]
     assert "pan.safetensors: 160 of its 160 weights match" in told
     assert "v3_adapter.safetensors: " in told
-    assert (sent_back(adorned, answer) == frames[:4]).all()
+    assert (made_from(adorned, texts[0]) == frames[:4]).all()
     tags = f"{CAT} <lora:pan:0.5><lora:v3_adapter:0.4>"
     assert (frames_of(adorned, FOUR, prompt=tags, n_iter=2) == frames).all()
     assert (frames_of(adorned, FOUR, prompt=tags, batch_size=2).shape) == frames.shape
@@ -144,28 +149,26 @@ def test_the_hires_prompt_has_tags_of_its_own(adorned, name):
     """A tag in the hires prompt acts on the second pass alone; without a hires prompt, the prompt's acts on both."""
     tag = f"<lora:{name}:{STRENGTH}>"
     plain = frames_of(adorned, FOUR, prompt=f"{CAT} ", **HIRES)
-    answer = animate(adorned, FOUR, prompt=f"{CAT} ", hr_prompt=f"{CAT} {tag}", **HIRES)
-    second, (text,) = decoded(adorned), json.loads(answer["info"])["infotexts"]
+    second, text = with_text(adorned, FOUR, prompt=f"{CAT} ", hr_prompt=f"{CAT} {tag}", **HIRES)
     first = frames_of(adorned, FOUR, prompt=f"{CAT} {tag}", hr_prompt=f"{CAT} ", **HIRES)
     both = frames_of(adorned, FOUR, prompt=f"{CAT} {tag}", **HIRES)
     assert (frames_of(adorned, FOUR, prompt=f"{CAT} {tag}", hr_prompt=f"{CAT} {tag}", **HIRES) == both).all()
     kinds = (plain, first, second, both)
     assert min(abs(a - b).max() for i, a in enumerate(kinds) for b in kinds[:i]) > 1e-3
     assert tag in text.partition("Hires prompt: ")[2]
-    assert (sent_back(adorned, answer, hr_sampler_name="Euler a") == second).all()
+    assert (made_from(adorned, text, hr_sampler_name="Euler a") == second).all()
 
 
 @pytest.mark.shows("Motion LoRAs: the v3 domain adapter is what its weights merged would be")
 @pytest.mark.parametrize("clip", [{}, {"model": "mm_small_v2"}], ids=["v3", "v2"])
 def test_the_domain_adapter_is_what_its_weights_merged_would_be(adorned, plain, clip):
-    """The official adapter by tag: the clip that the WebUI's own loader makes of the same matrices as an image LoRA."""
-    before, picture = portrait(adorned), file_bytes(adorned.txt2img())
-    adapter = by_tag(adorned, "v3_adapter", clip=clip)
-    assert portrait(adorned)["tensors"] == before["tensors"]
-    assert abs(adapter - by_tag(adorned, "as_image_lora", clip=clip)).max() < FLOAT_ORDER
-    assert abs(adapter - plain).max() > SEEN
-    assert (by_field(adorned, f"v3_adapter:{STRENGTH}") == by_tag(adorned, "v3_adapter")).all()
-    assert file_bytes(adorned.txt2img()) == picture
+    with same_picture_after(adorned):
+        before = portrait(adorned)
+        adapter = by_tag(adorned, "v3_adapter", clip=clip)
+        assert portrait(adorned)["tensors"] == before["tensors"]
+        assert abs(adapter - by_tag(adorned, "as_image_lora", clip=clip)).max() < FLOAT_ORDER
+        assert abs(adapter - plain).max() > SEEN
+        assert (by_field(adorned, f"v3_adapter:{STRENGTH}") == by_tag(adorned, "v3_adapter")).all()
 
 
 @pytest.mark.shows("Motion LoRAs: what cannot be is refused with the nearest name")
@@ -180,28 +183,16 @@ def test_the_domain_adapter_is_what_its_weights_merged_would_be(adorned, plain, 
     ids=["unknown", "image LoRA", "no number", "a path"],
 )
 def test_a_motion_lora_that_cannot_be_is_refused(adorned, text, words):
-    """422 with the nearest name, or what to do instead."""
     reason = refused(adorned, {**FOUR, "motion_loras": text})
     assert all(word in reason for word in words), reason
 
 
 @pytest.mark.shows("Motion LoRAs: a line on what found a place; by clicking and by pasting")
-def test_motion_loras_by_clicking(adorned, page, screenshot):
-    """Chosen from the list, strength typed: the API's clip, with a line on what found a place; pasted, the same."""
-    answer = animate(adorned, {**FOUR, "motion_loras": "pan:0.7"}, sampler_name="DPM++ 2M")
-    wanted, (text,) = decoded(adorned), json.loads(answer["info"])["infotexts"]
+def test_motion_loras_by_clicking(adorned, page):
+    wanted, text = with_text(adorned, {**FOUR, "motion_loras": "pan:0.7"}, sampler_name="DPM++ 2M")
     prepare_clip(page, adorned, 4)
     open_group(page, "Motion LoRAs", "motion_loras")
-    page.locator(f"{PANEL}_lora_refresh").click()
-    picker = page.locator(f"{PANEL}_lora_picker input")
-    for _ in range(40):  # the list is filled some time after the click
-        picker.click()
-        if page.locator(f"{PANEL}_lora_picker li[data-value='pan']").count():
-            break
-        picker.blur()
-        page.wait_for_timeout(250)
-    screenshot(page, "motion-loras")
-    page.locator(f"{PANEL}_lora_picker li[data-value='pan']").click()
+    choose_refreshed(page, "lora_refresh", "lora_picker", "data-value='pan'")
     field = f"document.querySelector('{PANEL}_motion_loras textarea, {PANEL}_motion_loras input')"
     page.wait_for_function(f"{field}.value == 'pan:1'")
     fill(page, {"animatediff_txt2img_motion_loras": "pan:0.7"})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from support.webui_real.clicking import open_panel
 from support.webui_real.places import REPOSITORY
-from support.webui_real.server import open_page
 
 EXISTING = REPOSITORY / "tests" / "support" / "webui_real" / "existing_extension"
 
@@ -14,11 +14,9 @@ EXISTING = REPOSITORY / "tests" / "support" / "webui_real" / "existing_extension
 @pytest.mark.shows("Mixing: the existing extension beside ours, both load orders", "Panel: told: extension clash")
 @pytest.mark.parametrize("folder", ["a-sd-webui-animatediff", "z-sd-webui-animatediff"], ids=["before us", "after us"])
 def test_the_existing_extension_is_named_in_the_panel(start_webui, page, tmp_path, folder):
-    """Whichever the WebUI loads first: our panel names the other one and says what to do."""
     shutil.copytree(EXISTING, tmp_path / folder)
     server = start_webui(f"beside_{folder[0]}", extensions=[REPOSITORY, tmp_path / folder])
-    open_page(page, server)
-    page.locator("#animatediff_txt2img .label-wrap").first.click()
+    open_panel(page, server)
     told = page.locator("#animatediff_txt2img .animatediff-clash")
     told.wait_for(state="visible")
     assert folder in told.inner_text()

@@ -7,10 +7,8 @@ import re
 
 import pytest
 import requests
-from support.motion_files import write_motion_file
-from support.webui_real.clicking import fill, open_accordion
+from support.webui_real.clicking import fill, open_accordion, open_panel
 from support.webui_real.clips import animate, clip_of
-from support.webui_real.places import REPOSITORY, TROUBLE
 from support.webui_real.server import open_page
 from support.webui_real.studio import hooks_in_the_unet, portrait
 
@@ -31,9 +29,7 @@ def wait_for_number(page, field: str, value: float) -> None:
 
 @pytest.mark.shows("Panel: frames, frames per second and seconds linked")
 def test_frames_speed_and_seconds_follow_each_other(studio, page):
-    """Frames or speed set the seconds; seconds set the frames; reverse counts the way back."""
-    open_page(page, studio)
-    open_accordion(page)
+    open_panel(page, studio)
     assert number(page, "seconds") == 2
     fill(page, {"animatediff_txt2img_frames": 24})
     wait_for_number(page, "seconds", 3)
@@ -49,28 +45,19 @@ def test_frames_speed_and_seconds_follow_each_other(studio, page):
     page.locator(".animatediff-duration", has_text="12 frames at 12 per second: 1.0 seconds").wait_for()
 
 
-@pytest.mark.shows("Panel: help text")
-def test_every_field_has_a_help_text(studio, page):
-    """Label and help of each setting of the table stand in the panel of both tabs."""
-    open_page(page, studio)
+@pytest.mark.shows("Panel: help text", "Panel: both tabs independent")
+def test_both_tabs_have_every_help_text_and_are_independent(studio, page):
+    open_panel(page, studio)
     for tab in ("txt2img", "img2img"):
         text = page.locator(f"#animatediff_{tab}").text_content()
         for setting in SETTINGS.values():
             if setting.in_panel:
                 assert setting.label in text
                 assert setting.help in text
-
-
-@pytest.mark.shows("Panel: both tabs independent")
-def test_both_tabs_are_independent(studio, page):
-    """What is set in txt2img stays there: img2img's panel is closed and keeps its own numbers."""
-    open_page(page, studio)
-    open_accordion(page)
     fill(page, {"animatediff_txt2img_frames": 5})
     page.locator("#tabs button", has_text="img2img").first.click()
     assert not page.locator("#animatediff_img2img-checkbox input").is_checked()
-    page.locator("#animatediff_img2img .label-wrap").first.click()
-    page.locator("#animatediff_img2img_frames").wait_for(state="visible")
+    open_accordion(page, "img2img")
     assert page.locator("#animatediff_img2img_frames input[type=number]").input_value() == "16"
     fill(page, {"animatediff_img2img_frames": 9})
     page.locator("#tabs button", has_text="txt2img").first.click()
@@ -85,14 +72,6 @@ def test_no_default_is_frozen_in_ui_config(studio):
     assert not [key for key in kept if "animatediff" in key.lower()]
 
 
-@pytest.fixture
-def reloadable(start_webui):
-    """A WebUI of its own, for it is taken apart and put together again."""
-    server = start_webui("reloadable", extensions=[REPOSITORY, TROUBLE])
-    write_motion_file(server.motion_modules_dir)
-    return server
-
-
 def answers(server) -> bool:
     """Whether the API is up again; it comes some time after the page."""
     try:
@@ -102,8 +81,8 @@ def answers(server) -> bool:
 
 
 @pytest.mark.shows("Panel: Reload UI")
-def test_reload_ui_leaves_nothing_doubled_and_nothing_dead(reloadable, page):
-    """After Reload UI, twice: as many callbacks and scripts as before, the same clip, and a clean model."""
+def test_reload_ui_leaves_nothing_doubled_and_nothing_dead(start_studio, page):
+    reloadable = start_studio("reloadable", "v3")
     before = reloadable.api("GET", "/trouble/registered").json()
     assert "AnimateDiffScript" in before["scripts"]
     clip = clip_of(animate(reloadable)).frames
@@ -124,10 +103,8 @@ def test_reload_ui_leaves_nothing_doubled_and_nothing_dead(reloadable, page):
 
 @pytest.mark.shows("Panel: phone width")
 def test_at_phone_width(studio, page, screenshot):
-    """On a telephone every field of the panel lies within the page's width and can be used."""
     page.set_viewport_size(PHONE)
-    open_page(page, studio)
-    open_accordion(page)
+    open_panel(page, studio)
     ids = {s.name: f"#animatediff_txt2img_{s.name}{'_picture' * s.image}" for s in SETTINGS.values()}
     for first in {s.group: s for s in reversed(SETTINGS.values()) if s.group}.values():
         page.locator("#animatediff_txt2img .label-wrap", has_text=first.group).click()
@@ -145,7 +122,6 @@ def test_at_phone_width(studio, page, screenshot):
 
 @pytest.mark.shows("Panel: dark theme")
 def test_in_the_dark_theme(studio, page, screenshot):
-    """The dark theme's panel, for the eye: text and fields are there and readable."""
     page.goto(f"{studio.url}/?__theme=dark")
     page.locator("#tab_txt2img").wait_for(state="visible")
     open_accordion(page)
@@ -159,7 +135,6 @@ def test_in_the_dark_theme(studio, page, screenshot):
 
 @pytest.mark.shows("Panel: settings page, old keys honoured")
 def test_the_settings_page_holds_ours_and_the_old_keys(studio, page):
-    """Our section of the settings page is there; keys of the existing extension are among its options and are kept."""
     keys = {"animatediff_model_path": "", "animatediff_mp4_crf": 30, "animatediff_webp_quality": 50}
     former = {key: studio.options()[key] for key in keys}
     studio.post("/sdapi/v1/options", keys)

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import base64
 import io
-import threading
+from itertools import pairwise
 
 import numpy
 import pytest
 from PIL import Image
-from support.webui_real.clicking import (
-    choose_module,
-    fill,
-    fill_prompt_and_size,
-    generate,
-    open_accordion,
-    prepare_clip,
-    shown_gif,
-)
+from support.webui_real.clicking import fill, generate, open_accordion, prepare_clip, shown_gif
 from support.webui_real.clips import animate, apart, clip_of, clip_payload
-from support.webui_real.places import REPOSITORY, TROUBLE
-from support.webui_real.server import UPSCALER, VAE, base64_image, file_bytes, open_page, pixels
-from support.webui_real.studio import FLOAT_ORDER, HIRES, decoded, frames_of, hooks_in_the_unet, painted, portrait
-
-# ---- hires fix
+from support.webui_real.server import UPSCALER, VAE, base64_image, open_page, pixels
+from support.webui_real.studio import (
+    FLOAT_ORDER,
+    HIRES,
+    decoded,
+    frames_of,
+    hooks_in_the_unet,
+    painted,
+    portrait,
+    same_picture_after,
+    watched,
+)
 
 
 @pytest.mark.shows("Passes: hires fix with latent and model upscalers, another sampler")
@@ -41,7 +40,6 @@ from support.webui_real.studio import FLOAT_ORDER, HIRES, decoded, frames_of, ho
     ids=lambda hires: " ".join(map(str, hires.values())),
 )
 def test_hires_fix_in_its_forms(studio, hires):
-    """Latent and model upscalers, another sampler, own steps, own prompts, own size: a clip of the large size."""
     gif = clip_of(animate(studio, {"frames": 4}, **{**HIRES, **hires}))
     wanted = (hires.get("hr_resize_x", 128), hires.get("hr_resize_y", 128))
     assert (len(gif.frames), gif.size) == (4, wanted)
@@ -49,25 +47,22 @@ def test_hires_fix_in_its_forms(studio, hires):
     assert "Unable to load ESRGAN model" not in studio.log_text()
 
 
-# ---- img2img
-
-
 @pytest.mark.shows("Passes: inpaint masks")
 @pytest.mark.parametrize("fill_mode", [0, 1, 2, 3])
 @pytest.mark.parametrize("whole", [0, 1], ids=["whole picture", "only masked"])
 def test_inpaint_masks_hold_for_every_frame(studio, fill_mode, whole):
-    """Outside of the mask every frame is the picture, whatever fills the mask, at full size or only the masked part."""
     mask = Image.new("L", (64, 64), 0)
     mask.paste(255, (24, 24, 40, 40))
-    answer = studio.img2img(
+    payload = clip_payload(
+        {"frames": 4, "format": ["Frame"]},
         init_images=[base64_image(painted())],
         mask=base64_image(mask),
         mask_blur=0,
         inpainting_fill=fill_mode,
         inpaint_full_res=whole,
         denoising_strength=0.9,
-        alwayson_scripts=clip_payload({"frames": 4, "format": ["Frame"]})["alwayson_scripts"],
     )
+    answer = studio.img2img(**payload)
     frames = numpy.stack([pixels(answer, number) for number in range(4)]).astype(int)
     outside = numpy.ones((64, 64), bool)
     outside[16:48, 16:48] = False
@@ -75,21 +70,13 @@ def test_inpaint_masks_hold_for_every_frame(studio, fill_mode, whole):
     assert (frames[0] != frames[1]).any()
 
 
-# ---- low memory, other arithmetic, other attention
-
-
 @pytest.mark.shows("Passes: --medvram and --lowvram")
 @pytest.mark.parametrize("flag", ["--medvram", "--lowvram"])
-def test_low_memory_modes(studio, start_webui, flag):
-    """With --medvram and --lowvram, which are on, the clip is that without them, and the next picture is as before."""
-    from support.motion_files import write_motion_file
-
-    server = start_webui(flag.strip("-"), extensions=[REPOSITORY, TROUBLE], extra_args=[flag])
-    write_motion_file(server.motion_modules_dir, "v3")
-    picture = file_bytes(server.txt2img())
-    assert portrait(server)["lowvram"]
-    assert abs(frames_of(server) - frames_of(studio)).max() < FLOAT_ORDER
-    assert file_bytes(server.txt2img()) == picture
+def test_low_memory_modes(studio, start_studio, flag):
+    server = start_studio(flag.strip("-"), "v3", extra_args=[flag])
+    with same_picture_after(server):
+        assert portrait(server)["lowvram"]
+        assert abs(frames_of(server) - frames_of(studio)).max() < FLOAT_ORDER
     server.stop()
 
 
@@ -103,20 +90,18 @@ def test_low_memory_modes(studio, start_webui, flag):
     ids=lambda settings: next(iter(settings)),
 )
 def test_other_patches_of_the_webui_on_the_same_unet(studio, settings):
-    """Token merging and Hypertile work on a clip, and are gone afterwards with ours."""
     size = {"width": 256, "height": 256, "steps": 2}
-    picture, before = file_bytes(studio.txt2img(**size)), portrait(studio)
-    plain = clip_of(animate(studio, {"frames": 4}, **size)).frames
-    patched = clip_of(animate(studio, {"frames": 4}, **size, override_settings=settings)).frames
-    assert len(patched) == 4
-    assert apart(plain, patched) > 0
-    assert file_bytes(studio.txt2img(**size)) == picture
+    with same_picture_after(studio, **size):
+        before = portrait(studio)
+        plain = clip_of(animate(studio, {"frames": 4}, **size)).frames
+        patched = clip_of(animate(studio, {"frames": 4}, **size, override_settings=settings)).frames
+        assert len(patched) == 4
+        assert apart(plain, patched) > 0
     assert portrait(studio)["tensors"] == before["tensors"]
 
 
 @pytest.mark.shows("Passes: another attention")
 def test_another_attention(studio):
-    """The clip of another attention of the WebUI's list is the same, up to the order of float sums."""
     wanted, former = frames_of(studio), portrait(studio)["attention"]
     studio.post("/sdapi/v1/options", {"cross_attention_optimization": "sub-quadratic"})
     try:
@@ -128,29 +113,18 @@ def test_another_attention(studio):
 
 
 @pytest.fixture(scope="module")
-def fp8(start_webui):
-    """A WebUI that keeps the checkpoint's weights in eight bits."""
-    from support.motion_files import write_motion_file
-
-    server = start_webui("fp8", extensions=[REPOSITORY, TROUBLE], settings={"fp8_storage": "Enable"})
-    for kind in ("v2", "v3"):
-        write_motion_file(server.motion_modules_dir, kind)
-    return server
+def fp8(start_studio):
+    return start_studio("fp8", "v2", "v3", settings={"fp8_storage": "Enable"})
 
 
 @pytest.mark.shows("Passes: FP8 weights")
 @pytest.mark.parametrize("kind", ["v2", "v3"])
 def test_fp8_weights(fp8, kind):
-    """With FP8 weights the clip moves, in bfloat16 on a CPU, and the next picture is as before."""
-    picture = file_bytes(fp8.txt2img())
-    assert "torch.float8_e4m3fn" in portrait(fp8)["dtypes"]
-    gif = clip_of(animate(fp8, {"model": f"mm_small_{kind}"}))
-    assert numpy.isfinite(decoded(fp8)).all()
-    assert min(apart(a, b) for a, b in zip(gif.frames, gif.frames[1:], strict=False)) > 0
-    assert file_bytes(fp8.txt2img()) == picture
-
-
-# ---- overrides
+    with same_picture_after(fp8):
+        assert "torch.float8_e4m3fn" in portrait(fp8)["dtypes"]
+        gif = clip_of(animate(fp8, {"model": f"mm_small_{kind}"}))
+        assert numpy.isfinite(decoded(fp8)).all()
+        assert min(apart(a, b) for a, b in pairwise(gif.frames)) > 0
 
 
 @pytest.mark.shows("Passes: override settings: clip skip, ENSD, VAE")
@@ -165,43 +139,30 @@ def test_fp8_weights(fp8, kind):
     ids=["clip skip", "ENSD", "VAE", "RNG source"],
 )
 def test_override_settings(studio, settings):
-    """Clip skip, ENSD, VAE and source of noise change the clip as they change a picture, and are gone afterwards."""
-    picture, clip = file_bytes(studio.txt2img()), frames_of(studio)
-    changed = frames_of(studio, override_settings=settings)
-    assert abs(changed - clip).max() > 0.01
-    assert abs(frames_of(studio) - clip).max() == 0
-    assert file_bytes(studio.txt2img()) == picture
+    with same_picture_after(studio):
+        clip = frames_of(studio)
+        changed = frames_of(studio, override_settings=settings)
+        assert abs(changed - clip).max() > 0.01
+        assert abs(frames_of(studio) - clip).max() == 0
 
 
 @pytest.mark.shows("Passes: live preview, of one frame", "Files: a live preview that goes through the frames")
 def test_a_live_preview_decodes_one_frame(studio):
     """However long the clip, the preview is one small picture, of one frame after the other with each step."""
-    told, pictures = [], set()
 
-    def watch():
-        progress = studio.api("GET", "/sdapi/v1/progress").json()
-        if progress.get("current_image"):
-            told.append(Image.open(io.BytesIO(base64.b64decode(progress["current_image"]))).size)
-            pictures.add(progress["current_image"])
+    def shown() -> str | None:
+        return studio.api("GET", "/sdapi/v1/progress").json().get("current_image")
 
     often = {"override_settings": {"show_progress_every_n_steps": 1}}
-    clip = {"frames": 24, "context_length": 24}
-    painting = threading.Thread(target=lambda: animate(studio, clip, steps=8, **often))
-    painting.start()
-    while painting.is_alive():
-        watch()
+    pictures = set(filter(None, watched(studio, shown, {"frames": 24, "context_length": 24}, steps=8, **often)))
     one_frame = (16, 16)  # by the WebUI's approximate decoder; a grid of 24 would be 80 wide
-    assert told
-    assert set(told) <= {one_frame, (64, 64)}
+    sizes = {Image.open(io.BytesIO(base64.b64decode(picture))).size for picture in pictures}
+    assert sizes <= {one_frame, (64, 64)}
     assert len(pictures) > 2
-
-
-# ---- by clicking
 
 
 @pytest.mark.shows("Passes: the upscale button gives a plain picture")
 def test_the_gallerys_upscale_button_gives_a_plain_picture(studio, page):
-    """The first frame, twice as large, as a PNG: no clip."""
     prepare_clip(page, studio, 4)
     generate(page)
     assert Image.open(io.BytesIO(shown_gif(page))).format == "GIF"
@@ -216,13 +177,9 @@ def test_the_gallerys_upscale_button_gives_a_plain_picture(studio, page):
 
 @pytest.mark.shows("Passes: Generate forever")
 def test_generate_forever(studio, page):
-    """The context menu's Generate forever makes clip after clip until it is cancelled."""
     before = len(list(studio.outputs_dir.rglob("*.gif")))
-    open_page(page, studio)
-    fill_prompt_and_size(page)
-    open_accordion(page)
-    choose_module(page, "mm_small_v3.safetensors")
-    fill(page, {"animatediff_txt2img_frames": 2, "txt2img_seed": -1})
+    prepare_clip(page, studio, 2)
+    fill(page, {"txt2img_seed": -1})
     page.locator("#txt2img_generate").click(button="right")
     page.get_by_text("Generate forever", exact=True).click()
     for _ in range(120):
@@ -237,7 +194,6 @@ def test_generate_forever(studio, page):
 
 @pytest.mark.shows("Passes: img2img batch")
 def test_img2img_batch_makes_a_clip_of_each_picture(studio, page, tmp_path, screenshot):
-    """A folder of two pictures in img2img's Batch tab: two clips, each near its own picture."""
     folder = tmp_path / "pictures"
     folder.mkdir()
     for number, level in enumerate((30, 220)):
@@ -249,23 +205,12 @@ def test_img2img_batch_makes_a_clip_of_each_picture(studio, page, tmp_path, scre
     page.locator("#img2img_batch_source button", has_text="from directory").click()
     fill(page, {"img2img_batch_input_dir": str(folder), "img2img_prompt": "a photo of a cat"})
     fill(page, {"img2img_width": 64, "img2img_height": 64, "img2img_steps": 8, "img2img_denoising_strength": 0.1})
-    page.locator("#animatediff_img2img .label-wrap").first.click()
+    open_accordion(page, "img2img")
     page.locator("#animatediff_img2img_refresh").click()
     page.wait_for_timeout(1000)
     page.locator("#animatediff_img2img_model input").click()
     page.locator('#animatediff_img2img_model li[data-value^="mm_small_v3.safetensors"]').click()
     fill(page, {"animatediff_img2img_frames": 4})
-    page.locator("#img2img_generate").click()
-    page.locator("#img2img_interrupt").wait_for(state="visible")
-    page.locator("#img2img_interrupt").wait_for(state="hidden", timeout=60_000)
-    screenshot(page, "img2img-batch")
+    generate(page, "img2img")
     made = sorted(set(studio.outputs_dir.rglob("*.gif")) - before, key=lambda path: path.stat().st_mtime_ns)
     assert [Image.open(path).n_frames for path in made] == [4, 4]
-
-
-@pytest.mark.shows("Pains that people report: pain 8: detailers meet an animated model")
-def test_a_detailer_meets_a_plain_model(studio):
-    """A detailer that repaints each finished frame gets plain pictures, and the clip is what it is without it."""
-    clip = frames_of(studio)
-    detailed = frames_of(studio, alwayson_scripts={"Trouble": {"args": [{"nested": True}]}})
-    assert abs(clip - detailed).max() == 0

@@ -7,51 +7,44 @@ import re
 import pytest
 from support.webui_real.clicking import PANEL, fill, generate, open_group, prepare_clip, slide
 from support.webui_real.clips import animate
+from support.webui_real.studio import HIRES, trouble
 
 LINE = re.compile(r"AnimateDiff: (.*) in addition to the models")
 LONG = {"frames": 12, "context_length": 8, "overlap": 2, "context_kind": "static"}
 FREEINIT = {"freeinit_enable": True, "freeinit_iters": 3}
+SHORT, VIEWS = {"frames": 4}, {**LONG, "views": True}
+FREE = {**SHORT, **FREEINIT}
+FOUR = "4 frames at once (4 steps: 4 UNet calls with up to 8 images), "
+TOLD = {
+    "short": (SHORT, {}, [FOUR + "64x64, prompts of 75"]),
+    "windows": (LONG, {}, ["12 frames in 2 windows of 8 (4 steps: 8 UNet calls with up to 16 images), 64x64"]),
+    "views": (VIEWS, {}, ["12 frames at once, with 2 views of 8 (4 steps: 4 UNet calls with up to 24"]),
+    "two clips": (SHORT, {"batch_size": 2}, ["2 clips of 4 frames at once (4 steps: 4 UNet calls with up to 16"]),
+    "long prompt": (SHORT, {"prompt": "red garden " * 16}, ["8 UNet calls with up to 4 images), 64x64, prompts of 15"]),
+    "hires fix": (SHORT, HIRES, ["4 frames at once (4 steps", FOUR + "128x128"]),
+    "FreeInit": (FREE, {}, ["12 UNet calls with up to 8 images"]),
+    "coarse to fine": (FREE | {"freeinit_coarse": True}, {}, ["7 UNet calls with up to 8 images"]),
+    "FreeInit, hires fix": (
+        FREE,
+        {**HIRES, "hr_second_pass_steps": 3},
+        ["12 UNet calls with up to 8 images), 64x64", "3 UNet calls with up to 8 images), 128x128"],
+    ),
+    "FreeInit, preview": (FREE | {"preview": True}, {}, ["1 frame at once (4 steps: 4 UNet calls with up to 2"]),
+    "preview": ({"frames": 9, "preview": True}, {}, ["1 frame at once (4 steps: 4 UNet calls with up to 2 images)"]),
+}
 
 
 def lines(server) -> list[str]:
-    """All that the log has told of clips."""
     return LINE.findall(server.log_text())
 
 
 @pytest.mark.shows("Views, preview, plan: the log tells what a clip takes, and takes that")
-@pytest.mark.parametrize(
-    ("clip", "request_", "wanted"),
-    [
-        ({"frames": 4}, {}, ["4 frames at once (4 steps: 4 UNet calls with up to 8 images), 64x64, prompts of 75"]),
-        (LONG, {}, ["12 frames in 2 windows of 8 (4 steps: 8 UNet calls with up to 16 images), 64x64"]),
-        ({**LONG, "views": True}, {}, ["12 frames at once, with 2 views of 8 (4 steps: 4 UNet calls with up to 24"]),
-        ({"frames": 4}, {"batch_size": 2}, ["2 clips of 4 frames at once (4 steps: 4 UNet calls with up to 16"]),
-        ({"frames": 4}, {"prompt": "red garden " * 16}, ["8 UNet calls with up to 4 images), 64x64, prompts of 15"]),
-        (
-            {"frames": 4},
-            {"enable_hr": True, "hr_scale": 2, "denoising_strength": 0.7},
-            ["4 frames at once (4 steps", "4 frames at once (4 steps: 4 UNet calls with up to 8 images), 128x128"],
-        ),
-        ({"frames": 4, **FREEINIT}, {}, ["12 UNet calls with up to 8 images"]),
-        ({"frames": 4, **FREEINIT, "freeinit_coarse": True}, {}, ["7 UNet calls with up to 8 images"]),
-        (
-            {"frames": 4, **FREEINIT},
-            {"enable_hr": True, "hr_scale": 2, "denoising_strength": 0.7, "hr_second_pass_steps": 3},
-            ["12 UNet calls with up to 8 images), 64x64", "3 UNet calls with up to 8 images), 128x128"],
-        ),
-        ({"frames": 4, **FREEINIT, "preview": True}, {}, ["1 frame at once (4 steps: 4 UNet calls with up to 2"]),
-        ({"frames": 9, "preview": True}, {}, ["1 frame at once (4 steps: 4 UNet calls with up to 2 images)"]),
-    ],
-    ids=[
-        "short", "windows", "views", "two clips", "long prompt", "hires fix",
-        "FreeInit", "coarse to fine", "FreeInit, hires fix", "FreeInit, preview", "preview",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("clip", "request_", "wanted"), TOLD.values(), ids=TOLD)
 def test_the_log_tells_what_a_clip_takes(studio, clip, request_, wanted):
     """One line for each pass: frames, windows, calls, rows, size, tokens, memory; the calls are those that are made."""
     before = len(lines(studio))
-    counting = {"interrupt_at": {"layer": "model.diffusion_model.middle_block.0", "call": 0}}
-    animate(studio, clip, **request_, alwayson_scripts={"Trouble": {"args": [counting]}})
+    count = {"layer": "model.diffusion_model.middle_block.0", "call": 0}
+    animate(studio, clip, **request_, **trouble(interrupt_at=count))
     told = lines(studio)[before:]
     assert len(told) == len(wanted), told
     assert all(words in line for words, line in zip(wanted, told, strict=True)), told
@@ -60,8 +53,7 @@ def test_the_log_tells_what_a_clip_takes(studio, clip, request_, wanted):
 
 
 @pytest.mark.shows("Views, preview, plan: the panel tells it, with windows and prompts")
-def test_the_panel_tells_what_a_clip_takes(studio, page, screenshot):
-    """The line follows frames, windows, size and prompt; map and table are beneath; Generate's log says the same."""
+def test_the_panel_tells_what_a_clip_takes(studio, page):
     prepare_clip(page, studio, 12)
     plan = page.locator(f"{PANEL}_plan.prose")
     said = "12 frames at once (4 steps: 4 UNet calls with up to 24 images), 64x64, prompts of 75 tokens"
@@ -79,7 +71,6 @@ def test_the_panel_tells_what_a_clip_takes(studio, page, screenshot):
     rows = plan.locator(".animatediff-travel tr").all_inner_texts()
     assert [row.split("\t")[0] for row in rows] == ["Frames", "0", "1-3", "4", "5-10", "11"]
     assert rows[2].split("\t")[1] == "a red cat -> a <blue> dog, 25 % .. 75 %"
-    screenshot(page, "plan")
     fill(page, {"txt2img_prompt": "0: a red cat\n12: a dog"})
     plan.get_by_text('Line 2 of the prompt, "12: a dog": the clip has no frame 12.').wait_for()
     fill(page, {"txt2img_prompt": "0: a red cat\n11: a dog"})
@@ -88,13 +79,6 @@ def test_the_panel_tells_what_a_clip_takes(studio, page, screenshot):
     before = len(lines(studio))
     generate(page)
     assert [line.rpartition(", about")[0] for line in lines(studio)[before:]] == [told.rpartition(", about")[0]]
-
-
-@pytest.mark.shows("Views, preview, plan: the panel tells it, with windows and prompts")
-def test_a_closed_panel_plans_nothing(studio, page):
-    """Switched off, the line is gone; both prompts' tables come with it again."""
-    prepare_clip(page, studio, 6)
-    plan = page.locator(f"{PANEL}_plan.prose")
     fill(page, {"txt2img_neg_prompt": "0: red\n5: blue"})
     plan.locator("summary", has_text="What each frame gets: negative prompt").wait_for()
     page.locator(f"{PANEL} .label-wrap").first.click()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
-from support.webui_real.clips import Gif, animate, apart, clip_of
+from support.webui_real.clips import Gif, animate, apart, clip_of, clip_payload
 from support.webui_real.places import REPOSITORY
 from support.webui_real.server import pixels
 
@@ -19,6 +19,7 @@ from tools.pocket.world import HEADINGS, TRAVEL
 
 FRAMES = 16
 PAINTED = {"width": 64, "height": 64, "steps": 25, "cfg_scale": pocket.CFG, "sampler_name": "DDIM", "seed": 1}
+PAINTED["override_settings"] = {"sd_model_checkpoint": pocket.CHECKPOINT}
 LORA = f"<lora:{Path(pocket.STYLE_LORA).stem}:1>"
 STYLE = StyleRecipe().name
 MOVING = [heading for heading in HEADINGS if heading != "still"]
@@ -35,9 +36,7 @@ def small_world(start_webui):
 
 
 def made(server, prompt: str) -> Gif:
-    clip = {"model": pocket.MOTION, "frames": FRAMES}
-    override = {"sd_model_checkpoint": pocket.CHECKPOINT}
-    return clip_of(animate(server, clip, prompt=prompt, override_settings=override, **PAINTED))
+    return clip_of(animate(server, {"model": pocket.MOTION, "frames": FRAMES}, prompt=prompt, **PAINTED))
 
 
 def tracked(frames: numpy.ndarray, heading: str) -> Track:
@@ -46,7 +45,6 @@ def tracked(frames: numpy.ndarray, heading: str) -> Track:
 
 @pytest.mark.parametrize("heading", MOVING)
 def test_the_built_in_model_moves_as_the_prompt_says(small_world, heading):
-    """Checkpoint and motion module that we trained: the disc keeps its look and goes where its nose points."""
     seen = tracked(made(small_world, f"a red disc moving {heading}").frames, heading)
     assert went(seen) == heading
     assert seen.displacement >= TRAVEL[0] / 2
@@ -64,18 +62,12 @@ def test_the_same_module_moves_a_style_that_it_never_saw(small_world):
 
 @pytest.mark.shows("Passes: img2img with the init image for every frame")
 def test_the_init_image_is_that_of_every_frame(small_world):
-    """img2img: with little denoising every frame is the picture; with much the frames part from it."""
-    override = {"override_settings": {"sd_model_checkpoint": pocket.CHECKPOINT}}
-    picture = small_world.txt2img(**{**PAINTED, "prompt": "a red disc", **override})
+    picture = small_world.txt2img(**{**PAINTED, "prompt": "a red disc"})
     clip = {"model": pocket.MOTION, "frames": 8}
 
     def farthest(denoising: float) -> float:
-        answer = small_world.img2img(
-            init_images=picture["images"],
-            denoising_strength=denoising,
-            alwayson_scripts={"AnimateDiff": {"args": [clip]}},
-            **{**PAINTED, "prompt": "a red disc moving right", **override},
-        )
+        asked = {**PAINTED, "prompt": "a red disc moving right", "denoising_strength": denoising}
+        answer = small_world.img2img(**clip_payload(clip, init_images=picture["images"], **asked))
         return max(apart(frame, pixels(picture)) for frame in clip_of(answer).frames)
 
     assert farthest(0.05) < 6  # levels of 255
@@ -84,12 +76,10 @@ def test_the_init_image_is_that_of_every_frame(small_world):
 
 @pytest.mark.shows("Pains that people report: pain 6: seams between windows")
 def test_windows_that_overlap_leave_no_seams(small_world):
-    """A trained model's clip of 32 frames in windows of 16: no jump where windows meet, as there is without overlap."""
 
     def worst_jump(kind: str, overlap: int) -> float:
         clip = {"model": pocket.MOTION, "frames": 32, "context_length": 16, "context_kind": kind, "overlap": overlap}
-        override = {"sd_model_checkpoint": pocket.CHECKPOINT}
-        asked = {**PAINTED, "prompt": "a red disc moving right", "override_settings": override}
+        asked = {**PAINTED, "prompt": "a red disc moving right"}
         frames = clip_of(animate(small_world, clip, **asked)).frames.astype(float)
         changes = abs(frames[1:] - frames[:-1]).mean((1, 2, 3))
         return float(changes.max() / numpy.median(changes))

@@ -8,10 +8,9 @@ import re
 import pytest
 from PIL import Image
 from support.motion_lora_files import write_lora
-from support.webui_real.clicking import PANEL, generate, paste
-from support.webui_real.clips import animate
+from support.webui_real.clicking import PANEL, generate, paste, read_prompt
 from support.webui_real.server import base64_image
-from support.webui_real.studio import decoded
+from support.webui_real.studio import decoded, texts_of, with_text
 
 from lib_animatediff.request.settings import SETTINGS
 
@@ -51,7 +50,6 @@ QUIET = [name for name, setting in SETTINGS.items() if setting.omit_default]
 
 @pytest.fixture(scope="module", autouse=True)
 def two_loras(studio):
-    """The motion LoRAs that the list names."""
     files = [write_lora(studio.motion_modules_dir / f"{name}.safetensors") for name in ("swing", "folder swing")]
     yield
     for file in files:
@@ -64,7 +62,6 @@ def line_of(text: str) -> str:
 
 
 def test_every_new_setting_has_a_value_here():
-    """The list of these tests is that of the table, and no value is the default."""
     assert list(NEW) == QUIET
     assert not [name for name in QUIET if NEW[name] == SETTINGS[name].default]
 
@@ -72,26 +69,15 @@ def test_every_new_setting_has_a_value_here():
 @pytest.mark.shows("Views, preview, plan: every setting there and back, by API and by panel")
 @pytest.mark.parametrize("name", QUIET)
 def test_a_setting_comes_back_from_the_clips_text(studio, name):
-    """A value given by API stands in the clip's text; sent back, text and frames are the same, to the last bit."""
-    answer = animate(studio, {**SHORT, name: NEW[name]}, **FAST)
-    frames, (text,) = decoded(studio), json.loads(answer["info"])["infotexts"]
-    value = NEW[name] if isinstance(NEW[name], str) else f"{NEW[name]}"
+    frames, text = with_text(studio, {**SHORT, name: NEW[name]}, **FAST)
     assert f"{name}: " in line_of(text)
-    assert value in line_of(text)
-    again = studio.api("POST", "/sdapi/v1/txt2img", {"infotext": text}).json()
-    assert line_of(json.loads(again["info"])["infotexts"][0]) == line_of(text)
+    assert str(NEW[name]) in line_of(text)
+    again = studio.post("/sdapi/v1/txt2img", {"infotext": text})
+    assert line_of(texts_of(again)[0]) == line_of(text)
     assert (decoded(studio) == frames).all()
 
 
-@pytest.mark.shows("Views, preview, plan: every setting there and back, by API and by panel")
-def test_a_clip_without_them_says_nothing_of_them(studio):
-    """Texts of clips that direct nothing are as long as they were."""
-    (text,) = json.loads(animate(studio, SHORT, **FAST)["info"])["infotexts"]
-    assert not [name for name in QUIET if re.search(rf"\b{name}: ", line_of(text))]
-
-
 def shown(page, name: str) -> object:
-    """The value of a field of the panel."""
     setting = SETTINGS[name]
     if setting.type is bool:
         return page.locator(f"{PANEL}_{name} input").evaluate("e => e.checked")
@@ -102,10 +88,9 @@ def shown(page, name: str) -> object:
 
 @pytest.mark.shows("Views, preview, plan: every setting there and back, by API and by panel")
 def test_all_settings_come_into_the_panel_and_out_of_it(studio, page):
-    """One text with all of them, pasted: every field shows its value, the clip is the same; a plain text resets all."""
-    answer = animate(studio, {**SHORT, **NEW}, **FAST)
-    wanted, (full,) = decoded(studio), json.loads(answer["info"])["infotexts"]
-    (empty,) = json.loads(animate(studio, SHORT, **FAST, seed=2)["info"])["infotexts"]
+    wanted, full = with_text(studio, {**SHORT, **NEW}, **FAST)
+    _, empty = with_text(studio, SHORT, **FAST, seed=2)
+    assert not [name for name in QUIET if re.search(rf"\b{name}: ", line_of(empty))]
     fields = [name for name in QUIET if not SETTINGS[name].image]
     paste(page, studio, full)
     page.locator(f"{PANEL} .label-wrap.open").first.wait_for()
@@ -113,9 +98,7 @@ def test_all_settings_come_into_the_panel_and_out_of_it(studio, page):
     generate(page)
     assert line_of(page.locator("#html_info_txt2img.prose").text_content()) == line_of(full)
     assert (decoded(studio) == wanted).all()
-    page.locator("#txt2img_prompt textarea").fill(empty)
-    page.locator("#txt2img_tools #paste").click()
-    page.wait_for_function("document.querySelector('#txt2img_seed input').value == '2'")
+    read_prompt(page, empty)
     assert {name: shown(page, name) for name in fields} == {name: SETTINGS[name].default for name in fields}
     generate(page)
     assert line_of(page.locator("#html_info_txt2img.prose").text_content()) == line_of(empty)

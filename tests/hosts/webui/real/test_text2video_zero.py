@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import threading
 from itertools import pairwise
 
 import numpy
 import pytest
 from PIL import Image
-from support.webui_real.clips import animate, clip_payload
-from support.webui_real.server import LORA, base64_image, file_bytes
+from support.webui_real.clips import clip_payload
+from support.webui_real.server import LORA, base64_image
 from support.webui_real.studio import (
     FLOAT_ORDER,
     HIRES,
+    arrays,
     counted,
     decoded,
     frames_of,
@@ -21,7 +20,9 @@ from support.webui_real.studio import (
     painted,
     portrait,
     preview_of,
-    refused,
+    same_picture_after,
+    trouble,
+    watched,
 )
 
 from lib_animatediff.request.masks import pack_mask
@@ -41,11 +42,7 @@ NEARLY = 2e-4  # of the range: a frame among others is computed in other matrix 
 
 
 def picture_of(server, **payload) -> numpy.ndarray:
-    """The plain picture of a seed, as the model made it."""
     return preview_of(server, ZERO, **payload)
-
-
-# ---- samplers
 
 
 @pytest.mark.shows("Text2Video-Zero: every sampler of the list makes a clip")
@@ -87,7 +84,6 @@ def test_every_sampler_makes_a_clip(studio, sampler):
     ids=lambda options: " ".join(map(str, options.values()))[:60],
 )  # fmt: skip
 def test_frame_0_is_the_picture_of_its_seed(studio, options):
-    """Whatever the sampler draws, steps and conditions count for all frames as for the picture."""
     request = {"sampler_name": "Euler a", **STEPS, **options}
     frames = frames_of(studio, SHORT, **request)
     assert abs(frames[0] - picture_of(studio, **request)).max() < FLOAT_ORDER
@@ -118,23 +114,17 @@ def test_frames_begin_where_the_paper_says(studio, sampler):
 
 def inputs(server, clip: dict, **payload) -> tuple[list[tuple[float, numpy.ndarray]], numpy.ndarray]:
     """Timestep and cond's latents of each call of the UNet for a clip, and the noise levels of all timesteps."""
-    frames = len(frames_of(server, clip, **payload, alwayson_scripts={"Trouble": {"args": [{"conditions": True}]}}))
-    with numpy.load(io.BytesIO(server.api("GET", "/trouble/inputs").content)) as held:
-        *calls, abar = [held[f"arr_{number}"] for number in range(len(held.files))]
+    frames = len(frames_of(server, clip, **payload, **trouble(conditions=True)))
+    *calls, abar = arrays(server, "inputs")
     return [(float(step[0]), x[:frames]) for x, step in zip(calls[::2], calls[1::2], strict=True)], abar
 
 
 def left(abar: numpy.ndarray, timestep: float) -> float:
-    """Share of the clean picture's variance."""
     return float(numpy.exp(numpy.interp(timestep, range(len(abar)), numpy.log(abar))))
-
-
-# ---- clips
 
 
 @pytest.mark.shows("Text2Video-Zero: frame 0 reaches all frames, others reach themselves")
 def test_others_do_not_reach_frame_0(studio):
-    """With other noise for the other frames, frame 0 stays; with other noise for frame 0, all change."""
     frames = frames_of(studio, SHORT, **STEPS)
     others = frames_of(studio, {**SHORT, "frame_seeds": "1, 50, 3"}, **STEPS)
     assert abs(others[[0, 2]] - frames[[0, 2]]).max() < NEARLY
@@ -145,7 +135,6 @@ def test_others_do_not_reach_frame_0(studio):
 
 @pytest.mark.shows("Text2Video-Zero: long clips in chunks, batches")
 def test_a_long_clip_in_chunks_is_that_of_one_piece(studio):
-    """Ten frames, four at a time, as all at once; also two clips in one batch, and each clip for itself."""
     clip = {**ZERO, "frames": 10}
     whole = frames_of(studio, clip, **STEPS)
     assert abs(frames_of(studio, {**clip, "context_length": 4}, **STEPS) - whole).max() < FLOAT_ORDER
@@ -157,7 +146,6 @@ def test_a_long_clip_in_chunks_is_that_of_one_piece(studio):
 
 @pytest.mark.shows("Text2Video-Zero: its settings")
 def test_every_setting_of_it_changes_the_clip(studio):
-    """Shift in both directions, smoothing by a mask, kinds of noise, travelling prompts."""
     mask = Image.new("L", (8, 8), 0)
     mask.paste(255, (0, 0, 4, 8))
     ways = [
@@ -175,7 +163,6 @@ def test_every_setting_of_it_changes_the_clip(studio):
 @pytest.mark.shows("Text2Video-Zero: interrupts and failures in both passes, progress")
 @pytest.mark.parametrize("call", [1, 2, 4, 6])
 def test_an_interrupt_is_heeded_in_both_passes(studio, call):
-    """No call of the UNet follows, what there is comes back, and the next clip is whole."""
     whole = frames_of(studio, SHORT, **STEPS)
     frames, calls = counted(studio, SHORT, interrupt_at=call, **STEPS)
     assert calls == call
@@ -186,25 +173,17 @@ def test_an_interrupt_is_heeded_in_both_passes(studio, call):
 
 @pytest.mark.shows("Text2Video-Zero: interrupts and failures in both passes, progress")
 def test_the_progress_does_not_run_back(studio):
-    """One job, whose steps are the sampler's."""
-    seen, steps = [], 30
+    steps = 30
 
-    def watch():
-        state = studio.api("GET", "/sdapi/v1/progress?skip_current_image=true").json()["state"]
-        if state["job_count"] and state["sampling_steps"] == steps:
-            seen.append((state["job_no"], state["job_count"], state["sampling_step"]))
+    def state() -> dict:
+        return studio.api("GET", "/sdapi/v1/progress?skip_current_image=true").json()["state"]
 
-    painting = threading.Thread(target=lambda: animate(studio, {**ZERO, "frames": 8}, steps=steps))
-    painting.start()
-    while painting.is_alive():
-        watch()
-    assert {count for _, count, _ in seen} == {1}
-    done = [step for number, _, step in seen if number == 0]
+    told = watched(studio, state, {**ZERO, "frames": 8}, steps=steps)
+    seen = [now for now in told if now["job_count"] and now["sampling_steps"] == steps]
+    assert {now["job_count"] for now in seen} == {1}
+    done = [now["sampling_step"] for now in seen if now["job_no"] == 0]
     assert done == sorted(done)
     assert len(set(done)) > 5
-
-
-# ---- other passes, other patches
 
 
 @pytest.mark.shows("Text2Video-Zero: hires fix and img2img look at frame 0")
@@ -212,7 +191,6 @@ def test_the_progress_does_not_run_back(studio):
     "hires", [{"hr_upscaler": "Latent"}, {"hr_upscaler": "Latent (nearest)", "hr_sampler_name": "DDIM"}]
 )
 def test_hires_fix_looks_at_frame_0(studio, hires):
-    """The second pass begins with pictures: frame 0 is the picture of its seed in both passes."""
     request = {"sampler_name": "Euler a", **HIRES, **hires}
     frames = frames_of(studio, SHORT, **request)
     assert frames.shape[-2:] == (128, 128)
@@ -226,10 +204,9 @@ def test_img2img_looks_at_frame_0(studio):
     """All frames begin with the picture, each with noise of its own: frame 0 is img2img's own, which others keep to."""
     made = {}
     for name, clip in (("clip", SHORT), ("preview", {**ZERO, "preview": True}), ("alone", {**SHORT, "frames": 1})):
-        scripts = clip_payload(clip)["alwayson_scripts"]
-        picture = base64_image(painted())
         studio.txt2img(steps=1)  # the VAE encodes with noise from a generator that the request before has left behind
-        studio.img2img(init_images=[picture], denoising_strength=0.8, sampler_name="DDIM", alwayson_scripts=scripts)
+        request = {"init_images": [base64_image(painted())], "denoising_strength": 0.8, "sampler_name": "DDIM"}
+        studio.img2img(**clip_payload(clip, **request))
         made[name] = decoded(studio)
     assert len(made["clip"]) == 3
     assert abs(made["clip"][0] - made["preview"][0]).max() < FLOAT_ORDER
@@ -252,36 +229,12 @@ def test_other_patches_of_self_attention(studio, settings):
     size = {"width": 256, "height": 256, "steps": 3, "sampler_name": "Euler a"}
     if "hypertile_enable_unet_secondpass" in settings:
         size = {**size, "width": 128, "height": 128, **HIRES}
-    picture = file_bytes(studio.txt2img(**size))
-    plain = frames_of(studio, SHORT, **size)
-    patched = frames_of(studio, SHORT, **size, override_settings=settings)
-    if "token_merging_ratio" in settings:
-        wanted = picture_of(studio, **size, override_settings=settings)
-        assert abs(patched[0] - wanted).max() < FLOAT_ORDER
-        assert abs(patched - plain).max() > 1e-3
-    else:
-        assert abs(patched - plain).max() < FLOAT_ORDER
-    assert file_bytes(studio.txt2img(**size)) == picture
-
-
-# ---- what cannot be
-
-
-@pytest.mark.shows("Text2Video-Zero: what needs a motion module is refused")
-@pytest.mark.parametrize(
-    ("clip", "request_", "words"),
-    [
-        ({"scale": 2}, {}, ["scale"]),
-        ({"effect": "0: 1, 2: 0.5", "views": True}, {}, ["effect", "views"]),
-        ({"motion_loras": "Pan:1"}, {}, ["motion_loras"]),
-        ({"freeinit_enable": True}, {}, ["freeinit_enable"]),
-        ({"closed_loop": "A"}, {}, ["closed_loop"]),
-        ({"zero_smoothing": 0.6}, {}, ["needs a mask to smooth"]),
-        ({"zero_x": 65}, {}, ["zero_x must be between -64 and 64"]),
-    ],
-)
-def test_what_needs_a_motion_module_is_refused(studio, clip, request_, words):
-    """422 with the settings' names, and the next picture is as before."""
-    reason = refused(studio, {**SHORT, **clip}, **request_)
-    assert all(word in reason for word in words), reason
-    assert not hooks_in_the_unet(portrait(studio))
+    with same_picture_after(studio, **size):
+        plain = frames_of(studio, SHORT, **size)
+        patched = frames_of(studio, SHORT, **size, override_settings=settings)
+        if "token_merging_ratio" in settings:
+            wanted = picture_of(studio, **size, override_settings=settings)
+            assert abs(patched[0] - wanted).max() < FLOAT_ORDER
+            assert abs(patched - plain).max() > 1e-3
+        else:
+            assert abs(patched - plain).max() < FLOAT_ORDER

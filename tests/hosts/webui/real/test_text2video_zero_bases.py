@@ -8,17 +8,18 @@ from support.webui_real.clicking import (
     fill,
     fill_prompt_and_size,
     generate,
-    open_accordion,
+    open_group,
+    open_panel,
+    paste,
     refusal,
     shown_gif,
 )
 from support.webui_real.clips import animate, clip_of, read_gif
-from support.webui_real.places import REPOSITORY, TROUBLE
-from support.webui_real.plot import plot
-from support.webui_real.server import CHECKPOINT, file_bytes, open_page
+from support.webui_real.plot import grid_of
+from support.webui_real.server import CHECKPOINT
 from support.webui_real.small_sd2 import write_sd2_checkpoint
-from support.webui_real.small_sdxl import write_sdxl_checkpoint
-from support.webui_real.studio import FLOAT_ORDER, frames_of, hooks_in_the_unet, portrait, preview_of, refused
+from support.webui_real.small_sdxl import NO_DOWNLOAD, write_sdxl_checkpoint
+from support.webui_real.studio import FLOAT_ORDER, frames_of, left_as_it_was, preview_of, refused
 
 CHECKPOINTS = {
     "Stable Diffusion 1.5": CHECKPOINT,
@@ -30,10 +31,9 @@ NAME = "Text2Video-Zero [no file, any checkpoint]"
 
 
 @pytest.fixture(scope="module")
-def bare(start_webui):
+def bare(start_studio):
     """A WebUI with a checkpoint of each base, and no motion module."""
-    # SDXL's approximate decoder for live previews would have to be downloaded
-    server = start_webui("bare", extensions=[REPOSITORY, TROUBLE], settings={"show_progress_type": "Approx cheap"})
+    server = start_studio("bare", settings=NO_DOWNLOAD)
     write_sd2_checkpoint(server.models_dir / "Stable-diffusion")
     write_sdxl_checkpoint(server.models_dir / "Stable-diffusion")
     server.api("POST", "/sdapi/v1/refresh-checkpoints").raise_for_status()
@@ -44,23 +44,18 @@ def bare(start_webui):
 @pytest.mark.parametrize("sampler", ["Euler a", "DDIM"])
 @pytest.mark.parametrize("base", CHECKPOINTS)
 def test_every_base_makes_clips(bare, base, sampler):
-    """Frame 0 is the picture of its seed, others glide; the model is as it was."""
     bare.post("/sdapi/v1/options", {"sd_model_checkpoint": CHECKPOINTS[base]})
     request = {"sampler_name": sampler, "steps": 8}
-    picture, before = file_bytes(bare.txt2img(**request)), portrait(bare)
-    frames, alone = frames_of(bare, ZERO, **request), preview_of(bare, ZERO, **request)
-    split = preview_of(bare, ZERO, **request, override_settings={"batch_cond_uncond": False})
+    with left_as_it_was(bare, **request):
+        frames, alone = frames_of(bare, ZERO, **request), preview_of(bare, ZERO, **request)
+        split = preview_of(bare, ZERO, **request, override_settings={"batch_cond_uncond": False})
     # The small SDXL model makes much of the order of float sums, as a plain picture in other calls shows.
     assert abs(frames[0] - alone).max() < max(FLOAT_ORDER, 2 * abs(split - alone).max())
     assert min(abs(frames[i] - frames[i + 1]).mean() for i in range(3)) > 5e-3
-    assert portrait(bare) == before
-    assert not hooks_in_the_unet(before)
-    assert file_bytes(bare.txt2img(**request)) == picture
 
 
 @pytest.mark.shows("Text2Video-Zero: Stable Diffusion 1.5, 2 and SDXL, without a motion module, the model as it was")
 def test_a_checkpoint_by_override(bare):
-    """The clip is made on the checkpoint that the request asks for."""
     bare.post("/sdapi/v1/options", {"sd_model_checkpoint": CHECKPOINT})
     override = {"override_settings": {"sd_model_checkpoint": CHECKPOINTS["Stable Diffusion 2"]}}
     frames = frames_of(bare, ZERO, **override)
@@ -70,7 +65,6 @@ def test_a_checkpoint_by_override(bare):
 
 @pytest.mark.shows("Text2Video-Zero: no name does not mean it")
 def test_no_name_does_not_mean_it(bare):
-    """Without a motion module and without a name there is no clip; the refusal says what needs no file."""
     reason = refused(bare, {"model": ""})
     assert "No motion module was found." in reason
     assert "Or choose Text2Video-Zero, which needs no file." in reason
@@ -78,26 +72,19 @@ def test_no_name_does_not_mean_it(bare):
 
 @pytest.mark.shows("Text2Video-Zero: an axis, and in the clients' list")
 def test_it_is_an_axis_and_in_the_clients_list(bare):
-    """The plot takes the name as it takes a file's; so the route of models has it, at the end."""
     assert [model["name"] for model in bare.api("GET", "/animatediff/v1/models").json()] == ["Text2Video-Zero"]
     bare.post("/sdapi/v1/options", {"sd_model_checkpoint": CHECKPOINT})
-    before = set(bare.outputs_dir.rglob("*.gif"))
-    plotted = plot(
-        bare, ("[AnimateDiff] Motion module", "text2video-zero"), ("[AnimateDiff] Shift x per frame", "-64,64")
-    )
-    animate(bare, {"model": "", "frames": 4}, **plotted)
-    made = [read_gif(path.read_bytes()) for path in set(bare.outputs_dir.rglob("*.gif")) - before]
+    x, y = ("[AnimateDiff] Motion module", "text2video-zero"), ("[AnimateDiff] Shift x per frame", "-64,64")
+    _, made = grid_of(bare, {"model": "", "frames": 4}, x, y)
     assert [len(gif.frames) for gif in made] == [4, 4]
     assert all("model: Text2Video-Zero" in gif.comment for gif in made)
     assert (made[0].frames != made[1].frames).any()
 
 
 @pytest.mark.shows("Text2Video-Zero: by clicking")
-def test_by_clicking_it_is_the_clip_of_the_api(bare, page, screenshot):
-    """Not chosen at first; then the line about missing modules goes, and the panel says what to expect."""
+def test_by_clicking_it_is_the_clip_of_the_api(bare, page):
     bare.post("/sdapi/v1/options", {"sd_model_checkpoint": CHECKPOINT})
-    open_page(page, bare)
-    open_accordion(page)
+    open_panel(page, bare)
     assert "Or choose Text2Video-Zero" in page.locator(".animatediff-no-module").first.inner_text()
     assert page.locator("#animatediff_txt2img_model input").input_value() == ""
     fill_prompt_and_size(page)
@@ -105,29 +92,24 @@ def test_by_clicking_it_is_the_clip_of_the_api(bare, page, screenshot):
     choose_module(page, "Text2Video-Zero")
     page.locator(".animatediff-no-module").first.wait_for(state="hidden")
     page.locator(".animatediff-advice", has_text="shifts the whole image").wait_for()
-    page.locator("#animatediff_txt2img .label-wrap", has_text="Text2Video-Zero").click()
-    page.locator("#animatediff_txt2img_zero_x").wait_for(state="visible")
+    open_group(page, "Text2Video-Zero", "zero_x")
     fill(page, {"animatediff_txt2img_frames": 20, "animatediff_txt2img_zero_x": 64, "animatediff_txt2img_zero_y": -64})
     page.locator(".animatediff-duration", has_text="2.5 seconds, in chunks of 16 frames").wait_for()
     page.get_by_text("20 frames in 2 chunks of 16 (4 steps: 8 UNet calls with up to 32 images)").wait_for()
-    screenshot(page, "text2video_zero")
     generate(page)
     clicked = read_gif(shown_gif(page))
     assert len(clicked.frames) == 20
     assert "model: Text2Video-Zero, frames: 20" in clicked.comment
     wanted = clip_of(animate(bare, {**ZERO, "frames": 20, "zero_y": -64}, sampler_name="DPM++ 2M"))
     assert clicked.comment.split("Steps:")[0] == wanted.comment.split("Steps:")[0]
-    again = clip_of(bare.api("POST", "/sdapi/v1/txt2img", {"infotext": clicked.comment}).json())
+    again = clip_of(bare.post("/sdapi/v1/txt2img", {"infotext": clicked.comment}))
     assert (again.frames == clicked.frames).all()
 
 
 @pytest.mark.shows("Text2Video-Zero: the clip's text gives it again")
 def test_a_pasted_text_chooses_it(bare, page):
-    """The list shows the entry with its badge, and Generate makes the same clip."""
     clip = clip_of(animate(bare, ZERO))
-    open_page(page, bare)
-    page.locator("#txt2img_prompt textarea").fill(clip.comment)
-    page.locator("#txt2img_tools #paste").click()
+    paste(page, bare, clip.comment)
     page.wait_for_function(f"document.querySelector('#animatediff_txt2img_model input').value == '{NAME}'")
     page.wait_for_function("document.querySelector('#animatediff_txt2img_zero_x input').value == '64'")
     generate(page)
@@ -135,13 +117,9 @@ def test_a_pasted_text_chooses_it(bare, page):
 
 
 @pytest.mark.shows("Text2Video-Zero: what needs a motion module is refused")
-def test_what_needs_a_motion_module_is_told_before_generate(bare, page, screenshot):
-    """Opened with a motion module's settings, the plan names them."""
-    open_page(page, bare)
-    open_accordion(page)
+def test_what_needs_a_motion_module_is_told_before_generate(bare, page):
+    open_panel(page, bare)
     choose_module(page, "Text2Video-Zero")
-    page.locator("#animatediff_txt2img .label-wrap", has_text="Amount of motion").click()
-    page.locator("#animatediff_txt2img_scale").wait_for(state="visible")
+    open_group(page, "Amount of motion", "scale")
     fill(page, {"animatediff_txt2img_scale": "1.5"})
     page.get_by_text("Text2Video-Zero uses no motion module and cannot apply scale.").wait_for()
-    screenshot(page, "text2video_zero_refusal")

@@ -9,7 +9,7 @@ import pytest
 from support.webui_real.clicking import choose, fill, generate, open_group, pasted, prepare_clip, slide
 from support.webui_real.clips import FRAMES, animate, clip_payload
 from support.webui_real.server import LORA, PAYLOAD, STYLE
-from support.webui_real.studio import FLOAT_ORDER, conditions_of, decoded, frames_of, preview_of, refused, sent_back
+from support.webui_real.studio import FLOAT_ORDER, conditions_of, decoded, frames_of, made_from, preview_of, with_text
 
 MIDDLES = {0: "a red cat", 4: "a blue dog", 7: "a green picture of the garden"}
 TRAVEL = "a photo\n" + "\n".join(f"{frame}: {text}" for frame, text in MIDDLES.items()) + "\nin the garden"
@@ -18,9 +18,6 @@ LONG = "of the red garden " * 12  # two chunks of 75
 STILL = {"effect": 0}  # each frame is a picture of its own
 HIRES = {"enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7}
 EXACT = 1e-5  # conditions in another batch
-
-
-# ---- what each frame is given, against the formula
 
 
 @pytest.fixture(scope="module")
@@ -62,33 +59,18 @@ def eased(part: float) -> float:
 
 # Of each frame: the keys before and after it, and how far it is on the way.
 THREE_KEYS = [(0, 4, i / 4) for i in range(4)] + [(4, 7, i / 3) for i in range(3)] + [(7, 7, 0)]
+EASED = [(a, b, eased(part)) for a, b, part in THREE_KEYS]
+HELD = [(a, b, max(part - 0.5, 0) / 0.5) for a, b, part in THREE_KEYS]
+LOOP = [(0, 4, i / 4) for i in range(4)] + [(4, 7, 0), (4, 7, 0.5), (7, 0, 0), (7, 0, 0.5)]
+RANGES = [(0, 0, 0)] * 3 + [(0, 4, 0.5)] + [(4, 4, 0)] * 3 + [(7, 7, 0)]
+IN_RANGES = TRAVEL.replace("0:", "0%-2:").replace("4:", "4 hold:").replace("7:", "-1:")
 WAYS = {
     "slerp": ({}, slerp, TRAVEL, THREE_KEYS),
-    "linear, eased": (
-        {"travel_interpolation": "linear", "travel_easing": "ease-in-out"},
-        fade,
-        TRAVEL,
-        [(a, b, eased(part)) for a, b, part in THREE_KEYS],
-    ),
+    "linear, eased": ({"travel_interpolation": "linear", "travel_easing": "ease-in-out"}, fade, TRAVEL, EASED),
     "step": ({"travel_interpolation": "step"}, stand, TRAVEL, THREE_KEYS),
-    "held for half of the way": (
-        {"travel_hold": 0.5},
-        slerp,
-        TRAVEL,
-        [(a, b, max(part - 0.5, 0) / 0.5) for a, b, part in THREE_KEYS],
-    ),
-    "closed loop": (
-        {"closed_loop": "A"},
-        slerp,
-        TRAVEL.replace("7:", "6:"),
-        [(0, 4, i / 4) for i in range(4)] + [(4, 7, 0), (4, 7, 0.5), (7, 0, 0), (7, 0, 0.5)],
-    ),
-    "ranges, parts of the clip, words of a line": (
-        {},
-        slerp,
-        TRAVEL.replace("0:", "0%-2:").replace("4:", "4 hold:").replace("7:", "-1:"),
-        [(0, 0, 0)] * 3 + [(0, 4, 0.5)] + [(4, 4, 0)] * 3 + [(7, 7, 0)],
-    ),
+    "held for half of the way": ({"travel_hold": 0.5}, slerp, TRAVEL, HELD),
+    "closed loop": ({"closed_loop": "A"}, slerp, TRAVEL.replace("7:", "6:"), LOOP),
+    "ranges, parts of the clip, words of a line": ({}, slerp, IN_RANGES, RANGES),
 }
 
 
@@ -99,7 +81,6 @@ WAYS = {
 @pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
 @pytest.mark.parametrize("way", WAYS)
 def test_every_frame_is_given_what_the_formula_says(studio, told, way, field):
-    """The UNet's text of each frame is mixed of the conditions of its two keys' whole prompts, at each step."""
     settings, mix, prompt, ways = WAYS[way]
     other_field = ({"prompt", "negative_prompt"} - {field}).pop()
     calls = conditions_of(studio, settings, **{field: prompt, other_field: "a dog"}, steps=2)
@@ -124,37 +105,31 @@ def test_a_key_beyond_75_tokens(studio, told):
     assert abs(call - numpy.stack(wanted)).max() < EXACT
 
 
-# ---- frames, against pictures
+TAG = f"<lora:{LORA}:0.7>"
+KEYS = "0: {}\n4: {}"
+WRITTEN = {
+    "head and tail": (TRAVEL, "a photo, {}, in the garden", {}),
+    "LoRA in the head": (f"a photo {TAG}\n{KEYS}", f"a photo {TAG}, {{}}", {}),
+    "LoRA in the tail": (f"{KEYS}\nin the garden {TAG}", f"{{}}, in the garden {TAG}", {}),
+    "AND in the head": (f"a red cat AND a dog :0.6 AND\n{KEYS}", "a red cat AND a dog :0.6 AND {}", {}),
+    "AND in the tail": (f"{KEYS}\nAND a dog in the garden :0.6", "{} AND a dog in the garden :0.6", {}),
+    "AND in keys": ("0: {} AND a dog\n4: {} AND a dog", "{} AND a dog", {}),
+    "scheduled": (f"a [red:blue:0.5] photo\n{KEYS}", "a [red:blue:0.5] photo, {}", {}),
+    "DDIM": (KEYS, "{}", {"sampler_name": "DDIM"}),
+    "hires fix": (KEYS, "{}", HIRES),
+    "NGMS": (KEYS, "{}", {"s_min_uncond": 40}),
+    "cond and uncond apart": (KEYS, "{}", {"override_settings": {"batch_cond_uncond": False}}),
+    "over 75 tokens": (f"{KEYS}\n{LONG}", f"{{}}, {LONG}", {}),
+    "comments": (f"a photo # of\n# 2: a dog\n{KEYS} # and", "a photo, {}", {}),
+}
 
 
 @pytest.mark.shows(
     "Prompt travel: head, tail, LoRA, AND, scheduled words, comments, hires fix, NGMS: a key's "
     "frame is its prompt's picture"
 )
-@pytest.mark.parametrize(
-    ("travel", "whole", "request_"),
-    [
-        (TRAVEL, "a photo, {}, in the garden", {}),
-        (f"a photo <lora:{LORA}:0.7>\n0: {{}}\n4: {{}}", f"a photo <lora:{LORA}:0.7>, {{}}", {}),
-        (f"0: {{}}\n4: {{}}\nin the garden <lora:{LORA}:0.7>", f"{{}}, in the garden <lora:{LORA}:0.7>", {}),
-        ("a red cat AND a dog :0.6 AND\n0: {}\n4: {}", "a red cat AND a dog :0.6 AND {}", {}),
-        ("0: {}\n4: {}\nAND a dog in the garden :0.6", "{} AND a dog in the garden :0.6", {}),
-        ("0: {} AND a dog\n4: {} AND a dog", "{} AND a dog", {}),
-        ("a [red:blue:0.5] photo\n0: {}\n4: {}", "a [red:blue:0.5] photo, {}", {}),
-        ("0: {}\n4: {}", "{}", {"sampler_name": "DDIM"}),
-        ("0: {}\n4: {}", "{}", HIRES),
-        ("0: {}\n4: {}", "{}", {"s_min_uncond": 40}),
-        ("0: {}\n4: {}", "{}", {"override_settings": {"batch_cond_uncond": False}}),
-        (f"0: {{}}\n4: {{}}\n{LONG}", f"{{}}, {LONG}", {}),
-        ("a photo # of\n# 2: a dog\n0: {}\n4: {} # and", "a photo, {}", {}),
-    ],
-    ids=[
-        "head and tail", "LoRA in the head", "LoRA in the tail", "AND in the head", "AND in the tail", "AND in keys",
-        "scheduled", "DDIM", "hires fix", "NGMS", "cond and uncond apart", "over 75 tokens", "comments",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("travel", "whole", "request_"), WRITTEN.values(), ids=WRITTEN)
 def test_a_keys_frame_is_the_picture_of_its_whole_prompt(studio, travel, whole, request_):
-    """Without motion, the frame at a key is the plain picture of head, key and tail: both prompts, LoRA, AND, hires."""
     written = travel if travel == TRAVEL else travel.format(MIDDLES[0], MIDDLES[4])
     frames = frames_of(studio, STILL, prompt=written, negative_prompt="0: a dog\n4: a cat", **request_)
     for frame, negative in ((0, "a dog"), (4, "a cat")):
@@ -166,7 +141,6 @@ def test_a_keys_frame_is_the_picture_of_its_whole_prompt(studio, travel, whole, 
 
 @pytest.mark.shows("Prompt travel: a hires prompt that travels by itself")
 def test_the_second_pass_travels_by_its_own_prompt(studio, told):
-    """A hires prompt with frames of its own, mixed as the formula says; the ordinary one without any."""
     hires = {**HIRES, "hr_prompt": "0: a red cat\n4: a blue dog", "hr_negative_prompt": "0: a dog\n4: a cat"}
     calls = conditions_of(studio, STILL, **hires)
     frames = decoded(studio)
@@ -180,7 +154,6 @@ def test_the_second_pass_travels_by_its_own_prompt(studio, told):
 
 @pytest.mark.shows("Prompt travel: in context windows")
 def test_in_windows_a_frame_keeps_its_prompt(studio):
-    """A clip longer than its context: each window's frames have their own prompts, which are those of pictures."""
     clip = {**STILL, "frames": 12, "context_length": 8, "overlap": 3}
     frames = frames_of(studio, clip, prompt="0: a red cat\n9: a blue dog", steps=2)
     for frame, prompt in ((0, "a red cat"), (9, "a blue dog"), (11, "a blue dog")):
@@ -191,12 +164,10 @@ def test_in_windows_a_frame_keeps_its_prompt(studio):
 
 @pytest.mark.shows("Prompt travel: in img2img")
 def test_img2img_travels(studio):
-    """The init image for every frame, and each its own prompt: the frames of the clips that have one of the prompts."""
     start = studio.txt2img()["images"][0]
 
     def painted(prompt: str) -> numpy.ndarray:
-        scripts = clip_payload(STILL)["alwayson_scripts"]
-        studio.img2img(init_images=[start], denoising_strength=0.8, alwayson_scripts=scripts, prompt=prompt)
+        studio.img2img(**clip_payload(STILL, init_images=[start], denoising_strength=0.8, prompt=prompt))
         return decoded(studio)
 
     painted("a cat")  # the encoder draws from the generator as the former request has left it
@@ -209,7 +180,6 @@ def test_img2img_travels(studio):
 @pytest.mark.shows("Prompt travel: batch count and batch size")
 @pytest.mark.parametrize("more", ["", "\nAND a photo :0.5\n"], ids=["one part", "AND"])
 def test_two_batches_of_two_clips_travel_alike(studio, more):
-    """Batch count 2 and batch size 2: four clips, each the one of its seed alone, each text as the user wrote it."""
     clip = {"frames": 4}
     prompts = {"prompt": f"a photo\n0: a red cat\n-1: a blue dog{more.rstrip()}", "negative_prompt": "0: red\n3: blue"}
     answer = animate(studio, clip, **prompts, batch_size=2, n_iter=2, steps=2)
@@ -225,7 +195,6 @@ def test_two_batches_of_two_clips_travel_alike(studio, more):
 
 @pytest.mark.shows("Prompt travel: styles reach every frame")
 def test_a_style_reaches_every_frame(studio):
-    """A style of the WebUI's list goes into every frame's prompt, as if it stood in the tail."""
     styled = frames_of(studio, prompt=TRAVEL, negative_prompt="0: a dog\n4: a cat", styles=[STYLE])
     written = frames_of(studio, prompt=f"{TRAVEL}, blue", negative_prompt="0: a dog\n4: a cat\nred")
     assert (styled == written).all()
@@ -233,62 +202,33 @@ def test_a_style_reaches_every_frame(studio):
 
 @pytest.mark.shows("Prompt travel: one key is the plain prompt, bit for bit")
 def test_one_line_for_frame_0_is_the_plain_prompt(studio):
-    """A travel with one key is the clip of the plain prompt, to the last bit; a travel with two is another."""
     plain = frames_of(studio)
     assert (frames_of(studio, prompt=f"0: {PAYLOAD['prompt']}") == plain).all()
     assert abs(frames_of(studio, prompt=f"0: {PAYLOAD['prompt']}\n7: a dog") - plain).max() > 0.02
 
-
-@pytest.mark.shows("Prompt travel: a wrong line is refused with its number")
-@pytest.mark.parametrize(
-    ("prompts", "words"),
-    [
-        ({"prompt": "a photo\n0: a cat\n8: a dog"}, ["Line 3 of the prompt", '"8: a dog"', "no frame 8"]),
-        ({"negative_prompt": "0: a cat\n4: "}, ["Line 2 of the negative prompt", "no text after the colon"]),
-        ({"prompt": "0: a\n0: b"}, ["Line 2 of the prompt", "Write one line per frame"]),
-        ({"prompt": f"0: a cat\n4: <lora:{LORA}:1> a dog"}, ["Line 2 of the prompt", "whole clip"]),
-        ({"prompt": "0: a cat\n4: a dog AND a cat"}, ["Line 2 of the prompt", "2 parts joined with AND"]),
-        ({"hr_prompt": "0: a\n90: b", **HIRES}, ["Line 2 of the hires prompt", "no frame 90"]),
-    ],
-    ids=["no such frame", "empty", "twice", "LoRA in a line", "AND", "hires prompt"],
-)
-def test_a_wrong_line_is_refused_with_its_number(studio, prompts, words):
-    """422 with the line, its number and what to do; nothing is painted."""
-    before = set(studio.outputs_dir.rglob("*.*"))
-    reason = refused(studio, **prompts)
-    assert all(word in reason for word in words), reason
-    assert set(studio.outputs_dir.rglob("*.*")) == before
-
-
-# ---- there and back, and by clicking
 
 FULL = {"prompt": TRAVEL, "negative_prompt": "red\n0: a dog\n50%: a cat"}
 
 
 @pytest.mark.shows("Prompt travel: the clip's text has what the user wrote, and gives the clip again")
 def test_the_text_holds_what_the_user_wrote_and_gives_the_same_clip(studio):
-    """The clip's text begins with both prompts, line by line; sent back, it makes the same frames to the last bit."""
     settings = {"travel_interpolation": "linear", "travel_easing": "ease-out", "travel_hold": 0.2}
-    answer = animate(studio, settings, **FULL)
-    frames, (text,) = decoded(studio), json.loads(answer["info"])["infotexts"]
+    frames, text = with_text(studio, settings, **FULL)
     assert text.startswith(f"{FULL['prompt']}\nNegative prompt: {FULL['negative_prompt']}\nSteps: ")
     assert all(f"{name}: {value}" in text for name, value in settings.items())
-    assert (sent_back(studio, answer) == frames).all()
+    assert (made_from(studio, text) == frames).all()
 
 
 @pytest.mark.shows("Prompt travel: by clicking and by pasting")
-def test_a_travel_by_clicking(studio, page, screenshot):
-    """Lines typed into the prompts, the way between them chosen: the API's clip; its text pasted, the same again."""
+def test_a_travel_by_clicking(studio, page):
     settings = {"travel_interpolation": "linear", "travel_easing": "ease-in", "travel_hold": 0.25, "frames": FRAMES}
-    answer = animate(studio, settings, **FULL, sampler_name="DPM++ 2M")
-    wanted, (text,) = decoded(studio), json.loads(answer["info"])["infotexts"]
+    wanted, text = with_text(studio, settings, **FULL, sampler_name="DPM++ 2M")
     prepare_clip(page, studio, FRAMES)
     fill(page, {"txt2img_prompt": FULL["prompt"], "txt2img_neg_prompt": FULL["negative_prompt"]})
     open_group(page, "Prompt travel", "travel_easing")
     choose(page, "travel_interpolation", "linear")
     choose(page, "travel_easing", "ease-in")
     slide(page, "travel_hold", 0.25)
-    screenshot(page, "travel")
     generate(page)
     assert (decoded(studio) == wanted).all()
     pasted(page, studio, text)

@@ -3,42 +3,34 @@
 from __future__ import annotations
 
 import pytest
-from support.webui_real.clicking import choose_module, fill, fill_prompt_and_size, generate, open_accordion
-from support.webui_real.clips import clip_payload, read_gif
-from support.webui_real.plot import PLOT, axes, files, plot
-from support.webui_real.server import open_page, pixels
+from support.webui_real.clicking import fill, generate, prepare_clip
+from support.webui_real.clips import read_gif
+from support.webui_real.plot import PLOT, axes, files, grid_of
+from support.webui_real.server import pixels
 
 from lib_animatediff.request.settings import SETTINGS
 
 
 @pytest.mark.shows("Passes: X/Y/Z plot with axes from the settings table")
 def test_every_setting_is_an_axis(studio):
-    """Each setting of the table stands once in the plot's list of axes."""
     ours = [label for label in axes(studio) if label.startswith("[AnimateDiff]")]
     assert ours == [f"[AnimateDiff] {setting.label}" for setting in SETTINGS.values()]
 
 
 @pytest.mark.shows("Passes: X/Y/Z plot with axes from the settings table")
 def test_a_grid_over_two_settings(studio):
-    """Frames by motion module: a grid of first frames, and a clip for each cell, of the asked length."""
-    before = len(files(studio))
-    request = plot(studio, ("[AnimateDiff] Frames", "4,6"), ("[AnimateDiff] Motion module", "mm_small_v2,mm_small_v3"))
-    answer = studio.txt2img(**clip_payload(**request))
-    made = files(studio)[before:]
-    assert [len(read_gif(path.read_bytes()).frames) for path in made] == [4, 6, 4, 6]
+    x, y = ("[AnimateDiff] Frames", "4,6"), ("[AnimateDiff] Motion module", "mm_small_v2,mm_small_v3")
+    answer, made = grid_of(studio, {}, x, y)
+    assert [len(gif.frames) for gif in made] == [4, 6, 4, 6]
     grid, *cells = [pixels(answer, number) for number in range(len(answer["images"]))]
     assert min(grid.shape[:2]) > 2 * 64
     assert [cell.shape for cell in cells] == [(64, 64, 3)] * 4
 
 
 @pytest.mark.shows("Passes: X/Y/Z plot with axes from the settings table")
-def test_a_grid_by_clicking(studio, page, screenshot):
-    """Script and axis chosen in the page, values typed: a grid of first frames, and a clip for each value."""
+def test_a_grid_by_clicking(studio, page):
     before = len(files(studio))
-    open_page(page, studio)
-    fill_prompt_and_size(page)
-    open_accordion(page)
-    choose_module(page, "mm_small_v3.safetensors")
+    prepare_clip(page, studio, 4)
     page.locator("#txt2img_script_container #script_list input").click()
     page.locator(f"#txt2img_script_container #script_list li[data-value='{PLOT}']").click()
     page.locator("#script_txt2img_xyz_plot_x_type input").click()
@@ -47,5 +39,4 @@ def test_a_grid_by_clicking(studio, page, screenshot):
     fill(page, {"script_txt2img_xyz_plot_x_values": "4,5"})
     generate(page)
     page.locator("#txt2img_gallery img").first.wait_for()
-    screenshot(page, "xyz")
     assert [len(read_gif(path.read_bytes()).frames) for path in files(studio)[before:]] == [4, 5]

@@ -17,7 +17,7 @@ import gc
 import hashlib
 import io
 import sys
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import gradio as gr
 import numpy
@@ -49,22 +49,25 @@ class TroubleScript(scripts.Script):
     def ui(self, is_img2img):
         return [gr.Textbox(value="", visible=False, label="Trouble")]
 
+    undo = ExitStack()
+
     def process(self, p, command):
+        self.undo.close()  # of a request that failed
         if not hasattr(p, "is_nested"):
-            decoded_batches.clear()
-            conditions_seen.clear()
-            inputs_seen.clear()
-            levels_seen.clear()
+            for seen_before in (decoded_batches, conditions_seen, inputs_seen, levels_seen):
+                seen_before.clear()
         if isinstance(command, dict) and command.get("rows"):
             p.all_prompts = [f"{prompt}, {'red' if row else 'blue'}" for row, prompt in enumerate(p.all_prompts)]
 
     def process_batch(self, p, command, **kwargs):
         calls_seen["starts"] = [image.convert("L").getpixel((0, 0)) for image in getattr(p, "init_images", None) or []]
-        if isinstance(command, dict) and command.get("plainly"):
+        self.undo = ExitStack()
+        command = command if isinstance(command, dict) else {}
+        model, unet = shared.sd_model, shared.sd_model.model.diffusion_model
+        if command.get("plainly"):
             CFGDenoiser.forward = denoised_plainly
 
-        if isinstance(command, dict) and "raise_at" in command:
-            where = command["raise_at"]
+        if where := command.get("raise_at"):
             calls = [0]
 
             def trip(module, inputs):
@@ -73,53 +76,38 @@ class TroubleScript(scripts.Script):
                     handle.remove()
                     raise RuntimeError("trouble as ordered")
 
-            layer = shared.sd_model.get_submodule(where["layer"])
-            handle = layer.register_forward_pre_hook(trip)
+            handle = model.get_submodule(where["layer"]).register_forward_pre_hook(trip)
+            self.undo.callback(handle.remove)
 
-        if isinstance(command, dict) and command.get("conditions"):
-            unet = shared.sd_model.model.diffusion_model
-            self.listening = unet.register_forward_pre_hook(note_conditions, with_kwargs=True)
+        for name, note in (("conditions", note_conditions), ("levels", note_level)):
+            if command.get(name):
+                self.undo.callback(unet.register_forward_pre_hook(note, with_kwargs=True).remove)
 
-        if isinstance(command, dict) and command.get("levels"):
-            unet = shared.sd_model.model.diffusion_model
-            self.levelling = unet.register_forward_pre_hook(note_level, with_kwargs=True)
-
-        if isinstance(command, dict) and "wrap" in command:
+        if what := command.get("wrap"):
             wrapped_calls[0] = 0
-            self.wrapped = {
-                "sample": (p, "sample"),
-                "unet": (shared.sd_model.model.diffusion_model, "forward"),
-                "denoiser": (CFGDenoiser, "forward"),
-            }[command["wrap"]]
-            wrap(*self.wrapped)
+            owners = {"sample": (p, "sample"), "unet": (unet, "forward"), "denoiser": (CFGDenoiser, "forward")}
+            wrap(*owners[what])
+            if what != "denoiser":
+                self.undo.callback(delattr, *owners[what])
 
-        if isinstance(command, dict) and "interrupt_at" in command:
-            where = command["interrupt_at"]
+        if stop := command.get("interrupt_at"):
             calls_until_interrupt[0] = 0
 
             def interrupt(module, inputs):
                 calls_until_interrupt[0] += 1
-                if calls_until_interrupt[0] == where["call"]:
+                if calls_until_interrupt[0] == stop["call"]:
                     shared.state.interrupt()
 
-            self.counting = shared.sd_model.get_submodule(where["layer"]).register_forward_pre_hook(interrupt)
+            self.undo.callback(model.get_submodule(stop["layer"]).register_forward_pre_hook(interrupt).remove)
 
     def process_before_every_sampling(self, p, *args, noise, **kwargs):
         calls_seen["noise"] = digest(noise[0])
 
     def postprocess_batch(self, p, command, images, **kwargs):
-        if isinstance(command, dict) and command.get("wrap") in ("sample", "unet"):
-            owner, name = self.wrapped
-            delattr(owner, name)
+        self.undo.close()
         CFGDenoiser.forward = CFG_DENOISER_FORWARD
         if not hasattr(p, "is_nested"):
             decoded_batches.append(images.detach().cpu().float().numpy())
-        if isinstance(command, dict) and "interrupt_at" in command:
-            self.counting.remove()
-        if isinstance(command, dict) and command.get("conditions"):
-            self.listening.remove()
-        if isinstance(command, dict) and command.get("levels"):
-            self.levelling.remove()
 
     def postprocess_image(self, p, pp, command):
         if not isinstance(command, dict) or not command.get("nested") or hasattr(p, "is_nested"):
@@ -207,7 +195,6 @@ def decoded():
 
 
 def note_call(params):
-    """The first sigma of the last sampling."""
     calls_seen["denoiser"], calls_seen["said"] = params.denoiser, params.sigma[0]
     if params.denoiser.step == 0:
         calls_seen["sigma"] = float(params.sigma[0])
@@ -215,8 +202,7 @@ def note_call(params):
 
 def note_conditions(_unet, given, named):
     conditions_seen.append(named["context"].detach().cpu().float().numpy())
-    latents, timesteps = given[0], named.get("timesteps", given[1] if len(given) > 1 else None)
-    inputs_seen.extend(tensor.detach().cpu().double().numpy() for tensor in (latents, timesteps))
+    inputs_seen.extend(tensor.detach().cpu().double().numpy() for tensor in (given[0], timesteps_of(given, named)))
 
 
 def seen():
@@ -224,35 +210,32 @@ def seen():
 
 
 def note_level(_unet, given, named):
-    timesteps = named.get("timesteps", given[1] if len(given) > 1 else None)
     denoiser = calls_seen["denoiser"]
-    said = float(calls_seen["said"])
     alphas = getattr(denoiser, "alphas", None)  # of samplers that count in timesteps
     table = denoiser.inner_model.inner_model.alphas_cumprod if alphas is None else alphas
-    levels_seen.append(
-        {
-            "timestep": float(timesteps[0]),
-            "said": said,
-            "in_timesteps": alphas is not None,
-            "begin": float(table[0]),
-            "end": float(table[-1]),
-            "lcm": "LCM" in type(denoiser.inner_model).__name__,
-        }
-    )
+    level = {"timestep": timesteps_of(given, named)[0], "said": calls_seen["said"], "begin": table[0], "end": table[-1]}
+    flags = {"in_timesteps": alphas is not None, "lcm": "LCM" in type(denoiser.inner_model).__name__}
+    levels_seen.append({name: float(value) for name, value in level.items()} | flags)
+
+
+def timesteps_of(given, named):
+    return named.get("timesteps", given[1] if len(given) > 1 else None)
+
+
+def archive(arrays):
+    buffer = io.BytesIO()
+    numpy.savez(buffer, *arrays)
+    return Response(buffer.getvalue(), media_type="application/octet-stream")
 
 
 def conditions():
-    """The text's side of each call of the UNet in the last request: a NumPy archive, one array for each call."""
-    buffer = io.BytesIO()
-    numpy.savez(buffer, *conditions_seen)
-    return Response(buffer.getvalue(), media_type="application/octet-stream")
+    """The text's side of each call of the UNet in the last request, one array for each call."""
+    return archive(conditions_seen)
 
 
 def inputs():
-    """Latents and timesteps of each call of the UNet in the last request, in turn: a NumPy archive."""
-    buffer = io.BytesIO()
-    numpy.savez(buffer, *inputs_seen, shared.sd_model.alphas_cumprod.cpu().double().numpy())
-    return Response(buffer.getvalue(), media_type="application/octet-stream")
+    """Latents and timesteps of each call of the UNet in the last request, in turn, and the model's noise levels."""
+    return archive([*inputs_seen, shared.sd_model.alphas_cumprod.cpu().double().numpy()])
 
 
 def digest(tensor):
