@@ -16,8 +16,8 @@ ALIASES: dict[str, tuple[str, ...]] = {  # by the canonical name of the setting
 # `closed_loop` was a checkbox in early releases: all windows looped, or none.
 CHECKBOX_VALUES: dict[str, dict[bool, str]] = {"closed_loop": {True: "A", False: "N"}}
 
-# `reverse` was a list of checkboxes by number: 0 appends the frames in reverse, 1 and 2 leave out the first and the last
-# of them, as we always do.
+# `reverse` was a list of checkboxes by number: 0 appends the frames in reverse; 1 and 2 leave out the first and the
+# last of them, as we always do.
 LISTS_WITH_SWITCH: dict[str, int] = {"reverse": 0}
 
 # Names without suffix under which one motion module is published: by its authors, and by the existing extension.
