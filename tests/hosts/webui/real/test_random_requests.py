@@ -86,7 +86,9 @@ def clip_request(random: Random) -> dict:
         "n_iter": random.choice((1, 1, 2)),
         "width": random.choice((64, 64, 72, 128)),
     }
-    return clip_payload(settings, **payload)
+    if isinstance(settings, dict):
+        return clip_payload(settings, **payload)
+    return {**payload, "alwayson_scripts": {"AnimateDiff": {"args": [settings]}}}
 
 
 def plain(_server, request):
