@@ -310,4 +310,4 @@ def test_durations_are_whole_ticks_that_add_up_to_the_clips_length(frames, fps):
     durations = frame_durations(frames, fps)
     assert len(durations) == frames
     assert all(duration >= 20 and duration % 10 == 0 for duration in durations)  # players slow down what is shorter
-    assert abs(sum(durations) - 1000 * frames / fps) <= 5 + 1e-6
+    assert abs(sum(durations) - 1000 * frames / exact_fps(fps)) <= 5

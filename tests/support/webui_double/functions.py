@@ -94,6 +94,7 @@ def to_image(sample: Tensor) -> Image.Image:
 
 def create_infotext(p: Processing, index: int) -> str:
     values = {"Seed": p.seeds[index], **p.extra_generation_params}
+    values = {name: value[index] if isinstance(value, list) else value for name, value in values.items()}
     values = {name: value(p=p) if callable(value) else value for name, value in values.items()}
     quoted = {
         name: json.dumps(value, ensure_ascii=False) if re.search("[,\n:]", str(value)) else value

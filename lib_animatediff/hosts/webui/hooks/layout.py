@@ -20,7 +20,7 @@ from lib_animatediff.sampling.frame_noise import SEED_LIMIT
 from motion_module import ClipError
 
 from .problems import Problems
-from .prompt_scripts import repeated, run_on_clips, scripts_that_count, share_first_rows
+from .prompt_scripts import repeated, run_on_clips, scripts_that_count, share_first_rows, spread_parameters
 
 _PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
 
@@ -106,6 +106,7 @@ class RequestLayout:
         with self._problems.refusing_later():
             self._problems.raise_refusal()  # the rows may not be laid out
             share_first_rows(p, self._frames, self._plan.frames)
+            spread_parameters(p, self._frames)
             arrange_seeds(p, self._plan)
             if any(seed >= SEED_LIMIT for seed in p.all_seeds):
                 p.all_seeds = [seed % SEED_LIMIT for seed in p.all_seeds]

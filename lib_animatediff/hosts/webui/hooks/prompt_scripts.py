@@ -60,6 +60,20 @@ def share_first_rows(p: Processing, frames: int, length: int) -> None:
         p.all_seeds = clip_rows(seeds[::frames], frames, length)
 
 
+def spread_parameters(p: Processing, frames: int) -> None:
+    """Give lists in the infotext's parameters one entry for each row.
+
+    The WebUI takes the entry of an image by its number, and logs an error where there is none. A list of another length
+    than the clips' is one value of a script, such as Cutoff's targets.
+    """
+    rows = len(p.all_prompts)
+    for name, value in p.extra_generation_params.items():
+        if isinstance(value, list) and len(value) != rows:
+            is_of_clips = len(value) * frames == rows
+            spread = repeated(value, frames) if is_of_clips else ", ".join(map(str, value))
+            p.extra_generation_params[name] = spread
+
+
 def _lay_out(p: Processing, frames: int, length: int) -> None:
     _set(p, {name: repeated(getattr(p, name), frames) for name in PROMPTS if getattr(p, name, None) is not None})
     varies = p.subseed_strength != 0  # a variation has one seed, and a subseed for each frame

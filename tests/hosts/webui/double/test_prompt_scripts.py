@@ -126,6 +126,23 @@ def test_a_script_that_writes_each_rows_prompt_gives_a_clip_its_first(prompts_of
     assert rows == [([one, one, other, other], [5, 6, 5, 6])]
 
 
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [(["x", "y"], ["x", "y"]), (["red", "blue", "green"], ["red, blue, green"] * 2), (["red"], ["red"] * 2)],
+)
+def test_lists_among_the_parameters_are_of_clips_or_one_value(webui, given, written):
+    """The WebUI takes the entry of an image's number: Cutoff's list of targets has none for most rows."""
+
+    class Cutoff(Script):
+        def process(self, p, *args):
+            p.extra_generation_params["Targets"] = given
+
+    webui.load_script(Cutoff)
+    processed = webui.paint(CLIP, batch_size=2)
+    found = [text.split("Targets: ")[1].strip('"') for text in processed.infotexts]
+    assert [text.startswith(value) for text, value in zip(found, written, strict=True)] == [True, True]
+
+
 def test_after_an_error_the_script_has_its_own_hook(webui, prompts_of):
     script = prompts_of.script
     script.variants, script.combinatorial = names(2), True
