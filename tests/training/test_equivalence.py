@@ -46,7 +46,14 @@ def test_two_batches_of_one_equal_a_batch_of_two_also_of_two_shapes(tmp_path, wi
     clips = MemorySource([(square, "square"), (other, "other")], latents=True)
     together = parts.trained(tmp_path / "one", clips=clips, batch=2)
     in_turn = parts.trained(tmp_path / "two", clips=clips, batch=1, accumulation=2)
-    assert parts.largest_difference(together, in_turn) < CLOSE
+    of_one = parts.trained(tmp_path / "three", clips=clips, batch=1)
+    # AdamW divides by the gradient, so that rounding moves single weights by a part of the learning rate
+    assert distance(together, in_turn) < 1e-3 * distance(together, of_one)
+
+
+def distance(a, b):
+    """The root of the sum of squares over all weights."""
+    return sum(float((a[name].double() - b[name].double()).square().sum()) for name in a) ** 0.5
 
 
 @pytest.mark.parametrize("target", ["motion-module", "adapter"])

@@ -119,6 +119,8 @@ class Refusal(_Request):
     def __init__(self, p: Processing, error: Exception) -> None:
         super().__init__(p)
         self._problems = Problems(error)
+        if len(getattr(p, "init_images", None) or []) > 1:
+            p.init_images = p.init_images[:1]  # an image for each frame: the WebUI's own error would come first
 
     def wrap_sampling(self, p: Processing) -> None:
         """Make the next call of ``p.sample`` raise the error."""

@@ -115,6 +115,12 @@ def test_each_frame_can_begin_from_an_image_of_its_own(webui, sizes, clips):
     assert told == pytest.approx([size / 100 for size in sizes])
 
 
+def test_a_refused_request_with_an_image_for_each_frame_says_why(webui):
+    images = [Image.new("RGB", (8, 8))] * 4
+    with pytest.raises(AnimateDiffError, match="no setting 'framez'"):
+        webui.paint({**CLIP, "framez": 4}, tab="img2img", init_images=images)
+
+
 def test_another_number_of_images_is_refused(webui):
     images = [Image.new("RGB", (8, 8))] * 4
     with pytest.raises(AnimateDiffError, match="4 init images were sent"):

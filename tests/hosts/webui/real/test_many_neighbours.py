@@ -12,7 +12,7 @@ from support.webui_real.clips import clip_of, clip_payload
 from support.webui_real.places import REPOSITORY
 from support.webui_real.server import pixels
 
-CUTOFF = {"Cutoff": {"args": [True, "red", 0.5, False, "", "", "Lerp", False]}}
+CUTOFF = {"Cutoff": {"args": [True, "red, cat", 0.5, False, False, "", "Lerp", False]}}
 REQUESTS = {
     "plain": {"prompt": "a cat"},
     "batch": {"prompt": "a red cat", "batch_size": 2, "n_iter": 2},

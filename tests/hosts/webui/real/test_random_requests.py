@@ -81,7 +81,7 @@ def clip_request(random: Random) -> dict:
         "prompt": random.choice(PROMPTS),
         "sampler_name": random.choice(SAMPLERS),
         "seed": random.randrange(2**32),
-        "steps": random.choice((1, 3, 4)),
+        "steps": random.choice((3, 4)),  # with one, the WebUI's own UniPC fails
         "batch_size": random.choice((1, 1, 2)),
         "n_iter": random.choice((1, 1, 2)),
         "width": random.choice((64, 64, 72, 128)),
