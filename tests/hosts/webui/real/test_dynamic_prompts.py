@@ -60,6 +60,7 @@ def render(server, variants, frames, **changes):
     return reply["images"], json.loads(reply["info"])
 
 
+@pytest.mark.shows("Dynamic Prompts: one clip for each combination, with its prompt, seed and text")
 @pytest.mark.parametrize("variants", [2, 3, 4, 8])
 @pytest.mark.parametrize("frames", [4, 16])
 @pytest.mark.parametrize("batch_size", [1, 2])
@@ -76,6 +77,7 @@ def test_each_combination_is_one_clip(prompted, variants, frames, batch_size, n_
         assert prompted.txt2img(**alone)["images"] == images[-1:]
 
 
+@pytest.mark.shows("Dynamic Prompts: random prompts and fixed seeds")
 @pytest.mark.parametrize("fixed", [False, True])
 @pytest.mark.parametrize(("batch_size", "n_iter"), [(1, 2), (2, 2)])
 def test_random_prompts(prompted, fixed, batch_size, n_iter):
