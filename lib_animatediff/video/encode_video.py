@@ -6,6 +6,7 @@ the conversion, and text in the container.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
 
 _BT709, _LIMITED = 1, 1  # FFmpeg's constants for the colour matrix and the range
 _PIXELS = "yuv420p"  # the only pixel format that every player supports
+_MOST_THREADS = 8
 _EXACT = "flags=bicubic+accurate_rnd+full_chroma_int"
+
+
+def _threads() -> str:
+    return str(min(os.cpu_count() or 1, _MOST_THREADS))
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,10 @@ _WEBM = _VideoFormat(
     codec="libvpx-vp9",
     ticks=1000,
     even=False,
-    options=lambda encoding: {"crf": str(encoding.webm_crf), "b": "0", "row-mt": "1"},
+    # Without cpu-used, three to four times slower, for 0.3 dB; threads work on rows, which changes no pixel.
+    options=lambda encoding: {
+        "crf": str(encoding.webm_crf), "b": "0", "row-mt": "1", "cpu-used": "4", "threads": _threads(),
+    },  # fmt: skip
     container=lambda _fps: {},
 )
 
