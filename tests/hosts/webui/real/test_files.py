@@ -13,7 +13,7 @@ import numpy
 import pytest
 from PIL import Image
 from support.webui_real.clicking import generate, open_accordion, prepare_clip
-from support.webui_real.clips import FRAMES, animate, clip_payload
+from support.webui_real.clips import FRAMES, animate, clip_of, clip_payload
 from support.webui_real.server import file_bytes, open_page
 from support.webui_real.studio import decoded, made_from, watched
 
