@@ -71,3 +71,13 @@ def test_fields_without_effect_are_greyed(panel, page):
     fill(page, {"animatediff_txt2img_frames": 40})
     overlap.wait_for(state="detached")
     assert page.locator("#animatediff_txt2img_overlap").get_attribute("title") == ""
+
+
+@pytest.mark.shows("Panel: a number out of range is refused with the range")
+def test_a_number_out_of_range_is_refused_with_the_range(panel, page):
+    write_motion_file(panel.motion_modules_dir)
+    prepare_clip(page, panel, 8)
+    fill(page, {"animatediff_txt2img_frames": 99999})
+    told = page.locator("#animatediff_txt2img_plan .animatediff-advice")
+    told.filter(has_text="frames must be between").wait_for()
+    assert "frames must be between" in refusal(page)
