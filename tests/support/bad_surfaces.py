@@ -28,7 +28,7 @@ def _fail(_folder: Path) -> None:
 
 
 def _fill(_folder: Path) -> None:
-    _kept.append(bytearray(MEMORY + 2**28))
+    _kept.append(b"\1" * (MEMORY + 2**28))
 
 
 def _write(folder: Path) -> None:

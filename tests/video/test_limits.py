@@ -164,7 +164,7 @@ def test_a_frame_that_cannot_be_decoded_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(decode_video.DecodedFrame, "image", Mock(side_effect=OSError("Operation not supported")))
     frame = list(read_clip(path))[1]
     with pytest.raises(ClipError, match=r"Frame 1 of the clip cannot be decoded \(Operation not supported\)"):
-        frame.image
+        _ = frame.image
 
 
 def test_a_webm_that_claims_a_vast_header_is_cut_short(tmp_path):
