@@ -53,7 +53,7 @@ def _accept(folder: Path) -> None:
 
 
 WRONG = {
-    "hang": (_hang, "no end after 2 seconds"),
+    "hang": (_hang, "no end after 6 seconds"),
     "end": (_end, "the process ended with 3"),
     "fail": (_fail, "KeyError at bad_surfaces.py"),
     "fill": (_fill, "GiB of memory"),
