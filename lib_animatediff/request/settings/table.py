@@ -166,9 +166,8 @@ class ClipSettings:
     closed_loop: str = _setting(
         "N",
         "Closed loop",
-        "Leads the end of the clip back to its start. N: off. R-P: a weak loop, only in clips above the context "
-        "length. R+P: the same, and prompts that change return to the first one. A: a strong loop, in clips of any "
-        "length.",
+        "Leads the end of the clip back to its start. N: off. R-P: weakly, in clips above the context length only. "
+        "R+P: the same, and changing prompts return to the first one. A: strongly, in clips of any length.",
         choices=("N", "R-P", "R+P", "A"),
         group=_WINDOWS,
     )
