@@ -1,5 +1,5 @@
 // Gives the panel's plan the values that are outside the panel: prompts, size, steps and batch size. When one of them
-// changes, the panel updates its plan.
+// changes, the panel updates its plan. Fields of settings that have no effect now are greyed, with the reason as title.
 
 const ANIMATEDIFF_PAGE_NUMBERS = ["width", "height", "steps", "batch_size"];
 const ANIMATEDIFF_PAGE_PROMPTS = {prompt: "prompt", negative_prompt: "neg_prompt"};
@@ -23,6 +23,7 @@ function animatediffPage(tab) {
     const TABS = ["txt2img", "img2img"];
     const PARTS = [...Object.values(ANIMATEDIFF_PAGE_PROMPTS), ...ANIMATEDIFF_PAGE_NUMBERS];
     const planned = {}; // by tab: the page values of the current plan
+    const greyed = {}; // by tab: the settings that are greyed, as JSON
 
     function isOpen(tab) {
         return Boolean(gradioApp().querySelector(`#animatediff_${tab}-checkbox input`)?.checked);
@@ -52,6 +53,23 @@ function animatediffPage(tab) {
         }
     }
 
+    // Grey the fields that the plan names, and no other ones. They can still be changed.
+    function greyIdle(tab) {
+        const marks = gradioApp().querySelector(`#animatediff_${tab}_plan .animatediff-idle`);
+        const idle = marks?.dataset.idle ?? "{}";
+        if (idle === greyed[tab]) return;
+        const reasons = JSON.parse(idle);
+        for (const name of [...Object.keys(JSON.parse(greyed[tab] ?? "{}")), ...Object.keys(reasons)]) {
+            const id = `#animatediff_${tab}_${name}`;
+            for (const field of gradioApp().querySelectorAll(`${id}, ${id}_picture`)) {
+                field.classList.toggle("animatediff-without-effect", name in reasons);
+                field.title = name in reasons ? `${name} ${reasons[name]}` : "";
+            }
+        }
+        greyed[tab] = idle;
+    }
+
     onUiLoaded(() => TABS.forEach(listen));
+    onAfterUiUpdate(() => TABS.forEach(greyIdle));
     onAfterUiUpdate(() => TABS.forEach(planUnlessBusy)); // pasted parameters change values without an event
 })();

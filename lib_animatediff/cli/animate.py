@@ -28,7 +28,7 @@ from lib_animatediff.sampling.text2video_zero import NAME
 from lib_animatediff.video import FORMATS, Encoding, ping_pong, write_clip, write_contact_sheet
 from lib_animatediff.video.formats import check_rate, format_of, path_for
 from motion_module import ClipError
-from motion_module.limits import exists, is_folder
+from motion_module.limits import exists, is_folder, read_limited
 
 from .files import KIND_OPTION
 from .options import DEVICE_OPTION, GroupedCommand, say_device
@@ -73,7 +73,7 @@ def _with_images_as_text(table: dict[str, Any]) -> dict[str, Any]:
 
 def _as_text(path: Path) -> str:
     try:
-        return packed_mask(base64.b64encode(path.read_bytes()).decode("ascii"))
+        return packed_mask(base64.b64encode(read_limited(path)).decode("ascii"))
     except OSError as error:
         raise ClipError(f"{path} cannot be read ({error.strerror}). Check the path.", code="AD-K01") from error
     except ClipError as error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -294,6 +293,7 @@ def plan_from_json(data: Mapping[str, Any], files: FileCatalog | None = None) ->
 
 
 _FILES: dict[str, type] = {"modules": ModuleFile, "loras": LoraFile}  # of a method, with what each of them is
+_LARGEST = 2**64  # seeds are below it; infinity and what is not a number are not
 _KINDS = {"str": str, "str | None": (str, type(None)), "int": int, "float": (int, float), "Path": str}
 
 
@@ -317,7 +317,7 @@ def _read(kind: type, entry: Any, name: str) -> Any:
 
 def _checked(value: Any, kind: Any, name: str) -> Any:
     is_number = isinstance(value, (int, float))
-    if not isinstance(value, kind) or isinstance(value, bool) or (is_number and not math.isfinite(value)):
+    if not isinstance(value, kind) or isinstance(value, bool) or (is_number and not -_LARGEST < value < _LARGEST):
         _damaged(name, value)
     return value
 

@@ -55,6 +55,8 @@ def _lacks_box_data(file: BinaryIO, size: int) -> bool:
 def _lacks_segment_data(file: BinaryIO, size: int) -> bool:
     file.seek(len(_EBML))
     length, _ = _number(file)
+    if length > size:
+        return True
     file.seek(length, 1)
     if file.read(len(_SEGMENT)) != _SEGMENT:
         return False

@@ -6,6 +6,7 @@ the conversion, and text in the container.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,7 +25,13 @@ if TYPE_CHECKING:
 
 _BT709, _LIMITED = 1, 1  # FFmpeg's constants for the colour matrix and the range
 _PIXELS = "yuv420p"  # the only pixel format that every player supports
+_QUICKLY = {"row-mt": "1", "cpu-used": "4"}  # libvpx's default, 1, takes twice as long, for 0.4 dB
+_MOST_THREADS = 8
 _EXACT = "flags=bicubic+accurate_rnd+full_chroma_int"
+
+
+def _threads() -> str:
+    return str(min(os.cpu_count() or 1, _MOST_THREADS))
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ _WEBM = _VideoFormat(
     codec="libvpx-vp9",
     ticks=1000,
     even=False,
-    options=lambda encoding: {"crf": str(encoding.webm_crf), "b": "0", "row-mt": "1"},
+    options=lambda encoding: {"crf": str(encoding.webm_crf), "b": "0", **_QUICKLY, "threads": _threads()},
     container=lambda _fps: {},
 )
 

@@ -44,8 +44,20 @@ class ClipFrame:
 
     @property
     def image(self) -> Image:
-        """The upright image, RGB or RGBA; converted on every access."""
-        return self._decoded.image()
+        """The upright image, RGB or RGBA; converted on every access.
+
+        Raises:
+            ClipError: its data are damaged. They are decoded here.
+        """
+        try:
+            return self._decoded.image()
+        except AnimateDiffError:
+            raise
+        except Exception as error:
+            raise ClipError(
+                f"Frame {self.index} of the clip cannot be decoded ({error}). The file is damaged; get it again.",
+                code="AD-V34",
+            ) from error
 
     def array(self) -> Any:
         """The image as a numpy array: ``h w c`` uint8, c is 3 or 4."""

@@ -28,7 +28,7 @@ def _fail(_folder: Path) -> None:
 
 
 def _fill(_folder: Path) -> None:
-    _kept.append(bytearray(MEMORY + 2**28))
+    _kept.append(b"\1" * (MEMORY + 2**28))
 
 
 def _write(folder: Path) -> None:
@@ -53,7 +53,7 @@ def _accept(folder: Path) -> None:
 
 
 WRONG = {
-    "hang": (_hang, "no end after 2 seconds"),
+    "hang": (_hang, "no end after 6 seconds"),
     "end": (_end, "the process ended with 3"),
     "fail": (_fail, "KeyError at bad_surfaces.py"),
     "fill": (_fill, "GiB of memory"),

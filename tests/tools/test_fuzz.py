@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the supervisor 
 def outcomes():
     from tools.fuzz.supervisor import supervise
 
-    return supervise([surface(name) for name in (*WRONG, *RIGHT)], 0, hang=2)
+    return supervise([surface(name) for name in (*WRONG, *RIGHT)], 0, hang=6)
 
 
 @pytest.mark.parametrize("name", WRONG)

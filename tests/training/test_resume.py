@@ -93,3 +93,32 @@ def test_nothing_half_written_is_left(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         train(parts.settings(tmp_path), base=parts.small_base(), clips=MemorySource(parts.latent_clips(), latents=True))
     assert list((tmp_path / "states").iterdir()) == []
+
+
+def test_what_a_killed_training_left_half_written_is_removed(tmp_path):
+    parts.trained(tmp_path, steps=1)
+    (left,) = (tmp_path / "states").iterdir()
+    left.with_name(f"{left.name}.1234.part").write_bytes(b"half")
+    parts.trained(tmp_path, steps=2, resume=True)
+    assert not list((tmp_path / "states").glob("*.part"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state["weights"].update({name: weight[:1] for name, weight in state["weights"].items()}),
+        lambda state: state["weights"].update({name: weight * torch.nan for name, weight in state["weights"].items()}),
+        lambda state: state["weights"].clear(),
+        lambda state: state["optimizer"]["state"][0].update(exp_avg=torch.zeros(1)),
+        lambda state: state.pop("settings"),
+    ],
+    ids=["weights of another shape", "not a number", "no weights", "moments of another shape", "no settings"],
+)
+def test_a_state_that_does_not_fit_is_refused_and_nothing_is_broadcast(tmp_path, change):
+    parts.trained(tmp_path, steps=1)
+    (path,) = (tmp_path / "states").iterdir()
+    state = torch.load(path, weights_only=True)
+    change(state)
+    torch.save(state, path)
+    with pytest.raises(TrainingError, match="lacks parts of a state"):
+        parts.trained(tmp_path, steps=2, resume=True)

@@ -10,14 +10,15 @@ import threading
 import time
 import tracemalloc
 import zlib
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
 
 from lib_animatediff.request.masks import packed_mask
-from lib_animatediff.video import read_clip, read_recipe, write_clip
+from lib_animatediff.video import decode_video, read_clip, read_recipe, write_clip
 from lib_animatediff.video.exif import read_exif
-from motion_module import AnimateDiffError
+from motion_module import AnimateDiffError, ClipError
 
 SECONDS = 5
 MEGABYTES = 300
@@ -156,3 +157,18 @@ def test_a_video_without_its_data_says_how_many_frames_it_has(tmp_path):
     path.write_bytes(data[: data.index(b"mdat") + 8])
     with pytest.raises(AnimateDiffError, match="0 of 8 frames"):
         list(read_clip(path))
+
+
+def test_a_frame_that_cannot_be_decoded_is_named(monkeypatch, tmp_path):
+    (path,) = write_clip(tmp_path / "clip.mp4", [Image.new("RGB", (16, 16))] * 2)
+    monkeypatch.setattr(decode_video.DecodedFrame, "image", Mock(side_effect=OSError("Operation not supported")))
+    frame = list(read_clip(path))[1]
+    with pytest.raises(ClipError, match=r"Frame 1 of the clip cannot be decoded \(Operation not supported\)"):
+        _ = frame.image
+
+
+def test_a_webm_that_claims_a_vast_header_is_cut_short(tmp_path):
+    path = tmp_path / "clip.webm"
+    path.write_bytes(b"\x1a\x45\xdf\xa3\x01\xff\xff\xff\xff\xff\xff\xfe" + b"\0" * 20)
+    with pytest.raises(ClipError):
+        next(read_clip(path))

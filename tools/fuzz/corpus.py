@@ -35,11 +35,13 @@ CORPUS: dict[str, Sequence[bytes]] = {
         json.dumps({"frames": 48, "overlap": 10**9, "stride": 10**9}).encode(),
         json.dumps({"frames": 16, "motion_scale": "0: 1, " * 20_000}).encode(),
     ],
+    "plan": [json.dumps({"sampling": {"steps": 10**400}, "settings": {}, "files": {}}).encode()],
     "mask": [b"A" * 200_000, b"data:image/png;base64," * 10_000],
     "command-line": [
         json.dumps(["evaluate", "--output", "."]).encode(),
         json.dumps(["animate", "--lora", "n" * 300]).encode(),
         json.dumps(["inspect", "n" * 300]).encode(),
+        json.dumps(["animate", "--motion-mask", "pipe.safetensors"]).encode(),
         json.dumps(["convert", "a\udc80", "n" * 300]).encode(),
     ],
 }

@@ -15,6 +15,7 @@ from random import Random
 from typing import Any
 
 LARGEST = 2**20 - 1  # bytes: the limits on memory and time hold for files under 1 MB
+_LONGEST = 1_000  # entries of a list
 _NUMBERS = (0, 1, -1, 2, 127, 128, 255, 256, 32767, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1)
 _WORDS = (
     *("", " ", "\0", "\n", "\x1b[31m", "\ud800", "ä", "\u202e", "\uff1a", "%s", "../../x", "/etc/passwd", "a" * 300),
@@ -198,7 +199,7 @@ def _changed_once(random: Random, value: Any) -> Any:
             (
                 lambda: [*value[:place], _changed_once(random, value[place]), *value[place + 1 :]],
                 lambda: [*value[:place], *value[place + 1 :]],
-                lambda: value * random.choice((2, 100)),
+                lambda: (value * random.choice((2, 100)))[:_LONGEST],
             )
         )()
     return random.choice(

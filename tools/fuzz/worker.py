@@ -7,7 +7,6 @@ import resource
 import shutil
 import sys
 import tempfile
-import threading
 import time
 import traceback
 import warnings
@@ -79,7 +78,6 @@ class Watch:
         self._seen: list[str] = []
         self._memory = peak_memory()
         self._files = open_files()
-        self._threads = threading.active_count()
         sys.addaudithook(self._note)
 
     def problem(self) -> str | None:
@@ -99,7 +97,7 @@ class Watch:
     def _note(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event in _FORBIDDEN:
             self._seen.append(f"{event} {arguments!r:.200}")
-        elif event in _WRITES and (event != "open" or _writes(arguments)):
+        elif event in _WRITES and not _changes_nothing(event, arguments):
             paths = [os.fsdecode(path) for path in arguments[:2] if isinstance(path, (str, bytes, os.PathLike))]
             paths = paths[:1] if event in ("open", "os.mkdir", "os.chmod") else paths
             outside = [path for path in paths if path != os.devnull and not self._holds(path)]
@@ -183,6 +181,11 @@ def _limit_address_space() -> None:
     limit = pages * resource.getpagesize() + _ADDRESS_SPACE
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _changes_nothing(event: str, arguments: tuple[Any, ...]) -> bool:
+    """Whether a file is only read, or a folder is made that there is."""
+    return (event == "open" and not _writes(arguments)) or (event == "os.mkdir" and Path(arguments[0]).is_dir())
 
 
 def _writes(arguments: tuple[Any, ...]) -> bool:

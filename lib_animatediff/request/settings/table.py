@@ -141,8 +141,8 @@ class ClipSettings:
     stride: int = _setting(
         1,
         "Window stride",
-        "At 1, a window has neighbouring frames; 2 adds windows with every 2nd frame, 3 also with every 4th, and so "
-        "on, which keeps long clips consistent but takes longer.",
+        "1: each window has consecutive frames. 2 adds windows of every 2nd frame, 3 adds those of every 4th as well: "
+        "long clips stay more consistent and take longer.",
         minimum=1,
         maximum=8,
         group=_WINDOWS,
@@ -166,8 +166,8 @@ class ClipSettings:
     closed_loop: str = _setting(
         "N",
         "Closed loop",
-        "Makes the end of the clip lead back to its start. N: off. R-P: gently, in clips above the context length. "
-        "R+P: as R-P, and prompt travel returns to the first prompt. A: as R+P, but firmly, in clips of any length.",
+        "Leads the end of the clip back to its start. N: off. R-P: weakly, in clips above the context length only. "
+        "R+P: the same, and changing prompts return to the first one. A: strongly, in clips of any length.",
         choices=("N", "R-P", "R+P", "A"),
         group=_WINDOWS,
     )

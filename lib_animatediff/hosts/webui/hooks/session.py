@@ -119,8 +119,9 @@ class Refusal(_Request):
     def __init__(self, p: Processing, error: Exception) -> None:
         super().__init__(p)
         self._problems = Problems(error)
-        if len(getattr(p, "init_images", None) or []) > 1:
-            p.init_images = p.init_images[:1]  # an image for each frame: the WebUI's own error would come first
+        images = getattr(p, "init_images", None) or []
+        if len(images) > 1:  # an image for each frame: the WebUI's own error would come first
+            vars(p)["init_images"] = images[:1]
 
     def wrap_sampling(self, p: Processing) -> None:
         """Make the next call of ``p.sample`` raise the error."""

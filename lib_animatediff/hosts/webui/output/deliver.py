@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.request.effects import Note
 from lib_animatediff.request.plan import ClipPlan
-from lib_animatediff.video import Motion, measure, ping_pong, write_clip
+from lib_animatediff.video import FORMATS, Motion, measure, ping_pong, write_clip
 from lib_animatediff.video import plot as draw
 from lib_animatediff.video.encoding import check_frames
 from motion_module.errors import ClipNotWrittenError
@@ -28,12 +29,11 @@ NOTES = "AnimateDiff notes"  # a list of sentences about settings that have no e
 LORAS = "AnimateDiff motion LoRAs"  # reports how much of each fits
 SEAM = "AnimateDiff worst seam"
 _IN_A_GALLERY = (".gif", ".webp", ".png", ".avif")
-_NOT_SENT = ("", ".txt")  # a folder of frames, which the format Frame sends; the infotext
 
 
 @dataclass
 class _Clip:
-    """A clip's frames, files and measurements."""
+    """A clip's frames, files and measurements. ``sent``: files that the reply alone has."""
 
     frames: list[Any]
     infotext: str
@@ -41,6 +41,7 @@ class _Clip:
     prompt: str
     motion: Motion | None = None
     files: list[Path] = field(default_factory=list)
+    sent: list[bytes] = field(default_factory=list)
     problem: str = ""
 
     def note_motion(self, motion: Motion) -> None:
@@ -119,26 +120,50 @@ def _borders(p: Processing, plan: ClipPlan) -> list[int]:
 
 
 def _write(p: Processing, clip: _Clip, plan: ClipPlan) -> None:
-    output = plan.output
+    formats = plan.output.formats
     try:
         check_frames(clip.frames)
         clip.note_motion(measure(clip.frames, _borders(p, plan)))
-        if not output.formats:
+        if _is_sent_only(p):
+            clip.sent = _unkept(p, clip, plan, [name for name in formats if _is_sent(FORMATS[name].suffix)])
+            formats = tuple(name for name in formats if not clip.sent or not _is_sent(FORMATS[name].suffix))
+        if not formats:
             return
-        files = write_clip(
-            free_place(p, clip.seed, clip.prompt, clip.frames[0], output.request_id),
-            clip.frames,
-            formats=output.formats,
-            fps=output.fps,
-            loop_count=output.loop_count,
-            recipe=recipe(p, clip.infotext, clip.seed, plan.settings),
-            encoding=encoding(),
-        )
+        place = free_place(p, clip.seed, clip.prompt, clip.frames[0], plan.output.request_id)
+        files = _files(p, clip, plan, formats, place)
     except Exception as error:  # errors of encoders and disks have any type, and must not lose the frames
         clip.note_files(error.written if isinstance(error, ClipNotWrittenError) else [], f"AnimateDiff: {error}")
         logging.getLogger(__name__).error(clip.problem)
     else:
         clip.note_files(files)
+
+
+def _is_sent_only(p: Processing) -> bool:
+    """Whether an API client asks for files in the reply alone. Scripts that use images need the files for longer."""
+    return _is_api(p) and bool(p.do_not_save_samples) and a1111.selected_script(p) is None
+
+
+def _unkept(p: Processing, clip: _Clip, plan: ClipPlan, formats: Sequence[str]) -> list[bytes]:
+    """The clip's files as bytes; none if one cannot be written, since that leaves files that must be kept."""
+    if not formats:
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return [path.read_bytes() for path in _files(p, clip, plan, formats, Path(folder) / "clip")]
+        except ClipNotWrittenError:
+            return []
+
+
+def _files(p: Processing, clip: _Clip, plan: ClipPlan, formats: Sequence[str], place: Path) -> list[Path]:
+    return write_clip(
+        place,
+        clip.frames,
+        formats=formats,
+        fps=plan.output.fps,
+        loop_count=plan.output.loop_count,
+        recipe=recipe(p, clip.infotext, clip.seed, plan.settings),
+        encoding=encoding(),
+    )
 
 
 def _shown(
@@ -161,12 +186,22 @@ def _shown(
 
 def _images(p: Processing, clip: _Clip) -> list[Any]:
     """The images of a clip. An API client gets files, which a script that uses images gets in the form of images."""
-    if not getattr(p, "is_api", False):
+    if not _is_api(p):
         return _in_gallery(clip)
-    sent = [path for path in clip.files if path.suffix.lower() not in _NOT_SENT]
+    sent = [path for path in clip.files if _is_sent(path.suffix)]
     if a1111.selected_script(p) is not None:
         return [clip_image(clip.frames[0], path) for path in sent]
-    return [base64.b64encode(path.read_bytes()).decode("ascii") for path in sent]
+    return [base64.b64encode(data).decode("ascii") for data in (*clip.sent, *(path.read_bytes() for path in sent))]
+
+
+def _is_api(p: Processing) -> bool:
+    """Whether a client of the HTTP API has sent the request."""
+    return bool(getattr(p, "is_api", False))
+
+
+def _is_sent(suffix: str) -> bool:
+    """Whether the reply contains files of this suffix: no folder of frames, which Frame sends, and no infotext."""
+    return suffix.lower() not in ("", ".txt")
 
 
 def shown_file(files: Sequence[Path]) -> Path | None:
@@ -188,7 +223,7 @@ def _in_gallery(clip: _Clip) -> list[Any]:
 def _report(p: Processing, processed: Any, clips: Sequence[_Clip], plan: ClipPlan, script_run: ScriptRun) -> None:
     """Report clips and errors on the page and in the response."""
     problems = [clip.problem for clip in clips if clip.problem]
-    is_page = not getattr(p, "is_api", False)
+    is_page = not _is_api(p)
     facts = [_facts(clip, plan.output.fps, with_plot=is_page) for clip in clips]
     if a1111.selected_script(p) is not None:
         facts = script_run.add(a1111.state(), facts)

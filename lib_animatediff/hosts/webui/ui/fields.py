@@ -46,7 +46,8 @@ def _number_field(setting: Setting, described: dict[str, Any]) -> Any:
         return gr.Slider(step=1, **limits, **described)
     if setting.type is float and setting.maximum == 1:
         return gr.Slider(step=0.01, **limits, **described)
-    return gr.Number(precision=0 if setting.type is int else None, **limits, **described)
+    # Without limits: gradio would raise an error of its own, which the page shows nowhere. Ours names the range.
+    return gr.Number(precision=0 if setting.type is int else None, **described)
 
 
 def _image_field(described: dict[str, Any]) -> Any:

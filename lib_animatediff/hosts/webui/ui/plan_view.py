@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -22,7 +23,7 @@ from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.prompts.tags import replace_tags
 from lib_animatediff.prompts.travel import Travel, table
-from lib_animatediff.request.effects import notes_of
+from lib_animatediff.request.effects import idle_settings, notes_of
 from lib_animatediff.request.estimate import CHUNK, ClipEstimate, one_line
 from lib_animatediff.request.plan import ClipPlan, plan_clip
 from lib_animatediff.request.settings import parse_settings
@@ -85,7 +86,12 @@ def plan_html(values: Mapping[str, Any], page: Mapping[str, Any]) -> str:
     for name, found in (("prompt", travel), ("negative prompt", negative_travel)):
         if found is not None:
             pieces.append(_folded(f"What each frame gets: {name}", _travel_table(found, plan)))
-    return "".join(pieces)
+    return "".join([*pieces, _idle_marks(idle_settings(settings, travels))])
+
+
+def _idle_marks(idle: Mapping[str, str]) -> str:
+    """What `animatediff_plan.js` reads: the settings without effect, with the reasons."""
+    return f"<div class='animatediff-idle animatediff-hidden' data-idle='{html.escape(json.dumps(idle))}'></div>"
 
 
 def estimate_line(p: Processing, plan: ClipPlan, prompts: Sequence[str], size: tuple[int, int] | None = None) -> str:

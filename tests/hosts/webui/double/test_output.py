@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import tempfile
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
@@ -16,7 +18,7 @@ from support.webui_double.double import CLIP, Script, shared
 
 from lib_animatediff.request.plan import plan_clip
 from lib_animatediff.request.settings import ClipSettings
-from lib_animatediff.video import read_recipe
+from lib_animatediff.video import FORMATS, read_recipe
 
 
 def picture(level):
@@ -33,7 +35,7 @@ def deliver(webui):
         lists = {name: list(values) for name, values in lists.items()}
         p = SimpleNamespace(
             outpath_samples=str(webui.outputs), batch_size=rows // frames, script_args=(0,), steps=20, cfg_scale=7.0,
-            sampler_name="Euler", width=8, height=8, **lists,
+            sampler_name="Euler", width=8, height=8, do_not_save_samples=False, **lists,
         )  # fmt: skip
         vars(p).update(fields)
         infotexts = infotexts or [f"infotext {row}" for row in range(rows)]
@@ -276,3 +278,22 @@ def test_the_users_settings_reach_the_encoders(webui):
     shared.opts.animatediff_webp_lossless = True
     made = webui.module("output.files").encoding()
     assert (made.mp4_crf, made.lossless, made.webm_crf) == (30, True, 24)
+
+
+@pytest.mark.parametrize(("formats", "kept"), [(["GIF"], []), (["PNG", "GIF", "TXT"], [".png", ".png", ".txt"])])
+def test_a_client_that_saves_no_images_has_the_files_in_the_reply_alone(webui, formats, kept):
+    """What the reply cannot have stays on the disk."""
+    clip = {**CLIP, "format": formats}
+    wanted = webui.paint(clip, is_api=True).images
+    before = saved(webui)
+    processed = webui.paint(clip, is_api=True, do_not_save_samples=True)
+    assert processed.images == wanted
+    assert sorted(Path(name).suffix for name in saved(webui) if name not in before) == kept
+
+
+def test_a_format_that_fails_is_kept_whatever_a_client_saves(webui, monkeypatch):
+    monkeypatch.setitem(FORMATS, "gif", replace(FORMATS["gif"], write=Mock(side_effect=OSError("no space"))))
+    processed = webui.paint(CLIP, is_api=True, do_not_save_samples=True)
+    assert "no space" in processed.comments
+    assert [Path(name).suffix for name in saved(webui)] == [".png"] * CLIP["frames"]
+    assert len(processed.images) == CLIP["frames"]

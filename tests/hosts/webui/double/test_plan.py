@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import xml.etree.ElementTree as ET
@@ -14,6 +15,7 @@ from support.plans import plan_of
 from support.webui_double import double
 from support.webui_double.double import shared
 
+from lib_animatediff.request.effects import EFFECTS
 from lib_animatediff.request.estimate import ClipEstimate, one_line
 from lib_animatediff.request.settings import context_windows, parse_settings
 from lib_animatediff.request.window_map import window_map
@@ -288,3 +290,14 @@ def test_the_page_is_well_formed_whatever_stands_in_it(plan):
     page = plan.plan_html(SETTINGS, {**PAGE, "prompt": "0: <script>&\"'\n9: ]]>", "negative_prompt": "</p>"})
     ET.fromstring(f"<div>{page}</div>")
     assert not re.search("<script", page)
+
+
+def test_the_page_is_told_which_fields_have_no_effect(plan):
+    def idle(**settings):
+        page = ET.fromstring(f"<div>{plan.plan_html({**SETTINGS, **settings}, PAGE)}</div>")
+        (marks,) = page.iterfind("div[@data-idle]")
+        return json.loads(marks.get("data-idle"))
+
+    assert "one window" in idle(frames=8)["overlap"]
+    assert "overlap" not in idle(frames=40)
+    assert idle(frames=8).keys() <= EFFECTS.keys()

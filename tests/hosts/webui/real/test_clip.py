@@ -47,7 +47,7 @@ def test_a_clip_by_api_is_a_gif_of_the_asked_count_size_and_duration(studio, mod
 
 @pytest.mark.shows("Batching: seed of each clip in infotext and file name")
 def test_name_and_infotext_carry_the_seed_and_png_info_reads_the_settings(studio):
-    answer = animate(studio, seed=321)
+    answer = animate(studio, seed=321, save_images=True)
     folder = studio.outputs_dir / "txt2img-images" / "AnimateDiff" / date.today().isoformat()
     (path,) = folder.glob("*-321.gif")
     assert path.stem.split("-")[0].isdigit()

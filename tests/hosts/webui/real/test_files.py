@@ -13,7 +13,7 @@ import numpy
 import pytest
 from PIL import Image
 from support.webui_real.clicking import generate, open_accordion, prepare_clip
-from support.webui_real.clips import FRAMES, animate, clip_payload
+from support.webui_real.clips import FRAMES, animate, clip_of, clip_payload
 from support.webui_real.server import file_bytes, open_page
 from support.webui_real.studio import decoded, made_from, watched
 
@@ -157,12 +157,19 @@ def test_what_cannot_be_written_is_told_and_no_frame_is_lost(studio):
     former = studio.options()["outdir_txt2img_samples"]
     studio.post("/sdapi/v1/options", {"outdir_txt2img_samples": str(folder)})
     try:
-        answer = animate(studio)
+        answer = animate(studio, save_images=True)
     finally:
         studio.post("/sdapi/v1/options", {"outdir_txt2img_samples": former})
     assert "The frames were saved in" in extra(answer)["AnimateDiff error"]
     assert len(answer["images"]) == FRAMES
     assert Image.open(io.BytesIO(base64.b64decode(answer["images"][0]))).size == (64, 64)
+
+
+@pytest.mark.shows("Files: without save_images the reply alone has the clip")
+def test_without_save_images_nothing_is_kept(studio):
+    before = set(studio.outputs_dir.rglob("*"))
+    assert clip_of(animate(studio, {"frames": 4}, save_images=False)).frames.shape[0] == 4
+    assert set(studio.outputs_dir.rglob("*")) == before
 
 
 @pytest.mark.shows("Files: progress counts the parts")

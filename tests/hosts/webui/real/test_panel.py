@@ -58,3 +58,26 @@ def test_with_the_accordion_closed_the_page_paints_a_picture(panel, page):
     fill_prompt_and_size(page)
     generate(page)
     assert shown_gif(page).startswith(b"\x89PNG")
+
+
+@pytest.mark.shows("Panel: what has no effect is greyed, with its reason")
+def test_fields_without_effect_are_greyed(panel, page):
+    write_motion_file(panel.motion_modules_dir)
+    prepare_clip(page, panel, 8)
+    overlap = page.locator("#animatediff_txt2img_overlap.animatediff-without-effect")
+    overlap.wait_for(state="attached")
+    assert "one window holds all of its frames" in overlap.get_attribute("title")
+    assert page.locator("#animatediff_txt2img_fps.animatediff-without-effect").count() == 0
+    fill(page, {"animatediff_txt2img_frames": 40})
+    overlap.wait_for(state="detached")
+    assert page.locator("#animatediff_txt2img_overlap").get_attribute("title") == ""
+
+
+@pytest.mark.shows("Panel: a number out of range is refused with the range")
+def test_a_number_out_of_range_is_refused_with_the_range(panel, page):
+    write_motion_file(panel.motion_modules_dir)
+    prepare_clip(page, panel, 8)
+    fill(page, {"animatediff_txt2img_frames": 99999})
+    told = page.locator("#animatediff_txt2img_plan .animatediff-advice")
+    told.filter(has_text="frames must be between").wait_for()
+    assert "frames must be between" in refusal(page)
