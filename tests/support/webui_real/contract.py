@@ -33,7 +33,13 @@ SETTERS = {"_set": ("p", 0), "Option": ("gradio", 2)}
 NOT_THE_WEBUIS = {"params.get", "known.rpartition", "modules.shared.opts.data.get"}
 NOT_THE_WEBUIS |= {"modules.scripts.Script.session_of", "modules.shared.state.current_latent.roll"}
 # Ours, in a variable or under a name that is somebody else's elsewhere.
-NOT_THE_WEBUIS |= {"*.__class__", "*.clip_file", "*.latest_network", "sd_model.forge_objects"}  # the last is Forge's
+NOT_THE_WEBUIS |= {
+    "*.__class__",
+    "*.clip_file",
+    "*.latest_network",
+    "*.sent",
+    "sd_model.forge_objects",
+}  # the last is Forge's
 NOT_THE_WEBUIS |= {"loaded.adapters", "loaded.motion", "loaded.reports", "*.progress", "*.first_only"}
 
 MODULES = """
@@ -53,7 +59,7 @@ SIGNATURES = {
     "gradio.File": "(label=, file_types=, elem_id=, elem_classes=, ...)",
     "gradio.HTML": "(value=, elem_id=, ...)",
     "gradio.Image": "(label=, type=, image_mode=, elem_id=, elem_classes=, height=, ...)",
-    "gradio.Number": "(value=, label=, info=, precision=, minimum=, maximum=, elem_id=, ...)",
+    "gradio.Number": "(value=, label=, info=, precision=, elem_id=, ...)",
     "gradio.Radio": "(choices=, ...)",
     "gradio.Row": "(...)",
     "gradio.Slider": "(minimum=, maximum=, value=, step=, label=, info=, elem_id=, ...)",
@@ -97,7 +103,6 @@ SIGNATURES = {
     "modules.ui_tempdir.check_tmp_file": "(gradio, filename)",
     "modules.ui_tempdir.register_tmp_file": "(gradio, filename)",
     "modules.util.walk_files": "(path, allowed_extensions=)",
-    "p.comment": "(text)",
     "p.sample": "(conditioning, unconditional_conditioning, seeds, subseeds, subseed_strength, prompts)",
     "p.sample_hr_pass": "(samples, decoded_samples, seeds, subseeds, subseed_strength, prompts)",
     "plot.AxisOption": "(label, type, apply, confirm=, choices=, ...)",

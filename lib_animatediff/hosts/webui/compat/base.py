@@ -52,9 +52,6 @@ class Processing(Protocol):
     sample: Any
     scripts: Any
 
-    def comment(self, text: str) -> None:
-        """Show a line on the page and in the API's reply."""
-
 
 class State(Protocol):
     """``shared.state``: the WebUI's current state."""
