@@ -2,8 +2,9 @@
 
     python -m tools.fuzz --minutes 10
     python -m tools.fuzz --minutes 1 --surface clip-gif --surface recipe
-    python -m tools.fuzz --guided prompt --minutes 5
     python -m tools.fuzz --replay FILE --surface recipe
+
+`tools.fuzz.guided` lets coverage choose the inputs.
 
 Fails if an input crashes or hangs its process, takes more than 2 GB, raises an error that is not ours, writes outside
 its folder, starts a program or leaves files open. Such inputs are written to build/fuzz. Needs Linux or macOS.
@@ -32,14 +33,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes at once")
     parser.add_argument("--seed", type=int, default=0, help="another one gives other inputs")
     parser.add_argument("--keep", type=Path, default=Path("build/fuzz"), help="folder for inputs with findings")
-    parser.add_argument("--guided", choices=list(SURFACES), help="let atheris choose the inputs by coverage")
     parser.add_argument("--replay", type=Path, help="give this file to one surface")
     given = parser.parse_args()
-    if given.guided:
-        from .guided import fuzz
-
-        fuzz(SURFACES[given.guided], given.minutes)
-    elif given.replay:
+    if given.replay:
         with tempfile.TemporaryDirectory() as folder:
             what, _ = run_once(SURFACES[given.surface[0]], given.replay.read_bytes(), Path(folder))
         sys.exit(what)

@@ -1,23 +1,34 @@
-"""Coverage-guided fuzzing with atheris, where it can be installed: ``pip install atheris``."""
+"""Lets atheris choose the inputs by coverage, where it can be installed: ``pip install atheris``.
+
+    python -m tools.fuzz.guided prompt --minutes 5
+
+It stops at the first input that fails, and writes it to the current folder.
+"""
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
 
-from .worker import Surface, run_once
 
-
-def fuzz(surface: Surface, minutes: float) -> None:
-    """Let atheris change a surface's seeds for some minutes; it prints an input that fails, and exits."""
+def main() -> None:
+    """Fuzz the surface that the arguments name."""
     import atheris
 
-    atheris.instrument_all()
+    parser = argparse.ArgumentParser(prog="python -m tools.fuzz.guided", description=__doc__.partition("\n")[0])
+    parser.add_argument("surface")
+    parser.add_argument("--minutes", type=float, default=10)
+    given = parser.parse_args()
+    with atheris.instrument_imports(include=["lib_animatediff", "motion_module"]):
+        from .surfaces import SURFACES
+        from .worker import run_once
+    surface = SURFACES[given.surface]
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     corpus = folder / "corpus"
     corpus.mkdir()
-    for number, seed in enumerate(surface.seeds(folder)):
+    for number, seed in enumerate([*surface.seeds(folder), *surface.corpus]):
         (corpus / str(number)).write_bytes(seed)
 
     def one_input(data: bytes) -> None:
@@ -25,6 +36,10 @@ def fuzz(surface: Surface, minutes: float) -> None:
         if what:
             raise RuntimeError(what)
 
-    options = [f"-max_total_time={int(60 * minutes)}", "-timeout=10", "-rss_limit_mb=4096", "-max_len=65536"]
+    options = [f"-max_total_time={int(60 * given.minutes)}", "-timeout=10", "-rss_limit_mb=4096", "-max_len=65536"]
     atheris.Setup([sys.argv[0], *options, str(corpus)], one_input)
     atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
