@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -224,6 +225,21 @@ def title_of(script: Any) -> str:
         return str(script.title()).lower()
     except (AttributeError, NotImplementedError):
         return ""
+
+
+def client_saves_nothing() -> bool:
+    """Whether a client of the API has sent ``save_images: false``.
+
+    That is the value without it, too, and the WebUI does not tell which. So the client's request is looked up in the
+    function of the API that has called us.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        for name in ("txt2imgreq", "img2imgreq"):
+            if (request := frame.f_locals.get(name)) is not None:
+                return "save_images" in getattr(request, "__fields_set__", ()) and not request.save_images
+        frame = frame.f_back
+    return False
 
 
 def selected_script(p: Any) -> str | None:

@@ -140,7 +140,7 @@ def _write(p: Processing, clip: _Clip, plan: ClipPlan) -> None:
 
 def _is_sent_only(p: Processing) -> bool:
     """Whether an API client asks for files in the reply alone. Scripts that use images need the files for longer."""
-    return _is_api(p) and bool(p.do_not_save_samples) and a1111.selected_script(p) is None
+    return _is_api(p) and a1111.client_saves_nothing() and a1111.selected_script(p) is None
 
 
 def _unkept(p: Processing, clip: _Clip, plan: ClipPlan, formats: Sequence[str]) -> list[bytes]:

@@ -35,7 +35,7 @@ def deliver(webui):
         lists = {name: list(values) for name, values in lists.items()}
         p = SimpleNamespace(
             outpath_samples=str(webui.outputs), batch_size=rows // frames, script_args=(0,), steps=20, cfg_scale=7.0,
-            sampler_name="Euler", width=8, height=8, do_not_save_samples=False, **lists,
+            sampler_name="Euler", width=8, height=8, **lists,
         )  # fmt: skip
         vars(p).update(fields)
         infotexts = infotexts or [f"infotext {row}" for row in range(rows)]
@@ -280,20 +280,31 @@ def test_the_users_settings_reach_the_encoders(webui):
     assert (made.mp4_crf, made.lossless, made.webm_crf) == (30, True, 24)
 
 
+def paint_unsaved(webui, clip, sent=("save_images",)):
+    """As the WebUI's API does, whose function has the client's request in this variable."""
+    txt2imgreq = SimpleNamespace(save_images=False, __fields_set__={*sent})
+    return webui.paint(clip, is_api=True, do_not_save_samples=not txt2imgreq.save_images)
+
+
+def test_a_client_that_says_nothing_of_saving_has_the_files_on_the_disk_too(webui):
+    paint_unsaved(webui, CLIP, sent=())
+    assert len(saved(webui)) == 1
+
+
 @pytest.mark.parametrize(("formats", "kept"), [(["GIF"], []), (["PNG", "GIF", "TXT"], [".png", ".png", ".txt"])])
 def test_a_client_that_saves_no_images_has_the_files_in_the_reply_alone(webui, formats, kept):
     """What the reply cannot have stays on the disk."""
     clip = {**CLIP, "format": formats}
     wanted = webui.paint(clip, is_api=True).images
     before = saved(webui)
-    processed = webui.paint(clip, is_api=True, do_not_save_samples=True)
+    processed = paint_unsaved(webui, clip)
     assert processed.images == wanted
     assert sorted(Path(name).suffix for name in saved(webui) if name not in before) == kept
 
 
 def test_a_format_that_fails_is_kept_whatever_a_client_saves(webui, monkeypatch):
     monkeypatch.setitem(FORMATS, "gif", replace(FORMATS["gif"], write=Mock(side_effect=OSError("no space"))))
-    processed = webui.paint(CLIP, is_api=True, do_not_save_samples=True)
+    processed = paint_unsaved(webui, CLIP)
     assert "no space" in processed.comments
     assert [Path(name).suffix for name in saved(webui)] == [".png"] * CLIP["frames"]
     assert len(processed.images) == CLIP["frames"]
