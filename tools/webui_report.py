@@ -35,6 +35,9 @@ Written by `make test-webui`, which starts a WebUI 1.10, uses it through its API
 that it makes. Checkpoints, motion modules, LoRA, embedding and hypernetwork are small and random, save for the built-in
 model, which was trained: the page shows what works, not how it looks. An item that did not run is not proven.
 """
+_HEADLINE = re.compile(r"^[-0-9]{10}, .*: tests.*$", re.MULTILINE)
+_FAILED = re.compile(r"^Failed: `(.*)`$", re.MULTILINE)
+_LEVEL_TABLE = re.compile(r"\n## Noise levels\n.*(?:\|\n)", re.DOTALL)
 ROW = re.compile(r"^\| (proven|not proven(?:: .*?)?|\*\*FAILED\*\*) \| (.*?) \| (.*?) \|$", re.MULTILINE)
 
 
@@ -64,6 +67,14 @@ def _webui_version() -> str:
     changes = Path(os.environ.get("WEBUI_DIR", "")) / "CHANGELOG.md"
     version = re.search(r"^## (\S+)", changes.read_text(encoding="utf-8"), re.MULTILINE) if changes.is_file() else None
     return f"WebUI {version[1]}" if version else "no WebUI"
+
+
+def _renewed(promise: Promise, outcome: str, tests: str) -> tuple[str, str]:
+    """The row of a promise of which some tests, or none, ran again."""
+    others = [name for name in tests.replace("`", "").split(", ") if name and name not in promise.tests]
+    names = ", ".join(f"`{name}`" for name in [*others, *promise.tests])
+    keeps_failure = others and outcome != "proven"
+    return (outcome if keeps_failure or not promise.outcomes else promise.outcome()), names
 
 
 LEVELS = "noise levels"  # a test's property: ((sampler and schedule type, pass), largest difference)
@@ -109,11 +120,10 @@ class Report:
             self._path.write_text("\n".join(self._lines()) + "\n", encoding="utf-8")
 
     def _lines(self) -> Iterator[str]:
-        former = rows_of(self._path.read_text(encoding="utf-8")) if self._path.exists() else {}
-        outcomes = list(self._ended.values())
-        told = (f"{outcomes.count(end)} {word}" for end, word in (("passed", "passed"), ("failed", "failed")))
+        page = self._path.read_text(encoding="utf-8") if self._path.exists() else ""
+        former = rows_of(page)
         yield INTRODUCTION
-        yield f"{date.today():%Y-%m-%d}, {_webui_version()}: tests: {', '.join(told)}."
+        yield from self._headlines(page)
         yield from ("", "## Sentence by sentence", "", "| Outcome | Promise | Shown by |", "|---|---|---|")
         chapters = list(dict.fromkeys(sentence.partition(":")[0] for sentence in [*former, *self._promises]))
         sentences = dict.fromkeys([*former, *self._promises])
@@ -122,11 +132,24 @@ class Report:
             outcome, tests = promise.outcome(), ", ".join(f"`{name}`" for name in promise.tests)
             if sentence in NOT_SHOWN:
                 outcome = f"not proven: {NOT_SHOWN[sentence]}"
-            elif not promise.outcomes and self._renew:
-                outcome, tests = former[sentence]
+            elif self._renew and sentence in former:
+                outcome, tests = _renewed(promise, *former[sentence])
             yield f"| {outcome} | {sentence} | {tests} |"
-        yield from self._level_table()
+        yield from self._level_table() if self._levels or not self._renew else _LEVEL_TABLE.findall(page)
         yield from (f"\nFailed: `{test}`" for test, end in self._ended.items() if end == "failed")
+        if self._renew:
+            yield from (f"\nFailed: `{test}`" for test in _FAILED.findall(page) if test not in self._ended)
+
+    def _headlines(self, page: str) -> Iterator[str]:
+        outcomes = list(self._ended.values())
+        told = ", ".join(f"{outcomes.count(end)} {end}" for end in ("passed", "failed"))
+        of_whole = f"{date.today():%Y-%m-%d}, {_webui_version()}: tests"
+        if not self._renew:
+            yield f"{of_whole}: {told}."
+            return
+        yield from _HEADLINE.findall(page)
+        files = sorted({Path(test.partition("::")[0]).stem for test in self._ended})
+        yield f"{of_whole} of {', '.join(files)}, run again after changes: {told}."
 
     def _level_table(self) -> Iterator[str]:
         if not self._levels:
