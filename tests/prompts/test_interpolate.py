@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lib_animatediff.prompts.interpolate import blend_rows, slerp
@@ -130,6 +130,7 @@ def test_the_given_rows_stay_as_they_are():
 def test_a_vector_keeps_what_both_keys_agree_on(interpolation, dtype, weight, seed):
     """SDXL's: the prompt's summary, and behind it numbers that stand for the picture's size."""
     cond = random(3, WIDTH, dtype=dtype, seed=seed)
+    assume((cond[0] != cond[2]).all())  # in bfloat16 two random numbers may be equal
     cond[:, WIDTH // 2 :] = cond[0, WIDTH // 2 :] * 100
     found = blend_rows(cond, [Blend(0, 0, 0.0), Blend(0, 2, weight), Blend(2, 2, 0.0)], interpolation)
     assert torch.equal(found[:, WIDTH // 2 :], cond[:, WIDTH // 2 :])
