@@ -38,6 +38,17 @@ def kind_of_special_file(path: Path) -> str | None:
     return "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
 
 
+def check_replaceable(path: Path) -> None:
+    """Check that a file may be put in this place: renaming would replace a device, such as ``/dev/null``, too.
+
+    Raises:
+        OSError: the path names a pipe or a device.
+    """
+    what = kind_of_special_file(path)
+    if what and not is_folder(path):
+        raise OSError(errno.EINVAL, f"it is {what}", str(path))
+
+
 def exists(path: Path) -> bool:
     """Whether there is anything; False for a path that nothing can have, where `Path.exists` raises."""
     return os.path.exists(path)  # noqa: PTH110

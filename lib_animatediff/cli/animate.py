@@ -28,7 +28,7 @@ from lib_animatediff.sampling.text2video_zero import NAME
 from lib_animatediff.video import FORMATS, Encoding, ping_pong, write_clip, write_contact_sheet
 from lib_animatediff.video.formats import check_rate, format_of, path_for
 from motion_module import ClipError
-from motion_module.limits import exists, is_folder, read_limited
+from motion_module.limits import check_replaceable, exists, is_folder, read_limited
 
 from .files import KIND_OPTION
 from .options import DEVICE_OPTION, GroupedCommand, say_device
@@ -194,12 +194,12 @@ def animate(
     keys = [key.lower() for key in formats] or [format_of(output)]
     check_rate(keys, settings.fps)
     places = [path_for(output, key) for key in keys]
-    for place in (*places, *filter(None, [contact_sheet])):
-        _check_output(place)
     if contact_sheet and contact_sheet.suffix.lower() != ".png":
         raise ClipError(
             f"{contact_sheet}: contact sheets are PNG files. Choose a name that ends in .png.", code="AD-K03"
         )
+    for place in (*places, *filter(None, [contact_sheet])):
+        _check_output(place)
     ready = prepare(request)
     say_device(device)
     reports: list[str] = []
@@ -300,6 +300,7 @@ def _check_output(output: Path) -> None:
     if is_folder(output) and output.suffix:
         raise ClipError(f"{output} is a folder. Choose another name.", code="AD-K08")
     with _writing(output):
+        check_replaceable(output)
         output.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=output.parent).close()  # permissions are not sufficient (read-only mounts, root)
 

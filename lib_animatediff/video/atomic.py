@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from motion_module.limits import is_folder
+from motion_module.limits import check_replaceable, is_folder
 
 # Not just .part, which browsers and download managers use for files that are not ours to delete. The dot hides it.
 PREFIX, SUFFIX = ".animatediff-", ".part"
@@ -93,6 +93,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def _prepared(path: Path) -> Path:
+    check_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path.parent)
     return path.parent

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from motion_module.limits import check_replaceable
+
 READABLE = 0o644  # mkstemp's private mode would hide the file from the user's other programs
 
 
@@ -16,8 +18,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Temporary path that replaces ``path`` after a successful block, once synced, and is removed otherwise.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be written, or the path names a device.
     """
+    check_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
     os.close(handle)

@@ -172,3 +172,12 @@ def test_a_webm_that_claims_a_vast_header_is_cut_short(tmp_path):
     path.write_bytes(b"\x1a\x45\xdf\xa3\x01\xff\xff\xff\xff\xff\xff\xfe" + b"\0" * 20)
     with pytest.raises(ClipError):
         next(read_clip(path))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
+def test_no_pipe_or_device_is_replaced_by_a_file(tmp_path):
+    """As root, renaming would put a clip in the place of /dev/null."""
+    os.mkfifo(tmp_path / "clip.gif")
+    with pytest.raises(AnimateDiffError, match="it is a pipe or a device"):
+        write_clip(tmp_path / "clip.gif", frames())
+    assert (tmp_path / "clip.gif").is_fifo()

@@ -39,6 +39,7 @@ CORPUS: dict[str, Sequence[bytes]] = {
     "mask": [b"A" * 200_000, b"data:image/png;base64," * 10_000],
     "command-line": [
         json.dumps(["evaluate", "--output", "."]).encode(),
+        json.dumps(["animate", "--contact-sheet", "/dev/null"]).encode(),
         json.dumps(["animate", "--lora", "n" * 300]).encode(),
         json.dumps(["inspect", "n" * 300]).encode(),
         json.dumps(["animate", "--motion-mask", "pipe.safetensors"]).encode(),
