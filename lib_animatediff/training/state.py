@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from motion_module.files.atomic import atomic_write
+from motion_module.files.safe_unpickler import tensors_only
 from motion_module.files.weights import are_weights
 
 from .settings import SETTINGS, TrainingError, TrainingSettings, recipe
@@ -123,7 +124,11 @@ class States:
 
     def _read(self, path: Path) -> dict[str, Any]:
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+            # Not weights_only: to explain an error, torch searches a long name in the file for hours.
+            state: dict[str, Any] = torch.serialization.load(
+                str(path), map_location="cpu", pickle_module=tensors_only, weights_only=False
+            )
+            return state
         except Exception as error:  # a damaged file can raise anything
             raise TrainingError(
                 f"{path} cannot be read ({error}). Delete it to resume from the previous state.", code="AD-T30"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from collections.abc import Sequence
 
 _BLOCK = '{"animatediff_recipe": 1, "fps": "%s", "loop_count": 0, "data": {}}'
@@ -11,6 +13,16 @@ _RATES = ("1e100000000", "1e-100000000", "Infinity", "NaN", "0", "-8", "1/0", "9
 _VAST_GIF = (
     b"GIF89a\xff\xff\xff\xff\x80\0\0\0\0\0\xff\xff\xff" + b",\0\0\0\0\xff\xff\xff\xff\0\x02\x02D\x01\0;" + b"\0" * 51
 )
+
+
+def _archive(pickled: bytes) -> bytes:
+    """What torch saves, with this in place of its pickle."""
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
+        archive.writestr("archive/data.pkl", pickled)
+        archive.writestr("archive/version", "3\n")
+    return written.getvalue()
+
 
 CORPUS: dict[str, Sequence[bytes]] = {
     "recipe": [(_BLOCK % rate).encode() for rate in _RATES] + [b"[" * 100_000, b'{"a":' * 100_000],
@@ -36,6 +48,8 @@ CORPUS: dict[str, Sequence[bytes]] = {
         json.dumps({"frames": 16, "motion_scale": "0: 1, " * 20_000}).encode(),
     ],
     "plan": [json.dumps({"sampling": {"steps": 10**400}, "settings": {}, "files": {}}).encode()],
+    # torch explains that it does not know a name by a pattern that is quadratic in its length
+    "training-state": [_archive(b"\x80\x02c" + b"n" * 60_000 + b"\nx\n.")],
     "mask": [b"A" * 200_000, b"data:image/png;base64," * 10_000],
     "command-line": [
         json.dumps(["evaluate", "--output", "."]).encode(),
