@@ -142,14 +142,14 @@ class Report:
 
     def _headlines(self, page: str) -> Iterator[str]:
         outcomes = list(self._ended.values())
-        told = ", ".join(f"{outcomes.count(end)} {end}" for end in ("passed", "failed"))
+        counts = ", ".join(f"{outcomes.count(end)} {end}" for end in ("passed", "failed"))
         of_whole = f"{date.today():%Y-%m-%d}, {_webui_version()}: tests"
         if not self._renew:
-            yield f"{of_whole}: {told}."
+            yield f"{of_whole}: {counts}."
             return
         yield from _HEADLINE.findall(page)
         files = sorted({Path(test.partition("::")[0]).stem for test in self._ended})
-        yield f"{of_whole} of {', '.join(files)}, run again after changes: {told}."
+        yield f"{of_whole} of {', '.join(files)}, run again after changes: {counts}."
 
     def _level_table(self) -> Iterator[str]:
         if not self._levels:

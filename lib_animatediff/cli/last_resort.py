@@ -70,7 +70,7 @@ def explained(error: Exception) -> AnimateDiffError:
         return AnimateDiffError(
             "Memory ran out. Lower the size, the number of frames or the context length.", code="AD-K20"
         )
-    if isinstance(error, OSError) and error.errno in _WRONG_PATHS:
+    if isinstance(error, OSError) and error.filename is not None and error.errno in _WRONG_PATHS:
         return AnimateDiffError(f"{_short(str(error.filename))}: {error.strerror}. Give another path.", code="AD-K24")
     if isinstance(error, OSError) and error.filename is not None:
         return AnimateDiffError(

@@ -44,7 +44,7 @@ class Note:
     """A setting that was changed and has no effect, or none that another value does not have.
 
     Attributes:
-        setting: name of the setting.
+        setting: name of the setting, or of another extension that does not act.
         text: a sentence about it, without the name in front.
     """
 

@@ -61,6 +61,8 @@ def test_an_error_that_nobody_knows_has_a_code_and_a_log(command, monkeypatch, t
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"), "AD-K20"),
         (MemoryError(), "AD-K20"),
         (OSError(28, "No space left on device", "clip.gif"), "AD-K21"),
+        (OSError(36, "File name too long", "n" * 300), "AD-K24"),
+        (OSError(22, "Invalid argument"), "AD-K22"),
     ],
 )
 def test_errors_of_the_machine_have_sentences_of_their_own(command, monkeypatch, error, code):

@@ -1,4 +1,4 @@
-"""Values are checked once, at the door; every refusal says what to do; a saved picture carries them there and back."""
+"""Values are checked once, at the door; every refusal says what to do; they come back from a saved image."""
 
 from __future__ import annotations
 

@@ -145,23 +145,23 @@ def recipe_blocks(_folder: Path) -> list[bytes]:
     return [Recipe("a disc", RECIPE).block(Fraction(8), 0).encode()]
 
 
-def as_json(values: Sequence[Any]) -> list[bytes]:
+def jsons(values: Sequence[Any], _folder: Path | None = None) -> list[bytes]:
     """Values as JSON."""
     return [json.dumps(value).encode() for value in values]
 
 
-def as_text(texts: Sequence[str]) -> list[bytes]:
+def texts(values: Sequence[str], _folder: Path | None = None) -> list[bytes]:
     """Texts as bytes."""
-    return [text.encode() for text in texts]
+    return [value.encode() for value in values]
 
 
 def plans(_folder: Path) -> list[bytes]:
     """Plans as JSON."""
-    return as_json([plan_clip(parse_settings(values)).to_json() for values in ({}, {"frames": 48, "overlap": 2})])
+    return jsons([plan_clip(parse_settings(values)).to_json() for values in ({}, {"frames": 48, "overlap": 2})])
 
 
 def infotexts(_folder: Path) -> list[bytes]:
     """Infotexts of ours, and one of the existing extension."""
     theirs = "enable: True, model: mm_sd15_v3.safetensors, video_length: 16, fps: 8, loop_number: 0, mm_hash: 1234abcd"
     ours = to_infotext(ClipSettings(frames=24, request_id='a, "b": c'))
-    return as_text([theirs, ours])
+    return texts([theirs, ours])

@@ -255,14 +255,6 @@ def _state_seeds(folder: Path) -> list[bytes]:
     return [(folder / "states" / "step-00000001.pt").read_bytes()]
 
 
-def _texts(values: Sequence[str], _folder: Path) -> list[bytes]:
-    return seeds.as_text(values)
-
-
-def _jsons(values: Sequence[Any], _folder: Path) -> list[bytes]:
-    return seeds.as_json(values)
-
-
 def _clip_surface(format: str, suffix: str) -> Surface:
     change = mutators.png if format == "apng" else mutators.any_bytes
     return Surface(
@@ -270,8 +262,8 @@ def _clip_surface(format: str, suffix: str) -> Surface:
     )
 
 
-def _texts_of(values: Sequence[str]) -> Callable[[Path], list[bytes]]:
-    return functools.partial(_texts, values)
+def _texts(values: Sequence[str]) -> Callable[[Path], list[bytes]]:
+    return functools.partial(seeds.texts, values)
 
 
 def _weights_surface(name: str, change: mutators.Mutator, made: Any, suffix: str) -> Surface:
@@ -292,24 +284,24 @@ SURFACES: dict[str, Surface] = {
         _clip_surface("webm", ".webm"),
         Surface("picture", seeds.pictures, mutators.png, _picture),
         Surface("recipe", seeds.recipe_blocks, mutators.any_json, _recipe),
-        Surface("settings", functools.partial(_jsons, seeds.SETTINGS), mutators.any_json, _settings),
+        Surface("settings", functools.partial(seeds.jsons, seeds.SETTINGS), mutators.any_json, _settings),
         Surface("plan", seeds.plans, mutators.any_json, _plan),
         Surface("infotext", seeds.infotexts, mutators.any_text, _infotext),
-        Surface("prompt", _texts_of(seeds.PROMPTS), mutators.any_text, _prompt),
-        Surface("scale", _texts_of(seeds.SCALES), mutators.any_text, _scale),
+        Surface("prompt", _texts(seeds.PROMPTS), mutators.any_text, _prompt),
+        Surface("scale", _texts(seeds.SCALES), mutators.any_text, _scale),
         Surface("mask", _mask_seeds, mutators.any_bytes, _mask),
-        Surface("training-csv", _texts_of(seeds.CSV), mutators.any_text, _csv),
+        Surface("training-csv", _texts(seeds.CSV), mutators.any_text, _csv),
         Surface("training-video", functools.partial(seeds.clips, format="mp4"), mutators.any_bytes, _training_video),
         Surface("training-state", _state_seeds, mutators.zipped, _state),
         Surface(
             "prompt-file",
-            _texts_of(seeds.PROMPT_FILES),
+            _texts(seeds.PROMPT_FILES),
             mutators.any_text,
             functools.partial(_prompt_file, suffix=".txt"),
         ),
         Surface(
             "prompt-list",
-            _texts_of(seeds.PROMPT_LISTS),
+            _texts(seeds.PROMPT_LISTS),
             mutators.any_json,
             functools.partial(_prompt_file, suffix=".json"),
         ),

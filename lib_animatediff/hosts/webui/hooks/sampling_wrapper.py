@@ -128,10 +128,10 @@ def _notes_of_control(p: Processing) -> list[Note]:
     count = controlnet.failed_units(p)
     if not count:
         return []
-    units = "a ControlNet unit does" if count == 1 else f"{count} ControlNet units do"
-    line = f"{units} not control this clip. ControlNet's error is in the console."
-    _log.warning("AnimateDiff: %s", line)
-    return [Note("ControlNet:", line)]
+    units = "a unit that does" if count == 1 else f"{count} units that do"
+    note = Note("ControlNet", f"has {units} not control this clip. Its error is in the console.")
+    _log.warning("AnimateDiff: %s", note)
+    return [note]
 
 
 def _check_interrupt(done: int, count: int) -> None:

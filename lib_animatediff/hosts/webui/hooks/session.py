@@ -119,9 +119,9 @@ class Refusal(_Request):
     def __init__(self, p: Processing, error: Exception) -> None:
         super().__init__(p)
         self._problems = Problems(error)
-        images = getattr(p, "init_images", None) or []
-        if len(images) > 1:  # an image for each frame: the WebUI's own error would come first
-            vars(p)["init_images"] = images[:1]
+        request: Any = p
+        if len(getattr(p, "init_images", None) or []) > 1:  # one for each frame: the WebUI's own error would come first
+            request.init_images = request.init_images[:1]
 
     def wrap_sampling(self, p: Processing) -> None:
         """Make the next call of ``p.sample`` raise the error."""

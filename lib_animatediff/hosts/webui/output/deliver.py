@@ -124,13 +124,13 @@ def _write(p: Processing, clip: _Clip, plan: ClipPlan) -> None:
     try:
         check_frames(clip.frames)
         clip.note_motion(measure(clip.frames, _borders(p, plan)))
-        if _is_sent_only(p):
-            clip.sent = _unkept(p, clip, plan, [name for name in formats if _is_sent(FORMATS[name].suffix)])
-            formats = tuple(name for name in formats if not clip.sent or not _is_sent(FORMATS[name].suffix))
-        if not formats:
+        sent = [name for name in formats if _is_sent(FORMATS[name].suffix)] if _is_sent_only(p) else []
+        clip.sent = _unkept(p, clip, plan, sent)
+        kept = [name for name in formats if not clip.sent or name not in sent]
+        if not kept:
             return
         place = free_place(p, clip.seed, clip.prompt, clip.frames[0], plan.output.request_id)
-        files = _files(p, clip, plan, formats, place)
+        files = _files(p, clip, plan, kept, place)
     except Exception as error:  # errors of encoders and disks have any type, and must not lose the frames
         clip.note_files(error.written if isinstance(error, ClipNotWrittenError) else [], f"AnimateDiff: {error}")
         logging.getLogger(__name__).error(clip.problem)

@@ -119,7 +119,7 @@ def test_marks_are_not_repeated_with_the_prompts(webui, controlled):
     assert set(shared.tokens) == {2 * TOKENS + 1}
 
 
-@pytest.mark.parametrize(("images", "words"), [([None], "a ControlNet unit"), ([None, None], "2 ControlNet units")])
+@pytest.mark.parametrize(("images", "words"), [([None], "ControlNet has a unit that"), ([None] * 2, "2 units that")])
 def test_units_that_failed_are_reported(controlled, images, words):
     told = controlled(*images)
     assert words in told.comments

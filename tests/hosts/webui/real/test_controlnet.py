@@ -89,4 +89,4 @@ def test_nothing_stays_in_the_unet(controlled, unit, failing):
 def test_a_unit_without_an_image_is_reported(controlled, unit):
     request = with_unit({**unit, "image": None}, {"frames": 4})
     notes = json.loads(controlled.txt2img(**request)["info"])["extra_generation_params"]["AnimateDiff notes"]
-    assert any("a ControlNet unit does not control this clip" in note for note in notes)
+    assert any("ControlNet has a unit that does not control this clip" in note for note in notes)
