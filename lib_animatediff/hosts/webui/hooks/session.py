@@ -116,12 +116,12 @@ class Session(_Request):
 class Refusal(_Request):
     """A request without a valid plan; the user sees the error when sampling begins."""
 
-    def __init__(self, p: Processing, error: Exception) -> None:
+    def __init__(self, p: Any, error: Exception) -> None:
         super().__init__(p)
         self._problems = Problems(error)
-        request: Any = p
-        if len(getattr(p, "init_images", None) or []) > 1:  # one for each frame: the WebUI's own error would come first
-            request.init_images = request.init_images[:1]
+        images = getattr(p, "init_images", None) or []
+        if len(images) > 1:  # one for each frame: the WebUI's own error would come first
+            p.init_images = images[:1]
 
     def wrap_sampling(self, p: Processing) -> None:
         """Make the next call of ``p.sample`` raise the error."""
