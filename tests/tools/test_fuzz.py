@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from support.bad_surfaces import RIGHT, WRONG, surface
+from support.bad_surfaces import LIMITS, RIGHT, WRONG, surface
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the supervisor needs Linux or macOS")
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the supervisor 
 def outcomes():
     from tools.fuzz.supervisor import supervise
 
-    return supervise([surface(name) for name in (*WRONG, *RIGHT)], 0, hang=6)
+    return supervise([surface(name) for name in (*WRONG, *RIGHT)], 0, limits=LIMITS)
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .worker import Finding, Surface, work
+from .worker import Finding, Limits, Surface, work
 
-HANG = 10.0  # seconds that one input may take
 _POLL = 0.2
 _START = 60.0  # seconds for imports and seeds
 # Processes are copied from one that has imported everything: they begin at once, and their memory is their own.
@@ -59,21 +58,21 @@ class Outcome:
 class _Running:
     """A process at work on a surface."""
 
-    def __init__(self, surface: Surface, seed: int, first: int, seconds: float) -> None:
-        self.surface, self.seed = surface, seed
+    def __init__(self, surface: Surface, seed: int, first: int, seconds: float, limits: Limits) -> None:
+        self.surface, self.seed, self.limits = surface, seed, limits
         self.counts: Any = _context.RawArray("q", [first, time.monotonic_ns() + int(_START * 1e9), 0, 0, 0])
         self.end = time.monotonic() + seconds
         self.pipe, theirs = _context.Pipe(duplex=False)
         self.process = _context.Process(
-            target=work, args=(surface, seed, first, seconds, self.counts, theirs), daemon=True
+            target=work, args=(surface, seed, first, seconds, limits.memory, self.counts, theirs), daemon=True
         )
         self.process.start()
         theirs.close()
 
-    def hangs(self, seconds: float) -> bool:
-        """Whether the input under way takes longer."""
+    def hangs(self) -> bool:
+        """Whether the input under way takes too long."""
         began = self.counts[1]
-        return bool(began) and time.monotonic_ns() - began > seconds * 1e9
+        return bool(began) and time.monotonic_ns() - began > self.limits.seconds * 1e9
 
     def stop(self) -> None:
         """End the process at once."""
@@ -82,7 +81,7 @@ class _Running:
 
 
 def supervise(
-    surfaces: Sequence[Surface], seconds: float, *, workers: int = 2, seed: int = 0, hang: float = HANG
+    surfaces: Sequence[Surface], seconds: float, *, workers: int = 2, seed: int = 0, limits: Limits | None = None
 ) -> dict[str, Outcome]:
     """Give each surface an equal share of the time.
 
@@ -91,7 +90,7 @@ def supervise(
         seconds: time for all of them.
         workers: processes at once.
         seed: another one gives other inputs.
-        hang: seconds that one input may take.
+        limits: of one input.
     """
     outcomes = {surface.name: Outcome() for surface in surfaces}
     share = seconds * workers / len(surfaces)
@@ -100,11 +99,11 @@ def supervise(
     while waiting or running:
         while waiting and len(running) < workers:
             surface, first, left = waiting.pop()
-            running.append(_Running(surface, seed, first, left))
+            running.append(_Running(surface, seed, first, left, limits or Limits()))
         multiprocessing.connection.wait([one.pipe for one in running], timeout=_POLL)
         for one in list(running):
             outcome = outcomes[one.surface.name]
-            if not _serve(one, outcome, hang):
+            if not _serve(one, outcome):
                 continue
             running.remove(one)
             outcome.taken += one.counts[2]
@@ -115,7 +114,7 @@ def supervise(
     return outcomes
 
 
-def _serve(one: _Running, outcome: Outcome, hang: float) -> bool:
+def _serve(one: _Running, outcome: Outcome) -> bool:
     """Take what a process has found; True if it has ended or was ended."""
     try:
         while one.pipe.poll():
@@ -128,9 +127,9 @@ def _serve(one: _Running, outcome: Outcome, hang: float) -> bool:
         one.process.join()
         outcome.add(_about_input(one, f"the process ended with {one.process.exitcode}"), lost=True)
         return True
-    if one.hangs(hang):
+    if one.hangs():
         one.stop()
-        outcome.add(_about_input(one, f"no end after {hang:g} seconds"), lost=True)
+        outcome.add(_about_input(one, f"no end after {one.limits.seconds:g} seconds"), lost=True)
         return True
     return False
 

@@ -24,13 +24,20 @@ from motion_module import AnimateDiffError
 
 from .mutators import Mutator
 
-MEMORY = 2 * 2**30  # bytes that one input may cost
 _ADDRESS_SPACE = 6 * 2**30  # beyond it, allocations fail instead of stopping the machine
 _OPEN_FILES = 50  # more than at the beginning: they are not closed
 _LONGEST = 4000  # characters of a message
 _OF_CLICK = (click.ClickException, click.exceptions.Exit, click.Abort)
 _WRITES = ("open", "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod")
 _FORBIDDEN = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "socket.connect", "socket.bind")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one input may cost: seconds, and bytes of memory."""
+
+    seconds: float = 10.0
+    memory: int = 2 * 2**30
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,8 @@ class Watch:
     An audit hook cannot be removed: only a process that ends afterwards may have one.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, memory: int) -> None:
+        self._most = memory
         self._folder = str(folder.resolve())
         self._seen: list[str] = []
         self._memory = peak_memory()
@@ -86,9 +94,9 @@ class Watch:
             seen = self._seen[0]
             self._seen.clear()
             return seen
-        if (used := peak_memory() - self._memory) > MEMORY:
+        if (used := peak_memory() - self._memory) > self._most:
             self._memory += used
-            return f"{used / 2**30:.1f} GiB of memory"
+            return f"{used >> 20} MiB of memory"
         if (left := open_files() - self._files) > _OPEN_FILES:
             self._files += left
             return f"{left} files are left open"
@@ -107,7 +115,7 @@ class Watch:
         return Path(self._folder) in (real := Path(os.path.realpath(path)), *real.parents)
 
 
-def work(surface: Surface, seed: int, first: int, seconds: float, counts: Any, pipe: Connection) -> None:
+def work(surface: Surface, seed: int, first: int, seconds: float, memory: int, counts: Any, pipe: Connection) -> None:
     """Give inputs to a surface until the time is over; the first ones again if ``first`` is 0.
 
     Args:
@@ -115,6 +123,7 @@ def work(surface: Surface, seed: int, first: int, seconds: float, counts: Any, p
         seed: another one gives other inputs.
         first: number of the first input.
         seconds: how long.
+        memory: bytes that one input may cost.
         counts: shared: number of the input under way, when it began (ns), inputs taken, inputs refused,
             how many are run in any case.
         pipe: takes a `Finding`, or None at the end.
@@ -129,7 +138,7 @@ def work(surface: Surface, seed: int, first: int, seconds: float, counts: Any, p
         seeds = surface.seeds(folder)
         run_once(surface, seeds[0], folder)  # imports what it needs: that is not the inputs' memory
         counts[4] = len(seeds) + len(surface.corpus)
-        watch = Watch(folder)
+        watch = Watch(folder, memory)
         end = time.monotonic() + seconds
         for number in count(first):
             if number >= counts[4] and time.monotonic() > end:
