@@ -1,7 +1,9 @@
-// The AnimateDiff panel in the browser: keeps frames, speed and seconds consistent, shows the length of the clip, and
-// hides the advice to download a motion module as soon as the list contains one.
+// The AnimateDiff panel in the browser: fields that follow each other, and what writes into the page's own fields.
 
 const ANIMATEDIFF_AUTOMATIC_CONTEXT = 16; // the meaning of 0, see lib_animatediff/request/settings/table.py
+// The choices of the field "Loop", as in lib_animatediff/hosts/webui/ui/fields.py, and the settings that each stands for.
+const ANIMATEDIFF_LOOPS = {Off: ["N", false], Seamless: ["A", false], "Back and forth": ["N", true]};
+const ANIMATEDIFF_OTHER_LOOP = "Custom (Advanced)";
 
 // Number of frames shown. Ping-pong does not repeat the first and the last frame.
 function animatediffShown(frames, context, reverse) {
@@ -21,6 +23,30 @@ function animatediffFrames(seconds, frames, fps, context, reverse) {
     return reverse && shown > 1 ? Math.round((shown + 2) / 2) : shown;
 }
 
+// Called by the panel when a loop was chosen: closed loop and reverse.
+function animatediffLoopSettings(loop, closed, reverse) {
+    return ANIMATEDIFF_LOOPS[loop] ?? [closed, reverse];
+}
+
+// Called by the panel when closed loop or reverse has changed: the loop that they are.
+function animatediffLoop(closed, reverse) {
+    const found = Object.entries(ANIMATEDIFF_LOOPS).find(([, [kind, back]]) => kind === closed && back === reverse);
+    return found ? found[0] : ANIMATEDIFF_OTHER_LOOP;
+}
+
+// Begins a line of the prompt for the frame at half time. What is there becomes the prompt from the first frame on,
+// unless it is a travelling prompt already.
+function animatediffAddPrompt(tab) {
+    const number = (name) => Number(gradioApp().querySelector(`#animatediff_${tab}_${name} input`)?.value);
+    const frames = number("frames") || number("context_length") || ANIMATEDIFF_AUTOMATIC_CONTEXT;
+    const prompt = gradioApp().querySelector(`#${tab}_prompt textarea`);
+    const text = prompt.value.trimEnd();
+    const first = /^\s*\d+[^:\n]*:/m.test(text) || !text ? text : `0: ${text.replaceAll("\n", " ")}`;
+    prompt.value = `${first}${first ? "\n" : ""}${Math.floor(frames / 2)}: `;
+    updateInput(prompt);
+    prompt.focus();
+}
+
 // Called when a clip was dropped on the panel: its infotext is applied like pasted parameters.
 function animatediffPaste(tab, text) {
     if (!text) return;
@@ -29,51 +55,3 @@ function animatediffPaste(tab, text) {
     updateInput(prompt);
     gradioApp().querySelector(`#${tab}_tools #paste`).click();
 }
-
-(function () {
-    "use strict";
-
-    const TABS = ["txt2img", "img2img"];
-
-    function numberIn(id) {
-        const input = gradioApp().querySelector(`#${id} input[type=number]`);
-        return input ? Number(input.value) : NaN;
-    }
-
-    // Whether Text2Video-Zero is selected: it uses chunks instead of context windows.
-    function isZero(tab) {
-        const model = gradioApp().querySelector(`#animatediff_${tab}_model input`)?.value ?? "";
-        return model.startsWith("Text2Video-Zero");
-    }
-
-    function describe(tab) {
-        const context = numberIn(`animatediff_${tab}_context_length`) || ANIMATEDIFF_AUTOMATIC_CONTEXT;
-        const frames = numberIn(`animatediff_${tab}_frames`) || context;
-        const reverse = gradioApp().querySelector(`#animatediff_${tab}_reverse input`)?.checked;
-        const shown = animatediffShown(frames, context, reverse);
-        const fps = numberIn(`animatediff_${tab}_fps`);
-        if (!(fps > 0)) return "";
-        const windows = frames > context ? `, in ${isZero(tab) ? "chunks" : "context windows"} of ${context} frames` : "";
-        return `${shown} frames at ${fps} per second: ${(shown / fps).toFixed(1)} seconds${windows}`;
-    }
-
-    function show(tab) {
-        const panel = gradioApp().querySelector(`#animatediff_${tab}`);
-        const line = panel && panel.querySelector(".animatediff-duration");
-        if (line) line.textContent = describe(tab);
-        const advice = panel && panel.querySelector(".animatediff-no-module");
-        if (advice) advice.hidden = Boolean(panel.querySelector(`#animatediff_${tab}_model input`).value);
-    }
-
-    function prepare(tab) {
-        const fps = gradioApp().querySelector(`#animatediff_${tab}_fps`);
-        if (!fps) return;
-        const line = document.createElement("div");
-        line.className = "animatediff-duration";
-        fps.parentElement.after(line);
-        gradioApp().querySelector(`#animatediff_${tab}`).addEventListener("input", () => show(tab));
-    }
-
-    onUiLoaded(() => TABS.forEach(prepare));
-    onAfterUiUpdate(() => TABS.forEach(show)); // pasted parameters change values without an input event
-})();

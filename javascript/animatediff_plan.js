@@ -1,11 +1,19 @@
-// Gives the panel's plan the values that are outside the panel: prompts, size, steps and batch size. When one of them
-// changes, the panel updates its plan. Fields of settings that have no effect now are greyed, with the reason as title.
+// Asks for the panel's plan when a value changes, in the panel or elsewhere on the page: prompts, size, steps, batch
+// size, checkpoint. Values that change together are one request, and there is one request at a time, so that the plan
+// shown is never that of former values.
 
 const ANIMATEDIFF_PAGE_NUMBERS = ["width", "height", "steps", "batch_size"];
 const ANIMATEDIFF_PAGE_PROMPTS = {prompt: "prompt", negative_prompt: "neg_prompt"};
+const ANIMATEDIFF_PLAN_DELAY = 120; // milliseconds in which changes are collected
+const ANIMATEDIFF_PLAN_TIMEOUT = 5000; // after which an answer is taken for lost
+const animatediffPlans = {}; // by tab: serial and time of the latest request, whether it is under way, the page's values
 
-// The tab's prompts and numbers as JSON; values that the page does not have are null. The panel calls this too.
-function animatediffPage(tab) {
+function animatediffPlanOf(tab) {
+    return (animatediffPlans[tab] ??= {serial: 0, sent: 0, underWay: false, isStale: false, timer: null, page: ""});
+}
+
+// The tab's prompts and numbers; values that the page does not have are null.
+function animatediffPageValues(tab) {
     const page = {};
     for (const [name, id] of Object.entries(ANIMATEDIFF_PAGE_PROMPTS)) {
         page[name] = gradioApp().querySelector(`#${tab}_${id} textarea`)?.value ?? null;
@@ -14,7 +22,33 @@ function animatediffPage(tab) {
         const value = Number(gradioApp().querySelector(`#${tab}_${name} input[type=number]`)?.value);
         page[name] = value > 0 ? value : null;
     }
-    return JSON.stringify(page);
+    page.checkpoint = opts.sd_checkpoint_hash ?? null; // whether the motion module fits, and the memory
+    return page;
+}
+
+// Called by the panel when it sends its request.
+function animatediffPage(tab) {
+    return JSON.stringify({...animatediffPageValues(tab), serial: animatediffPlanOf(tab).serial});
+}
+
+// Called by the panel when a value of its own has changed.
+function animatediffPlan(tab) {
+    const plan = animatediffPlanOf(tab);
+    clearTimeout(plan.timer);
+    plan.timer = setTimeout(() => animatediffRequestPlan(tab), ANIMATEDIFF_PLAN_DELAY);
+}
+
+function animatediffRequestPlan(tab) {
+    const plan = animatediffPlanOf(tab);
+    const button = gradioApp().querySelector(`#animatediff_${tab}_plan_refresh`);
+    if (!button) return;
+    if (plan.underWay && Date.now() - plan.sent < ANIMATEDIFF_PLAN_TIMEOUT) {
+        plan.isStale = true; // asked again as soon as the answer is there
+        return;
+    }
+    Object.assign(plan, {serial: plan.serial + 1, sent: Date.now(), underWay: true, isStale: false});
+    plan.page = JSON.stringify(animatediffPageValues(tab));
+    button.click();
 }
 
 (function () {
@@ -22,8 +56,6 @@ function animatediffPage(tab) {
 
     const TABS = ["txt2img", "img2img"];
     const PARTS = [...Object.values(ANIMATEDIFF_PAGE_PROMPTS), ...ANIMATEDIFF_PAGE_NUMBERS];
-    const planned = {}; // by tab: the page values of the current plan
-    const greyed = {}; // by tab: the settings that are greyed, as JSON
 
     function isOpen(tab) {
         return Boolean(gradioApp().querySelector(`#animatediff_${tab}-checkbox input`)?.checked);
@@ -33,43 +65,31 @@ function animatediffPage(tab) {
         return element && PARTS.some((part) => element.closest(`#${tab}_${part}`));
     }
 
-    function plan(tab) {
-        const button = gradioApp().querySelector(`#animatediff_${tab}_plan_refresh`);
-        if (!button || !isOpen(tab)) return;
-        const page = animatediffPage(tab);
-        if (page === planned[tab]) return;
-        planned[tab] = page;
-        button.click();
+    function planIfPageChanged(tab) {
+        if (!isOpen(tab)) return;
+        if (JSON.stringify(animatediffPageValues(tab)) !== animatediffPlanOf(tab).page) animatediffPlan(tab);
     }
 
     // Waits while the user is typing or moving a slider.
     function planUnlessBusy(tab) {
-        if (!partOf(tab, document.activeElement)) plan(tab);
+        if (!partOf(tab, document.activeElement)) planIfPageChanged(tab);
+    }
+
+    function receive(tab) {
+        const plan = animatediffPlanOf(tab);
+        const marks = gradioApp().querySelector(`#animatediff_${tab}_plan .animatediff-marks`)?.dataset.marks;
+        if (!plan.underWay || !marks || JSON.parse(marks).serial !== plan.serial) return;
+        plan.underWay = false;
+        if (plan.isStale) animatediffRequestPlan(tab);
     }
 
     function listen(tab) {
         for (const event of ["change", "focusout"]) {
-            gradioApp().addEventListener(event, ({target}) => partOf(tab, target) && plan(tab));
+            gradioApp().addEventListener(event, ({target}) => partOf(tab, target) && planIfPageChanged(tab));
         }
-    }
-
-    // Grey the fields that the plan names, and no other ones. They can still be changed.
-    function greyIdle(tab) {
-        const marks = gradioApp().querySelector(`#animatediff_${tab}_plan .animatediff-idle`);
-        const idle = marks?.dataset.idle ?? "{}";
-        if (idle === greyed[tab]) return;
-        const reasons = JSON.parse(idle);
-        for (const name of [...Object.keys(JSON.parse(greyed[tab] ?? "{}")), ...Object.keys(reasons)]) {
-            const id = `#animatediff_${tab}_${name}`;
-            for (const field of gradioApp().querySelectorAll(`${id}, ${id}_picture`)) {
-                field.classList.toggle("animatediff-without-effect", name in reasons);
-                field.title = name in reasons ? `${name} ${reasons[name]}` : "";
-            }
-        }
-        greyed[tab] = idle;
     }
 
     onUiLoaded(() => TABS.forEach(listen));
-    onAfterUiUpdate(() => TABS.forEach(greyIdle));
+    onAfterUiUpdate(() => TABS.forEach(receive));
     onAfterUiUpdate(() => TABS.forEach(planUnlessBusy)); // pasted parameters change values without an event
 })();

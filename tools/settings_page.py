@@ -8,6 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from lib_animatediff.request.settings import SETTINGS, by_group  # noqa: E402 - from this folder, not an installed copy
+
 PAGE = ROOT / "docs" / "settings.md"
 
 INTRODUCTION = """\
@@ -37,18 +41,16 @@ def row(setting) -> str:
     if setting.type is tuple:
         default = " ".join(default)
     limits = f" From {setting.minimum:g} to {setting.maximum:g}." if setting.maximum is not None else ""
-    if setting.choices:
+    if setting.choices and not setting.meanings:
         limits = f" One of {', '.join(setting.choices)}."
-    return f"| `{setting.name}` | {also} | {default} | {setting.help}{limits} |".replace("<", "&lt;")
+    return f"| `{setting.name}` | {also} | {default} | {setting.full_help}{limits} |".replace("<", "&lt;")
 
 
 def page(settings: Iterable) -> str:
     """The page, with the headings of the panel."""
-    listed = list(settings)
-    groups = dict.fromkeys(setting.group for setting in listed)
     parts = [
-        f"\n## {group or UNGROUPED}\n\n{HEAD}\n" + "".join(f"{row(s)}\n" for s in listed if s.group == group)
-        for group in groups
+        f"\n## {group or UNGROUPED}\n\n{HEAD}\n" + "".join(f"{row(setting)}\n" for setting in members)
+        for group, members in by_group(settings).items()
     ]
     return "".join(itertools.chain([INTRODUCTION], parts))
 
@@ -59,7 +61,4 @@ def readme_rows(settings: Iterable) -> str:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
-    from lib_animatediff.request.settings import SETTINGS
-
     PAGE.write_text(page(SETTINGS.values()), encoding="utf-8")

@@ -61,7 +61,7 @@ def _option(setting: Setting) -> Callable[[Callable[..., None]], Callable[..., N
         multiple=setting.type is tuple,
         default=None if setting.image else setting.default,
         show_default=setting.default != "",
-        help=setting.help,
+        help=setting.full_help,
     )
 
 

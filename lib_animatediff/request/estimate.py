@@ -172,6 +172,23 @@ def one_line(plan: ClipEstimate) -> str:
     return f"AnimateDiff: {what}, about {_gib(plan.memory)} in addition to the models{_verdict(plan)}"
 
 
+def in_plain_words(plan: ClipEstimate, shown: int, fps: float) -> str:
+    """What will be made and whether it fits, for the panel.
+
+    Args:
+        shown: frames that the clip shows, which going back and forth are more than are rendered.
+        fps: frames per second.
+    """
+    clips = f"{plan.clips} clips of " if plan.clips > 1 else ""
+    seconds = f"{round(shown / fps, 1):g} s"
+    what = f"{clips}{_number(shown, 'frame')}, {plan.width}x{plan.height}, {seconds}."
+    if plan.free is None:
+        return f"{what} Needs about {_gib(plan.memory)}."
+    if plan.fits:
+        return f"{what} Needs about {_gib(plan.memory)} of {_gib(plan.free)} free."
+    return f"{what} Needs about {_gib(plan.memory)}{_verdict(plan)}"
+
+
 def _clips(plan: ClipEstimate) -> str:
     clips = f"{plan.clips} clips of " if plan.clips > 1 else ""
     frames = f"{clips}{_number(plan.frames, 'frame')}"

@@ -242,7 +242,7 @@ def test_help_lists_each_setting_of_the_table(command):
         option = OTHER_OPTIONS.get(setting.name, f"--{setting.name.replace('_', '-')}")
         assert option == "" or re.search(rf"{option}[ ,]", text), setting.name
         if setting.name not in OTHER_OPTIONS:
-            assert setting.help in text
+            assert setting.full_help in text
             # A flag is off without it, and nothing is no default.
             assert setting.type is bool or setting.default == "" or f"[default: {setting.default}" in text, setting.name
 

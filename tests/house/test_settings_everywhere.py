@@ -138,7 +138,7 @@ def test_a_line_of_the_table_is_in_every_place(places, setting, tmp_path, monkey
     for known in (name, *setting.aliases):
         assert getattr(parse_settings({known: value}), name) == value
     property = json_schema()["properties"][name]
-    assert (property["title"], property["description"]) == (setting.label, setting.help)
+    assert (property["title"], property["description"]) == (setting.label, setting.full_help)
     # the panel: a component, and its value on the way to a clip
     has_component = setting.in_panel or name == "enable"
     assert (name in places.panel) == has_component

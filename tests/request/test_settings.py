@@ -368,5 +368,5 @@ def test_the_schema_says_what_the_door_lets_in():
         setting = SETTINGS[name]
         assert (told.get("minimum"), told.get("maximum")) == (setting.minimum, setting.maximum)
         assert tuple(told.get("items", told).get("enum", ())) == setting.choices
-        assert told["description"] == setting.help
+        assert told["description"] == setting.full_help
     json.dumps(json_schema())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lib_animatediff.request.settings.table import Setting
+from lib_animatediff.request.settings import Setting
 
 # A picture of a black and a white pixel.
 MASK = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAAAAADRSSBWAAAAC0lEQVR4nGNg+A8AAQIBAEK+vGgAAAAASUVORK5CYII="

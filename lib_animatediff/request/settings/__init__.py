@@ -17,16 +17,20 @@ from .derived import (
 )
 from .infotext import from_infotext, pasted_values, to_infotext
 from .schema import json_schema
-from .table import AUTOMATIC_CONTEXT, FILE_FORMATS, FORMATS, FRAME, SETTINGS, ClipSettings, Setting
+from .setting import GROUPS, LONGEST_HELP, Setting, by_group
+from .table import AUTOMATIC_CONTEXT, FILE_FORMATS, FORMATS, FRAME, SETTINGS, ClipSettings
 
 __all__ = [
     "AUTOMATIC_CONTEXT",
     "FILE_FORMATS",
     "FORMATS",
     "FRAME",
+    "GROUPS",
+    "LONGEST_HELP",
     "SETTINGS",
     "ClipSettings",
     "Setting",
+    "by_group",
     "canonical_name",
     "check_value",
     "clip_frames",

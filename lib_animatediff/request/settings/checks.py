@@ -12,7 +12,8 @@ from lib_animatediff.request.compat import CHECKBOX_VALUES, LISTS_WITH_SWITCH, P
 from motion_module import ClipError
 
 from .derived import context_length, frame_seeds, motion_scale
-from .table import CANONICAL, MOVING_KINDS, NO_LOOP, SETTINGS, ClipSettings, Setting
+from .setting import Setting
+from .table import CANONICAL, MOVING_KINDS, NO_LOOP, SETTINGS, ClipSettings
 
 _NUMBER = re.compile(r"[-+]?(?:[0-9]{1,15}(?:\.[0-9]{0,15})?|\.[0-9]{1,15})")
 _TRUTHS = {"true": True, "on": True, "yes": True, "1": True, "false": False, "off": False, "no": False, "0": False}

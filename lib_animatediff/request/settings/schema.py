@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .table import SETTINGS, Setting
+from .setting import Setting
+from .table import SETTINGS
 
 _JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", tuple: "array"}
 
@@ -24,7 +25,7 @@ def _property(setting: Setting) -> dict[str, Any]:
     schema = {
         "type": ["string", "number", "array"] if setting.accepts_numbers else _JSON_TYPES[setting.type],
         "title": setting.label,
-        "description": setting.help,
+        "description": setting.full_help,
         "default": list(setting.default) if setting.type is tuple else setting.default,
         "minimum": setting.minimum,
         "maximum": setting.maximum,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from lib_animatediff.engine.context_windows import FUSIONS, WINDOW_KINDS
@@ -14,52 +14,14 @@ from lib_animatediff.request.motion_scale import MOST_EFFECT, MOST_SCALE, parse_
 from lib_animatediff.sampling.frame_noise import NOISE_KINDS, parse_frame_seeds
 from lib_animatediff.sampling.freeinit import FILTERS
 
+from .setting import ADVANCED, KEY, MOTION, NOISE, OUTPUT, PROMPTS, SPEED, WINDOWS, Setting, further, setting
 
-@dataclass(frozen=True)
-class Setting:
-    """One parameter of a clip.
-
-    Attributes:
-        name: canonical name.
-        aliases: other names that clients and saved images use; see `lib_animatediff.request.compat`.
-        type: ``bool``, ``int``, ``float``, ``str``, or ``tuple`` for several of the choices.
-        default: value of a setting that is not given.
-        label: name in the panel: a noun that users search for.
-        help: one sentence that says what the setting changes in the clip; where choices need it, one for each.
-        minimum, maximum: limits of a number, both included.
-        choices: allowed values of a string; empty allows any.
-        in_panel: whether the accordion shows the setting.
-        group: heading of the accordion section that holds the setting; empty for the section that is always open.
-        omit_default: leave this setting out of the infotext when it has its default value.
-        accepts_numbers: a string setting that also accepts a number or a list of numbers.
-        parse: checks a string and returns the form to store; raises ClipError.
-        image: whether the string holds an image as base64.
-    """
-
-    name: str
-    type: type
-    default: Any
-    label: str
-    help: str
-    aliases: tuple[str, ...] = ()
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: tuple[str, ...] = ()
-    in_panel: bool = True
-    group: str = ""
-    omit_default: bool = False
-    accepts_numbers: bool = False
-    parse: Callable[[str], str] | None = None
-    image: bool = False
-
-
-_KEY = "setting"
 FRAME = "Frame"
-FILE_FORMATS = {  # the existing extension's name of each format: its key in `video.FORMATS`
+FILE_FORMATS = {  # the existing extension's name of each format: its key in `video.FORMATS`; the usual ones first
     "GIF": "gif",
+    "MP4": "mp4",
     "WEBP": "webp",
     "APNG": "apng",
-    "MP4": "mp4",
     "WEBM": "webm",
     "AVIF": "avif",
     "PNG": "frames",
@@ -67,21 +29,7 @@ FILE_FORMATS = {  # the existing extension's name of each format: its key in `vi
 }
 FORMATS = (*FILE_FORMATS, FRAME)
 LONGEST_CLIP = 10_000  # frames
-_WINDOWS = "Context windows (for clips longer than the context length)"
-_TRAVEL = "Prompt travel (prompts that change during the clip)"
-_AMOUNT = "Amount of motion"
-_LORAS = "Motion LoRAs (camera movements)"
-_NOISE = "Noise and FreeInit"
-_TEXT2VIDEO_ZERO = "Text2Video-Zero (motion without a motion module)"
 _LARGEST_SHIFT = 64.0  # pixels: an eighth of the image per frame
-
-
-def _setting(default: Any, label: str, help: str, **limits: Any) -> Any:
-    return field(default=default, metadata={_KEY: {"label": label, "help": help, **limits}})
-
-
-def _further(default: Any, label: str, help: str, group: str, **limits: Any) -> Any:
-    return _setting(default, label, help, group=group, omit_default=True, **limits)
 
 
 def _checked_by(parser: Callable[[str], Any]) -> Callable[[str], str]:
@@ -99,297 +47,342 @@ class ClipSettings:
     The order of the fields is the order of the panel, of the API's positional arguments and of the infotext.
     """
 
-    enable: bool = _setting(False, "AnimateDiff", "Makes a clip instead of an image.", in_panel=False)
-    model: str = _setting(
+    enable: bool = setting(False, "AnimateDiff", "Makes a clip instead of an image.", in_panel=False)
+    model: str = setting(
         "", "Motion module", "Decides how things move in the clip; the checkpoint decides how they look."
     )
-    frames: int = _setting(
+    frames: int = setting(
         16,
         "Frames",
         "Number of frames in the clip; 0 makes as many as the context length.",
         minimum=0,
         maximum=LONGEST_CLIP,
     )
-    fps: float = _setting(
+    fps: float = setting(
         8.0,
-        "Frames per second",
-        "Playback speed of the clip; motion modules were trained on about 8.",
+        "FPS",
+        "Frames per second: the playback speed of the clip. Motion modules were trained on about 8.",
         minimum=1,
         maximum=120,
     )
-    loop_count: int = _setting(
-        0, "Loop count", "Number of times the clip plays; 0 repeats it forever.", minimum=0, maximum=100
+    loop_count: int = setting(
+        0,
+        "Loop count",
+        "Number of times the clip plays; 0 repeats it forever.",
+        minimum=0,
+        maximum=100,
+        group=OUTPUT,
     )
-    context_length: int = _setting(
+    context_length: int = setting(
         16,
         "Context length",
         "Number of frames that the motion module sees together, and so the length of a window: 16 for most modules, "
         "8 for HotShot-XL; 0 means 16.",
         minimum=0,
         maximum=128,
-        group=_WINDOWS,
+        group=WINDOWS,
     )
-    overlap: int = _setting(
+    overlap: int = setting(
         -1,
         "Window overlap",
         "Number of frames that two neighbouring windows share: more hides seams but takes longer; -1 means a quarter "
         "of the context length.",
         minimum=-1,
         maximum=127,
-        group=_WINDOWS,
+        group=WINDOWS,
     )
-    stride: int = _setting(
+    stride: int = setting(
         1,
         "Window stride",
-        "1: each window has consecutive frames. 2 adds windows of every 2nd frame, 3 adds those of every 4th as well: "
-        "long clips stay more consistent and take longer.",
+        "1: consecutive frames in each window. 2 adds windows of every 2nd frame, 3 those of every 4th: long clips "
+        "stay more consistent and take longer.",
         minimum=1,
         maximum=8,
-        group=_WINDOWS,
+        group=WINDOWS,
     )
-    context_kind: str = _setting(
+    context_kind: str = setting(
         "uniform",
         "Window schedule",
-        "Places the windows of a long clip. uniform: they move at each step, which hides seams. looped: they also wrap "
-        "around the end of the clip. static: they stay in place. batched: they do not overlap.",
+        "Places the windows of a long clip.",
         choices=WINDOW_KINDS,
-        group=_WINDOWS,
+        meanings={
+            "uniform": "they move at each step, which hides seams",
+            "looped": "they also wrap around the end of the clip",
+            "static": "they stay in place",
+            "batched": "they do not overlap",
+        },
+        group=WINDOWS,
     )
-    fusion: str = _setting(
+    fusion: str = setting(
         "pyramid",
         "Window fusion",
-        "Blends the windows where they overlap. pyramid: the middle of a window counts most. flat: all its frames "
-        "count the same. overlap-linear: it fades in and out over the overlap.",
+        "Blends the windows where they overlap.",
         choices=tuple(FUSIONS),
-        group=_WINDOWS,
+        meanings={
+            "pyramid": "the middle of a window counts most",
+            "flat": "all frames of a window count the same",
+            "overlap-linear": "a window fades in and out over the overlap",
+        },
+        group=WINDOWS,
     )
-    closed_loop: str = _setting(
+    closed_loop: str = setting(
         "N",
         "Closed loop",
-        "Leads the end of the clip back to its start. N: off. R-P: weakly, in clips above the context length only. "
-        "R+P: the same, and changing prompts return to the first one. A: strongly, in clips of any length.",
+        "Leads the end of the clip back to its start.",
         choices=("N", "R-P", "R+P", "A"),
-        group=_WINDOWS,
+        meanings={
+            "N": "off",
+            "R-P": "weakly, in clips above the context length only",
+            "R+P": "the same, and changing prompts return to the first one",
+            "A": "strongly, in clips of any length",
+        },
+        group=ADVANCED,
     )
-    reverse: bool = _setting(
+    reverse: bool = setting(
         False,
         "Reverse (ping-pong)",
         "Plays the clip forward and then backward, without repeating the first and the last frame.",
+        group=ADVANCED,
     )
-    formats: tuple[str, ...] = _setting(
+    formats: tuple[str, ...] = setting(
         ("GIF",),
-        "Output formats",
-        "GIF plays everywhere in 256 colours, MP4 and WEBM are videos, PNG is a folder of frames, TXT holds the "
-        "settings, Frame adds single images to the gallery and the API's reply.",
+        "Save as",
+        "Files in which each clip is saved.",
         choices=FORMATS,
+        meanings={
+            "GIF": "plays everywhere, in 256 colours",
+            "MP4": "a video in all colours, the smallest file",
+            "WEBP": "an image in all colours",
+            "APNG": "an image without loss, a large file",
+            "WEBM": "a video for web pages",
+            "AVIF": "a small image in all colours",
+            "PNG": "a folder of frames",
+            "TXT": "the settings as text",
+            "Frame": "single images in the gallery and in the API's reply",
+        },
     )
-    views: bool = _further(
+    views: bool = further(
         False,
-        "Windows inside attention only (views)",
-        "Applies the windows only inside the motion module; all frames pass through the UNet together, which makes "
-        "them more consistent but uses more memory.",
-        _WINDOWS,
+        "Attention views",
+        "Applies the windows only inside the motion module. All frames pass through the UNet together: more "
+        "consistent, but more memory.",
+        WINDOWS,
     )
-    travel_interpolation: str = _further(
+    travel_interpolation: str = further(
         INTERPOLATIONS[0],
         "Prompt interpolation",
-        "Transition between prompts: slerp rotates one encoding into the next, linear fades, step switches at once.",
-        _TRAVEL,
+        "Transition between prompts.",
+        PROMPTS,
         choices=INTERPOLATIONS,
+        meanings={
+            "slerp": "rotates one encoding into the next",
+            "linear": "fades",
+            "step": "switches at once",
+        },
     )
-    travel_easing: str = _further(
+    travel_easing: str = further(
         next(iter(EASINGS)),
         "Prompt easing",
         "Pace of each transition between prompts; a line can set its own, such as 8 ease-in: autumn.",
-        _TRAVEL,
+        PROMPTS,
         choices=tuple(EASINGS),
     )
-    travel_hold: float = _further(
+    travel_hold: float = further(
         0.0,
         "Prompt hold",
         "Fraction of the frames between two prompts that keep the first prompt before the transition starts.",
-        _TRAVEL,
+        PROMPTS,
         minimum=0,
         maximum=1,
     )
-    scale: str = _further(
+    scale: str = further(
         "1",
         "Motion scale",
         "How much frames differ, best from 0.7 to 1.3: below 1 is calmer, above 1 livelier. A number, one per frame "
         "(1, 1.1, ...), or 0: 1, 8: 1.3.",
-        _AMOUNT,
+        MOTION,
         accepts_numbers=True,
         parse=_checked_by(lambda text: parse_frames("scale", text, LONGEST_CLIP, MOST_SCALE)),
     )
-    effect: str = _further(
+    effect: str = further(
         "1",
         "Motion effect",
         "Share of the motion module that is applied, best from 0.8 to 1: 0 gives unrelated images. A number, one per "
         "frame (1, 0.9, ...), or 0: 1, 8: 0.8.",
-        _AMOUNT,
+        MOTION,
         accepts_numbers=True,
         parse=_checked_by(lambda text: parse_frames("effect", text, LONGEST_CLIP, MOST_EFFECT)),
     )
-    scale_steps: str = _further(
+    scale_steps: str = further(
         "",
         "Motion scale per step",
         "Multiplies the motion scale during sampling, such as 0%: 1, 60%: 1.2; empty means 1.",
-        _AMOUNT,
+        ADVANCED,
         accepts_numbers=True,
         parse=_checked_by(lambda text: parse_steps("scale_steps", text, MOST_SCALE)),
     )
-    effect_steps: str = _further(
+    effect_steps: str = further(
         "",
         "Motion effect per step",
         "Multiplies the motion effect during sampling, such as 0%: 1, 60%: 0.5; empty means 1.",
-        _AMOUNT,
+        ADVANCED,
         accepts_numbers=True,
         parse=_checked_by(lambda text: parse_steps("effect_steps", text, MOST_EFFECT)),
     )
-    effect_start: float = _further(
+    effect_start: float = further(
         0.0,
         "Motion start",
         "Fraction of the sampling steps that run without motion at the beginning.",
-        _AMOUNT,
+        ADVANCED,
         minimum=0,
         maximum=1,
     )
-    effect_end: float = _further(
+    effect_end: float = further(
         1.0,
         "Motion end",
         "Fraction of the sampling steps after which motion is switched off.",
-        _AMOUNT,
+        ADVANCED,
         minimum=0,
         maximum=1,
     )
-    blocks: str = _further(
+    blocks: str = further(
         "",
         "Motion per UNet block",
         "Multiplies scale or effect in parts of the UNet, such as up.1 effect 0.5, mid scale 1.2.",
-        _AMOUNT,
+        ADVANCED,
         parse=_checked_by(lambda text: parse_blocks("blocks", text)),
     )
-    motion_mask: str = _further(
+    motion_mask: str = further(
         "",
         "Motion mask",
         "Image that limits motion to its white areas; black areas are images of the checkpoint alone (API: base64).",
-        _AMOUNT,
+        MOTION,
         parse=packed_mask,
         image=True,
     )
-    mask_of: str = _further(
+    mask_of: str = further(
         "effect",
         "Mask applies to",
-        "effect removes the motion module from black areas; scale applies the motion scale to white areas only.",
-        _AMOUNT,
+        "What the motion mask limits.",
+        MOTION,
         choices=("effect", "scale", "both"),
+        meanings={
+            "effect": "black areas are without the motion module",
+            "scale": "the motion scale applies to white areas only",
+            "both": "effect and scale",
+        },
     )
-    motion_loras: str = _further(
+    motion_loras: str = further(
         "",
         "Motion LoRAs",
         "Adds camera movements, such as pan:0.8, zoom:0.5; <lora:pan:0.8> in the prompt does the same.",
-        _LORAS,
+        MOTION,
     )
-    noise: str = _further(
+    noise: str = further(
         NOISE_KINDS[0],
         "Noise type",
-        "Noise of the frames: random differs in each, freenoise repeats it in another order in long clips, shared is "
-        "partly the same, constant the same in all.",
-        _NOISE,
+        "Noise that the frames start from.",
+        NOISE,
         choices=NOISE_KINDS,
+        meanings={
+            "random": "another one in each frame",
+            "freenoise": "repeated in another order in long clips",
+            "shared": "partly the same in all frames",
+            "constant": "the same in all frames",
+        },
     )
-    noise_share: float = _further(
+    noise_share: float = further(
         0.5,
         "Shared noise",
         "Fraction of the noise that is the same in all frames if the noise type is shared; more makes the clip calmer.",
-        _NOISE,
+        NOISE,
         minimum=0,
         maximum=1,
     )
-    frame_seeds: str = _further(
+    frame_seeds: str = further(
         "",
         "Frame seeds",
         "Seed of each frame's noise, such as 5, 6, 90; a shorter list counts on, and empty means seed + frame number.",
-        _NOISE,
+        NOISE,
         accepts_numbers=True,
         parse=_checked_by(lambda text: parse_frame_seeds(text, LONGEST_CLIP)),
     )
-    freeinit_enable: bool = _further(
+    freeinit_enable: bool = further(
         False,
         "FreeInit",
         "Samples the clip several times and keeps only its slow changes in between, which makes it steadier but "
         "several times slower.",
-        _NOISE,
+        NOISE,
     )
-    freeinit_filter: str = _further(
+    freeinit_filter: str = further(
         next(iter(FILTERS)),
         "FreeInit filter",
         "Shape of the low-pass filter that separates slow changes from fast ones.",
-        _NOISE,
+        NOISE,
         choices=tuple(FILTERS),
     )
-    freeinit_ds: float = _further(
+    freeinit_ds: float = further(
         0.25,
         "Spatial cutoff",
         "Share of the spatial frequencies that FreeInit keeps from one iteration to the next.",
-        _NOISE,
+        NOISE,
         minimum=0,
         maximum=1,
     )
-    freeinit_dt: float = _further(
+    freeinit_dt: float = further(
         0.25,
         "Temporal cutoff",
         "Share of the temporal frequencies that FreeInit keeps from one iteration to the next.",
-        _NOISE,
+        NOISE,
         minimum=0,
         maximum=1,
     )
-    freeinit_iters: int = _further(
-        3, "FreeInit iterations", "Number of times that FreeInit samples the clip.", _NOISE, minimum=1, maximum=10
+    freeinit_iters: int = further(
+        3, "FreeInit iterations", "Number of times that FreeInit samples the clip.", NOISE, minimum=1, maximum=10
     )
-    freeinit_coarse: bool = _further(
+    freeinit_coarse: bool = further(
         False,
         "FreeInit coarse to fine",
         "Runs the first FreeInit iterations with fewer sampling steps, which is faster.",
-        _NOISE,
+        NOISE,
     )
-    zero_x: float = _further(
+    zero_x: float = further(
         12.0,
-        "Shift x per frame",
+        "Text2Video-Zero shift x",
         "Pixels per frame that the image moves to the left, at a width of 512; negative values move it to the right.",
-        _TEXT2VIDEO_ZERO,
+        ADVANCED,
         minimum=-_LARGEST_SHIFT,
         maximum=_LARGEST_SHIFT,
     )
-    zero_y: float = _further(
+    zero_y: float = further(
         12.0,
-        "Shift y per frame",
+        "Text2Video-Zero shift y",
         "Pixels per frame that the image moves up, at a height of 512; negative values move it down.",
-        _TEXT2VIDEO_ZERO,
+        ADVANCED,
         minimum=-_LARGEST_SHIFT,
         maximum=_LARGEST_SHIFT,
     )
-    zero_smoothing: float = _further(
+    zero_smoothing: float = further(
         0.0,
-        "Background smoothing",
+        "Text2Video-Zero smoothing",
         "Blends the first frame's background into all frames where the motion mask is black; needs a mask, try 0.6.",
-        _TEXT2VIDEO_ZERO,
+        ADVANCED,
         minimum=0,
         maximum=1,
     )
-    preview: bool = _further(
+    preview: bool = further(
         False,
         "Preview (first frame only)",
         "Renders only the first frame, without motion but on the clip's noise levels: a quick look before a long clip.",
-        "",
+        SPEED,
     )
-    request_id: str = _setting(
+    request_id: str = setting(
         "", "Request ID", "Text of the client's choice at the end of the clip's file names.", in_panel=False
     )
 
 
 SETTINGS: dict[str, Setting] = {
-    f.name: Setting(f.name, type(f.default), f.default, aliases=ALIASES.get(f.name, ()), **f.metadata[_KEY])
+    f.name: Setting(f.name, type(f.default), f.default, aliases=ALIASES.get(f.name, ()), **f.metadata[KEY])
     for f in fields(ClipSettings)
 }
 CANONICAL = {alias: s.name for s in SETTINGS.values() for alias in (s.name, *s.aliases)}

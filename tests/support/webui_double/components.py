@@ -27,7 +27,7 @@ class Component:
         self.listeners = [*getattr(self, "listeners", []), (fn, given)]
         return self
 
-    change = blur = submit = upload = clear = then = listen
+    change = input = blur = submit = upload = clear = then = listen
 
     def __enter__(self) -> Component:
         return self
@@ -41,7 +41,8 @@ def kind(name: str, *takes: str) -> type[Component]:
     return type(name, (Component,), {"takes": frozenset(takes)})
 
 
-Row, HTML, Checkbox, Textbox = (kind(name) for name in ("Row", "HTML", "Checkbox", "Textbox"))
+Checkbox, Textbox = kind("Checkbox"), kind("Textbox")
+Row, Column, HTML = (kind(name, "elem_classes") for name in ("Row", "Column", "HTML"))
 Accordion = kind("Accordion", "open", "elem_classes")
 CheckboxGroup = kind("CheckboxGroup", "choices")
 Radio = kind("Radio", "choices")
@@ -53,9 +54,9 @@ Dropdown = kind("Dropdown", "choices", "multiselect", "type")
 
 
 class Button(Component):
-    takes = frozenset({"elem_classes"})
+    takes = frozenset({"elem_classes", "size"})
 
-    def click(self, fn: Callable[..., Any], **given: object) -> None:
+    def click(self, fn: Callable[..., Any] | None, **given: object) -> None:
         self.press = fn
         self.listen(fn, **given)
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
+import json
+from collections.abc import Iterable
 from typing import Any
 
 import gradio as gr
@@ -13,11 +16,12 @@ from lib_animatediff.hosts.webui.catalog.models import available_models, choices
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.output.files import default_formats
 from lib_animatediff.request.masks import pack_mask, packed_mask
-from lib_animatediff.request.settings import SETTINGS, Setting
+from lib_animatediff.request.settings import SETTINGS, Setting, by_group
 from motion_module import AnimateDiffError
 
-LARGEST_SLIDER = 256  # the mouse cannot set the values of a longer slider
+LARGEST_SLIDER = 10  # the values of a longer slider are typed
 _NO_LORA = ""
+LOOPS = ("Off", "Seamless", "Back and forth", "Custom (Advanced)")
 
 
 def field(setting: Setting, tab: str) -> Any:
@@ -40,6 +44,28 @@ def field(setting: Setting, tab: str) -> Any:
     return _image_field(described) if setting.image else gr.Textbox(**described)
 
 
+def slug(group: str) -> str:
+    """A fold's heading as a part of element ids."""
+    return group.lower().replace(" ", "_")
+
+
+def hints(settings: Iterable[Setting]) -> str:
+    """What `animatediff_panel.js` reads, and the meaning of each choice behind its name in an open list.
+
+    JSON with the settings of each fold by its heading, and the meanings of choices by setting.
+    """
+    listed = list(settings)
+    groups = {group: [setting.name for setting in members] for group, members in by_group(listed).items() if group}
+    meanings = {setting.name: dict(setting.meanings) for setting in listed if setting.meanings}
+    told = html.escape(json.dumps({"groups": groups, "meanings": meanings}))
+    rules = (
+        f'[id^="animatediff_"][id$="_{name}"] li[data-value="{choice}"]::after {{ content: ": {meaning}"; }}'
+        for name, choices in meanings.items()
+        for choice, meaning in choices.items()
+    )
+    return f"<div class='animatediff-hints' data-hints='{told}'></div><style>{' '.join(rules)}</style>"
+
+
 def _number_field(setting: Setting, described: dict[str, Any]) -> Any:
     limits = {"minimum": setting.minimum, "maximum": setting.maximum}
     if setting.type is int and setting.maximum is not None and setting.maximum <= LARGEST_SLIDER:
@@ -59,7 +85,7 @@ def _image_field(described: dict[str, Any]) -> Any:
         image_mode="RGBA",
         elem_id=f"{described['elem_id']}_picture",
         elem_classes=["animatediff-mask"],
-        height=200,
+        height=140,
     )
     quietly = {"show_progress": False, "queue": False}
     image.upload(lambda given: "" if given is None else pack_mask(given), inputs=[image], outputs=[text], **quietly)
@@ -103,14 +129,15 @@ def lora_picker(tab: str, text: Any) -> None:
     def listed() -> dict[str, Any]:
         return {"choices": [_NO_LORA, *_lora_names()]}
 
-    picker = gr.Dropdown(
-        label="Add a motion LoRA",
-        info="Lists the folders of LoRAs and of motion modules.",
-        value=_NO_LORA,
-        elem_id=f"animatediff_{tab}_lora_picker",
-        **listed(),
-    )
-    a1111.refresh_button(picker, lambda: None, listed, f"animatediff_{tab}_lora_refresh")
+    with gr.Row(elem_classes=["animatediff-row"]):
+        picker = gr.Dropdown(
+            label="Add a motion LoRA",
+            info="Lists the folders of LoRAs and of motion modules.",
+            value=_NO_LORA,
+            elem_id=f"animatediff_{tab}_lora_picker",
+            **listed(),
+        )
+        a1111.refresh_button(picker, lambda: None, listed, f"animatediff_{tab}_lora_refresh")
     picker.do_not_save_to_config = True
     picker.change(_with_lora, inputs=[picker, text], outputs=[text, picker], show_progress=False, queue=False)
 
@@ -138,3 +165,32 @@ def seconds_field(tab: str) -> Any:
     )
     seconds.do_not_save_to_config = True
     return seconds
+
+
+def loop_field(tab: str) -> Any:
+    """How the clip repeats: stands for closed loop and reverse, see `javascript/animatediff.js`."""
+    loop = gr.Dropdown(
+        label="Loop",
+        info="How the end of the clip leads to its start. Seamless: it moves on without a jump. Back and forth: it "
+        "also plays backward.",
+        choices=list(LOOPS),
+        value=LOOPS[0],
+        elem_id=f"animatediff_{tab}_loop",
+    )
+    loop.do_not_save_to_config = True
+    return loop
+
+
+def prompt_helper(tab: str) -> None:
+    """How prompts over time are written, and a button that begins one."""
+    gr.HTML(
+        "<p class='animatediff-plan'>A line of the prompt that begins with a frame's number counts from that frame on: "
+        "<code>8: autumn leaves</code></p>"
+    )
+    button = gr.Button(
+        "Add a prompt at half time",
+        size="sm",
+        elem_id=f"animatediff_{tab}_add_prompt",
+        elem_classes=["animatediff-small"],
+    )
+    button.click(None, _js=f"() => animatediffAddPrompt('{tab}')")

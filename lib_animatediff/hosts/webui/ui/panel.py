@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import json
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,14 @@ import gradio as gr
 from lib_animatediff.hosts.webui.catalog.models import OR_WITHOUT, available_models, choice, none_found
 from lib_animatediff.hosts.webui.catalog.other_extensions import warning
 from lib_animatediff.hosts.webui.compat import a1111
-from lib_animatediff.request.settings import SETTINGS, canonical_name, pasted_values
+from lib_animatediff.request.settings import SETTINGS, Setting, by_group, canonical_name, pasted_values
+from lib_animatediff.request.settings.setting import PROMPTS, WINDOWS
 from lib_animatediff.video import read_recipe
 from motion_module import AnimateDiffError
 
 from .advice import advice
-from .fields import field, lora_picker, model_field, seconds_field
-from .plan_view import plan_html
+from .fields import field, hints, loop_field, lora_picker, model_field, prompt_helper, seconds_field, slug
+from .plan_view import PlanView, view_plan
 
 INFOTEXT_FIELD = "AnimateDiff"
 NO_VIDEOS = (
@@ -29,54 +30,109 @@ NO_VIDEOS = (
     "Restart the WebUI with a network connection to install it."
 )
 
+TAKEN = "Prompt, size, seed and all other settings are now those of the clip. Press Generate to make it again."
 _DROPPED_TYPES = [".mp4", ".webm", ".avif", ".gif", ".webp", ".png"]  # no text, which can be any file of the server
+_FIRST = ("enable", "model", "frames", "fps")  # fields of the first view with a place of their own
 PANEL_SETTINGS = [SETTINGS["enable"], *(s for s in SETTINGS.values() if s.in_panel)]
 
 
 def build_panel(tab: str) -> list[Any]:
     """Build the accordion; returns the components in the order of `PANEL_SETTINGS`."""
     enable = SETTINGS["enable"]
+    groups = by_group(setting for setting in PANEL_SETTINGS if setting.name not in _FIRST)
     with a1111.input_accordion(enable.default, label=enable.label, elem_id=f"animatediff_{tab}") as accordion:
-        if clash := warning():
-            gr.HTML(f"<p class='animatediff-clash'>{html.escape(clash)}</p>")
-        if not available_models():
-            missing = f"{none_found()} Then press the refresh button. {OR_WITHOUT}"
-            gr.HTML(f"<p class='animatediff-no-module'>{html.escape(missing)}</p>")
-        if find_spec("av") is None:
-            gr.HTML(f"<p class='animatediff-advice'>{NO_VIDEOS}</p>")
-        with gr.Row():
-            model = model_field(tab)
+        _warnings()
+        with gr.Row(elem_classes=["animatediff-row"]):
+            fields = {"enable": accordion, "model": model_field(tab)}
         advice_line = gr.HTML(elem_id=f"animatediff_{tab}_advice")
-        plan = gr.HTML(elem_id=f"animatediff_{tab}_plan")
-        fields = {"enable": accordion, "model": model}
-        rest = [setting for setting in PANEL_SETTINGS if setting.name not in fields]
-        for group in dict.fromkeys(setting.group for setting in rest):
-            with gr.Accordion(group, open=False) if group else nullcontext(), gr.Row():
-                for setting in rest:
-                    if setting.group == group:
-                        fields[setting.name] = field(setting, tab)
-                    if setting.group == group and setting.name == "fps":
-                        seconds = seconds_field(tab)
-                    if setting.group == group and setting.name == "motion_loras":
-                        lora_picker(tab, fields[setting.name])
-        dropped = gr.File(
-            label="Drop a clip here to use its settings",
-            file_types=_DROPPED_TYPES,
-            elem_id=f"animatediff_{tab}_drop",
-            elem_classes=["animatediff-drop"],
-        )
-        text = gr.Textbox(visible=False, elem_id=f"animatediff_{tab}_dropped")
-    event = {"inputs": [dropped], "outputs": [text, advice_line], "show_progress": False, "queue": False}
-    dropped.upload(_dropped, **event).then(None, inputs=[text], _js=f"(text) => animatediffPaste('{tab}', text)")
+        with gr.Row(elem_classes=["animatediff-row"]):
+            for setting in (SETTINGS["frames"], SETTINGS["fps"]):
+                fields[setting.name] = field(setting, tab)
+            seconds = seconds_field(tab)
+            loop = loop_field(tab)
+        with gr.Row(elem_classes=["animatediff-row"]):
+            fields |= {setting.name: field(setting, tab) for setting in groups.pop("", [])}
+        plan = {"summary": gr.HTML(elem_id=f"animatediff_{tab}_plan")}
+        with gr.Column(elem_classes=["animatediff-folds"]):
+            for group, members in groups.items():
+                with gr.Accordion(group, open=False, elem_classes=["animatediff-fold"]):
+                    fields |= _fold(tab, group, members)
+                    plan |= _part_of_plan(tab, group)
+            with gr.Accordion("Settings of a clip", open=False, elem_classes=["animatediff-fold"]):
+                dropped = _drop_field(tab)
+        gr.HTML(hints(PANEL_SETTINGS), elem_classes=["animatediff-hidden"])
+    event = {"inputs": [dropped[0]], "outputs": [dropped[1], advice_line], "show_progress": False, "queue": False}
+    dropped[0].upload(_dropped, **event).then(
+        None, inputs=[dropped[1]], _js=f"(text) => animatediffPaste('{tab}', text)"
+    )
     _link_duration(fields, seconds)
-    for component in (accordion, model):
-        component.change(_advice, inputs=[accordion, model], outputs=[advice_line], show_progress=False, queue=False)
+    _link_loop(fields, loop)
+    for component in (accordion, fields["model"]):
+        component.change(
+            _advice, inputs=[accordion, fields["model"]], outputs=[advice_line], show_progress=False, queue=False
+        )
     components = [fields[setting.name] for setting in PANEL_SETTINGS]
-    _update_plan_on_change(tab, components, plan)
+    _update_plan_on_change(tab, components, [plan[part.name] for part in dataclasses.fields(PlanView)])
     for component in [*components, accordion.accordion]:
         # The saved defaults would fix lists and ranges that a new motion module or version changes.
         component.do_not_save_to_config = True
     return components
+
+
+def _warnings() -> None:
+    """Lines about what is wrong with this installation."""
+    if clash := warning():
+        gr.HTML(f"<p class='animatediff-clash'>{html.escape(clash)}</p>")
+    if not available_models():
+        missing = f"{none_found()} Then press the refresh button. {OR_WITHOUT}"
+        gr.HTML(f"<p class='animatediff-no-module'>{html.escape(missing)}</p>")
+    if find_spec("av") is None:
+        gr.HTML(f"<p class='animatediff-advice'>{NO_VIDEOS}</p>")
+
+
+def _fold(tab: str, group: str, members: Sequence[Setting]) -> dict[str, Any]:
+    """The fields of a fold by name, with a button that resets them."""
+    fields = {}
+    if group == PROMPTS:
+        prompt_helper(tab)
+    with gr.Row(elem_classes=["animatediff-fields"]):
+        for setting in members:
+            fields[setting.name] = field(setting, tab)
+            if setting.name == "motion_loras":
+                lora_picker(tab, fields[setting.name])
+    reset = gr.Button(
+        "Reset",
+        size="sm",
+        elem_id=f"animatediff_{tab}_reset_{slug(group)}",
+        elem_classes=["animatediff-reset", "animatediff-small"],
+    )
+    defaults = [list(s.default) if isinstance(s.default, tuple) else s.default for s in members]
+    # Python answers, not the browser alone, so that every component follows, an image and its hidden text too.
+    reset.click(
+        lambda: defaults if len(defaults) > 1 else defaults[0],
+        inputs=[],
+        outputs=list(fields.values()),
+        show_progress=False,
+        queue=False,
+    )
+    return fields
+
+
+def _part_of_plan(tab: str, group: str) -> dict[str, Any]:
+    """The part of the plan that a fold shows, by its name in `PlanView`."""
+    name = {WINDOWS: "windows", PROMPTS: "prompts"}.get(group)
+    return {name: gr.HTML(elem_id=f"animatediff_{tab}_plan_{name}")} if name else {}
+
+
+def _drop_field(tab: str) -> tuple[Any, Any]:
+    """A place to drop a clip whose settings are wanted, and the hidden text that its infotext goes into."""
+    file = gr.File(
+        label="Drop a clip here to use its settings",
+        file_types=_DROPPED_TYPES,
+        elem_id=f"animatediff_{tab}_drop",
+        elem_classes=["animatediff-drop"],
+    )
+    return file, gr.Textbox(visible=False, elem_id=f"animatediff_{tab}_dropped")
 
 
 def build_note(tab: str, error: Exception) -> list[Any]:
@@ -127,27 +183,30 @@ def _link_duration(fields: dict[str, Any], seconds: Any) -> None:
         on_typed(None, inputs=[seconds, *sources], outputs=[fields["frames"]], _js="animatediffFrames", queue=False)
 
 
-def _update_plan_on_change(tab: str, components: list[Any], plan: Any) -> None:
+def _link_loop(fields: dict[str, Any], loop: Any) -> None:
+    """Keep the loop and the two settings that it stands for consistent in the browser."""
+    settings = [fields[name] for name in ("closed_loop", "reverse")]
+    loop.input(None, inputs=[loop, *settings], outputs=settings, _js="animatediffLoopSettings", queue=False)
+    for component in settings:
+        component.change(None, inputs=settings, outputs=[loop], _js="animatediffLoop", queue=False)
+
+
+def _update_plan_on_change(tab: str, components: list[Any], parts: list[Any]) -> None:
     """Update the plan when a value changes, in the panel or elsewhere on the page (`animatediff_plan.js`)."""
     page = gr.Textbox(visible=False, elem_id=f"animatediff_{tab}_page")
     refresh = gr.Button(
         "Update the plan", elem_id=f"animatediff_{tab}_plan_refresh", elem_classes=["animatediff-hidden"]
     )
-
-    def planned(page: str, *values: Any) -> str:
-        given = panel_values(values)
-        return plan_html(given, json.loads(page or "{}")) if given.get("enable") else ""
-
-    event = {
-        "inputs": [page, *components],
-        "outputs": [plan],
-        "_js": f"(page, ...values) => [animatediffPage('{tab}'), ...values]",
-        "show_progress": False,
-        "queue": False,
-    }
-    refresh.click(planned, **event)
+    refresh.click(
+        lambda page, *values: dataclasses.astuple(view_plan(panel_values(values), json.loads(page or "{}"))),
+        inputs=[page, *components],
+        outputs=parts,
+        _js=f"(page, ...values) => [animatediffPage('{tab}'), ...values]",
+        show_progress=False,
+        queue=False,
+    )
     for component in components:  # what a setting does depends on any other one
-        component.change(planned, **event)
+        component.change(None, _js=f"() => animatediffPlan('{tab}')", queue=False)
 
 
 def _dropped(file: Any) -> tuple[str, str]:
@@ -157,7 +216,7 @@ def _dropped(file: Any) -> tuple[str, str]:
         text = read_recipe(path).infotext if path.suffix.lower() in _DROPPED_TYPES else ""
     except AnimateDiffError as error:
         return "", _line(str(error))
-    return text, _line("" if text else "This file contains no parameters.")
+    return text, _line(TAKEN if text else "This file contains no parameters.")
 
 
 def _advice(is_open: bool, model: str) -> str:

@@ -1,4 +1,4 @@
-"""Memory, windows and prompts of a clip, for the panel and the log before it is rendered."""
+"""What a clip will be and need, for the panel and the log before it is rendered."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import html
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -24,13 +24,17 @@ from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.prompts.tags import replace_tags
 from lib_animatediff.prompts.travel import Travel, table
 from lib_animatediff.request.effects import idle_settings, notes_of
-from lib_animatediff.request.estimate import CHUNK, ClipEstimate, one_line
+from lib_animatediff.request.estimate import CHUNK, ClipEstimate, in_plain_words, one_line
 from lib_animatediff.request.plan import ClipPlan, plan_clip
-from lib_animatediff.request.settings import parse_settings
+from lib_animatediff.request.settings import SETTINGS, parse_settings
 from lib_animatediff.request.window_map import window_map
 from motion_module import AnimateDiffError, MotionFileError, inspect_motion_file
 
 _AND = re.compile(r"\bAND\b")
+ONE_PROMPT = (
+    "All frames get the same prompt, since only one of its lines begins with a frame's number. Begin the first prompt "
+    "with 0: too."
+)
 _PAGE = {"width": 512, "height": 512, "steps": 20, "batch_size": 1}  # the WebUI's defaults
 _LEAST_BYTES, _MOST_BYTES = 2, 4  # of a number in the computation; weights may be stored in fewer
 
@@ -58,13 +62,31 @@ def token_count(texts: Iterable[str]) -> int:
     )  # "-" before the tokenizer is ready
 
 
-def plan_html(values: Mapping[str, Any], page: Mapping[str, Any]) -> str:
-    """The panel's plan: a line about calls and memory, the map of the windows, the prompt of each frame.
+@dataclass(frozen=True)
+class PlanView:
+    """The panel's plan as HTML.
+
+    Attributes:
+        summary: one line about what will be made and whether it fits, then notes; or the error.
+        windows: the UNet calls, and the map of the windows, for the fold of long clips.
+        prompts: the prompt of each frame, for the fold of prompts over time.
+    """
+
+    summary: str = ""
+    windows: str = ""
+    prompts: str = ""
+
+
+def view_plan(values: Mapping[str, Any], page: Mapping[str, Any]) -> PlanView:
+    """The plan of the panel's values.
 
     Args:
         values: the panel's settings by name.
-        page: prompt, negative_prompt, width, height, steps and batch_size of the tab.
+        page: prompt, negative_prompt, width, height, steps and batch_size of the tab, and a serial that comes back.
     """
+    changed, serial = changed_settings(values), page.get("serial")
+    if not values.get("enable"):
+        return PlanView(_marks({}, changed, serial))
     try:
         settings = parse_settings(values)
         plan = plan_clip(replace(settings, model=canonical_name(settings.model)))
@@ -74,24 +96,42 @@ def plan_html(values: Mapping[str, Any], page: Mapping[str, Any]) -> str:
             [str(page.get("negative_prompt") or "")], frames, "negative prompt"
         )
     except AnimateDiffError as error:
-        return _line(str(error), is_warning=True)
+        return PlanView(_line(str(error), is_warning=True) + _marks({}, changed, serial))
     numbers = {name: int(page.get(name) or default) for name, default in _PAGE.items()}
     clips, steps = numbers.pop("batch_size"), numbers.pop("steps")
     estimate = _estimate(plan, prompts[:1], prompts, negatives, **numbers, clips=clips, steps=sum(plan.runs_of(steps)))
-    pieces = [_line(one_line(estimate), is_warning=not estimate.fits)]
+    shown = len(plan.rendered)
+    shown += max(shown - 2, 0) if plan.output.ping_pong else 0
     travels = travel is not None or negative_travel is not None
-    pieces += [_line(str(note)) for note in notes_of(settings, travels)]
+    summary = [_line(in_plain_words(estimate, shown, plan.output.fps), is_warning=not estimate.fits)]
+    summary += [_line(str(note), is_warning=True) for note in notes_of(settings, travels)]
+    if travel is not None and len(travel.keys) == 1:
+        summary.append(_line(ONE_PROMPT, is_warning=True))
+    windows = _line(one_line(estimate).partition(": ")[2])
     if isinstance(plan.windows, ContextWindows):
-        pieces.append(_folded("Context windows", window_map(plan.windows, frames, steps)))
-    for name, found in (("prompt", travel), ("negative prompt", negative_travel)):
-        if found is not None:
-            pieces.append(_folded(f"What each frame gets: {name}", _travel_table(found, plan)))
-    return "".join([*pieces, _idle_marks(idle_settings(settings, travels))])
+        windows += f"<div class='animatediff-windows'>{window_map(plan.windows, frames, steps)}</div>"
+    tables = [
+        _titled(f"What each frame gets: {name}", _travel_table(found, plan))
+        for name, found in (("prompt", travel), ("negative prompt", negative_travel))
+        if found is not None
+    ]
+    summary.append(_marks(idle_settings(settings, travels), changed, serial))
+    return PlanView("".join(summary), windows, "".join(tables))
 
 
-def _idle_marks(idle: Mapping[str, str]) -> str:
-    """What `animatediff_plan.js` reads: the settings without effect, with the reasons."""
-    return f"<div class='animatediff-idle animatediff-hidden' data-idle='{html.escape(json.dumps(idle))}'></div>"
+def changed_settings(values: Mapping[str, Any]) -> list[str]:
+    """The settings in folds that differ from their defaults, by name; a list counts as the tuple of its values."""
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return [s.name for s in SETTINGS.values() if s.in_panel and s.group and plain.get(s.name, s.default) != s.default]
+
+
+def _marks(idle: Mapping[str, str], changed: Sequence[str], serial: Any) -> str:
+    """What the page reads: settings without effect, with the reasons, settings that were changed, and its own serial.
+
+    The page compares the serial of its latest request, since answers may arrive late.
+    """
+    marks = html.escape(json.dumps({"idle": idle, "changed": changed, "serial": serial}))
+    return f"<div class='animatediff-marks animatediff-hidden' data-marks='{marks}'></div>"
 
 
 def estimate_line(p: Processing, plan: ClipPlan, prompts: Sequence[str], size: tuple[int, int] | None = None) -> str:
@@ -203,5 +243,5 @@ def _line(text: str, *, is_warning: bool = False) -> str:
     return f"<p class='animatediff-plan{' animatediff-advice' if is_warning else ''}'>{html.escape(text)}</p>"
 
 
-def _folded(title: str, content: str) -> str:
-    return f"<details class='animatediff-more'><summary>{html.escape(title)}</summary>{content}</details>"
+def _titled(title: str, content: str) -> str:
+    return f"<div class='animatediff-titled'><b>{html.escape(title)}</b>{content}</div>"

@@ -115,7 +115,7 @@ def test_a_setting_has_a_note_unless_it_acts(webui, clip, prompt, noted):
 
 def test_the_plan_of_the_panel_shows_them(webui):
     plan = webui.module("ui.plan_view")
-    settings = {"model": "mm", "frames": 16, "overlap": 2}
-    shown = [plan.plan_html({**settings, "frames": frames}, {}).partition("<div")[0] for frames in (16, 20)]
+    settings = {"enable": True, "model": "mm", "frames": 16, "overlap": 2}
+    shown = [plan.view_plan({**settings, "frames": frames}, {}).summary.partition("<div")[0] for frames in (16, 20)]
     assert "overlap has no effect, since" in shown[0]
     assert "has no effect" not in shown[1]

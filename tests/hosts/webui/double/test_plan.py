@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import sys
@@ -16,7 +17,7 @@ from support.webui_double import double
 from support.webui_double.double import shared
 
 from lib_animatediff.request.effects import EFFECTS
-from lib_animatediff.request.estimate import ClipEstimate, one_line
+from lib_animatediff.request.estimate import ClipEstimate, in_plain_words, one_line
 from lib_animatediff.request.settings import context_windows, parse_settings
 from lib_animatediff.request.window_map import window_map
 
@@ -47,40 +48,69 @@ def plan(webui, monkeypatch):
     return module
 
 
-def expected(frames=48, **changes):
-    """The line as the core says it, for the settings and the page above, in the double's float32."""
+def estimate(frames=48, **changes):
+    """The core's estimate for the settings and the page above, in the double's float32."""
     windows = context_windows(parse_settings({**SETTINGS, "frames": frames}))
     told = {"width": 640, "height": 512, "steps": 10, "clips": 2, "number_bytes": 4, "free": 100 * GIB}
-    return one_line(ClipEstimate(**{"base": "sd15", "frames": frames, "windows": windows, **told, **changes}))
+    return ClipEstimate(**{"base": "sd15", "frames": frames, "windows": windows, **told, **changes})
+
+
+def expected(frames=48, **changes):
+    """The line of the log for this estimate."""
+    return one_line(estimate(frames, **changes))
 
 
 def line_of(page):
-    """The text of the plan's line, as a browser shows it."""
-    (line,) = ET.fromstring(f"<div>{page}</div>").iter("p")
+    """The text of the plan's first line, as a browser shows it."""
+    line = next(ET.fromstring(f"<div>{page}</div>").iter("p"))
     assert "animatediff-plan" in line.get("class").split()
     return line.text
 
 
-def rows_of(page, name="prompt"):
+def told_of(plan, settings=SETTINGS, page=PAGE):
+    """The panel's line about UNet calls and memory, as the log begins it."""
+    return f"AnimateDiff: {line_of(plan.view_plan(settings, page).windows)}"
+
+
+def rows_of(plan, settings, page, name="prompt"):
     """The travel table of a prompt."""
-    for details in ET.fromstring(f"<div>{page}</div>").iter("details"):
-        if details.find("summary").text == f"What each frame gets: {name}":
-            return [tuple(cell.text for cell in row.findall("td")) for row in details.iter("tr")][1:]
+    for part in ET.fromstring(f"<div>{plan.view_plan(settings, page).prompts}</div>").iterfind("div"):
+        if part.find("b").text == f"What each frame gets: {name}":
+            return [tuple(cell.text for cell in row.findall("td")) for row in part.iter("tr")][1:]
     return None
 
 
+def marks_of(plan, **settings):
+    """The settings that the page is told to grey and to mark."""
+    page = ET.fromstring(f"<div>{plan.view_plan({**SETTINGS, **settings}, PAGE).summary}</div>")
+    (marks,) = page.iterfind("div[@data-marks]")
+    return json.loads(marks.get("data-marks"))
+
+
 def test_the_panel_says_what_a_clip_will_take(plan):
-    assert line_of(plan.plan_html(SETTINGS, PAGE)) == expected()
+    assert told_of(plan) == expected()
     usual = expected(width=512, height=512, steps=20, clips=1)  # the WebUI's defaults
-    assert line_of(plan.plan_html(SETTINGS, dict.fromkeys(PAGE))) == line_of(plan.plan_html(SETTINGS, {})) == usual
+    assert told_of(plan, page=dict.fromkeys(PAGE)) == told_of(plan, page={}) == usual
+
+
+def test_the_panel_says_in_plain_words_what_will_be_made(plan):
+    summary = line_of(plan.view_plan(SETTINGS, PAGE).summary)
+    assert summary == in_plain_words(estimate(), 48, 8.0)
+    assert re.fullmatch(r"2 clips of 48 frames, 640x512, 6 s\. Needs about \S+ GB of 100\.0 GB free\.", summary)
+    short = {**SETTINGS, "frames": 16, "fps": 12}
+    assert line_of(plan.view_plan(short, {**PAGE, "batch_size": 1}).summary).startswith("16 frames, 640x512, 1.3 s. ")
+    back = line_of(plan.view_plan({**short, "reverse": True}, PAGE).summary)
+    assert back.startswith("2 clips of 30 frames, 640x512, 2.5 s. ")
+    assert line_of(plan.view_plan({**short, "preview": True}, PAGE).summary).startswith("2 clips of 1 frame, ")
 
 
 def test_what_does_not_fit_is_marked(plan, monkeypatch):
-    assert "animatediff-advice" not in plan.plan_html(SETTINGS, PAGE)
+    assert "animatediff-advice" not in plan.view_plan(SETTINGS, PAGE).summary
     monkeypatch.setattr(plan, "free_memory", lambda: GIB)
-    page = plan.plan_html(SETTINGS, PAGE)
-    assert line_of(page) == expected(free=GIB)
-    assert "animatediff-advice" in page
+    summary = plan.view_plan(SETTINGS, PAGE).summary
+    assert line_of(summary) == in_plain_words(estimate(free=GIB), 48, 8.0)
+    assert "but only" in line_of(summary) or "only 1.0 GB are free" in line_of(summary)
+    assert "animatediff-advice" in summary
 
 
 @pytest.mark.parametrize(
@@ -92,23 +122,23 @@ def test_what_does_not_fit_is_marked(plan, monkeypatch):
     ],
 )
 def test_what_is_wrong_is_told_instead(plan, frames, page, told):
-    page = plan.plan_html({**SETTINGS, "frames": frames}, {**PAGE, **page})
-    assert line_of(page).startswith(told)
-    assert "details" not in page
+    view = plan.view_plan({**SETTINGS, "frames": frames}, {**PAGE, **page})
+    assert line_of(view.summary).startswith(told)
+    assert view.windows == view.prompts == ""
 
 
 def test_sdxl_and_half_precision_are_seen_from_the_checkpoint(plan, checkpoint, monkeypatch):
     monkeypatch.setattr(checkpoint, "is_sdxl", True)
-    assert line_of(plan.plan_html(SETTINGS, PAGE)) == expected(base="sdxl")
+    assert told_of(plan) == expected(base="sdxl")
     half = SimpleNamespace(parameters=lambda: iter([torch.zeros(1, dtype=torch.float16)]))
     monkeypatch.setattr(shared, "sd_model", SimpleNamespace(model=SimpleNamespace(diffusion_model=half)))
-    assert line_of(plan.plan_html(SETTINGS, PAGE)) == expected(number_bytes=2)
+    assert told_of(plan) == expected(number_bytes=2)
 
 
 def test_before_a_checkpoint_is_loaded_nothing_is_said_of_free_memory(plan, hijack):
     double.shared.sd_model = None
     hijack.get_prompt_lengths = None  # asking it would load one
-    assert line_of(plan.plan_html(SETTINGS, PAGE)) == expected(free=None)
+    assert told_of(plan) == expected(free=None)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +153,7 @@ def test_before_a_checkpoint_is_loaded_nothing_is_said_of_free_memory(plan, hija
 )
 def test_the_line_goes_by_what_the_webui_puts_into_one_call(plan, prompt, options, changes):
     shared.opts.data.update(options)
-    assert line_of(plan.plan_html(SETTINGS, {**PAGE, "prompt": prompt})) == expected(**changes)
+    assert told_of(plan, page={**PAGE, "prompt": prompt}) == expected(**changes)
 
 
 @pytest.mark.parametrize(("frames", "mixed"), [(16, False), (48, False), (48, True)])
@@ -158,7 +188,7 @@ def p_of(**fields):
 
 
 def test_the_log_says_the_same_as_the_panel(plan):
-    assert plan.estimate_line(p_of(), plan_of(**SETTINGS), ROWS) == line_of(plan.plan_html(SETTINGS, PAGE))
+    assert plan.estimate_line(p_of(), plan_of(**SETTINGS), ROWS) == told_of(plan)
 
 
 def test_the_second_pass_has_prompts_and_a_size_of_its_own(plan):
@@ -184,24 +214,23 @@ def test_a_run_on_pictures_takes_part_of_the_steps(plan):
     assert plan.estimate_line(p, made, ROWS) == expected(steps=20)
 
 
-def test_the_map_of_the_windows_is_folded_away_below(plan):
-    page = plan.plan_html(SETTINGS, PAGE)
+def test_the_map_of_the_windows_is_in_the_fold_of_long_clips(plan):
     windows = context_windows(parse_settings(SETTINGS))
-    assert f"<summary>Context windows</summary>{window_map(windows, 48, 10)}</details>" in page
-    assert "<svg" not in plan.plan_html({**SETTINGS, "frames": 16}, PAGE)
+    assert f">{window_map(windows, 48, 10)}</div>" in plan.view_plan(SETTINGS, PAGE).windows
+    assert "<svg" not in plan.view_plan({**SETTINGS, "frames": 16}, PAGE).windows
 
 
 def test_the_table_says_what_each_frame_gets(plan):
-    page = plan.plan_html(SETTINGS, {**PAGE, "prompt": SEASONS})
-    assert rows_of(page) == [
+    page = {**PAGE, "prompt": SEASONS}
+    assert rows_of(plan, SETTINGS, page) == [
         ("0", "spring"),
         ("1-23", "spring -> <b>summer</b>, 4 % .. 96 %"),
         ("24", "<b>summer</b>"),
         ("25-46", "<b>summer</b> -> autumn, 4 % .. 96 %"),
         ("47", "autumn"),
     ]
-    assert rows_of(page, "negative prompt") is None
-    assert rows_of(plan.plan_html(SETTINGS, PAGE)) is None
+    assert rows_of(plan, SETTINGS, page, "negative prompt") is None
+    assert rows_of(plan, SETTINGS, PAGE) is None
 
 
 @pytest.mark.parametrize(
@@ -214,15 +243,14 @@ def test_the_table_says_what_each_frame_gets(plan):
     ],
 )
 def test_the_table_goes_by_the_settings(plan, settings, row):
-    rows = rows_of(plan.plan_html({**SETTINGS, **settings}, {**PAGE, "prompt": SEASONS}))
-    assert row in rows
+    assert row in rows_of(plan, {**SETTINGS, **settings}, {**PAGE, "prompt": SEASONS})
 
 
 def test_each_frames_prompt_counts_its_tokens(plan):
     prompt = f"0: spring\n8: {'word ' * 80}"
-    assert "prompts of 150 tokens" in line_of(plan.plan_html(SETTINGS, {**PAGE, "prompt": prompt}))
+    assert "prompts of 150 tokens" in told_of(plan, page={**PAGE, "prompt": prompt})
     together = f"{'word ' * 40}\n0: {'spring ' * 30}\n8: {'summer ' * 30}"
-    assert "prompts of 75 tokens" in line_of(plan.plan_html(SETTINGS, {**PAGE, "prompt": together}))
+    assert "prompts of 75 tokens" in told_of(plan, page={**PAGE, "prompt": together})
 
 
 @pytest.mark.parametrize(
@@ -287,17 +315,39 @@ def test_weights_that_are_still_to_come_to_the_card_take_their_memory(webui, mon
 
 
 def test_the_page_is_well_formed_whatever_stands_in_it(plan):
-    page = plan.plan_html(SETTINGS, {**PAGE, "prompt": "0: <script>&\"'\n9: ]]>", "negative_prompt": "</p>"})
-    ET.fromstring(f"<div>{page}</div>")
+    view = plan.view_plan(SETTINGS, {**PAGE, "prompt": "0: <script>&\"'\n9: ]]>", "negative_prompt": "</p>"})
+    page = f"<div>{view.summary}{view.windows}{view.prompts}</div>"
+    ET.fromstring(page)
+    assert "]]&gt;" in page
     assert not re.search("<script", page)
 
 
 def test_the_page_is_told_which_fields_have_no_effect(plan):
-    def idle(**settings):
-        page = ET.fromstring(f"<div>{plan.plan_html({**SETTINGS, **settings}, PAGE)}</div>")
-        (marks,) = page.iterfind("div[@data-idle]")
-        return json.loads(marks.get("data-idle"))
+    assert "one window" in marks_of(plan, frames=8)["idle"]["overlap"]
+    assert "overlap" not in marks_of(plan, frames=40)["idle"]
+    assert marks_of(plan, frames=8)["idle"].keys() <= EFFECTS.keys()
 
-    assert "one window" in idle(frames=8)["overlap"]
-    assert "overlap" not in idle(frames=40)
-    assert idle(frames=8).keys() <= EFFECTS.keys()
+
+def test_the_page_is_told_which_settings_in_folds_were_changed(plan):
+    assert marks_of(plan)["changed"] == []
+    assert marks_of(plan, overlap=4, scale="1.1", reverse=True)["changed"] == ["overlap", "reverse", "scale"]
+    assert marks_of(plan, frames=24, fps=12, formats=["MP4"])["changed"] == []  # in view anyway
+    assert marks_of(plan, overlap=4, frames=-1)["changed"] == ["overlap"]  # refused values do not hide it
+
+
+def test_a_single_numbered_line_is_pointed_out(plan):
+    def told(prompt):
+        return plan.ONE_PROMPT in html.unescape(plan.view_plan(SETTINGS, {**PAGE, "prompt": prompt}).summary)
+
+    assert told("a cat\n24: a dog")
+    assert not told("0: a cat\n24: a dog")
+    assert not told("a cat")
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_page_gets_its_serial_back(plan, enabled):
+    """An answer that comes late must not be taken for the latest one."""
+    for frames in (16, -1):
+        view = plan.view_plan({**SETTINGS, "enable": enabled, "frames": frames}, {**PAGE, "serial": 7})
+        assert json.loads(html.unescape(re.search("data-marks='(.*?)'", view.summary)[1]))["serial"] == 7
+        assert ("<p" in view.summary) == enabled

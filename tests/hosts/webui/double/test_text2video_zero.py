@@ -301,10 +301,10 @@ def test_the_panel_says_what_to_expect(webui):
 
 def test_the_plan_counts_chunks_and_names_what_cannot_be(webui):
     clip, page = {"enable": True, "model": LISTED, "frames": 20}, {"steps": 10}
-    plan_html = webui.module("ui.plan_view").plan_html
-    told = plan_html({**clip, "context_length": 8}, page)
+    view_plan = webui.module("ui.plan_view").view_plan
+    told = view_plan({**clip, "context_length": 8}, page).windows
     assert "20 frames in 3 chunks of 8 (10 steps: 30 UNet calls with up to 16 images)" in told
-    assert "Context windows" not in told
-    assert "20 frames at once (10 steps: 10 UNet calls" in plan_html({**clip, "context_length": 20}, page)
-    assert "1 frame at once (10 steps: 10 UNet calls" in plan_html({**clip, "preview": True}, page)
-    assert "cannot apply scale" in plan_html({**clip, "scale": 2}, page)
+    assert "<svg" not in told
+    assert "20 frames at once (10 steps: 10 UNet calls" in view_plan({**clip, "context_length": 20}, page).windows
+    assert "1 frame at once (10 steps: 10 UNet calls" in view_plan({**clip, "preview": True}, page).windows
+    assert "cannot apply scale" in view_plan({**clip, "scale": 2}, page).summary

@@ -1,0 +1,206 @@
+// The look of the panel: help behind a sign beside each field, fields without effect, folds with changed settings, and
+// the keyboard. Without this file every field works, with its help below its label.
+
+(function () {
+    "use strict";
+
+    const TABS = ["txt2img", "img2img"];
+    const marked = {}; // by tab: the marks that are shown, as JSON
+
+    function panelOf(tab) {
+        return gradioApp().querySelector(`#animatediff_${tab}`);
+    }
+
+    function element(name, attributes, text) {
+        const made = document.createElement(name);
+        for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+        made.textContent = text ?? "";
+        return made;
+    }
+
+    // ---- help
+
+    // The field's own help of gradio, which follows its label.
+    function infoOf(field) {
+        const label = field.querySelector("[data-testid=block-info].has-info");
+        if (label) return label.nextElementSibling;
+        return field.matches(".gradio-checkbox") ? field.querySelector(":scope > .wrap + div") : null;
+    }
+
+    function chosen(field) {
+        return field.querySelector("input:not([type=checkbox])")?.value;
+    }
+
+    function helpOf(field, hints) {
+        const name = field.dataset.animatediffName;
+        const meaning = hints.meanings[name]?.[chosen(field)];
+        const idle = field.dataset.animatediffIdle;
+        const texts = [field.dataset.animatediffHelp];
+        if (meaning) texts.push(`${chosen(field)}: ${meaning}.`);
+        if (idle) texts.unshift(`This setting ${idle}`);
+        return texts;
+    }
+
+    function showHelp(panel, field, hints) {
+        hideHelp(panel);
+        const box = panel.querySelector(":scope > .animatediff-help");
+        box.replaceChildren(...helpOf(field, hints).map((text) => element("p", {}, text)));
+        box.hidden = false;
+        box.style.top = `${field.getBoundingClientRect().bottom - panel.getBoundingClientRect().top + 2}px`;
+        field.querySelector(".animatediff-sign").setAttribute("aria-expanded", "true");
+    }
+
+    function hideHelp(panel) {
+        panel.querySelector(":scope > .animatediff-help").hidden = true;
+        for (const sign of panel.querySelectorAll(".animatediff-sign[aria-expanded=true]")) {
+            sign.setAttribute("aria-expanded", "false");
+        }
+    }
+
+    function addSign(panel, field, hints) {
+        const info = infoOf(field);
+        if (!info) return;
+        const label = field.querySelector("[data-testid=block-info], label > span")?.textContent.trim();
+        field.dataset.animatediffName = field.id.replace(/^animatediff_(txt2img|img2img)_/, "").replace(/_picture$/, "");
+        field.dataset.animatediffHelp = info.textContent.trim();
+        info.classList.add("animatediff-info");
+        info.id = `${field.id}_help`;
+        const sign = element(
+            "button",
+            {type: "button", class: "animatediff-sign", "aria-label": `Help: ${label}`, "aria-expanded": "false"},
+            "i"
+        );
+        sign.addEventListener("click", () => {
+            const isOpen = sign.getAttribute("aria-expanded") === "true";
+            if (isOpen && sign.dataset.pinned) {
+                delete sign.dataset.pinned;
+                hideHelp(panel);
+            } else {
+                sign.dataset.pinned = "true";
+                showHelp(panel, field, hints);
+            }
+        });
+        sign.addEventListener("pointerenter", ({pointerType}) => {
+            if (pointerType === "mouse" && sign.getAttribute("aria-expanded") !== "true") showHelp(panel, field, hints);
+        });
+        sign.addEventListener("pointerleave", () => !sign.dataset.pinned && hideHelp(panel));
+        sign.addEventListener("blur", () => {
+            delete sign.dataset.pinned;
+            hideHelp(panel);
+        });
+        field.append(sign);
+        field.classList.add("animatediff-signed");
+        for (const input of field.querySelectorAll("input, textarea")) {
+            input.setAttribute("aria-describedby", info.id);
+            // A slider's number, and fields whose label gradio does not bind.
+            if (!input.labels?.length) input.setAttribute("aria-label", label);
+        }
+    }
+
+    // ---- formats
+
+    // The style sheet shows the usual formats and those that are selected; a button shows all.
+    function foldFormats(tab) {
+        const field = gradioApp().querySelector(`#animatediff_${tab}_formats`);
+        const boxes = field?.querySelector(".wrap[data-testid=checkbox-group]");
+        if (!boxes) return;
+        const more = element("button", {type: "button", class: "animatediff-more-formats", "aria-expanded": "false"}, "More");
+        more.addEventListener("click", () => {
+            const isOpen = field.classList.toggle("animatediff-all-formats");
+            more.setAttribute("aria-expanded", String(isOpen));
+            more.textContent = isOpen ? "Fewer" : "More";
+        });
+        boxes.append(more);
+    }
+
+    // ---- folds
+
+    function headingOf(fold) {
+        return fold.querySelector(":scope > .label-wrap");
+    }
+
+    // gradio's heading is no button: make it one for the keyboard and for screen readers.
+    function makeButton(heading) {
+        const follow = () => heading.setAttribute("aria-expanded", String(heading.classList.contains("open")));
+        heading.setAttribute("role", "button");
+        heading.tabIndex = 0;
+        heading.addEventListener("keydown", (event) => {
+            if (event.target !== heading || (event.key !== "Enter" && event.key !== " ")) return;
+            event.preventDefault();
+            heading.click();
+        });
+        new MutationObserver(follow).observe(heading, {attributes: true, attributeFilter: ["class"]});
+        follow();
+    }
+
+    function markFolds(panel, hints, changed) {
+        for (const fold of panel.querySelectorAll(".animatediff-fold")) {
+            const heading = headingOf(fold);
+            const group = heading.firstElementChild.textContent.trim();
+            const count = (hints.groups[group] ?? []).filter((name) => changed.includes(name)).length;
+            fold.classList.toggle("animatediff-changed", count > 0);
+            heading.setAttribute("aria-label", count ? `${group}, ${count} changed` : group);
+            heading.title = count ? `${count} changed` : "";
+        }
+    }
+
+    // ---- fields without effect
+
+    // They can still be changed.
+    function greyFields(panel, reasons) {
+        for (const field of panel.querySelectorAll("[data-animatediff-name]")) {
+            const name = field.dataset.animatediffName;
+            const reason = reasons[name];
+            field.classList.toggle("animatediff-without-effect", Boolean(reason));
+            field.dataset.animatediffIdle = reason ?? "";
+            field.title = reason ? `${name} ${reason}` : "";
+            field.querySelector(".animatediff-sign").textContent = reason ? "\u2298" : "i";
+        }
+    }
+
+    // The reasons of a fold's greyed fields, each once.
+    function explainFolds(panel, hints, reasons) {
+        for (const fold of panel.querySelectorAll(".animatediff-fold")) {
+            const found = (hints.groups[headingOf(fold).firstElementChild.textContent.trim()] ?? [])
+                .filter((name) => name in reasons)
+                .map((name) => reasons[name].replace(/^has no effect, since /, ""));
+            const place = fold.querySelector(".animatediff-fields");
+            fold.querySelector(".animatediff-reasons")?.remove();
+            if (!found.length) continue;
+            const text = `No effect now (\u2298): ${[...new Set(found)].join(" ")}`;
+            place.before(element("p", {class: "animatediff-reasons"}, text));
+        }
+    }
+
+    function mark(tab) {
+        const panel = panelOf(tab);
+        const marks = panel?.querySelector(`#animatediff_${tab}_plan .animatediff-marks`)?.dataset.marks;
+        const hints = hintsOf(panel);
+        if (!marks || !hints || marks === marked[tab]) return;
+        marked[tab] = marks;
+        const {idle, changed} = JSON.parse(marks);
+        greyFields(panel, idle);
+        explainFolds(panel, hints, idle);
+        markFolds(panel, hints, changed);
+    }
+
+    function hintsOf(panel) {
+        const held = panel?.querySelector(".animatediff-hints");
+        return held ? JSON.parse(held.dataset.hints) : null;
+    }
+
+    function prepare(tab) {
+        const panel = panelOf(tab);
+        const hints = hintsOf(panel);
+        if (!hints) return;
+        panel.append(element("div", {class: "animatediff-help", role: "tooltip", hidden: ""}));
+        for (const field of panel.querySelectorAll(`[id^="animatediff_${tab}_"].block`)) addSign(panel, field, hints);
+        for (const fold of panel.querySelectorAll(".animatediff-fold")) makeButton(headingOf(fold));
+        foldFormats(tab);
+        panel.addEventListener("keydown", ({key}) => key === "Escape" && hideHelp(panel));
+        panel.classList.add("animatediff-ready");
+    }
+
+    onUiLoaded(() => TABS.forEach(prepare));
+    onAfterUiUpdate(() => TABS.forEach(mark));
+})();
