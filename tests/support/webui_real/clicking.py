@@ -7,12 +7,15 @@ import re
 import requests
 from support.webui_real.server import PAYLOAD, open_page
 
+from lib_animatediff.request.settings import SETTINGS
+
 PANEL = "#animatediff_txt2img"
 
 
 def fill(page, values: dict[str, object]) -> None:
     """Types values into fields by their ids, the way a person does: and leaves the field."""
     for field, value in values.items():
+        open_fold(page, field.removeprefix("animatediff_txt2img_"))
         box = page.locator(f"#{field} textarea, #{field} input[type=number]").first
         box.fill(str(value))
         box.blur()
@@ -81,15 +84,29 @@ def shown_gif(page) -> bytes:
     return answer.content
 
 
-def open_group(page, heading: str, field: str) -> None:
-    page.locator(f"{PANEL} .label-wrap", has_text=heading).click()
-    page.locator(f"{PANEL}_{field}").wait_for(state="visible")
+def open_fold(page, name: str) -> None:
+    """Opens the fold that holds a setting of the panel, if it is closed."""
+    setting = SETTINGS.get(name)
+    if setting is None or not setting.group:
+        return
+    fold = page.locator(f"{PANEL} .animatediff-fold", has_text=setting.group)
+    heading = fold.locator("> .label-wrap").filter(has_text=re.compile(f"^{setting.group}"))
+    if "open" not in heading.get_attribute("class").split():
+        heading.click()
+    field = f"{PANEL}_{name}{'_picture' * setting.image}"
+    page.locator(field).wait_for(state="visible")
 
 
 def choose(page, field: str, value: str) -> None:
+    open_fold(page, field)
     page.locator(f"{PANEL}_{field} input").click()
     page.locator(f"{PANEL}_{field} li[data-value='{value}']").click()
     page.wait_for_function(f"document.querySelector('{PANEL}_{field} input').value == '{value}'")
+
+
+def check(page, name: str, *, on: bool = True) -> None:
+    open_fold(page, name)
+    page.locator(f"{PANEL}_{name} input").set_checked(on)
 
 
 def slide(page, field: str, value: float) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 TROUBLE = REPOSITORY / "tests" / "support" / "webui_real" / "trouble_extension"
+AXE = REPOSITORY / ".venv" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
 NOT_STARTED = "WEBUI_DIR is not set: the real WebUI was not started, so nothing here is proven"
 
 

@@ -8,7 +8,7 @@ import json
 import numpy
 import pytest
 from PIL import Image
-from support.webui_real.clicking import choose, fill, generate, open_group, pasted, prepare_clip, slide
+from support.webui_real.clicking import check, choose, fill, generate, pasted, prepare_clip, slide
 from support.webui_real.clips import FRAMES, animate, clip_of
 from support.webui_real.plot import grid_of
 from support.webui_real.server import base64_image, file_bytes
@@ -156,7 +156,6 @@ def test_every_amount_by_clicking(studio, page, tmp_path):
     wanted, text = with_text(studio, clip, sampler_name="DPM++ 2M")
     half_black().save(tmp_path / "mask.png")
     prepare_clip(page, studio, FRAMES)
-    open_group(page, "Amount of motion", "scale")
     texts = ("scale", "effect", "scale_steps", "effect_steps", "blocks")
     fill(page, {f"animatediff_txt2img_{name}": clip[name] for name in texts})
     slide(page, "effect_start", 0.1)
@@ -217,15 +216,14 @@ def test_a_preview_is_the_first_frame_of_what_is_asked(studio):
 def test_a_preview_and_views_by_clicking(studio, page):
     wanted = frames_of(studio, {**LONG, "views": True}, sampler_name="DPM++ 2M")
     prepare_clip(page, studio, LONG["frames"])
-    page.locator("#animatediff_txt2img_preview input").check()
+    check(page, "preview")
     before = set(studio.outputs_dir.rglob("*.gif"))
     generate(page)
     assert len(decoded(studio)) == 1
     assert set(studio.outputs_dir.rglob("*.gif")) == before
-    page.locator("#animatediff_txt2img_preview input").uncheck()
-    open_group(page, "Context windows", "views")
+    check(page, "preview", on=False)
     slide(page, "context_length", LONG["context_length"])
     fill(page, {"animatediff_txt2img_overlap": LONG["overlap"]})
-    page.locator("#animatediff_txt2img_views input").check()
+    check(page, "views")
     generate(page)
     assert (decoded(studio) == wanted).all()

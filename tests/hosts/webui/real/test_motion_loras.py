@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from support.adapter_files import kohya, ldm_name, official, random_adapter, write_adapter
 from support.motion_files import random_motion_state
 from support.motion_lora_files import changed_weight, converted, random_lora, write_lora
-from support.webui_real.clicking import PANEL, choose_refreshed, fill, generate, open_group, pasted, prepare_clip
+from support.webui_real.clicking import PANEL, choose_refreshed, fill, generate, open_fold, pasted, prepare_clip
 from support.webui_real.clips import animate
 from support.webui_real.server import CHECKPOINT, LORA, PAYLOAD
 from support.webui_real.studio import (
@@ -191,7 +191,7 @@ def test_a_motion_lora_that_cannot_be_is_refused(adorned, text, words):
 def test_motion_loras_by_clicking(adorned, page):
     wanted, text = with_text(adorned, {**FOUR, "motion_loras": "pan:0.7"}, sampler_name="DPM++ 2M")
     prepare_clip(page, adorned, 4)
-    open_group(page, "Motion LoRAs", "motion_loras")
+    open_fold(page, "motion_loras")
     choose_refreshed(page, "lora_refresh", "lora_picker", "data-value='pan'")
     field = f"document.querySelector('{PANEL}_motion_loras textarea, {PANEL}_motion_loras input')"
     page.wait_for_function(f"{field}.value == 'pan:1'")

@@ -9,7 +9,7 @@ import threading
 import numpy
 import pytest
 import torch
-from support.webui_real.clicking import PANEL, choose, fill, generate, open_group, pasted, prepare_clip, slide
+from support.webui_real.clicking import check, choose, fill, generate, pasted, prepare_clip, slide
 from support.webui_real.clips import animate, clip_of, clip_payload
 from support.webui_real.server import file_bytes
 from support.webui_real.studio import (
@@ -214,14 +214,13 @@ def test_noise_and_freeinit_by_clicking(studio, page, screenshot):
     answer = animate(studio, clip, sampler_name="DPM++ 2M")
     wanted, (text,) = decoded(studio), json.loads(answer["info"])["infotexts"]
     prepare_clip(page, studio, 4)
-    open_group(page, "Noise", "noise_share")
     choose(page, "noise", "shared")
     choose(page, "freeinit_filter", "gaussian")
     for name in ("noise_share", "freeinit_ds", "freeinit_dt", "freeinit_iters"):
         slide(page, name, clip[name])
     fill(page, {"animatediff_txt2img_frame_seeds": "7, 9"})
     for name in ("freeinit_enable", "freeinit_coarse"):
-        page.locator(f"{PANEL}_{name} input").check()
+        check(page, name)
     screenshot(page, "noise")
     generate(page)
     assert (decoded(studio) == wanted).all()

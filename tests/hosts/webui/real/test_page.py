@@ -7,12 +7,12 @@ import re
 
 import pytest
 import requests
-from support.webui_real.clicking import fill, open_accordion, open_panel
+from support.webui_real.clicking import check, fill, open_accordion, open_fold, open_panel
 from support.webui_real.clips import animate, clip_of
 from support.webui_real.server import open_page
 from support.webui_real.studio import hooks_in_the_unet, portrait
 
-from lib_animatediff.request.settings import SETTINGS
+from lib_animatediff.request.settings import SETTINGS, by_group
 
 PHONE = {"width": 390, "height": 844}
 
@@ -38,11 +38,11 @@ def test_frames_speed_and_seconds_follow_each_other(studio, page):
     fill(page, {"animatediff_txt2img_seconds": 5})
     wait_for_number(page, "frames", 60)
     wait_for_number(page, "seconds", 5)
-    page.locator("#animatediff_txt2img_reverse input").check()
+    check(page, "reverse")
     wait_for_number(page, "seconds", round(118 / 12, 3))
     fill(page, {"animatediff_txt2img_seconds": 1})
     wait_for_number(page, "frames", 7)
-    page.locator(".animatediff-duration", has_text="12 frames at 12 per second: 1.0 seconds").wait_for()
+    page.locator("#animatediff_txt2img_plan p", has_text="12 frames, 512x512, 1 s.").wait_for()
 
 
 @pytest.mark.shows("Panel: help text", "Panel: both tabs independent")
@@ -106,9 +106,8 @@ def test_at_phone_width(studio, page, screenshot):
     page.set_viewport_size(PHONE)
     open_panel(page, studio)
     ids = {s.name: f"#animatediff_txt2img_{s.name}{'_picture' * s.image}" for s in SETTINGS.values()}
-    for first in {s.group: s for s in reversed(SETTINGS.values()) if s.group}.values():
-        page.locator("#animatediff_txt2img .label-wrap", has_text=first.group).click()
-        page.locator(ids[first.name]).first.wait_for(state="visible")
+    for members in by_group(SETTINGS.values()).values():
+        open_fold(page, members[0].name)
     screenshot(page, "panel-phone")
     for setting in SETTINGS.values():
         if setting.in_panel:

@@ -9,7 +9,6 @@ from support.webui_real.clicking import (
     fill,
     fill_prompt_and_size,
     generate,
-    open_group,
     open_panel,
     prepare_clip,
     refusal,
@@ -39,11 +38,9 @@ def test_a_long_clip_by_clicking_equals_the_clip_by_api(panel, page):
     clip = {"frames": 40, "context_length": 12, "overlap": 3, "context_kind": "static"}
     wanted = clip_of(animate(panel, clip, sampler_name="DPM++ 2M"))
     prepare_clip(page, panel, 40)
-    open_group(page, "Context windows", "overlap")
     fill(page, {"animatediff_txt2img_context_length": 12, "animatediff_txt2img_overlap": 3})
     choose(page, "context_kind", "static")
-    said = "40 frames at 8 per second: 5.0 seconds, in context windows of 12 frames"
-    page.locator(".animatediff-duration", has_text=said).wait_for()
+    page.locator("#animatediff_txt2img_plan p", has_text="40 frames, 64x64, 5 s.").wait_for()
     generate(page)
     gif = read_gif(shown_gif(page))
     assert len(gif.frames) == 40

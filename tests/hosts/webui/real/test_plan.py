@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from support.webui_real.clicking import PANEL, fill, generate, open_group, prepare_clip, slide
+from support.webui_real.clicking import PANEL, fill, generate, open_fold, prepare_clip, slide
 from support.webui_real.clips import animate
 from support.webui_real.studio import HIRES, trouble
 
@@ -59,7 +59,7 @@ def test_the_panel_tells_what_a_clip_takes(studio, page):
     said = "12 frames at once (4 steps: 4 UNet calls with up to 24 images), 64x64, prompts of 75 tokens"
     plan.get_by_text(said).wait_for()
     assert "GB" in plan.inner_text()
-    open_group(page, "Context windows", "overlap")
+    open_fold(page, "overlap")
     slide(page, "context_length", 8)
     fill(page, {"animatediff_txt2img_overlap": 2, "txt2img_steps": 3})
     plan.get_by_text("windows of 8 (3 steps: ").wait_for()

@@ -8,7 +8,7 @@ from support.webui_real.clicking import (
     fill,
     fill_prompt_and_size,
     generate,
-    open_group,
+    open_fold,
     open_panel,
     paste,
     refusal,
@@ -92,9 +92,9 @@ def test_by_clicking_it_is_the_clip_of_the_api(bare, page):
     choose_module(page, "Text2Video-Zero")
     page.locator(".animatediff-no-module").first.wait_for(state="hidden")
     page.locator(".animatediff-advice", has_text="shifts the whole image").wait_for()
-    open_group(page, "Text2Video-Zero", "zero_x")
     fill(page, {"animatediff_txt2img_frames": 20, "animatediff_txt2img_zero_x": 64, "animatediff_txt2img_zero_y": -64})
-    page.locator(".animatediff-duration", has_text="2.5 seconds, in chunks of 16 frames").wait_for()
+    page.locator("#animatediff_txt2img_plan p", has_text="20 frames, 64x64, 2.5 s.").wait_for()
+    open_fold(page, "context_length")
     page.get_by_text("20 frames in 2 chunks of 16 (4 steps: 8 UNet calls with up to 32 images)").wait_for()
     generate(page)
     clicked = read_gif(shown_gif(page))
@@ -120,6 +120,5 @@ def test_a_pasted_text_chooses_it(bare, page):
 def test_what_needs_a_motion_module_is_told_before_generate(bare, page):
     open_panel(page, bare)
     choose_module(page, "Text2Video-Zero")
-    open_group(page, "Amount of motion", "scale")
     fill(page, {"animatediff_txt2img_scale": "1.5"})
     page.get_by_text("Text2Video-Zero uses no motion module and cannot apply scale.").wait_for()

@@ -6,7 +6,7 @@ import json
 
 import numpy
 import pytest
-from support.webui_real.clicking import choose, fill, generate, open_group, pasted, prepare_clip, slide
+from support.webui_real.clicking import choose, fill, generate, pasted, prepare_clip, slide
 from support.webui_real.clips import FRAMES, animate, clip_payload
 from support.webui_real.server import LORA, PAYLOAD, STYLE
 from support.webui_real.studio import FLOAT_ORDER, conditions_of, decoded, frames_of, made_from, preview_of, with_text
@@ -225,7 +225,6 @@ def test_a_travel_by_clicking(studio, page):
     wanted, text = with_text(studio, settings, **FULL, sampler_name="DPM++ 2M")
     prepare_clip(page, studio, FRAMES)
     fill(page, {"txt2img_prompt": FULL["prompt"], "txt2img_neg_prompt": FULL["negative_prompt"]})
-    open_group(page, "Prompt travel", "travel_easing")
     choose(page, "travel_interpolation", "linear")
     choose(page, "travel_easing", "ease-in")
     slide(page, "travel_hold", 0.25)
