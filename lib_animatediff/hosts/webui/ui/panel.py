@@ -179,7 +179,8 @@ def _link_duration(fields: dict[str, Any], seconds: Any) -> None:
     sources = [fields[name] for name in ("frames", "fps", "context_length", "reverse")]
     for component in sources:
         component.change(None, inputs=sources, outputs=[seconds], _js="animatediffSeconds", queue=False)
-    for on_typed in (seconds.blur, seconds.submit):
+    left = getattr(seconds, "blur", seconds.change)  # gradio 4 has no blur event of numbers
+    for on_typed in (left, seconds.submit):
         on_typed(None, inputs=[seconds, *sources], outputs=[fields["frames"]], _js="animatediffFrames", queue=False)
 
 
