@@ -1,5 +1,4 @@
-// The AnimateDiff panel in the browser: keeps frames, speed and seconds consistent, shows the length of the clip, and
-// hides the advice to download a motion module as soon as the list contains one.
+// The AnimateDiff panel in the browser: keeps frames, speed and seconds consistent, and shows the length of the clip.
 
 const ANIMATEDIFF_AUTOMATIC_CONTEXT = 16; // the meaning of 0, see lib_animatediff/request/settings/table.py
 
@@ -61,8 +60,6 @@ function animatediffPaste(tab, text) {
         const panel = gradioApp().querySelector(`#animatediff_${tab}`);
         const line = panel && panel.querySelector(".animatediff-duration");
         if (line) line.textContent = describe(tab);
-        const advice = panel && panel.querySelector(".animatediff-no-module");
-        if (advice) advice.hidden = Boolean(panel.querySelector(`#animatediff_${tab}_model input`).value);
     }
 
     function prepare(tab) {

@@ -41,7 +41,8 @@ def kind(name: str, *takes: str) -> type[Component]:
     return type(name, (Component,), {"takes": frozenset(takes)})
 
 
-Row, HTML, Checkbox, Textbox = (kind(name) for name in ("Row", "HTML", "Checkbox", "Textbox"))
+HTML, Checkbox, Textbox = (kind(name) for name in ("HTML", "Checkbox", "Textbox"))
+Row, Column = (kind(name, "elem_classes") for name in ("Row", "Column"))
 Accordion = kind("Accordion", "open", "elem_classes")
 CheckboxGroup = kind("CheckboxGroup", "choices")
 Radio = kind("Radio", "choices")
@@ -55,9 +56,9 @@ Dropdown = kind("Dropdown", "choices", "multiselect", "type")
 class Button(Component):
     takes = frozenset({"elem_classes"})
 
-    def click(self, fn: Callable[..., Any], **given: object) -> None:
+    def click(self, fn: Callable[..., Any], **given: object) -> Component:
         self.press = fn
-        self.listen(fn, **given)
+        return self.listen(fn, **given)
 
 
 class InputAccordion(Checkbox):

@@ -305,6 +305,14 @@ class ModelData:
         return shared.sd_model
 
 
+def list_checkpoints(folder: Path, listed: dict[str, Any]) -> None:
+    """The original's titles have a hash for files that were loaded before."""
+    listed.clear()
+    for path in walk_files(str(folder), (".safetensors",)):
+        title = f"{Path(path).name} [0123456789]"
+        listed[title] = SimpleNamespace(filename=path, title=title)
+
+
 # ---- the whole
 
 
@@ -352,7 +360,12 @@ def modules(models_path: Path) -> dict[str, ModuleType]:
         },
         "images": {"FilenameGenerator": FilenameGenerator, "get_next_sequence_number": get_next_sequence_number},
         "prompt_parser": {"get_multicond_prompt_list": get_multicond_prompt_list},
-        "sd_models": {"model_data": ModelData(), "rescale_zero_terminal_snr_abar": rescale_zero_terminal_snr_abar},
+        "sd_models": {
+            "model_data": ModelData(),
+            "rescale_zero_terminal_snr_abar": rescale_zero_terminal_snr_abar,
+            "checkpoints_list": (listed := {}),
+            "list_models": lambda: list_checkpoints(models_path / "Stable-diffusion", listed),
+        },
         "sd_hijack": {"model_hijack": SimpleNamespace(get_prompt_lengths=get_prompt_lengths)},
         "sd_unet": {"current_unet": None},
         "sd_samplers": {"create_sampler": create_sampler},

@@ -12,7 +12,7 @@ from typing import Any
 
 import gradio as gr
 
-from lib_animatediff.hosts.webui.catalog.models import OR_WITHOUT, available_models, choice, none_found
+from lib_animatediff.hosts.webui.catalog.models import choice
 from lib_animatediff.hosts.webui.catalog.other_extensions import warning
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.request.settings import SETTINGS, canonical_name, pasted_values
@@ -21,6 +21,7 @@ from motion_module import AnimateDiffError
 
 from .advice import advice
 from .fields import field, lora_picker, model_field, seconds_field
+from .first_steps import build_first_steps, link_first_steps
 from .plan_view import plan_html
 
 INFOTEXT_FIELD = "AnimateDiff"
@@ -39,13 +40,11 @@ def build_panel(tab: str) -> list[Any]:
     with a1111.input_accordion(enable.default, label=enable.label, elem_id=f"animatediff_{tab}") as accordion:
         if clash := warning():
             gr.HTML(f"<p class='animatediff-clash'>{html.escape(clash)}</p>")
-        if not available_models():
-            missing = f"{none_found()} Then press the refresh button. {OR_WITHOUT}"
-            gr.HTML(f"<p class='animatediff-no-module'>{html.escape(missing)}</p>")
+        steps = build_first_steps(tab)
         if find_spec("av") is None:
             gr.HTML(f"<p class='animatediff-advice'>{NO_VIDEOS}</p>")
         with gr.Row():
-            model = model_field(tab)
+            model, refresh = model_field(tab)
         advice_line = gr.HTML(elem_id=f"animatediff_{tab}_advice")
         plan = gr.HTML(elem_id=f"animatediff_{tab}_plan")
         fields = {"enable": accordion, "model": model}
@@ -68,9 +67,10 @@ def build_panel(tab: str) -> list[Any]:
         text = gr.Textbox(visible=False, elem_id=f"animatediff_{tab}_dropped")
     event = {"inputs": [dropped], "outputs": [text, advice_line], "show_progress": False, "queue": False}
     dropped.upload(_dropped, **event).then(None, inputs=[text], _js=f"(text) => animatediffPaste('{tab}', text)")
+    renewed = link_first_steps(steps, accordion, model, refresh)
     _link_duration(fields, seconds)
-    for component in (accordion, model):
-        component.change(_advice, inputs=[accordion, model], outputs=[advice_line], show_progress=False, queue=False)
+    for event in (accordion.change, model.change, renewed.then):
+        event(_advice, inputs=[accordion, model], outputs=[advice_line], show_progress=False, queue=False)
     components = [fields[setting.name] for setting in PANEL_SETTINGS]
     _update_plan_on_change(tab, components, plan)
     for component in [*components, accordion.accordion]:
