@@ -6,7 +6,6 @@ import html
 import json
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -81,12 +80,13 @@ def build_first_steps(tab: str) -> FirstSteps:
         visible=shown, elem_id=f"animatediff_{tab}_first_steps", elem_classes=["animatediff-first-steps"]
     ) as block:
         guide = gr.HTML(_guide() if shown else "")
-        with gr.Row(visible=_has_builtin_model(), elem_classes=["animatediff-try"]):
-            try_it = gr.Button("Try the built-in one", elem_id=f"animatediff_{tab}_try_builtin")
+        with gr.Column(visible=_has_builtin_model(), elem_classes=["animatediff-try"]):
             gr.HTML(
-                f"<p>No download: a tiny model of {SIZE} x {SIZE} pixels that shows how AnimateDiff works. This copies "
-                f"{CHECKPOINT} and {MOTION} (22 MB) into the WebUI's folders of models and selects them.</p>"
+                f"<p>No time for a download? The built-in model is tiny ({SIZE} x {SIZE} pixels) and shows how "
+                f"AnimateDiff works. {CHECKPOINT} and {MOTION} (22 MB) are copied into the WebUI's folders and "
+                "selected.</p>"
             )
+            try_it = gr.Button("Try the built-in one", elem_id=f"animatediff_{tab}_try_builtin")
         problem = gr.HTML(elem_id=f"animatediff_{tab}_try_problem")
     return FirstSteps(tab, block, guide, try_it, problem)
 
@@ -112,7 +112,13 @@ def link_first_steps(steps: FirstSteps, accordion: Any, model: Any, refresh: Any
     started = gr.Textbox(visible=False, elem_id=f"animatediff_{tab}_started")
     quietly = {"show_progress": False, "queue": False}
     renewed = refresh.click(_renewed, inputs=[model], outputs=outputs, **quietly)
-    page_loaded.click(partial(_renewed, is_choice=False), inputs=[model], outputs=outputs, **quietly)
+    page_loaded.click(
+        _renewed_on_page_load,
+        inputs=[model],
+        outputs=outputs,
+        _js=f"(value) => animatediffPageLoaded('{tab}', value)",
+        **quietly,
+    )
     accordion.change(_renewed_if_open, inputs=[accordion, model], outputs=outputs, **quietly)
     model.change(_shown_if_needed, inputs=[model], outputs=[steps.block], **quietly)
     steps.try_it.click(_try_it, inputs=[], outputs=[*outputs, steps.problem, started], **quietly).then(
@@ -127,6 +133,11 @@ def _renewed(value: str, *, is_choice: bool = True) -> tuple[Any, Any, Any]:
     changed = {} if now == value else {"value": now}  # otherwise an entry chosen meanwhile would be replaced
     needed = _is_needed(now)
     return gr.update(visible=needed), _guide() if needed else "", gr.update(choices=choices(), **changed)
+
+
+def _renewed_on_page_load(value: str) -> tuple[Any, Any, Any]:
+    """Nobody has chosen what a new page shows: it is what was listed when the WebUI started."""
+    return _renewed(value, is_choice=False)
 
 
 def _renewed_if_open(is_open: bool, value: str) -> tuple[Any, Any, Any]:
@@ -180,7 +191,7 @@ def _guide() -> str:
         f"<li>Put the file into <code>{path}</code> "
         f"<button type='button' class='animatediff-copy' data-copy='{path}'>Copy the path</button></li>"
         "<li>Press 🔄 beside the list.</li></ol>"
-        f"<p>{' and '.join(WITHOUT_FILE)}, at the end of the list, needs no file.</p>"
+        f"<p>Or choose {' or '.join(WITHOUT_FILE)} at the end of the list, which needs no file.</p>"
     )
 
 
@@ -192,7 +203,7 @@ def _first_sentence(checkpoint: LoadedCheckpoint | None) -> str:
         return f"None of your motion modules fits the loaded checkpoint ({checkpoint.name})."
     return (
         "AnimateDiff needs a motion module: a file that makes the images of your checkpoint move. You download it once "
-        "and use it with every checkpoint of its base."
+        "and use it with every checkpoint of the same base, such as Stable Diffusion 1.5."
     )
 
 

@@ -63,7 +63,7 @@ def test_without_a_module_the_panel_says_what_one_is_where_to_get_one_and_where_
         assert " GB." in line
     assert f"<code>{bare.models_folder}</code>" in panel.guide.value
     assert f"data-copy='{bare.models_folder}'" in panel.guide.value
-    assert "Text2Video-Zero, at the end of the list, needs no file." in panel.guide.value
+    assert "Or choose Text2Video-Zero at the end of the list, which needs no file." in panel.guide.value
     assert (panel.model.choices, panel.model.value) == ([WITHOUT_FILE], "")
 
 

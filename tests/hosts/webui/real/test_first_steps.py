@@ -1,4 +1,4 @@
-"""First steps by clicking: no motion module, a first file, the built-in model; the list follows files and checkpoint."""
+"""First steps by clicking: no motion module, a first file, the built-in model, and a list that follows."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from support.webui_real.clicking import (
     fill,
     fill_prompt_and_size,
     generate,
+    open_accordion,
     open_panel,
     refusal,
     shown_gif,
 )
 from support.webui_real.clips import read_gif
 from support.webui_real.places import REPOSITORY
-from support.webui_real.server import CHECKPOINT
+from support.webui_real.server import CHECKPOINT, open_page
 
 from lib_animatediff import builtin_model as pocket
 
@@ -101,6 +102,23 @@ def test_without_a_page_load_a_file_that_went_is_seen_when_the_list_is_refreshed
     page.locator(BLOCK).wait_for(state="hidden")
 
 
+def test_every_page_lists_the_files_even_with_the_accordion_closed_and_in_both_tabs(fresh, page):
+    write_motion_file(fresh.motion_modules_dir)
+    open_page(page, fresh)
+    for tab in ("txt2img", "img2img"):
+        page.wait_for_function(f"document.querySelector('#animatediff_{tab}_model input').value === {MODULE!r}")
+
+
+def test_opening_the_accordion_lists_the_files(fresh, page):
+    open_page(page, fresh)
+    page.wait_for_function("animatediffListed.size === 2")
+    page.wait_for_timeout(500)
+    write_motion_file(fresh.motion_modules_dir)
+    open_accordion(page)
+    wait_for_module(page, MODULE)
+    page.locator(BLOCK).wait_for(state="hidden")
+
+
 def test_the_path_is_copied(fresh, page):
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     open_panel(page, fresh)
@@ -116,7 +134,7 @@ def test_the_built_in_model_is_tried_with_two_clicks(fresh, page, screenshot):
     page.wait_for_function("opts.sd_model_checkpoint.startsWith('pocket.safetensors')")
     assert page.locator("#setting_sd_model_checkpoint input").input_value().startswith(pocket.CHECKPOINT)
     page.locator(BLOCK).wait_for(state="hidden")
-    page.locator(f"{PANEL}_advice", has_text="The built-in model is tiny").wait_for()
+    page.locator(".animatediff-advice", has_text="The built-in model is tiny").wait_for()
     assert page.locator("#txt2img_prompt textarea").input_value() == pocket.PROMPT
     for name, value in (("width", "64"), ("height", "64"), ("cfg_scale", "3")):
         assert page.locator(f"#txt2img_{name} input[type=number]").input_value() == value
@@ -148,7 +166,7 @@ def test_a_file_in_the_way_of_the_built_in_model_is_told(fresh, page):
     open_panel(page, fresh)
     page.locator(f"{PANEL}_try_builtin").click()
     page.locator(
-        f"{PANEL}_try_problem", has_text=f"another file named {pocket.MOTION}, which is not replaced"
+        ".animatediff-advice", has_text=f"another file named {pocket.MOTION}, which is not replaced"
     ).wait_for()
     assert theirs.read_text() == "mine"
 
@@ -165,7 +183,7 @@ def test_what_does_not_fit_is_marked_before_generate_and_comes_last(fresh, page)
     wait_for_list(page, [MODULE, *marked, "c.ckpt [a web page]", WITHOUT_FILE])
     for name, words in (("a", "but the checkpoint is Stable Diffusion 1.5"), ("b", "is for a model of another size")):
         choose_refreshed(page, "refresh", "model", f'data-value^="{name}.safetensors ["')
-        page.locator(f"{PANEL}_advice", has_text=words).wait_for()
+        page.locator(".animatediff-advice", has_text=words).wait_for()
     fill_prompt_and_size(page)
     assert "b.safetensors is 64 channels wide" in refusal(page)
 
@@ -178,8 +196,8 @@ def test_the_marks_follow_a_checkpoint_that_is_chosen_in_the_header(fresh, page)
     wait_for_module(page, MODULE)
     page.evaluate(f"selectCheckpoint('{pocket.CHECKPOINT}')")
     wait_for_module(page, MODULE.replace("]", MARK))  # the choice stays
-    page.locator(f"{PANEL}_advice", has_text="is for a model of another size").wait_for()
+    page.locator(".animatediff-advice", has_text="is for a model of another size").wait_for()
     wait_for_list(page, [f"{pocket.MOTION} [v2, SD 1.5]", MODULE.replace("]", MARK), WITHOUT_FILE])
     page.evaluate(f"selectCheckpoint('{CHECKPOINT}')")
     wait_for_module(page, MODULE)
-    page.locator(f"{PANEL}_advice", has_text="is for a model of another size").wait_for(state="detached")
+    page.locator(".animatediff-advice", has_text="is for a model of another size").wait_for(state="detached")
