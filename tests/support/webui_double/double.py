@@ -21,6 +21,7 @@ from support.webui_double.denoiser import CONTEXT, TOKENS, guided
 from support.webui_double.functions import (
     FilenameGenerator,
     Processed,
+    checkpoint_list,
     create_infotext,
     get_multicond_prompt_list,
     get_next_sequence_number,
@@ -305,14 +306,6 @@ class ModelData:
         return shared.sd_model
 
 
-def list_checkpoints(folder: Path, listed: dict[str, Any]) -> None:
-    """The original's titles have a hash for files that were loaded before."""
-    listed.clear()
-    for path in walk_files(str(folder), (".safetensors",)):
-        title = f"{Path(path).name} [0123456789]"
-        listed[title] = SimpleNamespace(filename=path, title=title)
-
-
 # ---- the whole
 
 
@@ -363,8 +356,7 @@ def modules(models_path: Path) -> dict[str, ModuleType]:
         "sd_models": {
             "model_data": ModelData(),
             "rescale_zero_terminal_snr_abar": rescale_zero_terminal_snr_abar,
-            "checkpoints_list": (listed := {}),
-            "list_models": lambda: list_checkpoints(models_path / "Stable-diffusion", listed),
+            **checkpoint_list(models_path / "Stable-diffusion"),
         },
         "sd_hijack": {"model_hijack": SimpleNamespace(get_prompt_lengths=get_prompt_lengths)},
         "sd_unet": {"current_unet": None},
