@@ -27,8 +27,8 @@ def walk_files(path: str, allowed_extensions: tuple[str, ...]) -> Iterator[str]:
         yield from (f"{root}/{name}" for name in names if Path(name).suffix.lower() in allowed_extensions)
 
 
-def checkpoint_list(folder: Path) -> dict[str, Any]:
-    """Of sd_models: the list of checkpoints, and what reads it again. A title has a hash once the file was loaded."""
+def checkpoint_functions(folder: Path) -> dict[str, Any]:
+    """Of sd_models: noise levels, the list of checkpoints, and what reads it again. Titles may have a hash."""
     checkpoints: dict[str, SimpleNamespace] = {}
 
     def list_models() -> None:
@@ -37,7 +37,11 @@ def checkpoint_list(folder: Path) -> dict[str, Any]:
             title = f"{Path(path).name} [0123456789]"
             checkpoints[title] = SimpleNamespace(filename=path, title=title)
 
-    return {"checkpoints_list": checkpoints, "list_models": list_models}
+    return {
+        "checkpoints_list": checkpoints,
+        "list_models": list_models,
+        "rescale_zero_terminal_snr_abar": rescale_zero_terminal_snr_abar,
+    }
 
 
 def get_multicond_prompt_list(prompts: list[str]) -> tuple[list[list[str]], list[str]]:
