@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 
 from motion_module import AnimateDiffError
@@ -46,30 +44,11 @@ def copy_to_webui(webui: Path) -> list[Path]:
         webui: the WebUI's folder, or its data folder, which contains ``models``.
 
     Raises:
-        CheckpointError: the folder does not contain ``models``, or the built-in model is missing.
+        CheckpointError: the folder does not contain ``models``, or see `copy_to_models`.
     """
+    from .copying import copy_to_models
+
     models = webui / "models"
     if not models.is_dir():
         raise CheckpointError(f"{webui} contains no folder named models. Give the WebUI's own folder.", code="AD-B02")
-    source = pocket_folder()
-    places = {CHECKPOINT: "Stable-diffusion", MOTION: "animatediff", STYLE_LORA: "Lora"}
-    copied = []
-    for name, place in places.items():
-        if not (source / name).is_file():
-            continue  # the build is unfinished
-        target = models / place / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        copied.append(Path(shutil.copyfile(source / name, target)))
-    return [*copied, _write_webui_config(source, models / "Stable-diffusion")]
-
-
-def _write_webui_config(source: Path, folder: Path) -> Path:
-    """Write the checkpoint's `.yaml`, with the full path of the text encoder's config and tokenizer for the WebUI."""
-    clip = folder / "pocket-clip"
-    shutil.copytree(STABLE_DIFFUSION_15 / "tokenizer", clip, dirs_exist_ok=True)
-    shutil.copyfile(source / "config" / "text_encoder" / "config.json", clip / "config.json")
-    config = json.loads((source / "pocket.yaml").read_text(encoding="utf-8"))
-    config["model"]["params"]["cond_stage_config"]["params"]["version"] = str(clip.resolve())
-    target = folder / "pocket.yaml"
-    target.write_text(json.dumps(config, indent=2), encoding="utf-8")  # JSON is YAML
-    return target
+    return copy_to_models(models, (CHECKPOINT, MOTION, STYLE_LORA))

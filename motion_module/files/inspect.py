@@ -30,6 +30,7 @@ class MotionFileInfo:
         container: ``"safetensors"`` or ``"pickle"``.
         dtype: dtype of most weights, such as ``"float16"``.
         hint: advice on settings; empty if the usual settings work.
+        widths: channels at each resolution of the UNet, the finest first.
     """
 
     name: str
@@ -44,6 +45,7 @@ class MotionFileInfo:
     container: str | None = None
     dtype: str | None = None
     hint: str | None = None
+    widths: tuple[int, ...] | None = None
 
 
 def inspect_motion_file(path: str | Path, *, kind: str | None = None) -> MotionFileInfo:
@@ -74,4 +76,5 @@ def inspect_motion_file(path: str | Path, *, kind: str | None = None) -> MotionF
         container=header.container,
         dtype=max(counts, key=lambda dtype: counts[dtype]),
         hint=found.kind.hint,
+        widths=tuple(sites[0] for sites in found.layout.down),
     )

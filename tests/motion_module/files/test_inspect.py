@@ -123,6 +123,7 @@ def test_a_file_of_the_published_size_is_told_without_reading_it(tmp_path, kind,
     container = {"safetensors": "safetensors", "legacy": "pickle"}[written]
     told = {"kind": kind, "base": "sd15", "parameters": parameters, "trained_length": 32, "schedule": schedule}
     told |= {"format": "official", "container": container, "dtype": "float32", "hint": ""}
+    told |= {"widths": (320, 640, 1280, 1280)}
     assert info == MotionFileInfo(name="mm.ckpt", what="a motion module", problem=None, **told)
 
 

@@ -56,9 +56,9 @@ Dropdown = kind("Dropdown", "choices", "multiselect", "type")
 class Button(Component):
     takes = frozenset({"elem_classes", "size"})
 
-    def click(self, fn: Callable[..., Any] | None, **given: object) -> None:
+    def click(self, fn: Callable[..., Any] | None, **given: object) -> Component:
         self.press = fn
-        self.listen(fn, **given)
+        return self.listen(fn, **given)
 
 
 class InputAccordion(Checkbox):

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +25,23 @@ if TYPE_CHECKING:
 def walk_files(path: str, allowed_extensions: tuple[str, ...]) -> Iterator[str]:
     for root, _, names in os.walk(path, followlinks=True):
         yield from (f"{root}/{name}" for name in names if Path(name).suffix.lower() in allowed_extensions)
+
+
+def checkpoint_functions(folder: Path) -> dict[str, Any]:
+    """Of sd_models: noise levels, the list of checkpoints, and what reads it again. Titles may have a hash."""
+    checkpoints: dict[str, SimpleNamespace] = {}
+
+    def list_models() -> None:
+        checkpoints.clear()
+        for path in walk_files(str(folder), (".safetensors",)):
+            title = f"{Path(path).name} [0123456789]"
+            checkpoints[title] = SimpleNamespace(filename=path, title=title)
+
+    return {
+        "checkpoints_list": checkpoints,
+        "list_models": list_models,
+        "rescale_zero_terminal_snr_abar": rescale_zero_terminal_snr_abar,
+    }
 
 
 def get_multicond_prompt_list(prompts: list[str]) -> tuple[list[list[str]], list[str]]:

@@ -4,6 +4,7 @@
 OBJECTS = {
     "p": ("modules.processing.StableDiffusionProcessingTxt2Img", "modules.processing.StableDiffusionProcessingImg2Img"),
     "processed": ("modules.processing.Processed",),
+    "titled": ("modules.sd_models.CheckpointInfo",),
     "params": ("modules.script_callbacks.CFGDenoiserParams",),
     "sd_model": ("modules.sd_models_types.WebuiSdModel",),
     "saving": ("modules.script_callbacks.ImageSaveParams",),
@@ -31,6 +32,7 @@ SETTERS = {"_set": ("p", 0), "Option": ("gradio", 2)}
 
 # Those of Python's dictionaries and texts, in variables of the names above.
 NOT_THE_WEBUIS = {"params.get", "known.rpartition", "modules.shared.opts.data.get"}
+NOT_THE_WEBUIS |= {"modules.sd_models.checkpoints_list.values"}
 NOT_THE_WEBUIS |= {"modules.scripts.Script.session_of", "modules.shared.state.current_latent.roll"}
 # Ours, in a variable or under a name that is somebody else's elsewhere.
 NOT_THE_WEBUIS |= {
@@ -55,13 +57,14 @@ SIGNATURES = {
     "gradio.Button": "(value=, elem_id=, elem_classes=, ...)",
     "gradio.Checkbox": "(value=, label=, info=, visible=, elem_id=, ...)",
     "gradio.CheckboxGroup": "(choices=, value=, label=, info=, elem_id=, ...)",
+    "gradio.Column": "(visible=, elem_id=, **kwargs, ...)",
     "gradio.Dropdown": "(choices=, value=, label=, info=, elem_id=, ...)",
     "gradio.File": "(label=, file_types=, elem_id=, elem_classes=, ...)",
     "gradio.HTML": "(value=, elem_id=, ...)",
     "gradio.Image": "(label=, type=, image_mode=, elem_id=, elem_classes=, height=, ...)",
     "gradio.Number": "(value=, label=, info=, precision=, elem_id=, ...)",
     "gradio.Radio": "(choices=, ...)",
-    "gradio.Row": "(...)",
+    "gradio.Row": "(visible=, **kwargs, ...)",
     "gradio.Slider": "(minimum=, maximum=, value=, step=, label=, info=, elem_id=, ...)",
     "gradio.Textbox": "(value=, label=, info=, visible=, elem_id=, ...)",
     "gradio.events.EventListenerMethod.__call__": "(fn, inputs=, outputs=, queue=, show_progress=, _js=, ...)",
@@ -92,6 +95,7 @@ SIGNATURES = {
     "modules.scripts.Script.title": "()",
     "modules.scripts.Script.ui": "(is_img2img)",
     "modules.sd_hijack.model_hijack.get_prompt_lengths": "(text)",
+    "modules.sd_models.list_models": "()",
     "modules.sd_models.rescale_zero_terminal_snr_abar": "(alphas_cumprod)",
     "modules.sd_samplers.create_sampler": "(name, model)",
     "modules.sd_samplers_common.setup_img2img_steps": "(p, steps=)",
@@ -118,6 +122,7 @@ NAMES = """
     modules.scripts.AlwaysVisible modules.scripts.Script modules.scripts.Script.infotext_fields
     modules.scripts.scripts_data modules.scripts.scripts_img2img modules.scripts.scripts_txt2img
     runner.alwayson_scripts
+    modules.sd_models.checkpoints_list titled.filename titled.title
     modules.sd_models.model_data modules.sd_models.model_data.sd_model
     modules.sd_samplers_common.InterruptedException
     modules.sd_unet.current_unet modules.sd_unet.current_unet.option.label
@@ -144,7 +149,7 @@ NAMES = """
     processed.all_negative_prompts processed.all_prompts processed.all_seeds processed.all_subseeds
     processed.batch_size processed.comments processed.extra_generation_params processed.images
     processed.index_of_first_image processed.info processed.infotexts processed.styles
-    loaded.is_sd2 loaded.is_sd3 loaded.is_sdxl loaded.is_ssd
+    loaded.is_sd2 loaded.is_sd3 loaded.is_sdxl loaded.is_ssd loaded.model
     sd_model.cond_stage_key sd_model.is_sd2 sd_model.is_sd3 sd_model.is_ssd p.sd_model.model
 """.split()
 
@@ -198,6 +203,8 @@ IN_THE_MODELS["ldm.models.diffusion.ddpm.DiffusionWrapper.diffusion_model"] = ""
 JAVASCRIPT = {
     "gradioApp": "()",
     "onAfterUiUpdate": "(callback)",
+    "onOptionsChanged": "(callback)",
     "onUiLoaded": "(callback)",
+    "selectCheckpoint": "(name)",
     "updateInput": "(target)",
 }

@@ -1,4 +1,4 @@
-"""Finds the user's motion modules, and keeps the last one loaded."""
+"""Finds and lists the user's motion modules, and keeps the last one loaded."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import difflib
 import os
 import re
 import threading
+from dataclasses import dataclass
+from enum import IntEnum
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,10 +15,11 @@ from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.options import FOLDER_OPTION
 from lib_animatediff.request.compat import SAME_MODULES
 from lib_animatediff.request.methods import WITHOUT_FILE, name_without_file
-from motion_module import MotionFileError, MotionModule, inspect_motion_file, load_motion_module
+from motion_module import MotionFileError, MotionFileInfo, MotionModule, inspect_motion_file, load_motion_module
 from motion_module.files.diffusers_format import CONFIG
 from motion_module.files.weights import MOTION_FILE_SUFFIXES
 
+from .checkpoint import LoadedCheckpoint, loaded_checkpoint
 from .lora_files import lora_file
 from .other_extensions import model_folders
 
@@ -25,6 +28,8 @@ OWN_FOLDER = Path(__file__).resolve().parents[4] / "model"  # as in the existing
 _BASES = {"sd15": "SD 1.5", "sdxl": "SDXL"}
 NO_FILE = "[no file, any checkpoint]"  # the badge of a method that needs no motion module
 OR_WITHOUT = f"Or choose {' or '.join(WITHOUT_FILE)}, which needs no file."
+_NOT_FITTING = ": not for this checkpoint"  # in the badge of a motion module
+_A_MODULE = "a motion module"  # how `MotionFileInfo.what` begins for every motion module
 _BADGE = re.compile(r" \[[^\]]*\]$")
 
 
@@ -63,15 +68,69 @@ def available_models() -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def choices() -> list[str]:
-    """The names in the panel's list, each with the type of the file: ``v3_sd15_mm.ckpt [v3, SD 1.5]``.
+class Use(IntEnum):
+    """What a file in the list can be used for, in the order of the list."""
 
-    Methods without a file come last.
+    FITS = 0  # the loaded checkpoint, or any if none is loaded
+    OTHER_CHECKPOINT = 1
+    NONE = 2  # a broken motion module, or another kind of file
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file in the list.
+
+    Attributes:
+        name: the path inside its folder.
+        text: the name with its badge, as the panel shows it: ``v3_sd15_mm.ckpt [v3, SD 1.5]``.
+        is_module: whether it is a motion module, even a broken one.
     """
-    return [
-        *(with_badge(name, path) for name, path in available_models().items()),
-        *(f"{name} {NO_FILE}" for name in WITHOUT_FILE),
-    ]
+
+    name: str
+    text: str
+    path: Path
+    use: Use
+    is_module: bool
+
+
+def entries() -> list[Entry]:
+    """The files in the list: those that fit the loaded checkpoint, those that do not, and other kinds of files."""
+    checkpoint = loaded_checkpoint()
+    listed = (_entry(name, path, checkpoint) for name, path in available_models().items())
+    return sorted(listed, key=lambda entry: entry.use)
+
+
+def choices() -> list[str]:
+    """The panel's list, in the order of `entries`. Methods without a file come last."""
+    return [*(entry.text for entry in entries()), *(f"{name} {NO_FILE}" for name in WITHOUT_FILE)]
+
+
+def selected(value: str, *, is_choice: bool = True) -> str:
+    """The entry of the list that the panel's field shows.
+
+    Args:
+        value: the entry that it shows now; the badge may be out of date.
+        is_choice: whether the user chose it. Otherwise a file that does not fit the checkpoint is replaced, too.
+
+    Returns:
+        The same choice with its present badge. Where there is none, or its file is gone, the first file that fits the
+        checkpoint; empty if none does.
+    """
+    if method := method_without_file(value):
+        return f"{method} {NO_FILE}"
+    listed = entries()
+    present = _entry_of(value, listed)
+    if present is not None and (is_choice or present.use is Use.FITS):
+        return present.text
+    return next((entry.text for entry in listed if entry.use is Use.FITS), "")
+
+
+def _entry_of(name: str, listed: list[Entry]) -> Entry | None:
+    try:
+        path = find_model(name) if name else None
+    except MotionFileError:
+        return None
+    return next((entry for entry in listed if entry.path == path), None)
 
 
 def method_without_file(name: str) -> str | None:
@@ -89,12 +148,17 @@ def canonical_name(name: str) -> str:
         return name
 
 
-def with_badge(name: str, path: Path) -> str:
-    """A name with its badge for the panel; without badge if the file was just deleted."""
+def _entry(name: str, path: Path, checkpoint: LoadedCheckpoint | None) -> Entry:
+    """A file's entry in the list; without badge if it was just deleted."""
     try:
-        return f"{name} [{_badge(path, *_version(path))}]"
+        found = _inspected(path, *_version(path))
     except OSError:
-        return name
+        return Entry(name, name, path, Use.NONE, is_module=False)
+    if found.kind is None or found.base is None:
+        return Entry(name, f"{name} [{found.what}]", path, Use.NONE, found.what.startswith(_A_MODULE))
+    fits = checkpoint is None or not checkpoint.unsuited(found)
+    badge = f"{found.kind}, {_BASES[found.base]}{'' if fits else _NOT_FITTING}"
+    return Entry(name, f"{name} [{badge}]", path, Use.FITS if fits else Use.OTHER_CHECKPOINT, is_module=True)
 
 
 def choice(name: str) -> str:
@@ -105,7 +169,7 @@ def choice(name: str) -> str:
         path = find_model(name)
     except MotionFileError:
         return name
-    return with_badge(listed_name(path), path)
+    return _entry(listed_name(path), path, loaded_checkpoint()).text
 
 
 def listed_name(path: Path) -> str:
@@ -129,7 +193,7 @@ def find_model(name: str) -> Path:
     found = models.get(name) or stems.get(name) or models.get(without) or stems.get(without)
     found = found or next((stems[other] for other in _other_names(without) if other in stems), None)
     if found is None:
-        nearest = difflib.get_close_matches(name, [*models, *stems, *WITHOUT_FILE], n=1) or list(models)
+        nearest = difflib.get_close_matches(name, [*models, *stems, *WITHOUT_FILE], n=1) or [entries()[0].name]
         asked = f"There is no motion module {name!r} in {models_folder()}." if name else "No motion module was chosen."
         raise MotionFileError(f"{asked} Choose one of the list, for example {nearest[0]}.", code="AD-W06")
     return found
@@ -156,10 +220,9 @@ def _version(path: Path) -> tuple[int, int, int]:
 
 
 @lru_cache(maxsize=1024)
-def _badge(path: Path, _changed: int, _size: int, _config_changed: int) -> str:
+def _inspected(path: Path, _changed: int, _size: int, _config_changed: int) -> MotionFileInfo:
     """Cached, since reading the headers of a large folder at every refresh would be slow."""
-    found = inspect_motion_file(path)
-    return f"{found.kind}, {_BASES[found.base]}" if found.kind and found.base else found.what
+    return inspect_motion_file(path)
 
 
 class MotionModuleCache:

@@ -134,6 +134,20 @@ def renewed_sampler(p: Any) -> Iterator[None]:
         p.sampler = former
 
 
+def loaded_unet() -> torch.nn.Module | None:
+    """The UNet of the loaded checkpoint; None if none is loaded."""
+    loaded = loaded_model()
+    unet = getattr(getattr(loaded, "model", None), "diffusion_model", None)
+    return unet if isinstance(unet, torch.nn.Module) else None
+
+
+def refreshed_checkpoint(path: Path) -> str:
+    """Read the list of checkpoints again; returns the name of a file in it."""
+    sd_models.list_models()
+    titles = (titled.title for titled in sd_models.checkpoints_list.values() if Path(titled.filename) == path)
+    return str(next(titles, path.name))
+
+
 # ---- prompts
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from lib_animatediff.builtin_model import CFG, MOTION, PROMPT, SIZE
+from lib_animatediff.hosts.webui.catalog.checkpoint import loaded_checkpoint
 from lib_animatediff.hosts.webui.catalog.models import find_model, method_without_file
-from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.request.methods import WITHOUT_FILE
 from motion_module import MotionFileError, inspect_motion_file
 
-_NAMES = {"sd15": "Stable Diffusion 1.5", "sdxl": "SDXL"}
-_REFUSED = {"is_sd2": "Stable Diffusion 2", "is_sd3": "Stable Diffusion 3", "is_ssd": "SSD-1B"}
+_BUILT_IN = (
+    f"The built-in model is tiny and knows small coloured shapes only: it shows how AnimateDiff works. Use {SIZE} x "
+    f'{SIZE} pixels, a CFG scale of {CFG:g} and a prompt such as "{PROMPT}".'
+)
 
 
 def advice(name: str) -> str:
@@ -19,23 +22,7 @@ def advice(name: str) -> str:
         found = inspect_motion_file(find_model(name))
     except MotionFileError as error:
         return str(error)
-    if found.problem or found.base is None:
-        return found.problem or ""
-    unsuited = _unsuited_checkpoint(found.base)
-    if unsuited:
-        return (
-            f"{found.name} is for {_NAMES[found.base]}, but the checkpoint is {unsuited}. Choose two of the same base."
-        )
-    return found.hint or ""
-
-
-def _unsuited_checkpoint(base: str) -> str | None:
-    """The checkpoint's base, if a checkpoint of another base is loaded. Does not load a checkpoint."""
-    loaded = a1111.loaded_model()
-    if loaded is None:
-        return None
-    for flag, name in _REFUSED.items():
-        if getattr(loaded, flag, False):
-            return name
-    is_sdxl = bool(getattr(loaded, "is_sdxl", False))
-    return None if is_sdxl == (base == "sdxl") else _NAMES["sdxl" if is_sdxl else "sd15"]
+    checkpoint = loaded_checkpoint()
+    unsuited = checkpoint.unsuited(found) if checkpoint else ""
+    hint = _BUILT_IN if found.name == MOTION else found.hint
+    return found.problem or unsuited or hint or ""

@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from lib_animatediff.hosts.webui.catalog.loras import available_loras
-from lib_animatediff.hosts.webui.catalog.models import available_models, choices
+from lib_animatediff.hosts.webui.catalog.models import choices, selected
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.output.files import default_formats
 from lib_animatediff.request.masks import pack_mask, packed_mask
@@ -104,23 +104,17 @@ def _shown_image(text: str) -> Any:
     return gr.update(value=Image.open(io.BytesIO(base64.b64decode(small))) if small else None)
 
 
-def model_field(tab: str) -> Any:
-    """The list of motion modules, with a button that reads the folders again."""
+def model_field(tab: str) -> tuple[Any, Any]:
+    """The list of motion modules, and its refresh button, which `first_steps` links."""
     setting = SETTINGS["model"]
-
-    def listed() -> dict[str, Any]:
-        return {"choices": choices()}
-
-    listed_first = choices()
     dropdown = gr.Dropdown(
         label=setting.label,
         info=setting.help,
-        choices=listed_first,
-        value=listed_first[0] if available_models() else setting.default,
+        choices=choices(),
+        value=selected(setting.default),
         elem_id=f"animatediff_{tab}_{setting.name}",
     )
-    a1111.refresh_button(dropdown, lambda: None, listed, f"animatediff_{tab}_refresh")
-    return dropdown
+    return dropdown, a1111.refresh_button(dropdown, lambda: None, dict, f"animatediff_{tab}_refresh")
 
 
 def lora_picker(tab: str, text: Any) -> None:

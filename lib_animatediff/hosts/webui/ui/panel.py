@@ -12,7 +12,7 @@ from typing import Any
 
 import gradio as gr
 
-from lib_animatediff.hosts.webui.catalog.models import OR_WITHOUT, available_models, choice, none_found
+from lib_animatediff.hosts.webui.catalog.models import choice
 from lib_animatediff.hosts.webui.catalog.other_extensions import warning
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.request.settings import SETTINGS, Setting, by_group, canonical_name, pasted_values
@@ -22,6 +22,7 @@ from motion_module import AnimateDiffError
 
 from .advice import advice
 from .fields import field, hints, loop_field, lora_picker, model_field, prompt_helper, seconds_field, slug
+from .first_steps import build_first_steps, link_first_steps
 from .plan_view import PlanView, view_plan
 
 INFOTEXT_FIELD = "AnimateDiff"
@@ -42,8 +43,10 @@ def build_panel(tab: str) -> list[Any]:
     groups = by_group(setting for setting in PANEL_SETTINGS if setting.name not in _FIRST)
     with a1111.input_accordion(enable.default, label=enable.label, elem_id=f"animatediff_{tab}") as accordion:
         _warnings()
+        steps = build_first_steps(tab)
         with gr.Row(elem_classes=["animatediff-row"]):
-            fields = {"enable": accordion, "model": model_field(tab)}
+            model, refresh = model_field(tab)
+        fields = {"enable": accordion, "model": model}
         advice_line = gr.HTML(elem_id=f"animatediff_{tab}_advice")
         with gr.Row(elem_classes=["animatediff-row"]):
             for setting in (SETTINGS["frames"], SETTINGS["fps"]):
@@ -61,16 +64,15 @@ def build_panel(tab: str) -> list[Any]:
             with gr.Accordion("Settings of a clip", open=False, elem_classes=["animatediff-fold"]):
                 dropped = _drop_field(tab)
         gr.HTML(hints(PANEL_SETTINGS), elem_classes=["animatediff-hidden"])
-    event = {"inputs": [dropped[0]], "outputs": [dropped[1], advice_line], "show_progress": False, "queue": False}
-    dropped[0].upload(_dropped, **event).then(
+    read = {"inputs": [dropped[0]], "outputs": [dropped[1], advice_line], "show_progress": False, "queue": False}
+    dropped[0].upload(_dropped, **read).then(
         None, inputs=[dropped[1]], _js=f"(text) => animatediffPaste('{tab}', text)"
     )
     _link_duration(fields, seconds)
     _link_loop(fields, loop)
-    for component in (accordion, fields["model"]):
-        component.change(
-            _advice, inputs=[accordion, fields["model"]], outputs=[advice_line], show_progress=False, queue=False
-        )
+    renewed = link_first_steps(steps, accordion, model, refresh)
+    for event in (accordion.change, model.change, renewed.then):
+        event(_advice, inputs=[accordion, model], outputs=[advice_line], show_progress=False, queue=False)
     components = [fields[setting.name] for setting in PANEL_SETTINGS]
     _update_plan_on_change(tab, components, [plan[part.name] for part in dataclasses.fields(PlanView)])
     for component in [*components, accordion.accordion]:
@@ -83,9 +85,6 @@ def _warnings() -> None:
     """Lines about what is wrong with this installation."""
     if clash := warning():
         gr.HTML(f"<p class='animatediff-clash'>{html.escape(clash)}</p>")
-    if not available_models():
-        missing = f"{none_found()} Then press the refresh button. {OR_WITHOUT}"
-        gr.HTML(f"<p class='animatediff-no-module'>{html.escape(missing)}</p>")
     if find_spec("av") is None:
         gr.HTML(f"<p class='animatediff-advice'>{NO_VIDEOS}</p>")
 

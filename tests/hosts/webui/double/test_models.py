@@ -7,8 +7,10 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import save_file
-from support.motion_files import SMALL_WIDTHS, adapter_config, as_adapter, random_motion_state
+from support.motion_files import SMALL_WIDTHS, adapter_config, as_adapter, random_motion_state, write_motion_file
+from support.webui_double import double
 
 from motion_module import MotionFileError
 
@@ -71,7 +73,7 @@ def test_without_the_folder_it_is_said_where_to_put_a_module(models, webui):
 def test_the_badge_says_what_a_file_is(models, put, webui, motion_file):
     (webui.models_folder / "v3.safetensors").symlink_to(motion_file)
     put("page.ckpt").write_text("<!DOCTYPE html>")
-    assert models.choices() == ["page.ckpt [a web page]", "v3.safetensors [v3, SD 1.5]", WITHOUT_FILE]
+    assert models.choices() == ["v3.safetensors [v3, SD 1.5]", "page.ckpt [a web page]", WITHOUT_FILE]
 
 
 def test_a_name_with_its_badge_finds_the_file(models, put):
@@ -245,3 +247,79 @@ def test_a_module_is_found_under_its_other_published_name(webui, name):
     path = webui.models_folder / "v3_sd15_mm.ckpt"
     path.symlink_to((webui.models_folder / "mm.safetensors").resolve())
     assert webui.module("catalog.models").find_model(name) == path
+
+
+# ---- what fits the loaded checkpoint
+
+MARK = ": not for this checkpoint]"
+
+
+@pytest.fixture
+def several(models, webui):
+    """For each base, of another width, and no motion modules."""
+    folder = webui.models_folder
+    write_motion_file(folder, "v3", name="b.safetensors")
+    write_motion_file(folder, "sdxl", name="a.safetensors")
+    save_file(random_motion_state("v2", (64, 128, 256, 256)), folder / "c.safetensors")
+    write_motion_file(folder, "v2", name="d.safetensors")
+    (folder / "0.ckpt").write_text("<!DOCTYPE html>")
+    save_file({"lora_unet_down.lora_up.weight": torch.ones(2, 2)}, folder / "lora.safetensors")
+    return models
+
+
+def test_what_fits_the_checkpoint_comes_first_and_the_rest_is_marked(several):
+    listed = several.choices()
+    assert listed[:2] == ["b.safetensors [v3, SD 1.5]", "d.safetensors [v2, SD 1.5]"]
+    assert listed[2:4] == [f"a.safetensors [sdxl, SDXL{MARK}", f"c.safetensors [v2, SD 1.5{MARK}"]
+    assert listed[4] == "0.ckpt [a web page]"
+    assert listed[5].startswith("lora.safetensors [")
+    assert listed[6:] == [WITHOUT_FILE]
+
+
+def test_the_marks_follow_the_checkpoint_and_there_are_none_without_one(several, checkpoint, monkeypatch):
+    monkeypatch.setattr(checkpoint, "is_sdxl", True)
+    assert several.choices()[:2] == ["a.safetensors [sdxl, SDXL]", f"b.safetensors [v3, SD 1.5{MARK}"]
+    for flag in ("is_sd2", "is_sd3", "is_ssd"):
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, flag, True)
+            assert sum(MARK in text for text in several.choices()) == 4
+    double.shared.sd_model = None
+    assert not any(MARK in text for text in several.choices())
+    assert [text[0] for text in several.choices()[:4]] == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("badge", ["", " [sdxl, SDXL]", f" [sdxl, SDXL{MARK}", " [v1, SD 1.5]"])
+def test_a_name_is_understood_with_the_badge_of_any_checkpoint(several, webui, badge):
+    path = webui.models_folder / "a.safetensors"
+    for name in ("a.safetensors", "a"):
+        assert several.find_model(name + badge) == path
+        assert several.canonical_name(name + badge) == "a.safetensors"
+        assert several.choice(name + badge) == f"a.safetensors [sdxl, SDXL{MARK}"
+        assert several.selected(name + badge) == f"a.safetensors [sdxl, SDXL{MARK}"
+
+
+def test_a_choice_is_kept_and_what_nobody_chose_gives_way_to_what_fits(several, webui):
+    first = "b.safetensors [v3, SD 1.5]"
+    for chosen in (several.choices()[1], several.choices()[2], "0.ckpt [a web page]", WITHOUT_FILE):
+        assert several.selected(chosen) == chosen
+    for unsuited in (several.choices()[2], "0.ckpt [a web page]"):
+        assert several.selected(unsuited, is_choice=False) == first
+    assert several.selected("d.safetensors [v2, SD 1.5]", is_choice=False) == "d.safetensors [v2, SD 1.5]"
+    for gone in ("", "gone.ckpt [v3, SD 1.5]"):
+        assert several.selected(gone) == first
+    for name in "bd":
+        (webui.models_folder / f"{name}.safetensors").unlink()
+    assert several.selected(first) == ""
+    assert several.selected("") == ""
+
+
+def test_a_request_with_a_marked_name_reaches_the_file(webui):
+    """Also from an axis of the plot, a client, or a pasted text: the mark may be of another checkpoint."""
+    p = webui.request({"model": f"mm.safetensors [v3, SD 1.5{MARK}", "frames": 2})
+    p.scripts.call("before_process", p)
+    assert "model: mm.safetensors, frames: 2" in p.extra_generation_params["AnimateDiff"]
+
+
+def test_the_example_in_a_refusal_is_a_module_that_fits(several):
+    with pytest.raises(MotionFileError, match=r"for example b\.safetensors\."):
+        several.find_model("")

@@ -84,26 +84,8 @@ def lines_of(panel):
     components.Component.created.clear()
     model = panel.build_panel("txt2img")[1]
     shown = [component for component in components.Component.created if isinstance(component, components.HTML)]
-    warnings = ("animatediff-clash", "animatediff-no-module", "animatediff-advice")
+    warnings = ("animatediff-clash", "animatediff-advice")
     return [c.value for c in shown if c.value and any(name in c.value for name in warnings)], model
-
-
-def test_without_a_module_the_panel_says_where_to_put_one(panel, webui):
-    assert lines_of(panel)[0] == []
-    (webui.models_folder / "mm.safetensors").unlink()
-    (told,), model = lines_of(panel)
-    assert str(webui.models_folder) in told
-    assert "Or choose Text2Video-Zero" in told
-    assert (model.choices, model.value) == ([WITHOUT_FILE], "")
-
-
-def test_the_refresh_button_lists_a_new_file(panel, webui):
-    model = panel.build_panel("txt2img")[1]
-    (webui.models_folder / "another.ckpt").touch()
-    (button,) = [c for c in components.Component.created if c.elem_id == "animatediff_txt2img_refresh"][-1:]
-    answer = button.press()
-    assert answer["choices"] == model.choices
-    assert model.choices == ["another.ckpt [an empty file]", "mm.safetensors [v3, SD 1.5]", WITHOUT_FILE]
 
 
 @pytest.mark.parametrize("enabled", [True, False])

@@ -22,7 +22,7 @@ REPOSITORIES = ("stable-diffusion-stability-ai", "generative-models")
 WHERE = "import importlib.util, os; print(os.path.dirname(os.path.dirname(importlib.util.find_spec('gradio').origin)))"
 SIGNATURES = {**contract.SIGNATURES, **contract.IN_THE_MODELS}
 TABLE = {*contract.MODULES, *SIGNATURES, *contract.NAMES, *contract.OPTIONS, *contract.SET_FROM_OUTSIDE}
-OF_THE_BROWSER = {"Boolean", "Number", "String", "Array", "Object"}
+OF_THE_BROWSER = {"Boolean", "Number", "String", "Array", "Object", "Set", "setTimeout"}
 KEYWORDS = {"if", "for", "while", "switch", "return", "catch", "function", "await"}
 
 
@@ -133,7 +133,7 @@ def called_in_javascript() -> Iterator[str]:
 def test_one_module_is_the_door_to_the_webui():
     assert importers(OURS, "modules") == {"a1111.py", "animatediff.py"}
     assert importers(OURS, "launch") == {"install.py"}
-    assert importers(OURS, "gradio") == {"fields.py", "options.py", "panel.py"}
+    assert importers(OURS, "gradio") == {"fields.py", "first_steps.py", "options.py", "panel.py"}
 
 
 @pytest.mark.shows("Install, update, disable, uninstall: the contract with the WebUI's names")

@@ -85,12 +85,12 @@ def test_it_is_an_axis_and_in_the_clients_list(bare):
 def test_by_clicking_it_is_the_clip_of_the_api(bare, page):
     bare.post("/sdapi/v1/options", {"sd_model_checkpoint": CHECKPOINT})
     open_panel(page, bare)
-    assert "Or choose Text2Video-Zero" in page.locator(".animatediff-no-module").first.inner_text()
+    assert "Or choose Text2Video-Zero" in page.locator(".animatediff-first-steps").first.inner_text()
     assert page.locator("#animatediff_txt2img_model input").input_value() == ""
     fill_prompt_and_size(page)
     assert "No motion module was found." in refusal(page)
     choose_module(page, "Text2Video-Zero")
-    page.locator(".animatediff-no-module").first.wait_for(state="hidden")
+    page.locator(".animatediff-first-steps").first.wait_for(state="hidden")
     page.locator(".animatediff-advice", has_text="shifts the whole image").wait_for()
     fill(page, {"animatediff_txt2img_frames": 20, "animatediff_txt2img_zero_x": 64, "animatediff_txt2img_zero_y": -64})
     page.locator("#animatediff_txt2img_plan p", has_text="20 frames, 64x64, 2.5 s.").wait_for()

@@ -1,0 +1,102 @@
+"""Copies the built-in model into the WebUI's folders: complete files or none, and none of the user's is replaced."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lib_animatediff.video.atomic import atomic_file, plain_reason
+
+from . import CHECKPOINT, MOTION, STABLE_DIFFUSION_15, STYLE_LORA, CheckpointError, pocket_folder
+
+_CHECKPOINTS = "Stable-diffusion"
+_PLACES = {CHECKPOINT: _CHECKPOINTS, MOTION: "animatediff", STYLE_LORA: "Lora"}
+_CONFIG = "pocket.yaml"
+_CLIP = "pocket-clip"  # the folder of the text encoder's config and tokenizer
+
+
+def copy_to_models(models: Path, names: Sequence[str] = (CHECKPOINT, MOTION)) -> list[Path]:
+    """Copy files of the built-in model, and what the WebUI needs to load the checkpoint; returns the files.
+
+    Files that are already there are kept.
+
+    Args:
+        models: the WebUI's folder of models.
+        names: of the files.
+
+    Raises:
+        CheckpointError: a folder cannot be written, another file has the name, or the built-in model is missing.
+    """
+    source = pocket_folder()
+    copies = [(models / _PLACES[name] / name, (source / name).read_bytes()) for name in names]
+    config = models / _CHECKPOINTS / _CONFIG
+    text_encoder = list(_text_encoder(source, config.parent / _CLIP))
+    # The checkpoint comes after what it needs, so that the WebUI never lists one that it cannot load.
+    everything = [*text_encoder, (config, _webui_config(source, config.parent / _CLIP)), *reversed(copies)]
+    missing = [(target, content) for target, content in everything if not _is_there(target, content)]
+    for target, content in missing:
+        try:
+            with atomic_file(target) as part:
+                part.write_bytes(content)
+        except OSError as error:
+            raise CheckpointError(
+                f"{target.parent} cannot be written: {plain_reason(error)}. Make the folder writable, then try again.",
+                code="AD-B03",
+            ) from error
+    return [*(target for target, _ in copies), config]
+
+
+def _is_there(target: Path, content: bytes) -> bool:
+    """Whether the file is already there, so that it need not be written.
+
+    Raises:
+        CheckpointError: another file has its name.
+    """
+    if not os.path.lexists(target):
+        return False
+    present = _content(target)
+    if present == content:
+        return True
+    if target.name == _CONFIG and present is not None and _without_place(present) == _without_place(content):
+        return False  # ours, written before the folder was moved
+    raise CheckpointError(
+        f"{target.parent} contains another file named {target.name}, which is not replaced. Rename or move it, "
+        "then try again.",
+        code="AD-B04",
+    )
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _text_encoder(source: Path, folder: Path) -> Iterator[tuple[Path, bytes]]:
+    for path in sorted((STABLE_DIFFUSION_15 / "tokenizer").iterdir()):
+        yield folder / path.name, path.read_bytes()
+    yield folder / "config.json", (source / "config" / "text_encoder" / "config.json").read_bytes()
+
+
+def _webui_config(source: Path, clip: Path) -> bytes:
+    """The checkpoint's `.yaml`, with the full path of the text encoder's config and tokenizer for the WebUI."""
+    config = json.loads((source / _CONFIG).read_text(encoding="utf-8"))
+    _text_encoder_of(config)["version"] = str(clip.resolve())
+    return json.dumps(config, indent=2).encode("utf-8")  # JSON is YAML
+
+
+def _text_encoder_of(config: dict[str, dict[str, dict[str, dict[str, dict[str, str]]]]]) -> dict[str, str]:
+    return config["model"]["params"]["cond_stage_config"]["params"]
+
+
+def _without_place(content: bytes) -> object:
+    """The content of a config of ours without the full path; None for another file."""
+    try:
+        config = json.loads(content)
+        del _text_encoder_of(config)["version"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return config
