@@ -50,7 +50,7 @@ MODULES = """
 
 # Functions, classes and hooks. A parameter with "=" has a default; "..." stands for others that we do not use.
 SIGNATURES = {
-    "app.add_api_route": "(path, endpoint, methods=, dependencies=, ...)",
+    "app.add_api_route": "(path, endpoint, methods=, dependencies=, include_in_schema=, ...)",
     "gradio.Accordion": "(label, open=, ...)",
     "gradio.Button": "(value=, elem_id=, elem_classes=, ...)",
     "gradio.Checkbox": "(value=, label=, info=, visible=, elem_id=, ...)",
@@ -102,6 +102,7 @@ SIGNATURES = {
     "modules.ui_components.InputAccordion": "(value, **kwargs)",
     "modules.ui_tempdir.check_tmp_file": "(gradio, filename)",
     "modules.ui_tempdir.register_tmp_file": "(gradio, filename)",
+    "modules.util.open_folder": "(path)",
     "modules.util.walk_files": "(path, allowed_extensions=)",
     "p.sample": "(conditioning, unconditional_conditioning, seeds, subseeds, subseed_strength, prompts)",
     "p.sample_hr_pass": "(samples, decoded_samples, seeds, subseeds, subseed_strength, prompts)",
@@ -121,7 +122,8 @@ NAMES = """
     modules.sd_models.model_data modules.sd_models.model_data.sd_model
     modules.sd_samplers_common.InterruptedException
     modules.sd_unet.current_unet modules.sd_unet.current_unet.option.label
-    modules.shared.cmd_opts modules.shared.demo modules.shared.device modules.shared.prompt_styles
+    modules.shared.cmd_opts modules.shared.cmd_opts.hide_ui_dir_config
+    modules.shared.demo modules.shared.device modules.shared.prompt_styles
     modules.shared.sd_model modules.shared.sd_model.sd_checkpoint_info
     modules.shared.opts modules.shared.opts.data
     modules.shared.state modules.shared.state.current_latent modules.shared.state.interrupted
