@@ -64,7 +64,7 @@ globalThis.animatediffParts ??= {};
 
     async function openFolder(clip) {
         const body = JSON.stringify({file: fileOf(clip)});
-        const request = {method: "POST", headers: {"Content-Type": "application/json"}, body};
+        const request = {method: "PUT", headers: {"Content-Type": "application/json"}, body};
         const answer = await window.fetch(OPEN_FOLDER, request).catch(() => null);
         const {opened} = answer?.ok ? await answer.json() : {};
         return opened ? "" : "The folder could not be opened.";

@@ -31,7 +31,7 @@ def add_routes(_demo: Any, app: Any) -> None:
         for path, endpoint in (("/models", models), ("/schema", schema), ("/version", version)):
             app.add_api_route(PREFIX + path, endpoint, methods=["GET"], dependencies=route.dependencies)
     app.add_api_route(f"{PREFIX}/troubleshooting", troubleshooting, methods=["GET"], include_in_schema=False)
-    app.add_api_route(f"{PREFIX}/open-folder", open_folder, methods=["POST"], include_in_schema=False)
+    app.add_api_route(f"{PREFIX}/open-folder", open_folder, methods=["PUT"], include_in_schema=False)
 
 
 def models() -> list[dict[str, Any]]:
@@ -64,7 +64,7 @@ def troubleshooting() -> Any:
 def open_folder(shown: dict[str, str]) -> dict[str, bool]:
     """Open the folder of a file on the server's own screen, if the WebUI has shown this file on the page.
 
-    The body is JSON, which the pages of other sites cannot send to this server.
+    It takes PUT, which browsers let no page of another site send without the server's consent.
     """
     file = Path(shown.get("file", ""))
     return {"opened": a1111.page_may_read(file) and a1111.open_folder(file.parent)}
