@@ -44,7 +44,7 @@ globalThis.animatediffParts ??= {};
 
     function axes(clip, values, top, height) {
         const step = (PLOT.right - PLOT.left) / values.length;
-        const marks = [...new Set([1, Math.ceil(values.length / 2), values.length])];
+        const marks = [...new window.Set([1, Math.ceil(values.length / 2), values.length])];
         const usual = height(USUAL);
         const line = (y, kind) => parts.drawing("line", {x1: PLOT.left, x2: PLOT.right, y1: y, y2: y, class: kind});
         const middle = (PLOT.top + PLOT.bottom) / 2;

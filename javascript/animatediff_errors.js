@@ -4,7 +4,7 @@
     "use strict";
 
     const HELP = "animatediff/v1/troubleshooting"; // see lib_animatediff/hosts/webui/output/api.py
-    const CODE = /\[?\b(AD-[A-Z]+\d+)\b\]?/;
+    const CODE = /\[?(AD-[A-Z]+\d+)\]?/;
     const CLASS_NAME = /^\w*(Error|Exception): /;
     const PLACES = "[id^=html_log_] .error, [id^=html_log_] .comments";
 

@@ -122,8 +122,7 @@ NAMES = """
     modules.sd_models.model_data modules.sd_models.model_data.sd_model
     modules.sd_samplers_common.InterruptedException
     modules.sd_unet.current_unet modules.sd_unet.current_unet.option.label
-    modules.shared.cmd_opts modules.shared.cmd_opts.hide_ui_dir_config
-    modules.shared.demo modules.shared.device modules.shared.prompt_styles
+    modules.shared.cmd_opts modules.shared.demo modules.shared.device modules.shared.prompt_styles
     modules.shared.sd_model modules.shared.sd_model.sd_checkpoint_info
     modules.shared.opts modules.shared.opts.data
     modules.shared.state modules.shared.state.current_latent modules.shared.state.interrupted
@@ -175,6 +174,7 @@ SET_FROM_OUTSIDE = {
     "*.step": "modules.sd_samplers_cfg_denoiser",
     "component.do_not_save_to_config": "modules.ui_loadsave",
     "modules.sd_unet.current_unet.option": "modules.sd_unet",
+    "modules.shared.cmd_opts.hide_ui_dir_config": "modules.ui_common",  # an option of the command line
     "modules.shared.opts.enable_prompt_comments": "modules.processing_scripts.comments",  # a script's own option
     "modules.shared.sd_model.cond_stage_model_empty_prompt": "modules.sd_models",
     "p.txt2img_upscale": "modules.txt2img",
@@ -198,8 +198,10 @@ IN_THE_MODELS["ldm.models.diffusion.ddpm.DiffusionWrapper.diffusion_model"] = ""
 
 # Functions of the page that our JavaScript calls.
 JAVASCRIPT = {
+    "dropReplaceImage": "(imgWrap, files)",
     "gradioApp": "()",
     "onAfterUiUpdate": "(callback)",
     "onUiLoaded": "(callback)",
+    "switch_to_img2img": "()",
     "updateInput": "(target)",
 }
