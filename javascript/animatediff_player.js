@@ -1,143 +1,176 @@
-// Below the gallery: a player for videos, which the gallery cannot show, and a plot of how evenly each clip moves.
+// The player of one clip: the picture with its controls, for every format.
+
+globalThis.animatediffParts ??= {};
 
 (function () {
     "use strict";
 
-    const TABS = ["txt2img", "img2img"];
-    const SPEEDS = [0.25, 0.5, 1, 2];
-    const VIDEO_FILE = /\.(mp4|webm)$/i;
-    const shown = {}; // by tab: the generation info of the current player
+    const parts = animatediffParts;
+    const SPEEDS = [0.25, 0.5, 1, 1.5, 2];
+    const SMALL = 128; // clips up to this side are shown twice as large
+    const choices = {speed: 1, loop: true}; // those of the last player hold for the next one
 
-    function element(name, attributes, ...children) {
-        const made = document.createElement(name);
-        Object.assign(made, attributes);
-        made.append(...children);
+    function button(name, icon, onclick, className = "") {
+        return parts.element(
+            "button",
+            {type: "button", title: name, className: `animatediff-button ${className}`, "aria-label": name, onclick},
+            parts.icon(icon)
+        );
+    }
+
+    // As large as the clip, up to the column's width and most of the window's height.
+    function fit(node, [width, height]) {
+        const zoom = Math.max(width, height) <= SMALL ? 2 : 1;
+        node.style.width = `min(100%, ${width * zoom}px, ${((70 * width) / height).toFixed(3)}vh)`;
+        node.style.aspectRatio = `${width} / ${height}`;
+    }
+
+    function message(words) {
+        return parts.element("p", {className: "animatediff-message", role: "status"}, words);
+    }
+
+    function speedBox(apply) {
+        const options = SPEEDS.map((value) =>
+            parts.element("option", {value, selected: value === choices.speed}, `${value}×`)
+        );
+        const box = parts.element("select", {className: "animatediff-speed", "aria-label": "Speed", title: "Speed"});
+        box.append(...options);
+        box.addEventListener("change", () => {
+            choices.speed = Number(box.value);
+            apply.call();
+        });
+        return box;
+    }
+
+    function loopBox(apply) {
+        const box = parts.element("input", {type: "checkbox", checked: choices.loop});
+        box.addEventListener("change", () => {
+            choices.loop = box.checked;
+            apply.call();
+        });
+        return parts.element("label", {className: "animatediff-loop"}, box, "Loop");
+    }
+
+    function controls(clip, player) {
+        const act = (change) => () => player.source && change.call(null, player.source);
+        const by = (count) => act((source) => source.show((source.frame() + count + clip.frames) % clip.frames));
+        const toggle = act((source) => (source.playing() ? source.pause() : source.play()));
+        const play = button("Play", "play", toggle, "animatediff-play");
+        const slider = parts.element("input", {
+            type: "range", min: 1, max: clip.frames, step: 1, value: 1,
+            className: "animatediff-slider", "aria-label": "Frame",
+        });
+        slider.addEventListener("input", act((source) => source.show(Number(slider.value) - 1)));
+        const number = parts.element("span", {className: "animatediff-frame"});
+        const apply = act((source) => source.setChoices());
+        let drawn = "";
+
+        // Shows the source's frame, and whether it plays.
+        function update() {
+            const frame = (player.source?.frame() ?? 0) + 1;
+            const playing = player.source?.playing() ?? false;
+            if (drawn === `${frame} ${playing}`) return;
+            drawn = `${frame} ${playing}`;
+            const name = playing ? "Pause" : "Play";
+            number.textContent = `frame ${frame} of ${clip.frames}`;
+            slider.value = frame;
+            slider.setAttribute("aria-valuetext", number.textContent);
+            if (play.title !== name) {
+                play.replaceChildren(parts.icon(name.toLowerCase()));
+                play.title = name;
+                play.setAttribute("aria-label", name);
+            }
+        }
+        const buttons = parts.element(
+            "div",
+            {className: "animatediff-buttons"},
+            button("Previous frame", "previous", by(-1), "animatediff-previous"),
+            play,
+            button("Next frame", "next", by(1), "animatediff-next")
+        );
+        const row = parts.element("div", {className: "animatediff-controls"}, buttons, slider, number);
+        row.append(speedBox(apply), loopBox(apply));
+        return {row, update, toggle, previous: by(-1), next: by(1)};
+    }
+
+    // Space plays, arrows step; the slider and the speed box keep their own keys, and buttons the space bar.
+    function keys(used) {
+        return (event) => {
+            const onField = /^(INPUT|SELECT)$/.test(event.target.tagName);
+            if (onField || event.ctrlKey || event.altKey || event.metaKey) return;
+            const action = {ArrowLeft: used.previous, ArrowRight: used.next, " ": used.toggle}[event.key];
+            if (!action || (event.key === " " && event.target.tagName === "BUTTON")) return;
+            event.preventDefault();
+            event.stopPropagation();
+            action.call();
+        };
+    }
+
+    // Plays only what is seen: not in another tab of the WebUI, nor scrolled away.
+    function pauseUnseen(player) {
+        let wasPlaying = false;
+        const observer = new window.IntersectionObserver(([seen]) => {
+            const source = player.source;
+            if (!source?.canStep) return;
+            if (seen.isIntersecting && wasPlaying) source.play();
+            if (!seen.isIntersecting) {
+                wasPlaying = source.playing();
+                if (wasPlaying) source.pause();
+            }
+        });
+        observer.observe(player.stage);
+        return observer;
+    }
+
+    async function fill(player, clip, used) {
+        const source = await parts.openClip(clip, choices, used.update);
+        if (player.closed) return source?.close();
+        player.source = source;
+        if (!source) {
+            player.stage.replaceChildren(message(await reason(clip)));
+            return null;
+        }
+        fit(source.node, clip.size);
+        player.stage.replaceChildren(source.node);
+        if (!source.canStep) {
+            player.node.append(message("Stepping through the frames needs an MP4 of the clip in this browser."));
+            return null;
+        }
+        source.node.addEventListener("click", used.toggle);
+        player.node.append(used.row);
+        used.update();
+        if (!window.matchMedia("(prefers-reduced-motion: reduce)").matches) source.play();
+        return null;
+    }
+
+    async function reason(clip) {
+        const name = parts.fileName(parts.playable(clip)[0]);
+        const answer = await window.fetch(parts.address(parts.playable(clip)[0]), {method: "HEAD"}).catch(() => null);
+        if (!answer) return `${name} cannot be loaded: the WebUI does not answer.`;
+        return answer.ok ? `This browser cannot play ${name}.` : `${name} was moved or deleted.`;
+    }
+
+    // A player for a clip with at least one playable file. `ready` resolves when the clip is shown, or why it is not.
+    function player(clip) {
+        const stage = parts.element("div", {className: "animatediff-stage"});
+        const node = parts.element("div", {className: "animatediff-player", tabIndex: 0, role: "group"}, stage);
+        node.setAttribute("aria-label", "Clip: space plays and pauses, the arrow keys step through the frames");
+        const made = {node, stage, source: null, closed: false};
+        const place = parts.element("div", {className: "animatediff-place"});
+        fit(place, clip.size);
+        stage.append(place);
+        const used = controls(clip, made);
+        node.addEventListener("keydown", keys(used));
+        const observer = pauseUnseen(made);
+        made.ready = fill(made, clip, used);
+        made.close = () => {
+            made.closed = true;
+            observer.disconnect();
+            made.source?.close();
+            node.remove();
+        };
         return made;
     }
 
-    function fileName(path) {
-        return path.split(/[\\/]/).pop();
-    }
-
-    function address(path) {
-        return `file=${encodeURI(path).replaceAll("#", "%23").replaceAll("?", "%3F")}`;
-    }
-
-    // The clips of the last request of a tab, from lib_animatediff/hosts/webui/output/deliver.py.
-    function clipsOf(tab, text) {
-        try {
-            return JSON.parse(text).extra_generation_params["AnimateDiff clips"] || [];
-        } catch {
-            return [];
-        }
-    }
-
-    // Seeks to the middle of a frame, so that rounding cannot show a neighbouring frame.
-    function toFrame(video, clip, frame) {
-        const wanted = ((frame % clip.frames) + clip.frames) % clip.frames;
-        video.pause();
-        video.currentTime = (wanted + 0.5) / clip.fps;
-    }
-
-    function frameOf(video, clip) {
-        return Math.min(Math.floor(video.currentTime * clip.fps + 1e-3), clip.frames - 1);
-    }
-
-    // Saves the current frame as a PNG.
-    function saveFrame(video, clip) {
-        const canvas = element("canvas", {width: video.videoWidth, height: video.videoHeight});
-        canvas.getContext("2d").drawImage(video, 0, 0);
-        const name = fileName(video.src).replace(VIDEO_FILE, "");
-        element("a", {
-            href: canvas.toDataURL("image/png"),
-            download: `${name}-frame${frameOf(video, clip) + 1}.png`,
-        }).click();
-    }
-
-    function controls(video, clip) {
-        const number = element("span", {className: "animatediff-frame"});
-        const update = () => (number.textContent = `frame ${frameOf(video, clip) + 1} of ${clip.frames}`);
-        for (const event of ["timeupdate", "seeked", "loadedmetadata"]) video.addEventListener(event, update);
-        const step = (text, title, by) =>
-            element("button", {
-                textContent: text,
-                title,
-                className: "animatediff-step",
-                onclick: () => toFrame(video, clip, frameOf(video, clip) + by),
-            });
-        const speed = element("select", {
-            title: "Speed",
-            className: "animatediff-speed",
-            onchange: () => (video.playbackRate = Number(speed.value)),
-        });
-        speed.append(
-            ...SPEEDS.map((value) => element("option", {value, textContent: `${value} x`, selected: value === 1}))
-        );
-        const loop = element("input", {type: "checkbox", checked: true, onchange: () => (video.loop = loop.checked)});
-        return element(
-            "div",
-            {className: "animatediff-controls"},
-            step("◀", "Previous frame", -1),
-            step("▶", "Next frame", 1),
-            number,
-            speed,
-            element("button", {
-                textContent: "💾 Save frame",
-                className: "animatediff-step animatediff-save-frame",
-                onclick: () => saveFrame(video, clip),
-            }),
-            element("label", {}, loop, " loop")
-        );
-    }
-
-    function player(clip) {
-        const parts = [];
-        const videoPath = clip.files.find((path) => VIDEO_FILE.test(path));
-        if (videoPath) {
-            const video = element("video", {
-                src: address(videoPath),
-                controls: true,
-                loop: true,
-                muted: true,
-                autoplay: true,
-                playsInline: true,
-            });
-            parts.push(video, controls(video, clip));
-        }
-        const links = clip.files.map((path) =>
-            element("a", {href: address(path), download: fileName(path), textContent: fileName(path)})
-        );
-        if (links.length) parts.push(element("div", {className: "animatediff-files"}, ...links));
-        if (clip.plot) {
-            const seam = clip.seam === null ? "" : `, worst seam between context windows ${clip.seam}x`;
-            parts.push(
-                element("img", {
-                    src: clip.plot,
-                    className: "animatediff-plot",
-                    alt: "Difference between neighbouring frames",
-                }),
-                element("div", {
-                    className: "animatediff-meter",
-                    textContent:
-                        "Difference between neighbouring frames, relative to the median: " +
-                        `loop point ${clip.loop_seam}x${seam}.`,
-                })
-            );
-        }
-        return element("div", {className: "animatediff-clip"}, ...parts);
-    }
-
-    function show(tab) {
-        const source = gradioApp().querySelector(`#generation_info_${tab} textarea`);
-        const results = gradioApp().querySelector(`#${tab}_results`);
-        if (!source || !results || source.value === shown[tab]) return;
-        shown[tab] = source.value;
-        results.querySelector(".animatediff-player")?.remove();
-        const clips = clipsOf(tab, source.value);
-        if (!clips.length) return;
-        const place = results.querySelector(`#${tab}_gallery_container`) || results.firstElementChild;
-        place.after(element("div", {className: "animatediff-player"}, ...clips.map(player)));
-    }
-
-    onAfterUiUpdate(() => TABS.forEach(show));
+    Object.assign(parts, {player});
 })();

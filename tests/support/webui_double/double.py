@@ -328,6 +328,7 @@ def begin(checkpoint: SdModel) -> None:
     )
     shared.cfg_denoiser_callbacks, shared.calls, shared.painted = [], [], []
     shared.app_started_callbacks, shared.may_be_read, shared.demo = [], [], object()
+    shared.cmd_opts, shared.opened_folders = SimpleNamespace(hide_ui_dir_config=False), []
     shared.swallowed, shared.samplings, shared.saved, shared.hashes = [], [], [], {}
     shared.during_sampling = None  # a test's own: called with p before the UNet is
 
@@ -345,7 +346,7 @@ def modules(models_path: Path) -> dict[str, ModuleType]:
         "shared": vars(shared),
         "paths": {"models_path": str(models_path)},
         "hashes": {"sha256": sha256},
-        "util": {"walk_files": walk_files},
+        "util": {"walk_files": walk_files, "open_folder": lambda path: shared.opened_folders.append(path)},
         "ui_tempdir": {
             "register_tmp_file": lambda demo, path: shared.may_be_read.append(path),
             "check_tmp_file": lambda demo, path: path in shared.may_be_read,

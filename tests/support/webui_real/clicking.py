@@ -76,9 +76,9 @@ def refusal(page) -> str:
 
 
 def shown_gif(page) -> bytes:
-    """The file that the gallery's big picture points to."""
+    """The file of the gallery's selected image: the player hides the image, and shows the file."""
     source = page.locator("#txt2img_gallery img[data-testid=detailed-image], #txt2img_gallery img").first
-    source.wait_for(state="visible")
+    source.wait_for(state="attached")
     answer = requests.get(source.get_attribute("src"), timeout=60)
     answer.raise_for_status()
     return answer.content

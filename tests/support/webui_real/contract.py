@@ -52,7 +52,7 @@ MODULES = """
 
 # Functions, classes and hooks. A parameter with "=" has a default; "..." stands for others that we do not use.
 SIGNATURES = {
-    "app.add_api_route": "(path, endpoint, methods=, dependencies=, ...)",
+    "app.add_api_route": "(path, endpoint, methods=, dependencies=, include_in_schema=, ...)",
     "gradio.Accordion": "(label, open=, ...)",
     "gradio.Button": "(value=, elem_id=, elem_classes=, ...)",
     "gradio.Checkbox": "(value=, label=, info=, visible=, elem_id=, ...)",
@@ -106,6 +106,7 @@ SIGNATURES = {
     "modules.ui_components.InputAccordion": "(value, **kwargs)",
     "modules.ui_tempdir.check_tmp_file": "(gradio, filename)",
     "modules.ui_tempdir.register_tmp_file": "(gradio, filename)",
+    "modules.util.open_folder": "(path)",
     "modules.util.walk_files": "(path, allowed_extensions=)",
     "p.sample": "(conditioning, unconditional_conditioning, seeds, subseeds, subseed_strength, prompts)",
     "p.sample_hr_pass": "(samples, decoded_samples, seeds, subseeds, subseed_strength, prompts)",
@@ -178,6 +179,7 @@ SET_FROM_OUTSIDE = {
     "*.step": "modules.sd_samplers_cfg_denoiser",
     "component.do_not_save_to_config": "modules.ui_loadsave",
     "modules.sd_unet.current_unet.option": "modules.sd_unet",
+    "modules.shared.cmd_opts.hide_ui_dir_config": "modules.ui_common",  # an option of the command line
     "modules.shared.opts.enable_prompt_comments": "modules.processing_scripts.comments",  # a script's own option
     "modules.shared.sd_model.cond_stage_model_empty_prompt": "modules.sd_models",
     "p.txt2img_upscale": "modules.txt2img",
@@ -201,10 +203,12 @@ IN_THE_MODELS["ldm.models.diffusion.ddpm.DiffusionWrapper.diffusion_model"] = ""
 
 # Functions of the page that our JavaScript calls.
 JAVASCRIPT = {
+    "dropReplaceImage": "(imgWrap, files)",
     "gradioApp": "()",
     "onAfterUiUpdate": "(callback)",
     "onOptionsChanged": "(callback)",
     "onUiLoaded": "(callback)",
     "selectCheckpoint": "(name)",
+    "switch_to_img2img": "()",
     "updateInput": "(target)",
 }

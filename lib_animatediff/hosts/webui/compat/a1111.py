@@ -219,6 +219,17 @@ def page_may_read(path: Path) -> bool:
     return demo is not None and bool(ui_tempdir.check_tmp_file(demo, str(path)))
 
 
+def open_folder(folder: Path) -> bool:
+    """Open a folder on the server's screen; False if the user forbade it, or if it cannot be opened."""
+    if shared.cmd_opts.hide_ui_dir_config or not folder.is_dir():
+        return False
+    try:
+        util.open_folder(str(folder))
+    except OSError:  # the system has no file manager
+        return False
+    return True
+
+
 # ---- scripts
 
 

@@ -1,4 +1,4 @@
-"""HTTP routes for motion modules, settings and version. See docs/api.md."""
+"""HTTP routes: for clients motion modules, settings and version, see docs/api.md; for the page help and folders."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import Any
 
 from lib_animatediff import __version__
 from lib_animatediff.hosts.webui.catalog.models import available_models
+from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.request.methods import WITHOUT_FILE
 from lib_animatediff.request.settings import json_schema
 from motion_module import inspect_motion_file
+
+from .help_page import help_page
 
 _FIELDS = ("what", "problem", "kind", "base", "parameters", "trained_length", "format", "dtype", "hint")
 
@@ -18,11 +21,17 @@ _WEBUI_ROUTE = "/sdapi/v1/txt2img"
 
 
 def add_routes(_demo: Any, app: Any) -> None:
-    """Add our routes to the WebUI's API, with the same authentication; without its API, add none."""
+    """Add our routes to the WebUI's server.
+
+    Those for clients are part of the WebUI's API, with the same authentication; without the API, there are none. Those
+    for the page are always there, as the page does not have the API's password.
+    """
     existing = [route for route in app.routes if getattr(route, "path", None) == _WEBUI_ROUTE]
     for route in existing[:1]:
         for path, endpoint in (("/models", models), ("/schema", schema), ("/version", version)):
             app.add_api_route(PREFIX + path, endpoint, methods=["GET"], dependencies=route.dependencies)
+    app.add_api_route(f"{PREFIX}/troubleshooting", troubleshooting, methods=["GET"], include_in_schema=False)
+    app.add_api_route(f"{PREFIX}/open-folder", open_folder, methods=["PUT"], include_in_schema=False)
 
 
 def models() -> list[dict[str, Any]]:
@@ -43,6 +52,22 @@ def schema() -> dict[str, Any]:
 def version() -> dict[str, str]:
     """The version of AnimateDiff."""
     return {"version": __version__}
+
+
+def troubleshooting() -> Any:
+    """The page that explains error codes."""
+    from fastapi.responses import HTMLResponse
+
+    return HTMLResponse(help_page())
+
+
+def open_folder(shown: dict[str, str]) -> dict[str, bool]:
+    """Open the folder of a file on the server's own screen, if the WebUI has shown this file on the page.
+
+    It takes PUT, which browsers let no page of another site send without the server's consent.
+    """
+    file = Path(shown.get("file", ""))
+    return {"opened": a1111.page_may_read(file) and a1111.open_folder(file.parent)}
 
 
 def _header(path: Path) -> dict[str, Any]:

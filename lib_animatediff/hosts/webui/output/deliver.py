@@ -16,10 +16,10 @@ from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.request.effects import Note
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.video import FORMATS, Motion, measure, ping_pong, write_clip
-from lib_animatediff.video import plot as draw
 from lib_animatediff.video.encoding import check_frames
 from motion_module.errors import ClipNotWrittenError
 
+from .facts import clip_facts, page_facts
 from .files import encoding, free_place, recipe
 from .script_runs import ClipFacts, ScriptRun, clip_image
 
@@ -224,7 +224,7 @@ def _report(p: Processing, processed: Any, clips: Sequence[_Clip], plan: ClipPla
     """Report clips and errors on the page and in the response."""
     problems = [clip.problem for clip in clips if clip.problem]
     is_page = not _is_api(p)
-    facts = [_facts(clip, plan.output.fps, with_plot=is_page) for clip in clips]
+    facts = [_facts(clip, plan.output.fps, for_page=is_page) for clip in clips]
     if a1111.selected_script(p) is not None:
         facts = script_run.add(a1111.state(), facts)
         p.extra_generation_params[CLIPS_KEY] = ClipFacts(facts)
@@ -239,21 +239,9 @@ def _report(p: Processing, processed: Any, clips: Sequence[_Clip], plan: ClipPla
             a1111.allow_file_in_page(path)
 
 
-def _facts(clip: _Clip, fps: float, *, with_plot: bool) -> dict[str, Any]:
-    motion = clip.motion
-    seam = motion.worst_seam if motion else None
-    return {
-        "files": [str(path.absolute()) for path in clip.files],
-        "frames": len(clip.frames),
-        "fps": fps,
-        "seam": None if seam is None else round(seam, 2),
-        "loop_seam": round(motion.loop_seam, 2) if motion else None,
-        **({"plot": _data_uri(draw(motion))} if with_plot and motion else {}),
-    }
-
-
-def _data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+def _facts(clip: _Clip, fps: float, *, for_page: bool) -> dict[str, Any]:
+    facts = clip_facts(clip.files, clip.frames[0].size, len(clip.frames), fps, clip.motion)
+    return {**facts, **page_facts(clip.infotext, clip.motion)} if for_page else facts
 
 
 def _images_per_frame(p: Processing) -> int:

@@ -222,15 +222,21 @@ def test_every_format_is_written_and_only_pictures_are_shown(webui, deliver):
     (told,) = processed.extra_generation_params["AnimateDiff clips"]
     assert [path.rpartition("-10")[2] for path in told["files"]] == [".mp4", ".webp", "", ".txt"]
     assert (told["frames"], told["fps"], told["seam"]) == (2, 8.0, None)
-    assert told["plot"].startswith("data:image/png;base64,")
+    assert (told["infotext"], told["size"], told["borders"]) == (processed.infotexts[0], [8, 8], [])
+    assert told["changes"] == [1.0]  # of the median
+    files = [Path(path) for path in told["files"]]
+    sizes = [sum(f.stat().st_size for f in file.iterdir()) if file.is_dir() else file.stat().st_size for file in files]
+    assert told["sizes"] == sizes
     assert told["files"][0] in shared.may_be_read
 
 
 def test_the_reply_holds_the_files_but_no_folder_and_no_text(deliver):
     settings = ClipSettings(frames=2, formats=("MP4", "PNG", "TXT", "GIF"))
-    replies = deliver([picture(0), picture(90)], rows=2, settings=settings, is_api=True).images
-    video, gif = map(base64.b64decode, replies)
+    processed = deliver([picture(0), picture(90)], rows=2, settings=settings, is_api=True)
+    video, gif = map(base64.b64decode, processed.images)
     assert (video[4:8], gif[:4]) == (b"ftyp", b"GIF8")
+    (told,) = processed.extra_generation_params["AnimateDiff clips"]
+    assert list(told) == ["files", "sizes", "size", "frames", "fps", "seam", "loop_seam"]
 
 
 @pytest.mark.parametrize("name", ["PNG", "TXT"])

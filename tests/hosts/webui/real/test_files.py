@@ -21,7 +21,6 @@ from lib_animatediff.video import read_recipe
 
 ANIMATED = {"GIF": ".gif", "WEBP": ".webp", "APNG": ".png", "MP4": ".mp4", "WEBM": ".webm", "AVIF": ".avif"}
 OPENED_BY_PNG_INFO = ("GIF", "WEBP", "APNG")
-PLAYED = ("MP4", "WEBM")
 
 
 def extra(answer: dict) -> dict:
@@ -105,35 +104,6 @@ def test_a_file_restores_the_settings_by_clicking(studio, page, way, name):
 
 def choose_format(page, name: str) -> None:
     page.locator("#animatediff_txt2img_formats label").get_by_text(name, exact=True).click()
-
-
-@pytest.mark.shows("Files: films play in the page", "Files: a chosen frame is saved")
-@pytest.mark.parametrize("name", PLAYED)
-def test_films_play_under_the_gallery(studio, page, screenshot, name):
-    possible(studio, name)
-    prepare_clip(page, studio, FRAMES)
-    choose_format(page, "GIF")
-    choose_format(page, name)
-    generate(page)
-    video = page.locator("#txt2img_results .animatediff-player video")
-    video.wait_for()
-    page.wait_for_function("document.querySelector('.animatediff-player video').readyState >= 3")
-    page.wait_for_function("document.querySelector('.animatediff-player video').currentTime > 0.2")
-    assert video.evaluate("v => v.error") is None
-    assert video.evaluate("v => [v.videoWidth, v.videoHeight, v.loop]") == [64, 64, True]
-    page.locator(".animatediff-step").first.click()
-    page.wait_for_function("document.querySelector('.animatediff-player video').paused")
-    before = page.locator(".animatediff-frame").inner_text()
-    page.locator(".animatediff-step").nth(1).click()
-    page.wait_for_function(f"document.querySelector('.animatediff-frame').textContent != '{before}'")
-    with page.expect_download() as download:
-        page.locator(".animatediff-save-frame").click()
-    assert "frame" in download.value.suggested_filename
-    assert Image.open(download.value.path()).size == (64, 64)
-    page.locator(".animatediff-speed").select_option("2")
-    assert video.evaluate("v => v.playbackRate") == 2
-    assert page.locator(".animatediff-plot").evaluate("i => i.naturalWidth") > 100
-    screenshot(page, f"player-{name.lower()}")
 
 
 @pytest.mark.shows("Files: animated pictures in the gallery")
