@@ -35,7 +35,7 @@ def write_gif_file(part: Path, clip: EncoderInput) -> None:
     shared: bytes | None = None
     before: Image | None = None
     with part.open("wb") as file:
-        for image, span in _without_repeats(_images(clip)):
+        for image, span in _without_repeats(clip.counted(_images(clip))):
             table = _table(image)
             if shared is None:
                 shared = table

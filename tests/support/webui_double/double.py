@@ -49,6 +49,15 @@ class SdModel(nn.Module):
         self.alphas_cumprod_original = self.alphas_cumprod
         self.cond_stage_model_empty_prompt = torch.zeros(1, TOKENS, CONTEXT)
 
+    def decode_first_stage(self, z: Tensor) -> Tensor:
+        """A frame is its latents."""
+        if shared.during_decoding is not None:
+            shared.during_decoding(z)
+        return z
+
+    def encode_first_stage(self, x: Tensor) -> Tensor:
+        return x
+
 
 # ---- modules.scripts
 
@@ -128,6 +137,9 @@ class Processing:
     styles: list[str] = field(default_factory=list)
     is_hr_pass: bool = False
 
+    def close(self) -> None:
+        self.is_closed = True
+
     def comment(self, text: str) -> None:
         self.comments[text] = 1
 
@@ -159,6 +171,7 @@ class Txt2Img(Processing):
     hr_upscale_to_x: int = 16
     hr_upscale_to_y: int = 16
     hr_second_pass_steps: int = 0
+    latent_scale_mode: Any = field(default_factory=dict)
 
     def setup_prompts(self) -> None:
         super().setup_prompts()
@@ -171,14 +184,22 @@ class Txt2Img(Processing):
         samples = super().sample(prompts)
         if not self.enable_hr:
             return samples
+        decoded = torch.stack(decode_latent_batch(self.sd_model, samples)) if self.latent_scale_mode is None else None
         reload_model_weights(self.hr_checkpoint)
-        return self.sample_hr_pass(samples, self.hr_prompts)
+        return self.sample_hr_pass(samples, decoded, self.hr_prompts)
 
-    def sample_hr_pass(self, samples: Tensor, prompts: list[str]) -> Tensor:
+    def sample_hr_pass(self, samples: Tensor, decoded_samples: Tensor | None, prompts: list[str]) -> Any:
         if shared.state.interrupted:
             return samples
+        self.is_hr_pass = True
         self.sampler = create_sampler(self.sampler_name, self.sd_model)
-        return denoise(self, nn.functional.interpolate(samples, scale_factor=2), prompts)
+        if decoded_samples is not None:
+            samples = torch.cat([self.sd_model.encode_first_stage(image[None]) for image in decoded_samples])
+        shared.state.nextjob()
+        large = denoise(self, nn.functional.interpolate(samples, scale_factor=2), prompts)
+        self.sampler = None
+        self.is_hr_pass, decoded = False, decode_latent_batch(self.sd_model, large)
+        return decoded
 
 
 @dataclass
@@ -207,6 +228,19 @@ class Sampler:
     name: str
     table: Tensor
 
+    def sample(self, run: Any) -> Tensor:
+        return run()
+
+    sample_img2img = sample
+
+
+class DecodedSamples(list):
+    already_decoded = True
+
+
+def decode_latent_batch(model: SdModel, batch: Tensor) -> DecodedSamples:
+    return DecodedSamples(model.decode_first_stage(batch[i : i + 1])[0] for i in range(len(batch)))
+
 
 def create_sampler(name: str, model: SdModel) -> Sampler:
     return Sampler(name, model.alphas_cumprod)
@@ -228,8 +262,13 @@ def noise(seeds: list[int]) -> Tensor:
 
 def denoise(p: Processing, x: Tensor, prompts: list[str]) -> Tensor:
     """A run of one step: hands back what it has when interrupted."""
-    model, unet = p.sd_model, p.sd_model.model.diffusion_model
     p.scripts.call("process_before_every_sampling", p, noise=x)
+    from_image = p.is_hr_pass or hasattr(p, "init_latent")
+    return getattr(p.sampler, "sample_img2img" if from_image else "sample")(lambda: _denoised(p, x, prompts))
+
+
+def _denoised(p: Processing, x: Tensor, prompts: list[str]) -> Tensor:
+    model, unet = p.sd_model, p.sd_model.model.diffusion_model
     shared.samplings.append(Sampling(model, len(x), p.sampler.table, count_hooks(unet)))
     if shared.during_sampling is not None:
         shared.during_sampling(p)
@@ -261,7 +300,10 @@ def process_images(p: Processing) -> Processed:
     p.scripts.call("process", p)
     p.init(p.all_prompts, p.all_seeds, p.all_subseeds)
     images, infotexts = [], []
+    if shared.state.job_count == -1:
+        shared.state.job_count = p.n_iter * (2 if getattr(p, "enable_hr", False) else 1)
     for n in range(p.n_iter):
+        shared.state.skipped = False
         if shared.state.interrupted:
             break
         reload_model_weights()
@@ -276,10 +318,17 @@ def process_images(p: Processing) -> Processed:
         p.sd_model.alphas_cumprod = p.sd_model.alphas_cumprod_original.to("cpu")
         with torch.no_grad():
             samples = p.sample(prompts=p.prompts)
+            is_decoded = getattr(samples, "already_decoded", False)
+            samples = torch.stack(samples if is_decoded else decode_latent_batch(p.sd_model, samples))
         shared.painted.append(samples)
+        shared.state.nextjob()
+        p.scripts.call("postprocess_batch", p)
         p.prompts = p.all_prompts[batch]
-        for i, sample in enumerate(samples):
+        kept = SimpleNamespace(images=list(samples))
+        p.scripts.call("postprocess_batch_list", p, kept)
+        for i, sample in enumerate(kept.images):
             image = to_image(sample)
+            p.scripts.call("postprocess_image", p, SimpleNamespace(image=image))
             if not p.do_not_save_samples:
                 shared.saved.append(p.seeds[i])
             infotexts.append(create_infotext(p, i))
@@ -330,6 +379,7 @@ def begin(checkpoint: SdModel) -> None:
     shared.app_started_callbacks, shared.may_be_read, shared.demo = [], [], object()
     shared.swallowed, shared.samplings, shared.saved, shared.hashes = [], [], [], {}
     shared.during_sampling = None  # a test's own: called with p before the UNet is
+    shared.during_decoding = None  # likewise, with a frame's latents
 
 
 def modules(models_path: Path) -> dict[str, ModuleType]:
@@ -355,6 +405,7 @@ def modules(models_path: Path) -> dict[str, ModuleType]:
         "sd_models": {"model_data": ModelData(), "rescale_zero_terminal_snr_abar": rescale_zero_terminal_snr_abar},
         "sd_hijack": {"model_hijack": SimpleNamespace(get_prompt_lengths=get_prompt_lengths)},
         "sd_unet": {"current_unet": None},
+        "processing": {"DecodedSamples": DecodedSamples},
         "sd_samplers": {"create_sampler": create_sampler},
         "sd_samplers_common": {"InterruptedException": InterruptedException},
         "extensions": {"extensions": []},

@@ -63,11 +63,8 @@ class State(Protocol):
     current_latent: Tensor | None
     sampling_step: int
     textinfo: str | None
-    job_no: int
     job_count: int
-
-    def nextjob(self) -> None:
-        """Count one run of a sampler."""
+    id_live_preview: int
 
 
 class Options(Protocol):

@@ -26,7 +26,9 @@ from lib_animatediff.request.plan import ClipPlan, plan_clip
 from lib_animatediff.request.settings import canonical_name, parse_settings, to_infotext
 from lib_animatediff.video.formats import check_rate
 
+from .delivery import FollowedDelivery
 from .session import Refusal, Session
+from .workload import Speeds
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +39,7 @@ class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
     """Renders clips instead of a tab's images. Each tab has its own instance."""
 
     _caches = Caches()
+    _speeds = Speeds()
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,7 +76,7 @@ class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
         if _is_upscaled_image(p):
             _convert_palette_to_rgb(p)
         elif _is_enabled(asked):
-            self._session = _open(p, asked, self._caches)
+            self._session = _open(p, asked, self._caches, self._speeds)
 
     @property
     def session(self) -> Session | Refusal | None:
@@ -105,26 +108,50 @@ class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
         if session := self.session_of(p):
             session.before_second_pass(p)
 
+    def postprocess_batch(self, p: Any, *values: Any, **kwargs: Any) -> None:
+        """The images of a batch are decoded."""
+        if session := self.session_of(p):
+            session.progress.close()
+
+    def postprocess_batch_list(self, p: Any, batch: Any, *values: Any, **kwargs: Any) -> None:
+        """Remove the images that an interrupt has left out."""
+        if session := self.session_of(p):
+            del batch.images[session.progress.end_decoding(len(batch.images)) :]
+
+    def postprocess_image(self, p: Any, image: Any, *values: Any) -> None:
+        """The WebUI has finished an image, but for other extensions."""
+        if session := self.session_of(p):
+            session.progress.end_image(p)
+
     def postprocess(self, p: Any, processed: Any, *values: Any) -> None:
         """Turn the finished images into clips."""
         session = self._session
         if session is None or not session.owns(p):
             return
         self._session = None
-        session.close()
-        if isinstance(session, Session):
+        if not isinstance(session, Session):
+            session.close()
+            return
+        session.settle()
+        try:
             processed.styles = getattr(p, "styles", None)  # during the run they were in the prompts
             if session.plan.makes_clip:
                 _deliver(p, processed, session, self._script_run)
             report_notes(processed, session.notes)
+            session.progress.bar.finish()
+        finally:
+            session.close()
 
 
 def _deliver(p: Processing, processed: Any, session: Session, script_run: ScriptRun) -> None:
     try:
-        deliver_clips(p, processed, session.plan, session.loras.reports, script_run)
+        delivery = FollowedDelivery(p, session.plan, session.progress)
+        deliver_clips(p, processed, session.plan, session.loras.reports, script_run, delivery)
     except Exception as error:  # the WebUI would only print it; the frames remain
         _log.exception("AnimateDiff could not make clips of the frames.")
         processed.comments += f"AnimateDiff: the frames are no clip, because of an error. {error}\n"
+    finally:
+        session.progress.interrupts.end_delivery()
 
 
 def before_denoising(params: Any) -> None:
@@ -147,7 +174,7 @@ def _is_enabled(asked: dict[str, Any]) -> bool:
     return not all(value is False for value in given)
 
 
-def _open(p: Any, asked: dict[str, Any], caches: Caches) -> Session | Refusal | None:
+def _open(p: Any, asked: dict[str, Any], caches: Caches, speeds: Speeds) -> Session | Refusal | None:
     try:
         settings = parse_settings(asked)
         if not settings.enable:
@@ -158,7 +185,7 @@ def _open(p: Any, asked: dict[str, Any], caches: Caches) -> Session | Refusal | 
         refuse_idle_axes(p, plan)
         p.extra_generation_params[INFOTEXT_FIELD] = _infotext(plan)
         check_rate(plan.output.formats, plan.output.fps)
-        session = Session(p, plan, caches, notes=(*notes_of(settings, travels_of(p)), *foreign_notes(asked)))
+        session = Session(p, plan, caches, speeds, notes=(*notes_of(settings, travels_of(p)), *foreign_notes(asked)))
     except Exception as error:  # the user sees it when sampling begins; the WebUI would swallow it here
         return Refusal(p, error)
     session.lay_out_rows()
