@@ -318,15 +318,9 @@ def process_images(p: Processing) -> Processed:
         p.sd_model.alphas_cumprod = p.sd_model.alphas_cumprod_original.to("cpu")
         with torch.no_grad():
             samples = p.sample(prompts=p.prompts)
-            is_decoded = getattr(samples, "already_decoded", False)
-            samples = torch.stack(samples if is_decoded else decode_latent_batch(p.sd_model, samples))
-        shared.painted.append(samples)
-        shared.state.nextjob()
-        p.scripts.call("postprocess_batch", p)
+            images_of_batch = decoded_batch(p, samples)
         p.prompts = p.all_prompts[batch]
-        kept = SimpleNamespace(images=list(samples))
-        p.scripts.call("postprocess_batch_list", p, kept)
-        for i, sample in enumerate(kept.images):
+        for i, sample in enumerate(images_of_batch):
             image = to_image(sample)
             p.scripts.call("postprocess_image", p, SimpleNamespace(image=image))
             if not p.do_not_save_samples:
@@ -344,6 +338,18 @@ def process_images(p: Processing) -> Processed:
     processed = Processed(p, images, infotexts, first)
     p.scripts.call("postprocess", p, processed)
     return processed
+
+
+def decoded_batch(p: Processing, samples: Any) -> list[Tensor]:
+    """The images of a batch, after the hooks around them."""
+    is_decoded = getattr(samples, "already_decoded", False)
+    decoded = torch.stack(samples if is_decoded else decode_latent_batch(p.sd_model, samples))
+    shared.painted.append(decoded)
+    shared.state.nextjob()
+    p.scripts.call("postprocess_batch", p)
+    kept = SimpleNamespace(images=list(decoded))
+    p.scripts.call("postprocess_batch_list", p, kept)
+    return kept.images
 
 
 class ModelData:

@@ -133,8 +133,9 @@ class RequestProgress:
             else:
                 self.bar.advance(self._kind, self._batch, place.total, 0.0)
             self.bar.complete(self._kind, None if a1111.state().interrupted else self._batch + 1)
-        between = bool(getattr(p, "enable_hr", False)) and not getattr(p, "is_hr_pass", False)
-        if between and getattr(p, "latent_scale_mode", None) is not None and not a1111.state().interrupted:
+        is_first = bool(getattr(p, "enable_hr", False)) and not getattr(p, "is_hr_pass", False)
+        between = is_first and getattr(p, "latent_scale_mode", None) is None
+        if is_first and not between and not a1111.state().interrupted:
             return  # the latents are scaled as they are
         units = {kind: frame_unit(kind, p) for kind in _WORDS}  # without p, which the checkpoint must not keep alive
 

@@ -110,12 +110,14 @@ class Workload:
         self._tasks[kind].units = units
 
     def start(self, kind: str, ahead: float) -> None:
-        """Begin to measure; ``ahead``: units until the next event."""
+        """Begin to measure; ``ahead``: units until the next event. Unknown kinds take no time."""
         self._last = self._clock()
         self._look(kind, ahead)
 
     def advance(self, kind: str, round_: int, units: float, ahead: float) -> None:
         """Note an event: so many units of a round are done, and ``ahead`` more until the next event."""
+        if kind not in self._tasks:
+            return
         task = self._tasks[kind]
         done = min(round_ * task.units + min(units, task.units), task.rounds * task.units)
         now, more = self._clock(), done - self._done[kind]
@@ -156,7 +158,7 @@ class Workload:
         )
 
     def _look(self, kind: str, ahead: float) -> None:
-        self._ahead = max(ahead, 0.0) * self._rate(self._tasks[kind])
+        self._ahead = max(ahead, 0.0) * self._rate(self._tasks[kind]) if kind in self._tasks else 0.0
 
     def _rate(self, task: Task) -> float:
         """Seconds per unit: measured now, or else earlier, or else as the measured speed of other work suggests."""
