@@ -11,7 +11,7 @@ from lib_animatediff.video import FORMATS, StopWriting
 
 from .progress import RequestProgress
 from .sampling_place import fitting
-from .tasks import IMAGE, MEASURE, frame_unit, write_kind
+from .tasks import IMAGE, MEASURE, frame_unit, write_kind, write_overhead
 
 
 class FollowedDelivery(Delivery):
@@ -58,9 +58,9 @@ class FollowedDelivery(Delivery):
         """Count the frames in a format."""
         bar, kind = self._progress.bar, write_kind(key)
         if done:
-            bar.advance(kind, self._clip, done * self._unit, self._unit)
+            bar.advance(kind, self._clip, write_overhead(key) + done * self._unit, self._unit)
         else:
-            bar.start(kind, self._unit)
+            bar.start(kind, write_overhead(key) + self._unit)
         if done == count:
             bar.complete(kind, self._clip + 1)
         name = "PNG" if key == "frames" else FORMATS[key].name

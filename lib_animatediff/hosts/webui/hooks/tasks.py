@@ -17,9 +17,13 @@ _DECODE, _ENCODE = 1.5, 0.8  # of such a frame's time: the VAE
 _MEGAPIXEL = 1e6
 # Seconds per megapixel on the CPU, measured: texts and images of the WebUI, then this extension's own.
 _IMAGE, _MEASURE = 0.03, 0.006
-_WRITE = {"gif": 0.4, "webp": 0.1, "apng": 0.11, "mp4": 0.05, "webm": 0.07, "avif": 0.05, "frames": 0.12}
+_WRITE = {"gif": 0.15, "webp": 0.1, "apng": 0.11, "mp4": 0.05, "webm": 0.07, "avif": 0.05, "frames": 0.12}
+_PALETTE = 6.0  # megapixels that are written in the time that the palette of a GIF takes, for any size
 _END = 0.1  # seconds after the files: names, replies
 DECODE, DECODE_FIRST, ENCODE, IMAGE, MEASURE = "decode", "decode first pass", "encode", "image", "measure"
+
+
+_WRITING = "write "
 
 
 def unit_of(width: int, height: int) -> float:
@@ -45,7 +49,12 @@ def pass_kind(*, is_second: bool) -> str:
 
 def write_kind(name: str) -> str:
     """The kind of work of a format."""
-    return f"write {name}"
+    return _WRITING + name
+
+
+def write_overhead(name: str) -> float:
+    """Units of a format before its first frame."""
+    return _PALETTE if name == "gif" else 0.0
 
 
 def tasks_of(p: Any, plan: ClipPlan, passes: dict[bool, float]) -> list[Task]:
@@ -63,7 +72,8 @@ def tasks_of(p: Any, plan: ClipPlan, passes: dict[bool, float]) -> list[Task]:
 
     def on_device(kind: str, units: float, factor: float, pixels: tuple[int, int]) -> Task:
         like = "" if kind == _FIRST else _FIRST
-        return Task(kind, units, p.n_iter, seconds * factor, like, (device, name, pixels, len(plan.rendered)))
+        place = (device, name, pixels, len(plan.rendered))
+        return Task(kind, units, p.n_iter, seconds * factor, like, place=place)
 
     tasks = [
         on_device(pass_kind(is_second=second), units, 1.0, large if second else size)
@@ -74,13 +84,19 @@ def tasks_of(p: Any, plan: ClipPlan, passes: dict[bool, float]) -> list[Task]:
         tasks.append(on_device(ENCODE, rows * _plain_unit(large), _ENCODE, large))
     tasks.append(on_device(DECODE, rows * _plain_unit(large), _DECODE, large))
     area = large[0] * large[1] / _MEGAPIXEL
-    tasks.append(Task(IMAGE, rows * area, p.n_iter, _IMAGE, place=large))
+    busy = _FIRST if device == "cpu" else ""
+
+    def on_cpu(kind: str, units: float, rounds: int, rate: float) -> Task:
+        has_overhead = kind.startswith(_WRITING)
+        return Task(kind, units, rounds, rate, busy, is_guess=False, place=large, has_overhead=has_overhead)
+
+    tasks.append(on_cpu(IMAGE, rows * area, p.n_iter, _IMAGE))
     if plan.makes_clip:
         clips = p.n_iter * max(rows // plan.frames, 1)
         shown = area * (max(2 * plan.frames - 2, 1) if plan.output.ping_pong else plan.frames)
-        tasks.append(Task(MEASURE, shown, clips, _MEASURE, place=large))
+        tasks.append(on_cpu(MEASURE, shown, clips, _MEASURE))
         tasks += [
-            Task(write_kind(key), shown, clips, _WRITE.get(key, 0.0), place=large, has_overhead=True)
+            on_cpu(write_kind(key), write_overhead(key) + shown, clips, _WRITE.get(key, 0.0))
             for key in plan.output.formats
         ]
     return [*tasks, Task("end", 1.0, 1, _END)]

@@ -23,10 +23,10 @@ class Task:
         units: amount in one round, in units that take equally long.
         rounds: how often it is done, once per batch for most kinds.
         seconds: per unit, as long as nothing was measured.
-        like: the kind of work that runs on the same device: its measured speed corrects ``seconds``.
+        like: the kind of work whose measured speed says how busy the device is.
+        is_guess: whether ``seconds`` is a multiple of that work's, and not a time of its own.
         place: device, model and size, for which speeds are remembered.
-        has_overhead: whether the first unit takes longer each time, as the palette of a GIF, and not only when the
-            device warms up.
+        has_overhead: whether the first unit takes longer each time, and not only when the device warms up.
     """
 
     kind: str
@@ -34,6 +34,7 @@ class Task:
     rounds: int = 1
     seconds: float = 1.0
     like: str = ""
+    is_guess: bool = True
     place: Hashable = ()
     has_overhead: bool = False
 
@@ -165,10 +166,16 @@ class Workload:
         measured = self._measured[task.kind]
         if measured.has_more:
             return measured.rate(with_first=False)
-        known = self._speeds.of(task)
+        known, other = self._speeds.of(task), self._tasks.get(task.like)
         if known is not None:
-            return known
+            return known * self._slowness(other)
         if measured.units and not task.has_overhead:
             return measured.rate(with_first=True)
-        other = self._tasks.get(task.like)
-        return task.seconds * (self._rate(other) / other.seconds if other else 1.0)
+        return task.seconds * (self._rate(other) / other.seconds if other and task.is_guess else 1.0)
+
+    def _slowness(self, task: Task | None) -> float:
+        """How much longer such work takes now than in earlier requests, as on a busy device."""
+        known = self._speeds.of(task) if task else None
+        if task is None or not known or not self._measured[task.kind].has_more:
+            return 1.0
+        return self._measured[task.kind].rate(with_first=False) / known
