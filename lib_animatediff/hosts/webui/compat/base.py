@@ -62,7 +62,9 @@ class State(Protocol):
     stopping_generation: bool
     current_latent: Tensor | None
     sampling_step: int
+    sampling_steps: int
     textinfo: str | None
+    job_no: int
     job_count: int
     id_live_preview: int
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from modules import shared
+from . import a1111
 
 _JOB = "job_no"
 
@@ -37,9 +37,9 @@ class ShownShare:
         """Begin to show the share, after the WebUI has counted its jobs; ``jobs``: those of this request."""
         if self._ours is not None:
             return
-        state = shared.state
+        state = a1111.state()
         self._state, self._jobs = state, jobs
-        self._first = vars(state).setdefault(_JOB, 0)
+        self._first = vars(state).setdefault(_JOB, state.job_no)
         self._former = type(state)
         self._ours = _state_class(self._former, self)
         state.__class__ = self._ours
@@ -54,8 +54,9 @@ class ShownShare:
         if type(state) is self._ours:
             state.__class__ = self._former
 
-    def number(self, state: Any) -> float:
+    def number(self) -> float:
         """The ``job_no`` with which the WebUI's formula gives the share."""
+        state = a1111.state()
         counted: float = vars(state)[_JOB]
         if self._state is None or state.job_count <= 0:
             return counted
@@ -69,11 +70,11 @@ class ShownShare:
 def _state_class(former: Any, shown: ShownShare) -> Any:
     """A class of the WebUI's state whose ``job_no`` is ours; the WebUI's own count goes on beside it."""
 
-    def read(self: Any) -> float:
-        return shown.number(self)
+    def read(_state: Any) -> float:
+        return shown.number()
 
     def count(self: Any, value: float) -> None:  # the WebUI adds 1 to what it has read
-        vars(self)[_JOB] += round(value - shown.number(self))
+        vars(self)[_JOB] += round(value - shown.number())
 
     def begin(self: Any, *args: Any, **kwargs: Any) -> None:  # another request, although ours was not closed
         shown.end()
