@@ -28,6 +28,7 @@ class FollowedDelivery(Delivery):
         self._unit = frame_unit(MEASURE, p)
         self._clip = -1
         self._is_over = False
+        self._begun = (-1, "")  # the clip and kind of work under way
         progress.interrupts.begin_delivery()
         progress.bar.complete(IMAGE)
 
@@ -59,7 +60,8 @@ class FollowedDelivery(Delivery):
         bar, kind = self._progress.bar, write_kind(key)
         if done:
             bar.advance(kind, self._clip, write_overhead(key) + done * self._unit, self._unit)
-        else:
+        elif self._begun != (self._clip, kind):
+            self._begun = (self._clip, kind)
             bar.start(kind, write_overhead(key) + self._unit)
         if done == count:
             bar.complete(kind, self._clip + 1)

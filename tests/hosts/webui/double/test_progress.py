@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +16,10 @@ WINDOWS = {**CLIP, "frames": 6, "context_length": 4, "overlap": 2}
 HIRES = {"enable_hr": True}
 PIXELS = {**HIRES, "latent_scale_mode": None}
 MOST_LETTERS = 25
+
+
+def never_falls(shares):
+    return all(after >= before - 1e-9 for before, after in pairwise(shares))
 
 
 class Clock:
@@ -64,7 +69,7 @@ def test_the_share_is_that_of_time_and_never_falls(parts):
         clock.now += 2
         work.advance("a", 0, done, 1)
         shares.append(work.share())
-    assert shares == sorted(shares)
+    assert never_falls(shares)
     assert shares[-1] == pytest.approx(20 / (20 + 10))
     clock.now += 1
     assert work.share() > shares[-1]  # it moves while a unit is under way
@@ -175,8 +180,8 @@ def test_the_webuis_formula_gives_a_share_that_never_falls(webui, watched, clip,
     shared.during_decoding = lambda _: seen.append(shared.state.progress)
     webui.paint(clip, **fields)
     shares = [share for share, _ in watched]
-    assert shares == sorted(shares)
-    assert seen == sorted(seen)
+    assert never_falls(shares)
+    assert never_falls(seen)
     assert 0 <= shares[0] < max(shares) < 1
     assert shared.state.progress == 1
     assert shared.state.textinfo is None
@@ -201,7 +206,7 @@ def test_a_scripts_runs_share_the_bar(webui, watched):
         double.process_images(webui.p(CLIP))
         watched.append((shared.state.progress, "between"))
     shares = [share for share, _ in watched]
-    assert shares == sorted(shares)
+    assert never_falls(shares)
     assert [share for share, text in watched if text == "between"] == [0.5, 1]
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 from support.webui_real.clips import animate
@@ -15,9 +16,11 @@ from support.webui_real.studio import left_as_it_was
 
 PERIOD = 0.05  # seconds between two questions; the page asks every half second
 MOST_LETTERS = 25
+ROUNDING = 1e-9
 MOST_POINTS = 6.0
 SOON = 2.0  # seconds
 AT_ONCE = {"frames": 16, "format": ["GIF"]}
+SHORTER = {"frames": 24, "context_length": 8, "overlap": 2}
 LONG = {"frames": 48, "context_length": 16, "overlap": 4, "format": ["MP4", "GIF"]}
 HIRES = {
     "enable_hr": True,
@@ -93,7 +96,7 @@ def followed(server, clip: dict, *, interrupt_at: str = "", **payload) -> Told:
 def check(told: Told) -> None:
     """What holds for every request, however long it takes."""
     shares = [share for _, share in told.shares]
-    assert shares == sorted(shares), "the percentage fell"
+    assert all(after >= before - ROUNDING for before, after in pairwise(shares)), "the percentage fell"
     assert max(map(len, told.texts)) <= MOST_LETTERS
     assert all(reply["eta"] is not None for _, reply in told.asked if reply["progress"])
 
@@ -120,27 +123,27 @@ def test_the_percentage_is_the_share_of_time(studio, clip, payload):
     assert min(figures[1:]) <= MOST_POINTS, figures
 
 
-WINDOWED = {"steps": 4, "width": 64, "height": 64}
+SMALL = {"steps": 4, "width": 64, "height": 64, "save_images": True}
 
 
 @pytest.mark.shows("Progress: interrupts in every phase")
 @pytest.mark.parametrize(
-    ("at", "payload", "note"),
+    ("at", "payload", "formats", "note"),
     [
-        (r"Step 2/4, window [23]/", WINDOWED, "was interrupted at step 2 of 4."),
-        (r"Hires step 2/3", {**WINDOWED, **HIRES}, "was interrupted at step 2 of 3 of the hires pass."),
-        (r"Decoding (1\d)/48", {**WINDOWED, **HIRES}, "of 48 frames were decoded."),
-        (r"Decoding (1\d)/48", {**WINDOWED, **UPSCALED}, "of 48 frames were decoded."),
-        (r"Encoding (1\d)/48", {**WINDOWED, **UPSCALED}, "was interrupted before the hires pass."),
-        (r"Writing MP4", {**WINDOWED, **HIRES}, "was interrupted while it was written."),
-        (r"Writing GIF", {**WINDOWED, **HIRES}, "was interrupted while it was written."),
+        (r"Step 2/4, window [23]/", {}, ["MP4"], "was interrupted at step 2 of 4."),
+        (r"Hires step 2/3", HIRES, ["MP4"], "was interrupted at step 2 of 3 of the hires pass."),
+        (r"Decoding \d+/24", HIRES, ["MP4"], "of 24 frames were decoded."),
+        (r"Decoding \d+/24", UPSCALED, ["MP4"], "of 24 frames were decoded."),
+        (r"Encoding \d+/24", UPSCALED, ["MP4"], "was interrupted before the hires pass."),
+        (r"Writing MP4", HIRES, ["MP4", "GIF"], "was interrupted while it was written."),
+        (r"Writing GIF", HIRES, ["MP4", "GIF"], "was interrupted while it was written."),
     ],
     ids=["window", "hires", "decode", "decode of the first pass", "encode", "mp4", "gif"],
 )
-def test_an_interrupt_is_heeded_soon_and_leaves_nothing_behind(studio, at, payload, note):
+def test_an_interrupt_is_heeded_soon_and_leaves_nothing_behind(studio, at, payload, formats, note):
     files = set(studio.outputs_dir.rglob("*"))
     with left_as_it_was(studio):
-        told = followed(studio, LONG, interrupt_at=at, save_images=True, **payload)
+        told = followed(studio, {**SHORTER, "format": formats}, interrupt_at=at, **SMALL, **payload)
         assert told.interrupted_at, sorted(set(told.texts))
         took = told.seconds - told.interrupted_at
         print(f"{at}: answered after {took:.2f} s of {told.seconds:.1f} s, {told.notes}")
