@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from PIL import Image
 from support.webui_double import components
-from support.webui_double.denoiser import CONTEXT, TOKENS, guided
+from support.webui_double.denoiser import guided
 from support.webui_double.functions import (
     FilenameGenerator,
     Processed,
@@ -30,80 +30,13 @@ from support.webui_double.functions import (
     to_image,
     walk_files,
 )
+from support.webui_double.models import SdModel
+from support.webui_double.scripts import AlwaysVisible, Script, ScriptRunner
 from support.webui_double.state import InterruptedException, OptionInfo, Options, State, shared
 from torch import Tensor, nn
 
 SIDE = 8
 CLIP = {"model": "mm.safetensors", "frames": 2}
-
-
-class SdModel(nn.Module):
-    """LDM's LatentDiffusion, as far as the WebUI's samplers and scripts look at it."""
-
-    def __init__(self, unet: nn.Module) -> None:
-        super().__init__()
-        self.model = nn.Module()
-        self.model.diffusion_model = unet
-        self.is_sd1, self.is_sd2, self.is_sd3, self.is_sdxl, self.is_ssd = True, False, False, False, False
-        self.register_buffer("alphas_cumprod", torch.linspace(0.999, 0.005, 1000))
-        self.alphas_cumprod_original = self.alphas_cumprod
-        self.cond_stage_model_empty_prompt = torch.zeros(1, TOKENS, CONTEXT)
-
-    def decode_first_stage(self, z: Tensor) -> Tensor:
-        """A frame is its latents."""
-        if shared.during_decoding is not None:
-            shared.during_decoding(z)
-        return z
-
-    def encode_first_stage(self, x: Tensor) -> Tensor:
-        return x
-
-
-# ---- modules.scripts
-
-
-AlwaysVisible = object()
-
-
-class Script:
-    args_from = args_to = 0
-    infotext_fields = None
-
-    def show(self, is_img2img: bool) -> Any:
-        return AlwaysVisible
-
-    def ui(self, is_img2img: bool) -> list[Any]:
-        return []
-
-
-class ScriptRunner:
-    """Calls the scripts' hooks and, like the original, lets no exception out of them."""
-
-    def __init__(self) -> None:
-        self.alwayson_scripts: list[Script] = []
-        self.inputs: list[Any] = [None]
-
-    def add(self, script: Script, is_img2img: bool) -> None:
-        assert script.show(is_img2img) is AlwaysVisible
-        script.args_from = len(self.inputs)
-        self.inputs += script.ui(is_img2img)
-        script.args_to = len(self.inputs)
-        self.alwayson_scripts.append(script)
-
-    def arguments(self, *given: object) -> tuple[Any, ...]:
-        """The first script's arguments as the API fills them: what was given, then the components' own values."""
-        values = [getattr(component, "value", 0) for component in self.inputs]
-        values[1 : 1 + len(given)] = given
-        return tuple(values)
-
-    def call(self, hook: str, p: Processing, *more: object, **named: object) -> None:
-        for script in self.alwayson_scripts:
-            method = getattr(script, hook, None)
-            try:
-                if method is not None:
-                    method(p, *more, *p.script_args[script.args_from : script.args_to], **named)
-            except Exception as error:
-                shared.swallowed.append(error)
 
 
 # ---- modules.processing

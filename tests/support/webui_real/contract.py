@@ -86,7 +86,6 @@ SIGNATURES = {
     "modules.scripts.Script.before_process": "(p, *args)",
     "modules.scripts.Script.before_process_batch": "(p, *args, **kwargs)",
     "modules.scripts.Script.postprocess": "(p, processed, *args)",
-    "modules.scripts.Script.postprocess_batch": "(p, *args, **kwargs)",
     "modules.scripts.Script.postprocess_batch_list": "(p, pp, *args, **kwargs)",
     "modules.scripts.Script.postprocess_image": "(p, pp, *args)",
     "modules.scripts.Script.process_batch": "(p, *args, **kwargs)",

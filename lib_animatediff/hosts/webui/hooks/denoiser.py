@@ -14,7 +14,7 @@ from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.request.plan import ClipPlan
 
-from .progress import RequestProgress
+from .progress.request import RequestProgress
 from .sampling_wrapper import SamplingWrapper
 
 

@@ -24,7 +24,7 @@ from lib_animatediff.request.plan import ClipPlan
 
 from .errors import explain_out_of_memory, refuse_model, refuse_request
 from .problems import Problems
-from .progress import RequestProgress
+from .progress.request import RequestProgress
 
 _log = logging.getLogger(__name__)
 

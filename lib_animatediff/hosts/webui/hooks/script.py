@@ -26,9 +26,9 @@ from lib_animatediff.request.plan import ClipPlan, plan_clip
 from lib_animatediff.request.settings import canonical_name, parse_settings, to_infotext
 from lib_animatediff.video.formats import check_rate
 
-from .delivery import FollowedDelivery
+from .progress.delivery import FollowedDelivery
+from .progress.workload import Speeds
 from .session import Refusal, Session
-from .workload import Speeds
 
 _log = logging.getLogger(__name__)
 
@@ -83,14 +83,9 @@ class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
         """The session of this tab's current request."""
         return self._session
 
-    def session_of(self, p: Processing) -> Session | None:
-        """The session of ``p``; None if this tab does not animate it."""
-        session = self._session
-        return session if isinstance(session, Session) and session.owns(p) else None
-
     def before_process_batch(self, p: Any, *values: Any, **kwargs: Any) -> None:
         """Take the prompts, before the WebUI reads extra networks and conditions from them."""
-        if session := self.session_of(p):
+        if session := _session_of(self, p):
             session.take_prompts(p)
 
     def process_batch(self, p: Any, *values: Any, **kwargs: Any) -> None:
@@ -100,27 +95,22 @@ class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
 
     def process_before_every_sampling(self, p: Any, *values: Any, **kwargs: Any) -> None:
         """Prepare the sampling of a pass, whose initial noise the WebUI passes to the hook."""
-        if session := self.session_of(p):
+        if session := _session_of(self, p):
             session.before_sampling(p, kwargs["noise"])
 
     def before_hr(self, p: Any, *values: Any) -> None:
         """Prepare the second pass of hires fix, whose conditions are encoded."""
-        if session := self.session_of(p):
+        if session := _session_of(self, p):
             session.before_second_pass(p)
 
-    def postprocess_batch(self, p: Any, *values: Any, **kwargs: Any) -> None:
-        """The images of a batch are decoded."""
-        if session := self.session_of(p):
-            session.progress.close()
-
     def postprocess_batch_list(self, p: Any, batch: Any, *values: Any, **kwargs: Any) -> None:
-        """Remove the images that an interrupt has left out."""
-        if session := self.session_of(p):
+        """The images of a batch are decoded: remove those that an interrupt has left out."""
+        if session := _session_of(self, p):
             del batch.images[session.progress.end_decoding(len(batch.images)) :]
 
     def postprocess_image(self, p: Any, image: Any, *values: Any) -> None:
         """The WebUI has finished an image, but for other extensions."""
-        if session := self.session_of(p):
+        if session := _session_of(self, p):
             session.progress.end_image(p)
 
     def postprocess(self, p: Any, processed: Any, *values: Any) -> None:
@@ -141,6 +131,12 @@ class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
             session.progress.bar.finish()
         finally:
             session.close()
+
+
+def _session_of(script: AnimateDiffScript, p: Processing) -> Session | None:
+    """The session of ``p``; None if the script's tab does not animate it."""
+    session = script.session
+    return session if isinstance(session, Session) and session.owns(p) else None
 
 
 def _deliver(p: Processing, processed: Any, session: Session, script_run: ScriptRun) -> None:

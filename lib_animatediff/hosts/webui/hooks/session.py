@@ -23,10 +23,10 @@ from lib_animatediff.request.plan import ClipPlan
 from .denoiser import DenoiserHooks
 from .layout import RequestLayout
 from .problems import Problems
-from .progress import RequestProgress
-from .progress_bar import ProgressBar
+from .progress.bar import ProgressBar
+from .progress.request import RequestProgress
+from .progress.workload import Speeds
 from .sampling_wrapper import SamplingWrapper
-from .workload import Speeds
 
 
 class _Request:

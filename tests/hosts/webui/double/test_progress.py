@@ -33,7 +33,7 @@ class Clock:
 def parts(webui):
     """The modules of the arithmetic."""
     names = ("workload", "sampling_place", "tasks", "interrupts", "vae_watch")
-    return SimpleNamespace(**{name: webui.module(f"hooks.{name}") for name in names})
+    return SimpleNamespace(**{name: webui.module(f"hooks.progress.{name}") for name in names})
 
 
 def notes_of(processed):
@@ -44,7 +44,7 @@ def notes_of(processed):
 def watched(webui, monkeypatch):
     """Notes the share and the text of the bar whenever a text is shown."""
     told = []
-    bar = webui.module("hooks.progress_bar").ProgressBar
+    bar = webui.module("hooks.progress.bar").ProgressBar
     say = bar.say
 
     def noted(self, text=""):
@@ -157,12 +157,13 @@ def test_the_words_have_room(parts, steps, windows, runs, is_second):
 
 def test_the_words_of_every_format_have_room(webui, watched):
     shared.state.begin()
-    delivery = webui.module("hooks.delivery").FollowedDelivery
-    progress = webui.module("hooks.progress").RequestProgress(
-        plan_of(frames=4), webui.module("hooks.progress_bar").ProgressBar(webui.module("hooks.workload").Speeds())
+    delivery = webui.module("hooks.progress.delivery").FollowedDelivery
+    progress = webui.module("hooks.progress.request").RequestProgress(
+        plan_of(frames=4),
+        webui.module("hooks.progress.bar").ProgressBar(webui.module("hooks.progress.workload").Speeds()),
     )
     one = delivery(SimpleNamespace(batch_size=1, n_iter=1, width=8, height=8), plan_of(frames=4), progress)
-    for key in webui.module("hooks.delivery").FORMATS:
+    for key in webui.module("hooks.progress.delivery").FORMATS:
         one.writing(key, 9999, 10_000)
         one.writing(key, 3, 4)
     texts = [text for _, text in watched]
@@ -280,7 +281,7 @@ def test_an_interrupted_sampling_is_decoded_and_written_as_a_whole(webui):
 
 @pytest.mark.parametrize(("when", "written"), [("Measuring", 0), ("Writing GIF 1", 0), ("Writing MP4 2", 1)])
 def test_interrupted_while_writing_the_finished_files_stay(webui, watched, monkeypatch, when, written):
-    bar = webui.module("hooks.progress_bar").ProgressBar
+    bar = webui.module("hooks.progress.bar").ProgressBar
     say = bar.say
 
     def press(self, text=""):

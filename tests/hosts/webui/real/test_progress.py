@@ -105,7 +105,6 @@ def check(told: Told) -> None:
     assert all(reply["eta"] is not None for _, reply in told.asked if reply["progress"])
 
 
-@pytest.mark.shows("Progress: percent and time left of a clip")
 @pytest.mark.parametrize(
     ("clip", "payload"),
     [
@@ -130,7 +129,6 @@ def test_the_percentage_is_the_share_of_time(studio, clip, payload):
 SMALL = {"steps": 4, "width": 64, "height": 64, "save_images": True}
 
 
-@pytest.mark.shows("Progress: interrupts in every phase")
 @pytest.mark.parametrize(
     ("at", "payload", "formats", "note"),
     [

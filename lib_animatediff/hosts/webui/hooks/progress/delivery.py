@@ -9,7 +9,7 @@ from lib_animatediff.hosts.webui.output.following import Delivery
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.video import FORMATS, StopWriting
 
-from .progress import RequestProgress
+from .request import RequestProgress
 from .sampling_place import fitting
 from .tasks import IMAGE, MEASURE, frame_unit, write_kind, write_overhead
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lib_animatediff.engine.patching import patch_next_call
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.request.plan import ClipPlan
 
+from .bar import ProgressBar
 from .interrupts import Interrupts
-from .progress_bar import ProgressBar
 from .sampling_place import SamplingPlace, fitting, frames_of_calls
 from .tasks import DECODE, DECODE_FIRST, ENCODE, IMAGE, frame_unit, pass_kind, runs_of, unit_of
 from .vae_watch import VaeWatch
@@ -45,7 +45,7 @@ class RequestProgress:
             self._watch = None
             self._batch, self._rows, self._images = p.iteration, p.batch_size, 0
             self.interrupts.begin_batch()
-        places = {second: self._place_of(p, is_second=second) for second in _passes(p)}
+        places = {second: _place_of(p, self._plan, self._frames, is_second=second) for second in _passes(p)}
         self.bar.begin(p, self._plan, {second: place.total for second, place in places.items()})
         self._place, self._kind = places[is_second], pass_kind(is_second=is_second)
         self.bar.say()
@@ -158,16 +158,17 @@ class RequestProgress:
         self.bar.advance(self._kind, self._batch, place.done, place.ahead)
         self.bar.say(place.text)
 
-    def _place_of(self, p: Any, *, is_second: bool) -> SamplingPlace:
-        size = (p.hr_upscale_to_x, p.hr_upscale_to_y) if is_second else (p.width, p.height)
-        clips = max(int(p.batch_size) // len(self._plan.rendered), 1)
-        return SamplingPlace(
-            self._frames,
-            unit_of(*map(int, size)) * clips,
-            runs_of(p, self._plan, is_second=is_second),
-            calls_at_once=1 if a1111.opts().batch_cond_uncond else 2,
-            is_second=is_second,
-        )
+
+def _place_of(p: Any, plan: ClipPlan, frames: Sequence[int], *, is_second: bool) -> SamplingPlace:
+    size = (p.hr_upscale_to_x, p.hr_upscale_to_y) if is_second else (p.width, p.height)
+    clips = max(int(p.batch_size) // len(plan.rendered), 1)
+    return SamplingPlace(
+        frames,
+        unit_of(*map(int, size)) * clips,
+        runs_of(p, plan, is_second=is_second),
+        calls_at_once=1 if a1111.opts().batch_cond_uncond else 2,
+        is_second=is_second,
+    )
 
 
 def _passes(p: Any) -> list[bool]:
