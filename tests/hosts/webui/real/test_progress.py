@@ -57,15 +57,6 @@ class Told:
         return max(abs(100 * (share - at / self.seconds)) for at, share in self.shares)
 
     @property
-    def path(self) -> list[tuple]:
-        """Some of what was shown: the time's share and the bar's in points, and its text."""
-        told = [
-            (round(100 * at / self.seconds), round(100 * reply["progress"]), reply["textinfo"])
-            for at, reply in self.asked
-        ]
-        return told[:: max(len(told) // 25, 1)]
-
-    @property
     def notes(self) -> list[str]:
         return json.loads(self.answer["info"])["extra_generation_params"].get("AnimateDiff notes", [])
 
@@ -120,7 +111,7 @@ def test_the_percentage_is_the_share_of_time(studio, clip, payload):
         told = followed(studio, clip, **payload)
         check(told)
         figures.append(round(told.largest_error, 1))
-        print(f"{told.seconds:.1f} s, {figures[-1]} points, {len(set(told.shares))} shares, {told.path}")
+        print(f"{told.seconds:.1f} s, {figures[-1]} points, {len(set(told.shares))} shares")
         if len(figures) > 1 and figures[-1] <= MOST_POINTS:
             break
     assert min(figures[1:]) <= MOST_POINTS, figures
