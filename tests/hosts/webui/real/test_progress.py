@@ -101,9 +101,8 @@ def check(told: Told) -> None:
     [
         (AT_ONCE, {"steps": 12, "width": 128, "height": 128}),
         (LONG, {"steps": 4, "width": 64, "height": 64, **HIRES}),
-        (LONG, {"steps": 4, "width": 64, "height": 64, **UPSCALED}),
     ],
-    ids=["one window", "windows, hires", "windows, hires by pixels"],
+    ids=["one window", "windows, hires"],
 )
 def test_the_percentage_is_the_share_of_time(studio, clip, payload):
     figures = []
