@@ -1,6 +1,6 @@
 """Clips as files: written in any format with their recipe inside, and read again with exact times."""
 
-from .encoding import Encoding
+from .encoding import Encoding, StopWriting
 from .filenames import place_within, safe_name
 from .formats import FORMATS
 from .metadata import read_recipe
@@ -16,6 +16,7 @@ __all__ = [
     "Encoding",
     "Motion",
     "Recipe",
+    "StopWriting",
     "exact_fps",
     "frame_durations",
     "measure",

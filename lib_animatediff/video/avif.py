@@ -8,6 +8,7 @@ from motion_module import AnimateDiffError
 
 from .encoding import EncoderInput
 from .exif import exif_of
+from .observed import observed
 from .timing import frame_durations
 
 _TICKS = 1000  # per second
@@ -18,7 +19,7 @@ _ADVICE = "Install Pillow 11.3 or later, or the plugin for older versions: pip i
 def write_avif(part: Path, clip: EncoderInput) -> None:
     """Write an animated AVIF. It loops forever, because libavif does not accept a loop count."""
     need_avif()
-    first, *others = clip.with_alpha()
+    first, *others = observed(clip, clip.with_alpha())
     first.save(
         part,
         format="AVIF",

@@ -93,11 +93,14 @@ def _write(part: Path, clip: EncoderInput, video: _VideoFormat) -> None:
         if clip.block:
             container.metadata["description"] = clip.block
         size = _even(clip.size) if video.even else clip.size
-        stream = _stream(container, clip, video, size, tick)
+        stream, muxed = _stream(container, clip, video, size, tick), 0
         for index, image in enumerate(_converted(av, clip, size, tick)):
             image.pts = times[index]
-            _mux(container, stream.encode(image), times)
-        _mux(container, stream.encode(None), times)
+            muxed += _mux(container, stream.encode(image), times)
+            clip.note((index + 1 + muxed) // 2)  # the encoder looks ahead before it gives the first packet
+        for packet in _flushed(stream):
+            muxed += _mux(container, [packet], times)
+            clip.note((len(clip.frames) + muxed) // 2)
     _check(part, len(clip.frames))
 
 
@@ -166,12 +169,24 @@ def _fitted(image: Image, size: tuple[int, int], how: str) -> Image:
     return padded
 
 
-def _mux(container: Any, packets: list[Any], times: list[int]) -> None:
+def _flushed(stream: Any) -> Iterator[Any]:
+    """The packets that the encoder still holds, one by one where PyAV can: each may take long."""
+    one_by_one = getattr(stream.codec_context, "encode_lazy", None)
+    if one_by_one is None:
+        yield from stream.encode(None)
+        return
+    for packet in one_by_one(None):
+        packet.stream = stream
+        yield packet
+
+
+def _mux(container: Any, packets: list[Any], times: list[int]) -> int:
     for packet in packets:
         frame = times.index(packet.pts)
         with suppress(AttributeError):  # early PyAV has no setter, and its guess is right within one tick
             packet.duration = times[frame + 1] - times[frame]  # otherwise the last frame would have no duration
         container.mux(packet)
+    return len(packets)
 
 
 def _check(part: Path, frames: int) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from motion_module import ClipError
 
@@ -13,6 +14,8 @@ from .recipe import Recipe
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+_Item = TypeVar("_Item")
 
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 _CHOICES = {"palette": ("clip", "frame"), "odd_sizes": ("pad", "scale"), "preset": PRESETS}
@@ -57,6 +60,18 @@ class Encoding:
                 )
 
 
+class StopWriting(Exception):  # noqa: N818 - it is raised by the caller's own wish
+    """Raised by a caller's ``progress`` to end `write_clip`. The file under way is removed.
+
+    Attributes:
+        written: the files that were complete by then.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("Writing was stopped.")
+        self.written: list[Path] = []
+
+
 @dataclass(frozen=True)
 class EncoderInput:
     """A clip to encode.
@@ -67,6 +82,7 @@ class EncoderInput:
         loop_count: number of times the clip plays; 0 for infinite.
         recipe: recipe to embed; None for none.
         encoding: encoder options.
+        progress: called with the number of encoded frames and of all frames; an exception from it ends the encoder.
     """
 
     frames: Sequence[Image]
@@ -74,6 +90,7 @@ class EncoderInput:
     loop_count: int
     recipe: Recipe | None
     encoding: Encoding
+    progress: Callable[[int, int], None] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -89,6 +106,17 @@ class EncoderInput:
     def block(self) -> str:
         """The recipe's JSON block; empty without a recipe."""
         return self.recipe.block(self.fps, self.loop_count) if self.recipe else ""
+
+    def note(self, done: int) -> None:
+        """Report the number of encoded frames."""
+        if self.progress is not None:
+            self.progress(done, len(self.frames))
+
+    def counted(self, images: Iterable[_Item]) -> Iterator[_Item]:
+        """Yield one image per frame, and report each as encoded when the next one is asked for."""
+        for done, image in enumerate(images, 1):
+            yield image
+            self.note(done)
 
     def in_colour(self) -> Iterator[Image]:
         """Yield the frames without transparency."""

@@ -35,7 +35,7 @@ def write_gif_file(part: Path, clip: EncoderInput) -> None:
     shared: bytes | None = None
     before: Image | None = None
     with part.open("wb") as file:
-        for image, span in _without_repeats(_images(clip)):
+        for image, span in _without_repeats(clip.counted(_images(clip))):
             table = _table(image)
             if shared is None:
                 shared = table
@@ -64,7 +64,7 @@ def _images(clip: EncoderInput) -> Iterator[Image]:
     dither = clip.encoding.dither
     if clip.encoding.palette == "frame":
         return (image for frame in clip.frames for image in in_one_palette([frame], dither=dither))
-    return in_one_palette(clip.frames, dither=dither)
+    return in_one_palette(clip.frames, dither=dither, pause=lambda: clip.note(0))
 
 
 def _without_repeats(images: Iterator[Image]) -> Iterator[tuple[Image, list[int]]]:

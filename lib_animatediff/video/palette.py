@@ -6,7 +6,7 @@ result is kept; measured in tools/benchmarks/gif_quality.py. Clips with at most 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +25,20 @@ _SEED = 0
 _SIDE = 16  # FFmpeg takes a palette as an image of 16x16 pixels
 
 
-def in_one_palette(frames: Sequence[Image], *, dither: bool) -> Iterator[Image]:
-    """Yield the frames in one shared palette. Palettes per frame would flicker."""
-    return _mapped(frames, _palette(frames), dither)
+def _go_on() -> None:
+    """Nothing stops it."""
 
 
-def _palette(frames: Sequence[Image]) -> list[tuple[int, int, int]]:
+def in_one_palette(frames: Sequence[Image], *, dither: bool, pause: Callable[[], None] = _go_on) -> Iterator[Image]:
+    """Yield the frames in one shared palette. Palettes per frame would flicker.
+
+    Args:
+        pause: called now and then while the palette is found; an exception from it ends the search.
+    """
+    return _mapped(frames, _palette(frames, pause), dither)
+
+
+def _palette(frames: Sequence[Image], pause: Callable[[], None]) -> list[tuple[int, int, int]]:
     """Up to 256 colours for all frames."""
     import torch
 
@@ -39,7 +47,7 @@ def _palette(frames: Sequence[Image]) -> list[tuple[int, int, int]]:
         return few
     pixels = _sample(frames)
     with torch.no_grad():
-        centres, _ = min((_k_means(pixels, start) for start in _starts(pixels)), key=lambda found: found[1])
+        centres, _ = min((_k_means(pixels, start, pause) for start in _starts(pixels)), key=lambda found: found[1])
     return [(red, green, blue) for red, green, blue in centres.round().clamp(0, 255).to(torch.uint8).tolist()]
 
 
@@ -80,11 +88,12 @@ def _starts(pixels: Tensor) -> Iterator[Tensor]:
         yield start
 
 
-def _k_means(pixels: Tensor, centres: Tensor) -> tuple[Tensor, float]:
+def _k_means(pixels: Tensor, centres: Tensor, pause: Callable[[], None]) -> tuple[Tensor, float]:
     """Run k-means from initial centres; returns the centres and the mean squared distance to them."""
     import torch
 
     for _ in range(_ROUNDS):
+        pause()
         nearest = torch.cdist(pixels, centres).argmin(1)
         count = torch.bincount(nearest, minlength=len(centres))[:, None]
         total = torch.zeros_like(centres).index_add_(0, nearest, pixels)

@@ -35,7 +35,7 @@ def write_apng(part: Path, clip: EncoderInput) -> None:
     number = 0
     with part.open("wb") as file:
         file.write(SIGNATURE)
-        for index, frame in enumerate(clip.with_alpha()):
+        for index, frame in enumerate(clip.counted(clip.with_alpha())):
             header, *pieces = _stored(frame)
             if index == 0:
                 _write(file, b"IHDR", header[1])
@@ -57,7 +57,7 @@ def write_apng(part: Path, clip: EncoderInput) -> None:
 def write_frames(folder: Path, clip: EncoderInput) -> None:
     """Write each frame as a PNG with the recipe: ``00000.png``, ``00001.png``, ..."""
     chunks = recipe_chunks(clip)
-    for index, frame in enumerate(clip.frames):
+    for index, frame in enumerate(clip.counted(clip.frames)):
         plain = frame if frame.mode in ("RGB", "RGBA", "L", "P") else frame.convert("RGB")
         header, *pieces = _stored(plain, keep=True)
         with (folder / f"{index:05}.png").open("wb") as file:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .encoding import EncoderInput
 from .exif import exif_of
+from .observed import observed
 from .timing import frame_durations
 
 _TICKS = 1000  # per second
@@ -19,7 +20,7 @@ _REPLACES = 2  # frame flag: do not blend with the previous frame
 
 def write_webp(part: Path, clip: EncoderInput) -> None:
     """Write an animated WebP. Repeated frames are merged into one of longer duration, which looks the same."""
-    first, *others = clip.with_alpha()
+    first, *others = observed(clip, clip.with_alpha())
     durations = frame_durations(len(clip.frames), clip.fps, _TICKS)
     buffer = io.BytesIO()
     first.save(

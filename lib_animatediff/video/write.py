@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ from motion_module.errors import ClipNotWrittenError
 from motion_module.limits import exists, is_folder
 
 from .atomic import atomic_file, atomic_folder, plain_reason, write_atomic
-from .encoding import EncoderInput, Encoding, check_frames
+from .encoding import EncoderInput, Encoding, StopWriting, check_frames
 from .filenames import safe_name
 from .formats import FORMATS, format_of, is_lossless, key_of, path_for
 from .gif import write_gif_file
@@ -40,6 +42,7 @@ def write_clip(
     loop_count: int = 0,
     recipe: Recipe | None = None,
     encoding: Encoding | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Path]:
     """Write a clip. Each file appears complete or not at all, and replaces an existing one.
 
@@ -51,6 +54,8 @@ def write_clip(
         loop_count: number of times the clip plays; 0 for infinite.
         recipe: recipe to embed; None for none.
         encoding: encoder options; None for the defaults.
+        progress: called with the format's key, the number of encoded frames and the number of frames: before each
+            format, and after most frames, and after it. It may raise `StopWriting`, which leaves no incomplete file.
 
     Returns:
         The files in the order of ``formats``; a folder for PNG frames.
@@ -59,6 +64,7 @@ def write_clip(
         ClipError: there are no frames, their sizes differ, a format is unknown, a number is out of range, or a target
             is a folder of other files. Nothing was written.
         ClipNotWrittenError: a format failed. The other formats and the frames were saved.
+        StopWriting: raised by ``progress``; it names the files that are complete.
     """
     check_frames(frames)
     if isinstance(loop_count, bool) or not isinstance(loop_count, int) or not 0 <= loop_count <= _MOST_LOOPS:
@@ -72,7 +78,7 @@ def write_clip(
         raise ClipError("There is no infotext for a TXT file. Remove this format.", code="AD-V22")
     for key, place in places.items():
         _check_place(key, place)
-    return _write_all(path, clip, places)
+    return _write_all(path, clip, places, progress)
 
 
 def write_gif(path: Path, frames: Sequence[Image], *, fps: float, loop_count: int = 0, comment: str = "") -> None:
@@ -128,13 +134,20 @@ def _check_place(key: str, place: Path) -> None:
         raise ClipError(f"The folder {place} contains other files than frames. Choose another name.", code="AD-V25")
 
 
-def _write_all(path: Path, clip: EncoderInput, places: dict[str, Path]) -> list[Path]:
+def _write_all(
+    path: Path, clip: EncoderInput, places: dict[str, Path], progress: Callable[[str, int, int], None] | None
+) -> list[Path]:
     written: dict[str, Path] = {}
     failures: dict[str, BaseException] = {}
     for key, place in places.items():
         try:
-            _write_one(key, place, clip)
+            _write_one(key, place, clip if progress is None else replace(clip, progress=partial(progress, key)))
             written[key] = place
+            if progress is not None:
+                progress(key, len(clip.frames), len(clip.frames))
+        except StopWriting as stop:
+            stop.written = list(written.values())
+            raise
         except Exception as error:  # encoders raise all kinds of exceptions
             failures[key] = error
     if not failures:
@@ -149,6 +162,7 @@ def _write_all(path: Path, clip: EncoderInput, places: dict[str, Path]) -> list[
 
 def _write_one(key: str, place: Path, clip: EncoderInput) -> None:
     whole = atomic_folder if key == "frames" else atomic_file
+    clip.note(0)  # the caller may stop before anything is created
     with whole(place) as part:
         FORMATS[key].write(part, clip)
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from PIL import Image
 from support.webui_double import components
-from support.webui_double.denoiser import CONTEXT, TOKENS, guided
+from support.webui_double.denoiser import guided
 from support.webui_double.functions import (
     FilenameGenerator,
     Processed,
@@ -30,71 +30,13 @@ from support.webui_double.functions import (
     to_image,
     walk_files,
 )
+from support.webui_double.models import SdModel
+from support.webui_double.scripts import AlwaysVisible, Script, ScriptRunner
 from support.webui_double.state import InterruptedException, OptionInfo, Options, State, shared
 from torch import Tensor, nn
 
 SIDE = 8
 CLIP = {"model": "mm.safetensors", "frames": 2}
-
-
-class SdModel(nn.Module):
-    """LDM's LatentDiffusion, as far as the WebUI's samplers and scripts look at it."""
-
-    def __init__(self, unet: nn.Module) -> None:
-        super().__init__()
-        self.model = nn.Module()
-        self.model.diffusion_model = unet
-        self.is_sd1, self.is_sd2, self.is_sd3, self.is_sdxl, self.is_ssd = True, False, False, False, False
-        self.register_buffer("alphas_cumprod", torch.linspace(0.999, 0.005, 1000))
-        self.alphas_cumprod_original = self.alphas_cumprod
-        self.cond_stage_model_empty_prompt = torch.zeros(1, TOKENS, CONTEXT)
-
-
-# ---- modules.scripts
-
-
-AlwaysVisible = object()
-
-
-class Script:
-    args_from = args_to = 0
-    infotext_fields = None
-
-    def show(self, is_img2img: bool) -> Any:
-        return AlwaysVisible
-
-    def ui(self, is_img2img: bool) -> list[Any]:
-        return []
-
-
-class ScriptRunner:
-    """Calls the scripts' hooks and, like the original, lets no exception out of them."""
-
-    def __init__(self) -> None:
-        self.alwayson_scripts: list[Script] = []
-        self.inputs: list[Any] = [None]
-
-    def add(self, script: Script, is_img2img: bool) -> None:
-        assert script.show(is_img2img) is AlwaysVisible
-        script.args_from = len(self.inputs)
-        self.inputs += script.ui(is_img2img)
-        script.args_to = len(self.inputs)
-        self.alwayson_scripts.append(script)
-
-    def arguments(self, *given: object) -> tuple[Any, ...]:
-        """The first script's arguments as the API fills them: what was given, then the components' own values."""
-        values = [getattr(component, "value", 0) for component in self.inputs]
-        values[1 : 1 + len(given)] = given
-        return tuple(values)
-
-    def call(self, hook: str, p: Processing, *more: object, **named: object) -> None:
-        for script in self.alwayson_scripts:
-            method = getattr(script, hook, None)
-            try:
-                if method is not None:
-                    method(p, *more, *p.script_args[script.args_from : script.args_to], **named)
-            except Exception as error:
-                shared.swallowed.append(error)
 
 
 # ---- modules.processing
@@ -128,6 +70,9 @@ class Processing:
     styles: list[str] = field(default_factory=list)
     is_hr_pass: bool = False
 
+    def close(self) -> None:
+        self.is_closed = True
+
     def comment(self, text: str) -> None:
         self.comments[text] = 1
 
@@ -159,6 +104,7 @@ class Txt2Img(Processing):
     hr_upscale_to_x: int = 16
     hr_upscale_to_y: int = 16
     hr_second_pass_steps: int = 0
+    latent_scale_mode: Any = field(default_factory=dict)
 
     def setup_prompts(self) -> None:
         super().setup_prompts()
@@ -171,14 +117,22 @@ class Txt2Img(Processing):
         samples = super().sample(prompts)
         if not self.enable_hr:
             return samples
+        decoded = torch.stack(decode_latent_batch(self.sd_model, samples)) if self.latent_scale_mode is None else None
         reload_model_weights(self.hr_checkpoint)
-        return self.sample_hr_pass(samples, self.hr_prompts)
+        return self.sample_hr_pass(samples, decoded, self.hr_prompts)
 
-    def sample_hr_pass(self, samples: Tensor, prompts: list[str]) -> Tensor:
+    def sample_hr_pass(self, samples: Tensor, decoded_samples: Tensor | None, prompts: list[str]) -> Any:
         if shared.state.interrupted:
             return samples
+        self.is_hr_pass = True
         self.sampler = create_sampler(self.sampler_name, self.sd_model)
-        return denoise(self, nn.functional.interpolate(samples, scale_factor=2), prompts)
+        if decoded_samples is not None:
+            samples = torch.cat([self.sd_model.encode_first_stage(image[None]) for image in decoded_samples])
+        shared.state.nextjob()
+        large = denoise(self, nn.functional.interpolate(samples, scale_factor=2), prompts)
+        self.sampler = None
+        self.is_hr_pass, decoded = False, decode_latent_batch(self.sd_model, large)
+        return decoded
 
 
 @dataclass
@@ -207,6 +161,19 @@ class Sampler:
     name: str
     table: Tensor
 
+    def sample(self, run: Any) -> Tensor:
+        return run()
+
+    sample_img2img = sample
+
+
+class DecodedSamples(list):
+    already_decoded = True
+
+
+def decode_latent_batch(model: SdModel, batch: Tensor) -> DecodedSamples:
+    return DecodedSamples(model.decode_first_stage(batch[i : i + 1])[0] for i in range(len(batch)))
+
 
 def create_sampler(name: str, model: SdModel) -> Sampler:
     return Sampler(name, model.alphas_cumprod)
@@ -228,8 +195,13 @@ def noise(seeds: list[int]) -> Tensor:
 
 def denoise(p: Processing, x: Tensor, prompts: list[str]) -> Tensor:
     """A run of one step: hands back what it has when interrupted."""
-    model, unet = p.sd_model, p.sd_model.model.diffusion_model
     p.scripts.call("process_before_every_sampling", p, noise=x)
+    from_image = p.is_hr_pass or hasattr(p, "init_latent")
+    return getattr(p.sampler, "sample_img2img" if from_image else "sample")(lambda: _denoised(p, x, prompts))
+
+
+def _denoised(p: Processing, x: Tensor, prompts: list[str]) -> Tensor:
+    model, unet = p.sd_model, p.sd_model.model.diffusion_model
     shared.samplings.append(Sampling(model, len(x), p.sampler.table, count_hooks(unet)))
     if shared.during_sampling is not None:
         shared.during_sampling(p)
@@ -261,7 +233,10 @@ def process_images(p: Processing) -> Processed:
     p.scripts.call("process", p)
     p.init(p.all_prompts, p.all_seeds, p.all_subseeds)
     images, infotexts = [], []
+    if shared.state.job_count == -1:
+        shared.state.job_count = p.n_iter * (2 if getattr(p, "enable_hr", False) else 1)
     for n in range(p.n_iter):
+        shared.state.skipped = False
         if shared.state.interrupted:
             break
         reload_model_weights()
@@ -276,10 +251,11 @@ def process_images(p: Processing) -> Processed:
         p.sd_model.alphas_cumprod = p.sd_model.alphas_cumprod_original.to("cpu")
         with torch.no_grad():
             samples = p.sample(prompts=p.prompts)
-        shared.painted.append(samples)
+            images_of_batch = decoded_batch(p, samples)
         p.prompts = p.all_prompts[batch]
-        for i, sample in enumerate(samples):
+        for i, sample in enumerate(images_of_batch):
             image = to_image(sample)
+            p.scripts.call("postprocess_image", p, SimpleNamespace(image=image))
             if not p.do_not_save_samples:
                 shared.saved.append(p.seeds[i])
             infotexts.append(create_infotext(p, i))
@@ -295,6 +271,18 @@ def process_images(p: Processing) -> Processed:
     processed = Processed(p, images, infotexts, first)
     p.scripts.call("postprocess", p, processed)
     return processed
+
+
+def decoded_batch(p: Processing, samples: Any) -> list[Tensor]:
+    """The images of a batch, after the hooks around them."""
+    is_decoded = getattr(samples, "already_decoded", False)
+    decoded = torch.stack(samples if is_decoded else decode_latent_batch(p.sd_model, samples))
+    shared.painted.append(decoded)
+    shared.state.nextjob()
+    p.scripts.call("postprocess_batch", p)
+    kept = SimpleNamespace(images=list(decoded))
+    p.scripts.call("postprocess_batch_list", p, kept)
+    return kept.images
 
 
 class ModelData:
@@ -331,6 +319,7 @@ def begin(checkpoint: SdModel) -> None:
     shared.cmd_opts, shared.opened_folders = SimpleNamespace(hide_ui_dir_config=False), []
     shared.swallowed, shared.samplings, shared.saved, shared.hashes = [], [], [], {}
     shared.during_sampling = None  # a test's own: called with p before the UNet is
+    shared.during_decoding = None  # likewise, with a frame's latents
 
 
 def modules(models_path: Path) -> dict[str, ModuleType]:
@@ -356,6 +345,7 @@ def modules(models_path: Path) -> dict[str, ModuleType]:
         "sd_models": {"model_data": ModelData(), **checkpoint_functions(models_path / "Stable-diffusion")},
         "sd_hijack": {"model_hijack": SimpleNamespace(get_prompt_lengths=get_prompt_lengths)},
         "sd_unet": {"current_unet": None},
+        "processing": {"DecodedSamples": DecodedSamples},
         "sd_samplers": {"create_sampler": create_sampler},
         "sd_samplers_common": {"InterruptedException": InterruptedException},
         "extensions": {"extensions": []},

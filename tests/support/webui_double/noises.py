@@ -89,10 +89,7 @@ def setup_img2img_steps(p, steps=None):
 def on_the_double(folder):
     """Our module of the glue, on the double of the WebUI."""
     double.begin(None)
-    state = shared.state
-    state.begin()
-    state.job_count, state.job_no, state.stopping_generation = 1, 0, False
-    state.nextjob = lambda: setattr(state, "job_no", state.job_no + 1)
+    shared.state.begin()
     made = double.modules(folder)
     made["modules.sd_samplers_common"].setup_img2img_steps = setup_img2img_steps
     with double.in_place(made):

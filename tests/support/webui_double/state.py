@@ -13,11 +13,33 @@ shared = SimpleNamespace()
 class State:
     _starts = itertools.count(1)
 
+    sampling_steps = job_no = job_count = id_live_preview = current_image_sampling_step = 0
+    stopping_generation = False
+
     def begin(self) -> None:
         self.time_start = next(self._starts)
-        self.interrupted = self.skipped = False
+        self.interrupted = self.skipped = self.stopping_generation = False
         self.current_latent = self.textinfo = None
-        self.sampling_step = 0
+        self.sampling_step = self.job_no = self.id_live_preview = 0
+        self.job_count = -1
+
+    def nextjob(self) -> None:
+        self.job_no += 1
+        self.sampling_step = self.current_image_sampling_step = 0
+
+    def dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("job_no", "job_count", "sampling_step", "sampling_steps")}
+
+    @property
+    def progress(self) -> float:
+        """As modules.progress computes it."""
+        progress, job_count, job_no = 0.0, self.job_count, self.job_no
+        sampling_steps, sampling_step = self.sampling_steps, self.sampling_step
+        if job_count > 0:
+            progress += job_no / job_count
+        if sampling_steps > 0 and job_count > 0:
+            progress += 1 / job_count * sampling_step / sampling_steps
+        return min(progress, 1)
 
 
 class InterruptedException(BaseException):

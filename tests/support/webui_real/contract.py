@@ -42,7 +42,7 @@ NOT_THE_WEBUIS |= {
     "*.sent",
     "sd_model.forge_objects",
 }  # the last is Forge's
-NOT_THE_WEBUIS |= {"loaded.adapters", "loaded.motion", "loaded.reports", "*.progress", "*.first_only"}
+NOT_THE_WEBUIS |= {"loaded.adapters", "loaded.motion", "loaded.reports", "*.progress", "*.first_only", "*.units"}
 
 MODULES = """
     gradio launch modules.extensions modules.hashes modules.paths modules.prompt_parser modules.script_callbacks
@@ -89,6 +89,8 @@ SIGNATURES = {
     "modules.scripts.Script.before_process": "(p, *args)",
     "modules.scripts.Script.before_process_batch": "(p, *args, **kwargs)",
     "modules.scripts.Script.postprocess": "(p, processed, *args)",
+    "modules.scripts.Script.postprocess_batch_list": "(p, pp, *args, **kwargs)",
+    "modules.scripts.Script.postprocess_image": "(p, pp, *args)",
     "modules.scripts.Script.process_batch": "(p, *args, **kwargs)",
     "modules.scripts.Script.process_before_every_sampling": "(p, *args, **kwargs)",
     "modules.scripts.Script.show": "(is_img2img)",
@@ -101,13 +103,13 @@ SIGNATURES = {
     "modules.sd_samplers_common.setup_img2img_steps": "(p, steps=)",
     "modules.shared.OptionInfo": "(default=, label=, component=, component_args=, section=, ...)",
     "modules.shared.opts.add_option": "(key, info)",
-    "modules.shared.state.nextjob": "()",
     "modules.ui_common.create_refresh_button": "(refresh_component, refresh_method, refreshed_args, elem_id)",
     "modules.ui_components.InputAccordion": "(value, **kwargs)",
     "modules.ui_tempdir.check_tmp_file": "(gradio, filename)",
     "modules.ui_tempdir.register_tmp_file": "(gradio, filename)",
     "modules.util.open_folder": "(path)",
     "modules.util.walk_files": "(path, allowed_extensions=)",
+    "p.close": "()",
     "p.sample": "(conditioning, unconditional_conditioning, seeds, subseeds, subseed_strength, prompts)",
     "p.sample_hr_pass": "(samples, decoded_samples, seeds, subseeds, subseed_strength, prompts)",
     "plot.AxisOption": "(label, type, apply, confirm=, choices=, ...)",
@@ -131,8 +133,10 @@ NAMES = """
     modules.shared.sd_model modules.shared.sd_model.sd_checkpoint_info
     modules.shared.opts modules.shared.opts.data
     modules.shared.state modules.shared.state.current_latent modules.shared.state.interrupted
-    modules.shared.state.job_count modules.shared.state.job_no
-    modules.shared.state.sampling_step modules.shared.state.skipped modules.shared.state.textinfo
+    modules.processing.DecodedSamples
+    modules.shared.state.id_live_preview modules.shared.state.job_count modules.shared.state.job_no
+    modules.shared.state.sampling_step modules.shared.state.sampling_steps
+    modules.shared.state.skipped modules.shared.state.textinfo
     modules.shared.state.stopping_generation modules.shared.state.time_start
     modules.sd_hijack.model_hijack
     p.all_hr_negative_prompts p.all_hr_prompts p.all_negative_prompts
@@ -140,7 +144,7 @@ NAMES = """
     p.denoising_strength p.do_not_save_grid p.do_not_save_samples p.enable_hr p.extra_generation_params
     p.firstpass_image p.height p.hr_c p.hr_negative_prompt p.hr_negative_prompts p.hr_prompt p.hr_prompts
     p.hr_second_pass_steps p.hr_uc p.hr_upscale_to_x p.hr_upscale_to_y p.init_images p.init_latent
-    p.initial_noise_multiplier p.is_api p.is_hr_pass p.iteration
+    p.initial_noise_multiplier p.latent_scale_mode p.is_api p.is_hr_pass p.iteration
     p.mask_for_overlay p.n_iter p.negative_prompt p.negative_prompts p.outpath_samples p.prompt p.prompts
     p.refiner_checkpoint_info p.refiner_switch_at p.rng p.sampler p.sampler_name p.script_args p.scripts p.sd_model
     p.scripts.alwayson_scripts p.scripts.selectable_scripts

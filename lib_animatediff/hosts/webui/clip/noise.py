@@ -123,8 +123,6 @@ def with_freeinit(p: Processing, plan: ClipPlan, last_alpha_cumprod: float) -> N
     freeinit = plan.freeinit
     if freeinit is None or freeinit.iterations < 2 or p.is_hr_pass:
         return
-    if p.iteration == 0:
-        a1111.state().job_count += (freeinit.iterations - 1) * p.n_iter
     loop = _FreeInit(freeinit, plan.noise.share, plan.frames, last_alpha_cumprod)
     is_img2img = getattr(p, "init_latent", None) is not None
     if is_img2img:
@@ -183,16 +181,13 @@ class _FreeInit:
         count, coarse = self._freeinit.iterations, self._freeinit.coarse
         initial = noise.clone()  # a sampler may write into its arguments
         for iteration in range(count):
-            a1111.state().textinfo = f"AnimateDiff: FreeInit, {iteration + 1} of {count}"
             iteration_steps = steps_of(iteration, count, steps, coarse)
             # With all steps, the schedule must be the one without FreeInit.
             latents = run(noise, asked_steps if iteration_steps == steps else iteration_steps)
             left = count - 1 - iteration
             if left and _is_stopped():
-                a1111.state().job_no += left
                 break
             if left:
-                a1111.state().nextjob()
                 noise = self._next(p, latents - given, initial, iteration + 1)
         return latents
 

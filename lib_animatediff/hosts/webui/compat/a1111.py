@@ -123,6 +123,11 @@ def img2img_steps(p: Any, steps: int | None) -> tuple[int, int]:
     return sd_samplers_common.setup_img2img_steps(p, steps)  # type: ignore[no-any-return]
 
 
+def decoded_samples(images: Tensor) -> Any:
+    """Images ``(b f) c h w`` as ``p.sample`` returns those that need no VAE any more."""
+    return import_module("modules.processing").DecodedSamples(images)
+
+
 @contextmanager
 def renewed_sampler(p: Any) -> Iterator[None]:
     """Give ``p`` a sampler with the checkpoint's current noise levels; img2img creates its own before sampling."""

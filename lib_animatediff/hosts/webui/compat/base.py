@@ -62,12 +62,11 @@ class State(Protocol):
     stopping_generation: bool
     current_latent: Tensor | None
     sampling_step: int
+    sampling_steps: int
     textinfo: str | None
     job_no: int
     job_count: int
-
-    def nextjob(self) -> None:
-        """Count one run of a sampler."""
+    id_live_preview: int
 
 
 class Options(Protocol):

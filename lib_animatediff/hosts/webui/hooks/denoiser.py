@@ -14,14 +14,23 @@ from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.request.plan import ClipPlan
 
+from .progress.request import RequestProgress
 from .sampling_wrapper import SamplingWrapper
 
 
 class DenoiserHooks:
     """The hooks of one request's samplers."""
 
-    def __init__(self, plan: ClipPlan, method: ClipMethod, prompts: ClipPrompts, wrapper: SamplingWrapper) -> None:
+    def __init__(
+        self,
+        plan: ClipPlan,
+        method: ClipMethod,
+        prompts: ClipPrompts,
+        wrapper: SamplingWrapper,
+        progress: RequestProgress,
+    ) -> None:
         self._plan = plan
+        self._progress = progress
         self._method = method
         self._prompts = prompts
         self._wrapper = wrapper
@@ -30,6 +39,7 @@ class DenoiserHooks:
         """Prepare the initial noise of a sampler."""
         share_noise(p, noise, self._plan)
         self._method.before_sampling(p, noise)
+        self._progress.before_run(p)
 
     def before_second_pass(self, p: Processing) -> None:
         """Pad the conditions of the second pass of hires fix."""
@@ -41,13 +51,17 @@ class DenoiserHooks:
         injection = self._wrapper.injection
         if injection is not None:
             injection.progress = params.denoiser.step / max(params.denoiser.total_steps or 0, 1)
+        self._progress.before_call(params.denoiser)
         self._show_next_frame()
         self._prompts.blend(params, is_second_pass=getattr(p, "is_hr_pass", False))
         if self._wrapper.in_one_call:
             match_token_lengths(params)
 
     def _show_next_frame(self) -> None:
-        """Rotate the rows, so that the live preview, which shows the first row, shows another frame at each step."""
+        """Rotate the rows, so that the live preview, which shows the first row, walks through the clip.
+
+        It counts the previews that were shown, since the WebUI shows none for most steps.
+        """
         state = a1111.state()
         if state.current_latent is not None and not self._method.shows_one_image:
-            state.current_latent = state.current_latent.roll(-(state.sampling_step % len(self._plan.rendered)), 0)
+            state.current_latent = state.current_latent.roll(-(state.id_live_preview % len(self._plan.rendered)), 0)

@@ -66,6 +66,17 @@ class RequestLayout:
             self._wrap(script, "process", self._process_on_clips)
         self._wrap(p, "init", self._init)
 
+    def call_on_close(self, callback: Callable[[], None]) -> None:
+        """Call this when the WebUI closes ``p``, which it does after any failure."""
+        p = self._p()
+
+        def close(original: Callable[[], None]) -> None:
+            callback()
+            original()
+
+        if hasattr(p, "close"):
+            self._wrap(p, "close", close)
+
     def share_first_prompts(self) -> None:
         """Set the prompt of all frames of a clip to that of its first, since other extensions may write one per row."""
         p: Any = self._p()

@@ -24,6 +24,7 @@ from lib_animatediff.request.plan import ClipPlan
 
 from .errors import explain_out_of_memory, refuse_model, refuse_request
 from .problems import Problems
+from .progress.request import RequestProgress
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +40,14 @@ class SamplingWrapper:
         in_one_call: whether all rows of the denoiser are in one call, since its own batching would split clips.
     """
 
-    def __init__(self, plan: ClipPlan, method: ClipMethod, prompts: ClipPrompts, problems: Problems) -> None:
+    def __init__(
+        self,
+        plan: ClipPlan,
+        method: ClipMethod,
+        prompts: ClipPrompts,
+        problems: Problems,
+        progress: RequestProgress,
+    ) -> None:
         self.injection: Injection | None = None
         self.in_one_call = False
         self.notes: list[Note] = []
@@ -47,6 +55,7 @@ class SamplingWrapper:
         self._method = method
         self._prompts = prompts
         self._problems = problems
+        self._progress = progress
         self._estimate = ""
 
     def sample(self, p: Processing, original: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
@@ -79,11 +88,18 @@ class SamplingWrapper:
                 return
 
             def sample_hr_pass(*args: Any, **kwargs: Any) -> Any:
+                decoded = kwargs.get("decoded_samples", args[1] if len(args) > 1 else None)
+                if (images := self._progress.leave_between_passes(decoded)) is not None:
+                    return images
                 # The second pass may use another checkpoint, which was loaded after the first pass began.
                 span.pop_all().close()
                 refuse_model(p.sd_model, self._plan.method)
                 span.enter_context(self._pass(p, p.hr_prompts, is_second=True))
-                return original(*args, **kwargs)
+                try:
+                    return original(*args, **kwargs)
+                except a1111.InterruptedSampling:  # while the images of the first pass were encoded
+                    p.is_hr_pass = False
+                    return self._progress.leave_between_passes(decoded)
 
             span.callback(restore, p, "sample_hr_pass", sample_hr_pass, original)
             p.sample_hr_pass = sample_hr_pass  # type: ignore[attr-defined]
@@ -93,9 +109,7 @@ class SamplingWrapper:
     def _pass(self, p: Processing, prompts: list[str], *, is_second: bool = False) -> Iterator[None]:
         parts, frames = parts_of(prompts), len(self._plan.rendered)
         self.in_one_call = splits_clips(parts)
-        state = a1111.state()
         with ExitStack() as span:
-            span.callback(setattr, state, "textinfo", None)
             span.enter_context(_preview_of_one_frame())
             if self.in_one_call:
                 span.enter_context(a1111.options_for_one_run(batch_cond_uncond=True))
@@ -105,14 +119,15 @@ class SamplingWrapper:
                 "windows": self._plan.windows,
                 "one_clip_per_call": self.in_one_call,
                 "row_order": row_order(parts, frames),
-                "between_windows": _check_interrupt,
+                "between_windows": self._progress.after_window,
             }
             span.callback(setattr, self, "injection", None)
             self.injection = self._method.enter(span, p, calls, is_second_pass=is_second)
-            self._show_estimate(p, prompts, is_second=is_second)
+            self._print_estimate(p, prompts, is_second=is_second)
+            self._progress.begin_pass(p, is_second=is_second)
             yield
 
-    def _show_estimate(self, p: Processing, prompts: list[str], *, is_second: bool) -> None:
+    def _print_estimate(self, p: Processing, prompts: list[str], *, is_second: bool) -> None:
         try:
             size = (p.hr_upscale_to_x, p.hr_upscale_to_y) if is_second else None
             self._estimate = estimate_line(p, self._plan, prompts, size)
@@ -120,7 +135,6 @@ class SamplingWrapper:
             _log.warning("AnimateDiff could not estimate time and memory of this clip.", exc_info=True)
             return
         print(self._estimate)  # to the console, like the WebUI's own reports
-        a1111.state().textinfo = self._estimate
 
 
 def _notes_of_control(p: Processing) -> list[Note]:
@@ -132,14 +146,6 @@ def _notes_of_control(p: Processing) -> list[Note]:
     note = Note("ControlNet", f"has {units} not control this clip. Its error is in the console.")
     _log.warning("AnimateDiff: %s", note)
     return [note]
-
-
-def _check_interrupt(done: int, count: int) -> None:
-    """Interrupt between windows: the WebUI checks before each step only, and a step of a long clip has many windows."""
-    state = a1111.state()
-    state.textinfo = f"AnimateDiff: part {done} of {count} of step {state.sampling_step + 1}"
-    if state.interrupted or state.skipped:
-        raise a1111.InterruptedSampling
 
 
 @contextmanager

@@ -26,6 +26,8 @@ from lib_animatediff.request.plan import ClipPlan, plan_clip
 from lib_animatediff.request.settings import canonical_name, parse_settings, to_infotext
 from lib_animatediff.video.formats import check_rate
 
+from .progress.delivery import FollowedDelivery
+from .progress.workload import Speeds
 from .session import Refusal, Session
 
 _log = logging.getLogger(__name__)
@@ -37,6 +39,7 @@ class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
     """Renders clips instead of a tab's images. Each tab has its own instance."""
 
     _caches = Caches()
+    _speeds = Speeds()
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,21 +76,16 @@ class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
         if _is_upscaled_image(p):
             _convert_palette_to_rgb(p)
         elif _is_enabled(asked):
-            self._session = _open(p, asked, self._caches)
+            self._session = _open(p, asked, self._caches, self._speeds)
 
     @property
     def session(self) -> Session | Refusal | None:
         """The session of this tab's current request."""
         return self._session
 
-    def session_of(self, p: Processing) -> Session | None:
-        """The session of ``p``; None if this tab does not animate it."""
-        session = self._session
-        return session if isinstance(session, Session) and session.owns(p) else None
-
     def before_process_batch(self, p: Any, *values: Any, **kwargs: Any) -> None:
         """Take the prompts, before the WebUI reads extra networks and conditions from them."""
-        if session := self.session_of(p):
+        if session := _session_of(self, p):
             session.take_prompts(p)
 
     def process_batch(self, p: Any, *values: Any, **kwargs: Any) -> None:
@@ -97,13 +95,23 @@ class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
 
     def process_before_every_sampling(self, p: Any, *values: Any, **kwargs: Any) -> None:
         """Prepare the sampling of a pass, whose initial noise the WebUI passes to the hook."""
-        if session := self.session_of(p):
+        if session := _session_of(self, p):
             session.before_sampling(p, kwargs["noise"])
 
     def before_hr(self, p: Any, *values: Any) -> None:
         """Prepare the second pass of hires fix, whose conditions are encoded."""
-        if session := self.session_of(p):
+        if session := _session_of(self, p):
             session.before_second_pass(p)
+
+    def postprocess_batch_list(self, p: Any, batch: Any, *values: Any, **kwargs: Any) -> None:
+        """The images of a batch are decoded: remove those that an interrupt has left out."""
+        if session := _session_of(self, p):
+            del batch.images[session.progress.end_decoding(len(batch.images)) :]
+
+    def postprocess_image(self, p: Any, image: Any, *values: Any) -> None:
+        """The WebUI has finished an image, but for other extensions."""
+        if session := _session_of(self, p):
+            session.progress.end_image(p)
 
     def postprocess(self, p: Any, processed: Any, *values: Any) -> None:
         """Turn the finished images into clips."""
@@ -111,20 +119,35 @@ class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
         if session is None or not session.owns(p):
             return
         self._session = None
-        session.close()
-        if isinstance(session, Session):
+        if not isinstance(session, Session):
+            session.close()
+            return
+        session.settle()
+        try:
             processed.styles = getattr(p, "styles", None)  # during the run they were in the prompts
             if session.plan.makes_clip:
                 _deliver(p, processed, session, self._script_run)
             report_notes(processed, session.notes)
+            session.progress.bar.finish()
+        finally:
+            session.close()
+
+
+def _session_of(script: AnimateDiffScript, p: Processing) -> Session | None:
+    """The session of ``p``; None if the script's tab does not animate it."""
+    session = script.session
+    return session if isinstance(session, Session) and session.owns(p) else None
 
 
 def _deliver(p: Processing, processed: Any, session: Session, script_run: ScriptRun) -> None:
     try:
-        deliver_clips(p, processed, session.plan, session.loras.reports, script_run)
+        delivery = FollowedDelivery(p, session.plan, session.progress)
+        deliver_clips(p, processed, session.plan, session.loras.reports, script_run, delivery)
     except Exception as error:  # the WebUI would only print it; the frames remain
         _log.exception("AnimateDiff could not make clips of the frames.")
         processed.comments += f"AnimateDiff: the frames are no clip, because of an error. {error}\n"
+    finally:
+        session.progress.interrupts.end_delivery()
 
 
 def before_denoising(params: Any) -> None:
@@ -147,7 +170,7 @@ def _is_enabled(asked: dict[str, Any]) -> bool:
     return not all(value is False for value in given)
 
 
-def _open(p: Any, asked: dict[str, Any], caches: Caches) -> Session | Refusal | None:
+def _open(p: Any, asked: dict[str, Any], caches: Caches, speeds: Speeds) -> Session | Refusal | None:
     try:
         settings = parse_settings(asked)
         if not settings.enable:
@@ -158,7 +181,7 @@ def _open(p: Any, asked: dict[str, Any], caches: Caches) -> Session | Refusal | 
         refuse_idle_axes(p, plan)
         p.extra_generation_params[INFOTEXT_FIELD] = _infotext(plan)
         check_rate(plan.output.formats, plan.output.fps)
-        session = Session(p, plan, caches, notes=(*notes_of(settings, travels_of(p)), *foreign_notes(asked)))
+        session = Session(p, plan, caches, speeds, notes=(*notes_of(settings, travels_of(p)), *foreign_notes(asked)))
     except Exception as error:  # the user sees it when sampling begins; the WebUI would swallow it here
         return Refusal(p, error)
     session.lay_out_rows()

@@ -23,6 +23,9 @@ from lib_animatediff.request.plan import ClipPlan
 from .denoiser import DenoiserHooks
 from .layout import RequestLayout
 from .problems import Problems
+from .progress.bar import ProgressBar
+from .progress.request import RequestProgress
+from .progress.workload import Speeds
 from .sampling_wrapper import SamplingWrapper
 
 
@@ -51,9 +54,16 @@ class Session(_Request):
     Attributes:
         plan: the plan of the clip.
         loras: motion LoRAs of the prompts, with reports for clients.
+        progress: what is done.
+
+    Args:
+        speeds: of earlier requests.
+        notes: about settings without effect.
     """
 
-    def __init__(self, p: Processing, plan: ClipPlan, caches: Caches, notes: Sequence[Note] = ()) -> None:
+    def __init__(
+        self, p: Processing, plan: ClipPlan, caches: Caches, speeds: Speeds, notes: Sequence[Note] = ()
+    ) -> None:
         super().__init__(p)
         self.plan = plan
         self._notes = notes
@@ -62,17 +72,19 @@ class Session(_Request):
         self._prompts = ClipPrompts(plan)
         self._layout = RequestLayout(p, plan, self._problems)
         method = clip_method(plan.method, plan, caches, self.loras)
-        self._wrapper = SamplingWrapper(plan, method, self._prompts, self._problems)
-        self._denoiser = DenoiserHooks(plan, method, self._prompts, self._wrapper)
+        self.progress = RequestProgress(plan, ProgressBar(speeds))
+        self._wrapper = SamplingWrapper(plan, method, self._prompts, self._problems, self.progress)
+        self._denoiser = DenoiserHooks(plan, method, self._prompts, self._wrapper, self.progress)
 
     @property
     def notes(self) -> list[Note]:
-        """Notes about what has no effect: settings, and extensions."""
-        return [*self._notes, *self._wrapper.notes]
+        """Notes about what has no effect, settings and extensions, and about what the user has cut short."""
+        return [*self._notes, *self._wrapper.notes, *self.progress.interrupts.notes]
 
     def lay_out_rows(self) -> None:
         """Arrange the rows, before the WebUI sets prompts and seeds."""
         with self._problems.refusing_later():
+            self._layout.call_on_close(self.progress.stop)
             self._layout.lay_out_rows()
 
     def take_prompts(self, p: Processing) -> None:
@@ -103,11 +115,16 @@ class Session(_Request):
         with self._problems.failing_later():
             self._denoiser.before_denoising(p, params)
 
-    def close(self) -> None:
-        """Restore the values of ``p``, and end the animation."""
+    def settle(self) -> None:
+        """Restore the values of ``p``, and end the animation. The progress goes on, until `close`."""
         self.is_open = False
         self._problems.forget()
         self._layout.undo()
+
+    def close(self) -> None:
+        """`settle`, and end the progress."""
+        self.settle()
+        self.progress.stop()
 
     def _sample(self, p: Processing, original: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return self._wrapper.sample(p, original, args, kwargs)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.request.effects import Note
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.video import FORMATS, Motion, measure, ping_pong, write_clip
-from lib_animatediff.video.encoding import check_frames
+from lib_animatediff.video.encoding import StopWriting, check_frames
 from motion_module.errors import ClipNotWrittenError
 
 from .facts import clip_facts, page_facts
 from .files import encoding, free_place, recipe
+from .following import Delivery
 from .script_runs import ClipFacts, ScriptRun, clip_image
 
 CLIPS_KEY = "AnimateDiff clips"  # in the response's parameters: data of each clip for the page's player and clients
@@ -28,14 +30,16 @@ ERROR = "AnimateDiff error"
 NOTES = "AnimateDiff notes"  # a list of sentences about settings that have no effect
 LORAS = "AnimateDiff motion LoRAs"  # reports how much of each fits
 SEAM = "AnimateDiff worst seam"
+INTERRUPTED = "AnimateDiff interrupted"
 _IN_A_GALLERY = (".gif", ".webp", ".png", ".avif")
 
 
 @dataclass
 class _Clip:
-    """A clip's frames, files and measurements. ``sent``: files that the reply alone has."""
+    """A clip's frames, files and measurements. ``sent``: files that the reply alone has; ``texts``: of each frame."""
 
     frames: list[Any]
+    texts: list[str]
     infotext: str
     seed: int
     prompt: str
@@ -56,7 +60,12 @@ class _Clip:
 
 
 def deliver_clips(
-    p: Processing, processed: Any, plan: ClipPlan, lora_reports: Sequence[str] = (), script_run: ScriptRun | None = None
+    p: Processing,
+    processed: Any,
+    plan: ClipPlan,
+    lora_reports: Sequence[str] = (),
+    script_run: ScriptRun | None = None,
+    delivery: Delivery | None = None,
 ) -> None:
     """Write each clip, and replace its frames in ``processed`` by it. Images from other scripts remain.
 
@@ -64,9 +73,12 @@ def deliver_clips(
 
     Args:
         script_run: the clips of earlier runs by the same selectable script.
+        delivery: follows what is done.
     """
+    delivery = delivery or Delivery()
     first, frames = processed.index_of_first_image, plan.frames
-    rendered = min(len(processed.infotexts) - first, len(p.all_seeds))  # other scripts may have added some of each
+    rows = delivery.rows(len(p.all_seeds))
+    rendered = min(len(processed.infotexts) - first, len(rows))  # other scripts may have added some of each
     per_frame = _images_per_frame(p)
     places = range(first, len(processed.images), per_frame)[:rendered]
     images = [processed.images[place] for place in places]
@@ -76,17 +88,19 @@ def deliver_clips(
     def stays(place: int) -> bool:
         frame = (place - first) // per_frame
         is_mask = 0 <= frame < rendered and place not in places
-        return frame % frames == 0 if is_mask else place not in places  # the clip keeps the masks of its first frame
+        # the clip keeps the masks of its first frame
+        return rows[frame] % frames == 0 if is_mask else place not in places
 
     others = [image for place, image in enumerate(processed.images) if stays(place)]
     texts = processed.infotexts[first : first + rendered]
     other_texts = processed.infotexts[:first] + processed.infotexts[first + rendered :]
     clips = [
-        _clip(p, images[start : start + frames], texts[start], start, plan) for start in range(0, len(images), frames)
+        _clip(p, images[group.start : group.stop], texts[group.start : group.stop], rows[group.start], plan, delivery)
+        for group in _groups([row // frames for row in rows[: len(images)]])
     ]
     for clip in clips:
-        _write(p, clip, plan)
-    shown, shown_texts = _shown(p, clips, plan.output.with_frames, texts, frames)
+        _write(p, clip, plan, delivery)
+    shown, shown_texts = _shown(p, clips, plan.output.with_frames)
     processed.images, processed.infotexts = [*shown, *others], [*shown_texts, *other_texts]
     processed.info = processed.infotexts[0]
     processed.index_of_first_image = 0
@@ -107,9 +121,20 @@ def report_notes(processed: Any, notes: Sequence[Note]) -> None:
         processed.extra_generation_params = {**processed.extra_generation_params, NOTES: lines}
 
 
-def _clip(p: Processing, frames: list[Any], infotext: str, start: int, plan: ClipPlan) -> _Clip:
+def _groups(numbers: Sequence[int]) -> Iterator[range]:
+    """The places of equal neighbours."""
+    start = 0
+    for _, group in groupby(numbers):
+        stop = start + len(list(group))
+        yield range(start, stop)
+        start = stop
+
+
+def _clip(p: Processing, frames: list[Any], texts: list[str], row: int, plan: ClipPlan, delivery: Delivery) -> _Clip:
     shown = ping_pong(frames) if plan.output.ping_pong else frames
-    return _Clip(shown, infotext, p.all_seeds[start], p.all_prompts[start])
+    report = delivery.report(row)
+    infotext = texts[0] if report is None else f"{texts[0]}, {INTERRUPTED}: {report}"
+    return _Clip(shown, texts, infotext, p.all_seeds[row], p.all_prompts[row])
 
 
 def _borders(p: Processing, plan: ClipPlan) -> list[int]:
@@ -119,18 +144,23 @@ def _borders(p: Processing, plan: ClipPlan) -> list[int]:
     return [window[0] for window in plan.windows.plan(plan.frames, max(int(p.steps) - 1, 0))]
 
 
-def _write(p: Processing, clip: _Clip, plan: ClipPlan) -> None:
+def _write(p: Processing, clip: _Clip, plan: ClipPlan, delivery: Delivery) -> None:
     formats = plan.output.formats
+    sent = [name for name in formats if _is_sent(FORMATS[name].suffix)] if _is_sent_only(p) else []
+    kept = formats
     try:
         check_frames(clip.frames)
-        clip.note_motion(measure(clip.frames, _borders(p, plan)))
-        sent = [name for name in formats if _is_sent(FORMATS[name].suffix)] if _is_sent_only(p) else []
-        clip.sent = _unkept(p, clip, plan, sent)
-        kept = [name for name in formats if not clip.sent or name not in sent]
+        clip.note_motion(measure(delivery.measured(clip.frames), _borders(p, plan)))
+        _send(p, clip, plan, sent, delivery)
+        kept = tuple(name for name in formats if not clip.sent or name not in sent)
         if not kept:
             return
         place = free_place(p, clip.seed, clip.prompt, clip.frames[0], plan.output.request_id)
-        files = _files(p, clip, plan, kept, place)
+        files = _files(p, clip, plan, kept, place, delivery)
+    except StopWriting as stop:
+        clip.note_files(stop.written)
+        complete = {*sent[: len(clip.sent)], *kept[: len(stop.written)]}
+        delivery.stopped([name for name in formats if name not in complete])
     except Exception as error:  # errors of encoders and disks have any type, and must not lose the frames
         clip.note_files(error.written if isinstance(error, ClipNotWrittenError) else [], f"AnimateDiff: {error}")
         logging.getLogger(__name__).error(clip.problem)
@@ -143,18 +173,24 @@ def _is_sent_only(p: Processing) -> bool:
     return _is_api(p) and a1111.client_saves_nothing() and a1111.selected_script(p) is None
 
 
-def _unkept(p: Processing, clip: _Clip, plan: ClipPlan, formats: Sequence[str]) -> list[bytes]:
-    """The clip's files as bytes; none if one cannot be written, since that leaves files that must be kept."""
+def _send(p: Processing, clip: _Clip, plan: ClipPlan, formats: Sequence[str], delivery: Delivery) -> None:
+    """Set the clip's files as bytes; none if one cannot be written, since that leaves files that must be kept."""
     if not formats:
-        return []
+        return
     with tempfile.TemporaryDirectory() as folder:
         try:
-            return [path.read_bytes() for path in _files(p, clip, plan, formats, Path(folder) / "clip")]
+            files = _files(p, clip, plan, formats, Path(folder) / "clip", delivery)
         except ClipNotWrittenError:
-            return []
+            return
+        except StopWriting as stop:
+            clip.sent, stop.written = [path.read_bytes() for path in stop.written], []
+            raise
+        clip.sent = [path.read_bytes() for path in files]
 
 
-def _files(p: Processing, clip: _Clip, plan: ClipPlan, formats: Sequence[str], place: Path) -> list[Path]:
+def _files(
+    p: Processing, clip: _Clip, plan: ClipPlan, formats: Sequence[str], place: Path, delivery: Delivery
+) -> list[Path]:
     return write_clip(
         place,
         clip.frames,
@@ -163,12 +199,11 @@ def _files(p: Processing, clip: _Clip, plan: ClipPlan, formats: Sequence[str], p
         loop_count=plan.output.loop_count,
         recipe=recipe(p, clip.infotext, clip.seed, plan.settings),
         encoding=encoding(),
+        progress=delivery.writing,
     )
 
 
-def _shown(
-    p: Processing, clips: Sequence[_Clip], with_frames: bool, texts: list[str], frames: int
-) -> tuple[list[Any], list[str]]:
+def _shown(p: Processing, clips: Sequence[_Clip], with_frames: bool) -> tuple[list[Any], list[str]]:
     """The replacement of the frames: each clip, then single frames if requested or if nothing else shows the clip."""
     shown: list[Any] = []
     shown_texts: list[str] = []
@@ -178,9 +213,8 @@ def _shown(
         shown_texts += [clip.infotext] * len(images)
     for number, clip in enumerate(clips):
         if with_frames or not each[number]:
-            count = min(frames, len(clip.frames))
-            shown += clip.frames[:count]
-            shown_texts += texts[number * frames : number * frames + count]
+            shown += clip.frames[: len(clip.texts)]
+            shown_texts += clip.texts
     return shown, shown_texts
 
 

@@ -178,8 +178,8 @@ def _link_duration(fields: dict[str, Any], seconds: Any) -> None:
     sources = [fields[name] for name in ("frames", "fps", "context_length", "reverse")]
     for component in sources:
         component.change(None, inputs=sources, outputs=[seconds], _js="animatediffSeconds", queue=False)
-    left = getattr(seconds, "blur", seconds.change)  # gradio 4 has no blur event of numbers
-    for on_typed in (left, seconds.submit):
+    for event in ("blur", "submit"):
+        on_typed = getattr(seconds, event, seconds.submit)  # gradio 4 has no blur event of numbers
         on_typed(None, inputs=[seconds, *sources], outputs=[fields["frames"]], _js="animatediffFrames", queue=False)
 
 

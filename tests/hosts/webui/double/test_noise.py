@@ -213,7 +213,6 @@ def test_a_sampler_is_left_alone_where_nothing_is_repeated(glue, new, chosen):
     p = new()
     glue.with_freeinit(p, chosen, LAST)
     assert not vars(p.sampler).keys() & {"sample", "sample_img2img"}
-    assert shared.state.job_count == 1
 
 
 @pytest.mark.parametrize("new", [request, of_img2img])
@@ -254,19 +253,6 @@ def test_left_inside_another_extensions_wrapper_the_loop_passes_through(glue):
         assert len(p.sampler.runs) == runs
 
 
-def test_the_progress_bar_counts_iterations_of_all_batches(glue):
-    p, state = request(n_iter=2), shared.state
-    state.job_count = 2
-    told = []
-    p.sampler.before_run = lambda number: told.append((state.job_no, state.job_count, state.textinfo))
-    for p.iteration in range(2):
-        paint(glue, begin_batch(p), freeinit())
-        state.nextjob()  # the WebUI, after each batch
-    texts = [f"AnimateDiff: FreeInit, {number} of 3" for number in (1, 2, 3)] * 2
-    assert told == [(number, 6, text) for number, text in enumerate(texts)]
-    assert state.job_no == state.job_count
-
-
 @pytest.mark.parametrize("flag", ["interrupted", "skipped", "stopping_generation"])
 def test_a_stop_ends_the_loop_after_the_run_under_way(glue, flag):
     p = request()
@@ -279,7 +265,6 @@ def test_a_stop_ends_the_loop_after_the_run_under_way(glue, flag):
     latents = paint(glue, p, freeinit(freeinit_iters=5))
     assert len(p.sampler.runs) == 2
     assert latents is p.sampler.runs[1].latents
-    assert shared.state.job_no == 4  # and the WebUI's own step ends the five
 
 
 @pytest.mark.parametrize(

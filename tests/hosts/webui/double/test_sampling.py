@@ -127,24 +127,25 @@ def test_interrupted_in_the_first_pass_the_second_stays_away(webui):
 
 
 def test_the_live_preview_walks_through_the_frames(webui):
-    """The WebUI previews the first row: it is another frame with each step. Other requests' latents stay."""
+    """The WebUI previews the first row: each preview is of the next frame. Other requests' latents stay."""
     before_denoising = webui.module("hooks.script").before_denoising
     seen = []
 
     def preview(p):
-        for step in range(3):
-            shared.state.current_latent, shared.state.sampling_step = torch.arange(2), step
-            denoiser = SimpleNamespace(p=p, step=step, total_steps=3)
+        for step in range(4):
+            shared.state.current_latent = torch.arange(2)
+            denoiser = SimpleNamespace(p=p, step=step, total_steps=4)
             before_denoising(SimpleNamespace(denoiser=denoiser, text_cond=None, text_uncond=None))
             seen.append(shared.state.current_latent.tolist())
+            shared.state.id_live_preview += step % 2  # the WebUI does not show every step
         shared.state.current_latent = None
 
     shared.during_sampling = preview
     webui.paint(CLIP)
-    assert seen == [[0, 1], [1, 0], [0, 1]]
+    assert seen == [[0, 1], [0, 1], [1, 0], [1, 0]]
     seen.clear()
     webui.paint({"enable": False}, batch_size=2)
-    assert seen == [[0, 1]] * 3
+    assert seen == [[0, 1]] * 4
 
 
 def test_after_sampling_the_live_preview_has_one_row(webui):

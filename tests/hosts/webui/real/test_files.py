@@ -149,7 +149,7 @@ def test_the_progress_counts_the_parts_of_a_long_clip(studio):
         return studio.api("GET", "/sdapi/v1/progress?skip_current_image=true").json()["textinfo"]
 
     seen = watched(studio, said, {"frames": 24, "context_length": 8, "overlap": 2})
-    assert any(text and "AnimateDiff: part " in text for text in seen)
+    assert any(text and ", window " in text for text in seen)
     assert said() is None
 
 

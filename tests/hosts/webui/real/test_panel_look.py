@@ -56,10 +56,10 @@ def test_the_first_view_is_low(studio, page):
         assert page.locator(f"{PANEL}_{name}").first.is_visible()
     shown = page.locator(f"{PANEL}_formats label:visible").all_inner_texts()
     assert [text.strip() for text in shown] == ["GIF", "MP4", "WEBP"]
-    page.locator(f"{PANEL}_formats button").click()
+    page.locator(f"{PANEL}_formats .animatediff-more-formats").click()
     assert page.locator(f"{PANEL}_formats label:visible").count() == len(SETTINGS["formats"].choices)
     page.locator(f"{PANEL}_formats label", has_text="AVIF").locator("input").check()
-    page.locator(f"{PANEL}_formats button").click()
+    page.locator(f"{PANEL}_formats .animatediff-more-formats").click()
     assert page.locator(f"{PANEL}_formats label:visible").count() == 4  # what is selected stays in view
 
 
@@ -113,9 +113,9 @@ def test_a_changed_fold_is_marked_and_reset_with_one_press(studio, page):
     ) == [*GROUPS, "Settings of a clip"]
     fill(page, {"animatediff_txt2img_scale": "0.8", "animatediff_txt2img_motion_loras": "pan:1"})
     check(page, "preview")
-    motion = page.locator(f"{PANEL} .animatediff-changed", has_text="Motion scale")
-    assert motion.locator("> .label-wrap").get_attribute("aria-label") == "Motion, 2 changed"
-    page.locator(f"{PANEL} .animatediff-changed").nth(1).wait_for()
+    motion = page.locator(f"{PANEL} [aria-label='Motion, 2 changed']")
+    motion.wait_for()
+    page.locator(f"{PANEL} [aria-label='Speed, 1 changed']").wait_for()
     assert page.locator(f"{PANEL} .animatediff-changed").count() == 2
     page.locator(f"{PANEL}_reset_motion").click()
     motion.wait_for(state="detached")

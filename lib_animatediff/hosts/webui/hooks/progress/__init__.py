@@ -1,0 +1,1 @@
+"""The progress of a request in the WebUI's bar, and interrupts in each of its phases."""

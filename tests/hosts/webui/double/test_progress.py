@@ -1,0 +1,340 @@
+"""The progress of a request: its arithmetic, its words, what an interrupt leaves, and that everything is restored."""
+
+from __future__ import annotations
+
+import threading
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+from support.plans import plan_of
+from support.webui_double import double
+from support.webui_double.double import shared
+
+CLIP = {"model": "mm.safetensors", "frames": 4, "format": ["GIF", "MP4"]}
+WINDOWS = {**CLIP, "frames": 6, "context_length": 4, "overlap": 2}
+HIRES = {"enable_hr": True}
+PIXELS = {**HIRES, "latent_scale_mode": None}
+MOST_LETTERS = 25
+
+
+def never_falls(shares):
+    return all(after >= before - 1e-9 for before, after in pairwise(shares))
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def parts(webui):
+    """The modules of the arithmetic."""
+    names = ("workload", "sampling_place", "tasks", "interrupts", "vae_watch")
+    return SimpleNamespace(**{name: webui.module(f"hooks.progress.{name}") for name in names})
+
+
+def notes_of(processed):
+    return processed.extra_generation_params.get("AnimateDiff notes", [])
+
+
+@pytest.fixture
+def watched(webui, monkeypatch):
+    """Notes the share and the text of the bar whenever a text is shown."""
+    told = []
+    bar = webui.module("hooks.progress.bar").ProgressBar
+    say = bar.say
+
+    def noted(self, text=""):
+        say(self, text)
+        told.append((shared.state.progress, text))
+
+    monkeypatch.setattr(bar, "say", noted)
+    return told
+
+
+# ---- arithmetic
+
+
+def test_the_share_is_that_of_time_and_never_falls(parts):
+    clock = Clock()
+    tasks = [parts.workload.Task("a", 10, seconds=1.0), parts.workload.Task("b", 5, seconds=2.0)]
+    work = parts.workload.Workload(tasks, parts.workload.Speeds(), clock)
+    work.start("a", 1)
+    assert work.share() == 0
+    shares = []
+    for done in range(1, 11):  # each takes twice as long as was thought
+        clock.now += 2
+        work.advance("a", 0, done, 1)
+        shares.append(work.share())
+    assert never_falls(shares)
+    assert shares[-1] == pytest.approx(20 / (20 + 10))
+    clock.now += 1
+    assert work.share() > shares[-1]  # it moves while a unit is under way
+
+
+def test_speeds_are_remembered_for_the_same_place(parts):
+    speeds, clock = parts.workload.Speeds(), Clock()
+    for wanted in (2 / 11, 2 / 5):  # the first time it is thought to take six seconds, and then two
+        task = parts.workload.Task("a", 4, seconds=3.0, place="here")
+        work = parts.workload.Workload([task], speeds, clock)
+        work.start("a", 1)
+        clock.now += 2
+        assert work.share() == pytest.approx(wanted, abs=0.02)
+        work.advance("a", 0, 2, 1)
+        clock.now += 2
+        work.advance("a", 0, 4, 0)
+        work.finish()
+    assert speeds.of(task) == 1.0
+
+
+def test_a_busy_device_is_busy_for_the_work_to_come_as_well(parts):
+    speeds, clock = parts.workload.Speeds(), Clock()
+    for seconds in (1, 3):
+        tasks = [parts.workload.Task("a", 2, seconds=9.0), parts.workload.Task("b", 1, seconds=9.0, like="a")]
+        work = parts.workload.Workload(tasks, speeds, clock)
+        work.start("a", 1)
+        for done in (1, 2):
+            clock.now += seconds
+            work.advance("a", 0, done, 1)
+        last = work.share()
+        clock.now += 2 * seconds
+        work.advance("b", 0, 1, 0)
+        work.finish()
+    assert last == pytest.approx(6 / (6 + 6))  # and not 6 / (6 + 2)
+
+
+def test_other_work_on_a_device_follows_its_measured_speed(parts):
+    clock = Clock()
+    tasks = [parts.workload.Task("a", 2, seconds=1.0), parts.workload.Task("b", 1, seconds=3.0, like="a")]
+    work = parts.workload.Workload(tasks, parts.workload.Speeds(), clock)
+    work.start("a", 1)
+    for done in (1, 2):
+        clock.now += 10
+        work.advance("a", 0, done, 1)
+    assert work.share() == pytest.approx(20 / (20 + 30))
+
+
+def test_the_place_counts_windows_runs_and_steps(parts):
+    place = parts.sampling_place.SamplingPlace([12, 8], 1.0, [2, 4])
+    assert place.total == 20 + 40
+    done = []
+    for run in (2, 4):
+        for call in range(run):
+            place.next_call(call, run, run)
+            done.append(place.done)
+            for window in (1, 2):
+                place.next_window(window, 2)
+                done.append(place.done)
+    assert done == sorted(done)
+    assert done[-1] == place.total
+    assert place.text == "Run 2/2, step 4/4 (1/2)"
+
+
+def test_steps_of_second_order_samplers_are_the_users(parts):
+    place = parts.sampling_place.SamplingPlace([4], 1.0, [5])
+    told = []
+    for call in range(10):
+        place.next_call(call, 5, 10)
+        told.append(place.text)
+    assert told == [f"Step {step}/5" for step in (1, 1, 2, 2, 3, 3, 4, 4, 5, 5)]
+    assert place.total == 40
+
+
+@pytest.mark.parametrize("steps", [1, 20, 150])
+@pytest.mark.parametrize("windows", [1, 5, 99, 10_000])
+@pytest.mark.parametrize("runs", [1, 5])
+@pytest.mark.parametrize("is_second", [False, True])
+def test_the_words_have_room(parts, steps, windows, runs, is_second):
+    place = parts.sampling_place.SamplingPlace([16], 1.0, [steps] * runs, is_second=is_second)
+    place.next_call(steps - 1, steps, steps)
+    place.next_window(windows - 1, windows)
+    assert f"{steps}/{steps}" in place.text
+    assert len(place.text) <= MOST_LETTERS
+
+
+def test_the_words_of_every_format_have_room(webui, watched):
+    shared.state.begin()
+    delivery = webui.module("hooks.progress.delivery").FollowedDelivery
+    progress = webui.module("hooks.progress.request").RequestProgress(
+        plan_of(frames=4),
+        webui.module("hooks.progress.bar").ProgressBar(webui.module("hooks.progress.workload").Speeds()),
+    )
+    one = delivery(SimpleNamespace(batch_size=1, n_iter=1, width=8, height=8), plan_of(frames=4), progress)
+    for key in webui.module("hooks.progress.delivery").FORMATS:
+        one.writing(key, 9999, 10_000)
+        one.writing(key, 3, 4)
+    texts = [text for _, text in watched]
+    assert max(map(len, texts)) <= MOST_LETTERS
+    assert {"Writing GIF 4/4", "Writing MP4 10000/10000", "Writing PNG 4/4"} <= set(texts)
+
+
+# ---- in the WebUI's own formula
+
+
+@pytest.mark.parametrize("fields", [{}, {"n_iter": 2}, HIRES, {**PIXELS, "n_iter": 2}, {"batch_size": 2}])
+@pytest.mark.parametrize("clip", [CLIP, WINDOWS])
+def test_the_webuis_formula_gives_a_share_that_never_falls(webui, watched, clip, fields):
+    seen = []
+    shared.during_decoding = lambda _: seen.append(shared.state.progress)
+    webui.paint(clip, **fields)
+    shares = [share for share, _ in watched]
+    assert never_falls(shares)
+    assert never_falls(seen)
+    assert 0 <= shares[0] < max(shares) < 1
+    assert shared.state.progress == 1
+    assert shared.state.textinfo is None
+    texts = {text.split(" ")[0] for _, text in watched}
+    assert {"", "Decoding", "Measuring", "Writing", "Step"} <= texts
+    assert ("Hires" in texts) == ("enable_hr" in fields)
+    assert type(shared.state) is type(webui.double.State())
+
+
+def test_clients_get_the_webuis_own_jobs(webui):
+    told = []
+    shared.during_decoding = lambda _: told.append((shared.state.dict()["job_no"], shared.state.job_count))
+    webui.paint(CLIP, n_iter=2, **HIRES)
+    assert set(told) == {(1, 4), (3, 4)}
+
+
+def test_a_scripts_runs_share_the_bar(webui, watched):
+    """As the X/Y/Z plot, which counts the jobs of all its cells."""
+    shared.state.begin()
+    shared.state.job_count = 2
+    for _ in range(2):
+        double.process_images(webui.p(CLIP))
+        watched.append((shared.state.progress, "between"))
+    shares = [share for share, _ in watched]
+    assert never_falls(shares)
+    assert [share for share, text in watched if text == "between"] == [0.5, 1]
+
+
+# ---- interrupts
+
+
+def pressed(button, after):
+    calls = []
+
+    def press(*_):
+        calls.append(1)
+        if len(calls) == after:
+            setattr(shared.state, button, True)
+
+    return press
+
+
+def untouched(webui):
+    model = webui.checkpoint
+    return not {"decode_first_stage", "encode_first_stage"} & vars(model).keys()
+
+
+@pytest.mark.parametrize("button", ["interrupted", "skipped"])
+@pytest.mark.parametrize("fields", [{}, HIRES, PIXELS], ids=["plain", "hires", "hires by pixels"])
+def test_interrupted_while_decoding_the_frames_so_far_are_the_clip(webui, button, fields):
+    first = 4 if fields is PIXELS else 0  # frames that are decoded between the passes
+    shared.during_decoding = pressed(button, first + 2)
+    processed = webui.paint({**CLIP, "format": "Frame"}, **fields)
+    assert len(processed.images) == 2
+    assert notes_of(processed) == ["The clip was interrupted: 2 of 4 frames were decoded."]
+    assert untouched(webui)
+    shared.during_decoding = None
+    assert len(webui.paint({**CLIP, "format": "Frame"}, **fields).images) == 4
+
+
+def test_interrupted_between_the_passes_the_first_ones_frames_are_the_clip(webui):
+    shared.during_decoding = pressed("interrupted", 3)
+    processed = webui.paint({**CLIP, "format": "Frame"}, **PIXELS)
+    assert [image.size for image in processed.images] == [(8, 8)] * 3
+    assert len(shared.samplings) == 1
+    assert untouched(webui)
+
+
+def test_interrupted_while_the_first_ones_frames_are_encoded_they_are_the_clip(webui, monkeypatch):
+    monkeypatch.setattr(
+        type(webui.checkpoint), "encode_first_stage", lambda _, x: setattr(shared.state, "interrupted", True) or x
+    )
+    processed = webui.paint({**CLIP, "format": "Frame"}, **PIXELS)
+    assert [image.size for image in processed.images] == [(8, 8)] * 4
+    assert notes_of(processed) == ["The clip was interrupted before the hires pass."]
+    assert untouched(webui)
+
+
+def test_of_several_clips_each_keeps_its_own_frames(webui):
+    shared.during_decoding = pressed("skipped", 6)
+    processed = webui.paint({**CLIP, "format": ["GIF"]}, batch_size=2, n_iter=2, is_api=True)
+    facts = processed.extra_generation_params["AnimateDiff clips"]
+    assert [fact["frames"] for fact in facts] == [4, 2, 4, 4]
+    assert [text.split("Seed: ")[1].split(",")[0] for text in processed.infotexts] == ["1", "5", "9", "13"]
+    assert ["AnimateDiff interrupted: 6 of 8 frames" in text for text in processed.infotexts] == [1, 1, 0, 0]
+
+
+def test_an_interrupted_sampling_is_decoded_and_written_as_a_whole(webui):
+    shared.during_sampling = pressed("interrupted", 1)
+    processed = webui.paint(CLIP, is_api=True)
+    assert len(processed.images) == 2
+    assert processed.extra_generation_params["AnimateDiff clips"][0]["frames"] == 4
+    assert "was interrupted at step" in notes_of(processed)[0]
+    assert shared.state.interrupted
+
+
+@pytest.mark.parametrize(("when", "written"), [("Measuring", 0), ("Writing GIF 1", 0), ("Writing MP4 2", 1)])
+def test_interrupted_while_writing_the_finished_files_stay(webui, watched, monkeypatch, when, written):
+    bar = webui.module("hooks.progress.bar").ProgressBar
+    say = bar.say
+
+    def press(self, text=""):
+        say(self, text)
+        if text.startswith(when):
+            shared.state.interrupted = True
+
+    monkeypatch.setattr(bar, "say", press)
+    processed = webui.paint(CLIP, n_iter=2)
+    files = [path.suffix for path in webui.outputs.rglob("*") if path.is_file()]
+    assert files == [".gif"] * written
+    assert len(processed.images) == (1 + 4 if written else 8)  # the frames of a clip without a file
+    assert "was interrupted while it was written. Missing: " in notes_of(processed)[0]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("fields", [{}, HIRES, PIXELS])
+def test_a_failure_while_decoding_leaves_nothing_behind(webui, error, fields):
+    def fail(_):
+        raise error
+
+    kind = type(shared.state)
+    shared.during_decoding = fail
+    p = webui.request(CLIP, **fields)
+    with pytest.raises(error):
+        double.process_images(p)
+    p.close()  # the WebUI always does
+    assert p.is_closed
+    assert untouched(webui)
+    assert type(shared.state) is kind
+    assert shared.state.textinfo is None
+
+
+def test_another_extensions_method_on_the_checkpoint_stays(webui):
+    theirs = webui.checkpoint.decode_first_stage = lambda z: z
+    try:
+        webui.paint(CLIP)
+        assert vars(webui.checkpoint)["decode_first_stage"] is theirs
+    finally:
+        del webui.checkpoint.decode_first_stage
+
+
+def test_a_preview_that_another_thread_decodes_is_no_frame(parts):
+    model = SimpleNamespace(decode_first_stage=lambda z: z)
+    told = []
+    watch = parts.vae_watch.VaeWatch(model, 2, lambda: True, lambda *given: told.append(given))
+    frame = double.noise([1])
+    thread = threading.Thread(target=model.decode_first_stage, args=(frame,))
+    thread.start()
+    thread.join()
+    assert not told
+    model.decode_first_stage(frame)
+    assert model.decode_first_stage(frame * 2).equal(frame)
+    assert told == [("decode", 1)]
+    assert watch.is_cut_short
+    assert vars(model).keys() == {"decode_first_stage"}
