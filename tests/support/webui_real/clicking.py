@@ -104,6 +104,12 @@ def choose(page, field: str, value: str) -> None:
     page.wait_for_function(f"document.querySelector('{PANEL}_{field} input').value == '{value}'")
 
 
+def show_all_formats(page) -> None:
+    more = page.locator(f"{PANEL}_formats .animatediff-more-formats")
+    if more.get_attribute("aria-expanded") == "false":
+        more.click()
+
+
 def check(page, name: str, *, on: bool = True) -> None:
     open_fold(page, name)
     page.locator(f"{PANEL}_{name} input").set_checked(on)

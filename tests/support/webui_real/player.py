@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import av
 import numpy
 from PIL import Image
-from support.webui_real.clicking import PANEL, fill, generate, prepare_clip
+from support.webui_real.clicking import PANEL, fill, generate, prepare_clip, show_all_formats
 
 PLAYER = "#txt2img_results .animatediff-player"
 FRAME = f"{PLAYER} .animatediff-frame"
@@ -44,6 +44,7 @@ _CONTRAST = """(element) => {
 
 
 def choose_formats(page, *names: str) -> None:
+    show_all_formats(page)
     for label in page.locator(f"{PANEL}_formats label").all():
         box = label.locator("input")
         box.set_checked(label.inner_text().strip() in names)

@@ -12,7 +12,7 @@ import av
 import numpy
 import pytest
 from PIL import Image
-from support.webui_real.clicking import generate, open_accordion, prepare_clip
+from support.webui_real.clicking import generate, open_accordion, prepare_clip, show_all_formats
 from support.webui_real.clips import FRAMES, animate, clip_of, clip_payload
 from support.webui_real.server import file_bytes, open_page
 from support.webui_real.studio import decoded, made_from, watched
@@ -103,6 +103,7 @@ def test_a_file_restores_the_settings_by_clicking(studio, page, way, name):
 
 
 def choose_format(page, name: str) -> None:
+    show_all_formats(page)
     page.locator("#animatediff_txt2img_formats label").get_by_text(name, exact=True).click()
 
 

@@ -127,6 +127,7 @@ def test_the_path_is_copied(fresh, page):
     assert page.evaluate("navigator.clipboard.readText()") == str(fresh.motion_modules_dir)
 
 
+@pytest.mark.shows("Panel: the built-in model with two clicks")
 def test_the_built_in_model_is_tried_with_two_clicks(fresh, page, screenshot):
     open_panel(page, fresh)
     page.locator(f"{PANEL}_try_builtin").click()
@@ -171,6 +172,7 @@ def test_a_file_in_the_way_of_the_built_in_model_is_told(fresh, page):
     assert theirs.read_text() == "mine"
 
 
+@pytest.mark.shows("Panel: what does not fit is marked in the list")
 def test_what_does_not_fit_is_marked_before_generate_and_comes_last(fresh, page):
     folder = fresh.motion_modules_dir
     write_motion_file(folder, "sdxl", name="a.safetensors")

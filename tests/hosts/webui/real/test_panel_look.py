@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from support.motion_files import write_motion_file
+from support.webui_real.accessibility import violations
 from support.webui_real.clicking import PANEL, check, choose, choose_module, fill, open_accordion, open_fold, open_panel
-from support.webui_real.places import AXE
 
 from lib_animatediff.request.settings import SETTINGS, by_group
 
 FIRST_VIEW = 420  # pixels, at 1,280 px
 NARROW = 400
 GROUPS = [group for group in by_group(s for s in SETTINGS.values() if s.in_panel) if group]
-LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 # Helps are in a box that is as wide as the panel; the lines that a text needs, from its height and its line height.
 LINES = """e => Math.round(e.getBoundingClientRect().height / parseFloat(getComputedStyle(e).lineHeight))"""
 
@@ -34,17 +31,6 @@ def open_in(page, server, *, dark: bool = False) -> None:
 def open_all_folds(page) -> None:
     for members in by_group(s for s in SETTINGS.values() if s.in_panel).values():
         open_fold(page, members[0].name)
-
-
-def violations(page, selector: str) -> list[str]:
-    """What axe-core finds inside an element, one line for each."""
-    if not AXE.is_file():
-        pytest.skip("axe-core is not installed (make .venv/.webui-test): nothing of accessibility is proven")
-    page.add_script_tag(path=AXE)
-    page.wait_for_timeout(700)  # text under way is transparent
-    options = {"runOnly": {"type": "tag", "values": LEVELS}, "resultTypes": ["violations"]}
-    found = page.evaluate(f"axe.run({json.dumps(selector)}, {json.dumps(options)})")["violations"]
-    return [f"{rule['id']}: {node['html'][:200]}" for rule in found for node in rule["nodes"]]
 
 
 @pytest.mark.shows("Panel: first view of at most 420 px")

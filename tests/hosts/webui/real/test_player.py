@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy
 import pytest
 from PIL import Image
+from support.webui_real.accessibility import violations
 from support.webui_real.clicking import fill, generate, shown_gif
 from support.webui_real.player import (
     FRAME,
@@ -66,6 +67,7 @@ def test_each_format_plays_and_steps_frame_by_frame(studio, page, screenshot, na
     screenshot(page, f"player-{name.lower()}")
 
 
+@pytest.mark.shows("Player: speed, loop, keys")
 @pytest.mark.parametrize("name", ["GIF", "MP4"])
 def test_speed_and_loop(studio, page, name):
     play(page, studio, name, frames=FRAMES)
@@ -85,6 +87,7 @@ def test_speed_and_loop(studio, page, name):
     assert 1.6 < page.evaluate(seconds) < 3
 
 
+@pytest.mark.shows("Player: speed, loop, keys")
 def test_keys_play_and_step(studio, page):
     play(page, studio, "GIF", frames=FRAMES)
     stop(page)
@@ -109,6 +112,7 @@ def box(page) -> tuple[float, float]:
     return found["width"], found["height"]
 
 
+@pytest.mark.shows("Player: no clip twice, as large as the clip")
 def test_the_clip_is_shown_once_as_large_as_it_is(studio, page):
     play(page, studio, "GIF", "MP4", width=384, height=256, frames=3)
     assert box(page) == (384, 256)
@@ -132,6 +136,7 @@ def test_a_small_clip_is_shown_twice_as_large(studio, page):
     assert box(page) == (128, 128)
 
 
+@pytest.mark.shows("Player: several clips, and what else the gallery has")
 def test_several_clips_and_single_frames_stay_reachable(studio, page):
     play(page, studio, "GIF", "Frame", frames=2)
     assert page.locator(THUMBNAIL).count() == 3
@@ -162,6 +167,7 @@ def shown_gif_name(page) -> str:
     return source.split("?")[0].rpartition("/")[2]
 
 
+@pytest.mark.shows("Player: gives way to the live preview")
 def test_while_rendering_the_old_player_gives_way_to_the_live_preview(studio, page):
     former = studio.options()["show_progress_every_n_steps"]
     studio.post("/sdapi/v1/options", {"show_progress_every_n_steps": 1})
@@ -215,6 +221,7 @@ def test_a_browser_that_cannot_decode_frames_shows_the_picture_and_says_so(studi
     assert page.locator(f"{PLAYER} button, .animatediff-save-frame, .animatediff-send-frame").count() == 0
 
 
+@pytest.mark.shows("Player: both themes, no violation of WCAG A or AA")
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_text_can_be_read_in_both_themes(studio, page, screenshot, theme):
     page.add_init_script(f"if (!location.search) location.search = '?__theme={theme}'")
@@ -227,6 +234,7 @@ def test_every_text_can_be_read_in_both_themes(studio, page, screenshot, theme):
     assert "loop point" in legend
     assert "times a usual change between frames" in page.locator(".animatediff-motion p").inner_text()
     assert page.locator(".animatediff-motion rect").count() == FRAMES
+    assert violations(page, "#txt2img_results") == []
     screenshot(page, f"player-{theme}")
 
 

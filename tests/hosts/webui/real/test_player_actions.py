@@ -22,6 +22,7 @@ def sent(page) -> numpy.ndarray:
     return opened(page.locator(PICTURE).first.get_attribute("src"))
 
 
+@pytest.mark.shows("Player: frame to img2img, settings copied, folder opened")
 def test_a_frame_goes_to_img2img_with_its_size(studio, page):
     play(page, studio, "GIF", width=128, height=64)
     frames = frames_of_file(file_of(page))
@@ -39,6 +40,7 @@ def test_a_frame_goes_to_img2img_with_its_size(studio, page):
         page.locator(f"{PLAYER} .animatediff-play[title=Play]").click()
 
 
+@pytest.mark.shows("Player: frame to img2img, settings copied, folder opened")
 @pytest.mark.parametrize("clipboard", ["of the browser", "by the old command"])
 def test_the_settings_are_copied(studio, page, clipboard):
     if clipboard == "of the browser":
@@ -56,6 +58,7 @@ def test_the_settings_are_copied(studio, page, clipboard):
     assert 'AnimateDiff: "enable: True' in text
 
 
+@pytest.mark.shows("Player: frame to img2img, settings copied, folder opened")
 def test_the_clips_folder_is_opened_on_this_machine(studio, page):
     asked = []
 
@@ -92,6 +95,7 @@ def test_pages_of_other_sites_cannot_ask_for_a_folder(studio):
     assert "access-control-allow-origin" not in consent.headers
 
 
+@pytest.mark.shows("Errors: without class name, with a link to the explanation")
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_refusal_is_red_without_a_class_and_links_to_its_explanation(studio, page, screenshot, theme):
     page.add_init_script(f"if (!location.search) location.search = '?__theme={theme}'")

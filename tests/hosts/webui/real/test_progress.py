@@ -96,6 +96,7 @@ def check(told: Told) -> None:
     assert all(reply["eta"] is not None for _, reply in told.asked if reply["progress"])
 
 
+@pytest.mark.shows("Progress: percent is the share of time, and never falls")
 @pytest.mark.parametrize(
     ("clip", "payload"),
     [
@@ -119,6 +120,7 @@ def test_the_percentage_is_the_share_of_time(studio, clip, payload):
 SMALL = {"steps": 4, "width": 64, "height": 64, "save_images": True}
 
 
+@pytest.mark.shows("Progress: interrupt within 2 s in every phase")
 @pytest.mark.parametrize(
     ("at", "payload", "formats", "note"),
     [
