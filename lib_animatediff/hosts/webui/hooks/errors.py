@@ -37,8 +37,8 @@ def explain_out_of_memory(estimate: Callable[[], str]) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise ClipError(
-            "Memory ran out. Lower the context length, the batch size or width and height, and turn off Views. "
-            f"The clip needed: {estimate()}",
+            "Memory ran out. Lower the context length, the batch size or width and height, and turn off Attention "
+            f"views. The clip needed: {estimate()}",
             code="AD-W16",
         ) from error
 
