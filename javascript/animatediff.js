@@ -11,8 +11,11 @@ function animatediffShown(frames, context, reverse) {
     return made + (reverse ? Math.max(made - 2, 0) : 0);
 }
 
-// Called by the panel when the frames, the speed or another setting of the length has changed.
+// Called by the panel when the frames, the speed or another setting of the length has changed. Seconds that are being
+// typed stay as they are until their field is left.
 function animatediffSeconds(frames, fps, context, reverse) {
+    const typed = document.activeElement?.closest("[id^=animatediff_][id$=_seconds]");
+    if (typed) return Number(document.activeElement.value);
     return fps > 0 ? Number((animatediffShown(frames, context, reverse) / fps).toFixed(3)) : 0;
 }
 
@@ -21,6 +24,12 @@ function animatediffFrames(seconds, frames, fps, context, reverse) {
     const shown = Math.round(seconds * fps);
     if (!(shown > 0)) return frames;
     return reverse && shown > 1 ? Math.round((shown + 2) / 2) : shown;
+}
+
+// Called by the panel when the field of seconds was left: the frames, and the seconds that they last.
+function animatediffFramesAndSeconds(seconds, frames, fps, context, reverse) {
+    const made = animatediffFrames(seconds, frames, fps, context, reverse);
+    return [made, fps > 0 ? Number((animatediffShown(made, context, reverse) / fps).toFixed(3)) : 0];
 }
 
 // Called by the panel when a loop was chosen: closed loop and reverse.

@@ -5,6 +5,7 @@
     "use strict";
 
     const TABS = ["txt2img", "img2img"];
+    const MOST_NAMED = 2; // settings in one line about a reason
     const marked = {}; // by tab: the marks that are shown, as JSON
 
     function panelOf(tab) {
@@ -164,17 +165,20 @@
         }
     }
 
-    // The reasons of a fold's greyed fields, each once.
-    function explainFolds(panel, hints, reasons) {
+    // Below a fold's fields, which of them have no effect, and why.
+    function explainFolds(panel, reasons) {
         for (const fold of panel.querySelectorAll(".animatediff-fold")) {
-            const found = (hints.groups[headingOf(fold).firstElementChild.textContent.trim()] ?? [])
-                .filter((name) => name in reasons)
-                .map((name) => reasons[name].replace(/^has no effect, since /, ""));
-            const place = fold.querySelector(".animatediff-fields");
-            fold.querySelector(".animatediff-reasons")?.remove();
-            if (!found.length) continue;
-            const text = `No effect now (\u2298): ${[...new Set(found)].join(" ")}`;
-            place.before(element("p", {class: "animatediff-reasons"}, text));
+            const labels = {}; // by reason
+            for (const field of fold.querySelectorAll("[data-animatediff-name]")) {
+                const reason = reasons[field.dataset.animatediffName];
+                if (reason) (labels[reason] ??= []).push(labelOf(field));
+            }
+            fold.querySelectorAll(".animatediff-reasons").forEach((line) => line.remove());
+            const lines = Object.entries(labels).map(([reason, named]) => {
+                const fields = named.length > MOST_NAMED ? `${named.length} settings` : named.join(", ");
+                return element("p", {class: "animatediff-reasons"}, `\u2298 ${fields}: ${reason.replace(/^has /, "")}`);
+            });
+            fold.querySelector(".animatediff-fields")?.after(...lines);
         }
     }
 
@@ -186,7 +190,7 @@
         marked[tab] = marks;
         const {idle, changed} = JSON.parse(marks);
         greyFields(panel, idle);
-        explainFolds(panel, hints, idle);
+        explainFolds(panel, idle);
         markFolds(panel, hints, changed);
     }
 
@@ -201,7 +205,10 @@
         if (!hints) return;
         panel.append(element("div", {class: "animatediff-help", role: "tooltip", hidden: ""}));
         for (const field of panel.querySelectorAll(`[id^="animatediff_${tab}_"].block`)) addSign(panel, field, hints);
-        for (const fold of panel.querySelectorAll(".animatediff-fold")) makeButton(headingOf(fold));
+        for (const fold of panel.querySelectorAll(".animatediff-fold")) {
+            makeButton(headingOf(fold));
+            headingOf(fold).nextElementSibling.dataset.title = headingOf(fold).firstElementChild.textContent.trim();
+        }
         gradioApp().querySelector(`#animatediff_${tab}-visible-checkbox`)?.setAttribute("aria-label", "AnimateDiff");
         foldFormats(tab);
         panel.addEventListener("keydown", ({key}) => key === "Escape" && hideHelp(panel));

@@ -28,7 +28,7 @@ def sites_for(motion: MotionModule, unet: UNetView) -> list[Site]:
     base = _base_of(sites)
     if base is not None and base != motion.base:
         raise IncompatibleModelError(
-            f"{motion.name} is made for {BASES[motion.base]}, this UNet is {BASES[base]}. "
+            f"{motion.name} is made for {BASES[motion.base]}, the checkpoint is {BASES[base]}. "
             "Use a motion module made for the checkpoint's base.",
             code="AD-G01",
         )

@@ -175,7 +175,7 @@ EFFECTS: dict[str, tuple[_Rule, ...]] = {
     "fps": (_IMAGE,),
     "loop_count": (
         _IMAGE,
-        _Rule(lambda case: not case.stores_loop_count, "none of the output formats stores a loop count"),
+        _Rule(lambda case: not case.stores_loop_count, "none of the output formats stores the play count"),
     ),
     "context_length": (
         _FIRST_FRAME,

@@ -180,7 +180,7 @@ def in_plain_words(plan: ClipEstimate, shown: int, fps: float) -> str:
         fps: frames per second.
     """
     clips = f"{plan.clips} clips of " if plan.clips > 1 else ""
-    seconds = f"{round(shown / fps, 1):g} s"
+    seconds = f"{round(shown / fps, 1):g} s long"
     what = f"{clips}{_number(shown, 'frame')}, {plan.width}x{plan.height}, {seconds}."
     if plan.free is None:
         return f"{what} Needs about {_gib(plan.memory)}."

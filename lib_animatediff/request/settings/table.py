@@ -67,7 +67,7 @@ class ClipSettings:
     )
     loop_count: int = setting(
         0,
-        "Loop count",
+        "Play count",
         "Number of times the clip plays; 0 repeats it forever.",
         minimum=0,
         maximum=100,

@@ -96,6 +96,7 @@ class WebUI:
         extra_args: Sequence[str] = (),
         settings: dict[str, Any] | None = None,
         auth: tuple[str, str] | None = None,
+        ui_config: dict[str, Any] | None = None,
     ):
         self.webui_dir = Path(webui_dir)
         self.python = Path(python)
@@ -113,6 +114,8 @@ class WebUI:
         self._log_start = 0
         self._settings = {**SETTINGS, **(settings or {})}
         self._write_data_dir()
+        if ui_config is not None:
+            (self.data_dir / "ui-config.json").write_text(json.dumps(ui_config), encoding="utf-8")
 
     def __enter__(self) -> WebUI:
         return self.start()

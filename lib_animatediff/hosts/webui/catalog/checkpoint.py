@@ -34,7 +34,7 @@ class LoadedCheckpoint:
         if module.base != self.base:
             return (
                 f"{module.name} is for {BASES[module.base]}, but the checkpoint is {self.name}. "
-                "Choose two of the same base."
+                f"Choose a motion module for {self.name}, or another checkpoint."
             )
         pairs = zip(module.widths, self.widths, strict=False)  # a UNet of an unknown layout may have other levels
         different = next(((ours, theirs) for ours, theirs in pairs if ours != theirs), None)

@@ -20,7 +20,6 @@ from lib_animatediff.request.settings import SETTINGS, Setting, by_group
 from motion_module import AnimateDiffError
 
 LARGEST_SLIDER = 10  # the values of a longer slider are typed
-_NO_LORA = ""
 LOOPS = ("Off", "Seamless", "Back and forth", "Custom (Advanced)")
 
 
@@ -121,19 +120,20 @@ def lora_picker(tab: str, text: Any) -> None:
     """A list of motion LoRAs that adds the selected one to the text."""
 
     def listed() -> dict[str, Any]:
-        return {"choices": [_NO_LORA, *_lora_names()]}
+        return {"choices": _lora_names()}
 
     with gr.Row(elem_classes=["animatediff-row"]):
         picker = gr.Dropdown(
             label="Add a motion LoRA",
             info="Lists the folders of LoRAs and of motion modules.",
-            value=_NO_LORA,
+            value=None,
             elem_id=f"animatediff_{tab}_lora_picker",
             **listed(),
         )
         a1111.refresh_button(picker, lambda: None, listed, f"animatediff_{tab}_lora_refresh")
     picker.do_not_save_to_config = True
-    picker.change(_with_lora, inputs=[picker, text], outputs=[text, picker], show_progress=False, queue=False)
+    chosen = picker.change(_with_lora, inputs=[picker, text], outputs=[text, picker], show_progress=False, queue=False)
+    chosen.then(None, _js="() => document.activeElement.blur()")  # closes the list
 
 
 def _lora_names() -> list[str]:
@@ -143,10 +143,13 @@ def _lora_names() -> list[str]:
         return []
 
 
-def _with_lora(name: str, text: str) -> tuple[Any, Any]:
+def _with_lora(name: str | None, text: str) -> tuple[Any, Any]:
+    """The text with a LoRA, unless it is in it, and the list without a choice."""
     if not name:
         return gr.update(), gr.update()
-    return ", ".join(filter(None, [text.strip().rstrip(","), f"{name}:1"])), gr.update(value=_NO_LORA)
+    present = {part.strip().rpartition(":")[0] or part.strip() for part in text.split(",")}
+    added = text if name in present else ", ".join(filter(None, [text.strip().rstrip(","), f"{name}:1"]))
+    return added, gr.update(value=None)
 
 
 def seconds_field(tab: str) -> Any:
@@ -178,8 +181,8 @@ def loop_field(tab: str) -> Any:
 def prompt_helper(tab: str) -> None:
     """How prompts over time are written, and a button that begins one."""
     gr.HTML(
-        "<p class='animatediff-plan'>A line of the prompt that begins with a frame's number counts from that frame on: "
-        "<code>8: autumn leaves</code></p>"
+        "<p class='animatediff-plan'>Begin a line of the prompt with the number of a frame, from 0: "
+        "<code>8: autumn leaves</code>. In between, one prompt turns into the next.</p>"
     )
     button = gr.Button(
         "Add a prompt at half time",

@@ -64,7 +64,7 @@ def build_panel(tab: str) -> list[Any]:
             with gr.Accordion("Settings of a clip", open=False, elem_classes=["animatediff-fold"]):
                 dropped = _drop_field(tab)
         gr.HTML(hints(PANEL_SETTINGS), elem_classes=["animatediff-hidden"])
-    read = {"inputs": [dropped[0]], "outputs": [dropped[1], advice_line], "show_progress": False, "queue": False}
+    read = {"inputs": [dropped[0]], "outputs": dropped[1:], "show_progress": False, "queue": False}
     dropped[0].upload(_dropped, **read).then(
         None, inputs=[dropped[1]], _js=f"(text) => animatediffPaste('{tab}', text)"
     )
@@ -75,10 +75,17 @@ def build_panel(tab: str) -> list[Any]:
         event(_advice, inputs=[accordion, model], outputs=[advice_line], show_progress=False, queue=False)
     components = [fields[setting.name] for setting in PANEL_SETTINGS]
     _update_plan_on_change(tab, components, [plan[part.name] for part in dataclasses.fields(PlanView)])
-    for component in [*components, accordion.accordion]:
-        # The saved defaults would fix lists and ranges that a new motion module or version changes.
-        component.do_not_save_to_config = True
+    for component in components:
+        _keep_out_of_config(component)
+    _keep_out_of_config(accordion.accordion)
     return components
+
+
+def _keep_out_of_config(block: Any) -> None:
+    """Saved defaults would fix lists and ranges that a new motion module or version changes, also inside ``block``."""
+    block.do_not_save_to_config = True
+    for child in getattr(block, "children", ()):
+        _keep_out_of_config(child)
 
 
 def _warnings() -> None:
@@ -123,15 +130,16 @@ def _part_of_plan(tab: str, group: str) -> dict[str, Any]:
     return {name: gr.HTML(elem_id=f"animatediff_{tab}_plan_{name}")} if name else {}
 
 
-def _drop_field(tab: str) -> tuple[Any, Any]:
-    """A place to drop a clip whose settings are wanted, and the hidden text that its infotext goes into."""
+def _drop_field(tab: str) -> list[Any]:
+    """A place to drop a clip whose settings are wanted, the hidden text that its infotext goes into, and a message."""
     file = gr.File(
         label="Drop a clip here to use its settings",
         file_types=_DROPPED_TYPES,
         elem_id=f"animatediff_{tab}_drop",
         elem_classes=["animatediff-drop"],
     )
-    return file, gr.Textbox(visible=False, elem_id=f"animatediff_{tab}_dropped")
+    text = gr.Textbox(visible=False, elem_id=f"animatediff_{tab}_dropped")
+    return [file, text, gr.HTML(elem_id=f"animatediff_{tab}_dropped_message")]
 
 
 def build_note(tab: str, error: Exception) -> list[Any]:
@@ -178,9 +186,12 @@ def _link_duration(fields: dict[str, Any], seconds: Any) -> None:
     sources = [fields[name] for name in ("frames", "fps", "context_length", "reverse")]
     for component in sources:
         component.change(None, inputs=sources, outputs=[seconds], _js="animatediffSeconds", queue=False)
+    typed = {"inputs": [seconds, *sources], "queue": False}
+    # While it is typed, so that Ctrl+Enter makes the clip that is shown.
+    seconds.input(None, outputs=[fields["frames"]], _js="animatediffFrames", **typed)
     for event in ("blur", "submit"):
-        on_typed = getattr(seconds, event, seconds.submit)  # gradio 4 has no blur event of numbers
-        on_typed(None, inputs=[seconds, *sources], outputs=[fields["frames"]], _js="animatediffFrames", queue=False)
+        left = getattr(seconds, event, seconds.submit)  # gradio 4 has no blur event of numbers
+        left(None, outputs=[fields["frames"], seconds], _js="animatediffFramesAndSeconds", **typed)
 
 
 def _link_loop(fields: dict[str, Any], loop: Any) -> None:
@@ -216,7 +227,7 @@ def _dropped(file: Any) -> tuple[str, str]:
         text = read_recipe(path).infotext if path.suffix.lower() in _DROPPED_TYPES else ""
     except AnimateDiffError as error:
         return "", _line(str(error))
-    return text, _line(TAKEN if text else "This file contains no parameters.")
+    return text, f"<p>{TAKEN}</p>" if text else _line("This file contains no parameters.")
 
 
 def _advice(is_open: bool, model: str) -> str:

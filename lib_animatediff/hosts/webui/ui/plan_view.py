@@ -30,6 +30,7 @@ from lib_animatediff.request.settings import SETTINGS, parse_settings
 from lib_animatediff.request.window_map import window_map
 from motion_module import AnimateDiffError, MotionFileError, inspect_motion_file
 
+_LOOPS_IN_VIEW = (("A", False), ("N", True))  # as `fields.LOOPS` shows them, in javascript/animatediff.js
 _AND = re.compile(r"\bAND\b")
 ONE_PROMPT = (
     "All frames get the same prompt, since only one of its lines begins with a frame's number. Begin the first prompt "
@@ -120,8 +121,13 @@ def view_plan(values: Mapping[str, Any], page: Mapping[str, Any]) -> PlanView:
 
 
 def changed_settings(values: Mapping[str, Any]) -> list[str]:
-    """The settings in folds that differ from their defaults, by name; a list counts as the tuple of its values."""
+    """The settings that differ from their defaults and are out of view, by name.
+
+    A list counts as the tuple of its values. The field "Loop" shows its settings unless it says Custom.
+    """
     plain = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    if (plain.get("closed_loop"), plain.get("reverse")) in _LOOPS_IN_VIEW:
+        plain = {name: value for name, value in plain.items() if name not in ("closed_loop", "reverse")}
     return [s.name for s in SETTINGS.values() if s.in_panel and s.group and plain.get(s.name, s.default) != s.default]
 
 

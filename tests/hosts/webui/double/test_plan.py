@@ -96,11 +96,13 @@ def test_the_panel_says_what_a_clip_will_take(plan):
 def test_the_panel_says_in_plain_words_what_will_be_made(plan):
     summary = line_of(plan.view_plan(SETTINGS, PAGE).summary)
     assert summary == in_plain_words(estimate(), 48, 8.0)
-    assert re.fullmatch(r"2 clips of 48 frames, 640x512, 6 s\. Needs about \S+ GB of 100\.0 GB free\.", summary)
+    assert re.fullmatch(r"2 clips of 48 frames, 640x512, 6 s long\. Needs about \S+ GB of 100\.0 GB free\.", summary)
     short = {**SETTINGS, "frames": 16, "fps": 12}
-    assert line_of(plan.view_plan(short, {**PAGE, "batch_size": 1}).summary).startswith("16 frames, 640x512, 1.3 s. ")
+    assert line_of(plan.view_plan(short, {**PAGE, "batch_size": 1}).summary).startswith(
+        "16 frames, 640x512, 1.3 s long. "
+    )
     back = line_of(plan.view_plan({**short, "reverse": True}, PAGE).summary)
-    assert back.startswith("2 clips of 30 frames, 640x512, 2.5 s. ")
+    assert back.startswith("2 clips of 30 frames, 640x512, 2.5 s long. ")
     assert line_of(plan.view_plan({**short, "preview": True}, PAGE).summary).startswith("2 clips of 1 frame, ")
 
 
@@ -330,8 +332,11 @@ def test_the_page_is_told_which_fields_have_no_effect(plan):
 
 def test_the_page_is_told_which_settings_in_folds_were_changed(plan):
     assert marks_of(plan)["changed"] == []
-    assert marks_of(plan, overlap=4, scale="1.1", reverse=True)["changed"] == ["overlap", "reverse", "scale"]
+    assert marks_of(plan, overlap=4, scale="1.1", preview=True)["changed"] == ["overlap", "scale", "preview"]
     assert marks_of(plan, frames=24, fps=12, formats=["MP4"])["changed"] == []  # in view anyway
+    assert marks_of(plan, closed_loop="A", reverse=False)["changed"] == []  # "Loop" shows it
+    assert marks_of(plan, closed_loop="N", reverse=True)["changed"] == []
+    assert marks_of(plan, closed_loop="A", reverse=True)["changed"] == ["closed_loop", "reverse"]
     assert marks_of(plan, overlap=4, frames=-1)["changed"] == ["overlap"]  # refused values do not hide it
 
 

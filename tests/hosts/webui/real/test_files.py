@@ -12,7 +12,7 @@ import av
 import numpy
 import pytest
 from PIL import Image
-from support.webui_real.clicking import generate, open_accordion, prepare_clip, show_all_formats
+from support.webui_real.clicking import PANEL, generate, open_accordion, prepare_clip, show_all_formats
 from support.webui_real.clips import FRAMES, animate, clip_of, clip_payload
 from support.webui_real.server import file_bytes, open_page
 from support.webui_real.studio import decoded, made_from, watched
@@ -95,7 +95,9 @@ def test_a_file_restores_the_settings_by_clicking(studio, page, way, name):
         page.locator("#animatediff_txt2img_frames").wait_for(state="visible")
     else:
         open_accordion(page)
-        page.locator("#animatediff_txt2img_drop input[type=file]").set_input_files(files_of(answer)[0])
+        page.locator(f"{PANEL} .animatediff-fold > .label-wrap", has_text="Settings of a clip").click()
+        page.locator(f"{PANEL}_drop input[type=file]").set_input_files(files_of(answer)[0])
+        page.locator(f"{PANEL}_dropped_message", has_text="are now those of the clip").first.wait_for()
     page.wait_for_function("document.querySelector('#animatediff_txt2img_fps input').value == '10'")
     page.wait_for_function("document.querySelector('#txt2img_seed input').value == '4'")
     generate(page)

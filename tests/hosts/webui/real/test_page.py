@@ -42,7 +42,22 @@ def test_frames_speed_and_seconds_follow_each_other(studio, page):
     wait_for_number(page, "seconds", round(118 / 12, 3))
     fill(page, {"animatediff_txt2img_seconds": 1})
     wait_for_number(page, "frames", 7)
-    page.locator("#animatediff_txt2img_plan p", has_text="12 frames, 512x512, 1 s.").wait_for()
+    page.locator("#animatediff_txt2img_plan p", has_text="12 frames, 512x512, 1 s long.").wait_for()
+
+
+@pytest.mark.shows("Panel: frames, frames per second and seconds linked")
+def test_seconds_act_while_they_are_typed(studio, page):
+    """Ctrl+Enter makes a clip without leaving the field."""
+    open_panel(page, studio)
+    seconds = page.locator("#animatediff_txt2img_seconds input")
+    seconds.fill("")
+    seconds.press_sequentially("2.9")
+    wait_for_number(page, "frames", 23)
+    page.wait_for_timeout(300)
+    assert seconds.input_value() == "2.9"
+    page.locator("#animatediff_txt2img_plan p", has_text="23 frames").wait_for()
+    seconds.blur()
+    wait_for_number(page, "seconds", 2.875)
 
 
 @pytest.mark.shows("Panel: help text", "Panel: both tabs independent")
@@ -70,6 +85,9 @@ def test_no_default_is_frozen_in_ui_config(studio):
     kept = json.loads((studio.data_dir / "ui-config.json").read_text(encoding="utf-8"))
     assert len(kept) > 100
     assert not [key for key in kept if "animatediff" in key.lower()]
+    ours = {"Reset", "Add a prompt at half time", "Try the built-in one", "Seconds", "Loop", "Add a motion LoRA"}
+    ours |= {setting.label for setting in SETTINGS.values()}
+    assert not [key for key in kept if key.startswith(("txt2img/", "img2img/")) and key.split("/")[1] in ours]
 
 
 def answers(server) -> bool:

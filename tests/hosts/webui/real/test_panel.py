@@ -9,6 +9,7 @@ from support.webui_real.clicking import (
     fill,
     fill_prompt_and_size,
     generate,
+    open_fold,
     open_panel,
     prepare_clip,
     refusal,
@@ -17,11 +18,21 @@ from support.webui_real.clicking import (
 from support.webui_real.clips import animate, clip_of, read_gif
 from support.webui_real.places import REPOSITORY
 
+# What an earlier release, or another extension with a script of the same name, may have left in the file of defaults.
+FORMER_DEFAULTS = {
+    "customscript/animatediff.py/txt2img/FPS/value": 30,
+    "customscript/animatediff.py/txt2img/Frames/value": 99,
+    "customscript/animatediff.py/txt2img/Window stride/maximum": 2,
+    "customscript/animatediff.py/txt2img/Save as/value": ["PNG"],
+    "txt2img/FPS/visible": False,
+    "txt2img/Reset/visible": False,
+}
+
 
 @pytest.fixture(scope="session")
 def panel(start_webui):
     """The WebUI as a person first meets it: the extension is installed, no motion module is there yet."""
-    return start_webui("panel", extensions=[REPOSITORY])
+    return start_webui("panel", extensions=[REPOSITORY], ui_config=FORMER_DEFAULTS)
 
 
 @pytest.mark.shows("Panel: told: no module")
@@ -40,7 +51,7 @@ def test_a_long_clip_by_clicking_equals_the_clip_by_api(panel, page):
     prepare_clip(page, panel, 40)
     fill(page, {"animatediff_txt2img_context_length": 12, "animatediff_txt2img_overlap": 3})
     choose(page, "context_kind", "static")
-    page.locator("#animatediff_txt2img_plan p", has_text="40 frames, 64x64, 5 s.").wait_for()
+    page.locator("#animatediff_txt2img_plan p", has_text="40 frames, 64x64, 5 s long.").wait_for()
     generate(page)
     gif = read_gif(shown_gif(page))
     assert len(gif.frames) == 40
@@ -55,6 +66,18 @@ def test_with_the_accordion_closed_the_page_paints_a_picture(panel, page):
     fill_prompt_and_size(page)
     generate(page)
     assert shown_gif(page).startswith(b"\x89PNG")
+
+
+@pytest.mark.shows("Panel: no frozen defaults in ui-config.json")
+def test_former_defaults_do_no_harm(panel, page):
+    open_panel(page, panel)
+    assert page.locator("#animatediff_txt2img_fps input").input_value() == "8"
+    assert page.locator("#animatediff_txt2img_frames input").input_value() == "16"
+    assert page.locator("#animatediff_txt2img_formats label.selected").all_inner_texts() == ["GIF"]
+    open_fold(page, "stride")
+    assert page.locator("#animatediff_txt2img_stride input[type=range]").get_attribute("max") == "8"
+    fill(page, {"animatediff_txt2img_stride": 3})
+    page.locator("#animatediff_txt2img_reset_long_clips").wait_for(state="visible")
 
 
 @pytest.mark.shows("Panel: what has no effect is greyed, with its reason")

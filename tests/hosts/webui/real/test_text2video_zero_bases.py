@@ -93,7 +93,7 @@ def test_by_clicking_it_is_the_clip_of_the_api(bare, page):
     page.locator(".animatediff-first-steps").first.wait_for(state="hidden")
     page.locator(".animatediff-advice", has_text="shifts the whole image").wait_for()
     fill(page, {"animatediff_txt2img_frames": 20, "animatediff_txt2img_zero_x": 64, "animatediff_txt2img_zero_y": -64})
-    page.locator("#animatediff_txt2img_plan p", has_text="20 frames, 64x64, 2.5 s.").wait_for()
+    page.locator("#animatediff_txt2img_plan p", has_text="20 frames, 64x64, 2.5 s long.").wait_for()
     open_fold(page, "context_length")
     page.get_by_text("20 frames in 2 chunks of 16 (4 steps: 8 UNet calls with up to 32 images)").wait_for()
     generate(page)
