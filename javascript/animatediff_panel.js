@@ -108,7 +108,7 @@
     // ---- formats
 
     // The style sheet shows the usual formats and those that are selected; a button shows all.
-    function foldFormats(tab) {
+    function foldFormats(tab, meanings) {
         const field = gradioApp().querySelector(`#animatediff_${tab}_formats`);
         const boxes = field?.querySelector(".wrap[data-testid=checkbox-group]");
         if (!boxes) return;
@@ -119,6 +119,7 @@
             more.textContent = isOpen ? "Fewer" : "More";
         });
         boxes.append(more);
+        for (const label of boxes.querySelectorAll("label")) label.title = meanings[label.textContent.trim()] ?? "";
     }
 
     // ---- folds
@@ -210,7 +211,7 @@
             headingOf(fold).nextElementSibling.dataset.title = headingOf(fold).firstElementChild.textContent.trim();
         }
         gradioApp().querySelector(`#animatediff_${tab}-visible-checkbox`)?.setAttribute("aria-label", "AnimateDiff");
-        foldFormats(tab);
+        foldFormats(tab, hints.meanings.formats);
         panel.addEventListener("keydown", ({key}) => key === "Escape" && hideHelp(panel));
         panel.classList.add("animatediff-ready");
     }

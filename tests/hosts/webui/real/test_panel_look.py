@@ -44,6 +44,7 @@ def test_the_first_view_is_low(studio, page):
     assert [text.strip() for text in shown] == ["GIF", "MP4", "WEBP"]
     page.locator(f"{PANEL}_formats .animatediff-more-formats").click()
     assert page.locator(f"{PANEL}_formats label:visible").count() == len(SETTINGS["formats"].choices)
+    assert page.locator(f"{PANEL}_formats label", has_text="TXT").get_attribute("title") == "the settings as text"
     page.locator(f"{PANEL}_formats label", has_text="AVIF").locator("input").check()
     page.locator(f"{PANEL}_formats .animatediff-more-formats").click()
     assert page.locator(f"{PANEL}_formats label:visible").count() == 4  # what is selected stays in view
