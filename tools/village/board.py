@@ -17,15 +17,16 @@ RGB = tuple[float, float, float]
 
 
 class Board:
-    """Frames, 3 f h w, with the coordinates of their pixels, in units."""
+    """Frames with the coordinates of their pixels.
+
+    Attributes:
+        planes: red, green and blue, 3 f h w.
+        x: across in units, f 1 w or 1 1 w.
+        y: down in units, f h 1 or 1 h 1.
+        sharpness: pixels per unit.
+    """
 
     def __init__(self, planes: Array, x: Array, y: Array, sharpness: float) -> None:
-        """Args:
-        planes: 3 f h w.
-        x: across, f 1 w or 1 1 w.
-        y: down, f h 1 or 1 h 1.
-        sharpness: pixels per unit.
-        """
         self.planes, self.x, self.y, self.sharpness = planes, x, y, sharpness
 
     @classmethod

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .animals import bird, fish
-from .board import RGB, Board
+from .board import RGB, UNITS, Board, Window
 from .figure import COLOURS, Pen, paint_parts, paints
 from .scene import (
     CIRCLE_RADIUS,
@@ -49,7 +49,9 @@ TRAIL_REACH = 40.0
 PUFFS = ((22.0, 0.0, 3.6), (29.0, -1.5, 2.9), (34.5, 0.8, 2.2))  # behind, aside, radius
 TRAIL: RGB = (0.98, 0.98, 0.96)
 PROPS: dict[str, RGB] = {"day": (0.36, 0.30, 0.34), "night": (0.76, 0.70, 0.66)}
-SQUEEZE = 0.15
+SHADOW: RGB = (0.10, 0.10, 0.16)
+SHADOWED = ("left", "right", "standing")  # what goes or stands on the ground
+SQUEEZE = 0.15  # of its height, at the landing
 BOTTOM = {"walker": 17.0, "car": 14.8, "bird": 17.0, "fish": 12.4, "balloon": 18.4, "ball": 13.5}  # of size 1
 
 
@@ -85,7 +87,7 @@ def mask(scene: Scene, size: int = SIZE, frames: Sequence[float] = range(FRAMES)
 
 def truth(scene: Scene, size: int = SIZE) -> list[tuple[float, float]]:
     """The subject's centre in each frame, in pixels."""
-    return [(x * size / 96, y * size / 96) for x, y in path(scene)]
+    return [(x * size / UNITS, y * size / UNITS) for x, y in path(scene)]
 
 
 def paint_subject(board: Board, scene: Scene, frames: Sequence[float]) -> None:
@@ -97,25 +99,33 @@ def paint_subject(board: Board, scene: Scene, frames: Sequence[float]) -> None:
     _paint_figure(board, scene, frames)
 
 
-def _paint_figure(board: Board, scene: Scene, frames: Sequence[float], shadow: bool = True) -> None:
+def _pen(board: Board, scene: Scene, frames: Sequence[float], reach: float) -> tuple[Window, Pen, Array]:
+    """A window around the subject, a pen in the subject's own units, and how large one of these is."""
     scale = per_frame([scene.size * scene.camera.scale(NEAREST, moment(frame)) for frame in frames])
-    window = board.window(path(scene, frames), REACH * float(scale.max()))
-    pen = Pen(window.x / scale, window.y / scale, [turn(scene, frame) for frame in frames])
-    parts = pen.parts
+    window = board.window(path(scene, frames), reach * float(scale.max()))
+    return window, Pen(window.x / scale, window.y / scale, [turn(scene, frame) for frame in frames]), scale
+
+
+def _posed(pen: Pen, scene: Scene) -> Pen:
+    """The pen for what the motion does to the whole body; it shares the parts."""
     if scene.motion == "swinging":
-        pen = pen.turned([-swing_degrees(each) for each in pen.turns])
+        return pen.turned([-swing_degrees(each) for each in pen.turns])
     if scene.motion == "bouncing":
         squeeze = per_frame([SQUEEZE * (1 - height(each)) ** 2 for each in pen.turns])
-        pen = Pen(pen.x * (1 - squeeze), pen.y * (1 + squeeze) - BOTTOM[scene.subject] * squeeze, pen.turns, parts)
-    if scene.motion == "left":
-        pen = pen.mirrored()
-    FIGURES[scene.subject](pen, POSES.get(scene.motion, "front"))
+        y = pen.y * (1 + squeeze) - BOTTOM[scene.subject] * squeeze  # the feet stay where they are
+        return Pen(pen.x * (1 - squeeze), y, pen.turns, pen.parts)
+    return pen.mirrored() if scene.motion == "left" else pen
+
+
+def _paint_figure(board: Board, scene: Scene, frames: Sequence[float], shadow: bool = True) -> None:
+    window, pen, scale = _pen(board, scene, frames, REACH)
+    FIGURES[scene.subject](_posed(pen, scene), POSES.get(scene.motion, "front"))
     style = STYLES[scene.style]
     palette = {name: style.figure(paint) for name, paint in paints(COLOURS[scene.colour]).items()}
-    solid = [part for part in parts if part.paint != "shadow"]
+    solid = [part for part in pen.parts if part.paint != "shadow"]
+    if shadow and scene.motion in SHADOWED:
+        paint_parts(window, [part for part in pen.parts if part.paint == "shadow"], {"shadow": SHADOW}, scale)
     outline = np.minimum.reduce([np.broadcast_to(part.distance, window.planes.shape[1:]) for part in solid])
-    if shadow and scene.motion in ("left", "right", "standing"):
-        paint_parts(window, [p for p in parts if p.paint == "shadow"], {"shadow": (0.1, 0.1, 0.16)}, scale)
     if style.halo:
         glow = np.clip(1 - outline / np.float32(style.halo), 0, 1)
         window.paint(glow * glow * np.float32(0.7), palette["body"])
@@ -126,9 +136,7 @@ def _paint_figure(board: Board, scene: Scene, frames: Sequence[float], shadow: b
 
 def _paint_trail(board: Board, scene: Scene, frames: Sequence[float]) -> None:
     """Puffs behind what moves straight on."""
-    scale = per_frame([scene.size * scene.camera.scale(NEAREST, moment(frame)) for frame in frames])
-    window = board.window(path(scene, frames), TRAIL_REACH * float(scale.max()))
-    pen = Pen(window.x / scale, window.y / scale, [turn(scene, frame) for frame in frames])
+    window, pen, scale = _pen(board, scene, frames, TRAIL_REACH)
     across, down = HEADINGS[scene.motion]
     puffs: Array | None = None
     for number, (behind, aside, radius) in enumerate(PUFFS):
