@@ -1,0 +1,1 @@
+"""The village: the second built-in model's world, drawn by code."""
