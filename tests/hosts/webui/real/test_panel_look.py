@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 from support.motion_files import write_motion_file
 from support.webui_real.accessibility import violations
-from support.webui_real.clicking import PANEL, check, choose, choose_module, fill, open_accordion, open_fold, open_panel
+from support.webui_real.clicking import (
+    PANEL,
+    check,
+    choose,
+    choose_module,
+    fill,
+    open_accordion,
+    open_fold,
+    open_panel,
+    paste,
+)
 
 from lib_animatediff.request.settings import SETTINGS, by_group
 
@@ -138,6 +148,22 @@ def test_the_loop_sets_closed_loop_and_reverse_and_follows_them(studio, page):
     page.wait_for_timeout(300)
     assert settings() == ["N", False]
     assert loop() == "Off"
+
+
+@pytest.mark.shows("Panel: one control for loops")
+@pytest.mark.parametrize(
+    ("settings", "shown"),
+    [
+        ("closed_loop: A, reverse: False", "Seamless"),
+        ("closed_loop: N, reverse: True", "Back and forth"),
+        ("closed_loop: R+P, reverse: False", "Custom (Advanced)"),
+    ],
+)
+def test_a_pasted_text_sets_the_loop(studio, page, settings, shown):
+    """Of a clip that was made before this field was there."""
+    clip = f"enable: True, model: mm_small_v3.safetensors, frames: 16, fps: 8, {settings}, formats: GIF"
+    paste(page, studio, f'a cat\nSteps: 4, Sampler: Euler a, CFG scale: 7, Seed: 3, Size: 64x64, AnimateDiff: "{clip}"')
+    page.wait_for_function(f"document.querySelector('{PANEL}_loop input').value == '{shown}'")
 
 
 @pytest.mark.shows("Panel: a prompt at half time by a button")
