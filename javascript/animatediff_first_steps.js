@@ -70,7 +70,7 @@ function animatediffTryBuiltin(tab, text) {
     }
 
     async function copyOnClick({target}) {
-        const pressed = target.closest?.(".animatediff-copy");
+        const pressed = target.closest?.(".animatediff-copy-path");
         if (!pressed) return;
         const label = pressed.textContent;
         await copy(pressed.dataset.copy);

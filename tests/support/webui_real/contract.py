@@ -53,14 +53,14 @@ MODULES = """
 # Functions, classes and hooks. A parameter with "=" has a default; "..." stands for others that we do not use.
 SIGNATURES = {
     "app.add_api_route": "(path, endpoint, methods=, dependencies=, include_in_schema=, ...)",
-    "gradio.Accordion": "(label, open=, ...)",
-    "gradio.Button": "(value=, elem_id=, elem_classes=, ...)",
+    "gradio.Accordion": "(label, open=, elem_classes=, ...)",
+    "gradio.Button": "(value=, size=, elem_id=, elem_classes=, ...)",
     "gradio.Checkbox": "(value=, label=, info=, visible=, elem_id=, ...)",
     "gradio.CheckboxGroup": "(choices=, value=, label=, info=, elem_id=, ...)",
     "gradio.Column": "(visible=, elem_id=, **kwargs, ...)",
     "gradio.Dropdown": "(choices=, value=, label=, info=, elem_id=, ...)",
     "gradio.File": "(label=, file_types=, elem_id=, elem_classes=, ...)",
-    "gradio.HTML": "(value=, elem_id=, ...)",
+    "gradio.HTML": "(value=, elem_id=, elem_classes=, ...)",
     "gradio.Image": "(label=, type=, image_mode=, elem_id=, elem_classes=, height=, ...)",
     "gradio.Number": "(value=, label=, info=, precision=, elem_id=, ...)",
     "gradio.Radio": "(choices=, ...)",

@@ -189,7 +189,7 @@ def _guide() -> str:
         f"<p>{html.escape(_first_sentence(checkpoint))}</p>"
         f"<ol><li>Download one:<ul>{downloads}</ul></li>"
         f"<li>Put the file into <code>{path}</code> "
-        f"<button type='button' class='animatediff-copy' data-copy='{path}'>Copy the path</button></li>"
+        f"<button type='button' class='animatediff-copy-path' data-copy='{path}'>Copy the path</button></li>"
         "<li>Press 🔄 beside the list.</li></ol>"
         f"<p>Or choose {' or '.join(WITHOUT_FILE)} at the end of the list, which needs no file.</p>"
     )

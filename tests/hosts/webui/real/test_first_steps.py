@@ -122,8 +122,8 @@ def test_opening_the_accordion_lists_the_files(fresh, page):
 def test_the_path_is_copied(fresh, page):
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     open_panel(page, fresh)
-    page.locator(f"{BLOCK} .animatediff-copy").click()
-    page.locator(f"{BLOCK} .animatediff-copy", has_text="Copied").wait_for()
+    page.locator(f"{BLOCK} .animatediff-copy-path").click()
+    page.locator(f"{BLOCK} .animatediff-copy-path", has_text="Copied").wait_for()
     assert page.evaluate("navigator.clipboard.readText()") == str(fresh.motion_modules_dir)
 
 

@@ -33,13 +33,16 @@ def png_with_rate(rate: str) -> bytes:
 @pytest.mark.shows("Strangers: a hostile image on the page does not stop the WebUI")
 def test_the_webui_answers_while_a_hostile_image_is_dropped(studio, page, tmp_path):
     open_panel(page, studio)
+    page.locator("#animatediff_txt2img .animatediff-fold > .label-wrap", has_text="Settings of a clip").click()
     drop = page.locator("#animatediff_txt2img_drop")
     for number, rate in enumerate(RATES):
         path = tmp_path / f"{number}.png"
         path.write_bytes(png_with_rate(rate))
         drop.locator("input[type=file]").set_input_files(path)
         assert studio.api("GET", "/sdapi/v1/options", timeout=SOON).status_code == 200
-        page.locator("#animatediff_txt2img_advice", has_text="This file contains no parameters.").first.wait_for()
+        page.locator(
+            "#animatediff_txt2img_dropped_message", has_text="This file contains no parameters."
+        ).first.wait_for()
         drop.locator("button[aria-label=Clear]").click()
         image = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
         assert studio.api("POST", "/sdapi/v1/png-info", {"image": image}, timeout=SOON).status_code == 200

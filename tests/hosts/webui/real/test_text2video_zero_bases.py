@@ -74,7 +74,7 @@ def test_no_name_does_not_mean_it(bare):
 def test_it_is_an_axis_and_in_the_clients_list(bare):
     assert [model["name"] for model in bare.api("GET", "/animatediff/v1/models").json()] == ["Text2Video-Zero"]
     bare.post("/sdapi/v1/options", {"sd_model_checkpoint": CHECKPOINT})
-    x, y = ("[AnimateDiff] Motion module", "text2video-zero"), ("[AnimateDiff] Shift x per frame", "-64,64")
+    x, y = ("[AnimateDiff] Motion module", "text2video-zero"), ("[AnimateDiff] Text2Video-Zero shift x", "-64,64")
     _, made = grid_of(bare, {"model": "", "frames": 4}, x, y)
     assert [len(gif.frames) for gif in made] == [4, 4]
     assert all("model: Text2Video-Zero" in gif.comment for gif in made)
