@@ -68,7 +68,7 @@
         const info = field.classList.contains("hidden") || field.classList.contains("hide") ? null : infoOf(field);
         if (!info) return;
         const label = labelOf(field);
-        field.dataset.animatediffName = field.id.replace(/^animatediff_(txt2img|img2img)_/, "").replace(/_picture$/, "");
+        field.dataset.animatediffName = field.id.replace(/^animatediff_[a-z0-9]+_/, "").replace(/_picture$/, "");
         field.dataset.animatediffHelp = info.textContent.trim();
         info.classList.add("animatediff-info");
         info.id = `${field.id}_help`;

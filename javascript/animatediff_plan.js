@@ -42,13 +42,15 @@ function animatediffRequestPlan(tab) {
     const plan = animatediffPlanOf(tab);
     const button = gradioApp().querySelector(`#animatediff_${tab}_plan_refresh`);
     if (!button) return;
-    if (plan.underWay && Date.now() - plan.sent < ANIMATEDIFF_PLAN_TIMEOUT) {
+    if (plan.underWay && Date.now() - plan.sent < ANIMATEDIFF_PLAN_TIMEOUT * 0.9) {
         plan.isStale = true; // asked again as soon as the answer is there
         return;
     }
     Object.assign(plan, {serial: plan.serial + 1, sent: Date.now(), underWay: true, isStale: false});
     plan.page = JSON.stringify(animatediffPageValues(tab));
     button.click();
+    const {serial} = plan;
+    setTimeout(() => plan.underWay && plan.serial === serial && animatediffRequestPlan(tab), ANIMATEDIFF_PLAN_TIMEOUT);
 }
 
 (function () {
@@ -80,7 +82,7 @@ function animatediffRequestPlan(tab) {
         const marks = gradioApp().querySelector(`#animatediff_${tab}_plan .animatediff-marks`)?.dataset.marks;
         if (!plan.underWay || !marks || JSON.parse(marks).serial !== plan.serial) return;
         plan.underWay = false;
-        if (plan.isStale) animatediffRequestPlan(tab);
+        if (plan.isStale) animatediffPlan(tab); // not at once: gradio drops a press before it has ended the former one
     }
 
     function listen(tab) {

@@ -53,7 +53,7 @@ MODULES = """
 # Functions, classes and hooks. A parameter with "=" has a default; "..." stands for others that we do not use.
 SIGNATURES = {
     "app.add_api_route": "(path, endpoint, methods=, dependencies=, include_in_schema=, ...)",
-    "gradio.Accordion": "(label, open=, elem_classes=, ...)",
+    "gradio.Accordion": "(label, open=, **kwargs, ...)",
     "gradio.Button": "(value=, size=, elem_id=, elem_classes=, ...)",
     "gradio.Checkbox": "(value=, label=, info=, visible=, elem_id=, ...)",
     "gradio.CheckboxGroup": "(choices=, value=, label=, info=, elem_id=, ...)",
@@ -118,7 +118,7 @@ SIGNATURES = {
 # Names that have to be there: attributes, and what we compare with, subclass or raise.
 NAMES = """
     app.routes route.dependencies route.path
-    component.change seconds.blur seconds.submit
+    component.change seconds.blur seconds.input seconds.submit
     data.module data.path plot.axis_options
     extension.enabled extension.path known.path modules.extensions.extensions
     modules.paths.models_path
@@ -181,6 +181,7 @@ SET_FROM_OUTSIDE = {
     "*.schedules": "modules.prompt_parser",
     "*.status_code": "modules.api.api",
     "*.step": "modules.sd_samplers_cfg_denoiser",
+    "component.children": "modules.ui_loadsave",
     "component.do_not_save_to_config": "modules.ui_loadsave",
     "modules.sd_unet.current_unet.option": "modules.sd_unet",
     "modules.shared.cmd_opts.hide_ui_dir_config": "modules.ui_common",  # an option of the command line

@@ -81,10 +81,10 @@ def build_panel(tab: str) -> list[Any]:
     return components
 
 
-def _keep_out_of_config(block: Any) -> None:
-    """Saved defaults would fix lists and ranges that a new motion module or version changes, also inside ``block``."""
-    block.do_not_save_to_config = True
-    for child in getattr(block, "children", ()):
+def _keep_out_of_config(component: Any) -> None:
+    """Saved defaults would fix lists and ranges that a new motion module or version changes, also of its children."""
+    component.do_not_save_to_config = True
+    for child in getattr(component, "children", ()):
         _keep_out_of_config(child)
 
 

@@ -22,7 +22,17 @@ REPOSITORIES = ("stable-diffusion-stability-ai", "generative-models")
 WHERE = "import importlib.util, os; print(os.path.dirname(os.path.dirname(importlib.util.find_spec('gradio').origin)))"
 SIGNATURES = {**contract.SIGNATURES, **contract.IN_THE_MODELS}
 TABLE = {*contract.MODULES, *SIGNATURES, *contract.NAMES, *contract.OPTIONS, *contract.SET_FROM_OUTSIDE}
-OF_THE_BROWSER = {"Boolean", "Number", "String", "Array", "Object", "Set", "setTimeout"}
+OF_THE_BROWSER = {
+    "Boolean",
+    "Number",
+    "String",
+    "Array",
+    "Object",
+    "Set",
+    "MutationObserver",
+    "setTimeout",
+    "clearTimeout",
+}
 KEYWORDS = {"if", "for", "while", "switch", "return", "catch", "function", "await"}
 
 
