@@ -195,7 +195,7 @@ def test_motion_loras_by_clicking(adorned, page):
     choose_refreshed(page, "lora_refresh", "lora_picker", "data-value='pan'")
     field = f"document.querySelector('{PANEL}_motion_loras textarea, {PANEL}_motion_loras input')"
     page.wait_for_function(f"{field}.value == 'pan:1'")
-    assert page.locator(f"{PANEL}_lora_picker li").count() == 0  # the list closes
+    page.locator(f"{PANEL}_lora_picker li").first.wait_for(state="detached")  # the list closes
     choose_refreshed(page, "lora_refresh", "lora_picker", "data-value='pan'")
     page.wait_for_timeout(500)
     assert page.evaluate(f"{field}.value") == "pan:1"  # not twice
