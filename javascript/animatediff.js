@@ -1,9 +1,6 @@
 // The AnimateDiff panel in the browser: fields that follow each other, and what writes into the page's own fields.
 
 const ANIMATEDIFF_AUTOMATIC_CONTEXT = 16; // the meaning of 0, see lib_animatediff/request/settings/table.py
-// The choices of the field "Loop", as in lib_animatediff/hosts/webui/ui/fields.py, and the settings that each stands for.
-const ANIMATEDIFF_LOOPS = {Off: ["N", false], Seamless: ["A", false], "Back and forth": ["N", true]};
-const ANIMATEDIFF_OTHER_LOOP = "Custom (Advanced)";
 
 // Number of frames shown. Ping-pong does not repeat the first and the last frame.
 function animatediffShown(frames, context, reverse) {
@@ -32,15 +29,14 @@ function animatediffFramesAndSeconds(seconds, frames, fps, context, reverse) {
     return [made, fps > 0 ? Number((animatediffShown(made, context, reverse) / fps).toFixed(3)) : 0];
 }
 
-// Called by the panel when a loop was chosen: closed loop and reverse.
-function animatediffLoopSettings(loop, closed, reverse) {
-    return ANIMATEDIFF_LOOPS[loop] ?? [closed, reverse];
+// Called by the panel when a loop was chosen: closed loop and reverse. `loops`: those of each choice.
+function animatediffLoopSettings(loops, loop, closed, reverse) {
+    return loops[loop] ?? [closed, reverse];
 }
 
-// Called by the panel when closed loop or reverse has changed: the loop that they are.
-function animatediffLoop(closed, reverse) {
-    const found = Object.entries(ANIMATEDIFF_LOOPS).find(([, [kind, back]]) => kind === closed && back === reverse);
-    return found ? found[0] : ANIMATEDIFF_OTHER_LOOP;
+// Called by the panel when closed loop or reverse has changed: the choice that stands for them, if one does.
+function animatediffLoop(loops, closed, reverse) {
+    return Object.keys(loops).find((loop) => loops[loop][0] === closed && loops[loop][1] === reverse);
 }
 
 // Begins a line of the prompt for the frame at half time. What is there becomes the prompt from the first frame on,

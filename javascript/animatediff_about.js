@@ -82,11 +82,11 @@ globalThis.animatediffParts ??= {};
     }
 
     function actions(tab, clip, player) {
-        const told = parts.element("span", {className: "animatediff-told", role: "status"});
+        const status = parts.element("span", {className: "animatediff-status", role: "status"});
         const button = (name, words, act) => {
             const onclick = async () => {
-                told.textContent = "";
-                told.textContent = await act.call();
+                status.textContent = "";
+                status.textContent = await act.call();
             };
             return parts.element("button", {type: "button", className: `animatediff-button ${name}`, onclick}, words);
         };
@@ -101,7 +101,7 @@ globalThis.animatediffParts ??= {};
         if (canOpenFolders(tab, clip)) {
             row.append(button("animatediff-open-folder", "Open folder", () => openFolder(clip)));
         }
-        row.append(told);
+        row.append(status);
         return row;
     }
 

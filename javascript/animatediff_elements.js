@@ -1,4 +1,4 @@
-// Shared by the files of the player: elements, icons, and what a clip's files are called.
+// Shared by the panel and the player: elements, icons, and what a clip's files are called.
 
 globalThis.animatediffParts ??= {};
 

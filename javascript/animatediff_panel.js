@@ -12,13 +12,6 @@
         return gradioApp().querySelector(`#animatediff_${tab}`);
     }
 
-    function element(name, attributes, text) {
-        const made = document.createElement(name);
-        for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-        made.textContent = text ?? "";
-        return made;
-    }
-
     // ---- help
 
     // The field's own help of gradio, which follows its label. An image's is with its hidden text.
@@ -46,7 +39,7 @@
     function showHelp(panel, field, hints) {
         hideHelp(panel);
         const box = panel.querySelector(":scope > .animatediff-help");
-        box.replaceChildren(...helpOf(field, hints).map((text) => element("p", {}, text)));
+        box.replaceChildren(...helpOf(field, hints).map((text) => animatediffParts.element("p", {}, text)));
         box.hidden = false;
         box.style.top = `${field.getBoundingClientRect().bottom - panel.getBoundingClientRect().top + 2}px`;
         field.querySelector(".animatediff-sign").setAttribute("aria-expanded", "true");
@@ -72,7 +65,7 @@
         field.dataset.animatediffHelp = info.textContent.trim();
         info.classList.add("animatediff-info");
         info.id = `${field.id}_help`;
-        const sign = element("button", {
+        const sign = animatediffParts.element("button", {
             type: "button",
             class: "animatediff-sign",
             "aria-label": `Help: ${label}`,
@@ -112,7 +105,7 @@
         const field = gradioApp().querySelector(`#animatediff_${tab}_formats`);
         const boxes = field?.querySelector(".wrap[data-testid=checkbox-group]");
         if (!boxes) return;
-        const more = element("button", {type: "button", class: "animatediff-more-formats", "aria-expanded": "false"}, "More");
+        const more = animatediffParts.element("button", {type: "button", class: "animatediff-more-formats", "aria-expanded": "false"}, "More");
         more.addEventListener("click", () => {
             const isOpen = field.classList.toggle("animatediff-all-formats");
             more.setAttribute("aria-expanded", String(isOpen));
@@ -177,7 +170,7 @@
             fold.querySelectorAll(".animatediff-reasons").forEach((line) => line.remove());
             const lines = Object.entries(labels).map(([reason, named]) => {
                 const fields = named.length > MOST_NAMED ? `${named.length} settings` : named.join(", ");
-                return element("p", {class: "animatediff-reasons"}, `\u2298 ${fields}: ${reason.replace(/^has /, "")}`);
+                return animatediffParts.element("p", {class: "animatediff-reasons"}, `\u2298 ${fields}: ${reason.replace(/^has /, "")}`);
             });
             fold.querySelector(".animatediff-fields")?.after(...lines);
         }
@@ -204,7 +197,7 @@
         const panel = panelOf(tab);
         const hints = hintsOf(panel);
         if (!hints) return;
-        panel.append(element("div", {class: "animatediff-help", role: "tooltip", hidden: ""}));
+        panel.append(animatediffParts.element("div", {class: "animatediff-help", role: "tooltip", hidden: true}));
         for (const field of panel.querySelectorAll(`[id^="animatediff_${tab}_"].block`)) addSign(panel, field, hints);
         for (const fold of panel.querySelectorAll(".animatediff-fold")) {
             makeButton(headingOf(fold));

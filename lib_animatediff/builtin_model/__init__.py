@@ -51,4 +51,5 @@ def copy_to_webui(webui: Path) -> list[Path]:
     models = webui / "models"
     if not models.is_dir():
         raise CheckpointError(f"{webui} contains no folder named models. Give the WebUI's own folder.", code="AD-B02")
-    return copy_to_models(models, (CHECKPOINT, MOTION, STYLE_LORA))
+    finished = [name for name in (CHECKPOINT, MOTION, STYLE_LORA) if (pocket_folder() / name).is_file()]
+    return copy_to_models(models, finished)

@@ -4,7 +4,7 @@ from .encoding import Encoding, StopWriting
 from .filenames import place_within, safe_name
 from .formats import FORMATS
 from .metadata import read_recipe
-from .motion_meter import Motion, measure, plot
+from .motion_meter import Motion, measure
 from .reader import ClipFrame, read_clip
 from .recipe import Recipe
 from .timing import exact_fps, frame_durations, ping_pong
@@ -22,7 +22,6 @@ __all__ = [
     "measure",
     "ping_pong",
     "place_within",
-    "plot",
     "read_clip",
     "read_recipe",
     "safe_name",

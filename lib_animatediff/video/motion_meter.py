@@ -6,10 +6,8 @@ that grain and dithering do not count. A seam is a change much larger than the c
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -21,9 +19,6 @@ _SIDE = 64  # pixels of the longer side, at which changes are measured
 _GAMMA = 2.2
 _LUMINANCE = (0.2126, 0.7152, 0.0722)  # BT.709
 _LEAST = 1e-4  # lower bound of the median, for still clips: one 8-bit level of a dark grey
-
-_SIZE, _MARGIN = (480, 96), 8
-_PAPER, _BAR, _BORDER, _LOOP, _USUAL = "white", "#7a8ca5", "#d2691e", "#3b7d4f", "#b0b0b0"
 
 
 @dataclass(frozen=True)
@@ -79,27 +74,6 @@ def measure(frames: Iterable[Image], borders: Sequence[int] = ()) -> Motion:
     loop = _difference(last, first) if first is not None and last is not None else 0.0
     inside = sorted({border for border in borders if 0 < border <= len(changes)})
     return Motion(tuple(changes), loop, tuple(inside))
-
-
-def plot(motion: Motion) -> bytes:
-    """PNG bar chart of the changes: window borders in orange, the loop point in green, the median as a line."""
-    from PIL import Image, ImageDraw
-
-    image = Image.new("RGB", _SIZE, _PAPER)
-    draw = ImageDraw.Draw(image)
-    values = [*motion.changes, motion.loop]
-    colours = [_BORDER if index + 1 in motion.borders else _BAR for index in range(len(motion.changes))] + [_LOOP]
-    bottom, height = _SIZE[1] - _MARGIN, _SIZE[1] - 2 * _MARGIN
-    scale = height / max(*values, 2 * motion.usual)
-    steps = [_MARGIN + round(index * (_SIZE[0] - 2 * _MARGIN) / len(values)) for index in range(len(values) + 1)]
-    for value, colour, (left, right) in zip(values, colours, pairwise(steps), strict=True):
-        gap = 1 if right - left > 2 else 0
-        draw.rectangle((left, bottom - round(value * scale), max(right - 1 - gap, left), bottom), fill=colour)
-    usual = bottom - round(motion.usual * scale)
-    draw.line((_MARGIN, usual, _SIZE[0] - _MARGIN, usual), fill=_USUAL)
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def _luminance(frame: Image) -> Tensor:

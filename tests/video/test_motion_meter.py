@@ -1,13 +1,11 @@
-"""How evenly a clip moves, as numbers and as a small plot."""
+"""How evenly a clip moves, as numbers."""
 
 from __future__ import annotations
-
-import io
 
 import pytest
 from PIL import Image
 
-from lib_animatediff.video import measure, plot
+from lib_animatediff.video import measure
 
 
 def grey(level, size=(96, 64)):
@@ -69,24 +67,3 @@ def test_clips_without_motion_have_numbers_too(frames):
     assert (motion.loop, motion.loop_seam) == (0, 0)
     assert motion.worst_seam in (None, 0)
     assert motion.worst_border in (None, 1)
-    assert Image.open(io.BytesIO(plot(motion))).size == (480, 96)
-
-
-def columns(picture, colour):
-    """Heights of the bars of a colour, from left to right."""
-    heights = [sum(picture.getpixel((x, y)) == colour for y in range(picture.height)) for x in range(picture.width)]
-    return [height for height in heights if height]
-
-
-def test_the_plot_marks_borders_and_the_loop_point():
-    motion = measure(turning(12, jump_at=(6,)), borders=[6])
-    picture = Image.open(io.BytesIO(plot(motion))).convert("RGB")
-    bars, border, loop = (columns(picture, colour) for colour in ((122, 140, 165), (210, 105, 30), (59, 125, 79)))
-    assert min(max(border), max(loop)) > 3 * max(bars)
-    assert len(loop) < len(bars)
-
-
-@pytest.mark.parametrize("count", [2, 100, 3000])
-def test_a_plot_has_one_size_however_long_the_clip(count):
-    motion = measure([grey(index % 7 * 30, (8, 8)) for index in range(count)], range(0, count, 8))
-    assert Image.open(io.BytesIO(plot(motion))).size == (480, 96)

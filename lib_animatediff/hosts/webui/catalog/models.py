@@ -6,6 +6,7 @@ import difflib
 import os
 import re
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -100,16 +101,20 @@ def entries() -> list[Entry]:
     return sorted(listed, key=lambda entry: entry.use)
 
 
-def choices() -> list[str]:
-    """The panel's list, in the order of `entries`. Methods without a file come last."""
-    return [*(entry.text for entry in entries()), *(f"{name} {NO_FILE}" for name in WITHOUT_FILE)]
+def choices(listed: Sequence[Entry] | None = None) -> list[str]:
+    """The panel's list, in the order of `entries`, which are read if not given. Methods without a file come last."""
+    return [
+        *(entry.text for entry in (entries() if listed is None else listed)),
+        *(f"{name} {NO_FILE}" for name in WITHOUT_FILE),
+    ]
 
 
-def selected(value: str, *, is_choice: bool = True) -> str:
+def selected(value: str, listed: Sequence[Entry] | None = None, *, is_choice: bool = True) -> str:
     """The entry of the list that the panel's field shows.
 
     Args:
         value: the entry that it shows now; the badge may be out of date.
+        listed: the `entries`; None: read them.
         is_choice: whether the user chose it. Otherwise a file that does not fit the checkpoint is replaced, too.
 
     Returns:
@@ -118,14 +123,14 @@ def selected(value: str, *, is_choice: bool = True) -> str:
     """
     if method := method_without_file(value):
         return f"{method} {NO_FILE}"
-    listed = entries()
+    listed = entries() if listed is None else listed
     present = _entry_of(value, listed)
     if present is not None and (is_choice or present.use is Use.FITS):
         return present.text
     return next((entry.text for entry in listed if entry.use is Use.FITS), "")
 
 
-def _entry_of(name: str, listed: list[Entry]) -> Entry | None:
+def _entry_of(name: str, listed: Sequence[Entry]) -> Entry | None:
     try:
         path = find_model(name) if name else None
     except MotionFileError:

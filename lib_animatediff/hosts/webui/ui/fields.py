@@ -19,8 +19,9 @@ from lib_animatediff.request.masks import pack_mask, packed_mask
 from lib_animatediff.request.settings import SETTINGS, Setting, by_group
 from motion_module import AnimateDiffError
 
+from .loops import CUSTOM, LOOPS
+
 LARGEST_SLIDER = 10  # the values of a longer slider are typed
-LOOPS = ("Off", "Seamless", "Back and forth", "Custom (Advanced)")
 
 
 def field(setting: Setting, tab: str) -> Any:
@@ -56,13 +57,13 @@ def hints(settings: Iterable[Setting]) -> str:
     listed = list(settings)
     groups = {group: [setting.name for setting in members] for group, members in by_group(listed).items() if group}
     meanings = {setting.name: dict(setting.meanings) for setting in listed if setting.meanings}
-    told = html.escape(json.dumps({"groups": groups, "meanings": meanings}))
+    data = html.escape(json.dumps({"groups": groups, "meanings": meanings}))
     rules = (
         f'[id^="animatediff_"][id$="_{name}"] li[data-value="{choice}"]::after {{ content: ": {meaning}"; }}'
         for name, choices in meanings.items()
         for choice, meaning in choices.items()
     )
-    return f"<div class='animatediff-hints' data-hints='{told}'></div><style>{' '.join(rules)}</style>"
+    return f"<div class='animatediff-hints' data-hints='{data}'></div><style>{' '.join(rules)}</style>"
 
 
 def _number_field(setting: Setting, described: dict[str, Any]) -> Any:
@@ -165,13 +166,13 @@ def seconds_field(tab: str) -> Any:
 
 
 def loop_field(tab: str) -> Any:
-    """How the clip repeats: stands for closed loop and reverse, see `javascript/animatediff.js`."""
+    """How the clip repeats: stands for closed loop and reverse, see `loops`."""
     loop = gr.Dropdown(
         label="Loop",
         info="How the end of the clip leads to its start. Seamless: it moves on without a jump. Back and forth: it "
         "also plays backward.",
-        choices=list(LOOPS),
-        value=LOOPS[0],
+        choices=[*LOOPS, CUSTOM],
+        value=next(iter(LOOPS)),
         elem_id=f"animatediff_{tab}_loop",
     )
     loop.do_not_save_to_config = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from lib_animatediff.builtin_model.copying import copy_to_models
 from lib_animatediff.hosts.webui.catalog.checkpoint import LoadedCheckpoint, loaded_checkpoint
 from lib_animatediff.hosts.webui.catalog.models import (
     WHERE_TO_GET,
+    Entry,
     Use,
     choices,
     entries,
@@ -75,11 +77,12 @@ class FirstSteps:
 
 def build_first_steps(tab: str) -> FirstSteps:
     """Build the block, which is shown while no motion module fits the checkpoint."""
-    shown = _is_needed("")
+    listed = entries()
+    shown = _is_needed("", listed)
     with gr.Column(
         visible=shown, elem_id=f"animatediff_{tab}_first_steps", elem_classes=["animatediff-first-steps"]
     ) as block:
-        guide = gr.HTML(_guide() if shown else "")
+        guide = gr.HTML(_guide(listed) if shown else "")
         with gr.Column(visible=_has_builtin_model(), elem_classes=["animatediff-try"]):
             gr.HTML(
                 f"<p>No time for a download? The built-in model is tiny ({SIZE} x {SIZE} pixels) and shows how "
@@ -129,10 +132,12 @@ def link_first_steps(steps: FirstSteps, accordion: Any, model: Any, refresh: Any
 
 def _renewed(value: str, *, is_choice: bool = True) -> tuple[Any, Any, Any]:
     """The block, its guide and the list, after the folders were read again."""
-    now = selected(value or "", is_choice=is_choice)
+    listed = entries()
+    now = selected(value or "", listed, is_choice=is_choice)
     changed = {} if now == value else {"value": now}  # otherwise an entry chosen meanwhile would be replaced
-    needed = _is_needed(now)
-    return gr.update(visible=needed), _guide() if needed else "", gr.update(choices=choices(), **changed)
+    needed = _is_needed(now, listed)
+    guide = _guide(listed) if needed else ""
+    return gr.update(visible=needed), guide, gr.update(choices=choices(listed), **changed)
 
 
 def _renewed_on_page_load(value: str) -> tuple[Any, Any, Any]:
@@ -145,12 +150,12 @@ def _renewed_if_open(is_open: bool, value: str) -> tuple[Any, Any, Any]:
 
 
 def _shown_if_needed(value: str) -> Any:
-    return gr.update(visible=_is_needed(value or ""))
+    return gr.update(visible=_is_needed(value or "", entries()))
 
 
-def _is_needed(value: str) -> bool:
+def _is_needed(value: str, listed: Sequence[Entry]) -> bool:
     """Whether nothing can be animated: no motion module fits, and no method without a file is selected."""
-    return not method_without_file(value) and all(entry.use is not Use.FITS for entry in entries())
+    return not method_without_file(value) and all(entry.use is not Use.FITS for entry in listed)
 
 
 def _has_builtin_model() -> bool:
@@ -173,11 +178,12 @@ def _try_it() -> tuple[Any, ...]:
         "prompt": PROMPT,
         "numbers": {"width": SIZE, "height": SIZE, "cfg_scale": CFG},
     }
-    model = gr.update(choices=choices(), value=selected(motion.name))
+    listed = entries()
+    model = gr.update(choices=choices(listed), value=selected(motion.name, listed))
     return gr.update(visible=False), gr.update(), model, "", json.dumps(started)
 
 
-def _guide() -> str:
+def _guide(listed: Sequence[Entry]) -> str:
     """What a motion module is, and the way to one."""
     folder = models_folder()
     with suppress(OSError):  # the user is about to open it
@@ -186,7 +192,7 @@ def _guide() -> str:
     path = html.escape(str(folder), quote=True)
     downloads = "".join(_download(each, checkpoint) for each in _DOWNLOADS)
     return (
-        f"<p>{html.escape(_first_sentence(checkpoint))}</p>"
+        f"<p>{html.escape(_first_sentence(checkpoint, listed))}</p>"
         f"<ol><li>Download one:<ul>{downloads}</ul></li>"
         f"<li>Put the file into <code>{path}</code> "
         f"<button type='button' class='animatediff-copy-path' data-copy='{path}'>Copy the path</button></li>"
@@ -195,11 +201,11 @@ def _guide() -> str:
     )
 
 
-def _first_sentence(checkpoint: LoadedCheckpoint | None) -> str:
+def _first_sentence(checkpoint: LoadedCheckpoint | None, listed: Sequence[Entry]) -> str:
     bases = " or ".join(BASES.values())
     if checkpoint and checkpoint.base is None:
         return f"There are no motion modules for {checkpoint.name}. Choose a checkpoint of {bases}."
-    if checkpoint and any(entry.is_module for entry in entries()):
+    if checkpoint and any(entry.is_module for entry in listed):
         return f"None of your motion modules fits the loaded checkpoint ({checkpoint.name})."
     return (
         "AnimateDiff needs a motion module: a file that makes the images of your checkpoint move. You download it once "

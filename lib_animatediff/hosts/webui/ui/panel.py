@@ -23,6 +23,7 @@ from motion_module import AnimateDiffError
 from .advice import advice
 from .fields import field, hints, loop_field, lora_picker, model_field, prompt_helper, seconds_field, slug
 from .first_steps import build_first_steps, link_first_steps
+from .loops import CUSTOM, LOOPS
 from .plan_view import PlanView, view_plan
 
 INFOTEXT_FIELD = "AnimateDiff"
@@ -197,9 +198,12 @@ def _link_duration(fields: dict[str, Any], seconds: Any) -> None:
 def _link_loop(fields: dict[str, Any], loop: Any) -> None:
     """Keep the loop and the two settings that it stands for consistent in the browser."""
     settings = [fields[name] for name in ("closed_loop", "reverse")]
-    loop.input(None, inputs=[loop, *settings], outputs=settings, _js="animatediffLoopSettings", queue=False)
+    loops = json.dumps(LOOPS)
+    chosen = f"(...values) => animatediffLoopSettings({loops}, ...values)"
+    loop.input(None, inputs=[loop, *settings], outputs=settings, _js=chosen, queue=False)
+    followed = f"(...values) => animatediffLoop({loops}, ...values) ?? {json.dumps(CUSTOM)}"
     for component in settings:
-        component.change(None, inputs=settings, outputs=[loop], _js="animatediffLoop", queue=False)
+        component.change(None, inputs=settings, outputs=[loop], _js=followed, queue=False)
 
 
 def _update_plan_on_change(tab: str, components: list[Any], parts: list[Any]) -> None:

@@ -30,7 +30,8 @@ from lib_animatediff.request.settings import SETTINGS, parse_settings
 from lib_animatediff.request.window_map import window_map
 from motion_module import AnimateDiffError, MotionFileError, inspect_motion_file
 
-_LOOPS_IN_VIEW = (("A", False), ("N", True))  # as `fields.LOOPS` shows them, in javascript/animatediff.js
+from .loops import LOOPS
+
 _AND = re.compile(r"\bAND\b")
 ONE_PROMPT = (
     "All frames get the same prompt, since only one of its lines begins with a frame's number. Begin the first prompt "
@@ -126,7 +127,7 @@ def changed_settings(values: Mapping[str, Any]) -> list[str]:
     A list counts as the tuple of its values. The field "Loop" shows its settings unless it says Custom.
     """
     plain = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    if (plain.get("closed_loop"), plain.get("reverse")) in _LOOPS_IN_VIEW:
+    if (plain.get("closed_loop"), plain.get("reverse")) in LOOPS.values():
         plain = {name: value for name, value in plain.items() if name not in ("closed_loop", "reverse")}
     return [s.name for s in SETTINGS.values() if s.in_panel and s.group and plain.get(s.name, s.default) != s.default]
 

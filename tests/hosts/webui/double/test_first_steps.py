@@ -230,3 +230,12 @@ def test_the_advice_on_a_module_of_another_width(bare):
     os.replace(bare.models_folder / pocket.MOTION, bare.models_folder / "other.safetensors")  # noqa: PTH105
     said = bare.module("ui.advice").advice("other")
     assert said.startswith("other.safetensors is for a model of another size: it has 64 channels where the checkpoint")
+
+
+def test_a_refresh_walks_the_folders_twice(webui, monkeypatch):
+    """Once for the list, once for the file that is selected: folders may be on a slow drive."""
+    models, walks = webui.module("catalog.models"), []
+    walk = models.available_models
+    monkeypatch.setattr(models, "available_models", lambda: walks.append(1) or walk())
+    webui.module("ui.first_steps")._renewed("mm.safetensors [v3, SD 1.5]")
+    assert len(walks) == 2

@@ -51,8 +51,8 @@ def plan(webui, monkeypatch):
 def estimate(frames=48, **changes):
     """The core's estimate for the settings and the page above, in the double's float32."""
     windows = context_windows(parse_settings({**SETTINGS, "frames": frames}))
-    told = {"width": 640, "height": 512, "steps": 10, "clips": 2, "number_bytes": 4, "free": 100 * GIB}
-    return ClipEstimate(**{"base": "sd15", "frames": frames, "windows": windows, **told, **changes})
+    numbers = {"width": 640, "height": 512, "steps": 10, "clips": 2, "number_bytes": 4, "free": 100 * GIB}
+    return ClipEstimate(**{"base": "sd15", "frames": frames, "windows": windows, **numbers, **changes})
 
 
 def expected(frames=48, **changes):
@@ -67,7 +67,7 @@ def line_of(page):
     return line.text
 
 
-def told_of(plan, settings=SETTINGS, page=PAGE):
+def calls_line(plan, settings=SETTINGS, page=PAGE):
     """The panel's line about UNet calls and memory, as the log begins it."""
     return f"AnimateDiff: {line_of(plan.view_plan(settings, page).windows)}"
 
@@ -88,9 +88,9 @@ def marks_of(plan, **settings):
 
 
 def test_the_panel_says_what_a_clip_will_take(plan):
-    assert told_of(plan) == expected()
+    assert calls_line(plan) == expected()
     usual = expected(width=512, height=512, steps=20, clips=1)  # the WebUI's defaults
-    assert told_of(plan, page=dict.fromkeys(PAGE)) == told_of(plan, page={}) == usual
+    assert calls_line(plan, page=dict.fromkeys(PAGE)) == calls_line(plan, page={}) == usual
 
 
 def test_the_panel_says_in_plain_words_what_will_be_made(plan):
@@ -131,16 +131,16 @@ def test_what_is_wrong_is_told_instead(plan, frames, page, told):
 
 def test_sdxl_and_half_precision_are_seen_from_the_checkpoint(plan, checkpoint, monkeypatch):
     monkeypatch.setattr(checkpoint, "is_sdxl", True)
-    assert told_of(plan) == expected(base="sdxl")
+    assert calls_line(plan) == expected(base="sdxl")
     half = SimpleNamespace(parameters=lambda: iter([torch.zeros(1, dtype=torch.float16)]))
     monkeypatch.setattr(shared, "sd_model", SimpleNamespace(model=SimpleNamespace(diffusion_model=half)))
-    assert told_of(plan) == expected(number_bytes=2)
+    assert calls_line(plan) == expected(number_bytes=2)
 
 
 def test_before_a_checkpoint_is_loaded_nothing_is_said_of_free_memory(plan, hijack):
     double.shared.sd_model = None
     hijack.get_prompt_lengths = None  # asking it would load one
-    assert told_of(plan) == expected(free=None)
+    assert calls_line(plan) == expected(free=None)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_before_a_checkpoint_is_loaded_nothing_is_said_of_free_memory(plan, hija
 )
 def test_the_line_goes_by_what_the_webui_puts_into_one_call(plan, prompt, options, changes):
     shared.opts.data.update(options)
-    assert told_of(plan, page={**PAGE, "prompt": prompt}) == expected(**changes)
+    assert calls_line(plan, page={**PAGE, "prompt": prompt}) == expected(**changes)
 
 
 @pytest.mark.parametrize(("frames", "mixed"), [(16, False), (48, False), (48, True)])
@@ -190,7 +190,7 @@ def p_of(**fields):
 
 
 def test_the_log_says_the_same_as_the_panel(plan):
-    assert plan.estimate_line(p_of(), plan_of(**SETTINGS), ROWS) == told_of(plan)
+    assert plan.estimate_line(p_of(), plan_of(**SETTINGS), ROWS) == calls_line(plan)
 
 
 def test_the_second_pass_has_prompts_and_a_size_of_its_own(plan):
@@ -250,9 +250,9 @@ def test_the_table_goes_by_the_settings(plan, settings, row):
 
 def test_each_frames_prompt_counts_its_tokens(plan):
     prompt = f"0: spring\n8: {'word ' * 80}"
-    assert "prompts of 150 tokens" in told_of(plan, page={**PAGE, "prompt": prompt})
+    assert "prompts of 150 tokens" in calls_line(plan, page={**PAGE, "prompt": prompt})
     together = f"{'word ' * 40}\n0: {'spring ' * 30}\n8: {'summer ' * 30}"
-    assert "prompts of 75 tokens" in told_of(plan, page={**PAGE, "prompt": together})
+    assert "prompts of 75 tokens" in calls_line(plan, page={**PAGE, "prompt": together})
 
 
 @pytest.mark.parametrize(
@@ -324,13 +324,13 @@ def test_the_page_is_well_formed_whatever_stands_in_it(plan):
     assert not re.search("<script", page)
 
 
-def test_the_page_is_told_which_fields_have_no_effect(plan):
+def test_the_page_learns_which_fields_have_no_effect(plan):
     assert "one window" in marks_of(plan, frames=8)["idle"]["overlap"]
     assert "overlap" not in marks_of(plan, frames=40)["idle"]
     assert marks_of(plan, frames=8)["idle"].keys() <= EFFECTS.keys()
 
 
-def test_the_page_is_told_which_settings_in_folds_were_changed(plan):
+def test_the_page_learns_which_settings_in_folds_were_changed(plan):
     assert marks_of(plan)["changed"] == []
     assert marks_of(plan, overlap=4, scale="1.1", preview=True)["changed"] == ["overlap", "scale", "preview"]
     assert marks_of(plan, frames=24, fps=12, formats=["MP4"])["changed"] == []  # in view anyway

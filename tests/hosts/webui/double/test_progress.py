@@ -44,16 +44,16 @@ def notes_of(processed):
 @pytest.fixture
 def watched(webui, monkeypatch):
     """Notes the share and the text of the bar whenever a text is shown."""
-    told = []
+    seen = []
     bar = webui.module("hooks.progress.bar").ProgressBar
     say = bar.say
 
     def noted(self, text=""):
         say(self, text)
-        told.append((shared.state.progress, text))
+        seen.append((shared.state.progress, text))
 
     monkeypatch.setattr(bar, "say", noted)
-    return told
+    return seen
 
 
 # ---- arithmetic
@@ -136,11 +136,11 @@ def test_the_place_counts_windows_runs_and_steps(parts):
 
 def test_steps_of_second_order_samplers_are_the_users(parts):
     place = parts.sampling_place.SamplingPlace([4], 1.0, [5])
-    told = []
+    seen = []
     for call in range(10):
         place.next_call(call, 5, 10)
-        told.append(place.text)
-    assert told == [f"Step {step}/5" for step in (1, 1, 2, 2, 3, 3, 4, 4, 5, 5)]
+        seen.append(place.text)
+    assert seen == [f"Step {step}/5" for step in (1, 1, 2, 2, 3, 3, 4, 4, 5, 5)]
     assert place.total == 40
 
 
@@ -194,10 +194,10 @@ def test_the_webuis_formula_gives_a_share_that_never_falls(webui, watched, clip,
 
 
 def test_clients_get_the_webuis_own_jobs(webui):
-    told = []
-    shared.during_decoding = lambda _: told.append((shared.state.dict()["job_no"], shared.state.job_count))
+    seen = []
+    shared.during_decoding = lambda _: seen.append((shared.state.dict()["job_no"], shared.state.job_count))
     webui.paint(CLIP, n_iter=2, **HIRES)
-    assert set(told) == {(1, 4), (3, 4)}
+    assert set(seen) == {(1, 4), (3, 4)}
 
 
 def test_a_scripts_runs_share_the_bar(webui, watched):
@@ -327,16 +327,16 @@ def test_another_extensions_method_on_the_checkpoint_stays(webui):
 
 def test_a_preview_that_another_thread_decodes_is_no_frame(parts):
     model = SimpleNamespace(decode_first_stage=lambda z: z)
-    told = []
-    watch = parts.vae_watch.VaeWatch(model, 2, lambda: True, lambda *given: told.append(given))
+    seen = []
+    watch = parts.vae_watch.VaeWatch(model, 2, lambda: True, lambda *given: seen.append(given))
     frame = double.noise([1])
     thread = threading.Thread(target=model.decode_first_stage, args=(frame,))
     thread.start()
     thread.join()
-    assert not told
+    assert not seen
     model.decode_first_stage(frame)
     assert model.decode_first_stage(frame * 2).equal(frame)
-    assert told == [("decode", 1)]
+    assert seen == [("decode", 1)]
     assert watch.is_cut_short
     assert vars(model).keys() == {"decode_first_stage"}
 

@@ -161,7 +161,7 @@ def test_who_has_a_prompt_keeps_prompt_and_size(fresh, page):
     assert page.locator("#txt2img_width input[type=number]").input_value() == "128"
 
 
-def test_a_file_in_the_way_of_the_built_in_model_is_told(fresh, page):
+def test_a_file_in_the_way_of_the_built_in_model_is_reported(fresh, page):
     theirs = fresh.motion_modules_dir / pocket.MOTION
     theirs.write_text("mine")
     open_panel(page, fresh)

@@ -198,7 +198,7 @@ def test_another_tab_pauses_the_clip_and_a_plain_picture_replaces_it(studio, pag
     assert page.locator(f"{PLAYER}, .animatediff-about, .animatediff-plays").count() == 0
 
 
-def test_a_deleted_file_is_told(studio, page):
+def test_a_deleted_file_is_reported(studio, page):
     play(page, studio, "GIF", frames=2, batch_count=2)
     page.locator(THUMBNAIL).nth(1).click()
     name = shown_gif_name(page)

@@ -11,7 +11,7 @@ from support.webui_real.clicking import fill, generate, open_panel, refusal
 from support.webui_real.player import PLAYER, contrast, file_of, frames_of_file, go_to, opened, play, stop
 from support.webui_real.server import open_page
 
-TOLD = ".animatediff-told"
+STATUS = ".animatediff-status"
 PICTURE = "#img2img_image img"
 ROUTE = "/animatediff/v1/open-folder"
 
@@ -31,7 +31,9 @@ def test_a_frame_goes_to_img2img_with_its_size(studio, page):
         go_to(page, number)
         page.locator(".animatediff-send-frame").click()
         page.locator("#tab_img2img").wait_for(state="visible")
-        page.wait_for_function(f"document.querySelector('.animatediff-told').textContent == 'Frame {number} was sent.'")
+        page.wait_for_function(
+            f"document.querySelector('.animatediff-status').textContent == 'Frame {number} was sent.'"
+        )
         page.wait_for_timeout(500)
         assert (sent(page) == frames[number - 1]).all()
         for side, pixels in {"width": "128", "height": "64"}.items():
@@ -49,7 +51,7 @@ def test_the_settings_are_copied(studio, page, clipboard):
         page.add_init_script("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
     play(page, studio, "GIF", frames=2)
     page.locator(".animatediff-copy").click()
-    page.locator(TOLD, has_text="The settings were copied.").wait_for()
+    page.locator(STATUS, has_text="The settings were copied.").wait_for()
     box = page.locator("#txt2img_neg_prompt textarea")
     box.focus()
     page.keyboard.press("Control+V")
@@ -71,13 +73,13 @@ def test_the_clips_folder_is_opened_on_this_machine(studio, page):
     page.locator(".animatediff-open-folder").click()
     page.wait_for_timeout(300)
     assert asked == [{"file": str(file_of(page))}]
-    assert page.locator(TOLD).inner_text() == ""
+    assert page.locator(STATUS).inner_text() == ""
     page.locator(".animatediff-open-folder").click()
-    page.locator(TOLD, has_text="The folder could not be opened.").wait_for()
+    page.locator(STATUS, has_text="The folder could not be opened.").wait_for()
     page.evaluate("document.querySelector('#txt2img_open_folder').remove()")  # as with --hide-ui-dir-config
     generate(page)
     page.locator(".animatediff-copy").wait_for()
-    page.wait_for_function("document.querySelector('.animatediff-told').textContent == ''")  # the next clip's row
+    page.wait_for_function("document.querySelector('.animatediff-status').textContent == ''")  # the next clip's row
     assert page.locator(".animatediff-open-folder").count() == 0
 
 
@@ -128,7 +130,7 @@ def test_a_refusal_is_red_without_a_class_and_links_to_its_explanation(studio, p
 
 def test_what_an_error_quotes_stays_text(studio, page):
     open_page(page, studio)
-    told = "ClipError: <img src=x onerror=alert(1)> [AD-C01] and `AD-C02`"
+    message = "ClipError: <img src=x onerror=alert(1)> [AD-C01] and `AD-C02`"
     page.evaluate(
         """(text) => {
             const error = document.createElement('div');
@@ -136,7 +138,7 @@ def test_what_an_error_quotes_stays_text(studio, page):
             error.textContent = text;
             document.querySelector('#html_log_txt2img').append(error);
         }""",
-        told,
+        message,
     )
     error = page.locator("#html_log_txt2img .animatediff-error")
     error.wait_for()

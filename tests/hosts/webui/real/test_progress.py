@@ -34,22 +34,22 @@ TRIES = 4  # other programs change a machine's speed; the first one only learns 
 
 
 @dataclass
-class Told:
-    """What the page was told, and when, in seconds since the request was sent."""
+class Polled:
+    """The bar as the page polls it, and when, in seconds since the request was sent."""
 
     answer: dict = field(default_factory=dict)
     seconds: float = 0.0
     asked: list[tuple[float, dict]] = field(default_factory=list)
     interrupted_at: float = 0.0
-    left_at: float = 0.0  # when the bar no longer told of the phase that was interrupted
+    left_at: float = 0.0  # when the bar no longer showed the phase that was interrupted
 
     @property
     def shares(self) -> list[tuple[float, float]]:
-        return [(at, told["progress"]) for at, told in self.asked if told["progress"]]
+        return [(at, polled["progress"]) for at, polled in self.asked if polled["progress"]]
 
     @property
     def texts(self) -> list[str]:
-        return [told["textinfo"] for _, told in self.asked if told["textinfo"]]
+        return [polled["textinfo"] for _, polled in self.asked if polled["textinfo"]]
 
     @property
     def largest_error(self) -> float:
@@ -61,13 +61,13 @@ class Told:
         return json.loads(self.answer["info"])["extra_generation_params"].get("AnimateDiff notes", [])
 
 
-def followed(server, clip: dict, *, interrupt_at: str = "", **payload) -> Told:
+def followed(server, clip: dict, *, interrupt_at: str = "", **payload) -> Polled:
     """Make a clip, and ask for its progress as the page does; interrupt once a text of the bar begins like this."""
-    told, task = Told(), f"task({uuid.uuid4().hex[:7]})"
+    polled, task = Polled(), f"task({uuid.uuid4().hex[:7]})"
 
     def make() -> None:
-        told.answer = animate(server, clip, force_task_id=task, **payload)
-        told.seconds = time.monotonic() - began
+        polled.answer = animate(server, clip, force_task_id=task, **payload)
+        polled.seconds = time.monotonic() - began
 
     began = time.monotonic()
     painting = threading.Thread(target=make)
@@ -76,24 +76,24 @@ def followed(server, clip: dict, *, interrupt_at: str = "", **payload) -> Told:
         question = {"id_task": task, "id_live_preview": -1, "live_preview": False}
         reply = server.api("POST", "/internal/progress", question).json()
         if reply["active"]:
-            told.asked.append((time.monotonic() - began, reply))
-        if interrupt_at and not told.interrupted_at and re.match(interrupt_at, reply["textinfo"] or ""):
+            polled.asked.append((time.monotonic() - began, reply))
+        if interrupt_at and not polled.interrupted_at and re.match(interrupt_at, reply["textinfo"] or ""):
             server.api("POST", "/sdapi/v1/interrupt")
-            told.interrupted_at = time.monotonic() - began
+            polled.interrupted_at = time.monotonic() - began
         phase = interrupt_at.partition(" ")[0]
-        if told.interrupted_at and not told.left_at and not (reply["textinfo"] or "").startswith(phase):
-            told.left_at = time.monotonic() - began
+        if polled.interrupted_at and not polled.left_at and not (reply["textinfo"] or "").startswith(phase):
+            polled.left_at = time.monotonic() - began
         time.sleep(PERIOD)
     painting.join()
-    return told
+    return polled
 
 
-def check(told: Told) -> None:
+def check(polled: Polled) -> None:
     """What holds for every request, however long it takes."""
-    shares = [share for _, share in told.shares]
+    shares = [share for _, share in polled.shares]
     assert all(after >= before - ROUNDING for before, after in pairwise(shares)), "the percentage fell"
-    assert max(map(len, told.texts)) <= MOST_LETTERS
-    assert all(reply["eta"] is not None for _, reply in told.asked if reply["progress"])
+    assert max(map(len, polled.texts)) <= MOST_LETTERS
+    assert all(reply["eta"] is not None for _, reply in polled.asked if reply["progress"])
 
 
 @pytest.mark.shows("Progress: percent is the share of time, and never falls")
@@ -108,10 +108,10 @@ def check(told: Told) -> None:
 def test_the_percentage_is_the_share_of_time(studio, clip, payload):
     figures = []
     for _ in range(TRIES):
-        told = followed(studio, clip, **payload)
-        check(told)
-        figures.append(round(told.largest_error, 1))
-        print(f"{told.seconds:.1f} s, {figures[-1]} points, {len(set(told.shares))} shares")
+        polled = followed(studio, clip, **payload)
+        check(polled)
+        figures.append(round(polled.largest_error, 1))
+        print(f"{polled.seconds:.1f} s, {figures[-1]} points, {len(set(polled.shares))} shares")
         if len(figures) > 1 and figures[-1] <= MOST_POINTS:
             break
     assert min(figures[1:]) <= MOST_POINTS, figures
@@ -137,15 +137,15 @@ SMALL = {"steps": 4, "width": 64, "height": 64, "save_images": True}
 def test_an_interrupt_is_heeded_soon_and_leaves_nothing_behind(studio, at, payload, formats, note):
     files = set(studio.outputs_dir.rglob("*"))
     with left_as_it_was(studio):
-        told = followed(studio, {**SHORTER, "format": formats}, interrupt_at=at, **SMALL, **payload)
-        assert told.interrupted_at, sorted(set(told.texts))
+        polled = followed(studio, {**SHORTER, "format": formats}, interrupt_at=at, **SMALL, **payload)
+        assert polled.interrupted_at, sorted(set(polled.texts))
         is_sampling = "tep " in at  # what exists is decoded and written, as always
-        took = (told.left_at if is_sampling else told.seconds) - told.interrupted_at
-        print(f"{at}: heeded after {took:.2f} s, {told.interrupted_at:.1f} of {told.seconds:.1f} s, {told.notes}")
-        check(told)
+        took = (polled.left_at if is_sampling else polled.seconds) - polled.interrupted_at
+        print(f"{at}: heeded after {took:.2f} s, {polled.interrupted_at:.1f} of {polled.seconds:.1f} s, {polled.notes}")
+        check(polled)
         assert took <= SOON
-        assert any(note in told_note for told_note in told.notes), told.notes
+        assert any(note in one for one in polled.notes), polled.notes
     made = {path.suffix for path in set(studio.outputs_dir.rglob("*")) - files if path.is_file()}
     assert made <= {".mp4", ".gif"}
-    assert told.answer["images"], "the frames stay where no file is left"
+    assert polled.answer["images"], "the frames stay where no file is left"
     assert studio.api("GET", "/sdapi/v1/progress").json()["textinfo"] is None
