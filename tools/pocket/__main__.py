@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from .building import BuildError
 from .recipe import Recipe
-from .stages import STAGES, BuildError, build
+from .stages import STAGES, build
 
 OUT = Path("build/pocket")
 SHIPPED = Path("lib_animatediff/builtin_model/pocket")

@@ -121,7 +121,7 @@ def animated(pipeline: Any, motion: MotionModule, frames: int = FRAMES) -> Make:
             steps=STEPS,
             cfg=CFG,
         )
-        return torch.stack([_to_tensor(picture) for picture in pictures])
+        return torch.stack([to_tensor(picture) for picture in pictures])
 
     return make
 
@@ -199,7 +199,8 @@ def on_schedule(motion: MotionModule, schedule: BetaSchedule) -> MotionModule:
     return MotionModule.from_state_dict(motion.state_dict(), motion.layout, kind, motion.name)
 
 
-def _to_tensor(picture: Any) -> Tensor:
+def to_tensor(picture: Any) -> Tensor:
+    """A Pillow picture as c h w from 0 to 1."""
     import numpy
 
     return torch.from_numpy(numpy.asarray(picture, dtype=numpy.float32) / 255).permute(2, 0, 1)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,35 @@ from .base import BETAS, CHANNELS, HEADS, TRAINING_STEPS, UNET, alphas_cumprod
 from .loop import replacing, save
 from .recipe import BASE, Recipe
 from .sampling import CFG, STEPS
-from .vae import CHANNELS as VAE_CHANNELS
 from .vae import DDCONFIG, LATENT_CHANNELS, PIXELS_PER_LATENT, SCALE_FACTOR, Vae
 from .world import SIZE, Concept, caption
 
-NAME = "pocket"
 UNET_PREFIX = "model.diffusion_model."
 VAE_PREFIX = "first_stage_model."
 TEXT_PREFIX = "cond_stage_model.transformer.text_model."
 LEVELS = len(UNET["channel_mult"])
 SCHEDULE = {"beta_start": BETAS[0], "beta_end": BETAS[1], "beta_schedule": "scaled_linear"}
+
+
+@dataclass(frozen=True)
+class Design:
+    """What tells one small model's files from another's.
+
+    Attributes:
+        name: of the checkpoint.
+        size: of its pictures, in pixels.
+        vae: its configuration, as `ldm` takes it.
+        words: those that its text encoder knows.
+    """
+
+    name: str
+    size: int
+    vae: Mapping[str, Any]
+    words: Sequence[str]
+
+
+POCKET = Design("pocket", SIZE, DDCONFIG, tuple(text.known_words()))
+NAME = POCKET.name
 
 
 def export(folder: Path, unet: nn.Module, vae: Vae, recipe: Recipe, name: str = NAME, more: Sequence[str] = ()) -> Path:
@@ -38,24 +58,30 @@ def export(folder: Path, unet: nn.Module, vae: Vae, recipe: Recipe, name: str = 
         name: of the checkpoint.
         more: names of the recipe's parts that this checkpoint depends on, besides those of the base model.
     """
-    config = write_config(folder / "config")
-    # JSON is YAML: no yaml package is needed to write it
-    _write_json(folder / f"{name}.yaml", webui_config(config / "tokenizer"))
+    write_configs(folder, POCKET, name)
     path = folder / f"{name}.safetensors"
-    save(path, checkpoint(unet, vae, recipe.seed), recipe.about(*BASE, "decoder", *more))
+    save(path, checkpoint(unet, vae, recipe.seed, POCKET), recipe.about(*BASE, "decoder", *more))
     return path
 
 
-def checkpoint(unet: nn.Module, vae: Vae, seed: int) -> dict[str, Tensor]:
+def write_configs(folder: Path, design: Design, name: str = "") -> None:
+    """Write what the WebUI and diffusers read beside a checkpoint: `<name>.yaml` and `config`."""
+    config = write_config(folder / "config", design)
+    # JSON is YAML: no yaml package is needed to write it
+    _write_json(folder / f"{name or design.name}.yaml", webui_config(config / "tokenizer", design))
+
+
+def checkpoint(unet: nn.Module, vae: Vae, seed: int, design: Design) -> dict[str, Tensor]:
     """The whole model in half precision under Stable Diffusion's names."""
-    parts = ((UNET_PREFIX, unet.state_dict()), (VAE_PREFIX, vae.state_dict()), (TEXT_PREFIX, text.weights(seed)))
+    encoder = text.weights(seed, design.words)
+    parts = ((UNET_PREFIX, unet.state_dict()), (VAE_PREFIX, vae.state_dict()), (TEXT_PREFIX, encoder))
     tensors = {prefix + name: weight.half() for prefix, weights in parts for name, weight in weights.items()}
     tensors[f"{TEXT_PREFIX}embeddings.position_ids"] = torch.arange(text.POSITIONS)[None]
     tensors["alphas_cumprod"] = alphas_cumprod()  # the WebUI takes the schedule from here
     return tensors
 
 
-def webui_config(tokenizer: Path) -> dict[str, Any]:
+def webui_config(tokenizer: Path, design: Design) -> dict[str, Any]:
     """What the WebUI reads beside the checkpoint; it finds the tokenizer by its full path."""
     params = {
         "linear_start": BETAS[0],
@@ -65,7 +91,7 @@ def webui_config(tokenizer: Path) -> dict[str, Any]:
         "timesteps": TRAINING_STEPS,
         "first_stage_key": "jpg",
         "cond_stage_key": "txt",
-        "image_size": SIZE,
+        "image_size": design.size,
         "channels": LATENT_CHANNELS,
         "cond_stage_trainable": False,
         "conditioning_key": "crossattn",
@@ -78,7 +104,7 @@ def webui_config(tokenizer: Path) -> dict[str, Any]:
             "params": {
                 "embed_dim": LATENT_CHANNELS,
                 "monitor": "val/rec_loss",
-                "ddconfig": DDCONFIG,
+                "ddconfig": dict(design.vae),
                 "lossconfig": {"target": "torch.nn.Identity"},
             },
         },
@@ -90,16 +116,16 @@ def webui_config(tokenizer: Path) -> dict[str, Any]:
     return {"model": {"target": "ldm.models.diffusion.ddpm.LatentDiffusion", "params": params}}
 
 
-def write_config(folder: Path) -> Path:
+def write_config(folder: Path, design: Design) -> Path:
     """Write what diffusers needs to load the checkpoint offline: one folder of configs, and the tokenizer."""
     text.write_tokenizer(folder / "tokenizer")
     _write_json(folder / "tokenizer" / "config.json", text.config())  # the WebUI looks for it here
-    for part, config in diffusers_configs().items():
+    for part, config in diffusers_configs(design).items():
         _write_json(folder / part, config)
     return folder
 
 
-def diffusers_configs() -> dict[str, dict[str, Any]]:
+def diffusers_configs(design: Design) -> dict[str, dict[str, Any]]:
     """The configs of a diffusers model folder."""
     attention = LEVELS - 1  # the lowest level has none
     return {
@@ -126,7 +152,7 @@ def diffusers_configs() -> dict[str, dict[str, Any]]:
         "text_encoder/config.json": text.config(),
         "unet/config.json": {
             "_class_name": "UNet2DConditionModel",
-            "sample_size": SIZE // PIXELS_PER_LATENT,
+            "sample_size": design.size // PIXELS_PER_LATENT,
             "in_channels": LATENT_CHANNELS,
             "out_channels": LATENT_CHANNELS,
             "block_out_channels": [CHANNELS] * LEVELS,
@@ -138,12 +164,12 @@ def diffusers_configs() -> dict[str, dict[str, Any]]:
         },
         "vae/config.json": {
             "_class_name": "AutoencoderKL",
-            "sample_size": SIZE,
+            "sample_size": design.size,
             "latent_channels": LATENT_CHANNELS,
-            "block_out_channels": [VAE_CHANNELS] * len(DDCONFIG["ch_mult"]),
-            "layers_per_block": DDCONFIG["num_res_blocks"],
-            "down_block_types": ["DownEncoderBlock2D"] * len(DDCONFIG["ch_mult"]),
-            "up_block_types": ["UpDecoderBlock2D"] * len(DDCONFIG["ch_mult"]),
+            "block_out_channels": [design.vae["ch"] * factor for factor in design.vae["ch_mult"]],
+            "layers_per_block": design.vae["num_res_blocks"],
+            "down_block_types": ["DownEncoderBlock2D"] * len(design.vae["ch_mult"]),
+            "up_block_types": ["UpDecoderBlock2D"] * len(design.vae["ch_mult"]),
             "scaling_factor": SCALE_FACTOR,
         },
     }
@@ -174,12 +200,12 @@ def export_paint(folder: Path) -> Any:
     return paint
 
 
-def sample(pipeline: Any, prompts: Sequence[str], seed: int) -> Tensor:
+def sample(pipeline: Any, prompts: Sequence[str], seed: int, size: int = SIZE) -> Tensor:
     """Pictures of prompts, n c h w from 0 to 1."""
     pictures: Tensor = pipeline(
         list(prompts),
-        height=SIZE,
-        width=SIZE,
+        height=size,
+        width=size,
         num_inference_steps=STEPS,
         guidance_scale=CFG,
         generator=torch.Generator().manual_seed(seed),

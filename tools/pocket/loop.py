@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +54,15 @@ def stream(*names: object) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
-def train(model: nn.Module, loss: Callable[[int], Tensor], plan: Plan, state: Path, until: int | None = None) -> bool:
+def train(
+    model: nn.Module,
+    loss: Callable[[int], Tensor],
+    plan: Plan,
+    state: Path,
+    until: int | None = None,
+    share: Callable[[Sequence[nn.Parameter]], None] | None = None,
+    keeps: bool = True,
+) -> bool:
     """Train a model in place and give it its averaged weights; True when all steps are done.
 
     Args:
@@ -63,6 +71,8 @@ def train(model: nn.Module, loss: Callable[[int], Tensor], plan: Plan, state: Pa
         plan: how.
         state: where the state lies from which a stopped run goes on; removed at the end by the caller.
         until: stop before this step and leave a state, as an interruption would.
+        share: averages the gradients of several processes that train together.
+        keeps: whether this process is the one that writes the state and says how it goes.
     """
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     average = [weight.detach().clone() for weight in weights]
@@ -72,13 +82,17 @@ def train(model: nn.Module, loss: Callable[[int], Tensor], plan: Plan, state: Pa
         first = _restore(state, weights, average, optimizer)
     stop = plan.steps if until is None else min(until, plan.steps)
     losses: list[float] = []
-    progress = tqdm(range(first, stop), initial=first, total=plan.steps, desc=plan.name, disable=None)
+    progress = tqdm(
+        range(first, stop), initial=first, total=plan.steps, desc=plan.name, disable=None if keeps else True
+    )
     for step in progress:
         for group in optimizer.param_groups:
             group["lr"] = plan.rate(step)
         optimizer.zero_grad(set_to_none=True)
         value = loss(step)
         torch.autograd.backward(value)
+        if share:
+            share(weights)
         nn.utils.clip_grad_norm_(weights, CLIP_NORM)
         optimizer.step()
         with torch.no_grad():
@@ -86,10 +100,10 @@ def train(model: nn.Module, loss: Callable[[int], Tensor], plan: Plan, state: Pa
             torch._foreach_lerp_(average, [weight.detach() for weight in weights], 1 - decay)
         losses.append(float(value.detach()))
         done = step + 1
-        if done % LOG_EVERY == 0:
+        if done % LOG_EVERY == 0 and keeps:
             tqdm.write(f"{plan.name}: step {done} of {plan.steps}, loss {sum(losses) / len(losses):.4f}")
             losses.clear()
-        if done % plan.save_every == 0 or done == stop:
+        if keeps and (done % plan.save_every == 0 or done == stop):
             _keep(state, done, weights, average, optimizer)
     if stop < plan.steps:
         return False

@@ -11,7 +11,7 @@ from .evaluate import MOVING, animated, score
 from .export import load_pipeline
 from .gates import Gate
 from .latents import load_clips
-from .recipe import Recipe
+from .recipe import BASE, Recipe
 from .trainer import keep, settings, train_on
 from .world import CONCEPTS, TRAVEL, caption
 
@@ -29,7 +29,7 @@ def train_motion(recipe: Recipe, folder: Path, until: int | None = None) -> None
         trained = train_on(folder, zip(clips.latents, captions, strict=True), how)
         if until is not None:
             return
-    keep(trained, folder / RESULT, recipe, "motion")
+    keep(trained, folder / RESULT, recipe.about(*BASE, "motion"))
 
 
 def gate_motion(recipe: Recipe, folder: Path) -> list[Gate]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from .evaluate import animated, score
 from .export import load_pipeline
 from .gates import Gate
 from .motion import RESULT as MOTION
-from .recipe import PanRecipe, Recipe
+from .recipe import BASE, PanRecipe, Recipe
 from .results import load_vae
 from .trainer import keep, settings, train_on
 from .vae import Vae, in_parts
@@ -44,10 +45,10 @@ def encode_clips(vae: Vae, recipe: PanRecipe, seed: int) -> list[tuple[Tensor, s
 def train_pan(recipe: Recipe, folder: Path, until: int | None = None) -> None:
     """Train the motion LoRA on the motion module and write it."""
     clips = encode_clips(load_vae(folder), recipe.pan, recipe.seed)
-    more = {"target": "motion-lora", "motion": str(folder / MOTION), "rank": recipe.pan.rank}
+    more: dict[str, Any] = {"target": "motion-lora", "motion": str(folder / MOTION), "rank": recipe.pan.rank}
     trained = train_on(folder, clips, settings(recipe.pan, folder / "pan", recipe.seed, **more))
     if until is None:
-        keep(trained, folder / RESULT, recipe, "motion", "pan")
+        keep(trained, folder / RESULT, recipe.about(*BASE, "motion", "pan"))
 
 
 def gate_pan(recipe: Recipe, folder: Path) -> list[Gate]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -14,38 +12,14 @@ from . import latents as latents_stage
 from . import motion, pan, style
 from . import vae as vae_stage
 from .base import new_unet
+from .building import SHEETS, Stage, run_stages
 from .export import export, export_paint
 from .gates import EXPORT_RIGHT, EXPORT_SAMPLES, Gate, base_gates, sample_gate, vae_gates
-from .loop import Plan, load, replacing, save, stream, train, warm_cosine
+from .loop import Plan, save, stream, train, warm_cosine
 from .recipe import BASE, Recipe
 from .results import load_conditions, load_first_vae, load_unet, load_vae
 from .vae import new_vae
 from .world import CONCEPTS
-
-SHEETS = "sheets"
-
-
-class BuildError(Exception):
-    """The build cannot go on; the message says why."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One step of the build.
-
-    Attributes:
-        name: for the command line.
-        result: the file that is there when the stage is finished.
-        needs: names of the recipe's parts that the result depends on.
-        run: makes the result; with a step to stop before, may return without one.
-        gate: measures the result.
-    """
-
-    name: str
-    result: str
-    needs: tuple[str, ...]
-    run: Callable[[Recipe, Path, int | None], None]
-    gate: Callable[[Recipe, Path], list[Gate]]
 
 
 def train_vae(recipe: Recipe, folder: Path, until: int | None = None) -> None:
@@ -181,54 +155,5 @@ def build(
     say: Callable[[str], None] = print,
     until: int | None = None,
 ) -> None:
-    """Run every stage up to and including the last one that is not finished yet, and its gate.
-
-    Args:
-        recipe: what to build.
-        folder: for results, states, figures and contact sheets.
-        last: name of the last stage to run.
-        gates: whether to measure, and to stop where a gate fails.
-        say: prints a line.
-        until: stop every stage before this step, as an interruption would.
-
-    Raises:
-        BuildError: a gate fails, or the folder holds a result of another recipe.
-    """
-    for stage in STAGES:
-        _finish(stage, recipe, folder, say, until)
-        if not (folder / stage.result).exists():
-            return
-        if gates:
-            _pass(stage, recipe, folder, say)
-        if stage.name == last:
-            return
-
-
-def _finish(stage: Stage, recipe: Recipe, folder: Path, say: Callable[[str], None], until: int | None) -> None:
-    """Make a stage's result, unless it is there."""
-    result = folder / stage.result
-    if not result.exists():
-        stage.run(recipe, folder, until)
-        return
-    about = load(result)[1]
-    wanted = json.loads(json.dumps(recipe.about(*stage.needs)))
-    if any(about.get(name) != value for name, value in wanted.items()):
-        raise BuildError(f"{result} was made by another recipe. Remove it, or build into another folder with --out.")
-    say(f"{stage.name}: finished before, {result}")
-
-
-def _pass(stage: Stage, recipe: Recipe, folder: Path, say: Callable[[str], None]) -> None:
-    """Measure a stage's result, unless that was done and passed."""
-    figures = folder / "figures" / f"{stage.name}.json"
-    result = folder / stage.result
-    if figures.exists() and figures.stat().st_mtime >= result.stat().st_mtime:
-        found = [Gate(**figure) for figure in json.loads(figures.read_text(encoding="utf-8"))]
-    else:
-        found = stage.gate(recipe, folder)
-        with replacing(figures) as path:
-            path.write_text(json.dumps([asdict(gate) for gate in found], indent=1), encoding="utf-8")
-    for gate in found:
-        say(str(gate))
-    if not all(gate.passed for gate in found):
-        figures.unlink()
-        raise BuildError(f"The stage {stage.name} did not pass its gate. See the contact sheets in {folder / SHEETS}.")
+    """Run the pocket model's stages, see `run_stages`."""
+    run_stages(STAGES, recipe, folder, last, gates=gates, say=say, until=until)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -89,15 +90,21 @@ def known_words() -> list[str]:
     return sorted({word for concept in CONCEPTS for word in caption(concept).split()})
 
 
-def weights(seed: int) -> dict[str, Tensor]:
-    """The encoder's weights under the names of a Stable Diffusion checkpoint, without its prefix."""
+def weights(seed: int, known: Sequence[str] | None = None) -> dict[str, Tensor]:
+    """The encoder's weights under the names of a Stable Diffusion checkpoint, without its prefix.
+
+    Args:
+        seed: of the draws.
+        known: the words that have a meaning; the pocket world's by default.
+    """
+    known = known_words() if known is None else known
     random = stream(seed, "text")
     inside, outside = (2 * LAYERS * WIDTH) ** -0.5, WIDTH**-0.5  # how CLIP was initialised
 
     def normal(size: float, *shape: int) -> Tensor:
         return size * torch.randn(*shape, generator=random)
 
-    rows = [vocabulary()[token] for token in (START, END, *(f"{word}</w>" for word in known_words()))]
+    rows = [vocabulary()[token] for token in (START, END, *(f"{word}</w>" for word in known))]
     words = torch.zeros(VOCABULARY_SIZE, WIDTH)
     words[rows] = normal(1.0, len(rows), WIDTH)
     found = {
@@ -125,14 +132,14 @@ def weights(seed: int) -> dict[str, Tensor]:
 class TextEncoder:
     """Prompts to the conditions that the UNet reads."""
 
-    def __init__(self, seed: int, folder: Path) -> None:
-        """Build encoder and tokenizer; the tokenizer's files are written into a folder."""
+    def __init__(self, seed: int, folder: Path, known: Sequence[str] | None = None) -> None:
+        """Build encoder and tokenizer, see `weights`; the tokenizer's files are written into a folder."""
         from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
         self.tokenizer = CLIPTokenizer.from_pretrained(write_tokenizer(folder))
         self.model = CLIPTextModel(CLIPTextConfig(**config())).eval().requires_grad_(False)
         # transformers before 5.6 wraps the encoder once more
-        getattr(self.model, "text_model", self.model).load_state_dict(weights(seed), strict=False)
+        getattr(self.model, "text_model", self.model).load_state_dict(weights(seed, known), strict=False)
 
     @torch.no_grad()
     def __call__(self, prompts: list[str]) -> Tensor:

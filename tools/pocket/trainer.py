@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +12,26 @@ from torch import Tensor
 from lib_animatediff.training import Base, MemorySource, TrainingSettings, train
 from lib_animatediff.training.export import read_recipe
 
-from .export import load_pipeline
+from .export import NAME, load_pipeline
 from .loop import save
-from .recipe import BASE, Recipe, TrainerRecipe
+from .recipe import TrainerRecipe
 from .world import FRAMES, SIZE
 
 
-def settings(recipe: TrainerRecipe, folder: Path, seed: int, **more: Any) -> TrainingSettings:
+def settings(recipe: TrainerRecipe, folder: Path, seed: int, size: int = SIZE, **more: Any) -> TrainingSettings:
     """The trainer's settings.
 
     Args:
         recipe: figures.
         folder: for states, samples and the file that is trained.
         seed: of the draws.
+        size: of the pictures, in pixels.
         more: settings of the one thing that is trained.
     """
     return TrainingSettings(
         frames=FRAMES,
         stride=1,
-        size=SIZE,
+        size=size,
         steps=recipe.steps,
         batch=recipe.batch,
         lr=recipe.rate,
@@ -53,12 +54,12 @@ def settings(recipe: TrainerRecipe, folder: Path, seed: int, **more: Any) -> Tra
     )
 
 
-def train_on(folder: Path, clips: Iterable[tuple[Tensor, str]], how: TrainingSettings) -> Path:
+def train_on(folder: Path, clips: Iterable[tuple[Tensor, str]], how: TrainingSettings, name: str = NAME) -> Path:
     """Train on a build's base model with encoded clips, f c h w, and their captions; returns the trainer's file."""
-    base = Base.of_pipeline(load_pipeline(folder))
+    base = Base.of_pipeline(load_pipeline(folder, name))
     return train(how, base=base, clips=MemorySource(clips, latents=True))
 
 
-def keep(trained: Path, result: Path, recipe: Recipe, *parts: str) -> None:
-    """Make the trainer's file a stage's result, with the parts of the recipe and the trainer's own account of it."""
-    save(result, load_file(trained), {**recipe.about(*BASE, *parts), "training": read_recipe(trained)})
+def keep(trained: Path, result: Path, about: Mapping[str, Any]) -> None:
+    """Make the trainer's file a stage's result, labelled with the recipe and with the trainer's own account of it."""
+    save(result, load_file(trained), {**about, "training": read_recipe(trained)})

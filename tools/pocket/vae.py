@@ -47,13 +47,13 @@ ROWS_AT_ONCE = 32
 class Vae(nn.Module):
     """Encoder and decoder under the names that a Stable Diffusion checkpoint gives them."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: dict[str, Any] = DDCONFIG) -> None:
         super().__init__()
         from ldm.modules.diffusionmodules.model import Decoder, Encoder
 
         with contextlib.redirect_stdout(io.StringIO()):  # they print what they build
-            self.encoder = Encoder(**DDCONFIG)
-            self.decoder = Decoder(**DDCONFIG)
+            self.encoder = Encoder(**config)
+            self.decoder = Decoder(**config)
         self.quant_conv = nn.Conv2d(2 * LATENT_CHANNELS, 2 * LATENT_CHANNELS, 1)
         self.post_quant_conv = nn.Conv2d(LATENT_CHANNELS, LATENT_CHANNELS, 1)
 
@@ -81,11 +81,11 @@ def in_parts(work: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
     return torch.cat([work(rows[start : start + ROWS_AT_ONCE]) for start in range(0, len(rows), ROWS_AT_ONCE)])
 
 
-def new_vae(seed: int) -> Vae:
+def new_vae(seed: int, config: dict[str, Any] = DDCONFIG) -> Vae:
     """A VAE to train, the same for the same seed; every residual block begins as the identity."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        vae = Vae()
+        vae = Vae(config)
     for name, weight in vae.named_parameters():
         if ".conv2." in name:
             nn.init.zeros_(weight)
@@ -111,7 +111,7 @@ def loss(vae: Vae, recipe: VaeRecipe, seed: int, step: int) -> Tensor:
         z = vae.mean(shown)
         noise = torch.randn(z.shape, generator=random)
         painted = vae.paint(z + spread * noise)
-    return _distance(painted, shown) + LATENT_PENALTY * z.float().square().mean()
+    return distance(painted, shown) + LATENT_PENALTY * z.float().square().mean()
 
 
 def decoder_loss(vae: Vae, recipe: DecoderRecipe, seed: int, step: int) -> Tensor:
@@ -123,10 +123,11 @@ def decoder_loss(vae: Vae, recipe: DecoderRecipe, seed: int, step: int) -> Tenso
             latents = vae.encode(shown)
         noise = torch.randn(latents.shape, generator=random)
         painted = vae.decode(latents + recipe.noise * noise)
-    return _distance(painted, shown)
+    return distance(painted, shown)
 
 
-def _distance(painted: Tensor, shown: Tensor) -> Tensor:
+def distance(painted: Tensor, shown: Tensor) -> Tensor:
+    """Reconstruction error of pictures from 0 to 1."""
     error = 2 * (painted.float() - shown)  # from -1 to 1, as the networks see it
     return SQUARED * error.square().mean() + ABSOLUTE * error.abs().mean()
 

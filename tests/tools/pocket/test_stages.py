@@ -5,12 +5,13 @@ import torch
 from click.testing import CliRunner
 
 from tools.pocket.__main__ import main
+from tools.pocket.building import BuildError, Stage, _pass
 from tools.pocket.gates import Gate
 from tools.pocket.loop import load, replacing
 from tools.pocket.measure import read
 from tools.pocket.recipe import Recipe
 from tools.pocket.results import load_first_vae
-from tools.pocket.stages import STAGES, BuildError, Stage, _pass, build
+from tools.pocket.stages import STAGES, build
 
 from .conftest import RECIPE
 

@@ -1,0 +1,45 @@
+"""`python -m tools.village_model build`: the village model from nothing, stage by stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tools.pocket.building import BuildError
+
+from .recipe import Recipe
+from .stages import STAGES, build
+
+OUT = Path("build/village")
+SMOKE_OUT = Path("build/village-smoke")
+
+
+@click.group()
+def main() -> None:
+    """The village model: a small Stable Diffusion of a world that moves."""
+
+
+@main.command("build")
+@click.option("--stage", type=click.Choice([stage.name for stage in STAGES]), default=STAGES[-1].name,
+              help="The last stage to run; what it needs is built first.")  # fmt: skip
+@click.option("--steps", type=click.IntRange(min=1), help="A smoke run: so many small steps of each stage.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False),
+              help=f"Folder for everything  [default: {OUT}; {SMOKE_OUT} for a smoke run]")  # fmt: skip
+@click.option("--seed", default=0, show_default=True)
+@click.option("--gates/--no-gates", default=True, help="Measure each stage, and stop where it is not good enough.")
+def build_command(stage: str, steps: int | None, out: Path | None, seed: int, gates: bool) -> None:
+    """Train and export. A finished stage is skipped, an interrupted one goes on where it stopped."""
+    import torch
+
+    recipe = Recipe(seed=seed)
+    torch.set_num_threads(1 if steps else torch.get_num_threads())
+    folder = out or (SMOKE_OUT if steps else OUT)
+    try:
+        build(recipe.smoke(steps) if steps else recipe, folder, stage, gates=gates, say=click.echo)
+    except BuildError as error:
+        raise click.ClickException(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()

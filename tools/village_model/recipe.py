@@ -1,0 +1,166 @@
+"""Every figure of the recipe in one place, and its small version for a smoke run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from tools.pocket.recipe import TrainerRecipe, VaeRecipe
+
+SIZE = 128  # pixels
+
+
+# Crops around the subject first, whole pictures at the end. Batches are those of all processes together, as below.
+VAE_FIRST = VaeRecipe(
+    styles=("plain", "pastel", "plain", "ink", "plain", "pastel", "ink", "neon"),
+    crop_steps=1500,
+    steps=1600,
+    crop=64,
+    crop_batch=16,
+    batch=8,
+    crop_rate=2e-3,
+    rate=5e-4,
+    whitening=256,
+)
+VAE = replace(
+    VAE_FIRST, styles=("plain", "pastel", "plain", "ink"), crop_steps=1000, steps=1000, crop_rate=1.5e-3
+)  # neon's thin lines cost the others
+
+
+@dataclass(frozen=True)
+class LatentsRecipe:
+    """Clips of the plain style, encoded once for the base model and the motion module."""
+
+    clips: int = 2048
+    bfloat16: bool = True
+
+
+@dataclass(frozen=True)
+class ProbeRecipe:
+    """The judge: a small classifier that has only seen drawn pictures."""
+
+    pictures: int = 12000
+    steps: int = 2400
+    batch: int = 64
+    rate: float = 2e-3
+
+
+@dataclass(frozen=True)
+class StillsRecipe:
+    """How a UNet learns from stills."""
+
+    steps: int = 4500
+    rate: float = 1e-3
+    batch: int = 32
+    warm_up: int = 100
+    average: float = 0.998
+    empty_captions: float = 0.1
+    plain_captions: float = 0.5  # the others hold synonyms
+    short_tokens: int = 24
+    long_share: float = 0.1  # of the steps, at the end, that see all 77 tokens
+    largest_weight: float = 100.0
+    subject_weight: float = 3.0  # how much more the subject's surroundings weigh than the scenery
+    noise_offset: float = 0.0
+
+
+@dataclass(frozen=True)
+class StyleRecipe(StillsRecipe):
+    """A style that the base model has never seen, learned mildly, so that no heading is forgotten."""
+
+    style: str = "pastel"
+    clips: int = 192
+    warm_up: int = 20
+    average: float = 0.98
+    empty_captions: float = 0.2
+    long_share: float = 1.0
+    largest_weight: float = 12.0
+    noise_offset: float = 0.2
+    rank: int = 16  # of a LoRA
+    alpha: float = 16.0
+
+
+@dataclass(frozen=True)
+class InversionRecipe:
+    """A textual inversion: what it shows, and captions do not say."""
+
+    shows: tuple[tuple[str, str], ...] = (("time", "night"), ("weather", "snow"))
+    vectors: int = 2
+    steps: int = 400
+    batch: int = 16
+    rate: float = 2e-2
+    warm_up: int = 20
+    average: float = 0.98
+    largest_weight: float = 100.0
+
+
+@dataclass(frozen=True)
+class MotionRecipe(TrainerRecipe):
+    """The motion module. First the frames agree, then they move, then they move smoothly."""
+
+    steps: int = 2400
+    batch: int = 3  # of each process
+    warm_up: int = 50
+    average: float = 0.995
+    kind: str = "v2"
+    validation_every: int = 400
+    shown: tuple[str, ...] = (
+        "a red car moving left in a town",
+        "a blue bird moving up in the hills",
+        "a green ball bouncing by the sea",
+    )
+
+
+@dataclass(frozen=True)
+class CameraRecipe(TrainerRecipe):
+    """A motion LoRA from a few clips of one movement, as people train theirs."""
+
+    steps: int = 350
+    batch: int = 2  # of each process
+    warm_up: int = 20
+    average: float = 0.98
+    rate: float = 2e-3
+    rank: int = 16
+    clips: int = 72
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All stages."""
+
+    seed: int = 0
+    processes: int = 2  # which draw their own parts of a batch, so that the result depends on their number
+    vae_first: VaeRecipe = VAE_FIRST
+    vae: VaeRecipe = VAE
+    latents: LatentsRecipe = field(default_factory=LatentsRecipe)
+    probe: ProbeRecipe = field(default_factory=ProbeRecipe)
+    base: StillsRecipe = field(default_factory=StillsRecipe)
+    lora: StyleRecipe = StyleRecipe(style="pastel", steps=600, rate=3e-3)
+    fine_tune: StyleRecipe = StyleRecipe(style="ink", steps=300, rate=5e-4)
+    inversion: InversionRecipe = InversionRecipe()
+    motion: MotionRecipe = field(default_factory=MotionRecipe)
+    camera: CameraRecipe = field(default_factory=CameraRecipe)
+
+    def smoke(self, steps: int) -> Recipe:
+        """The same recipe in a few small steps: it shows that everything runs, and nothing more."""
+        trainer: dict[str, Any] = {"batch": 1, "warm_up": 1, "validation_every": steps, "validation_clips": 1}
+        small_vae: dict[str, Any] = {
+            "steps": steps, "crop_steps": (steps + 1) // 2, "batch": 2, "crop_batch": 2, "whitening": 8
+        }  # fmt: skip
+        return replace(
+            self,
+            processes=1,
+            vae_first=replace(self.vae_first, **small_vae),
+            vae=replace(self.vae, **small_vae),
+            latents=replace(self.latents, clips=4),
+            probe=replace(self.probe, steps=steps, pictures=64, batch=4),
+            base=replace(self.base, steps=steps, batch=4, warm_up=1),
+            lora=replace(self.lora, steps=steps, batch=4, warm_up=1, clips=4, rank=2),
+            fine_tune=replace(self.fine_tune, steps=steps, batch=4, warm_up=1, clips=4),
+            inversion=replace(self.inversion, shows=(), steps=steps, batch=2),
+            motion=replace(self.motion, steps=steps, shown=(), **trainer),
+            camera=replace(self.camera, steps=steps, clips=4, rank=2, **trainer),
+        )
+
+    def about(self, *stages: str) -> dict[str, Any]:
+        """What a result is labelled with: the seed and the figures of the stages that led to it."""
+        return {name: value for name, value in asdict(self).items() if name in ("seed", "processes", *stages)}
