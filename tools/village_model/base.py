@@ -20,7 +20,7 @@ from .recipe import SIZE, Recipe, StillsRecipe
 from .text import load_encoder, written
 
 RESULT = "base.safetensors"
-PARTS = ("vae_first", "vae", "latents", "base")  # the recipe's parts that the base model depends on
+PARTS = ("vae", "latents", "base")  # the recipe's parts that the base model depends on
 REACH = MARGIN * SIZE / UNITS / PIXELS_PER_LATENT  # of a subject, in latents
 
 
@@ -59,7 +59,7 @@ def train_base(recipe: Recipe, folder: Path, until: int | None = None) -> None:
     """Train the UNet and write it."""
     how, unet = recipe.base, new_unet(recipe.seed)
     clips, encoder = load_clips(recipe, folder), load_encoder(recipe, folder)
-    plan = Plan("base", how.steps, warm_cosine(how.rate, how.steps, how.warm_up), how.average)
+    plan = Plan("base", how.steps, warm_cosine(how.rate, how.steps, how.warm_up), how.average, muon=True)
     state = folder / "base.state"
     if workers.train(unet, lambda step: loss(unet, clips, encoder, how, recipe.seed, step), plan, state, until):
         save(folder / RESULT, unet.state_dict(), recipe.about(*PARTS))

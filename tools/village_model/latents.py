@@ -50,7 +50,7 @@ def encode(vae: Vae, shown: Scene, bfloat16: bool) -> Tensor:
 
 def encode_clips(recipe: Recipe, folder: Path, until: int | None = None) -> None:
     """Encode the training clips and write them."""
-    _encode(recipe, folder, RESULT, recipe.latents.clips, "plain", recipe.about("vae_first", "vae", "latents"), until)
+    _encode(recipe, folder, RESULT, recipe.latents.clips, "plain", recipe.about("vae", "latents"), until)
 
 
 def encode_style(recipe: Recipe, folder: Path, part: str, until: int | None = None) -> None:
@@ -62,7 +62,7 @@ def encode_style(recipe: Recipe, folder: Path, part: str, until: int | None = No
         style_result(part),
         how.clips,
         how.style,
-        recipe.about("vae_first", "vae", "latents", part),
+        recipe.about("vae", "latents", part),
         until,
     )
 

@@ -11,27 +11,25 @@ SIZE = 128  # pixels
 
 
 # Crops around the subject first, whole pictures at the end. Batches are those of all processes together, as below.
-VAE_FIRST = VaeRecipe(
-    styles=("plain", "pastel", "plain", "ink", "plain", "pastel", "ink", "neon"),
-    crop_steps=1500,
-    steps=1600,
+VAE = VaeRecipe(
+    styles=("plain", "pastel", "plain", "ink"),
+    crop_steps=2200,
+    steps=2320,
     crop=64,
-    crop_batch=16,
+    crop_batch=8,
     batch=8,
     crop_rate=2e-3,
     rate=5e-4,
+    average=0.995,
     whitening=256,
 )
-VAE = replace(
-    VAE_FIRST, styles=("plain", "pastel", "plain", "ink"), crop_steps=1000, steps=1000, crop_rate=1.5e-3
-)  # neon's thin lines cost the others
 
 
 @dataclass(frozen=True)
 class LatentsRecipe:
     """Clips of the plain style, encoded once for the base model and the motion module."""
 
-    clips: int = 2048
+    clips: int = 1024
     bfloat16: bool = True
 
 
@@ -49,7 +47,7 @@ class ProbeRecipe:
 class StillsRecipe:
     """How a UNet learns from stills."""
 
-    steps: int = 4500
+    steps: int = 2400
     rate: float = 1e-3
     batch: int = 32
     warm_up: int = 100
@@ -129,7 +127,6 @@ class Recipe:
 
     seed: int = 0
     processes: int = 2  # which draw their own parts of a batch, so that the result depends on their number
-    vae_first: VaeRecipe = VAE_FIRST
     vae: VaeRecipe = VAE
     latents: LatentsRecipe = field(default_factory=LatentsRecipe)
     probe: ProbeRecipe = field(default_factory=ProbeRecipe)
@@ -143,14 +140,10 @@ class Recipe:
     def smoke(self, steps: int) -> Recipe:
         """The same recipe in a few small steps: it shows that everything runs, and nothing more."""
         trainer: dict[str, Any] = {"batch": 1, "warm_up": 1, "validation_every": steps, "validation_clips": 1}
-        small_vae: dict[str, Any] = {
-            "steps": steps, "crop_steps": (steps + 1) // 2, "batch": 2, "crop_batch": 2, "whitening": 8
-        }  # fmt: skip
         return replace(
             self,
             processes=1,
-            vae_first=replace(self.vae_first, **small_vae),
-            vae=replace(self.vae, **small_vae),
+            vae=replace(self.vae, steps=steps, crop_steps=(steps + 1) // 2, batch=2, crop_batch=2, whitening=8),
             latents=replace(self.latents, clips=4),
             probe=replace(self.probe, steps=steps, pictures=64, batch=4),
             base=replace(self.base, steps=steps, batch=4, warm_up=1),

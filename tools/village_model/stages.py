@@ -34,18 +34,15 @@ def _camera(move: str) -> Stage:
 
 STAGES = (
     Stage("probe", probe.RESULT, ("probe",), probe.train_probe, gates.gate_probe),
-    Stage("vae-first", vae.FIRST_RESULT, ("vae_first",), _together(vae.train_first), gates.none),
-    Stage("vae", vae.RESULT, ("vae_first", "vae"), _together(vae.train_vae), gates.gate_vae),
-    Stage(
-        "latents", latents.RESULT, ("vae_first", "vae", "latents"), _together(latents.encode_clips), gates.gate_latents
-    ),
+    Stage("vae", vae.RESULT, ("vae",), _together(vae.train_vae), gates.gate_vae),
+    Stage("latents", latents.RESULT, ("vae", "latents"), _together(latents.encode_clips), gates.gate_latents),
     Stage("base", base.RESULT, base.PARTS, _together(base.train_base), gates.gate_base),
     Stage("export", export.RESULT, base.PARTS, export.export, gates.gate_export),
     Stage("motion", motion.RESULT, (*base.PARTS, "motion"), _together(motion.train_motion), motion_gates.gate_motion),
     Stage(
         "lora-latents",
         latents.style_result("lora"),
-        ("vae_first", "vae", "latents", "lora"),
+        ("vae", "latents", "lora"),
         _together(styles.encode_lora_clips),
         gates.none,
     ),
@@ -53,7 +50,7 @@ STAGES = (
     Stage(
         "fine-tune-latents",
         latents.style_result("fine_tune"),
-        ("vae_first", "vae", "latents", "fine_tune"),
+        ("vae", "latents", "fine_tune"),
         _together(styles.encode_fine_tune_clips),
         gates.none,
     ),

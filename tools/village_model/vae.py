@@ -17,14 +17,13 @@ from . import workers
 from .pictures import crops, drawn, stills
 from .recipe import SIZE, Recipe
 
-FIRST_RESULT = "vae-first.safetensors"
 RESULT = "vae.safetensors"
 CONFIG: dict[str, Any] = {**DDCONFIG, "resolution": SIZE, "ch_mult": [1, 1, 2, 2]}
 
 
-def loss(vae: Vae, how: VaeRecipe, seed: int, step: int, drawing: int) -> Tensor:
-    """Reconstruction error of this process's share of a step's batch, with the pictures of a drawing."""
-    random = stream(seed, "village vae", drawing, workers.rank())
+def loss(vae: Vae, how: VaeRecipe, seed: int, step: int) -> Tensor:
+    """Reconstruction error of this process's share of a step's batch."""
+    random = stream(seed, "village vae", step, workers.rank())
     if step < how.crop_steps:
         shown = crops(drawn(random, how.styles, how.crop_batch // workers.count()), how.crop, random)
     else:
@@ -36,34 +35,19 @@ def loss(vae: Vae, how: VaeRecipe, seed: int, step: int, drawing: int) -> Tensor
     return distance(painted, shown) + LATENT_PENALTY * z.float().square().mean()
 
 
-def train_first(recipe: Recipe, folder: Path, until: int | None = None) -> None:
-    """Train the VAE on all styles and write it."""
-    _train(new_vae(recipe.seed, CONFIG), recipe, "vae_first", folder / FIRST_RESULT, until)
-
-
 def train_vae(recipe: Recipe, folder: Path, until: int | None = None) -> None:
-    """Train it further on the styles that are shipped, and write it."""
-    _train(_load(folder / FIRST_RESULT), recipe, "vae", folder / RESULT, until)
-
-
-def _train(model: Vae, recipe: Recipe, part: str, result: Path, until: int | None) -> None:
-    how: VaeRecipe = getattr(recipe, part)
-    plan = Plan(part, how.steps, lambda step: rate(how, step), how.average, save_every=100)
-    state = result.with_suffix(".state")
-    # each leg draws pictures of its own
-    first = 0 if part == "vae_first" else recipe.vae_first.steps
-    if workers.train(model, lambda step: loss(model, how, recipe.seed, step, first + step), plan, state, until):
+    """Train the VAE and write it."""
+    how, model = recipe.vae, new_vae(recipe.seed, CONFIG)
+    plan = Plan("vae", how.steps, lambda step: rate(how, step), how.average, save_every=100, muon=True)
+    state = folder / "vae.state"
+    if workers.train(model, lambda step: loss(model, how, recipe.seed, step), plan, state, until):
         whiten(model, stills(drawn(stream(recipe.seed, "village whitening"), ("plain",), how.whitening)))
-        save(result, model.state_dict(), recipe.about(*dict.fromkeys(("vae_first", part))))
+        save(folder / RESULT, model.state_dict(), recipe.about("vae"))
         state.unlink()
 
 
 def load_vae(folder: Path) -> Vae:
     """The trained VAE."""
-    return _load(folder / RESULT).eval().requires_grad_(False)
-
-
-def _load(path: Path) -> Vae:
     vae = new_vae(0, CONFIG)
-    vae.load_state_dict(load(path)[0])
-    return vae
+    vae.load_state_dict(load(folder / RESULT)[0])
+    return vae.eval().requires_grad_(False)
