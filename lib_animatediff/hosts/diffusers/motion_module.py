@@ -15,6 +15,7 @@ from motion_module import ClipError, MotionModule, load_motion_module
 from .methods import Adapters, SamplingJob, load_method, not_a_motion_module
 from .networks import with_motion_loras
 from .noise import first_noise, sample_runs
+from .pipeline import timesteps_of
 
 
 class LoadedModules:
@@ -62,10 +63,12 @@ class LoadedModules:
         with inject(pipeline.unet, *components, frames=len(plan.rendered), windows=plan.windows) as injection:
 
             def run(latents: Any, steps: int, is_last: bool) -> Any:
-                injection.progress = 0.0
+                timesteps = timesteps_of(pipeline.scheduler, steps)
+                injection.progress, injection.timestep = 0.0, timesteps[0]
 
                 def after_step(_pipeline: Any, step: int, _timestep: int, kept: dict[str, Any]) -> dict[str, Any]:
                     injection.progress = (step + 1) / steps
+                    injection.timestep = timesteps[min(step + 1, len(timesteps) - 1)]
                     job.on_step()
                     return kept
 
