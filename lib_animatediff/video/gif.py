@@ -64,9 +64,7 @@ def _images(clip: EncoderInput) -> Iterator[Image]:
     """The frames as palette images, each reported as encoded when the next one is asked for."""
     done = 0
     encoding = clip.encoding
-    images = in_palettes(
-        clip.frames, palette=encoding.palette, dither=encoding.dither, pause=lambda: clip.note(done)
-    )
+    images = in_palettes(clip.frames, palette=encoding.palette, dither=encoding.dither, pause=lambda: clip.note(done))
     for image in images:
         yield image
         done += 1
@@ -76,8 +74,12 @@ def _images(clip: EncoderInput) -> Iterator[Image]:
 def _without_repeats(images: Iterator[Image]) -> Iterator[tuple[Image, list[int]]]:
     """Each distinct image with the frames that show it: GIF extends its duration instead of storing it again."""
     for _, group in groupby(enumerate(images), key=lambda item: (item[1].tobytes(), _table(item[1]))):
-        numbers, (image, *_) = zip(*group, strict=True)
-        yield image, list(numbers)
+        shown, numbers = None, []
+        for number, image in group:
+            shown = image  # the others are dropped: a clip may repeat a frame a thousand times
+            numbers.append(number)
+        if shown is not None:
+            yield shown, numbers
 
 
 def _table(image: Image) -> bytes:

@@ -73,7 +73,7 @@ def nearest(points: Tensor, colours: Tensor) -> tuple[Tensor, Tensor]:
     import torch
 
     halves, turned = colours.square().sum(1) / 2, -colours.t()
-    found = [torch.addmm(halves, part, turned).min(1) for part in points.split(_ROWS)]
+    found = [torch.addmm(halves, part, turned).min(1) for part in torch.split(points, _ROWS)]
     return torch.cat([part.indices for part in found]), torch.cat([part.values for part in found])
 
 
@@ -96,7 +96,7 @@ def _histogram(pixels: Tensor) -> tuple[Tensor, Tensor]:
     whole = pixels.int()
     for bits in range(8, 0, -1):
         places = (whole >> (8 - bits)) @ torch.tensor([4**bits, 2**bits, 1], dtype=torch.int32)
-        _, cell, counts = places.unique(return_inverse=True, return_counts=True)
+        _, cell, counts = torch.unique(places, return_inverse=True, return_counts=True)
         if len(counts) <= _MOST_CELLS:
             break
     totals = torch.zeros(len(counts), 3).index_add_(0, cell, pixels.float())

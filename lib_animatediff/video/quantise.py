@@ -76,7 +76,7 @@ class ColourTable:
         coarse = self._nearest(torch.arange(side**3), _COARSE_BITS).view(side, 1, side, 1, side, 1)
         self._table = coarse.expand(side, repeats, side, repeats, side, repeats).reshape(-1)
         self._places = torch.tensor([4.0**_BITS, 2.0**_BITS, 1.0])
-        cells = self._cells(sample.float()).unique()
+        cells = torch.unique(self._cells(sample.float()))
         self._table[cells] = self._nearest(cells, _BITS)
 
     def lookup(self, pixels: Tensor) -> Tensor:

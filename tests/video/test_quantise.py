@@ -95,18 +95,16 @@ def test_the_sample_is_bounded_however_long_the_clip():
     assert len(palette.sample_pixels([frame] * 400)) <= 2**16
 
 
-def test_the_search_for_colours_and_the_dithering_can_be_stopped():
-    calls = []
+@pytest.mark.parametrize("calls", [5, 25])  # in k-means, of two times twelve rounds; in the dithering
+def test_the_search_for_colours_and_the_dithering_can_be_stopped(calls):
+    left = [KeyboardInterrupt, *[None] * calls]
 
     def pause():
-        calls.append(None)
-        if len(calls) > limit:
-            raise KeyboardInterrupt
+        if (stop := left.pop()) is not None:
+            raise stop
 
-    for limit in (5, 25):  # in k-means, of two times twelve rounds; in the dithering
-        calls.clear()
-        with pytest.raises(KeyboardInterrupt):
-            list(in_palettes(smooth(4), palette="clip", dither=True, pause=pause))
+    with pytest.raises(KeyboardInterrupt):
+        list(in_palettes(smooth(4), palette="clip", dither=True, pause=pause))
 
 
 def test_dithering_loses_two_decibels_at_most_and_wins_three_from_a_distance():

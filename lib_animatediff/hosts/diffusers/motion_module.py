@@ -50,7 +50,7 @@ class LoadedModules:
             check_frames(module, len(plan.rendered), plan.windows)
 
     def sample(self, job: SamplingJob) -> Any:
-        """The images of the rendered frames."""
+        """The latents of the rendered frames, ``f c h w``."""
         pipeline, plan = job.pipeline, job.plan
         scale = getattr(plan.method, "scale", None)
         components = [
@@ -62,7 +62,7 @@ class LoadedModules:
         ]
         with inject(pipeline.unet, *components, frames=len(plan.rendered), windows=plan.windows) as injection:
 
-            def run(latents: Any, steps: int, is_last: bool) -> Any:
+            def run(latents: Any, steps: int) -> Any:
                 timesteps = timesteps_of(pipeline.scheduler, steps)
                 injection.progress, injection.timestep = 0.0, timesteps[0]
 
@@ -78,7 +78,7 @@ class LoadedModules:
                     generator=job.generators,
                     num_inference_steps=steps,
                     callback_on_step_end=after_step,
-                    output_type="pil" if is_last else "latent",
+                    output_type="latent",
                 ).images
 
             noise = first_noise(plan, job.generators, job.like)
