@@ -45,6 +45,7 @@ from motion_module import (
 
 if TYPE_CHECKING:
     from lib_animatediff.hosts.diffusers.animate import animate
+    from lib_animatediff.hosts.diffusers.decode import load_decoder
     from lib_animatediff.hosts.diffusers.pipeline import load_pipeline
 
 __version__ = "0.1.0"
@@ -53,6 +54,7 @@ MotionAmount = MotionScale  # its earlier name
 
 _OF_DIFFUSERS = {  # imported on first use: the WebUI needs neither
     "animate": "lib_animatediff.hosts.diffusers.animate",
+    "load_decoder": "lib_animatediff.hosts.diffusers.decode",
     "load_pipeline": "lib_animatediff.hosts.diffusers.pipeline",
 }
 
@@ -98,6 +100,7 @@ __all__ = [
     "inject",
     "inspect_motion_file",
     "is_domain_adapter",
+    "load_decoder",
     "load_domain_adapter",
     "load_motion_lora",
     "load_motion_module",

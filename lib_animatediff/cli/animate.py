@@ -127,6 +127,11 @@ SIZE, CFG = 512, 7.5  # as in the official configurations
     help=f"CFG scale: higher values follow the prompt more strictly. Default: {CFG}, built-in {pocket.CFG}.",
 )
 @click.option(
+    "--decoder",
+    type=_FILE,
+    help="Tiny decoder, such as taesd_decoder.safetensors: much faster than the checkpoint's VAE, with less detail.",
+)
+@click.option(
     "--config",
     type=_FILE,
     help="Folder with tokenizer and configs. Default: config in the checkpoint's folder, or SD 1.5's.",
@@ -157,6 +162,7 @@ def animate(
     steps: int,
     sampler: str,
     cfg: float | None,
+    decoder: Path | None,
     config: Path | None,
     device: str,
     output: Path,
@@ -188,6 +194,7 @@ def animate(
         steps=steps,
         cfg=start.cfg if cfg is None else cfg,
         sampler=sampler,
+        decoder=decoder,
         config=config,
         device=pick_device(device),
     )

@@ -53,6 +53,7 @@ class Injection:
         self.call = call
         self._step: int | None = None
         self._progress: float | None = None
+        self._timestep: float | None = None
 
     @property
     def step(self) -> int | None:
@@ -63,7 +64,7 @@ class Injection:
     def step(self, step: int | None) -> None:
         """Set the step of the calls that follow."""
         self._step = step
-        self.call.set_host_place(step, self._progress)
+        self._tell()
 
     @property
     def progress(self) -> float | None:
@@ -74,7 +75,25 @@ class Injection:
     def progress(self, progress: float | None) -> None:
         """Set the completed share for the calls that follow."""
         self._progress = progress
-        self.call.set_host_place(self._step, progress)
+        self._tell()
+
+    @property
+    def timestep(self) -> float | None:
+        """The timestep of the calls that follow, if the host knows it without reading the device; None: read it."""
+        return self._timestep
+
+    @timestep.setter
+    def timestep(self, timestep: float | None) -> None:
+        """Set the timestep of the calls that follow. Step and progress are derived from it unless they are set."""
+        self._timestep = timestep
+        self._tell()
+
+    def share_timestep(self) -> None:
+        """Tell that all calls until this is called again have one timestep, which is then read once at most."""
+        self.call.place.share_timestep()
+
+    def _tell(self) -> None:
+        self.call.place.set_host(self._step, self._progress, self._timestep)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,6 +15,7 @@ from lib_animatediff import __version__
 from lib_animatediff.hosts.diffusers import networks
 from lib_animatediff.hosts.diffusers import pipeline as host
 from lib_animatediff.hosts.diffusers.animate import render
+from lib_animatediff.hosts.diffusers.decode import check_decoder, load_decoder
 from lib_animatediff.hosts.diffusers.methods import LoadedMethod, load_method
 from lib_animatediff.hosts.diffusers.prompts import check_prompts
 from lib_animatediff.request.loras import LoraFile
@@ -59,6 +60,7 @@ class Request:
         kind: kind of the motion module, if its file is ambiguous.
         further: motion modules that act after the first.
         size: width and height in pixels.
+        decoder: file of a tiny decoder, see `load_decoder`; None: the checkpoint's VAE.
         config: tokenizer and configs, see `pipeline.find_config`.
         device: PyTorch's name of it.
 
@@ -80,6 +82,7 @@ class Request:
     steps: int = 25
     cfg: float = 7.5
     sampler: str = "ddim"
+    decoder: Path | None = None
     config: Path | None = None
     device: str = "cpu"
 
@@ -129,8 +132,8 @@ class Ready:
 
     def render(
         self, pipeline: Any, on_step: Callable[[], None] = lambda: None, say: Callable[[str], None] = lambda _line: None
-    ) -> list[Image]:
-        """The rendered frames, each once; for ``on_step`` and ``say`` see `animate`.
+    ) -> Sequence[Image]:
+        """The rendered frames, each once, decoded when they are read; for ``on_step`` and ``say`` see `animate`.
 
         Raises:
             AnimateDiffError: the module does not fit, or memory ran out.
@@ -143,6 +146,7 @@ class Ready:
             size=request.size,
             cfg=request.cfg,
             sampler=request.sampler,
+            decoder=None if request.decoder is None else load_decoder(request.decoder),
             on_step=on_step,
             say=say,
         )
@@ -158,6 +162,8 @@ def prepare(request: Request) -> Ready:
     host.check_sampler(request.sampler)
     host.check_host(request.checkpoint, request.device)
     config = host.find_config(request.checkpoint, request.config)
+    if request.decoder is not None:
+        check_decoder(request.decoder)
     plan = request.plan()
     check_prompts(plan)
     method = load_method(plan.method, plan)
@@ -181,6 +187,8 @@ def recipe_of(request: Request, encoding: Mapping[str, Any]) -> Recipe:
     }
     if request.further:
         files["further"] = [_named(one.path) | {"effect": one.effect, "scale": one.scale} for one in request.further]
+    if request.decoder is not None:
+        files["decoder"] = _named(request.decoder)
     data = {
         "program": PROGRAM,
         "versions": {PROGRAM: __version__} | {name: _version(name) for name in _LIBRARIES},
@@ -249,6 +257,7 @@ def request_of(
         steps=_read(data, "steps", int),
         cfg=_number(data, "cfg"),
         sampler=_read(data, "sampler", str),
+        decoder=found(files["decoder"]) if "decoder" in files else None,
         config=config,
         device=device,
     )

@@ -14,9 +14,11 @@ from lib_animatediff.engine.memory import is_out_of_memory
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
 from lib_animatediff.request.settings import ClipSettings, refuse_without_effect
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
+from lib_animatediff.video.spool import SpooledFrames
 from motion_module import ClipError, MotionModule
 
 from . import motion_module, text2video_zero  # noqa: F401 - each registers its method
+from .decode import Decode, decode_frames
 from .methods import Adapters, LoadedMethod, SamplingJob, load_method
 from .networks import PathCatalog
 from .pipeline import PIXELS_PER_LATENT, check_request, new_sampler
@@ -56,6 +58,7 @@ def animate(
     steps: int = 25,
     cfg: float = 7.5,
     sampler: str = "ddim",
+    decoder: Decode | None = None,
     output: Path | None = None,
     on_step: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = lambda _line: None,
@@ -73,6 +76,7 @@ def animate(
         adapters: further domain adapters with strengths.
         size: width and height in pixels, multiples of 8.
         sampler: a name of `pipeline.SAMPLERS`.
+        decoder: from `load_decoder`; None: the VAE of the pipeline.
         output: also write the files of the clip, with the formats, fps and loop count of ``settings``. The formats
             determine the suffixes.
         on_step: called after each sampling step.
@@ -108,7 +112,16 @@ def animate(
     if windows is not None and plan.makes_clip:
         plan = plan.with_windows(windows)
     images = render(
-        pipeline, plan, method, adapters=adapters, size=size, cfg=cfg, sampler=sampler, on_step=on_step, say=say
+        pipeline,
+        plan,
+        method,
+        adapters=adapters,
+        size=size,
+        cfg=cfg,
+        sampler=sampler,
+        decoder=decoder,
+        on_step=on_step,
+        say=say,
     )
     return _finish(images, plan, output)
 
@@ -122,10 +135,11 @@ def render(
     size: tuple[int, int] = (512, 512),
     cfg: float = 7.5,
     sampler: str = "ddim",
+    decoder: Decode | None = None,
     on_step: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = lambda _line: None,
-) -> list[Image]:
-    """The rendered frames of a plan, each once; arguments as for `animate`.
+) -> SpooledFrames:
+    """The rendered frames of a plan, each once, decoded when they are read; arguments as for `animate`.
 
     Raises:
         AnimateDiffError: the method does not fit, or memory ran out.
@@ -151,7 +165,8 @@ def render(
         with apply_domain_adapters(pipeline.unet, [*method.adapters, *adapters]) as matches:
             for line in (*map(str, plan.notes), *method.reports, *map(str, matches)):
                 say(line)
-            return list(method.sample(SamplingJob(pipeline, plan, kwargs, generators, like, on_step)))
+            latents = method.sample(SamplingJob(pipeline, plan, kwargs, generators, like, on_step))
+            return decode_frames(pipeline, latents, decoder)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -190,11 +205,11 @@ def _name(motion: Motion) -> str:
     return str(getattr(first, "name", ""))
 
 
-def _finish(images: list[Image], plan: ClipPlan, output: Path | None) -> list[Image]:
+def _finish(images: SpooledFrames, plan: ClipPlan, output: Path | None) -> list[Image]:
     from lib_animatediff.video import ping_pong, write_clip
 
-    shown = list(ping_pong(images)) if plan.output.ping_pong else images
+    shown = ping_pong(images) if plan.output.ping_pong else images
     if output is not None:
         clip = plan.output
         write_clip(output, shown, formats=clip.formats, fps=clip.fps, loop_count=clip.loop_count)
-    return shown
+    return list(shown)

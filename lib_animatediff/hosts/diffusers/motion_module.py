@@ -15,6 +15,7 @@ from motion_module import ClipError, MotionModule, load_motion_module
 from .methods import Adapters, SamplingJob, load_method, not_a_motion_module
 from .networks import with_motion_loras
 from .noise import first_noise, sample_runs
+from .pipeline import timesteps_of
 
 
 class LoadedModules:
@@ -49,7 +50,7 @@ class LoadedModules:
             check_frames(module, len(plan.rendered), plan.windows)
 
     def sample(self, job: SamplingJob) -> Any:
-        """The images of the rendered frames."""
+        """The latents of the rendered frames, ``f c h w``."""
         pipeline, plan = job.pipeline, job.plan
         scale = getattr(plan.method, "scale", None)
         components = [
@@ -61,11 +62,13 @@ class LoadedModules:
         ]
         with inject(pipeline.unet, *components, frames=len(plan.rendered), windows=plan.windows) as injection:
 
-            def run(latents: Any, steps: int, is_last: bool) -> Any:
-                injection.progress = 0.0
+            def run(latents: Any, steps: int) -> Any:
+                timesteps = timesteps_of(pipeline.scheduler, steps)
+                injection.progress, injection.timestep = 0.0, timesteps[0]
 
                 def after_step(_pipeline: Any, step: int, _timestep: int, kept: dict[str, Any]) -> dict[str, Any]:
                     injection.progress = (step + 1) / steps
+                    injection.timestep = timesteps[min(step + 1, len(timesteps) - 1)]
                     job.on_step()
                     return kept
 
@@ -75,7 +78,7 @@ class LoadedModules:
                     generator=job.generators,
                     num_inference_steps=steps,
                     callback_on_step_end=after_step,
-                    output_type="pil" if is_last else "latent",
+                    output_type="latent",
                 ).images
 
             noise = first_noise(plan, job.generators, job.like)

@@ -12,9 +12,8 @@ from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.sampling.frame_noise import shared_noise
 from lib_animatediff.sampling.freeinit import fresh_noise, next_noise
 
-Run = Callable[[Tensor | None, int, bool], Any]
-"""Runs the sampler with the initial noise, the number of steps, and whether it is the last run. Other runs return
-latents."""
+Run = Callable[[Tensor | None, int], Any]
+"""Runs the sampler with the initial noise and the number of steps, and returns the latents."""
 
 
 def unit_noise(plan: ClipPlan, generators: Sequence[torch.Generator], like: Tensor) -> Tensor:
@@ -44,7 +43,7 @@ def sample_runs(plan: ClipPlan, run: Run, noise: Tensor | None, last_alpha_cumpr
     for number, steps in enumerate(plan.runs[:-1], 1):
         assert initial is not None
         assert plan.freeinit is not None
-        latents = run(noise, steps, False)
+        latents = run(noise, steps)
         fresh = _shared(plan, fresh_noise(initial.shape[1:], list(plan.seeds), number).to(initial))
         noise = next_noise(
             latents,
@@ -54,7 +53,7 @@ def sample_runs(plan: ClipPlan, run: Run, noise: Tensor | None, last_alpha_cumpr
             last_alpha_cumprod=last_alpha_cumprod,
             **plan.freeinit.next_noise_options(),
         )
-    return run(noise, plan.runs[-1], True)
+    return run(noise, plan.runs[-1])
 
 
 def _shared(plan: ClipPlan, noise: Tensor) -> Tensor:

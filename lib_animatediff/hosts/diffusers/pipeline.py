@@ -195,6 +195,16 @@ def new_sampler(name: str, former: Any, schedule: BetaSchedule | None) -> Any:
     )
 
 
+def timesteps_of(sampler: Any, steps: int) -> list[float]:
+    """The timesteps of a run of this many steps, in the order in which the UNet is called with them.
+
+    They are computed in main memory, by a copy of the sampler, so that nothing waits for the device.
+    """
+    planned = type(sampler).from_config(sampler.config)
+    planned.set_timesteps(steps)
+    return [float(timestep) for timestep in planned.timesteps.tolist()]
+
+
 def _levels(schedule: BetaSchedule) -> dict[str, Any]:
     return {
         "num_train_timesteps": schedule.steps,

@@ -49,10 +49,10 @@ class LoadedText2VideoZero:
         check_frames(self._method, len(plan.rendered))
 
     def sample(self, job: SamplingJob) -> Any:
-        """The images of the rendered frames. A clip of one frame is the pipeline's ordinary image."""
+        """The latents of the rendered frames, ``f c h w``. A clip of one frame is the pipeline's ordinary image."""
         pipeline, kwargs = job.pipeline, {**job.kwargs, "num_inference_steps": job.plan.sampling.steps}
         noise, method, sampler = unit_noise(job.plan, job.generators, job.like), self._method, job.pipeline.scheduler
-        finish = {"generator": job.generators, "callback_on_step_end": _each(job.on_step), "output_type": "pil"}
+        finish = {"generator": job.generators, "callback_on_step_end": _each(job.on_step), "output_type": "latent"}
         if len(noise) == 1:
             return pipeline(**kwargs, latents=noise, **finish).images
         sampler.set_timesteps(kwargs["num_inference_steps"], device=pipeline.device)

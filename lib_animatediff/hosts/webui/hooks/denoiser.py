@@ -50,6 +50,7 @@ class DenoiserHooks:
         """Set progress and conditions of the denoiser's next call."""
         injection = self._wrapper.injection
         if injection is not None:
+            injection.share_timestep()
             injection.progress = params.denoiser.step / max(params.denoiser.total_steps or 0, 1)
         self._progress.before_call(params.denoiser)
         self._show_next_frame()
