@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from motion_module import ClipError
 
 from .batch import Fusion, index_batch
-from .call import UNetCall, count_clips, count_rows
+from .call import UNetCall, count_clips, count_rows, planning_step
 from .context_windows import Chunks, ContextWindows, Window
 
 
@@ -109,7 +109,7 @@ class WindowedForward:
         groups: list[Sequence[int]] = [[clip] for clip in range(clips)] if self._one_clip_per_call else [range(clips)]
         windows, weights = [tuple(range(self._frames))], [[1.0] * self._frames]
         if self._windows is not None:
-            windows = self._windows.plan(self._frames, self._call.step)
+            windows = self._windows.plan(self._frames, planning_step(self._call))
             weights = [self._windows.weights(window, self._frames) for window in windows]
         return [_Part(group, *part) for group in groups for part in zip(windows, weights, strict=True)]
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lib_animatediff.engine.bases import sites_for
-from lib_animatediff.engine.call import UNetCall
+from lib_animatediff.engine.call import UNetCall, planning_step
 from lib_animatediff.engine.memory import empty_cache, is_out_of_memory
 from lib_animatediff.engine.motion_scale import MotionScale
 from lib_animatediff.engine.unet import UNetView
@@ -100,7 +100,9 @@ class SiteHook:
         self._site = site
         self._runner = runner
 
-    def __call__(self, _layer: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> object:
+    def __call__(self, layer: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> object:
+        if self._runner.skips(layer):
+            return output
         x = output[0] if isinstance(output, tuple) else output
         x = self._runner.run(self._site, self._placed.transformer(self._site, x), x)
         return (x, *output[1:]) if isinstance(output, tuple) else x
@@ -132,6 +134,10 @@ class TemporalRunner:
             effects = (self._scale.effect_at(site, *key, (1, 1)) for site in self._sites)
             self._motion = key, any(torch.as_tensor(effect).any().item() for effect in effects)
         return self._motion[1]
+
+    def skips(self, layer: nn.Module) -> bool:
+        """Whether the call under way leaves this layer out."""
+        return layer in self._call.skipped
 
     def run(self, site: str, transformer: TemporalTransformer, x: Tensor) -> Tensor:
         """``(k b f) c h w`` through the transformer of a site; in chunks of positions if memory runs out.
@@ -176,7 +182,7 @@ class TemporalRunner:
         windows, frames = self._call.views, self._call.clip_frames
         if windows is None:
             return (), 0
-        step = self._call.step
+        step = planning_step(self._call)
         if self._views[0] != step:
             plan = windows.plan(frames, step)
             views = tuple((window, windows.weights(window, frames)) for window in plan)
