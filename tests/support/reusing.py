@@ -6,6 +6,12 @@ import torch
 from support import hosts
 from torch import Tensor, nn
 
+from lib_animatediff import inject
+from lib_animatediff.engine.reuse.schedule import FeatureReuse
+
+FRAMES, STREAMS = 6, 2
+HALF = FeatureReuse(2)
+
 
 def count_computed(unet: nn.Module, seen: list[str]) -> list:
     """Note the name of each convolution that runs. Handles that remove the hooks."""
@@ -67,3 +73,35 @@ def entering(unet: nn.Module, given: dict[str, Tensor], count: int) -> Tensor:
     with entry.register_forward_pre_hook(lambda _layer, inputs: taken.append(inputs[0][:, :channels].clone())):
         hosts.call(unet, given)
     return taken[0]
+
+
+def step_inputs(step, rows=FRAMES * STREAMS, **more):
+    """Of one sampling step: other latents and another timestep at each; a context for each row."""
+    given = hosts.inputs(rows, seed=step, **more)
+    return {**given, "t": torch.full((rows,), 900 - 40 * step), "context": hosts.inputs(rows)["context"]}
+
+
+def some(given, rows):
+    return {name: value[rows] for name, value in given.items()}
+
+
+def outputs(unet, motion, inputs, reuse=HALF, **options):
+    with inject(unet, motion, frames=FRAMES, reuse=reuse, **options):
+        return [hosts.call(unet, each) for each in inputs]
+
+
+def computed(unet, given):
+    """Names of the convolutions that a call computes."""
+    seen = []
+    handles = count_computed(unet, seen)
+    try:
+        hosts.call(unet, given)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen
+
+
+def is_full(unet, given):
+    """Whether a call computes the middle block."""
+    return any(name.startswith("mid") for name in computed(unet, given))

@@ -159,11 +159,10 @@ def test_too_few_steps_are_refused_and_a_short_pass_is_noted(webui, middle):
     with pytest.raises(Exception, match=r"at least 8 sampling steps, not 7.*AD-C41"):
         webui.paint(CLIP | {"reuse": 2}, steps=7)
     shared.steps = 4
-    session = webui.our_script
-    p = webui.request(CLIP | {"reuse": 2}, **IMG2IMG, denoising_strength=0.2)
-    notes = []
+    p, notes = webui.request(CLIP | {"reuse": 2}, **IMG2IMG), []
+    p.denoising_strength = 0.2
     sample = p.sample
-    p.sample = lambda **given: (sample(**given), notes.extend(session("img2img").session.notes))[0]
+    p.sample = lambda **given: (sample(**given), notes.extend(webui.our_script("img2img").session.notes))[0]
     double.process_images(p)
     assert len(middle) == 4
     assert any("reuse has no effect in this clip, since 5 steps are too few" in str(note) for note in notes)
