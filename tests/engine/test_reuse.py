@@ -102,6 +102,20 @@ def test_at_a_step_in_between_only_the_branch_is_computed(unets, host, levels, b
     assert sum(name.endswith(("in_layers.2", "conv1")) for name in within) == {0: 1, 1: 3, 2: 5, 5: 10}[branch]
 
 
+@pytest.mark.parametrize(("host", "branch"), every_once(hosts.HOSTS, (0, 1)))
+def test_only_the_sites_of_the_branch_have_motion(unets, motion, host, branch):
+    unet, ran = unets[host, 4], []
+    handles = [
+        transformer.register_forward_hook(lambda _layer, _inputs, _output, name=name: ran.append(name))
+        for name, transformer in motion.sites()
+    ]
+    outputs(unet, motion, [step_inputs(0), step_inputs(1)], FeatureReuse(2, branch))
+    for handle in handles:
+        handle.remove()
+    outer, last = ["down_blocks.0.motion_modules.0"], [f"up_blocks.3.motion_modules.{place}" for place in (1, 2)]
+    assert ran[len(handles) :] == (outer + last if branch else last[1:])
+
+
 @pytest.mark.parametrize(("host", "branch"), every_once(hosts.HOSTS, (0, 1, 2)))
 def test_the_output_is_that_of_the_blocks_by_hand(unets, motion, host, branch):
     """The kept features beside the skips of the new latents, through the last layers with their motion modules."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from lib_animatediff import FeatureReuse
+from lib_animatediff import ContextWindows, FeatureReuse
 from lib_animatediff.sampling.guidance import GuidanceInterval
 from motion_module import temporal_transformer
 from motion_module.temporal_transformer import TemporalTransformer
@@ -134,7 +134,7 @@ def test_no_piece_is_larger_than_a_cards_grid(monkeypatch, positions):
 
 
 def test_cheaper_steps_leave_out_what_they_say():
-    """Rows of the middle block in a clip of eight steps and two windows."""
+    """Rows of the middle block in a clip of eight steps in windows of three frames."""
     widths = (32, 32, 32, 32)
     unet, motion = window_memory.sd15_unet(widths), motion_speed.motion_of("v2", widths)
     rows: list[int] = []
@@ -145,7 +145,9 @@ def test_cheaper_steps_leave_out_what_they_say():
         cheaper_steps.sampled(unet, motion, way, frames=5, length=3, side=8)
         return sorted(rows)
 
-    assert rows_of(cheaper_steps.Way(steps=8)) == [6] * 16
-    assert rows_of(cheaper_steps.Way(FeatureReuse(2), steps=8)) == [6] * 8
-    assert rows_of(cheaper_steps.Way(guidance=GuidanceInterval(end=0.5), steps=8)) == [3] * 8 + [6] * 8
-    assert rows_of(cheaper_steps.Way(steps=2, has_uncond=False)) == [3] * 4
+    windows = [len(ContextWindows(length=3, overlap=0).plan(5, step)) for step in range(8)]
+    assert rows_of(cheaper_steps.Way(steps=8)) == [6] * sum(windows)
+    assert rows_of(cheaper_steps.Way(FeatureReuse(2), steps=8)) == [6] * sum(windows[:4])
+    halves = sum(windows[4:]), sum(windows[:4])
+    assert rows_of(cheaper_steps.Way(guidance=GuidanceInterval(end=0.5), steps=8)) == [3] * halves[0] + [6] * halves[1]
+    assert rows_of(cheaper_steps.Way(steps=2, has_uncond=False)) == [3] * sum(windows[:2])
