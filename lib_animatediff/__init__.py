@@ -18,6 +18,7 @@ from lib_animatediff.engine.components.motion import MotionComponent
 from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.engine.inject import Injection, inject
 from lib_animatediff.engine.motion_scale import MotionScale
+from lib_animatediff.engine.reuse.schedule import FeatureReuse
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
 from lib_animatediff.request.settings import ClipSettings, parse_settings
 from lib_animatediff.sampling.schedule import use_schedule
@@ -78,6 +79,7 @@ __all__ = [
     "CrossFrameAttention",
     "DomainAdapter",
     "DomainAdapterComponent",
+    "FeatureReuse",
     "IncompatibleModelError",
     "Injection",
     "LoraMatch",

@@ -6,12 +6,12 @@ Everything that guides a clip per frame (motion scale, hints, camera poses, mask
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from motion_module import ClipError
 from motion_module.schedules import TRAINING_STEPS
@@ -32,6 +32,13 @@ class UNetCall:
         clip_frames: frames of the whole clip.
         windowed: the clip is longer than a call, so that frames are known inside `window` only.
         views: context windows inside the temporal attention, while each call has the whole clip; None: none.
+
+    Attributes:
+        clips: indices in ``k b`` of the clips in the rows; None: all.
+        whole_rows: rows of the call on whole clips.
+        begun: number of calls on whole clips so far.
+        hold: from a step, the step by which context windows are planned; None: the same one.
+        skipped: layers of the UNet that the call leaves out, so that their outputs mean nothing.
     """
 
     def __init__(self, clip_frames: int, *, windowed: bool = False, views: ContextWindows | None = None) -> None:
@@ -42,8 +49,11 @@ class UNetCall:
         self.place = SamplingPlace()
         self._rows = 0
         self._row_timesteps: Any = None  # as passed to the call under way
-        self._whole_rows = 0  # of the call on whole clips
-        self._clips: Sequence[int] | None = None  # indices in ``k b`` of the clips in the rows; None: all
+        self.whole_rows = 0
+        self.clips: Sequence[int] | None = None
+        self.begun = 0
+        self.hold: Callable[[int], int] | None = None
+        self.skipped: Set[nn.Module] = frozenset()
         self._indices: Kept[HostTensor] = Kept()
 
     @property
@@ -116,8 +126,8 @@ class UNetCall:
         given = count_clips(len(full), self.clip_frames)
         held: Sequence[int] = range(count_clips(self._rows, len(self.frames)))
         clips = len(held)
-        if self._clips is not None:
-            held, clips = self._clips, count_clips(self._whole_rows, self.clip_frames)
+        if self.clips is not None:
+            held, clips = self.clips, count_clips(self.whole_rows, self.clip_frames)
         if clips % given:
             raise ClipError(
                 f"A tensor for {given} clips cannot be distributed over the {clips} clips of this UNet call. "
@@ -133,7 +143,8 @@ class UNetCall:
     def begin(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Record the arguments of a call on whole clips, with rows in the order ``(k b f)``."""
         self._row_timesteps = _argument(args, kwargs, 1, _TIMESTEP_NAMES)
-        self._rows = self._whole_rows = _row_count(args, kwargs)
+        self._rows = self.whole_rows = _row_count(args, kwargs)
+        self.begun += 1
         self.place.begin(self._row_timesteps)
 
     def end(self) -> None:
@@ -153,13 +164,13 @@ class UNetCall:
         Args:
             clips: indices of the clips in the rows, among those of all streams (``k b``); None: all of them.
         """
-        former = self._frames, self._rows, self._row_timesteps, self.in_window, self._clips
-        self._frames, self.in_window, self._clips = frames, True, clips
+        former = self._frames, self._rows, self._row_timesteps, self.in_window, self.clips
+        self._frames, self.in_window, self.clips = frames, True, clips
         self._rows, self._row_timesteps = _row_count(args, kwargs), _argument(args, kwargs, 1, _TIMESTEP_NAMES)
         try:
             yield
         finally:
-            self._frames, self._rows, self._row_timesteps, self.in_window, self._clips = former
+            self._frames, self._rows, self._row_timesteps, self.in_window, self.clips = former
 
     def _index(self, places: Sequence[int], device: torch.device) -> Tensor:
         key = tuple(places)
@@ -198,6 +209,10 @@ class SamplingPlace:
     def set_host(self, step: int | None, progress: float | None, timestep: float | None) -> None:
         """Set what the host knows of the calls that follow; None: read it."""
         self._host = step, progress, timestep
+
+    def begin_run(self) -> None:
+        """Number the steps anew, since a run of the sampler begins."""
+        self._numbers.clear()
 
     def share_timestep(self) -> None:
         """Record that all calls until this is called again have one timestep."""
@@ -256,13 +271,31 @@ def _outside_windows() -> ClipError:
     )
 
 
+def planning_step(call: UNetCall) -> int:
+    """The step by which the context windows of the call under way are planned.
+
+    Raises:
+        ClipError: the UNet was called without a timestep.
+    """
+    return call.step if call.hold is None else call.hold(call.step)
+
+
+def input_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
+    """The latents in the arguments of a UNet call, ``(k b f) c h w``.
+
+    Raises:
+        ClipError: the UNet was called without its input.
+    """
+    return _required(_argument(args, kwargs, 0, _INPUT_NAMES), _INPUT_NAMES)  # type: ignore[no-any-return]
+
+
 def count_rows(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
     """Rows of a UNet call with these arguments.
 
     Raises:
         ClipError: the UNet was called without its input.
     """
-    return len(_required(_argument(args, kwargs, 0, _INPUT_NAMES), _INPUT_NAMES))
+    return len(input_of(args, kwargs))
 
 
 def _row_count(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:

@@ -17,7 +17,7 @@ from torch import nn
 from motion_module import ClipError
 
 from .batch import Fusion, index_batch
-from .call import UNetCall, count_clips, count_rows
+from .call import UNetCall, count_clips, count_rows, planning_step
 from .context_windows import Chunks, ContextWindows, Window
 from .host_tensor import HostTensor, Kept
 
@@ -114,7 +114,7 @@ class WindowedForward:
 
     def _plan(self, clips: int) -> _Plan:
         # Only windows that move from step to step need the step, which may have to be read from the device.
-        step = self._call.step if self._windows is not None and self._windows.follows_steps else 0
+        step = planning_step(self._call) if self._windows is not None and self._windows.follows_steps else 0
         return self._plans.get_or((clips, step), lambda: self._planned(clips, step))
 
     def _planned(self, clips: int, step: int) -> _Plan:

@@ -166,6 +166,10 @@ _FILTERED = (
     *_FREEINIT,
     _ONCE,
 )
+_REUSING = (
+    _Rule(_is_preview, "the preview computes everything at every step"),
+    _Rule(lambda case: case.settings.reuse == 1, "reuse is off"),
+)
 _NOT_ZERO = _Rule(lambda case: not case.is_zero, "it belongs to Text2Video-Zero, and a motion module makes the clip")
 
 EFFECTS: dict[str, tuple[_Rule, ...]] = {
@@ -299,6 +303,11 @@ EFFECTS: dict[str, tuple[_Rule, ...]] = {
     "zero_y": (_NOT_ZERO,),
     "zero_smoothing": (_NOT_ZERO,),
     "preview": (),
+    "reuse": _REUSING[:1],
+    "reuse_branch": _REUSING,
+    "reuse_on_cpu": _REUSING,
+    "guidance_start": (),
+    "guidance_end": (),
     "request_id": (_IMAGE,),
 }
 """For each setting of the table, the cases in which it has no effect."""

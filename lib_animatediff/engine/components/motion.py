@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lib_animatediff.engine.bases import sites_for
-from lib_animatediff.engine.call import UNetCall
+from lib_animatediff.engine.call import UNetCall, planning_step
 from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.engine.host_tensor import HostTensor, Kept
 from lib_animatediff.engine.memory import empty_cache, is_out_of_memory
@@ -102,7 +102,9 @@ class SiteHook:
         self._site = site
         self._runner = runner
 
-    def __call__(self, _layer: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> object:
+    def __call__(self, layer: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> object:
+        if self._runner.skips(layer):
+            return output
         x = output[0] if isinstance(output, tuple) else output
         x = self._runner.run(self._site, self._placed.transformer(self._site, x), x)
         return (x, *output[1:]) if isinstance(output, tuple) else x
@@ -134,6 +136,10 @@ class TemporalRunner:
         if self._motion[0] != key:
             self._motion = key, any(self._scale.has_effect(site, *key) for site in self._sites)
         return self._motion[1]
+
+    def skips(self, layer: nn.Module) -> bool:
+        """Whether the call under way leaves this layer out."""
+        return layer in self._call.skipped
 
     def run(self, site: str, transformer: TemporalTransformer, x: Tensor) -> Tensor:
         """``(k b f) c h w`` through the transformer of a site; in chunks of positions if memory runs out.
@@ -183,7 +189,7 @@ class TemporalRunner:
         if windows is None:
             return [], 0
         self._call.place.check_begun()
-        step = self._call.step if windows.follows_steps else 0
+        step = planning_step(self._call) if windows.follows_steps else 0
         views, start = self._views.get_or(step, lambda: _planned_views(windows, frames, step))
         return [(index.on(device), weights.on(device)) for index, weights in views], start
 

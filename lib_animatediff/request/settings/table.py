@@ -14,7 +14,8 @@ from lib_animatediff.request.motion_scale import MOST_EFFECT, MOST_SCALE, parse_
 from lib_animatediff.sampling.frame_noise import NOISE_KINDS, parse_frame_seeds
 from lib_animatediff.sampling.freeinit import FILTERS
 
-from .setting import ADVANCED, KEY, MOTION, NOISE, OUTPUT, PROMPTS, SPEED, WINDOWS, Setting, further, setting
+from . import speed
+from .setting import ADVANCED, KEY, MOTION, NOISE, OUTPUT, PROMPTS, WINDOWS, Setting, further, setting
 
 FRAME = "Frame"
 FILE_FORMATS = {  # the existing extension's name of each format: its key in `video.FORMATS`; the usual ones first
@@ -370,12 +371,12 @@ class ClipSettings:
         minimum=0,
         maximum=1,
     )
-    preview: bool = further(
-        False,
-        "Preview (first frame only)",
-        "Renders only the first frame, without motion but on the clip's noise levels: a quick look before a long clip.",
-        SPEED,
-    )
+    preview: bool = speed.PREVIEW
+    reuse: int = speed.REUSE
+    reuse_branch: int = speed.REUSE_BRANCH
+    reuse_on_cpu: bool = speed.REUSE_ON_CPU
+    guidance_start: float = speed.GUIDANCE_START
+    guidance_end: float = speed.GUIDANCE_END
     request_id: str = setting(
         "", "Request ID", "Text of the client's choice at the end of the clip's file names.", in_panel=False
     )

@@ -22,7 +22,7 @@ from lib_animatediff.hosts.webui.ui.panel import (
     panel_values,
 )
 from lib_animatediff.request.effects import foreign_notes, notes_of
-from lib_animatediff.request.plan import ClipPlan, plan_clip
+from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
 from lib_animatediff.request.settings import canonical_name, parse_settings, to_infotext
 from lib_animatediff.video.formats import check_rate
 
@@ -177,7 +177,7 @@ def _open(p: Any, asked: dict[str, Any], caches: Caches, speeds: Speeds) -> Sess
             return None
         settings = replace(settings, model=canonical_model(settings.model))
         p.extra_generation_params[INFOTEXT_FIELD] = to_infotext(settings)
-        plan = plan_clip(settings, files=WebuiCatalog())
+        plan = plan_clip(settings, Sampling(steps=int(p.steps)), WebuiCatalog())
         refuse_idle_axes(p, plan)
         p.extra_generation_params[INFOTEXT_FIELD] = _infotext(plan)
         check_rate(plan.output.formats, plan.output.fps)

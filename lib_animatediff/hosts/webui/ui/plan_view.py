@@ -25,7 +25,7 @@ from lib_animatediff.prompts.tags import replace_tags
 from lib_animatediff.prompts.travel import Travel, table
 from lib_animatediff.request.effects import idle_settings, notes_of
 from lib_animatediff.request.estimate import CHUNK, ClipEstimate, in_plain_words, one_line
-from lib_animatediff.request.plan import ClipPlan, plan_clip
+from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
 from lib_animatediff.request.settings import SETTINGS, parse_settings
 from lib_animatediff.request.window_map import window_map
 from motion_module import AnimateDiffError, MotionFileError, inspect_motion_file
@@ -91,7 +91,8 @@ def view_plan(values: Mapping[str, Any], page: Mapping[str, Any]) -> PlanView:
         return PlanView(_marks({}, changed, serial))
     try:
         settings = parse_settings(values)
-        plan = plan_clip(replace(settings, model=canonical_name(settings.model)))
+        steps = int(page.get("steps") or _PAGE["steps"])
+        plan = plan_clip(replace(settings, model=canonical_name(settings.model)), Sampling(steps=steps))
         frames = plan.frames
         prompts, (travel,) = frame_prompts([str(page.get("prompt") or "")], frames)
         negatives, (negative_travel,) = frame_prompts(
@@ -176,6 +177,8 @@ def _estimate(
         one_clip_per_call=splits_clips(parts),
         tokens=max(tokens, others),
         number_bytes=number_bytes,
+        reuse=plan.reuse,
+        guidance=plan.guidance,
         free=_left_free(model, plan.settings.model, number_bytes),
         **sizes,
     )
