@@ -14,7 +14,7 @@ from lib_animatediff.request.motion_scale import MOST_EFFECT, MOST_SCALE, parse_
 from lib_animatediff.sampling.frame_noise import NOISE_KINDS, parse_frame_seeds
 from lib_animatediff.sampling.freeinit import FILTERS
 
-from .setting import ADVANCED, KEY, MOTION, NOISE, OUTPUT, PROMPTS, SPEED, WINDOWS, Setting, further, setting
+from .setting import ADVANCED, KEY, MOTION, NOISE, OUTPUT, PROMPTS, SPEED, SPEEDS, WINDOWS, Setting, further, setting
 
 FRAME = "Frame"
 FILE_FORMATS = {  # the existing extension's name of each format: its key in `video.FORMATS`; the usual ones first
@@ -174,11 +174,7 @@ class ClipSettings:
         "Transition between prompts.",
         PROMPTS,
         choices=INTERPOLATIONS,
-        meanings={
-            "slerp": "rotates one encoding into the next",
-            "linear": "fades",
-            "step": "switches at once",
-        },
+        meanings={"slerp": "rotates one encoding into the next", "linear": "fades", "step": "switches at once"},
     )
     travel_easing: str = further(
         next(iter(EASINGS)),
@@ -375,6 +371,14 @@ class ClipSettings:
         "Preview (first frame only)",
         "Renders only the first frame, without motion but on the clip's noise levels: a quick look before a long clip.",
         SPEED,
+    )
+    speed: str = further(
+        SPEEDS[0],
+        "Speed",
+        "Samples distilled files, such as AnimateLCM, as they were trained where you do not say otherwise.",
+        SPEED,
+        choices=SPEEDS,
+        in_panel=False,
     )
     request_id: str = setting(
         "", "Request ID", "Text of the client's choice at the end of the clip's file names.", in_panel=False
