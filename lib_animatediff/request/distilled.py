@@ -244,7 +244,7 @@ class HostWords:
 
 def described(row: Distillation, pair: Callable[[Pair], str]) -> str:
     """The sampling of a training in words, such as ``the lcm sampler, 4 to 8 steps and CFG 1 to 2``."""
-    return _listed([pair(row.pairs[0]), _steps(*row.steps), _cfg(*row.cfg)])
+    return _listed([pair(row.pairs[0]), steps_in_words(*row.steps), cfg_in_words(*row.cfg)])
 
 
 def distillation_of(file_name: str, *, is_module: bool, kind: str | None = None) -> Distillation | None:
@@ -346,21 +346,23 @@ def _differences(needed: Distillation, asked: SamplerSettings, words: HostWords)
         wanted.append(words.pair(needed.pairs[0]))
         given.append(words.asked)
     if not needed.steps[0] <= asked.steps <= needed.steps[1]:
-        wanted.append(_steps(*needed.steps))
-        given.append(_steps(asked.steps, asked.steps))
+        wanted.append(steps_in_words(*needed.steps))
+        given.append(steps_in_words(asked.steps, asked.steps))
     if not needed.cfg[0] <= max(asked.cfg, 1.0) <= needed.cfg[1]:  # below 1 is as 1
-        wanted.append(_cfg(*needed.cfg))
-        given.append(_cfg(asked.cfg, asked.cfg))
+        wanted.append(cfg_in_words(*needed.cfg))
+        given.append(cfg_in_words(asked.cfg, asked.cfg))
     return wanted, given
 
 
-def _steps(fewest: int, most: int) -> str:
+def steps_in_words(fewest: int, most: int) -> str:
+    """A range of steps, such as ``4 to 8 steps``."""
     if fewest < most:
         return f"{fewest} to {most} steps"
     return f"{most} step{'s' * (most != 1)}"
 
 
-def _cfg(lowest: float, highest: float) -> str:
+def cfg_in_words(lowest: float, highest: float) -> str:
+    """A range of CFG scales, such as ``CFG 1 to 2``."""
     return f"CFG {lowest:g}" if lowest == highest else f"CFG {lowest:g} to {highest:g}"
 
 

@@ -13,7 +13,7 @@ from lib_animatediff.request.settings import SETTINGS, parse_settings
 
 ZERO = "Text2Video-Zero"
 LONG = {"frames": 48}
-ALWAYS = {"enable", "model", "frames", "motion_loras", "preview"}  # no other setting takes their effect away
+ALWAYS = {"enable", "model", "frames", "motion_loras", "preview", "speed"}  # no other setting takes their effect away
 
 
 def noted(settings: dict[str, object], travels: bool | None = False) -> dict[str, str]:

@@ -9,10 +9,12 @@ from lib_animatediff.request.distilled import (
     HostWords,
     Pair,
     SamplerSettings,
+    cfg_in_words,
     combined,
     distilled_files,
     misfits,
     sampling_for,
+    steps_in_words,
     undistilled,
 )
 from lib_animatediff.request.loras import LoraFile
@@ -102,10 +104,18 @@ def choose_sampling(
         lines += map(str, undistilled([name for name, _ in files.modules], files.checkpoint, asked, words))
         lines += [_NO_DISTILLED_FILE.format(names=_names(files))] * wants_speed
     elif wants_speed:
-        lines.insert(0, f"speed fast, for {distilled[0].name}: {words.asked}, {steps} steps, CFG {cfg:g}.")
+        lines.insert(0, f"speed fast, for {distilled[0].name}: {_in_words(asked)}.")
     if distilled and negative_prompt and cfg <= 1:
         lines.append(f"negative_prompt has no effect at CFG {cfg:g}.")
     return ChosenSampling(sampler, chosen.spacing, steps, cfg, tuple(lines))
+
+
+def _in_words(how: SamplerSettings) -> str:
+    assert how.sampler is not None
+    assert how.steps is not None
+    assert how.cfg is not None
+    pair = in_words((how.sampler, how.spacing))
+    return f"{pair}, {steps_in_words(how.steps, how.steps)}, {cfg_in_words(how.cfg, how.cfg)}"
 
 
 def in_words(pair: Pair) -> str:

@@ -18,9 +18,11 @@ from lib_animatediff.request.distilled import (
     HostWords,
     Pair,
     SamplerSettings,
+    cfg_in_words,
     combined,
     distilled_files,
     misfits,
+    steps_in_words,
     undistilled,
 )
 from lib_animatediff.request.effects import Note
@@ -34,7 +36,7 @@ LCM, EULER = "LCM", "Euler"
 _SAMPLERS = {"lcm": LCM, "euler": EULER}
 SIMPLE = "Simple"
 """The schedule type with diffusers' timesteps: trailing ones with Euler, those of the consistency training with LCM."""
-_TRAILING = ("simple", "sgm uniform", "sgm_uniform", "sgmuniform")  # SGM Uniform is less than one timestep beside them
+_TRAILING = ("simple", "sgm uniform", "sgm_uniform", "sgmuniform")  # SGM Uniform is about one timestep beside them
 _ADVICE_TO_CLIENT = "Send speed: fast for what fits."
 
 
@@ -127,7 +129,8 @@ def _set_fields(p: Any, best: HostSampling) -> str:
     if "cfg_scale" not in sent:
         p.cfg_scale = best.cfg_scale
     now = sampling_of(p)
-    return f"{now.sampler_name}, schedule type {now.scheduler}, {now.steps} steps, CFG {now.cfg_scale:g}"
+    steps, cfg = steps_in_words(now.steps, now.steps), cfg_in_words(now.cfg_scale, now.cfg_scale)
+    return f"{now.sampler_name}, schedule type {now.scheduler}, {steps}, {cfg}"
 
 
 def _in_own_names(asked: HostSampling) -> SamplerSettings:
