@@ -195,7 +195,7 @@ def animate(
     modules = [ModuleFile(start.motion, kind), *(ModuleFile(one.path) for one in further)]
     how = choose_sampling(
         clip_files(modules, added, start.checkpoint.name),
-        settings,
+        settings.speed,
         SamplerSettings(sampler, spacing, steps, cfg),
         negative_prompt=negative_prompt,
         default_cfg=start.cfg,

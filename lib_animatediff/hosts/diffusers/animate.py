@@ -99,7 +99,7 @@ def animate(
         plan, method = motion, load_method(motion.method, motion)
         how = choose_sampling(
             clip_files(plan.method.modules),
-            plan.settings,
+            plan.settings.speed,
             SamplerSettings(sampler, spacing, plan.sampling.steps, cfg),
             negative_prompt=plan.sampling.negative_prompt,
         )
@@ -116,7 +116,10 @@ def animate(
         for names, advice in _without_effect(motion, output):
             refuse_without_effect(settings, names, advice)
         how = choose_sampling(
-            _files(motion), settings, SamplerSettings(sampler, spacing, steps, cfg), negative_prompt=negative_prompt
+            _files(motion),
+            settings.speed,
+            SamplerSettings(sampler, spacing, steps, cfg),
+            negative_prompt=negative_prompt,
         )
         sampling = Sampling(prompt, negative_prompt, seed=seed, steps=how.steps)
         plan = plan_clip(replace(settings, model=name), sampling, PathCatalog())

@@ -19,7 +19,6 @@ from lib_animatediff.request.distilled import (
 )
 from lib_animatediff.request.loras import LoraFile
 from lib_animatediff.request.methods import ModuleFile, name_without_file
-from lib_animatediff.request.settings import ClipSettings
 from lib_animatediff.request.settings.setting import FAST
 from motion_module import inspect_motion_file
 
@@ -74,15 +73,16 @@ def clip_files(modules: Sequence[ModuleFile], loras: Sequence[LoraFile] = (), ch
 
 def choose_sampling(
     files: ClipFiles,
-    settings: ClipSettings,
+    speed: str,
     given: SamplerSettings,
     *,
     negative_prompt: str = "",
     default_cfg: float = CFG,
 ) -> ChosenSampling:
-    """The sampling of a clip: what is given, then what ``speed`` chooses, then the official configurations.
+    """The sampling of a clip: what is given, then what the speed chooses, then the official configurations.
 
     Args:
+        speed: the setting.
         given: the user's own choice.
         negative_prompt: has no effect at a CFG scale of 1, which a line says.
         default_cfg: the CFG scale that is neither given nor chosen.
@@ -92,7 +92,7 @@ def choose_sampling(
     """
     distilled = distilled_files(files.modules, ((lora.path.name, lora.strength) for lora in files.loras))
     needed = combined(distilled)
-    wants_speed = settings.speed == FAST
+    wants_speed = speed == FAST
     chosen = sampling_for(needed, given) if wants_speed and needed else given
     sampler, steps = chosen.sampler or SAMPLER, STEPS if chosen.steps is None else chosen.steps
     cfg = default_cfg if chosen.cfg is None else chosen.cfg

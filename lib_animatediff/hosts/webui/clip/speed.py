@@ -27,7 +27,6 @@ from lib_animatediff.request.distilled import (
 )
 from lib_animatediff.request.effects import Note
 from lib_animatediff.request.loras import NamedLora, lora_of
-from lib_animatediff.request.settings import ClipSettings
 from lib_animatediff.request.settings.setting import FAST
 from motion_module import ClipError, MotionFileError
 
@@ -81,16 +80,16 @@ def sampling_notes(
     return undistilled([name for name, _ in _modules(model)], str(getattr(info, "name", "")), given, words)
 
 
-def apply_speed(p: Processing, settings: ClipSettings) -> tuple[Note, ...]:
-    """Set the fields of a request for ``speed`` fast, and note what was set and what does not fit.
+def apply_speed(p: Processing, model: str, speed: str) -> tuple[Note, ...]:
+    """Set the fields of a request for the speed fast, and note what was set and what does not fit.
 
     The fields that a client of the API has sent stay as they are. The panel sends no ``speed``, so that a request from
     the page that has it comes from an axis of the X/Y/Z plot, which wants all fields set.
     """
-    files = files_of(settings.model, _prompt_of(p))
+    files = files_of(model, _prompt_of(p))
     notes: tuple[Note, ...] = ()
     needed = combined(files)
-    if settings.speed == FAST and needed is None:
+    if speed == FAST and needed is None:
         notes = (
             Note(
                 "speed",
@@ -98,10 +97,10 @@ def apply_speed(p: Processing, settings: ClipSettings) -> tuple[Note, ...]:
                 "AnimateLCM or AnimateDiff-Lightning, or a LoRA such as LCM or Hyper-SD.",
             ),
         )
-    elif settings.speed == FAST and needed is not None:
+    elif speed == FAST and needed is not None:
         notes = (Note("speed", f"fast, for {files[0].name}: {_set_fields(p, best_sampling(needed))}."),)
-    advice = "" if settings.speed == FAST else _ADVICE_TO_CLIENT
-    return *notes, *sampling_notes(settings.model, files, sampling_of(p), advice)
+    advice = "" if speed == FAST else _ADVICE_TO_CLIENT
+    return *notes, *sampling_notes(model, files, sampling_of(p), advice)
 
 
 def sampling_of(p: Processing) -> HostSampling:

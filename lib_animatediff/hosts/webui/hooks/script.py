@@ -182,7 +182,7 @@ def _open(p: Any, asked: dict[str, Any], caches: Caches, speeds: Speeds) -> Sess
         refuse_idle_axes(p, plan)
         p.extra_generation_params[INFOTEXT_FIELD] = _infotext(plan)
         check_rate(plan.output.formats, plan.output.fps)
-        speed_notes = apply_speed(p, settings)
+        speed_notes = apply_speed(p, settings.model, settings.speed)
         for note in speed_notes:
             _log.warning("AnimateDiff: %s", note)
         notes = (*notes_of(settings, travels_of(p)), *speed_notes, *foreign_notes(asked))

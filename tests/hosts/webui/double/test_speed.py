@@ -13,7 +13,6 @@ from support.webui_double.double import CLIP
 
 from lib_animatediff.hosts.diffusers.pipeline import new_sampler
 from lib_animatediff.request.distilled import DISTILLATIONS, TRAILING, DistilledFile, combined
-from lib_animatediff.request.settings import parse_settings
 from motion_module.schedules import LINEAR
 
 NOTES = "AnimateDiff notes"
@@ -137,7 +136,7 @@ def fields(p):
 def asked_by_client(speed, p, settings, *sent):
     """As the API's function calls: it has the client's request in a variable of this name."""
     txt2imgreq = SimpleNamespace(__fields_set__=set(sent), save_images=True)
-    notes = speed.apply_speed(p, parse_settings(settings))
+    notes = speed.apply_speed(p, settings["model"], settings.get("speed", "as set"))
     assert txt2imgreq
     return [str(note) for note in notes]
 
