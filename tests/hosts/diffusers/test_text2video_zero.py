@@ -96,7 +96,7 @@ def test_the_picture_glides_as_it_is_told(clip):
     assert down[-1][0] == pytest.approx(down[0][0], abs=2)
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "euler", "euler-a"])
+@pytest.mark.parametrize("sampler", ["ddim", "euler", "euler-a", "lcm", "tcd"])
 def test_frame_0_is_the_checkpoints_own_picture(clip, sampler):
     alone = clip(sampler=sampler, settings={"preview": True})
     assert len(alone) == 1
