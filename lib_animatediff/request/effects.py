@@ -44,7 +44,8 @@ class Note:
     """A setting that was changed and has no effect, or none that another value does not have.
 
     Attributes:
-        setting: name of the setting, or of another extension that does not act.
+        setting: name of the setting, of a file that is sampled in another way than it was trained for, or of another
+            extension that does not act.
         text: a sentence about it, without the name in front.
     """
 
@@ -308,6 +309,7 @@ EFFECTS: dict[str, tuple[_Rule, ...]] = {
     "reuse_on_cpu": _REUSING,
     "guidance_start": (),
     "guidance_end": (),
+    "speed": (),
     "request_id": (_IMAGE,),
 }
 """For each setting of the table, the cases in which it has no effect."""

@@ -14,7 +14,7 @@ from lib_animatediff.request.settings import SETTINGS, parse_settings
 ZERO = "Text2Video-Zero"
 LONG = {"frames": 48}
 # No other setting takes their effect away.
-ALWAYS = {"enable", "model", "frames", "motion_loras", "preview", "guidance_start", "guidance_end"}
+ALWAYS = {"enable", "model", "frames", "motion_loras", "preview", "guidance_start", "guidance_end", "speed"}
 
 
 def noted(settings: dict[str, object], travels: bool | None = False) -> dict[str, str]:

@@ -45,6 +45,7 @@ class MotionComponent:
 
     def __init__(self, motion: MotionModule, scale: MotionScale | None = None) -> None:
         self.name = motion.name
+        self.kind = motion.kind
         self.frames_at_once: int | None = motion.trained_length
         self.best_frames = motion.best_length
         self.schedule = motion.schedule

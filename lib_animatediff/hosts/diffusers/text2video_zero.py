@@ -146,6 +146,8 @@ def _begin_at(sampler: Any, step: int) -> None:
     def plan_the_rest(*args: Any, **kwargs: Any) -> None:
         plan(*args, **kwargs)
         sampler.timesteps = sampler.timesteps[step:]
+        if "original_inference_steps" in sampler.config:  # LCM and TCD know the last step, without noise, by its number
+            sampler.num_inference_steps = len(sampler.timesteps)
         if hasattr(sampler, "sigmas"):
             sampler.sigmas = sampler.sigmas[step:]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lib_animatediff.engine.reuse.schedule import MOST_BRANCH, MOST_INTERVAL
 
-from .setting import SPEED, further
+from .setting import AS_SET, SPEED, SPEEDS, further
 
 PREVIEW = further(
     False,
@@ -53,4 +53,12 @@ GUIDANCE_END = further(
     SPEED,
     minimum=0,
     maximum=1,
+)
+SPEED_CHOICE = further(
+    AS_SET,
+    "Speed",
+    "Samples distilled files, such as AnimateLCM, as they were trained where you do not say otherwise.",
+    SPEED,
+    choices=SPEEDS,
+    in_panel=False,
 )

@@ -131,6 +131,7 @@ PROBES = {
     "zero_y": (-30, REFUSED),
     "zero_smoothing": (0.5, REFUSED),
     "preview": (True, {}),
+    "speed": "acts with distilled motion modules only, see test_samplers.py",
     "request_id": ("job7", REFUSED),
 }
 

@@ -54,6 +54,7 @@ class Processing:
     steps: int = 20
     cfg_scale: float = 7.0
     sampler_name: str = "Euler"
+    scheduler: str | None = None
     width: int = 8
     height: int = 8
     do_not_save_samples: bool = False

@@ -299,18 +299,30 @@ def title_of(script: Any) -> str:
 
 
 def client_saves_nothing() -> bool:
-    """Whether a client of the API has sent ``save_images: false``.
+    """Whether a client of the API has sent ``save_images: false``, which is the value without it, too."""
+    request = _request_of_client()
+    return request is not None and "save_images" in _fields_of(request) and not request.save_images
 
-    That is the value without it, too, and the WebUI does not tell which. So the client's request is looked up in the
-    function of the API that has called us.
-    """
+
+def fields_of_client() -> frozenset[str] | None:
+    """The names of the fields that a client of the API has sent; None for a request from the page."""
+    request = _request_of_client()
+    return None if request is None else _fields_of(request)
+
+
+def _request_of_client() -> Any:
+    """A client's request. The WebUI passes on values only, so it is looked up in the API's function that called us."""
     frame = inspect.currentframe()
     while frame is not None:
         for name in ("txt2imgreq", "img2imgreq"):
             if (request := frame.f_locals.get(name)) is not None:
-                return "save_images" in getattr(request, "__fields_set__", ()) and not request.save_images
+                return request
         frame = frame.f_back
-    return False
+    return None
+
+
+def _fields_of(request: Any) -> frozenset[str]:
+    return frozenset(getattr(request, "__fields_set__", ()))
 
 
 def selected_script(p: Any) -> str | None:
