@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 CONTEXT = 64
 TOKENS = 5
-CFG = 7
+CFG = 7  # of a request that names none
 
 
 def guided(p: Processing, unet: nn.Module, x: Tensor, prompts: list[str], step: int = 0) -> Tensor:
@@ -59,7 +59,7 @@ def guided(p: Processing, unet: nn.Module, x: Tensor, prompts: list[str], step: 
     out_rows = torch.cat(out)
     firsts = [sum(map(len, parts[:row])) for row in range(len(parts))]
     uncond_rows = out_rows[firsts] if skips else out_rows[-len(x) :]
-    scale = 1 if skips else CFG
+    scale = 1 if skips else p.cfg_scale
     result = uncond_rows.clone()
     for row, first in enumerate(firsts):
         for part in range(len(parts[row])):

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from PIL import Image
 from support.webui_double import components
-from support.webui_double.denoiser import guided
+from support.webui_double.denoiser import CFG, guided
 from support.webui_double.functions import (
     FilenameGenerator,
     Processed,
@@ -52,7 +52,7 @@ class Processing:
     batch_size: int = 1
     n_iter: int = 1
     steps: int = 20
-    cfg_scale: float = 7.0
+    cfg_scale: float = CFG
     sampler_name: str = "Euler"
     scheduler: str | None = None
     width: int = 8

@@ -84,6 +84,11 @@ def img2img_samples_all_steps() -> bool:
     return bool(getattr(shared.opts, "img2img_fix_steps", False))
 
 
+def can_leave_out_uncond() -> bool:
+    """Whether this WebUI has the option that `optional_uncond` uses."""
+    return hasattr(shared.opts, _SKIP_OPTION)
+
+
 @contextmanager
 def optional_uncond(p: Any) -> Iterator[Callable[[bool], None]]:
     """Yield a function that makes the denoiser leave out uncond from the next call on, or not.

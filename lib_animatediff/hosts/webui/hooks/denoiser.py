@@ -61,7 +61,7 @@ class DenoiserHooks:
         if self._wrapper.in_one_call:
             match_token_lengths(params)
         if self._wrapper.leave_out_uncond is not None:
-            self._guide(params, is_guided=self._plan.guidance.is_guided(share))
+            self._guide(params, is_guided=self._wrapper.needs_uncond and self._plan.guidance.is_guided(share))
 
     def _guide(self, params: Any, *, is_guided: bool) -> None:
         """Make the denoiser's next call use CFG, or compute the rows of cond only."""

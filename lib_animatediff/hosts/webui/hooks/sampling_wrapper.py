@@ -6,7 +6,7 @@ By then the request's checkpoint is loaded, and exceptions reach the user, unlik
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -40,6 +40,7 @@ class SamplingWrapper:
         injection: the injection of the pass under way; None between passes.
         notes: about extensions that do not act on the clip.
         leave_out_uncond: makes the denoiser's calls leave out uncond, or not; None: CFG acts at every step.
+        needs_uncond: whether uncond changes the images of the pass at all.
         in_one_call: whether all rows of the denoiser are in one call, since its own batching would split clips.
     """
 
@@ -53,6 +54,7 @@ class SamplingWrapper:
     ) -> None:
         self.injection: Injection | None = None
         self.leave_out_uncond: Callable[[bool], None] | None = None
+        self.needs_uncond = True
         self.in_one_call = False
         self.notes: list[Note] = []
         self._plan = plan
@@ -126,7 +128,8 @@ class SamplingWrapper:
                 "between_windows": self._progress.after_window,
                 "reuse": self._plan.reuse,
             }
-            if not self._plan.guidance.is_everywhere:
+            self.needs_uncond = _needs_uncond(p, parts)
+            if not (self._plan.guidance.is_everywhere and self.needs_uncond):
                 span.callback(setattr, self, "leave_out_uncond", None)
                 self.leave_out_uncond = span.enter_context(a1111.optional_uncond(p))
             self.notes += _notes_of_reuse(p, self._plan, is_second=is_second)
@@ -155,6 +158,11 @@ def _notes_of_control(p: Processing) -> list[Note]:
     note = Note("ControlNet", f"has {units} not control this clip. Its error is in the console.")
     _log.warning("AnimateDiff: %s", note)
     return [note]
+
+
+def _needs_uncond(p: Processing, parts: Sequence[int]) -> bool:
+    """Whether uncond changes the images: at CFG 1, u + 1 (c - u) is c, unless a prompt has parts with weights."""
+    return p.cfg_scale != 1 or set(parts) != {1} or not a1111.can_leave_out_uncond()
 
 
 def _notes_of_reuse(p: Processing, plan: ClipPlan, *, is_second: bool) -> list[Note]:

@@ -72,6 +72,22 @@ def test_the_clip_is_the_one_of_the_webuis_own_option(webui, prompt, fields, is_
     assert calls == shared.calls
 
 
+def test_at_cfg_1_uncond_is_not_computed_since_it_changes_nothing(webui, monkeypatch):
+    got, p = painted(webui, CLIP, cfg_scale=1)
+    assert shared.calls == [FRAMES] * STEPS
+    assert FIELD not in p.extra_generation_params
+    monkeypatch.setattr(webui.module("compat.a1111"), "can_leave_out_uncond", lambda: False)
+    shared.calls = []
+    wanted, _ = painted(webui, CLIP, cfg_scale=1)
+    assert shared.calls == [2 * FRAMES] * STEPS
+    assert torch.allclose(got, wanted, atol=1e-5)
+
+
+def test_at_cfg_1_a_prompt_of_several_parts_needs_uncond(webui):
+    webui.paint(CLIP, prompt="a cat AND a dog", cfg_scale=1)
+    assert shared.calls == [3 * FRAMES] * STEPS
+
+
 def test_everywhere_is_bit_for_bit_the_clip_without_the_setting(webui):
     plain, _ = painted(webui, CLIP)
     assert torch.equal(painted(webui, CLIP | {"guidance_start": 0, "guidance_end": 1})[0], plain)
