@@ -129,6 +129,7 @@ def test_every_option_reaches_the_pipeline(files, run, tmp_path, monkeypatch):
         "size": (16, 8),
         "cfg": 4.5,
         "sampler": "euler",
+        "spacing": None,
     }
 
 
