@@ -1,8 +1,9 @@
-// Asks for the panel's plan when a value changes, in the panel or elsewhere on the page: prompts, size, steps, batch
-// size, checkpoint. Values that change together are one request, and there is one request at a time, so that the plan
-// shown is never that of former values.
+// Asks for the panel's plan when a value changes, in the panel or elsewhere on the page: prompts, size, sampler, steps,
+// CFG scale, batch size, checkpoint. Values that change together are one request, and there is one request at a time, so
+// that the plan shown is never that of former values.
 
-const ANIMATEDIFF_PAGE_NUMBERS = ["width", "height", "steps", "batch_size"];
+const ANIMATEDIFF_PAGE_NUMBERS = ["width", "height", "steps", "batch_size", "cfg_scale"];
+const ANIMATEDIFF_PAGE_CHOICES = {sampler_name: "sampling", scheduler: "scheduler"};
 const ANIMATEDIFF_PAGE_PROMPTS = {prompt: "prompt", negative_prompt: "neg_prompt"};
 const ANIMATEDIFF_PLAN_DELAY = 120; // milliseconds in which changes are collected
 const ANIMATEDIFF_PLAN_TIMEOUT = 5000; // after which an answer is taken for lost
@@ -22,6 +23,11 @@ function animatediffPageValues(tab) {
         const value = Number(gradioApp().querySelector(`#${tab}_${name} input[type=number]`)?.value);
         page[name] = value > 0 ? value : null;
     }
+    for (const [name, id] of Object.entries(ANIMATEDIFF_PAGE_CHOICES)) {
+        const field = gradioApp().querySelector(`#${tab}_${id}`);
+        page[name] = (field?.querySelector("input[type=radio]:checked") ?? field?.querySelector("input"))?.value || null;
+    }
+    page.sets_sampling = Boolean(gradioApp().querySelector(`#animatediff_${tab}_set_sampling`));
     page.checkpoint = opts.sd_checkpoint_hash ?? null; // whether the motion module fits, and the memory
     return page;
 }
@@ -57,7 +63,11 @@ function animatediffRequestPlan(tab) {
     "use strict";
 
     const TABS = ["txt2img", "img2img"];
-    const PARTS = [...Object.values(ANIMATEDIFF_PAGE_PROMPTS), ...ANIMATEDIFF_PAGE_NUMBERS];
+    const PARTS = [
+        ...Object.values(ANIMATEDIFF_PAGE_PROMPTS),
+        ...Object.values(ANIMATEDIFF_PAGE_CHOICES),
+        ...ANIMATEDIFF_PAGE_NUMBERS,
+    ];
 
     function isOpen(tab) {
         return Boolean(gradioApp().querySelector(`#animatediff_${tab}-checkbox input`)?.checked);
@@ -91,7 +101,17 @@ function animatediffRequestPlan(tab) {
         }
     }
 
-    onUiLoaded(() => TABS.forEach(listen));
+    // The plan's button about a distilled file presses the panel's hidden one, which sets the page's own fields.
+    function setSampling({target}) {
+        if (!target.closest?.(".animatediff-set-sampling")) return;
+        const tab = TABS.find((each) => target.closest(`#animatediff_${each}`));
+        gradioApp().querySelector(`#animatediff_${tab}_set_sampling`)?.click();
+    }
+
+    onUiLoaded(() => {
+        TABS.forEach(listen);
+        gradioApp().addEventListener("click", setSampling);
+    });
     onAfterUiUpdate(() => TABS.forEach(receive));
     onAfterUiUpdate(() => TABS.forEach(planUnlessBusy)); // pasted parameters change values without an event
 })();

@@ -18,6 +18,7 @@ from lib_animatediff.engine.components.motion import MotionComponent
 from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.engine.inject import Injection, inject
 from lib_animatediff.engine.motion_scale import MotionScale
+from lib_animatediff.engine.reuse.schedule import FeatureReuse
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
 from lib_animatediff.request.settings import ClipSettings, parse_settings
 from lib_animatediff.sampling.schedule import use_schedule
@@ -45,6 +46,7 @@ from motion_module import (
 
 if TYPE_CHECKING:
     from lib_animatediff.hosts.diffusers.animate import animate
+    from lib_animatediff.hosts.diffusers.decode import load_decoder
     from lib_animatediff.hosts.diffusers.pipeline import load_pipeline
 
 __version__ = "0.1.0"
@@ -53,6 +55,7 @@ MotionAmount = MotionScale  # its earlier name
 
 _OF_DIFFUSERS = {  # imported on first use: the WebUI needs neither
     "animate": "lib_animatediff.hosts.diffusers.animate",
+    "load_decoder": "lib_animatediff.hosts.diffusers.decode",
     "load_pipeline": "lib_animatediff.hosts.diffusers.pipeline",
 }
 
@@ -76,6 +79,7 @@ __all__ = [
     "CrossFrameAttention",
     "DomainAdapter",
     "DomainAdapterComponent",
+    "FeatureReuse",
     "IncompatibleModelError",
     "Injection",
     "LoraMatch",
@@ -98,6 +102,7 @@ __all__ = [
     "inject",
     "inspect_motion_file",
     "is_domain_adapter",
+    "load_decoder",
     "load_domain_adapter",
     "load_motion_lora",
     "load_motion_module",

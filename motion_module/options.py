@@ -10,8 +10,11 @@ from torch import Tensor
 Multival = float | Tensor
 """One number for all frames and positions, or a tensor that broadcasts to ``f h w``."""
 
-View = tuple[Sequence[int], Sequence[float]]
-"""Frames that attend to each other, as indices into the call, and their weights for averaging overlapping views."""
+View = tuple[Sequence[int] | Tensor, Sequence[float] | Tensor]
+"""Frames that attend to each other, as indices into the call, and their weights for averaging overlapping views.
+
+Tensors on the device of the activations save a copy for each block; indices are int64 and weights float32.
+"""
 
 
 @dataclass(frozen=True)

@@ -144,8 +144,8 @@ class TemporalBlock(nn.Module):
         total = torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
         counts = total.new_zeros(x.shape[1], 1, 1)
         for window, weights in views:
-            index = torch.tensor(window, device=x.device)
-            weight = total.new_tensor(weights).view(-1, 1, 1)
+            index = torch.as_tensor(window, device=x.device)
+            weight = torch.as_tensor(weights, dtype=total.dtype, device=x.device).view(-1, 1, 1)
             scaled = scale.index_select(0, index) if isinstance(scale, Tensor) else scale
             attended = self._attend(x.index_select(1, index), scaled)
             total.index_add_(1, index, attended.to(total) * weight)

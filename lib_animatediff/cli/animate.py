@@ -20,8 +20,11 @@ from lib_animatediff import builtin_model as pocket
 from lib_animatediff.hosts.diffusers import networks
 from lib_animatediff.hosts.diffusers import pipeline as host
 from lib_animatediff.hosts.diffusers.pipeline import pick_device
+from lib_animatediff.hosts.diffusers.speed import choose_sampling, clip_files
 from lib_animatediff.jobs.recipe import FurtherMotion, Request, prepare, recipe_of
+from lib_animatediff.request.distilled import LEADING, SPACINGS, SamplerSettings
 from lib_animatediff.request.masks import packed_mask
+from lib_animatediff.request.methods import ModuleFile
 from lib_animatediff.request.motion_scale import MOST_EFFECT, MOST_SCALE
 from lib_animatediff.request.settings import SETTINGS, Setting, parse_settings
 from lib_animatediff.sampling.text2video_zero import NAME
@@ -85,7 +88,7 @@ def _as_text(path: Path) -> str:
 _FILE = click.Path(path_type=Path)
 IMAGES = [setting.name for setting in SETTINGS.values() if setting.image]
 _RANDOM_SEED, _RANDOM_SEEDS = -1, 2**32  # as in the WebUI
-SIZE, CFG = 512, 7.5  # as in the official configurations
+SIZE = 512  # as in the official configurations
 
 
 @click.command(cls=GroupedCommand, headings=_HEADINGS)
@@ -118,13 +121,33 @@ SIZE, CFG = 512, 7.5  # as in the official configurations
 @click.option("--width", type=int, help=f"In pixels, a multiple of 8. Default: {SIZE}, built-in {pocket.SIZE}.")
 @click.option("--height", type=int, help=f"In pixels, a multiple of 8. Default: {SIZE}, built-in {pocket.SIZE}.")
 @click.option(
-    "--steps", default=25, show_default=True, help="Sampling steps. More steps are slower and give cleaner images."
+    "--steps",
+    type=int,
+    show_default=str(host.STEPS),
+    help="Sampling steps. More steps are slower and give cleaner images.",
 )
-@click.option("--sampler", type=click.Choice(list(host.SAMPLERS)), default="ddim", show_default=True, help="Sampler.")
+@click.option(
+    "--sampler",
+    type=click.Choice(list(host.SAMPLERS)),
+    show_default=host.SAMPLER,
+    help="Sampler. lcm and tcd are for distilled files.",
+)
+@click.option(
+    "--spacing",
+    type=click.Choice(SPACINGS),
+    show_default=f"{LEADING}, or that of lcm and tcd",
+    help="Timesteps of the sampling steps. Distilled files need trailing.",
+)
 @click.option(
     "--cfg",
     type=float,
-    help=f"CFG scale: higher values follow the prompt more strictly. Default: {CFG}, built-in {pocket.CFG}.",
+    help="CFG scale: higher values follow the prompt more strictly; at 1 there is no negative prompt. Default: "
+    f"{host.CFG}, built-in {pocket.CFG}.",
+)
+@click.option(
+    "--decoder",
+    type=_FILE,
+    help="Tiny decoder, such as taesd_decoder.safetensors: much faster than the checkpoint's VAE, with less detail.",
 )
 @click.option(
     "--config",
@@ -154,9 +177,11 @@ def animate(
     motion_loras: tuple[str, ...],
     width: int | None,
     height: int | None,
-    steps: int,
-    sampler: str,
+    steps: int | None,
+    sampler: str | None,
+    spacing: str | None,
     cfg: float | None,
+    decoder: Path | None,
     config: Path | None,
     device: str,
     output: Path,
@@ -172,22 +197,33 @@ def animate(
         seed = secrets.randbelow(_RANDOM_SEEDS)
         click.echo(f"Seed: {seed}", err=True)
     start = _start(checkpoint, Path(motions[0]) if motions else None, prompt)
+    further, added = tuple(map(_further, motions[1:])), tuple(map(networks.parse_added, loras))
+    modules = [ModuleFile(start.motion, kind), *(ModuleFile(one.path) for one in further)]
+    how = choose_sampling(
+        clip_files(modules, added, start.checkpoint.name),
+        settings.speed,
+        SamplerSettings(sampler, spacing, steps, cfg),
+        negative_prompt=negative_prompt,
+        default_cfg=start.cfg,
+    )
     request = Request(
         checkpoint=start.checkpoint,
         motion=start.motion,
         kind=kind,
-        further=tuple(map(_further, motions[1:])),
+        further=further,
         prompt=start.prompt,
         negative_prompt=negative_prompt,
         seed=seed,
         settings=settings,
-        loras=tuple(map(networks.parse_added, loras)),
+        loras=added,
         embeddings=embeddings,
         motion_loras=tuple(map(networks.parse_added, motion_loras)),
         size=(start.size if width is None else width, start.size if height is None else height),
-        steps=steps,
-        cfg=start.cfg if cfg is None else cfg,
-        sampler=sampler,
+        steps=how.steps,
+        cfg=how.cfg,
+        sampler=how.sampler,
+        spacing=how.spacing,
+        decoder=decoder,
         config=config,
         device=pick_device(device),
     )
@@ -202,6 +238,8 @@ def animate(
         _check_output(place)
     ready = prepare(request)
     say_device(device)
+    for line in how.lines:
+        click.echo(line, err=True)
     reports: list[str] = []
     begun = time.monotonic()
     pipeline = ready.load()
@@ -285,7 +323,7 @@ def _start(checkpoint: Path | None, motion: Path | None, prompt: str | None) -> 
         )
     if prompt is None:
         raise ClipError("There is no prompt. Describe the clip with --prompt.", code="AD-K07")
-    return _Start(checkpoint, motion, prompt, SIZE, CFG)
+    return _Start(checkpoint, motion, prompt, SIZE, host.CFG)
 
 
 @click.command("pocket-to-webui")

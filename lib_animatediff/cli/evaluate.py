@@ -28,7 +28,7 @@ from lib_animatediff.sampling.text2video_zero import Text2VideoZero
 from lib_animatediff.video.atomic import write_atomic
 from motion_module.limits import exists, is_folder
 
-from .animate import CFG, SIZE
+from .animate import SIZE
 from .files import KIND_OPTION
 from .options import DEVICE_OPTION, say_device
 
@@ -64,7 +64,7 @@ _SMALL_LEVELS = 501, 561  # for latents of 8x8 cells, which are still noise at t
 @click.option(
     "--cfg",
     type=float,
-    help=f"CFG scale: higher values follow the prompt more strictly. Default: {CFG}, built-in {pocket.CFG}.",
+    help=f"CFG scale: higher values follow the prompt more strictly. Default: {host.CFG}, built-in {pocket.CFG}.",
 )
 @click.option(
     "--zero-levels",
@@ -128,7 +128,7 @@ def evaluate(
             code="AD-K15",
         )
     opencv()
-    size, guidance = (pocket.SIZE, pocket.CFG) if built_in else (SIZE, CFG)
+    size, guidance = (pocket.SIZE, pocket.CFG) if built_in else (SIZE, host.CFG)
     models = _models(checkpoint, loras, tuned)
     begin, renoised = zero_levels or (_SMALL_LEVELS if built_in else (_PAPER.begin, _PAPER.renoised))
     evaluation = Evaluation(

@@ -15,14 +15,15 @@ import torch
 from torch import Tensor
 
 from .call import UNetCall, count_rows
+from .host_tensor import HostTensor, Kept
 
 RowOrder = Callable[[int], "Sequence[int] | None"]
 """From the number of rows of a call: the host's rows in the order ``(k b f)``, or None if they are in that order."""
 
 
-def index_batch(given: Any, index: Tensor, rows: int) -> Any:
+def index_batch(given: Any, index: HostTensor, rows: int) -> Any:
     """``given`` with only the rows of ``index``, in new containers; ``rows`` is the number of rows of the call."""
-    return _map_rows(given, rows, lambda tensor: tensor.index_select(0, index.to(tensor.device)))
+    return _map_rows(given, rows, lambda tensor: tensor.index_select(0, index.on(tensor.device)))
 
 
 class BatchPermutation:
@@ -36,6 +37,7 @@ class BatchPermutation:
     def __init__(self, order: RowOrder, call: UNetCall | None = None) -> None:
         self._order = order
         self._call = call
+        self._indices: Kept[tuple[HostTensor, HostTensor]] = Kept()
 
     def __call__(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The output of ``forward`` for these arguments, in the host's order.
@@ -47,9 +49,9 @@ class BatchPermutation:
         order = self._order(rows)
         if order is None:
             return self._run(forward, args, kwargs)
-        index = torch.tensor(order)
+        index, inverse = self._indices.get_or(tuple(order), lambda: _permutation(order))
         output = self._run(forward, index_batch(args, index, rows), index_batch(kwargs, index, rows))
-        return index_batch(output, index.argsort(), rows)
+        return index_batch(output, inverse, rows)
 
     def _run(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._call is not None:
@@ -57,29 +59,34 @@ class BatchPermutation:
         return forward(*args, **kwargs)
 
 
+def _permutation(order: Sequence[int]) -> tuple[HostTensor, HostTensor]:
+    return HostTensor(order), HostTensor(torch.tensor(order).argsort())
+
+
 class Fusion:
     """Weighted average of outputs, each for some of the rows: sum(w * out) / sum(w).
 
     Sums have the size of the outputs and at least float32.
+
+    Args:
+        weights: sum of the weights of each row.
+        on_cpu: keep the sums in main memory.
     """
 
-    def __init__(self, rows: int, *, on_cpu: bool = False) -> None:
-        self._rows = rows
+    def __init__(self, weights: HostTensor, *, on_cpu: bool = False) -> None:
+        self._weights = weights
         self._on_cpu = on_cpu
         self._sums: list[Tensor] = []
-        self._weights = torch.zeros(rows)
         self._last: tuple[Any, int] = (None, 0)
 
-    def add(self, output: Any, index: Tensor, weights: Sequence[float]) -> None:
+    def add(self, output: Any, index: HostTensor, weights: HostTensor) -> None:
         """Add an output for the rows of ``index``, with the weight of each row."""
         parts = _tensors(output, len(index))
         if not self._sums:
             self._sums = [self._zeros(part) for part in parts]
-        row_weights = torch.tensor(weights)
-        self._weights.index_add_(0, index, row_weights)
         for total, part in zip(self._sums, parts, strict=True):
-            weighted = part.to(total) * _along_rows(row_weights, total)
-            total.index_add_(0, index.to(total.device), weighted)
+            weighted = part.to(total) * _along_rows(weights, total)
+            total.index_add_(0, index.on(total.device), weighted)
         self._last = (output, len(index))
 
     def result(self) -> Any:
@@ -95,15 +102,15 @@ class Fusion:
 
     def _zeros(self, part: Tensor) -> Tensor:
         return torch.zeros(
-            self._rows,
+            len(self._weights),
             *part.shape[1:],
             dtype=torch.promote_types(part.dtype, torch.float32),
             device="cpu" if self._on_cpu else part.device,
         )
 
 
-def _along_rows(values: Tensor, like: Tensor) -> Tensor:
-    return values.to(like).reshape(-1, *[1] * (like.dim() - 1))
+def _along_rows(values: HostTensor, like: Tensor) -> Tensor:
+    return values.on(like.device).to(like.dtype).reshape(-1, *[1] * (like.dim() - 1))
 
 
 def _tensors(tree: Any, rows: int) -> list[Tensor]:

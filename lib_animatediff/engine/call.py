@@ -6,17 +6,18 @@ Everything that guides a clip per frame (motion scale, hints, camera poses, mask
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from motion_module import ClipError
 from motion_module.schedules import TRAINING_STEPS
 
 from .context_windows import ContextWindows
+from .host_tensor import HostTensor, Kept
 
 _INPUT_NAMES = ("x", "sample")  # the first argument in LDM and in diffusers
 _TIMESTEP_NAMES = ("timesteps", "timestep", "t")  # the second argument
@@ -31,6 +32,13 @@ class UNetCall:
         clip_frames: frames of the whole clip.
         windowed: the clip is longer than a call, so that frames are known inside `window` only.
         views: context windows inside the temporal attention, while each call has the whole clip; None: none.
+
+    Attributes:
+        clips: indices in ``k b`` of the clips in the rows; None: all.
+        whole_rows: rows of the call on whole clips.
+        begun: number of calls on whole clips so far.
+        hold: from a step, the step by which context windows are planned; None: the same one.
+        skipped: layers of the UNet that the call leaves out, so that their outputs mean nothing.
     """
 
     def __init__(self, clip_frames: int, *, windowed: bool = False, views: ContextWindows | None = None) -> None:
@@ -38,16 +46,15 @@ class UNetCall:
         self.views = views
         self.in_window = False
         self._frames: Sequence[int] | None = None if windowed else range(clip_frames)
-        self._is_begun = False
+        self.place = SamplingPlace()
         self._rows = 0
         self._row_timesteps: Any = None  # as passed to the call under way
-        self._whole_rows = 0  # of the call on whole clips
-        self._clips: Sequence[int] | None = None  # indices in ``k b`` of the clips in the rows; None: all
-        self._timestep: Any = None  # of the whole clip's call
-        self._values: list[float] | None = None
-        self._numbers: dict[tuple[float, ...], int] = {}
-        self._host_step: int | None = None
-        self._host_progress: float | None = None
+        self.whole_rows = 0
+        self.clips: Sequence[int] | None = None
+        self.begun = 0
+        self.hold: Callable[[int], int] | None = None
+        self.skipped: Set[nn.Module] = frozenset()
+        self._indices: Kept[HostTensor] = Kept()
 
     @property
     def frames(self) -> Sequence[int]:
@@ -83,10 +90,7 @@ class UNetCall:
         Raises:
             ClipError: the UNet was called without a timestep.
         """
-        if self._host_step is not None:
-            return self._host_step
-        # A call for cond and one for uncond share a timestep, and the number of rows differs between calls.
-        return self._numbers.setdefault(tuple(sorted(set(self._timestep_values()))), len(self._numbers))
+        return self.place.step
 
     @property
     def progress(self) -> float:
@@ -95,9 +99,7 @@ class UNetCall:
         Raises:
             ClipError: the UNet was called without a timestep.
         """
-        if self._host_progress is not None:
-            return self._host_progress
-        return 1 - min(max(self._timestep_values()) / (TRAINING_STEPS - 1), 1.0)
+        return self.place.progress
 
     def frames_of(self, rows: int) -> int:
         """Frames per clip in a tensor with this many rows.
@@ -124,8 +126,8 @@ class UNetCall:
         given = count_clips(len(full), self.clip_frames)
         held: Sequence[int] = range(count_clips(self._rows, len(self.frames)))
         clips = len(held)
-        if self._clips is not None:
-            held, clips = self._clips, count_clips(self._whole_rows, self.clip_frames)
+        if self.clips is not None:
+            held, clips = self.clips, count_clips(self.whole_rows, self.clip_frames)
         if clips % given:
             raise ClipError(
                 f"A tensor for {given} clips cannot be distributed over the {clips} clips of this UNet call. "
@@ -133,20 +135,21 @@ class UNetCall:
                 code="AD-G07",
             )
         by_clip = full.reshape(given, self.clip_frames, *full.shape[1:])
-        return by_clip[[clip % given for clip in held]][:, list(self.frames)].flatten(0, 1)
+        rows = by_clip.index_select(0, self._index([clip % given for clip in held], full.device))
+        return rows.index_select(1, self._index(self.frames, full.device)).flatten(0, 1)
 
     # ---- written by the engine only
 
     def begin(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Record the arguments of a call on whole clips, with rows in the order ``(k b f)``."""
-        self._timestep = self._row_timesteps = _argument(args, kwargs, 1, _TIMESTEP_NAMES)
-        self._values = None
-        self._rows = self._whole_rows = _row_count(args, kwargs)
-        self._is_begun = True
+        self._row_timesteps = _argument(args, kwargs, 1, _TIMESTEP_NAMES)
+        self._rows = self.whole_rows = _row_count(args, kwargs)
+        self.begun += 1
+        self.place.begin(self._row_timesteps)
 
     def end(self) -> None:
         """Record that no call is under way."""
-        self._is_begun = False
+        self.place.end()
 
     @contextmanager
     def window(
@@ -161,22 +164,85 @@ class UNetCall:
         Args:
             clips: indices of the clips in the rows, among those of all streams (``k b``); None: all of them.
         """
-        former = self._frames, self._rows, self._row_timesteps, self.in_window, self._clips
-        self._frames, self.in_window, self._clips = frames, True, clips
+        former = self._frames, self._rows, self._row_timesteps, self.in_window, self.clips
+        self._frames, self.in_window, self.clips = frames, True, clips
         self._rows, self._row_timesteps = _row_count(args, kwargs), _argument(args, kwargs, 1, _TIMESTEP_NAMES)
         try:
             yield
         finally:
-            self._frames, self._rows, self._row_timesteps, self.in_window, self._clips = former
+            self._frames, self._rows, self._row_timesteps, self.in_window, self.clips = former
 
-    def set_host_place(self, step: int | None, progress: float | None) -> None:
-        """Set the sampling step and the completed share of the sampling; None: follow the timesteps."""
-        self._host_step, self._host_progress = step, progress
+    def _index(self, places: Sequence[int], device: torch.device) -> Tensor:
+        key = tuple(places)
+        return self._indices.get_or(key, lambda: HostTensor(key)).on(device)
 
-    def _timestep_values(self) -> list[float]:
+
+class SamplingPlace:
+    """The place of a UNet call in the sampling: from the host, or read from the timesteps.
+
+    Reading waits for the device, so it happens on demand, and once for calls that share a timestep.
+    """
+
+    def __init__(self) -> None:
+        self._is_begun = False
+        self._timestep: Any = None  # as passed to the call on whole clips
+        self._values: list[float] | None = None
+        self._numbers: dict[tuple[float, ...], int] = {}
+        self._shares_timestep = False
+        self._host: tuple[int | None, float | None, float | None] = (None, None, None)
+
+    @property
+    def step(self) -> int:
+        """See `UNetCall.step`."""
+        step, _, _ = self._host
+        if step is not None:
+            return step
+        # A call for cond and one for uncond share a timestep, and the number of rows differs between calls.
+        return self._numbers.setdefault(tuple(sorted(set(self._read()))), len(self._numbers))
+
+    @property
+    def progress(self) -> float:
+        """See `UNetCall.progress`."""
+        _, progress, _ = self._host
+        return 1 - min(max(self._read()) / (TRAINING_STEPS - 1), 1.0) if progress is None else progress
+
+    def set_host(self, step: int | None, progress: float | None, timestep: float | None) -> None:
+        """Set what the host knows of the calls that follow; None: read it."""
+        self._host = step, progress, timestep
+
+    def begin_run(self) -> None:
+        """Number the steps anew, since a run of the sampler begins."""
+        self._numbers.clear()
+
+    def share_timestep(self) -> None:
+        """Record that all calls until this is called again have one timestep."""
+        self._shares_timestep, self._values = True, None
+
+    def begin(self, timestep: Any) -> None:
+        """Record the timesteps of a call, as the UNet was given them."""
+        self._timestep, self._is_begun = timestep, True
+        if not self._shares_timestep:
+            self._values = None
+
+    def end(self) -> None:
+        """Record that no call is under way."""
+        self._is_begun = False
+
+    def check_begun(self) -> None:
+        """Check that the call under way was recorded.
+
+        Raises:
+            ClipError: other code has replaced the forward that records it.
+        """
         if not self._is_begun:
             raise _outside_windows()
-        if self._values is None:  # read once per call and only on demand, since it waits for the device
+
+    def _read(self) -> list[float]:
+        self.check_begun()
+        timestep = self._host[2]
+        if timestep is not None:
+            return [timestep]
+        if self._values is None:
             given = _required(self._timestep, _TIMESTEP_NAMES)
             self._values = given.flatten().tolist() if isinstance(given, Tensor) else [float(given)]
         return self._values
@@ -205,13 +271,31 @@ def _outside_windows() -> ClipError:
     )
 
 
+def planning_step(call: UNetCall) -> int:
+    """The step by which the context windows of the call under way are planned.
+
+    Raises:
+        ClipError: the UNet was called without a timestep.
+    """
+    return call.step if call.hold is None else call.hold(call.step)
+
+
+def input_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
+    """The latents in the arguments of a UNet call, ``(k b f) c h w``.
+
+    Raises:
+        ClipError: the UNet was called without its input.
+    """
+    return _required(_argument(args, kwargs, 0, _INPUT_NAMES), _INPUT_NAMES)  # type: ignore[no-any-return]
+
+
 def count_rows(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
     """Rows of a UNet call with these arguments.
 
     Raises:
         ClipError: the UNet was called without its input.
     """
-    return len(_required(_argument(args, kwargs, 0, _INPUT_NAMES), _INPUT_NAMES))
+    return len(input_of(args, kwargs))
 
 
 def _row_count(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:

@@ -105,6 +105,11 @@ class ContextWindows:
         return frames > self.length or (self.closed and frames > 1)
 
     @property
+    def follows_steps(self) -> bool:
+        """Whether the plan differs between sampling steps."""
+        return self.closed or self.kind in _MOVING
+
+    @property
     def wrap(self) -> bool:
         """Whether windows reach from the end of the clip to its beginning."""
         return self.kind == _LOOPED
@@ -152,6 +157,7 @@ class Chunks:
     length: int
     fuse_on_cpu: bool = False
     as_views: ClassVar[bool] = False
+    follows_steps: ClassVar[bool] = False
 
     def apply_to(self, frames: int) -> bool:
         """Whether a clip of ``frames`` frames needs several calls."""
@@ -208,6 +214,7 @@ _STARTS: dict[str, Callable[[ContextWindows, int, int], list[int]]] = {
     "static": _static_starts,
     "batched": _batched_starts,
 }
+_MOVING = ("uniform", _LOOPED)
 WINDOW_KINDS = ("uniform", _LOOPED, "static", "batched")
 
 

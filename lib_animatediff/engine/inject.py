@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
-import torch
 from torch import nn
 
 from motion_module import ClipError, IncompatibleModelError, MotionModule
@@ -22,7 +21,9 @@ from .components.motion import MotionComponent
 from .context_windows import Chunks, ContextWindows
 from .motion_scale import MotionScale
 from .patching import patch_forward
-from .unet import UNetView, require_unet
+from .reuse.forward import ReusingForward, attach_reuse
+from .reuse.schedule import FeatureReuse
+from .unet import UNetView, is_compiled, require_unet
 from .windowed_forward import WindowedForward
 
 _log = logging.getLogger(__name__)
@@ -49,10 +50,12 @@ class Injection:
         call: the UNet call under way: its frames, timesteps and progress.
     """
 
-    def __init__(self, call: UNetCall) -> None:
+    def __init__(self, call: UNetCall, reusing: ReusingForward | None = None) -> None:
         self.call = call
+        self._reusing = reusing
         self._step: int | None = None
         self._progress: float | None = None
+        self._timestep: float | None = None
 
     @property
     def step(self) -> int | None:
@@ -63,7 +66,7 @@ class Injection:
     def step(self, step: int | None) -> None:
         """Set the step of the calls that follow."""
         self._step = step
-        self.call.set_host_place(step, self._progress)
+        self._tell()
 
     @property
     def progress(self) -> float | None:
@@ -74,7 +77,40 @@ class Injection:
     def progress(self, progress: float | None) -> None:
         """Set the completed share for the calls that follow."""
         self._progress = progress
-        self.call.set_host_place(self._step, progress)
+        self._tell()
+
+    @property
+    def timestep(self) -> float | None:
+        """The timestep of the calls that follow, if the host knows it without reading the device; None: read it."""
+        return self._timestep
+
+    @timestep.setter
+    def timestep(self, timestep: float | None) -> None:
+        """Set the timestep of the calls that follow. Step and progress are derived from it unless they are set."""
+        self._timestep = timestep
+        self._tell()
+
+    def share_timestep(self) -> None:
+        """Tell that all calls until this is called again have one timestep, which is then read once at most."""
+        self.call.place.share_timestep()
+
+    def _tell(self) -> None:
+        self.call.place.set_host(self._step, self._progress, self._timestep)
+
+    def begin_run(self, steps: int | None) -> None:
+        """Tell the feature reuse that a run of the sampler begins.
+
+        Args:
+            steps: noise levels at which it calls the UNet, so that the last one is full; None: unknown.
+        """
+        if self._reusing is not None:
+            self.call.place.begin_run()
+            self._reusing.begin_run(steps)
+
+    def drop_features(self) -> None:
+        """Make the next calls compute everything, since the streams or conditions change."""
+        if self._reusing is not None:
+            self._reusing.drop()
 
 
 @contextmanager
@@ -87,6 +123,7 @@ def inject(
     one_clip_per_call: bool = False,
     row_order: RowOrder | None = None,
     between_windows: Callable[[int, int], None] | None = None,
+    reuse: FeatureReuse | None = None,
     motion: Injected | None = None,
     amount: MotionScale | None = None,
 ) -> Iterator[Injection]:
@@ -114,6 +151,9 @@ def inject(
         row_order: for a host with another layout of rows, see `RowOrder`.
         between_windows: called after each of several UNet calls with the number of finished calls and the total, for
             progress and to interrupt. An exception from it ends the call.
+        reuse: compute the deep layers at some of the steps only, and reuse their features at the others. Context
+            windows stay in place between full steps. Call `Injection.begin_run` before each run of a sampler, and
+            `Injection.drop_features` where the streams of a call or the prompts change. None: compute everything.
         motion: an earlier name for the first component.
         amount: an earlier name for ``scale``.
 
@@ -128,7 +168,10 @@ def inject(
     attached = _as_components(given, scale if amount is None else amount)
     for component in attached:
         _check_component(component, frames, windows)
-    _refuse_compiled(unet)
+    if is_compiled(unet):
+        raise IncompatibleModelError(
+            "This UNet is compiled and would ignore the motion module. Inject first, then compile.", code="AD-G23"
+        )
     applied = windows if windows is not None and windows.apply_to(frames) else None
     is_whole = applied is not None and (applied.as_views or frames <= applied.length)
     views = applied if is_whole and isinstance(applied, ContextWindows) else None
@@ -136,6 +179,9 @@ def inject(
     call = UNetCall(frames, windowed=cut is not None, views=views)
     with ExitStack() as undo:
         undo.enter_context(_owned(unet))
+        reusing = None if reuse is None else attach_reuse(unet, call, reuse, undo)
+        if reusing is not None and between_windows is not None:
+            between_windows = reusing.dropping_on_error(between_windows)
         is_parted = cut is not None or one_clip_per_call
         if is_parted:
             parted = WindowedForward(call, cut, one_clip_per_call=one_clip_per_call, between=between_windows, unet=unet)
@@ -150,7 +196,7 @@ def inject(
                 undo.callback(unet.register_forward_pre_hook(_BeginCallHook(call), with_kwargs=True).remove)
             else:  # a call that bypasses the views must be detected, as with windows around the UNet
                 undo.enter_context(patch_forward(unet, _RecordedForward(call)))
-        yield Injection(call)
+        yield Injection(call, reusing)
 
 
 class _BeginCallHook:
@@ -249,23 +295,6 @@ def _cut(windows: ContextWindows | Chunks | None, components: Sequence[Component
     if windows is not None and any(getattr(component, "needs_first_frame", False) for component in components):
         return Chunks(windows.length, windows.fuse_on_cpu)
     return windows
-
-
-def _refuse_compiled(unet: nn.Module) -> None:
-    # A compiled module silently ignores hooks added later (torch 2.13).
-    if any(_is_compiled(module) for module in unet.modules()):
-        raise IncompatibleModelError(
-            "This UNet is compiled and would ignore the motion module. Inject first, then compile.", code="AD-G23"
-        )
-
-
-def _is_compiled(module: nn.Module) -> bool:
-    return (
-        isinstance(module, torch.jit.ScriptModule)
-        or type(module).__name__ == "OptimizedModule"
-        or getattr(module, "_compiled_call_impl", None) is not None
-        or hasattr(module.forward, "_torchdynamo_orig_callable")
-    )
 
 
 @contextmanager

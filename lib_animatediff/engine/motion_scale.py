@@ -13,6 +13,8 @@ from torch import Tensor
 
 from motion_module.options import Multival
 
+from .host_tensor import HostTensor, Kept
+
 Points = tuple[tuple[float, float], ...]
 """Positions with amounts. Between two points, amounts are interpolated linearly."""
 
@@ -57,23 +59,15 @@ class MotionScale:
         points = {amount for steps in (self.scale_steps, self.effect_steps) for _, amount in steps}
         return points != {1.0} or self.start > 0 or self.end < 1
 
-    def scale_at(self, site: str, progress: float, window: Sequence[int], size: tuple[int, int]) -> Multival:
-        """Scale of one site's keys, a number or ``f h w``, for the frames in ``window``; ``progress`` from 0 to 1."""
-        factor = between(self.scale_steps, progress) * self._of_blocks(site)[0]
-        frames = [factor * _of_frame(self.scale, frame) for frame in window]
-        if self.scale_mask is None:
-            return _as_amount(frames)
-        return 1 + _over_image([frame - 1 for frame in frames], self.scale_mask, size)
+    def scale_factor(self, site: str, progress: float) -> float:
+        """Factor on the scale of every frame at one site; ``progress`` from 0 to 1."""
+        return between(self.scale_steps, progress) * self._of_blocks(site)[0]
 
-    def effect_at(self, site: str, progress: float, window: Sequence[int], size: tuple[int, int]) -> Multival:
-        """Effect of one site's motion, a number or ``f h w``, likewise; exactly 0 where no motion is computed."""
+    def effect_factor(self, site: str, progress: float) -> float:
+        """Factor on the effect of every frame at one site, likewise; exactly 0 where no motion is computed."""
         if progress < self.start or (progress >= self.end and self.end < 1):
             return 0.0
-        factor = between(self.effect_steps, progress) * self._of_blocks(site)[1]
-        frames = [factor * _of_frame(self.effect, frame) for frame in window]
-        if self.effect_mask is None or not any(frames):
-            return _as_amount(frames)
-        return _over_image(frames, self.effect_mask, size)
+        return between(self.effect_steps, progress) * self._of_blocks(site)[1]
 
     def _of_blocks(self, site: str) -> tuple[float, float]:
         scale = effect = 1.0
@@ -81,6 +75,72 @@ class MotionScale:
             if f"{site}.".startswith(f"{block.site}."):
                 scale, effect = scale * block.scale, effect * block.effect
         return scale, effect
+
+
+class PlacedScale:
+    """The numbers and tensors of a motion scale for the calls of one injection.
+
+    Tensors are made once for the whole clip and copied to each device once; windows select from them there.
+
+    Args:
+        scale: the motion scale.
+        frames: frames of the clip.
+    """
+
+    def __init__(self, scale: MotionScale, frames: int) -> None:
+        self._scale = scale
+        self._frames = frames
+        self._amounts: Kept[HostTensor] = Kept()
+        self._windows: Kept[HostTensor] = Kept()
+        self._fitted: Kept[HostTensor] = Kept()
+        self._has_effect_mask = scale.effect_mask is None or bool(scale.effect_mask.any())  # the only time it is read
+
+    def scale_at(
+        self, site: str, progress: float, window: Sequence[int], size: tuple[int, int], device: torch.device
+    ) -> Multival:
+        """Scale of one site's keys, a number or ``f h w``, for the frames in ``window``; ``progress`` from 0 to 1."""
+        amounts, mask = self._scale.scale, self._scale.scale_mask
+        factor = self._scale.scale_factor(site, progress)
+        if mask is None:
+            return self._of_frames(amounts, factor, window, device)
+        moving = self._tensor(amounts, factor, window, device, shift=-1)
+        return 1 + moving * self._mask("scale", mask, size, device)
+
+    def effect_at(
+        self, site: str, progress: float, window: Sequence[int], size: tuple[int, int], device: torch.device
+    ) -> Multival:
+        """Effect of one site's motion, a number or ``f h w``, likewise; exactly 0 where no motion is computed."""
+        amounts, mask = self._scale.effect, self._scale.effect_mask
+        factor = self._scale.effect_factor(site, progress)
+        if mask is None or not _is_any(amounts, factor, window):
+            return self._of_frames(amounts, factor, window, device)
+        return self._tensor(amounts, factor, window, device) * self._mask("effect", mask, size, device)
+
+    def has_effect(self, site: str, progress: float, window: Sequence[int]) -> bool:
+        """Whether a site has motion in any frame of ``window`` and anywhere in the image."""
+        factor = self._scale.effect_factor(site, progress)
+        return self._has_effect_mask and _is_any(self._scale.effect, factor, window)
+
+    def _of_frames(
+        self, amounts: Sequence[float], factor: float, window: Sequence[int], device: torch.device
+    ) -> Multival:
+        values = {factor * _of_frame(amounts, frame) for frame in window}
+        return values.pop() if len(values) == 1 else self._tensor(amounts, factor, window, device)
+
+    def _tensor(
+        self, amounts: Sequence[float], factor: float, window: Sequence[int], device: torch.device, shift: int = 0
+    ) -> Tensor:
+        """``f 1 1``: the amounts of the frames in ``window``, times a factor, plus a shift."""
+
+        def whole() -> HostTensor:
+            return HostTensor([factor * _of_frame(amounts, frame) + shift for frame in range(self._frames)])
+
+        of_clip = self._amounts.get_or((amounts is self._scale.scale, factor, shift), whole)
+        index = self._windows.get_or(tuple(window), lambda: HostTensor(tuple(window)))
+        return of_clip.on(device).index_select(0, index.on(device)).view(-1, 1, 1)
+
+    def _mask(self, name: str, mask: Tensor, size: tuple[int, int], device: torch.device) -> Tensor:
+        return self._fitted.get_or((name, size), lambda: HostTensor(_resized(mask, size))).on(device)
 
 
 def between(points: Points, place: float) -> float:
@@ -96,10 +156,9 @@ def _of_frame(amounts: Sequence[float], frame: int) -> float:
     return amounts[min(frame, len(amounts) - 1)]
 
 
-def _as_amount(frames: list[float]) -> Multival:
-    return frames[0] if len(set(frames)) == 1 else torch.tensor(frames).reshape(-1, 1, 1)
+def _is_any(amounts: Sequence[float], factor: float, window: Sequence[int]) -> bool:
+    return any(factor * _of_frame(amounts, frame) for frame in window)
 
 
-def _over_image(frames: list[float], mask: Tensor, size: tuple[int, int]) -> Tensor:
-    fitted = F.interpolate(mask[None, None].float(), size=size, mode="bilinear", antialias=True)[0, 0]
-    return torch.tensor(frames, device=mask.device).reshape(-1, 1, 1) * fitted
+def _resized(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(mask[None, None].float(), size=size, mode="bilinear", antialias=True)[0, 0]

@@ -68,8 +68,9 @@ def _replace(unet: nn.Module, forward: _PatchedForward) -> None:
         replaced = False
     if not replaced:
         raise IncompatibleModelError(
-            f"The forward method of this {type(unet).__name__} cannot be replaced, which context windows and "
-            "Text2Video-Zero require. Use a motion module, and render a clip that fits into one window in one call.",
+            f"The forward method of this {type(unet).__name__} cannot be replaced, which context windows, feature "
+            "reuse and Text2Video-Zero require. Use a motion module, and render a clip that fits into one window in "
+            "one call.",
             code="AD-G25",
         )
 

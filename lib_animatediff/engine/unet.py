@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import nn
 
 from motion_module import IncompatibleModelError
@@ -237,4 +238,18 @@ def unknown_unet(unet: object) -> IncompatibleModelError:
         f"{type(unet).__name__} is not a known Stable Diffusion UNet. Pass the UNet itself: "
         "sd_model.model.diffusion_model of an LDM model, pipeline.unet of a diffusers pipeline.",
         code="AD-G29",
+    )
+
+
+def is_compiled(unet: nn.Module) -> bool:
+    """Whether layers are compiled. They silently ignore hooks that are added later (torch 2.13)."""
+    return any(_is_compiled(module) for module in unet.modules())
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return (
+        isinstance(module, torch.jit.ScriptModule)
+        or type(module).__name__ == "OptimizedModule"
+        or getattr(module, "_compiled_call_impl", None) is not None
+        or hasattr(module.forward, "_torchdynamo_orig_callable")
     )

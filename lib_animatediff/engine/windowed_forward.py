@@ -12,25 +12,32 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from motion_module import ClipError
 
 from .batch import Fusion, index_batch
-from .call import UNetCall, count_clips, count_rows
+from .call import UNetCall, count_clips, count_rows, planning_step
 from .context_windows import Chunks, ContextWindows, Window
+from .host_tensor import HostTensor, Kept
 
 
 @dataclass(frozen=True)
 class _Part:
-    """One call of the UNet: some clips' frames of one window, with their fusion weights."""
+    """One call of the UNet: some clips' frames of one window, with the index and the fusion weight of each row."""
 
     clips: Sequence[int]
     window: Window
-    weights: Sequence[float]
+    index: HostTensor
+    weights: HostTensor
 
-    def rows(self, frames: int) -> Tensor:
-        return torch.tensor([clip * frames + frame for clip in self.clips for frame in self.window])
+
+@dataclass(frozen=True)
+class _Plan:
+    """The parts of a call on whole clips, and the sum of the weights of each row. Made once for all calls like it."""
+
+    parts: Sequence[_Part]
+    weights: HostTensor
 
 
 class WindowedForward:
@@ -60,6 +67,7 @@ class WindowedForward:
         self._between = between
         self._unet = unet
         self._busy = threading.Lock()
+        self._plans: Kept[_Plan] = Kept()
 
     def __call__(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The output of ``forward`` for these arguments, whose rows are ``(k b f)``.
@@ -83,8 +91,8 @@ class WindowedForward:
     def _compute(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._call.begin(args, kwargs)
         rows = count_rows(args, kwargs)
-        parts = self._parts(count_clips(rows, self._frames))
-        if len(parts) == 1:
+        plan = self._plan(count_clips(rows, self._frames))
+        if len(plan.parts) == 1:
             with self._call.window(range(self._frames), args, kwargs):
                 return forward(*args, **kwargs)
         if self._windows is not None and torch.is_grad_enabled() and _checkpoints_gradients(self._unet):
@@ -94,24 +102,38 @@ class WindowedForward:
                 "sample without training, use torch.no_grad().",
                 code="AD-G31",
             )
-        fusion = Fusion(rows, on_cpu=self._windows is not None and self._windows.fuse_on_cpu)
-        for done, part in enumerate(parts, 1):
-            index = part.rows(self._frames)
-            part_args, part_kwargs = index_batch(args, index, rows), index_batch(kwargs, index, rows)
+        fusion = Fusion(plan.weights, on_cpu=self._windows is not None and self._windows.fuse_on_cpu)
+        for done, part in enumerate(plan.parts, 1):
+            part_args, part_kwargs = index_batch(args, part.index, rows), index_batch(kwargs, part.index, rows)
             with self._call.window(part.window, part_args, part_kwargs, part.clips):
                 output = forward(*part_args, **part_kwargs)
-            fusion.add(output, index, [*part.weights] * len(part.clips))
+            fusion.add(output, part.index, part.weights)
             if self._between is not None:
-                self._between(done, len(parts))
+                self._between(done, len(plan.parts))
         return fusion.result()
 
-    def _parts(self, clips: int) -> list[_Part]:
+    def _plan(self, clips: int) -> _Plan:
+        # Only windows that move from step to step need the step, which may have to be read from the device.
+        step = planning_step(self._call) if self._windows is not None and self._windows.follows_steps else 0
+        return self._plans.get_or((clips, step), lambda: self._planned(clips, step))
+
+    def _planned(self, clips: int, step: int) -> _Plan:
         groups: list[Sequence[int]] = [[clip] for clip in range(clips)] if self._one_clip_per_call else [range(clips)]
         windows, weights = [tuple(range(self._frames))], [[1.0] * self._frames]
         if self._windows is not None:
-            windows = self._windows.plan(self._frames, self._call.step)
+            windows = self._windows.plan(self._frames, step)
             weights = [self._windows.weights(window, self._frames) for window in windows]
-        return [_Part(group, *part) for group in groups for part in zip(windows, weights, strict=True)]
+        calls = [(group, *part) for group in groups for part in zip(windows, weights, strict=True)]
+        sizes = [len(group) * len(window) for group, window, _ in calls]
+        index = HostTensor(
+            [clip * self._frames + frame for group, window, _ in calls for clip in group for frame in window]
+        )
+        given = HostTensor([weight for group, _, own in calls for _ in group for weight in own])
+        total = torch.zeros(clips * self._frames)
+        total.index_add_(0, index.on(total.device), given.on(total.device))
+        indices, shares = index.parts(sizes), given.parts(sizes)
+        parts = [_Part(group, window, *rows) for (group, window, _), *rows in zip(calls, indices, shares, strict=True)]
+        return _Plan(parts, HostTensor(total))
 
 
 def _checkpoints_gradients(unet: nn.Module | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,8 +15,10 @@ from lib_animatediff import __version__
 from lib_animatediff.hosts.diffusers import networks
 from lib_animatediff.hosts.diffusers import pipeline as host
 from lib_animatediff.hosts.diffusers.animate import render
+from lib_animatediff.hosts.diffusers.decode import check_decoder, load_decoder
 from lib_animatediff.hosts.diffusers.methods import LoadedMethod, load_method
 from lib_animatediff.hosts.diffusers.prompts import check_prompts
+from lib_animatediff.request.distilled import LINSPACE, TRAILING
 from lib_animatediff.request.loras import LoraFile
 from lib_animatediff.request.methods import ModuleFile, name_without_file
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
@@ -31,7 +33,7 @@ PROGRAM = "animatediff"
 _LIBRARIES = ("torch", "diffusers", "transformers")
 _CHUNK = 2**20  # bytes
 _HASH_LENGTH = 10  # of the hash as the WebUI shows it
-_WEBUI_SAMPLERS = {"ddim": "DDIM", "euler": "Euler", "euler-a": "Euler a", "dpm++2m": "DPM++ 2M"}
+_WEBUI_SCHEDULE = {TRAILING: "Simple", LINSPACE: "Uniform"}  # its schedule type with these timesteps
 _STORED_ELSEWHERE = ("enable", "model", "formats", "motion_loras", "request_id")  # in other fields of a recipe
 
 
@@ -59,6 +61,7 @@ class Request:
         kind: kind of the motion module, if its file is ambiguous.
         further: motion modules that act after the first.
         size: width and height in pixels.
+        decoder: file of a tiny decoder, see `load_decoder`; None: the checkpoint's VAE.
         config: tokenizer and configs, see `pipeline.find_config`.
         device: PyTorch's name of it.
 
@@ -77,9 +80,11 @@ class Request:
     embeddings: tuple[Path, ...] = ()
     motion_loras: tuple[LoraFile, ...] = ()
     size: tuple[int, int] = (512, 512)
-    steps: int = 25
-    cfg: float = 7.5
-    sampler: str = "ddim"
+    steps: int = host.STEPS
+    cfg: float = host.CFG
+    sampler: str = host.SAMPLER
+    spacing: str | None = None
+    decoder: Path | None = None
     config: Path | None = None
     device: str = "cpu"
 
@@ -129,8 +134,8 @@ class Ready:
 
     def render(
         self, pipeline: Any, on_step: Callable[[], None] = lambda: None, say: Callable[[str], None] = lambda _line: None
-    ) -> list[Image]:
-        """The rendered frames, each once; for ``on_step`` and ``say`` see `animate`.
+    ) -> Sequence[Image]:
+        """The rendered frames, each once, decoded when they are read; for ``on_step`` and ``say`` see `animate`.
 
         Raises:
             AnimateDiffError: the module does not fit, or memory ran out.
@@ -143,6 +148,8 @@ class Ready:
             size=request.size,
             cfg=request.cfg,
             sampler=request.sampler,
+            spacing=request.spacing,
+            decoder=None if request.decoder is None else load_decoder(request.decoder),
             on_step=on_step,
             say=say,
         )
@@ -155,9 +162,11 @@ def prepare(request: Request) -> Ready:
         AnimateDiffError: a value is out of range, or a file is missing or does not fit.
     """
     host.check_request(seed=request.seed, size=request.size, steps=request.steps, cfg=request.cfg)
-    host.check_sampler(request.sampler)
+    host.check_sampler(request.sampler, request.spacing, request.steps)
     host.check_host(request.checkpoint, request.device)
     config = host.find_config(request.checkpoint, request.config)
+    if request.decoder is not None:
+        check_decoder(request.decoder)
     plan = request.plan()
     check_prompts(plan)
     method = load_method(plan.method, plan)
@@ -181,6 +190,8 @@ def recipe_of(request: Request, encoding: Mapping[str, Any]) -> Recipe:
     }
     if request.further:
         files["further"] = [_named(one.path) | {"effect": one.effect, "scale": one.scale} for one in request.further]
+    if request.decoder is not None:
+        files["decoder"] = _named(request.decoder)
     data = {
         "program": PROGRAM,
         "versions": {PROGRAM: __version__} | {name: _version(name) for name in _LIBRARIES},
@@ -191,6 +202,7 @@ def recipe_of(request: Request, encoding: Mapping[str, Any]) -> Recipe:
         "steps": request.steps,
         "cfg": request.cfg,
         "sampler": request.sampler,
+        "spacing": request.spacing,
         "settings": settings,
         "files": files,
         "encoding": dict(encoding),
@@ -249,6 +261,8 @@ def request_of(
         steps=_read(data, "steps", int),
         cfg=_number(data, "cfg"),
         sampler=_read(data, "sampler", str),
+        spacing=None if (spacing := data.get("spacing")) is None else _checked(spacing, str, "spacing"),
+        decoder=found(files["decoder"]) if "decoder" in files else None,
         config=config,
         device=device,
     )
@@ -288,7 +302,8 @@ def _infotext(request: Request, checkpoint: Mapping[str, Any], motion: Mapping[s
     line = to_infotext(settings, mm_hash=motion.get("sha256", "")[:_HASH_LENGTH])
     fields = {
         "Steps": request.steps,
-        "Sampler": _WEBUI_SAMPLERS.get(request.sampler, request.sampler),
+        "Sampler": host.SAMPLERS[request.sampler].webui,
+        **({"Schedule type": _WEBUI_SCHEDULE[request.spacing]} if request.spacing in _WEBUI_SCHEDULE else {}),
         "CFG scale": request.cfg,
         "Seed": request.seed,
         "Size": f"{request.size[0]}x{request.size[1]}",

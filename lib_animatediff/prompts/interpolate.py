@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from lib_animatediff.engine.host_tensor import HostTensor
+
 from .travel import STEP, Blend
 
 # Cosine above which two directions count as parallel (or opposite, with no unique shortest arc).
@@ -59,20 +61,24 @@ def blend_rows(cond: Tensor, blends: Sequence[Blend], interpolation: str) -> Ten
         blends: one per frame.
         interpolation: one of `INTERPOLATIONS`, applied per token.
     """
-    out = cond[[blend.second if blend.weight == 1 else blend.first for blend in blends]]
+    out = _rows(cond, [blend.second if blend.weight == 1 else blend.first for blend in blends])
     moving = [frame for frame, blend in enumerate(blends) if 0 < blend.weight < 1]
     if not moving:
         return out
-    a, b = out[moving], cond[[blends[frame].second for frame in moving]]
-    weights = torch.tensor([blends[frame].weight for frame in moving], dtype=_accumulating(cond), device=cond.device)
-    weights = weights.reshape(-1, *[1] * (cond.dim() - 1))
+    a, b = _rows(out, moving), _rows(cond, [blends[frame].second for frame in moving])
+    given = torch.tensor([blends[frame].weight for frame in moving], dtype=_accumulating(cond))
+    weights = HostTensor(given).on(cond.device).reshape(-1, *[1] * (cond.dim() - 1))
     if cond.dim() == 2:
         differ = a != b
         mixed = _MIXTURES[interpolation](a * differ, b * differ, weights)
-        out[moving] = torch.where(differ, mixed, a)
+        mixed = torch.where(differ, mixed, a)
     else:
-        out[moving] = _MIXTURES[interpolation](a, b, weights)
-    return out
+        mixed = _MIXTURES[interpolation](a, b, weights)
+    return out.index_copy(0, HostTensor(moving).on(cond.device), mixed)
+
+
+def _rows(cond: Tensor, rows: Sequence[int]) -> Tensor:
+    return cond.index_select(0, HostTensor(rows).on(cond.device))
 
 
 def _accumulating(like: Tensor) -> torch.dtype:

@@ -19,6 +19,11 @@ def find_tag(text: str, tag: re.Pattern[str] = NETWORK_TAG) -> str | None:
     return found and found[0]
 
 
+def tags_in(text: str, tag: re.Pattern[str] = LORA_TAG) -> list[str]:
+    """What is inside the tags of a text, such as ``name:1``."""
+    return tag.findall(text, 0, text.rfind(">") + 1)
+
+
 def replace_tags(
     text: str, replacement: str | Callable[[re.Match[str]], str] = "", tag: re.Pattern[str] = NETWORK_TAG
 ) -> str:

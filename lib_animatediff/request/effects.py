@@ -44,7 +44,8 @@ class Note:
     """A setting that was changed and has no effect, or none that another value does not have.
 
     Attributes:
-        setting: name of the setting, or of another extension that does not act.
+        setting: name of the setting, of a file that is sampled in another way than it was trained for, or of another
+            extension that does not act.
         text: a sentence about it, without the name in front.
     """
 
@@ -165,6 +166,10 @@ _FREEINIT = (
 _FILTERED = (
     *_FREEINIT,
     _ONCE,
+)
+_REUSING = (
+    _Rule(_is_preview, "the preview computes everything at every step"),
+    _Rule(lambda case: case.settings.reuse == 1, "reuse is off"),
 )
 _NOT_ZERO = _Rule(lambda case: not case.is_zero, "it belongs to Text2Video-Zero, and a motion module makes the clip")
 
@@ -299,6 +304,12 @@ EFFECTS: dict[str, tuple[_Rule, ...]] = {
     "zero_y": (_NOT_ZERO,),
     "zero_smoothing": (_NOT_ZERO,),
     "preview": (),
+    "reuse": _REUSING[:1],
+    "reuse_branch": _REUSING,
+    "reuse_on_cpu": _REUSING,
+    "guidance_start": (),
+    "guidance_end": (),
+    "speed": (),
     "request_id": (_IMAGE,),
 }
 """For each setting of the table, the cases in which it has no effect."""

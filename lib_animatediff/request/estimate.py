@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 from lib_animatediff.engine.context_windows import Chunks, ContextWindows
+from lib_animatediff.engine.reuse.schedule import FeatureReuse
+from lib_animatediff.sampling.guidance import GuidanceInterval
 
 CHUNK = 75  # tokens per call of the text encoder; prompts are padded to multiples of it
 FEWEST_FRAMES = 8  # shorter windows show little motion
@@ -16,7 +18,7 @@ _CHUNK_WITH_ENDS = CHUNK + 2
 _LATENT = 8  # image pixels per latent pixel, in each direction
 _SIZE_STEP = 64  # every level of the UNet can halve multiples of it
 _SMALLEST_SIZE = 256
-_GIB = 2**30
+_MIB, _GIB = 2**20, 2**30
 
 # Peak of live tensors in a call, by base and bytes per number: bytes per row and latent pixel, and per row and token.
 # Measured with python -m tools.benchmarks.activation_memory. The fit is exact to 0.1 % for 8 to 32 rows, 32^2 to 96^2.
@@ -32,6 +34,10 @@ _IN_A_CALL: dict[tuple[str, int], tuple[int, int]] = {
 # their code, not measured): latents before and after in float32, and the text conditions twice.
 _LATENTS_HELD = 4 * 4 * 4
 _TEXTS_HELD = {"sd15": 2 * 768, "sdxl": 2 * 2048}
+
+# Kept features by `FeatureReuse.branch`, the same for both bases: channels, and latent pixels per pixel of the feature
+# in each direction.
+_KEPT = ((320, 1), (320, 1), (640, 1), (640, 2), (640, 2), (1280, 2))
 
 _LARGEST_COUNT = 200_000  # frames in counted windows; beyond it, the counts of the first steps are repeated
 
@@ -52,6 +58,8 @@ class ClipEstimate:
         one_clip_per_call: whether each clip of each stream has its own calls.
         tokens: tokens of the longest prompt.
         number_bytes: bytes per number in the UNet: 2 or 4.
+        reuse: of features over the steps; None: off.
+        guidance: the steps at which uncond is computed.
         free: free bytes in addition to the models; None if unknown.
     """
 
@@ -67,6 +75,8 @@ class ClipEstimate:
     one_clip_per_call: bool = False
     tokens: int = CHUNK
     number_bytes: int = 2
+    reuse: FeatureReuse | None = None
+    guidance: GuidanceInterval = field(default_factory=GuidanceInterval)
     free: int | None = None
 
     @property
@@ -91,15 +101,33 @@ class ClipEstimate:
         """Number of windows at each step."""
         if self.windows is None:
             return (1,) * self.steps
-        return _window_counts(self.windows, self.frames, self.steps)
+        return _window_counts(self.windows, self.frames, self.steps, self.reuse)
 
     @property
     def calls(self) -> int:
         """Total number of UNet calls."""
-        streams = self.streams * self.clips if self.one_clip_per_call else self.streams
-        at_once = 1 if self.one_clip_per_call else self.streams_per_call
-        windows = self.steps if self.has_views else sum(self.window_counts)
-        return windows * math.ceil(streams / at_once)
+        per_stream, at_once = (self.clips, 1) if self.one_clip_per_call else (1, self.streams_per_call)
+        windows = (1,) * self.steps if self.has_views else self.window_counts
+        streams = (self.streams - (not self.guidance.is_guided(step / self.steps)) for step in range(self.steps))
+        return sum(count * math.ceil(each * per_stream / at_once) for count, each in zip(windows, streams, strict=True))
+
+    @property
+    def kept_rows(self) -> int:
+        """Rows whose features are kept: each frame once for every window that contains it."""
+        if self.reuse is None:
+            return 0
+        windows = None if self.windows is None or self.has_views else self.windows.plan(self.frames, 0)
+        frames = self.frames if windows is None else sum(map(len, windows))
+        return frames * self.clips * self.streams
+
+    @property
+    def kept_per_row(self) -> int:
+        """Bytes of the kept features of one row."""
+        if self.reuse is None:
+            return 0
+        channels, scale = _KEPT[self.reuse.branch]
+        pixels = (self.width // _LATENT // scale) * (self.height // _LATENT // scale)
+        return channels * pixels * self.number_bytes
 
     @property
     def memory(self) -> int:
@@ -108,7 +136,9 @@ class ClipEstimate:
         tokens = self.padded_tokens // CHUNK * _CHUNK_WITH_ENDS
         per_pixel, per_token = _IN_A_CALL[self.base, self.number_bytes]
         held = _LATENTS_HELD * pixels + _TEXTS_HELD[self.base] * self.number_bytes * tokens
-        return self.rows * (per_pixel * pixels + per_token * tokens) + self.frames * self.clips * self.streams * held
+        kept = 0 if self.reuse is None or self.reuse.on_cpu else self.kept_rows * self.kept_per_row
+        held_by_all = self.frames * self.clips * self.streams * held
+        return self.rows * (per_pixel * pixels + per_token * tokens) + held_by_all + kept
 
     @property
     def padded_tokens(self) -> int:
@@ -124,7 +154,7 @@ class ClipEstimate:
         """The smallest changes that each make the clip fit into memory, with the estimate after the change."""
         return [
             suggestion
-            for changes in (_without_views, _fewer_clips, _shorter, _smaller)
+            for changes in (_without_views, _kept_on_cpu, _fewer_clips, _shorter, _smaller)
             if (suggestion := next((change for change in changes(self) if change[1].fits), None))
         ]
 
@@ -137,6 +167,11 @@ class ClipEstimate:
 def _without_views(estimate: ClipEstimate) -> Iterator[tuple[str, ClipEstimate]]:
     if isinstance(estimate.windows, ContextWindows) and estimate.windows.as_views:
         yield "views off", replace(estimate, windows=replace(estimate.windows, as_views=False))
+
+
+def _kept_on_cpu(estimate: ClipEstimate) -> Iterator[tuple[str, ClipEstimate]]:
+    if estimate.reuse is not None and not estimate.reuse.on_cpu:
+        yield "reuse_on_cpu on", replace(estimate, reuse=replace(estimate.reuse, on_cpu=True))
 
 
 def _fewer_clips(estimate: ClipEstimate) -> Iterator[tuple[str, ClipEstimate]]:
@@ -204,7 +239,16 @@ def _clips(plan: ClipEstimate) -> str:
 
 def _calls(plan: ClipEstimate) -> str:
     calls = f"{_number(plan.calls, 'UNet call')} with up to {_number(plan.rows, 'image')}"
-    return f"{_number(plan.steps, 'step')}: {calls}"
+    return f"{_number(plan.steps, 'step')}: {calls}{_reused(plan)}"
+
+
+def _reused(plan: ClipEstimate) -> str:
+    if plan.reuse is None:
+        return ""
+    full = sum(plan.reuse.is_full(step, plan.steps) for step in range(plan.steps))
+    where = "main memory" if plan.reuse.on_cpu else "memory"
+    kept = f"{_gib(plan.kept_rows * plan.kept_per_row)}, {plan.kept_per_row / _MIB:.1f} MB per image"
+    return f"; {_number(full, 'full step')}, with features of {kept}, kept in {where}"
 
 
 def _verdict(plan: ClipEstimate) -> str:
@@ -231,8 +275,11 @@ def _gib(size: int) -> str:
 
 
 @lru_cache(maxsize=64)
-def _window_counts(windows: ContextWindows | Chunks, frames: int, steps: int) -> tuple[int, ...]:
+def _window_counts(
+    windows: ContextWindows | Chunks, frames: int, steps: int, reuse: FeatureReuse | None
+) -> tuple[int, ...]:
     first = windows.plan(frames, 0)
     looked_at = min(steps, max(_LARGEST_COUNT // sum(map(len, first)), 1))
-    counts = [len(first), *(len(windows.plan(frames, step)) for step in range(1, looked_at))]
+    planned_by = range(looked_at) if reuse is None else [reuse.part(step, steps) for step in range(looked_at)]
+    counts = [len(first), *(len(windows.plan(frames, step)) for step in planned_by[1:])]
     return tuple(counts[step % looked_at] for step in range(steps))

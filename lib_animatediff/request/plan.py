@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lib_animatediff.engine.context_windows import Chunks, ContextWindows
+from lib_animatediff.engine.reuse.schedule import FeatureReuse
 from lib_animatediff.prompts.travel import Blend, Travel, read_travel
 from lib_animatediff.sampling.frame_noise import SEED_LIMIT, SHARED, noise_sources
 from lib_animatediff.sampling.freeinit import steps_of
+from lib_animatediff.sampling.guidance import GuidanceInterval
 from motion_module import ClipError
 
 from .effects import Note, notes_of
@@ -28,8 +30,10 @@ from .settings import (
     ClipSettings,
     clip_frames,
     context_windows,
+    feature_reuse,
     frame_seeds,
     given_windows,
+    guidance_interval,
     parse_settings,
     travels_in_loop,
 )
@@ -153,6 +157,8 @@ class ClipPlan:
         travel: prompts that travel, by the fields of `Sampling`.
         travel_options: how they change.
         freeinit: None: one run of the sampler.
+        reuse: of features over the steps; None: every step computes everything.
+        guidance: the steps at which CFG acts.
         output: the files.
     """
 
@@ -167,6 +173,8 @@ class ClipPlan:
     travel: Mapping[str, Travel] = field(hash=False)
     travel_options: TravelOptions
     freeinit: FreeInitPlan | None
+    reuse: FeatureReuse | None
+    guidance: GuidanceInterval
     output: OutputPlan
 
     @property
@@ -266,6 +274,8 @@ def plan_clip(settings: ClipSettings, sampling: Sampling | None = None, files: F
             travels_in_loop(settings),
         ),
         freeinit=_freeinit(settings),
+        reuse=feature_reuse(settings, sampling.steps),
+        guidance=guidance_interval(settings),
         output=OutputPlan(
             formats=tuple(FILE_FORMATS[name] for name in settings.formats if name != FRAME),
             with_frames=FRAME in settings.formats,

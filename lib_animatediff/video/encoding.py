@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from motion_module import ClipError
 
 from .recipe import Recipe
+from .spool import SpooledFrames
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -124,7 +125,8 @@ class EncoderInput:
 
     def with_alpha(self) -> Iterator[Image]:
         """Yield the frames: all with transparency if any has it, otherwise all without."""
-        mode = "RGBA" if any(_has_alpha(frame) for frame in self.frames) else "RGB"
+        has_alpha = not isinstance(self.frames, SpooledFrames) and any(map(_has_alpha, self.frames))
+        mode = "RGBA" if has_alpha else "RGB"
         return (_in_mode(frame, mode) for frame in self.frames)
 
 
@@ -136,6 +138,8 @@ def check_frames(frames: Sequence[Image]) -> None:
     """
     if not frames:
         raise ClipError("There are no frames to write. Render or load some first.", code="AD-V05")
+    if isinstance(frames, SpooledFrames):  # of one size; to look at each would make them all
+        return
     if len({frame.size for frame in frames}) > 1:
         sizes = sorted({frame.size for frame in frames})
         raise ClipError(f"All frames of a clip must have the same size, not {sizes}.", code="AD-V06")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .encoding import EncoderInput
-from .palette import in_one_palette
+from .quantise import in_palettes
 from .timing import GIF_TICKS, edges
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def write_gif_file(part: Path, clip: EncoderInput) -> None:
     shared: bytes | None = None
     before: Image | None = None
     with part.open("wb") as file:
-        for image, span in _without_repeats(clip.counted(_images(clip))):
+        for image, span in _without_repeats(_images(clip)):
             table = _table(image)
             if shared is None:
                 shared = table
@@ -61,17 +61,25 @@ def gif_texts(path: Path) -> tuple[str, bytes | None]:
 
 
 def _images(clip: EncoderInput) -> Iterator[Image]:
-    dither = clip.encoding.dither
-    if clip.encoding.palette == "frame":
-        return (image for frame in clip.frames for image in in_one_palette([frame], dither=dither))
-    return in_one_palette(clip.frames, dither=dither, pause=lambda: clip.note(0))
+    """The frames as palette images, each reported as encoded when the next one is asked for."""
+    done = 0
+    encoding = clip.encoding
+    images = in_palettes(clip.frames, palette=encoding.palette, dither=encoding.dither, pause=lambda: clip.note(done))
+    for image in images:
+        yield image
+        done += 1
+        clip.note(done)
 
 
 def _without_repeats(images: Iterator[Image]) -> Iterator[tuple[Image, list[int]]]:
     """Each distinct image with the frames that show it: GIF extends its duration instead of storing it again."""
     for _, group in groupby(enumerate(images), key=lambda item: (item[1].tobytes(), _table(item[1]))):
-        numbers, (image, *_) = zip(*group, strict=True)
-        yield image, list(numbers)
+        shown, numbers = None, []
+        for number, image in group:
+            shown = image  # the others are dropped: a clip may repeat a frame a thousand times
+            numbers.append(number)
+        if shown is not None:
+            yield shown, numbers
 
 
 def _table(image: Image) -> bytes:

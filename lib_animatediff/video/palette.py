@@ -1,69 +1,40 @@
-"""Quantise the frames of a clip to 256 colours.
+"""Find the 256 colours of a clip.
 
-Colours come from k-means on a bounded sample of the clip's pixels, started from two palettes, of which the better
-result is kept; measured in tools/benchmarks/gif_quality.py. Clips with at most 256 colours keep them all.
+Colours come from k-means on the colours of a bounded sample of the clip's pixels, started from two palettes, of which
+the better result is kept; measured in tools/benchmarks/gif_quality.py. Clips with at most 256 colours keep them all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
-
-from motion_module import AnimateDiffError
-
-from .pyav import need_av
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
 COLOURS = 256
-_SAMPLE = 2**15  # pixels sampled from all frames together; more improve PSNR by less than 0.1 dB
+_SAMPLE = 2**16  # pixels sampled from all frames together; more improve PSNR by less than 0.1 dB
+_MOST_CELLS = 2**14  # of the colour cube: k-means sees the mean colour of each cell, weighted by its pixels
 _ROUNDS = 12  # of k-means
-_SEED = 0
-_SIDE = 16  # FFmpeg takes a palette as an image of 16x16 pixels
+_ROWS = 512  # colours compared at once: their distances to 256 colours then stay in the processor's cache
 
 
-def _go_on() -> None:
-    """Nothing stops it."""
-
-
-def in_one_palette(frames: Sequence[Image], *, dither: bool, pause: Callable[[], None] = _go_on) -> Iterator[Image]:
-    """Yield the frames in one shared palette. Palettes per frame would flicker.
-
-    Args:
-        pause: called now and then while the palette is found; an exception from it ends the search.
-    """
-    return _mapped(frames, _palette(frames, pause), dither)
-
-
-def _palette(frames: Sequence[Image], pause: Callable[[], None]) -> list[tuple[int, int, int]]:
-    """Up to 256 colours for all frames."""
+def few_colours(frames: Sequence[Image]) -> Tensor | None:
+    """All colours of the frames if they fit into a palette, ``n 3`` in ascending order; otherwise None."""
     import torch
 
-    few = _few_colours(frames)
-    if few is not None:
-        return few
-    pixels = _sample(frames)
-    with torch.no_grad():
-        centres, _ = min((_k_means(pixels, start, pause) for start in _starts(pixels)), key=lambda found: found[1])
-    return [(red, green, blue) for red, green, blue in centres.round().clamp(0, 255).to(torch.uint8).tolist()]
-
-
-def _few_colours(frames: Sequence[Image]) -> list[tuple[int, int, int]] | None:
-    """All colours of the clip if they fit into a palette, otherwise None."""
     seen: set[Any] = set()
     for frame in frames:
         colours = frame.convert("RGB").getcolors(COLOURS)
         seen.update(colour for _, colour in colours or ())
         if colours is None or len(seen) > COLOURS:
             return None
-    return sorted(seen)
+    return torch.tensor(sorted(seen), dtype=torch.uint8)
 
 
-def _sample(frames: Sequence[Image]) -> Tensor:
-    """Evenly spread pixels of all frames, ``n 3``. The sample is bounded, however long the clip."""
+def sample_pixels(frames: Sequence[Image]) -> Tensor:
+    """Evenly spread pixels of all frames, uint8 ``n 3``. The sample is bounded, however long the clip."""
     import torch
     from PIL import Image
 
@@ -73,7 +44,63 @@ def _sample(frames: Sequence[Image]) -> Tensor:
     share = min(1.0, (_SAMPLE / (width * height * len(chosen))) ** 0.5)
     size = (max(int(width * share), 1), max(int(height * share), 1))
     seen = (frame.convert("RGB").resize(size, Image.Resampling.NEAREST).tobytes() for frame in chosen)
-    return torch.frombuffer(bytearray(b"".join(seen)), dtype=torch.uint8).view(-1, 3).float()
+    return torch.frombuffer(bytearray(b"".join(seen)), dtype=torch.uint8).view(-1, 3)
+
+
+def best_colours(pixels: Tensor, pause: Callable[[], None]) -> Tensor:
+    """The palette with the least squared error on these pixels, uint8 ``n 3``.
+
+    Args:
+        pixels: uint8 ``n 3``.
+        pause: called now and then; an exception from it ends the search.
+    """
+    import torch
+
+    with torch.no_grad():
+        cells, counts = _histogram(pixels)
+        found = (_k_means(cells, counts, start, pause) for start in _starts(pixels))
+        centres, _ = min(found, key=lambda result: result[1])
+    return centres.round().clamp(0, 255).to(torch.uint8)
+
+
+def nearest(points: Tensor, colours: Tensor) -> tuple[Tensor, Tensor]:
+    """Index of the nearest colour of each point, and half of the squared distance, without the point's own square.
+
+    Args:
+        points: float32 ``n 3``.
+        colours: float32 ``m 3``.
+    """
+    import torch
+
+    halves, turned = colours.square().sum(1) / 2, -colours.t()
+    found = [torch.addmm(halves, part, turned).min(1) for part in torch.split(points, _ROWS)]
+    return torch.cat([part.indices for part in found]), torch.cat([part.values for part in found])
+
+
+def raw_bytes(tensor: Tensor) -> bytes:
+    """The bytes of a uint8 tensor, in the order of its elements."""
+    import torch
+
+    data = bytearray(tensor.numel())
+    torch.frombuffer(data, dtype=torch.uint8).view(tensor.shape).copy_(tensor)
+    return bytes(data)
+
+
+def _histogram(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean colour of each cell of the colour cube that has pixels, ``n 3``, and its number of pixels, ``n``.
+
+    The cells are as small as `_MOST_CELLS` allows.
+    """
+    import torch
+
+    whole = pixels.int()
+    for bits in range(8, 0, -1):
+        places = (whole >> (8 - bits)) @ torch.tensor([4**bits, 2**bits, 1], dtype=torch.int32)
+        _, cell, counts = torch.unique(places, return_inverse=True, return_counts=True)
+        if len(counts) <= _MOST_CELLS:
+            break
+    totals = torch.zeros(len(counts), 3).index_add_(0, cell, pixels.float())
+    return totals / counts[:, None], counts.float()
 
 
 def _starts(pixels: Tensor) -> Iterator[Tensor]:
@@ -81,87 +108,20 @@ def _starts(pixels: Tensor) -> Iterator[Tensor]:
     import torch
     from PIL import Image
 
-    image = Image.frombytes("RGB", (len(pixels), 1), bytes(pixels.to(torch.uint8).flatten().tolist()))
+    image = Image.frombytes("RGB", (len(pixels), 1), raw_bytes(pixels))
     for method in (Image.Quantize.MEDIANCUT, Image.Quantize.FASTOCTREE):
         colours = image.quantize(COLOURS, method=method).getpalette() or []
-        start = torch.tensor(colours[: 3 * COLOURS], dtype=torch.float32).view(-1, 3)
-        yield start
+        yield torch.tensor(colours[: 3 * COLOURS], dtype=torch.float32).view(-1, 3)
 
 
-def _k_means(pixels: Tensor, centres: Tensor, pause: Callable[[], None]) -> tuple[Tensor, float]:
-    """Run k-means from initial centres; returns the centres and the mean squared distance to them."""
+def _k_means(points: Tensor, counts: Tensor, centres: Tensor, pause: Callable[[], None]) -> tuple[Tensor, float]:
+    """Run k-means from initial centres; returns the centres and a measure of the error."""
     import torch
 
     for _ in range(_ROUNDS):
         pause()
-        nearest = torch.cdist(pixels, centres).argmin(1)
-        count = torch.bincount(nearest, minlength=len(centres))[:, None]
-        total = torch.zeros_like(centres).index_add_(0, nearest, pixels)
+        index, _ = nearest(points, centres)
+        count = torch.zeros(len(centres)).index_add_(0, index, counts)[:, None]
+        total = torch.zeros_like(centres).index_add_(0, index, points * counts[:, None])
         centres = torch.where(count > 0, total / count.clamp(min=1), centres)
-    return centres, float(torch.cdist(pixels, centres).amin(1).square().mean())
-
-
-def _mapped(frames: Sequence[Image], colours: list[tuple[int, int, int]], dither: bool) -> Iterator[Image]:
-    """Yield the frames in these colours. FFmpeg finds the nearest colours; Pillow, without PyAV, approximates."""
-    try:
-        av = need_av()
-    except AnimateDiffError:
-        return _mapped_by_pillow(frames, colours, dither)
-    return _mapped_by_ffmpeg(av, frames, colours, dither)
-
-
-def _mapped_by_pillow(frames: Sequence[Image], colours: list[tuple[int, int, int]], dither: bool) -> Iterator[Image]:
-    from PIL import Image
-
-    palette = Image.new("P", (1, 1))
-    palette.putpalette(_padded(colours))
-    how = Image.Dither.FLOYDSTEINBERG if dither else Image.Dither.NONE
-    return (frame.convert("RGB").quantize(palette=palette, dither=how) for frame in frames)
-
-
-def _mapped_by_ffmpeg(
-    av: Any, frames: Sequence[Image], colours: list[tuple[int, int, int]], dither: bool
-) -> Iterator[Image]:
-    from PIL import Image
-
-    tick = Fraction(1, 100)
-    graph = av.filter.Graph()
-    width, height = frames[0].size
-    images = graph.add_buffer(width=width, height=height, format="rgb24", time_base=tick)
-    palettes = graph.add_buffer(width=_SIDE, height=_SIDE, format="bgra", time_base=tick)
-    layout = graph.add("format", "pix_fmts=bgra")
-    use = graph.add("paletteuse", f"dither={'floyd_steinberg' if dither else 'none'}")
-    sink = graph.add("buffersink")
-    images.link_to(layout)
-    layout.link_to(use, 0, 0)
-    palettes.link_to(use, 0, 1)
-    use.link_to(sink)
-    graph.configure()
-
-    palette = av.VideoFrame.from_image(Image.frombytes("RGB", (_SIDE, _SIDE), _padded(colours)))
-    palette = palette.reformat(format="bgra")
-    palette.pts, palette.time_base = 0, tick
-    palettes.push(palette)
-    palettes.push(None)
-    for index, frame in enumerate(frames):
-        image = av.VideoFrame.from_image(frame.convert("RGB"))
-        image.pts, image.time_base = index, tick
-        images.push(image)
-        if index + 1 == len(frames):
-            images.push(None)
-        mapped = sink.pull()
-        plane = mapped.planes[0]
-        shown = Image.frombytes("P", (width, height), bytes(plane), "raw", "P", plane.line_size)
-        shown.putpalette(_as_rgb(bytes(mapped.planes[1])))  # FFmpeg sorts the colours
-        yield shown
-
-
-def _as_rgb(palette: bytes) -> bytes:
-    """RGB bytes of a palette in FFmpeg's order, ``b g r a``."""
-    return bytes(value for place in range(0, len(palette), 4) for value in palette[place : place + 3][::-1])
-
-
-def _padded(colours: list[tuple[int, int, int]]) -> bytes:
-    """Palette padded to 256 entries with its last colour, so that padding never introduces a new colour."""
-    flat = bytes(value for colour in colours for value in colour)
-    return flat + flat[-3:] * (COLOURS - len(colours))
+    return centres, float((nearest(points, centres)[1] * counts).sum())

@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
-from typing import TypeVar
+from typing import TypeVar, overload
 
 from motion_module import ClipError
+
+from .spool import SpooledFrames
 
 Frame = TypeVar("Frame")
 
@@ -19,8 +21,18 @@ _MILLISECONDS = 1000
 GIF_TICKS = 100  # GIF counts time in hundredths of a second
 
 
-def ping_pong(frames: Sequence[Frame]) -> list[Frame]:
-    """The frames followed by their reverse, without repeating either end."""
+@overload
+def ping_pong(frames: SpooledFrames) -> SpooledFrames: ...  # type: ignore[overload-overlap]
+
+
+@overload
+def ping_pong(frames: Sequence[Frame]) -> list[Frame]: ...
+
+
+def ping_pong(frames: Sequence[Frame] | SpooledFrames) -> list[Frame] | SpooledFrames:
+    """The frames followed by their reverse, without repeating either end; frames on demand stay so."""
+    if isinstance(frames, SpooledFrames):
+        return frames.in_order([*range(len(frames)), *range(len(frames) - 2, 0, -1)])
     return [*frames, *frames[-2:0:-1]]
 
 

@@ -125,10 +125,11 @@ def test_every_option_reaches_the_pipeline(files, run, tmp_path, monkeypatch):
     assert plan.method.modules == (ModuleFile(files.motion),)
     assert plan.method.scale == motion_scale(parse_settings(table))
     assert [module.name for module in method.modules] == [files.motion.name]
-    assert {name: value for name, value in rendered.items() if name not in ("on_step", "say")} == {
+    assert {name: value for name, value in rendered.items() if name not in ("on_step", "say", "decoder")} == {
         "size": (16, 8),
         "cfg": 4.5,
         "sampler": "euler",
+        "spacing": None,
     }
 
 

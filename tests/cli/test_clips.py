@@ -10,6 +10,7 @@ from PIL import Image
 from support.cli import exit_code
 from support.clip_files import INFOTEXT, RECIPE, moving_bar
 from support.motion_files import write_motion_file
+from support.tiny_decoder import write_tiny_decoder
 
 from lib_animatediff import builtin_model as pocket
 from lib_animatediff.cli import clips as clips_cli
@@ -63,6 +64,19 @@ def test_each_is_reproduced(clips, run, name):
     done = run("reproduce", clips / name)
     assert done.code == 0, done.err
     assert done.out.startswith("Reproduced: frame 0 is " + ("identical." if name in LOSSLESS else "the same, with "))
+
+
+def test_a_tiny_decoder_is_in_the_recipe_and_needed_to_reproduce_the_clip(run, tmp_path, pipeline, monkeypatch):
+    monkeypatch.setattr(request.host, "load_pipeline", lambda *_args, **_kwargs: pipeline)
+    decoder, clip = write_tiny_decoder(tmp_path / "taesd_decoder.safetensors"), tmp_path / "clip.png"
+    words = ("animate", "--steps", "1", "--frames", "2")
+    assert run(*words, "--output", clip, "--decoder", decoder).code == 0
+    assert run(*words, "--output", tmp_path / "vae.png").code == 0
+    assert read_recipe(clip).data["files"]["decoder"]["name"] == decoder.name
+    assert "decoder" not in read_recipe(tmp_path / "vae.png").data["files"]
+    assert next(read_clip(clip)).image.tobytes() != next(read_clip(tmp_path / "vae.png")).image.tobytes()
+    assert run("reproduce", clip, "--models", tmp_path).out.startswith("Reproduced: frame 0 is identical")
+    assert "which was not found" in run("reproduce", clip).err
 
 
 def test_another_picture_is_no_reproduction(clips, run, tmp_path):

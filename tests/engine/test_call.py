@@ -106,11 +106,11 @@ def test_progress_is_that_of_the_noisiest_row():
 
 def test_a_host_may_count_by_itself():
     call = begun(UNetCall(2), 2, 999)
-    call.set_host_place(7, 0.25)
+    call.place.set_host(7, 0.25, None)
     assert (call.step, call.progress) == (7, 0.25)
-    call.set_host_place(None, 0.5)
+    call.place.set_host(None, 0.5, None)
     assert (call.step, call.progress) == (0, 0.5)
-    call.set_host_place(3, None)
+    call.place.set_host(3, None, None)
     assert (call.step, call.progress) == (3, 0.0)
 
 

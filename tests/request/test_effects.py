@@ -13,7 +13,8 @@ from lib_animatediff.request.settings import SETTINGS, parse_settings
 
 ZERO = "Text2Video-Zero"
 LONG = {"frames": 48}
-ALWAYS = {"enable", "model", "frames", "motion_loras", "preview"}  # no other setting takes their effect away
+# No other setting takes their effect away.
+ALWAYS = {"enable", "model", "frames", "motion_loras", "preview", "guidance_start", "guidance_end", "speed"}
 
 
 def noted(settings: dict[str, object], travels: bool | None = False) -> dict[str, str]:
@@ -67,6 +68,11 @@ CASES = [
     ({"freeinit_enable": True, "freeinit_dt": 0}, {"freeinit_ds": 0.5}, True),
     ({}, {"zero_x": 3, "zero_y": 3, "zero_smoothing": 0.5}, True),
     ({"model": ZERO}, {"zero_x": 3}, False),
+    ({"preview": True}, {"reuse": 2}, True),
+    ({}, {"reuse": 2}, False),
+    ({}, {"reuse_branch": 1, "reuse_on_cpu": True}, True),
+    ({"reuse": 2}, {"reuse_branch": 1, "reuse_on_cpu": True}, False),
+    ({"preview": True}, {"guidance_start": 0.1, "guidance_end": 0.6}, False),
     ({"preview": True}, {"request_id": "a"}, True),
     ({}, {"request_id": "a"}, False),
 ]

@@ -11,8 +11,11 @@ from support import hosts
 from support.motions import shared_motion
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from lib_animatediff import ContextWindows, inject
+from lib_animatediff import ContextWindows, FeatureReuse, inject
+from lib_animatediff.engine.reuse.layers import branch_of
+from lib_animatediff.engine.reuse.schedule import MOST_BRANCH
 from lib_animatediff.request.estimate import ClipEstimate, one_line
+from lib_animatediff.sampling.guidance import GuidanceInterval
 from tools.benchmarks.activation_memory import as_on_a_graphics_card, motion_of, peak_of_call, unet_of
 
 GIB = 2**30
@@ -246,3 +249,45 @@ def test_windows_that_vary_in_number_are_told_from_the_fewest_to_the_most():
     assert min(counts) < max(counts)
     monstrous = ContextWindows(length=1, overlap=0, stride=8)
     assert "10000 frames" in one_line(ClipEstimate("sd15", 10_000, monstrous, steps=150))
+
+
+# Feature reuse and CFG in a part of the steps
+
+
+@pytest.mark.parametrize("base", ["sd15", "sdxl"])
+@pytest.mark.parametrize("branch", range(MOST_BRANCH + 1))
+def test_the_kept_features_are_those_of_the_unet(base, branch):
+    """At a tenth of the widths, from what enters the first computed layer."""
+    unet = {"sd15": hosts.ldm_unet, "sdxl": hosts.ldm_sdxl_unet}[base]()
+    layers = branch_of(unet, FeatureReuse(2, branch))
+    sizes = []
+    with layers.below.register_forward_hook(lambda _layer, _inputs, output: sizes.append(output.shape)):
+        hosts.call(unet, hosts.inputs(1, size=(8, 16)))
+    plan = ClipEstimate(base, 16, width=16 * 8, height=8 * 8, number_bytes=2, reuse=FeatureReuse(2, branch))
+    assert plan.kept_per_row == 10 * 2 * sizes[0].numel()
+
+
+def test_kept_features_count_as_memory_unless_they_are_elsewhere():
+    plain, reuse = ClipEstimate("sd15", 48, WINDOWS), FeatureReuse(2)
+    kept = sum(map(len, WINDOWS.plan(48, 0))) * 2 * 320 * 64 * 64 * 2
+    assert replace(plain, reuse=reuse).memory == plain.memory + kept
+    assert replace(plain, reuse=replace(reuse, on_cpu=True)).memory == plain.memory
+    assert "10 full steps, with features of 0.3 GB, 2.5 MB per image, kept in memory" in one_line(
+        replace(plain, reuse=reuse)
+    )
+    assert replace(plain, reuse=reuse, free=plain.memory).suggestions()[0][0] == "reuse_on_cpu on"
+
+
+def test_calls_without_uncond_are_counted():
+    apart = ClipEstimate("sd15", 16, steps=20, streams_per_call=1)
+    assert apart.calls == 40
+    assert replace(apart, guidance=GuidanceInterval(end=0.6)).calls == 32
+    assert replace(apart, guidance=GuidanceInterval(0.25, 0.6)).calls == 27
+
+
+def test_windows_stand_still_between_full_steps():
+    uniform = ContextWindows(length=16, overlap=4)
+    plain = ClipEstimate("sd15", 29, uniform, steps=20)
+    reused = replace(plain, reuse=FeatureReuse(4))
+    parts = [FeatureReuse(4).part(step, 20) for step in range(20)]
+    assert reused.window_counts == tuple(len(uniform.plan(29, part)) for part in parts)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from lib_animatediff import ClipError
-from lib_animatediff.engine.motion_scale import MotionScale, between
+from lib_animatediff.engine.motion_scale import MotionScale, PlacedScale, between
 from lib_animatediff.request.masks import LONGEST_SIDE, pack_mask, packed_mask, unpacked_mask
 from lib_animatediff.request.motion_scale import parse_blocks, parse_frames, parse_steps
 from lib_animatediff.request.settings import motion_scale, parse_settings
@@ -101,33 +101,41 @@ def test_what_is_no_block_is_refused(text):
         parse_blocks("blocks", text)
 
 
+def scale_at(amount, progress, window, size):
+    return PlacedScale(amount, 16).scale_at(SITE, progress, window, size, torch.device("cpu"))
+
+
+def effect_at(amount, progress, window, size):
+    return PlacedScale(amount, 16).effect_at(SITE, progress, window, size, torch.device("cpu"))
+
+
 def test_factors_are_multiplied():
     amount = MotionScale(
         scale=(1, 2),
         scale_steps=((0.0, 1.0), (1.0, 3.0)),
         blocks=parse_blocks("blocks", "up scale 0.5, up.1 scale 3, up.2 scale 7, down scale 5"),
     )
-    got = amount.scale_at(SITE, 0.5, [0, 1, 5], (2, 2))  # frames beyond the list have its last
+    got = scale_at(amount, 0.5, [0, 1, 5], (2, 2))  # frames beyond the list have its last
     assert got.flatten().tolist() == pytest.approx([1 * 2 * 1.5, 2 * 2 * 1.5, 2 * 2 * 1.5])
-    assert amount.effect_at(SITE, 0.5, [0, 1], (2, 2)) == 1.0
+    assert effect_at(amount, 0.5, [0, 1], (2, 2)) == 1.0
 
 
 def test_a_mask_is_as_large_as_the_block():
     mask = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
     amount = MotionScale(effect=(1, 0.5), effect_mask=mask, scale=(3.0,), scale_mask=mask)
-    effect = amount.effect_at(SITE, 0, [0, 1], (4, 4))
+    effect = effect_at(amount, 0, [0, 1], (4, 4))
     assert effect.shape == (2, 4, 4)
     assert effect[0, :, 0].tolist() == [0] * 4
     assert effect[0, :, 3].tolist() == [1] * 4
     assert torch.equal(effect[1], effect[0] * 0.5)
-    scale = amount.scale_at(SITE, 0, [0, 1], (2, 2))  # black moves as trained
+    scale = scale_at(amount, 0, [0, 1], (2, 2))  # black moves as trained
     assert scale[0].tolist() == [[1, 3], [1, 3]]
 
 
 def test_a_mask_shrinks_without_losing_what_is_thin():
     mask = torch.zeros(64, 64)
     mask[:, 7] = 1
-    effect = MotionScale(effect_mask=mask).effect_at(SITE, 0, [0], (8, 8))
+    effect = effect_at(MotionScale(effect_mask=mask), 0, [0], (8, 8))
     assert effect.sum() == pytest.approx(8 / 8, rel=0.1)
 
 
@@ -201,7 +209,7 @@ def test_base64_may_have_line_breaks():
 )
 def test_settings_that_ask_for_nothing_change_nothing(values):
     amount = motion_scale(parse_settings(values)) or MotionScale()
-    assert amount.scale_at(SITE, 0.5, range(16), (2, 2)) == amount.effect_at(SITE, 0.5, range(16), (2, 2)) == 1
+    assert scale_at(amount, 0.5, range(16), (2, 2)) == effect_at(amount, 0.5, range(16), (2, 2)) == 1
 
 
 def test_each_setting_has_its_place():

@@ -284,6 +284,7 @@ VALID = st.fixed_dictionaries({name: within(setting) for name, setting in SETTIN
         values["overlap"] < (values["context_length"] or 16)
         and (values["frames"] or values["context_length"] or 16) >= 3  # as many as there are numbers in the texts
         and values["effect_start"] <= values["effect_end"]
+        and values["guidance_start"] <= values["guidance_end"]
         and (values["closed_loop"] == "N" or values["context_kind"] in ("uniform", "looped"))
     )
 )

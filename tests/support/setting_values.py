@@ -25,5 +25,6 @@ def other_than_default(setting: Setting) -> object:
         return next(choice for choice in setting.choices if choice != setting.default)
     if setting.name in TEXTS:
         return TEXTS[setting.name]
-    small = {"overlap": 3, "effect_start": 0.5, "effect_end": 0.5}  # the most leaves no room in a window or the steps
+    # The most leaves no room in a window or the steps, or is the default.
+    small = {"overlap": 3, "effect_start": 0.5, "effect_end": 0.5, "guidance_end": 0.5}
     return {bool: not setting.default, str: "mm.ckpt"}.get(setting.type, small.get(setting.name, setting.maximum))

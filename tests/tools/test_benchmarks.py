@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from lib_animatediff import ContextWindows, FeatureReuse
+from lib_animatediff.sampling.guidance import GuidanceInterval
 from motion_module import temporal_transformer
 from motion_module.temporal_transformer import TemporalTransformer
-from tools.benchmarks import motion_speed
+from tools.benchmarks import cheaper_steps, motion_speed, window_memory
 from tools.benchmarks.activation_memory import as_on_a_graphics_card, motion_of, peak_of_call, unet_of
 
 
@@ -129,3 +131,23 @@ def test_no_piece_is_larger_than_a_cards_grid(monkeypatch, positions):
     assert all(piece.stop - piece.start <= most for piece in pieces)
     assert [piece.start for piece in pieces] == [0, *(piece.stop for piece in pieces[:-1])]
     assert pieces[-1].stop == positions
+
+
+def test_cheaper_steps_leave_out_what_they_say():
+    """Rows of the middle block in a clip of eight steps in windows of three frames."""
+    widths = (32, 32, 32, 32)
+    unet, motion = window_memory.sd15_unet(widths), motion_speed.motion_of("v2", widths)
+    rows: list[int] = []
+    unet.mid_block.resnets[0].conv1.register_forward_pre_hook(lambda _layer, inputs: rows.append(len(inputs[0])))
+
+    def rows_of(way):
+        rows.clear()
+        cheaper_steps.sampled(unet, motion, way, frames=5, length=3, side=8)
+        return sorted(rows)
+
+    windows = [len(ContextWindows(length=3, overlap=0).plan(5, step)) for step in range(8)]
+    assert rows_of(cheaper_steps.Way(steps=8)) == [6] * sum(windows)
+    assert rows_of(cheaper_steps.Way(FeatureReuse(2), steps=8)) == [6] * sum(windows[:4])
+    halves = sum(windows[4:]), sum(windows[:4])
+    assert rows_of(cheaper_steps.Way(guidance=GuidanceInterval(end=0.5), steps=8)) == [3] * halves[0] + [6] * halves[1]
+    assert rows_of(cheaper_steps.Way(steps=2, has_uncond=False)) == [3] * sum(windows[:2])

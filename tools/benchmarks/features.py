@@ -57,9 +57,9 @@ class Studio:
 
     def __init__(self) -> None:
         self._folder = files.pocket_folder()
-        self._pipeline = load_pipeline(self._folder / files.CHECKPOINT)
-        self._pipeline.set_progress_bar_config(disable=True)
-        self._motion = load_motion_module(self._folder / files.MOTION)
+        self.pipeline = load_pipeline(self._folder / files.CHECKPOINT)
+        self.pipeline.set_progress_bar_config(disable=True)
+        self.motion = load_motion_module(self._folder / files.MOTION)
         self.concept = functools.cache(self._concept)
 
     def _concept(self, number: int, concept: Concept) -> Clip:
@@ -70,8 +70,8 @@ class Studio:
         checked = parse_settings(settings)
         added = [LoraFile(self._folder / files.MOTION_LORA, pan)] if pan else []
         return animate(
-            self._pipeline,
-            with_motion_loras(self._motion, added).motion,
+            self.pipeline,
+            with_motion_loras(self.motion, added).motion,
             prompt=prompt,
             seed=SEED + number * SEEDS_APART,
             frames=clip_frames(checked),

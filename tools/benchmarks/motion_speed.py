@@ -22,7 +22,7 @@ import itertools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -46,9 +46,8 @@ PEER = "ANIMATEDIFF_PEER"
 EXPANSION = 4
 
 
-def motion_of(kind: str) -> MotionModule:
-    """A motion module of a kind at full widths whose output is not zero."""
-    widths = SD15_WIDTHS
+def motion_of(kind: str, widths: Sequence[int] = SD15_WIDTHS) -> MotionModule:
+    """A motion module of a kind, at full widths unless others are given, whose output is not zero."""
     layout = Layout(
         down=tuple((width,) * 2 for width in widths),
         mid=widths[-1] if KINDS[kind].mid_block else None,

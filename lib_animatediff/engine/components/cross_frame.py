@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lib_animatediff.engine.batch import index_batch
 from lib_animatediff.engine.call import UNetCall, count_clips, count_rows
+from lib_animatediff.engine.host_tensor import HostTensor, Kept
 from lib_animatediff.engine.patching import patch_forward
 from lib_animatediff.engine.unet import UNetView
 from motion_module import ClipError
@@ -123,6 +124,7 @@ class FirstFrameForward:
     def __init__(self, call: UNetCall) -> None:
         self.active = False
         self._call = call
+        self._indices: Kept[tuple[HostTensor, HostTensor]] = Kept()
 
     def __call__(self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The output of ``forward`` for these arguments, whose rows are ``(k b f)``.
@@ -134,8 +136,10 @@ class FirstFrameForward:
             return forward(*args, **kwargs)
         rows, frames = count_rows(args, kwargs), self._call.clip_frames
         clips = count_clips(rows, frames)
-        first = torch.arange(0, rows, frames)
+        first, repeated = self._indices.get_or(
+            rows, lambda: (HostTensor(torch.arange(0, rows, frames)), HostTensor(torch.arange(rows) // frames))
+        )
         first_args, first_kwargs = index_batch(args, first, rows), index_batch(kwargs, first, rows)
         with self._call.window(range(1), first_args, first_kwargs):
             output = forward(*first_args, **first_kwargs)
-        return index_batch(output, torch.arange(rows) // frames, clips)
+        return index_batch(output, repeated, clips)

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from lib_animatediff.engine.bases import sites_for
-from lib_animatediff.engine.call import UNetCall
+from lib_animatediff.engine.call import UNetCall, planning_step
+from lib_animatediff.engine.context_windows import ContextWindows
+from lib_animatediff.engine.host_tensor import HostTensor, Kept
 from lib_animatediff.engine.memory import empty_cache, is_out_of_memory
-from lib_animatediff.engine.motion_scale import MotionScale
+from lib_animatediff.engine.motion_scale import MotionScale, PlacedScale
 from lib_animatediff.engine.unet import UNetView
 from motion_module import MotionModule
 from motion_module.options import DEFAULT, TemporalOptions, View
@@ -43,6 +45,7 @@ class MotionComponent:
 
     def __init__(self, motion: MotionModule, scale: MotionScale | None = None) -> None:
         self.name = motion.name
+        self.kind = motion.kind
         self.frames_at_once: int | None = motion.trained_length
         self.best_frames = motion.best_length
         self.schedule = motion.schedule
@@ -100,7 +103,9 @@ class SiteHook:
         self._site = site
         self._runner = runner
 
-    def __call__(self, _layer: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> object:
+    def __call__(self, layer: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> object:
+        if self._runner.skips(layer):
+            return output
         x = output[0] if isinstance(output, tuple) else output
         x = self._runner.run(self._site, self._placed.transformer(self._site, x), x)
         return (x, *output[1:]) if isinstance(output, tuple) else x
@@ -118,8 +123,9 @@ class TemporalRunner:
     def __init__(self, call: UNetCall, sites: Sequence[str], scale: MotionScale | None) -> None:
         self._call = call
         self._sites = sites
-        self._scale = scale
-        self._views: tuple[int, tuple[View, ...], int] = (-1, (), 0)
+        self._follows_steps = scale is not None and scale.follows_steps
+        self._scale = None if scale is None else PlacedScale(scale, call.clip_frames)
+        self._views: Kept[tuple[list[tuple[HostTensor, HostTensor]], int]] = Kept()
         self._chunks = 1
         self._motion: tuple[object, bool] = (None, True)
 
@@ -129,9 +135,12 @@ class TemporalRunner:
             return True
         key = (self._progress(), tuple(self._call.frames))
         if self._motion[0] != key:
-            effects = (self._scale.effect_at(site, *key, (1, 1)) for site in self._sites)
-            self._motion = key, any(torch.as_tensor(effect).any().item() for effect in effects)
+            self._motion = key, any(self._scale.has_effect(site, *key) for site in self._sites)
         return self._motion[1]
+
+    def skips(self, layer: nn.Module) -> bool:
+        """Whether the call under way leaves this layer out."""
+        return layer in self._call.skipped
 
     def run(self, site: str, transformer: TemporalTransformer, x: Tensor) -> Tensor:
         """``(k b f) c h w`` through the transformer of a site; in chunks of positions if memory runs out.
@@ -156,29 +165,38 @@ class TemporalRunner:
 
     def _progress(self) -> float:
         # Only a scale that follows the steps reads the timesteps, which waits for the device.
-        return self._call.progress if self._scale is not None and self._scale.follows_steps else 0.0
+        return self._call.progress if self._follows_steps else 0.0
 
     def _options(self, site: str, x: Tensor) -> TemporalOptions:
-        views, start = self._planned_views()
-        if self._scale is None and not views and not start and self._chunks == 1:
-            return DEFAULT
-        scale, place = self._scale or MotionScale(), (self._progress(), self._call.frames, (x.shape[2], x.shape[3]))
+        views, start = self._placed_views(x.device)
+        if self._scale is None:
+            return (
+                DEFAULT
+                if not (views or start or self._chunks > 1)
+                else TemporalOptions(views=views, start=start, pieces=self._chunks)
+            )
+        place = self._progress(), self._call.frames, (x.shape[2], x.shape[3]), x.device
         return TemporalOptions(
-            scale=scale.scale_at(site, *place),
-            effect=scale.effect_at(site, *place),
+            scale=self._scale.scale_at(site, *place),
+            effect=self._scale.effect_at(site, *place),
             views=views,
             start=start,
             pieces=self._chunks,
         )
 
-    def _planned_views(self) -> tuple[tuple[View, ...], int]:
-        """The views of the step under way, or the frame that begins the only one, which needs no view."""
+    def _placed_views(self, device: torch.device) -> tuple[list[View], int]:
+        """The views of the step under way on a device, or the frame that begins the only one, which needs no view."""
         windows, frames = self._call.views, self._call.clip_frames
         if windows is None:
-            return (), 0
-        step = self._call.step
-        if self._views[0] != step:
-            plan = windows.plan(frames, step)
-            views = tuple((window, windows.weights(window, frames)) for window in plan)
-            self._views = (step, (), plan[0][0]) if frames <= windows.length else (step, views, 0)
-        return self._views[1:]
+            return [], 0
+        self._call.place.check_begun()
+        step = planning_step(self._call) if windows.follows_steps else 0
+        views, start = self._views.get_or(step, lambda: _planned_views(windows, frames, step))
+        return [(index.on(device), weights.on(device)) for index, weights in views], start
+
+
+def _planned_views(windows: ContextWindows, frames: int, step: int) -> tuple[list[tuple[HostTensor, HostTensor]], int]:
+    plan = windows.plan(frames, step)
+    if frames <= windows.length:
+        return [], plan[0][0]
+    return [(HostTensor(window), HostTensor(windows.weights(window, frames))) for window in plan], 0

@@ -11,16 +11,21 @@ from lib_animatediff.engine.components.domain_adapter import apply_domain_adapte
 from lib_animatediff.engine.components.motion import MotionComponent
 from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.engine.memory import is_out_of_memory
+from lib_animatediff.request.distilled import SamplerSettings
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
 from lib_animatediff.request.settings import ClipSettings, refuse_without_effect
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
+from lib_animatediff.video.spool import SpooledFrames
 from motion_module import ClipError, MotionModule
 
 from . import motion_module, text2video_zero  # noqa: F401 - each registers its method
+from .decode import Decode, decode_frames
 from .methods import Adapters, LoadedMethod, SamplingJob, load_method
 from .networks import PathCatalog
-from .pipeline import PIXELS_PER_LATENT, check_request, new_sampler
+from .noise import share_step_noise
+from .pipeline import CFG, PIXELS_PER_LATENT, SAMPLER, SAMPLERS, check_request, check_sampler, new_sampler
 from .prompts import check_prompts, prompt_kwargs
+from .speed import ClipFiles, choose_sampling, clip_files
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -53,9 +58,11 @@ def animate(
     settings: ClipSettings | None = None,
     adapters: Adapters = (),
     size: tuple[int, int] = (512, 512),
-    steps: int = 25,
-    cfg: float = 7.5,
-    sampler: str = "ddim",
+    steps: int | None = None,
+    cfg: float | None = None,
+    sampler: str | None = None,
+    spacing: str | None = None,
+    decoder: Decode | None = None,
     output: Path | None = None,
     on_step: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = lambda _line: None,
@@ -72,12 +79,16 @@ def animate(
         settings: every setting of docs/settings.md. ``motion_loras`` contains paths here.
         adapters: further domain adapters with strengths.
         size: width and height in pixels, multiples of 8.
-        sampler: a name of `pipeline.SAMPLERS`.
+        steps, cfg, sampler, spacing: of the sampler: a name of `pipeline.SAMPLERS` and one of its spacings. None: those
+            of the official configurations (25 steps, CFG 7.5, ddim), or, with ``speed="fast"`` in ``settings``, those
+            that a distilled motion module was trained for.
+        decoder: from `load_decoder`; None: the VAE of the pipeline.
         output: also write the files of the clip, with the formats, fps and loop count of ``settings``. The formats
             determine the suffixes.
         on_step: called after each sampling step.
-        say: called with one line per setting that was changed and has no effect under the others, and one per motion
-            LoRA and domain adapter, which reports how much of it fits.
+        say: called with one line per setting that was changed and has no effect under the others, one per motion LoRA
+            and domain adapter, which reports how much of it fits, and one about a distilled motion module that is
+            sampled in another way than it was trained for.
 
     Returns:
         The frames in the order of playback, ping-pong included.
@@ -90,6 +101,12 @@ def animate(
         given = {"prompt": prompt, "negative_prompt": negative_prompt, "seed": seed, "frames": frames}
         _refuse_with_plan(given | {"settings": settings, "steps": steps})
         plan, method = motion, load_method(motion.method, motion)
+        how = choose_sampling(
+            clip_files(plan.method.modules),
+            plan.settings.speed,
+            SamplerSettings(sampler, spacing, plan.sampling.steps, cfg),
+            negative_prompt=plan.sampling.negative_prompt,
+        )
     else:
         settings = settings or ClipSettings()
         settings = settings if frames is None else replace(settings, frames=frames)
@@ -102,13 +119,31 @@ def animate(
             )
         for names, advice in _without_effect(motion, output):
             refuse_without_effect(settings, names, advice)
-        sampling = Sampling(prompt, negative_prompt, seed=seed, steps=steps)
+        how = choose_sampling(
+            _files(motion),
+            settings.speed,
+            SamplerSettings(sampler, spacing, steps, cfg),
+            negative_prompt=negative_prompt,
+        )
+        sampling = Sampling(prompt, negative_prompt, seed=seed, steps=how.steps)
         plan = plan_clip(replace(settings, model=name), sampling, PathCatalog())
         method = load_method(motion, plan)
     if windows is not None and plan.makes_clip:
         plan = plan.with_windows(windows)
+    for line in how.lines:
+        say(line)
     images = render(
-        pipeline, plan, method, adapters=adapters, size=size, cfg=cfg, sampler=sampler, on_step=on_step, say=say
+        pipeline,
+        plan,
+        method,
+        adapters=adapters,
+        size=size,
+        cfg=how.cfg,
+        sampler=how.sampler,
+        spacing=how.spacing,
+        decoder=decoder,
+        on_step=on_step,
+        say=say,
     )
     return _finish(images, plan, output)
 
@@ -120,12 +155,14 @@ def render(
     *,
     adapters: Adapters = (),
     size: tuple[int, int] = (512, 512),
-    cfg: float = 7.5,
-    sampler: str = "ddim",
+    cfg: float = CFG,
+    sampler: str = SAMPLER,
+    spacing: str | None = None,
+    decoder: Decode | None = None,
     on_step: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = lambda _line: None,
-) -> list[Image]:
-    """The rendered frames of a plan, each once; arguments as for `animate`.
+) -> SpooledFrames:
+    """The rendered frames of a plan, each once, decoded when they are read; arguments as for `animate`.
 
     Raises:
         AnimateDiffError: the method does not fit, or memory ran out.
@@ -134,13 +171,16 @@ def render(
 
     check_request(seed=plan.sampling.seed, size=size, steps=plan.sampling.steps, cfg=cfg)
     check_prompts(plan)
+    check_sampler(sampler, spacing, plan.sampling.steps)
     former = pipeline.scheduler
-    pipeline.scheduler = new_sampler(sampler, former, method.schedule)
+    pipeline.scheduler = new_sampler(sampler, former, method.schedule, spacing)
     try:
         # On the CPU, so that a seed gives the same clip on every machine.
         generators = [torch.Generator().manual_seed(each) for each in plan.seeds]
+        share_step_noise(pipeline.scheduler, generators, plan.noise.share)
         latent_size = [pixels // PIXELS_PER_LATENT for pixels in reversed(size)]
         kwargs = {**prompt_kwargs(pipeline, plan), "width": size[0], "height": size[1], "guidance_scale": cfg}
+        kwargs["eta"] = SAMPLERS[sampler].eta
         like = torch.empty(
             len(generators),
             pipeline.unet.config.in_channels,
@@ -151,7 +191,8 @@ def render(
         with apply_domain_adapters(pipeline.unet, [*method.adapters, *adapters]) as matches:
             for line in (*map(str, plan.notes), *method.reports, *map(str, matches)):
                 say(line)
-            return list(method.sample(SamplingJob(pipeline, plan, kwargs, generators, like, on_step)))
+            latents = method.sample(SamplingJob(pipeline, plan, kwargs, generators, like, on_step))
+            return decode_frames(pipeline, latents, decoder)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -190,11 +231,17 @@ def _name(motion: Motion) -> str:
     return str(getattr(first, "name", ""))
 
 
-def _finish(images: list[Image], plan: ClipPlan, output: Path | None) -> list[Image]:
+def _files(motion: Motion) -> ClipFiles:
+    """The names and kinds of motion modules that the caller has loaded."""
+    given = motion if isinstance(motion, Sequence) else [motion]
+    return ClipFiles([(one.name, one.kind) for one in given if isinstance(one, (MotionModule, MotionComponent))])
+
+
+def _finish(images: SpooledFrames, plan: ClipPlan, output: Path | None) -> list[Image]:
     from lib_animatediff.video import ping_pong, write_clip
 
-    shown = list(ping_pong(images)) if plan.output.ping_pong else images
+    shown = ping_pong(images) if plan.output.ping_pong else images
     if output is not None:
         clip = plan.output
         write_clip(output, shown, formats=clip.formats, fps=clip.fps, loop_count=clip.loop_count)
-    return shown
+    return list(shown)

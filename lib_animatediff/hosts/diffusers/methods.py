@@ -66,7 +66,7 @@ class LoadedMethod(Protocol):
         """
 
     def sample(self, job: SamplingJob) -> Any:
-        """The images of the rendered frames."""
+        """The latents of the rendered frames, ``f c h w``."""
 
 
 @singledispatch

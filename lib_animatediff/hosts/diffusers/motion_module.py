@@ -12,9 +12,11 @@ from lib_animatediff.request.methods import ModuleMethod
 from lib_animatediff.request.plan import ClipPlan
 from motion_module import ClipError, MotionModule, load_motion_module
 
+from .guidance import GuidanceSwitch
 from .methods import Adapters, SamplingJob, load_method, not_a_motion_module
 from .networks import with_motion_loras
 from .noise import first_noise, sample_runs
+from .pipeline import timesteps_of
 
 
 class LoadedModules:
@@ -49,7 +51,7 @@ class LoadedModules:
             check_frames(module, len(plan.rendered), plan.windows)
 
     def sample(self, job: SamplingJob) -> Any:
-        """The images of the rendered frames."""
+        """The latents of the rendered frames, ``f c h w``."""
         pipeline, plan = job.pipeline, job.plan
         scale = getattr(plan.method, "scale", None)
         components = [
@@ -59,23 +61,29 @@ class LoadedModules:
             else (module if plan.makes_clip else module.with_scale(scale))
             for module in self.modules
         ]
-        with inject(pipeline.unet, *components, frames=len(plan.rendered), windows=plan.windows) as injection:
+        with inject(
+            pipeline.unet, *components, frames=len(plan.rendered), windows=plan.windows, reuse=plan.reuse
+        ) as injection:
 
-            def run(latents: Any, steps: int, is_last: bool) -> Any:
-                injection.progress = 0.0
+            def run(latents: Any, steps: int) -> Any:
+                timesteps = timesteps_of(pipeline.scheduler, steps)
+                injection.progress, injection.timestep = 0.0, timesteps[0]
+                injection.begin_run(steps)
+                guidance = GuidanceSwitch(pipeline, plan.guidance, job.kwargs, steps, on_switch=injection.drop_features)
 
                 def after_step(_pipeline: Any, step: int, _timestep: int, kept: dict[str, Any]) -> dict[str, Any]:
                     injection.progress = (step + 1) / steps
+                    injection.timestep = timesteps[min(step + 1, len(timesteps) - 1)]
                     job.on_step()
-                    return kept
+                    return guidance.after_step(pipeline, step, kept)
 
                 return pipeline(
-                    **job.kwargs,
+                    **guidance.kwargs,
                     latents=latents,
                     generator=job.generators,
                     num_inference_steps=steps,
                     callback_on_step_end=after_step,
-                    output_type="pil" if is_last else "latent",
+                    output_type="latent",
                 ).images
 
             noise = first_noise(plan, job.generators, job.like)

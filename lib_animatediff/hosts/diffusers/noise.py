@@ -1,20 +1,21 @@
-"""The noise of a clip's frames, and FreeInit's loop around a diffusers pipeline."""
+"""The noise of a clip's frames, initial and of each step, and FreeInit's loop around a diffusers pipeline."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.sampling.frame_noise import shared_noise
 from lib_animatediff.sampling.freeinit import fresh_noise, next_noise
 
-Run = Callable[[Tensor | None, int, bool], Any]
-"""Runs the sampler with the initial noise, the number of steps, and whether it is the last run. Other runs return
-latents."""
+Run = Callable[[Tensor | None, int], Any]
+"""Runs the sampler with the initial noise and the number of steps, and returns the latents."""
 
 
 def unit_noise(plan: ClipPlan, generators: Sequence[torch.Generator], like: Tensor) -> Tensor:
@@ -33,6 +34,51 @@ def first_noise(plan: ClipPlan, generators: Sequence[torch.Generator], like: Ten
     return unit_noise(plan, generators, like)
 
 
+def share_step_noise(scheduler: Any, generators: Sequence[torch.Generator], share: float) -> None:
+    """Make the frames share the noise that a diffusers scheduler adds at each step, as they share their initial noise.
+
+    LCM and ancestral samplers draw it from the frames' generators, row by row. With other kinds of noise than shared,
+    the seeds of the generators determine it, so that nothing needs to change.
+
+    Args:
+        scheduler: of one clip; its ``step`` is replaced.
+        generators: of the frames.
+        share: 0 to 1, as for `shared_noise`.
+    """
+    if share == 0:
+        return
+    step = scheduler.step
+
+    @wraps(step)  # the pipeline looks for the arguments of the step
+    def shared_step(*args: Any, **kwargs: Any) -> Any:
+        with _SharedDraws(generators, share):
+            return step(*args, **kwargs)
+
+    scheduler.step = shared_step
+
+
+class _SharedDraws(TorchFunctionMode):
+    """Mixes what the generator of frame 0 draws into what those of the other frames draw, in this thread only."""
+
+    def __init__(self, generators: Sequence[torch.Generator], share: float) -> None:
+        super().__init__()
+        self._frames = {id(generator): frame for frame, generator in enumerate(generators)}
+        self._share = share
+        self._first: Tensor | None = None
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        drawn = func(*args, **kwargs)
+        frame = self._frames.get(id(kwargs.get("generator"))) if func is torch.randn else None
+        if frame is None:
+            return drawn
+        if frame == 0:
+            self._first = drawn
+            return drawn
+        assert self._first is not None  # diffusers draws in the order of the rows
+        return shared_noise(drawn, self._first, self._share)
+
+
 def sample_runs(plan: ClipPlan, run: Run, noise: Tensor | None, last_alpha_cumprod: float) -> Any:
     """Run the sampler once, or once per FreeInit iteration, which computes its noise from the previous result.
 
@@ -44,7 +90,7 @@ def sample_runs(plan: ClipPlan, run: Run, noise: Tensor | None, last_alpha_cumpr
     for number, steps in enumerate(plan.runs[:-1], 1):
         assert initial is not None
         assert plan.freeinit is not None
-        latents = run(noise, steps, False)
+        latents = run(noise, steps)
         fresh = _shared(plan, fresh_noise(initial.shape[1:], list(plan.seeds), number).to(initial))
         noise = next_noise(
             latents,
@@ -54,7 +100,7 @@ def sample_runs(plan: ClipPlan, run: Run, noise: Tensor | None, last_alpha_cumpr
             last_alpha_cumprod=last_alpha_cumprod,
             **plan.freeinit.next_noise_options(),
         )
-    return run(noise, plan.runs[-1], True)
+    return run(noise, plan.runs[-1])
 
 
 def _shared(plan: ClipPlan, noise: Tensor) -> Tensor:

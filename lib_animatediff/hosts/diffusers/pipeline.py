@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lib_animatediff.builtin_model import STABLE_DIFFUSION_15, CheckpointError
+from lib_animatediff.request.distilled import SPACINGS, TRAILING
 from lib_animatediff.sampling.frame_noise import SEED_LIMIT
 from motion_module import ClipError
 from motion_module.limits import is_file, is_folder
@@ -16,12 +18,41 @@ from motion_module.schedules import SCALED_LINEAR, TRAINING_STEPS, BetaSchedule
 
 CONFIG_INDEX = "model_index.json"
 PIXELS_PER_LATENT = 8
-SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {  # name: diffusers' class and its options; ddim as officially
-    "ddim": ("DDIMScheduler", {"clip_sample": False}),
-    "euler": ("EulerDiscreteScheduler", {}),
-    "euler-a": ("EulerAncestralDiscreteScheduler", {}),
-    "dpm++2m": ("DPMSolverMultistepScheduler", {}),
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A sampler by diffusers.
+
+    Attributes:
+        scheduler: diffusers' class.
+        webui: its name in the WebUI, for infotexts.
+        options: of the class.
+        spacings: timesteps that it can have, the default first; None: those of consistency models, which are 50 in the
+            training, evenly spaced from the last one.
+        eta: share of the noise that is added again at each step, for samplers that leave the choice.
+    """
+
+    scheduler: str
+    webui: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    spacings: tuple[str | None, ...] = SPACINGS
+    eta: float = 0.0
+
+
+_CONSISTENCY_SPACINGS = (None, TRAILING)
+CONSISTENCY_STEPS = 50  # of the distillation of LCM and TCD; also the most sampling steps
+TCD_ETA = 0.3  # gamma of the TCD paper, arXiv 2402.19159
+SAMPLERS = {  # ddim as officially
+    "ddim": Sampler("DDIMScheduler", "DDIM", {"clip_sample": False}),
+    "euler": Sampler("EulerDiscreteScheduler", "Euler"),
+    "euler-a": Sampler("EulerAncestralDiscreteScheduler", "Euler a"),
+    "dpm++2m": Sampler("DPMSolverMultistepScheduler", "DPM++ 2M"),
+    "dpm++2m-sde": Sampler("DPMSolverMultistepScheduler", "DPM++ 2M SDE", {"algorithm_type": "sde-dpmsolver++"}),
+    "lcm": Sampler("LCMScheduler", "LCM", spacings=_CONSISTENCY_SPACINGS),
+    "tcd": Sampler("TCDScheduler", "TCD", spacings=_CONSISTENCY_SPACINGS, eta=TCD_ETA),
 }
+SAMPLER, STEPS, CFG = "ddim", 25, 7.5  # as in the official configurations
 _NOISE_LEVELS = (  # options of diffusers' schedulers for the noise schedule of a checkpoint
     "num_train_timesteps",
     "beta_schedule",
@@ -164,35 +195,81 @@ def _quiet_libraries() -> Iterator[None]:
             of_diffusers.enable_progress_bar()
 
 
-def check_sampler(name: str) -> None:
-    """Refuse an unknown name of a sampler.
+def check_sampler(name: str, spacing: str | None = None, steps: int = 1) -> None:
+    """Refuse an unknown name of a sampler, timesteps that it does not have, and more steps than it has timesteps.
+
+    Args:
+        spacing: one of its spacings; None: its default.
 
     Raises:
-        ClipError: the message lists the names.
+        ClipError: the message lists what there is.
     """
     if name not in SAMPLERS:
         raise ClipError(f"There is no sampler {name!r}. Choose one of {', '.join(SAMPLERS)}.", code="AD-D20")
+    spacings = [known for known in SAMPLERS[name].spacings if known is not None]
+    if spacing is not None and spacing not in spacings:
+        raise ClipError(
+            f"The sampler {name} has no {spacing} timesteps. Choose {' or '.join(spacings)}, or omit the spacing.",
+            code="AD-D29",
+        )
+    if has_consistency_timesteps(name, spacing) and steps > CONSISTENCY_STEPS:
+        raise ClipError(
+            f"The sampler {name} was trained on {CONSISTENCY_STEPS} timesteps, so {steps} steps are too many. Lower "
+            "the steps; 4 to 8 are usual.",
+            code="AD-D30",
+        )
 
 
-def new_sampler(name: str, former: Any, schedule: BetaSchedule | None) -> Any:
-    """A sampler with the motion module's noise levels and the timesteps of the official configurations.
+def spacing_of(name: str, spacing: str | None) -> str | None:
+    """The spacing of a sampler's timesteps, where None means its default."""
+    return SAMPLERS[name].spacings[0] if spacing is None else spacing
+
+
+def has_consistency_timesteps(name: str, spacing: str | None) -> bool:
+    """Whether a sampler takes its steps among the timesteps of a consistency distillation."""
+    return spacing_of(name, spacing) is None
+
+
+def new_sampler(name: str, former: Any, schedule: BetaSchedule | None, spacing: str | None = None) -> Any:
+    """A sampler with the motion module's noise levels, and by default the timesteps of the official configurations.
 
     The prediction type comes from the checkpoint's own scheduler, and so do the noise levels if ``schedule`` is None.
+
+    Args:
+        spacing: of the timesteps; None: the sampler's default.
     """
     import diffusers
 
-    check_sampler(name)
-    class_name, options = SAMPLERS[name]
+    check_sampler(name, spacing)
+    sampler = SAMPLERS[name]
     levels = _levels(SCALED_LINEAR if schedule is None else schedule)
     if schedule is None:
         levels |= {key: former.config[key] for key in _NOISE_LEVELS if former.config.get(key) is not None}
-    return getattr(diffusers, class_name)(
+    return getattr(diffusers, sampler.scheduler)(
         **levels,
-        steps_offset=1,
-        timestep_spacing="leading",
+        **_timesteps(name, spacing, levels["num_train_timesteps"]),
         prediction_type=former.config.get("prediction_type", "epsilon"),
-        **options,
+        **sampler.options,
     )
+
+
+def timesteps_of(sampler: Any, steps: int) -> list[float]:
+    """The timesteps of a run of this many steps, in the order in which the UNet is called with them.
+
+    They are computed in main memory, by a copy of the sampler, so that nothing waits for the device.
+    """
+    planned = type(sampler).from_config(sampler.config)
+    planned.set_timesteps(steps)
+    return [float(timestep) for timestep in planned.timesteps.tolist()]
+
+
+def _timesteps(name: str, spacing: str | None, train_steps: int) -> dict[str, Any]:
+    """The options of diffusers' scheduler for its timesteps."""
+    if None not in SAMPLERS[name].spacings:
+        return {"steps_offset": 1, "timestep_spacing": spacing_of(name, spacing)}
+    # Among all timesteps of the training instead of 50, theirs are the trailing ones.
+    consistent = has_consistency_timesteps(name, spacing)
+    return {"original_inference_steps": CONSISTENCY_STEPS if consistent else train_steps}
 
 
 def _levels(schedule: BetaSchedule) -> dict[str, Any]:

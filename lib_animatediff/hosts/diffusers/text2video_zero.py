@@ -15,6 +15,7 @@ from lib_animatediff.request.methods import Text2VideoZeroMethod
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero, levels_of, motion_field, sigmas_of
 
+from .guidance import GuidanceSwitch
 from .methods import Adapters, SamplingJob, load_method
 from .noise import unit_noise
 
@@ -49,16 +50,16 @@ class LoadedText2VideoZero:
         check_frames(self._method, len(plan.rendered))
 
     def sample(self, job: SamplingJob) -> Any:
-        """The images of the rendered frames. A clip of one frame is the pipeline's ordinary image."""
+        """The latents of the rendered frames, ``f c h w``. A clip of one frame is the pipeline's ordinary image."""
         pipeline, kwargs = job.pipeline, {**job.kwargs, "num_inference_steps": job.plan.sampling.steps}
         noise, method, sampler = unit_noise(job.plan, job.generators, job.like), self._method, job.pipeline.scheduler
-        finish = {"generator": job.generators, "callback_on_step_end": _each(job.on_step), "output_type": "pil"}
         if len(noise) == 1:
-            return pipeline(**kwargs, latents=noise, **finish).images
+            return self._finished(job, kwargs, noise)
         sampler.set_timesteps(kwargs["num_inference_steps"], device=pipeline.device)
         sigmas = sigmas_of(sampler.alphas_cumprod)[sampler.timesteps.long().cpu()].tolist()
         to_shift, to_join = (_first_at_most(level, sigmas) for level in levels_of(sampler.alphas_cumprod, method))
-        frame = _first_frame(pipeline, kwargs, job.generators[0], noise[:1], to_join, to_shift, job.on_step)
+        guidance = GuidanceSwitch(pipeline, job.plan.guidance, _of_first(kwargs), kwargs["num_inference_steps"])
+        frame = _first_frame(pipeline, guidance, job.generators[0], noise[:1], to_join, to_shift, job.on_step)
         job.generators[0].set_state(frame.state)
         # Samplers that begin with unit noise store x, the others store z.
         keeps_z = float(sampler.init_noise_sigma) != 1
@@ -71,7 +72,20 @@ class LoadedText2VideoZero:
         # The pipeline multiplies by the factor from unit noise to the sampler's scaling.
         latents = (begun / math.hypot(1, sigmas[to_join])).to(noise)
         with inject(pipeline.unet, method, frames=len(noise), windows=job.plan.windows):
-            return pipeline(**kwargs, latents=latents, **finish).images
+            return self._finished(job, kwargs, latents, done=to_join)
+
+    @staticmethod
+    def _finished(job: SamplingJob, kwargs: Mapping[str, Any], latents: Tensor, done: int = 0) -> Any:
+        """The sampled latents from latents on, after so many steps."""
+        pipeline, steps = job.pipeline, kwargs["num_inference_steps"]
+        guidance = GuidanceSwitch(pipeline, job.plan.guidance, kwargs, steps, done=done)
+        return pipeline(
+            **guidance.kwargs,
+            latents=latents,
+            generator=job.generators,
+            callback_on_step_end=_each(job.on_step, guidance),
+            output_type="latent",
+        ).images
 
 
 @load_method.register
@@ -91,7 +105,7 @@ def _first_at_most(level: float, sigmas: list[float]) -> int:
 
 def _first_frame(
     pipeline: Any,
-    kwargs: Mapping[str, Any],
+    guidance: GuidanceSwitch,
     generator: torch.Generator,
     noise: Tensor,
     to_join: int,
@@ -112,10 +126,10 @@ def _first_frame(
             pipeline._interrupt = True  # as in diffusers' guide on callbacks
         if step < to_join:  # the steps after it are computed again with the other frames
             on_step()
-        return kept
+        return guidance.after_step(pipeline, step, kept)
 
     pipeline(
-        **_of_first(kwargs), latents=noise, generator=[generator], callback_on_step_end=after_step, output_type="latent"
+        **guidance.kwargs, latents=noise, generator=[generator], callback_on_step_end=after_step, output_type="latent"
     )
     return frame
 
@@ -132,15 +146,17 @@ def _begin_at(sampler: Any, step: int) -> None:
     def plan_the_rest(*args: Any, **kwargs: Any) -> None:
         plan(*args, **kwargs)
         sampler.timesteps = sampler.timesteps[step:]
+        if "original_inference_steps" in sampler.config:  # LCM and TCD know the last step, without noise, by its number
+            sampler.num_inference_steps = len(sampler.timesteps)
         if hasattr(sampler, "sigmas"):
             sampler.sigmas = sampler.sigmas[step:]
 
     sampler.set_timesteps = plan_the_rest
 
 
-def _each(on_step: Callable[[], None]) -> Callable[..., dict[str, Any]]:
-    def after_step(_pipeline: Any, _step: int, _timestep: Any, kept: dict[str, Any]) -> dict[str, Any]:
+def _each(on_step: Callable[[], None], guidance: GuidanceSwitch) -> Callable[..., dict[str, Any]]:
+    def after_step(pipeline: Any, step: int, _timestep: Any, kept: dict[str, Any]) -> dict[str, Any]:
         on_step()
-        return kept
+        return guidance.after_step(pipeline, step, kept)
 
     return after_step

@@ -177,5 +177,11 @@ def _check_together(settings: ClipSettings) -> None:
             "would have motion. Lower effect_start.",
             code="AD-C12",
         )
+    if settings.guidance_start > settings.guidance_end:
+        raise ClipError(
+            f"guidance_start={settings.guidance_start:g} is later than guidance_end={settings.guidance_end:g}, so no "
+            "step would have CFG. Lower guidance_start.",
+            code="AD-C42",
+        )
     motion_scale(settings)
     frame_seeds(settings)

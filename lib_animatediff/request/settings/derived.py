@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.engine.motion_scale import MotionScale
+from lib_animatediff.engine.reuse.schedule import FEWEST_STEPS, FeatureReuse
 from lib_animatediff.request.masks import unpacked_mask
 from lib_animatediff.request.motion_scale import MOST_EFFECT, MOST_SCALE, parse_blocks, parse_frames, parse_steps
 from lib_animatediff.sampling.frame_noise import parse_frame_seeds
+from lib_animatediff.sampling.guidance import GuidanceInterval
 from lib_animatediff.sampling.text2video_zero import NAME, Text2VideoZero
 from motion_module import ClipError
 
@@ -28,6 +30,7 @@ _OF_MOTION_MODULES = (
     "freeinit_enable",
     "views",
     "closed_loop",
+    "reuse",
 )
 
 
@@ -100,6 +103,31 @@ def frame_seeds(settings: ClipSettings) -> list[int] | None:
 def travels_in_loop(settings: ClipSettings) -> bool:
     """Whether prompt travel loops from the last prompt to the first, as in the existing extension."""
     return settings.closed_loop in ("R+P", FIRM_LOOP)
+
+
+def feature_reuse(settings: ClipSettings, steps: int) -> FeatureReuse | None:
+    """How features are reused over the steps; None: every step computes everything.
+
+    Args:
+        steps: of the sampler.
+
+    Raises:
+        ClipError: there are too few steps.
+    """
+    if settings.reuse == 1 or settings.preview:
+        return None
+    if steps < FEWEST_STEPS:
+        raise ClipError(
+            f"reuse={settings.reuse} needs at least {FEWEST_STEPS} sampling steps, not {steps}: so few steps differ "
+            "too much to share features. Set reuse to 1, or raise the steps.",
+            code="AD-C41",
+        )
+    return FeatureReuse(settings.reuse, settings.reuse_branch, settings.reuse_on_cpu)
+
+
+def guidance_interval(settings: ClipSettings) -> GuidanceInterval:
+    """The part of the sampling steps in which CFG acts."""
+    return GuidanceInterval(settings.guidance_start, settings.guidance_end)
 
 
 def text2video_zero(settings: ClipSettings) -> Text2VideoZero:

@@ -15,6 +15,7 @@ SPEED = "Speed"
 NOISE = "Noise"
 OUTPUT = "Output"
 ADVANCED = "Advanced"
+SPEEDS = AS_SET, FAST = "as set", "fast"
 GROUPS = (PROMPTS, MOTION, WINDOWS, SPEED, NOISE, OUTPUT, ADVANCED)
 
 

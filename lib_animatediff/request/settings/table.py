@@ -14,7 +14,8 @@ from lib_animatediff.request.motion_scale import MOST_EFFECT, MOST_SCALE, parse_
 from lib_animatediff.sampling.frame_noise import NOISE_KINDS, parse_frame_seeds
 from lib_animatediff.sampling.freeinit import FILTERS
 
-from .setting import ADVANCED, KEY, MOTION, NOISE, OUTPUT, PROMPTS, SPEED, WINDOWS, Setting, further, setting
+from .setting import ADVANCED, KEY, MOTION, NOISE, OUTPUT, PROMPTS, WINDOWS, Setting, further, setting
+from .speed import GUIDANCE_END, GUIDANCE_START, PREVIEW, REUSE, REUSE_BRANCH, REUSE_ON_CPU, SPEED_CHOICE
 
 FRAME = "Frame"
 FILE_FORMATS = {  # the existing extension's name of each format: its key in `video.FORMATS`; the usual ones first
@@ -174,11 +175,7 @@ class ClipSettings:
         "Transition between prompts.",
         PROMPTS,
         choices=INTERPOLATIONS,
-        meanings={
-            "slerp": "rotates one encoding into the next",
-            "linear": "fades",
-            "step": "switches at once",
-        },
+        meanings={"slerp": "rotates one encoding into the next", "linear": "fades", "step": "switches at once"},
     )
     travel_easing: str = further(
         next(iter(EASINGS)),
@@ -370,12 +367,13 @@ class ClipSettings:
         minimum=0,
         maximum=1,
     )
-    preview: bool = further(
-        False,
-        "Preview (first frame only)",
-        "Renders only the first frame, without motion but on the clip's noise levels: a quick look before a long clip.",
-        SPEED,
-    )
+    preview: bool = PREVIEW
+    reuse: int = REUSE
+    reuse_branch: int = REUSE_BRANCH
+    reuse_on_cpu: bool = REUSE_ON_CPU
+    guidance_start: float = GUIDANCE_START
+    guidance_end: float = GUIDANCE_END
+    speed: str = SPEED_CHOICE
     request_id: str = setting(
         "", "Request ID", "Text of the client's choice at the end of the clip's file names.", in_panel=False
     )

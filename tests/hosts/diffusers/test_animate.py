@@ -131,6 +131,12 @@ PROBES = {
     "zero_y": (-30, REFUSED),
     "zero_smoothing": (0.5, REFUSED),
     "preview": (True, {}),
+    "reuse": "acts from 8 steps on, see test_cheaper_steps.py",
+    "reuse_branch": "acts from 8 steps on, see test_cheaper_steps.py",
+    "reuse_on_cpu": "acts from 8 steps on, see test_cheaper_steps.py",
+    "guidance_start": "acts with CFG above 1, see test_cheaper_steps.py",
+    "guidance_end": "acts with CFG above 1, see test_cheaper_steps.py",
+    "speed": "acts with distilled motion modules only, see test_samplers.py",
     "request_id": ("job7", REFUSED),
 }
 

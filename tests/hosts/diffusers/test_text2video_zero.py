@@ -96,7 +96,7 @@ def test_the_picture_glides_as_it_is_told(clip):
     assert down[-1][0] == pytest.approx(down[0][0], abs=2)
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "euler", "euler-a"])
+@pytest.mark.parametrize("sampler", ["ddim", "euler", "euler-a", "lcm", "tcd"])
 def test_frame_0_is_the_checkpoints_own_picture(clip, sampler):
     alone = clip(sampler=sampler, settings={"preview": True})
     assert len(alone) == 1
@@ -190,7 +190,7 @@ def test_few_steps_are_enough(clip, calls, sampler, steps):
     planned = [call.timestep for call in joint(calls)]
     assert planned == sorted(planned, reverse=True)
     assert planned[-1] == calls[-1].timestep
-    assert planned[0] <= 941
+    assert planned[0] <= 941 or steps == 1  # the only step of LCM and TCD is at 999
 
 
 def test_frame_0_is_computed_alone_no_further_than_it_is_needed(clip, calls):

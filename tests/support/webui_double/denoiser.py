@@ -16,16 +16,23 @@ if TYPE_CHECKING:
 
 CONTEXT = 64
 TOKENS = 5
-CFG = 7
+CFG = 7  # of a request that names none
 
 
-def guided(p: Processing, unet: nn.Module, x: Tensor, prompts: list[str]) -> Tensor:
+def guided(p: Processing, unet: nn.Module, x: Tensor, prompts: list[str], step: int = 0) -> Tensor:
     """CFGDenoiser.forward: cond rows prompt by prompt, each with all its parts, before uncond's; cut by number."""
     parts = [row_parts(prompt) for prompt in prompts]
     params = SimpleNamespace(
         text_cond=conditions([part for row in parts for part in row]),
         text_uncond=torch.zeros(len(x), TOKENS, CONTEXT),
-        denoiser=SimpleNamespace(p=p, step=0, total_steps=1),
+        image_cond=torch.zeros(sum(map(len, parts)) + len(x), 5, 1, 1),
+        denoiser=SimpleNamespace(
+            p=p,
+            step=step,
+            steps=shared.steps,
+            total_steps=shared.steps,
+            sampler=SimpleNamespace(sampler_extra_args=shared.conds),
+        ),
     )
     for callback in shared.cfg_denoiser_callbacks:
         callback(params)
@@ -33,7 +40,10 @@ def guided(p: Processing, unet: nn.Module, x: Tensor, prompts: list[str]) -> Ten
     if shared.opts.pad_cond_uncond:
         uncond = nn.functional.pad(uncond, (0, 0, 0, cond.shape[1] - uncond.shape[1]))
     rows = torch.cat([x[i : i + 1] for i, row in enumerate(parts) for _ in row] + [x])
-    if shared.opts.skip_early_cond:  # uncond is left out of the calls; its place is taken by a prompt's first part
+    skips = shared.opts.skip_early_cond != 0 and step / shared.steps <= shared.opts.skip_early_cond
+    shared.image_rows.append(len(params.image_cond))
+    if skips:  # uncond is left out of the calls; its place is taken by a prompt's first part
+        p.extra_generation_params["Skip Early CFG"] = shared.opts.skip_early_cond
         groups = [(rows[: -len(x)], cond)]
     elif cond.shape[1] == uncond.shape[1]:
         groups = [(rows, torch.cat([cond, uncond]))]
@@ -45,11 +55,11 @@ def guided(p: Processing, unet: nn.Module, x: Tensor, prompts: list[str]) -> Ten
         for start in range(0, len(group), size):
             part = slice(start, start + size)
             shared.calls.append(len(group[part]))
-            out.append(unet(group[part], torch.full((len(group[part]),), 500), context=context[part]))
+            out.append(unet(group[part], torch.full((len(group[part]),), 500 - step), context=context[part]))
     out_rows = torch.cat(out)
     firsts = [sum(map(len, parts[:row])) for row in range(len(parts))]
-    uncond_rows = out_rows[firsts] if shared.opts.skip_early_cond else out_rows[-len(x) :]
-    scale = 1 if shared.opts.skip_early_cond else CFG
+    uncond_rows = out_rows[firsts] if skips else out_rows[-len(x) :]
+    scale = 1 if skips else p.cfg_scale
     result = uncond_rows.clone()
     for row, first in enumerate(firsts):
         for part in range(len(parts[row])):

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from PIL import Image
 from support.webui_double import components
-from support.webui_double.denoiser import guided
+from support.webui_double.denoiser import CFG, guided
 from support.webui_double.functions import (
     FilenameGenerator,
     Processed,
@@ -52,8 +52,9 @@ class Processing:
     batch_size: int = 1
     n_iter: int = 1
     steps: int = 20
-    cfg_scale: float = 7.0
+    cfg_scale: float = CFG
     sampler_name: str = "Euler"
+    scheduler: str | None = None
     width: int = 8
     height: int = 8
     do_not_save_samples: bool = False
@@ -194,7 +195,7 @@ def noise(seeds: list[int]) -> Tensor:
 
 
 def denoise(p: Processing, x: Tensor, prompts: list[str]) -> Tensor:
-    """A run of one step: hands back what it has when interrupted."""
+    """A run of as many steps as a test asks for, one otherwise: hands back what it has when interrupted."""
     p.scripts.call("process_before_every_sampling", p, noise=x)
     from_image = p.is_hr_pass or hasattr(p, "init_latent")
     return getattr(p.sampler, "sample_img2img" if from_image else "sample")(lambda: _denoised(p, x, prompts))
@@ -208,10 +209,12 @@ def _denoised(p: Processing, x: Tensor, prompts: list[str]) -> Tensor:
     if shared.state.interrupted:
         return x
     try:
-        noise_of_x = guided(p, unet, x, prompts)
+        for step in range(shared.steps):
+            noise_of_x = guided(p, unet, x, prompts, step)
+            x = x - (1 - p.sampler.table[500]).sqrt() * noise_of_x / shared.steps
     except InterruptedException:
-        return x
-    return x - (1 - p.sampler.table[500]).sqrt() * noise_of_x
+        pass
+    return x
 
 
 def count_hooks(module: nn.Module) -> int:
@@ -318,6 +321,9 @@ def begin(checkpoint: SdModel) -> None:
     shared.app_started_callbacks, shared.may_be_read, shared.demo = [], [], object()
     shared.cmd_opts, shared.opened_folders = SimpleNamespace(hide_ui_dir_config=False), []
     shared.swallowed, shared.samplings, shared.saved, shared.hashes = [], [], [], {}
+    shared.image_rows = []  # of the image conditions of each call of the denoiser
+    shared.steps = 1  # of a sampler's run
+    shared.conds = {}  # with their schedules, as the sampler hands them to the denoiser
     shared.during_sampling = None  # a test's own: called with p before the UNet is
     shared.during_decoding = None  # likewise, with a frame's latents
 

@@ -156,7 +156,7 @@ def canonical_name(name: str) -> str:
 def _entry(name: str, path: Path, checkpoint: LoadedCheckpoint | None) -> Entry:
     """A file's entry in the list; without badge if it was just deleted."""
     try:
-        found = _inspected(path, *_version(path))
+        found = inspected(path)
     except OSError:
         return Entry(name, name, path, Use.NONE, is_module=False)
     if found.kind is None or found.base is None:
@@ -164,6 +164,15 @@ def _entry(name: str, path: Path, checkpoint: LoadedCheckpoint | None) -> Entry:
     fits = checkpoint is None or not checkpoint.unsuited(found)
     badge = f"{found.kind}, {_BASES[found.base]}{'' if fits else _NOT_FITTING}"
     return Entry(name, f"{name} [{badge}]", path, Use.FITS if fits else Use.OTHER_CHECKPOINT, is_module=True)
+
+
+def inspected(path: Path) -> MotionFileInfo:
+    """What a file of the list is.
+
+    Raises:
+        OSError: it was just deleted.
+    """
+    return _inspected(path, *_version(path))
 
 
 def choice(name: str) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 from lib_animatediff.engine.batch import RowOrder
 from lib_animatediff.engine.context_windows import Chunks, ContextWindows
 from lib_animatediff.engine.inject import Injection
+from lib_animatediff.engine.reuse.schedule import FeatureReuse
 from lib_animatediff.hosts.webui.catalog.files import Caches
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.request.plan import ClipPlan
@@ -27,6 +28,7 @@ class UNetCalls(TypedDict):
     one_clip_per_call: bool
     row_order: RowOrder | None
     between_windows: Callable[[int, int], None]
+    reuse: FeatureReuse | None
 
 
 class ClipMethod(Protocol):

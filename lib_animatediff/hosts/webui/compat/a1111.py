@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -26,12 +27,15 @@ from modules import (
 )
 from torch import Tensor
 
+from motion_module import ClipError
+
 from .base import Options, State
 
 Script = scripts.Script
 ALWAYS_VISIBLE = scripts.AlwaysVisible
 InterruptedSampling: type[BaseException] = sd_samplers_common.InterruptedException
 
+_SKIP_OPTION, _SKIP_FIELD = "skip_early_cond", "Skip Early CFG"
 _LORA_FOLDERS = (("lora_dir", "Lora"), ("lyco_dir_backcompat", "LyCORIS"))  # command-line option, default
 
 
@@ -78,6 +82,41 @@ def prompt_comments_are_on() -> bool:
 def img2img_samples_all_steps() -> bool:
     """Whether img2img samples as many steps as txt2img."""
     return bool(getattr(shared.opts, "img2img_fix_steps", False))
+
+
+def can_leave_out_uncond() -> bool:
+    """Whether this WebUI has the option that `optional_uncond` uses."""
+    return hasattr(shared.opts, _SKIP_OPTION)
+
+
+@contextmanager
+def optional_uncond(p: Any) -> Iterator[Callable[[bool], None]]:
+    """Yield a function that makes the denoiser leave out uncond from the next call on, or not.
+
+    It uses the option "Ignore negative prompt during early sampling", which the denoiser reads in each call after its
+    callback. The infotext then says what the user's own option did.
+
+    Raises:
+        ClipError: this WebUI has no such option.
+    """
+    users: Any = getattr(shared.opts, _SKIP_OPTION, None)
+    if users is None:
+        raise ClipError(
+            'This WebUI has no option "Ignore negative prompt during early sampling", which CFG start and CFG end use. '
+            "Update it, or set guidance_start to 0 and guidance_end to 1.",
+            code="AD-W31",
+        )
+    fields = p.extra_generation_params
+    before = fields.get(_SKIP_FIELD)
+    with options_for_one_run(**{_SKIP_OPTION: users}):
+        try:
+            yield lambda leaves_out: vars(shared.opts).update({_SKIP_OPTION: math.inf if leaves_out else users})
+        finally:
+            recorded = before if users == 0 else users
+            if recorded is None:
+                fields.pop(_SKIP_FIELD, None)
+            elif _SKIP_FIELD in fields:
+                fields[_SKIP_FIELD] = recorded
 
 
 # ---- models
@@ -159,6 +198,13 @@ def refreshed_checkpoint(path: Path) -> str:
 def split_prompts(prompts: Sequence[str]) -> list[int]:
     """The number of parts into which AND divides each prompt."""
     return [len(parts) for parts in prompt_parser.get_multicond_prompt_list(prompts)[0]]
+
+
+def ends_of_prompts(denoiser: Any) -> set[int]:
+    """The denoiser's calls, by number, after which a prompt with a schedule, such as ``[a:b:10]``, changes."""
+    arguments = getattr(getattr(denoiser, "sampler", None), "sampler_extra_args", None) or {}
+    parts = [part.schedules for row in getattr(arguments.get("cond"), "batch", []) for part in row]
+    return {entry.end_at_step for schedule in (*parts, *(arguments.get("uncond") or [])) for entry in schedule}
 
 
 def prompt_length(text: str) -> Any:
@@ -258,18 +304,30 @@ def title_of(script: Any) -> str:
 
 
 def client_saves_nothing() -> bool:
-    """Whether a client of the API has sent ``save_images: false``.
+    """Whether a client of the API has sent ``save_images: false``, which is the value without it, too."""
+    request = _request_of_client()
+    return request is not None and "save_images" in _fields_of(request) and not request.save_images
 
-    That is the value without it, too, and the WebUI does not tell which. So the client's request is looked up in the
-    function of the API that has called us.
-    """
+
+def fields_of_client() -> frozenset[str] | None:
+    """The names of the fields that a client of the API has sent; None for a request from the page."""
+    request = _request_of_client()
+    return None if request is None else _fields_of(request)
+
+
+def _request_of_client() -> Any:
+    """A client's request. The WebUI passes on values only, so it is looked up in the API's function that called us."""
     frame = inspect.currentframe()
     while frame is not None:
         for name in ("txt2imgreq", "img2imgreq"):
             if (request := frame.f_locals.get(name)) is not None:
-                return "save_images" in getattr(request, "__fields_set__", ()) and not request.save_images
+                return request
         frame = frame.f_back
-    return False
+    return None
+
+
+def _fields_of(request: Any) -> frozenset[str]:
+    return frozenset(getattr(request, "__fields_set__", ()))
 
 
 def selected_script(p: Any) -> str | None:

@@ -24,6 +24,7 @@ class Processing(Protocol):
     n_iter: int
     iteration: int
     sampler_name: str
+    scheduler: str | None
     do_not_save_samples: bool
     do_not_save_grid: bool
     outpath_samples: str

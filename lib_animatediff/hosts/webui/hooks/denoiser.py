@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lib_animatediff.engine.inject import Injection
 from lib_animatediff.hosts.webui.clip.batching import match_token_lengths
 from lib_animatediff.hosts.webui.clip.methods import ClipMethod
 from lib_animatediff.hosts.webui.clip.noise import share_noise
@@ -48,14 +49,27 @@ class DenoiserHooks:
 
     def before_denoising(self, p: Processing, params: Any) -> None:
         """Set progress and conditions of the denoiser's next call."""
-        injection = self._wrapper.injection
-        if injection is not None:
-            injection.progress = params.denoiser.step / max(params.denoiser.total_steps or 0, 1)
+        denoiser = params.denoiser
+        share = denoiser.step / max(denoiser.total_steps or 0, 1)
+        if (injection := self._wrapper.injection) is not None:
+            injection.share_timestep()
+            injection.progress = share
+            _follow_run(injection, denoiser)
         self._progress.before_call(params.denoiser)
         self._show_next_frame()
         self._prompts.blend(params, is_second_pass=getattr(p, "is_hr_pass", False))
         if self._wrapper.in_one_call:
             match_token_lengths(params)
+        if self._wrapper.leave_out_uncond is not None:
+            self._guide(params, is_guided=self._wrapper.needs_uncond and self._plan.guidance.is_guided(share))
+
+    def _guide(self, params: Any, *, is_guided: bool) -> None:
+        """Make the denoiser's next call use CFG, or compute the rows of cond only."""
+        assert self._wrapper.leave_out_uncond is not None
+        self._wrapper.leave_out_uncond(not is_guided)
+        images = getattr(params, "image_cond", None)
+        if not is_guided and images is not None:  # the WebUI leaves out uncond's rows of everything but these
+            params.image_cond = images[: len(images) - params.text_uncond.shape[0]]
 
     def _show_next_frame(self) -> None:
         """Rotate the rows, so that the live preview, which shows the first row, walks through the clip.
@@ -65,3 +79,13 @@ class DenoiserHooks:
         state = a1111.state()
         if state.current_latent is not None and not self._method.shows_one_image:
             state.current_latent = state.current_latent.roll(-(state.id_live_preview % len(self._plan.rendered)), 0)
+
+
+def _follow_run(injection: Injection, denoiser: Any) -> None:
+    """Tell feature reuse where a run of the sampler begins, and where a prompt's schedule changes the conditions."""
+    if denoiser.step == 0:
+        steps = getattr(denoiser, "steps", None)
+        # Samplers that call the denoiser twice in a step have another number of noise levels than of steps.
+        injection.begin_run(steps if steps == denoiser.total_steps else None)
+    elif denoiser.step - 1 in a1111.ends_of_prompts(denoiser):
+        injection.drop_features()

@@ -6,12 +6,13 @@ By then the request's checkpoint is loaded, and exceptions reach the user, unlik
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from lib_animatediff.engine.inject import Injection
 from lib_animatediff.engine.patching import restore
+from lib_animatediff.engine.reuse.schedule import FEWEST_STEPS
 from lib_animatediff.hosts.webui.clip.batching import parts_of, row_order, splits_clips
 from lib_animatediff.hosts.webui.clip.methods import ClipMethod, UNetCalls
 from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
@@ -25,6 +26,7 @@ from lib_animatediff.request.plan import ClipPlan
 from .errors import explain_out_of_memory, refuse_model, refuse_request
 from .problems import Problems
 from .progress.request import RequestProgress
+from .progress.tasks import runs_of
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +39,8 @@ class SamplingWrapper:
     Attributes:
         injection: the injection of the pass under way; None between passes.
         notes: about extensions that do not act on the clip.
+        leave_out_uncond: makes the denoiser's calls leave out uncond, or not; None: CFG acts at every step.
+        needs_uncond: whether uncond changes the images of the pass at all.
         in_one_call: whether all rows of the denoiser are in one call, since its own batching would split clips.
     """
 
@@ -49,6 +53,8 @@ class SamplingWrapper:
         progress: RequestProgress,
     ) -> None:
         self.injection: Injection | None = None
+        self.leave_out_uncond: Callable[[bool], None] | None = None
+        self.needs_uncond = True
         self.in_one_call = False
         self.notes: list[Note] = []
         self._plan = plan
@@ -120,7 +126,13 @@ class SamplingWrapper:
                 "one_clip_per_call": self.in_one_call,
                 "row_order": row_order(parts, frames),
                 "between_windows": self._progress.after_window,
+                "reuse": self._plan.reuse,
             }
+            self.needs_uncond = _needs_uncond(p, parts)
+            if not (self._plan.guidance.is_everywhere and self.needs_uncond):
+                span.callback(setattr, self, "leave_out_uncond", None)
+                self.leave_out_uncond = span.enter_context(a1111.optional_uncond(p))
+            self.notes += _notes_of_reuse(p, self._plan, is_second=is_second)
             span.callback(setattr, self, "injection", None)
             self.injection = self._method.enter(span, p, calls, is_second_pass=is_second)
             self._print_estimate(p, prompts, is_second=is_second)
@@ -146,6 +158,21 @@ def _notes_of_control(p: Processing) -> list[Note]:
     note = Note("ControlNet", f"has {units} not control this clip. Its error is in the console.")
     _log.warning("AnimateDiff: %s", note)
     return [note]
+
+
+def _needs_uncond(p: Processing, parts: Sequence[int]) -> bool:
+    """Whether uncond changes the images: at CFG 1, u + 1 (c - u) is c, unless a prompt has parts with weights."""
+    return p.cfg_scale != 1 or set(parts) != {1} or not a1111.can_leave_out_uncond()
+
+
+def _notes_of_reuse(p: Processing, plan: ClipPlan, *, is_second: bool) -> list[Note]:
+    """A note if a pass has too few steps, which img2img and the second pass decide."""
+    steps = max(runs_of(p, plan, is_second=is_second))
+    if plan.reuse is None or steps >= FEWEST_STEPS:
+        return []
+    which = "the hires pass" if is_second else "this clip"
+    text = f"has no effect in {which}, since {steps} steps are too few to share features ({FEWEST_STEPS} are needed)."
+    return [Note("reuse", text)]
 
 
 @contextmanager

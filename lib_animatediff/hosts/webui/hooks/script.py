@@ -9,6 +9,7 @@ from typing import Any
 from lib_animatediff.hosts.webui.catalog.files import Caches, WebuiCatalog
 from lib_animatediff.hosts.webui.catalog.models import canonical_name as canonical_model
 from lib_animatediff.hosts.webui.clip.prompt_travel import travels_of
+from lib_animatediff.hosts.webui.clip.speed import apply_speed
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.hosts.webui.output.deliver import deliver_clips, report_notes
@@ -22,7 +23,7 @@ from lib_animatediff.hosts.webui.ui.panel import (
     panel_values,
 )
 from lib_animatediff.request.effects import foreign_notes, notes_of
-from lib_animatediff.request.plan import ClipPlan, plan_clip
+from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
 from lib_animatediff.request.settings import canonical_name, parse_settings, to_infotext
 from lib_animatediff.video.formats import check_rate
 
@@ -177,11 +178,15 @@ def _open(p: Any, asked: dict[str, Any], caches: Caches, speeds: Speeds) -> Sess
             return None
         settings = replace(settings, model=canonical_model(settings.model))
         p.extra_generation_params[INFOTEXT_FIELD] = to_infotext(settings)
-        plan = plan_clip(settings, files=WebuiCatalog())
+        plan = plan_clip(settings, Sampling(steps=int(p.steps)), WebuiCatalog())
         refuse_idle_axes(p, plan)
         p.extra_generation_params[INFOTEXT_FIELD] = _infotext(plan)
         check_rate(plan.output.formats, plan.output.fps)
-        session = Session(p, plan, caches, speeds, notes=(*notes_of(settings, travels_of(p)), *foreign_notes(asked)))
+        speed_notes = apply_speed(p, settings.model, settings.speed)
+        for note in speed_notes:
+            _log.warning("AnimateDiff: %s", note)
+        notes = (*notes_of(settings, travels_of(p)), *speed_notes, *foreign_notes(asked))
+        session = Session(p, plan, caches, speeds, notes=notes)
     except Exception as error:  # the user sees it when sampling begins; the WebUI would swallow it here
         return Refusal(p, error)
     session.lay_out_rows()

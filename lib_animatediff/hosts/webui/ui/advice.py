@@ -5,8 +5,10 @@ from __future__ import annotations
 from lib_animatediff.builtin_model import CFG, MOTION, PROMPT, SIZE
 from lib_animatediff.hosts.webui.catalog.checkpoint import loaded_checkpoint
 from lib_animatediff.hosts.webui.catalog.models import find_model, method_without_file
+from lib_animatediff.hosts.webui.clip.speed import in_words
+from lib_animatediff.request.distilled import described, distillation_of
 from lib_animatediff.request.methods import WITHOUT_FILE
-from motion_module import MotionFileError, inspect_motion_file
+from motion_module import MotionFileError, MotionFileInfo, inspect_motion_file
 
 _BUILT_IN = (
     f"The built-in model is tiny and knows small coloured shapes only: it shows how AnimateDiff works. Use {SIZE} x "
@@ -24,5 +26,11 @@ def advice(name: str) -> str:
         return str(error)
     checkpoint = loaded_checkpoint()
     unsuited = checkpoint.unsuited(found) if checkpoint else ""
-    hint = _BUILT_IN if found.name == MOTION else found.hint
-    return found.problem or unsuited or hint or ""
+    hint = _BUILT_IN if found.name == MOTION else found.hint or _training_of(found)
+    return found.problem or unsuited or hint
+
+
+def _training_of(found: MotionFileInfo) -> str:
+    """How a distilled motion module whose kind does not say it was trained to be sampled."""
+    row = distillation_of(found.name, is_module=True, kind=found.kind)
+    return f"Distilled for {described(row, in_words)}." if row else ""

@@ -25,6 +25,7 @@ from .fields import field, hints, loop_field, lora_picker, model_field, prompt_h
 from .first_steps import build_first_steps, link_first_steps
 from .loops import CUSTOM, LOOPS
 from .plan_view import PlanView, view_plan
+from .sampling_offer import build_sampling_offer
 
 INFOTEXT_FIELD = "AnimateDiff"
 NO_VIDEOS = (
@@ -212,6 +213,7 @@ def _update_plan_on_change(tab: str, components: list[Any], parts: list[Any]) ->
     refresh = gr.Button(
         "Update the plan", elem_id=f"animatediff_{tab}_plan_refresh", elem_classes=["animatediff-hidden"]
     )
+    build_sampling_offer(tab, page, components[[setting.name for setting in PANEL_SETTINGS].index("model")])
     refresh.click(
         lambda page, *values: dataclasses.astuple(view_plan(panel_values(values), json.loads(page or "{}"))),
         inputs=[page, *components],

@@ -19,13 +19,14 @@ from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.hosts.webui.catalog.models import canonical_name, find_model
 from lib_animatediff.hosts.webui.clip.batching import parts_of, splits_clips
 from lib_animatediff.hosts.webui.clip.prompt_travel import frame_prompts
+from lib_animatediff.hosts.webui.clip.speed import HostSampling, files_of, sampling_notes
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.prompts.tags import replace_tags
 from lib_animatediff.prompts.travel import Travel, table
 from lib_animatediff.request.effects import idle_settings, notes_of
 from lib_animatediff.request.estimate import CHUNK, ClipEstimate, in_plain_words, one_line
-from lib_animatediff.request.plan import ClipPlan, plan_clip
+from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
 from lib_animatediff.request.settings import SETTINGS, parse_settings
 from lib_animatediff.request.window_map import window_map
 from motion_module import AnimateDiffError, MotionFileError, inspect_motion_file
@@ -38,6 +39,10 @@ ONE_PROMPT = (
     "with 0: too."
 )
 _PAGE = {"width": 512, "height": 512, "steps": 20, "batch_size": 1}  # the WebUI's defaults
+_OFFER = (
+    "<p class='animatediff-plan'><button type='button' class='animatediff-set-sampling'>Set what fits</button> "
+    "sampler, schedule type, steps and CFG scale</p>"
+)
 _LEAST_BYTES, _MOST_BYTES = 2, 4  # of a number in the computation; weights may be stored in fewer
 
 
@@ -84,14 +89,16 @@ def view_plan(values: Mapping[str, Any], page: Mapping[str, Any]) -> PlanView:
 
     Args:
         values: the panel's settings by name.
-        page: prompt, negative_prompt, width, height, steps and batch_size of the tab, and a serial that comes back.
+        page: prompt, negative_prompt, width, height, steps, batch_size, sampler_name, scheduler and cfg_scale of the
+            tab, whether it has the button of `sampling_offer` (sets_sampling), and a serial that comes back.
     """
     changed, serial = changed_settings(values), page.get("serial")
     if not values.get("enable"):
         return PlanView(_marks({}, changed, serial))
     try:
         settings = parse_settings(values)
-        plan = plan_clip(replace(settings, model=canonical_name(settings.model)))
+        steps = int(page.get("steps") or _PAGE["steps"])
+        plan = plan_clip(replace(settings, model=canonical_name(settings.model)), Sampling(steps=steps))
         frames = plan.frames
         prompts, (travel,) = frame_prompts([str(page.get("prompt") or "")], frames)
         negatives, (negative_travel,) = frame_prompts(
@@ -107,6 +114,7 @@ def view_plan(values: Mapping[str, Any], page: Mapping[str, Any]) -> PlanView:
     travels = travel is not None or negative_travel is not None
     summary = [_line(in_plain_words(estimate, shown, plan.output.fps), is_warning=not estimate.fits)]
     summary += [_line(str(note), is_warning=True) for note in notes_of(settings, travels)]
+    summary.append(_sampling(settings.model, page))
     if travel is not None and len(travel.keys) == 1:
         summary.append(_line(ONE_PROMPT, is_warning=True))
     windows = _line(one_line(estimate).partition(": ")[2])
@@ -119,6 +127,19 @@ def view_plan(values: Mapping[str, Any], page: Mapping[str, Any]) -> PlanView:
     ]
     summary.append(_marks(idle_settings(settings, travels), changed, serial))
     return PlanView("".join(summary), windows, "".join(tables))
+
+
+def _sampling(model: str, page: Mapping[str, Any]) -> str:
+    """What does not fit a distilled file, with a button that sets the page's own fields, see `sampling_offer`."""
+    sampler, scheduler, cfg = (page.get(name) for name in ("sampler_name", "scheduler", "cfg_scale"))
+    if not sampler:  # the page has not said
+        return ""
+    asked = HostSampling(
+        str(sampler), str(scheduler or "Automatic"), int(page.get("steps") or _PAGE["steps"]), float(cfg or 1)
+    )
+    files = files_of(model, str(page.get("prompt") or ""))
+    lines = [_line(str(note), is_warning=True) for note in sampling_notes(model, files, asked)]
+    return "".join(lines) + (_OFFER if lines and files and page.get("sets_sampling") else "")
 
 
 def changed_settings(values: Mapping[str, Any]) -> list[str]:
@@ -176,6 +197,8 @@ def _estimate(
         one_clip_per_call=splits_clips(parts),
         tokens=max(tokens, others),
         number_bytes=number_bytes,
+        reuse=plan.reuse,
+        guidance=plan.guidance,
         free=_left_free(model, plan.settings.model, number_bytes),
         **sizes,
     )

@@ -42,9 +42,14 @@ NEW = {
     "zero_y": -8.5,
     "zero_smoothing": 0.6,
     "preview": True,
+    "reuse": 2,
+    "reuse_branch": 1,
+    "reuse_on_cpu": True,
+    "guidance_start": 0.25,
+    "guidance_end": 0.75,
 }
 SHORT = {"frames": 2}
-FAST = {"steps": 2}
+FAST, ENOUGH = {"steps": 2}, {"steps": 8}  # feature reuse needs more
 QUIET = [name for name, setting in SETTINGS.items() if setting.omit_default]
 
 
@@ -69,7 +74,7 @@ def test_every_new_setting_has_a_value_here():
 @pytest.mark.shows("Views, preview, plan: every setting there and back, by API and by panel")
 @pytest.mark.parametrize("name", QUIET)
 def test_a_setting_comes_back_from_the_clips_text(studio, name):
-    frames, text = with_text(studio, {**SHORT, name: NEW[name]}, **FAST)
+    frames, text = with_text(studio, {**SHORT, name: NEW[name]}, **(ENOUGH if name == "reuse" else FAST))
     assert f"{name}: " in line_of(text)
     assert str(NEW[name]) in line_of(text)
     again = studio.post("/sdapi/v1/txt2img", {"infotext": text})

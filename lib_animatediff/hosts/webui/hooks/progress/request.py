@@ -159,7 +159,7 @@ class RequestProgress:
         self.bar.say(place.text)
 
 
-def _place_of(p: Any, plan: ClipPlan, frames: Sequence[int], *, is_second: bool) -> SamplingPlace:
+def _place_of(p: Any, plan: ClipPlan, frames: Sequence[float], *, is_second: bool) -> SamplingPlace:
     size = (p.hr_upscale_to_x, p.hr_upscale_to_y) if is_second else (p.width, p.height)
     clips = max(int(p.batch_size) // len(plan.rendered), 1)
     return SamplingPlace(
@@ -168,6 +168,7 @@ def _place_of(p: Any, plan: ClipPlan, frames: Sequence[int], *, is_second: bool)
         runs_of(p, plan, is_second=is_second),
         calls_at_once=1 if a1111.opts().batch_cond_uncond else 2,
         is_second=is_second,
+        guidance=plan.guidance,
     )
 
 

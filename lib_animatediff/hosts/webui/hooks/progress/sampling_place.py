@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.request.plan import ClipPlan
+from lib_animatediff.sampling.guidance import GuidanceInterval
 
 MOST_LETTERS = 25  # of a text before percent and time left in the page's bar
 _LOOKED_AT = 16  # steps whose windows are counted; later ones repeat them
+_COMPUTED = 0.12  # of a call that reuses features, by skip connection that it computes: from DeepCache's speed-ups
+_WITHOUT_UNCOND = 0.5  # of a call with CFG
 
 
 def fitting(*texts: str) -> str:
@@ -16,13 +19,26 @@ def fitting(*texts: str) -> str:
     return next((text for text in texts if len(text) <= MOST_LETTERS), texts[-1][:MOST_LETTERS])
 
 
-def frames_of_calls(plan: ClipPlan) -> tuple[int, ...]:
-    """Frames that a call on the whole clip computes, for its first steps: overlapping windows compute some twice."""
+def frames_of_calls(plan: ClipPlan) -> tuple[float, ...]:
+    """Frames that a call on the whole clip computes, for its first steps: overlapping windows compute some twice.
+
+    A frame whose features are reused counts as the part of it that is computed.
+    """
+    reuse = plan.reuse
+    if reuse is None:
+        return tuple(float(_frames_at(plan, step)) for step in range(_LOOKED_AT))
+    steps = range(_LOOKED_AT // reuse.interval * reuse.interval)
+    share = _COMPUTED * (reuse.branch + 1)
+    factors = [1.0 if reuse.is_full(step, None) else share for step in steps]
+    return tuple(_frames_at(plan, reuse.part(step, None)) * factor for step, factor in zip(steps, factors, strict=True))
+
+
+def _frames_at(plan: ClipPlan, step: int) -> int:
     frames, windows = len(plan.rendered), plan.windows
     is_whole = windows is None or not windows.apply_to(frames)
     if is_whole or windows is None or (isinstance(windows, ContextWindows) and windows.as_views):
-        return (frames,)
-    return tuple(sum(map(len, windows.plan(frames, step))) for step in range(_LOOKED_AT))
+        return frames
+    return sum(map(len, windows.plan(frames, step)))
 
 
 class SamplingPlace:
@@ -34,6 +50,7 @@ class SamplingPlace:
         runs: steps of each run of the sampler.
         calls_at_once: calls of the UNet per call of the denoiser.
         is_second: whether this is the second pass of hires fix.
+        guidance: the steps at which uncond is computed; None: all.
 
     Attributes:
         is_begun: whether the denoiser has been called.
@@ -41,17 +58,19 @@ class SamplingPlace:
 
     def __init__(
         self,
-        frames: Sequence[int],
+        frames: Sequence[float],
         unit: float,
         runs: Sequence[int],
         *,
         calls_at_once: int = 1,
         is_second: bool = False,
+        guidance: GuidanceInterval | None = None,
     ) -> None:
         self._frames = frames
         self._unit = unit
         self._runs = list(runs)  # calls
         self._is_second = is_second
+        self._guidance = guidance or GuidanceInterval()
         self._run = 0
         self._call = 0
         self.is_begun = False
@@ -83,19 +102,20 @@ class SamplingPlace:
     @property
     def total(self) -> float:
         """Units of the pass."""
-        return sum(self._of_run(calls) for calls in self._runs)
+        return sum(self._of_run(calls, calls) for calls in self._runs)
 
     @property
     def done(self) -> float:
         """Units that are done."""
-        earlier = sum(self._of_run(calls) for calls in self._runs[: self._run])
+        earlier = sum(self._of_run(calls, calls) for calls in self._runs[: self._run])
+        calls = self._runs[self._run]
         part = min((self._unet_call + self._window / self._windows) / self._unet_calls, 1.0)
-        return earlier + self._of_run(self._call) + part * self._of_call(self._call)
+        return earlier + self._of_run(self._call, calls) + part * self._of_call(self._call, calls)
 
     @property
     def ahead(self) -> float:
         """Units until the next event: the rest of the window, or of the call."""
-        return self._of_call(self._call) / (self._windows * self._unet_calls)
+        return self._of_call(self._call, self._runs[self._run]) / (self._windows * self._unet_calls)
 
     @property
     def where(self) -> str:
@@ -115,9 +135,9 @@ class SamplingPlace:
         window = f"{min(self._window + 1, self._windows)}/{self._windows}"
         return fitting(f"{lead} {step}, window {window}", f"{lead} {step} ({window})", *plain)
 
-    def _of_call(self, call: int) -> float:
-        return self._frames[call % len(self._frames)] * self._unit
+    def _of_call(self, call: int, calls: int) -> float:
+        share = 1.0 if self._guidance.is_guided(call / max(calls, 1)) else _WITHOUT_UNCOND
+        return self._frames[call % len(self._frames)] * self._unit * share
 
-    def _of_run(self, calls: int) -> float:
-        whole, rest = divmod(calls, len(self._frames))
-        return (whole * sum(self._frames) + sum(self._frames[:rest])) * self._unit
+    def _of_run(self, done: int, calls: int) -> float:
+        return sum(self._of_call(call, calls) for call in range(done))
