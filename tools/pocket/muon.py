@@ -1,7 +1,8 @@
 """Muon (K. Jordan, 2024): momentum whose matrices are made orthogonal, and AdamW for all that is no matrix.
 
-On the village's VAE it came in 200 steps of 4 pictures to an error that AdamW had not reached in 2,000 of 16. torch has
-a Muon for linear layers only; here a convolution is a matrix from its inputs to its outputs.
+After 200 steps of 4 crops, the village's VAE had a squared error of 0.008 with it and of 0.019 with AdamW, on the same
+pictures; after about 2,500 steps, 27.7 dB (of 8) and 23.7 dB (of 16). torch has a Muon for linear layers only; here a
+convolution is a matrix from its inputs to its outputs.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(weights, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One update."""
         del closure
         for group in self.param_groups:
@@ -47,8 +48,7 @@ def orthogonal(matrix: Tensor) -> Tensor:
     """The nearest matrix whose singular values are about 1, by five Newton-Schulz steps."""
     a, b, c = NEWTON_SCHULZ
     is_tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if is_tall else matrix
-    x = x / (x.norm() + 1e-7)
+    x: Tensor = (matrix.T if is_tall else matrix) / (matrix.norm() + 1e-7)
     for _ in range(ITERATIONS):
         product = x @ x.T
         x = a * x + (b * product + c * product @ product) @ x
