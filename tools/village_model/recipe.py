@@ -47,7 +47,7 @@ class ProbeRecipe:
 class StillsRecipe:
     """How a UNet learns from stills."""
 
-    steps: int = 2400
+    steps: int = 1600
     rate: float = 1e-3
     batch: int = 32
     warm_up: int = 100

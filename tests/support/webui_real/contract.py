@@ -45,7 +45,7 @@ NOT_THE_WEBUIS |= {
 NOT_THE_WEBUIS |= {"loaded.adapters", "loaded.motion", "loaded.reports", "*.progress", "*.first_only", "*.units"}
 
 MODULES = """
-    gradio launch modules.extensions modules.hashes modules.paths modules.prompt_parser modules.script_callbacks
+    gradio gradio.context launch modules.extensions modules.hashes modules.paths modules.prompt_parser modules.script_callbacks
     modules.scripts modules.sd_models modules.sd_samplers modules.sd_samplers_common modules.sd_unet
     modules.shared modules.ui_tempdir modules.util
 """.split()
@@ -146,10 +146,11 @@ NAMES = """
     p.hr_second_pass_steps p.hr_uc p.hr_upscale_to_x p.hr_upscale_to_y p.init_images p.init_latent
     p.initial_noise_multiplier p.latent_scale_mode p.is_api p.is_hr_pass p.iteration
     p.mask_for_overlay p.n_iter p.negative_prompt p.negative_prompts p.outpath_samples p.prompt p.prompts
-    p.refiner_checkpoint_info p.refiner_switch_at p.rng p.sampler p.sampler_name p.script_args p.scripts p.sd_model
+    p.refiner_checkpoint_info p.refiner_switch_at p.rng p.sampler p.sampler_name p.scheduler p.script_args p.scripts
+    p.sd_model
     p.scripts.alwayson_scripts p.scripts.selectable_scripts
     p.seed p.seeds p.steps p.styles p.subseed p.subseed_strength p.subseeds p.width
-    params.denoiser params.text_cond params.text_uncond
+    params.denoiser params.image_cond params.text_cond params.text_uncond
     saving.filename saving.image saving.p
     processed.all_negative_prompts processed.all_prompts processed.all_seeds processed.all_subseeds
     processed.batch_size processed.comments processed.extra_generation_params processed.images

@@ -143,7 +143,13 @@ def called_in_javascript() -> Iterator[str]:
 def test_one_module_is_the_door_to_the_webui():
     assert importers(OURS, "modules") == {"a1111.py", "animatediff.py"}
     assert importers(OURS, "launch") == {"install.py"}
-    assert importers(OURS, "gradio") == {"fields.py", "first_steps.py", "options.py", "panel.py"}
+    assert importers(OURS, "gradio") == {
+        "fields.py",
+        "first_steps.py",
+        "options.py",
+        "panel.py",
+        "sampling_offer.py",
+    }
 
 
 @pytest.mark.shows("Install, update, disable, uninstall: the contract with the WebUI's names")
