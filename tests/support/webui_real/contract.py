@@ -45,7 +45,8 @@ NOT_THE_WEBUIS |= {
 NOT_THE_WEBUIS |= {"loaded.adapters", "loaded.motion", "loaded.reports", "*.progress", "*.first_only", "*.units"}
 
 MODULES = """
-    gradio gradio.context launch modules.extensions modules.hashes modules.paths modules.prompt_parser modules.script_callbacks
+    gradio gradio.context launch modules.extensions modules.hashes modules.paths modules.prompt_parser
+    modules.script_callbacks
     modules.scripts modules.sd_models modules.sd_samplers modules.sd_samplers_common modules.sd_unet
     modules.shared modules.ui_tempdir modules.util
 """.split()
