@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ from .stages import STAGES, build
 
 OUT = Path("build/village")
 SMOKE_OUT = Path("build/village-smoke")
+TRAINED = Path(__file__).parent / "trained"  # results of finished stages, in half precision
 
 
 @click.group()
@@ -27,14 +29,18 @@ def main() -> None:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False),
               help=f"Folder for everything  [default: {OUT}; {SMOKE_OUT} for a smoke run]")  # fmt: skip
 @click.option("--seed", default=0, show_default=True)
+@click.option("--trained", is_flag=True, help=f"Begin with the results in {TRAINED.name}, in place of their stages.")
 @click.option("--gates/--no-gates", default=True, help="Measure each stage, and stop where it is not good enough.")
-def build_command(stage: str, steps: int | None, out: Path | None, seed: int, gates: bool) -> None:
+def build_command(stage: str, steps: int | None, out: Path | None, seed: int, trained: bool, gates: bool) -> None:
     """Train and export. A finished stage is skipped, an interrupted one goes on where it stopped."""
     import torch
 
     recipe = Recipe(seed=seed)
     torch.set_num_threads(1 if steps else torch.get_num_threads())
     folder = out or (SMOKE_OUT if steps else OUT)
+    for result in TRAINED.glob("*.safetensors") if trained else ():
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(result, folder / result.name)
     try:
         build(recipe.smoke(steps) if steps else recipe, folder, stage, gates=gates, say=click.echo)
     except BuildError as error:

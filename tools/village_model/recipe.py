@@ -29,7 +29,7 @@ VAE = VaeRecipe(
 class LatentsRecipe:
     """Clips of the plain style, encoded once for the base model and the motion module."""
 
-    clips: int = 1024
+    clips: int = 2048
     bfloat16: bool = True
 
 
@@ -47,7 +47,7 @@ class ProbeRecipe:
 class StillsRecipe:
     """How a UNet learns from stills."""
 
-    steps: int = 1600
+    steps: int = 6000
     rate: float = 1e-3
     batch: int = 32
     warm_up: int = 100
