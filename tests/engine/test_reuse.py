@@ -183,7 +183,7 @@ def test_the_plan_of_windows_stands_inside_an_interval(ldm_unet, motion, views, 
 
 @pytest.mark.parametrize(("host", "windows", "calls_per_step"), every_once(hosts.HOSTS, (None, WINDOWS), (1, 2)))
 def test_streams_in_calls_of_their_own_give_the_same_as_together(unets, motion, host, windows, calls_per_step):
-    """Also where a sampler calls twice at one step, as Heun does, at which it is told apart by the number of calls."""
+    """Also where a sampler calls twice at one step, as Heun does: the number of calls tells them apart."""
     unet = unets[host, 4]
     half = FRAMES * STREAMS // 2
     steps = [step_inputs(step) for step in range(3) for _ in range(1 if step == 0 else calls_per_step)]

@@ -68,8 +68,8 @@ def sampled(unet: nn.Module, motion: MotionModule, way: Way, frames: int, length
                 injection.drop_features()
                 is_on = is_guided
             rows = torch.cat([x, x]) if is_guided else x
-            told = text.flatten(0, 1) if is_guided else text[1]
-            noise = unet(rows, NOISIEST - step * (NOISIEST // way.steps), encoder_hidden_states=told).sample
+            context = text.flatten(0, 1) if is_guided else text[1]
+            noise = unet(rows, NOISIEST - step * (NOISIEST // way.steps), encoder_hidden_states=context).sample
             if is_guided:
                 uncond, cond = noise.chunk(2)
                 noise = uncond + CFG_SCALE * (cond - uncond)

@@ -139,19 +139,24 @@ def independent(pipeline: Any, frames: int = FRAMES, schedule: BetaSchedule | No
             pipeline.scheduler = former
 
     def paint(concept: Concept, seed: int) -> Tensor:
-        pictures: Tensor = pipeline(
-            caption(concept),
-            num_images_per_prompt=frames,
-            generator=[torch.Generator().manual_seed(seed + frame) for frame in range(frames)],
-            height=SIZE,
-            width=SIZE,
-            num_inference_steps=STEPS,
-            guidance_scale=CFG,
-            output_type="pt",
-        ).images
-        return pictures
+        return paint_batch(pipeline, caption(concept), seed, SIZE, frames)
 
     return make
+
+
+def paint_batch(pipeline: Any, prompt: str, seed: int, size: int, frames: int) -> Tensor:
+    """Pictures of one prompt with the seeds that the frames of a clip have, f c h w from 0 to 1."""
+    pictures: Tensor = pipeline(
+        prompt,
+        num_images_per_prompt=frames,
+        generator=[torch.Generator().manual_seed(seed + frame) for frame in range(frames)],
+        height=size,
+        width=size,
+        num_inference_steps=STEPS,
+        guidance_scale=CFG,
+        output_type="pt",
+    ).images
+    return pictures
 
 
 def frozen(make: Make) -> Make:

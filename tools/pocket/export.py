@@ -187,6 +187,7 @@ def load_pipeline(folder: Path, name: str = NAME) -> Any:
         safety_checker=None,
     )
     pipeline.set_progress_bar_config(disable=True)
+    pipeline.vae.enable_slicing()  # one picture at a time, as a clip's frames are decoded: to the last bit the same
     return pipeline
 
 

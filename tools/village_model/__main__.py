@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from tools.pocket.building import BuildError
+from tools.pocket.building import BuildError, run_stages
 
 from .recipe import Recipe
-from .stages import STAGES, build
+from .stages import STAGES
 
 OUT = Path("build/village")
 SMOKE_OUT = Path("build/village-smoke")
@@ -42,7 +42,7 @@ def build_command(stage: str, steps: int | None, out: Path | None, seed: int, tr
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(result, folder / result.name)
     try:
-        build(recipe.smoke(steps) if steps else recipe, folder, stage, gates=gates, say=click.echo)
+        run_stages(STAGES, recipe.smoke(steps) if steps else recipe, folder, stage, gates=gates, say=click.echo)
     except BuildError as error:
         raise click.ClickException(str(error)) from error
 

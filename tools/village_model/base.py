@@ -42,15 +42,38 @@ def loss(unet: nn.Module, clips: Clips, encoder: TextEncoder, how: StillsRecipe,
     context = encoder(written(shown, random, how.plain_captions, how.empty_captions))
     if step < how.steps * (1 - how.long_share):
         context = context[:, : how.short_tokens]  # the encoder is causal: cutting changes no other token
-    t = torch.randint(TRAINING_STEPS, (count,), generator=random)
+    places = around(clips.middles[rows, frames], how.subject_weight)
     clean = clips.latents[rows, frames].float()
+    return weighted_error(unet, clean, context, random, how.largest_weight, how.noise_offset, places)
+
+
+def weighted_error(
+    unet: nn.Module,
+    clean: Tensor,
+    context: Tensor,
+    random: torch.Generator,
+    largest_weight: float,
+    noise_offset: float = 0.0,
+    places: Tensor | float = 1.0,
+) -> Tensor:
+    """Mean error of the predicted noise at random timesteps.
+
+    Args:
+        unet: predicts.
+        clean: latents, n c h w.
+        context: conditions, n t c.
+        random: draws timesteps and noise.
+        largest_weight: of a timestep.
+        noise_offset: size of noise that is the same everywhere in a channel, which is added to the usual one.
+        places: how much each latent counts.
+    """
+    t = torch.randint(TRAINING_STEPS, (len(clean),), generator=random)
     noise = torch.randn(clean.shape, generator=random)
-    if how.noise_offset:
-        noise += how.noise_offset * torch.randn(*clean.shape[:2], 1, 1, generator=random)
-    error = (unet(noised(clean, noise, t), t, context=context) - noise).square()
-    error = error * around(clips.middles[rows, frames], how.subject_weight)
+    if noise_offset:
+        noise += noise_offset * torch.randn(*clean.shape[:2], 1, 1, generator=random)
+    error = (unet(noised(clean, noise, t), t, context=context) - noise).square() * places
     # 1 + sigma^2, which is 1 / alpha: high noise levels decide what is painted, and weigh nothing in the plain loss.
-    weight = (1 / alphas_cumprod()[t]).clamp(max=how.largest_weight)
+    weight = (1 / alphas_cumprod()[t]).clamp(max=largest_weight)
     weighted: Tensor = weight * error.mean(dim=(1, 2, 3))
     return weighted.mean()
 

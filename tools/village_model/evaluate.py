@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from lib_animatediff.hosts.diffusers.animate import animate
 from motion_module import MotionModule
-from tools.pocket.evaluate import SEEDS_APART, to_tensor
+from tools.pocket.evaluate import SEEDS_APART, paint_batch, to_tensor
 from tools.pocket.gates import GATE_SEED
 from tools.pocket.sampling import CFG, STEPS
 from tools.village.board import UNITS
@@ -102,18 +102,4 @@ def animated(pipeline: Any, motion: MotionModule, **more: Any) -> Make:
 
 def independent(pipeline: Any) -> Make:
     """A batch of pictures with the seeds that a clip would have."""
-
-    def make(shown: Scene, seed: int) -> Tensor:
-        pictures: Tensor = pipeline(
-            caption(shown.concepts),
-            num_images_per_prompt=FRAMES,
-            generator=[torch.Generator().manual_seed(seed + frame) for frame in range(FRAMES)],
-            height=SIZE,
-            width=SIZE,
-            num_inference_steps=STEPS,
-            guidance_scale=CFG,
-            output_type="pt",
-        ).images
-        return pictures
-
-    return make
+    return lambda shown, seed: paint_batch(pipeline, caption(shown.concepts), seed, SIZE, FRAMES)

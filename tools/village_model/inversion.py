@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from tools.pocket.base import TRAINING_STEPS, alphas_cumprod, noised
 from tools.pocket.loop import Plan, load, save, stream, warm_cosine
 from tools.pocket.text import TextEncoder, vocabulary
 from tools.village.words import caption
 
 from . import workers
-from .base import PARTS, around, load_unet
+from .base import PARTS, load_unet, weighted_error
 from .latents import Clips, load_clips
 from .recipe import InversionRecipe, Recipe
 from .text import load_encoder
@@ -64,15 +63,8 @@ def loss(unet: nn.Module, clips: Clips, rows: Tensor, inversion: Inversion, reci
     count = how.batch // workers.count()
     picked = rows[torch.randint(len(rows), (count,), generator=random)]
     frames = torch.randint(clips.latents.shape[1], (count,), generator=random)
-    t = torch.randint(TRAINING_STEPS, (count,), generator=random)
-    clean = clips.latents[picked, frames].float()
-    noise = torch.randn(clean.shape, generator=random)
     context = inversion([unsaid(clips.scenes[row].concepts, dict(how.shows)) for row in picked.tolist()])
-    error = (unet(noised(clean, noise, t), t, context=context) - noise).square()
-    error = error * around(clips.middles[picked, frames], 0.0)
-    weight = (1 / alphas_cumprod()[t]).clamp(max=how.largest_weight)
-    weighted: Tensor = weight * error.mean(dim=(1, 2, 3))
-    return weighted.mean()
+    return weighted_error(unet, clips.latents[picked, frames].float(), context, random, how.largest_weight)
 
 
 def train_inversion(recipe: Recipe, folder: Path, until: int | None = None) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Rows of the picture, in shares of it, where a layer is seen: hills and roofs; the ground in front.
 FAR_ROWS, NEAR_ROWS = (0.36, 0.56), (0.80, 1.0)
 EDGE = 8.0  # levels of a luma gradient that flow can follow
-HALF = 64.0  # pixels from the vanishing point at which a zoom's way is told
+HALF = 64.0  # pixels from the vanishing point at which a zoom's way is measured
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def ways(judge: Judge, frames: Tensor, move: str) -> Ways:
 
 
 def _edges(frame: NDArray[np.uint8]) -> NDArray[Any]:
-    """1 where the picture has an upright edge or any other that a flow can follow, 0 on plain surfaces."""
+    """1 where luma changes across, so that a flow to the side can be seen, 0 elsewhere."""
     luma = frame.astype(np.float32).mean(axis=2)
     across = np.abs(np.gradient(luma, axis=1))
     found: NDArray[Any] = (across > EDGE).astype(np.float32)

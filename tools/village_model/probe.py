@@ -1,4 +1,4 @@
-"""The judge: what a picture of the world shows, told by a small classifier that has only seen drawn pictures.
+"""The judge: what a picture of the world shows, read by a small classifier that has only seen drawn pictures.
 
 It shares nothing with the model that it judges: neither VAE nor latents nor samples took part in its training.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tools.pocket.building import Stage, run_stages
+from tools.pocket.building import Stage
 
 from . import base, cameras, export, gates, inversion, latents, motion, motion_gates, probe, styles, vae, workers
 from .recipe import Recipe
@@ -70,16 +70,3 @@ STAGES = (
     ),
     *map(_camera, cameras.MOVES),
 )
-
-
-def build(
-    recipe: Recipe,
-    folder: Path,
-    last: str = STAGES[-1].name,
-    *,
-    gates: bool = True,
-    say: Callable[[str], None] = print,
-    until: int | None = None,
-) -> None:
-    """Run the village model's stages, see `run_stages`."""
-    run_stages(STAGES, recipe, folder, last, gates=gates, say=say, until=until)

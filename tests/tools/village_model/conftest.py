@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from tools.pocket.building import run_stages
 from tools.village_model.recipe import Recipe
-from tools.village_model.stages import build
+from tools.village_model.stages import STAGES
 
 RECIPE = Recipe(seed=1).smoke(2)
 
@@ -14,7 +15,7 @@ RECIPE = Recipe(seed=1).smoke(2)
 def village(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a smoke build."""
     folder = tmp_path_factory.mktemp("village")
-    build(RECIPE, folder, gates=False)
+    run_stages(STAGES, RECIPE, folder, gates=False)
     return folder
 
 

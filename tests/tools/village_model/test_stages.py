@@ -5,13 +5,14 @@ from click.testing import CliRunner
 
 from lib_animatediff.hosts.diffusers.animate import animate
 from motion_module import load_motion_module
+from tools.pocket.building import run_stages
 from tools.pocket.export import load_pipeline
 from tools.pocket.loop import load
 from tools.village_model import cameras
 from tools.village_model.__main__ import main
 from tools.village_model.export import VILLAGE
 from tools.village_model.motion import RESULT as MOTION
-from tools.village_model.stages import STAGES, build
+from tools.village_model.stages import STAGES
 
 from .conftest import RECIPE
 
@@ -32,7 +33,7 @@ def test_an_interrupted_build_equals_an_uninterrupted_one_bit_for_bit(village, t
 
 def test_a_finished_build_is_not_done_again(village):
     said: list[str] = []
-    build(RECIPE, village, gates=False, say=said.append)
+    run_stages(STAGES, RECIPE, village, gates=False, say=said.append)
     assert len([line for line in said if "finished before" in line]) == len(STAGES)
 
 

@@ -10,13 +10,13 @@ from support.webui_real.clips import FRAMES, apart, clip_of, clip_payload
 from support.webui_real.studio import HIRES
 
 STEPS = 8
-TOLD = {"steps": STEPS, "sampler_name": "Euler", "prompt": "a red disc", "seed": 7}
+REQUEST = {"steps": STEPS, "sampler_name": "Euler", "prompt": "a red disc", "seed": 7}
 NOTED = {"Trouble": {"args": [{"conditions": True}]}}
 
 
 def rendered(studio, clip, **payload):
     """A request's answer, and the rows of each of its UNet calls."""
-    answer = studio.txt2img(**clip_payload(clip, **{**TOLD, **payload}, alwayson_scripts=NOTED))
+    answer = studio.txt2img(**clip_payload(clip, **{**REQUEST, **payload}, alwayson_scripts=NOTED))
     arrays = numpy.load(io.BytesIO(studio.api("GET", "/trouble/conditions").content))
     return answer, [len(arrays[f"arr_{number}"]) for number in range(len(arrays.files))]
 
@@ -56,8 +56,8 @@ def test_at_cfg_1_the_negative_prompt_is_not_computed(studio):
 
 @pytest.mark.shows("Feature reuse: the clip stays near, and the next image is what it was")
 def test_features_are_reused_and_nothing_stays_behind(studio):
-    before = studio.txt2img(**TOLD)["images"]
+    before = studio.txt2img(**REQUEST)["images"]
     plain, reused = (clip_of(rendered(studio, {"reuse": reuse})[0]).frames for reuse in (1, 2))
     other = clip_of(rendered(studio, {}, seed=8)[0]).frames
     assert 0 < apart(plain, reused) < 0.5 * apart(plain, other)
-    assert studio.txt2img(**TOLD)["images"] == before
+    assert studio.txt2img(**REQUEST)["images"] == before
