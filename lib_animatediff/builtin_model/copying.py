@@ -1,40 +1,39 @@
-"""Copies the built-in model into the WebUI's folders: complete files or none, and none of the user's is replaced."""
+"""Copies a built-in model into the WebUI's folders: complete files or none, and none of the user's is replaced."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from lib_animatediff.video.atomic import atomic_file, plain_reason
 
-from . import CHECKPOINT, MOTION, STABLE_DIFFUSION_15, STYLE_LORA, CheckpointError, pocket_folder
+from . import STABLE_DIFFUSION_15, BuiltInModel, CheckpointError
 
-_CHECKPOINTS = "Stable-diffusion"
-_PLACES = {CHECKPOINT: _CHECKPOINTS, MOTION: "animatediff", STYLE_LORA: "Lora"}
-_CONFIG = "pocket.yaml"
-_CLIP = "pocket-clip"  # the folder of the text encoder's config and tokenizer
+_CHECKPOINTS, _MOTION, _LORAS = "Stable-diffusion", "animatediff", "Lora"
 
 
-def copy_to_models(models: Path, names: Sequence[str] = (CHECKPOINT, MOTION)) -> list[Path]:
-    """Copy files of the built-in model, and what the WebUI needs to load the checkpoint; returns the files.
+def copy_to_models(models: Path, model: BuiltInModel) -> list[Path]:
+    """Copy a built-in model, and what the WebUI needs to load its checkpoint; returns the files, the checkpoint first.
 
     Files that are already there are kept.
 
     Args:
         models: the WebUI's folder of models.
-        names: of the files.
+        model: which one.
 
     Raises:
         CheckpointError: a folder cannot be written, another file has the name, or the built-in model is missing.
     """
-    source = pocket_folder()
-    copies = [(models / _PLACES[name] / name, (source / name).read_bytes()) for name in names]
-    config = models / _CHECKPOINTS / _CONFIG
-    text_encoder = list(_text_encoder(source, config.parent / _CLIP))
+    source = model.folder
+    places = {model.checkpoint: _CHECKPOINTS, model.motion: _MOTION}
+    copies = [(models / places.get(name, _LORAS) / name, (source / name).read_bytes()) for name in model.files]
+    config = models / _CHECKPOINTS / f"{model.name}.yaml"
+    clip = config.parent / f"{model.name}-clip"  # the folder of the text encoder's config and tokenizer
+    text_encoder = list(_text_encoder(source, clip))
     # The checkpoint comes after what it needs, so that the WebUI never lists one that it cannot load.
-    everything = [*text_encoder, (config, _webui_config(source, config.parent / _CLIP)), *reversed(copies)]
+    everything = [*text_encoder, (config, _webui_config(source / config.name, clip)), *reversed(copies)]
     missing = [(target, content) for target, content in everything if not _is_there(target, content)]
     for target, content in missing:
         try:
@@ -59,7 +58,7 @@ def _is_there(target: Path, content: bytes) -> bool:
     present = _content(target)
     if present == content:
         return True
-    if target.name == _CONFIG and present is not None and _without_place(present) == _without_place(content):
+    if target.suffix == ".yaml" and present is not None and _without_place(present) == _without_place(content):
         return False  # ours, written before the folder was moved
     raise CheckpointError(
         f"{target.parent} contains another file named {target.name}, which is not replaced. Rename or move it, "
@@ -81,9 +80,9 @@ def _text_encoder(source: Path, folder: Path) -> Iterator[tuple[Path, bytes]]:
     yield folder / "config.json", (source / "config" / "text_encoder" / "config.json").read_bytes()
 
 
-def _webui_config(source: Path, clip: Path) -> bytes:
+def _webui_config(written: Path, clip: Path) -> bytes:
     """The checkpoint's `.yaml`, with the full path of the text encoder's config and tokenizer for the WebUI."""
-    config = json.loads((source / _CONFIG).read_text(encoding="utf-8"))
+    config = json.loads(written.read_text(encoding="utf-8"))
     _text_encoder_of(config)["version"] = str(clip.resolve())
     return json.dumps(config, indent=2).encode("utf-8")  # JSON is YAML
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from lib_animatediff import builtin_model as pocket
+from lib_animatediff.builtin_model import DEFAULT, MODELS, BuiltInModel, built_in, copy_to_webui
 from lib_animatediff.hosts.diffusers import networks
 from lib_animatediff.hosts.diffusers import pipeline as host
 from lib_animatediff.hosts.diffusers.pipeline import pick_device
@@ -92,17 +92,23 @@ SIZE = 512  # as in the official configurations
 
 
 @click.command(cls=GroupedCommand, headings=_HEADINGS)
-@click.option("--checkpoint", type=_FILE, help="Stable Diffusion 1.5 checkpoint. Default: the small built-in one.")
+@click.option(
+    "--checkpoint",
+    type=_FILE,
+    default=Path(DEFAULT.name),
+    show_default=True,
+    help=f"Stable Diffusion 1.5 checkpoint, or a small built-in one: {' or '.join(MODELS)}.",
+)
 @click.option(
     "--motion",
     "--model",
     "motions",
     multiple=True,
-    help=f"Motion module, such as v3_sd15_mm.ckpt, or {NAME.lower()}. Default: the built-in one. May be repeated; "
-    "further modules act after the first: FILE, FILE:EFFECT or FILE:effect=0.5,scale=1.2.",
+    help=f"Motion module, such as v3_sd15_mm.ckpt, or {NAME.lower()}. Default: that of a built-in checkpoint. May be "
+    "repeated; further modules act after the first: FILE, FILE:EFFECT or FILE:effect=0.5,scale=1.2.",
 )
 @KIND_OPTION
-@click.option("--prompt", help=f'Describes the clip. Default with the built-in checkpoint: "{pocket.PROMPT}".')
+@click.option("--prompt", help=f'Describes the clip. Default with the built-in checkpoint: "{DEFAULT.prompt}".')
 @click.option("--negative-prompt", default="", help="Describes what the clip should not show.")
 @click.option(
     "--seed",
@@ -118,8 +124,8 @@ SIZE = 512  # as in the official configurations
 @click.option(
     "--motion-lora", "motion_loras", multiple=True, help="Motion LoRA or domain adapter: FILE or FILE:STRENGTH."
 )
-@click.option("--width", type=int, help=f"In pixels, a multiple of 8. Default: {SIZE}, built-in {pocket.SIZE}.")
-@click.option("--height", type=int, help=f"In pixels, a multiple of 8. Default: {SIZE}, built-in {pocket.SIZE}.")
+@click.option("--width", type=int, help=f"In pixels, a multiple of 8. Default: {SIZE}, built-in {DEFAULT.size}.")
+@click.option("--height", type=int, help=f"In pixels, a multiple of 8. Default: {SIZE}, built-in {DEFAULT.size}.")
 @click.option(
     "--steps",
     type=int,
@@ -142,7 +148,7 @@ SIZE = 512  # as in the official configurations
     "--cfg",
     type=float,
     help="CFG scale: higher values follow the prompt more strictly; at 1 there is no negative prompt. Default: "
-    f"{host.CFG}, built-in {pocket.CFG}.",
+    f"{host.CFG}, built-in {DEFAULT.cfg}.",
 )
 @click.option(
     "--decoder",
@@ -166,7 +172,7 @@ SIZE = 512  # as in the official configurations
 @click.option("--contact-sheet", type=_FILE, help="Also write all frames in a grid, as a PNG.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def animate(
-    checkpoint: Path | None,
+    checkpoint: Path,
     motions: tuple[str, ...],
     kind: str | None,
     prompt: str | None,
@@ -190,7 +196,7 @@ def animate(
     as_json: bool,
     **table: Any,
 ) -> None:
-    """Render a clip from a prompt. Without options, use the small built-in model."""
+    """Render a clip from a prompt. Without options, use a small built-in model."""
     # Everything is checked before the checkpoint is loaded, the quick checks first.
     settings = parse_settings(_with_images_as_text(table))
     if seed == _RANDOM_SEED:
@@ -311,27 +317,34 @@ class _Start:
     cfg: float
 
 
-def _start(checkpoint: Path | None, motion: Path | None, prompt: str | None) -> _Start:
-    """The given files, or those of the built-in model."""
-    if checkpoint is None:
-        folder = pocket.pocket_folder()
-        motion = motion or folder / pocket.MOTION
-        return _Start(folder / pocket.CHECKPOINT, motion, prompt or pocket.PROMPT, pocket.SIZE, pocket.CFG)
+def _start(checkpoint: Path, motion: Path | None, prompt: str | None) -> _Start:
+    """The given files, or those of a built-in model."""
+    if model := built_in(checkpoint):
+        motion = motion or model.folder / model.motion
+        return _Start(model.folder / model.checkpoint, motion, prompt or model.prompt, model.size, model.cfg)
     if motion is None:
         raise ClipError(
-            "The built-in motion module fits the built-in checkpoint only. Give --motion as well.", code="AD-K06"
+            "The built-in motion modules fit the built-in checkpoints only. Give --motion as well.", code="AD-K06"
         )
     if prompt is None:
         raise ClipError("There is no prompt. Describe the clip with --prompt.", code="AD-K07")
     return _Start(checkpoint, motion, prompt, SIZE, host.CFG)
 
 
-@click.command("pocket-to-webui")
-@click.argument("webui", type=_FILE)
-def pocket_to_webui(webui: Path) -> None:
-    """Copy the small built-in model into the WebUI at WEBUI, to try AnimateDiff without a download."""
-    for path in pocket.copy_to_webui(webui):
-        click.echo(path)
+def _to_webui(model: BuiltInModel) -> click.Command:
+    @click.command(
+        f"{model.name}-to-webui",
+        help=f"Copy the built-in {model.name} model into the WebUI at WEBUI, to try AnimateDiff without a download.",
+    )
+    @click.argument("webui", type=_FILE)
+    def to_webui(webui: Path) -> None:
+        for path in copy_to_webui(webui, model):
+            click.echo(path)
+
+    return to_webui
+
+
+TO_WEBUI = tuple(map(_to_webui, MODELS.values()))
 
 
 def _check_output(output: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lib_animatediff import builtin_model as pocket
+from lib_animatediff.builtin_model import MODELS
 from lib_animatediff.hosts.diffusers.pipeline import pick_device
 from lib_animatediff.jobs.recipe import file_hash, prepare, request_of
 from lib_animatediff.request.settings import from_infotext
@@ -116,11 +116,11 @@ def _settings(infotext: str) -> dict[str, Any] | None:
 
 
 def _finder(folders: Sequence[Path]) -> Callable[[str, str], Path]:
-    """Finds a file by name and hash in the given folders and in the built-in model's folder."""
+    """Finds a file by name and hash in the given folders and in those of the built-in models."""
 
     def find(name: str, digest: str) -> Path:
         others = []
-        for folder in (*folders, pocket.pocket_folder()):
+        for folder in (*folders, *(model.folder for model in MODELS.values() if model.is_installed)):
             for path in sorted(folder.rglob("*")):  # never by the name itself, which may contain a path
                 if path.name == name:
                     if file_hash(path) == digest:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from lib_animatediff import builtin_model as pocket
+from lib_animatediff.builtin_model import DEFAULT, MODELS, BuiltInModel, built_in
 from lib_animatediff.evaluation.embedders import CLIP, DINO, Embedder, SmallEmbedder, load_embedder
 from lib_animatediff.evaluation.errors import EvaluationError
 from lib_animatediff.evaluation.flow import opencv
@@ -19,7 +19,7 @@ from lib_animatediff.evaluation.measuring import Embedders
 from lib_animatediff.evaluation.methods import Sampling
 from lib_animatediff.evaluation.page import About, page_of
 from lib_animatediff.evaluation.preview import write_preview
-from lib_animatediff.evaluation.prompts import BUILT_IN, read_prompts
+from lib_animatediff.evaluation.prompts import BUILT_IN, Prompt, read_prompts
 from lib_animatediff.evaluation.results import how_made, results_of
 from lib_animatediff.evaluation.run import EvaluatedClip, Evaluation, Model, check, run
 from lib_animatediff.hosts.diffusers import networks
@@ -38,8 +38,18 @@ _SMALL_LEVELS = 501, 561  # for latents of 8x8 cells, which are still noise at t
 
 
 @click.command()
-@click.option("--checkpoint", type=_FILE, help="Stable Diffusion 1.5 checkpoint. Default: the small built-in one.")
-@click.option("--motion", type=_FILE, help="Motion module, such as v3_sd15_mm.ckpt. Default: the built-in one.")
+@click.option(
+    "--checkpoint",
+    type=_FILE,
+    default=Path(DEFAULT.name),
+    show_default=True,
+    help=f"Stable Diffusion 1.5 checkpoint, or a small built-in one: {' or '.join(MODELS)}.",
+)
+@click.option(
+    "--motion",
+    type=_FILE,
+    help="Motion module, such as v3_sd15_mm.ckpt. Default: that of a built-in checkpoint.",
+)
 @KIND_OPTION
 @click.option(
     "--prompts",
@@ -57,14 +67,14 @@ _SMALL_LEVELS = 501, 561  # for latents of 8x8 cells, which are still noise at t
 @click.option("--seeds", default=2, show_default=True, help="Clips per prompt.")
 @click.option("--seed", default=0, show_default=True, help="First seed.")
 @click.option("--frames", default=16, show_default=True, help="Frames per clip.")
-@click.option("--width", type=int, help=f"In pixels, a multiple of 8. Default: {SIZE}, built-in {pocket.SIZE}.")
-@click.option("--height", type=int, help=f"In pixels, a multiple of 8. Default: {SIZE}, built-in {pocket.SIZE}.")
+@click.option("--width", type=int, help=f"In pixels, a multiple of 8. Default: {SIZE}, built-in {DEFAULT.size}.")
+@click.option("--height", type=int, help=f"In pixels, a multiple of 8. Default: {SIZE}, built-in {DEFAULT.size}.")
 @click.option("--steps", default=25, show_default=True, help="Sampling steps.")
 @click.option("--sampler", type=click.Choice(list(host.SAMPLERS)), default="ddim", show_default=True, help="Sampler.")
 @click.option(
     "--cfg",
     type=float,
-    help=f"CFG scale: higher values follow the prompt more strictly. Default: {host.CFG}, built-in {pocket.CFG}.",
+    help=f"CFG scale: higher values follow the prompt more strictly. Default: {host.CFG}, built-in {DEFAULT.cfg}.",
 )
 @click.option(
     "--zero-levels",
@@ -92,7 +102,7 @@ _SMALL_LEVELS = 501, 561  # for latents of 8x8 cells, which are still noise at t
 @click.pass_context
 def evaluate(
     context: click.Context,
-    checkpoint: Path | None,
+    checkpoint: Path,
     motion: Path | None,
     kind: str | None,
     prompts: Path | None,
@@ -121,20 +131,16 @@ def evaluate(
     """
     _check_page(output)
     asked_device, device = device, host.pick_device(device)
-    built_in = checkpoint is None
-    if not built_in and (motion is None or prompts is None):
-        raise EvaluationError(
-            "With --checkpoint also give --motion and --prompts: the built-in ones only fit the built-in model.",
-            code="AD-K15",
-        )
+    ours = built_in(checkpoint)
+    module_file, asked = _motion_and_prompts(motion, prompts, ours)
     opencv()
-    size, guidance = (pocket.SIZE, pocket.CFG) if built_in else (SIZE, host.CFG)
-    models = _models(checkpoint, loras, tuned)
-    begin, renoised = zero_levels or (_SMALL_LEVELS if built_in else (_PAPER.begin, _PAPER.renoised))
+    size, guidance = (ours.size, ours.cfg) if ours else (SIZE, host.CFG)
+    models = _models(checkpoint, ours, loras, tuned)
+    begin, renoised = zero_levels or (_SMALL_LEVELS if ours else (_PAPER.begin, _PAPER.renoised))
     evaluation = Evaluation(
         models=models,
-        motion=motion or pocket.pocket_folder() / pocket.MOTION,
-        prompts=BUILT_IN if prompts is None else read_prompts(prompts),
+        motion=module_file,
+        prompts=asked,
         how=Sampling(
             size=(size if width is None else width, size if height is None else height),
             frames=frames,
@@ -167,19 +173,34 @@ def evaluate(
     made = how_made(evaluation, embedders, _command(context))
     results = evaluation.folder / "results.json"
     write_atomic(results, results_of(evaluation, shown, made).encode())
-    page = page_of(evaluation, shown, embedders, About(made, _notes(evaluation, built_in and not tuned)))
+    page = page_of(evaluation, shown, embedders, About(made, _notes(evaluation, ours is not None and not tuned)))
     write_atomic(output, page.encode())
     preview = write_preview(evaluation.folder / "clips.webp", evaluation, shown)
     click.echo(f"{output}\n{results}\n{preview}")
 
 
-def _models(checkpoint: Path | None, loras: Sequence[str], tuned: Sequence[Path]) -> tuple[Model, ...]:
-    """The checkpoint and its personalised models. The built-in checkpoint has a built-in LoRA if none is given."""
-    folder = None if checkpoint else pocket.pocket_folder()
-    base = checkpoint or (folder or Path()) / pocket.CHECKPOINT
+def _motion_and_prompts(
+    motion: Path | None, prompts: Path | None, ours: BuiltInModel | None
+) -> tuple[Path, tuple[Prompt, ...]]:
+    """The given ones, or those of a built-in model."""
+    if ours:
+        return motion or ours.folder / ours.motion, read_prompts(prompts) if prompts else BUILT_IN[ours.name]
+    if motion is None or prompts is None:
+        raise EvaluationError(
+            "With --checkpoint also give --motion and --prompts: the built-in ones only fit the built-in models.",
+            code="AD-K15",
+        )
+    return motion, read_prompts(prompts)
+
+
+def _models(
+    checkpoint: Path, ours: BuiltInModel | None, loras: Sequence[str], tuned: Sequence[Path]
+) -> tuple[Model, ...]:
+    """The checkpoint and its personalised models. A built-in checkpoint has a built-in LoRA if none is given."""
+    base = ours.folder / ours.checkpoint if ours else checkpoint
     added = [networks.parse_added(text) for text in loras]
-    if folder and not added and (folder / pocket.STYLE_LORA).is_file():
-        added = [networks.LoraFile(folder / pocket.STYLE_LORA)]
+    if ours and not added:
+        added = [networks.LoraFile(ours.folder / ours.style_lora)]
     return (
         Model(f"{base.stem} (base model)", "The checkpoint alone.", base),
         *(

@@ -6,7 +6,7 @@ import click
 
 from lib_animatediff import __version__
 
-from .animate import animate, pocket_to_webui
+from .animate import TO_WEBUI, animate
 from .clips import info, reproduce
 from .evaluate import evaluate
 from .files import convert, inspect
@@ -20,7 +20,7 @@ def cli() -> None:
     """Render clips with Stable Diffusion and motion modules."""
 
 
-for command in (animate, info, reproduce, evaluate, train_command, inspect, convert, pocket_to_webui):
+for command in (animate, info, reproduce, evaluate, train_command, inspect, convert, *TO_WEBUI):
     cli.add_command(command)
 
 

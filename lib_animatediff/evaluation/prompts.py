@@ -41,20 +41,22 @@ class Prompt:
             )
 
 
-# From the world of the built-in model: two per heading, one of them a combination that it was not trained on, and two
+# By built-in model, from its world: two per heading, one of them a combination that it was not trained on, and two
 # still scenes.
-BUILT_IN = (
-    Prompt("a red disc moving right", "right"),
-    Prompt("a blue square moving right", "right"),
-    Prompt("a yellow cross moving left", "left"),
-    Prompt("a green disc moving left", "left"),
-    Prompt("a blue disc moving up", "up"),
-    Prompt("a red cross moving up", "up"),
-    Prompt("a green square moving down", "down"),
-    Prompt("a yellow disc moving down", "down"),
-    Prompt("a red square standing still", "still"),
-    Prompt("a blue cross standing still", "still"),
-)
+BUILT_IN = {
+    "pocket": (
+        Prompt("a red disc moving right", "right"),
+        Prompt("a blue square moving right", "right"),
+        Prompt("a yellow cross moving left", "left"),
+        Prompt("a green disc moving left", "left"),
+        Prompt("a blue disc moving up", "up"),
+        Prompt("a red cross moving up", "up"),
+        Prompt("a green square moving down", "down"),
+        Prompt("a yellow disc moving down", "down"),
+        Prompt("a red square standing still", "still"),
+        Prompt("a blue cross standing still", "still"),
+    ),
+}
 
 
 def read_prompts(path: Path) -> tuple[Prompt, ...]:

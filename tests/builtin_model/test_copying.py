@@ -7,8 +7,7 @@ import json
 import pytest
 from support.cli import command_line
 
-from lib_animatediff import builtin_model as pocket
-from lib_animatediff.builtin_model import copying
+from lib_animatediff.builtin_model import POCKET, CheckpointError, copy_to_webui, copying
 
 
 @pytest.fixture
@@ -25,7 +24,7 @@ def content(folder):
 def test_the_command_copies_what_the_webui_needs(models, capsys):
     told = command_line(capsys)("pocket-to-webui", models.parent).out.splitlines()
     names = ["Stable-diffusion/pocket.safetensors", "animatediff/pocket-motion.safetensors"]
-    names += ["Lora/pocket-lilac-lora.safetensors", "Stable-diffusion/pocket.yaml"]
+    names += ["Lora/pocket-lilac-lora.safetensors", "Lora/pocket-pan-lora.safetensors", "Stable-diffusion/pocket.yaml"]
     assert told == [str(models / name) for name in names]
     config = json.loads((models / names[-1]).read_text())
     clip = config["model"]["params"]["cond_stage_config"]["params"]["version"]
@@ -37,24 +36,24 @@ def test_the_command_copies_what_the_webui_needs(models, capsys):
 
 
 def test_what_is_there_is_kept_and_what_is_missing_is_copied(models):
-    pocket.copy_to_webui(models.parent)
+    copy_to_webui(models.parent, POCKET)
     before = content(models)
     times = {name: (models / name).stat().st_mtime_ns for name in before}
-    (models / "animatediff" / pocket.MOTION).unlink()
-    pocket.copy_to_webui(models.parent)
+    (models / "animatediff" / POCKET.motion).unlink()
+    copy_to_webui(models.parent, POCKET)
     assert content(models) == before
     changed = [name for name in before if (models / name).stat().st_mtime_ns != times[name]]
-    assert changed == [f"animatediff/{pocket.MOTION}"]
+    assert changed == [f"animatediff/{POCKET.motion}"]
 
 
 def test_after_the_webui_was_moved_its_config_names_the_new_folder(models, tmp_path):
-    pocket.copy_to_webui(models.parent)
+    copy_to_webui(models.parent, POCKET)
     moved = models.parent.rename(tmp_path / "moved") / "models"
-    pocket.copy_to_webui(moved.parent)
+    copy_to_webui(moved.parent, POCKET)
     assert str(moved / "Stable-diffusion" / "pocket-clip") in (moved / "Stable-diffusion/pocket.yaml").read_text()
 
 
-@pytest.mark.parametrize("name", ["pocket.yaml", pocket.CHECKPOINT, "pocket-clip/merges.txt"])
+@pytest.mark.parametrize("name", ["pocket.yaml", POCKET.checkpoint, "pocket-clip/merges.txt"])
 @pytest.mark.parametrize("kind", ["file", "folder", "link to nowhere"])
 def test_nothing_of_the_users_is_replaced_and_nothing_else_is_written(models, name, kind):
     path = models / "Stable-diffusion" / name
@@ -66,14 +65,14 @@ def test_nothing_of_the_users_is_replaced_and_nothing_else_is_written(models, na
     else:
         path.symlink_to("nowhere")
     before = sorted(models.rglob("*"))
-    with pytest.raises(pocket.CheckpointError, match=rf"contains another file named {path.name}, .*\[AD-B04\]$"):
-        copying.copy_to_models(models)
+    with pytest.raises(CheckpointError, match=rf"contains another file named {path.name}, .*\[AD-B04\]$"):
+        copying.copy_to_models(models, POCKET)
     assert sorted(models.rglob("*")) == before
 
 
 def test_a_write_that_fails_leaves_no_checkpoint_and_says_why(models, monkeypatch):
     (models / "animatediff").write_text("no folder")
-    with pytest.raises(pocket.CheckpointError, match=r"animatediff cannot be written: .*\. Make .*\[AD-B03\]$"):
-        copying.copy_to_models(models)
-    assert not (models / "Stable-diffusion" / pocket.CHECKPOINT).exists()
+    with pytest.raises(CheckpointError, match=r"animatediff cannot be written: .*\. Make .*\[AD-B03\]$"):
+        copying.copy_to_models(models, POCKET)
+    assert not (models / "Stable-diffusion" / POCKET.checkpoint).exists()
     assert not list(models.rglob("*.part"))

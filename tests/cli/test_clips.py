@@ -12,7 +12,7 @@ from support.clip_files import INFOTEXT, RECIPE, moving_bar
 from support.motion_files import write_motion_file
 from support.tiny_decoder import write_tiny_decoder
 
-from lib_animatediff import builtin_model as pocket
+from lib_animatediff.builtin_model import POCKET
 from lib_animatediff.cli import clips as clips_cli
 from lib_animatediff.jobs import recipe as request
 from lib_animatediff.request.settings import from_infotext
@@ -42,7 +42,7 @@ def test_animate_writes_each_format_with_the_same_recipe(clips):
     assert read_recipe(clips / "clip.txt").infotext == recipes[0].infotext
     data = recipes[0].data
     assert (data["seed"], data["steps"], data["size"]) == (4, 2, [96, 64])
-    assert data["files"]["checkpoint"]["name"] == pocket.CHECKPOINT
+    assert data["files"]["checkpoint"]["name"] == POCKET.checkpoint
     assert len(data["files"]["checkpoint"]["sha256"]) == 64
     assert data["versions"]["torch"]
 
@@ -50,12 +50,12 @@ def test_animate_writes_each_format_with_the_same_recipe(clips):
 def test_the_infotext_is_the_webuis_and_no_path_of_this_machine_is_told(clips):
     text = read_recipe(clips / "clip.gif").infotext
     prompt, fields = text.split("\n")
-    assert prompt == pocket.PROMPT
+    assert prompt == POCKET.prompt
     assert fields.startswith("Steps: 2, Sampler: DDIM, CFG scale: 3.0, Seed: 4, Size: 96x64, Model hash: ")
     ours = from_infotext(json.loads(fields.split("AnimateDiff: ")[1].split(", Version: ")[0]))
-    assert (ours["enable"], ours["model"], ours["frames"], ours["reverse"]) == (True, pocket.MOTION, 3, True)
+    assert (ours["enable"], ours["model"], ours["frames"], ours["reverse"]) == (True, POCKET.motion, 3, True)
     told = (clips / "clip.gif").read_bytes()
-    assert str(pocket.pocket_folder()).encode() not in told
+    assert str(POCKET.folder).encode() not in told
     assert str(clips).encode() not in told
 
 
@@ -147,7 +147,7 @@ def test_info_prints_the_text_and_the_data_and_names_several_files(clips, run):
     assert json.loads(done.out[len(recipe.infotext) :]) == recipe.data
     done = run("info", clips / "clip.gif", clips / "clip.txt")
     assert done.out.splitlines()[0] == f"{clips / 'clip.gif'}:"
-    assert f"{clips / 'clip.txt'}:\n{pocket.PROMPT}" in done.out
+    assert f"{clips / 'clip.txt'}:\n{POCKET.prompt}" in done.out
 
 
 def test_info_as_json(run, tmp_path):

@@ -12,13 +12,13 @@ from PIL import Image
 from support.adapter_files import diffusers_layers, random_adapter, write_adapter
 from support.pocket_clips import BLUE, CFG, RED, SIZE, STEPS, near, pixels
 
-from lib_animatediff import builtin_model as pocket
+from lib_animatediff.builtin_model import POCKET
 from lib_animatediff.hosts.diffusers import networks
 from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.jobs import recipe as request
 from lib_animatediff.video import read_clip, read_recipe
 
-PAN, MOTION = (pocket.pocket_folder() / name for name in (pocket.MOTION_LORA, pocket.MOTION))
+PAN, MOTION = (POCKET.folder / name for name in (POCKET.motion_loras[0], POCKET.motion))
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ WRONG = [
     (["--motion", MOTION, "--motion", f"{MOTION}:nan"], "with effect from 0 to 2"),
     (["--motion", MOTION, "--motion", f"{MOTION}:speed=1"], "is not valid. Write FILE:effect=0.5,scale=1.2"),
     (["--motion", MOTION, "--motion", f"{MOTION}:scale=11"], "scale must be between 0 and 10"),
-    (["--motion", MOTION, "--motion", f"{MOTION}:much"], f"{pocket.MOTION}:much"),
+    (["--motion", MOTION, "--motion", f"{MOTION}:much"], f"{POCKET.motion}:much"),
     (["--motion", "Text2Video-Zero", "--motion-lora", PAN], "motion_loras"),
     (["--motion", "Text2Video-Zero", "--freeinit-enable"], "freeinit_enable"),
     (["--motion", "Text2Video-Zero", "--scale", "1.2", "--closed-loop", "A"], "scale, closed_loop"),
@@ -126,7 +126,7 @@ def test_a_recipe_of_all_of_it_gives_the_same_clip(run, pipeline, adapter, tmp_p
     frames = pixels([frame.image for frame in read_clip(path)])
     mask.unlink()  # the recipe holds the mask itself
     data = json.loads(json.dumps(read_recipe(path).data))
-    where = {file.name: file for file in (domain, *pocket.pocket_folder().iterdir())}
+    where = {file.name: file for file in (domain, *POCKET.folder.iterdir())}
     again = request.request_of(data, lambda name, _digest: where[name])
     assert torch.equal(pixels(request.prepare(again).render(pipeline)), frames)
     without = replace(again.settings, motion_mask="")

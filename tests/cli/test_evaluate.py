@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from support.cli import exit_code
 
-from lib_animatediff import builtin_model as pocket
+from lib_animatediff.builtin_model import POCKET
 from lib_animatediff.cli import main as program
 from lib_animatediff.evaluation import run as runner
 from lib_animatediff.evaluation.embedders import SmallEmbedder
@@ -150,10 +150,10 @@ def clip_frames(made, model, method, number=0):
 
 
 def test_each_method_is_what_it_is_called(made):
-    pipeline = host.load_pipeline(pocket.pocket_folder() / pocket.CHECKPOINT)
+    pipeline = host.load_pipeline(POCKET.folder / POCKET.checkpoint)
     pipeline.set_progress_bar_config(disable=True)
     plain = {"prompt": PROMPTS[0], "size": (64, 64), "steps": 2, "cfg": 3.0, "frames": FRAMES}
-    motion = runner.load_motion_module(pocket.pocket_folder() / pocket.MOTION)
+    motion = runner.load_motion_module(POCKET.folder / POCKET.motion)
     expected = np.stack([np.asarray(picture) for picture in animate(pipeline, motion, **plain)])
     found = {method.key: clip_frames(made, "base model", method.key) for method in RENDERED}
     assert np.abs(found["module"].astype(int) - expected).max() <= 1
@@ -269,7 +269,7 @@ def test_bad_places_and_names(command, monkeypatch, tmp_path):
     assert "Choose another --output" in command("evaluate", *words(tmp_path)).err
     assert (tmp_path / "page").read_text() == "mine"
     (tmp_path / "page").unlink()
-    lora = pocket.pocket_folder() / pocket.STYLE_LORA
+    lora = POCKET.folder / POCKET.style_lora
     ended = command("evaluate", *words(tmp_path), "--lora", lora, "--lora", lora)
     assert "Two models have the same name" in ended.err
     monkeypatch.setitem(sys.modules, "cv2", None)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from support.pocket_clips import CFG, SIZE, clip_of, near, pixels
 
 from lib_animatediff import ClipError, MotionScale, Text2VideoZero
-from lib_animatediff import builtin_model as pocket
+from lib_animatediff.builtin_model import POCKET
 from lib_animatediff.engine.components.motion import MotionComponent
 from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.jobs import recipe as request
@@ -20,7 +20,7 @@ from lib_animatediff.request.settings import from_infotext
 from lib_animatediff.video import read_recipe
 from motion_module import load_motion_module
 
-A = pocket.pocket_folder() / pocket.MOTION
+A = POCKET.folder / POCKET.motion
 STILL = "a red disc standing still"
 ZERO = ("--motion", "text2video-zero", "--prompt", STILL, "--steps", 3)
 
@@ -59,7 +59,7 @@ def test_a_recipe_holds_them_and_makes_the_clip_again(written, run, tmp_path, b)
     data = json.loads(json.dumps(read_recipe(path).data))
     (further,) = data["files"]["further"]
     assert further == {"name": b.name, "sha256": request.file_hash(b), "effect": 0.5, "scale": 1.2}
-    where = {file.name: file for file in (b, *pocket.pocket_folder().iterdir())}
+    where = {file.name: file for file in (b, *POCKET.folder.iterdir())}
     again = request.request_of(data, lambda name, _digest: where[name])
     assert again.further == (FurtherMotion(b, 0.5, 1.2),)
     done = run("reproduce", path, "--models", b.parent)

@@ -7,18 +7,18 @@ import sys
 
 import pytest
 
-from lib_animatediff import builtin_model as pocket
+from lib_animatediff.builtin_model import POCKET
 from lib_animatediff.cli import animate as cli
 from lib_animatediff.jobs.recipe import recipe_of, request_of
 
-FOLDER = pocket.pocket_folder()
+FOLDER = POCKET.folder
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """The built-in model's files under the names of distilled ones."""
     folder = tmp_path_factory.mktemp("files")
-    lightning = shutil.copy(FOLDER / pocket.MOTION, folder / "animatediff_lightning_4step.safetensors")
+    lightning = shutil.copy(FOLDER / POCKET.motion, folder / "animatediff_lightning_4step.safetensors")
     lora = shutil.copy(FOLDER / "pocket-lilac-lora.safetensors", folder / "lcm-lora-sdv1-5.safetensors")
     return {"lightning": lightning, "lora": lora}
 
@@ -45,9 +45,9 @@ def sampling(request):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("", ("ddim", None, 25, pocket.CFG)),
-        ("--speed fast", ("ddim", None, 25, pocket.CFG)),
-        ("--motion {lightning}", ("ddim", None, 25, pocket.CFG)),
+        ("", ("ddim", None, 25, POCKET.cfg)),
+        ("--speed fast", ("ddim", None, 25, POCKET.cfg)),
+        ("--motion {lightning}", ("ddim", None, 25, POCKET.cfg)),
         ("--motion {lightning} --speed fast", ("euler", "trailing", 4, 1.0)),
         ("--motion {lightning} --speed fast --steps 8", ("euler", "trailing", 8, 1.0)),
         ("--motion {lightning} --speed fast --cfg 3", ("euler", "trailing", 4, 3.0)),
@@ -56,7 +56,7 @@ def sampling(request):
         ("--motion {lightning} --speed fast --spacing leading", ("ddim", "leading", 4, 1.0)),
         ("--lora {lora} --speed fast", ("lcm", None, 8, 1.0)),
         ("--lora {lora}:0.5 --speed fast", ("lcm", None, 8, 1.0)),
-        ("--lora {lora}:0 --speed fast", ("ddim", None, 25, pocket.CFG)),
+        ("--lora {lora}:0 --speed fast", ("ddim", None, 25, POCKET.cfg)),
         ("--lora {lora} --motion text2video-zero --speed fast", ("lcm", None, 8, 1.0)),
         ("--sampler lcm --steps 6 --cfg 1", ("lcm", None, 6, 1.0)),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lib_animatediff.builtin_model import POCKET
 from lib_animatediff.evaluation.errors import EvaluationError
 from lib_animatediff.evaluation.prompts import BUILT_IN, NAMED, Prompt, read_prompts
 from tools.pocket.world import CONCEPTS, caption
@@ -63,5 +64,5 @@ def test_a_file_that_is_not_there_or_no_text(tmp_path):
 
 def test_those_built_in_are_captions_of_the_pocket_world_and_go_everywhere_equally_often():
     headings = {caption(concept): concept[2] for concept in CONCEPTS}
-    assert all(headings[prompt.text] == prompt.heading for prompt in BUILT_IN)
-    assert sorted(prompt.heading for prompt in BUILT_IN) == sorted(2 * NAMED)
+    assert all(headings[prompt.text] == prompt.heading for prompt in BUILT_IN[POCKET.name])
+    assert sorted(prompt.heading for prompt in BUILT_IN[POCKET.name]) == sorted(2 * NAMED)

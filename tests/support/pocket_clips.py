@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lib_animatediff import builtin_model as pocket
+from lib_animatediff.builtin_model import POCKET
 from lib_animatediff.hosts.diffusers import pipeline as host
 from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.request.settings import context_windows, parse_settings
@@ -20,13 +20,13 @@ SIZE = (64, 64)
 
 def new_pipeline() -> Any:
     """Loading takes longer than these clips, so that a file of tests should do it once."""
-    made = host.load_pipeline(pocket.pocket_folder() / pocket.CHECKPOINT)
+    made = host.load_pipeline(POCKET.folder / POCKET.checkpoint)
     made.set_progress_bar_config(disable=True)
     return made
 
 
 def new_motion() -> MotionModule:
-    return load_motion_module(pocket.pocket_folder() / pocket.MOTION)
+    return load_motion_module(POCKET.folder / POCKET.motion)
 
 
 def clip_of(

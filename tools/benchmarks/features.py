@@ -21,7 +21,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from lib_animatediff import builtin_model as files
+from lib_animatediff.builtin_model import POCKET
 from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.hosts.diffusers.networks import LoraFile, with_motion_loras
 from lib_animatediff.hosts.diffusers.pipeline import load_pipeline
@@ -56,10 +56,10 @@ class Studio:
     """The built-in model; makes clips."""
 
     def __init__(self) -> None:
-        self._folder = files.pocket_folder()
-        self.pipeline = load_pipeline(self._folder / files.CHECKPOINT)
+        self._folder = POCKET.folder
+        self.pipeline = load_pipeline(self._folder / POCKET.checkpoint)
         self.pipeline.set_progress_bar_config(disable=True)
-        self.motion = load_motion_module(self._folder / files.MOTION)
+        self.motion = load_motion_module(self._folder / POCKET.motion)
         self.concept = functools.cache(self._concept)
 
     def _concept(self, number: int, concept: Concept) -> Clip:
@@ -68,7 +68,7 @@ class Studio:
     def clip(self, prompt: str, number: int = 0, pan: float = 0.0, steps: int = STEPS, **settings: object) -> Clip:
         """The clip of a prompt with the seed of a number."""
         checked = parse_settings(settings)
-        added = [LoraFile(self._folder / files.MOTION_LORA, pan)] if pan else []
+        added = [LoraFile(self._folder / POCKET.motion_loras[0], pan)] if pan else []
         return animate(
             self.pipeline,
             with_motion_loras(self.motion, added).motion,

@@ -20,7 +20,7 @@ sys.path.insert(0, str(REPOSITORY / "tests"))
 
 from webui.server import WebUI  # noqa: E402
 
-from lib_animatediff import builtin_model as pocket  # noqa: E402
+from lib_animatediff.builtin_model import POCKET, copy_to_webui  # noqa: E402
 from lib_animatediff.sampling.text2video_zero import NAME  # noqa: E402
 
 from .harness import FEWEST_ROUNDS, compare, conditions, spread  # noqa: E402
@@ -31,13 +31,13 @@ FRAMES = 16
 def request(server: WebUI, steps: int, side: int, clip: dict[str, Any] | None) -> None:
     """Paint a batch of images, or a clip."""
     payload: dict[str, Any] = {
-        "prompt": pocket.PROMPT,
+        "prompt": POCKET.prompt,
         "steps": steps,
         "width": side,
         "height": side,
-        "cfg_scale": pocket.CFG,
+        "cfg_scale": POCKET.cfg,
         "sampler_name": "Euler a",
-        "override_settings": {"sd_model_checkpoint": pocket.CHECKPOINT},
+        "override_settings": {"sd_model_checkpoint": POCKET.checkpoint},
     }
     if clip is None:
         server.txt2img(**payload, batch_size=FRAMES)
@@ -51,19 +51,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A clip in the WebUI, beside a batch of images.")
     parser.add_argument("--rounds", type=int, default=FEWEST_ROUNDS)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--side", type=int, default=pocket.SIZE, help="of the pictures, in pixels")
+    parser.add_argument("--side", type=int, default=POCKET.size, help="of the pictures, in pixels")
     asked = parser.parse_args()
     if "WEBUI_DIR" not in os.environ:
         sys.exit("Set WEBUI_DIR to a WebUI 1.10 that starts.")
     webui = Path(os.environ["WEBUI_DIR"])
     python = Path(os.environ.get("WEBUI_PYTHON", webui / "venv" / "bin" / "python"))
     with tempfile.TemporaryDirectory() as folder, WebUI(webui, python, Path(folder), extensions=[REPOSITORY]) as server:
-        pocket.copy_to_webui(server.data_dir)
+        copy_to_webui(server.data_dir, POCKET)
         server.api("POST", "/sdapi/v1/refresh-checkpoints").raise_for_status()
         clips: dict[str, dict[str, Any] | None] = {
             "a batch of images": None,
-            "a clip, as GIF": {"model": pocket.MOTION},
-            "a clip, as single frames": {"model": pocket.MOTION, "formats": ["PNG"]},
+            "a clip, as GIF": {"model": POCKET.motion},
+            "a clip, as single frames": {"model": POCKET.motion, "formats": ["PNG"]},
             NAME: {"model": NAME},
         }
         things = {

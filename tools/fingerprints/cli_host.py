@@ -24,7 +24,7 @@ from support.motion_files import write_motion_file
 from support.small_configs import write_config_folder
 from support.webui_real import small_models
 
-from lib_animatediff import builtin_model
+from lib_animatediff.builtin_model import POCKET
 
 from . import cli_requests as names
 from .cli_requests import COMMON, REQUESTS
@@ -82,9 +82,9 @@ def _run(*words: str) -> str:
 
 def _write_files() -> None:
     """The files that requests name, into the current folder."""
-    assets = builtin_model.pocket_folder()
-    shutil.copyfile(assets / builtin_model.MOTION_LORA, names.PAN)
-    shutil.copyfile(assets / builtin_model.STYLE_LORA, names.LILAC)
+    assets = POCKET.folder
+    shutil.copyfile(assets / POCKET.motion_loras[0], names.PAN)
+    shutil.copyfile(assets / POCKET.style_lora, names.LILAC)
     small_models.write_checkpoint(Path(), Path(names.SMALL).stem)
     write_config_folder(Path(names.CONFIG))
     for kind in names.KINDS:

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from lib_animatediff.builtin_model import pocket_folder
+from lib_animatediff.builtin_model import POCKET
 from lib_animatediff.request.plan import plan_clip
 from lib_animatediff.request.settings import ClipSettings, parse_settings, to_infotext
 from lib_animatediff.video import Recipe, write_clip
@@ -65,7 +65,7 @@ PROMPT_LISTS = ('["a red disc", {"prompt": "a blue square", "heading": "right"}]
 @functools.cache
 def motion_module() -> dict[str, Tensor]:
     """A motion module as small as one can be, under official names: 32 channels at each site, in 8 bits."""
-    weights = load_file(pocket_folder() / "pocket-motion.safetensors")
+    weights = load_file(POCKET.folder / "pocket-motion.safetensors")
     channels = {_site(name): weight.shape[0] for name, weight in weights.items() if name.endswith("proj_in.weight")}
     return {name: _narrow(weight, channels[_site(name)]) for name, weight in weights.items()}
 
@@ -82,7 +82,7 @@ def _narrow(weight: Tensor, channels: int) -> Tensor:
 
 def weights_files(_folder: Path) -> list[bytes]:
     """A motion module, a motion LoRA, a LoRA and an embedding as safetensors."""
-    loras = [load_file(pocket_folder() / f"pocket-{name}-lora.safetensors") for name in ("pan", "lilac")]
+    loras = [load_file(POCKET.folder / f"pocket-{name}-lora.safetensors") for name in ("pan", "lilac")]
     thin = [{name: _thin(weight) for name, weight in list(lora.items())[:24]} for lora in loras]
     return [save(state) for state in (motion_module(), *thin, {"emb_params": torch.zeros(2, 64)})]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lib_animatediff import builtin_model as files
+from lib_animatediff.builtin_model import POCKET
 from lib_animatediff.hosts.diffusers.networks import LoraFile, add_loras, with_motion_loras
 from lib_animatediff.hosts.diffusers.pipeline import load_pipeline
 from motion_module import load_motion_module
@@ -57,13 +57,13 @@ def pipeline_of(checkpoint: Path) -> Any:
 
 def comparisons(folder: Path, tuned: Path | None, concepts: Sequence[Concept]) -> Iterator[Score]:
     """Score ground truth, controls, the base model and the models that the motion module was not trained on."""
-    motion = load_motion_module(folder / files.MOTION)
-    base = pipeline_of(folder / files.CHECKPOINT)
+    motion = load_motion_module(folder / POCKET.motion)
+    base = pipeline_of(folder / POCKET.checkpoint)
     yield score("ground truth", truth, concepts=concepts)
     yield score("independent frames", independent(base), concepts=concepts)
     yield score("a frozen frame", frozen(independent(base, frames=1)), concepts=concepts)
     yield score("base + module", animated(base, motion), concepts=concepts)
-    add_loras(base, [LoraFile(folder / files.STYLE_LORA)])
+    add_loras(base, [LoraFile(folder / POCKET.style_lora)])
     yield score("style LoRA + module", animated(base, motion), STYLE, concepts)
     if tuned is not None:
         yield score("fine-tuned + module", animated(pipeline_of(tuned), motion), STYLE, concepts)
@@ -71,8 +71,8 @@ def comparisons(folder: Path, tuned: Path | None, concepts: Sequence[Concept]) -
 
 def ablations(folder: Path, concepts: Sequence[Concept]) -> Iterator[Score]:
     """Score the motion module without some of its parts."""
-    motion = load_motion_module(folder / files.MOTION)
-    base = pipeline_of(folder / files.CHECKPOINT)
+    motion = load_motion_module(folder / POCKET.motion)
+    base = pipeline_of(folder / POCKET.checkpoint)
     with without_positions(motion) as edited:
         yield score("no positional table", animated(base, edited), concepts=concepts)
     yield score("Stable Diffusion's schedule", animated(base, on_schedule(motion, SCALED_LINEAR)), concepts=concepts)
@@ -80,8 +80,8 @@ def ablations(folder: Path, concepts: Sequence[Concept]) -> Iterator[Score]:
 
 def zero_output(folder: Path, concepts: Sequence[Concept]) -> str:
     """Compare a motion module whose last layers are zero with plain images, in one sentence."""
-    motion = load_motion_module(folder / files.MOTION)
-    base = pipeline_of(folder / files.CHECKPOINT)
+    motion = load_motion_module(folder / POCKET.motion)
+    base = pipeline_of(folder / POCKET.checkpoint)
     with without_output(motion) as edited:
         levels = largest_difference(animated(base, edited), independent(base, schedule=motion.schedule), concepts)
     return (
@@ -92,10 +92,10 @@ def zero_output(folder: Path, concepts: Sequence[Concept]) -> str:
 
 def pans(folder: Path, concepts: Sequence[Concept]) -> Iterator[Score]:
     """Score the motion LoRA at several strengths on standing sprites; displacement is measured to the right."""
-    motion = load_motion_module(folder / files.MOTION)
-    base = pipeline_of(folder / files.CHECKPOINT)
+    motion = load_motion_module(folder / POCKET.motion)
+    base = pipeline_of(folder / POCKET.checkpoint)
     for strength in STRENGTHS:
-        panning = with_motion_loras(motion, [LoraFile(folder / files.MOTION_LORA, strength)]).motion
+        panning = with_motion_loras(motion, [LoraFile(folder / POCKET.motion_loras[0], strength)]).motion
         yield score(f"pan at {strength:g}", animated(base, panning), concepts=concepts, towards="right")
 
 

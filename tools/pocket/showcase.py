@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from lib_animatediff import builtin_model as files
+from lib_animatediff.builtin_model import POCKET
 from lib_animatediff.hosts.diffusers.networks import LoraFile, add_loras
 from lib_animatediff.video import write_gif
 from motion_module import load_motion_module
@@ -40,10 +40,10 @@ def write_showcase(folder: Path, path: Path) -> None:
         folder: ``lib_animatediff/builtin_model/pocket``, or another of its layout.
         path: the GIF to write.
     """
-    motion = load_motion_module(folder / files.MOTION)
-    model = pipeline_of(folder / files.CHECKPOINT)
+    motion = load_motion_module(folder / POCKET.motion)
+    model = pipeline_of(folder / POCKET.checkpoint)
     rows = {"base": _row(independent(model)), "base\n+ motion module": _row(animated(model, motion))}
-    add_loras(model, [LoraFile(folder / files.STYLE_LORA)])
+    add_loras(model, [LoraFile(folder / POCKET.style_lora)])
     rows |= {
         "style LoRA": _row(independent(model)),
         "style LoRA\n+ the same\nmotion module": _row(animated(model, motion)),

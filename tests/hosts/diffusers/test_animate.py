@@ -13,7 +13,7 @@ from support.pocket_clips import BLUE, CFG, RED, SIZE, pixels
 from support.setting_values import MASK
 
 from lib_animatediff import AnimateDiffError, ClipError, MotionScale, Text2VideoZero
-from lib_animatediff import builtin_model as pocket
+from lib_animatediff.builtin_model import POCKET
 from lib_animatediff.engine.components.motion import MotionComponent
 from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.hosts.diffusers.networks import PathCatalog
@@ -24,8 +24,8 @@ from lib_animatediff.request.settings import SETTINGS, ClipSettings, parse_setti
 from lib_animatediff.video import read_clip
 from motion_module import load_motion_module
 
-PAN = pocket.pocket_folder() / pocket.MOTION_LORA
-MODULE = pocket.pocket_folder() / pocket.MOTION
+PAN = POCKET.folder / POCKET.motion_loras[0]
+MODULE = POCKET.folder / POCKET.motion
 HOW = {"size": SIZE, "cfg": CFG}
 QUICK = {"size": SIZE, "cfg": 1.0}  # without a negative prompt
 

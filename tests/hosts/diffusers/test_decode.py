@@ -11,7 +11,7 @@ from support.pocket_clips import RED, SIZE, pixels
 from support.tiny_decoder import tiny_autoencoder, weights_of, write_tiny_decoder
 
 from lib_animatediff import AnimateDiffError, ClipError
-from lib_animatediff import builtin_model as pocket
+from lib_animatediff.builtin_model import POCKET
 from lib_animatediff.hosts.diffusers import decode as decoding
 from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.hosts.diffusers.decode import check_decoder, decode_frames, load_decoder
@@ -67,7 +67,7 @@ def test_a_clip_by_a_tiny_decoder(pipeline, motion, file):
 
 def test_another_model_or_a_part_of_one_is_no_tiny_decoder(tmp_path, tiny):
     with pytest.raises(AnimateDiffError, match="not a tiny decoder"):
-        check_decoder(pocket.pocket_folder() / pocket.MOTION)
+        check_decoder(POCKET.folder / POCKET.motion)
     last = max(weights_of(tiny, "original"), key=lambda name: int(name.split(".")[0]))
     path = write_tiny_decoder(tmp_path / "part.safetensors", without=last)
     check_decoder(path)

@@ -10,7 +10,7 @@ import torch
 from support.pocket_clips import BLUE, CFG, RED, SIZE, STEPS, near, pixels
 
 from lib_animatediff import ClipError, ContextWindows, inject
-from lib_animatediff import builtin_model as pocket
+from lib_animatediff.builtin_model import POCKET
 from lib_animatediff.hosts.diffusers import pipeline as host
 from lib_animatediff.jobs import recipe as request
 from lib_animatediff.prompts.interpolate import slerp
@@ -249,7 +249,7 @@ def test_two_iterations_are_those_of_a_loop_written_out(pipeline, motion, clip, 
 )
 def test_the_progress_bar_counts_the_steps_of_all_iterations(pipeline, more, steps):
     settings = parse_settings({"frames": 2, "freeinit_enable": True, "freeinit_iters": 3} | more)
-    files = [pocket.pocket_folder() / name for name in (pocket.CHECKPOINT, pocket.MOTION)]
+    files = [POCKET.folder / name for name in (POCKET.checkpoint, POCKET.motion)]
     given = {"prompt": RED, "size": SIZE, "steps": 4, "cfg": CFG}
     ready, done = request.prepare(request.Request(*files, settings=settings, **given)), []
     ready.render(pipeline, lambda: done.append(None))

@@ -12,7 +12,7 @@ import torch
 from support.pocket_clips import RED, SIZE, near, pixels
 
 from lib_animatediff import ClipError
-from lib_animatediff import builtin_model as pocket
+from lib_animatediff.builtin_model import POCKET
 from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.hosts.diffusers.noise import share_step_noise
 from lib_animatediff.hosts.diffusers.pipeline import SAMPLERS, check_sampler, new_sampler
@@ -201,7 +201,7 @@ def test_shared_noise_is_mixed_at_each_step_as_at_the_beginning(pipeline, motion
 def lightning(tmp_path_factory):
     """The built-in motion module under the name of a distilled one."""
     path = tmp_path_factory.mktemp("motion") / "animatediff_lightning_4step.safetensors"
-    shutil.copy(pocket.pocket_folder() / pocket.MOTION, path)
+    shutil.copy(POCKET.folder / POCKET.motion, path)
     return load_motion_module(path)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lib_animatediff.builtin_model import CHECKPOINT, MOTION
+from lib_animatediff.builtin_model import of_motion
 from lib_animatediff.engine.unet import find_sites
 from lib_animatediff.hosts.webui.compat import a1111
 from motion_module import MotionFileInfo
@@ -40,9 +40,9 @@ class LoadedCheckpoint:
         different = next(((ours, theirs) for ours, theirs in pairs if ours != theirs), None)
         if different is None:
             return ""
-        if module.name == MOTION:
+        if model := of_motion(module.name):
             return (
-                f"{MOTION} is the built-in motion module. It fits the built-in checkpoint {CHECKPOINT} only. "
+                f"{model.motion} is a built-in motion module. It fits the built-in checkpoint {model.checkpoint} only. "
                 "Choose that checkpoint at the top of the page, or another motion module."
             )
         return (

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from lib_animatediff.builtin_model import CFG, MOTION, PROMPT, SIZE
+from lib_animatediff.builtin_model import BuiltInModel, of_motion
 from lib_animatediff.hosts.webui.catalog.checkpoint import loaded_checkpoint
 from lib_animatediff.hosts.webui.catalog.models import find_model, method_without_file
 from lib_animatediff.hosts.webui.clip.speed import in_words
 from lib_animatediff.request.distilled import described, distillation_of
 from lib_animatediff.request.methods import WITHOUT_FILE
 from motion_module import MotionFileError, MotionFileInfo, inspect_motion_file
-
-_BUILT_IN = (
-    f"The built-in model is tiny and knows small coloured shapes only: it shows how AnimateDiff works. Use {SIZE} x "
-    f'{SIZE} pixels, a CFG scale of {CFG:g} and a prompt such as "{PROMPT}".'
-)
 
 
 def advice(name: str) -> str:
@@ -26,8 +21,16 @@ def advice(name: str) -> str:
         return str(error)
     checkpoint = loaded_checkpoint()
     unsuited = checkpoint.unsuited(found) if checkpoint else ""
-    hint = _BUILT_IN if found.name == MOTION else found.hint or _training_of(found)
+    model = of_motion(found.name)
+    hint = _use_of(model) if model else found.hint or _training_of(found)
     return found.problem or unsuited or hint
+
+
+def _use_of(model: BuiltInModel) -> str:
+    return (
+        f"This built-in model is tiny and knows {model.knows} only: it shows how AnimateDiff works. Use {model.size} x "
+        f'{model.size} pixels, a CFG scale of {model.cfg:g} and a prompt such as "{model.prompt}".'
+    )
 
 
 def _training_of(found: MotionFileInfo) -> str:

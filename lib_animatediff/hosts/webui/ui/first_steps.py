@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from lib_animatediff.builtin_model import CFG, CHECKPOINT, MOTION, PROMPT, SIZE, CheckpointError, pocket_folder
+from lib_animatediff.builtin_model import DEFAULT
 from lib_animatediff.builtin_model.copying import copy_to_models
 from lib_animatediff.hosts.webui.catalog.checkpoint import LoadedCheckpoint, loaded_checkpoint
 from lib_animatediff.hosts.webui.catalog.models import (
@@ -83,12 +83,8 @@ def build_first_steps(tab: str) -> FirstSteps:
         visible=shown, elem_id=f"animatediff_{tab}_first_steps", elem_classes=["animatediff-first-steps"]
     ) as block:
         guide = gr.HTML(_guide(listed) if shown else "")
-        with gr.Column(visible=_has_builtin_model(), elem_classes=["animatediff-try"]):
-            gr.HTML(
-                f"<p>No time for a download? The built-in model is tiny ({SIZE} x {SIZE} pixels) and shows how "
-                f"AnimateDiff works. {CHECKPOINT} and {MOTION} (22 MB) are copied into the WebUI's folders and "
-                "selected.</p>"
-            )
+        with gr.Column(visible=DEFAULT.is_installed, elem_classes=["animatediff-try"]):
+            gr.HTML(f"<p>{_offer() if DEFAULT.is_installed else ''}</p>")
             try_it = gr.Button("Try the built-in one", elem_id=f"animatediff_{tab}_try_builtin")
         problem = gr.HTML(elem_id=f"animatediff_{tab}_try_problem")
     return FirstSteps(tab, block, guide, try_it, problem)
@@ -158,25 +154,26 @@ def _is_needed(value: str, listed: Sequence[Entry]) -> bool:
     return not method_without_file(value) and all(entry.use is not Use.FITS for entry in listed)
 
 
-def _has_builtin_model() -> bool:
-    try:
-        pocket_folder()
-    except CheckpointError:
-        return False
-    return True
+def _offer() -> str:
+    size = sum((DEFAULT.folder / name).stat().st_size for name in DEFAULT.files) / 1e6
+    return (
+        f"No time for a download? The built-in model is tiny ({DEFAULT.size} x {DEFAULT.size} pixels) and shows how "
+        f"AnimateDiff works. {DEFAULT.checkpoint}, {DEFAULT.motion} and LoRAs for both ({size:.0f} MB in all) are "
+        "copied into the WebUI's folders, and the first two are selected."
+    )
 
 
 def _try_it() -> tuple[Any, ...]:
     """Copy the built-in model and select its motion module; the browser selects the checkpoint, see `started`."""
     try:
-        checkpoint, motion, *_ = copy_to_models(a1111.models_folder())
+        checkpoint, motion, *_ = copy_to_models(a1111.models_folder(), DEFAULT)
     except AnimateDiffError as error:
         problem = f"<p class='animatediff-advice'>{html.escape(str(error))}</p>"
         return gr.update(), gr.update(), gr.update(), problem, ""
     started = {
         "checkpoint": a1111.refreshed_checkpoint(checkpoint),
-        "prompt": PROMPT,
-        "numbers": {"width": SIZE, "height": SIZE, "cfg_scale": CFG},
+        "prompt": DEFAULT.prompt,
+        "numbers": {"width": DEFAULT.size, "height": DEFAULT.size, "cfg_scale": DEFAULT.cfg},
     }
     listed = entries()
     model = gr.update(choices=choices(listed), value=selected(motion.name, listed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from types import SimpleNamespace
@@ -10,11 +11,11 @@ import pytest
 from support.motion_files import write_motion_file
 from support.webui_double import components, double
 
-from lib_animatediff import builtin_model as pocket
+from lib_animatediff.builtin_model import POCKET
 
 WITHOUT_FILE = "Text2Video-Zero [no file, any checkpoint]"
 MODULE = "mm_small_v3.safetensors [v3, SD 1.5]"
-BUILT_IN = f"{pocket.MOTION} [v2, SD 1.5: not for this checkpoint]"
+BUILT_IN = f"{POCKET.motion} [v2, SD 1.5: not for this checkpoint]"
 
 
 @pytest.fixture
@@ -173,27 +174,27 @@ def test_the_built_in_model_is_copied_listed_and_selected(bare):
     panel = opened(bare)
     happens(panel.try_it)
     models = bare.models_folder.parent
-    for folder, name in (("Stable-diffusion", pocket.CHECKPOINT), ("animatediff", pocket.MOTION)):
-        assert (models / folder / name).read_bytes() == (pocket.FOLDER / name).read_bytes()
-    assert not (models / "Lora").exists()
+    for folder, name in (("Stable-diffusion", POCKET.checkpoint), ("animatediff", POCKET.motion)):
+        assert (models / folder / name).read_bytes() == (POCKET.folder / name).read_bytes()
+    assert {path.name for path in (models / "Lora").iterdir()} == {POCKET.style_lora, *POCKET.motion_loras}
     assert panel.model.value == BUILT_IN  # until the browser has loaded the checkpoint
     assert BUILT_IN in panel.model.choices
     assert not panel.block.visible
     started = json.loads(panel.started.value)
-    assert started["checkpoint"] == f"{pocket.CHECKPOINT} [0123456789]"
+    assert started["checkpoint"] == f"{POCKET.checkpoint} [0123456789]"
     assert started["prompt"] == "a red disc moving right"
     assert started["numbers"] == {"width": 64, "height": 64, "cfg_scale": 3.0}
 
 
 def test_a_file_of_the_users_is_not_replaced(bare):
     panel = opened(bare)
-    theirs = bare.models_folder.parent / "Stable-diffusion" / pocket.CHECKPOINT
+    theirs = bare.models_folder.parent / "Stable-diffusion" / POCKET.checkpoint
     theirs.parent.mkdir()
     theirs.write_text("mine")
     happens(panel.try_it)
     assert theirs.read_text() == "mine"
-    assert [path.name for path in theirs.parent.iterdir()] == [pocket.CHECKPOINT]
-    assert f"contains another file named {pocket.CHECKPOINT}, which is not replaced." in panel.problem.value
+    assert [path.name for path in theirs.parent.iterdir()] == [POCKET.checkpoint]
+    assert f"contains another file named {POCKET.checkpoint}, which is not replaced." in panel.problem.value
     assert (panel.started.value, panel.model.value) == ("", "")
     assert panel.block.visible
 
@@ -209,7 +210,8 @@ def test_a_folder_that_cannot_be_written_is_said_in_plain_words(bare):
 
 
 def test_without_the_built_in_model_it_is_not_offered(bare, monkeypatch, tmp_path):
-    monkeypatch.setattr(bare.module("ui.first_steps"), "_has_builtin_model", lambda: False)
+    missing = dataclasses.replace(POCKET, name="not-there")
+    monkeypatch.setattr(bare.module("ui.first_steps"), "DEFAULT", missing)
     opened(bare)
     rows = [c for c in components.Component.created if getattr(c, "elem_classes", None) == ["animatediff-try"]]
     assert [row.visible for row in rows] == [False]
@@ -222,12 +224,12 @@ def test_the_advice_on_the_built_in_module(bare, checkpoint, fits):
         double.shared.sd_model = None
     said = bare.module("ui.advice").advice(BUILT_IN)
     assert ("64 x 64 pixels, a CFG scale of 3" in said) is fits
-    assert (f"fits the built-in checkpoint {pocket.CHECKPOINT} only" in said) is not fits
+    assert (f"fits the built-in checkpoint {POCKET.checkpoint} only" in said) is not fits
 
 
 def test_the_advice_on_a_module_of_another_width(bare):
     happens(opened(bare).try_it)
-    os.replace(bare.models_folder / pocket.MOTION, bare.models_folder / "other.safetensors")  # noqa: PTH105
+    os.replace(bare.models_folder / POCKET.motion, bare.models_folder / "other.safetensors")  # noqa: PTH105
     said = bare.module("ui.advice").advice("other")
     assert said.startswith("other.safetensors is for a model of another size: it has 64 channels where the checkpoint")
 

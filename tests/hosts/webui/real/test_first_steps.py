@@ -20,7 +20,7 @@ from support.webui_real.clips import read_gif
 from support.webui_real.places import REPOSITORY
 from support.webui_real.server import CHECKPOINT, open_page
 
-from lib_animatediff import builtin_model as pocket
+from lib_animatediff.builtin_model import POCKET, copy_to_webui
 
 BLOCK = f"{PANEL}_first_steps"
 FIELD = f"{PANEL}_model input"
@@ -131,12 +131,12 @@ def test_the_path_is_copied(fresh, page):
 def test_the_built_in_model_is_tried_with_two_clicks(fresh, page, screenshot):
     open_panel(page, fresh)
     page.locator(f"{PANEL}_try_builtin").click()
-    wait_for_module(page, f"{pocket.MOTION} [v2, SD 1.5]")  # without the mark: its checkpoint is loaded
+    wait_for_module(page, f"{POCKET.motion} [v2, SD 1.5]")  # without the mark: its checkpoint is loaded
     page.wait_for_function("opts.sd_model_checkpoint.startsWith('pocket.safetensors')")
-    assert page.locator("#setting_sd_model_checkpoint input").input_value().startswith(pocket.CHECKPOINT)
+    assert page.locator("#setting_sd_model_checkpoint input").input_value().startswith(POCKET.checkpoint)
     page.locator(BLOCK).wait_for(state="hidden")
     page.locator(".animatediff-advice", has_text="The built-in model is tiny").wait_for()
-    assert page.locator("#txt2img_prompt textarea").input_value() == pocket.PROMPT
+    assert page.locator("#txt2img_prompt textarea").input_value() == POCKET.prompt
     for name, value in (("width", "64"), ("height", "64"), ("cfg_scale", "3")):
         assert page.locator(f"#txt2img_{name} input[type=number]").input_value() == value
     screenshot(page, "built_in")
@@ -144,11 +144,11 @@ def test_the_built_in_model_is_tried_with_two_clicks(fresh, page, screenshot):
     clip = read_gif(shown_gif(page))
     assert len(clip.frames) == 16
     assert clip.frames.shape[1:3] == (64, 64)
-    assert f"model: {pocket.MOTION}" in clip.comment
+    assert f"model: {POCKET.motion}" in clip.comment
     assert "Model: pocket," in clip.comment
     # With the own checkpoint again, nothing fits, and the way to a motion module is back.
     page.evaluate(f"selectCheckpoint('{CHECKPOINT}')")
-    wait_for_module(page, f"{pocket.MOTION} [v2, SD 1.5{MARK}")
+    wait_for_module(page, f"{POCKET.motion} [v2, SD 1.5{MARK}")
     page.locator(BLOCK, has_text="None of your motion modules fits the loaded checkpoint").wait_for()
 
 
@@ -156,18 +156,18 @@ def test_who_has_a_prompt_keeps_prompt_and_size(fresh, page):
     open_panel(page, fresh)
     fill(page, {"txt2img_prompt": "my prompt", "txt2img_width": 128})
     page.locator(f"{PANEL}_try_builtin").click()
-    wait_for_module(page, f"{pocket.MOTION} [v2, SD 1.5]")
+    wait_for_module(page, f"{POCKET.motion} [v2, SD 1.5]")
     assert page.locator("#txt2img_prompt textarea").input_value() == "my prompt"
     assert page.locator("#txt2img_width input[type=number]").input_value() == "128"
 
 
 def test_a_file_in_the_way_of_the_built_in_model_is_reported(fresh, page):
-    theirs = fresh.motion_modules_dir / pocket.MOTION
+    theirs = fresh.motion_modules_dir / POCKET.motion
     theirs.write_text("mine")
     open_panel(page, fresh)
     page.locator(f"{PANEL}_try_builtin").click()
     page.locator(
-        ".animatediff-advice", has_text=f"another file named {pocket.MOTION}, which is not replaced"
+        ".animatediff-advice", has_text=f"another file named {POCKET.motion}, which is not replaced"
     ).wait_for()
     assert theirs.read_text() == "mine"
 
@@ -191,15 +191,15 @@ def test_what_does_not_fit_is_marked_before_generate_and_comes_last(fresh, page)
 
 
 def test_the_marks_follow_a_checkpoint_that_is_chosen_in_the_header(fresh, page):
-    pocket.copy_to_webui(fresh.data_dir)
+    copy_to_webui(fresh.data_dir, POCKET)
     fresh.post("/sdapi/v1/refresh-checkpoints")
     write_motion_file(fresh.motion_modules_dir)
     open_panel(page, fresh)
     wait_for_module(page, MODULE)
-    page.evaluate(f"selectCheckpoint('{pocket.CHECKPOINT}')")
+    page.evaluate(f"selectCheckpoint('{POCKET.checkpoint}')")
     wait_for_module(page, MODULE.replace("]", MARK))  # the choice stays
     page.locator(".animatediff-advice", has_text="is for a model of another size").wait_for()
-    wait_for_list(page, [f"{pocket.MOTION} [v2, SD 1.5]", MODULE.replace("]", MARK), WITHOUT_FILE])
+    wait_for_list(page, [f"{POCKET.motion} [v2, SD 1.5]", MODULE.replace("]", MARK), WITHOUT_FILE])
     page.evaluate(f"selectCheckpoint('{CHECKPOINT}')")
     wait_for_module(page, MODULE)
     page.locator(".animatediff-advice", has_text="is for a model of another size").wait_for(state="detached")

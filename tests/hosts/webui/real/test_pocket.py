@@ -11,16 +11,16 @@ from support.webui_real.clips import Gif, animate, apart, clip_of, clip_payload
 from support.webui_real.places import REPOSITORY
 from support.webui_real.server import pixels
 
-from lib_animatediff import builtin_model as pocket
+from lib_animatediff.builtin_model import POCKET, copy_to_webui
 from tools.pocket.evaluate import went
 from tools.pocket.measure import Track, track
 from tools.pocket.recipe import StyleRecipe
 from tools.pocket.world import HEADINGS, TRAVEL
 
 FRAMES = 16
-PAINTED = {"width": 64, "height": 64, "steps": 25, "cfg_scale": pocket.CFG, "sampler_name": "DDIM", "seed": 1}
-PAINTED["override_settings"] = {"sd_model_checkpoint": pocket.CHECKPOINT}
-LORA = f"<lora:{Path(pocket.STYLE_LORA).stem}:1>"
+PAINTED = {"width": 64, "height": 64, "steps": 25, "cfg_scale": POCKET.cfg, "sampler_name": "DDIM", "seed": 1}
+PAINTED["override_settings"] = {"sd_model_checkpoint": POCKET.checkpoint}
+LORA = f"<lora:{Path(POCKET.style_lora).stem}:1>"
 STYLE = StyleRecipe().name
 MOVING = [heading for heading in HEADINGS if heading != "still"]
 
@@ -29,14 +29,14 @@ MOVING = [heading for heading in HEADINGS if heading != "still"]
 def small_world(start_webui):
     """A WebUI into which the built-in model was copied as a person would, by `pocket-to-webui`."""
     server = start_webui("pocket", extensions=[REPOSITORY])
-    pocket.copy_to_webui(server.data_dir)
+    copy_to_webui(server.data_dir, POCKET)
     server.api("POST", "/sdapi/v1/refresh-checkpoints").raise_for_status()
     server.api("POST", "/sdapi/v1/refresh-loras").raise_for_status()
     return server
 
 
 def made(server, prompt: str) -> Gif:
-    return clip_of(animate(server, {"model": pocket.MOTION, "frames": FRAMES}, prompt=prompt, **PAINTED))
+    return clip_of(animate(server, {"model": POCKET.motion, "frames": FRAMES}, prompt=prompt, **PAINTED))
 
 
 def tracked(frames: numpy.ndarray, heading: str) -> Track:
@@ -63,7 +63,7 @@ def test_the_same_module_moves_a_style_that_it_never_saw(small_world):
 @pytest.mark.shows("Passes: img2img with the init image for every frame")
 def test_the_init_image_is_that_of_every_frame(small_world):
     picture = small_world.txt2img(**{**PAINTED, "prompt": "a red disc"})
-    clip = {"model": pocket.MOTION, "frames": 8}
+    clip = {"model": POCKET.motion, "frames": 8}
 
     def farthest(denoising: float) -> float:
         asked = {**PAINTED, "prompt": "a red disc moving right", "denoising_strength": denoising}
@@ -78,7 +78,7 @@ def test_the_init_image_is_that_of_every_frame(small_world):
 def test_windows_that_overlap_leave_no_seams(small_world):
 
     def worst_jump(kind: str, overlap: int) -> float:
-        clip = {"model": pocket.MOTION, "frames": 32, "context_length": 16, "context_kind": kind, "overlap": overlap}
+        clip = {"model": POCKET.motion, "frames": 32, "context_length": 16, "context_kind": kind, "overlap": overlap}
         asked = {**PAINTED, "prompt": "a red disc moving right"}
         frames = clip_of(animate(small_world, clip, **asked)).frames.astype(float)
         changes = abs(frames[1:] - frames[:-1]).mean((1, 2, 3))
