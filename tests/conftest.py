@@ -92,7 +92,22 @@ def written(run, tmp_path):
 
     def written(*words):
         path = tmp_path / "clip.png"
-        done = run("animate", "--prompt", RED, "--seed", 3, "--steps", STEPS, "--frames", 4, "--output", path, *words)
+        done = run(
+            "animate",
+            "--checkpoint",
+            "pocket",
+            "--prompt",
+            RED,
+            "--seed",
+            3,
+            "--steps",
+            STEPS,
+            "--frames",
+            4,
+            "--output",
+            path,
+            *words,
+        )
         assert done.code == 0, done.err
         return pixels([frame.image for frame in read_clip(path)])
 

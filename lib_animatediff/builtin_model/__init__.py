@@ -26,7 +26,7 @@ class BuiltInModel:
         cfg: a CFG scale.
         prompt: an example.
         knows: what its images can show, for people.
-        style_lora: a LoRA for the checkpoint.
+        style_lora: a LoRA for the checkpoint; empty without one.
         motion_loras: for the motion module.
     """
 
@@ -51,7 +51,7 @@ class BuiltInModel:
     @property
     def files(self) -> tuple[str, ...]:
         """Names of all weights, the checkpoint's first."""
-        return (self.checkpoint, self.motion, self.style_lora, *self.motion_loras)
+        return tuple(filter(None, (self.checkpoint, self.motion, self.style_lora, *self.motion_loras)))
 
     @property
     def is_installed(self) -> bool:
@@ -81,6 +81,15 @@ POCKET = BuiltInModel(
     knows="small coloured shapes",
     style_lora="pocket-lilac-lora.safetensors",
     motion_loras=("pocket-pan-lora.safetensors",),
+)
+VILLAGE = BuiltInModel(
+    name="village",
+    size=128,
+    cfg=3.0,
+    prompt="a red car moving left in a town",
+    knows="six small subjects in four sceneries",
+    style_lora="",
+    motion_loras=(),
 )
 MODELS = {model.name: model for model in (POCKET,)}
 DEFAULT = POCKET

@@ -199,7 +199,7 @@ def _models(
     """The checkpoint and its personalised models. A built-in checkpoint has a built-in LoRA if none is given."""
     base = ours.folder / ours.checkpoint if ours else checkpoint
     added = [networks.parse_added(text) for text in loras]
-    if ours and not added:
+    if ours and ours.style_lora and not added:
         added = [networks.LoraFile(ours.folder / ours.style_lora)]
     return (
         Model(f"{base.stem} (base model)", "The checkpoint alone.", base),

@@ -23,6 +23,7 @@ from .dataset import Example, Examples, batches, readable, split
 from .latents import latents_of
 from .logging import Records
 from .loss import Group, Objective, text_once_per_clip
+from .muon import Muon
 from .rng import Draws
 from .settings import TrainingError, TrainingSettings, recipe
 from .state import EMA, States
@@ -99,7 +100,8 @@ def learning_rate(settings: TrainingSettings, step: int) -> float:
 
 
 def _optimizer(weights: list[torch.nn.Parameter], settings: TrainingSettings) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(
+    kind = Muon if settings.optimizer == "muon" else torch.optim.AdamW
+    return kind(
         weights,
         lr=settings.lr,
         betas=(settings.beta1, settings.beta2),

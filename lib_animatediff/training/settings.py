@@ -15,6 +15,7 @@ from motion_module import AnimateDiffError
 
 NEW_KINDS = ("v2", "v3")  # those of the official recipe; others need other norms or another base model
 TARGETS = ("motion-module", "motion-lora", "adapter")
+OPTIMIZERS = ("adamw", "muon")
 OFFICIAL_RANKS = {"motion-lora": 64, "adapter": 128}  # from the sizes of the official files
 PIXELS_PER_STEP = 64  # latents are an eighth of the image and are halved three times
 
@@ -113,6 +114,10 @@ class TrainingSettings:
     lr: float = _setting(1e-4, "Learning rate.", above=0)
     lr_schedule: str = _setting("constant", "Learning rate after the warmup.", choices=("constant", "cosine"))
     warmup: int = _setting(0, "Steps over which the learning rate rises linearly from 0.", minimum=0)
+    optimizer: str = _setting(
+        "adamw", "Optimizer. muon updates matrices by Muon, the rest by AdamW.",
+        choices=OPTIMIZERS, fixed=True,
+    )  # fmt: skip
     beta1: float = _setting(0.9, "AdamW's beta1, decay of the gradient's mean.", minimum=0, maximum=0.9999, fixed=True)
     beta2: float = _setting(
         0.999, "AdamW's beta2, decay of the squared gradient's mean.", minimum=0, maximum=0.99999, fixed=True

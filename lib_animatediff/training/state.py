@@ -136,9 +136,13 @@ class States:
 
     def _check(self, former: dict[str, Any]) -> None:
         now = recipe(self._settings)
-        other = [name for name, setting in SETTINGS.items() if setting.fixed and former.get(name) != now[name]]
+        other = [
+            name
+            for name, setting in SETTINGS.items()
+            if setting.fixed and former.get(name, setting.default) != now[name]
+        ]
         if other:
-            values = ", ".join(f"{name} was {former.get(name)!r}" for name in other)
+            values = ", ".join(f"{name} was {former.get(name, SETTINGS[name].default)!r}" for name in other)
             raise TrainingError(
                 f"The state belongs to a training with other settings: {values}. Use the same ones, or choose another "
                 "output.",

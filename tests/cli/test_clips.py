@@ -29,7 +29,7 @@ def clips(tmp_path_factory, pipeline):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(request.host, "load_pipeline", lambda *_args, **_kwargs: pipeline)
         words = ["--steps", "2", "--frames", "3", "--seed", "4", "--width", "96", "--reverse", *chosen]
-        assert exit_code("animate", *words, "--output", folder / "clip") == 0
+        assert exit_code("animate", "--checkpoint", "pocket", *words, "--output", folder / "clip") == 0
     return folder
 
 
@@ -69,7 +69,7 @@ def test_each_is_reproduced(clips, run, name):
 def test_a_tiny_decoder_is_in_the_recipe_and_needed_to_reproduce_the_clip(run, tmp_path, pipeline, monkeypatch):
     monkeypatch.setattr(request.host, "load_pipeline", lambda *_args, **_kwargs: pipeline)
     decoder, clip = write_tiny_decoder(tmp_path / "taesd_decoder.safetensors"), tmp_path / "clip.png"
-    words = ("animate", "--steps", "1", "--frames", "2")
+    words = ("animate", "--checkpoint", "pocket", "--steps", "1", "--frames", "2")
     assert run(*words, "--output", clip, "--decoder", decoder).code == 0
     assert run(*words, "--output", tmp_path / "vae.png").code == 0
     assert read_recipe(clip).data["files"]["decoder"]["name"] == decoder.name

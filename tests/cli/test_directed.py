@@ -37,7 +37,9 @@ def test_a_motion_lora_is_that_of_its_strength(written, pipeline, motion):
 
 def test_how_much_of_each_file_found_a_place_is_said(run, adapter, tmp_path):
     words = ("--steps", STEPS, "--frames", 4, "--output", tmp_path / "clip.png")
-    done = run("animate", "--prompt", RED, *words, "--motion-lora", PAN, "--motion-lora", adapter[1])
+    done = run(
+        "animate", "--checkpoint", "pocket", "--prompt", RED, *words, "--motion-lora", PAN, "--motion-lora", adapter[1]
+    )
     layers = len(adapter[0])
     assert re.search(rf"{PAN.name}: (\d+) of its \1 weights match", done.err)
     assert f"{adapter[1].name}: {layers} of its {layers} layers match the checkpoint." in done.err
@@ -104,7 +106,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("words", "told"), WRONG, ids=[str(words[-1]) for words, _ in WRONG])
 def test_what_is_wrong_is_said_in_one_line_before_the_checkpoint_is_loaded(run_early, tmp_path, words, told):
-    assert told in run_early("animate", "--output", tmp_path / "clip.gif", *words).one_error
+    assert told in run_early("animate", "--checkpoint", "pocket", "--output", tmp_path / "clip.gif", *words).one_error
     assert list(tmp_path.iterdir()) == []
 
 
@@ -121,7 +123,7 @@ def test_a_recipe_of_all_of_it_gives_the_same_clip(run, pipeline, adapter, tmp_p
     words += ["--noise", "shared", "--noise-share", 0.3, "--frame-seeds", "5, 8", "--freeinit-enable"]
     words += ["--freeinit-iters", 2, "--freeinit-coarse", "--freeinit-filter", "gaussian"]
     words += ["--motion-lora", f"{PAN}:0.5", "--motion-lora", f"{domain}:0.4"]
-    done = run("animate", "--output", path, *words)
+    done = run("animate", "--checkpoint", "pocket", "--output", path, *words)
     assert done.code == 0, done.err
     frames = pixels([frame.image for frame in read_clip(path)])
     mask.unlink()  # the recipe holds the mask itself

@@ -38,7 +38,8 @@ RENDERS = MODELS * len(PROMPTS) * (1 + len(RENDERED))
 def words(folder, **changes):
     prompts = folder / "prompts.txt"
     prompts.write_text(f"{PROMPTS[0]} | right\n{PROMPTS[1]} | still\n", encoding="utf-8")
-    given = {"output": folder / "page.html", "prompts": prompts, "steps": 2, "frames": FRAMES, "seeds": 1} | changes
+    given = {"checkpoint": POCKET.name, "output": folder / "page.html", "prompts": prompts}
+    given |= {"steps": 2, "frames": FRAMES, "seeds": 1} | changes
     return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 
 

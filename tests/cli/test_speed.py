@@ -32,7 +32,9 @@ def asked(files, monkeypatch, tmp_path):
         monkeypatch.setattr(cli, "prepare", lambda request: requests.append(request) or sys.exit(0))
         words = [word.format(**files) for word in line.split()]
         with pytest.raises(SystemExit):
-            cli.animate.main([*words, "--output", str(tmp_path / "clip.gif")], standalone_mode=False)
+            cli.animate.main(
+                ["--checkpoint", "pocket", *words, "--output", str(tmp_path / "clip.gif")], standalone_mode=False
+            )
         return requests[0]
 
     return asked
@@ -78,7 +80,9 @@ def test_a_recipe_has_what_was_chosen(asked, files):
 
 def test_the_builtin_model_says_that_nothing_is_distilled_and_is_rendered(command, tmp_path):
     clip = tmp_path / "clip.gif"
-    ended = command("animate", "--speed", "fast", "--frames", 2, "--steps", 1, "--output", clip)
+    ended = command(
+        "animate", "--checkpoint", "pocket", "--speed", "fast", "--frames", 2, "--steps", 1, "--output", clip
+    )
     assert ended.code == 0
     assert clip.exists()
     assert "speed fast changes nothing, since pocket-motion.safetensors is not known to be distilled" in ended.err
@@ -86,7 +90,7 @@ def test_the_builtin_model_says_that_nothing_is_distilled_and_is_rendered(comman
 
 def test_the_choice_and_what_does_not_fit_are_said(command, files, tmp_path):
     words = ("--motion", files["lightning"], "--speed", "fast", "--steps", 1, "--negative-prompt", "bad")
-    ended = command("animate", *words, "--frames", 2, "--output", tmp_path / "clip.gif")
+    ended = command("animate", "--checkpoint", "pocket", *words, "--frames", 2, "--output", tmp_path / "clip.gif")
     name = "animatediff_lightning_4step.safetensors"
     said = [line for line in ended.err.splitlines() if "Sampling" not in line][1:4]
     assert said == [

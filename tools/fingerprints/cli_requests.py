@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-COMMON = "--seed 3 --steps 2 --frames 4"  # a request's own words come later, and win
+COMMON = "--checkpoint pocket --seed 3 --steps 2 --frames 4"  # a request's own words come later, and win
 
 # Files that `cli_host` writes, by their names in the folder that it works in.
 SMALL, CONFIG, EMBEDDING = "small.safetensors", "config", "lilacs.safetensors"

@@ -211,9 +211,9 @@ def to_tensor(picture: Any) -> Tensor:
     return torch.from_numpy(numpy.asarray(picture, dtype=numpy.float32) / 255).permute(2, 0, 1)
 
 
-def table(scores: Sequence[Score]) -> str:
-    """Scores as a Markdown table."""
-    names = [field.name for field in fields(Score)]
+def table(scores: Sequence[Any]) -> str:
+    """Rows, dataclasses of one kind, as a Markdown table."""
+    names = [field.name for field in fields(scores[0])]
     rows = [[_cell(getattr(each, name)) for name in names] for each in scores]
     lines = [names, ["---"] * len(names), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import click
 
 from tools.pocket.building import BuildError, run_stages
 
+from . import shipped
 from .recipe import Recipe
+from .report import CLIPS, write_report
 from .stages import STAGES
 
 OUT = Path("build/village")
 SMOKE_OUT = Path("build/village-smoke")
-TRAINED = Path(__file__).parent / "trained"  # results of finished stages, in half precision
 
 
 @click.group()
@@ -29,7 +29,7 @@ def main() -> None:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False),
               help=f"Folder for everything  [default: {OUT}; {SMOKE_OUT} for a smoke run]")  # fmt: skip
 @click.option("--seed", default=0, show_default=True)
-@click.option("--trained", is_flag=True, help=f"Begin with the results in {TRAINED.name}, in place of their stages.")
+@click.option("--trained", is_flag=True, help="Begin with the package's files, in place of their stages.")
 @click.option("--gates/--no-gates", default=True, help="Measure each stage, and stop where it is not good enough.")
 def build_command(stage: str, steps: int | None, out: Path | None, seed: int, trained: bool, gates: bool) -> None:
     """Train and export. A finished stage is skipped, an interrupted one goes on where it stopped."""
@@ -38,13 +38,30 @@ def build_command(stage: str, steps: int | None, out: Path | None, seed: int, tr
     recipe = Recipe(seed=seed)
     torch.set_num_threads(1 if steps else torch.get_num_threads())
     folder = out or (SMOKE_OUT if steps else OUT)
-    for result in TRAINED.glob("*.safetensors") if trained else ():
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(result, folder / result.name)
+    if trained:
+        shipped.restore(shipped.FOLDER, folder)
     try:
         run_stages(STAGES, recipe.smoke(steps) if steps else recipe, folder, stage, gates=gates, say=click.echo)
     except BuildError as error:
         raise click.ClickException(str(error)) from error
+
+
+@main.command("evaluate")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=OUT, show_default=True)
+@click.option("--page", type=click.Path(path_type=Path), default=Path("docs/village.md"), show_default=True)
+@click.option("--clips", type=click.IntRange(min=1), default=CLIPS, show_default=True, help="Of the longest row.")
+def evaluate_command(out: Path, page: Path, clips: int) -> None:
+    """Measure a build's clips beside controls, and write a page about it."""
+    write_report(Recipe(), out, page, click.echo, clips)
+
+
+@main.command("ship")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=OUT, show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), default=shipped.FOLDER, show_default=True)
+def ship_command(out: Path, folder: Path) -> None:
+    """Copy what the package needs from a build."""
+    for path in shipped.ship(out, folder):
+        click.echo(path)
 
 
 if __name__ == "__main__":

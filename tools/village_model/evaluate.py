@@ -89,12 +89,17 @@ def mean(values: Iterable[float]) -> float:
     return sum(listed) / len(listed) if listed else float("nan")
 
 
-def animated(pipeline: Any, motion: MotionModule, **more: Any) -> Make:
+def plain_caption(shown: Scene) -> str:
+    """A scene's caption without synonyms."""
+    return caption(shown.concepts)
+
+
+def animated(pipeline: Any, motion: MotionModule, prompt: Callable[[Scene], str] = plain_caption, **more: Any) -> Make:
     """Clips of a diffusers pipeline with a motion module."""
 
     def make(shown: Scene, seed: int) -> Tensor:
         asked = {"frames": FRAMES, "size": (SIZE, SIZE), "steps": STEPS, "cfg": CFG, **more}
-        pictures = animate(pipeline, motion, prompt=caption(shown.concepts), seed=seed, **asked)
+        pictures = animate(pipeline, motion, prompt=prompt(shown), seed=seed, **asked)
         return torch.stack([to_tensor(each) for each in pictures])
 
     return make
