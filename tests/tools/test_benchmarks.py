@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from lib_animatediff import ContextWindows, FeatureReuse
+from lib_animatediff import ContextWindows, FeatureReuse, inject
 from lib_animatediff.sampling.guidance import GuidanceInterval
 from motion_module import temporal_transformer
 from motion_module.temporal_transformer import TemporalTransformer
-from tools.benchmarks import cheaper_steps, motion_speed, window_memory
+from tools.benchmarks import cheaper_steps, motion_speed, peers, window_memory
 from tools.benchmarks.activation_memory import as_on_a_graphics_card, motion_of, peak_of_call, unet_of
 
 
@@ -23,7 +23,7 @@ def test_the_peer_computes_the_same_but_for_its_norm():
     ours = TemporalTransformer(32, 32, shared_norm=True).eval()
     x = torch.randn(8, 32, 4, 4)
     motion = SimpleNamespace(trained_length=32, sites=lambda: [("site", ours)])
-    theirs = motion_speed.of_diffusers(motion, 8)("site")(x)
+    theirs = peers.of_diffusers(motion, 8)("site")(x)
     assert (theirs - ours(x, 8)).abs().max() < 1e-5
     ours.shared_norm = False
     assert (theirs - ours(x, 8)).abs().max() > 1e-3
@@ -37,7 +37,7 @@ def test_the_bare_products_are_those_of_a_transformer():
     ours = TemporalTransformer(32, 32).eval()
     motion = SimpleNamespace(sites=lambda: [("site", ours)])
     with FlopCounterMode(display=False) as bare:
-        motion_speed.bare_products(motion, {"site": (8 * 16, 32)})()
+        peers.bare_products(motion, {"site": torch.randn(8, 32, 4, 4)})()
     with FlopCounterMode(display=False) as whole, torch.enable_grad():  # sums in place are not counted
         ours(torch.randn(8, 32, 4, 4), 8)
     attention = sum(count for op, count in whole.get_flop_counts()["Global"].items() if "attention" in str(op))
@@ -136,7 +136,7 @@ def test_no_piece_is_larger_than_a_cards_grid(monkeypatch, positions):
 def test_cheaper_steps_leave_out_what_they_say():
     """Rows of the middle block in a clip of eight steps in windows of three frames."""
     widths = (32, 32, 32, 32)
-    unet, motion = window_memory.sd15_unet(widths), motion_speed.motion_of("v2", widths)
+    unet, motion = window_memory.sd15_unet(widths), peers.motion_of("v2", widths)
     rows: list[int] = []
     unet.mid_block.resnets[0].conv1.register_forward_pre_hook(lambda _layer, inputs: rows.append(len(inputs[0])))
 
@@ -151,3 +151,19 @@ def test_cheaper_steps_leave_out_what_they_say():
     halves = sum(windows[4:]), sum(windows[:4])
     assert rows_of(cheaper_steps.Way(guidance=GuidanceInterval(end=0.5), steps=8)) == [3] * halves[0] + [6] * halves[1]
     assert rows_of(cheaper_steps.Way(steps=2, has_uncond=False)) == [3] * sum(windows[:2])
+
+
+@torch.no_grad()
+def test_motion_only_is_every_site_once_on_inputs_of_its_size():
+    """What `inject` hooks, one site after the other, computes what the sites' transformers compute."""
+    widths = (32, 32, 64, 64)
+    unet, motion = window_memory.sd15_unet(widths, device="meta"), peers.motion_of("v2", widths)
+    rows, text = torch.empty(4, 4, 8, 8, device="meta"), torch.empty(4, *window_memory.TEXT, device="meta")
+    inputs = motion_speed.inputs_of(unet, lambda: unet(rows, 5, encoder_hidden_states=text))
+    with ExitStack() as undo:
+        found = motion_speed.in_turn(unet, inject(unet, motion, frames=4), inputs, undo)()
+    wanted = {name: transformer(inputs[name], 4) for name, transformer in motion.sites()}
+    assert len(found) == len(wanted) == 21
+    assert all(any(torch.equal(one, other) for other in wanted.values()) for one in found)
+    assert [tuple(one.shape[1:]) for one in found] == [tuple(inputs[name].shape[1:]) for name in inputs]
+    assert {tuple(x.shape[1:]) for x in inputs.values()} == {(32, 8, 8), (32, 4, 4), (64, 2, 2), (64, 1, 1)}

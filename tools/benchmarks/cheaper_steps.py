@@ -22,7 +22,7 @@ from lib_animatediff.sampling.guidance import GuidanceInterval
 from motion_module import MotionModule
 
 from .harness import FEWEST_ROUNDS, compare, conditions, spread
-from .motion_speed import motion_of
+from .peers import motion_of
 from .window_memory import SD15_WIDTHS, TEXT, sd15_unet
 
 CFG_SCALE = 7.5

@@ -21,7 +21,7 @@ from lib_animatediff import inject
 from motion_module import MotionModule, load_motion_module
 
 from .harness import FEWEST_ROUNDS, compare, conditions, spread
-from .motion_speed import motion_of
+from .peers import motion_of
 from .window_memory import sd15_unet
 
 FRAMES = 16
