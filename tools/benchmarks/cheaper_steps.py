@@ -54,9 +54,9 @@ FAST = {"25 steps with CFG": Way(steps=SLOW_STEPS), "6 steps without CFG": Way(s
 
 def sampled(unet: nn.Module, motion: MotionModule, way: Way, frames: int, length: int, side: int) -> Tensor:
     """The latents of a clip, ``f c h w``."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(frames, 4, side, side, generator=generator)
-    text = torch.randn(2, 1, *TEXT, generator=generator).expand(2, frames, *TEXT)
+    generator, like = torch.Generator().manual_seed(0), next(unet.parameters())
+    x = torch.randn(frames, 4, side, side, generator=generator).to(like)
+    text = torch.randn(2, 1, *TEXT, generator=generator).to(like).expand(2, frames, *TEXT)
     windows = ContextWindows(length=length, overlap=length // 4)
     is_on = way.has_uncond
     with torch.no_grad(), inject(unet, motion, frames=frames, windows=windows, reuse=way.reuse) as injection:

@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -31,7 +32,7 @@ from .window_memory import SD15_WIDTHS
 PEER = "ANIMATEDIFF_PEER"
 EXPANSION = 4
 
-OfSite = Callable[[str], Callable[[Tensor], Tensor]]  # a site's name to its function, of activations
+OfSite = Callable[[str], Callable[[Tensor], Tensor] | None]  # a site's name to its function of activations, if any
 
 
 def motion_of(kind: str, widths: Sequence[int] = SD15_WIDTHS) -> MotionModule:
@@ -62,6 +63,8 @@ def hooked(unet: nn.Module, of_site: OfSite) -> Iterator[None]:
     with ExitStack() as undo:
         for site in find_sites(unet):
             run = of_site(site.name)
+            if run is None:
+                continue
 
             def after(_layer: nn.Module, _inputs: object, out: Any, run: Callable[[Tensor], Tensor] = run) -> Any:
                 return (run(out[0]), *out[1:]) if isinstance(out, tuple) else run(out)
@@ -113,7 +116,7 @@ def of_diffusers(motion: MotionModule, frames: int) -> OfSite:
         )
         theirs.load_state_dict(_in_diffusers_names(ours.state_dict()), strict=False)
         made[name] = theirs.eval().requires_grad_(False).to(ours.proj_in.weight)
-    return lambda name: lambda x: made[name](x, num_frames=frames)
+    return lambda name: partial(made[name], num_frames=frames) if name in made else None
 
 
 def _in_diffusers_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -140,7 +143,7 @@ def of_the_existing_extension(motion: MotionModule, frames: int, folder: Path) -
         assert not left.unexpected_keys
         assert all(key.endswith("pos_encoder.pe") for key in left.missing_keys)
         made[name] = module.eval().requires_grad_(False).to(ours.proj_in.weight)
-    return lambda name: made[name]
+    return made.get
 
 
 def _imported(path: Path, frames: int) -> ModuleType:
