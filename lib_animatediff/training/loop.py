@@ -15,10 +15,13 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from tqdm import tqdm
 
+from motion_module import load_motion_module
+
 from . import export
 from .base import Base
 from .cache import CachedSource
 from .clips import Source
+from .consistency import ConsistencyObjective, Teacher
 from .dataset import Example, Examples, batches, readable, split
 from .latents import latents_of
 from .logging import Records
@@ -110,6 +113,11 @@ def _optimizer(weights: list[torch.nn.Parameter], settings: TrainingSettings) ->
     )
 
 
+def _teacher(settings: TrainingSettings, base: Base, alphas: Tensor) -> Teacher:
+    motion = load_motion_module(Path(settings.motion)).float()
+    return Teacher(base.unet, motion, alphas, settings.distill_cfg, base.texts([""]))
+
+
 def _progress(steps: range, *, is_shown: bool) -> Any:
     """A progress bar over the steps; hidden where the output is no terminal."""
     disable = None if is_shown else True
@@ -140,10 +148,12 @@ class Loop:
         self.records: Records | None = None  # on the main process only
         self.weights = list(target.weights.values())
         self.alphas = target.schedule.alphas_cumprod()
+        kind = ConsistencyObjective if settings.distill_cfg else Objective
         self.objective, self.optimizer = accelerator.prepare(
-            Objective(base.unet, target.motion, self.alphas, settings.largest_weight),
+            kind(base.unet, target.motion, self.alphas, settings.largest_weight),
             _optimizer(self.weights, settings),
         )
+        self.teacher = _teacher(settings, base, self.alphas) if settings.distill_cfg else None
         self.ema = EMA(self.weights, settings.ema) if settings.ema else None
         self.states = States(self.folder, settings)
 
@@ -209,12 +219,13 @@ class Loop:
         self.optimizer.zero_grad()
         total = torch.zeros((), device=self.accelerator.device)
         frames = self.settings.clip_frames
+        given = [self.lesson(next(coming)) for _ in range(self.settings.accumulation)]
         with self.target.inside(self.base.unet, frames), text_once_per_clip(self.base.unet, frames):
-            for micro in range(self.settings.accumulation):
+            for micro, groups in enumerate(given):
                 last = micro == self.settings.accumulation - 1
                 with nullcontext() if last else self.accelerator.no_sync(self.objective):
                     # Inside the same block, because gradient checkpointing reruns the UNet in the backward pass.
-                    loss = self.objective(self.groups(next(coming))) / self.settings.accumulation
+                    loss = self.objective(groups) / self.settings.accumulation
                     self.accelerator.backward(loss)
                 total += loss.detach()
         self.accelerator.clip_grad_norm_(self.weights, self.settings.clip_norm)
@@ -222,6 +233,11 @@ class Loop:
         if self.ema:
             self.ema.follow(step)
         return total
+
+    def lesson(self, examples: list[Example]) -> list[Group]:
+        """What the objective learns from: groups, with what the teacher makes of them."""
+        groups = self.groups(examples)
+        return groups if self.teacher is None else [self.teacher.extend(group) for group in groups]
 
     def groups(self, examples: list[Example]) -> list[Group]:
         """Input of the objective: clips grouped by shape, with noise, timestep and text."""

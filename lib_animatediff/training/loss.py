@@ -52,7 +52,7 @@ class Objective(nn.Module):
         signal = self.alphas[group["timesteps"]].view(-1, 1, 1, 1, 1)
         noisy = signal.sqrt() * group["latents"] + (1 - signal).sqrt() * noise
         timesteps = repeat(group["timesteps"], "b -> (b f)", f=frames)
-        predicted = _predict(self.unet, rearrange(noisy, "b f c h w -> (b f) c h w"), timesteps, group["text"])
+        predicted = predict(self.unet, rearrange(noisy, "b f c h w -> (b f) c h w"), timesteps, group["text"])
         error = rearrange(predicted.float(), "(b f) c h w -> b f c h w", f=frames) - noise
         return error.square().mean(dim=(1, 2, 3, 4))
 
@@ -60,7 +60,8 @@ class Objective(nn.Module):
         return (1 / self.alphas[timesteps]).clamp(max=self._largest_weight)  # 1 / alpha = 1 + sigma^2
 
 
-def _predict(unet: Any, rows: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+def predict(unet: Any, rows: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+    """The noise in rows ``n c h w``, by an LDM or a diffusers UNet; ``text`` has one row each, or one for each clip."""
     dtype = next(unet.parameters()).dtype
     rows, text = rows.to(dtype), text.to(dtype)
     if hasattr(unet, "input_blocks"):  # LDM

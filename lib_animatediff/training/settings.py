@@ -135,6 +135,11 @@ class TrainingSettings:
     timestep_power: float = _setting(
         1.0, "Timesteps are 1000 * u^power: 1 is uniform, lower values favour noisy timesteps.", above=0, fixed=True
     )
+    distill_cfg: float = _setting(
+        0.0, "Distil the motion module for few steps without CFG (LCM): the CFG scale that it takes over. 0 trains on "
+        "the clips as usual.",
+        minimum=0, fixed=True,
+    )  # fmt: skip
     seed: int = _setting(42, "Seed of the training. The same seed gives the same result.", minimum=0, fixed=True)
     precision: str = _setting(
         "auto", "Mixed precision. auto: fp16 on CUDA, none elsewhere.", choices=("auto", "no", "fp16", "bf16")
@@ -214,6 +219,12 @@ def _checked_number(setting: Setting, value: Any) -> int | float:
 def _check_together(settings: TrainingSettings) -> None:
     if settings.target == "motion-lora" and not settings.motion:
         raise TrainingError("A motion LoRA is trained for a motion module. Set motion to its file.", code="AD-T20")
+    if settings.distill_cfg and (settings.target == "adapter" or not settings.motion):
+        raise TrainingError(
+            "A motion module is distilled from one that is trained already. Set motion to its file, or distill_cfg to "
+            "0.",
+            code="AD-T38",
+        )
     if settings.target == "adapter" and (settings.motion or settings.adapter):
         raise TrainingError(
             "An adapter is trained on the base model alone. Leave motion and adapter empty.", code="AD-T21"

@@ -135,7 +135,7 @@ class Report:
 
     def camera(self) -> Iterator[CameraWay]:
         """Each motion LoRA at several strengths, on subjects that stay."""
-        base, scenes = self._pipeline(), fresh(CAMERA_CLIPS, cameras.STAYING)
+        base, scenes = self._pipeline(), fresh(min(self.many, CAMERA_CLIPS), cameras.STAYING)
         for move in cameras.MOVES:
             for strength in STRENGTHS:
                 moving = with_motion_loras(self.motion, [LoraFile(self.folder / cameras.result(move), strength)]).motion

@@ -1,17 +1,21 @@
 """Every stage of the village model runs, and goes on exactly where it was interrupted."""
 
+import json
+
 import torch
 from click.testing import CliRunner
 
+from lib_animatediff.builtin_model import VILLAGE
 from lib_animatediff.hosts.diffusers.animate import animate
 from motion_module import load_motion_module
+from tools.pocket import evaluate as pocket_evaluate
 from tools.pocket.building import run_stages
 from tools.pocket.export import load_pipeline
 from tools.pocket.loop import load
-from tools.village_model import cameras
+from tools.village_model import base, cameras, evaluate, shipped, vae
 from tools.village_model.__main__ import main
-from tools.village_model.export import VILLAGE
 from tools.village_model.motion import RESULT as MOTION
+from tools.village_model.report import STRENGTHS, write_report
 from tools.village_model.stages import STAGES
 
 from .conftest import RECIPE
@@ -50,6 +54,38 @@ def test_the_built_files_make_a_clip(village):
         cfg=3,
     )
     assert [frame.size for frame in frames] == [(VILLAGE.size, VILLAGE.size)] * 4
+
+
+def test_a_build_can_begin_with_the_packages_files(village, tmp_path):
+    package, build = tmp_path / "package", tmp_path / "build"
+    names = [path.name for path in shipped.ship(village, package)]
+    assert names[:2] == [VILLAGE.checkpoint, VILLAGE.motion]
+    assert json.loads((package / "village.yaml").read_text())["model"]["target"].endswith("LatentDiffusion")
+    shipped.restore(package, build)
+    for result in (base.RESULT, vae.RESULT):
+        mine, theirs = load(build / result), load(village / result)
+        assert mine[0].keys() == theirs[0].keys()
+        assert all(torch.equal(mine[0][name], theirs[0][name].half().float()) for name in mine[0])
+        assert theirs[1].items() <= mine[1].items()
+    said: list[str] = []
+    run_stages(STAGES[:-1], RECIPE, build, "vae", gates=False, say=said.append)
+    assert said == [f"vae: finished before, {build / vae.RESULT}"]
+
+
+def test_the_report_has_a_row_for_each_thing(village, tmp_path, monkeypatch):
+    for module in (evaluate, pocket_evaluate):
+        monkeypatch.setattr(module, "STEPS", 1)
+    said: list[str] = []
+    write_report(RECIPE, village, tmp_path / "page.md", said.append, clips=1)
+    page = (tmp_path / "page.md").read_text()
+    assert [line for line in page.splitlines() if line.startswith("## ")] == [
+        "## Compared",
+        "## Ablations",
+        "## Loops",
+        "## Motion LoRAs",
+    ]
+    assert len(said) == 8 + 2 + 2 + len(cameras.MOVES) * len(STRENGTHS)
+    assert all(line in page for line in said)
 
 
 def test_the_command_makes_a_smoke_build(tmp_path):
