@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from motion_module import AnimateDiffError
-from motion_module.limits import exists
 
 _HERE = Path(__file__).resolve().parent
 STABLE_DIFFUSION_15 = _HERE / "sd15"  # tokenizer and configs, without weights
@@ -96,8 +95,8 @@ DEFAULT = POCKET
 
 
 def built_in(checkpoint: Path) -> BuiltInModel | None:
-    """The built-in model of a name; None for the path of a file."""
-    return None if exists(checkpoint) else MODELS.get(str(checkpoint))
+    """The built-in model of a name; None for the path of a file, of which one beside us is ``./name``."""
+    return MODELS.get(str(checkpoint))
 
 
 def of_motion(name: str) -> BuiltInModel | None:
