@@ -21,7 +21,9 @@ def train_motion(recipe: Recipe, folder: Path, until: int | None = None) -> None
     del until  # the trainer has its own states
     clips, how = load_clips(recipe, folder), recipe.motion
     captions = [caption(each.concepts, seed=number if number % 2 else None) for number, each in enumerate(clips.scenes)]
-    asked = settings(how, folder / "motion", recipe.seed, SIZE, kind=how.kind, validation_prompts=how.shown)
+    asked = settings(
+        how, folder / "motion", recipe.seed, SIZE, kind=how.kind, optimizer="muon", validation_prompts=how.shown
+    )
     trained = train_on(folder, zip(clips.latents.float(), captions, strict=True), asked, VILLAGE.name)
     if workers.rank() == 0:
         keep(trained, folder / RESULT, recipe.about(*PARTS, "motion"))

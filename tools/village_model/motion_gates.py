@@ -14,6 +14,7 @@ from tools.village.scene import TRAINED, Scene
 from . import cameras
 from .evaluate import Make, animated, mean, score
 from .export import VILLAGE
+from .fast import RESULT as FAST
 from .gates import fresh
 from .layers import ways
 from .motion import RESULT as MOTION
@@ -23,6 +24,7 @@ from .recipe import Recipe
 GATE_CLIPS = 32
 MOTION_RIGHT, WAY, MONOTONE, CLOSED_RIGHT, SUBJECT = 0.9, 0.6, 0.85, 0.7, 0.85
 CAMERA_CLIPS = 6
+FAST_STEPS, FAST_RIGHT = 4, 0.9
 STRENGTHS = (0.0, 0.5, 1.0)
 PARALLAX = 1.5  # near layers move at least so many times as far as far ones
 
@@ -32,6 +34,21 @@ def gate_motion(recipe: Recipe, folder: Path) -> list[Gate]:
     del recipe
     make = animated(load_pipeline(folder, VILLAGE.name), load_motion_module(folder / MOTION))
     return motion_gates("motion", make, Judge(folder), fresh(GATE_CLIPS, TRAINED))
+
+
+def gate_fast(recipe: Recipe, folder: Path) -> list[Gate]:
+    """Check clips of few steps without CFG beside those of the motion module that was distilled."""
+    del recipe
+    pipeline, judge, scenes = load_pipeline(folder, VILLAGE.name), Judge(folder), fresh(GATE_CLIPS, TRAINED)
+    full = score("motion", animated(pipeline, load_motion_module(folder / MOTION)), judge, scenes)
+    make = animated(pipeline, load_motion_module(folder / FAST), sampler="lcm", steps=FAST_STEPS, cfg=1.0)
+    found = score("fast", make, judge, scenes)
+    return [
+        Gate(f"fast: motion right in {found.clips} clips", found.motion, FAST_RIGHT * full.motion),
+        Gate("fast: frames with subject and colour", found.subject, FAST_RIGHT * full.subject),
+        Gate("fast: way along the heading, of the world's", found.displacement, 0.0),
+        Gate("fast: change of neighbouring frames", found.change, 0.0),
+    ]
 
 
 def motion_gates(name: str, make: Make, judge: Judge, scenes: Sequence[Scene]) -> list[Gate]:

@@ -109,6 +109,19 @@ class MotionRecipe(TrainerRecipe):
 
 
 @dataclass(frozen=True)
+class FastRecipe(TrainerRecipe):
+    """The motion module for 4 to 8 steps of an LCM sampler."""
+
+    steps: int = 500
+    batch: int = 3  # of each process
+    warm_up: int = 20
+    average: float = 0.95
+    rate: float = 3e-4
+    timestep_power: float = 0.8
+    cfg: float = 3.0  # of the clips that it learns to make without CFG
+
+
+@dataclass(frozen=True)
 class CameraRecipe(TrainerRecipe):
     """A motion LoRA from a few clips of one movement, as people train theirs."""
 
@@ -135,6 +148,7 @@ class Recipe:
     fine_tune: StyleRecipe = StyleRecipe(style="ink", steps=300, rate=5e-4)
     inversion: InversionRecipe = InversionRecipe()
     motion: MotionRecipe = field(default_factory=MotionRecipe)
+    fast: FastRecipe = field(default_factory=FastRecipe)
     camera: CameraRecipe = field(default_factory=CameraRecipe)
 
     def smoke(self, steps: int) -> Recipe:
@@ -151,6 +165,7 @@ class Recipe:
             fine_tune=replace(self.fine_tune, steps=steps, batch=4, warm_up=1, clips=4),
             inversion=replace(self.inversion, shows=(), steps=steps, batch=2),
             motion=replace(self.motion, steps=steps, shown=(), **trainer),
+            fast=replace(self.fast, steps=steps, **trainer),
             camera=replace(self.camera, steps=steps, clips=4, rank=2, **trainer),
         )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tools.pocket.building import Stage
 
-from . import base, cameras, export, gates, inversion, latents, motion, motion_gates, probe, styles, vae, workers
+from . import base, cameras, export, fast, gates, inversion, latents, motion, motion_gates, probe, styles, vae, workers
 from .recipe import Recipe
 
 Work = Callable[[Recipe, Path, int | None], None]
@@ -39,6 +39,7 @@ STAGES = (
     Stage("base", base.RESULT, base.PARTS, _together(base.train_base), gates.gate_base),
     Stage("export", export.RESULT, base.PARTS, export.export, gates.gate_export),
     Stage("motion", motion.RESULT, (*base.PARTS, "motion"), _together(motion.train_motion), motion_gates.gate_motion),
+    Stage("fast", fast.RESULT, (*base.PARTS, "motion", "fast"), _together(fast.train_fast), motion_gates.gate_fast),
     Stage(
         "lora-latents",
         latents.style_result("lora"),

@@ -20,7 +20,7 @@ from tools.village_model.stages import STAGES
 
 from .conftest import RECIPE
 
-TRAINED_BY_THE_TRAINER = {"motion", *map(cameras.name, cameras.MOVES)}  # which has its own states and tests
+TRAINED_BY_THE_TRAINER = {"motion", "fast", *map(cameras.name, cameras.MOVES)}  # which has its own states and tests
 
 
 def test_an_interrupted_build_equals_an_uninterrupted_one_bit_for_bit(village, tmp_path):
