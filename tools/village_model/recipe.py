@@ -100,7 +100,7 @@ class MotionRecipe(TrainerRecipe):
     warm_up: int = 50
     average: float = 0.995
     kind: str = "v2"
-    validation_every: int = 400
+    validation_every: int = 800
     shown: tuple[str, ...] = (
         "a red car moving left in a town",
         "a blue bird moving up in the hills",
