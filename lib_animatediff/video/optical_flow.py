@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,8 +37,7 @@ def follow(image: NDArray[Any], field: Field, outside: float | None = None) -> N
         outside: value beyond the image; None: that of its border.
     """
     cv2 = need_opencv()
-    height, width = field.shape[:2]
-    y, x = np.mgrid[:height, :width].astype(np.float32)
+    x, y = _places(*field.shape[:2])
     there: NDArray[Any] = cv2.remap(
         image,
         x + field[..., 0],
@@ -47,3 +47,10 @@ def follow(image: NDArray[Any], field: Field, outside: float | None = None) -> N
         borderValue=outside or 0,
     )
     return there
+
+
+@lru_cache(maxsize=2)  # at the flow's resolution and at the images'
+def _places(height: int, width: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Column and row of each pixel."""
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    return x, y

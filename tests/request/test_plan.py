@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from support.setting_values import other_than_default
 
 from lib_animatediff import AnimateDiffError, ClipError, ContextWindows, MotionFileError, MotionScale, Text2VideoZero
@@ -212,41 +211,6 @@ def test_the_output():
     assert (output.with_frames, output.fps, output.loop_count) == (True, 12.0, 2)
     assert (output.ping_pong, output.request_id) == (True, "job7")
     assert (plan().output.formats, plan().output.with_frames, plan().output.ping_pong) == (("gif",), False, False)
-
-
-def test_the_output_says_how_many_frames_are_shown_and_how_fast():
-    def shown(**settings):
-        output = plan(**settings).output
-        return float(output.shown_fps), output.shown_count(16)
-
-    assert shown() == (8, 16)
-    assert shown(reverse=True) == (8, 30)
-    assert shown(interpolate="x3") == (24, 48)
-    assert shown(interpolate="x3", reverse=True) == (24, 90)
-    assert shown(interpolate=24, fps=10) == (24, round(16 * 2.4))
-    assert shown(interpolate=24, fps=30) == (30, 16)
-    assert shown(interpolate="x2", preview=True) == (8, 16)
-    images = [Image.new("RGB", (64, 64), (9 * number, 0, 0)) for number in range(16)]
-    frames = plan(interpolate="x2", fps=10).output.shown(images)
-    assert [frame.getpixel((0, 0)) for frame in (*frames,)][:3] == [(0, 0, 0), (4, 0, 0), (9, 0, 0)]
-    assert plan().output.shown(images) is images
-
-
-def test_only_a_clip_that_is_closed_goes_round():
-    def goes_round(**settings):
-        return plan(interpolate="x2", **settings).output.interpolation.is_loop
-
-    assert goes_round(closed_loop="A")
-    assert goes_round(closed_loop="R-P", frames=32)
-    assert not goes_round(closed_loop="R-P", frames=16)
-    assert not goes_round()
-
-
-def test_without_opencv_frames_are_refused_before_anything_is_loaded(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(AnimateDiffError, match="interpolate needs OpenCV"):
-        plan(interpolate="x2")
-    assert plan(interpolate="x2", preview=True)
 
 
 # --------------------------------------------------------------------------------------------------------------------

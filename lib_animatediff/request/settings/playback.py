@@ -10,7 +10,7 @@ INTERPOLATE = further(
     OFF,
     "Frame interpolation",
     "Adds frames by optical flow and keeps the speed: x2, x3, x4, or the frames per second of the file, such as 24. "
-    "Best up to 16 pixels of motion.",
+    "Fast motion is blended.",
     OUTPUT,
     accepts_numbers=True,
     parse=checked_interpolation,
