@@ -26,9 +26,10 @@ from lib_animatediff.request.distilled import LEADING, SPACINGS, SamplerSettings
 from lib_animatediff.request.masks import packed_mask
 from lib_animatediff.request.methods import ModuleFile
 from lib_animatediff.request.motion_scale import MOST_EFFECT, MOST_SCALE
+from lib_animatediff.request.output import output_of
 from lib_animatediff.request.settings import SETTINGS, Setting, parse_settings
 from lib_animatediff.sampling.text2video_zero import NAME
-from lib_animatediff.video import FORMATS, Encoding, ping_pong, write_clip, write_contact_sheet
+from lib_animatediff.video import FORMATS, Encoding, write_clip, write_contact_sheet
 from lib_animatediff.video.formats import check_rate, format_of, path_for
 from motion_module import ClipError
 from motion_module.limits import check_replaceable, exists, is_folder, read_limited
@@ -234,7 +235,7 @@ def animate(
         device=pick_device(device),
     )
     keys = [key.lower() for key in formats] or [format_of(output)]
-    check_rate(keys, settings.fps)
+    check_rate(keys, float(output_of(settings).shown_fps))
     places = [path_for(output, key) for key in keys]
     if contact_sheet and contact_sheet.suffix.lower() != ".png":
         raise ClipError(
@@ -254,12 +255,12 @@ def animate(
     for line in reports:
         click.echo(line, err=True)
     output_plan = ready.plan.output
-    shown = ping_pong(images) if output_plan.ping_pong else images
+    shown = output_plan.shown(images)
     written = write_clip(
         output,
         shown,
         formats=formats,
-        fps=output_plan.fps,
+        fps=output_plan.shown_fps,
         loop_count=output_plan.loop_count,
         recipe=recipe_of(request, asdict(Encoding())),
     )
@@ -270,6 +271,8 @@ def animate(
         "seed": seed,
         "frames": len(images),
         "fps": settings.fps,
+        "shown_frames": len(shown),
+        "shown_fps": float(output_plan.shown_fps),
         "size": request.size,
     }
     if contact_sheet:
@@ -277,9 +280,10 @@ def animate(
             write_contact_sheet(contact_sheet, images)
         made["contact_sheet"] = str(contact_sheet)
     width, height = request.size
-    count, fps = len(shown), output_plan.fps
+    count, fps = len(shown), float(output_plan.shown_fps)
+    done = "Rendered" if output_plan.interpolation is None else f"Rendered {len(images)} and interpolated to"
     click.echo(
-        f"Rendered {count} frame{'s' * (count > 1)} of {width}x{height}, {count / fps:.1f} s at {fps:g} frames per "
+        f"{done} {count} frame{'s' * (count > 1)} of {width}x{height}, {count / fps:.1f} s at {fps:g} frames per "
         f"second, in {time.monotonic() - begun:.0f} s: {', '.join(map(str, written))}",
         err=True,
     )

@@ -14,7 +14,6 @@ from click.core import ParameterSource
 from lib_animatediff.builtin_model import DEFAULT, MODELS, BuiltInModel, built_in
 from lib_animatediff.evaluation.embedders import CLIP, DINO, Embedder, SmallEmbedder, load_embedder
 from lib_animatediff.evaluation.errors import EvaluationError
-from lib_animatediff.evaluation.flow import opencv
 from lib_animatediff.evaluation.measuring import Embedders
 from lib_animatediff.evaluation.methods import Sampling
 from lib_animatediff.evaluation.page import About, page_of
@@ -26,6 +25,7 @@ from lib_animatediff.hosts.diffusers import networks
 from lib_animatediff.hosts.diffusers import pipeline as host
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
 from lib_animatediff.video.atomic import write_atomic
+from lib_animatediff.video.opencv import need_opencv
 from motion_module.limits import exists, is_folder
 
 from .animate import SIZE
@@ -133,7 +133,7 @@ def evaluate(
     asked_device, device = device, host.pick_device(device)
     ours = built_in(checkpoint)
     module_file, asked = _motion_and_prompts(motion, prompts, ours)
-    opencv()
+    need_opencv()
     size, guidance = (ours.size, ours.cfg) if ours else (SIZE, host.CFG)
     models = _models(checkpoint, ours, loras, tuned)
     begin, renoised = zero_levels or (_SMALL_LEVELS if ours else (_PAPER.begin, _PAPER.renoised))

@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .flow import SIDE, Flow, follow, grey, opencv
+from lib_animatediff.video.opencv import need_opencv
+from lib_animatediff.video.optical_flow import follow, grey
+
+from .flow import SIDE, Flow
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .flow import Field
+    from lib_animatediff.video.optical_flow import Field
 
     Mask = NDArray[np.bool_]
     Step = NDArray[np.float64]
@@ -113,7 +116,7 @@ class Trajectory:
 
 def estimate_trajectory(flow: Flow) -> Trajectory:
     """Estimate the movement of the object in a clip."""
-    luma = grey(flow.frames)
+    luma = [grey(frame) for frame in flow.frames]
     steps, cameras, coherences = [], [], []
     for image, field, back in zip(luma, flow.forward, flow.backward, strict=False):
         edges = _edges(image)
@@ -139,7 +142,7 @@ def estimate_trajectory(flow: Flow) -> Trajectory:
 
 
 def _edges(image: NDArray[np.uint8]) -> Mask:
-    cv2 = opencv()
+    cv2 = need_opencv()
     slopes = [cv2.Sobel(image, cv2.CV_32F, *axes) / 8 for axes in ((1, 0), (0, 1))]  # the kernel's weights add up to 8
     edges: Mask = np.hypot(*slopes) > EDGE
     return edges

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .flow import opencv
+from lib_animatediff.video.opencv import need_opencv
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,7 +65,7 @@ class SmallEmbedder:
         """None: texts are not supported."""
 
     def _row(self, frame: NDArray[np.uint8]) -> Rows:
-        cv2 = opencv()
+        cv2 = need_opencv()
         square = cv2.resize(frame, (_SQUARE, _SQUARE), interpolation=cv2.INTER_AREA)
         lab = cv2.cvtColor(square.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
         return np.concatenate([_unit(part) for part in (_shapes(lab), _layout(lab), _palette(lab))])
@@ -85,7 +85,7 @@ def _unit(row: NDArray[np.floating]) -> Rows:
 
 
 def _shapes(lab: Rows) -> Rows:
-    cv2 = opencv()
+    cv2 = need_opencv()
     x, y = (cv2.Sobel(lab, cv2.CV_32F, *axes) for axes in ((1, 0), (0, 1)))
     lengths = np.hypot(x, y)
     strongest = lengths.argmax(axis=2)[..., None]  # channel with the strongest gradient

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import EvaluationError
+from lib_animatediff.video.opencv import need_opencv
+from lib_animatediff.video.optical_flow import between, grey
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from lib_animatediff.video.optical_flow import Field
+
     Frames = NDArray[np.uint8]  # f h w 3, RGB
-    Field = NDArray[np.floating[Any]]  # h w 2, x and y in pixels at the flow's resolution
 
 SIDE = 256  # pixels of the shorter side at the flow's resolution
 _REACH = 17  # pixels: DIS compares patches of 8 at half the resolution
@@ -46,10 +48,10 @@ def flow_of(frames: Frames) -> Flow:
     """Flow of a clip, ``f h w 3``, in both directions.
 
     Raises:
-        EvaluationError: OpenCV is missing.
+        AnimateDiffError: OpenCV is missing.
     """
     resized, scale = _resized(frames)
-    pairs = list(pairwise(grey(resized)))
+    pairs = list(pairwise([grey(frame) for frame in resized]))
     changed = [_changed(one, other)[..., None] for one, other in pairs]
     return Flow(
         resized,
@@ -61,54 +63,14 @@ def flow_of(frames: Frames) -> Flow:
 
 def _changed(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """1 within a patch's reach of a change: on plain surfaces noise alone would give arbitrary flow."""
-    cv2 = opencv()
+    cv2 = need_opencv()
     changes = (cv2.absdiff(one, other) > _LEVELS).astype(np.uint8)
     changed: NDArray[np.uint8] = cv2.dilate(changes, np.ones((_REACH, _REACH), np.uint8))
     return changed
 
 
-def between(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> Field:
-    """Flow from one grey image to another."""
-    cv2 = opencv()
-    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    found: Field = search.calc(one, other, None)
-    return found
-
-
-def grey(frames: Frames) -> list[NDArray[np.uint8]]:
-    """Luma of each frame, ``h w``."""
-    cv2 = opencv()
-    return [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
-
-
-def follow(image: NDArray[Any], field: Field) -> NDArray[Any]:
-    """Sample an image, ``h w`` or ``h w c``, at ``x + field(x)`` with linear interpolation."""
-    cv2 = opencv()
-    height, width = field.shape[:2]
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    there: NDArray[Any] = cv2.remap(
-        image, x + field[..., 0], y + field[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
-    return there
-
-
-def opencv() -> Any:
-    """Import OpenCV.
-
-    Raises:
-        EvaluationError: it is missing.
-    """
-    try:
-        import cv2
-    except ImportError as error:
-        raise EvaluationError(
-            "Optical flow needs OpenCV. Install it: pip install opencv-python-headless", code="AD-E01"
-        ) from error
-    return cv2
-
-
 def _resized(frames: Frames) -> tuple[Frames, float]:
-    cv2 = opencv()
+    cv2 = need_opencv()
     scale = SIDE / min(frames.shape[1:3])
     size = (round(frames.shape[2] * scale), round(frames.shape[1] * scale))
     how = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .flow import Flow, between, follow, grey
+from lib_animatediff.video.optical_flow import between, follow, grey
+
+from .flow import Flow
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,7 +70,7 @@ def motion_smoothness(flow: Flow) -> float | None:
     VBench interpolates with a network (AMT); this proxy warps both neighbours halfway along their flow. None for fewer
     than three frames.
     """
-    luma = grey(flow.frames)
+    luma = [grey(frame) for frame in flow.frames]
     odd = range(1, len(luma) - 1, 2)
     if not odd:
         return None

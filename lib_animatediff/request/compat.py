@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from .interpolation import LARGEST_FACTOR
 
 ALIASES: dict[str, tuple[str, ...]] = {  # by the canonical name of the setting
     "enable": ("enabled",),
@@ -48,3 +51,35 @@ PLAIN_VALUES: dict[str, tuple[Any, ...] | None] = {
     "latent_power_last": None,
     "latent_scale_last": None,
 }
+
+FILM_FACTOR = "interp_x"
+_FILM_FACTOR_THERE = LARGEST_FACTOR  # what its panel sets
+_FPS_THERE = 8.0
+_SLOWEST = 1.0  # frames per second that a clip may have
+
+
+def asks_for_film(values: Mapping[str, Any]) -> bool:
+    """Whether a client asks for the frame interpolation of the existing extension."""
+    asked = values.get("interp")
+    return isinstance(asked, str) and asked.strip().lower() == "film"
+
+
+def without_film(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The values with ``interpolate`` instead of FILM.
+
+    There, ``fps`` is the rate of the file, and more frames make it longer. So the clip's own rate is a fraction of it.
+    """
+    if not asks_for_film(values):
+        return values
+    rest = {name: value for name, value in values.items() if name not in ("interp", FILM_FACTOR)}
+    given, fps = values.get(FILM_FACTOR), rest.get("fps")
+    try:
+        factor = float(_FILM_FACTOR_THERE if given is None else given)
+        shown_at = float(_FPS_THERE if fps is None else fps)
+    except (TypeError, ValueError):  # the check of the values says so
+        return {"interpolate": f"x{given}", **rest}
+    if not factor.is_integer() or not 1 < factor <= LARGEST_FACTOR:
+        return {"interpolate": f"x{factor:g}", **rest}
+    made_for = max(shown_at / factor, _SLOWEST)
+    interpolate = f"x{factor:g}" if made_for * factor == shown_at else f"{shown_at:g}"
+    return {"interpolate": interpolate, **rest, "fps": made_for}

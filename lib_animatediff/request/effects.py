@@ -6,7 +6,7 @@ it if it was changed, and the X/Y/Z plot refuses an axis that can do nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -14,13 +14,15 @@ from typing import Any
 from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.prompts.travel import STEP
 from lib_animatediff.sampling.frame_noise import CONSTANT, FREENOISE, SHARED, noise_sources
-from lib_animatediff.video import FORMATS
+from lib_animatediff.video import FORMATS, exact_fps
 
-from .compat import PLAIN_VALUES
+from .compat import FILM_FACTOR, PLAIN_VALUES, asks_for_film
+from .interpolation import OFF, shown_fps
 from .methods import name_without_file
 from .motion_scale import MOST_EFFECT, MOST_SCALE, parse_frames
 from .settings import (
     FILE_FORMATS,
+    FRAME,
     SETTINGS,
     ClipSettings,
     clip_frames,
@@ -30,6 +32,7 @@ from .settings import (
 
 _FEWEST_TO_REVERSE = 3  # with fewer frames the way back has no frame of its own
 _COMPARED_STEPS = 8  # of two plans: windows repeat or go on alike
+_WITHOUT_MOTION = ("TXT", FRAME)  # formats without the frames of the files
 _FOREIGN_DEFAULTS = {  # what clients of the existing extension send by themselves
     "interp_x": 10,
     "latent_power": 1,
@@ -310,6 +313,22 @@ EFFECTS: dict[str, tuple[_Rule, ...]] = {
     "guidance_start": (),
     "guidance_end": (),
     "speed": (),
+    "interpolate": (
+        _IMAGE,
+        _Rule(lambda case: case.frames == 1, "a clip of one frame has nothing in between"),
+        _Rule(
+            lambda case: set(case.settings.formats) <= set(_WITHOUT_MOTION),
+            "none of the output formats contains the moving clip",
+        ),
+        _Rule(
+            lambda case: (
+                case.settings.interpolate != OFF
+                and shown_fps(case.settings.interpolate, case.settings.fps) == exact_fps(case.settings.fps)
+            ),
+            "has no effect, since the clip has as many frames per second already; x2 doubles them",
+            of_value=True,
+        ),
+    ),
     "request_id": (_IMAGE,),
 }
 """For each setting of the table, the cases in which it has no effect."""
@@ -335,9 +354,15 @@ def notes_of(settings: ClipSettings, travels: bool | None = None) -> tuple[Note,
 
 
 def foreign_notes(values: Mapping[str, Any]) -> tuple[Note, ...]:
-    """A note about each argument of the existing extension that is accepted without effect and was changed."""
-    names = (name for name, known in PLAIN_VALUES.items() if known is None)
-    return tuple(
+    """A note about each changed argument of the existing extension that has no effect or another one than there."""
+    films = asks_for_film(values)
+    names = [name for name, known in PLAIN_VALUES.items() if known is None and not (films and name == FILM_FACTOR)]
+    in_its_place = (Note("interp", "adds frames by optical flow (DIS) instead of FILM, as interpolate does."),)
+    return (*in_its_place * films, *_tuning_nothing(names, values))
+
+
+def _tuning_nothing(names: Iterable[str], values: Mapping[str, Any]) -> Iterator[Note]:
+    return (
         Note(name, "has no effect, since it tunes a feature of the existing extension that is not supported.")
         for name in names
         if name in values and values[name] not in (None, _FOREIGN_DEFAULTS.get(name))

@@ -207,16 +207,19 @@ def one_line(plan: ClipEstimate) -> str:
     return f"AnimateDiff: {what}, about {_gib(plan.memory)} in addition to the models{_verdict(plan)}"
 
 
-def in_plain_words(plan: ClipEstimate, shown: int, fps: float) -> str:
+def in_plain_words(plan: ClipEstimate, shown: int, fps: float, *, added: bool = False) -> str:
     """What will be made and whether it fits, for the panel.
 
     Args:
         shown: frames that the clip shows, which going back and forth are more than are rendered.
         fps: frames per second.
+        added: whether frames are added by interpolation.
     """
     clips = f"{plan.clips} clips of " if plan.clips > 1 else ""
+    becoming = f", interpolated to {shown} at {fps:g} frames per second" if added else ""
     seconds = f"{round(shown / fps, 1):g} s long"
-    what = f"{clips}{_number(shown, 'frame')}, {plan.width}x{plan.height}, {seconds}."
+    frames = _number(plan.frames if added else shown, "frame")
+    what = f"{clips}{frames}, {plan.width}x{plan.height}{becoming}, {seconds}."
     if plan.free is None:
         return f"{what} Needs about {_gib(plan.memory)}."
     if plan.fits:

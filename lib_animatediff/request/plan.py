@@ -24,9 +24,8 @@ from motion_module import ClipError
 from .effects import Note, notes_of
 from .loras import LoraFile
 from .methods import FileCatalog, Method, ModuleFile, method_of
+from .output import OutputPlan, output_of
 from .settings import (
-    FILE_FORMATS,
-    FRAME,
     ClipSettings,
     clip_frames,
     context_windows,
@@ -118,27 +117,6 @@ class FreeInitPlan:
     def next_noise_options(self) -> dict[str, Any]:
         """The keyword arguments of `next_noise`."""
         return {"kind": self.filter, "spatial": self.spatial, "temporal": self.temporal}
-
-
-@dataclass(frozen=True)
-class OutputPlan:
-    """The files of a clip.
-
-    Attributes:
-        formats: keys of `video.FORMATS`.
-        with_frames: whether single frames go to the gallery and into the API's reply.
-        fps: frames per second.
-        loop_count: how often the clip plays; 0: forever.
-        ping_pong: whether the clip plays back to its beginning.
-        request_id: a client's word at the end of file names; may be empty.
-    """
-
-    formats: tuple[str, ...]
-    with_frames: bool
-    fps: float
-    loop_count: int
-    ping_pong: bool
-    request_id: str
 
 
 @dataclass(frozen=True)
@@ -276,14 +254,7 @@ def plan_clip(settings: ClipSettings, sampling: Sampling | None = None, files: F
         freeinit=_freeinit(settings),
         reuse=feature_reuse(settings, sampling.steps),
         guidance=guidance_interval(settings),
-        output=OutputPlan(
-            formats=tuple(FILE_FORMATS[name] for name in settings.formats if name != FRAME),
-            with_frames=FRAME in settings.formats,
-            fps=settings.fps,
-            loop_count=settings.loop_count,
-            ping_pong=settings.reverse,
-            request_id=settings.request_id,
-        ),
+        output=output_of(settings),
     )
 
 

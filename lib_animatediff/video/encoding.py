@@ -125,9 +125,15 @@ class EncoderInput:
 
     def with_alpha(self) -> Iterator[Image]:
         """Yield the frames: all with transparency if any has it, otherwise all without."""
-        has_alpha = not isinstance(self.frames, SpooledFrames) and any(map(_has_alpha, self.frames))
-        mode = "RGBA" if has_alpha else "RGB"
+        mode = channels_of(self.frames)
         return (_in_mode(frame, mode) for frame in self.frames)
+
+
+def channels_of(frames: Sequence[Image]) -> str:
+    """Pillow's mode for a clip: RGBA if any frame has transparency, otherwise RGB. Makes no frame."""
+    if isinstance(frames, SpooledFrames):
+        return frames.mode
+    return "RGBA" if any(map(_has_alpha, frames)) else "RGB"
 
 
 def check_frames(frames: Sequence[Image]) -> None:

@@ -17,20 +17,23 @@ _IN_MEMORY = 2**26  # bytes; short clips need no file
 
 
 class SpooledFrames(Sequence["Image"]):
-    """RGB frames from an iterator of their pixels, for any number of readings in any order.
+    """Frames from an iterator of their pixels, for any number of readings in any order.
 
     Args:
         coming: bytes of each frame, rows of ``r g b``. It is advanced only as far as frames are read.
         count: number of frames.
         size: width and height in pixels.
+        mode: Pillow's name of the channels: RGB, or RGBA for rows of ``r g b a``.
 
     Attributes:
         size: width and height in pixels.
+        mode: of each frame.
     """
 
-    def __init__(self, coming: Iterator[bytes], count: int, size: tuple[int, int]) -> None:
+    def __init__(self, coming: Iterator[bytes], count: int, size: tuple[int, int], mode: str = "RGB") -> None:
         self.size = size
-        self._store = _Store(coming, size)
+        self.mode = mode
+        self._store = _Store(coming, size, mode)
         self._places: Sequence[int] = range(count)
 
     def __len__(self) -> int:
@@ -50,17 +53,18 @@ class SpooledFrames(Sequence["Image"]):
     def in_order(self, places: Sequence[int]) -> SpooledFrames:
         """The same frames in another order; ``places`` count the frames as they were made."""
         frames = SpooledFrames.__new__(SpooledFrames)
-        frames.size, frames._store, frames._places = self.size, self._store, places
+        frames.size, frames.mode, frames._store, frames._places = self.size, self.mode, self._store, places
         return frames
 
 
 class _Store:
     """The pixels of the frames that were made, one after the other."""
 
-    def __init__(self, coming: Iterator[bytes], size: tuple[int, int]) -> None:
+    def __init__(self, coming: Iterator[bytes], size: tuple[int, int], mode: str) -> None:
         self._coming = coming
         self._size = size
-        self._length = 3 * size[0] * size[1]
+        self._mode = mode
+        self._length = len(mode) * size[0] * size[1]
         self._stored = 0
         self._failure: Exception | None = None
         # It lives as long as the frames, and the system removes it with them, also if the process is killed.
@@ -78,7 +82,7 @@ class _Store:
         if data is None:
             self._file.seek(number * self._length)
             data = self._file.read(self._length)
-        return Image.frombytes("RGB", self._size, data)
+        return Image.frombytes(self._mode, self._size, data)
 
     def _next(self) -> bytes:
         if self._failure is None:

@@ -104,6 +104,17 @@ def test_a_speed_from_the_settings_table_reaches_the_clip(run, tmp_path):
         assert "loop" not in picture.info
 
 
+def test_an_interpolated_clip_has_more_frames_and_says_so(run, tmp_path):
+    done = run(tmp_path / "clip.png", frames=2, fps=4, interpolate="x3", device="cpu")
+    assert done.code == 0, done.err
+    assert "Rendered 2 and interpolated to 6 frames of 64x64, 0.5 s at 12 frames per second" in done.err
+    with Image.open(tmp_path / "clip.png") as picture:
+        durations = [frame.info["duration"] for frame in ImageSequence.Iterator(picture)]
+    assert durations == pytest.approx([1000 / 12] * 6)
+    fast = run(tmp_path / "clip.gif", fps=20, interpolate="x3")
+    assert "shown at 50 frames per second at most, and fps is 60" in fast.err
+
+
 def test_every_option_reaches_the_pipeline(files, run, tmp_path, monkeypatch):
     calls = []
 

@@ -59,6 +59,7 @@ def another(setting: Setting) -> Any:
         "blocks": "up.1 effect 0.5, mid scale 1.2",
         "motion_mask": base64.b64encode(picture.getvalue()).decode("ascii"),
         "frame_seeds": "5, 6, 90",
+        "interpolate": "x3",
     }
     if setting.type is bool:
         return not setting.default

@@ -73,6 +73,11 @@ CASES = [
     ({}, {"reuse_branch": 1, "reuse_on_cpu": True}, True),
     ({"reuse": 2}, {"reuse_branch": 1, "reuse_on_cpu": True}, False),
     ({"preview": True}, {"guidance_start": 0.1, "guidance_end": 0.6}, False),
+    ({"preview": True}, {"interpolate": "x2"}, True),
+    ({"frames": 1}, {"interpolate": "x2"}, True),
+    ({"formats": ["TXT", "Frame"]}, {"interpolate": "x2"}, True),
+    ({"fps": 24}, {"interpolate": "24"}, True),
+    ({}, {"interpolate": "24"}, False),
     ({"preview": True}, {"request_id": "a"}, True),
     ({}, {"request_id": "a"}, False),
 ]
@@ -108,6 +113,7 @@ def test_a_setting_whose_other_values_act_is_not_idle():
     assert "context_length" not in idle_settings(parse_settings({"context_length": 24}))
     assert "noise" not in idle_settings(parse_settings({"noise": "freenoise"}))
     assert "views" in idle_settings(parse_settings({}))
+    assert "interpolate" not in idle_settings(parse_settings({"fps": 24, "interpolate": "24"}))
 
 
 def test_arguments_that_are_accepted_and_ignored_are_noted():
@@ -115,6 +121,10 @@ def test_arguments_that_are_accepted_and_ignored_are_noted():
     assert foreign_notes(sent_by_itself) == ()
     found = foreign_notes(sent_by_itself | {"latent_power": 3, "latent_scale": 8})
     assert [note.setting for note in found] == ["latent_power", "latent_scale"]
+    (flow,) = foreign_notes({"interp": "FILM", "interp_x": 4})
+    assert str(flow) == "interp adds frames by optical flow (DIS) instead of FILM, as interpolate does."
+    (idle,) = foreign_notes({"interp": "Off", "interp_x": 4})
+    assert idle.setting == "interp_x"
 
 
 def test_a_plan_knows_whether_its_prompt_travels():

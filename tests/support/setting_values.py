@@ -15,6 +15,7 @@ TEXTS = {  # with a grammar
     "motion_mask": MASK,
     "motion_loras": "pan_left:0.8, zoom",
     "frame_seeds": "5, 6, 7",
+    "interpolate": "x2",
 }
 
 

@@ -91,7 +91,7 @@ def animate(
             sampled in another way than it was trained for.
 
     Returns:
-        The frames in the order of playback, ping-pong included.
+        The frames in the order of playback, ping-pong and interpolation included.
 
     Raises:
         AnimateDiffError: a value is out of range, a setting has no effect here, a file or the motion module does not
@@ -238,10 +238,10 @@ def _files(motion: Motion) -> ClipFiles:
 
 
 def _finish(images: SpooledFrames, plan: ClipPlan, output: Path | None) -> list[Image]:
-    from lib_animatediff.video import ping_pong, write_clip
+    from lib_animatediff.video import write_clip
 
-    shown = ping_pong(images) if plan.output.ping_pong else images
+    shown = plan.output.shown(images)
     if output is not None:
         clip = plan.output
-        write_clip(output, shown, formats=clip.formats, fps=clip.fps, loop_count=clip.loop_count)
+        write_clip(output, shown, formats=clip.formats, fps=clip.shown_fps, loop_count=clip.loop_count)
     return list(shown)

@@ -8,10 +8,10 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any
 
-from lib_animatediff.request.compat import CHECKBOX_VALUES, LISTS_WITH_SWITCH, PLAIN_VALUES
+from lib_animatediff.request.compat import CHECKBOX_VALUES, LISTS_WITH_SWITCH, PLAIN_VALUES, without_film
 from motion_module import ClipError
 
-from .derived import context_length, frame_seeds, motion_scale
+from .derived import context_length, frame_seeds, interpolation, motion_scale
 from .setting import Setting
 from .table import CANONICAL, MOVING_KINDS, NO_LOOP, SETTINGS, ClipSettings
 
@@ -28,7 +28,7 @@ def parse_settings(values: Mapping[str, Any]) -> ClipSettings:
             range.
     """
     given: dict[str, Any] = {}
-    for name, value in values.items():
+    for name, value in without_film(values).items():
         canonical = CANONICAL.get(name)
         if value is None:  # as if it had not been sent
             if canonical is None and name not in PLAIN_VALUES:
@@ -184,4 +184,5 @@ def _check_together(settings: ClipSettings) -> None:
             code="AD-C42",
         )
     motion_scale(settings)
+    interpolation(settings)
     frame_seeds(settings)

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.engine.motion_scale import MotionScale
 from lib_animatediff.engine.reuse.schedule import FEWEST_STEPS, FeatureReuse
+from lib_animatediff.request.interpolation import FASTEST, shown_fps
 from lib_animatediff.request.masks import unpacked_mask
 from lib_animatediff.request.motion_scale import MOST_EFFECT, MOST_SCALE, parse_blocks, parse_frames, parse_steps
 from lib_animatediff.sampling.frame_noise import parse_frame_seeds
 from lib_animatediff.sampling.guidance import GuidanceInterval
 from lib_animatediff.sampling.text2video_zero import NAME, Text2VideoZero
+from lib_animatediff.video import exact_fps
+from lib_animatediff.video.interpolate import Interpolation
 from motion_module import ClipError
 
 from .table import AUTOMATIC_CONTEXT, FIRM_LOOP, LOOPED, NO_LOOP, SETTINGS, ClipSettings
@@ -103,6 +106,31 @@ def frame_seeds(settings: ClipSettings) -> list[int] | None:
 def travels_in_loop(settings: ClipSettings) -> bool:
     """Whether prompt travel loops from the last prompt to the first, as in the existing extension."""
     return settings.closed_loop in ("R+P", FIRM_LOOP)
+
+
+def interpolation(settings: ClipSettings) -> Interpolation | None:
+    """How frames are added to the clip; None: none are.
+
+    Raises:
+        ClipError: the file would have too many frames per second.
+    """
+    made_for, shown_at = exact_fps(settings.fps), shown_fps(settings.interpolate, settings.fps)
+    if shown_at <= made_for or settings.preview:
+        return None
+    if shown_at > FASTEST:
+        raise ClipError(
+            f"interpolate={settings.interpolate} makes {float(shown_at):g} frames per second of fps={settings.fps:g}, "
+            f"more than {FASTEST:g}. Lower one of them.",
+            code="AD-C61",
+        )
+    return Interpolation(made_for, shown_at, ping_pong=settings.reverse, is_loop=is_loop(settings))
+
+
+def is_loop(settings: ClipSettings) -> bool:
+    """Whether the windows lead the end of the clip back to its start, which weak loops do in long clips only."""
+    if settings.closed_loop == NO_LOOP:
+        return False
+    return settings.closed_loop == FIRM_LOOP or clip_frames(settings) > context_length(settings)
 
 
 def feature_reuse(settings: ClipSettings, steps: int) -> FeatureReuse | None:

@@ -30,6 +30,7 @@ def _property(setting: Setting) -> dict[str, Any]:
         "minimum": setting.minimum,
         "maximum": setting.maximum,
         **_choices(setting),
+        "examples": list(setting.suggestions) or None,
         "aliases": list(setting.aliases) or None,
     }
     return {name: value for name, value in schema.items() if value is not None}

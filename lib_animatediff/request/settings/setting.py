@@ -32,6 +32,7 @@ class Setting:
         help: what the setting changes in the clip, at most `LONGEST_HELP` characters: two lines of the panel.
         minimum, maximum: limits of a number, both included.
         choices: allowed values of a string; empty allows any.
+        suggestions: values to choose from, of a string that may have others.
         meanings: what each of the choices does, if their names do not say it.
         in_panel: whether the accordion shows the setting.
         group: heading of the panel's fold that holds the setting, see `GROUPS`; empty for what is always in view.
@@ -50,6 +51,7 @@ class Setting:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
+    suggestions: tuple[str, ...] = ()
     in_panel: bool = True
     group: str = ""
     omit_default: bool = False

@@ -14,6 +14,7 @@ from lib_animatediff.request.motion_scale import MOST_EFFECT, MOST_SCALE, parse_
 from lib_animatediff.sampling.frame_noise import NOISE_KINDS, parse_frame_seeds
 from lib_animatediff.sampling.freeinit import FILTERS
 
+from .playback import INTERPOLATE
 from .setting import ADVANCED, KEY, MOTION, NOISE, OUTPUT, PROMPTS, WINDOWS, Setting, further, setting
 from .speed import GUIDANCE_END, GUIDANCE_START, PREVIEW, REUSE, REUSE_BRANCH, REUSE_ON_CPU, SPEED_CHOICE
 
@@ -374,6 +375,7 @@ class ClipSettings:
     guidance_start: float = GUIDANCE_START
     guidance_end: float = GUIDANCE_END
     speed: str = SPEED_CHOICE
+    interpolate: str = INTERPOLATE
     request_id: str = setting(
         "", "Request ID", "Text of the client's choice at the end of the clip's file names.", in_panel=False
     )

@@ -137,6 +137,7 @@ PROBES = {
     "guidance_start": "acts with CFG above 1, see test_cheaper_steps.py",
     "guidance_end": "acts with CFG above 1, see test_cheaper_steps.py",
     "speed": "acts with distilled motion modules only, see test_samplers.py",
+    "interpolate": ("x2", {}),
     "request_id": ("job7", REFUSED),
 }
 
@@ -208,15 +209,26 @@ def test_a_setting_of_files_is_refused_where_none_is_written(pipeline, motion, n
 
 
 def test_the_files_are_those_of_the_settings(pipeline, motion, tmp_path):
-    settings = parse_settings({"frames": 3, "reverse": True, "formats": ["WEBP", "PNG", "Frame"], "fps": 5})
+    given = {"frames": 3, "reverse": True, "interpolate": "x2", "formats": ["WEBP", "PNG", "Frame"], "fps": 5}
+    settings = parse_settings(given)
     images = animate(pipeline, motion, prompt=RED, settings=settings, steps=1, output=tmp_path / "clip.mp4", **HOW)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip", "clip.webp"]
     kept = [frame.image.convert("RGB") for frame in read_clip(tmp_path / "clip", fps=5)]
     assert torch.equal(pixels(kept), pixels(images))
-    assert len(images) == 4
+    assert len(images) == 8
+    rendered = animate(
+        pipeline,
+        motion,
+        prompt=RED,
+        settings=replace(settings, interpolate="off"),
+        steps=1,
+        output=tmp_path / "b",
+        **HOW,
+    )
+    assert torch.equal(pixels(images[::2]), pixels(rendered))
     with Image.open(tmp_path / "clip.webp") as kept:
         kept.load()
-        assert (kept.n_frames, kept.info["duration"]) == (4, 200)
+        assert (kept.n_frames, kept.info["duration"]) == (8, 100)
 
 
 def test_a_module_is_known_by_its_name(pipeline, motion):

@@ -50,7 +50,7 @@ Image = kind("Image", "type", "image_mode", "elem_classes", "height")
 File = kind("File", "file_types", "elem_classes")
 Number = kind("Number", "minimum", "maximum", "step", "precision")
 Slider = kind("Slider", "minimum", "maximum", "step")
-Dropdown = kind("Dropdown", "choices", "multiselect", "type")
+Dropdown = kind("Dropdown", "choices", "multiselect", "type", "allow_custom_value")
 
 
 class Button(Component):

@@ -181,7 +181,7 @@ def _open(p: Any, asked: dict[str, Any], caches: Caches, speeds: Speeds) -> Sess
         plan = plan_clip(settings, Sampling(steps=int(p.steps)), WebuiCatalog())
         refuse_idle_axes(p, plan)
         p.extra_generation_params[INFOTEXT_FIELD] = _infotext(plan)
-        check_rate(plan.output.formats, plan.output.fps)
+        check_rate(plan.output.formats, float(plan.output.shown_fps))
         speed_notes = apply_speed(p, settings.model, settings.speed)
         for note in speed_notes:
             _log.warning("AnimateDiff: %s", note)

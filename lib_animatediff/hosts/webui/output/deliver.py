@@ -16,7 +16,7 @@ from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.request.effects import Note
 from lib_animatediff.request.plan import ClipPlan
-from lib_animatediff.video import FORMATS, Motion, measure, ping_pong, write_clip
+from lib_animatediff.video import FORMATS, Motion, measure, write_clip
 from lib_animatediff.video.encoding import StopWriting, check_frames
 from motion_module.errors import ClipNotWrittenError
 
@@ -36,9 +36,17 @@ _IN_A_GALLERY = (".gif", ".webp", ".png", ".avif")
 
 @dataclass
 class _Clip:
-    """A clip's frames, files and measurements. ``sent``: files that the reply alone has; ``texts``: of each frame."""
+    """A clip's frames, files and measurements.
 
-    frames: list[Any]
+    Attributes:
+        rendered: the images in the order of playback.
+        frames: the images of the files: with interpolation more than are rendered, made when they are read.
+        texts: infotext of each rendered image.
+        sent: files that the reply alone has.
+    """
+
+    rendered: Sequence[Any]
+    frames: Sequence[Any]
     texts: list[str]
     infotext: str
     seed: int
@@ -131,10 +139,10 @@ def _groups(numbers: Sequence[int]) -> Iterator[range]:
 
 
 def _clip(p: Processing, frames: list[Any], texts: list[str], row: int, plan: ClipPlan, delivery: Delivery) -> _Clip:
-    shown = ping_pong(frames) if plan.output.ping_pong else frames
     report = delivery.report(row)
     infotext = texts[0] if report is None else f"{texts[0]}, {INTERRUPTED}: {report}"
-    return _Clip(shown, texts, infotext, p.all_seeds[row], p.all_prompts[row])
+    played, shown = plan.output.played(frames), plan.output.shown(frames)
+    return _Clip(played, shown, texts, infotext, p.all_seeds[row], p.all_prompts[row])
 
 
 def _borders(p: Processing, plan: ClipPlan) -> list[int]:
@@ -149,13 +157,13 @@ def _write(p: Processing, clip: _Clip, plan: ClipPlan, delivery: Delivery) -> No
     sent = [name for name in formats if _is_sent(FORMATS[name].suffix)] if _is_sent_only(p) else []
     kept = formats
     try:
-        check_frames(clip.frames)
-        clip.note_motion(measure(delivery.measured(clip.frames), _borders(p, plan)))
+        check_frames(clip.rendered)
+        clip.note_motion(measure(delivery.measured(clip.rendered), _borders(p, plan)))
         _send(p, clip, plan, sent, delivery)
         kept = tuple(name for name in formats if not clip.sent or name not in sent)
         if not kept:
             return
-        place = free_place(p, clip.seed, clip.prompt, clip.frames[0], plan.output.request_id)
+        place = free_place(p, clip.seed, clip.prompt, clip.rendered[0], plan.output.request_id)
         files = _files(p, clip, plan, kept, place, delivery)
     except StopWriting as stop:
         clip.note_files(stop.written)
@@ -195,7 +203,7 @@ def _files(
         place,
         clip.frames,
         formats=formats,
-        fps=plan.output.fps,
+        fps=plan.output.shown_fps,
         loop_count=plan.output.loop_count,
         recipe=recipe(p, clip.infotext, clip.seed, plan.settings),
         encoding=encoding(),
@@ -213,7 +221,7 @@ def _shown(p: Processing, clips: Sequence[_Clip], with_frames: bool) -> tuple[li
         shown_texts += [clip.infotext] * len(images)
     for number, clip in enumerate(clips):
         if with_frames or not each[number]:
-            shown += clip.frames[: len(clip.texts)]
+            shown += clip.rendered[: len(clip.texts)]
             shown_texts += clip.texts
     return shown, shown_texts
 
@@ -224,7 +232,7 @@ def _images(p: Processing, clip: _Clip) -> list[Any]:
         return _in_gallery(clip)
     sent = [path for path in clip.files if _is_sent(path.suffix)]
     if a1111.selected_script(p) is not None:
-        return [clip_image(clip.frames[0], path) for path in sent]
+        return [clip_image(clip.rendered[0], path) for path in sent]
     return [base64.b64encode(data).decode("ascii") for data in (*clip.sent, *(path.read_bytes() for path in sent))]
 
 
@@ -247,7 +255,7 @@ def _in_gallery(clip: _Clip) -> list[Any]:
     """The first frame, which the WebUI shows and passes on as the file in ``already_saved_as``."""
     if not clip.files:
         return []
-    shown = clip.frames[0].copy()
+    shown = clip.rendered[0].copy()
     file = shown_file(clip.files)
     if file is not None:
         shown.already_saved_as = str(file)
@@ -258,7 +266,7 @@ def _report(p: Processing, processed: Any, clips: Sequence[_Clip], plan: ClipPla
     """Report clips and errors on the page and in the response."""
     problems = [clip.problem for clip in clips if clip.problem]
     is_page = not _is_api(p)
-    facts = [_facts(clip, plan.output.fps, for_page=is_page) for clip in clips]
+    facts = [_facts(clip, float(plan.output.shown_fps), for_page=is_page) for clip in clips]
     if a1111.selected_script(p) is not None:
         facts = script_run.add(a1111.state(), facts)
         p.extra_generation_params[CLIPS_KEY] = ClipFacts(facts)
@@ -274,7 +282,7 @@ def _report(p: Processing, processed: Any, clips: Sequence[_Clip], plan: ClipPla
 
 
 def _facts(clip: _Clip, fps: float, *, for_page: bool) -> dict[str, Any]:
-    facts = clip_facts(clip.files, clip.frames[0].size, len(clip.frames), fps, clip.motion)
+    facts = clip_facts(clip.files, clip.rendered[0].size, len(clip.frames), fps, clip.motion)
     return {**facts, **page_facts(clip.infotext, clip.motion)} if for_page else facts
 
 

@@ -80,7 +80,7 @@ def _axis(plot: Any, setting: Setting) -> Any:
 def _choices(setting: Setting) -> Callable[[], list[str]] | None:
     if setting.name == "model":
         return choices
-    offered = list(_TRUTHS) if setting.type is bool else list(setting.choices)
+    offered = list(_TRUTHS) if setting.type is bool else list(setting.choices or setting.suggestions)
     return (lambda: offered) if offered else None
 
 

@@ -41,6 +41,8 @@ def field(setting: Setting, tab: str) -> Any:
         return gr.CheckboxGroup(choices=list(setting.choices), **{**described, "value": value})
     if setting.choices:
         return gr.Dropdown(choices=list(setting.choices), **described)
+    if setting.suggestions:
+        return gr.Dropdown(choices=list(setting.suggestions), allow_custom_value=True, **described)
     return _image_field(described) if setting.image else gr.Textbox(**described)
 
 

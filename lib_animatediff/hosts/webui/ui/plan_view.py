@@ -109,10 +109,11 @@ def view_plan(values: Mapping[str, Any], page: Mapping[str, Any]) -> PlanView:
     numbers = {name: int(page.get(name) or default) for name, default in _PAGE.items()}
     clips, steps = numbers.pop("batch_size"), numbers.pop("steps")
     estimate = _estimate(plan, prompts[:1], prompts, negatives, **numbers, clips=clips, steps=sum(plan.runs_of(steps)))
-    shown = len(plan.rendered)
-    shown += max(shown - 2, 0) if plan.output.ping_pong else 0
+    rendered, output = len(plan.rendered), plan.output
+    shown = output.shown_count(rendered) if plan.makes_clip else rendered
     travels = travel is not None or negative_travel is not None
-    summary = [_line(in_plain_words(estimate, shown, plan.output.fps), is_warning=not estimate.fits)]
+    words = in_plain_words(estimate, shown, float(output.shown_fps), added=output.interpolation is not None)
+    summary = [_line(words, is_warning=not estimate.fits)]
     summary += [_line(str(note), is_warning=True) for note in notes_of(settings, travels)]
     summary.append(_sampling(settings.model, page))
     if travel is not None and len(travel.keys) == 1:

@@ -85,6 +85,19 @@ def test_the_file_plays_as_the_settings_say_and_carries_its_text_and_the_recipe(
     assert read_recipe(Path(shown.already_saved_as)).infotext == ""
 
 
+def test_an_interpolated_clip_has_more_frames_and_plays_as_long(deliver):
+    settings = ClipSettings(frames=2, fps=4, interpolate="x2", formats=("GIF", "Frame"))
+    processed = deliver([picture(0), picture(90)], rows=2, settings=settings)
+    shown, *frames = processed.images
+    assert levels(shown.already_saved_as) == [0, 45, 90]  # a GIF shows the last frame for longer
+    with Image.open(shown.already_saved_as) as gif:
+        durations = [gif.seek(place) or gif.info["duration"] for place in range(gif.n_frames)]
+    assert durations == [120, 130, 250]
+    assert [frame.getpixel((0, 0))[0] for frame in frames] == [0, 90], "single frames are the rendered ones"
+    (facts,) = processed.extra_generation_params["AnimateDiff clips"]
+    assert (facts["frames"], facts["fps"], facts["size"]) == (4, 8.0, [8, 8])
+
+
 def test_the_gallery_shows_each_clips_first_frame_with_its_seeds_and_texts(deliver):
     frames = [picture(level) for level in (0, 90, 120, 150)]
     processed = deliver(frames)

@@ -104,6 +104,8 @@ def test_the_panel_says_in_plain_words_what_will_be_made(plan):
     back = line_of(plan.view_plan({**short, "reverse": True}, PAGE).summary)
     assert back.startswith("2 clips of 30 frames, 640x512, 2.5 s long. ")
     assert line_of(plan.view_plan({**short, "preview": True}, PAGE).summary).startswith("2 clips of 1 frame, ")
+    more = line_of(plan.view_plan({**short, "interpolate": "x2"}, PAGE).summary)
+    assert more.startswith("2 clips of 16 frames, 640x512, interpolated to 32 at 24 frames per second, 1.3 s long. ")
 
 
 def test_what_does_not_fit_is_marked(plan, monkeypatch):

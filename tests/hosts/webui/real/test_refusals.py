@@ -20,7 +20,8 @@ SETTINGS = [
     ({"context_kind": "round"}, ["context_kind", "uniform, looped, static, batched"]),
     ({"format": ["GIV"]}, ["formats", "GIF", "'GIV'"]),
     ({"reverse": "perhaps"}, ["reverse", "true or false"]),
-    ({"interp": "FILM"}, ["interp='FILM' is not supported"]),
+    ({"interp": "RIFE"}, ["interp='RIFE' is not supported"]),
+    ({"interpolate": "x11"}, ["interpolate", "x2 to x10"]),
     ({"last_frame": "iVBORw0KGgo"}, ["last_frame", "not supported"]),
 ]
 PATHS = [

@@ -95,8 +95,9 @@ def tasks_of(p: Any, plan: ClipPlan, passes: dict[bool, float]) -> list[Task]:
     tasks.append(on_cpu(IMAGE, rows * area, p.n_iter, _IMAGE))
     if plan.makes_clip:
         clips = p.n_iter * max(rows // plan.frames, 1)
-        shown = area * (max(2 * plan.frames - 2, 1) if plan.output.ping_pong else plan.frames)
-        tasks.append(on_cpu(MEASURE, shown, clips, _MEASURE))
+        played = area * (max(2 * plan.frames - 2, 1) if plan.output.ping_pong else plan.frames)
+        shown = area * plan.output.shown_count(plan.frames)
+        tasks.append(on_cpu(MEASURE, played, clips, _MEASURE))
         tasks += [
             on_cpu(write_kind(key), write_overhead(key) + shown, clips, _WRITE.get(key, 0.0))
             for key in plan.output.formats
