@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from motion_module import ClipError
-from motion_module.limits import VIDEO_BYTES, exists, is_file
+from motion_module.limits import VIDEO_BYTES, VIDEO_FRAMES, exists, is_file
 
 from .decode_video import stated_end
 from .fitting import CROP, FITS, Size, fitted
@@ -42,7 +42,7 @@ class Source:
         path: a file, a folder, or a pattern of file names.
         start, end: the first and the last frame, counted from 0 as they are stored; None: up to the last one.
         fps: take the frame that is visible at each multiple of 1 / fps seconds; None: every frame. Also the rate of a
-            series of images.
+            series of images, which is otherwise what its first image states, or 8.
         every: then take every n-th frame only.
         fit: how a frame of another size or shape fits the clip, one of `FITS`.
 
@@ -101,24 +101,23 @@ class SourceFacts:
         return self.frames / self.fps
 
 
-def examine(source: Source, *, frames: int = 0, series_fps: float | Fraction = _USUAL_FPS) -> SourceFacts:
+def examine(source: Source, *, frames: int = 0, most: int = VIDEO_FRAMES) -> SourceFacts:
     """Read the chosen frames once, and refuse what would fail later.
 
     Args:
         frames: how many of them the clip takes, the first ones; 0: all.
-        series_fps: rate of a series of images that does not state one.
+        most: how many a clip can have.
 
     Raises:
-        ClipError: the source is missing or damaged, ends before the frames that were asked for, has frames of
-            different sizes, or is too large.
+        ClipError: the source is missing or damaged, has too many frames, ends before those that were asked for, has
+            frames of different sizes, or is too large.
         AnimateDiffError: a library for the format is missing.
     """
     _check_file(source)
     times: list[Fraction] = []
     durations: list[Fraction] = []
     begin, size = Fraction(0), (0, 0)
-    chosen = _chosen(source, series_fps)
-    for number, (offset, frame) in enumerate(islice(chosen, frames or None)):
+    for number, (offset, frame) in enumerate(islice(_chosen(source), frames or most + 1)):
         if number == 0:
             begin, size = offset, frame.image.size
         times.append(frame.time)
@@ -129,20 +128,23 @@ def examine(source: Source, *, frames: int = 0, series_fps: float | Fraction = _
             "Lower the number of frames, or choose another part.",
             code="AD-V57",
         )
-    fps, varies = _rate(source, times, durations, series_fps)
+    if len(times) > most:
+        raise ClipError(
+            f"This part of {source.name} has more than {most} frames. Set the last frame, or take every n-th one.",
+            code="AD-V65",
+        )
+    fps, varies = _rate(source, times, durations)
     return SourceFacts(len(times), fps, size, begin, varies)
 
 
-def source_frames(
-    source: Source, size: Size, frames: int, *, series_fps: float | Fraction = _USUAL_FPS
-) -> Iterator[Image]:
+def source_frames(source: Source, size: Size, frames: int) -> Iterator[Image]:
     """The first ``frames`` frames of a source in the size of the clip, RGB or RGBA, read one by one.
 
     Raises:
         ClipError: while frames are read: the file was changed since it was examined.
     """
     number = 0
-    for _, frame in islice(_chosen(source, series_fps), frames):
+    for _, frame in islice(_chosen(source), frames):
         yield fitted(frame.image, size, source.fit)
         number += 1
     if number < frames:
@@ -173,9 +175,9 @@ def _check_file(source: Source) -> None:
         )
 
 
-def _chosen(source: Source, series_fps: float | Fraction) -> Iterator[tuple[Fraction, ClipFrame]]:
+def _chosen(source: Source) -> Iterator[tuple[Fraction, ClipFrame]]:
     """The chosen frames, timed from the first one, each with the time of the first one in the file."""
-    own_rate = exact_fps(source.fps or series_fps) if is_series(source.path) else None
+    own_rate = exact_fps(source.fps or _USUAL_FPS) if is_series(source.path) else None
     stored = _of_one_size(source, timed_frames(source.path, own_rate))
     part = _part(source, stored)
     first = next(part)
@@ -237,18 +239,16 @@ def _of_one_size(source: Source, frames: Iterable[Timed]) -> Iterator[Timed]:
         yield timed
 
 
-def _rate(
-    source: Source, times: list[Fraction], durations: list[Fraction], series_fps: float | Fraction
-) -> tuple[Fraction, bool]:
+def _rate(source: Source, times: list[Fraction], durations: list[Fraction]) -> tuple[Fraction, bool]:
     """The clip's rate, and whether the source's own times differ from it."""
     if source.fps is not None:
         return exact_fps(source.fps) / source.every, False
     if is_series(source.path):
-        return (series_rate(source.path) or exact_fps(series_fps)) / source.every, False
+        return (series_rate(source.path) or _USUAL_FPS) / source.every, False
     last = durations[-1] if source.every == 1 or len(times) == 1 else times[-1] - times[-2]
     whole = times[-1] + last
     if not whole:  # a still image
-        return exact_fps(series_fps), False
+        return _USUAL_FPS, False
     mean = len(times) / whole
     exact = next((rate for rate in _usual(mean) if _keeps(rate, times, whole)), None)
     uneven = any(abs(time - index / mean) > _TICK for index, time in enumerate(times))

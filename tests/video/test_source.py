@@ -135,9 +135,9 @@ def test_a_series_counts_as_people_do_and_takes_the_rate_that_is_given(tmp_path)
     assert numbers(frames_of(Source(folder))) == list(range(12))
     assert numbers(frames_of(Source(folder / "shot 1*.png"))) == [1, 10, 11]
     assert examine(Source(folder, fps=24)).fps == 24
-    assert examine(Source(folder), series_fps=12).fps == 12
+    assert examine(Source(folder)).fps == 8
     (ours,) = write_clip(tmp_path / "ours", shades(3), formats=["frames"], fps=5, recipe=Recipe("x"))
-    assert examine(Source(ours), series_fps=12).fps == 5
+    assert examine(Source(ours)).fps == 5
 
 
 def test_linear_light_and_sixteen_bits_become_what_a_screen_shows(tmp_path):
@@ -221,12 +221,13 @@ def test_every_other_fault_of_a_source_has_its_sentence(tmp_path, monkeypatch):
         "shot 1.png cannot be read as an image": (Source(broken), 0),
         "has 4.0 GB, more than 4 GB": (Source(huge), 0),
         "has 4 frames, 0 to 3, so there is no frame 4": (Source(film, start=4), 0),
-        "so there is no frame 9": (Source(film, end=9), 0),
+        "so there is no frame 9": (Source(film, start=2, end=9), 0),
+        "has more than 3 frames": (Source(film), 0),
         "gives 2 frames with this start and end, but 3 are needed": (Source(film, start=2), 3),
     }
     for words, (source, frames) in faults.items():
         with pytest.raises(ClipError) as caught:
-            examine(source, frames=frames)
+            examine(source, frames=frames, most=3)
         assert words.replace("  ", " ") in str(caught.value)
     for values in ({"start": -1}, {"start": 3, "end": 2}, {"every": 0}):
         with pytest.raises(ClipError, match="are no part of a video"):
