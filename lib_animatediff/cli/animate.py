@@ -247,9 +247,9 @@ def animate(
     for place in (*places, *filter(None, [contact_sheet])):
         _check_output(place)
     ready = prepare(request)
-    sound = video.sound(settings, keys) if video else None
+    sound = video.sound(ready.plan, keys) if video else None
     say_device(device)
-    for line in (*how.lines, *(video.lines(settings, keys) if video else ())):
+    for line in (*how.lines, *(video.lines(ready.plan, keys) if video else ())):
         click.echo(line, err=True)
     reports: list[str] = []
     begun = time.monotonic()

@@ -11,7 +11,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from lib_animatediff.request.settings import SETTINGS, ClipSettings
+from lib_animatediff.request.plan import ClipPlan
+from lib_animatediff.request.settings import SETTINGS
 from lib_animatediff.request.video_start import DENOISE, VideoStart
 from lib_animatediff.video.fitting import CROP, FITS, inherited_size
 from lib_animatediff.video.metadata import kind_of
@@ -91,22 +92,19 @@ class VideoIn:
         """Width and height of the clip, in which given sides stay."""
         return inherited_size(self.facts.size, self.start.source.fit, width=width, height=height)
 
-    def sound(self, settings: ClipSettings, formats: Sequence[str]) -> Sound | None:
+    def sound(self, plan: ClipPlan, formats: Sequence[str]) -> Sound | None:
         """The sound of the clip's files; None if there is none, or none that fits.
 
         Raises:
             ClipError: it is damaged.
         """
-        source = self.start.source
-        if self.is_muted or settings.preview or not set(formats) & set(SOUND_FORMATS) or not _is_film(source.path):
+        if not self._is_heard(formats) or self._why_silent(plan):
             return None
-        if not has_sound(source.path) or self._why_silent(settings):
-            return None
-        sound = Sound(source.path, self.facts.start, settings.frames / exact_fps(settings.fps))
+        sound = Sound(self.start.source.path, self.facts.start, _duration(plan))
         check_sound(sound)
         return sound
 
-    def lines(self, settings: ClipSettings, formats: Sequence[str]) -> list[str]:
+    def lines(self, plan: ClipPlan, formats: Sequence[str]) -> list[str]:
         """What the user should know about the clip and its source."""
         source, found = self.start.source, []
         if self.facts.varies:
@@ -114,16 +112,22 @@ class VideoIn:
                 f"{source.name} shows its frames for different times, which the clip does not: it has "
                 f"{float(self.facts.fps):.4g} frames per second throughout. --video-fps keeps the times."
             )
-        if not self.is_muted and set(formats) & set(SOUND_FORMATS) and _is_film(source.path) and has_sound(source.path):
-            why = self._why_silent(settings)
-            found += [f"The clip has no sound, since {why}."] if why else []
+        if self._is_heard(formats) and (why := self._why_silent(plan)):
+            found.append(f"The clip has no sound, since {why}.")
         return found
 
-    def _why_silent(self, settings: ClipSettings) -> str:
-        if settings.reverse:
+    def _is_heard(self, formats: Sequence[str]) -> bool:
+        """Whether there is sound, and a format that takes it."""
+        path = self.start.source.path
+        return not self.is_muted and bool(set(formats) & set(SOUND_FORMATS)) and _is_film(path) and has_sound(path)
+
+    def _why_silent(self, plan: ClipPlan) -> str:
+        if not plan.makes_clip:
+            return "the preview is one image"
+        if plan.output.ping_pong:
             return "it also plays backward"
-        pace = abs(settings.frames / exact_fps(settings.fps) - self.facts.duration) > _PACE
-        return f"it plays at another speed than {self.start.source.name}" if pace else ""
+        other_pace = abs(_duration(plan) - self.facts.duration) > _PACE
+        return f"it plays at another speed than {self.start.source.name}" if other_pace else ""
 
 
 def with_video_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -163,6 +167,10 @@ def take_video(options: dict[str, Any]) -> VideoIn | None:
     if not _is_given("fps"):
         options["fps"] = _checked_rate(source, facts.fps)
     return VideoIn(start, facts, given["video_mute"])
+
+
+def _duration(plan: ClipPlan) -> Fraction:
+    return plan.frames / exact_fps(plan.output.fps)
 
 
 def _is_given(name: str) -> bool:

@@ -27,7 +27,7 @@ from .noise import share_step_noise
 from .pipeline import CFG, PIXELS_PER_LATENT, SAMPLER, SAMPLERS, check_request, check_sampler, new_sampler
 from .prompts import check_prompts, prompt_kwargs
 from .speed import ClipFiles, choose_sampling, clip_files
-from .video_start import check_video, start_latents
+from .start.video import check_video, start_latents
 
 if TYPE_CHECKING:
     from PIL.Image import Image

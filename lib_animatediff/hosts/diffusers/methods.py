@@ -11,7 +11,7 @@ from lib_animatediff.request.plan import ClipPlan
 from motion_module import DomainAdapter, IncompatibleModelError
 from motion_module.schedules import BetaSchedule
 
-from .video_start import StartLatents
+from .start.video import StartLatents
 
 if TYPE_CHECKING:
     import torch

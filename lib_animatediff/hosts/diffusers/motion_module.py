@@ -13,11 +13,11 @@ from lib_animatediff.request.plan import ClipPlan
 from motion_module import ClipError, MotionModule, load_motion_module
 
 from .guidance import GuidanceSwitch
-from .late_start import begin_at
 from .methods import Adapters, SamplingJob, load_method, not_a_motion_module
 from .networks import with_motion_loras
 from .noise import first_noise, sample_runs, unit_noise
 from .pipeline import timesteps_of
+from .start.late import begin_at
 
 
 class LoadedModules:

@@ -16,9 +16,9 @@ from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero, levels_of, motion_field, sigmas_of
 
 from .guidance import GuidanceSwitch
-from .late_start import begin_at
 from .methods import Adapters, SamplingJob, load_method
 from .noise import unit_noise
+from .start.late import begin_at
 
 
 @dataclass

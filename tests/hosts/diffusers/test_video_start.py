@@ -15,7 +15,7 @@ from lib_animatediff import ClipError
 from lib_animatediff.engine.inject import inject
 from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.hosts.diffusers.pipeline import SAMPLERS, new_sampler
-from lib_animatediff.hosts.diffusers.video_start import check_video, encode_frames, start_latents
+from lib_animatediff.hosts.diffusers.start.video import check_video, encode_frames, start_latents
 from lib_animatediff.request.plan import Sampling, plan_clip, plan_from_json
 from lib_animatediff.request.settings import parse_settings
 from lib_animatediff.request.video_start import VideoStart
@@ -157,7 +157,7 @@ def test_a_preview_starts_from_the_first_frame(pipeline, motion, source):
 
 def test_the_latents_are_the_same_however_many_the_vae_takes_at_a_time(pipeline, source, monkeypatch):
     alone = encoded(pipeline, source)
-    module = "lib_animatediff.hosts.diffusers.video_start.frames_at_once"
+    module = "lib_animatediff.hosts.diffusers.start.video.frames_at_once"
     monkeypatch.setattr(module, lambda *_: 3)
     assert torch.allclose(encoded(pipeline, source), alone, atol=1e-4)
 
