@@ -9,7 +9,7 @@ from itertools import accumulate
 import numpy
 import pytest
 from PIL import Image
-from support.clip_files import BLUE, RED, transparent, turned, write_film
+from support.clip_files import BLUE, RED, skip_without_avif, transparent, turned, write_film
 from support.source_files import numbers, shades, srgb, write_exr
 
 from lib_animatediff import ClipError
@@ -90,6 +90,25 @@ def test_frames_in_are_frames_out_for_as_long(tmp_path, name):
     wanted = count * Fraction(1, 25) if seconds is None else seconds
     assert abs(written[-1].time + written[-1].duration - wanted) <= Fraction(1, 2000)
     assert facts.varies == (name in ("variable", "GIF", "WebP", "APNG"))
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("key", ["mp4", "apng", "gif", "webp", "avif"])
+@pytest.mark.parametrize("name", FILMS)
+def test_each_source_in_each_container(tmp_path, name, key):
+    make, count, seconds = FILMS[name]
+    skip_without_avif(key)
+    source = Source(make(tmp_path))
+    facts = examine(source)
+    images = list(source_frames(source, (64, 64), count))
+    (clip,) = write_clip(tmp_path / "clip", images, formats=[key], fps=float(facts.fps))
+    written = list(read_clip(clip))
+    tick = {"gif": Fraction(1, 100), "webp": Fraction(1, 1000), "avif": Fraction(1, 1000)}.get(key, Fraction(1, 10**5))
+    wanted = count * Fraction(1, 25) if seconds is None else seconds
+    if count > 1 or key not in ("webp", "avif"):  # their still images have no duration
+        assert abs(written[-1].time + written[-1].duration - wanted) <= tick / 2
+    if key not in ("gif", "webp"):  # which show a repeated frame for longer
+        assert len(written) == count
 
 
 def test_a_phones_film_is_upright_and_an_odd_one_is_not_scaled(tmp_path):
