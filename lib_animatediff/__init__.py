@@ -21,6 +21,7 @@ from lib_animatediff.engine.motion_scale import MotionScale
 from lib_animatediff.engine.reuse.schedule import FeatureReuse
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
 from lib_animatediff.request.settings import ClipSettings, parse_settings
+from lib_animatediff.request.video_start import VideoStart
 from lib_animatediff.sampling.schedule import use_schedule
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
 from motion_module import (
@@ -93,6 +94,7 @@ __all__ = [
     "Sampling",
     "Text2VideoZero",
     "UNetCall",
+    "VideoStart",
     "__version__",
     "animate",
     "apply_domain_adapters",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 IMAGE_PIXELS = 40_000_000  # an 8K frame has 33 million
+VIDEO_BYTES = 4 * 10**9  # of a source video, which is read three times: to examine, to hash, and to encode it
 VIDEO_FRAMES = 100_000  # more than an hour at 24 frames per second
 JPEG_SCANS = 64  # a progressive JPEG has about 10
 TEXT_BYTES = 16 * 2**20  # of a recipe, a caption, a list of prompts

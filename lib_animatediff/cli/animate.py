@@ -34,6 +34,7 @@ from lib_animatediff.video.formats import check_rate, format_of, path_for
 from motion_module import ClipError
 from motion_module.limits import check_replaceable, exists, is_folder, read_limited
 
+from . import video_in
 from .files import KIND_OPTION
 from .options import DEVICE_OPTION, GroupedCommand, say_device
 
@@ -47,7 +48,7 @@ OTHER_OPTIONS = {
 }
 TABLE_OPTIONS = [s for s in SETTINGS.values() if s.name not in OTHER_OPTIONS]
 _EARLIER_NAMES = {"preview": ("poster",)}
-_HEADINGS = {setting.name: setting.group for setting in TABLE_OPTIONS}
+_HEADINGS = {setting.name: setting.group for setting in TABLE_OPTIONS} | video_in.HEADINGS
 
 
 def _with_table_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -117,6 +118,7 @@ SIZE = 512  # as in the official configurations
     show_default=True,
     help="The same seed gives the same clip. Frame i uses seed + i. -1 takes a random one.",
 )
+@video_in.with_video_options
 @_with_table_options
 @click.option("--lora", "loras", multiple=True, help="LoRA for the checkpoint: FILE or FILE:STRENGTH. May be repeated.")
 @click.option(
@@ -199,6 +201,7 @@ def animate(
 ) -> None:
     """Render a clip from a prompt. Without options, use a small built-in model."""
     # Everything is checked before the checkpoint is loaded, the quick checks first.
+    video = video_in.take_video(table)
     settings = parse_settings(_with_images_as_text(table))
     if seed == _RANDOM_SEED:
         seed = secrets.randbelow(_RANDOM_SEEDS)
@@ -225,7 +228,8 @@ def animate(
         loras=added,
         embeddings=embeddings,
         motion_loras=tuple(map(networks.parse_added, motion_loras)),
-        size=(start.size if width is None else width, start.size if height is None else height),
+        video=video.start if video else None,
+        size=video.size(width, height) if video else _sides(width, height, start.size),
         steps=how.steps,
         cfg=how.cfg,
         sampler=how.sampler,
@@ -244,8 +248,9 @@ def animate(
     for place in (*places, *filter(None, [contact_sheet])):
         _check_output(place)
     ready = prepare(request)
+    sound = video.sound(ready.plan, keys) if video else None
     say_device(device)
-    for line in how.lines:
+    for line in (*how.lines, *(video.lines(ready.plan, keys) if video else ())):
         click.echo(line, err=True)
     reports: list[str] = []
     begun = time.monotonic()
@@ -263,6 +268,7 @@ def animate(
         fps=output_plan.shown_fps,
         loop_count=output_plan.loop_count,
         recipe=recipe_of(request, asdict(Encoding())),
+        sound=sound,
     )
     made = {
         "clip": str(written[0]),
@@ -288,6 +294,10 @@ def animate(
         err=True,
     )
     click.echo(json.dumps(made) if as_json else "\n".join(map(str, filter(None, [*written, contact_sheet]))))
+
+
+def _sides(width: int | None, height: int | None, size: int) -> tuple[int, int]:
+    return size if width is None else width, size if height is None else height
 
 
 def _further(text: str) -> FurtherMotion:

@@ -14,6 +14,7 @@ import click
 
 from lib_animatediff.builtin_model import MODELS
 from lib_animatediff.hosts.diffusers.pipeline import pick_device
+from lib_animatediff.hosts.diffusers.start.video import check_video
 from lib_animatediff.jobs.recipe import file_hash, prepare, request_of
 from lib_animatediff.request.settings import from_infotext
 from lib_animatediff.video import FORMATS, Recipe, read_clip, read_recipe
@@ -67,6 +68,7 @@ def reproduce(file: Path, models: tuple[Path, ...], config: Path | None, device:
         )
     request = request_of(recipe.data, _finder(models), config=config, device=pick_device(device))
     ready = prepare(request)
+    check_video(ready.plan)
     say_device(device)
     original = next(read_clip(file, fps=request.settings.fps)).image.convert("RGB")
     pipeline = ready.load()
@@ -121,11 +123,10 @@ def _finder(folders: Sequence[Path]) -> Callable[[str, str], Path]:
     def find(name: str, digest: str) -> Path:
         others = []
         for folder in (*folders, *(model.folder for model in MODELS.values() if model.is_installed)):
-            for path in sorted(folder.rglob("*")):  # never by the name itself, which may contain a path
-                if path.name == name:
-                    if file_hash(path) == digest:
-                        return path
-                    others.append(path)
+            for path in _named(folder, name):
+                if file_hash(path) == digest:
+                    return path
+                others.append(path)
         if others:
             raise ClipError(
                 f"{others[0]} is not the file that the clip was made with: its SHA-256 differs. Give the folder of the "
@@ -139,6 +140,15 @@ def _finder(folders: Sequence[Path]) -> Callable[[str, str], Path]:
         )
 
     return find
+
+
+def _named(folder: Path, name: str) -> list[Path]:
+    """What has a name in a folder and those below it, or has files that fit a pattern."""
+    below = sorted(folder.rglob("*"))  # never by the name itself, which may contain a path
+    found = [path for path in below if path.name == name]
+    if found or not any(sign in name for sign in "*?["):
+        return found
+    return [path / name for path in (folder, *below) if path.is_dir() and any(path.glob(name))]
 
 
 def _keeps_pixels(file: Path, data: Mapping[str, Any]) -> bool:

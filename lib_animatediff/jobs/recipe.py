@@ -23,7 +23,9 @@ from lib_animatediff.request.loras import LoraFile
 from lib_animatediff.request.methods import ModuleFile, name_without_file
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
 from lib_animatediff.request.settings import ClipSettings, parse_settings, to_infotext
+from lib_animatediff.request.video_start import VideoStart, video_start_from_json
 from lib_animatediff.video import Recipe
+from lib_animatediff.video.series import is_pattern
 from motion_module import ClipError
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ class Request:
         motion: file or folder of a motion module, or the name of a method without a file.
         kind: kind of the motion module, if its file is ambiguous.
         further: motion modules that act after the first.
+        video: the frames that the clip starts from; None: noise alone.
         size: width and height in pixels.
         decoder: file of a tiny decoder, see `load_decoder`; None: the checkpoint's VAE.
         config: tokenizer and configs, see `pipeline.find_config`.
@@ -79,6 +82,7 @@ class Request:
     loras: tuple[LoraFile, ...] = ()
     embeddings: tuple[Path, ...] = ()
     motion_loras: tuple[LoraFile, ...] = ()
+    video: VideoStart | None = None
     size: tuple[int, int] = (512, 512)
     steps: int = host.STEPS
     cfg: float = host.CFG
@@ -97,7 +101,8 @@ class Request:
         sampling = Sampling(self.prompt, self.negative_prompt, seed=self.seed, steps=self.steps)
         plan = plan_clip(replace(self.settings, model=str(self.motion)), sampling)
         further = (ModuleFile(one.path, effect=one.effect, scale=one.scale) for one in self.further)
-        return plan.with_files([ModuleFile(self.motion, self.kind), *further], self.motion_loras)
+        plan = plan.with_files([ModuleFile(self.motion, self.kind), *further], self.motion_loras)
+        return plan.with_video(self.video)
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ class Ready:
     @property
     def steps(self) -> int:
         """The number of calls of ``on_step`` by `render`."""
-        return sum(self.plan.runs)
+        return self.plan.sampled_steps
 
     def load(self) -> Any:
         """Load the pipeline with its LoRAs and embeddings, which is the slow part.
@@ -192,6 +197,10 @@ def recipe_of(request: Request, encoding: Mapping[str, Any]) -> Recipe:
         files["further"] = [_named(one.path) | {"effect": one.effect, "scale": one.scale} for one in request.further]
     if request.decoder is not None:
         files["decoder"] = _named(request.decoder)
+    if request.video is not None:
+        # The strength is one of the clip, and the rest says what of the file was taken.
+        files["video"] = {**request.video.to_json(), **_named(request.video.source.path)}
+        del files["video"]["path"]
     data = {
         "program": PROGRAM,
         "versions": {PROGRAM: __version__} | {name: _version(name) for name in _LIBRARIES},
@@ -207,7 +216,7 @@ def recipe_of(request: Request, encoding: Mapping[str, Any]) -> Recipe:
         "files": files,
         "encoding": dict(encoding),
     }
-    return Recipe(_infotext(request, files["checkpoint"], files["motion"]), data)
+    return Recipe(_infotext(request, files), data)
 
 
 def request_of(
@@ -257,6 +266,7 @@ def request_of(
         loras=added("loras"),
         embeddings=tuple(found(entry) for entry in _read(files, "embeddings", list)),
         motion_loras=added("motion_loras"),
+        video=video_start_from_json(files["video"], found(files["video"])) if "video" in files else None,
         size=(width, height),
         steps=_read(data, "steps", int),
         cfg=_number(data, "cfg"),
@@ -269,14 +279,20 @@ def request_of(
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file, or of all files in a folder in the order of their names."""
+    """SHA-256 of a file, or of all files in a folder or of a pattern in the order of their names."""
     digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+    for file in _files_at(path):
         if file.is_file():
             with file.open("rb") as content:
                 while chunk := content.read(_CHUNK):
                     digest.update(chunk)
     return digest.hexdigest()
+
+
+def _files_at(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(path.rglob("*"))
+    return sorted(path.parent.glob(path.name)) if is_pattern(path) else [path]
 
 
 def _motion_of(request: Request) -> dict[str, Any]:
@@ -296,8 +312,9 @@ def _version(library: str) -> str | None:
         return None
 
 
-def _infotext(request: Request, checkpoint: Mapping[str, Any], motion: Mapping[str, Any]) -> str:
+def _infotext(request: Request, files: Mapping[str, Any]) -> str:
     """The recipe as infotext, which the WebUI's PNG Info tab reads."""
+    checkpoint, motion = files["checkpoint"], files["motion"]
     settings = replace(request.settings, enable=True, model=motion["name"])
     line = to_infotext(settings, mm_hash=motion.get("sha256", "")[:_HASH_LENGTH])
     fields = {
@@ -309,11 +326,20 @@ def _infotext(request: Request, checkpoint: Mapping[str, Any], motion: Mapping[s
         "Size": f"{request.size[0]}x{request.size[1]}",
         "Model hash": checkpoint["sha256"][:_HASH_LENGTH],
         "Model": request.checkpoint.stem,
+        **_video_fields(files),
         "AnimateDiff": json.dumps(line, ensure_ascii=False),
         "Version": f"{PROGRAM} {__version__}",
     }
     lines = [request.prompt, f"Negative prompt: {request.negative_prompt}" if request.negative_prompt else ""]
     return "\n".join([*filter(None, lines), ", ".join(f"{name}: {value}" for name, value in fields.items())])
+
+
+def _video_fields(files: Mapping[str, Any]) -> dict[str, Any]:
+    if "video" not in files:
+        return {}
+    video = files["video"]
+    name = json.dumps(video["name"], ensure_ascii=False)  # quoted, since it may contain a comma
+    return {"Denoising strength": video["denoise"], "Video": name, "Video hash": video["sha256"][:_HASH_LENGTH]}
 
 
 def _read(data: Mapping[str, Any], name: str, kind: type) -> Any:

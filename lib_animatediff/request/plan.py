@@ -23,7 +23,7 @@ from motion_module import ClipError
 
 from .effects import Note, notes_of
 from .loras import LoraFile
-from .methods import FileCatalog, Method, ModuleFile, method_of
+from .methods import FileCatalog, Method, ModuleFile, method_of, name_without_file
 from .output import OutputPlan, output_of
 from .settings import (
     ClipSettings,
@@ -34,8 +34,10 @@ from .settings import (
     given_windows,
     guidance_interval,
     parse_settings,
+    refuse_without_module,
     travels_in_loop,
 )
+from .video_start import VideoStart, video_start_from_json
 
 _PROMPTS = {  # fields of `Sampling`, with the words of messages
     "prompt": "prompt",
@@ -138,6 +140,7 @@ class ClipPlan:
         reuse: of features over the steps; None: every step computes everything.
         guidance: the steps at which CFG acts.
         output: the files.
+        video: the frames that the clip starts from; None: noise alone.
     """
 
     settings: ClipSettings
@@ -154,6 +157,7 @@ class ClipPlan:
     reuse: FeatureReuse | None
     guidance: GuidanceInterval
     output: OutputPlan
+    video: VideoStart | None = None
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -173,6 +177,11 @@ class ClipPlan:
         return tuple(steps_of(number, count, steps, self.freeinit.coarse) for number in range(count))
 
     @property
+    def sampled_steps(self) -> int:
+        """The steps of all runs that are sampled: a clip that starts from a video skips the first ones."""
+        return sum(steps - (self.video.skipped(steps) if self.video else 0) for steps in self.runs)
+
+    @property
     def notes(self) -> tuple[Note, ...]:
         """A note about each setting that was changed and has no effect under the others."""
         return notes_of(self.settings, travels=bool(self.travel))
@@ -189,6 +198,16 @@ class ClipPlan:
         """The plan with these context windows."""
         return replace(self, windows=windows, noise=replace(self.noise, windows=windows))
 
+    def with_video(self, video: VideoStart | None) -> ClipPlan:
+        """The plan of a clip that starts from the frames of a video.
+
+        Raises:
+            ClipError: the method starts from one image.
+        """
+        if video is not None and name_without_file(self.method.name) is not None:
+            refuse_without_module(["a source video"])
+        return replace(self, video=video)
+
     def with_files(self, modules: Sequence[ModuleFile], loras: Sequence[LoraFile]) -> ClipPlan:
         """The plan with these motion modules and motion LoRAs.
 
@@ -201,7 +220,8 @@ class ClipPlan:
         """The plan as JSON values, for `plan_from_json`."""
         settings = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self.settings).items()}
         files = {name: [_as_json(file) for file in getattr(self.method, name)] for name in _FILES}
-        return {"settings": settings, "sampling": asdict(self.sampling), "files": files}
+        video = {} if self.video is None else {"video": self.video.to_json()}
+        return {"settings": settings, "sampling": asdict(self.sampling), "files": files, **video}
 
     @property
     def id(self) -> str:
@@ -270,7 +290,11 @@ def plan_from_json(data: Mapping[str, Any], files: FileCatalog | None = None) ->
     modules, loras = (
         [_read(kind, entry, name) for entry in _checked(given.get(name), list, name)] for name, kind in _FILES.items()
     )
-    return plan.with_files(modules, loras) if modules or loras else plan
+    plan = plan.with_files(modules, loras) if modules or loras else plan
+    if "video" not in data:
+        return plan
+    video = _checked(data["video"], dict, "video")
+    return plan.with_video(video_start_from_json(video, Path(_checked(video.get("path"), str, "video, path"))))
 
 
 _FILES: dict[str, type] = {"modules": ModuleFile, "loras": LoraFile}  # of a method, with what each of them is

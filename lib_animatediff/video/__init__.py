@@ -7,6 +7,8 @@ from .metadata import read_recipe
 from .motion_meter import Motion, measure
 from .reader import ClipFrame, read_clip
 from .recipe import Recipe
+from .sound import Sound
+from .source import Source, SourceFacts, examine, source_frames
 from .timing import exact_fps, frame_durations, ping_pong
 from .write import write_clip, write_contact_sheet, write_gif
 
@@ -16,8 +18,12 @@ __all__ = [
     "Encoding",
     "Motion",
     "Recipe",
+    "Sound",
+    "Source",
+    "SourceFacts",
     "StopWriting",
     "exact_fps",
+    "examine",
     "frame_durations",
     "measure",
     "ping_pong",
@@ -25,6 +31,7 @@ __all__ = [
     "read_clip",
     "read_recipe",
     "safe_name",
+    "source_frames",
     "write_clip",
     "write_contact_sheet",
     "write_gif",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ _RIGHT_ANGLE = 90
 _MICROSECONDS = 1_000_000
 _USUAL_RATE = 25  # frames per second, for streams without a rate
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's native decoders ignore transparency
+_CLOCK = re.compile(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,9})?)")
 _TICK = Fraction(1, 1000)  # seconds; arbitrary, because only pixels are converted
 
 
@@ -36,6 +38,11 @@ class DecodedFrame:
     def __init__(self, time: Fraction, duration: Fraction | None, image: Any, convert: Any = None) -> None:
         self.time, self.duration = time, duration
         self._image, self._convert = image, convert
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """Width and height as stored, before any rotation; nothing is converted for it."""
+        return self._image.width, self._image.height
 
     def image(self) -> Image:
         """The upright image, RGB or RGBA."""
@@ -71,6 +78,39 @@ def stated_frames(path: Path) -> int | None:
     """Number of frames that a video file states; None if it states none, as WebM."""
     with open_media(path) as container:
         return int(container.streams.video[0].frames) or None
+
+
+def stated_end(path: Path) -> Fraction | None:
+    """Duration in seconds of the images of a Matroska or WebM file; None for other files, and if it states none.
+
+    Its readers skip damaged parts silently, so that only this tells that frames are missing.
+    """
+    with open_media(path) as container:
+        if "matroska" not in container.format.name:
+            return None
+        texts = {key.lower(): text for key, text in container.streams.video[0].metadata.items()}
+        if match := _CLOCK.match(texts.get("duration", "")):
+            hours, minutes, seconds = map(Fraction, match.groups())
+            return 3600 * hours + 60 * minutes + seconds
+        if container.duration and len(container.streams) == 1:
+            return Fraction(container.duration, _MICROSECONDS)
+    return None
+
+
+def still_frame(path: Path, name: str, options: Mapping[str, str]) -> DecodedFrame:
+    """The one frame of an image file that Pillow reads with 8 bits or not at all. Raises any error of PyAV.
+
+    Args:
+        name: FFmpeg's name of its format, such as ``exr_pipe``.
+        options: of the decoder.
+    """
+    av = need_av()
+    with open_media(path, name) as container:
+        stream = container.streams.video[0]
+        check_size(str(path), stream.codec_context.width, stream.codec_context.height)
+        stream.codec_context.options = dict(options)
+        frame = next(container.decode(stream))
+        return DecodedFrame(Fraction(0), Fraction(0), _Converter(av, 0)(frame))
 
 
 def _end(container: Any, stream: Any) -> Fraction | None:

@@ -18,6 +18,7 @@ from motion_module import AnimateDiffError
 
 from .encoding import EncoderInput, Encoding
 from .pyav import need_av, open_media
+from .sound import SOUND_FORMATS, sound_track
 from .timing import edges
 
 if TYPE_CHECKING:
@@ -94,13 +95,16 @@ def _write(part: Path, clip: EncoderInput, video: _VideoFormat) -> None:
             container.metadata["description"] = clip.block
         size = _even(clip.size) if video.even else clip.size
         stream, muxed = _stream(container, clip, video, size, tick), 0
-        for index, image in enumerate(_converted(av, clip, size, tick)):
-            image.pts = times[index]
-            muxed += _mux(container, stream.encode(image), times)
-            clip.note((index + 1 + muxed) // 2)  # the encoder looks ahead before it gives the first packet
-        for packet in _flushed(stream):
-            muxed += _mux(container, [packet], times)
-            clip.note((len(clip.frames) + muxed) // 2)
+        with sound_track(container, clip.sound, SOUND_FORMATS[video.name]) as track:
+            for index, image in enumerate(_converted(av, clip, size, tick)):
+                image.pts = times[index]
+                muxed += _mux(container, stream.encode(image), times)
+                track.write_until(times[muxed] * tick)
+                clip.note((index + 1 + muxed) // 2)  # the encoder looks ahead before it gives the first packet
+            for packet in _flushed(stream):
+                muxed += _mux(container, [packet], times)
+                clip.note((len(clip.frames) + muxed) // 2)
+            track.write_until(None)
     _check(part, len(clip.frames))
 
 

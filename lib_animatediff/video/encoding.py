@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from motion_module import ClipError
 
 from .recipe import Recipe
+from .sound import Sound
 from .spool import SpooledFrames
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class EncoderInput:
         recipe: recipe to embed; None for none.
         encoding: encoder options.
         progress: called with the number of encoded frames and of all frames; an exception from it ends the encoder.
+        sound: for the formats that have any.
     """
 
     frames: Sequence[Image]
@@ -92,6 +94,7 @@ class EncoderInput:
     recipe: Recipe | None
     encoding: Encoding
     progress: Callable[[int, int], None] | None = None
+    sound: Sound | None = None
 
     @property
     def size(self) -> tuple[int, int]:

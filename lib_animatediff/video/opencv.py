@@ -21,6 +21,6 @@ def need_opencv(purpose: str = "Optical flow") -> Any:
     except ImportError as error:
         raise AnimateDiffError(
             f"{purpose} needs OpenCV, which cannot be loaded ({error}). Install it: pip install opencv-python-headless",
-            code="AD-V60",
+            code="AD-V66",
         ) from None
     return cv2

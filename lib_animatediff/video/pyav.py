@@ -28,13 +28,17 @@ def need_av() -> Any:
     return av
 
 
-def open_media(path: Path) -> Any:
-    """Open a file for reading. Playlists and other formats that refer to further files are rejected."""
+def open_media(path: Path, still: str | None = None) -> Any:
+    """Open a file for reading. Playlists and other formats that refer to further files are rejected.
+
+    Args:
+        still: FFmpeg's name of the format of an image file; None: a video.
+    """
     av = need_av()
     # FFmpeg takes a relative name like "http:..." for an address, but never an absolute path.
     name = str(path.resolve())
-    options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
-    return av.open(name, options=options, metadata_errors="replace")
+    options = {"protocol_whitelist": "file", "format_whitelist": still or _FORMATS}
+    return av.open(name, format=still, options=options, metadata_errors="replace")
 
 
 def media_texts(path: Path) -> tuple[str, str | None]:

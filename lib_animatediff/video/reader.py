@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from motion_module import AnimateDiffError, ClipError
-from motion_module.limits import VIDEO_FRAMES, exists, is_file, is_folder
+from motion_module.limits import VIDEO_FRAMES, exists, is_file
 
 from .atomic import plain_reason
 from .avif import need_avif
 from .cut_short import is_cut_short
 from .decode_video import DecodedFrame, decode_frames, stated_frames
 from .images import check_size, open_image
-from .metadata import frame_files, kind_of, read_recipe
+from .metadata import kind_of, read_recipe
 from .png import frame_delays
+from .series import deep_format, is_pattern, is_series, plain, read_image, series_files, series_frames, upright
 from .timing import exact_fps
 
 if TYPE_CHECKING:
@@ -69,37 +70,58 @@ class ClipFrame:
 def read_clip(
     path: Path, *, start: int = 0, count: int | None = None, fps: float | Fraction | None = None
 ) -> Iterator[ClipFrame]:
-    """Read the frames of a clip, a video, or a folder of PNG frames. Frames are decoded when they are consumed.
+    """Read the frames of a clip, a video, or a series of images. Frames are decoded when they are consumed.
 
     Args:
-        path: file or folder.
+        path: file, folder, or pattern of file names such as ``frames/*.png``.
         start: index of the first frame to read.
         count: number of frames to read; None for all remaining ones.
         fps: resample to this rate: at each time, the frame that is visible then. None keeps frames and times. Also
-            the rate of a folder that does not state one.
+            the rate of a series that does not state one.
 
     Raises:
-        ClipError: the clip cannot be read, or the rate of a folder is unknown. Errors found during decoding are raised
+        ClipError: the clip cannot be read, or the rate of a series is unknown. Errors found during decoding are raised
             while frames are consumed.
         AnimateDiffError: a library for the format is missing.
     """
     if start < 0 or (count is not None and count < 0):
         raise ClipError(f"start and count must be 0 or more, not {start} and {count}.", code="AD-V14")
-    if not exists(path):
-        raise ClipError(f"There is no file {path}. Check the path.", code="AD-V15")
     rate = None if fps is None else exact_fps(fps)
-    timed = _with_durations(_whole(path, _decoded_frames(path, rate)))
-    frames = timed if rate is None else _resampled(timed, rate)
+    timed = timed_frames(path, rate)
+    frames = timed if rate is None else resampled(timed, rate)
     numbered = (ClipFrame(index, *frame) for index, frame in enumerate(frames))
     return islice(numbered, start, None if count is None else start + count)
 
 
 Timed = tuple[Fraction, Fraction, DecodedFrame]
+"""Start and duration in seconds, and the frame."""
+
+
+def timed_frames(path: Path, rate: Fraction | None = None) -> Iterator[Timed]:
+    """The frames as they are stored, for arguments as for `read_clip`; ``rate`` is that of a series without one.
+
+    Raises:
+        ClipError: the clip does not exist; anything else while frames are consumed.
+    """
+    if not exists(path) and not is_pattern(path):
+        raise ClipError(f"There is no file {path}. Check the path.", code="AD-V15")
+    return _with_durations(_whole(path, _decoded_frames(path, rate)))
+
+
+def series_rate(path: Path) -> Fraction | None:
+    """The rate that the recipe in the first image of a series states."""
+    first = series_files(path)[0]
+    return read_recipe(first).fps if first.suffix.lower() == ".png" else None
 
 
 def _decoded_frames(path: Path, rate: Fraction | None) -> Iterator[DecodedFrame]:
-    if is_folder(path):
-        yield from _folder_frames(path, rate)
+    if is_series(path):
+        fps = series_rate(path) or rate
+        if fps is None:
+            raise ClipError(f"The frame rate of {path} is unknown. Pass fps.", code="AD-V17")
+        yield from series_frames(series_files(path), fps)
+    elif deep_format(path):
+        yield DecodedFrame(Fraction(0), Fraction(0), read_image(path))
     elif (kind := kind_of(path)) == "video":
         yield from decode_frames(path)
     else:
@@ -153,22 +175,13 @@ def _with_durations(frames: Iterable[DecodedFrame]) -> Iterator[Timed]:
         yield held.time, last if held.duration is None else held.duration, held
 
 
-def _resampled(frames: Iterator[Timed], fps: Fraction) -> Iterator[Timed]:
+def resampled(frames: Iterator[Timed], fps: Fraction) -> Iterator[Timed]:
     """The visible frame at each multiple of ``1 / fps``; at least one frame."""
     index = 0
     for time, duration, shown in frames:
         while index / fps < time + duration or (index == 0 and not duration):
             yield index / fps, 1 / fps, shown
             index += 1
-
-
-def _folder_frames(folder: Path, rate: Fraction | None) -> Iterator[DecodedFrame]:
-    fps = read_recipe(folder).fps or rate
-    if fps is None:
-        raise ClipError(f"The frame rate of the folder {folder} is unknown. Pass fps.", code="AD-V17")
-    for index, file in enumerate(frame_files(folder)):
-        with open_image(file) as image:
-            yield DecodedFrame(index / fps, 1 / fps, _plain(image))
 
 
 def _picture_frames(path: Path, kind: str) -> Iterator[DecodedFrame]:
@@ -186,9 +199,10 @@ def _picture_frames(path: Path, kind: str) -> Iterator[DecodedFrame]:
             except EOFError:
                 return
             check_size(str(path), *image.size)
-            plain = _plain(image)  # decoding sets the duration of WebP and AVIF frames
+            # Decoding sets the duration of WebP and AVIF frames.
+            shown = upright(image) if kind == "jpeg" else plain(image)
             duration = delays[index - first] if delays else _duration(path, image, is_animated, kind)
-            yield DecodedFrame(time, duration, plain)
+            yield DecodedFrame(time, duration, shown)
             time += duration
 
 
@@ -199,11 +213,3 @@ def _duration(path: Path, image: Any, is_animated: bool, kind: str) -> Fraction:
         return 1 / fps if fps else Fraction(0)
     stated = Fraction(image.info.get("duration") or 0) / _MILLISECONDS
     return stated or (_UNSAID if is_animated else Fraction(0))
-
-
-def _plain(image: Image) -> Image:
-    """RGB, or RGBA if any pixel is transparent; the mode does not reveal that for frames stored as differences."""
-    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
-        return image.convert("RGB")
-    plain = image.convert("RGBA")
-    return plain.convert("RGB") if plain.getchannel("A").getextrema() == (255, 255) else plain

@@ -23,6 +23,7 @@ from .formats import FORMATS, format_of, is_lossless, key_of, path_for
 from .gif import write_gif_file
 from .png import write_frames
 from .recipe import Recipe
+from .sound import Sound
 from .timing import exact_fps
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def write_clip(
     recipe: Recipe | None = None,
     encoding: Encoding | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    sound: Sound | None = None,
 ) -> list[Path]:
     """Write a clip. Each file appears complete or not at all, and replaces an existing one.
 
@@ -56,6 +58,7 @@ def write_clip(
         encoding: encoder options; None for the defaults.
         progress: called with the format's key, the number of encoded frames and the number of frames: before each
             format, and after most frames, and after it. It may raise `StopWriting`, which leaves no incomplete file.
+        sound: sound of a video, for MP4 and WebM; None for none.
 
     Returns:
         The files in the order of ``formats``; a folder for PNG frames.
@@ -72,7 +75,7 @@ def write_clip(
             f"loop_count must be a whole number from 0 to {_MOST_LOOPS}, not {loop_count!r}.", code="AD-V21"
         )
     keys = [key_of(name) for name in formats] or [format_of(path)]
-    clip = EncoderInput(frames, exact_fps(fps), loop_count, recipe, encoding or Encoding())
+    clip = EncoderInput(frames, exact_fps(fps), loop_count, recipe, encoding or Encoding(), sound=sound)
     places = {key: path_for(path, key) for key in keys}
     if "txt" in places and not clip.infotext:
         raise ClipError("There is no infotext for a TXT file. Remove this format.", code="AD-V22")

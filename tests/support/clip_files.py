@@ -128,3 +128,23 @@ def write_film(path, pictures, *, times=None, codec="mpeg4", pix_fmt="yuv420p", 
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+TURNS = {
+    0: (0x10000, 0, 0, 0, 0x10000, 0),
+    90: (0, 0x10000, 0, -0x10000, 0, 0),
+    180: (-0x10000, 0, 0, 0, -0x10000, 0),
+    270: (0, -0x10000, 0, 0x10000, 0, 0),
+}
+
+
+def turned(path, angle):
+    """A video whose track says that it is to be turned clockwise."""
+
+    def stored(values):
+        return b"".join((value & 0xFFFFFFFF).to_bytes(4, "big") for value in (*values, 0, 0, 0x40000000))
+
+    data = path.read_bytes()
+    place = data.rindex(stored(TURNS[0]))
+    path.write_bytes(data[:place] + stored(TURNS[angle]) + data[place + 36 :])
+    return path

@@ -220,4 +220,4 @@ def test_without_opencv_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(AnimateDiffError, match="pip install opencv-python-headless") as caught:
         how(16).apply(images(gliding(1, 0, frames=2, side=32)))[1]
-    assert caught.value.code == "AD-V60"
+    assert caught.value.code == "AD-V66"

@@ -10,7 +10,18 @@ import av
 import numpy
 import pytest
 from PIL import Image
-from support.clip_files import BLUE, RED, moving_bar, psnr, skip_without_avif, smooth, transparent, worst, write_film
+from support.clip_files import (
+    BLUE,
+    RED,
+    moving_bar,
+    psnr,
+    skip_without_avif,
+    smooth,
+    transparent,
+    turned,
+    worst,
+    write_film,
+)
 
 from lib_animatediff import ClipError
 from lib_animatediff.video import FORMATS, Recipe, decode_video, exact_fps, read_clip, write_clip
@@ -89,26 +100,6 @@ def test_a_variable_rate(tmp_path, name):
     assert [frame.time for frame in frames] == [Fraction(time, 1000) for time in TIMES]
     assert [frame.duration for frame in frames[:-1]] == [Fraction(b - a, 1000) for a, b in pairwise(TIMES)]
     assert numbers(read_clip(path, fps=10))[:9] == [0, 2, 4, 5, 6, 6, 6, 6, 6]
-
-
-TURNS = {
-    0: (0x10000, 0, 0, 0, 0x10000, 0),
-    90: (0, 0x10000, 0, -0x10000, 0, 0),
-    180: (-0x10000, 0, 0, 0, -0x10000, 0),
-    270: (0, -0x10000, 0, 0x10000, 0, 0),
-}
-
-
-def turned(path, angle):
-    """A video whose track says that it is to be turned clockwise."""
-
-    def stored(values):
-        return b"".join((value & 0xFFFFFFFF).to_bytes(4, "big") for value in (*values, 0, 0, 0x40000000))
-
-    data = path.read_bytes()
-    place = data.rindex(stored(TURNS[0]))
-    path.write_bytes(data[:place] + stored(TURNS[angle]) + data[place + 36 :])
-    return path
 
 
 @pytest.mark.parametrize("angle", [0, 90, 180, 270])

@@ -98,7 +98,7 @@ def animated(pipeline: Any, motion: MotionModule, prompt: Callable[[Scene], str]
     """Clips of a diffusers pipeline with a motion module."""
 
     def make(shown: Scene, seed: int) -> Tensor:
-        asked = {"frames": FRAMES, "size": (SIZE, SIZE), "steps": STEPS, "cfg": CFG} | more
+        asked: dict[str, Any] = {"frames": FRAMES, "size": (SIZE, SIZE), "steps": STEPS, "cfg": CFG} | more
         pictures = animate(pipeline, motion, prompt=prompt(shown), seed=seed, **asked)
         return torch.stack([to_tensor(each) for each in pictures])
 

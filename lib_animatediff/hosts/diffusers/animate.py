@@ -14,6 +14,7 @@ from lib_animatediff.engine.memory import is_out_of_memory
 from lib_animatediff.request.distilled import SamplerSettings
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
 from lib_animatediff.request.settings import ClipSettings, refuse_without_effect
+from lib_animatediff.request.video_start import VideoStart
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
 from lib_animatediff.video.spool import SpooledFrames
 from motion_module import ClipError, MotionModule
@@ -26,6 +27,7 @@ from .noise import share_step_noise
 from .pipeline import CFG, PIXELS_PER_LATENT, SAMPLER, SAMPLERS, check_request, check_sampler, new_sampler
 from .prompts import check_prompts, prompt_kwargs
 from .speed import ClipFiles, choose_sampling, clip_files
+from .start.video import check_video, start_latents
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -57,6 +59,7 @@ def animate(
     windows: ContextWindows | None = None,
     settings: ClipSettings | None = None,
     adapters: Adapters = (),
+    video: VideoStart | None = None,
     size: tuple[int, int] = (512, 512),
     steps: int | None = None,
     cfg: float | None = None,
@@ -78,6 +81,8 @@ def animate(
         windows: overrides the context windows of ``settings``.
         settings: every setting of docs/settings.md. ``motion_loras`` contains paths here.
         adapters: further domain adapters with strengths.
+        video: start from the frames of a video instead of noise. The number of frames, the rate and the size stay those
+            of the other arguments; `examine` tells what the video has.
         size: width and height in pixels, multiples of 8.
         steps, cfg, sampler, spacing: of the sampler: a name of `pipeline.SAMPLERS` and one of its spacings. None: those
             of the official configurations (25 steps, CFG 7.5, ddim), or, with ``speed="fast"`` in ``settings``, those
@@ -98,7 +103,7 @@ def animate(
             fit, or memory ran out.
     """
     if isinstance(motion, ClipPlan):
-        given = {"prompt": prompt, "negative_prompt": negative_prompt, "seed": seed, "frames": frames}
+        given = {"prompt": prompt, "negative_prompt": negative_prompt, "seed": seed, "frames": frames, "video": video}
         _refuse_with_plan(given | {"settings": settings, "steps": steps})
         plan, method = motion, load_method(motion.method, motion)
         how = choose_sampling(
@@ -126,10 +131,11 @@ def animate(
             negative_prompt=negative_prompt,
         )
         sampling = Sampling(prompt, negative_prompt, seed=seed, steps=how.steps)
-        plan = plan_clip(replace(settings, model=name), sampling, PathCatalog())
+        plan = plan_clip(replace(settings, model=name), sampling, PathCatalog()).with_video(video)
         method = load_method(motion, plan)
     if windows is not None and plan.makes_clip:
         plan = plan.with_windows(windows)
+    check_video(plan)
     for line in how.lines:
         say(line)
     images = render(
@@ -191,7 +197,8 @@ def render(
         with apply_domain_adapters(pipeline.unet, [*method.adapters, *adapters]) as matches:
             for line in (*map(str, plan.notes), *method.reports, *map(str, matches)):
                 say(line)
-            latents = method.sample(SamplingJob(pipeline, plan, kwargs, generators, like, on_step))
+            start = start_latents(pipeline, plan, like)
+            latents = method.sample(SamplingJob(pipeline, plan, kwargs, generators, like, on_step, start))
             return decode_frames(pipeline, latents, decoder)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):

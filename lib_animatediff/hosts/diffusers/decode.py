@@ -52,7 +52,7 @@ def decode_frames(pipeline: Any, latents: Tensor, decoder: Decode | None = None)
     decode = decoder or _vae(pipeline)
     height, width = (PIXELS_PER_LATENT * side for side in latents.shape[2:])
     shown = _shown_by(pipeline)
-    at_once = _at_once(pipeline, latents)
+    at_once = frames_at_once(pipeline, latents)
     return SpooledFrames(_in_slices(latents, lambda some: shown(decode(some)), at_once), len(latents), (width, height))
 
 
@@ -158,8 +158,8 @@ def _shown_by(pipeline: Any) -> Callable[[Tensor], Tensor]:
     return shown
 
 
-def _at_once(pipeline: Any, latents: Tensor) -> int:
-    """How many frames fit into the free memory of the latents' device."""
+def frames_at_once(pipeline: Any, latents: Tensor) -> int:
+    """How many frames the VAE takes at a time: what fits into the free memory of the latents' device."""
     import torch
 
     device = latents.device

@@ -11,6 +11,8 @@ from lib_animatediff.request.plan import ClipPlan
 from motion_module import DomainAdapter, IncompatibleModelError
 from motion_module.schedules import BetaSchedule
 
+from .start.video import StartLatents
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -29,6 +31,7 @@ class SamplingJob:
         generators: one for each rendered frame, at the frame's seed.
         like: an empty tensor with the shape, dtype and device of the latents, ``f c h w``.
         on_step: called after each sampling step.
+        start: latents of a source video; None: the frames start from noise.
     """
 
     pipeline: Any
@@ -37,6 +40,7 @@ class SamplingJob:
     generators: list[torch.Generator]
     like: Tensor
     on_step: Callable[[], None]
+    start: StartLatents | None = None
 
 
 class LoadedMethod(Protocol):

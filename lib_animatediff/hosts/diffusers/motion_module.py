@@ -15,8 +15,9 @@ from motion_module import ClipError, MotionModule, load_motion_module
 from .guidance import GuidanceSwitch
 from .methods import Adapters, SamplingJob, load_method, not_a_motion_module
 from .networks import with_motion_loras
-from .noise import first_noise, sample_runs
+from .noise import first_noise, sample_runs, unit_noise
 from .pipeline import timesteps_of
+from .start.late import begin_at
 
 
 class LoadedModules:
@@ -66,14 +67,24 @@ class LoadedModules:
         ) as injection:
 
             def run(latents: Any, steps: int) -> Any:
-                timesteps = timesteps_of(pipeline.scheduler, steps)
+                done = 0 if job.start is None else job.start.video.skipped(steps)
+                if job.start is None or done == 0:
+                    return sample(latents, steps)
+                if done == steps:
+                    return job.start.latents
+                with begin_at(pipeline.scheduler, done):
+                    return sample(job.start.noised(pipeline.scheduler, latents, steps), steps, done)
+
+            def sample(latents: Any, steps: int, done: int = 0) -> Any:
+                timesteps = timesteps_of(pipeline.scheduler, steps)[done:]
+                count = steps - done
                 injection.progress, injection.timestep = 0.0, timesteps[0]
-                injection.begin_run(steps)
-                guidance = GuidanceSwitch(pipeline, plan.guidance, job.kwargs, steps, on_switch=injection.drop_features)
+                injection.begin_run(count)
+                guidance = GuidanceSwitch(pipeline, plan.guidance, job.kwargs, count, on_switch=injection.drop_features)
 
                 def after_step(_pipeline: Any, step: int, _timestep: int, kept: dict[str, Any]) -> dict[str, Any]:
-                    injection.progress = (step + 1) / steps
-                    injection.timestep = timesteps[min(step + 1, len(timesteps) - 1)]
+                    injection.progress = (step + 1) / count
+                    injection.timestep = timesteps[min(step + 1, count - 1)]
                     job.on_step()
                     return guidance.after_step(pipeline, step, kept)
 
@@ -86,7 +97,8 @@ class LoadedModules:
                     output_type="latent",
                 ).images
 
-            noise = first_noise(plan, job.generators, job.like)
+            draw = first_noise if job.start is None else unit_noise
+            noise = draw(plan, job.generators, job.like)
             return sample_runs(plan, run, noise, float(pipeline.scheduler.alphas_cumprod[-1]))
 
 

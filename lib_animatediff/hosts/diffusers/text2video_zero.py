@@ -18,6 +18,7 @@ from lib_animatediff.sampling.text2video_zero import Text2VideoZero, levels_of, 
 from .guidance import GuidanceSwitch
 from .methods import Adapters, SamplingJob, load_method
 from .noise import unit_noise
+from .start.late import begin_at
 
 
 @dataclass
@@ -68,10 +69,12 @@ class LoadedText2VideoZero:
             for latents, step in ((frame.own, to_join), (frame.first, to_shift))
         )
         begun = motion_field(first, own, noise[None].float(), sigmas[to_shift], sigmas[to_join], method)
-        _begin_at(sampler, to_join)
         # The pipeline multiplies by the factor from unit noise to the sampler's scaling.
         latents = (begun / math.hypot(1, sigmas[to_join])).to(noise)
-        with inject(pipeline.unet, method, frames=len(noise), windows=job.plan.windows):
+        with (
+            begin_at(sampler, to_join),
+            inject(pipeline.unet, method, frames=len(noise), windows=job.plan.windows),
+        ):
             return self._finished(job, kwargs, latents, done=to_join)
 
     @staticmethod
@@ -137,21 +140,6 @@ def _first_frame(
 def _of_first(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     rows = {name: value[:1] if isinstance(value, Tensor) else value for name, value in kwargs.items()}
     return {**rows, "num_images_per_prompt": 1}
-
-
-def _begin_at(sampler: Any, step: int) -> None:
-    """Let a sampler skip its first steps, as if the others were all; multistep samplers begin a new history."""
-    plan = sampler.set_timesteps
-
-    def plan_the_rest(*args: Any, **kwargs: Any) -> None:
-        plan(*args, **kwargs)
-        sampler.timesteps = sampler.timesteps[step:]
-        if "original_inference_steps" in sampler.config:  # LCM and TCD know the last step, without noise, by its number
-            sampler.num_inference_steps = len(sampler.timesteps)
-        if hasattr(sampler, "sigmas"):
-            sampler.sigmas = sampler.sigmas[step:]
-
-    sampler.set_timesteps = plan_the_rest
 
 
 def _each(on_step: Callable[[], None], guidance: GuidanceSwitch) -> Callable[..., dict[str, Any]]:
