@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .interpolation import LARGEST_FACTOR
-
 ALIASES: dict[str, tuple[str, ...]] = {  # by the canonical name of the setting
     "enable": ("enabled",),
     "frames": ("video_length",),
@@ -53,7 +51,8 @@ PLAIN_VALUES: dict[str, tuple[Any, ...] | None] = {
 }
 
 FILM_FACTOR = "interp_x"
-_FILM_FACTOR_THERE = LARGEST_FACTOR  # what its panel sets
+LARGEST_FACTOR = 10  # of frame interpolation; what the panel there sets
+_FILM_FACTOR_THERE = LARGEST_FACTOR
 _FPS_THERE = 8.0
 _SLOWEST = 1.0  # frames per second that a clip may have
 

@@ -17,7 +17,6 @@ from lib_animatediff.sampling.frame_noise import CONSTANT, FREENOISE, SHARED, no
 from lib_animatediff.video import FORMATS, exact_fps
 
 from .compat import FILM_FACTOR, PLAIN_VALUES, asks_for_film
-from .interpolation import OFF, shown_fps
 from .methods import name_without_file
 from .motion_scale import MOST_EFFECT, MOST_SCALE, parse_frames
 from .settings import (
@@ -29,6 +28,7 @@ from .settings import (
     context_length,
     given_windows,
 )
+from .settings.interpolation import OFF, shown_fps
 
 _FEWEST_TO_REVERSE = 3  # with fewer frames the way back has no frame of its own
 _COMPARED_STEPS = 8  # of two plans: windows repeat or go on alike

@@ -118,6 +118,11 @@ def _teacher(settings: TrainingSettings, base: Base, alphas: Tensor) -> Teacher:
     return Teacher(base.unet, motion, alphas, settings.distill_cfg, base.texts([""]))
 
 
+def _taught(groups: list[Group], teacher: Teacher | None) -> list[Group]:
+    """Groups with what the teacher makes of them, outside the block in which the trained weights are in the UNet."""
+    return groups if teacher is None else [teacher.extend(group) for group in groups]
+
+
 def _progress(steps: range, *, is_shown: bool) -> Any:
     """A progress bar over the steps; hidden where the output is no terminal."""
     disable = None if is_shown else True
@@ -219,7 +224,7 @@ class Loop:
         self.optimizer.zero_grad()
         total = torch.zeros((), device=self.accelerator.device)
         frames = self.settings.clip_frames
-        given = [self.lesson(next(coming)) for _ in range(self.settings.accumulation)]
+        given = [_taught(self.groups(next(coming)), self.teacher) for _ in range(self.settings.accumulation)]
         with self.target.inside(self.base.unet, frames), text_once_per_clip(self.base.unet, frames):
             for micro, groups in enumerate(given):
                 last = micro == self.settings.accumulation - 1
@@ -233,11 +238,6 @@ class Loop:
         if self.ema:
             self.ema.follow(step)
         return total
-
-    def lesson(self, examples: list[Example]) -> list[Group]:
-        """What the objective learns from: groups, with what the teacher makes of them."""
-        groups = self.groups(examples)
-        return groups if self.teacher is None else [self.teacher.extend(group) for group in groups]
 
     def groups(self, examples: list[Example]) -> list[Group]:
         """Input of the objective: clips grouped by shape, with noise, timestep and text."""

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.engine.motion_scale import MotionScale
 from lib_animatediff.engine.reuse.schedule import FEWEST_STEPS, FeatureReuse
-from lib_animatediff.request.interpolation import FASTEST, shown_fps
 from lib_animatediff.request.masks import unpacked_mask
 from lib_animatediff.request.motion_scale import MOST_EFFECT, MOST_SCALE, parse_blocks, parse_frames, parse_steps
 from lib_animatediff.sampling.frame_noise import parse_frame_seeds
@@ -17,6 +16,7 @@ from lib_animatediff.video import exact_fps
 from lib_animatediff.video.interpolate import Interpolation
 from motion_module import ClipError
 
+from .interpolation import FASTEST, shown_fps
 from .table import AUTOMATIC_CONTEXT, FIRM_LOOP, LOOPED, NO_LOOP, SETTINGS, ClipSettings
 
 # Settings that need a motion module. The panel sends every setting, so default values are accepted.

@@ -14,7 +14,7 @@ from lib_animatediff.request.motion_scale import MOST_EFFECT, MOST_SCALE, parse_
 from lib_animatediff.sampling.frame_noise import NOISE_KINDS, parse_frame_seeds
 from lib_animatediff.sampling.freeinit import FILTERS
 
-from .playback import INTERPOLATE
+from .interpolation import INTERPOLATE
 from .setting import ADVANCED, KEY, MOTION, NOISE, OUTPUT, PROMPTS, WINDOWS, Setting, further, setting
 from .speed import GUIDANCE_END, GUIDANCE_START, PREVIEW, REUSE, REUSE_BRANCH, REUSE_ON_CPU, SPEED_CHOICE
 

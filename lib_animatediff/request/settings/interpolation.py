@@ -6,12 +6,14 @@ import re
 import reprlib
 from fractions import Fraction
 
+from lib_animatediff.request.compat import LARGEST_FACTOR
 from lib_animatediff.video import exact_fps
 from motion_module import ClipError
 
+from .setting import OUTPUT, further
+
 OFF = "off"
 OFFERED = (OFF, "x2", "x3", "x4")
-LARGEST_FACTOR = 10  # what the existing extension sends by itself
 FASTEST = 240.0  # frames per second of a file; screens show fewer, and WebP counts in milliseconds
 _FACTOR = re.compile(r"x\s*(\d{1,2})|(\d{1,2})\s*x", re.IGNORECASE)
 _FPS = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)(?:\s*fps)?", re.IGNORECASE)
@@ -53,3 +55,15 @@ def shown_fps(interpolate: str, fps: float) -> Fraction:
     if interpolate.startswith("x"):
         return made_for * int(interpolate[1:])
     return max(exact_fps(float(interpolate)), made_for)
+
+
+INTERPOLATE = further(
+    OFF,
+    "Frame interpolation",
+    "Adds frames by optical flow and keeps the speed: x2, x3, x4, or the frames per second of the file, such as 24. "
+    "Fast motion is blended.",
+    OUTPUT,
+    accepts_numbers=True,
+    parse=checked_interpolation,
+    suggestions=OFFERED,
+)
