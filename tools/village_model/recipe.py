@@ -95,7 +95,7 @@ class InversionRecipe:
 class MotionRecipe(TrainerRecipe):
     """The motion module. First the frames agree, then they move, then they move smoothly."""
 
-    steps: int = 2400
+    steps: int = 2000
     batch: int = 3  # of each process
     warm_up: int = 50
     average: float = 0.995
