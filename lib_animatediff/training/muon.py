@@ -49,8 +49,9 @@ class Muon(torch.optim.AdamW):
             if weight.grad is None:
                 continue
             state = self.state[weight]
-            if not state:
-                state["momentum"] = torch.zeros_like(weight)
+            if not state:  # AdamW looks for its count of steps in every state that it loads
+                state |= {"step": torch.zeros(()), "momentum": torch.zeros_like(weight)}
+            state["step"] += 1
             momentum = state["momentum"].mul_(MOMENTUM).add_(weight.grad)
             ahead = (weight.grad + MOMENTUM * momentum).flatten(1)
             update = orthogonal(ahead).view_as(weight)

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .muon import Muon, is_matrix
+from lib_animatediff.training.muon import Muon
 
 LOG_EVERY = 50  # steps
 CLIP_NORM = 1.0
@@ -40,7 +40,7 @@ class Plan:
         average: decay of the moving average of the weights, which is the result.
         weight_decay: AdamW's.
         save_every: steps between two saved states.
-        muon: update matrices by `muon.Muon`, and only the rest by AdamW.
+        muon: update matrices by Muon, and only the rest by AdamW.
     """
 
     name: str
@@ -80,27 +80,25 @@ def train(
     """
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     average = [weight.detach().clone() for weight in weights]
-    optimizers = _optimizers(weights, plan)
+    optimizer = _optimizer(weights, plan)
     first = 0
     if state.exists():
-        first = _restore(state, weights, average, optimizers)
+        first = _restore(state, weights, average, optimizer)
     stop = plan.steps if until is None else min(until, plan.steps)
     losses: list[float] = []
     progress = tqdm(
         range(first, stop), initial=first, total=plan.steps, desc=plan.name, disable=None if keeps else True
     )
     for step in progress:
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = plan.rate(step)
-            optimizer.zero_grad(set_to_none=True)
+        for group in optimizer.param_groups:
+            group["lr"] = plan.rate(step)
+        optimizer.zero_grad(set_to_none=True)
         value = loss(step)
         torch.autograd.backward(value)
         if share:
             share(weights)
         nn.utils.clip_grad_norm_(weights, CLIP_NORM)
-        for optimizer in optimizers:
-            optimizer.step()
+        optimizer.step()
         with torch.no_grad():
             decay = min(plan.average, (1 + step) / (WARM_AVERAGE + step))
             torch._foreach_lerp_(average, [weight.detach() for weight in weights], 1 - decay)
@@ -110,7 +108,7 @@ def train(
             tqdm.write(f"{plan.name}: step {done} of {plan.steps}, loss {sum(losses) / len(losses):.4f}")
             losses.clear()
         if keeps and (done % plan.save_every == 0 or done == stop):
-            _keep(state, done, weights, average, optimizers)
+            _keep(state, done, weights, average, optimizer)
     if stop < plan.steps:
         return False
     with torch.no_grad():
@@ -131,14 +129,9 @@ def warm_cosine(peak: float, steps: int, warm_up: int, floor: float = 0.01) -> C
     return rate
 
 
-def _optimizers(weights: Sequence[nn.Parameter], plan: Plan) -> list[torch.optim.Optimizer]:
-    """AdamW, after Muon for the matrices where the plan says so."""
-    rest = [weight for weight in weights if not (plan.muon and is_matrix(weight))]
-    adam = torch.optim.AdamW(rest, lr=plan.rate(0), betas=BETAS, weight_decay=plan.weight_decay)
-    if not plan.muon:
-        return [adam]
-    matrices = [weight for weight in weights if is_matrix(weight)]
-    return [Muon(matrices, plan.rate(0), plan.weight_decay), adam]
+def _optimizer(weights: Sequence[nn.Parameter], plan: Plan) -> torch.optim.Optimizer:
+    kind = Muon if plan.muon else torch.optim.AdamW
+    return kind(weights, lr=plan.rate(0), betas=BETAS, weight_decay=plan.weight_decay)
 
 
 def _keep(
@@ -146,27 +139,24 @@ def _keep(
     step: int,
     weights: list[nn.Parameter],
     average: list[Tensor],
-    optimizers: list[torch.optim.Optimizer],
+    optimizer: torch.optim.Optimizer,
 ) -> None:
     content = {
         "step": step,
         "weights": [weight.detach() for weight in weights],
         "average": average,
-        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+        "optimizer": optimizer.state_dict(),
     }
     with replacing(state) as path:
         torch.save(content, path)
 
 
-def _restore(
-    state: Path, weights: list[nn.Parameter], average: list[Tensor], optimizers: list[torch.optim.Optimizer]
-) -> int:
+def _restore(state: Path, weights: list[nn.Parameter], average: list[Tensor], optimizer: torch.optim.Optimizer) -> int:
     content = torch.load(state, weights_only=True)
     with torch.no_grad():
         for mine, kept in zip((*weights, *average), (*content["weights"], *content["average"]), strict=True):
             mine.copy_(kept)
-    for optimizer, kept in zip(optimizers, content["optimizers"], strict=True):
-        optimizer.load_state_dict(kept)
+    optimizer.load_state_dict(content["optimizer"])
     return int(content["step"])
 
 

@@ -75,9 +75,11 @@ def spread(work: Callable[..., None], processes: int, *given: Any) -> None:
 
 
 def _start(number: int, port: int, processes: int, work: Callable[..., None], given: tuple[Any, ...]) -> None:
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
-    # accelerate, which the project's own trainer uses, looks here
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    torch.set_num_threads(threads)
+    # accelerate, which the project's own trainer uses, looks here; without the threads it takes all cores
     os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(processes)}
+    os.environ |= {"OMP_NUM_THREADS": str(threads)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
     dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", world_size=processes, rank=number)
     try:
