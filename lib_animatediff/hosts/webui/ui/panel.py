@@ -183,6 +183,14 @@ def panel_values(values: tuple[Any, ...]) -> dict[str, Any]:
     return {**defaults, **client}
 
 
+def given_settings(values: tuple[Any, ...]) -> set[str]:
+    """The settings that the script's arguments give: all from the page, a client's own otherwise."""
+    objects = [value for value in values if isinstance(value, dict)]
+    if not objects:
+        return {setting.name for setting in PANEL_SETTINGS}
+    return {canonical_name(name) or name for each in objects for name, value in each.items() if value is not None}
+
+
 def _link_duration(fields: dict[str, Any], seconds: Any) -> None:
     """Keep frames, frames per second and seconds consistent in the browser (`javascript/animatediff.js`)."""
     sources = [fields[name] for name in ("frames", "fps", "context_length", "reverse")]
