@@ -16,7 +16,6 @@ VIDEO = further(
     "Source video",
     "Video, animation or folder of images whose frames the clip starts from, in a folder that the WebUI may read.",
     VIDEO_IN,
-    in_panel=False,
 )
 DENOISING = further(
     DENOISE,
@@ -26,7 +25,6 @@ DENOISING = further(
     VIDEO_IN,
     minimum=0,
     maximum=1,
-    in_panel=False,
 )
 VIDEO_START = further(
     0,
@@ -35,7 +33,6 @@ VIDEO_START = further(
     VIDEO_IN,
     minimum=0,
     maximum=_MOST_FRAMES,
-    in_panel=False,
 )
 VIDEO_END = further(
     TO_THE_END,
@@ -44,7 +41,6 @@ VIDEO_END = further(
     VIDEO_IN,
     minimum=TO_THE_END,
     maximum=_MOST_FRAMES,
-    in_panel=False,
 )
 VIDEO_EVERY = further(
     1,
@@ -53,7 +49,6 @@ VIDEO_EVERY = further(
     VIDEO_IN,
     minimum=1,
     maximum=_MOST_FRAMES,
-    in_panel=False,
 )
 VIDEO_FPS = further(
     OWN_RATE,
@@ -62,7 +57,6 @@ VIDEO_FPS = further(
     VIDEO_IN,
     minimum=OWN_RATE,
     maximum=240,
-    in_panel=False,
 )
 VIDEO_FIT = further(
     CROP,
@@ -71,8 +65,5 @@ VIDEO_FIT = further(
     VIDEO_IN,
     choices=FITS,
     meanings={"crop": "its edges are cut off", "pad": "it gets black edges", "scale": "it is stretched"},
-    in_panel=False,
 )
-VIDEO_MUTE = further(
-    False, "Without sound", "Leaves out the sound of the source video in MP4 and WebM.", VIDEO_IN, in_panel=False
-)
+VIDEO_MUTE = further(False, "Without sound", "Leaves out the sound of the source video in MP4 and WebM.", VIDEO_IN)
