@@ -153,10 +153,10 @@ class Img2Img(Processing):
             self.batch_size = len(pictures)
         else:
             raise RuntimeError(f"bad number of images passed: {len(pictures)}; expecting {self.batch_size} or less")
-        self.init_latent = torch.tensor(pictures).view(-1, 1, 1, 1).expand(-1, 4, SIDE, SIDE)
+        self.init_latent = torch.tensor(pictures).view(-1, 1, 1, 1)
 
     def sample(self, prompts: list[str]) -> Tensor:
-        return denoise(self, self.init_latent, noise(self.seeds), prompts)
+        return denoise(self, self.init_latent.expand(-1, 4, SIDE, SIDE), noise(self.seeds), prompts)
 
 
 class DecodedSamples(list):

@@ -210,3 +210,13 @@ def test_the_request_gets_its_values_back(webui, pictures, fields):
     assert p.denoising_strength == 0.75
     assert getattr(p, "init_images", []) == []
     assert p.batch_size == 1
+
+
+def test_an_uploaded_video_fills_in_path_frames_and_rate(webui, pictures):
+    """One that cannot be used leaves frames and rate alone: Generate says why."""
+    field, unchanged = webui.module("ui.video_field"), {"__type__": "update"}
+    path = str(webui.outputs.parent / "in" / "a.gif")
+    assert field._taken(path) == (path, 0, 5.0)
+    assert field._taken("/etc/passwd") == ("/etc/passwd", unchanged, unchanged)
+    assert field._shown(path, path) == unchanged
+    assert field._shown("", path) is None

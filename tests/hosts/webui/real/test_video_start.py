@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy
 import pytest
 from PIL import Image
 from support.source_files import CLICKS, clicks_of, write_film_with_sound
+from support.webui_real.clicking import PANEL, fill, generate, open_fold, prepare_clip
 from support.webui_real.clips import animate, clip_payload
 from support.webui_real.server import file_bytes
 from support.webui_real.studio import (
@@ -144,3 +146,27 @@ def test_refusals(studio, video):
         response = studio.api("POST", "/sdapi/v1/img2img", payload)
         assert response.status_code == 422, response.text
         assert "[AD-W32]" in response.json()["detail"]
+
+
+@pytest.mark.shows("Video in: dropped into the panel, its part chosen, generated")
+def test_clicked(studio, page, tmp_path, screenshot):
+    path = write_film_with_sound(tmp_path / "dropped.mp4", "aac", frames=20)
+    prepare_clip(page, studio, 8)
+    open_fold(page, "video")
+    page.locator(f"{PANEL}_video_upload input[type=file]").set_input_files(path)
+    page.wait_for_function(f"document.querySelector('{PANEL}_video textarea').value.endsWith('dropped.mp4')")
+    page.wait_for_function(f"document.querySelector('{PANEL}_fps input').value == '10'")
+    page.locator(f"{PANEL}_video_upload video").wait_for()
+    fill(page, {"animatediff_txt2img_video_start": 2, "animatediff_txt2img_video_end": 5})
+    screenshot(page, "video_in")
+    generate(page)
+    frames = decoded(studio)
+    text = page.locator("#html_info_txt2img.prose").text_content()
+    assert "Video: dropped.mp4" in text
+    target = studio.data_dir / "in" / "dropped.mp4"
+    target.parent.mkdir(exist_ok=True)
+    target.write_bytes(path.read_bytes())
+    clip = {"video": "in/dropped.mp4", "video_start": 2, "video_end": 5, "frames": 0}
+    same = {"sampler_name": re.search(r"Sampler: ([^,]+)", text)[1]}
+    assert len(frames) == 4
+    assert (frames_of(studio, clip, **same) == frames).all()
