@@ -102,12 +102,14 @@ def test_both_ends_of_the_strength(studio, video, other_frame, sampler):
 @pytest.mark.shows("Video in: with FreeInit, windows, hires fix; the model is what it was")
 def test_it_works_with_the_rest(studio, video):
     with left_as_it_was(studio):
-        _, once = inputs_of(studio, video)
+        begun, once = inputs_of(studio, video)
+        frames = decoded(studio)
         _, twice = inputs_of(studio, {**video, "freeinit_enable": True, "freeinit_iters": 2})
         assert [each[0] for each in twice] == 2 * [each[0] for each in once]
         windows = {"context_length": 3, "overlap": 1}
         latents, _ = inputs_of(studio, {**video, **windows})
-        assert 6 in {len(rows) for rows in latents}  # cond and uncond of a window
+        assert (latents[0] == begun[0]).all()
+        assert abs(decoded(studio) - frames).max() > FLOAT_ORDER
         latents, timesteps = inputs_of(studio, video, **HIRES)
         assert [each[0] for each in timesteps[: len(once)]] == [each[0] for each in once]
         assert len(timesteps) > len(once)
