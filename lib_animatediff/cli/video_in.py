@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from lib_animatediff.request.settings import SETTINGS
-from lib_animatediff.request.video_in import Names, VideoIn, examined
+from lib_animatediff.request.video.taken_over import Names, VideoIn, examined
 from lib_animatediff.request.video_start import DENOISE, VideoStart
 from lib_animatediff.video.fitting import CROP, FITS
 from lib_animatediff.video.source import Source

@@ -9,60 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lib_animatediff.engine.patching import patch_next_call
-from lib_animatediff.hosts.webui.catalog.sources import find_source
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.request.effects import Note
 from lib_animatediff.request.plan import ClipPlan
-from lib_animatediff.request.settings import ClipSettings
-from lib_animatediff.request.settings.video import OWN_RATE, TO_THE_END
-from lib_animatediff.request.video_in import ClipSource, Names, VideoIn, examined
-from lib_animatediff.request.video_start import VideoStart
+from lib_animatediff.request.video.taken_over import ClipSource, VideoIn
 from lib_animatediff.video.hashing import file_hash
-from lib_animatediff.video.source import Source, over_white, source_frames
+from lib_animatediff.video.source import over_white, source_frames
 
 VIDEO_FIELD, HASH_FIELD = "Video", "Video hash"  # of infotexts, as the command line writes them
 _HASH_LENGTH = 10  # as the WebUI shows hashes
 _HIGHEST = 0.999  # denoising strength of the WebUI's image to image
 
 
-def open_video(p: Any, settings: ClipSettings, given: Collection[str]) -> tuple[ClipSettings, VideoIn | None]:
-    """Examine the source video of a request, and take number of frames and rate over from it unless they are given.
-
-    Args:
-        given: the settings that the request gives.
-
-    Returns:
-        The settings with the path as infotexts have it, and the video; None if there is none.
-
-    Raises:
-        AnimateDiffError: the video cannot be used.
-    """
-    if not settings.video.strip():
-        return settings, None
-    path, shown = find_source(settings.video.strip())
-    source = Source(
-        path,
-        start=settings.video_start,
-        end=None if settings.video_end == TO_THE_END else settings.video_end,
-        every=settings.video_every,
-        fps=None if settings.video_fps == OWN_RATE else settings.video_fps,
-        fit=settings.video_fit,
-    )
-    start = VideoStart(source, _strength_of_tab(p, settings))
-    frames = settings.frames if "frames" in given else 0
-    video = examined(start, 1 if settings.preview else frames, is_muted=settings.video_mute, names=Names())
-    settings = replace(settings, video=shown)
-    if not frames and not settings.preview:
-        settings = replace(settings, frames=video.facts.frames)
-    return settings if "fps" in given else replace(settings, fps=video.rate), video
+def strength_of_tab(p: Any) -> float | None:
+    """The denoising strength of img2img; None in txt2img, where it belongs to hires fix."""
+    given = getattr(p, "denoising_strength", None) if _is_img2img(p) else None
+    return None if given is None else float(given)
 
 
 def video_notes(p: Any, video: VideoIn | None, plan: ClipPlan, given: Collection[str]) -> list[Note]:
@@ -207,11 +176,6 @@ def _denoising(p: Any, strength: float) -> Iterator[None]:
         yield
     finally:
         p.denoising_strength = former
-
-
-def _strength_of_tab(p: Any, settings: ClipSettings) -> float:
-    given = getattr(p, "denoising_strength", None) if _is_img2img(p) else None
-    return settings.denoise if given is None else float(given)
 
 
 def _is_img2img(p: Any) -> bool:

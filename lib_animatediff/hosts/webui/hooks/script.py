@@ -8,9 +8,10 @@ from typing import Any
 
 from lib_animatediff.hosts.webui.catalog.files import Caches, WebuiCatalog
 from lib_animatediff.hosts.webui.catalog.models import canonical_name as canonical_model
+from lib_animatediff.hosts.webui.catalog.sources import find_source
 from lib_animatediff.hosts.webui.clip.prompt_travel import travels_of
 from lib_animatediff.hosts.webui.clip.speed import apply_speed
-from lib_animatediff.hosts.webui.clip.video_start import clip_source, open_video, video_notes
+from lib_animatediff.hosts.webui.clip.video_start import clip_source, strength_of_tab, video_notes
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.hosts.webui.output.deliver import deliver_clips, report_notes
@@ -27,6 +28,7 @@ from lib_animatediff.hosts.webui.ui.panel import (
 from lib_animatediff.request.effects import foreign_notes, notes_of
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
 from lib_animatediff.request.settings import canonical_name, parse_settings, to_infotext
+from lib_animatediff.request.video.choosing import choose_video
 from lib_animatediff.video.formats import check_rate
 
 from .progress.delivery import FollowedDelivery
@@ -181,7 +183,7 @@ def _open(p: Any, asked: dict[str, Any], given: set[str], caches: Caches, speeds
             return None
         settings = replace(settings, model=canonical_model(settings.model))
         p.extra_generation_params[INFOTEXT_FIELD] = to_infotext(settings)
-        settings, video = open_video(p, settings, given)
+        settings, video = choose_video(settings, given, find_source, strength_of_tab(p))
         plan = plan_clip(settings, Sampling(steps=int(p.steps)), WebuiCatalog())
         plan = plan.with_video(video.start if video else None)
         refuse_idle_axes(p, plan)

@@ -8,6 +8,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from lib_animatediff.request.effects import Note
+from lib_animatediff.request.plan import ClipPlan
+from lib_animatediff.request.settings import SETTINGS
+from lib_animatediff.request.video_start import VideoStart
 from lib_animatediff.video.fitting import inherited_size
 from lib_animatediff.video.metadata import kind_of
 from lib_animatediff.video.series import deep_format, is_series
@@ -15,11 +19,6 @@ from lib_animatediff.video.sound import SOUND_FORMATS, Sound, check_sound, has_s
 from lib_animatediff.video.source import SourceFacts, examine
 from lib_animatediff.video.timing import exact_fps
 from motion_module import ClipError
-
-from .effects import Note
-from .plan import ClipPlan
-from .settings import SETTINGS
-from .video_start import VideoStart
 
 _PACE = Fraction(1, 50)  # seconds by which image and sound may part
 
