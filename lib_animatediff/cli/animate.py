@@ -45,6 +45,7 @@ OTHER_OPTIONS = {
     "formats": "--format",
     "motion_loras": "--motion-lora",
     "request_id": "",
+    **video_in.NAMES,
 }
 TABLE_OPTIONS = [s for s in SETTINGS.values() if s.name not in OTHER_OPTIONS]
 _EARLIER_NAMES = {"preview": ("poster",)}
@@ -250,7 +251,7 @@ def animate(
     ready = prepare(request)
     sound = video.sound(ready.plan, keys) if video else None
     say_device(device)
-    for line in (*how.lines, *(video.lines(ready.plan, keys) if video else ())):
+    for line in (*how.lines, *map(str, video.notes(ready.plan, keys) if video else ())):
         click.echo(line, err=True)
     reports: list[str] = []
     begun = time.monotonic()

@@ -15,9 +15,10 @@ import click
 from lib_animatediff.builtin_model import MODELS
 from lib_animatediff.hosts.diffusers.pipeline import pick_device
 from lib_animatediff.hosts.diffusers.start.video import check_video
-from lib_animatediff.jobs.recipe import file_hash, prepare, request_of
+from lib_animatediff.jobs.recipe import prepare, request_of
 from lib_animatediff.request.settings import from_infotext
 from lib_animatediff.video import FORMATS, Recipe, read_clip, read_recipe
+from lib_animatediff.video.hashing import file_hash
 from motion_module import ClipError
 from motion_module.limits import is_folder, printable
 

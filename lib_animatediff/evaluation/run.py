@@ -13,11 +13,11 @@ from lib_animatediff.hosts.diffusers import networks
 from lib_animatediff.hosts.diffusers import pipeline as host
 from lib_animatediff.hosts.diffusers.networks import LoraFile
 from lib_animatediff.jobs import store
-from lib_animatediff.jobs.recipe import file_hash
 from lib_animatediff.jobs.store import CachedClip
 from lib_animatediff.sampling.frame_noise import SEED_LIMIT
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
 from lib_animatediff.video import safe_name
+from lib_animatediff.video.hashing import file_hash
 from motion_module import ClipError, MotionModule, load_motion_module
 
 from .errors import EvaluationError

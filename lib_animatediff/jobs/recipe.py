@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -22,10 +21,10 @@ from lib_animatediff.request.distilled import LINSPACE, TRAILING
 from lib_animatediff.request.loras import LoraFile
 from lib_animatediff.request.methods import ModuleFile, name_without_file
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
-from lib_animatediff.request.settings import ClipSettings, parse_settings, to_infotext
+from lib_animatediff.request.settings import VIDEO_SETTINGS, ClipSettings, parse_settings, to_infotext
 from lib_animatediff.request.video_start import VideoStart, video_start_from_json
 from lib_animatediff.video import Recipe
-from lib_animatediff.video.series import is_pattern
+from lib_animatediff.video.hashing import file_hash
 from motion_module import ClipError
 
 if TYPE_CHECKING:
@@ -33,10 +32,9 @@ if TYPE_CHECKING:
 
 PROGRAM = "animatediff"
 _LIBRARIES = ("torch", "diffusers", "transformers")
-_CHUNK = 2**20  # bytes
 _HASH_LENGTH = 10  # of the hash as the WebUI shows it
 _WEBUI_SCHEDULE = {TRAILING: "Simple", LINSPACE: "Uniform"}  # its schedule type with these timesteps
-_STORED_ELSEWHERE = ("enable", "model", "formats", "motion_loras", "request_id")  # in other fields of a recipe
+_STORED_ELSEWHERE = ("enable", "model", "formats", "motion_loras", "request_id", *VIDEO_SETTINGS)  # in other fields
 
 
 @dataclass(frozen=True)
@@ -276,23 +274,6 @@ def request_of(
         config=config,
         device=device,
     )
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, or of all files in a folder or of a pattern in the order of their names."""
-    digest = hashlib.sha256()
-    for file in _files_at(path):
-        if file.is_file():
-            with file.open("rb") as content:
-                while chunk := content.read(_CHUNK):
-                    digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _files_at(path: Path) -> list[Path]:
-    if path.is_dir():
-        return sorted(path.rglob("*"))
-    return sorted(path.parent.glob(path.name)) if is_pattern(path) else [path]
 
 
 def _motion_of(request: Request) -> dict[str, Any]:

@@ -12,6 +12,7 @@ ALIASES: dict[str, tuple[str, ...]] = {  # by the canonical name of the setting
     "context_length": ("batch_size",),
     "formats": ("format",),
     "preview": ("poster",),  # our own earlier name
+    "video": ("video_source", "video_path"),
 }
 
 # `closed_loop` was a checkbox in early releases: all windows looped, or none.
@@ -37,8 +38,6 @@ PLAIN_VALUES: dict[str, tuple[Any, ...] | None] = {
     # accepted, because the argument only tunes a feature that is itself refused.
     "interp": ("Off", "off", "OFF", False),
     "interp_x": None,
-    "video_source": (None, ""),
-    "video_path": (None, ""),
     "mask_path": (None, ""),
     "latent_power": None,
     "latent_scale": None,
@@ -50,11 +49,19 @@ PLAIN_VALUES: dict[str, tuple[Any, ...] | None] = {
     "latent_scale_last": None,
 }
 
+_SOURCES = ("video_path", "video_source")  # the first one that is given counts
+
 FILM_FACTOR = "interp_x"
 LARGEST_FACTOR = 10  # of frame interpolation; what the panel there sets
 _FILM_FACTOR_THERE = LARGEST_FACTOR
 _FPS_THERE = 8.0
 _SLOWEST = 1.0  # frames per second that a clip may have
+
+
+def as_one_client(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The values of a client of the existing extension without names that contradict each other there."""
+    used = [name for name in _SOURCES if values.get(name)][:1]
+    return without_film({name: value for name, value in values.items() if name not in _SOURCES or name in used})
 
 
 def asks_for_film(values: Mapping[str, Any]) -> bool:

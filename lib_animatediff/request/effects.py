@@ -15,6 +15,7 @@ from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.prompts.travel import STEP
 from lib_animatediff.sampling.frame_noise import CONSTANT, FREENOISE, SHARED, noise_sources
 from lib_animatediff.video import FORMATS, exact_fps
+from lib_animatediff.video.sound import SOUND_FORMATS
 
 from .compat import FILM_FACTOR, PLAIN_VALUES, asks_for_film
 from .methods import name_without_file
@@ -174,6 +175,11 @@ _REUSING = (
     _Rule(_is_preview, "the preview computes everything at every step"),
     _Rule(lambda case: case.settings.reuse == 1, "reuse is off"),
 )
+_NO_VIDEO = _Rule(lambda case: not case.settings.video, "there is no source video")
+_SILENT = _Rule(
+    lambda case: not {FILE_FORMATS.get(name) for name in case.settings.formats} & set(SOUND_FORMATS),
+    "none of the output formats has sound",
+)
 _NOT_ZERO = _Rule(lambda case: not case.is_zero, "it belongs to Text2Video-Zero, and a motion module makes the clip")
 
 EFFECTS: dict[str, tuple[_Rule, ...]] = {
@@ -329,6 +335,12 @@ EFFECTS: dict[str, tuple[_Rule, ...]] = {
             of_value=True,
         ),
     ),
+    "video": (),
+    **dict.fromkeys(
+        ("denoise", "video_start", "video_end", "video_every", "video_fps", "video_fit"),
+        (_NO_VIDEO,),
+    ),
+    "video_mute": (_NO_VIDEO, _IMAGE, _SILENT),
     "request_id": (_IMAGE,),
 }
 """For each setting of the table, the cases in which it has no effect."""

@@ -12,8 +12,8 @@ from support.clip_files import psnr, write_film
 from support.source_files import CLICKS, clicks_of, shades, write_film_with_sound
 
 from lib_animatediff.jobs import recipe as request
-from lib_animatediff.jobs.recipe import file_hash
 from lib_animatediff.video import read_clip, read_recipe, write_clip
+from lib_animatediff.video.hashing import file_hash
 
 ANIMATE = ("animate", "--checkpoint", "pocket", "--steps", "2")
 

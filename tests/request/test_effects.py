@@ -14,7 +14,7 @@ from lib_animatediff.request.settings import SETTINGS, parse_settings
 ZERO = "Text2Video-Zero"
 LONG = {"frames": 48}
 # No other setting takes their effect away.
-ALWAYS = {"enable", "model", "frames", "motion_loras", "preview", "guidance_start", "guidance_end", "speed"}
+ALWAYS = {"enable", "model", "frames", "motion_loras", "preview", "guidance_start", "guidance_end", "speed", "video"}
 
 
 def noted(settings: dict[str, object], travels: bool | None = False) -> dict[str, str]:
@@ -24,6 +24,15 @@ def noted(settings: dict[str, object], travels: bool | None = False) -> dict[str
 WINDOWED = {"overlap": 2, "stride": 2, "context_kind": "static", "fusion": "flat", "views": True}
 AMOUNTS = {"scale": 2, "effect_end": 0.5, "scale_steps": "0.5", "effect_steps": "0.5", "effect_start": 0.1}
 FREEINIT = {"freeinit_ds": 0.3, "freeinit_dt": 0.3, "freeinit_iters": 2, "freeinit_coarse": True}
+FROM_VIDEO = {
+    "denoise": 0.3,
+    "video_start": 1,
+    "video_end": 5,
+    "video_every": 2,
+    "video_fps": 5,
+    "video_fit": "pad",
+    "video_mute": True,
+}
 # Settings, changes to them, and whether these are without effect.
 CASES = [
     ({"preview": True}, {"fps": 12, "loop_count": 3, "reverse": True, "formats": ["MP4"]}, True),
@@ -80,6 +89,9 @@ CASES = [
     ({}, {"interpolate": "24"}, False),
     ({"preview": True}, {"request_id": "a"}, True),
     ({}, {"request_id": "a"}, False),
+    ({}, FROM_VIDEO, True),
+    ({"video": "a.mp4", "formats": ["MP4"]}, FROM_VIDEO, False),
+    ({"video": "a.mp4"}, {"video_mute": True}, True),
 ]
 
 

@@ -191,7 +191,7 @@ def test_an_unknown_name_is_answered_with_the_nearest_known_one(name, hint):
     ("name", "value", "remedy"),
     [
         ("interp", "RIFE", "send 'Off'"),
-        ("video_source", "/tmp/dance.mp4", "send None"),
+        ("mask_path", "/tmp/mask.png", "send None"),
         ("last_frame", "iVBORw0KGgo" * 10_000, "send None"),
     ],
 )

@@ -21,7 +21,7 @@ from .derived import (
 from .infotext import from_infotext, pasted_values, to_infotext
 from .schema import json_schema
 from .setting import GROUPS, LONGEST_HELP, Setting, by_group
-from .table import AUTOMATIC_CONTEXT, FILE_FORMATS, FORMATS, FRAME, SETTINGS, ClipSettings
+from .table import AUTOMATIC_CONTEXT, FILE_FORMATS, FORMATS, FRAME, SETTINGS, VIDEO_SETTINGS, ClipSettings
 
 __all__ = [
     "AUTOMATIC_CONTEXT",
@@ -31,6 +31,7 @@ __all__ = [
     "GROUPS",
     "LONGEST_HELP",
     "SETTINGS",
+    "VIDEO_SETTINGS",
     "ClipSettings",
     "Setting",
     "by_group",

@@ -8,7 +8,7 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any
 
-from lib_animatediff.request.compat import CHECKBOX_VALUES, LISTS_WITH_SWITCH, PLAIN_VALUES, without_film
+from lib_animatediff.request.compat import CHECKBOX_VALUES, LISTS_WITH_SWITCH, PLAIN_VALUES, as_one_client
 from motion_module import ClipError
 
 from .derived import context_length, frame_seeds, interpolation, motion_scale
@@ -28,7 +28,7 @@ def parse_settings(values: Mapping[str, Any]) -> ClipSettings:
             range.
     """
     given: dict[str, Any] = {}
-    for name, value in without_film(values).items():
+    for name, value in as_one_client(values).items():
         canonical = CANONICAL.get(name)
         if value is None:  # as if it had not been sent
             if canonical is None and name not in PLAIN_VALUES:

@@ -9,6 +9,7 @@ from typing import Any
 KEY = "setting"  # of a field's metadata
 LONGEST_HELP = 160
 PROMPTS = "Prompts over time"
+VIDEO_IN = "Video in"
 MOTION = "Motion"
 WINDOWS = "Long clips"
 SPEED = "Speed"
@@ -16,7 +17,7 @@ NOISE = "Noise"
 OUTPUT = "Output"
 ADVANCED = "Advanced"
 SPEEDS = AS_SET, FAST = "as set", "fast"
-GROUPS = (PROMPTS, MOTION, WINDOWS, SPEED, NOISE, OUTPUT, ADVANCED)
+GROUPS = (PROMPTS, VIDEO_IN, MOTION, WINDOWS, SPEED, NOISE, OUTPUT, ADVANCED)
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,19 @@ from lib_animatediff.request.compat import ALIASES
 from lib_animatediff.request.masks import packed_mask
 from lib_animatediff.request.motion_scale import MOST_EFFECT, MOST_SCALE, parse_blocks, parse_frames, parse_steps
 from lib_animatediff.sampling.frame_noise import NOISE_KINDS, parse_frame_seeds
-from lib_animatediff.sampling.freeinit import FILTERS
 
+from .freeinit import (
+    FREEINIT_COARSE,
+    FREEINIT_ENABLE,
+    FREEINIT_FILTER,
+    FREEINIT_ITERS,
+    FREEINIT_SPATIAL,
+    FREEINIT_TEMPORAL,
+)
 from .interpolation import INTERPOLATE
-from .setting import ADVANCED, KEY, MOTION, NOISE, OUTPUT, PROMPTS, WINDOWS, Setting, further, setting
+from .setting import ADVANCED, KEY, MOTION, NOISE, OUTPUT, PROMPTS, VIDEO_IN, WINDOWS, Setting, further, setting
 from .speed import GUIDANCE_END, GUIDANCE_START, PREVIEW, REUSE, REUSE_BRANCH, REUSE_ON_CPU, SPEED_CHOICE
+from .video import DENOISING, VIDEO, VIDEO_END, VIDEO_EVERY, VIDEO_FIT, VIDEO_FPS, VIDEO_MUTE, VIDEO_START
 
 FRAME = "Frame"
 FILE_FORMATS = {  # the existing extension's name of each format: its key in `video.FORMATS`; the usual ones first
@@ -56,7 +64,7 @@ class ClipSettings:
     frames: int = setting(
         16,
         "Frames",
-        "Number of frames in the clip; 0 makes as many as the context length.",
+        "Number of frames in the clip; 0 makes as many as the source video has, or else as the context length.",
         minimum=0,
         maximum=LONGEST_CLIP,
     )
@@ -305,45 +313,12 @@ class ClipSettings:
         accepts_numbers=True,
         parse=_checked_by(lambda text: parse_frame_seeds(text, LONGEST_CLIP)),
     )
-    freeinit_enable: bool = further(
-        False,
-        "FreeInit",
-        "Samples the clip several times and keeps only its slow changes in between, which makes it steadier but "
-        "several times slower.",
-        NOISE,
-    )
-    freeinit_filter: str = further(
-        next(iter(FILTERS)),
-        "FreeInit filter",
-        "Shape of the low-pass filter that separates slow changes from fast ones.",
-        NOISE,
-        choices=tuple(FILTERS),
-    )
-    freeinit_ds: float = further(
-        0.25,
-        "Spatial cutoff",
-        "Share of the spatial frequencies that FreeInit keeps from one iteration to the next.",
-        NOISE,
-        minimum=0,
-        maximum=1,
-    )
-    freeinit_dt: float = further(
-        0.25,
-        "Temporal cutoff",
-        "Share of the temporal frequencies that FreeInit keeps from one iteration to the next.",
-        NOISE,
-        minimum=0,
-        maximum=1,
-    )
-    freeinit_iters: int = further(
-        3, "FreeInit iterations", "Number of times that FreeInit samples the clip.", NOISE, minimum=1, maximum=10
-    )
-    freeinit_coarse: bool = further(
-        False,
-        "FreeInit coarse to fine",
-        "Runs the first FreeInit iterations with fewer sampling steps, which is faster.",
-        NOISE,
-    )
+    freeinit_enable: bool = FREEINIT_ENABLE
+    freeinit_filter: str = FREEINIT_FILTER
+    freeinit_ds: float = FREEINIT_SPATIAL
+    freeinit_dt: float = FREEINIT_TEMPORAL
+    freeinit_iters: int = FREEINIT_ITERS
+    freeinit_coarse: bool = FREEINIT_COARSE
     zero_x: float = further(
         12.0,
         "Text2Video-Zero shift x",
@@ -376,6 +351,14 @@ class ClipSettings:
     guidance_end: float = GUIDANCE_END
     speed: str = SPEED_CHOICE
     interpolate: str = INTERPOLATE
+    video: str = VIDEO
+    denoise: float = DENOISING
+    video_start: int = VIDEO_START
+    video_end: int = VIDEO_END
+    video_every: int = VIDEO_EVERY
+    video_fps: float = VIDEO_FPS
+    video_fit: str = VIDEO_FIT
+    video_mute: bool = VIDEO_MUTE
     request_id: str = setting(
         "", "Request ID", "Text of the client's choice at the end of the clip's file names.", in_panel=False
     )
@@ -387,6 +370,7 @@ SETTINGS: dict[str, Setting] = {
 }
 CANONICAL = {alias: s.name for s in SETTINGS.values() for alias in (s.name, *s.aliases)}
 
+VIDEO_SETTINGS = tuple(name for name, each in SETTINGS.items() if each.group == VIDEO_IN)
 NO_LOOP, FIRM_LOOP = "N", "A"
 UNIFORM, LOOPED = "uniform", "looped"
 MOVING_KINDS = (UNIFORM, LOOPED)

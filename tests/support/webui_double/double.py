@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from PIL import Image
 from support.webui_double import components
-from support.webui_double.denoiser import CFG, guided
+from support.webui_double.denoiser import CFG
 from support.webui_double.functions import (
     FilenameGenerator,
     Processed,
@@ -31,11 +31,11 @@ from support.webui_double.functions import (
     walk_files,
 )
 from support.webui_double.models import SdModel
+from support.webui_double.sampling import SIDE, common, count_hooks, create_sampler, latent_of, noise  # noqa: F401
 from support.webui_double.scripts import AlwaysVisible, Script, ScriptRunner
-from support.webui_double.state import InterruptedException, OptionInfo, Options, State, shared
+from support.webui_double.state import OptionInfo, Options, State, shared
 from torch import Tensor, nn
 
-SIDE = 8
 CLIP = {"model": "mm.safetensors", "frames": 2}
 
 
@@ -93,7 +93,7 @@ class Processing:
 
     def sample(self, prompts: list[str]) -> Tensor:
         self.sampler = create_sampler(self.sampler_name, self.sd_model)
-        return denoise(self, noise(self.seeds), prompts)
+        return denoise(self, None, noise(self.seeds), prompts)
 
 
 @dataclass
@@ -105,6 +105,7 @@ class Txt2Img(Processing):
     hr_upscale_to_x: int = 16
     hr_upscale_to_y: int = 16
     hr_second_pass_steps: int = 0
+    denoising_strength: float = 0.75
     latent_scale_mode: Any = field(default_factory=dict)
 
     def setup_prompts(self) -> None:
@@ -130,7 +131,8 @@ class Txt2Img(Processing):
         if decoded_samples is not None:
             samples = torch.cat([self.sd_model.encode_first_stage(image[None]) for image in decoded_samples])
         shared.state.nextjob()
-        large = denoise(self, nn.functional.interpolate(samples, scale_factor=2), prompts)
+        large = nn.functional.interpolate(samples, scale_factor=2)
+        large = denoise(self, torch.zeros_like(large), large, prompts)
         self.sampler = None
         self.is_hr_pass, decoded = False, decode_latent_batch(self.sd_model, large)
         return decoded
@@ -139,10 +141,12 @@ class Txt2Img(Processing):
 @dataclass
 class Img2Img(Processing):
     init_images: Any = None
+    denoising_strength: float = 0.75
+    image_mask: Any = None
 
     def init(self, all_prompts: list[str], all_seeds: list[int], all_subseeds: list[int]) -> None:
         self.sampler = create_sampler(self.sampler_name, self.sd_model)  # long before p.sample
-        pictures = [picture.size[0] / 100 for picture in self.init_images]
+        pictures = list(map(latent_of, self.init_images))
         if len(pictures) == 1:
             pictures = pictures * self.batch_size
         elif len(pictures) <= self.batch_size:
@@ -152,20 +156,7 @@ class Img2Img(Processing):
         self.init_latent = torch.tensor(pictures).view(-1, 1, 1, 1)
 
     def sample(self, prompts: list[str]) -> Tensor:
-        return denoise(self, self.init_latent + noise(self.seeds), prompts)
-
-
-@dataclass
-class Sampler:
-    """As k-diffusion's: it keeps the noise levels that the checkpoint has when it is made."""
-
-    name: str
-    table: Tensor
-
-    def sample(self, run: Any) -> Tensor:
-        return run()
-
-    sample_img2img = sample
+        return denoise(self, self.init_latent.expand(-1, 4, SIDE, SIDE), noise(self.seeds), prompts)
 
 
 class DecodedSamples(list):
@@ -176,49 +167,16 @@ def decode_latent_batch(model: SdModel, batch: Tensor) -> DecodedSamples:
     return DecodedSamples(model.decode_first_stage(batch[i : i + 1])[0] for i in range(len(batch)))
 
 
-def create_sampler(name: str, model: SdModel) -> Sampler:
-    return Sampler(name, model.alphas_cumprod)
+def denoise(p: Processing, given: Tensor | None, x: Tensor, prompts: list[str]) -> Tensor:
+    """A run of as many steps as a test asks for, one otherwise: hands back what it has when interrupted.
 
-
-@dataclass
-class Sampling:
-    """What one run of a sampler met."""
-
-    model: SdModel
-    rows: int
-    table: Tensor
-    hooks: int
-
-
-def noise(seeds: list[int]) -> Tensor:
-    return torch.stack([torch.randn(4, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
-
-
-def denoise(p: Processing, x: Tensor, prompts: list[str]) -> Tensor:
-    """A run of as many steps as a test asks for, one otherwise: hands back what it has when interrupted."""
+    Args:
+        given: latents of images, to which the sampler adds the noise x; None: noise alone.
+    """
     p.scripts.call("process_before_every_sampling", p, noise=x)
-    from_image = p.is_hr_pass or hasattr(p, "init_latent")
-    return getattr(p.sampler, "sample_img2img" if from_image else "sample")(lambda: _denoised(p, x, prompts))
-
-
-def _denoised(p: Processing, x: Tensor, prompts: list[str]) -> Tensor:
-    model, unet = p.sd_model, p.sd_model.model.diffusion_model
-    shared.samplings.append(Sampling(model, len(x), p.sampler.table, count_hooks(unet)))
-    if shared.during_sampling is not None:
-        shared.during_sampling(p)
-    if shared.state.interrupted:
-        return x
-    try:
-        for step in range(shared.steps):
-            noise_of_x = guided(p, unet, x, prompts, step)
-            x = x - (1 - p.sampler.table[500]).sqrt() * noise_of_x / shared.steps
-    except InterruptedException:
-        pass
-    return x
-
-
-def count_hooks(module: nn.Module) -> int:
-    return sum(len(part._forward_hooks) for part in module.modules())
+    if given is None:
+        return p.sampler.sample(p, x, prompts, None, image=None)
+    return p.sampler.sample_img2img(p, given, x, prompts, None, image=None)
 
 
 def reload_model_weights(info: SdModel | None = None) -> None:
@@ -339,7 +297,7 @@ def modules(models_path: Path) -> dict[str, ModuleType]:
             "scripts_data": [],
         },
         "shared": vars(shared),
-        "paths": {"models_path": str(models_path)},
+        "paths": {"models_path": str(models_path), "data_path": str(models_path.parent)},
         "hashes": {"sha256": sha256},
         "util": {"walk_files": walk_files, "open_folder": lambda path: shared.opened_folders.append(path)},
         "ui_tempdir": {
@@ -353,7 +311,7 @@ def modules(models_path: Path) -> dict[str, ModuleType]:
         "sd_unet": {"current_unet": None},
         "processing": {"DecodedSamples": DecodedSamples},
         "sd_samplers": {"create_sampler": create_sampler},
-        "sd_samplers_common": {"InterruptedException": InterruptedException},
+        "sd_samplers_common": common(),
         "extensions": {"extensions": []},
         "script_callbacks": {
             "on_before_ui": lambda callback: callback(),

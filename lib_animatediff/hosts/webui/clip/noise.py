@@ -20,6 +20,8 @@ from lib_animatediff.request.plan import ClipPlan, FreeInitPlan
 from lib_animatediff.sampling.frame_noise import shared_noise
 from lib_animatediff.sampling.freeinit import fresh_noise, next_noise, steps_of
 
+from .video_start import begins_from_images
+
 
 def arrange_seeds(p: Processing, plan: ClipPlan) -> None:
     """Set the seed of each row to that of its frame's noise. Called in the hook ``process``, when all seeds are set.
@@ -124,8 +126,7 @@ def with_freeinit(p: Processing, plan: ClipPlan, last_alpha_cumprod: float) -> N
     if freeinit is None or freeinit.iterations < 2 or p.is_hr_pass:
         return
     loop = _FreeInit(freeinit, plan.noise.share, plan.frames, last_alpha_cumprod)
-    is_img2img = getattr(p, "init_latent", None) is not None
-    if is_img2img:
+    if begins_from_images(p, plan):
         patch_next_call(p.sampler, "sample_img2img", loop.img2img)
     else:
         patch_next_call(p.sampler, "sample", loop.txt2img)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
+import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -36,6 +39,10 @@ ALWAYS_VISIBLE = scripts.AlwaysVisible
 InterruptedSampling: type[BaseException] = sd_samplers_common.InterruptedException
 
 _SKIP_OPTION, _SKIP_FIELD = "skip_early_cond", "Skip Early CFG"
+_WHITE = 255
+# Of Stable Diffusion 1.5 and of SDXL.
+_DISTRIBUTIONS = ("ldm.modules.distributions.distributions", "sgm.modules.distributions.distributions")
+_DISTRIBUTION = "DiagonalGaussianDistribution"
 _LORA_FOLDERS = (("lora_dir", "Lora"), ("lyco_dir_backcompat", "LyCORIS"))  # command-line option, default
 
 
@@ -162,6 +169,24 @@ def img2img_steps(p: Any, steps: int | None) -> tuple[int, int]:
     return sd_samplers_common.setup_img2img_steps(p, steps)  # type: ignore[no-any-return]
 
 
+def encoded(image: Any, model: Any) -> Tensor:
+    """``(1 c h w)``: the latents of an RGB image."""
+    data = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+    pixels = data.view(1, image.height, image.width, 3).permute(0, 3, 1, 2).float() / _WHITE
+    return sd_samplers_common.images_tensor_to_samples(pixels, None, model)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def encoding_means() -> Iterator[None]:
+    """Encode images to the means of the VAE's distributions; otherwise they are drawn from the global generator."""
+    kinds = [vars(sys.modules[name]).get(_DISTRIBUTION) for name in _DISTRIBUTIONS if name in sys.modules]
+    with ExitStack() as span:
+        for kind in filter(None, kinds):
+            span.callback(setattr, kind, "sample", kind.sample)
+            kind.sample = kind.mode
+        yield
+
+
 def decoded_samples(images: Tensor) -> Any:
     """Images ``(b f) c h w`` as ``p.sample`` returns those that need no VAE any more."""
     return import_module("modules.processing").DecodedSamples(images)
@@ -268,6 +293,13 @@ def page_may_read(path: Path) -> bool:
     """Whether the WebUI itself has shown this file on the page. A path that comes back from there can be anyone's."""
     demo = getattr(shared, "demo", None)
     return demo is not None and bool(ui_tempdir.check_tmp_file(demo, str(path)))
+
+
+def readable_folders() -> list[Path]:
+    """The folders from which the WebUI gives files to its page: its own, those of its owner, and that of uploads."""
+    owners = getattr(shared.cmd_opts, "gradio_allowed_path", None) or [paths.data_path]
+    uploads = os.environ.get("GRADIO_TEMP_DIR") or Path(tempfile.gettempdir()) / "gradio"
+    return [Path(folder) for folder in (*owners, uploads)]
 
 
 def open_folder(folder: Path) -> bool:

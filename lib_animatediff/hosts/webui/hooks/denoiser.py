@@ -11,6 +11,7 @@ from lib_animatediff.hosts.webui.clip.batching import match_token_lengths
 from lib_animatediff.hosts.webui.clip.methods import ClipMethod
 from lib_animatediff.hosts.webui.clip.noise import share_noise
 from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
+from lib_animatediff.hosts.webui.clip.video_start import FirstFrames
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.request.plan import ClipPlan
@@ -29,17 +30,20 @@ class DenoiserHooks:
         prompts: ClipPrompts,
         wrapper: SamplingWrapper,
         progress: RequestProgress,
+        first_frames: FirstFrames,
     ) -> None:
         self._plan = plan
         self._progress = progress
         self._method = method
         self._prompts = prompts
         self._wrapper = wrapper
+        self._first_frames = first_frames
 
     def before_sampling(self, p: Processing, noise: Tensor) -> None:
         """Prepare the initial noise of a sampler."""
         share_noise(p, noise, self._plan)
         self._method.before_sampling(p, noise)
+        self._first_frames.before_sampling(p)
         self._progress.before_run(p)
 
     def before_second_pass(self, p: Processing) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from lib_animatediff.engine.patching import restore
 from lib_animatediff.hosts.webui.clip.noise import arrange_seeds
 from lib_animatediff.hosts.webui.clip.prompt_travel import check_prompts, styled
+from lib_animatediff.hosts.webui.clip.video_start import FirstFrames
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.sampling.frame_noise import SEED_LIMIT
@@ -28,10 +29,11 @@ _PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
 class RequestLayout:
     """Arranges the rows of ``p``, and restores ``p`` afterwards."""
 
-    def __init__(self, p: Processing, plan: ClipPlan, problems: Problems) -> None:
+    def __init__(self, p: Processing, plan: ClipPlan, problems: Problems, first_frames: FirstFrames) -> None:
         self._p = weakref.ref(p)
         self._plan = plan
         self._problems = problems
+        self._first_frames = first_frames
         self._frames = len(plan.rendered)
         self._former: dict[str, Any] = {}
         self._wrappers: list[tuple[Any, str, Any]] = []  # weak owner and wrapper: they would keep p alive
@@ -55,7 +57,9 @@ class RequestLayout:
             if isinstance(value := getattr(p, name, None), list):
                 self._set(name, repeated(value, self._frames))
         images = getattr(p, "init_images", None) or []
-        if len(images) > 1:  # the WebUI itself repeats a single one
+        if (frames_of_video := self._first_frames.init_images(p)) is not None:
+            self._set("init_images", frames_of_video * clips)
+        elif len(images) > 1:  # the WebUI itself repeats a single one
             self._set("init_images", self._image_of_each_row(images, clips))
         if isinstance(p.seed, list):
             self._set("seed", [seed + frame for seed in p.seed for frame in self._plan.rendered])
@@ -121,7 +125,8 @@ class RequestLayout:
             arrange_seeds(p, self._plan)
             if any(seed >= SEED_LIMIT for seed in p.all_seeds):
                 p.all_seeds = [seed % SEED_LIMIT for seed in p.all_seeds]
-        return init(p.all_prompts, p.all_seeds, p.all_subseeds)
+        with self._first_frames.encoded_alike():
+            return init(p.all_prompts, p.all_seeds, p.all_subseeds)
 
     def _process_on_clips(self, process: Callable[..., Any], p: Processing, *args: Any, **kwargs: Any) -> Any:
         if p is not self._p():

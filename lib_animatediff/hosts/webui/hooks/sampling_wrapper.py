@@ -16,6 +16,7 @@ from lib_animatediff.engine.reuse.schedule import FEWEST_STEPS
 from lib_animatediff.hosts.webui.clip.batching import parts_of, row_order, splits_clips
 from lib_animatediff.hosts.webui.clip.methods import ClipMethod, UNetCalls
 from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
+from lib_animatediff.hosts.webui.clip.video_start import FirstFrames
 from lib_animatediff.hosts.webui.compat import a1111, controlnet
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.hosts.webui.compat.errors import as_http_422
@@ -51,6 +52,7 @@ class SamplingWrapper:
         prompts: ClipPrompts,
         problems: Problems,
         progress: RequestProgress,
+        first_frames: FirstFrames,
     ) -> None:
         self.injection: Injection | None = None
         self.leave_out_uncond: Callable[[bool], None] | None = None
@@ -62,6 +64,7 @@ class SamplingWrapper:
         self._prompts = prompts
         self._problems = problems
         self._progress = progress
+        self._first_frames = first_frames
         self._estimate = ""
 
     def sample(self, p: Processing, original: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
@@ -86,6 +89,7 @@ class SamplingWrapper:
             self.notes = _notes_of_control(p)
             refuse_model(p.sd_model, self._plan.method)
             self._method.load()
+            self._first_frames.load(p)
             span.enter_context(self._pass(p, p.prompts))
             original = getattr(p, "sample_hr_pass", None)
             if original is None:  # img2img has one pass

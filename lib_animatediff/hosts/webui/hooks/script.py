@@ -8,23 +8,27 @@ from typing import Any
 
 from lib_animatediff.hosts.webui.catalog.files import Caches, WebuiCatalog
 from lib_animatediff.hosts.webui.catalog.models import canonical_name as canonical_model
+from lib_animatediff.hosts.webui.catalog.sources import find_source
 from lib_animatediff.hosts.webui.clip.prompt_travel import travels_of
 from lib_animatediff.hosts.webui.clip.speed import apply_speed
+from lib_animatediff.hosts.webui.clip.video_start import clip_source, strength_of_tab, video_notes
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.hosts.webui.output.deliver import deliver_clips, report_notes
 from lib_animatediff.hosts.webui.output.script_runs import ScriptRun
-from lib_animatediff.hosts.webui.ui.axes import refuse_idle_axes, with_axes
+from lib_animatediff.hosts.webui.ui.axes import refuse_idle_axes, settings_of_axes, with_axes
 from lib_animatediff.hosts.webui.ui.panel import (
     INFOTEXT_FIELD,
     build_note,
     build_panel,
+    given_settings,
     infotext_fields,
     panel_values,
 )
 from lib_animatediff.request.effects import foreign_notes, notes_of
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
 from lib_animatediff.request.settings import canonical_name, parse_settings, to_infotext
+from lib_animatediff.request.video.choosing import choose_video
 from lib_animatediff.video.formats import check_rate
 
 from .progress.delivery import FollowedDelivery
@@ -77,7 +81,8 @@ class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
         if _is_upscaled_image(p):
             _convert_palette_to_rgb(p)
         elif _is_enabled(asked):
-            self._session = _open(p, asked, self._caches, self._speeds)
+            given = given_settings(values) | settings_of_axes(p)
+            self._session = _open(p, asked, given, self._caches, self._speeds)
 
     @property
     def session(self) -> Session | Refusal | None:
@@ -143,7 +148,7 @@ def _session_of(script: AnimateDiffScript, p: Processing) -> Session | None:
 def _deliver(p: Processing, processed: Any, session: Session, script_run: ScriptRun) -> None:
     try:
         delivery = FollowedDelivery(p, session.plan, session.progress)
-        deliver_clips(p, processed, session.plan, session.loras.reports, script_run, delivery)
+        deliver_clips(p, processed, session.plan, session.loras.reports, script_run, delivery, session.source)
     except Exception as error:  # the WebUI would only print it; the frames remain
         _log.exception("AnimateDiff could not make clips of the frames.")
         processed.comments += f"AnimateDiff: the frames are no clip, because of an error. {error}\n"
@@ -171,22 +176,30 @@ def _is_enabled(asked: dict[str, Any]) -> bool:
     return not all(value is False for value in given)
 
 
-def _open(p: Any, asked: dict[str, Any], caches: Caches, speeds: Speeds) -> Session | Refusal | None:
+def _open(p: Any, asked: dict[str, Any], given: set[str], caches: Caches, speeds: Speeds) -> Session | Refusal | None:
     try:
         settings = parse_settings(asked)
         if not settings.enable:
             return None
         settings = replace(settings, model=canonical_model(settings.model))
         p.extra_generation_params[INFOTEXT_FIELD] = to_infotext(settings)
+        settings, video = choose_video(settings, given, find_source, strength_of_tab(p))
         plan = plan_clip(settings, Sampling(steps=int(p.steps)), WebuiCatalog())
+        plan = plan.with_video(video.start if video else None)
         refuse_idle_axes(p, plan)
         p.extra_generation_params[INFOTEXT_FIELD] = _infotext(plan)
         check_rate(plan.output.formats, float(plan.output.shown_fps))
         speed_notes = apply_speed(p, settings.model, settings.speed)
         for note in speed_notes:
             _log.warning("AnimateDiff: %s", note)
-        notes = (*notes_of(settings, travels_of(p)), *speed_notes, *foreign_notes(asked))
-        session = Session(p, plan, caches, speeds, notes=notes)
+        notes = (
+            *notes_of(settings, travels_of(p)),
+            *speed_notes,
+            *foreign_notes(asked),
+            *video_notes(p, video, plan, given),
+        )
+        source = None if video is None else clip_source(p, video, plan)
+        session = Session(p, plan, caches, speeds, notes=notes, source=source)
     except Exception as error:  # the user sees it when sampling begins; the WebUI would swallow it here
         return Refusal(p, error)
     session.lay_out_rows()

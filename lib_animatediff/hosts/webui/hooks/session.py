@@ -14,11 +14,13 @@ from lib_animatediff.hosts.webui.clip import motion_module, text2video_zero  # n
 from lib_animatediff.hosts.webui.clip.loras import ClipLoras
 from lib_animatediff.hosts.webui.clip.methods import clip_method
 from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
+from lib_animatediff.hosts.webui.clip.video_start import FirstFrames, blank_image
 from lib_animatediff.hosts.webui.compat import a1111, controlnet
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.hosts.webui.compat.errors import as_http_422
 from lib_animatediff.request.effects import Note
 from lib_animatediff.request.plan import ClipPlan
+from lib_animatediff.request.video.taken_over import ClipSource
 
 from .denoiser import DenoiserHooks
 from .layout import RequestLayout
@@ -55,6 +57,7 @@ class Session(_Request):
         plan: the plan of the clip.
         loras: motion LoRAs of the prompts, with reports for clients.
         progress: what is done.
+        source: what the clip's files take over from its source video.
 
     Args:
         speeds: of earlier requests.
@@ -62,19 +65,27 @@ class Session(_Request):
     """
 
     def __init__(
-        self, p: Processing, plan: ClipPlan, caches: Caches, speeds: Speeds, notes: Sequence[Note] = ()
+        self,
+        p: Processing,
+        plan: ClipPlan,
+        caches: Caches,
+        speeds: Speeds,
+        notes: Sequence[Note] = (),
+        source: ClipSource | None = None,
     ) -> None:
         super().__init__(p)
         self.plan = plan
         self._notes = notes
+        self.source = source
         self.loras = ClipLoras()
         self._problems = Problems()
         self._prompts = ClipPrompts(plan)
-        self._layout = RequestLayout(p, plan, self._problems)
+        first_frames = FirstFrames(plan)
+        self._layout = RequestLayout(p, plan, self._problems, first_frames)
         method = clip_method(plan.method, plan, caches, self.loras)
         self.progress = RequestProgress(plan, ProgressBar(speeds))
-        self._wrapper = SamplingWrapper(plan, method, self._prompts, self._problems, self.progress)
-        self._denoiser = DenoiserHooks(plan, method, self._prompts, self._wrapper, self.progress)
+        self._wrapper = SamplingWrapper(plan, method, self._prompts, self._problems, self.progress, first_frames)
+        self._denoiser = DenoiserHooks(plan, method, self._prompts, self._wrapper, self.progress, first_frames)
 
     @property
     def notes(self) -> list[Note]:
@@ -139,6 +150,8 @@ class Refusal(_Request):
         images = getattr(p, "init_images", None) or []
         if len(images) > 1:  # one for each frame: the WebUI's own error would come first
             p.init_images = images[:1]
+        elif hasattr(p, "init_images") and not any(images):  # a video was to take their place: likewise
+            p.init_images = [blank_image(p)]
 
     def wrap_sampling(self, p: Processing) -> None:
         """Make the next call of ``p.sample`` raise the error."""

@@ -16,6 +16,7 @@ from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.request.effects import Note
 from lib_animatediff.request.plan import ClipPlan
+from lib_animatediff.request.video.taken_over import ClipSource
 from lib_animatediff.video import FORMATS, Motion, measure, write_clip
 from lib_animatediff.video.encoding import StopWriting, check_frames
 from motion_module.errors import ClipNotWrittenError
@@ -43,6 +44,7 @@ class _Clip:
         frames: the images of the files: with interpolation more than are rendered, made when they are read.
         texts: infotext of each rendered image.
         sent: files that the reply alone has.
+        source: what they take over from a source video.
     """
 
     rendered: Sequence[Any]
@@ -54,6 +56,7 @@ class _Clip:
     motion: Motion | None = None
     files: list[Path] = field(default_factory=list)
     sent: list[bytes] = field(default_factory=list)
+    source: ClipSource | None = None
     problem: str = ""
 
     def note_motion(self, motion: Motion) -> None:
@@ -74,6 +77,7 @@ def deliver_clips(
     lora_reports: Sequence[str] = (),
     script_run: ScriptRun | None = None,
     delivery: Delivery | None = None,
+    source: ClipSource | None = None,
 ) -> None:
     """Write each clip, and replace its frames in ``processed`` by it. Images from other scripts remain.
 
@@ -82,6 +86,7 @@ def deliver_clips(
     Args:
         script_run: the clips of earlier runs by the same selectable script.
         delivery: follows what is done.
+        source: what the files take over from a source video.
     """
     delivery = delivery or Delivery()
     first, frames = processed.index_of_first_image, plan.frames
@@ -107,6 +112,7 @@ def deliver_clips(
         for group in _groups([row // frames for row in rows[: len(images)]])
     ]
     for clip in clips:
+        clip.source = source
         _write(p, clip, plan, delivery)
     shown, shown_texts = _shown(p, clips, plan.output.with_frames)
     processed.images, processed.infotexts = [*shown, *others], [*shown_texts, *other_texts]
@@ -199,15 +205,17 @@ def _send(p: Processing, clip: _Clip, plan: ClipPlan, formats: Sequence[str], de
 def _files(
     p: Processing, clip: _Clip, plan: ClipPlan, formats: Sequence[str], place: Path, delivery: Delivery
 ) -> list[Path]:
+    source = clip.source
     return write_clip(
         place,
         clip.frames,
         formats=formats,
         fps=plan.output.shown_fps,
         loop_count=plan.output.loop_count,
-        recipe=recipe(p, clip.infotext, clip.seed, plan.settings),
+        recipe=recipe(p, clip.infotext, clip.seed, plan.settings, source.recipe if source else None),
         encoding=encoding(),
         progress=delivery.writing,
+        sound=source.sound_of(len(clip.rendered), plan.output.fps) if source else None,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -55,8 +56,14 @@ def encoding() -> Encoding:
     )
 
 
-def recipe(p: Processing, infotext: str, seed: int, settings: ClipSettings) -> Recipe:
-    """The recipe for the files: the infotext, and the request as JSON. Empty if the user disabled metadata."""
+def recipe(
+    p: Processing, infotext: str, seed: int, settings: ClipSettings, video: Mapping[str, Any] | None = None
+) -> Recipe:
+    """The recipe for the files: the infotext, and the request as JSON. Empty if the user disabled metadata.
+
+    Args:
+        video: about the source video; None if there is none.
+    """
     if not a1111.opts().enable_pnginfo:
         return Recipe()
     info = a1111.checkpoint_info()
@@ -71,6 +78,7 @@ def recipe(p: Processing, infotext: str, seed: int, settings: ClipSettings) -> R
         "sampler": str(p.sampler_name),
         "checkpoint": {"name": getattr(info, "name_for_extra", None), "hash": getattr(info, "shorthash", None)},
         "settings": {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(settings).items()},
+        **({} if video is None else {"video": dict(video)}),
     }
     return Recipe(infotext, data)
 

@@ -44,6 +44,11 @@ def with_axes(p: Any, values: dict[str, Any]) -> dict[str, Any]:
     return {**rest, "enable": True, **axes}
 
 
+def settings_of_axes(p: Any) -> set[str]:
+    """The settings that the plot's axes give."""
+    return set(getattr(p, _VALUES, ()))
+
+
 def refuse_idle_axes(p: Any, plan: ClipPlan) -> None:
     """Refuse a plot of which an axis has no effect in any cell; ``plan`` is that of one of its cells.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from .first_steps import build_first_steps, link_first_steps
 from .loops import CUSTOM, LOOPS
 from .plan_view import PlanView, view_plan
 from .sampling_offer import build_sampling_offer
+from .video_field import video_upload
 
 INFOTEXT_FIELD = "AnimateDiff"
 NO_VIDEOS = (
@@ -61,7 +62,7 @@ def build_panel(tab: str) -> list[Any]:
         with gr.Column(elem_classes=["animatediff-folds"]):
             for group, members in groups.items():
                 with gr.Accordion(group, open=False, elem_classes=["animatediff-fold"]):
-                    fields |= _fold(tab, group, members)
+                    fields |= _fold(tab, group, members, fields)
                     plan |= _part_of_plan(tab, group)
             with gr.Accordion("Settings of a clip", open=False, elem_classes=["animatediff-fold"]):
                 dropped = _drop_field(tab)
@@ -98,8 +99,8 @@ def _warnings() -> None:
         gr.HTML(f"<p class='animatediff-advice'>{NO_VIDEOS}</p>")
 
 
-def _fold(tab: str, group: str, members: Sequence[Setting]) -> dict[str, Any]:
-    """The fields of a fold by name, with a button that resets them."""
+def _fold(tab: str, group: str, members: Sequence[Setting], above: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a fold by name, with a button that resets them; ``above`` are those of the first view."""
     fields = {}
     if group == PROMPTS:
         prompt_helper(tab)
@@ -108,6 +109,8 @@ def _fold(tab: str, group: str, members: Sequence[Setting]) -> dict[str, Any]:
             fields[setting.name] = field(setting, tab)
             if setting.name == "motion_loras":
                 lora_picker(tab, fields[setting.name])
+            if setting.name == "video":
+                video_upload(tab, fields["video"], above["frames"], above["fps"])
     reset = gr.Button(
         "Reset",
         size="sm",
@@ -181,6 +184,14 @@ def panel_values(values: tuple[Any, ...]) -> dict[str, Any]:
     present = {canonical_name(name) for name in client}
     defaults = {name: value for name, value in {**given, "enable": True}.items() if name not in present}
     return {**defaults, **client}
+
+
+def given_settings(values: tuple[Any, ...]) -> set[str]:
+    """The settings that the script's arguments give: all from the page, a client's own otherwise."""
+    objects = [value for value in values if isinstance(value, dict)]
+    if not objects:
+        return {setting.name for setting in PANEL_SETTINGS}
+    return {canonical_name(name) or name for each in objects for name, value in each.items() if value is not None}
 
 
 def _link_duration(fields: dict[str, Any], seconds: Any) -> None:

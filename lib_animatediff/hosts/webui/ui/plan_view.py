@@ -20,6 +20,7 @@ from lib_animatediff.hosts.webui.catalog.models import canonical_name, find_mode
 from lib_animatediff.hosts.webui.clip.batching import parts_of, splits_clips
 from lib_animatediff.hosts.webui.clip.prompt_travel import frame_prompts
 from lib_animatediff.hosts.webui.clip.speed import HostSampling, files_of, sampling_notes
+from lib_animatediff.hosts.webui.clip.video_start import sampled_steps
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.prompts.tags import replace_tags
@@ -172,7 +173,7 @@ def estimate_line(p: Processing, plan: ClipPlan, prompts: Sequence[str], size: t
         size: width and height of the second pass, which has its own steps and no FreeInit.
     """
     width, height = size or (p.width, p.height)
-    runs = plan.runs_of(_steps(p)) if size is None else (_second_steps(p),)
+    runs = plan.runs_of(sampled_steps(p, plan)) if size is None else (_second_steps(p),)
     negatives = getattr(p, "hr_negative_prompts" if size else "negative_prompts", None) or [""]
     clips = max(len(prompts) // len(plan.rendered), 1)
     return one_line(
@@ -214,14 +215,6 @@ def _streams_per_call(streams: int, *, is_even: bool) -> int:
 
 def _pads() -> bool:
     return bool(a1111.opts().pad_cond_uncond or a1111.opts().pad_cond_uncond_v0)
-
-
-def _steps(p: Any) -> int:
-    """Number of steps that are sampled; img2img begins in the middle."""
-    strength = getattr(p, "denoising_strength", None)
-    if not hasattr(p, "init_images") or strength is None or a1111.img2img_samples_all_steps():
-        return int(p.steps)
-    return int(min(strength, 0.999) * p.steps) + 1
 
 
 def _second_steps(p: Any) -> int:

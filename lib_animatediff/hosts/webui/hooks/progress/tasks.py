@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lib_animatediff.hosts.webui.clip.video_start import sampled_steps
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.request.plan import ClipPlan
 
@@ -37,10 +38,7 @@ def runs_of(p: Any, plan: ClipPlan, *, is_second: bool) -> tuple[int, ...]:
     """The steps of each run of the sampler in a pass."""
     if is_second:
         return (max(int(getattr(p, "hr_second_pass_steps", 0) or p.steps), 1),)
-    steps, strength = int(p.steps), getattr(p, "denoising_strength", None)
-    if hasattr(p, "init_images") and strength is not None and not a1111.img2img_samples_all_steps():
-        steps = int(min(strength, 0.999) * p.steps) + 1
-    return tuple(max(run, 1) for run in plan.runs_of(steps))
+    return tuple(max(run, 1) for run in plan.runs_of(sampled_steps(p, plan)))
 
 
 def pass_kind(*, is_second: bool) -> str:

@@ -1,0 +1,69 @@
+"""A video as the start of a clip: entries of the settings table."""
+
+from __future__ import annotations
+
+from lib_animatediff.request.video_start import DENOISE
+from lib_animatediff.video.fitting import CROP, FITS
+
+from .setting import VIDEO_IN, further
+
+TO_THE_END = -1  # as the last frame
+OWN_RATE = 0.0  # as frames per second
+_MOST_FRAMES = 1_000_000  # of a file; far more than a clip can take
+
+VIDEO = further(
+    "",
+    "Source video",
+    "Video, animation or folder of images whose frames the clip starts from, in a folder that the WebUI may read.",
+    VIDEO_IN,
+)
+DENOISING = further(
+    DENOISE,
+    "Denoising strength",
+    "How much of the source video is replaced, from 0 (nothing) to 1 (everything); try 0.4 to 0.8. img2img has a "
+    "strength of its own.",
+    VIDEO_IN,
+    minimum=0,
+    maximum=1,
+)
+VIDEO_START = further(
+    0,
+    "First frame",
+    "First frame of the source video, counted from 0.",
+    VIDEO_IN,
+    minimum=0,
+    maximum=_MOST_FRAMES,
+)
+VIDEO_END = further(
+    TO_THE_END,
+    "Last frame",
+    "Last frame of the source video; -1 means its last one.",
+    VIDEO_IN,
+    minimum=TO_THE_END,
+    maximum=_MOST_FRAMES,
+)
+VIDEO_EVERY = further(
+    1,
+    "Every n-th frame",
+    "Takes every n-th frame of the source video.",
+    VIDEO_IN,
+    minimum=1,
+    maximum=_MOST_FRAMES,
+)
+VIDEO_FPS = further(
+    OWN_RATE,
+    "Source FPS",
+    "Takes the frames of the source video at this rate, by their times, as variable rates need; 0 takes every frame.",
+    VIDEO_IN,
+    minimum=OWN_RATE,
+    maximum=240,
+)
+VIDEO_FIT = further(
+    CROP,
+    "Fit",
+    "How the source video fits a clip of another shape.",
+    VIDEO_IN,
+    choices=FITS,
+    meanings={"crop": "its edges are cut off", "pad": "it gets black edges", "scale": "it is stretched"},
+)
+VIDEO_MUTE = further(False, "Without sound", "Leaves out the sound of the source video in MP4 and WebM.", VIDEO_IN)

@@ -1,0 +1,53 @@
+"""From the settings of a request to its source video, examined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from pathlib import Path
+
+from lib_animatediff.request.settings import ClipSettings
+from lib_animatediff.request.settings.video import OWN_RATE, TO_THE_END
+from lib_animatediff.request.video_start import VideoStart
+from lib_animatediff.video.source import Source
+
+from .taken_over import Names, VideoIn, examined
+
+
+def choose_video(
+    settings: ClipSettings,
+    given: Collection[str],
+    find: Callable[[str], tuple[Path, str]],
+    strength: float | None = None,
+) -> tuple[ClipSettings, VideoIn | None]:
+    """Examine the source video of a request, and take number of frames and rate over from it unless they are given.
+
+    Args:
+        given: names of the settings that the request gives.
+        find: returns the file for a path of the request, and the path as infotexts have it.
+        strength: the host's own denoising strength; None: it has none.
+
+    Returns:
+        The settings with the path as infotexts have it, and the video; None if there is none.
+
+    Raises:
+        AnimateDiffError: the video cannot be used.
+    """
+    if not settings.video.strip():
+        return settings, None
+    path, shown = find(settings.video.strip())
+    source = Source(
+        path,
+        start=settings.video_start,
+        end=None if settings.video_end == TO_THE_END else settings.video_end,
+        every=settings.video_every,
+        fps=None if settings.video_fps == OWN_RATE else settings.video_fps,
+        fit=settings.video_fit,
+    )
+    start = VideoStart(source, settings.denoise if strength is None else strength)
+    frames = settings.frames if "frames" in given else 0
+    video = examined(start, 1 if settings.preview else frames, is_muted=settings.video_mute, names=Names())
+    settings = replace(settings, video=shown)
+    if not frames and not settings.preview:
+        settings = replace(settings, frames=video.facts.frames)
+    return settings if "fps" in given else replace(settings, fps=video.rate), video

@@ -1,0 +1,106 @@
+"""The double's samplers, with the arguments of the WebUI's, and what they met."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from support.webui_double.denoiser import guided
+from support.webui_double.models import SdModel
+from support.webui_double.state import InterruptedException, shared
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from support.webui_double.double import Processing
+
+SIDE = 8
+
+
+@dataclass
+class Sampling:
+    """What one run of a sampler met.
+
+    Attributes:
+        given: the latents of images that it begins from.
+        noise: what is added to them.
+        strength: the denoising strength of its p.
+    """
+
+    model: SdModel
+    rows: int
+    table: Tensor
+    hooks: int
+    given: Tensor | None
+    noise: Tensor
+    strength: float | None
+
+
+@dataclass
+class Sampler:
+    """As k-diffusion's: it keeps the noise levels that the checkpoint has when it is made."""
+
+    name: str
+    table: Tensor
+
+    def sample(
+        self, p: Processing, x: Tensor, conditioning: Any, unconditional: Any, steps: Any = None, image: Any = None
+    ) -> Tensor:
+        return self._run(p, None, x, conditioning)
+
+    def sample_img2img(
+        self,
+        p: Processing,
+        x: Tensor,
+        noise: Tensor,
+        conditioning: Any,
+        unconditional: Any,
+        steps: Any = None,
+        image: Any = None,
+    ) -> Tensor:
+        return self._run(p, x, noise, conditioning)
+
+    def _run(self, p: Processing, given: Tensor | None, noise: Tensor, prompts: list[str]) -> Tensor:
+        model, unet, x = p.sd_model, p.sd_model.model.diffusion_model, noise if given is None else given + noise
+        strength = getattr(p, "denoising_strength", None)
+        met = Sampling(model, len(x), p.sampler.table, count_hooks(unet), given, noise.clone(), strength)
+        shared.samplings.append(met)
+        if shared.during_sampling is not None:
+            shared.during_sampling(p)
+        if shared.state.interrupted:
+            return x
+        try:
+            for step in range(shared.steps):
+                noise_of_x = guided(p, unet, x, prompts, step)
+                x = x - (1 - p.sampler.table[500]).sqrt() * noise_of_x / shared.steps
+        except InterruptedException:
+            pass
+        return x
+
+
+def create_sampler(name: str, model: SdModel) -> Sampler:
+    return Sampler(name, model.alphas_cumprod)
+
+
+def noise(seeds: list[int]) -> Tensor:
+    return torch.stack([torch.randn(4, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+
+def count_hooks(module: nn.Module) -> int:
+    return sum(len(part._forward_hooks) for part in module.modules())
+
+
+def latent_of(picture: Any) -> float:
+    """An image is its width and its first pixel."""
+    return picture.width / 100 + picture.convert("RGB").getpixel((0, 0))[0] / 1000
+
+
+def images_tensor_to_samples(image: Tensor, approximation: Any = None, model: Any = None) -> Tensor:
+    """The same for the rows of a tensor, each on its own."""
+    values = image.shape[-1] / 100 + image[:, 0, 0, 0] * 255 / 1000
+    return values.view(-1, 1, 1, 1).expand(-1, 4, SIDE, SIDE)
+
+
+def common() -> dict[str, Any]:
+    """What modules.sd_samplers_common has."""
+    return {"InterruptedException": InterruptedException, "images_tensor_to_samples": images_tensor_to_samples}
