@@ -47,10 +47,29 @@ NEW = {
     "reuse_on_cpu": True,
     "guidance_start": 0.25,
     "guidance_end": 0.75,
+    "speed": "fast",
+    "interpolate": "x2",
+    "video": "drift.gif",
+    "denoise": 0.5,
+    "video_start": 1,
+    "video_end": 9,
+    "video_every": 2,
+    "video_fps": 4.0,
+    "video_fit": "pad",
+    "video_mute": True,
 }
 SHORT = {"frames": 2}
 FAST, ENOUGH = {"steps": 2}, {"steps": 8}  # feature reuse needs more
 QUIET = [name for name, setting in SETTINGS.items() if setting.omit_default]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def a_video(studio):
+    frames = [Image.linear_gradient("L").rotate(9 * number) for number in range(12)]
+    path = studio.data_dir / NEW["video"]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=120)
+    yield
+    path.unlink()
 
 
 @pytest.fixture(scope="module", autouse=True)
