@@ -14,6 +14,7 @@ import click
 
 from lib_animatediff.builtin_model import MODELS
 from lib_animatediff.hosts.diffusers.pipeline import pick_device
+from lib_animatediff.hosts.diffusers.start.pins import check_pins
 from lib_animatediff.hosts.diffusers.start.video import check_video
 from lib_animatediff.jobs.recipe import file_hash, prepare, request_of
 from lib_animatediff.request.settings import from_infotext
@@ -69,6 +70,7 @@ def reproduce(file: Path, models: tuple[Path, ...], config: Path | None, device:
     request = request_of(recipe.data, _finder(models), config=config, device=pick_device(device))
     ready = prepare(request)
     check_video(ready.plan)
+    check_pins(ready.plan)
     say_device(device)
     original = next(read_clip(file, fps=request.settings.fps)).image.convert("RGB")
     pipeline = ready.load()
