@@ -148,6 +148,8 @@ class ImagesIn:
             return measure(frames, self.pins.borders(len(frames))).worst_seam
         kept = self.pins.frames
         kept = kept[: next((place for place, frame in enumerate(kept) if place != frame), len(kept))]
+        if len(frames) <= len(kept):  # a preview
+            return None
         before = [frame.image.convert("RGB") for frame in read_clip(self._continued, start=self.pins.pins[0].index)]
         after = frames[len(kept) :]
         sized = [image if image.size == after[0].size else image.resize(after[0].size) for image in before]
@@ -189,7 +191,18 @@ def take_images(options: dict[str, Any]) -> ImagesIn | None:
         shapes[pin] = examine(pin.source(pinned.fit), frames=1).size
     if given["continued"] is not None and _source("fps") is ParameterSource.DEFAULT:  # it has no recipe
         options["fps"] = float(examine(Source(given["continued"])).fps)
+    lines += _without_effect(pinned, options)
     return ImagesIn(pinned, tuple(lines), shapes[pinned.pins[0]], given["continued"])
+
+
+def _without_effect(pins: PinnedFrames, options: Mapping[str, Any]) -> list[str]:
+    """Lines about what is given and changes nothing."""
+    lines = []
+    if _is_given("pin_inversion") and _is_given("video"):
+        lines.append("--pin-inversion has no effect with --video, since the other frames start from its frames.")
+    if options["preview"] and (later := [pin.path.name for pin in pins.pins if pin.frame > 0]):
+        lines.append(f"The preview is frame 0 alone, so that {', '.join(later)} has no effect.")
+    return lines
 
 
 def _pins_of(given: Mapping[str, Any], frames: int) -> tuple[list[Pin], list[str]]:

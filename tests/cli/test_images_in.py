@@ -72,7 +72,7 @@ def test_images_are_frames_and_the_recipe_makes_the_clip_again(run, tmp_path, pi
     ready = request.prepare(again)
     assert [image.tobytes() for image in ready.render(ready.load())] == [image.tobytes() for image in made]
     done = run("reproduce", clip, "--models", pictures[0].parent)
-    assert done.out.startswith("Reproduced"), done.err
+    assert done.out.startswith("Reproduced: frame 1 is identical"), done.err
     shutil.copy(pictures[1], pictures[3])
     assert "3.png is not the file that the clip was made with" in run("reproduce", clip, "--models", tmp_path).err
 
@@ -115,7 +115,8 @@ def test_a_clip_goes_on_from_the_last_frames_of_another_with_its_recipe(run, tmp
     assert data["settings"] == former["settings"]
     assert [pin["index"] for pin in data["files"]["pins"]["frames"]] == [5, 6, 7]
     assert json.loads(done.out)["fps"] == 10
-    assert run("reproduce", clip, "--models", earlier.parent).out.startswith("Reproduced")
+    assert run("animate", "--continue", earlier, "--preview", "--steps", 1, "--output", tmp_path / "a.png").code == 0
+    assert run("reproduce", clip, "--models", earlier.parent).out.startswith("Reproduced: frame 3 is identical")
 
 
 @pytest.mark.matrix
@@ -133,6 +134,17 @@ def test_a_clip_of_another_program_gives_its_rate_and_size(run, tmp_path):
     assert done.code == 0, done.err
     made = json.loads(done.out)
     assert (made["fps"], made["size"], made["frames"]) == (12, [64, 64], 6)
+
+
+def test_what_has_no_effect_is_said(run, tmp_path):
+    Image.new("RGB", (64, 64), (90, 140, 60)).save(tmp_path / "a.png")
+    Image.new("RGB", (64, 64)).save(tmp_path / "b.png")
+    given = (*ANIMATE, "--image", tmp_path / "a.png", "--output", tmp_path / "out.png", "--steps", 1)
+    done = run(*given, "--last", tmp_path / "b.png", "--preview")
+    assert "The preview is frame 0 alone, so that b.png has no effect." in done.err
+    done = run(*given, "--video", tmp_path / "*.png", "--denoise", 0, "--pin-inversion", 0.5)
+    assert "--pin-inversion has no effect with --video" in done.err
+    assert "no effect" not in run(*given, "--video", tmp_path / "*.png", "--denoise", 0).err
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,10 @@ class PinnedFrames:
         inside = tuple(pin for pin in self.pins if pin.frame < frames)
         return PinnedFrames(inside, self.strength, self.inversion, self.fit) if inside else None
 
+    def first_other(self, frames: int) -> int:
+        """The first frame that is not pinned, which shows whether a clip is the same; 0 if all are."""
+        return next((frame for frame in range(frames) if frame not in self.frames), 0)
+
     def borders(self, frames: int) -> list[int]:
         """The frames at which the clip goes from a pinned frame to another one or back."""
         pinned = set(self.frames)
