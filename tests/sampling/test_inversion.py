@@ -78,3 +78,10 @@ def test_two_images_that_resemble_each_other_keep_the_variance(likeness):
     last = likeness * first + (1 - likeness**2) ** 0.5 * other
     mixed = share_inverted_noise(noise, torch.stack([first, last]), [0, 4], 0.8)
     assert mixed.std(dim=(1, 2, 3)).tolist() == pytest.approx([1] * 5, abs=0.03)
+
+
+def test_each_of_two_images_has_its_share_of_the_variance():
+    noise, inverted = noise_of(5, 4, 32, 32), noise_of(2, 4, 32, 32, seed=1)
+    mixed = share_inverted_noise(noise, inverted, [0, 4], 0.5)
+    found = [float((mixed[1] * one).mean()) for one in (*inverted, noise[1])]
+    assert found == pytest.approx([0.5**0.5, 0.125**0.5, 0.375**0.5], abs=0.05)
