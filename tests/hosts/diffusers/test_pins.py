@@ -200,6 +200,18 @@ def test_inverted_noise_joins_the_clip_to_its_image(pipeline, motion, tmp_path, 
     assert smooth < 0.7 * plain
 
 
+@pytest.mark.matrix
+@pytest.mark.parametrize("seed", [2, 3])
+def test_the_seam_of_a_continued_clip_is_as_usual(pipeline, motion, tmp_path, seed):
+    """The first half of a clip goes on; with seed 4, whose disc stands still, the seam is 4.4 times the usual change."""
+    earlier = list(rendered(pipeline, motion, None, frames=16, steps=25, seed=seed))[:8]
+    for index, image in enumerate(earlier):
+        image.save(tmp_path / f"{index}.png")
+    pins = PinnedFrames(tuple(Pin(index, tmp_path / f"{4 + index}.png") for index in range(4)))
+    made = rendered(pipeline, motion, pins, frames=16, steps=25, seed=seed + 100)
+    assert measure([*earlier, *list(made)[4:]], [8]).worst_seam < 1.5
+
+
 def test_what_cannot_be_pinned_is_refused_before_sampling(pipeline, motion, images, tmp_path):
     pin = PinnedFrames((Pin(0, images[0]),))
     with pytest.raises(ClipError, match="cannot apply pinned frames"):
