@@ -203,7 +203,7 @@ def test_inverted_noise_joins_the_clip_to_its_image(pipeline, motion, tmp_path, 
 @pytest.mark.matrix
 @pytest.mark.parametrize("seed", [2, 3])
 def test_the_seam_of_a_continued_clip_is_as_usual(pipeline, motion, tmp_path, seed):
-    """The first half of a clip goes on; with seed 4, whose disc stands still, the seam is 4.4 times the usual change."""
+    """The first half of a clip goes on. With seed 4, whose disc stands still, the seam is 4.4 times the usual one."""
     earlier = list(rendered(pipeline, motion, None, frames=16, steps=25, seed=seed))[:8]
     for index, image in enumerate(earlier):
         image.save(tmp_path / f"{index}.png")
