@@ -21,6 +21,7 @@ from lib_animatediff.engine.motion_scale import MotionScale
 from lib_animatediff.engine.reuse.schedule import FeatureReuse
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
 from lib_animatediff.request.settings import ClipSettings, parse_settings
+from lib_animatediff.request.start.pins import Pin, PinnedFrames
 from lib_animatediff.request.video_start import VideoStart
 from lib_animatediff.sampling.schedule import use_schedule
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
@@ -91,6 +92,8 @@ __all__ = [
     "MotionLora",
     "MotionModule",
     "MotionScale",
+    "Pin",
+    "PinnedFrames",
     "Sampling",
     "Text2VideoZero",
     "UNetCall",

@@ -28,13 +28,14 @@ from lib_animatediff.request.methods import ModuleFile
 from lib_animatediff.request.motion_scale import MOST_EFFECT, MOST_SCALE
 from lib_animatediff.request.output import output_of
 from lib_animatediff.request.settings import SETTINGS, Setting, parse_settings
+from lib_animatediff.request.video.taken_over import VideoIn
 from lib_animatediff.sampling.text2video_zero import NAME
 from lib_animatediff.video import FORMATS, Encoding, write_clip, write_contact_sheet
 from lib_animatediff.video.formats import check_rate, format_of, path_for
 from motion_module import ClipError
 from motion_module.limits import check_replaceable, exists, is_folder, read_limited
 
-from . import video_in
+from . import images_in, video_in
 from .files import KIND_OPTION
 from .options import DEVICE_OPTION, GroupedCommand, say_device
 
@@ -49,7 +50,7 @@ OTHER_OPTIONS = {
 }
 TABLE_OPTIONS = [s for s in SETTINGS.values() if s.name not in OTHER_OPTIONS]
 _EARLIER_NAMES = {"preview": ("poster",)}
-_HEADINGS = {setting.name: setting.group for setting in TABLE_OPTIONS} | video_in.HEADINGS
+_HEADINGS = {setting.name: setting.group for setting in TABLE_OPTIONS} | images_in.HEADINGS | video_in.HEADINGS
 
 
 def _with_table_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -119,6 +120,7 @@ SIZE = 512  # as in the official configurations
     show_default=True,
     help="The same seed gives the same clip. Frame i uses seed + i. -1 takes a random one.",
 )
+@images_in.with_image_options
 @video_in.with_video_options
 @_with_table_options
 @click.option("--lora", "loras", multiple=True, help="LoRA for the checkpoint: FILE or FILE:STRENGTH. May be repeated.")
@@ -203,6 +205,7 @@ def animate(
     """Render a clip from a prompt. Without options, use a small built-in model."""
     # Everything is checked before the checkpoint is loaded, the quick checks first.
     video = video_in.take_video(table)
+    given = images_in.take_images(table)
     settings = parse_settings(_with_images_as_text(table))
     if seed == _RANDOM_SEED:
         seed = secrets.randbelow(_RANDOM_SEEDS)
@@ -230,7 +233,8 @@ def animate(
         embeddings=embeddings,
         motion_loras=tuple(map(networks.parse_added, motion_loras)),
         video=video.start if video else None,
-        size=video.size(width, height) if video else _sides(width, height, start.size),
+        pins=given.pins if given else None,
+        size=_size(video, given, (width, height), start.size),
         steps=how.steps,
         cfg=how.cfg,
         sampler=how.sampler,
@@ -251,13 +255,17 @@ def animate(
     ready = prepare(request)
     sound = video.sound(ready.plan, keys) if video else None
     say_device(device)
-    for line in (*how.lines, *map(str, video.notes(ready.plan, keys) if video else ())):
+    video_lines = map(str, video.notes(ready.plan, keys) if video else ())
+    for line in (*how.lines, *video_lines, *(given.lines if given else ())):
         click.echo(line, err=True)
     reports: list[str] = []
     begun = time.monotonic()
     pipeline = ready.load()
     with click.progressbar(length=ready.steps, label="Sampling", file=sys.stderr) as bar:
         images = ready.render(pipeline, lambda: bar.update(1), reports.append)
+    seam = given.seam(images) if given else None
+    if seam is not None:
+        reports.append(f"The largest change beside a pinned frame is {seam:.1f} times the clip's usual one.")
     for line in reports:
         click.echo(line, err=True)
     output_plan = ready.plan.output
@@ -281,6 +289,7 @@ def animate(
         "shown_frames": len(shown),
         "shown_fps": float(output_plan.shown_fps),
         "size": request.size,
+        **({} if seam is None else {"seam": round(seam, 3)}),
     }
     if contact_sheet:
         with _writing(contact_sheet):
@@ -297,8 +306,16 @@ def animate(
     click.echo(json.dumps(made) if as_json else "\n".join(map(str, filter(None, [*written, contact_sheet]))))
 
 
-def _sides(width: int | None, height: int | None, size: int) -> tuple[int, int]:
-    return size if width is None else width, size if height is None else height
+def _size(
+    video: VideoIn | None, images: images_in.ImagesIn | None, sides: tuple[int | None, int | None], side: int
+) -> tuple[int, int]:
+    """Width and height: as given, else those of the video or the image, else ``side``."""
+    if video:
+        return video.size(*sides)
+    if images:
+        return images.size(*sides, side)
+    width, height = (side if one is None else one for one in sides)
+    return width, height
 
 
 def _further(text: str) -> FurtherMotion:

@@ -14,8 +14,10 @@ import click
 
 from lib_animatediff.builtin_model import MODELS
 from lib_animatediff.hosts.diffusers.pipeline import pick_device
+from lib_animatediff.hosts.diffusers.start.pins import check_pins
 from lib_animatediff.hosts.diffusers.start.video import check_video
 from lib_animatediff.jobs.recipe import prepare, request_of
+from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.request.settings import from_infotext
 from lib_animatediff.video import FORMATS, Recipe, read_clip, read_recipe
 from lib_animatediff.video.hashing import file_hash
@@ -60,7 +62,7 @@ def info(files: tuple[Path, ...], as_json: bool) -> None:
 @click.option("--config", type=_PATH, help="Folder with tokenizer and configs, as for animate.")
 @DEVICE_OPTION
 def reproduce(file: Path, models: tuple[Path, ...], config: Path | None, device: str) -> None:
-    """Render the clip FILE again from its recipe, and compare the first frame."""
+    """Render the clip FILE again from its recipe, and compare the first frame that is no given image."""
     recipe = read_recipe(file)
     if recipe.data is None:
         raise ClipError(
@@ -70,23 +72,32 @@ def reproduce(file: Path, models: tuple[Path, ...], config: Path | None, device:
     request = request_of(recipe.data, _finder(models), config=config, device=pick_device(device))
     ready = prepare(request)
     check_video(ready.plan)
+    check_pins(ready.plan)
     say_device(device)
-    original = next(read_clip(file, fps=request.settings.fps)).image.convert("RGB")
+    compared = _compared(ready.plan)
+    original = next(read_clip(file, start=compared, fps=request.settings.fps)).image.convert("RGB")
     pipeline = ready.load()
     with click.progressbar(length=ready.steps, label="Sampling", file=sys.stderr) as bar:
-        rendered = ready.render(pipeline, lambda: bar.update(1))[0].convert("RGB")
+        rendered = ready.render(pipeline, lambda: bar.update(1))[compared].convert("RGB")
     psnr = _psnr(_cropped(original, rendered.size), rendered)
     lossless = _keeps_pixels(file, recipe.data)
     if psnr < (math.inf if lossless else LEAST_PSNR):
         wanted = "identical" if lossless else f"at least {LEAST_PSNR:g} dB"
         raise ClipError(
-            f"{file} was not reproduced: frame 0 differs ({psnr:.1f} dB PSNR, {wanted} expected). Another device or "
-            f"another version of a library may be the reason: the clip was made with {_versions(recipe.data)}.",
+            f"{file} was not reproduced: frame {compared} differs ({psnr:.1f} dB PSNR, {wanted} expected). Another "
+            "device or another version of a library may be the reason: the clip was made with "
+            f"{_versions(recipe.data)}.",
             code="AD-K11",
         )
-    click.echo(
-        "Reproduced: frame 0 is " + ("identical." if math.isinf(psnr) else f"the same, with {psnr:.1f} dB PSNR.")
-    )
+    likeness = "identical." if math.isinf(psnr) else f"the same, with {psnr:.1f} dB PSNR."
+    click.echo(f"Reproduced: frame {compared} is {likeness}")
+
+
+def _compared(plan: ClipPlan) -> int:
+    """The frame that is compared. A file with frames in between has them at other places, except frame 0."""
+    if plan.pins is None or plan.output.interpolation is not None:
+        return 0
+    return plan.pins.first_other(len(plan.rendered))
 
 
 def _as_json(path: Path, recipe: Recipe) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from lib_animatediff.request.loras import LoraFile
 from lib_animatediff.request.methods import ModuleFile, name_without_file
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
 from lib_animatediff.request.settings import VIDEO_SETTINGS, ClipSettings, parse_settings, to_infotext
+from lib_animatediff.request.start.pins import PinnedFrames, in_words, pins_from_json
 from lib_animatediff.request.video_start import VideoStart, video_start_from_json
 from lib_animatediff.video import Recipe
 from lib_animatediff.video.hashing import file_hash
@@ -61,6 +62,7 @@ class Request:
         kind: kind of the motion module, if its file is ambiguous.
         further: motion modules that act after the first.
         video: the frames that the clip starts from; None: noise alone.
+        pins: frames that are given images; None: none are.
         size: width and height in pixels.
         decoder: file of a tiny decoder, see `load_decoder`; None: the checkpoint's VAE.
         config: tokenizer and configs, see `pipeline.find_config`.
@@ -81,6 +83,7 @@ class Request:
     embeddings: tuple[Path, ...] = ()
     motion_loras: tuple[LoraFile, ...] = ()
     video: VideoStart | None = None
+    pins: PinnedFrames | None = None
     size: tuple[int, int] = (512, 512)
     steps: int = host.STEPS
     cfg: float = host.CFG
@@ -100,7 +103,7 @@ class Request:
         plan = plan_clip(replace(self.settings, model=str(self.motion)), sampling)
         further = (ModuleFile(one.path, effect=one.effect, scale=one.scale) for one in self.further)
         plan = plan.with_files([ModuleFile(self.motion, self.kind), *further], self.motion_loras)
-        return plan.with_video(self.video)
+        return plan.with_video(self.video).with_pins(self.pins)
 
 
 @dataclass(frozen=True)
@@ -199,6 +202,8 @@ def recipe_of(request: Request, encoding: Mapping[str, Any]) -> Recipe:
         # The strength is one of the clip, and the rest says what of the file was taken.
         files["video"] = {**request.video.to_json(), **_named(request.video.source.path)}
         del files["video"]["path"]
+    if request.pins is not None:
+        files["pins"] = request.pins.to_json(_named)
     data = {
         "program": PROGRAM,
         "versions": {PROGRAM: __version__} | {name: _version(name) for name in _LIBRARIES},
@@ -265,6 +270,7 @@ def request_of(
         embeddings=tuple(found(entry) for entry in _read(files, "embeddings", list)),
         motion_loras=added("motion_loras"),
         video=video_start_from_json(files["video"], found(files["video"])) if "video" in files else None,
+        pins=pins_from_json(files["pins"], found) if "pins" in files else None,
         size=(width, height),
         steps=_read(data, "steps", int),
         cfg=_number(data, "cfg"),
@@ -308,6 +314,7 @@ def _infotext(request: Request, files: Mapping[str, Any]) -> str:
         "Model hash": checkpoint["sha256"][:_HASH_LENGTH],
         "Model": request.checkpoint.stem,
         **_video_fields(files),
+        **({} if request.pins is None else {"Pinned frames": _quoted(in_words(request.pins.pins))}),
         "AnimateDiff": json.dumps(line, ensure_ascii=False),
         "Version": f"{PROGRAM} {__version__}",
     }
@@ -319,8 +326,16 @@ def _video_fields(files: Mapping[str, Any]) -> dict[str, Any]:
     if "video" not in files:
         return {}
     video = files["video"]
-    name = json.dumps(video["name"], ensure_ascii=False)  # quoted, since it may contain a comma
-    return {"Denoising strength": video["denoise"], "Video": name, "Video hash": video["sha256"][:_HASH_LENGTH]}
+    return {
+        "Denoising strength": video["denoise"],
+        "Video": _quoted(video["name"]),
+        "Video hash": video["sha256"][:_HASH_LENGTH],
+    }
+
+
+def _quoted(text: str) -> str:
+    """A value of an infotext that may contain a comma."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _read(data: Mapping[str, Any], name: str, kind: type) -> Any:

@@ -37,6 +37,7 @@ from .settings import (
     refuse_without_module,
     travels_in_loop,
 )
+from .start.pins import PinnedFrames, path_in, pins_from_json
 from .video_start import VideoStart, video_start_from_json
 
 _PROMPTS = {  # fields of `Sampling`, with the words of messages
@@ -141,6 +142,7 @@ class ClipPlan:
         guidance: the steps at which CFG acts.
         output: the files.
         video: the frames that the clip starts from; None: noise alone.
+        pins: frames that are given images; None: none are.
     """
 
     settings: ClipSettings
@@ -158,6 +160,7 @@ class ClipPlan:
     guidance: GuidanceInterval
     output: OutputPlan
     video: VideoStart | None = None
+    pins: PinnedFrames | None = None
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -208,6 +211,18 @@ class ClipPlan:
             refuse_without_module(["a source video"])
         return replace(self, video=video)
 
+    def with_pins(self, pins: PinnedFrames | None) -> ClipPlan:
+        """The plan of a clip in which some frames are given images.
+
+        Raises:
+            ClipError: the clip is too short for them, or the method has no motion module.
+        """
+        if pins is not None:
+            pins.check_inside(self.frames)
+            if name_without_file(self.method.name) is not None:
+                refuse_without_module(["pinned frames"])
+        return replace(self, pins=pins)
+
     def with_files(self, modules: Sequence[ModuleFile], loras: Sequence[LoraFile]) -> ClipPlan:
         """The plan with these motion modules and motion LoRAs.
 
@@ -221,7 +236,8 @@ class ClipPlan:
         settings = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self.settings).items()}
         files = {name: [_as_json(file) for file in getattr(self.method, name)] for name in _FILES}
         video = {} if self.video is None else {"video": self.video.to_json()}
-        return {"settings": settings, "sampling": asdict(self.sampling), "files": files, **video}
+        pins = {} if self.pins is None else {"pins": self.pins.to_json()}
+        return {"settings": settings, "sampling": asdict(self.sampling), "files": files, **video, **pins}
 
     @property
     def id(self) -> str:
@@ -291,10 +307,10 @@ def plan_from_json(data: Mapping[str, Any], files: FileCatalog | None = None) ->
         [_read(kind, entry, name) for entry in _checked(given.get(name), list, name)] for name, kind in _FILES.items()
     )
     plan = plan.with_files(modules, loras) if modules or loras else plan
-    if "video" not in data:
-        return plan
-    video = _checked(data["video"], dict, "video")
-    return plan.with_video(video_start_from_json(video, Path(_checked(video.get("path"), str, "video, path"))))
+    if "video" in data:
+        video = _checked(data["video"], dict, "video")
+        plan = plan.with_video(video_start_from_json(video, Path(_checked(video.get("path"), str, "video, path"))))
+    return plan.with_pins(pins_from_json(data["pins"], path_in)) if "pins" in data else plan
 
 
 _FILES: dict[str, type] = {"modules": ModuleFile, "loras": LoraFile}  # of a method, with what each of them is

@@ -14,6 +14,7 @@ from lib_animatediff.engine.memory import is_out_of_memory
 from lib_animatediff.request.distilled import SamplerSettings
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
 from lib_animatediff.request.settings import VIDEO_SETTINGS, ClipSettings, refuse_without_effect
+from lib_animatediff.request.start.pins import PinnedFrames
 from lib_animatediff.request.video_start import VideoStart
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
 from lib_animatediff.video.spool import SpooledFrames
@@ -27,6 +28,7 @@ from .noise import share_step_noise
 from .pipeline import CFG, PIXELS_PER_LATENT, SAMPLER, SAMPLERS, check_request, check_sampler, new_sampler
 from .prompts import check_prompts, prompt_kwargs
 from .speed import ClipFiles, choose_sampling, clip_files
+from .start.pins import check_pins, pinned_latents
 from .start.video import check_video, start_latents
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ def animate(
     settings: ClipSettings | None = None,
     adapters: Adapters = (),
     video: VideoStart | None = None,
+    pins: PinnedFrames | None = None,
     size: tuple[int, int] = (512, 512),
     steps: int | None = None,
     cfg: float | None = None,
@@ -83,6 +86,7 @@ def animate(
         adapters: further domain adapters with strengths.
         video: start from the frames of a video instead of noise. The number of frames, the rate and the size stay those
             of the other arguments; `examine` tells what the video has.
+        pins: frames of the clip that are given images.
         size: width and height in pixels, multiples of 8.
         steps, cfg, sampler, spacing: of the sampler: a name of `pipeline.SAMPLERS` and one of its spacings. None: those
             of the official configurations (25 steps, CFG 7.5, ddim), or, with ``speed="fast"`` in ``settings``, those
@@ -104,7 +108,7 @@ def animate(
     """
     if isinstance(motion, ClipPlan):
         given = {"prompt": prompt, "negative_prompt": negative_prompt, "seed": seed, "frames": frames, "video": video}
-        _refuse_with_plan(given | {"settings": settings, "steps": steps})
+        _refuse_with_plan(given | {"pins": pins, "settings": settings, "steps": steps})
         plan, method = motion, load_method(motion.method, motion)
         how = choose_sampling(
             clip_files(plan.method.modules),
@@ -131,11 +135,12 @@ def animate(
             negative_prompt=negative_prompt,
         )
         sampling = Sampling(prompt, negative_prompt, seed=seed, steps=how.steps)
-        plan = plan_clip(replace(settings, model=name), sampling, PathCatalog()).with_video(video)
+        plan = plan_clip(replace(settings, model=name), sampling, PathCatalog()).with_video(video).with_pins(pins)
         method = load_method(motion, plan)
     if windows is not None and plan.makes_clip:
         plan = plan.with_windows(windows)
     check_video(plan)
+    check_pins(plan)
     for line in how.lines:
         say(line)
     images = render(
@@ -198,7 +203,8 @@ def render(
             for line in (*map(str, plan.notes), *method.reports, *map(str, matches)):
                 say(line)
             start = start_latents(pipeline, plan, like)
-            latents = method.sample(SamplingJob(pipeline, plan, kwargs, generators, like, on_step, start))
+            pinned = pinned_latents(pipeline, plan, kwargs, like, former)
+            latents = method.sample(SamplingJob(pipeline, plan, kwargs, generators, like, on_step, start, pinned))
             return decode_frames(pipeline, latents, decoder)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):

@@ -11,6 +11,7 @@ from lib_animatediff.request.plan import ClipPlan
 from motion_module import DomainAdapter, IncompatibleModelError
 from motion_module.schedules import BetaSchedule
 
+from .start.pins import PinnedLatents
 from .start.video import StartLatents
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class SamplingJob:
         like: an empty tensor with the shape, dtype and device of the latents, ``f c h w``.
         on_step: called after each sampling step.
         start: latents of a source video; None: the frames start from noise.
+        pinned: frames that are given images; None: none are.
     """
 
     pipeline: Any
@@ -41,6 +43,7 @@ class SamplingJob:
     like: Tensor
     on_step: Callable[[], None]
     start: StartLatents | None = None
+    pinned: PinnedLatents | None = None
 
 
 class LoadedMethod(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from lib_animatediff.engine.components.motion import MotionComponent
@@ -62,29 +63,36 @@ class LoadedModules:
             else (module if plan.makes_clip else module.with_scale(scale))
             for module in self.modules
         ]
-        with inject(
-            pipeline.unet, *components, frames=len(plan.rendered), windows=plan.windows, reuse=plan.reuse
-        ) as injection:
+        with ExitStack() as stack:
+            pinned = job.pinned
+            held = None if pinned is None else stack.enter_context(pinned.held(pipeline.unet, pipeline.scheduler))
+            injection = stack.enter_context(
+                inject(pipeline.unet, *components, frames=len(plan.rendered), windows=plan.windows, reuse=plan.reuse)
+            )
 
-            def run(latents: Any, steps: int) -> Any:
+            def run(noise: Any, steps: int) -> Any:
+                if pinned is None:
+                    return start(noise, steps)
+                return pinned.in_result(start(pinned.in_noise(noise), steps))
+
+            def start(noise: Any, steps: int) -> Any:
                 done = 0 if job.start is None else job.start.video.skipped(steps)
                 if job.start is None or done == 0:
-                    return sample(latents, steps)
+                    return sample(noise, steps)
                 if done == steps:
                     return job.start.latents
                 with begin_at(pipeline.scheduler, done):
-                    return sample(job.start.noised(pipeline.scheduler, latents, steps), steps, done)
+                    return sample(job.start.noised(pipeline.scheduler, noise, steps), steps, done)
 
             def sample(latents: Any, steps: int, done: int = 0) -> Any:
                 timesteps = timesteps_of(pipeline.scheduler, steps)[done:]
                 count = steps - done
-                injection.progress, injection.timestep = 0.0, timesteps[0]
+                reach(0.0, timesteps[0])
                 injection.begin_run(count)
                 guidance = GuidanceSwitch(pipeline, plan.guidance, job.kwargs, count, on_switch=injection.drop_features)
 
                 def after_step(_pipeline: Any, step: int, _timestep: int, kept: dict[str, Any]) -> dict[str, Any]:
-                    injection.progress = (step + 1) / count
-                    injection.timestep = timesteps[min(step + 1, count - 1)]
+                    reach((step + 1) / count, timesteps[min(step + 1, count - 1)])
                     job.on_step()
                     return guidance.after_step(pipeline, step, kept)
 
@@ -97,7 +105,12 @@ class LoadedModules:
                     output_type="latent",
                 ).images
 
-            draw = first_noise if job.start is None else unit_noise
+            def reach(progress: float, timestep: float) -> None:
+                injection.progress, injection.timestep = progress, timestep
+                if held is not None:
+                    held.progress = progress
+
+            draw = first_noise if job.start is None and pinned is None else unit_noise
             noise = draw(plan, job.generators, job.like)
             return sample_runs(plan, run, noise, float(pipeline.scheduler.alphas_cumprod[-1]))
 

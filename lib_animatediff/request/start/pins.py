@@ -1,0 +1,161 @@
+"""Frames of a clip that are given images (image to video, first and last frame, continued clips)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lib_animatediff.video.fitting import CROP, FITS
+from lib_animatediff.video.source import Source
+from motion_module import ClipError
+
+STRENGTH = 1.0
+INVERSION = 0.7  # measured with the built-in model, see docs/features.md
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A frame of a clip that is a given image.
+
+    Attributes:
+        frame: its number in the clip, from 0.
+        path: file of the image, or a clip.
+        index: the frame of the file, from 0.
+    """
+
+    frame: int
+    path: Path
+    index: int = 0
+
+    def source(self, fit: str) -> Source:
+        """The image as a source of one frame."""
+        return Source(self.path, start=self.index, end=self.index, fit=fit)
+
+
+@dataclass(frozen=True)
+class PinnedFrames:
+    """The pinned frames of a clip.
+
+    Attributes:
+        pins: one for each pinned frame, ascending.
+        strength: share of the steps for which the images are held. At 1 a pinned frame equals its image within the
+            VAE's error. Below it, the other steps change the frame with the rest of the clip.
+        inversion: share of the image's inverted noise in the noise of the frame beside it; ``inversion ** d`` at a
+            distance of d. At 0 all frames start from their own noise, and the clip jumps beside a pinned frame.
+        fit: how an image of another size or shape fits the clip, one of `FITS`.
+
+    Raises:
+        ClipError: a value is out of range, there is no pin, or a frame has two images.
+    """
+
+    pins: tuple[Pin, ...]
+    strength: float = STRENGTH
+    inversion: float = INVERSION
+    fit: str = CROP
+
+    def __post_init__(self) -> None:
+        frames = [pin.frame for pin in self.pins]
+        if not frames or min(frames) < 0:
+            raise ClipError("Pinned frames need at least one image, at a frame of 0 or later.", code="AD-C70")
+        if len(set(frames)) < len(frames):
+            twice = next(frame for frame in frames if frames.count(frame) > 1)
+            raise ClipError(f"Frame {twice} has two images. Remove one of them.", code="AD-C71")
+        if not (math.isfinite(self.strength) and 0 < self.strength <= 1):
+            raise ClipError(
+                f"The strength of pinned frames must be above 0, up to 1, not {self.strength}.", code="AD-C72"
+            )
+        if not (math.isfinite(self.inversion) and 0 <= self.inversion < 1):
+            raise ClipError(
+                f"The inversion of pinned frames must be from 0 to below 1, not {self.inversion}.", code="AD-C73"
+            )
+        if self.fit not in FITS:
+            raise ClipError(f"fit must be one of {', '.join(FITS)}, not {self.fit!r}.", code="AD-C74")
+        object.__setattr__(self, "pins", tuple(sorted(self.pins, key=lambda pin: pin.frame)))
+
+    @property
+    def frames(self) -> list[int]:
+        """The numbers of the pinned frames, ascending."""
+        return [pin.frame for pin in self.pins]
+
+    def within(self, frames: int) -> PinnedFrames | None:
+        """The pins of the first frames, which a preview renders; None if there are none."""
+        inside = tuple(pin for pin in self.pins if pin.frame < frames)
+        return PinnedFrames(inside, self.strength, self.inversion, self.fit) if inside else None
+
+    def first_other(self, frames: int) -> int:
+        """The first frame that is not pinned, which shows whether a clip is the same; 0 if all are."""
+        return next((frame for frame in range(frames) if frame not in self.frames), 0)
+
+    def borders(self, frames: int) -> list[int]:
+        """The frames at which the clip goes from a pinned frame to another one or back."""
+        pinned = set(self.frames)
+        return [frame for frame in range(1, frames) if (frame in pinned) != (frame - 1 in pinned)]
+
+    def check_inside(self, frames: int) -> None:
+        """Check that the clip has all pinned frames.
+
+        Raises:
+            ClipError: it is too short.
+        """
+        last = self.pins[-1]
+        if last.frame >= frames:
+            raise ClipError(
+                f"There is no frame {last.frame} for {last.path.name}: the clip has {frames} frames, 0 to "
+                f"{frames - 1}. Choose an earlier frame, or render more frames.",
+                code="AD-C75",
+            )
+
+    def to_json(self, named: Callable[[Path], Mapping[str, Any]] = lambda path: {"path": str(path)}) -> dict[str, Any]:
+        """Itself as JSON values.
+
+        Args:
+            named: what is written of a file.
+        """
+        files = {path: named(path) for path in dict.fromkeys(pin.path for pin in self.pins)}
+        frames = [{"frame": pin.frame, "index": pin.index, **files[pin.path]} for pin in self.pins]
+        return {"frames": frames, "strength": self.strength, "inversion": self.inversion, "fit": self.fit}
+
+
+def pins_from_json(data: Any, find: Callable[[Any], Path]) -> PinnedFrames:
+    """The pinned frames that `PinnedFrames.to_json` wrote; the values may come from anyone.
+
+    Args:
+        find: the path of a file from its entry.
+
+    Raises:
+        ClipError: a value is missing, or has the wrong type or range.
+    """
+    data = _checked(data, dict, "pinned frames")
+    pins = [_pin(_checked(entry, dict, "frames"), find) for entry in _checked(data.get("frames"), list, "frames")]
+    return PinnedFrames(
+        tuple(pins),
+        float(_checked(data.get("strength"), (int, float), "strength")),
+        float(_checked(data.get("inversion"), (int, float), "inversion")),
+        _checked(data.get("fit"), str, "fit"),
+    )
+
+
+def _pin(entry: Mapping[str, Any], find: Callable[[Any], Path]) -> Pin:
+    return Pin(_checked(entry.get("frame"), int, "frame"), find(entry), _checked(entry.get("index"), int, "index"))
+
+
+def path_in(entry: Any) -> Path:
+    """The path in an entry of a plan."""
+    return Path(_checked(entry.get("path"), str, "path"))
+
+
+def in_words(pins: Sequence[Pin]) -> str:
+    """The pinned frames for an infotext, such as ``0: a.png, 15: b.png``."""
+    return ", ".join(f"{pin.frame}: {pin.path.name}" for pin in pins)
+
+
+def _checked(value: Any, kind: Any, name: str) -> Any:
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise ClipError(
+            f"The pinned frames are damaged: {name} is {value!r:.40}. Use the original file of the clip.",
+            code="AD-C76",
+        )
+    return value

@@ -1,0 +1,89 @@
+"""DDIM inversion: the noise from which a model samples a given image, and its share in the noise of other frames.
+
+A motion module that gets such noise in frame i, and a fading share of it in the frames beside it, samples frames that
+join the image. With independent noise beside it, the frames beside a pinned one show other things.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+Predict = Callable[[Tensor, float], Tensor]
+"""The noise in latents ``n c h w`` at a timestep."""
+
+
+def invert(latents: Tensor, predict: Predict, timesteps: Sequence[float], alphas_cumprod: Tensor) -> Tensor:
+    """DDIM sampling backward (arXiv 2010.02502, section 4.3), from latents of images to their noise.
+
+    Args:
+        latents: ``n c h w``, without noise.
+        predict: computes the noise in them.
+        timesteps: of the sampling, from the noisiest to the least noisy one.
+        alphas_cumprod: of the sampler, ``(steps,)``, on the CPU.
+
+    Returns:
+        Latents at the noisiest timestep, whose variance is about 1: ``n c h w``, like ``latents``.
+    """
+    rising = list(reversed(timesteps))
+    noised, signal = latents.float(), 1.0
+    for at, following in zip([rising[0], *rising], rising, strict=False):
+        noise = predict(noised.to(latents.dtype), at).float()
+        clean = (noised - (1 - signal) ** 0.5 * noise) / signal**0.5
+        signal = float(alphas_cumprod[round(following)])
+        noised = signal**0.5 * clean + (1 - signal) ** 0.5 * noise
+    return noised.to(latents.dtype)
+
+
+def share_inverted_noise(
+    noise: Tensor, inverted: Tensor, places: Sequence[int], share: float, *, is_loop: bool = False
+) -> Tensor:
+    """Mix the inverted noise of some frames into the noise of the frames between them.
+
+    ``share ** d`` of the variance of a frame at a distance of d comes from the nearest given frame before it, and
+    likewise from the one behind it; where both together are above 1, they are divided by their sum. So a given frame
+    has its own inverted noise alone.
+
+    Args:
+        noise: unit noise of the clip's frames, ``f c h w``; not changed.
+        inverted: of the given frames, ``p c h w``.
+        places: the given frames, ``p``, ascending.
+        share: 0 to below 1.
+        is_loop: frame 0 follows the last one.
+
+    Returns:
+        A tensor like ``noise``, computed in float32. Two images that resemble each other have similar noise, whose sum
+        would have too much variance; it is scaled to that of independent ones.
+    """
+    variance = inverted_shares(len(noise), places, share, is_loop=is_loop).to(noise.device)
+    given = inverted.to(noise.device, torch.float32).flatten(1)
+    weights = variance.sqrt()
+    common = weights @ given
+    products = given @ given.T / given.shape[1]
+    wanted = variance @ products.diagonal()
+    found = ((weights @ products) * weights).sum(dim=1)
+    common = common * (wanted / found.clamp(min=1e-6)).sqrt()[:, None]
+    rest = (1 - variance.sum(dim=1)).clamp(min=0).sqrt()
+    mixed = common.view_as(noise) + rest[:, None, None, None] * noise.float()
+    return mixed.to(noise.dtype)
+
+
+def inverted_shares(frames: int, places: Sequence[int], share: float, *, is_loop: bool = False) -> Tensor:
+    """The share of each given frame's inverted noise in the variance of each frame: ``f p``, float32."""
+    shares = torch.zeros(frames, len(places))
+    for frame in range(frames):
+        if frame in places:
+            shares[frame, places.index(frame)] = 1
+            continue
+        before = [(frame - place) % frames for place in places]
+        behind = [(place - frame) % frames for place in places]
+        for distances, is_there in (
+            (before, is_loop or frame > places[0]),
+            (behind, is_loop or frame < places[-1]),
+        ):
+            if is_there:
+                nearest = min(distances)
+                shares[frame, distances.index(nearest)] += share**nearest
+    return shares / shares.sum(dim=1, keepdim=True).clamp(min=1)

@@ -1,0 +1,191 @@
+"""`animate --image`, `--last`, `--key` and `--continue`: what a clip takes over, its recipe, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from PIL import Image
+from support.clip_files import psnr
+from support.source_files import shades
+
+from lib_animatediff.jobs import recipe as request
+from lib_animatediff.jobs.recipe import file_hash
+from lib_animatediff.video import read_clip, read_recipe, write_clip
+
+ANIMATE = ("animate", "--checkpoint", "pocket", "--prompt", "a red disc moving right")
+SHORT = ("--frames", 6, "--steps", 3)
+
+
+@pytest.fixture(autouse=True)
+def loaded(pipeline, monkeypatch):
+    monkeypatch.setattr(request.host, "load_pipeline", lambda *_args, **_kwargs: pipeline)
+
+
+@pytest.fixture
+def earlier(run, tmp_path):
+    """A clip of eight frames, without loss."""
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / "earlier.png"
+    done = run(*ANIMATE, "--frames", 8, "--steps", 8, "--seed", 3, "--fps", 10, "--output", path)
+    assert done.code == 0, done.err
+    return path
+
+
+def frames_of(path):
+    return [frame.image.convert("RGB") for frame in read_clip(path)]
+
+
+@pytest.fixture
+def pictures(earlier):
+    """Frames of the clip as files."""
+    paths = []
+    for index, image in enumerate(frames_of(earlier)):
+        paths.append(earlier.parent / f"{index}.png")
+        image.save(paths[-1])
+    return paths
+
+
+def test_images_are_frames_and_the_recipe_makes_the_clip_again(run, tmp_path, pictures):
+    clip = tmp_path / "clip.png"
+    words = ("--image", pictures[0], "--last", pictures[7], "--key", f"2:{pictures[3]}", "--pin-inversion", 0.6)
+    done = run(*ANIMATE, *SHORT, *words, "--output", clip, "--json")
+    assert done.code == 0, done.err
+    assert "The largest change beside a pinned frame is" in done.err
+    assert json.loads(done.out)["seam"] > 0
+    made = frames_of(clip)
+    for frame, source in ((0, 0), (2, 3), (5, 7)):
+        assert psnr(made[frame], Image.open(pictures[source])) > 25  # as the VAE shows it
+    recipe = read_recipe(clip)
+    entry = recipe.data["files"]["pins"]
+    assert [(pin["frame"], pin["index"], pin["name"]) for pin in entry["frames"]] == [
+        (0, 0, "0.png"),
+        (2, 0, "3.png"),
+        (5, 0, "7.png"),
+    ]
+    assert entry["frames"][0]["sha256"] == file_hash(pictures[0])
+    assert (entry["strength"], entry["inversion"], entry["fit"]) == (1.0, 0.6, "crop")
+    assert 'Pinned frames: "0: 0.png, 2: 3.png, 5: 7.png"' in recipe.infotext
+    assert str(tmp_path).encode() not in clip.read_bytes()
+    again = request.request_of(recipe.data, lambda name, _: next(iter(_found(name, pictures[0].parent))))
+    ready = request.prepare(again)
+    assert [image.tobytes() for image in ready.render(ready.load())] == [image.tobytes() for image in made]
+    done = run("reproduce", clip, "--models", pictures[0].parent)
+    assert done.out.startswith("Reproduced: frame 1 is identical"), done.err
+    shutil.copy(pictures[1], pictures[3])
+    assert "3.png is not the file that the clip was made with" in run("reproduce", clip, "--models", tmp_path).err
+
+
+def _found(name, folder):
+    from lib_animatediff.builtin_model import POCKET
+
+    return [path for place in (folder, POCKET.folder) for path in place.rglob("*") if path.name == name]
+
+
+@pytest.mark.parametrize(
+    ("shape", "words", "size"),
+    [
+        ((96, 64), (), (96, 64)),
+        ((640, 960), (), (64, 96)),
+        ((123, 81), (), (96, 64)),  # cropped to multiples of 8
+        ((128, 64), ("--width", 64), (64, 32)),
+        ((128, 64), ("--width", 64, "--height", 64), (64, 64)),
+    ],
+)
+def test_the_clip_has_the_shape_of_its_image(run, tmp_path, shape, words, size):
+    Image.new("RGB", shape, (200, 90, 40)).save(tmp_path / "a.png")
+    given = (*ANIMATE, "--frames", 2, "--steps", 1, *words, "--image", tmp_path / "a.png")
+    done = run(*given, "--output", tmp_path / "b.png", "--json")
+    assert tuple(json.loads(done.out)["size"]) == size, done.err
+
+
+def test_a_clip_goes_on_from_the_last_frames_of_another_with_its_recipe(run, tmp_path, earlier):
+    clip = tmp_path / "clip.png"
+    done = run("animate", "--continue", earlier, "--keep", 3, "--steps", 4, "--output", clip, "--json")
+    assert done.code == 0, done.err
+    made, before = frames_of(clip), frames_of(earlier)
+    assert min(psnr(one, other) for one, other in zip(made[:3], before[5:], strict=True)) > 25
+    data, former = read_recipe(clip).data, read_recipe(earlier).data
+    assert {name: data[name] for name in ("prompt", "cfg", "size", "sampler")} == {
+        name: former[name] for name in ("prompt", "cfg", "size", "sampler")
+    }
+    assert (data["steps"], data["seed"]) == (4, former["seed"] + 8)
+    assert data["files"]["checkpoint"] == former["files"]["checkpoint"]
+    assert data["settings"] == former["settings"]
+    assert [pin["index"] for pin in data["files"]["pins"]["frames"]] == [5, 6, 7]
+    assert json.loads(done.out)["fps"] == 10
+    assert run("animate", "--continue", earlier, "--preview", "--steps", 1, "--output", tmp_path / "a.png").code == 0
+    assert run("reproduce", clip, "--models", earlier.parent).out.startswith("Reproduced: frame 3 is identical")
+
+
+def test_a_clip_of_another_program_gives_its_rate_and_size(run, tmp_path):
+    (path,) = write_clip(tmp_path / "a.png", shades(5), fps=12)
+    done = run(*ANIMATE, *SHORT, "--continue", path, "--output", tmp_path / "b.png", "--json")
+    assert done.code == 0, done.err
+    made = json.loads(done.out)
+    assert (made["fps"], made["size"], made["frames"]) == (12, [64, 64], 6)
+
+
+def test_what_has_no_effect_is_said(run, tmp_path):
+    Image.new("RGB", (64, 64), (90, 140, 60)).save(tmp_path / "a.png")
+    Image.new("RGB", (64, 64)).save(tmp_path / "b.png")
+    given = (*ANIMATE, "--image", tmp_path / "a.png", "--output", tmp_path / "out.png", "--steps", 1)
+    done = run(*given, "--last", tmp_path / "b.png", "--preview")
+    assert "The preview is frame 0 alone, so that b.png has no effect." in done.err
+    done = run(*given, "--video", tmp_path / "*.png", "--denoise", 0, "--pin-inversion", 0.5)
+    assert "--pin-inversion has no effect with --video" in done.err
+    assert "no effect" not in run(*given, "--video", tmp_path / "*.png", "--denoise", 0).err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--key", "40:IMAGE", "--frames", 16), "There is no frame 40 for a.png: the clip has 16 frames, 0 to 15"),
+        (("--key", "IMAGE"), "is not valid. Write FRAME:FILE"),
+        (("--image", "nothing.png"), "There is no image nothing.png"),
+        (("--image", "BROKEN"), "broken.png"),
+        (("--image", "LONG"), "long.png has 640x64 pixels, which is too long and narrow"),
+        (("--image", "IMAGE", "--width", 60), "width must be a multiple of 8 above 0, not 60"),
+        (("--image", "IMAGE", "--key", "0:IMAGE"), "Frame 0 has two images"),
+        (("--image", "IMAGE", "--pin-strength", 0), "strength of pinned frames must be above 0"),
+        (("--image", "IMAGE", "--pin-inversion", 1), "inversion of pinned frames must be from 0 to below 1"),
+        (("--image", "IMAGE", "--motion", "Text2Video-Zero"), "cannot apply pinned frames"),
+        (("--pin-strength", 0.5), "--pin-strength would have no effect without an image"),
+        (("--image", "IMAGE", "--keep", 2), "--keep would have no effect without --continue"),
+        (
+            ("--continue", "CLIP", "--keep", 9, "--frames", 16),
+            "clip.png has 5 frames, and the new clip 16. Keep 1 to 5",
+        ),
+        (("--continue", "CLIP", "--frames", 4), "Keep 1 to 3"),
+        (("--continue", "nothing.mp4"), "There is no file nothing.mp4"),
+    ],
+)
+def test_a_refusal_is_one_line_before_anything_is_loaded(run, tmp_path, monkeypatch, words, message):
+    monkeypatch.setattr(request.host, "load_pipeline", None)
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    Image.new("RGB", (640, 64)).save(tmp_path / "long.png")
+    (tmp_path / "broken.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
+    write_clip(tmp_path / "clip.png", shades(5), fps=8)
+    files = {"IMAGE": "a.png", "LONG": "long.png", "BROKEN": "broken.png", "CLIP": "clip.png"}
+    given = []
+    for word in words:
+        start, _, name = str(word).rpartition(":")
+        given.append(f"{start}:{tmp_path / files[name]}".lstrip(":") if name in files else word)
+    assert message in run(*ANIMATE, *given, "--output", tmp_path / "out.gif").one_error
+    assert not (tmp_path / "out.gif").exists()
+
+
+def test_what_shows_no_direction_or_lacks_a_file_is_not_continued(run, tmp_path):
+    clip = tmp_path / "clip.png"
+    assert run(*ANIMATE, "--frames", 3, "--steps", 1, "--reverse", "--output", clip).code == 0
+    assert "also plays backward" in run("animate", "--continue", clip, "--output", tmp_path / "b.png").one_error
+    assert run(*ANIMATE, "--frames", 3, "--steps", 1, "--output", clip).code == 0
+    recipe = read_recipe(clip)
+    recipe.data["files"]["checkpoint"]["sha256"] = "0" * 64
+    recipe.data["files"]["motion_loras"] = [{"name": "pan.ckpt", "sha256": "1" * 64, "strength": 1.0}]
+    write_clip(clip, shades(5), fps=8, recipe=recipe)
+    words = ("animate", "--continue", clip, "--keep", 1, "--output", tmp_path / "b.png")
+    assert "Give both: --checkpoint and --motion." in run(*words).one_error
+    done = run(*words, "--checkpoint", "pocket")
+    assert "clip.png was made with pan.ckpt. To carry on with it, give --motion-lora." in done.err
