@@ -138,6 +138,14 @@ PROBES = {
     "guidance_end": "acts with CFG above 1, see test_cheaper_steps.py",
     "speed": "acts with distilled motion modules only, see test_samplers.py",
     "interpolate": ("x2", {}),
+    "video": ("source.mp4", REFUSED),
+    "denoise": (0.4, REFUSED),
+    "video_start": (1, REFUSED),
+    "video_end": (8, REFUSED),
+    "video_every": (2, REFUSED),
+    "video_fps": (4.0, REFUSED),
+    "video_fit": ("pad", REFUSED),
+    "video_mute": (True, REFUSED),
     "request_id": ("job7", REFUSED),
 }
 

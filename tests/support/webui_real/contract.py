@@ -43,6 +43,7 @@ NOT_THE_WEBUIS |= {
     "sd_model.forge_objects",
 }  # the last is Forge's
 NOT_THE_WEBUIS |= {"loaded.adapters", "loaded.motion", "loaded.reports", "*.progress", "*.first_only", "*.units"}
+NOT_THE_WEBUIS |= {"*.source", "data.view"}
 
 MODULES = """
     gradio gradio.context launch modules.extensions modules.hashes modules.paths modules.prompt_parser
@@ -59,7 +60,7 @@ SIGNATURES = {
     "gradio.Checkbox": "(value=, label=, info=, visible=, elem_id=, ...)",
     "gradio.CheckboxGroup": "(choices=, value=, label=, info=, elem_id=, ...)",
     "gradio.Column": "(visible=, elem_id=, **kwargs, ...)",
-    "gradio.Dropdown": "(choices=, value=, label=, info=, elem_id=, ...)",
+    "gradio.Dropdown": "(choices=, value=, label=, info=, allow_custom_value=, elem_id=, ...)",
     "gradio.File": "(label=, file_types=, elem_id=, elem_classes=, ...)",
     "gradio.HTML": "(value=, elem_id=, elem_classes=, ...)",
     "gradio.Image": "(label=, type=, image_mode=, elem_id=, elem_classes=, height=, ...)",
@@ -68,6 +69,7 @@ SIGNATURES = {
     "gradio.Row": "(visible=, **kwargs, ...)",
     "gradio.Slider": "(minimum=, maximum=, value=, step=, label=, info=, elem_id=, ...)",
     "gradio.Textbox": "(value=, label=, info=, visible=, elem_id=, ...)",
+    "gradio.Video": "(label=, source=, height=, elem_id=, ...)",
     "gradio.events.EventListenerMethod.__call__": "(fn, inputs=, outputs=, queue=, show_progress=, _js=, ...)",
     "gradio.update": "(**kwargs)",
     "known.apply_negative_styles_to_prompt": "(prompt, styles)",
@@ -101,6 +103,7 @@ SIGNATURES = {
     "modules.sd_models.list_models": "()",
     "modules.sd_models.rescale_zero_terminal_snr_abar": "(alphas_cumprod)",
     "modules.sd_samplers.create_sampler": "(name, model)",
+    "modules.sd_samplers_common.images_tensor_to_samples": "(image, approximation=, model=)",
     "modules.sd_samplers_common.setup_img2img_steps": "(p, steps=)",
     "modules.shared.OptionInfo": "(default=, label=, component=, component_args=, section=, ...)",
     "modules.shared.opts.add_option": "(key, info)",
@@ -122,7 +125,7 @@ NAMES = """
     component.change seconds.blur seconds.input seconds.submit
     data.module data.path plot.axis_options
     extension.enabled extension.path known.path modules.extensions.extensions
-    modules.paths.models_path
+    modules.paths.data_path modules.paths.models_path
     modules.scripts.AlwaysVisible modules.scripts.Script modules.scripts.Script.infotext_fields
     modules.scripts.scripts_data modules.scripts.scripts_img2img modules.scripts.scripts_txt2img
     runner.alwayson_scripts
@@ -146,6 +149,7 @@ NAMES = """
     p.firstpass_image p.height p.hr_c p.hr_negative_prompt p.hr_negative_prompts p.hr_prompt p.hr_prompts
     p.hr_second_pass_steps p.hr_uc p.hr_upscale_to_x p.hr_upscale_to_y p.init_images p.init_latent
     p.initial_noise_multiplier p.latent_scale_mode p.is_api p.is_hr_pass p.iteration
+    p.image_mask p.inpaint_full_res p.mask
     p.mask_for_overlay p.n_iter p.negative_prompt p.negative_prompts p.outpath_samples p.prompt p.prompts
     p.refiner_checkpoint_info p.refiner_switch_at p.rng p.sampler p.sampler_name p.scheduler p.script_args p.scripts
     p.sd_model
@@ -180,12 +184,14 @@ SET_FROM_OUTSIDE = {
     "*.detail": "modules.api.api",
     "*.do_not_save_to_config": "modules.ui_loadsave",
     "*.enabled": "extensions-builtin.hypertile.hypertile",
+    "*.sample": "ldm.models.diffusion.ddpm",
     "*.schedules": "modules.prompt_parser",
     "*.status_code": "modules.api.api",
     "*.step": "modules.sd_samplers_cfg_denoiser",
     "component.children": "modules.ui_loadsave",
     "component.do_not_save_to_config": "modules.ui_loadsave",
     "modules.sd_unet.current_unet.option": "modules.sd_unet",
+    "modules.shared.cmd_opts.gradio_allowed_path": "webui",  # likewise
     "modules.shared.cmd_opts.hide_ui_dir_config": "modules.ui_common",  # an option of the command line
     "modules.shared.opts.enable_prompt_comments": "modules.processing_scripts.comments",  # a script's own option
     "modules.shared.sd_model.cond_stage_model_empty_prompt": "modules.sd_models",

@@ -149,6 +149,7 @@ def test_one_module_is_the_door_to_the_webui():
         "options.py",
         "panel.py",
         "sampling_offer.py",
+        "video_field.py",
     }
 
 
@@ -189,7 +190,7 @@ p.firstpass_image: is gone"""
 @pytest.mark.shows("Install, update, disable, uninstall: the contract with the WebUI's names")
 def test_each_changed_name_is_told_in_one_line(webui_dir, libraries, tmp_path):
     shutil.copytree(webui_dir / "modules", tmp_path / "modules", ignore=shutil.ignore_patterns("*.pyc"))
-    for name in ("extensions-builtin", "launch.py", "repositories", "scripts"):
+    for name in ("extensions-builtin", "launch.py", "repositories", "scripts", "webui.py"):
         (tmp_path / name).symlink_to(webui_dir / name)
     for module, before, after in CHANGES:
         source = tmp_path / "modules" / f"{module}.py"
