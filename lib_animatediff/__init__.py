@@ -22,7 +22,7 @@ from lib_animatediff.engine.reuse.schedule import FeatureReuse
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
 from lib_animatediff.request.settings import ClipSettings, parse_settings
 from lib_animatediff.request.start.pins import Pin, PinnedFrames
-from lib_animatediff.request.video_start import VideoStart
+from lib_animatediff.request.start.video import VideoStart
 from lib_animatediff.sampling.schedule import use_schedule
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
 from motion_module import (

@@ -81,15 +81,6 @@ POCKET = BuiltInModel(
     style_lora="pocket-lilac-lora.safetensors",
     motion_loras=("pocket-pan-lora.safetensors",),
 )
-VILLAGE = BuiltInModel(
-    name="village",
-    size=128,
-    cfg=3.0,
-    prompt="a red car moving left in a town",
-    knows="six small subjects in four sceneries",
-    style_lora="",
-    motion_loras=(),
-)
 MODELS = {model.name: model for model in (POCKET,)}
 DEFAULT = POCKET
 

@@ -28,16 +28,17 @@ from lib_animatediff.request.methods import ModuleFile
 from lib_animatediff.request.motion_scale import MOST_EFFECT, MOST_SCALE
 from lib_animatediff.request.output import output_of
 from lib_animatediff.request.settings import SETTINGS, Setting, parse_settings
-from lib_animatediff.request.video.taken_over import VideoIn
+from lib_animatediff.request.start.taken_over import VideoIn
 from lib_animatediff.sampling.text2video_zero import NAME
 from lib_animatediff.video import FORMATS, Encoding, write_clip, write_contact_sheet
 from lib_animatediff.video.formats import check_rate, format_of, path_for
 from motion_module import ClipError
 from motion_module.limits import check_replaceable, exists, is_folder, read_limited
 
-from . import images_in, video_in
+from . import images_in
 from .files import KIND_OPTION
-from .options import DEVICE_OPTION, GroupedCommand, say_device
+from .options import CHECKPOINT_OPTION, DEVICE_OPTION, GroupedCommand, say_device
+from .video_in import take_video
 
 # Settings with another option, or none: files are paths here, and the command always renders a clip.
 OTHER_OPTIONS = {
@@ -46,11 +47,10 @@ OTHER_OPTIONS = {
     "formats": "--format",
     "motion_loras": "--motion-lora",
     "request_id": "",
-    **video_in.NAMES,
 }
 TABLE_OPTIONS = [s for s in SETTINGS.values() if s.name not in OTHER_OPTIONS]
 _EARLIER_NAMES = {"preview": ("poster",)}
-_HEADINGS = {setting.name: setting.group for setting in TABLE_OPTIONS} | images_in.HEADINGS | video_in.HEADINGS
+_HEADINGS = {setting.name: setting.group for setting in TABLE_OPTIONS} | images_in.HEADINGS
 
 
 def _with_table_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -96,13 +96,7 @@ SIZE = 512  # as in the official configurations
 
 
 @click.command(cls=GroupedCommand, headings=_HEADINGS)
-@click.option(
-    "--checkpoint",
-    type=_FILE,
-    default=Path(DEFAULT.name),
-    show_default=True,
-    help=f"Stable Diffusion 1.5 checkpoint, or a small built-in one: {' or '.join(MODELS)}.",
-)
+@CHECKPOINT_OPTION
 @click.option(
     "--motion",
     "--model",
@@ -121,7 +115,6 @@ SIZE = 512  # as in the official configurations
     help="The same seed gives the same clip. Frame i uses seed + i. -1 takes a random one.",
 )
 @images_in.with_image_options
-@video_in.with_video_options
 @_with_table_options
 @click.option("--lora", "loras", multiple=True, help="LoRA for the checkpoint: FILE or FILE:STRENGTH. May be repeated.")
 @click.option(
@@ -204,7 +197,7 @@ def animate(
 ) -> None:
     """Render a clip from a prompt. Without options, use a small built-in model."""
     # Everything is checked before the checkpoint is loaded, the quick checks first.
-    video = video_in.take_video(table)
+    video = take_video(table)
     given = images_in.take_images(table)
     settings = parse_settings(_with_images_as_text(table))
     if seed == _RANDOM_SEED:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from lib_animatediff.builtin_model import DEFAULT, MODELS, BuiltInModel, built_in
+from lib_animatediff.builtin_model import DEFAULT, BuiltInModel, built_in
 from lib_animatediff.evaluation.embedders import CLIP, DINO, Embedder, SmallEmbedder, load_embedder
 from lib_animatediff.evaluation.errors import EvaluationError
 from lib_animatediff.evaluation.measuring import Embedders
@@ -30,7 +30,7 @@ from motion_module.limits import exists, is_folder
 
 from .animate import SIZE
 from .files import KIND_OPTION
-from .options import DEVICE_OPTION, say_device
+from .options import CHECKPOINT_OPTION, DEVICE_OPTION, say_device
 
 _FILE = click.Path(path_type=Path)
 _PAPER = Text2VideoZero()
@@ -38,13 +38,7 @@ _SMALL_LEVELS = 501, 561  # for latents of 8x8 cells, which are still noise at t
 
 
 @click.command()
-@click.option(
-    "--checkpoint",
-    type=_FILE,
-    default=Path(DEFAULT.name),
-    show_default=True,
-    help=f"Stable Diffusion 1.5 checkpoint, or a small built-in one: {' or '.join(MODELS)}.",
-)
+@CHECKPOINT_OPTION
 @click.option(
     "--motion",
     type=_FILE,

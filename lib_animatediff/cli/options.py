@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
+from lib_animatediff.builtin_model import DEFAULT, MODELS
 from lib_animatediff.hosts.diffusers.pipeline import pick_device
 
 AUTO = "auto"
 
+CHECKPOINT_OPTION: Callable[[Any], Any] = click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    default=Path(DEFAULT.name),
+    show_default=True,
+    help=f"Stable Diffusion 1.5 checkpoint, or a small built-in one: {' or '.join(MODELS)}.",
+)
 DEVICE_OPTION: Callable[[Any], Any] = click.option(
     "--device", default=AUTO, show_default=True, help="auto (CUDA, then MPS, then the CPU), or cuda, mps, cpu."
 )

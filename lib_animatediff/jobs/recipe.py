@@ -23,7 +23,7 @@ from lib_animatediff.request.methods import ModuleFile, name_without_file
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
 from lib_animatediff.request.settings import VIDEO_SETTINGS, ClipSettings, parse_settings, to_infotext
 from lib_animatediff.request.start.pins import PinnedFrames, in_words, pins_from_json
-from lib_animatediff.request.video_start import VideoStart, video_start_from_json
+from lib_animatediff.request.start.video import VideoStart, video_start_from_json
 from lib_animatediff.video import Recipe
 from lib_animatediff.video.hashing import file_hash
 from motion_module import ClipError

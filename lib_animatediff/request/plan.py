@@ -38,7 +38,7 @@ from .settings import (
     travels_in_loop,
 )
 from .start.pins import PinnedFrames, path_in, pins_from_json
-from .video_start import VideoStart, video_start_from_json
+from .start.video import VideoStart, video_start_from_json
 
 _PROMPTS = {  # fields of `Sampling`, with the words of messages
     "prompt": "prompt",

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -182,16 +182,11 @@ def _chosen(source: Source) -> Iterator[tuple[Fraction, ClipFrame]]:
     part = _part(source, stored)
     first = next(part)
     begin = first[0]
-    frames: Iterator[Timed] = ((time - begin, length, shown) for time, length, shown in _with(first, part))
+    frames: Iterator[Timed] = ((time - begin, length, shown) for time, length, shown in chain([first], part))
     if source.fps is not None and own_rate is None:
         frames = resampled(frames, exact_fps(source.fps))
     for index, timed in enumerate(islice(frames, 0, None, source.every)):
         yield begin, ClipFrame(index, *timed)
-
-
-def _with(first: Timed, others: Iterator[Timed]) -> Iterator[Timed]:
-    yield first
-    yield from others
 
 
 def _part(source: Source, stored: Iterator[Timed]) -> Iterator[Timed]:

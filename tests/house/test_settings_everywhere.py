@@ -24,6 +24,7 @@ from support.webui_double import components, double
 from lib_animatediff.cli import animate as cli
 from lib_animatediff.request.settings import (
     SETTINGS,
+    VIDEO_SETTINGS,
     ClipSettings,
     Setting,
     checks,
@@ -161,6 +162,9 @@ def test_a_line_of_the_table_is_in_every_place(places, setting, tmp_path, monkey
     if name in places.cli.OTHER_OPTIONS:
         spelled = [option for each in places.cli.animate.params for option in each.opts]
         assert places.cli.OTHER_OPTIONS[name] in ("", *spelled)
+    elif name in VIDEO_SETTINGS:  # a video is opened, and tests/cli/test_video_in.py shows what comes of each
+        (option,) = (each for each in places.cli.animate.params if each.name == name)
+        assert (option.help, option.default) == (setting.full_help, setting.default)
     else:
         asked = []
         monkeypatch.setattr(places.cli, "prepare", lambda request: asked.append(request) or sys.exit(0))

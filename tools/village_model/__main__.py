@@ -29,7 +29,7 @@ def main() -> None:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False),
               help=f"Folder for everything  [default: {OUT}; {SMOKE_OUT} for a smoke run]")  # fmt: skip
 @click.option("--seed", default=0, show_default=True)
-@click.option("--trained", is_flag=True, help="Begin with the package's files, in place of their stages.")
+@click.option("--trained", is_flag=True, help="Begin with the files that are kept here, in place of their stages.")
 @click.option("--gates/--no-gates", default=True, help="Measure each stage, and stop where it is not good enough.")
 def build_command(stage: str, steps: int | None, out: Path | None, seed: int, trained: bool, gates: bool) -> None:
     """Train and export. A finished stage is skipped, an interrupted one goes on where it stopped."""
@@ -59,7 +59,7 @@ def evaluate_command(out: Path, page: Path, clips: int) -> None:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=OUT, show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path, file_okay=False), default=shipped.FOLDER, show_default=True)
 def ship_command(out: Path, folder: Path) -> None:
-    """Copy what the package needs from a build."""
+    """Copy what is kept from a build."""
     for path in shipped.ship(out, folder):
         click.echo(path)
 

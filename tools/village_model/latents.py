@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from tools.pocket.loop import load, replacing, save
 from tools.pocket.vae import PIXELS_PER_LATENT, Vae, in_parts
 from tools.village.draw import truth
 from tools.village.scene import Scene, scene
+from tools.village.words import caption
 
 from . import workers
 from .pictures import frames
@@ -39,6 +40,11 @@ class Clips:
     latents: Tensor
     middles: Tensor
     scenes: list[Scene]
+
+    def lessons(self) -> Iterator[tuple[Tensor, str]]:
+        """Latents and caption of each clip; every second caption has synonyms."""
+        for number, (latents, shown) in enumerate(zip(self.latents.float(), self.scenes, strict=True)):
+            yield latents, caption(shown.concepts, seed=number if number % 2 else None)
 
 
 @torch.no_grad()

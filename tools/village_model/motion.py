@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from tools.pocket.trainer import keep, settings, train_on
-from tools.village.words import caption
 
 from . import workers
 from .base import PARTS
@@ -20,10 +19,9 @@ def train_motion(recipe: Recipe, folder: Path, until: int | None = None) -> None
     """Train the motion module and write it; the trainer goes on by itself where it was interrupted."""
     del until  # the trainer has its own states
     clips, how = load_clips(recipe, folder), recipe.motion
-    captions = [caption(each.concepts, seed=number if number % 2 else None) for number, each in enumerate(clips.scenes)]
     asked = settings(
         how, folder / "motion", recipe.seed, SIZE, kind=how.kind, optimizer="muon", validation_prompts=how.shown
     )
-    trained = train_on(folder, zip(clips.latents.float(), captions, strict=True), asked, VILLAGE.name)
+    trained = train_on(folder, clips.lessons(), asked, VILLAGE.name)
     if workers.rank() == 0:
         keep(trained, folder / RESULT, recipe.about(*PARTS, "motion"))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib_animatediff.builtin_model import VILLAGE
 from lib_animatediff.hosts.diffusers.networks import LoraFile, add_embeddings, add_loras, with_motion_loras
 from lib_animatediff.request.settings import ClipSettings
 from motion_module import load_motion_module
@@ -19,6 +18,7 @@ from tools.village.scene import CLOSED, HELD_OUT, TRAINED, Scene
 
 from . import cameras, inversion, motion, styles
 from .evaluate import Make, Score, animated, independent, mean, score
+from .export import VILLAGE
 from .gates import fresh
 from .inversion import unsaid
 from .layers import ways

@@ -15,7 +15,7 @@ from lib_animatediff.request.distilled import SamplerSettings
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
 from lib_animatediff.request.settings import VIDEO_SETTINGS, ClipSettings, refuse_without_effect
 from lib_animatediff.request.start.pins import PinnedFrames
-from lib_animatediff.request.video_start import VideoStart
+from lib_animatediff.request.start.video import VideoStart
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
 from lib_animatediff.video.spool import SpooledFrames
 from motion_module import ClipError, MotionModule

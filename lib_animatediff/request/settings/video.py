@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lib_animatediff.request.video_start import DENOISE
+from lib_animatediff.request.start.video import DENOISE
 from lib_animatediff.video.fitting import CROP, FITS
 
 from .setting import VIDEO_IN, further
@@ -14,14 +14,15 @@ _MOST_FRAMES = 1_000_000  # of a file; far more than a clip can take
 VIDEO = further(
     "",
     "Source video",
-    "Video, animation or folder of images whose frames the clip starts from, in a folder that the WebUI may read.",
+    "Video, animation, or folder or pattern (in/*.png) of images whose frames the clip starts from. The WebUI reads "
+    "those in its own folders.",
     VIDEO_IN,
 )
 DENOISING = further(
     DENOISE,
     "Denoising strength",
-    "How much of the source video is replaced, from 0 (nothing) to 1 (everything); try 0.4 to 0.8. img2img has a "
-    "strength of its own.",
+    "How much of the source video is replaced, from 0 (nothing) to 1 (everything); try 0.4 to 0.8. img2img has its "
+    "own.",
     VIDEO_IN,
     minimum=0,
     maximum=1,

@@ -19,7 +19,7 @@ from lib_animatediff.hosts.diffusers.start.video import encode_frames
 from lib_animatediff.request.plan import Sampling, plan_clip, plan_from_json
 from lib_animatediff.request.settings import parse_settings
 from lib_animatediff.request.start.pins import Pin, PinnedFrames
-from lib_animatediff.request.video_start import VideoStart
+from lib_animatediff.request.start.video import VideoStart
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
 from lib_animatediff.video.motion_meter import measure
 from lib_animatediff.video.source import Source

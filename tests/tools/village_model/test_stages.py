@@ -5,7 +5,6 @@ import json
 import torch
 from click.testing import CliRunner
 
-from lib_animatediff.builtin_model import VILLAGE
 from lib_animatediff.hosts.diffusers.animate import animate
 from motion_module import load_motion_module
 from tools.pocket import evaluate as pocket_evaluate
@@ -14,6 +13,7 @@ from tools.pocket.export import load_pipeline
 from tools.pocket.loop import load
 from tools.village_model import base, cameras, evaluate, shipped, vae
 from tools.village_model.__main__ import main
+from tools.village_model.export import VILLAGE
 from tools.village_model.motion import RESULT as MOTION
 from tools.village_model.report import STRENGTHS, write_report
 from tools.village_model.stages import STAGES
@@ -56,10 +56,10 @@ def test_the_built_files_make_a_clip(village):
     assert [frame.size for frame in frames] == [(VILLAGE.size, VILLAGE.size)] * 4
 
 
-def test_a_build_can_begin_with_the_packages_files(village, tmp_path):
+def test_a_build_can_begin_with_the_kept_files(village, tmp_path):
     package, build = tmp_path / "package", tmp_path / "build"
     names = [path.name for path in shipped.ship(village, package)]
-    assert names[:2] == [VILLAGE.checkpoint, VILLAGE.motion]
+    assert names[:2] == [shipped.VILLAGE.checkpoint, shipped.VILLAGE.motion]
     assert json.loads((package / "village.yaml").read_text())["model"]["target"].endswith("LatentDiffusion")
     shipped.restore(package, build)
     for result in (base.RESULT, vae.RESULT):

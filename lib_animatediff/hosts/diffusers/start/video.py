@@ -14,7 +14,7 @@ from torch import Tensor
 from lib_animatediff.hosts.diffusers.decode import frames_at_once
 from lib_animatediff.hosts.diffusers.pipeline import PIXELS_PER_LATENT
 from lib_animatediff.request.plan import ClipPlan
-from lib_animatediff.request.video_start import VideoStart
+from lib_animatediff.request.start.video import VideoStart
 from lib_animatediff.video.source import SourceFacts, examine, over_white, source_frames
 
 if TYPE_CHECKING:

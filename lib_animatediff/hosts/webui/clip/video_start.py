@@ -19,7 +19,7 @@ from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.request.effects import Note
 from lib_animatediff.request.plan import ClipPlan
-from lib_animatediff.request.video.taken_over import ClipSource, VideoIn
+from lib_animatediff.request.start.taken_over import ClipSource, VideoIn
 from lib_animatediff.video.hashing import file_hash
 from lib_animatediff.video.source import over_white, source_frames
 

@@ -28,7 +28,7 @@ from lib_animatediff.hosts.webui.ui.panel import (
 from lib_animatediff.request.effects import foreign_notes, notes_of
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
 from lib_animatediff.request.settings import canonical_name, parse_settings, to_infotext
-from lib_animatediff.request.video.choosing import choose_video
+from lib_animatediff.request.start.choosing import choose_video
 from lib_animatediff.video.formats import check_rate
 
 from .progress.delivery import FollowedDelivery

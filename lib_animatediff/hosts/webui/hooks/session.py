@@ -20,7 +20,7 @@ from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.hosts.webui.compat.errors import as_http_422
 from lib_animatediff.request.effects import Note
 from lib_animatediff.request.plan import ClipPlan
-from lib_animatediff.request.video.taken_over import ClipSource
+from lib_animatediff.request.start.taken_over import ClipSource
 
 from .denoiser import DenoiserHooks
 from .layout import RequestLayout

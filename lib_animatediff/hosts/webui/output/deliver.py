@@ -16,7 +16,7 @@ from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.request.effects import Note
 from lib_animatediff.request.plan import ClipPlan
-from lib_animatediff.request.video.taken_over import ClipSource
+from lib_animatediff.request.start.taken_over import ClipSource
 from lib_animatediff.video import FORMATS, Motion, measure, write_clip
 from lib_animatediff.video.encoding import StopWriting, check_frames
 from motion_module.errors import ClipNotWrittenError

@@ -8,8 +8,8 @@ from typing import Any
 import gradio as gr
 
 from lib_animatediff.hosts.webui.catalog.sources import find_source
-from lib_animatediff.request.video.taken_over import Names, examined
-from lib_animatediff.request.video_start import VideoStart
+from lib_animatediff.request.start.taken_over import Names, examined
+from lib_animatediff.request.start.video import VideoStart
 from lib_animatediff.video.source import Source
 from motion_module import AnimateDiffError
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from lib_animatediff.request.settings import ClipSettings
 from lib_animatediff.request.settings.video import OWN_RATE, TO_THE_END
-from lib_animatediff.request.video_start import VideoStart
+from lib_animatediff.request.start.video import VideoStart
 from lib_animatediff.video.source import Source
 
-from .taken_over import Names, VideoIn, examined
+from .taken_over import NAMES, Names, VideoIn, examined
 
 
 def choose_video(
@@ -19,6 +19,7 @@ def choose_video(
     given: Collection[str],
     find: Callable[[str], tuple[Path, str]],
     strength: float | None = None,
+    names: Names = NAMES,
 ) -> tuple[ClipSettings, VideoIn | None]:
     """Examine the source video of a request, and take number of frames and rate over from it unless they are given.
 
@@ -26,6 +27,7 @@ def choose_video(
         given: names of the settings that the request gives.
         find: returns the file for a path of the request, and the path as infotexts have it.
         strength: the host's own denoising strength; None: it has none.
+        names: of two settings, for messages.
 
     Returns:
         The settings with the path as infotexts have it, and the video; None if there is none.
@@ -46,7 +48,7 @@ def choose_video(
     )
     start = VideoStart(source, settings.denoise if strength is None else strength)
     frames = settings.frames if "frames" in given else 0
-    video = examined(start, 1 if settings.preview else frames, is_muted=settings.video_mute, names=Names())
+    video = examined(start, 1 if settings.preview else frames, is_muted=settings.video_mute, names=names)
     settings = replace(settings, video=shown)
     if not frames and not settings.preview:
         settings = replace(settings, frames=video.facts.frames)

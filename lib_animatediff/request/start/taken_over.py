@@ -11,7 +11,7 @@ from typing import Any
 from lib_animatediff.request.effects import Note
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.request.settings import SETTINGS
-from lib_animatediff.request.video_start import VideoStart
+from lib_animatediff.request.start.video import VideoStart
 from lib_animatediff.video.fitting import inherited_size
 from lib_animatediff.video.metadata import kind_of
 from lib_animatediff.video.series import deep_format, is_series
@@ -29,6 +29,9 @@ class Names:
 
     resample: str = "video_fps"
     fps: str = "fps"
+
+
+NAMES = Names()
 
 
 @dataclass(frozen=True)
