@@ -87,7 +87,7 @@ class InBetween:
 
     @cached_property
     def _disagreement(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """For each pixel of both images, how far there and back again leads away from it."""
+        """For each pixel of both images, how far the flow to the other image and back ends from it."""
         there, back = self._flow
         return _length(there + follow(back, there)), _length(back + follow(there, back))
 

@@ -1,6 +1,6 @@
 """Source videos of clips: which paths of a request may be read.
 
-A path comes from whoever can open the page or the API. So it must lead into a folder from which the WebUI gives files
+Anyone who can open the page or the API can send a path. So it must lead into a folder from which the WebUI gives files
 to its page anyway.
 """
 
