@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from lib_animatediff.hosts.diffusers import networks
 from lib_animatediff.hosts.diffusers import pipeline as host
 from lib_animatediff.hosts.diffusers.pipeline import pick_device
 from lib_animatediff.hosts.diffusers.speed import choose_sampling, clip_files
-from lib_animatediff.jobs.recipe import FurtherMotion, Request, prepare, recipe_of
+from lib_animatediff.jobs.recipe import FurtherMotion, Request, prepare
 from lib_animatediff.request.distilled import LEADING, SPACINGS, SamplerSettings
 from lib_animatediff.request.masks import packed_mask
 from lib_animatediff.request.methods import ModuleFile
@@ -30,12 +30,13 @@ from lib_animatediff.request.output import output_of
 from lib_animatediff.request.settings import SETTINGS, Setting, parse_settings
 from lib_animatediff.request.start.taken_over import VideoIn
 from lib_animatediff.sampling.text2video_zero import NAME
-from lib_animatediff.video import FORMATS, Encoding, write_clip, write_contact_sheet
-from lib_animatediff.video.formats import check_rate, format_of, path_for
+from lib_animatediff.video import FORMATS, write_contact_sheet
+from lib_animatediff.video.formats import check_rate
 from motion_module import ClipError
 from motion_module.limits import check_replaceable, exists, is_folder, read_limited
 
 from . import images_in
+from .asked import AskedClip
 from .files import KIND_OPTION
 from .options import CHECKPOINT_OPTION, DEVICE_OPTION, GroupedCommand, say_device
 from .video_in import take_video
@@ -194,9 +195,10 @@ def animate(
     contact_sheet: Path | None,
     as_json: bool,
     **table: Any,
-) -> None:
+) -> Any:
     """Render a clip from a prompt. Without options, use a small built-in model."""
-    # Everything is checked before the checkpoint is loaded, the quick checks first.
+    # Everything is checked before the checkpoint is loaded, the quick checks first. The context's object takes what is
+    # asked for; without one, it is rendered.
     video = take_video(table)
     given = images_in.take_images(table)
     settings = parse_settings(_with_images_as_text(table))
@@ -236,20 +238,24 @@ def animate(
         config=config,
         device=pick_device(device),
     )
-    keys = [key.lower() for key in formats] or [format_of(output)]
-    check_rate(keys, float(output_of(settings).shown_fps))
-    places = [path_for(output, key) for key in keys]
+    asked = AskedClip(request, output, formats, how.lines, video, given)
+    check_rate(asked.keys, float(output_of(settings).shown_fps))
+    take: Callable[[AskedClip], Any] | None = click.get_current_context().obj
+    return take(asked) if take else _render(asked, device, contact_sheet, as_json)
+
+
+def _render(asked: AskedClip, device: str, contact_sheet: Path | None, as_json: bool) -> None:
+    request, settings, given = asked.request, asked.request.settings, asked.images
     if contact_sheet and contact_sheet.suffix.lower() != ".png":
         raise ClipError(
             f"{contact_sheet}: contact sheets are PNG files. Choose a name that ends in .png.", code="AD-K03"
         )
-    for place in (*places, *filter(None, [contact_sheet])):
-        _check_output(place)
+    for place in (*asked.places, *filter(None, [contact_sheet])):
+        check_output(place)
     ready = prepare(request)
-    sound = video.sound(ready.plan, keys) if video else None
+    sound = asked.sound(ready.plan)
     say_device(device)
-    video_lines = map(str, video.notes(ready.plan, keys) if video else ())
-    for line in (*how.lines, *video_lines, *(given.lines if given else ())):
+    for line in asked.notes(ready.plan):
         click.echo(line, err=True)
     reports: list[str] = []
     begun = time.monotonic()
@@ -262,21 +268,12 @@ def animate(
     for line in reports:
         click.echo(line, err=True)
     output_plan = ready.plan.output
-    shown = output_plan.shown(images)
-    written = write_clip(
-        output,
-        shown,
-        formats=formats,
-        fps=output_plan.shown_fps,
-        loop_count=output_plan.loop_count,
-        recipe=recipe_of(request, asdict(Encoding())),
-        sound=sound,
-    )
+    written, shown = asked.write(ready.plan, images, sound)
     made = {
         "clip": str(written[0]),
         "clips": [str(path) for path in written],
-        "prompt": start.prompt,
-        "seed": seed,
+        "prompt": request.prompt,
+        "seed": request.seed,
         "frames": len(images),
         "fps": settings.fps,
         "shown_frames": len(shown),
@@ -372,7 +369,12 @@ def _to_webui(model: BuiltInModel) -> click.Command:
 TO_WEBUI = tuple(map(_to_webui, MODELS.values()))
 
 
-def _check_output(output: Path) -> None:
+def check_output(output: Path) -> None:
+    """Check that a file can be written.
+
+    Raises:
+        ClipError: its folder is read-only, or the name is that of a folder.
+    """
     if is_folder(output) and output.suffix:
         raise ClipError(f"{output} is a folder. Choose another name.", code="AD-K08")
     with _writing(output):

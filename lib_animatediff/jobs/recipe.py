@@ -161,8 +161,11 @@ class Ready:
         )
 
 
-def prepare(request: Request) -> Ready:
+def prepare(request: Request, load: Callable[[ClipPlan], LoadedMethod] | None = None) -> Ready:
     """Check a request before its checkpoint is loaded, the quick checks first.
+
+    Args:
+        load: loads the method of a plan; None: from its files.
 
     Raises:
         AnimateDiffError: a value is out of range, or a file is missing or does not fit.
@@ -175,7 +178,7 @@ def prepare(request: Request) -> Ready:
         check_decoder(request.decoder)
     plan = request.plan()
     check_prompts(plan)
-    method = load_method(plan.method, plan)
+    method = load(plan) if load else load_method(plan.method, plan)
     method.check(plan)
     return Ready(request, plan, method, config)
 

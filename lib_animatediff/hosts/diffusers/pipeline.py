@@ -98,10 +98,19 @@ def check_host(checkpoint: Path, device: str) -> None:
     Raises:
         CheckpointError: the file or the device does not exist.
     """
-    import torch
-
     if not is_file(checkpoint):
         raise CheckpointError(f"There is no checkpoint {checkpoint}. Check the path.", code="AD-D16")
+    check_device(device)
+
+
+def check_device(device: str) -> None:
+    """Check that PyTorch can compute on a device.
+
+    Raises:
+        CheckpointError: it cannot.
+    """
+    import torch
+
     try:
         torch.ones(1, device=device).item()
     except Exception as error:  # each backend raises its own type
