@@ -1,0 +1,1 @@
+"""The command `render`: every clip of a manifest."""

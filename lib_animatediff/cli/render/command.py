@@ -1,0 +1,140 @@
+"""The command `render`."""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from lib_animatediff.cli.options import AUTO
+from lib_animatediff.hosts.diffusers.pipeline import pick_device
+from lib_animatediff.jobs.many.errors import ManifestError, StoppedError
+from lib_animatediff.jobs.many.manifest import read_defaults, read_manifest
+
+from .clips import Row, rows_of
+from .crew import Crew
+from .results import Results
+from .run import NOTHING_RENDERED, Run
+from .watching import Watched
+
+MOST_WORKERS = 64
+_CPUS = re.compile(r"cpu:([0-9]{1,3})")
+_SHARD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
+_FILE = click.Path(path_type=Path)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Every n-th clip of a manifest, counted from the first one."""
+
+    number: int = 1
+    count: int = 1
+
+    @property
+    def part(self) -> str:
+        """What names of files contain."""
+        return "" if self.count == 1 else f"-{self.number}-of-{self.count}"
+
+
+def _shard(_context: click.Context, _parameter: click.Parameter, text: str | None) -> Shard:
+    found = _SHARD.fullmatch(text or "1/1")
+    shard = Shard(*map(int, found.groups())) if found else Shard(0)
+    if not 1 <= shard.number <= shard.count:
+        raise click.BadParameter(f"{text} is not a shard. Write I/N with I from 1 to N, such as 2/8.")
+    return shard
+
+
+def _devices(_context: click.Context, _parameter: click.Parameter, text: str) -> list[str]:
+    """PyTorch's names, one for each process: ``cpu:2`` means two processes on the CPU."""
+    found: list[str] = []
+    for name in filter(None, (part.strip() for part in text.split(","))):
+        cpus = _CPUS.fullmatch(name)
+        found += ["cpu"] * int(cpus[1]) if cpus else [pick_device(name) if name == AUTO else name]
+    if not 1 <= len(found) <= MOST_WORKERS:
+        raise click.BadParameter(f"{text} names {len(found)} devices. Name 1 to {MOST_WORKERS}.")
+    return found
+
+
+_DEVICES = click.option(
+    "--devices",
+    default=AUTO,
+    show_default=True,
+    callback=_devices,
+    help="A process on each, such as cuda:0,cuda:1 or cpu:2, which is two processes on the CPU.",
+)
+_DEFAULTS = click.option(
+    "--defaults", type=_FILE, help="JSON or YAML file with fields that all rows have unless they differ."
+)
+
+
+@click.command()
+@click.argument("manifest", type=_FILE)
+@_DEFAULTS
+@click.option("--output", type=_FILE, help="Folder of the clips. Default: the manifest's name without its suffix.")
+@_DEVICES
+@click.option("--shard", callback=_shard, help="Render the I-th of N parts of the manifest: I/N, from 1/N to N/N.")
+@click.option("--check", "only_check", is_flag=True, help="Check every row, and render nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def render(
+    manifest: Path,
+    defaults: Path | None,
+    output: Path | None,
+    devices: list[str],
+    shard: Shard,
+    only_check: bool,
+    as_json: bool,
+) -> int:
+    """Render every clip of MANIFEST: JSONL, CSV or YAML, whose rows have fields named as the options of animate.
+
+    Finished clips are skipped, so the same command continues after an interruption. Rows that fail are written to
+    failed.jsonl. The exit code is 0, 3 if some rows failed, or 4 if there is no clip.
+    """
+    try:
+        rows = _of_shard(rows_of(read_manifest(manifest), read_defaults(defaults) if defaults else {}), shard)
+        folder = output or manifest.with_suffix("")
+        # No more processes than there are clips.
+        with closing(Crew(devices[: max(len(rows), 1)], folder)) as crew:
+            run = Run(rows, folder, crew, Results(folder, manifest.stem, shard.part))
+            jobs = run.check()
+            if only_check:
+                click.echo(f"{len(jobs)} clips can be rendered.", err=True)
+                return run.exit_code(len(jobs))
+            return run.render(jobs, as_json)
+    except (ManifestError, StoppedError) as error:
+        click.echo(f"Error: {error}", err=True)
+        return NOTHING_RENDERED
+
+
+def _of_shard(rows: list[Row], shard: Shard) -> list[Row]:
+    return rows[shard.number - 1 :: shard.count]
+
+
+@click.command()
+@click.argument("folder", type=_FILE)
+@_DEFAULTS
+@click.option("--output", type=_FILE, help="Folder of the clips. Default: clips in FOLDER.")
+@_DEVICES
+def watch(folder: Path, defaults: Path | None, output: Path | None, devices: list[str]) -> None:
+    """Render each manifest that is put into FOLDER, until the command is interrupted.
+
+    A JSON or YAML file with one object is a manifest of one row. A file that changes is rendered again, except for what
+    is finished. Models stay loaded.
+    """
+    common = read_defaults(defaults) if defaults else {}
+    clips = output or folder / "clips"
+    with closing(Crew(devices, clips)) as crew:
+        for manifest in Watched(folder):
+            click.echo(f"{manifest.name}:", err=True)
+            try:
+                run = Run(
+                    rows_of(read_manifest(manifest), common),
+                    clips,
+                    crew,
+                    Results(clips, manifest.stem, f"-{manifest.stem}"),
+                )
+                run.render(run.check(), as_json=False)
+            except (ManifestError, StoppedError) as error:
+                click.echo(f"Error: {error}", err=True)

@@ -1,0 +1,87 @@
+"""Who renders: this process, or one process for each device."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from lib_animatediff.hosts.diffusers.pipeline import check_device
+from lib_animatediff.jobs.many.errors import StoppedError
+from lib_animatediff.jobs.many.outcome import CLAIMED, Outcome
+from lib_animatediff.jobs.many.queue import JobQueue
+from lib_animatediff.jobs.many.workers import Workers
+from motion_module import AnimateDiffError
+
+from .clips import ClipJob
+from .renderer import MakeRenderer, Renderer
+
+_LOOK = 0.5  # seconds between looks at clips that other runs have claimed
+
+
+class Crew:
+    """Renders the clips of queues, one queue after the other. Models stay loaded between them.
+
+    Args:
+        devices: PyTorch's names, one for each process.
+        folder: of the clips.
+    """
+
+    def __init__(self, devices: list[str], folder: Path) -> None:
+        self._devices, self._folder = devices, folder
+        self._hired: Renderer | Workers[ClipJob] | None = None
+
+    @property
+    def checking_device(self) -> str:
+        """The device on which clips are checked.
+
+        Processes of their own check theirs: a card that this process has used keeps memory for it.
+
+        Raises:
+            StoppedError: this process renders, and PyTorch cannot compute on its device.
+        """
+        if len(self._devices) > 1:
+            return "cpu"
+        (device,) = self._devices
+        try:
+            check_device(device)
+        except AnimateDiffError as error:
+            raise StoppedError(error.message, code=error.code) from error
+        return device
+
+    def outcomes(self, queue: JobQueue[ClipJob]) -> Iterator[tuple[ClipJob, Outcome]]:
+        """What became of each clip.
+
+        Raises:
+            StoppedError: no process is left.
+        """
+        if self._hired is None:
+            self._hired = self._hire()
+        if isinstance(self._hired, Workers):
+            return self._hired.work(queue)
+        return _one_by_one(queue, self._hired)
+
+    def close(self) -> None:
+        """End the processes."""
+        if self._hired is not None:
+            self._hired.close()
+            self._hired = None
+
+    def _hire(self) -> Renderer | Workers[ClipJob]:
+        if len(self._devices) > 1:
+            return Workers(self._devices, MakeRenderer(self._folder))
+        return Renderer(self._folder, self._devices[0])
+
+
+def _one_by_one(queue: JobQueue[ClipJob], renderer: Callable[[Any], Outcome]) -> Iterator[tuple[ClipJob, Outcome]]:
+    while len(queue):
+        job = queue.next(0)
+        if job is None:
+            time.sleep(_LOOK)
+            continue
+        outcome = renderer(job)
+        if outcome.kind == CLAIMED:
+            queue.try_later(job)
+        else:
+            yield job, outcome

@@ -1,0 +1,94 @@
+"""The fields of a manifest: the options of `animate` that determine a clip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import click
+
+from lib_animatediff.cli.animate import animate
+from lib_animatediff.jobs.many.errors import ManifestError
+from lib_animatediff.jobs.many.grid import Field
+
+_OF_THE_RUN = ("device", "contact_sheet", "as_json")  # options of `animate` that are no fields
+_PARAMETERS = {
+    parameter.name: parameter
+    for parameter in animate.params
+    if isinstance(parameter, click.Option) and parameter.name and parameter.name not in _OF_THE_RUN
+}
+_NUMBERS = (click.types.IntParamType, click.types.FloatParamType)
+FIELDS = {
+    name: Field(multiple=parameter.multiple, number=isinstance(parameter.type, _NUMBERS))
+    for name, parameter in _PARAMETERS.items()
+}
+# By option, such as lora, and by parameter, such as loras, so that the fields in failed.jsonl are a row again.
+_NAMES = {name: name for name in _PARAMETERS} | {
+    option.removeprefix("--").replace("-", "_"): name
+    for name, parameter in _PARAMETERS.items()
+    for option in parameter.opts
+}
+OUTPUT, SEED = "output", "seed"
+_YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0", "")
+
+
+def named(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a row by the names of the parameters of `animate`; null is a field that is not given.
+
+    Raises:
+        ManifestError: there is no such field, or it occurs twice.
+    """
+    found: dict[str, Any] = {}
+    for given, value in row.items():
+        name = _NAMES.get(given.strip().lower().replace("-", "_"))
+        if name is None:
+            raise _unknown(given)
+        if name in found:
+            raise ManifestError(f"{given} is given twice, by two names. Remove one of them.", code="AD-M20")
+        found[name] = value
+    return found
+
+
+def words_of(clip: Mapping[str, Any]) -> list[str]:
+    """The options of `animate` for a clip.
+
+    Raises:
+        ManifestError: a value has a type that no option has.
+    """
+    words: list[str] = []
+    for name, value in clip.items():
+        parameter = _PARAMETERS[name]
+        option = parameter.opts[0]
+        if value is None:
+            continue
+        if parameter.is_flag:
+            words += [option] * _is_set(option, value)
+            continue
+        # As one word, since a value can begin with a dash.
+        words += [f"{option}={_text(option, one)}" for one in (value if parameter.multiple else [value])]
+    return words
+
+
+def _is_set(option: str, value: Any) -> bool:
+    word = str(value).strip().lower()
+    if word not in (*_YES, *_NO):
+        raise ManifestError(f"{option[2:]} is {value!r:.40}, and must be true or false.", code="AD-M21")
+    return word in _YES
+
+
+def _text(option: str, value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ManifestError(
+            f"{option[2:]} is {value!r:.40}, which is neither text nor a number. Write text in quotes.", code="AD-M22"
+        )
+    text = str(value)
+    if "\0" in text:
+        raise ManifestError(f"{option[2:]} contains a NUL character. Remove it.", code="AD-M23")
+    return text
+
+
+def _unknown(given: str) -> ManifestError:
+    near = get_close_matches(given.lower().replace("-", "_"), _NAMES, 1)
+    advice = f"Did you mean {near[0]}?" if near else "Use the options of animate, without the dashes."
+    return ManifestError(f"There is no field {given!r:.60}. {advice}", code="AD-M24")

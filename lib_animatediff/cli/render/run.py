@@ -1,0 +1,165 @@
+"""One run over the clips of a manifest."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from lib_animatediff.jobs.many.errors import StoppedError
+from lib_animatediff.jobs.many.finished import is_finished
+from lib_animatediff.jobs.many.outcome import FAILED, RENDERED, STOPPED, Outcome
+from lib_animatediff.jobs.many.queue import JobQueue
+from lib_animatediff.video.atomic import plain_reason
+from motion_module import AnimateDiffError
+
+from .clips import ClipJob, Row, checked
+from .crew import Crew
+from .progress import Progress
+from .results import Results
+
+DONE, SOME_FAILED, NOTHING_RENDERED = 0, 3, 4  # exit codes
+_MOST_SAID = 20  # rows that cannot be rendered; failed.jsonl has all of them
+_MANY = 200  # clips, whose check takes a while
+_OFTEN = 5.0  # seconds between two versions of failed.jsonl
+
+
+class Run:
+    """The clips of one manifest.
+
+    Args:
+        rows: what the manifest asks for.
+        folder: of the clips.
+        crew: renders them.
+        results: notes what became of them.
+    """
+
+    def __init__(self, rows: list[Row], folder: Path, crew: Crew, results: Results) -> None:
+        self._rows, self._folder, self._crew, self._results = rows, folder, crew, results
+        self._failures_written = time.monotonic()
+
+    def check(self) -> list[ClipJob]:
+        """The clips that can be rendered. The others are said, and noted.
+
+        Raises:
+            StoppedError: the folder is not writable, or the device does not exist.
+        """
+        _check_folder(self._folder)
+        device = self._crew.checking_device
+        if len(self._rows) >= _MANY:
+            click.echo(f"Checking {len(self._rows)} clips.", err=True)
+        return checked(self._rows, self._folder, device, self._refuse)
+
+    def exit_code(self, clips: int) -> int:
+        """The exit code, where this many clips are there."""
+        if not self._results.failed:
+            return DONE
+        return SOME_FAILED if clips else NOTHING_RENDERED
+
+    def render(self, jobs: list[ClipJob], as_json: bool) -> int:
+        """Render the clips that are not finished; returns the exit code."""
+        self._write_failures()
+        left = []
+        for job in jobs:
+            if is_finished(job.places, job.id):
+                self._results.finish(job)
+            else:
+                left.append(job)
+        skipped = self._results.finished
+        click.echo(
+            f"Clips in {self._folder}: {skipped} finished, {len(left)} to render, {self._results.failed} refused.",
+            err=True,
+        )
+        try:
+            stopped = self._work(left)
+        except KeyboardInterrupt:
+            self._write_failures()
+            click.echo(f"{self._results.finished} clips are finished. The same command continues.", err=True)
+            raise
+        made = self._write_results()
+        if stopped is not None:
+            click.echo(f"Error: {stopped} {self._results.finished} of {len(jobs)} clips are finished.", err=True)
+        summary = {
+            "clips": self._results.finished,
+            "rendered": self._results.finished - skipped,
+            "skipped": skipped,
+            "failed": self._results.failed,
+            "folder": str(self._folder),
+            "files": made,
+        }
+        click.echo(json.dumps(summary) if as_json else "\n".join(made))
+        if stopped is not None:
+            return SOME_FAILED if self._results.finished else NOTHING_RENDERED
+        return self.exit_code(self._results.finished)
+
+    def _work(self, jobs: list[ClipJob]) -> StoppedError | None:
+        """Render clips; returns why it ended early."""
+        if not jobs:
+            return None
+        progress = Progress(jobs)
+        try:
+            for job, outcome in self._crew.outcomes(JobQueue(jobs)):
+                if outcome.kind == STOPPED:
+                    self._crew.close()
+                    return StoppedError(outcome.sentence, code=outcome.code)
+                self._note(job, outcome, progress)
+        except StoppedError as error:
+            return error
+        return None
+
+    def _note(self, job: ClipJob, outcome: Outcome, progress: Progress) -> None:
+        progress.say(job, outcome.lines)
+        if outcome.kind == FAILED:
+            error = AnimateDiffError(outcome.sentence, code=outcome.code)
+            self._results.fail(job, error)
+            if time.monotonic() - self._failures_written > _OFTEN:
+                self._write_failures()
+            progress.end(job, f"Clip {job.number} ({job.place}) failed: {error}", rendered=False)
+            return
+        self._results.finish(job)
+        progress.end(job, job.files[0], rendered=outcome.kind == RENDERED)
+
+    def _refuse(self, row: Row, error: AnimateDiffError) -> None:
+        self._results.fail(row, error)
+        if self._results.failed <= _MOST_SAID:
+            click.echo(f"Clip {row.number} ({row.place}) cannot be rendered: {error}", err=True)
+        elif self._results.failed == _MOST_SAID + 1:
+            click.echo("More rows cannot be rendered: failed.jsonl lists them.", err=True)
+
+    def _write_failures(self) -> Path | None:
+        self._failures_written = time.monotonic()
+        fields = {row.number: row.fields for row in self._rows}
+        with suppress(OSError):  # a full disk, which the clips report
+            return self._results.write_failures(fields.get)
+        return None
+
+    def _write_results(self) -> list[str]:
+        """The files beside the clips."""
+        writers: Sequence[Callable[[], Path | None]] = (
+            self._results.write_index,
+            self._results.write_sheet,
+            self._write_failures,
+        )
+        made = []
+        for write in writers:
+            try:
+                made.append(write())
+            except OSError as error:
+                click.echo(f"The index of {self._folder} was not written: {plain_reason(error)}.", err=True)
+                break
+        return [str(path) for path in made if path is not None]
+
+
+def _check_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()  # permissions are not sufficient (read-only mounts, root)
+    except OSError as error:
+        raise StoppedError(
+            f"{folder} cannot be written ({plain_reason(error)}). Choose another folder: --output.", code="AD-M32"
+        ) from error
