@@ -35,7 +35,7 @@ from lib_animatediff.video.formats import check_rate, format_of, path_for
 from motion_module import ClipError
 from motion_module.limits import check_replaceable, exists, is_folder, read_limited
 
-from . import images_in
+from . import control_in, images_in
 from .files import KIND_OPTION
 from .options import CHECKPOINT_OPTION, DEVICE_OPTION, GroupedCommand, say_device
 from .video_in import take_video
@@ -50,7 +50,7 @@ OTHER_OPTIONS = {
 }
 TABLE_OPTIONS = [s for s in SETTINGS.values() if s.name not in OTHER_OPTIONS]
 _EARLIER_NAMES = {"preview": ("poster",)}
-_HEADINGS = {setting.name: setting.group for setting in TABLE_OPTIONS} | images_in.HEADINGS
+_HEADINGS = {setting.name: setting.group for setting in TABLE_OPTIONS} | images_in.HEADINGS | control_in.HEADINGS
 
 
 def _with_table_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -115,6 +115,7 @@ SIZE = 512  # as in the official configurations
     help="The same seed gives the same clip. Frame i uses seed + i. -1 takes a random one.",
 )
 @images_in.with_image_options
+@control_in.with_control_options
 @_with_table_options
 @click.option("--lora", "loras", multiple=True, help="LoRA for the checkpoint: FILE or FILE:STRENGTH. May be repeated.")
 @click.option(
@@ -199,6 +200,7 @@ def animate(
     # Everything is checked before the checkpoint is loaded, the quick checks first.
     video = take_video(table)
     given = images_in.take_images(table)
+    controls = control_in.take_controls(table, video)
     settings = parse_settings(_with_images_as_text(table))
     if seed == _RANDOM_SEED:
         seed = secrets.randbelow(_RANDOM_SEEDS)
@@ -227,6 +229,7 @@ def animate(
         motion_loras=tuple(map(networks.parse_added, motion_loras)),
         video=video.start if video else None,
         pins=given.pins if given else None,
+        controls=controls,
         size=_size(video, given, (width, height), start.size),
         steps=how.steps,
         cfg=how.cfg,
