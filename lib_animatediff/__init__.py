@@ -12,7 +12,7 @@ require_own_motion_module()
 
 from lib_animatediff.engine.call import UNetCall
 from lib_animatediff.engine.components.base import Component
-from lib_animatediff.engine.components.control import ControlComponent, FrameHints
+from lib_animatediff.engine.components.control import ControlComponent, ControlInputs, FrameHints, Residuals
 from lib_animatediff.engine.components.cross_frame import CrossFrameAttention
 from lib_animatediff.engine.components.domain_adapter import DomainAdapterComponent, apply_domain_adapters
 from lib_animatediff.engine.components.motion import MotionComponent
@@ -81,6 +81,7 @@ __all__ = [
     "Component",
     "ContextWindows",
     "ControlComponent",
+    "ControlInputs",
     "ControlUnit",
     "CrossFrameAttention",
     "DomainAdapter",
@@ -99,6 +100,7 @@ __all__ = [
     "MotionScale",
     "Pin",
     "PinnedFrames",
+    "Residuals",
     "Sampling",
     "Text2VideoZero",
     "UNetCall",

@@ -200,6 +200,8 @@ def _key(text: str) -> Pin:
     frame, _, path = text.partition(":")
     if not frame.strip().isdecimal() or not path:
         raise ClipError(f"--control-key {text} is not valid. Write FRAME:FILE, such as 8:c.png.", code="AD-H31")
+    if not exists(Path(path)):
+        raise ClipError(f"There is no image {path} for --control-key. Check the path.", code="AD-H33")
     return Pin(int(frame), Path(path))
 
 

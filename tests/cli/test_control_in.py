@@ -110,6 +110,7 @@ WRONG = {
     "AD-H29": ("--control", "canny", "--control-model", "{net}"),
     "AD-H30": ("--control", "canny:{sources}/images", "--control-model", "{net}:0.5", "--control-weight", "1"),
     "AD-H31": ("--control", "canny", "--control-model", "{net}", "--control-key", "c.png"),
+    "AD-H33": ("--control", "canny", "--control-model", "{net}", "--control-key", "1:{sources}/none.png"),
     "AD-H32": ("--control", "canny:{sources}/images", "--control-model", "{net}", *("--control-end", 1) * 2),
     "AD-H12": ("--control", "canny:{sources}/images", "--control-model", "{net}", "--control-start", 1),
     "AD-H16": ("--control", "canny:{sources}/a.gif", "--control-model", "{net}", "--control-fit", "refuse"),

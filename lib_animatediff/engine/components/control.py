@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from lib_animatediff.engine.batch import index_batch
@@ -103,7 +104,7 @@ class FrameHints:
         key = (tuple(frames), like.device, like.dtype)
         if self._last is None or self._last[0] != key:
             self._last = None  # so that only one is in memory
-            chosen = copied(self._images[[self.order[frame] for frame in frames]], like.device)
+            chosen = copied(torch.stack([self._images[self.order[frame]] for frame in frames]), like.device)
             hints = chosen.float() if chosen.is_floating_point() else chosen.float() / _LEVELS
             self._last = key, hints.to(like.dtype)
         return self._last[1]

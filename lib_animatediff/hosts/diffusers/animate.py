@@ -112,7 +112,7 @@ def animate(
     """
     if isinstance(motion, ClipPlan):
         given = {"prompt": prompt, "negative_prompt": negative_prompt, "seed": seed, "frames": frames, "video": video}
-        _refuse_with_plan(given | {"pins": pins, "controls": controls, "settings": settings, "steps": steps})
+        _refuse_with_plan(given | {"pins": pins, "controls": tuple(controls), "settings": settings, "steps": steps})
         plan, method = motion, load_method(motion.method, motion)
         how = choose_sampling(
             clip_files(plan.method.modules),

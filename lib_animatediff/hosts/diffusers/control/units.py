@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.video.fitting import CROP, Size
 from lib_animatediff.video.preprocess import PREPROCESSORS, check_preprocessor
 from lib_animatediff.video.source import count_frames, examine, over_white, source_frames
-from motion_module.limits import VIDEO_FRAMES
+from motion_module.limits import VIDEO_FRAMES, parse_json, read_limited
 
 from .files import read_control_file
 from .networks import load_network, needs_grey
@@ -35,7 +34,8 @@ def check_controls(plan: ClipPlan, unet: Mapping[str, Any] | Path) -> None:
     """Check the control models of a plan, and read their images once, before anything is loaded.
 
     Args:
-        unet: configuration of the checkpoint's UNet, or the folder of the configurations.
+        unet: configuration of the checkpoint's UNet, or the folder of the configurations; `load_controls` compares the
+            widths again, so that a folder without the UNet's is no error here.
 
     Raises:
         AnimateDiffError: a file is missing or damaged, is no control model, or was made for another base; there are
@@ -43,9 +43,11 @@ def check_controls(plan: ClipPlan, unet: Mapping[str, Any] | Path) -> None:
     """
     if not plan.controls:
         return
-    config = json.loads((unet / "unet" / "config.json").read_text("utf-8")) if isinstance(unet, Path) else unet
+    config = _config_in(unet) if isinstance(unet, Path) else unet
     for unit in plan.controls:
-        read_control_file(unit.model).check_fits(config)
+        file = read_control_file(unit.model)
+        if config is not None:
+            file.check_fits(config)
         check_preprocessor(unit.preprocessor)
         for key in unit.keys:
             examine(key.source(CROP), frames=1)
@@ -86,6 +88,14 @@ def as_hints(images: Iterable[Image]) -> Tensor:
         data = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
         rows.append(data.reshape(image.height, image.width, -1).permute(2, 0, 1))
     return torch.stack(rows)
+
+
+def _config_in(folder: Path) -> Mapping[str, Any] | None:
+    try:
+        config = parse_json(read_limited(folder / "unet" / "config.json"))
+    except (OSError, ValueError):
+        return None
+    return config if isinstance(config, dict) and {"block_out_channels", "cross_attention_dim"} <= set(config) else None
 
 
 def _count(unit: ControlUnit, frames: int) -> int:
