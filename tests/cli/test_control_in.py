@@ -118,7 +118,7 @@ WRONG = {
     "AD-H20": ("--control", "canny:{sources}/images", "--control-model", "{sources}/other.safetensors"),
     "AD-H22": ("--control", "canny:{sources}/images", "--control-model", "{sources}/wide.safetensors"),
     "AD-V59": ("--control", "canny:{sources}/none.mp4", "--control-model", "{net}"),
-    "AD-V52": ("--control", "canny:{sources}/broken", "--control-model", "{net}"),
+    "AD-V11": ("--control", "canny:{sources}/broken", "--control-model", "{net}"),
     "AD-C28": ("--control", "canny:{sources}/images", "--control-model", "{net}:3"),
 }
 
