@@ -142,7 +142,7 @@ def _kind_of(name: str, tensors: Mapping[str, TensorHeader]) -> str:
     if other is None and _SHUFFLE in name.lower():
         other = "a ControlNet for shuffled images, which acts on the prompt's stream alone"
     if other is None:
-        if "zero_convs.0.0.weight" in tensors or "controlnet_down_blocks.0.weight" in tensors:
+        if any(name.format(0) in tensors for name in _OUTPUTS):
             return CONTROLNET
         if any(map(_T2I_BLOCK.match, tensors)):
             return T2I_ADAPTER
