@@ -90,7 +90,9 @@ class ControlFile:
         """Channels of each resolution, and of the conditions if it reads them."""
         if self.kind == T2I_ADAPTER:
             return t2i_channels(self.tensors), None
-        conditions = {header.shape[-1] for name, header in self.tensors.items() if _CONDITIONS.search(name)}
+        conditions = {
+            header.shape[-1] for name, header in self.tensors.items() if header.shape and _CONDITIONS.search(name)
+        }
         return self._levels(), min(conditions, default=None)
 
     def _levels(self) -> list[int]:
