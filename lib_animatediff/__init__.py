@@ -12,6 +12,7 @@ require_own_motion_module()
 
 from lib_animatediff.engine.call import UNetCall
 from lib_animatediff.engine.components.base import Component
+from lib_animatediff.engine.components.control import ControlComponent, ControlInputs, FrameHints, Residuals
 from lib_animatediff.engine.components.cross_frame import CrossFrameAttention
 from lib_animatediff.engine.components.domain_adapter import DomainAdapterComponent, apply_domain_adapters
 from lib_animatediff.engine.components.motion import MotionComponent
@@ -19,6 +20,7 @@ from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.engine.inject import Injection, inject
 from lib_animatediff.engine.motion_scale import MotionScale
 from lib_animatediff.engine.reuse.schedule import FeatureReuse
+from lib_animatediff.request.control.unit import ControlUnit
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
 from lib_animatediff.request.settings import ClipSettings, parse_settings
 from lib_animatediff.request.start.pins import Pin, PinnedFrames
@@ -78,10 +80,14 @@ __all__ = [
     "ClipSettings",
     "Component",
     "ContextWindows",
+    "ControlComponent",
+    "ControlInputs",
+    "ControlUnit",
     "CrossFrameAttention",
     "DomainAdapter",
     "DomainAdapterComponent",
     "FeatureReuse",
+    "FrameHints",
     "IncompatibleModelError",
     "Injection",
     "LoraMatch",
@@ -94,6 +100,7 @@ __all__ = [
     "MotionScale",
     "Pin",
     "PinnedFrames",
+    "Residuals",
     "Sampling",
     "Text2VideoZero",
     "UNetCall",

@@ -35,7 +35,7 @@ from lib_animatediff.video.formats import check_rate
 from motion_module import ClipError
 from motion_module.limits import check_replaceable, exists, is_folder, read_limited
 
-from . import images_in
+from . import control_in, images_in
 from .asked import AskedClip
 from .files import KIND_OPTION
 from .options import CHECKPOINT_OPTION, DEVICE_OPTION, GroupedCommand, say_device
@@ -51,7 +51,7 @@ OTHER_OPTIONS = {
 }
 TABLE_OPTIONS = [s for s in SETTINGS.values() if s.name not in OTHER_OPTIONS]
 _EARLIER_NAMES = {"preview": ("poster",)}
-_HEADINGS = {setting.name: setting.group for setting in TABLE_OPTIONS} | images_in.HEADINGS
+_HEADINGS = {setting.name: setting.group for setting in TABLE_OPTIONS} | images_in.HEADINGS | control_in.HEADINGS
 
 
 def _with_table_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -116,6 +116,7 @@ SIZE = 512  # as in the official configurations
     help="The same seed gives the same clip. Frame i uses seed + i. -1 takes a random one.",
 )
 @images_in.with_image_options
+@control_in.with_control_options
 @_with_table_options
 @click.option("--lora", "loras", multiple=True, help="LoRA for the checkpoint: FILE or FILE:STRENGTH. May be repeated.")
 @click.option(
@@ -201,6 +202,7 @@ def animate(
     # asked for; without one, it is rendered.
     video = take_video(table)
     given = images_in.take_images(table)
+    controls = control_in.take_controls(table, video)
     settings = parse_settings(_with_images_as_text(table))
     if seed == _RANDOM_SEED:
         seed = secrets.randbelow(_RANDOM_SEEDS)
@@ -229,6 +231,7 @@ def animate(
         motion_loras=tuple(map(networks.parse_added, motion_loras)),
         video=video.start if video else None,
         pins=given.pins if given else None,
+        controls=controls,
         size=_size(video, given, (width, height), start.size),
         steps=how.steps,
         cfg=how.cfg,

@@ -21,6 +21,7 @@ from .host_tensor import HostTensor, Kept
 
 _INPUT_NAMES = ("x", "sample")  # the first argument in LDM and in diffusers
 _TIMESTEP_NAMES = ("timesteps", "timestep", "t")  # the second argument
+_CONTEXT_NAMES = ("context", "encoder_hidden_states")  # the third argument
 
 
 class UNetCall:
@@ -296,6 +297,21 @@ def count_rows(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
         ClipError: the UNet was called without its input.
     """
     return len(input_of(args, kwargs))
+
+
+def context_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
+    """The conditions in the arguments of a UNet call, ``(k b f) n c``.
+
+    Raises:
+        ClipError: the UNet was called without its conditions.
+    """
+    return _required(_argument(args, kwargs, 2, _CONTEXT_NAMES), _CONTEXT_NAMES)  # type: ignore[no-any-return]
+
+
+def added_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """What SDXL adds to the timesteps: a dict in diffusers, a tensor in sgm; None: nothing."""
+    added = kwargs.get("added_cond_kwargs")
+    return _argument(args, kwargs, 3, ("y",)) if added is None else added
 
 
 def _row_count(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:

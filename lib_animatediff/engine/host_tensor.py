@@ -34,7 +34,7 @@ class HostTensor:
         """The tensor on a device."""
         if device not in self._copies:
             with torch.inference_mode(False):
-                self._copies[device] = _copied(self._host, device)
+                self._copies[device] = copied(self._host, device)
         return self._copies[device]
 
     def parts(self, sizes: Sequence[int]) -> list[HostTensor]:
@@ -72,7 +72,8 @@ class Kept(dict[Hashable, _Kept]):
         return self[key]
 
 
-def _copied(tensor: Tensor, device: torch.device) -> Tensor:
+def copied(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor in main memory on a device. The host does not wait for the copy to a graphics card."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)

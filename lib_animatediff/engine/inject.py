@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 from torch import nn
@@ -139,8 +140,8 @@ def inject(
         unet: the UNet of Stable Diffusion 1.5 or SDXL: LDM's or sgm's ``UNetModel``, or diffusers'
             ``UNet2DConditionModel``. Text2Video-Zero works on any UNet with self-attentions.
         components: in the order in which they act on the output of a layer: motion modules (as `load_motion_module`
-            returns them, or as `MotionComponent` with their own scale), `Text2VideoZero`, `DomainAdapterComponent`, or
-            any other `Component`.
+            returns them, or as `MotionComponent` with their own scale), `Text2VideoZero`, `DomainAdapterComponent`,
+            `ControlComponent` after the motion modules, or any other `Component`.
         frames: frames of a clip; without ``windows`` at most a motion module's trained length.
         windows: context windows for longer clips. One call becomes a call for each window, on the window's rows of
             every tensor whose first dimension is the rows, and the outputs are averaged. As views, the windows apply
@@ -179,6 +180,9 @@ def inject(
     call = UNetCall(frames, windowed=cut is not None, views=views)
     with ExitStack() as undo:
         undo.enter_context(_owned(unet))
+        for component in attached:  # first, so that windows and reuse are outside
+            if around := getattr(component, "around_call", None):
+                undo.enter_context(patch_forward(unet, partial(around, call)))
         reusing = None if reuse is None else attach_reuse(unet, call, reuse, undo)
         if reusing is not None and between_windows is not None:
             between_windows = reusing.dropping_on_error(between_windows)

@@ -14,13 +14,15 @@ from lib_animatediff import __version__
 from lib_animatediff.hosts.diffusers import networks
 from lib_animatediff.hosts.diffusers import pipeline as host
 from lib_animatediff.hosts.diffusers.animate import render
+from lib_animatediff.hosts.diffusers.control.units import check_controls
 from lib_animatediff.hosts.diffusers.decode import check_decoder, load_decoder
 from lib_animatediff.hosts.diffusers.methods import LoadedMethod, load_method
 from lib_animatediff.hosts.diffusers.prompts import check_prompts
+from lib_animatediff.request.control.unit import ControlUnit, control_from_json
 from lib_animatediff.request.distilled import LINSPACE, TRAILING
 from lib_animatediff.request.loras import LoraFile
 from lib_animatediff.request.methods import ModuleFile, name_without_file
-from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
+from lib_animatediff.request.plan import ClipPlan, Sampling, add_controls, plan_clip
 from lib_animatediff.request.settings import VIDEO_SETTINGS, ClipSettings, parse_settings, to_infotext
 from lib_animatediff.request.start.pins import PinnedFrames, in_words, pins_from_json
 from lib_animatediff.request.start.video import VideoStart, video_start_from_json
@@ -63,6 +65,7 @@ class Request:
         further: motion modules that act after the first.
         video: the frames that the clip starts from; None: noise alone.
         pins: frames that are given images; None: none are.
+        controls: control models that steer the clip.
         size: width and height in pixels.
         decoder: file of a tiny decoder, see `load_decoder`; None: the checkpoint's VAE.
         config: tokenizer and configs, see `pipeline.find_config`.
@@ -84,6 +87,7 @@ class Request:
     motion_loras: tuple[LoraFile, ...] = ()
     video: VideoStart | None = None
     pins: PinnedFrames | None = None
+    controls: tuple[ControlUnit, ...] = ()
     size: tuple[int, int] = (512, 512)
     steps: int = host.STEPS
     cfg: float = host.CFG
@@ -103,7 +107,7 @@ class Request:
         plan = plan_clip(replace(self.settings, model=str(self.motion)), sampling)
         further = (ModuleFile(one.path, effect=one.effect, scale=one.scale) for one in self.further)
         plan = plan.with_files([ModuleFile(self.motion, self.kind), *further], self.motion_loras)
-        return plan.with_video(self.video).with_pins(self.pins)
+        return add_controls(plan.with_video(self.video).with_pins(self.pins), self.controls)
 
 
 @dataclass(frozen=True)
@@ -178,6 +182,7 @@ def prepare(request: Request, load: Callable[[ClipPlan], LoadedMethod] | None = 
         check_decoder(request.decoder)
     plan = request.plan()
     check_prompts(plan)
+    check_controls(plan, config)
     method = load(plan) if load else load_method(plan.method, plan)
     method.check(plan)
     return Ready(request, plan, method, config)
@@ -207,6 +212,8 @@ def recipe_of(request: Request, encoding: Mapping[str, Any]) -> Recipe:
         del files["video"]["path"]
     if request.pins is not None:
         files["pins"] = request.pins.to_json(_named)
+    if request.controls:
+        files["controls"] = [unit.to_json(_named) for unit in request.controls]
     data = {
         "program": PROGRAM,
         "versions": {PROGRAM: __version__} | {name: _version(name) for name in _LIBRARIES},
@@ -274,6 +281,9 @@ def request_of(
         motion_loras=added("motion_loras"),
         video=video_start_from_json(files["video"], found(files["video"])) if "video" in files else None,
         pins=pins_from_json(files["pins"], found) if "pins" in files else None,
+        controls=tuple(
+            control_from_json(entry, found) for entry in _checked(files.get("controls", []), list, "controls")
+        ),
         size=(width, height),
         steps=_read(data, "steps", int),
         cfg=_number(data, "cfg"),
@@ -318,6 +328,7 @@ def _infotext(request: Request, files: Mapping[str, Any]) -> str:
         "Model": request.checkpoint.stem,
         **_video_fields(files),
         **({} if request.pins is None else {"Pinned frames": _quoted(in_words(request.pins.pins))}),
+        **{f"Control {number}": _quoted(str(unit)) for number, unit in enumerate(request.controls, 1)},
         "AnimateDiff": json.dumps(line, ensure_ascii=False),
         "Version": f"{PROGRAM} {__version__}",
     }

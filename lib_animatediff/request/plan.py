@@ -21,6 +21,7 @@ from lib_animatediff.sampling.freeinit import steps_of
 from lib_animatediff.sampling.guidance import GuidanceInterval
 from motion_module import ClipError
 
+from .control.unit import ControlUnit, control_from_json
 from .effects import Note, notes_of
 from .loras import LoraFile
 from .methods import FileCatalog, Method, ModuleFile, method_of, name_without_file
@@ -143,6 +144,7 @@ class ClipPlan:
         output: the files.
         video: the frames that the clip starts from; None: noise alone.
         pins: frames that are given images; None: none are.
+        controls: control models that steer the clip.
     """
 
     settings: ClipSettings
@@ -161,6 +163,7 @@ class ClipPlan:
     output: OutputPlan
     video: VideoStart | None = None
     pins: PinnedFrames | None = None
+    controls: tuple[ControlUnit, ...] = ()
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -237,7 +240,8 @@ class ClipPlan:
         files = {name: [_as_json(file) for file in getattr(self.method, name)] for name in _FILES}
         video = {} if self.video is None else {"video": self.video.to_json()}
         pins = {} if self.pins is None else {"pins": self.pins.to_json()}
-        return {"settings": settings, "sampling": asdict(self.sampling), "files": files, **video, **pins}
+        controls = {"controls": [unit.to_json() for unit in self.controls]} if self.controls else {}
+        return {"settings": settings, "sampling": asdict(self.sampling), "files": files, **video, **pins, **controls}
 
     @property
     def id(self) -> str:
@@ -294,6 +298,19 @@ def plan_clip(settings: ClipSettings, sampling: Sampling | None = None, files: F
     )
 
 
+def add_controls(plan: ClipPlan, controls: Sequence[ControlUnit]) -> ClipPlan:
+    """The plan of a clip that control models steer.
+
+    Raises:
+        ClipError: weights or key images are for frames that the clip does not have, or the method has no motion module.
+    """
+    for unit in controls:
+        unit.check_frames(plan.frames)
+    if controls and name_without_file(plan.method.name) is not None:
+        refuse_without_module(["a control model"])
+    return replace(plan, controls=tuple(controls))
+
+
 def plan_from_json(data: Mapping[str, Any], files: FileCatalog | None = None) -> ClipPlan:
     """The plan that `ClipPlan.to_json` wrote; its values are checked again, since a file can come from anyone.
 
@@ -310,7 +327,9 @@ def plan_from_json(data: Mapping[str, Any], files: FileCatalog | None = None) ->
     if "video" in data:
         video = _checked(data["video"], dict, "video")
         plan = plan.with_video(video_start_from_json(video, Path(_checked(video.get("path"), str, "video, path"))))
-    return plan.with_pins(pins_from_json(data["pins"], path_in)) if "pins" in data else plan
+    plan = plan.with_pins(pins_from_json(data["pins"], path_in)) if "pins" in data else plan
+    controls = _checked(data.get("controls", []), list, "controls")
+    return add_controls(plan, [control_from_json(entry, path_in) for entry in controls])
 
 
 _FILES: dict[str, type] = {"modules": ModuleFile, "loras": LoraFile}  # of a method, with what each of them is

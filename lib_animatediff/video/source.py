@@ -137,6 +137,17 @@ def examine(source: Source, *, frames: int = 0, most: int = VIDEO_FRAMES) -> Sou
     return SourceFacts(len(times), fps, size, begin, varies)
 
 
+def count_frames(source: Source, most: int) -> int:
+    """How many frames a source has, counted up to ``most``.
+
+    Raises:
+        ClipError: the source is missing or damaged, or its frames have different sizes.
+        AnimateDiffError: a library for the format is missing.
+    """
+    _check_file(source)
+    return sum(1 for _ in islice(_chosen(source), most))
+
+
 def source_frames(source: Source, size: Size, frames: int) -> Iterator[Image]:
     """The first ``frames`` frames of a source in the size of the clip, RGB or RGBA, read one by one.
 

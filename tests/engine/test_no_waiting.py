@@ -17,7 +17,8 @@ from support.matrix import in_matrix
 from support.motions import shared_motion
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lib_animatediff import ContextWindows, MotionScale, Text2VideoZero, inject
+from lib_animatediff import ContextWindows, ControlComponent, FrameHints, MotionScale, Text2VideoZero, inject
+from lib_animatediff.engine.components.control import Residuals
 from lib_animatediff.engine.context_windows import Chunks
 from lib_animatediff.engine.motion_scale import BlockScale
 
@@ -148,6 +149,26 @@ def test_a_host_that_says_the_timestep_never_waits_and_a_second_run_copies_nothi
                     hosts.call(unet, given)
                 found += seen.found if seen else Counter()
     assert found == Counter({kind: count * calls for kind, count in own.items()})
+
+
+def test_control_copies_the_hints_of_each_window_and_nothing_else(unet):
+    def network(inputs):
+        return Residuals([], inputs.latents.new_zeros(len(inputs.latents), 128, 1, 1))
+
+    network.name = "control"
+    hints = FrameHints(torch.zeros(FRAMES, 3, 64, 64, dtype=torch.uint8))
+    control = ControlComponent(network, hints, [1, 0.5, 0, 1, 1, 0.25, 1, 1], end=0.9)
+    own, found, calls = own_transfers(unet), Counter(), 0
+    with torch.no_grad(), inject(unet, control, frames=FRAMES, windows=WINDOWS["uniform"]) as injection:
+        for is_second in (False, True):
+            for step in range(STEPS):
+                injection.timestep, injection.progress = 900 - 200 * step, step / STEPS
+                given = given_on_meta(900 - 200 * step)
+                calls += len(WINDOWS["uniform"].plan(FRAMES, step)) * is_second
+                with Transfers() if is_second else nullcontext() as seen:
+                    hosts.call(unet, given)
+                found += seen.found if seen else Counter()
+    assert found == Counter({kind: count * calls for kind, count in own.items()}) + Counter(crosses=calls)
 
 
 @pytest.mark.parametrize("windows", ["uniform", in_matrix("looped")])

@@ -15,6 +15,10 @@ class Component(Protocol):
     A component that needs frame 0 of the clip in every UNet call sets ``needs_first_frame = True``; context windows
     then become chunks that begin with frame 0.
 
+    A component that runs something around each UNet call, such as a control network, has a method ``around_call(call,
+    forward, args, kwargs)`` that returns what ``forward(*args, **kwargs)`` returns. It runs inside the context windows:
+    the arguments have the rows of one window, and ``call`` says of which frames.
+
     Attributes:
         name: the name in messages.
         frames_at_once: the maximum number of frames in one UNet call; None: any number.

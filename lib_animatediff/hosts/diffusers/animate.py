@@ -11,8 +11,9 @@ from lib_animatediff.engine.components.domain_adapter import apply_domain_adapte
 from lib_animatediff.engine.components.motion import MotionComponent
 from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.engine.memory import is_out_of_memory
+from lib_animatediff.request.control.unit import ControlUnit
 from lib_animatediff.request.distilled import SamplerSettings
-from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
+from lib_animatediff.request.plan import ClipPlan, Sampling, add_controls, plan_clip
 from lib_animatediff.request.settings import VIDEO_SETTINGS, ClipSettings, refuse_without_effect
 from lib_animatediff.request.start.pins import PinnedFrames
 from lib_animatediff.request.start.video import VideoStart
@@ -21,6 +22,7 @@ from lib_animatediff.video.spool import SpooledFrames
 from motion_module import ClipError, MotionModule
 
 from . import motion_module, text2video_zero  # noqa: F401 - each registers its method
+from .control.units import check_controls, load_controls
 from .decode import Decode, decode_frames
 from .methods import Adapters, LoadedMethod, SamplingJob, load_method
 from .networks import PathCatalog
@@ -63,6 +65,7 @@ def animate(
     adapters: Adapters = (),
     video: VideoStart | None = None,
     pins: PinnedFrames | None = None,
+    controls: Sequence[ControlUnit] = (),
     size: tuple[int, int] = (512, 512),
     steps: int | None = None,
     cfg: float | None = None,
@@ -87,6 +90,7 @@ def animate(
         video: start from the frames of a video instead of noise. The number of frames, the rate and the size stay those
             of the other arguments; `examine` tells what the video has.
         pins: frames of the clip that are given images.
+        controls: ControlNets and T2I adapters that steer the clip. Several of them add up.
         size: width and height in pixels, multiples of 8.
         steps, cfg, sampler, spacing: of the sampler: a name of `pipeline.SAMPLERS` and one of its spacings. None: those
             of the official configurations (25 steps, CFG 7.5, ddim), or, with ``speed="fast"`` in ``settings``, those
@@ -108,7 +112,7 @@ def animate(
     """
     if isinstance(motion, ClipPlan):
         given = {"prompt": prompt, "negative_prompt": negative_prompt, "seed": seed, "frames": frames, "video": video}
-        _refuse_with_plan(given | {"pins": pins, "settings": settings, "steps": steps})
+        _refuse_with_plan(given | {"pins": pins, "controls": tuple(controls), "settings": settings, "steps": steps})
         plan, method = motion, load_method(motion.method, motion)
         how = choose_sampling(
             clip_files(plan.method.modules),
@@ -136,11 +140,13 @@ def animate(
         )
         sampling = Sampling(prompt, negative_prompt, seed=seed, steps=how.steps)
         plan = plan_clip(replace(settings, model=name), sampling, PathCatalog()).with_video(video).with_pins(pins)
+        plan = add_controls(plan, controls)
         method = load_method(motion, plan)
     if windows is not None and plan.makes_clip:
         plan = plan.with_windows(windows)
     check_video(plan)
     check_pins(plan)
+    check_controls(plan, pipeline.unet.config)
     for line in how.lines:
         say(line)
     images = render(
@@ -204,7 +210,9 @@ def render(
                 say(line)
             start = start_latents(pipeline, plan, like)
             pinned = pinned_latents(pipeline, plan, kwargs, like, former)
-            latents = method.sample(SamplingJob(pipeline, plan, kwargs, generators, like, on_step, start, pinned))
+            controls = load_controls(pipeline, plan, size, say)
+            job = SamplingJob(pipeline, plan, kwargs, generators, like, on_step, start, pinned, controls)
+            latents = method.sample(job)
             return decode_frames(pipeline, latents, decoder)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):

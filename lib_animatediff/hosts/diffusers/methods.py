@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lib_animatediff.engine.components.control import ControlComponent
 from lib_animatediff.request.plan import ClipPlan
 from motion_module import DomainAdapter, IncompatibleModelError
 from motion_module.schedules import BetaSchedule
@@ -34,6 +35,7 @@ class SamplingJob:
         on_step: called after each sampling step.
         start: latents of a source video; None: the frames start from noise.
         pinned: frames that are given images; None: none are.
+        controls: control networks that steer the clip.
     """
 
     pipeline: Any
@@ -44,6 +46,7 @@ class SamplingJob:
     on_step: Callable[[], None]
     start: StartLatents | None = None
     pinned: PinnedLatents | None = None
+    controls: Sequence[ControlComponent] = ()
 
 
 class LoadedMethod(Protocol):

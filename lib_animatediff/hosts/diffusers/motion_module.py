@@ -67,7 +67,14 @@ class LoadedModules:
             pinned = job.pinned
             held = None if pinned is None else stack.enter_context(pinned.held(pipeline.unet, pipeline.scheduler))
             injection = stack.enter_context(
-                inject(pipeline.unet, *components, frames=len(plan.rendered), windows=plan.windows, reuse=plan.reuse)
+                inject(
+                    pipeline.unet,
+                    *components,
+                    *job.controls,
+                    frames=len(plan.rendered),
+                    windows=plan.windows,
+                    reuse=plan.reuse,
+                )
             )
 
             def run(noise: Any, steps: int) -> Any:
@@ -106,6 +113,9 @@ class LoadedModules:
                 ).images
 
             def reach(progress: float, timestep: float) -> None:
+                former = injection.progress
+                if any(control.acts_at(progress) != control.acts_at(former or 0.0) for control in job.controls):
+                    injection.drop_features()
                 injection.progress, injection.timestep = progress, timestep
                 if held is not None:
                     held.progress = progress

@@ -1,0 +1,219 @@
+"""Options of `animate` for control models, which steer a clip frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from lib_animatediff.request.control.unit import FILLS, HOLD, MOST_WEIGHT, REACH, ControlUnit
+from lib_animatediff.request.start.pins import Pin
+from lib_animatediff.request.start.taken_over import VideoIn
+from lib_animatediff.video.preprocess import NONE, PREPROCESSORS
+from lib_animatediff.video.source import Source
+from motion_module import ClipError
+from motion_module.limits import exists
+
+HEADING = "Control models"
+_OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "controls": (
+        "--control",
+        {
+            "multiple": True,
+            "metavar": "PREPROCESSOR[:SOURCE]",
+            "help": f"Images that steer the clip: a video, folder, pattern or image, one image per frame, through "
+            f"{', '.join(PREPROCESSORS)}. Without SOURCE: --control-key or --video. May be repeated.",
+        },
+    ),
+    "control_models": (
+        "--control-model",
+        {
+            "multiple": True,
+            "metavar": "FILE[:WEIGHT]",
+            "help": "ControlNet or T2I adapter for the --control at the same place. May be repeated.",
+        },
+    ),
+    "control_weights": (
+        "--control-weight",
+        {
+            "multiple": True,
+            "metavar": "WEIGHT",
+            "help": f"Strength over the frames, such as 0.8 or '0: 1, 12: 0.4', from 0 to {MOST_WEIGHT:g}. Default: 1. "
+            "One for all control models, or one for each.",
+        },
+    ),
+    "control_starts": (
+        "--control-start",
+        {"type": float, "multiple": True, "help": "Share of the steps after which control begins. Default: 0."},
+    ),
+    "control_ends": (
+        "--control-end",
+        {"type": float, "multiple": True, "help": "Share of the steps after which control ends. Default: 1."},
+    ),
+    "control_fits": (
+        "--control-fit",
+        {
+            "type": click.Choice(FILLS),
+            "multiple": True,
+            "help": "For fewer images than frames: hold the last one, stretch them over the clip, loop them, or "
+            f"refuse. Default: {HOLD}.",
+        },
+    ),
+    "control_keys": (
+        "--control-key",
+        {
+            "multiple": True,
+            "metavar": "FRAME:FILE",
+            "help": "Image for a --control without SOURCE at a frame, from 0; the weight falls with the distance. May "
+            "be repeated.",
+        },
+    ),
+    "control_reach": (
+        "--control-reach",
+        {
+            "type": int,
+            "default": REACH,
+            "show_default": True,
+            "help": "Frames from an image of --control-key to the first one that it does not change.",
+        },
+    ),
+}
+HEADINGS = dict.fromkeys(_OPTIONS, HEADING)
+
+
+def with_control_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options to a command."""
+    for name, (option, details) in reversed(_OPTIONS.items()):
+        command = click.option(option, name, **details)(command)
+    return command
+
+
+def take_controls(options: dict[str, Any], video: VideoIn | None) -> tuple[ControlUnit, ...]:
+    """Take the options of control models out of those of a command.
+
+    Args:
+        options: of the command that runs.
+        video: the clip's source video, which serves a control without a source; None: there is none.
+
+    Raises:
+        ClipError: a value is malformed or out of range, or the options do not fit together.
+    """
+    given = {name: options.pop(name) for name in _OPTIONS}
+    sources, models = given["controls"], given["control_models"]
+    if not sources and not models:
+        if idle := [option for name, (option, _) in _OPTIONS.items() if _is_given(name)]:
+            raise ClipError(
+                f"{', '.join(idle)} would have no effect without a control model. Give --control and --control-model.",
+                code="AD-H25",
+            )
+        return ()
+    count = len(models)
+    if len(sources) != count:
+        raise ClipError(
+            f"There are {len(sources)} --control and {count} --control-model. Give both for each control model.",
+            code="AD-H26",
+        )
+    keys = tuple(map(_key, given["control_keys"]))
+    weights, starts, ends, fits = (
+        _for_each(_OPTIONS[name][0], given[name], default, count)
+        for name, default in (
+            ("control_weights", None),
+            ("control_starts", 0.0),
+            ("control_ends", 1.0),
+            ("control_fits", HOLD),
+        )
+    )
+    units = []
+    for number, text in enumerate(sources):
+        preprocessor, path = _control(text)
+        own_keys = keys if path is None else ()
+        model, weight = _model(models[number], weights[number])
+        source = None if own_keys else _source(text, path, video)
+        units.append(
+            ControlUnit(
+                model,
+                source,
+                own_keys,
+                preprocessor,
+                weight,
+                starts[number],
+                ends[number],
+                fits[number],
+                given["control_reach"],
+            )
+        )
+    if (keys or _is_given("control_reach")) and not any(unit.keys for unit in units):
+        raise ClipError(
+            "--control-key and --control-reach have an effect together, for a --control without a source. Write "
+            "--control canny --control-key 8:c.png.",
+            code="AD-H27",
+        )
+    return tuple(units)
+
+
+def _control(text: str) -> tuple[str, str | None]:
+    """The preprocessor and the path, if there is one, of ``canny:video.mp4``, ``canny`` or ``video.mp4``."""
+    name, colon, path = text.partition(":")
+    if name in PREPROCESSORS:
+        return name, path if colon else None
+    if exists(Path(text)):
+        return NONE, text
+    raise ClipError(
+        f"--control {text} names neither a preprocessor nor an existing source. Write PREPROCESSOR:SOURCE, such as "
+        f"canny:video.mp4, with one of {', '.join(PREPROCESSORS)}.",
+        code="AD-H28",
+    )
+
+
+def _source(text: str, path: str | None, video: VideoIn | None) -> Source:
+    if path:
+        return Source(Path(path))
+    if path is None and video is not None:
+        return video.start.source
+    raise ClipError(f"--control {text} has no images. Write {text.rstrip(':')}:SOURCE, or give --video.", code="AD-H29")
+
+
+def _model(text: str, weight: str | None) -> tuple[Path, str]:
+    """``FILE`` or ``FILE:WEIGHT``, with the weight of ``--control-weight``."""
+    name, colon, own = text.rpartition(":")
+    if not colon or not name or exists(Path(text)) or not _is_number(own):
+        return Path(text), weight or "1"
+    if weight is not None:
+        raise ClipError(
+            f"--control-model {text} has a weight, and so has --control-weight. Remove one of them.", code="AD-H30"
+        )
+    return Path(name), own.strip()
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _key(text: str) -> Pin:
+    frame, _, path = text.partition(":")
+    if not frame.strip().isdecimal() or not path:
+        raise ClipError(f"--control-key {text} is not valid. Write FRAME:FILE, such as 8:c.png.", code="AD-H31")
+    if not exists(Path(path)):
+        raise ClipError(f"There is no image {path} for --control-key. Check the path.", code="AD-H33")
+    return Pin(int(frame), Path(path))
+
+
+def _for_each(option: str, values: Sequence[Any], default: Any, count: int) -> list[Any]:
+    """The value of each control model: one for all of them, or one for each."""
+    if len(values) > 1 and len(values) != count:
+        raise ClipError(
+            f"There are {len(values)} {option} for {count} control models. Give one for all, or one for each.",
+            code="AD-H32",
+        )
+    return list(values) if len(values) > 1 else [*(values or (default,))] * count
+
+
+def _is_given(name: str) -> bool:
+    return click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT

@@ -1,0 +1,1 @@
+"""ControlNets and T2I adapters on a diffusers pipeline: their files, networks and images."""

@@ -1,0 +1,124 @@
+"""The control models of a plan: checked before anything is loaded, and as components for a clip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from lib_animatediff.engine.components.control import ControlComponent, FrameHints
+from lib_animatediff.request.control.unit import HOLD, LOOP, STRETCH, ControlUnit
+from lib_animatediff.request.plan import ClipPlan
+from lib_animatediff.video.fitting import CROP, Size
+from lib_animatediff.video.preprocess import PREPROCESSORS, check_preprocessor
+from lib_animatediff.video.source import count_frames, examine, over_white, source_frames
+from motion_module.limits import VIDEO_FRAMES, parse_json, read_limited
+
+from .files import read_control_file
+from .networks import load_network, needs_grey
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_WITH_FEWER = {
+    HOLD: "the last one stays to the end",
+    LOOP: "they begin anew",
+    STRETCH: "each one serves several frames",
+}
+
+
+def check_controls(plan: ClipPlan, unet: Mapping[str, Any] | Path) -> None:
+    """Check the control models of a plan, and read their images once, before anything is loaded.
+
+    Args:
+        unet: configuration of the checkpoint's UNet, or the folder of the configurations; `load_controls` compares the
+            widths again, so that a folder without the UNet's is no error here.
+
+    Raises:
+        AnimateDiffError: a file is missing or damaged, is no control model, or was made for another base; there are
+            too few images.
+    """
+    if not plan.controls:
+        return
+    config = _config_in(unet) if isinstance(unet, Path) else unet
+    for unit in plan.controls:
+        file = read_control_file(unit.model)
+        if config is not None:
+            file.check_fits(config)
+        check_preprocessor(unit.preprocessor)
+        for key in unit.keys:
+            examine(key.source(CROP), frames=1)
+        unit.order(plan.frames, _count(unit, plan.frames))
+
+
+def load_controls(
+    pipeline: Any, plan: ClipPlan, size: Size, say: Callable[[str], None] = lambda _line: None
+) -> list[ControlComponent]:
+    """The control models of a plan, with the hints of the rendered frames.
+
+    Args:
+        size: width and height of the clip in pixels.
+        say: called with a line about each unit whose images are fewer than the frames.
+
+    Raises:
+        AnimateDiffError: a file is damaged or does not fit.
+    """
+    components = []
+    for unit in plan.controls:
+        file = read_control_file(unit.model)
+        file.check_fits(pipeline.unet.config)
+        network = load_network(file, pipeline.unet)
+        count = _count(unit, plan.frames)
+        if 1 < count < plan.frames and unit.source is not None:
+            say(f"{unit.source.name} has {count} images for {plan.frames} frames: {_WITH_FEWER[unit.fill]}.")
+        order = unit.order(plan.frames, count)[: len(plan.rendered)]
+        hints = _hints(unit, order, size, is_grey=needs_grey(network))
+        weights = unit.weights(plan.frames)[: len(plan.rendered)]
+        components.append(ControlComponent(network, hints, weights, unit.start, unit.end))
+    return components
+
+
+def as_hints(images: Iterable[Image]) -> Tensor:
+    """``n c H W`` with 8 bits, from images of one size, in colour or grey."""
+    rows = []
+    for image in images:
+        data = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+        rows.append(data.reshape(image.height, image.width, -1).permute(2, 0, 1))
+    return torch.stack(rows)
+
+
+def _config_in(folder: Path) -> Mapping[str, Any] | None:
+    try:
+        config = parse_json(read_limited(folder / "unet" / "config.json"))
+    except (OSError, ValueError):
+        return None
+    return config if isinstance(config, dict) and {"block_out_channels", "cross_attention_dim"} <= set(config) else None
+
+
+def _count(unit: ControlUnit, frames: int) -> int:
+    """How many images the source of a unit has, counted as far as they matter; 0 for key images."""
+    if unit.source is None:
+        return 0
+    return count_frames(unit.source, VIDEO_FRAMES if unit.fill == STRETCH else frames)
+
+
+def _hints(unit: ControlUnit, order: Sequence[int], size: Size, *, is_grey: bool) -> FrameHints:
+    """The hints of frames, of which each image is prepared once."""
+    used = sorted(set(order))
+    prepare = PREPROCESSORS[unit.preprocessor]
+    images = (prepare(over_white(image)) for image in _images(unit, used, size))
+    hints = as_hints(image.convert("L") if is_grey else image for image in images)
+    return FrameHints(hints, [used.index(number) for number in order])
+
+
+def _images(unit: ControlUnit, numbers: Sequence[int], size: Size) -> Iterable[Image]:
+    if unit.source is None:
+        for number in numbers:
+            yield from source_frames(unit.keys[number].source(CROP), size, 1)
+        return
+    for number, image in enumerate(source_frames(unit.source, size, numbers[-1] + 1)):
+        if number in numbers:
+            yield image

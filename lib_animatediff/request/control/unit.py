@@ -1,0 +1,231 @@
+"""A control model, the images that it reads frame by frame, and its weight in each frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lib_animatediff.request.motion_scale import parse_frames
+from lib_animatediff.request.start.pins import Pin
+from lib_animatediff.video.preprocess import NONE, PREPROCESSORS
+from lib_animatediff.video.source import Source
+from motion_module import ClipError
+
+MOST_WEIGHT = 2.0  # as in sd-webui-controlnet
+REACH = 8  # half of the frames that motion modules were trained on
+HOLD, STRETCH, LOOP, REFUSE = "hold", "stretch", "loop", "refuse"
+FILLS = (HOLD, STRETCH, LOOP, REFUSE)
+
+
+@dataclass(frozen=True)
+class ControlUnit:
+    """A control model in a clip.
+
+    Attributes:
+        model: file or folder of a ControlNet or a T2I adapter.
+        source: its images: frame i of the clip has image i. One image serves all frames. None: there are key images.
+        keys: images at single frames. Every frame has the nearest one, with a weight that falls with the distance.
+        preprocessor: what is made of the images, one of `PREPROCESSORS`.
+        weight: strength over the frames, such as ``0.8`` or ``0: 1, 12: 0.4``, each from 0 to `MOST_WEIGHT`.
+        start, end: the part of the sampling steps in which it acts, from 0.0 to 1.0.
+        fill: what frames have beyond the last image: ``"hold"`` the last one; ``"loop"`` begins anew; ``"stretch"``
+            distributes all images over the clip, also if there are more than frames; ``"refuse"`` refuses the clip.
+        reach: frames from a key image to the first one that it does not change.
+
+    Raises:
+        ClipError: a value is out of range, or there are no images.
+    """
+
+    model: Path
+    source: Source | None = None
+    keys: tuple[Pin, ...] = ()
+    preprocessor: str = NONE
+    weight: str = "1"
+    start: float = 0.0
+    end: float = 1.0
+    fill: str = HOLD
+    reach: int = REACH
+
+    def __post_init__(self) -> None:
+        if (self.source is None) == (not self.keys):
+            raise ClipError(
+                f"{self.model.name} needs either one image for each frame or key images. Give one of them.",
+                code="AD-H10",
+            )
+        if self.preprocessor not in PREPROCESSORS:
+            raise ClipError(
+                f"There is no preprocessor {self.preprocessor!r:.40}. Use one of: {', '.join(PREPROCESSORS)}.",
+                code="AD-H11",
+            )
+        if not 0 <= self.start < self.end <= 1:
+            raise ClipError(
+                f"{self.model.name}: control acts from a start of 0 or more to a later end, at most 1, not from "
+                f"{self.start:g} to {self.end:g}.",
+                code="AD-H12",
+            )
+        if self.fill not in FILLS:
+            raise ClipError(
+                f"For fewer images than frames, use one of {', '.join(FILLS)}, not {self.fill!r:.40}.", code="AD-H13"
+            )
+        if self.reach < 1:
+            raise ClipError(f"The reach of key images must be at least 1 frame, not {self.reach}.", code="AD-H14")
+        frames = [key.frame for key in self.keys]
+        if twice := {frame for frame in frames if frames.count(frame) > 1 or frame < 0}:
+            raise ClipError(
+                f"{self.model.name}: give one key image for each frame, from 0; that of frame {min(twice)} is wrong.",
+                code="AD-H15",
+            )
+        object.__setattr__(self, "keys", tuple(sorted(self.keys, key=lambda key: key.frame)))
+
+    def __str__(self) -> str:
+        """The unit in words, for an infotext."""
+        made = "" if self.preprocessor == NONE else f"{self.preprocessor} of "
+        steps = "" if (self.start, self.end) == (0, 1) else f", steps {self.start:g} to {self.end:g}"
+        return f"{self.model.name}, {made}{self.images}, weight {self.weight}{steps}"
+
+    @property
+    def images(self) -> str:
+        """Names of the files of its images."""
+        return self.source.name if self.source else ", ".join(key.path.name for key in self.keys)
+
+    def check_frames(self, frames: int) -> None:
+        """Check that a clip has the frames that the unit names.
+
+        Raises:
+            ClipError: the weights are malformed, or the clip is too short.
+        """
+        self.weights(frames)
+        if self.keys and (last := self.keys[-1]).frame >= frames:
+            raise ClipError(
+                f"There is no frame {last.frame} for the key image {last.path.name}: the clip has {frames} frames, 0 "
+                f"to {frames - 1}. Choose an earlier frame, or render more frames.",
+                code="AD-H17",
+            )
+
+    def weights(self, frames: int) -> tuple[float, ...]:
+        """The weight of each frame of a clip.
+
+        Raises:
+            ClipError: the weights are malformed, or are for frames that the clip does not have.
+        """
+        given = parse_frames("The control weight", self.weight, frames, MOST_WEIGHT)
+        each = given + given[-1:] * (frames - len(given))
+        return tuple(weight * self._nearness(frame) for frame, weight in enumerate(each))
+
+    def order(self, frames: int, images: int) -> list[int]:
+        """The number of the image of each frame.
+
+        Args:
+            frames: of the clip.
+            images: how many images the source has, unless there are keys.
+
+        Raises:
+            ClipError: there are too few images.
+        """
+        if self.keys:
+            return [self._nearest(frame) for frame in range(frames)]
+        assert self.source is not None
+        if self.fill == REFUSE and 1 < images < frames:
+            raise ClipError(
+                f"{self.source.name} has {images} images for a clip of {frames} frames. Lower the number of frames, or "
+                "hold, loop or stretch the images.",
+                code="AD-H16",
+            )
+        return [_FILLED[self.fill](frame, frames, images) for frame in range(frames)]
+
+    def to_json(self, named: Callable[[Path], Mapping[str, Any]] = lambda path: {"path": str(path)}) -> dict[str, Any]:
+        """Itself as JSON values.
+
+        Args:
+            named: what is written of a file.
+        """
+        images: dict[str, Any] = {"keys": [{"frame": k.frame, "index": k.index, **named(k.path)} for k in self.keys]}
+        if self.source is not None:
+            part = {name: value for name, value in asdict(self.source).items() if name != "path"}
+            images = {"source": {**part, **named(self.source.path)}}
+        own = {name: getattr(self, name) for name in _VALUES}
+        return {"model": dict(named(self.model)), **own, **images}
+
+    def _nearest(self, frame: int) -> int:
+        return min(range(len(self.keys)), key=lambda number: abs(self.keys[number].frame - frame))
+
+    def _nearness(self, frame: int) -> float:
+        if not self.keys:
+            return 1.0
+        distance = abs(self.keys[self._nearest(frame)].frame - frame)
+        return max(1 - distance / self.reach, 0.0)
+
+
+def control_from_json(data: Any, find: Callable[[Any], Path]) -> ControlUnit:
+    """The unit that `ControlUnit.to_json` wrote; the values may come from anyone.
+
+    Args:
+        find: the path of a file from its entry.
+
+    Raises:
+        ClipError: a value is missing, or has the wrong type or range.
+    """
+    entry = _checked(data, dict, "control")
+    values = {name: _checked(entry.get(name), kind, name) for name, kind in _VALUES.items()}
+    images: dict[str, Any] = {"keys": tuple(_key(one, find) for one in _checked(entry.get("keys", []), list, "keys"))}
+    if "source" in entry:
+        part = _checked(entry["source"], dict, "source")
+        images["source"] = Source(
+            find(part), **{name: _checked(part.get(name), kind, name) for name, kind in _PART.items()}
+        )
+    return ControlUnit(find(_checked(entry.get("model"), dict, "model")), **values, **images)
+
+
+def _key(entry: Any, find: Callable[[Any], Path]) -> Pin:
+    entry = _checked(entry, dict, "keys")
+    return Pin(_checked(entry.get("frame"), int, "frame"), find(entry), _checked(entry.get("index"), int, "index"))
+
+
+def _checked(value: Any, kind: Any, name: str) -> Any:
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise ClipError(
+            f"The control model's {name} is damaged: {value!r:.40}. Use the original file of the clip.", code="AD-H18"
+        )
+    return value
+
+
+_NUMBER = (int, float)
+_VALUES: dict[str, Any] = {
+    "preprocessor": str,
+    "weight": str,
+    "start": _NUMBER,
+    "end": _NUMBER,
+    "fill": str,
+    "reach": int,
+}
+_PART: dict[str, Any] = {
+    "start": int,
+    "end": (int, type(None)),
+    "every": int,
+    "fps": (*_NUMBER, type(None)),
+    "fit": str,
+}
+
+
+def _held(frame: int, _frames: int, images: int) -> int:
+    return min(frame, images - 1)
+
+
+def _looped(frame: int, _frames: int, images: int) -> int:
+    return frame % images
+
+
+def _stretched(frame: int, frames: int, images: int) -> int:
+    """The first frame has the first image and the last one the last; those between have the nearest."""
+    last = max(frames - 1, 1)
+    return (2 * frame * (images - 1) + last) // (2 * last)
+
+
+_FILLED: dict[str, Callable[[int, int, int], int]] = {
+    HOLD: _held,
+    STRETCH: _stretched,
+    LOOP: _looped,
+    REFUSE: _held,
+}
