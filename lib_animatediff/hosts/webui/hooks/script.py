@@ -10,6 +10,7 @@ from lib_animatediff.hosts.webui.catalog.files import Caches, WebuiCatalog
 from lib_animatediff.hosts.webui.catalog.models import canonical_name as canonical_model
 from lib_animatediff.hosts.webui.catalog.sources import find_source
 from lib_animatediff.hosts.webui.clip.prompt_travel import travels_of
+from lib_animatediff.hosts.webui.clip.second_pass import second_pass_notes
 from lib_animatediff.hosts.webui.clip.speed import apply_speed
 from lib_animatediff.hosts.webui.clip.video_start import clip_source, strength_of_tab, video_notes
 from lib_animatediff.hosts.webui.compat import a1111
@@ -194,6 +195,7 @@ def _open(p: Any, asked: dict[str, Any], given: set[str], caches: Caches, speeds
             _log.warning("AnimateDiff: %s", note)
         notes = (
             *notes_of(settings, travels_of(p)),
+            *second_pass_notes(settings),
             *speed_notes,
             *foreign_notes(asked),
             *video_notes(p, video, plan, given),
