@@ -13,6 +13,7 @@ from lib_animatediff.request.methods import ModuleMethod
 from lib_animatediff.request.plan import ClipPlan
 from motion_module import ClipError, MotionModule, load_motion_module
 
+from .conditions_by_number import conditions_by_number
 from .guidance import GuidanceSwitch
 from .methods import Adapters, SamplingJob, load_method, not_a_motion_module
 from .networks import with_motion_loras
@@ -66,6 +67,9 @@ class LoadedModules:
         with ExitStack() as stack:
             pinned = job.pinned
             held = None if pinned is None else stack.enter_context(pinned.held(pipeline.unet, pipeline.scheduler))
+            kwargs = job.kwargs
+            if plan.windows is not None:
+                kwargs = stack.enter_context(conditions_by_number(pipeline, kwargs, len(plan.rendered)))
             injection = stack.enter_context(
                 inject(pipeline.unet, *components, frames=len(plan.rendered), windows=plan.windows, reuse=plan.reuse)
             )
@@ -89,7 +93,7 @@ class LoadedModules:
                 count = steps - done
                 reach(0.0, timesteps[0])
                 injection.begin_run(count)
-                guidance = GuidanceSwitch(pipeline, plan.guidance, job.kwargs, count, on_switch=injection.drop_features)
+                guidance = GuidanceSwitch(pipeline, plan.guidance, kwargs, count, on_switch=injection.drop_features)
 
                 def after_step(_pipeline: Any, step: int, _timestep: int, kept: dict[str, Any]) -> dict[str, Any]:
                     reach((step + 1) / count, timesteps[min(step + 1, count - 1)])
