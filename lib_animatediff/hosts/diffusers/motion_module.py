@@ -13,12 +13,12 @@ from lib_animatediff.request.methods import ModuleMethod
 from lib_animatediff.request.plan import ClipPlan
 from motion_module import ClipError, MotionModule, load_motion_module
 
-from .conditions_by_number import conditions_by_number
 from .guidance import GuidanceSwitch
 from .methods import Adapters, SamplingJob, load_method, not_a_motion_module
 from .networks import with_motion_loras
 from .noise import first_noise, sample_runs, unit_noise
 from .pipeline import timesteps_of
+from .prompts import conditions_by_number
 from .start.late import begin_at
 
 
