@@ -281,14 +281,14 @@ def _render(asked: AskedClip, device: str, contact_sheet: Path | None, as_json: 
         "fps": settings.fps,
         "shown_frames": len(shown),
         "shown_fps": float(output_plan.shown_fps),
-        "size": request.size,
+        "size": ready.size,
         **({} if seam is None else {"seam": round(seam, 3)}),
     }
     if contact_sheet:
         with _writing(contact_sheet):
             write_contact_sheet(contact_sheet, images)
         made["contact_sheet"] = str(contact_sheet)
-    width, height = request.size
+    width, height = ready.size
     count, fps = len(shown), float(output_plan.shown_fps)
     done = "Rendered" if output_plan.interpolation is None else f"Rendered {len(images)} and interpolated to"
     click.echo(

@@ -11,7 +11,8 @@ import click
 from click.core import ParameterSource
 
 from lib_animatediff.builtin_model import MODELS
-from lib_animatediff.jobs.recipe import PROGRAM, Request, request_of
+from lib_animatediff.jobs.infotext import PROGRAM
+from lib_animatediff.jobs.recipe import Request, request_of
 from lib_animatediff.request.output import output_of
 from lib_animatediff.request.settings import SETTINGS, VIDEO_SETTINGS, clip_frames, parse_settings
 from lib_animatediff.request.start.pins import INVERSION, STRENGTH, Pin, PinnedFrames
@@ -31,7 +32,10 @@ HEADING = "Images in"
 KEEP = 4
 _LONGEST = 4  # times the shorter side
 _PATH = click.Path(path_type=Path)
-_NOT_CARRIED = ("enable", "model", "formats", "motion_loras", "request_id", "frame_seeds", "preview", *VIDEO_SETTINGS)
+_NOT_CARRIED = (
+    *("enable", "model", "formats", "motion_loras", "request_id", "frame_seeds", "preview", "interpolator"),
+    *VIDEO_SETTINGS,
+)
 
 
 def _carry_on(context: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,24 +18,23 @@ from lib_animatediff.hosts.diffusers.decode import check_decoder, load_decoder
 from lib_animatediff.hosts.diffusers.methods import LoadedMethod, load_method
 from lib_animatediff.hosts.diffusers.prompts import check_prompts
 from lib_animatediff.request.control.unit import ControlUnit, control_from_json
-from lib_animatediff.request.distilled import LINSPACE, TRAILING
 from lib_animatediff.request.loras import LoraFile
 from lib_animatediff.request.methods import ModuleFile, name_without_file
+from lib_animatediff.request.output import is_rife_file
 from lib_animatediff.request.plan import ClipPlan, Sampling, add_controls, plan_clip
-from lib_animatediff.request.settings import VIDEO_SETTINGS, ClipSettings, parse_settings, to_infotext
-from lib_animatediff.request.start.pins import PinnedFrames, in_words, pins_from_json
+from lib_animatediff.request.settings import VIDEO_SETTINGS, ClipSettings, parse_settings
+from lib_animatediff.request.start.pins import PinnedFrames, pins_from_json
 from lib_animatediff.request.start.video import VideoStart, video_start_from_json
 from lib_animatediff.video import Recipe
 from lib_animatediff.video.hashing import file_hash
 from motion_module import ClipError
 
+from .infotext import PROGRAM, infotext_of
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-PROGRAM = "animatediff"
 _LIBRARIES = ("torch", "diffusers", "transformers")
-_HASH_LENGTH = 10  # of the hash as the WebUI shows it
-_WEBUI_SCHEDULE = {TRAILING: "Simple", LINSPACE: "Uniform"}  # its schedule type with these timesteps
 _STORED_ELSEWHERE = ("enable", "model", "formats", "motion_loras", "request_id", *VIDEO_SETTINGS)  # in other fields
 
 
@@ -126,6 +124,12 @@ class Ready:
     config: Path
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the frames."""
+        second_pass = self.plan.second_pass
+        return second_pass.size(self.request.size) if second_pass else self.request.size
+
+    @property
     def steps(self) -> int:
         """The number of calls of ``on_step`` by `render`."""
         return self.plan.sampled_steps
@@ -181,6 +185,7 @@ def prepare(request: Request, load: Callable[[ClipPlan], LoadedMethod] | None = 
     if request.decoder is not None:
         check_decoder(request.decoder)
     plan = request.plan()
+    plan.output.check_weights()
     check_prompts(plan)
     check_controls(plan, config)
     method = load(plan) if load else load_method(plan.method, plan)
@@ -204,6 +209,9 @@ def recipe_of(request: Request, encoding: Mapping[str, Any]) -> Recipe:
     }
     if request.further:
         files["further"] = [_named(one.path) | {"effect": one.effect, "scale": one.scale} for one in request.further]
+    if is_rife_file(request.settings.interpolator):
+        files["rife"] = _named(Path(request.settings.interpolator))
+        settings["interpolator"] = files["rife"]["name"]
     if request.decoder is not None:
         files["decoder"] = _named(request.decoder)
     if request.video is not None:
@@ -229,7 +237,7 @@ def recipe_of(request: Request, encoding: Mapping[str, Any]) -> Recipe:
         "files": files,
         "encoding": dict(encoding),
     }
-    return Recipe(_infotext(request, files), data)
+    return Recipe(infotext_of(request, files), data)
 
 
 def request_of(
@@ -268,7 +276,7 @@ def request_of(
         checkpoint=found(files.get("checkpoint")),
         motion=found(motion) if has_file else Path(name),
         prompt=_read(data, "prompt", str),
-        settings=parse_settings(_read(data, "settings", dict)),
+        settings=_settings_of(data, str(found(files["rife"])) if "rife" in files else None),
         negative_prompt=_read(data, "negative_prompt", str),
         seed=_read(data, "seed", int),
         kind=None if kind is None else _checked(kind, str, "kind"),
@@ -295,6 +303,11 @@ def request_of(
     )
 
 
+def _settings_of(data: Mapping[str, Any], rife: str | None) -> ClipSettings:
+    settings = parse_settings(_read(data, "settings", dict))
+    return settings if rife is None else replace(settings, interpolator=rife)
+
+
 def _motion_of(request: Request) -> dict[str, Any]:
     if name := name_without_file(str(request.motion)):
         return {"name": name}
@@ -310,46 +323,6 @@ def _version(library: str) -> str | None:
         return version(library)
     except PackageNotFoundError:
         return None
-
-
-def _infotext(request: Request, files: Mapping[str, Any]) -> str:
-    """The recipe as infotext, which the WebUI's PNG Info tab reads."""
-    checkpoint, motion = files["checkpoint"], files["motion"]
-    settings = replace(request.settings, enable=True, model=motion["name"])
-    line = to_infotext(settings, mm_hash=motion.get("sha256", "")[:_HASH_LENGTH])
-    fields = {
-        "Steps": request.steps,
-        "Sampler": host.SAMPLERS[request.sampler].webui,
-        **({"Schedule type": _WEBUI_SCHEDULE[request.spacing]} if request.spacing in _WEBUI_SCHEDULE else {}),
-        "CFG scale": request.cfg,
-        "Seed": request.seed,
-        "Size": f"{request.size[0]}x{request.size[1]}",
-        "Model hash": checkpoint["sha256"][:_HASH_LENGTH],
-        "Model": request.checkpoint.stem,
-        **_video_fields(files),
-        **({} if request.pins is None else {"Pinned frames": _quoted(in_words(request.pins.pins))}),
-        **{f"Control {number}": _quoted(str(unit)) for number, unit in enumerate(request.controls, 1)},
-        "AnimateDiff": json.dumps(line, ensure_ascii=False),
-        "Version": f"{PROGRAM} {__version__}",
-    }
-    lines = [request.prompt, f"Negative prompt: {request.negative_prompt}" if request.negative_prompt else ""]
-    return "\n".join([*filter(None, lines), ", ".join(f"{name}: {value}" for name, value in fields.items())])
-
-
-def _video_fields(files: Mapping[str, Any]) -> dict[str, Any]:
-    if "video" not in files:
-        return {}
-    video = files["video"]
-    return {
-        "Denoising strength": video["denoise"],
-        "Video": _quoted(video["name"]),
-        "Video hash": video["sha256"][:_HASH_LENGTH],
-    }
-
-
-def _quoted(text: str) -> str:
-    """A value of an infotext that may contain a comma."""
-    return json.dumps(text, ensure_ascii=False)
 
 
 def _read(data: Mapping[str, Any], name: str, kind: type) -> Any:

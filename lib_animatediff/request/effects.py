@@ -180,6 +180,7 @@ _SILENT = _Rule(
     lambda case: not {FILE_FORMATS.get(name) for name in case.settings.formats} & set(SOUND_FORMATS),
     "none of the output formats has sound",
 )
+_ADDS_NONE = _Rule(lambda case: case.settings.interpolate == OFF, "no frames are added")
 _NOT_ZERO = _Rule(lambda case: not case.is_zero, "it belongs to Text2Video-Zero, and a motion module makes the clip")
 
 EFFECTS: dict[str, tuple[_Rule, ...]] = {
@@ -335,6 +336,9 @@ EFFECTS: dict[str, tuple[_Rule, ...]] = {
             of_value=True,
         ),
     ),
+    "interpolator": (_IMAGE, _ADDS_NONE),
+    "upscale": (_IMAGE,),
+    "upscale_denoise": (_IMAGE, _Rule(lambda case: case.settings.upscale == 1, "the clip is not enlarged")),
     "video": (),
     **dict.fromkeys(
         ("denoise", "video_start", "video_end", "video_every", "video_fps", "video_fit"),
@@ -369,7 +373,7 @@ def foreign_notes(values: Mapping[str, Any]) -> tuple[Note, ...]:
     """A note about each changed argument of the existing extension that has no effect or another one than there."""
     films = asks_for_film(values)
     names = [name for name, known in PLAIN_VALUES.items() if known is None and not (films and name == FILM_FACTOR)]
-    in_its_place = (Note("interp", "adds frames by optical flow (DIS) instead of FILM, as interpolate does."),)
+    in_its_place = (Note("interp", "adds frames by optical flow or RIFE instead of FILM, as interpolate does."),)
     return (*in_its_place * films, *_tuning_nothing(names, values))
 
 

@@ -43,6 +43,13 @@ class FileCatalog(Protocol):
             AnimateDiffError: there is none.
         """
 
+    def find_rife(self, name: str) -> Path:
+        """The file with the weights of RIFE of this name.
+
+        Raises:
+            AnimateDiffError: there is none.
+        """
+
 
 @dataclass(frozen=True)
 class ModuleFile:

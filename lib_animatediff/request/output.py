@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib_animatediff.video import exact_fps, ping_pong
 from lib_animatediff.video.interpolate import Interpolation
+from lib_animatediff.video.interpolators import AUTO, DIS, RIFE, Interpolator
 from lib_animatediff.video.opencv import need_opencv
+from lib_animatediff.video.rife_file import check_rife, need_packaged_weights, packaged_weights
 
 from .settings import FILE_FORMATS, FRAME, ClipSettings, interpolation
 
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
     from PIL.Image import Image
+
+    from .methods import FileCatalog
 
 
 @dataclass(frozen=True)
@@ -63,17 +68,30 @@ class OutputPlan:
             return self.interpolation.count(frames)
         return len(ping_pong(range(frames))) if self.ping_pong else frames
 
+    def check_weights(self) -> None:
+        """Check the file of RIFE, if one makes frames, by its header.
 
-def output_of(settings: ClipSettings) -> OutputPlan:
+        Raises:
+            AnimateDiffError: it cannot be read, or is another model.
+        """
+        if self.interpolation is not None and self.interpolation.interpolator.weights is not None:
+            check_rife(self.interpolation.interpolator.weights)
+
+
+def output_of(settings: ClipSettings, files: FileCatalog | None = None) -> OutputPlan:
     """The output that settings ask for.
 
+    Args:
+        files: the user's files; None: names are paths, and no file is read.
+
     Raises:
-        AnimateDiffError: frames are to be added, and OpenCV is missing or the file would have too many.
+        AnimateDiffError: frames are to be added, and OpenCV or RIFE is missing or the file would have too many.
     """
     added = interpolation(settings)
     if added is not None:
         need_opencv("interpolate")
-    return OutputPlan(
+        added = replace(added, interpolator=_interpolator(settings.interpolator, files))
+    plan = OutputPlan(
         formats=tuple(FILE_FORMATS[name] for name in settings.formats if name != FRAME),
         with_frames=FRAME in settings.formats,
         fps=settings.fps,
@@ -82,3 +100,21 @@ def output_of(settings: ClipSettings) -> OutputPlan:
         request_id=settings.request_id,
         interpolation=added,
     )
+    if files is not None:
+        plan.check_weights()
+    return plan
+
+
+def is_rife_file(interpolator: str) -> bool:
+    """Whether the setting ``interpolator`` names a file."""
+    return interpolator not in (AUTO, DIS, RIFE)
+
+
+def _interpolator(name: str, files: FileCatalog | None) -> Interpolator:
+    if name == AUTO:
+        return Interpolator(packaged_weights())
+    if name == DIS:
+        return Interpolator()
+    if name == RIFE:
+        return Interpolator(need_packaged_weights(), everywhere=True)
+    return Interpolator(Path(name) if files is None else files.find_rife(name), everywhere=True)

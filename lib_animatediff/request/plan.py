@@ -38,7 +38,9 @@ from .settings import (
     refuse_without_module,
     travels_in_loop,
 )
+from .settings.second_pass import NOT_ENLARGED
 from .start.pins import PinnedFrames, path_in, pins_from_json
+from .start.second_pass import SecondPass
 from .start.video import VideoStart, video_start_from_json
 
 _PROMPTS = {  # fields of `Sampling`, with the words of messages
@@ -142,6 +144,7 @@ class ClipPlan:
         reuse: of features over the steps; None: every step computes everything.
         guidance: the steps at which CFG acts.
         output: the files.
+        second_pass: how the finished clip is enlarged; None: it is not.
         video: the frames that the clip starts from; None: noise alone.
         pins: frames that are given images; None: none are.
         controls: control models that steer the clip.
@@ -161,6 +164,7 @@ class ClipPlan:
     reuse: FeatureReuse | None
     guidance: GuidanceInterval
     output: OutputPlan
+    second_pass: SecondPass | None = None
     video: VideoStart | None = None
     pins: PinnedFrames | None = None
     controls: tuple[ControlUnit, ...] = ()
@@ -185,7 +189,8 @@ class ClipPlan:
     @property
     def sampled_steps(self) -> int:
         """The steps of all runs that are sampled: a clip that starts from a video skips the first ones."""
-        return sum(steps - (self.video.skipped(steps) if self.video else 0) for steps in self.runs)
+        first = sum(steps - (self.video.skipped(steps) if self.video else 0) for steps in self.runs)
+        return first + (self.second_pass.sampled(self.sampling.steps) if self.second_pass else 0)
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -294,7 +299,8 @@ def plan_clip(settings: ClipSettings, sampling: Sampling | None = None, files: F
         freeinit=_freeinit(settings),
         reuse=feature_reuse(settings, sampling.steps),
         guidance=guidance_interval(settings),
-        output=output_of(settings),
+        output=output_of(settings, files),
+        second_pass=_second_pass(settings),
     )
 
 
@@ -369,6 +375,12 @@ def _damaged(name: str, value: Any) -> NoReturn:
 def _windows(settings: ClipSettings, method: Method) -> ContextWindows | Chunks | None:
     windows = None if settings.preview else context_windows(settings)
     return None if windows is None else method.cut(windows)
+
+
+def _second_pass(settings: ClipSettings) -> SecondPass | None:
+    if settings.upscale == NOT_ENLARGED or settings.preview:
+        return None
+    return SecondPass(settings.upscale, settings.upscale_denoise)
 
 
 def _freeinit(settings: ClipSettings) -> FreeInitPlan | None:

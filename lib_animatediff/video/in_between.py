@@ -31,6 +31,11 @@ _THUMBNAIL = 32  # pixels: at this size only the layout of an image counts
 _CUT = 0.25  # SSIM of two thumbnails below which they may be of two scenes
 _AGREES = 0.5  # fewest pixels whose flows agree within a scene
 _NEAR = 2.0  # pixels of disagreement that motion blur causes
+_FAR = 16.0  # pixels at the flow's resolution; measured: DIS flow finds longer ways rarely
+_FAR_SHARE = 0.01  # of an image's pixels that go so far
+_MOVES = 1.0  # pixels
+_LOST_SHARE = 0.3  # of the pixels that move; measured: below it the flow is right
+_FEWEST_LOST = 0.001  # of an image's pixels; fewer are noise
 _WINDOW = (7, 7)  # of SSIM on a thumbnail
 _SSIM = ((0.01 * 255) ** 2, (0.03 * 255) ** 2)  # constants of Wang et al. 2004
 
@@ -56,9 +61,26 @@ class InBetween:
             return False
         return bool(np.mean(self._disagreement[0] < _NEAR) < _AGREES)
 
+    @cached_property
+    def is_still(self) -> bool:
+        """Whether nothing lies between the two, since they are equal or of different scenes."""
+        return bool(np.array_equal(self._before, self._after)) or self.is_cut
+
+    @cached_property
+    def is_fast(self) -> bool:
+        """Whether something moves so far that the flow misses it: beyond 16 pixels of 256.
+
+        Where the flow misses it, its flow back does not return, in a larger part of what moves than motion hides.
+        """
+        lengths, missed = _length(self._flow[0]), self._disagreement[0] > _NEAR
+        if np.mean(lengths > _FAR) > _FAR_SHARE:
+            return True
+        lost = np.mean(missed)
+        return bool(lost > max(_FEWEST_LOST, _LOST_SHARE * np.mean((lengths > _MOVES) | missed)))
+
     def at(self, share: float) -> Image:
         """The image at a share of the time from ``before`` to ``after``, above 0 and below 1; at a cut, ``before``."""
-        if self.is_cut or np.array_equal(self._before, self._after):
+        if self.is_still:
             return self._before
         cv2 = need_opencv()
         to_before = _inverted(self._flow[0], share)

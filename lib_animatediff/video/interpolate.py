@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
 from .encoding import channels_of
+from .interpolators import Interpolator, Pair
 from .spool import SpooledFrames
 
 if TYPE_CHECKING:
@@ -32,12 +33,14 @@ class Interpolation:
         shown_at: frames per second of the file.
         ping_pong: whether the clip plays back to its beginning.
         is_loop: whether the last frame leads to the first.
+        interpolator: what makes the frames in between.
     """
 
     made_for: Fraction
     shown_at: Fraction
     ping_pong: bool = False
     is_loop: bool = False
+    interpolator: Interpolator = field(default_factory=Interpolator)
 
     def positions(self, frames: int) -> list[Fraction]:
         """The position of each frame of the file.
@@ -68,41 +71,43 @@ class Interpolation:
             frames: of one size, each once, without the way back.
 
         Raises:
-            AnimateDiffError: OpenCV is missing; raised when frames are read.
+            AnimateDiffError: OpenCV is missing, or the file of RIFE cannot be used; raised when frames are read.
         """
         positions = self.positions(len(frames))
         distinct = sorted(set(positions))
         mode = channels_of(frames)
-        coming = (image.tobytes() for image in interpolate(_in_mode(frames, mode), distinct))
+        coming = (image.tobytes() for image in interpolate(_in_mode(frames, mode), distinct, self.interpolator))
         made = SpooledFrames(coming, len(distinct), _size_of(frames), mode)
         place_of = {position: place for place, position in enumerate(distinct)}
         return made.in_order([place_of[position] for position in positions])
 
 
-def interpolate(frames: Iterable[Image], positions: Iterable[Fraction]) -> Iterator[Image]:
+def interpolate(
+    frames: Iterable[Image], positions: Iterable[Fraction], interpolator: Interpolator | None = None
+) -> Iterator[Image]:
     """The frames at the given positions. Three frames of the clip are in memory at a time.
 
     Args:
         frames: of one size, in RGB or RGBA.
         positions: in ascending order, from 0. After the last frame the clip goes on to its first.
+        interpolator: None: DIS flow.
 
     Yields:
         Images in the mode of the frames. Those at a whole position are the frames themselves. At a cut, the frame
         before it stays until the frame after it.
 
     Raises:
-        AnimateDiffError: OpenCV is missing.
+        AnimateDiffError: OpenCV is missing, or the file of RIFE cannot be used.
     """
     import numpy as np
     from PIL import Image
 
-    from .in_between import InBetween
-
+    interpolator = interpolator or Interpolator()
     coming = iter(frames)
     first = next(coming)
     pairs = enumerate(pairwise(chain([first], coming, [first])))
     number, (before, after) = next(pairs)
-    pair: InBetween | None = None
+    pair: Pair | None = None
     for position in positions:
         while number < math.floor(position):
             number, (before, after) = next(pairs)
@@ -110,7 +115,7 @@ def interpolate(frames: Iterable[Image], positions: Iterable[Fraction]) -> Itera
         if position == number:
             yield before
             continue
-        pair = pair or InBetween(np.asarray(before), np.asarray(after))
+        pair = pair or interpolator.pair(np.asarray(before), np.asarray(after))
         yield Image.fromarray(pair.at(float(position - number)), before.mode)
 
 

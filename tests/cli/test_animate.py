@@ -29,6 +29,7 @@ from lib_animatediff.jobs import recipe as request
 from lib_animatediff.request.methods import ModuleFile
 from lib_animatediff.request.plan import Sampling
 from lib_animatediff.request.settings import SETTINGS, motion_scale, parse_settings
+from lib_animatediff.video import read_recipe
 from motion_module import load_motion_module
 
 ROOT = Path(__file__).parents[2]
@@ -265,3 +266,15 @@ def test_help_names_the_command_and_version_the_packages(command):
     assert re.search(r"animate +Render a clip from a prompt", result.out)
     result = command("--version")
     assert (result.code, result.out.strip()) == (0, f"animatediff, version {__version__}")
+
+
+def test_a_second_pass_is_in_the_result_and_in_the_recipe(run, tmp_path):
+    words = {"frames": 2, "steps": 2, "upscale": 1.5, "upscale_denoise": 0.5, "device": "cpu"}
+    clip = tmp_path / "clip.png"
+    done = run(clip, **words)
+    assert done.code == 0, done.err
+    assert "Rendered 2 frames of 96x96" in done.err
+    recipe = read_recipe(clip)
+    assert recipe.data["size"] == [64, 64]
+    hires = "Denoising strength: 0.5, Hires upscale: 1.5, Hires steps: 1, Hires upscaler: Lanczos"
+    assert hires in recipe.infotext

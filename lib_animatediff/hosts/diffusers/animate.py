@@ -30,11 +30,13 @@ from .noise import share_step_noise
 from .pipeline import CFG, PIXELS_PER_LATENT, SAMPLER, SAMPLERS, check_request, check_sampler, new_sampler
 from .prompts import check_prompts, prompt_kwargs
 from .speed import ClipFiles, choose_sampling, clip_files
+from .start.enlarged import enlarged_latents, plan_of_second_pass
 from .start.pins import check_pins, pinned_latents
 from .start.video import check_video, start_latents
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
 
 Motion = MotionModule | MotionComponent | Sequence[MotionModule | MotionComponent] | Text2VideoZero
 
@@ -91,7 +93,7 @@ def animate(
             of the other arguments; `examine` tells what the video has.
         pins: frames of the clip that are given images.
         controls: ControlNets and T2I adapters that steer the clip. Several of them add up.
-        size: width and height in pixels, multiples of 8.
+        size: width and height in pixels, multiples of 8; with ``upscale`` in ``settings``, those of the first pass.
         steps, cfg, sampler, spacing: of the sampler: a name of `pipeline.SAMPLERS` and one of its spacings. None: those
             of the official configurations (25 steps, CFG 7.5, ddim), or, with ``speed="fast"`` in ``settings``, those
             that a distilled motion module was trained for.
@@ -190,29 +192,40 @@ def render(
     check_prompts(plan)
     check_sampler(sampler, spacing, plan.sampling.steps)
     former = pipeline.scheduler
-    pipeline.scheduler = new_sampler(sampler, former, method.schedule, spacing)
-    try:
+
+    def sampled(plan: ClipPlan, first: Tensor | None = None) -> Tensor:
+        """The latents of a pass; the second one starts from those of the first."""
+        pipeline.scheduler = new_sampler(sampler, former, method.schedule, spacing)
         # On the CPU, so that a seed gives the same clip on every machine.
         generators = [torch.Generator().manual_seed(each) for each in plan.seeds]
         share_step_noise(pipeline.scheduler, generators, plan.noise.share)
-        latent_size = [pixels // PIXELS_PER_LATENT for pixels in reversed(size)]
         kwargs = {**prompt_kwargs(pipeline, plan), "width": size[0], "height": size[1], "guidance_scale": cfg}
         kwargs["eta"] = SAMPLERS[sampler].eta
         like = torch.empty(
             len(generators),
             pipeline.unet.config.in_channels,
-            *latent_size,
+            *(pixels // PIXELS_PER_LATENT for pixels in reversed(size)),
             dtype=pipeline.dtype,
             device=pipeline.device,
         )
+        if first is None:
+            start = start_latents(pipeline, plan, like)
+        else:
+            start = enlarged_latents(pipeline, plan, first, like, decoder)
+        pinned = pinned_latents(pipeline, plan, kwargs, like, former)
+        controls = load_controls(pipeline, plan, size, *([say] if first is None else []))
+        job = SamplingJob(pipeline, plan, kwargs, generators, like, on_step, start, pinned, controls)
+        latents: Tensor = method.sample(job)
+        return latents
+
+    try:
         with apply_domain_adapters(pipeline.unet, [*method.adapters, *adapters]) as matches:
             for line in (*map(str, plan.notes), *method.reports, *map(str, matches)):
                 say(line)
-            start = start_latents(pipeline, plan, like)
-            pinned = pinned_latents(pipeline, plan, kwargs, like, former)
-            controls = load_controls(pipeline, plan, size, say)
-            job = SamplingJob(pipeline, plan, kwargs, generators, like, on_step, start, pinned, controls)
-            latents = method.sample(job)
+            latents = sampled(plan)
+            if plan.second_pass is not None:
+                size = plan.second_pass.size(size)
+                latents = sampled(plan_of_second_pass(plan), latents)
             return decode_frames(pipeline, latents, decoder)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):

@@ -18,6 +18,7 @@ from .methods import Adapters, SamplingJob, load_method, not_a_motion_module
 from .networks import with_motion_loras
 from .noise import first_noise, sample_runs, unit_noise
 from .pipeline import timesteps_of
+from .prompts import conditions_by_number
 from .start.late import begin_at
 
 
@@ -66,6 +67,9 @@ class LoadedModules:
         with ExitStack() as stack:
             pinned = job.pinned
             held = None if pinned is None else stack.enter_context(pinned.held(pipeline.unet, pipeline.scheduler))
+            kwargs = job.kwargs
+            if plan.windows is not None:
+                kwargs = stack.enter_context(conditions_by_number(pipeline, kwargs, len(plan.rendered)))
             injection = stack.enter_context(
                 inject(
                     pipeline.unet,
@@ -96,7 +100,7 @@ class LoadedModules:
                 count = steps - done
                 reach(0.0, timesteps[0])
                 injection.begin_run(count)
-                guidance = GuidanceSwitch(pipeline, plan.guidance, job.kwargs, count, on_switch=injection.drop_features)
+                guidance = GuidanceSwitch(pipeline, plan.guidance, kwargs, count, on_switch=injection.drop_features)
 
                 def after_step(_pipeline: Any, step: int, _timestep: int, kept: dict[str, Any]) -> dict[str, Any]:
                     reach((step + 1) / count, timesteps[min(step + 1, count - 1)])

@@ -49,6 +49,10 @@ class PathCatalog:
         """
         return _existing(Path(name))
 
+    def find_rife(self, name: str) -> Path:
+        """The path itself; checking it fails if the file does not exist."""
+        return Path(name)
+
 
 def parse_added(text: str) -> LoraFile:
     """Parse ``FILE`` or ``FILE:STRENGTH``.

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lib_animatediff.engine.patching import patch_forward
 from lib_animatediff.prompts.interpolate import blend_rows
 from lib_animatediff.request.plan import ClipPlan
 
 from .conditions import check_grammar, condition, equally_long, is_plain
+
+_CONDITIONS = "encoder_hidden_states"  # diffusers' keyword of them in a call of the UNet
 
 
 def prompt_kwargs(pipeline: Any, plan: ClipPlan) -> dict[str, Any]:
@@ -36,6 +40,41 @@ def prompt_kwargs(pipeline: Any, plan: ClipPlan) -> dict[str, Any]:
             encoded = blend_rows(encoded, options.blends(travel), options.interpolation)
         kwargs[f"{field}_embeds"] = encoded
     return dict(zip(kwargs, equally_long(list(kwargs.values())), strict=True))
+
+
+@contextmanager
+def conditions_by_number(pipeline: Any, kwargs: Mapping[str, Any], frames: int) -> Iterator[dict[str, Any]]:
+    """Let the pipeline carry a number for each row inside the block, from which each window gets its conditions.
+
+    The pipeline repeats the conditions for each frame and copies them for CFG, which is most of what grows with a long
+    clip: nearly a megabyte a frame in float32. Enter the block before windows are injected.
+
+    Args:
+        kwargs: the pipeline's keyword arguments for prompts, as `prompt_kwargs` returns them.
+        frames: rows of a stream.
+
+    Yields:
+        The keyword arguments with numbers; unchanged where each frame has its own condition, as in a prompt travel.
+    """
+    count = kwargs.get("num_images_per_prompt", 1)
+    if count != frames or frames == 1:
+        yield dict(kwargs)
+        return
+    rest = dict(kwargs)
+    names = ("prompt", "negative_prompt", "prompt_embeds", "negative_prompt_embeds")
+    prompt, negative, *embeds = (rest.pop(name, None) for name in names)
+    cond, uncond = pipeline.encode_prompt(
+        prompt, pipeline.device, 1, True, negative, prompt_embeds=embeds[0], negative_prompt_embeds=embeds[1]
+    )
+    table = torch.cat([cond, uncond])
+    rest["prompt_embeds"], rest["negative_prompt_embeds"] = table.new_zeros(1, 1, 1), table.new_ones(1, 1, 1)
+
+    def with_conditions(forward: Callable[..., Any], args: tuple[Any, ...], given: dict[str, Any]) -> Any:
+        numbers: Tensor = given[_CONDITIONS]
+        return forward(*args, **given | {_CONDITIONS: table.index_select(0, numbers.flatten().long())})
+
+    with patch_forward(pipeline.unet, with_conditions):
+        yield rest
 
 
 def check_prompts(plan: ClipPlan) -> None:

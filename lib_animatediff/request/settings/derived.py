@@ -34,6 +34,7 @@ _OF_MOTION_MODULES = (
     "views",
     "closed_loop",
     "reuse",
+    "upscale",
 )
 
 

@@ -8,12 +8,14 @@ from fractions import Fraction
 
 from lib_animatediff.request.compat import LARGEST_FACTOR
 from lib_animatediff.video import exact_fps
+from lib_animatediff.video.interpolators import AUTO, DIS, RIFE
 from motion_module import ClipError
 
 from .setting import OUTPUT, further
 
 OFF = "off"
 OFFERED = (OFF, "x2", "x3", "x4")
+INTERPOLATORS = (AUTO, DIS, RIFE)
 FASTEST = 240.0  # frames per second of a file; screens show fewer, and WebP counts in milliseconds
 _FACTOR = re.compile(r"x\s*(\d{1,2})|(\d{1,2})\s*x", re.IGNORECASE)
 _FPS = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)(?:\s*fps)?", re.IGNORECASE)
@@ -57,13 +59,27 @@ def shown_fps(interpolate: str, fps: float) -> Fraction:
     return max(exact_fps(float(interpolate)), made_for)
 
 
+def checked_interpolator(text: str) -> str:
+    """One of `INTERPOLATORS`, or the name of a file."""
+    word = text.strip()
+    return word.lower() if word.lower() in INTERPOLATORS else word
+
+
 INTERPOLATE = further(
     OFF,
     "Frame interpolation",
-    "Adds frames by optical flow and keeps the speed: x2, x3, x4, or the frames per second of the file, such as 24. "
-    "Fast motion is blended.",
+    "Adds frames in between and keeps the speed: x2, x3, x4, or the frames per second of the file, such as 24.",
     OUTPUT,
     accepts_numbers=True,
     parse=checked_interpolation,
     suggestions=OFFERED,
+)
+INTERPOLATOR = further(
+    AUTO,
+    "Interpolator",
+    "What adds frames: dis (optical flow), rife (a network for fast motion), a file of RIFE, or auto: rife if it is "
+    "installed and motion is fast.",
+    OUTPUT,
+    parse=checked_interpolator,
+    suggestions=INTERPOLATORS,
 )

@@ -21,7 +21,8 @@ from .freeinit import (
     FREEINIT_SPATIAL,
     FREEINIT_TEMPORAL,
 )
-from .interpolation import INTERPOLATE
+from .interpolation import INTERPOLATE, INTERPOLATOR
+from .second_pass import UPSCALE, UPSCALE_DENOISE
 from .setting import ADVANCED, KEY, MOTION, NOISE, OUTPUT, PROMPTS, VIDEO_IN, WINDOWS, Setting, further, setting
 from .speed import GUIDANCE_END, GUIDANCE_START, PREVIEW, REUSE, REUSE_BRANCH, REUSE_ON_CPU, SPEED_CHOICE
 from .video import DENOISING, VIDEO, VIDEO_END, VIDEO_EVERY, VIDEO_FIT, VIDEO_FPS, VIDEO_MUTE, VIDEO_START
@@ -351,6 +352,9 @@ class ClipSettings:
     guidance_end: float = GUIDANCE_END
     speed: str = SPEED_CHOICE
     interpolate: str = INTERPOLATE
+    interpolator: str = INTERPOLATOR
+    upscale: float = UPSCALE
+    upscale_denoise: float = UPSCALE_DENOISE
     video: str = VIDEO
     denoise: float = DENOISING
     video_start: int = VIDEO_START

@@ -14,6 +14,7 @@ from torch import Tensor
 from lib_animatediff.hosts.diffusers.decode import frames_at_once
 from lib_animatediff.hosts.diffusers.pipeline import PIXELS_PER_LATENT
 from lib_animatediff.request.plan import ClipPlan
+from lib_animatediff.request.start.second_pass import SecondPass
 from lib_animatediff.request.start.video import VideoStart
 from lib_animatediff.video.source import SourceFacts, examine, over_white, source_frames
 
@@ -28,11 +29,11 @@ class StartLatents:
     """What a clip starts from.
 
     Attributes:
-        video: the source and the denoising strength.
+        video: the source and the denoising strength; or those of a second pass.
         latents: of its frames, ``f c h w``, without noise.
     """
 
-    video: VideoStart
+    video: VideoStart | SecondPass
     latents: Tensor
 
     def noised(self, sampler: Any, noise: Tensor, steps: int) -> Tensor:

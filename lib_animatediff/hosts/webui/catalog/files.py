@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .interpolators import find_rife
 from .loras import LoraCache, find_lora
 from .models import MotionModuleCache, find_model
 
@@ -19,6 +20,10 @@ class WebuiCatalog:
     def find_lora(self, name: str) -> Path:
         """See `loras.find_lora`."""
         return find_lora(name)
+
+    def find_rife(self, name: str) -> Path:
+        """See `interpolators.find_rife`."""
+        return find_rife(name)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from lib_animatediff.hosts.webui.ui.panel import (
     infotext_fields,
     panel_values,
 )
-from lib_animatediff.request.effects import foreign_notes, notes_of
+from lib_animatediff.request.effects import Note, foreign_notes, notes_of
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
 from lib_animatediff.request.settings import canonical_name, parse_settings, to_infotext
 from lib_animatediff.request.start.choosing import choose_video
@@ -170,6 +170,13 @@ def _sessions_of_both_tabs() -> list[Session | Refusal]:
     return [session for session in sessions if session is not None]
 
 
+def _second_pass_notes(plan: ClipPlan) -> tuple[Note, ...]:
+    """A note if a request asks for the second pass of the command line."""
+    if plan.second_pass is None:
+        return ()
+    return (Note("upscale", "has no effect in the WebUI. Use Hires. fix of txt2img, which enlarges clips as well."),)
+
+
 def _is_enabled(asked: dict[str, Any]) -> bool:
     """Whether a clip is requested. Otherwise the other values are ignored, even invalid ones."""
     given = [value for name, value in asked.items() if canonical_name(name) == "enable"]
@@ -194,6 +201,7 @@ def _open(p: Any, asked: dict[str, Any], given: set[str], caches: Caches, speeds
             _log.warning("AnimateDiff: %s", note)
         notes = (
             *notes_of(settings, travels_of(p)),
+            *_second_pass_notes(plan),
             *speed_notes,
             *foreign_notes(asked),
             *video_notes(p, video, plan, given),

@@ -106,6 +106,7 @@ def test_the_reply_has_a_note_about_each_setting_without_effect(webui):
         ({"frames": 20, "overlap": 2}, "a fox", []),
         ({"travel_hold": 0.5}, "a fox", ["travel_hold"]),
         ({"travel_hold": 0.5}, "0: a fox\n1: a bear", []),
+        ({"upscale": 1.5}, "a fox", ["upscale"]),
     ],
 )
 def test_a_setting_has_a_note_unless_it_acts(webui, clip, prompt, noted):

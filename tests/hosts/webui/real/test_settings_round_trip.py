@@ -48,6 +48,7 @@ NEW = {
     "guidance_start": 0.25,
     "guidance_end": 0.75,
     "interpolate": "x2",
+    "interpolator": "dis",
     "video": "drift.gif",
     "denoise": 0.5,
     "video_start": 1,
@@ -59,8 +60,8 @@ NEW = {
 }
 SHORT = {"frames": 2}
 FAST, ENOUGH = {"steps": 2}, {"steps": 8}  # feature reuse needs more
-# Without speed: the text has the sampler and the steps that it chose.
-QUIET = [name for name, setting in SETTINGS.items() if setting.omit_default and name != "speed"]
+# Those of the panel: the text has the sampler and the steps that speed chose, and hires fix stands for the second pass.
+QUIET = [name for name, setting in SETTINGS.items() if setting.omit_default and setting.in_panel]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,0 +1,47 @@
+"""The start of a second pass on a diffusers pipeline: latents of the finished clip, enlarged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lib_animatediff.hosts.diffusers.decode import Decode, decode_frames
+from lib_animatediff.hosts.diffusers.pipeline import PIXELS_PER_LATENT
+from lib_animatediff.request.plan import ClipPlan
+
+from .video import StartLatents, encode_frames
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+
+def plan_of_second_pass(plan: ClipPlan) -> ClipPlan:
+    """The plan with what the second pass needs: the first one has decided what FreeInit and shared noise decide."""
+    pins = None if plan.pins is None else replace(plan.pins, inversion=0.0)
+    return replace(plan, freeinit=None, pins=pins)
+
+
+def enlarged_latents(
+    pipeline: Any, plan: ClipPlan, latents: Tensor, like: Tensor, decoder: Decode | None = None
+) -> StartLatents:
+    """The latents that the second pass starts from. Frames are decoded, enlarged and encoded some at a time.
+
+    Pixels are enlarged and not latents, since an enlarged latent decodes to a blurred image, which needs more noise.
+
+    Args:
+        latents: of the first pass, ``f c h w``.
+        like: an empty tensor with the shape, dtype and device of the latents of the second pass.
+        decoder: from `load_decoder`; None: the VAE of the pipeline.
+    """
+    assert plan.second_pass is not None
+    size = like.shape[3] * PIXELS_PER_LATENT, like.shape[2] * PIXELS_PER_LATENT
+    frames = decode_frames(pipeline, latents, decoder)
+    return StartLatents(plan.second_pass, encode_frames(pipeline, _enlarged(iter(frames), size), like))
+
+
+def _enlarged(frames: Iterator[Image], size: tuple[int, int]) -> Iterator[Image]:
+    from PIL.Image import Resampling
+
+    return (frame.resize(size, Resampling.LANCZOS) for frame in frames)

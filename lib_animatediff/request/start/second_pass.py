@@ -1,0 +1,33 @@
+"""A second pass over a finished clip: it is enlarged and sampled once more from there, like the WebUI's hires fix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_SIDE_STEP = 8  # pixels of a latent's pixel
+
+
+@dataclass(frozen=True)
+class SecondPass:
+    """How a finished clip is enlarged.
+
+    Attributes:
+        scale: factor on width and height.
+        denoise: denoising strength, 0 to 1: 0 enlarges only.
+    """
+
+    scale: float
+    denoise: float
+
+    def size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Width and height of the enlarged clip, the nearest multiples of 8."""
+        width, height = (max(round(side * self.scale / _SIDE_STEP), 1) * _SIDE_STEP for side in size)
+        return width, height
+
+    def sampled(self, steps: int) -> int:
+        """How many of the sampling steps are run: at least one, unless the clip is enlarged only."""
+        return max(min(int(steps * self.denoise), steps), int(self.denoise > 0))
+
+    def skipped(self, steps: int) -> int:
+        """How many of the sampling steps are left out."""
+        return steps - self.sampled(steps)

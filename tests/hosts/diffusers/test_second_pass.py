@@ -1,0 +1,123 @@
+"""The second pass: the finished clip is enlarged, and sampled again like a video of that size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from support.pocket_clips import CFG, RED
+
+from lib_animatediff import ClipError, Text2VideoZero
+from lib_animatediff.hosts.diffusers.animate import animate
+from lib_animatediff.hosts.diffusers.decode import decode_frames
+from lib_animatediff.hosts.diffusers.start.video import encode_frames
+from lib_animatediff.request.effects import notes_of
+from lib_animatediff.request.plan import Sampling, plan_clip, plan_from_json
+from lib_animatediff.request.settings import parse_settings
+from lib_animatediff.request.start.pins import Pin, PinnedFrames
+from lib_animatediff.request.start.second_pass import SecondPass
+from lib_animatediff.request.start.video import VideoStart
+from lib_animatediff.video.source import Source
+
+SIZE, LARGE = (64, 48), (96, 72)
+FRAMES, STEPS, SEED = 4, 4, 3
+LONG = {"frames": 7, "context_length": 4, "overlap": 1}
+TRAVEL = f"0: {RED}\n3: a blue square"
+
+
+def pixels(images):
+    return np.stack([np.asarray(image.convert("RGB"), np.float32) for image in images])
+
+
+def made(pipeline, motion, *, size=SIZE, video=None, pins=None, on_step=lambda: None, prompt=RED, **settings):
+    return animate(
+        pipeline,
+        motion,
+        prompt=prompt,
+        seed=SEED,
+        settings=parse_settings({"frames": FRAMES} | settings),
+        video=video,
+        pins=pins,
+        size=size,
+        steps=STEPS,
+        cfg=CFG,
+        on_step=on_step,
+    )
+
+
+@pytest.fixture
+def timesteps(pipeline):
+    """Size and timestep of each call of the UNet."""
+    seen = []
+
+    def note(_unet, args, kwargs):
+        seen.append((tuple(args[0].shape[2:]), int(args[1])))
+
+    with pipeline.unet.register_forward_pre_hook(note, with_kwargs=True):
+        yield seen
+
+
+@pytest.mark.parametrize("more", [{}, LONG | {"noise": "shared", "prompt": TRAVEL}], ids=["short", "in windows"])
+def test_it_is_the_finished_clip_enlarged_and_then_video_to_video(pipeline, motion, tmp_path, more):
+    first = made(pipeline, motion, **more)
+    for number, frame in enumerate(first):
+        frame.resize(LARGE, Image.Resampling.LANCZOS).save(tmp_path / f"{number:03}.png")
+    again = made(pipeline, motion, size=LARGE, video=VideoStart(Source(tmp_path), 0.5), **more)
+    second = made(pipeline, motion, upscale=1.5, upscale_denoise=0.5, **more)
+    assert second[0].size == LARGE
+    assert np.array_equal(pixels(second), pixels(again))
+
+
+def test_its_steps_are_the_last_ones_and_are_counted(pipeline, motion, timesteps):
+    done = []
+    settings = {"upscale": 1.5, "upscale_denoise": 0.5, "freeinit_enable": True, "freeinit_iters": 2}
+    made(pipeline, motion, on_step=lambda: done.append(1), **settings)
+    plan = plan_clip(parse_settings({"frames": FRAMES} | settings), Sampling(RED, steps=STEPS))
+    assert len(done) == len(timesteps) == plan.sampled_steps == 2 * STEPS + 2
+    small, large = timesteps[: 2 * STEPS], timesteps[2 * STEPS :]
+    assert {shape for shape, _ in small} == {(SIZE[1] // 8, SIZE[0] // 8)}
+    assert [shape for shape, _ in large] == [(LARGE[1] // 8, LARGE[0] // 8)] * 2
+    assert [time for _, time in large] == [time for _, time in small[STEPS // 2 : STEPS]]
+
+
+def test_without_denoising_the_clip_is_enlarged_only(pipeline, motion, timesteps):
+    first = made(pipeline, motion)
+    timesteps.clear()
+    enlarged = pixels(made(pipeline, motion, upscale=1.5, upscale_denoise=0))
+    assert {shape for shape, _ in timesteps} == {(SIZE[1] // 8, SIZE[0] // 8)}
+    wanted = pixels([frame.resize(LARGE, Image.Resampling.LANCZOS) for frame in first])
+    assert np.abs(enlarged - wanted).mean() < 6  # the error of the VAE
+
+
+def test_sides_are_multiples_of_eight_and_few_steps_leave_one():
+    assert SecondPass(1.5, 0.4).size((512, 320)) == (768, 480)
+    assert SecondPass(1.3, 0.4).size((512, 8)) == (664, 8)
+    assert [SecondPass(2, 0.4).sampled(steps) for steps in (1, 4, 20)] == [1, 1, 8]
+    assert (SecondPass(2, 1).sampled(20), SecondPass(2, 0).skipped(20)) == (20, 20)
+
+
+def test_a_pinned_frame_is_its_image_in_the_second_pass(pipeline, motion, tmp_path):
+    image = Image.new("RGB", LARGE, (230, 40, 40))
+    image.save(tmp_path / "a.png")
+    found = pixels(made(pipeline, motion, pins=PinnedFrames((Pin(1, tmp_path / "a.png"),)), upscale=1.5))
+    like = torch.empty(1, 4, LARGE[1] // 8, LARGE[0] // 8)
+    wanted = pixels(decode_frames(pipeline, encode_frames(pipeline, [image], like)))[0]
+    assert [np.array_equal(frame, wanted) for frame in found] == [False, True, False, False]
+
+
+def test_the_pipeline_is_as_before_and_a_plan_gives_the_same_clip(pipeline, motion):
+    former = pipeline.scheduler
+    settings = parse_settings({"frames": 2, "upscale": 1.5})
+    made(pipeline, motion, frames=2, upscale=1.5)
+    assert pipeline.scheduler is former
+    plan = plan_clip(settings, Sampling(RED, steps=STEPS))
+    assert plan_from_json(plan.to_json()).second_pass == plan.second_pass == SecondPass(1.5, 0.4)
+
+
+def test_text2video_zero_and_a_preview_have_none(pipeline):
+    with pytest.raises(ClipError, match="upscale"):
+        made(pipeline, Text2VideoZero(), upscale=2)
+    settings = parse_settings({"preview": True, "upscale": 2})
+    assert plan_clip(settings).second_pass is None
+    assert [note.setting for note in notes_of(settings)] == ["upscale"]
