@@ -199,9 +199,8 @@ def recipe_of(request: Request, encoding: Mapping[str, Any]) -> Recipe:
     if request.decoder is not None:
         files["decoder"] = _named(request.decoder)
     if request.video is not None:
-        # The strength is one of the clip, and the rest says what of the file was taken.
-        files["video"] = {**request.video.to_json(), **_named(request.video.source.path)}
-        del files["video"]["path"]
+        # The strength and the mask are the clip's, and the rest says what of the file was taken.
+        files["video"] = request.video.to_json(_named)
     if request.pins is not None:
         files["pins"] = request.pins.to_json(_named)
     data = {
@@ -269,7 +268,7 @@ def request_of(
         loras=added("loras"),
         embeddings=tuple(found(entry) for entry in _read(files, "embeddings", list)),
         motion_loras=added("motion_loras"),
-        video=video_start_from_json(files["video"], found(files["video"])) if "video" in files else None,
+        video=video_start_from_json(_checked(files["video"], dict, "video"), found) if "video" in files else None,
         pins=pins_from_json(files["pins"], found) if "pins" in files else None,
         size=(width, height),
         steps=_read(data, "steps", int),
@@ -326,10 +325,12 @@ def _video_fields(files: Mapping[str, Any]) -> dict[str, Any]:
     if "video" not in files:
         return {}
     video = files["video"]
+    denoise, mask = video["denoise"], video.get("mask", {})
     return {
-        "Denoising strength": video["denoise"],
+        "Denoising strength": max(denoise) if isinstance(denoise, list) else denoise,
         "Video": _quoted(video["name"]),
         "Video hash": video["sha256"][:_HASH_LENGTH],
+        **({"Video mask": _quoted(mask["name"])} if "name" in mask else {}),
     }
 
 

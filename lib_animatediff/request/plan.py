@@ -309,8 +309,12 @@ def plan_from_json(data: Mapping[str, Any], files: FileCatalog | None = None) ->
     plan = plan.with_files(modules, loras) if modules or loras else plan
     if "video" in data:
         video = _checked(data["video"], dict, "video")
-        plan = plan.with_video(video_start_from_json(video, Path(_checked(video.get("path"), str, "video, path"))))
+        plan = plan.with_video(video_start_from_json(video, _path_of_video))
     return plan.with_pins(pins_from_json(data["pins"], path_in)) if "pins" in data else plan
+
+
+def _path_of_video(entry: Mapping[str, Any]) -> Path:
+    return Path(_checked(entry.get("path"), str, "video, path"))
 
 
 _FILES: dict[str, type] = {"modules": ModuleFile, "loras": LoraFile}  # of a method, with what each of them is

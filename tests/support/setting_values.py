@@ -16,6 +16,7 @@ TEXTS = {  # with a grammar
     "motion_loras": "pan_left:0.8, zoom",
     "frame_seeds": "5, 6, 7",
     "interpolate": "x2",
+    "denoise": "0: 0.8, -1: 0.3",
 }
 
 

@@ -14,6 +14,7 @@ from lib_animatediff.engine.memory import is_out_of_memory
 from lib_animatediff.request.distilled import SamplerSettings
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
 from lib_animatediff.request.settings import VIDEO_SETTINGS, ClipSettings, refuse_without_effect
+from lib_animatediff.request.start.kept import KeptPixels
 from lib_animatediff.request.start.pins import PinnedFrames
 from lib_animatediff.request.start.video import VideoStart
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
@@ -28,6 +29,7 @@ from .noise import share_step_noise
 from .pipeline import CFG, PIXELS_PER_LATENT, SAMPLER, SAMPLERS, check_request, check_sampler, new_sampler
 from .prompts import check_prompts, prompt_kwargs
 from .speed import ClipFiles, choose_sampling, clip_files
+from .start.inpainting import attached, inpainting_condition
 from .start.pins import check_pins, pinned_latents
 from .start.video import check_video, start_latents
 
@@ -194,7 +196,7 @@ def render(
         kwargs["eta"] = SAMPLERS[sampler].eta
         like = torch.empty(
             len(generators),
-            pipeline.unet.config.in_channels,
+            pipeline.vae.config.latent_channels,
             *latent_size,
             dtype=pipeline.dtype,
             device=pipeline.device,
@@ -203,9 +205,11 @@ def render(
             for line in (*map(str, plan.notes), *method.reports, *map(str, matches)):
                 say(line)
             start = start_latents(pipeline, plan, like)
-            pinned = pinned_latents(pipeline, plan, kwargs, like, former)
-            latents = method.sample(SamplingJob(pipeline, plan, kwargs, generators, like, on_step, start, pinned))
-            return decode_frames(pipeline, latents, decoder)
+            inpainting = inpainting_condition(pipeline, plan, like)
+            with attached(inpainting, pipeline.unet):  # for the inversion of images
+                pinned = pinned_latents(pipeline, plan, kwargs, like, former)
+            job = SamplingJob(pipeline, plan, kwargs, generators, like, on_step, start, pinned, inpainting)
+            return decode_frames(pipeline, method.sample(job), decoder, _kept(plan))
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -216,6 +220,13 @@ def render(
         ) from error
     finally:
         pipeline.scheduler = former
+
+
+def _kept(plan: ClipPlan) -> KeptPixels | None:
+    """What puts the source video back where a mask keeps it, but for pinned frames."""
+    if plan.video is None or plan.video.mask is None:
+        return None
+    return KeptPixels(plan.video, len(plan.rendered), plan.pins.frames if plan.pins else ())
 
 
 def _refuse_with_plan(given: Mapping[str, Any]) -> None:

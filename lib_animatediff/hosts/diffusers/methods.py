@@ -11,6 +11,7 @@ from lib_animatediff.request.plan import ClipPlan
 from motion_module import DomainAdapter, IncompatibleModelError
 from motion_module.schedules import BetaSchedule
 
+from .start.inpainting import InpaintingCondition
 from .start.pins import PinnedLatents
 from .start.video import StartLatents
 
@@ -34,6 +35,7 @@ class SamplingJob:
         on_step: called after each sampling step.
         start: latents of a source video; None: the frames start from noise.
         pinned: frames that are given images; None: none are.
+        inpainting: what an inpainting checkpoint sees; None: it is another one.
     """
 
     pipeline: Any
@@ -44,6 +46,7 @@ class SamplingJob:
     on_step: Callable[[], None]
     start: StartLatents | None = None
     pinned: PinnedLatents | None = None
+    inpainting: InpaintingCondition | None = None
 
 
 class LoadedMethod(Protocol):

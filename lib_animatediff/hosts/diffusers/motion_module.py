@@ -18,6 +18,8 @@ from .methods import Adapters, SamplingJob, load_method, not_a_motion_module
 from .networks import with_motion_loras
 from .noise import first_noise, sample_runs, unit_noise
 from .pipeline import timesteps_of
+from .start.held import HeldParts
+from .start.inpainting import attached
 from .start.late import begin_at
 
 
@@ -65,15 +67,21 @@ class LoadedModules:
         ]
         with ExitStack() as stack:
             pinned = job.pinned
+            parts = None if job.start is None else HeldParts(job.start, pipeline.scheduler)
+            if parts is not None:  # before the pinned frames, which have the last word
+                stack.enter_context(parts.attached(pipeline.unet))
             held = None if pinned is None else stack.enter_context(pinned.held(pipeline.unet, pipeline.scheduler))
+            stack.enter_context(attached(job.inpainting, pipeline.unet))
             injection = stack.enter_context(
                 inject(pipeline.unet, *components, frames=len(plan.rendered), windows=plan.windows, reuse=plan.reuse)
             )
 
             def run(noise: Any, steps: int) -> Any:
-                if pinned is None:
-                    return start(noise, steps)
-                return pinned.in_result(start(pinned.in_noise(noise), steps))
+                if parts is not None:
+                    parts.begin_run(steps)
+                latents = start(noise if pinned is None else pinned.in_noise(noise), steps)
+                latents = latents if parts is None else parts.in_result(latents)
+                return latents if pinned is None else pinned.in_result(latents)
 
             def start(noise: Any, steps: int) -> Any:
                 done = 0 if job.start is None else job.start.video.skipped(steps)
@@ -87,12 +95,12 @@ class LoadedModules:
             def sample(latents: Any, steps: int, done: int = 0) -> Any:
                 timesteps = timesteps_of(pipeline.scheduler, steps)[done:]
                 count = steps - done
-                reach(0.0, timesteps[0])
+                reach(0.0, timesteps[0], done)
                 injection.begin_run(count)
                 guidance = GuidanceSwitch(pipeline, plan.guidance, job.kwargs, count, on_switch=injection.drop_features)
 
                 def after_step(_pipeline: Any, step: int, _timestep: int, kept: dict[str, Any]) -> dict[str, Any]:
-                    reach((step + 1) / count, timesteps[min(step + 1, count - 1)])
+                    reach((step + 1) / count, timesteps[min(step + 1, count - 1)], done + step + 1)
                     job.on_step()
                     return guidance.after_step(pipeline, step, kept)
 
@@ -105,12 +113,15 @@ class LoadedModules:
                     output_type="latent",
                 ).images
 
-            def reach(progress: float, timestep: float) -> None:
+            def reach(progress: float, timestep: float, step: int) -> None:
                 injection.progress, injection.timestep = progress, timestep
                 if held is not None:
                     held.progress = progress
+                if parts is not None:
+                    parts.step = step
 
-            draw = first_noise if job.start is None and pinned is None else unit_noise
+            is_drawn_by_pipeline = job.start is None and pinned is None and job.inpainting is None
+            draw = first_noise if is_drawn_by_pipeline else unit_noise
             noise = draw(plan, job.generators, job.like)
             return sample_runs(plan, run, noise, float(pipeline.scheduler.alphas_cumprod[-1]))
 
