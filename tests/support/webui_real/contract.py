@@ -114,6 +114,7 @@ SIGNATURES = {
     "modules.util.open_folder": "(path)",
     "modules.util.walk_files": "(path, allowed_extensions=)",
     "p.close": "()",
+    "p.inpainting_image_conditioning": "(source_image, latent_image, image_mask=, ...)",
     "p.sample": "(conditioning, unconditional_conditioning, seeds, subseeds, subseed_strength, prompts)",
     "p.sample_hr_pass": "(samples, decoded_samples, seeds, subseeds, subseed_strength, prompts)",
     "plot.AxisOption": "(label, type, apply, confirm=, choices=, ...)",
@@ -149,7 +150,7 @@ NAMES = """
     p.firstpass_image p.height p.hr_c p.hr_negative_prompt p.hr_negative_prompts p.hr_prompt p.hr_prompts
     p.hr_second_pass_steps p.hr_uc p.hr_upscale_to_x p.hr_upscale_to_y p.init_images p.init_latent
     p.initial_noise_multiplier p.latent_scale_mode p.is_api p.is_hr_pass p.iteration
-    p.image_mask p.inpaint_full_res p.mask
+    p.batch_index p.image_mask p.inpaint_full_res p.mask
     p.mask_for_overlay p.n_iter p.negative_prompt p.negative_prompts p.outpath_samples p.prompt p.prompts
     p.refiner_checkpoint_info p.refiner_switch_at p.rng p.sampler p.sampler_name p.scheduler p.script_args p.scripts
     p.sd_model
