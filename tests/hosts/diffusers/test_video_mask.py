@@ -328,7 +328,9 @@ def test_an_inpainting_checkpoint_makes_clips_like_any_other(pipeline, inpaintin
 
 
 def test_it_sees_the_mask_and_what_the_mask_keeps(inpainting, motion, source, half, conditions):
-    rendered(inpainting, motion, VideoStart(source, 1.0, VideoMask(half)), steps=1, cfg=CFG, context_length=3, overlap=1)
+    rendered(
+        inpainting, motion, VideoStart(source, 1.0, VideoMask(half)), steps=1, cfg=CFG, context_length=3, overlap=1
+    )
     assert {rows.shape for rows in conditions} == {(6, 5, 8, 8)}  # two streams of three frames
     for rows in conditions:
         assert (rows[:, 0] == (torch.arange(8) < 3).float()).all()

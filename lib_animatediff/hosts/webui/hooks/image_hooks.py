@@ -28,10 +28,10 @@ class ImageHooks(a1111.Script):  # type: ignore[misc]
         if session := session_of(self, p):
             session.progress.end_image(p)
 
-    def postprocess_image_after_composite(self, p: Any, image: Any, *values: Any) -> None:
+    def postprocess_image_after_composite(self, p: Any, finished: Any, *values: Any) -> None:
         """All of it is finished: put back what a mask keeps of the source video."""
         if session := session_of(self, p):
-            image.image = session.with_kept_parts(p, image.image)
+            finished.image = session.with_kept_parts(p, finished.image)
 
 
 def session_of(script: ImageHooks, p: Processing) -> Session | None:

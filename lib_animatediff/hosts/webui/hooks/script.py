@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 HASH_LENGTH = 8  # as in images of the existing extension
 
 
-class AnimateDiffScript(ImageHooks):
+class AnimateDiffScript(ImageHooks, a1111.Script):  # type: ignore[misc]
     """Renders clips instead of a tab's images. Each tab has its own instance."""
 
     _caches = Caches()
