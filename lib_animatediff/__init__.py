@@ -27,6 +27,7 @@ from lib_animatediff.request.start.pins import Pin, PinnedFrames
 from lib_animatediff.request.start.video import VideoStart
 from lib_animatediff.sampling.schedule import use_schedule
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
+from lib_animatediff.video.mask import VideoMask
 from motion_module import (
     AnimateDiffError,
     ClipError,
@@ -104,6 +105,7 @@ __all__ = [
     "Sampling",
     "Text2VideoZero",
     "UNetCall",
+    "VideoMask",
     "VideoStart",
     "__version__",
     "animate",

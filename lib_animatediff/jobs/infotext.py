@@ -53,10 +53,12 @@ def _video_fields(files: Mapping[str, Any]) -> dict[str, Any]:
     if "video" not in files:
         return {}
     video = files["video"]
+    denoise, mask = video["denoise"], video.get("mask", {})
     return {
-        "Denoising strength": video["denoise"],
+        "Denoising strength": max(denoise) if isinstance(denoise, list) else denoise,
         "Video": _quoted(video["name"]),
         "Video hash": video["sha256"][:_HASH_LENGTH],
+        **({"Video mask": _quoted(mask["name"])} if "name" in mask else {}),
     }
 
 

@@ -215,9 +215,8 @@ def recipe_of(request: Request, encoding: Mapping[str, Any]) -> Recipe:
     if request.decoder is not None:
         files["decoder"] = _named(request.decoder)
     if request.video is not None:
-        # The strength is one of the clip, and the rest says what of the file was taken.
-        files["video"] = {**request.video.to_json(), **_named(request.video.source.path)}
-        del files["video"]["path"]
+        # The strength and the mask are the clip's, and the rest says what of the file was taken.
+        files["video"] = request.video.to_json(_named)
     if request.pins is not None:
         files["pins"] = request.pins.to_json(_named)
     if request.controls:
@@ -287,7 +286,7 @@ def request_of(
         loras=added("loras"),
         embeddings=tuple(found(entry) for entry in _read(files, "embeddings", list)),
         motion_loras=added("motion_loras"),
-        video=video_start_from_json(files["video"], found(files["video"])) if "video" in files else None,
+        video=video_start_from_json(_checked(files["video"], dict, "video"), found) if "video" in files else None,
         pins=pins_from_json(files["pins"], found) if "pins" in files else None,
         controls=tuple(
             control_from_json(entry, found) for entry in _checked(files.get("controls", []), list, "controls")

@@ -13,6 +13,7 @@ ALIASES: dict[str, tuple[str, ...]] = {  # by the canonical name of the setting
     "formats": ("format",),
     "preview": ("poster",),  # our own earlier name
     "video": ("video_source", "video_path"),
+    "mask": ("mask_path",),
 }
 
 # `closed_loop` was a checkbox in early releases: all windows looped, or none.
@@ -38,7 +39,6 @@ PLAIN_VALUES: dict[str, tuple[Any, ...] | None] = {
     # accepted, because the argument only tunes a feature that is itself refused.
     "interp": ("Off", "off", "OFF", False),
     "interp_x": None,
-    "mask_path": (None, ""),
     "latent_power": None,
     "latent_scale": None,
     "last_frame": (None, ""),

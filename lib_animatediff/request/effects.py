@@ -176,6 +176,7 @@ _REUSING = (
     _Rule(lambda case: case.settings.reuse == 1, "reuse is off"),
 )
 _NO_VIDEO = _Rule(lambda case: not case.settings.video, "there is no source video")
+_NO_MASK = _Rule(lambda case: not case.settings.mask, "there is no video mask")
 _SILENT = _Rule(
     lambda case: not {FILE_FORMATS.get(name) for name in case.settings.formats} & set(SOUND_FORMATS),
     "none of the output formats has sound",
@@ -345,6 +346,9 @@ EFFECTS: dict[str, tuple[_Rule, ...]] = {
         (_NO_VIDEO,),
     ),
     "video_mute": (_NO_VIDEO, _IMAGE, _SILENT),
+    "mask": (_NO_VIDEO,),
+    "mask_invert": (_NO_VIDEO, _NO_MASK),
+    "mask_feather": (_NO_VIDEO, _NO_MASK),
     "request_id": (_IMAGE,),
 }
 """For each setting of the table, the cases in which it has no effect."""

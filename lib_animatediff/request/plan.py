@@ -332,7 +332,7 @@ def plan_from_json(data: Mapping[str, Any], files: FileCatalog | None = None) ->
     plan = plan.with_files(modules, loras) if modules or loras else plan
     if "video" in data:
         video = _checked(data["video"], dict, "video")
-        plan = plan.with_video(video_start_from_json(video, Path(_checked(video.get("path"), str, "video, path"))))
+        plan = plan.with_video(video_start_from_json(video, path_in))
     plan = plan.with_pins(pins_from_json(data["pins"], path_in)) if "pins" in data else plan
     controls = _checked(data.get("controls", []), list, "controls")
     return add_controls(plan, [control_from_json(entry, path_in) for entry in controls])

@@ -3,6 +3,7 @@
 from .encoding import Encoding, StopWriting
 from .filenames import place_within, safe_name
 from .formats import FORMATS
+from .mask import VideoMask
 from .metadata import read_recipe
 from .motion_meter import Motion, measure
 from .reader import ClipFrame, read_clip
@@ -22,6 +23,7 @@ __all__ = [
     "Source",
     "SourceFacts",
     "StopWriting",
+    "VideoMask",
     "exact_fps",
     "examine",
     "frame_durations",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from motion_module import ClipError
 from motion_module.limits import IMAGE_PIXELS
@@ -41,8 +41,11 @@ def inherited_size(source: Size, how: str, *, width: int | None = None, height: 
     )
 
 
-def fitted(image: Image, size: Size, how: str) -> Image:
+def fitted(image: Image, size: Size, how: str, *, smooth: bool = False) -> Image:
     """An image in another size: cropped at the centre, padded with black (transparent if it has alpha), or stretched.
+
+    Args:
+        smooth: without the overshoot of a sharp resampling, which would turn black beside white into grey.
 
     Raises:
         ClipError: the image is so long and narrow that it would become enormous.
@@ -51,9 +54,10 @@ def fitted(image: Image, size: Size, how: str) -> Image:
 
     if image.size == size:
         return image
+    resampling = PillowImage.Resampling.BILINEAR if smooth else PillowImage.Resampling.LANCZOS
     if how == SCALE:
-        return image.resize(size, PillowImage.Resampling.LANCZOS)
-    scaled = _scaled(image, size, how)
+        return image.resize(size, resampling)
+    scaled = _scaled(image, size, how, resampling)
     left, top = ((wanted - side) // 2 for wanted, side in zip(size, scaled.size, strict=True))
     if how == CROP:
         return scaled.crop((-left, -top, size[0] - left, size[1] - top))
@@ -62,10 +66,8 @@ def fitted(image: Image, size: Size, how: str) -> Image:
     return padded
 
 
-def _scaled(image: Image, size: Size, how: str) -> Image:
+def _scaled(image: Image, size: Size, how: str, resampling: Any) -> Image:
     """The image in its own shape: it covers the size for a crop, and lies within it for a padding."""
-    from PIL import Image as PillowImage
-
     spare = [(side - wanted) * (1 if how == CROP else -1) for side, wanted in zip(image.size, size, strict=True)]
     if all(0 <= pixels < STEP for pixels in spare):  # no reason to resample every pixel
         return image
@@ -78,7 +80,7 @@ def _scaled(image: Image, size: Size, how: str) -> Image:
             "another fit, or crop it first.",
             code="AD-V53",
         )
-    return image.resize((width, height), PillowImage.Resampling.LANCZOS)
+    return image.resize((width, height), resampling)
 
 
 def _rounded(side: float, how: str) -> int:

@@ -155,13 +155,18 @@ def source_frames(source: Source, size: Size, frames: int) -> Iterator[Image]:
         ClipError: while frames are read: the file was changed since it was examined.
     """
     number = 0
-    for _, frame in islice(_chosen(source), frames):
-        yield fitted(frame.image, size, source.fit)
+    for image in islice(chosen_images(source), frames):
+        yield fitted(image, size, source.fit)
         number += 1
     if number < frames:
         raise ClipError(
             f"{source.name} has changed: only {number} of {frames} frames can be read now. Render again.", code="AD-V58"
         )
+
+
+def chosen_images(source: Source) -> Iterator[Image]:
+    """The chosen frames of a source in their own size, RGB or RGBA, read one by one."""
+    return (frame.image for _, frame in _chosen(source))
 
 
 def over_white(image: Image) -> Image:

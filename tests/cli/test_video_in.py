@@ -120,6 +120,11 @@ def test_strength_0_gives_the_frames_back(run, tmp_path):
         (("--video", "FILM", "--frames", 31), "gives 30 frames with this start and end, but 31 are needed"),
         (("--video", "FILM", "--video-start", 30), "so there is no frame 30"),
         (("--video", "FILM", "--motion", "Text2Video-Zero"), "cannot apply a source video"),
+        (("--mask", "FILM"), "--mask would have no effect without --video"),
+        (("--video", "FILM", "--mask", "nothing.png"), "There is no mask nothing.png"),
+        (("--video", "FILM", "--mask", "alpha"), "a.mp4 has no transparent pixels in these frames"),
+        (("--video", "FILM", "--mask", "SLOW"), "slow.png has 2 masks for a clip of 30 frames"),
+        (("--video", "FILM", "--denoise", "0: 0.8, 40: 0.3"), "the clip has no frame 40"),
         (("--video", "SLOW"), "has 0.5 frames per second, and a clip can have 1 to 120"),
     ],
 )
@@ -129,3 +134,31 @@ def test_a_refusal_is_one_line_before_anything_is_loaded(run, tmp_path, film, mo
     given = [{"FILM": film, "SLOW": slow}.get(word, word) for word in words]
     assert message in run(*ANIMATE, *given, "--output", tmp_path / "clip.gif").one_error
     assert not (tmp_path / "clip.gif").exists()
+
+
+def test_a_mask_and_strengths_are_in_the_recipe_which_makes_the_clip_again(run, tmp_path, film):
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (0, 0, 24, 64))
+    mask.save(tmp_path / "in" / "half.png")
+    clip = tmp_path / "clip.png"
+    words = ("--video", film, "--frames", 3, "--denoise", "0: 0.8, 2: 0.4", "--mask", tmp_path / "in" / "half.png")
+    assert run(*ANIMATE, "--steps", 5, *words, "--mask-feather", 0, "--output", clip).code == 0
+    recipe = read_recipe(clip)
+    entry = recipe.data["files"]["video"]
+    assert entry["denoise"] == pytest.approx([0.8, 0.6, 0.4])
+    assert entry["mask"] == {
+        "name": "half.png",
+        "sha256": file_hash(tmp_path / "in" / "half.png"),
+        "invert": False,
+        "feather": 0,
+    }
+    assert 'Denoising strength: 0.8, Video: "a.mp4"' in recipe.infotext
+    assert 'Video mask: "half.png"' in recipe.infotext
+    assert str(tmp_path).encode() not in clip.read_bytes()
+    for made, original in zip(read_clip(clip), read_clip(film), strict=False):
+        right = (24, 0, 64, 64)
+        assert made.image.convert("RGB").crop(right).tobytes() == original.image.convert("RGB").crop(right).tobytes()
+    done = run("reproduce", clip, "--models", film.parent)
+    assert done.out.startswith("Reproduced: frame 0 is identical"), done.err
+    mask.save(tmp_path / "in" / "half.png", "BMP")
+    assert "its SHA-256 differs" in run("reproduce", clip, "--models", film.parent).err

@@ -62,6 +62,7 @@ def another(setting: Setting) -> Any:
         "frame_seeds": "5, 6, 90",
         "interpolate": "x3",
         "interpolator": "flownet.safetensors",
+        "denoise": "0: 0.8, 15: 0.3",
     }
     if setting.type is bool:
         return not setting.default

@@ -32,6 +32,9 @@ FROM_VIDEO = {
     "video_fps": 5,
     "video_fit": "pad",
     "video_mute": True,
+    "mask": "a.png",
+    "mask_invert": True,
+    "mask_feather": 9,
 }
 # Settings, changes to them, and whether these are without effect.
 CASES = [
@@ -98,6 +101,8 @@ CASES = [
     ({}, FROM_VIDEO, True),
     ({"video": "a.mp4", "formats": ["MP4"]}, FROM_VIDEO, False),
     ({"video": "a.mp4"}, {"video_mute": True}, True),
+    ({"video": "a.mp4"}, {"mask_invert": True, "mask_feather": 9}, True),
+    ({"video": "a.mp4"}, {"denoise": "0: 0.8, 9: 0.3", "mask": "alpha"}, False),
 ]
 
 

@@ -191,7 +191,6 @@ def test_an_unknown_name_is_answered_with_the_nearest_known_one(name, hint):
     ("name", "value", "remedy"),
     [
         ("interp", "RIFE", "send 'Off'"),
-        ("mask_path", "/tmp/mask.png", "send None"),
         ("last_frame", "iVBORw0KGgo" * 10_000, "send None"),
     ],
 )

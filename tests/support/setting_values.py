@@ -17,6 +17,7 @@ TEXTS = {  # with a grammar
     "frame_seeds": "5, 6, 7",
     "interpolate": "x2",
     "interpolator": "dis",
+    "denoise": "0: 0.8, -1: 0.3",
 }
 
 

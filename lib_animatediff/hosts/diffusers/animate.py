@@ -15,6 +15,7 @@ from lib_animatediff.request.control.unit import ControlUnit
 from lib_animatediff.request.distilled import SamplerSettings
 from lib_animatediff.request.plan import ClipPlan, Sampling, add_controls, plan_clip
 from lib_animatediff.request.settings import VIDEO_SETTINGS, ClipSettings, refuse_without_effect
+from lib_animatediff.request.start.kept import KeptPixels
 from lib_animatediff.request.start.pins import PinnedFrames
 from lib_animatediff.request.start.video import VideoStart
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
@@ -31,6 +32,7 @@ from .pipeline import CFG, PIXELS_PER_LATENT, SAMPLER, SAMPLERS, check_request, 
 from .prompts import check_prompts, prompt_kwargs
 from .speed import ClipFiles, choose_sampling, clip_files
 from .start.enlarged import enlarged_latents, plan_of_second_pass
+from .start.inpainting import attached, inpainting_condition
 from .start.pins import check_pins, pinned_latents
 from .start.video import check_video, start_latents
 
@@ -203,7 +205,7 @@ def render(
         kwargs["eta"] = SAMPLERS[sampler].eta
         like = torch.empty(
             len(generators),
-            pipeline.unet.config.in_channels,
+            pipeline.vae.config.latent_channels,
             *(pixels // PIXELS_PER_LATENT for pixels in reversed(size)),
             dtype=pipeline.dtype,
             device=pipeline.device,
@@ -212,9 +214,11 @@ def render(
             start = start_latents(pipeline, plan, like)
         else:
             start = enlarged_latents(pipeline, plan, first, like, decoder)
-        pinned = pinned_latents(pipeline, plan, kwargs, like, former)
+        inpainting = inpainting_condition(pipeline, plan, like)
+        with attached(inpainting, pipeline.unet):  # for the inversion of images
+            pinned = pinned_latents(pipeline, plan, kwargs, like, former)
         controls = load_controls(pipeline, plan, size, *([say] if first is None else []))
-        job = SamplingJob(pipeline, plan, kwargs, generators, like, on_step, start, pinned, controls)
+        job = SamplingJob(pipeline, plan, kwargs, generators, like, on_step, start, pinned, controls, inpainting)
         latents: Tensor = method.sample(job)
         return latents
 
@@ -226,7 +230,7 @@ def render(
             if plan.second_pass is not None:
                 size = plan.second_pass.size(size)
                 latents = sampled(plan_of_second_pass(plan), latents)
-            return decode_frames(pipeline, latents, decoder)
+            return decode_frames(pipeline, latents, decoder, _kept(plan))
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -237,6 +241,13 @@ def render(
         ) from error
     finally:
         pipeline.scheduler = former
+
+
+def _kept(plan: ClipPlan) -> KeptPixels | None:
+    """What puts the source video back where a mask keeps it, but for pinned frames."""
+    if plan.video is None or plan.video.mask is None:
+        return None
+    return KeptPixels(plan.video, len(plan.rendered), plan.pins.frames if plan.pins else ())
 
 
 def _refuse_with_plan(given: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib_animatediff.engine.memory import empty_cache, is_out_of_memory
+from lib_animatediff.request.start.kept import KeptPixels
 from lib_animatediff.video.palette import raw_bytes
 from lib_animatediff.video.spool import SpooledFrames
 from motion_module import ClipError
@@ -40,20 +41,33 @@ _FIRST_LAYER, _IN_A_BLOCK = "0.weight", "2.conv.0.weight"
 _IN_DIFFUSERS = "decoder.layers."
 
 
-def decode_frames(pipeline: Any, latents: Tensor, decoder: Decode | None = None) -> SpooledFrames:
+def decode_frames(
+    pipeline: Any, latents: Tensor, decoder: Decode | None = None, kept: KeptPixels | None = None
+) -> SpooledFrames:
     """The frames of latents ``f c h w``, each decoded when it is first read.
 
     Args:
         decoder: from `load_decoder`; None: the VAE of the pipeline.
+        kept: puts parts of a source video back; None: nothing is.
 
     Raises:
-        ClipError: while frames are read: memory ran out with one frame at a time.
+        ClipError: while frames are read: memory ran out with one frame at a time, or the source video was changed.
     """
     decode = decoder or _vae(pipeline)
     height, width = (PIXELS_PER_LATENT * side for side in latents.shape[2:])
     shown = _shown_by(pipeline)
     at_once = frames_at_once(pipeline, latents)
-    return SpooledFrames(_in_slices(latents, lambda some: shown(decode(some)), at_once), len(latents), (width, height))
+    frames = _in_slices(latents, lambda some: shown(decode(some)), at_once)
+    if kept is not None:
+        frames = _with_kept(frames, (width, height), kept)
+    return SpooledFrames(frames, len(latents), (width, height))
+
+
+def _with_kept(frames: Iterator[bytes], size: tuple[int, int], kept: KeptPixels) -> Iterator[bytes]:
+    from PIL import Image
+
+    for number, data in enumerate(frames):
+        yield kept.put_back(Image.frombytes("RGB", size, data), number).tobytes()
 
 
 def check_decoder(path: Path) -> None:

@@ -12,6 +12,7 @@ from lib_animatediff.request.plan import ClipPlan
 from motion_module import DomainAdapter, IncompatibleModelError
 from motion_module.schedules import BetaSchedule
 
+from .start.inpainting import InpaintingCondition
 from .start.pins import PinnedLatents
 from .start.video import StartLatents
 
@@ -36,6 +37,7 @@ class SamplingJob:
         start: latents of a source video; None: the frames start from noise.
         pinned: frames that are given images; None: none are.
         controls: control networks that steer the clip.
+        inpainting: what an inpainting checkpoint sees; None: it is another one.
     """
 
     pipeline: Any
@@ -47,6 +49,7 @@ class SamplingJob:
     start: StartLatents | None = None
     pinned: PinnedLatents | None = None
     controls: Sequence[ControlComponent] = ()
+    inpainting: InpaintingCondition | None = None
 
 
 class LoadedMethod(Protocol):

@@ -19,6 +19,8 @@ from .networks import with_motion_loras
 from .noise import first_noise, sample_runs, unit_noise
 from .pipeline import timesteps_of
 from .prompts import conditions_by_number
+from .start.held import HeldParts
+from .start.inpainting import attached
 from .start.late import begin_at
 
 
@@ -66,10 +68,14 @@ class LoadedModules:
         ]
         with ExitStack() as stack:
             pinned = job.pinned
+            parts = None if job.start is None or not job.start.has_parts else HeldParts(job.start, pipeline.scheduler)
+            if parts is not None:  # before the pinned frames, which have the last word
+                stack.enter_context(parts.attached(pipeline.unet))
             held = None if pinned is None else stack.enter_context(pinned.held(pipeline.unet, pipeline.scheduler))
             kwargs = job.kwargs
             if plan.windows is not None:
                 kwargs = stack.enter_context(conditions_by_number(pipeline, kwargs, len(plan.rendered)))
+            stack.enter_context(attached(job.inpainting, pipeline.unet))
             injection = stack.enter_context(
                 inject(
                     pipeline.unet,
@@ -82,9 +88,11 @@ class LoadedModules:
             )
 
             def run(noise: Any, steps: int) -> Any:
-                if pinned is None:
-                    return start(noise, steps)
-                return pinned.in_result(start(pinned.in_noise(noise), steps))
+                if parts is not None:
+                    parts.begin_run(steps)
+                latents = start(noise if pinned is None else pinned.in_noise(noise), steps)
+                latents = latents if parts is None else parts.in_result(latents)
+                return latents if pinned is None else pinned.in_result(latents)
 
             def start(noise: Any, steps: int) -> Any:
                 done = 0 if job.start is None else job.start.video.skipped(steps)
@@ -98,12 +106,12 @@ class LoadedModules:
             def sample(latents: Any, steps: int, done: int = 0) -> Any:
                 timesteps = timesteps_of(pipeline.scheduler, steps)[done:]
                 count = steps - done
-                reach(0.0, timesteps[0])
+                reach(0.0, timesteps[0], done)
                 injection.begin_run(count)
                 guidance = GuidanceSwitch(pipeline, plan.guidance, kwargs, count, on_switch=injection.drop_features)
 
                 def after_step(_pipeline: Any, step: int, _timestep: int, kept: dict[str, Any]) -> dict[str, Any]:
-                    reach((step + 1) / count, timesteps[min(step + 1, count - 1)])
+                    reach((step + 1) / count, timesteps[min(step + 1, count - 1)], done + step + 1)
                     job.on_step()
                     return guidance.after_step(pipeline, step, kept)
 
@@ -116,15 +124,18 @@ class LoadedModules:
                     output_type="latent",
                 ).images
 
-            def reach(progress: float, timestep: float) -> None:
+            def reach(progress: float, timestep: float, step: int) -> None:
                 former = injection.progress
                 if any(control.acts_at(progress) != control.acts_at(former or 0.0) for control in job.controls):
                     injection.drop_features()
                 injection.progress, injection.timestep = progress, timestep
                 if held is not None:
                     held.progress = progress
+                if parts is not None:
+                    parts.step = step
 
-            draw = first_noise if job.start is None and pinned is None else unit_noise
+            is_drawn_by_pipeline = job.start is None and pinned is None and job.inpainting is None
+            draw = first_noise if is_drawn_by_pipeline else unit_noise
             noise = draw(plan, job.generators, job.like)
             return sample_runs(plan, run, noise, float(pipeline.scheduler.alphas_cumprod[-1]))
 

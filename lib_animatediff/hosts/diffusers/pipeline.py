@@ -12,12 +12,15 @@ from typing import Any
 from lib_animatediff.builtin_model import STABLE_DIFFUSION_15, CheckpointError
 from lib_animatediff.request.distilled import SPACINGS, TRAILING
 from lib_animatediff.sampling.frame_noise import SEED_LIMIT
-from motion_module import ClipError
+from motion_module import ClipError, MotionFileError
+from motion_module.files.weights import read_header
 from motion_module.limits import is_file, is_folder
 from motion_module.schedules import SCALED_LINEAR, TRAINING_STEPS, BetaSchedule
 
 CONFIG_INDEX = "model_index.json"
 PIXELS_PER_LATENT = 8
+INPAINTING_CHANNELS = 9  # of the UNet: latents, the mask, and the latents of what it keeps
+_FIRST_LAYER = "model.diffusion_model.input_blocks.0.0.weight"
 
 
 @dataclass(frozen=True)
@@ -160,16 +163,24 @@ def load_pipeline(checkpoint: Path, *, config: Path | None = None, device: str =
     tokenizer = folder if is_folder(folder / "tokenizer") else STABLE_DIFFUSION_15
     import torch
 
+    parts: dict[str, Any] = {}
     with _quiet_libraries():
-        from diffusers import StableDiffusionPipeline
+        from diffusers import StableDiffusionPipeline, UNet2DConditionModel
         from transformers import CLIPTokenizer
 
         try:
+            how = {
+                "config": str(folder),
+                "local_files_only": True,
+                "torch_dtype": torch.float32 if torch.device(device).type == "cpu" else torch.float16,
+            }
+            if is_inpainting_file(checkpoint):
+                channels = {"subfolder": "unet", "in_channels": INPAINTING_CHANNELS}
+                parts["unet"] = UNet2DConditionModel.from_single_file(str(checkpoint), **how, **channels)
             pipeline = StableDiffusionPipeline.from_single_file(
                 str(checkpoint),
-                config=str(folder),
-                local_files_only=True,
-                torch_dtype=torch.float32 if torch.device(device).type == "cpu" else torch.float16,
+                **how,
+                **parts,
                 safety_checker=None,
                 tokenizer=CLIPTokenizer.from_pretrained(tokenizer / "tokenizer"),
             ).to(device)
@@ -182,6 +193,15 @@ def load_pipeline(checkpoint: Path, *, config: Path | None = None, device: str =
             ) from error
     pipeline.vae.enable_slicing()  # decoding all frames at once would need gigabytes of memory
     return pipeline
+
+
+def is_inpainting_file(checkpoint: Path) -> bool:
+    """Whether a single file holds an inpainting checkpoint, by its header; False for a file that cannot be read."""
+    try:
+        first = read_header(checkpoint).tensors.get(_FIRST_LAYER)
+    except MotionFileError:
+        return False
+    return first is not None and first.shape[1:2] == (INPAINTING_CHANNELS,)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from lib_animatediff.sampling.text2video_zero import Text2VideoZero, levels_of, 
 from .guidance import GuidanceSwitch
 from .methods import Adapters, SamplingJob, load_method
 from .noise import unit_noise
+from .start.inpainting import attached
 from .start.late import begin_at
 
 
@@ -52,6 +53,10 @@ class LoadedText2VideoZero:
 
     def sample(self, job: SamplingJob) -> Any:
         """The latents of the rendered frames, ``f c h w``. A clip of one frame is the pipeline's ordinary image."""
+        with attached(job.inpainting, job.pipeline.unet):
+            return self._sampled(job)
+
+    def _sampled(self, job: SamplingJob) -> Any:
         pipeline, kwargs = job.pipeline, {**job.kwargs, "num_inference_steps": job.plan.sampling.steps}
         noise, method, sampler = unit_noise(job.plan, job.generators, job.like), self._method, job.pipeline.scheduler
         if len(noise) == 1:

@@ -18,6 +18,7 @@ OUTPUT = "Output"
 ADVANCED = "Advanced"
 SPEEDS = AS_SET, FAST = "as set", "fast"
 GROUPS = (PROMPTS, VIDEO_IN, MOTION, WINDOWS, SPEED, NOISE, OUTPUT, ADVANCED)
+LONGEST_CLIP = 10_000  # frames
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,16 @@ def setting(default: Any, label: str, help: str, **limits: Any) -> Any:
 def further(default: Any, label: str, help: str, group: str, **limits: Any) -> Any:
     """A field in a fold of the panel, whose default value is left out of the infotext."""
     return setting(default, label, help, group=group, omit_default=True, **limits)
+
+
+def checked_by(parser: Callable[[str], Any]) -> Callable[[str], str]:
+    """A check of a text with a grammar, which stays as it is but for spaces around it."""
+
+    def checked(text: str) -> str:
+        parser(text)
+        return text.strip()
+
+    return checked
 
 
 def by_group(settings: Iterable[Setting]) -> dict[str, list[Setting]]:

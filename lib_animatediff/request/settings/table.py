@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
 
 from lib_animatediff.engine.context_windows import FUSIONS, WINDOW_KINDS
 from lib_animatediff.prompts.travel import EASINGS, INTERPOLATIONS
@@ -23,9 +21,35 @@ from .freeinit import (
 )
 from .interpolation import INTERPOLATE, INTERPOLATOR
 from .second_pass import UPSCALE, UPSCALE_DENOISE
-from .setting import ADVANCED, KEY, MOTION, NOISE, OUTPUT, PROMPTS, VIDEO_IN, WINDOWS, Setting, further, setting
+from .setting import (
+    ADVANCED,
+    KEY,
+    LONGEST_CLIP,
+    MOTION,
+    NOISE,
+    OUTPUT,
+    PROMPTS,
+    VIDEO_IN,
+    WINDOWS,
+    Setting,
+    checked_by,
+    further,
+    setting,
+)
 from .speed import GUIDANCE_END, GUIDANCE_START, PREVIEW, REUSE, REUSE_BRANCH, REUSE_ON_CPU, SPEED_CHOICE
-from .video import DENOISING, VIDEO, VIDEO_END, VIDEO_EVERY, VIDEO_FIT, VIDEO_FPS, VIDEO_MUTE, VIDEO_START
+from .video import (
+    DENOISING,
+    MASK,
+    MASK_FEATHER,
+    MASK_INVERT,
+    VIDEO,
+    VIDEO_END,
+    VIDEO_EVERY,
+    VIDEO_FIT,
+    VIDEO_FPS,
+    VIDEO_MUTE,
+    VIDEO_START,
+)
 
 FRAME = "Frame"
 FILE_FORMATS = {  # the existing extension's name of each format: its key in `video.FORMATS`; the usual ones first
@@ -39,16 +63,7 @@ FILE_FORMATS = {  # the existing extension's name of each format: its key in `vi
     "TXT": "txt",
 }
 FORMATS = (*FILE_FORMATS, FRAME)
-LONGEST_CLIP = 10_000  # frames
 _LARGEST_SHIFT = 64.0  # pixels: an eighth of the image per frame
-
-
-def _checked_by(parser: Callable[[str], Any]) -> Callable[[str], str]:
-    def checked(text: str) -> str:
-        parser(text)
-        return text.strip()
-
-    return checked
 
 
 @dataclass(frozen=True)
@@ -209,7 +224,7 @@ class ClipSettings:
         "(1, 1.1, ...), or 0: 1, 8: 1.3.",
         MOTION,
         accepts_numbers=True,
-        parse=_checked_by(lambda text: parse_frames("scale", text, LONGEST_CLIP, MOST_SCALE)),
+        parse=checked_by(lambda text: parse_frames("scale", text, LONGEST_CLIP, MOST_SCALE)),
     )
     effect: str = further(
         "1",
@@ -218,7 +233,7 @@ class ClipSettings:
         "frame (1, 0.9, ...), or 0: 1, 8: 0.8.",
         MOTION,
         accepts_numbers=True,
-        parse=_checked_by(lambda text: parse_frames("effect", text, LONGEST_CLIP, MOST_EFFECT)),
+        parse=checked_by(lambda text: parse_frames("effect", text, LONGEST_CLIP, MOST_EFFECT)),
     )
     scale_steps: str = further(
         "",
@@ -226,7 +241,7 @@ class ClipSettings:
         "Multiplies the motion scale during sampling, such as 0%: 1, 60%: 1.2; empty means 1.",
         ADVANCED,
         accepts_numbers=True,
-        parse=_checked_by(lambda text: parse_steps("scale_steps", text, MOST_SCALE)),
+        parse=checked_by(lambda text: parse_steps("scale_steps", text, MOST_SCALE)),
     )
     effect_steps: str = further(
         "",
@@ -234,7 +249,7 @@ class ClipSettings:
         "Multiplies the motion effect during sampling, such as 0%: 1, 60%: 0.5; empty means 1.",
         ADVANCED,
         accepts_numbers=True,
-        parse=_checked_by(lambda text: parse_steps("effect_steps", text, MOST_EFFECT)),
+        parse=checked_by(lambda text: parse_steps("effect_steps", text, MOST_EFFECT)),
     )
     effect_start: float = further(
         0.0,
@@ -257,7 +272,7 @@ class ClipSettings:
         "Motion per UNet block",
         "Multiplies scale or effect in parts of the UNet, such as up.1 effect 0.5, mid scale 1.2.",
         ADVANCED,
-        parse=_checked_by(lambda text: parse_blocks("blocks", text)),
+        parse=checked_by(lambda text: parse_blocks("blocks", text)),
     )
     motion_mask: str = further(
         "",
@@ -312,7 +327,7 @@ class ClipSettings:
         "Seed of each frame's noise, such as 5, 6, 90; a shorter list counts on, and empty means seed + frame number.",
         NOISE,
         accepts_numbers=True,
-        parse=_checked_by(lambda text: parse_frame_seeds(text, LONGEST_CLIP)),
+        parse=checked_by(lambda text: parse_frame_seeds(text, LONGEST_CLIP)),
     )
     freeinit_enable: bool = FREEINIT_ENABLE
     freeinit_filter: str = FREEINIT_FILTER
@@ -356,13 +371,16 @@ class ClipSettings:
     upscale: float = UPSCALE
     upscale_denoise: float = UPSCALE_DENOISE
     video: str = VIDEO
-    denoise: float = DENOISING
+    denoise: str = DENOISING
     video_start: int = VIDEO_START
     video_end: int = VIDEO_END
     video_every: int = VIDEO_EVERY
     video_fps: float = VIDEO_FPS
     video_fit: str = VIDEO_FIT
     video_mute: bool = VIDEO_MUTE
+    mask: str = MASK
+    mask_invert: bool = MASK_INVERT
+    mask_feather: int = MASK_FEATHER
     request_id: str = setting(
         "", "Request ID", "Text of the client's choice at the end of the clip's file names.", in_panel=False
     )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from lib_animatediff.request.motion_scale import parse_frames
 from lib_animatediff.request.start.video import DENOISE
 from lib_animatediff.video.fitting import CROP, FITS
+from lib_animatediff.video.mask import FEATHER, MOST_FEATHER
 
-from .setting import VIDEO_IN, further
+from .setting import LONGEST_CLIP, VIDEO_IN, checked_by, further
 
 TO_THE_END = -1  # as the last frame
 OWN_RATE = 0.0  # as frames per second
+MOST_DENOISE = 1.0
+TRANSPARENT = "alpha"  # as a mask
 _MOST_FRAMES = 1_000_000  # of a file; far more than a clip can take
 
 VIDEO = further(
@@ -19,13 +23,13 @@ VIDEO = further(
     VIDEO_IN,
 )
 DENOISING = further(
-    DENOISE,
+    f"{DENOISE:g}",
     "Denoising strength",
-    "How much of the source video is replaced, from 0 (nothing) to 1 (everything); try 0.4 to 0.8. img2img has its "
-    "own.",
+    "How much of the source video is replaced, 0 to 1; try 0.4 to 0.8. A number, one per frame, or 0: 0.8, 8: 0.3. One "
+    "number: img2img has its own.",
     VIDEO_IN,
-    minimum=0,
-    maximum=1,
+    accepts_numbers=True,
+    parse=checked_by(lambda text: parse_frames("denoise", text, LONGEST_CLIP, MOST_DENOISE)),
 )
 VIDEO_START = further(
     0,
@@ -66,5 +70,23 @@ VIDEO_FIT = further(
     VIDEO_IN,
     choices=FITS,
     meanings={"crop": "its edges are cut off", "pad": "it gets black edges", "scale": "it is stretched"},
+)
+MASK = further(
+    "",
+    "Video mask",
+    "White parts of this image or video of masks are repainted, black parts stay; alpha: where the source video is "
+    "transparent.",
+    VIDEO_IN,
+)
+MASK_INVERT = further(
+    False, "Inverted mask", "Repaints the black parts of the video mask, or the opaque ones.", VIDEO_IN
+)
+MASK_FEATHER = further(
+    FEATHER,
+    "Mask feather",
+    "Width in pixels over which a repainted part fades in, from the edge of the video mask inwards; 0 is a hard edge.",
+    VIDEO_IN,
+    minimum=0,
+    maximum=MOST_FEATHER,
 )
 VIDEO_MUTE = further(False, "Without sound", "Leaves out the sound of the source video in MP4 and WebM.", VIDEO_IN)

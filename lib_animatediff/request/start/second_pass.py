@@ -24,6 +24,10 @@ class SecondPass:
         width, height = (max(round(side * self.scale / _SIDE_STEP), 1) * _SIDE_STEP for side in size)
         return width, height
 
+    def strengths(self, frames: int) -> tuple[float, ...]:
+        """The denoising strength of each frame."""
+        return (self.denoise,) * frames
+
     def sampled(self, steps: int) -> int:
         """How many of the sampling steps are run: at least one, unless the clip is enlarged only."""
         return max(min(int(steps * self.denoise), steps), int(self.denoise > 0))

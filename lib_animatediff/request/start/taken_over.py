@@ -13,6 +13,7 @@ from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.request.settings import SETTINGS
 from lib_animatediff.request.start.video import VideoStart
 from lib_animatediff.video.fitting import inherited_size
+from lib_animatediff.video.mask import examine_mask
 from lib_animatediff.video.metadata import kind_of
 from lib_animatediff.video.series import deep_format, is_series
 from lib_animatediff.video.sound import SOUND_FORMATS, Sound, check_sound, has_sound
@@ -43,12 +44,14 @@ class VideoIn:
         facts: about these frames.
         is_muted: whether its sound is left out.
         names: of settings, for messages.
+        has_more_masks: whether the masks go on after the last frame of the video.
     """
 
     start: VideoStart
     facts: SourceFacts
     is_muted: bool
     names: Names
+    has_more_masks: bool = False
 
     @property
     def rate(self) -> float:
@@ -94,6 +97,9 @@ class VideoIn:
                 f"{float(self.facts.fps):.4g} frames per second throughout. {self.names.resample} keeps the times."
             )
             found.append(Note(source.name, text))
+        if self.has_more_masks and self.start.mask is not None:
+            text = f"has more masks than {source.name} has frames. The first {self.facts.frames} are used."
+            found.append(Note(self.start.mask.name, text))
         if self._is_heard(formats) and (why := self._why_silent(plan)):
             found.append(Note("The clip", f"has no sound, since {why}."))
         return found
@@ -143,7 +149,8 @@ def examined(start: VideoStart, frames: int, *, is_muted: bool, names: Names) ->
     """
     most = int(SETTINGS["frames"].maximum or 0)
     facts = examine(start.source, frames=min(max(frames, 0), most), most=most)
-    return VideoIn(start, facts, is_muted, names)
+    goes_on = start.mask is not None and examine_mask(start.mask, start.source, facts)
+    return VideoIn(start, facts, is_muted, names, goes_on and not frames and start.source.end is None)
 
 
 def _duration(plan: ClipPlan) -> Fraction:

@@ -142,13 +142,16 @@ PROBES = {
     "upscale": (2, {}),
     "upscale_denoise": (1, {"upscale": 2}),
     "video": ("source.mp4", REFUSED),
-    "denoise": (0.4, REFUSED),
+    "denoise": ("0.4", REFUSED),
     "video_start": (1, REFUSED),
     "video_end": (8, REFUSED),
     "video_every": (2, REFUSED),
     "video_fps": (4.0, REFUSED),
     "video_fit": ("pad", REFUSED),
     "video_mute": (True, REFUSED),
+    "mask": ("mask.png", REFUSED),
+    "mask_invert": (True, REFUSED),
+    "mask_feather": (9, REFUSED),
     "request_id": ("job7", REFUSED),
 }
 

@@ -216,7 +216,11 @@ def process_images(p: Processing) -> Processed:
         p.prompts = p.all_prompts[batch]
         for i, sample in enumerate(images_of_batch):
             image = to_image(sample)
+            p.batch_index = i
             p.scripts.call("postprocess_image", p, SimpleNamespace(image=image))
+            finished = SimpleNamespace(image=image)
+            p.scripts.call("postprocess_image_after_composite", p, finished)
+            image = finished.image
             if not p.do_not_save_samples:
                 shared.saved.append(p.seeds[i])
             infotexts.append(create_infotext(p, i))

@@ -36,12 +36,28 @@ class Sampling:
     strength: float | None
 
 
+class Denoiser(nn.Module):
+    """CFGDenoiser of the samplers with timesteps, which gives the noise."""
+
+    mask_before_denoising = True
+
+    def forward(self, x: Tensor, _timestep: Tensor, *, p: Any, unet: nn.Module, prompts: Any, step: int) -> Tensor:
+        return guided(p, unet, x, prompts, step)
+
+
 @dataclass
 class Sampler:
     """As k-diffusion's: it keeps the noise levels that the checkpoint has when it is made."""
 
     name: str
     table: Tensor
+    conditioning_key = "crossattn"
+
+    def __post_init__(self) -> None:
+        self.model_wrap_cfg = Denoiser()
+
+    def get_timesteps(self, p: Processing, steps: int) -> Tensor:
+        return torch.clip(torch.arange(0, 1000, 1000 // steps) + 1, 0, 999)
 
     def sample(
         self, p: Processing, x: Tensor, conditioning: Any, unconditional: Any, steps: Any = None, image: Any = None
@@ -71,7 +87,8 @@ class Sampler:
             return x
         try:
             for step in range(shared.steps):
-                noise_of_x = guided(p, unet, x, prompts, step)
+                timestep = torch.full((len(x),), 500.0 - step)
+                noise_of_x = p.sampler.model_wrap_cfg(x, timestep, p=p, unet=unet, prompts=prompts, step=step)
                 x = x - (1 - p.sampler.table[500]).sqrt() * noise_of_x / shared.steps
         except InterruptedException:
             pass
@@ -103,4 +120,13 @@ def images_tensor_to_samples(image: Tensor, approximation: Any = None, model: An
 
 def common() -> dict[str, Any]:
     """What modules.sd_samplers_common has."""
-    return {"InterruptedException": InterruptedException, "images_tensor_to_samples": images_tensor_to_samples}
+    return {
+        "InterruptedException": InterruptedException,
+        "images_tensor_to_samples": images_tensor_to_samples,
+        "setup_img2img_steps": setup_img2img_steps,
+    }
+
+
+def setup_img2img_steps(p: Processing, _steps: int | None = None) -> tuple[int, int]:
+    """With the user's option off."""
+    return p.steps, int(min(p.denoising_strength, 0.999) * p.steps)

@@ -8,6 +8,7 @@ OBJECTS = {
     "params": ("modules.script_callbacks.CFGDenoiserParams",),
     "sd_model": ("modules.sd_models_types.WebuiSdModel",),
     "saving": ("modules.script_callbacks.ImageSaveParams",),
+    "finished": ("modules.scripts.PostprocessImageArgs",),
     "extension": ("modules.extensions.Extension",),
     "known": ("modules.extensions.Extension", "modules.styles.StyleDatabase"),
     "loaded": ("modules.sd_models_types.WebuiSdModel",),
@@ -94,6 +95,7 @@ SIGNATURES = {
     "modules.scripts.Script.postprocess": "(p, processed, *args)",
     "modules.scripts.Script.postprocess_batch_list": "(p, pp, *args, **kwargs)",
     "modules.scripts.Script.postprocess_image": "(p, pp, *args)",
+    "modules.scripts.Script.postprocess_image_after_composite": "(p, pp, *args)",
     "modules.scripts.Script.process_batch": "(p, *args, **kwargs)",
     "modules.scripts.Script.process_before_every_sampling": "(p, *args, **kwargs)",
     "modules.scripts.Script.show": "(is_img2img)",
@@ -114,6 +116,7 @@ SIGNATURES = {
     "modules.util.open_folder": "(path)",
     "modules.util.walk_files": "(path, allowed_extensions=)",
     "p.close": "()",
+    "p.inpainting_image_conditioning": "(source_image, latent_image, image_mask=, ...)",
     "p.sample": "(conditioning, unconditional_conditioning, seeds, subseeds, subseed_strength, prompts)",
     "p.sample_hr_pass": "(samples, decoded_samples, seeds, subseeds, subseed_strength, prompts)",
     "plot.AxisOption": "(label, type, apply, confirm=, choices=, ...)",
@@ -149,7 +152,7 @@ NAMES = """
     p.firstpass_image p.height p.hr_c p.hr_negative_prompt p.hr_negative_prompts p.hr_prompt p.hr_prompts
     p.hr_second_pass_steps p.hr_uc p.hr_upscale_to_x p.hr_upscale_to_y p.init_images p.init_latent
     p.initial_noise_multiplier p.latent_scale_mode p.is_api p.is_hr_pass p.iteration
-    p.image_mask p.inpaint_full_res p.mask
+    finished.image p.image_mask p.inpaint_full_res p.mask
     p.mask_for_overlay p.n_iter p.negative_prompt p.negative_prompts p.outpath_samples p.prompt p.prompts
     p.refiner_checkpoint_info p.refiner_switch_at p.rng p.sampler p.sampler_name p.scheduler p.script_args p.scripts
     p.sd_model
@@ -195,6 +198,10 @@ SET_FROM_OUTSIDE = {
     "modules.shared.cmd_opts.hide_ui_dir_config": "modules.ui_common",  # an option of the command line
     "modules.shared.opts.enable_prompt_comments": "modules.processing_scripts.comments",  # a script's own option
     "modules.shared.sd_model.cond_stage_model_empty_prompt": "modules.sd_models",
+    "p.batch_index": "modules.processing",
+    "p.sampler.get_timesteps": "modules.sd_samplers_timesteps",
+    "p.sd_model.first_stage_model": "ldm.models.diffusion.ddpm",
+    "p.sd_model.is_sdxl_inpaint": "modules.sd_models",
     "p.txt2img_upscale": "modules.txt2img",
     "p.sd_model.alphas_cumprod": "ldm.models.diffusion.ddpm",
     "seconds.do_not_save_to_config": "modules.ui_loadsave",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lib_animatediff.hosts.diffusers.decode import Decode, decode_frames
 from lib_animatediff.hosts.diffusers.pipeline import PIXELS_PER_LATENT
 from lib_animatediff.request.plan import ClipPlan
+from lib_animatediff.request.start.kept import latent_masks
 
 from .video import StartLatents, encode_frames
 
@@ -38,7 +39,8 @@ def enlarged_latents(
     assert plan.second_pass is not None
     size = like.shape[3] * PIXELS_PER_LATENT, like.shape[2] * PIXELS_PER_LATENT
     frames = decode_frames(pipeline, latents, decoder)
-    return StartLatents(plan.second_pass, encode_frames(pipeline, _enlarged(iter(frames), size), like))
+    masks = None if plan.video is None else latent_masks(plan.video, size, len(latents))
+    return StartLatents(plan.second_pass, encode_frames(pipeline, _enlarged(iter(frames), size), like), masks)
 
 
 def _enlarged(frames: Iterator[Image], size: tuple[int, int]) -> Iterator[Image]:

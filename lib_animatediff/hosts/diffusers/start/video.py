@@ -14,8 +14,11 @@ from torch import Tensor
 from lib_animatediff.hosts.diffusers.decode import frames_at_once
 from lib_animatediff.hosts.diffusers.pipeline import PIXELS_PER_LATENT
 from lib_animatediff.request.plan import ClipPlan
+from lib_animatediff.request.start.kept import latent_masks
 from lib_animatediff.request.start.second_pass import SecondPass
 from lib_animatediff.request.start.video import VideoStart
+from lib_animatediff.sampling.hold import strengths_of
+from lib_animatediff.video.mask import examine_mask
 from lib_animatediff.video.source import SourceFacts, examine, over_white, source_frames
 
 if TYPE_CHECKING:
@@ -31,10 +34,22 @@ class StartLatents:
     Attributes:
         video: the source and the denoising strength; or those of a second pass.
         latents: of its frames, ``f c h w``, without noise.
+        masks: share of the strength in each part, ``f 1 h w``; None: all.
     """
 
     video: VideoStart | SecondPass
     latents: Tensor
+    masks: Tensor | None = None
+
+    @property
+    def strengths(self) -> Tensor:
+        """The strength of each part, ``f 1 h w`` or ``f 1 1 1``, in main memory."""
+        return strengths_of(self.video.strengths(len(self.latents)), self.masks)
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether some parts may begin later than others, or not at all."""
+        return self.masks is not None or isinstance(self.video, VideoStart)
 
     def noised(self, sampler: Any, noise: Tensor, steps: int) -> Tensor:
         """The latents with noise, at the first step that is not skipped, for the pipeline's ``latents``.
@@ -56,7 +71,12 @@ def check_video(plan: ClipPlan) -> SourceFacts | None:
     Raises:
         AnimateDiffError: it is missing or damaged, or has too few frames.
     """
-    return None if plan.video is None else examine(plan.video.source, frames=len(plan.rendered))
+    if plan.video is None:
+        return None
+    facts = examine(plan.video.source, frames=len(plan.rendered))
+    if plan.video.mask is not None:
+        examine_mask(plan.video.mask, plan.video.source, facts)
+    return facts
 
 
 def start_latents(pipeline: Any, plan: ClipPlan, like: Tensor) -> StartLatents | None:
@@ -72,20 +92,27 @@ def start_latents(pipeline: Any, plan: ClipPlan, like: Tensor) -> StartLatents |
         return None
     size = like.shape[3] * PIXELS_PER_LATENT, like.shape[2] * PIXELS_PER_LATENT
     images = source_frames(plan.video.source, size, len(plan.rendered))
-    return StartLatents(plan.video, encode_frames(pipeline, images, like))
+    masks = latent_masks(plan.video, size, len(plan.rendered))
+    return StartLatents(plan.video, encode_frames(pipeline, images, like), masks)
 
 
 def encode_frames(pipeline: Any, images: Iterable[Image], like: Tensor) -> Tensor:
     """The latents of images, some at a time. They are means of the VAE's distribution, so that nothing is random."""
     latents = torch.empty_like(like)
-    vae, place = pipeline.vae, 0
-    with torch.no_grad():
-        for some in _slices(images, frames_at_once(pipeline, like)):
-            pixels = torch.stack([_pixels(image) for image in some]).to(like.device, vae.dtype)
-            encoded = vae.encode(pixels).latent_dist.mode() * vae.config.scaling_factor
-            latents[place : place + len(some)] = encoded.to(like.dtype)
-            place += len(some)
+    place = 0
+    for some in _slices(images, frames_at_once(pipeline, like)):
+        pixels = torch.stack([pixels_of(image) for image in some])
+        latents[place : place + len(some)] = encode_pixels(pipeline, pixels, like)
+        place += len(some)
     return latents
+
+
+@torch.no_grad()
+def encode_pixels(pipeline: Any, pixels: Tensor, like: Tensor) -> Tensor:
+    """The latents of images ``n 3 h w`` from -1 to 1, all at once, with the dtype and on the device of ``like``."""
+    vae = pipeline.vae
+    encoded = vae.encode(pixels.to(like.device, vae.dtype)).latent_dist.mode() * vae.config.scaling_factor
+    return encoded.to(like.dtype)  # type: ignore[no-any-return]
 
 
 def _slices(images: Iterable[Image], length: int) -> Iterator[list[Image]]:
@@ -94,7 +121,8 @@ def _slices(images: Iterable[Image], length: int) -> Iterator[list[Image]]:
         yield some
 
 
-def _pixels(image: Image) -> Tensor:
+def pixels_of(image: Image) -> Tensor:
+    """An image as ``3 h w`` from -1 to 1, transparent parts over white."""
     flat = over_white(image)
     data = torch.frombuffer(bytearray(flat.tobytes()), dtype=torch.uint8)
     return rearrange(data.float() / _HALF - 1, "(h w c) -> c h w", h=flat.height, w=flat.width)

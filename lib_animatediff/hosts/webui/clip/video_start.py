@@ -18,12 +18,18 @@ from lib_animatediff.engine.patching import patch_next_call
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.request.effects import Note
+from lib_animatediff.request.motion_scale import parse_frames
 from lib_animatediff.request.plan import ClipPlan
+from lib_animatediff.request.settings.video import MOST_DENOISE
 from lib_animatediff.request.start.taken_over import ClipSource, VideoIn
 from lib_animatediff.video.hashing import file_hash
 from lib_animatediff.video.source import over_white, source_frames
+from motion_module import ClipError
+
+from .start.held import HeldParts, has_parts
 
 VIDEO_FIELD, HASH_FIELD = "Video", "Video hash"  # of infotexts, as the command line writes them
+MASK_FIELD = "Video mask"
 _HASH_LENGTH = 10  # as the WebUI shows hashes
 _HIGHEST = 0.999  # denoising strength of the WebUI's image to image
 
@@ -39,7 +45,8 @@ def video_notes(p: Any, video: VideoIn | None, plan: ClipPlan, given: Collection
     if video is None:
         return []
     found = video.notes(plan, plan.output.formats)
-    if _is_img2img(p) and "denoise" in given and plan.settings.denoise != video.start.denoise:
+    asked = set(parse_frames("denoise", plan.settings.denoise, plan.frames, MOST_DENOISE))
+    if _is_img2img(p) and "denoise" in given and len(asked) == 1 and asked != {video.start.denoise}:
         found.append(Note("denoise", "has no effect in img2img, whose own denoising strength is used."))
     return found
 
@@ -51,11 +58,25 @@ def clip_source(p: Any, video: VideoIn, plan: ClipPlan) -> ClipSource:
         ClipError: the sound is damaged.
     """
     path = video.start.source.path
-    digest = file_hash(path)
+    values = video.start.to_json(lambda file: {"name": file.name, "sha256": file_hash(file)})
     p.extra_generation_params[VIDEO_FIELD] = path.name
-    p.extra_generation_params[HASH_FIELD] = digest[:_HASH_LENGTH]
-    values = {name: value for name, value in video.start.to_json().items() if name != "path"}
-    return ClipSource(video.sound(plan, plan.output.formats), {**values, "name": path.name, "sha256": digest})
+    p.extra_generation_params[HASH_FIELD] = values["sha256"][:_HASH_LENGTH]
+    if video.start.mask is not None:
+        p.extra_generation_params[MASK_FIELD] = video.start.mask.name
+    return ClipSource(video.sound(plan, plan.output.formats), values)
+
+
+def refuse_two_masks(p: Any, plan: ClipPlan) -> None:
+    """Refuse a mask of the clip beside the one of img2img.
+
+    Raises:
+        ClipError: there are both.
+    """
+    if plan.video is not None and plan.video.mask is not None and getattr(p, "image_mask", None) is not None:
+        raise ClipError(
+            f"img2img has a mask, and the clip has {plan.video.mask.name} as another one. Remove one of them.",
+            code="AD-V75",
+        )
 
 
 def blank_image(p: Any) -> Any:
@@ -79,7 +100,7 @@ def sampled_steps(p: Any, plan: ClipPlan) -> int:
     """The steps of one run of the first pass, which begins in the middle with an image."""
     strength = getattr(p, "denoising_strength", None) if _is_img2img(p) else None
     if plan.video is not None:
-        strength = plan.video.denoise
+        strength = plan.video.strongest
     if strength is None or a1111.img2img_samples_all_steps():
         return int(p.steps)
     return int(min(strength, _HIGHEST) * p.steps) + 1
@@ -91,6 +112,7 @@ class FirstFrames:
     def __init__(self, plan: ClipPlan) -> None:
         self._plan = plan
         self._latents: Tensor | None = None
+        self._held: HeldParts | None = None
 
     def init_images(self, p: Any) -> list[Any] | None:
         """The frames as init images of img2img; None if there are others.
@@ -106,6 +128,11 @@ class FirstFrames:
         size = mask.size if mask is not None and p.inpaint_full_res else (int(p.width), int(p.height))
         return list(source_frames(video.source, size, len(self._plan.rendered)))
 
+    def strength_of_frames(self, p: Any) -> float | None:
+        """The denoising strength with which img2img begins if each frame has its own; None: the tab's stays."""
+        video = self._plan.video
+        return video.strongest if video and _is_img2img(p) and isinstance(video.denoise, tuple) else None
+
     @contextmanager
     def encoded_alike(self) -> Iterator[None]:
         """Inside, the VAE encodes the frames of a video without noise, so that the same clip can be made again."""
@@ -116,15 +143,17 @@ class FirstFrames:
             yield
 
     def load(self, p: Any) -> None:
-        """Encode the frames for txt2img, with the request's checkpoint.
+        """Read the masks, and encode the frames for txt2img, with the request's checkpoint.
 
         Raises:
             ClipError: the source cannot be read.
         """
         video = self._plan.video
+        size = int(p.width), int(p.height)
+        if video is not None and has_parts(video) and self._held is None:
+            self._held = HeldParts(video, len(self._plan.rendered), size)
         if video is None or not video.is_used or _is_img2img(p) or self._latents is not None:
             return
-        size = int(p.width), int(p.height)
         with a1111.encoding_means(), torch.no_grad():
             frames = source_frames(video.source, size, len(self._plan.rendered))
             self._latents = torch.cat([a1111.encoded(over_white(frame), p.sd_model) for frame in frames])
@@ -135,10 +164,12 @@ class FirstFrames:
         if video is None or p.is_hr_pass:
             return
         if _is_img2img(p):
-            if video.denoise == 0:
+            if video.strongest == 0:
                 patch_next_call(p.sampler, "sample_img2img", _return_given)
             elif not begins_from_images(p, self._plan):
                 patch_next_call(p.sampler, "sample_img2img", _sample_from_noise)
+            elif self._held is not None:
+                patch_next_call(p.sampler, "sample_img2img", self._held.sample)
         elif video.is_used:
             patch_next_call(p.sampler, "sample", self._sample_from_video)
 
@@ -150,11 +181,14 @@ class FirstFrames:
         assert self._latents is not None
         clips = len(x) // len(self._latents)
         latents = self._latents.to(x).repeat(clips, 1, 1, 1)
-        strength = self._plan.video.denoise
+        strength = self._plan.video.strongest
         if strength == 0:
             return latents
+        run = p.sampler.sample_img2img
         with _denoising(p, strength):
-            return p.sampler.sample_img2img(p, latents, x, *args, steps=steps, **kwargs)  # type: ignore[no-any-return]
+            if self._held is not None:
+                return self._held.sample(run, p, latents, x, *args, steps=steps, **kwargs)
+            return run(p, latents, x, *args, steps=steps, **kwargs)  # type: ignore[no-any-return]
 
 
 def _return_given(_sample: Any, _p: Any, x: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:

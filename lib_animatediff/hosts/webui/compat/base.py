@@ -23,6 +23,7 @@ class Processing(Protocol):
     batch_size: int
     n_iter: int
     iteration: int
+    batch_index: int
     sampler_name: str
     scheduler: str | None
     do_not_save_samples: bool

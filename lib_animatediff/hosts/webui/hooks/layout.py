@@ -61,6 +61,8 @@ class RequestLayout:
             self._set("init_images", frames_of_video * clips)
         elif len(images) > 1:  # the WebUI itself repeats a single one
             self._set("init_images", self._image_of_each_row(images, clips))
+        if (strength := self._first_frames.strength_of_frames(p)) is not None:
+            self._set("denoising_strength", strength)
         if isinstance(p.seed, list):
             self._set("seed", [seed + frame for seed in p.seed for frame in self._plan.rendered])
         if self._plan.makes_clip:

@@ -11,7 +11,7 @@ from lib_animatediff.hosts.webui.catalog.models import canonical_name as canonic
 from lib_animatediff.hosts.webui.catalog.sources import find_source
 from lib_animatediff.hosts.webui.clip.prompt_travel import travels_of
 from lib_animatediff.hosts.webui.clip.speed import apply_speed
-from lib_animatediff.hosts.webui.clip.video_start import clip_source, strength_of_tab, video_notes
+from lib_animatediff.hosts.webui.clip.video_start import clip_source, refuse_two_masks, strength_of_tab, video_notes
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.hosts.webui.output.deliver import deliver_clips, report_notes
@@ -31,6 +31,7 @@ from lib_animatediff.request.settings import canonical_name, parse_settings, to_
 from lib_animatediff.request.start.choosing import choose_video
 from lib_animatediff.video.formats import check_rate
 
+from .image_hooks import ImageHooks, session_of
 from .progress.delivery import FollowedDelivery
 from .progress.workload import Speeds
 from .session import Refusal, Session
@@ -40,7 +41,7 @@ _log = logging.getLogger(__name__)
 HASH_LENGTH = 8  # as in images of the existing extension
 
 
-class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
+class AnimateDiffScript(ImageHooks, a1111.Script):  # type: ignore[misc]
     """Renders clips instead of a tab's images. Each tab has its own instance."""
 
     _caches = Caches()
@@ -91,7 +92,7 @@ class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
 
     def before_process_batch(self, p: Any, *values: Any, **kwargs: Any) -> None:
         """Take the prompts, before the WebUI reads extra networks and conditions from them."""
-        if session := _session_of(self, p):
+        if session := session_of(self, p):
             session.take_prompts(p)
 
     def process_batch(self, p: Any, *values: Any, **kwargs: Any) -> None:
@@ -101,23 +102,13 @@ class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
 
     def process_before_every_sampling(self, p: Any, *values: Any, **kwargs: Any) -> None:
         """Prepare the sampling of a pass, whose initial noise the WebUI passes to the hook."""
-        if session := _session_of(self, p):
+        if session := session_of(self, p):
             session.before_sampling(p, kwargs["noise"])
 
     def before_hr(self, p: Any, *values: Any) -> None:
         """Prepare the second pass of hires fix, whose conditions are encoded."""
-        if session := _session_of(self, p):
+        if session := session_of(self, p):
             session.before_second_pass(p)
-
-    def postprocess_batch_list(self, p: Any, batch: Any, *values: Any, **kwargs: Any) -> None:
-        """The images of a batch are decoded: remove those that an interrupt has left out."""
-        if session := _session_of(self, p):
-            del batch.images[session.progress.end_decoding(len(batch.images)) :]
-
-    def postprocess_image(self, p: Any, image: Any, *values: Any) -> None:
-        """The WebUI has finished an image, but for other extensions."""
-        if session := _session_of(self, p):
-            session.progress.end_image(p)
 
     def postprocess(self, p: Any, processed: Any, *values: Any) -> None:
         """Turn the finished images into clips."""
@@ -137,12 +128,6 @@ class AnimateDiffScript(a1111.Script):  # type: ignore[misc]
             session.progress.bar.finish()
         finally:
             session.close()
-
-
-def _session_of(script: AnimateDiffScript, p: Processing) -> Session | None:
-    """The session of ``p``; None if the script's tab does not animate it."""
-    session = script.session
-    return session if isinstance(session, Session) and session.owns(p) else None
 
 
 def _deliver(p: Processing, processed: Any, session: Session, script_run: ScriptRun) -> None:
@@ -193,6 +178,7 @@ def _open(p: Any, asked: dict[str, Any], given: set[str], caches: Caches, speeds
         settings, video = choose_video(settings, given, find_source, strength_of_tab(p))
         plan = plan_clip(settings, Sampling(steps=int(p.steps)), WebuiCatalog())
         plan = plan.with_video(video.start if video else None)
+        refuse_two_masks(p, plan)
         refuse_idle_axes(p, plan)
         p.extra_generation_params[INFOTEXT_FIELD] = _infotext(plan)
         check_rate(plan.output.formats, float(plan.output.shown_fps))

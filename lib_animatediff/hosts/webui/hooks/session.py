@@ -20,7 +20,9 @@ from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.hosts.webui.compat.errors import as_http_422
 from lib_animatediff.request.effects import Note
 from lib_animatediff.request.plan import ClipPlan
+from lib_animatediff.request.start.kept import KeptPixels
 from lib_animatediff.request.start.taken_over import ClipSource
+from motion_module import AnimateDiffError
 
 from .denoiser import DenoiserHooks
 from .layout import RequestLayout
@@ -77,6 +79,7 @@ class Session(_Request):
         self.plan = plan
         self._notes = notes
         self.source = source
+        self._kept = None if plan.video is None else KeptPixels(plan.video, len(plan.rendered))
         self.loras = ClipLoras()
         self._problems = Problems()
         self._prompts = ClipPrompts(plan)
@@ -125,6 +128,17 @@ class Session(_Request):
         """Prepare a call of the UNet by the denoiser."""
         with self._problems.failing_later():
             self._denoiser.before_denoising(p, params)
+
+    def with_kept_parts(self, p: Processing, image: Any) -> Any:
+        """A finished image with what a mask keeps of the source video."""
+        if self._kept is None:
+            return image
+        try:
+            return self._kept.put_back(image, p.batch_index % len(self.plan.rendered))
+        except AnimateDiffError as error:  # the WebUI would only print it
+            self._kept = None
+            self._notes = (*self._notes, Note("mask", f"has no effect in some frames. {error}"))
+            return image
 
     def settle(self) -> None:
         """Restore the values of ``p``, and end the animation. The progress goes on, until `close`."""

@@ -50,13 +50,16 @@ NEW = {
     "interpolate": "x2",
     "interpolator": "dis",
     "video": "drift.gif",
-    "denoise": 0.5,
+    "denoise": "0: 0.5, 1: 0.75",
     "video_start": 1,
     "video_end": 9,
     "video_every": 2,
     "video_fps": 4.5,
     "video_fit": "pad",
     "video_mute": True,
+    "mask": "drift_mask.png",
+    "mask_invert": True,
+    "mask_feather": 9,
 }
 SHORT = {"frames": 2}
 FAST, ENOUGH = {"steps": 2}, {"steps": 8}  # feature reuse needs more
@@ -69,8 +72,11 @@ def a_video(studio):
     frames = [Image.linear_gradient("L").rotate(9 * number) for number in range(12)]
     path = studio.data_dir / NEW["video"]
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=120)
+    mask = studio.data_dir / NEW["mask"]
+    Image.linear_gradient("L").save(mask)
     yield
     path.unlink()
+    mask.unlink()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -11,7 +11,7 @@ from PIL import Image
 from support.source_files import CLICKS, clicks_of, write_film_with_sound
 from support.webui_real.clicking import PANEL, fill, generate, open_fold, prepare_clip
 from support.webui_real.clips import animate, clip_payload
-from support.webui_real.server import file_bytes
+from support.webui_real.server import file_bytes, pixels
 from support.webui_real.studio import (
     FLOAT_ORDER,
     HIRES,
@@ -99,6 +99,47 @@ def test_both_ends_of_the_strength(studio, video, other_frame, sampler):
     assert (decoded(studio) == plain).all()
 
 
+@pytest.mark.shows("Video in: each frame has its own strength, with every kind of sampler")
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_each_frame_has_its_own_strength(studio, video, sampler):
+    """A frame at 0 is the video's, and the strongest one is what it is without weaker ones beside it."""
+    how, still = {"sampler_name": sampler, "steps": 8}, {**video, "effect": 0}
+    none = frames_of(studio, {**still, "denoise": 0}, **how)
+    strong = frames_of(studio, {**still, "denoise": 0.8}, **how)
+    assert (frames_of(studio, {**still, "denoise": "0: 0.8, 3: 0.8"}, **how) == strong).all()
+    frames = frames_of(studio, {**still, "denoise": "0.8, 0.4, 0"}, **how)
+    assert (frames[2:] == none[2:]).all()
+    assert abs(frames[0] - strong[0]).max() < FLOAT_ORDER
+    assert abs(frames[1] - none[1]).max() > FLOAT_ORDER
+    clip = {**still, "denoise": "0.8, 0.4, 0"}
+    studio.img2img(**clip_payload(clip, init_images=[], denoising_strength=0.3, **how))
+    assert abs(decoded(studio) - frames).max() < FLOAT_ORDER
+
+
+@pytest.fixture(scope="module")
+def mask(studio, video):
+    """White on the left."""
+    image = Image.new("L", painted().size)
+    image.paste(255, (0, 0, 32, 64))
+    image.save(studio.data_dir / "in" / "half.png")
+    return {"mask_path": "in/half.png", "format": ["Frame"]}
+
+
+@pytest.mark.shows("Video in: outside its mask every pixel is the video's, with every kind of sampler, in both tabs")
+@pytest.mark.parametrize("sampler", ["Euler a", "DPM++ 2M", "DDIM", "UniPC"])
+def test_outside_the_mask_every_pixel_is_the_videos(studio, video, mask, sampler):
+    how = {"sampler_name": sampler, "steps": 8}
+    with left_as_it_was(studio):
+        of_img2img = studio.img2img(**clip_payload({**video, **mask}, init_images=[], denoising_strength=1, **how))
+        for answer in (animate(studio, {**video, **mask, "denoise": 1}, **how), of_img2img):
+            for number in range(FRAMES):
+                made = pixels(answer, number).astype(int)
+                given = numpy.asarray(Image.open(studio.data_dir / "in" / "walk" / f"{number}.png"))
+                assert (made[:, 32:] == given[:, 32:]).all()
+                assert abs(made[:, :28] - given[:, :28]).max() > 20
+    assert "Video mask: half.png" in texts_of(of_img2img)[0]
+
+
 @pytest.mark.shows("Video in: with FreeInit, windows, hires fix; the model is what it was")
 def test_it_works_with_the_rest(studio, video):
     with left_as_it_was(studio):
@@ -144,6 +185,8 @@ def test_refusals(studio, video):
         assert "[AD-V59]" in refused(studio, {"video_source": "in/none.mp4"})
         assert "[AD-W32]" in refused(studio, {"video_path": "/etc"})
         assert "[AD-V57]" in refused(studio, {**video, "frames": 9})
+        assert "[AD-W32]" in refused(studio, {**video, "mask_path": "/etc"})
+        assert "[AD-V71]" in refused(studio, {**video, "mask": "alpha"})
         payload = clip_payload({"video": "/etc"}, init_images=[])
         response = studio.api("POST", "/sdapi/v1/img2img", payload)
         assert response.status_code == 422, response.text

@@ -1,0 +1,1 @@
+"""Starts of a clip other than noise, in the WebUI's samplers."""

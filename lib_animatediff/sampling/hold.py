@@ -1,0 +1,73 @@
+"""Parts of latents that stay images for some of the sampling steps, or for all of them.
+
+Strength differs per frame and per region (Differential Diffusion, arXiv 2306.00950). A part is held until the step at
+which image to image of its strength would begin: the sampler gets the prediction that leads to the image. So its
+latents are the image with noise at every step, whatever the sampler, and samplers with a history find the image in it.
+From its first step on, the part is denoised like the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_PIXELS_PER_LATENT = 8
+
+
+def strengths_of(frames: Sequence[float], masks: Tensor | None = None) -> Tensor:
+    """The strength of each part, ``f 1 h w`` or ``f 1 1 1``, float64 in main memory.
+
+    Args:
+        frames: strength of each frame.
+        masks: share of it, ``f 1 h w``; None: all.
+    """
+    strengths = torch.tensor(frames, dtype=torch.float64).view(-1, 1, 1, 1)
+    return strengths if masks is None else strengths * masks.double()
+
+
+def first_steps(strengths: Tensor, steps: int) -> Tensor:
+    """The first step of each part, int64, as diffusers' image to image counts them; ``steps``: it stays the image."""
+    return steps - (strengths * steps).long().clamp(max=steps)
+
+
+def shrunk(mask: Tensor) -> Tensor:
+    """A mask ``1 h w`` for latents: the largest value in the pixels of each, so that all of them may change."""
+    return functional.max_pool2d(mask, _PIXELS_PER_LATENT)
+
+
+def feathered(mask: Tensor, width: int) -> Tensor:
+    """Share of the changed image in each pixel: 0 outside the mask, and 1 from ``width`` pixels inside its edge.
+
+    Args:
+        mask: ``h w``; all above 0 is inside. The edge of the image is none of the mask's.
+    """
+    inside = (mask > 0).float()[None]
+    total = inside
+    for _ in range(width - 1):
+        inside = -functional.max_pool2d(-inside, 3, stride=1, padding=1)
+        total = total + inside
+    return total[0] / max(width, 1)
+
+
+def signal_at(timesteps: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    """Share of the image's variance at timesteps, which may lie between those of the training, like the timesteps."""
+    last = len(alphas_cumprod) - 1
+    sigmas = ((1 - alphas_cumprod) / alphas_cumprod).sqrt()
+    timesteps = timesteps.float().clamp(0, last)
+    below = timesteps.floor().long()
+    sigma = torch.lerp(sigmas[below], sigmas[(below + 1).clamp(max=last)], timesteps - below)
+    return 1 / (1 + sigma**2)
+
+
+def prediction_of(image: Tensor, noised: Tensor, signal: Tensor, *, predicts_velocity: bool) -> Tensor:
+    """What a network would predict for noised latents, if it knew the image.
+
+    Args:
+        image, noised: latents; any shapes that broadcast.
+        signal: share of the image's variance in ``noised``.
+    """
+    noise = (noised - signal.sqrt() * image) / (1 - signal).sqrt()
+    return signal.sqrt() * noise - (1 - signal).sqrt() * image if predicts_velocity else noise
