@@ -19,6 +19,7 @@ from .networks import with_motion_loras
 from .noise import first_noise, sample_runs, unit_noise
 from .pipeline import timesteps_of
 from .start.late import begin_at
+from .start.pins import held
 
 
 class LoadedModules:
@@ -65,7 +66,7 @@ class LoadedModules:
         ]
         with ExitStack() as stack:
             pinned = job.pinned
-            held = None if pinned is None else stack.enter_context(pinned.held(pipeline.unet, pipeline.scheduler))
+            hooks = None if pinned is None else stack.enter_context(held(pinned, pipeline.unet, pipeline.scheduler))
             injection = stack.enter_context(
                 inject(pipeline.unet, *components, frames=len(plan.rendered), windows=plan.windows, reuse=plan.reuse)
             )
@@ -107,8 +108,8 @@ class LoadedModules:
 
             def reach(progress: float, timestep: float) -> None:
                 injection.progress, injection.timestep = progress, timestep
-                if held is not None:
-                    held.progress = progress
+                if hooks is not None:
+                    hooks.progress = progress
 
             draw = first_noise if job.start is None and pinned is None else unit_noise
             noise = draw(plan, job.generators, job.like)
