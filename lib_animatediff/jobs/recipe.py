@@ -21,7 +21,13 @@ from lib_animatediff.request.distilled import LINSPACE, TRAILING
 from lib_animatediff.request.loras import LoraFile
 from lib_animatediff.request.methods import ModuleFile, name_without_file
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
-from lib_animatediff.request.settings import VIDEO_SETTINGS, ClipSettings, parse_settings, to_infotext
+from lib_animatediff.request.settings import (
+    IMAGE_SETTINGS,
+    VIDEO_SETTINGS,
+    ClipSettings,
+    parse_settings,
+    to_infotext,
+)
 from lib_animatediff.request.start.pins import PinnedFrames, in_words, pins_from_json
 from lib_animatediff.request.start.video import VideoStart, video_start_from_json
 from lib_animatediff.video import Recipe
@@ -35,7 +41,11 @@ PROGRAM = "animatediff"
 _LIBRARIES = ("torch", "diffusers", "transformers")
 _HASH_LENGTH = 10  # of the hash as the WebUI shows it
 _WEBUI_SCHEDULE = {TRAILING: "Simple", LINSPACE: "Uniform"}  # its schedule type with these timesteps
-_STORED_ELSEWHERE = ("enable", "model", "formats", "motion_loras", "request_id", *VIDEO_SETTINGS)  # in other fields
+_STORED_ELSEWHERE = (  # in other fields
+    *("enable", "model", "formats", "motion_loras", "request_id"),
+    *VIDEO_SETTINGS,
+    *IMAGE_SETTINGS,
+)
 
 
 @dataclass(frozen=True)

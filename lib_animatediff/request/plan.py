@@ -38,6 +38,7 @@ from .settings import (
     travels_in_loop,
 )
 from .start.pins import PinnedFrames, path_in, pins_from_json
+from .start.ramp import ImageRamp
 from .start.video import VideoStart, video_start_from_json
 
 _PROMPTS = {  # fields of `Sampling`, with the words of messages
@@ -143,6 +144,7 @@ class ClipPlan:
         output: the files.
         video: the frames that the clip starts from; None: noise alone.
         pins: frames that are given images; None: none are.
+        ramp: images that fade in the initial latents; None: none do. The settings have its values.
     """
 
     settings: ClipSettings
@@ -161,6 +163,7 @@ class ClipPlan:
     output: OutputPlan
     video: VideoStart | None = None
     pins: PinnedFrames | None = None
+    ramp: ImageRamp | None = None
 
     @property
     def seeds(self) -> tuple[int, ...]:

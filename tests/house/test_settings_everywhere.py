@@ -61,6 +61,7 @@ def another(setting: Setting) -> Any:
         "motion_mask": base64.b64encode(picture.getvalue()).decode("ascii"),
         "frame_seeds": "5, 6, 90",
         "interpolate": "x3",
+        "key_images": "8: a.png, -1: in/b, c.png",
     }
     if setting.type is bool:
         return not setting.default

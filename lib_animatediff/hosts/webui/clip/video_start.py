@@ -23,8 +23,10 @@ from lib_animatediff.request.start.taken_over import ClipSource, VideoIn
 from lib_animatediff.video.hashing import file_hash
 from lib_animatediff.video.source import over_white, source_frames
 
+from .start.pinned import starts_from_noise
+
 VIDEO_FIELD, HASH_FIELD = "Video", "Video hash"  # of infotexts, as the command line writes them
-_HASH_LENGTH = 10  # as the WebUI shows hashes
+HASH_LENGTH = 10  # as the WebUI shows hashes
 _HIGHEST = 0.999  # denoising strength of the WebUI's image to image
 
 
@@ -53,9 +55,10 @@ def clip_source(p: Any, video: VideoIn, plan: ClipPlan) -> ClipSource:
     path = video.start.source.path
     digest = file_hash(path)
     p.extra_generation_params[VIDEO_FIELD] = path.name
-    p.extra_generation_params[HASH_FIELD] = digest[:_HASH_LENGTH]
+    p.extra_generation_params[HASH_FIELD] = digest[:HASH_LENGTH]
     values = {name: value for name, value in video.start.to_json().items() if name != "path"}
-    return ClipSource(video.sound(plan, plan.output.formats), {**values, "name": path.name, "sha256": digest})
+    recipe = {"video": {**values, "name": path.name, "sha256": digest}}
+    return ClipSource(video.sound(plan, plan.output.formats), recipe)
 
 
 def blank_image(p: Any) -> Any:
@@ -72,6 +75,8 @@ def begins_from_images(p: Any, plan: ClipPlan) -> bool:
     """
     if plan.video is not None and getattr(p, "mask", None) is None:
         return plan.video.is_used
+    if starts_from_noise(p, plan):
+        return False
     return getattr(p, "init_latent", None) is not None
 
 
@@ -108,8 +113,8 @@ class FirstFrames:
 
     @contextmanager
     def encoded_alike(self) -> Iterator[None]:
-        """Inside, the VAE encodes the frames of a video without noise, so that the same clip can be made again."""
-        if self._plan.video is None:
+        """Inside, the VAE encodes given images without noise, so that the same clip can be made again."""
+        if self._plan.video is None and self._plan.pins is None and self._plan.ramp is None:
             yield
             return
         with a1111.encoding_means():

@@ -1,0 +1,1 @@
+"""Images that a clip of the WebUI starts from."""
