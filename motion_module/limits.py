@@ -14,6 +14,9 @@ from typing import Any
 
 IMAGE_PIXELS = 40_000_000  # an 8K frame has 33 million
 VIDEO_BYTES = 4 * 10**9  # of a source video, which is read three times: to examine, to hash, and to encode it
+SENT_VIDEO_BYTES = 256 * 2**20  # of a video within a request, which is held in memory
+SENT_IMAGE_BYTES = 64 * 2**20  # of an image within a request
+KEPT_BYTES = 2 * 2**30  # of all files that requests have sent
 VIDEO_FRAMES = 100_000  # more than an hour at 24 frames per second
 JPEG_SCANS = 64  # a progressive JPEG has about 10
 TEXT_BYTES = 16 * 2**20  # of a recipe, a caption, a list of prompts

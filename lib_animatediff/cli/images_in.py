@@ -14,7 +14,7 @@ from lib_animatediff.builtin_model import MODELS
 from lib_animatediff.jobs.infotext import PROGRAM
 from lib_animatediff.jobs.recipe import Request, request_of
 from lib_animatediff.request.output import output_of
-from lib_animatediff.request.settings import SETTINGS, VIDEO_SETTINGS, clip_frames, parse_settings
+from lib_animatediff.request.settings import IMAGE_SETTINGS, SETTINGS, VIDEO_SETTINGS, clip_frames, parse_settings
 from lib_animatediff.request.start.pins import INVERSION, STRENGTH, Pin, PinnedFrames
 from lib_animatediff.sampling.frame_noise import SEED_LIMIT
 from lib_animatediff.video import read_clip, read_recipe
@@ -35,6 +35,7 @@ _PATH = click.Path(path_type=Path)
 _NOT_CARRIED = (
     *("enable", "model", "formats", "motion_loras", "request_id", "frame_seeds", "preview", "interpolator"),
     *VIDEO_SETTINGS,
+    *IMAGE_SETTINGS,
 )
 
 
@@ -108,6 +109,17 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 HEADINGS = dict.fromkeys(_OPTIONS, HEADING)
+# The settings of the table with another option here. Without one: the size is taken over where it is not given, and
+# there is no init image.
+OTHER_OPTIONS = {
+    **dict.fromkeys(IMAGE_SETTINGS, ""),
+    "image": "--image",
+    "last_image": "--last",
+    "key_images": "--key",
+    "image_fit": "--image-fit",
+    "pin_strength": "--pin-strength",
+    "pin_inversion": "--pin-inversion",
+}
 
 
 @dataclass(frozen=True)

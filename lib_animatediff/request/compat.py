@@ -39,15 +39,14 @@ PLAIN_VALUES: dict[str, tuple[Any, ...] | None] = {
     # accepted, because the argument only tunes a feature that is itself refused.
     "interp": ("Off", "off", "OFF", False),
     "interp_x": None,
-    "latent_power": None,
-    "latent_scale": None,
-    "last_frame": (None, ""),
     "is_i2i_batch": (False,),
     "video_default": (False,),
     "prompt_scheduler": (None, "", []),
-    "latent_power_last": None,
-    "latent_scale_last": None,
 }
+
+RAMP = {"latent_power": 1.0, "latent_scale": 32.0, "latent_power_last": 1.0, "latent_scale_last": 32.0}
+"""What the existing extension's image to video takes for a value that is not given."""
+_LAST_FRAME = "last_frame"
 
 _SOURCES = ("video_path", "video_source")  # the first one that is given counts
 
@@ -61,7 +60,18 @@ _SLOWEST = 1.0  # frames per second that a clip may have
 def as_one_client(values: Mapping[str, Any]) -> Mapping[str, Any]:
     """The values of a client of the existing extension without names that contradict each other there."""
     used = [name for name in _SOURCES if values.get(name)][:1]
-    return without_film({name: value for name, value in values.items() if name not in _SOURCES or name in used})
+    values = {name: value for name, value in values.items() if name not in _SOURCES or name in used}
+    return with_whole_ramp(without_film(values))
+
+
+def with_whole_ramp(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The values with a latent scale, if a client asks for the existing extension's image to video in any way.
+
+    There, ``latent_scale`` is 32 if it is not given, and here 0, which turns it off.
+    """
+    asked = any(values.get(name) not in (None, "") for name in (*RAMP, _LAST_FRAME))
+    is_given = values.get("latent_scale") is not None
+    return {**values, "latent_scale": RAMP["latent_scale"]} if asked and not is_given else values
 
 
 def asks_for_film(values: Mapping[str, Any]) -> bool:

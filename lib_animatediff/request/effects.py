@@ -6,10 +6,9 @@ it if it was changed, and the X/Y/Z plot refuses an axis that can do nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
 
 from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.prompts.travel import STEP
@@ -17,7 +16,6 @@ from lib_animatediff.sampling.frame_noise import CONSTANT, FREENOISE, SHARED, no
 from lib_animatediff.video import FORMATS, exact_fps
 from lib_animatediff.video.sound import SOUND_FORMATS
 
-from .compat import FILM_FACTOR, PLAIN_VALUES, asks_for_film
 from .methods import name_without_file
 from .motion_scale import MOST_EFFECT, MOST_SCALE, parse_frames
 from .settings import (
@@ -30,17 +28,11 @@ from .settings import (
     given_windows,
 )
 from .settings.interpolation import OFF, shown_fps
+from .settings.start_from import NO_RAMP
 
 _FEWEST_TO_REVERSE = 3  # with fewer frames the way back has no frame of its own
 _COMPARED_STEPS = 8  # of two plans: windows repeat or go on alike
 _WITHOUT_MOTION = ("TXT", FRAME)  # formats without the frames of the files
-_FOREIGN_DEFAULTS = {  # what clients of the existing extension send by themselves
-    "interp_x": 10,
-    "latent_power": 1,
-    "latent_scale": 32,
-    "latent_power_last": 1,
-    "latent_scale_last": 32,
-}
 
 
 @dataclass(frozen=True)
@@ -113,6 +105,12 @@ class _Case:
         return _as_firm(given_windows(self.settings), self.frames)
 
     @property
+    def has_images(self) -> bool:
+        """Whether any frame is a given image."""
+        given = self.settings
+        return bool(given.image or given.last_image or given.key_images or given.pin_init)
+
+    @property
     def stores_loop_count(self) -> bool:
         return any(FORMATS[FILE_FORMATS[name]].loops for name in self.settings.formats if name in FILE_FORMATS)
 
@@ -182,6 +180,10 @@ _SILENT = _Rule(
     "none of the output formats has sound",
 )
 _ADDS_NONE = _Rule(lambda case: case.settings.interpolate == OFF, "no frames are added")
+_NO_IMAGE = _Rule(lambda case: not case.has_images, "there is no image at a frame")
+_NO_RAMP = _Rule(lambda case: case.settings.latent_scale == NO_RAMP, "the latent scale is 0")
+_FROM_VIDEO = _Rule(lambda case: bool(case.settings.video), "the other frames start from those of the source video")
+_NO_LAST = _Rule(lambda case: not case.settings.last_frame, "there is no last frame of the ramp")
 _NOT_ZERO = _Rule(lambda case: not case.is_zero, "it belongs to Text2Video-Zero, and a motion module makes the clip")
 
 EFFECTS: dict[str, tuple[_Rule, ...]] = {
@@ -349,6 +351,26 @@ EFFECTS: dict[str, tuple[_Rule, ...]] = {
     "mask": (_NO_VIDEO,),
     "mask_invert": (_NO_VIDEO, _NO_MASK),
     "mask_feather": (_NO_VIDEO, _NO_MASK),
+    "image": (),
+    "last_image": (_FIRST_FRAME,),
+    "key_images": (),
+    "pin_init": (),
+    "image_fit": (_NO_IMAGE,),
+    "pin_strength": (_NO_IMAGE,),
+    "pin_inversion": (
+        _NO_IMAGE,
+        _FIRST_FRAME,
+        _FROM_VIDEO,
+    ),
+    "source_size": (
+        _Rule(
+            lambda case: not case.settings.video and not case.has_images, "there is neither a source video nor an image"
+        ),
+    ),
+    "latent_power": (_NO_RAMP, _FROM_VIDEO),
+    "latent_scale": (_FROM_VIDEO,),
+    "last_frame": (_NO_RAMP, _FROM_VIDEO, _FIRST_FRAME),
+    **dict.fromkeys(("latent_power_last", "latent_scale_last"), (_NO_RAMP, _FROM_VIDEO, _FIRST_FRAME, _NO_LAST)),
     "request_id": (_IMAGE,),
 }
 """For each setting of the table, the cases in which it has no effect."""
@@ -371,22 +393,6 @@ def notes_of(settings: ClipSettings, travels: bool | None = None) -> tuple[Note,
     changed = (name for name in EFFECTS if getattr(settings, name) != SETTINGS[name].default)
     found = ((name, _rule(EFFECTS[name], case, of_value=True)) for name in changed)
     return tuple(Note(name, rule.text(case)) for name, rule in found if rule)
-
-
-def foreign_notes(values: Mapping[str, Any]) -> tuple[Note, ...]:
-    """A note about each changed argument of the existing extension that has no effect or another one than there."""
-    films = asks_for_film(values)
-    names = [name for name, known in PLAIN_VALUES.items() if known is None and not (films and name == FILM_FACTOR)]
-    in_its_place = (Note("interp", "adds frames by optical flow or RIFE instead of FILM, as interpolate does."),)
-    return (*in_its_place * films, *_tuning_nothing(names, values))
-
-
-def _tuning_nothing(names: Iterable[str], values: Mapping[str, Any]) -> Iterator[Note]:
-    return (
-        Note(name, "has no effect, since it tunes a feature of the existing extension that is not supported.")
-        for name in names
-        if name in values and values[name] not in (None, _FOREIGN_DEFAULTS.get(name))
-    )
 
 
 def _rule(rules: tuple[_Rule, ...], case: _Case, *, of_value: bool) -> _Rule | None:

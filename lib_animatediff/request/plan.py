@@ -40,6 +40,7 @@ from .settings import (
 )
 from .settings.second_pass import NOT_ENLARGED
 from .start.pins import PinnedFrames, path_in, pins_from_json
+from .start.ramp import ImageRamp
 from .start.second_pass import SecondPass
 from .start.video import VideoStart, video_start_from_json
 
@@ -148,6 +149,7 @@ class ClipPlan:
         video: the frames that the clip starts from; None: noise alone.
         pins: frames that are given images; None: none are.
         controls: control models that steer the clip.
+        ramp: images that fade in the initial latents; None: none do. The settings have its values.
     """
 
     settings: ClipSettings
@@ -168,6 +170,7 @@ class ClipPlan:
     video: VideoStart | None = None
     pins: PinnedFrames | None = None
     controls: tuple[ControlUnit, ...] = ()
+    ramp: ImageRamp | None = None
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -64,7 +64,7 @@ def image_start(
 
     Args:
         noise: unit noise of the frames, ``f c h w``.
-        image: latents of the first frame's image, ``c h w``.
+        image: latents of the first frame's image, ``c h w``; ``f c h w`` with one for each frame.
         first: how its share falls.
         last_image: latents of the last frame's image, ``c h w``; None: there is none.
         last: how its share falls; None: as in a `LatentRamp` of its own.

@@ -11,18 +11,28 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from motion_module.schedules import TRAINING_STEPS
+
 Predict = Callable[[Tensor, float], Tensor]
-"""The noise in latents ``n c h w`` at a timestep."""
+"""What a UNet predicts of latents ``n c h w`` at a timestep: their noise, or their velocity."""
 
 
-def invert(latents: Tensor, predict: Predict, timesteps: Sequence[float], alphas_cumprod: Tensor) -> Tensor:
+def invert(
+    latents: Tensor,
+    predict: Predict,
+    timesteps: Sequence[float],
+    alphas_cumprod: Tensor,
+    *,
+    predicts_velocity: bool = False,
+) -> Tensor:
     """DDIM sampling backward (arXiv 2010.02502, section 4.3), from latents of images to their noise.
 
     Args:
         latents: ``n c h w``, without noise.
-        predict: computes the noise in them.
+        predict: the UNet's prediction.
         timesteps: of the sampling, from the noisiest to the least noisy one.
         alphas_cumprod: of the sampler, ``(steps,)``, on the CPU.
+        predicts_velocity: what the UNet predicts; otherwise it is noise.
 
     Returns:
         Latents at the noisiest timestep, whose variance is about 1: ``n c h w``, like ``latents``.
@@ -31,10 +41,19 @@ def invert(latents: Tensor, predict: Predict, timesteps: Sequence[float], alphas
     noised, signal = latents.float(), 1.0
     for at, following in zip([rising[0], *rising], rising, strict=False):
         noise = predict(noised.to(latents.dtype), at).float()
+        if predicts_velocity:
+            level = float(alphas_cumprod[round(at)])
+            noise = level**0.5 * noise + (1 - level) ** 0.5 * noised
         clean = (noised - (1 - signal) ** 0.5 * noise) / signal**0.5
         signal = float(alphas_cumprod[round(following)])
         noised = signal**0.5 * clean + (1 - signal) ** 0.5 * noise
     return noised.to(latents.dtype)
+
+
+def ddim_timesteps(steps: int) -> list[float]:
+    """The timesteps of DDIM, from the noisiest one: evenly spaced, from 1 on, as in Stable Diffusion's code."""
+    gap = TRAINING_STEPS // steps
+    return [float(min(1 + step * gap, TRAINING_STEPS - 1)) for step in reversed(range(steps))]
 
 
 def share_inverted_noise(

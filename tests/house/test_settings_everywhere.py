@@ -63,6 +63,7 @@ def another(setting: Setting) -> Any:
         "interpolate": "x3",
         "interpolator": "flownet.safetensors",
         "denoise": "0: 0.8, 15: 0.3",
+        "key_images": "8: a.png, -1: in/b, c.png",
     }
     if setting.type is bool:
         return not setting.default

@@ -7,7 +7,8 @@ import torch
 from support.plans import plan_of
 from support.setting_values import MASK
 
-from lib_animatediff.request.effects import EFFECTS, foreign_notes, idle_settings, notes_of
+from lib_animatediff.request.effects import EFFECTS, idle_settings, notes_of
+from lib_animatediff.request.foreign import foreign_notes
 from lib_animatediff.request.plan import Sampling, plan_clip
 from lib_animatediff.request.settings import SETTINGS, parse_settings
 
@@ -15,6 +16,7 @@ ZERO = "Text2Video-Zero"
 LONG = {"frames": 48}
 # No other setting takes their effect away.
 ALWAYS = {"enable", "model", "frames", "motion_loras", "preview", "guidance_start", "guidance_end", "speed", "video"}
+ALWAYS |= {"image", "key_images", "pin_init"}
 
 
 def noted(settings: dict[str, object], travels: bool | None = False) -> dict[str, str]:
@@ -36,6 +38,8 @@ FROM_VIDEO = {
     "mask_invert": True,
     "mask_feather": 9,
 }
+HOLDING = {"image_fit": "pad", "pin_strength": 0.5, "pin_inversion": 0.5, "source_size": "shape"}
+RAMPS = {"latent_power": 2, "last_frame": "a.png", "latent_power_last": 2, "latent_scale_last": 8}
 # Settings, changes to them, and whether these are without effect.
 CASES = [
     ({"preview": True}, {"fps": 12, "loop_count": 3, "reverse": True, "formats": ["MP4"]}, True),
@@ -103,6 +107,15 @@ CASES = [
     ({"video": "a.mp4"}, {"video_mute": True}, True),
     ({"video": "a.mp4"}, {"mask_invert": True, "mask_feather": 9}, True),
     ({"video": "a.mp4"}, {"denoise": "0: 0.8, 9: 0.3", "mask": "alpha"}, False),
+    ({}, HOLDING, True),
+    ({"image": "a.png"}, HOLDING, False),
+    ({"pin_init": True}, HOLDING, False),
+    ({"image": "a.png", "video": "a.mp4"}, {"pin_inversion": 0.5}, True),
+    ({"preview": True}, {"last_image": "a.png"}, True),
+    ({"latent_scale": 0}, RAMPS, True),
+    ({"latent_scale": 32}, RAMPS, False),
+    ({"latent_scale": 32}, {"latent_power_last": 2, "latent_scale_last": 8}, True),
+    ({"video": "a.mp4"}, {"latent_scale": 32}, True),
 ]
 
 
@@ -140,10 +153,7 @@ def test_a_setting_whose_other_values_act_is_not_idle():
 
 
 def test_arguments_that_are_accepted_and_ignored_are_noted():
-    sent_by_itself = {"latent_power": 1, "latent_scale": 32, "interp": "Off", "interp_x": 10, "last_frame": None}
-    assert foreign_notes(sent_by_itself) == ()
-    found = foreign_notes(sent_by_itself | {"latent_power": 3, "latent_scale": 8})
-    assert [note.setting for note in found] == ["latent_power", "latent_scale"]
+    assert foreign_notes({"interp": "Off", "interp_x": 10, "is_i2i_batch": False}) == ()
     (flow,) = foreign_notes({"interp": "FILM", "interp_x": 4})
     assert str(flow) == "interp adds frames by optical flow or RIFE instead of FILM, as interpolate does."
     (idle,) = foreign_notes({"interp": "Off", "interp_x": 4})

@@ -18,6 +18,7 @@ TEXTS = {  # with a grammar
     "interpolate": "x2",
     "interpolator": "dis",
     "denoise": "0: 0.8, -1: 0.3",
+    "key_images": "3: a.png, -1: b.png",
 }
 
 
@@ -29,5 +30,5 @@ def other_than_default(setting: Setting) -> object:
     if setting.name in TEXTS:
         return TEXTS[setting.name]
     # The most leaves no room in a window or the steps, or is the default.
-    small = {"overlap": 3, "effect_start": 0.5, "effect_end": 0.5, "guidance_end": 0.5}
+    small = {"overlap": 3, "effect_start": 0.5, "effect_end": 0.5, "guidance_end": 0.5, "pin_strength": 0.5}
     return {bool: not setting.default, str: "mm.ckpt"}.get(setting.type, small.get(setting.name, setting.maximum))

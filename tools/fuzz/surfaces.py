@@ -23,7 +23,8 @@ from lib_animatediff.jobs.recipe import request_of
 from lib_animatediff.prompts.emphasis import weighted_parts
 from lib_animatediff.prompts.tags import find_tag
 from lib_animatediff.prompts.travel import is_travel, read_travel
-from lib_animatediff.request.effects import foreign_notes, notes_of
+from lib_animatediff.request.effects import notes_of
+from lib_animatediff.request.foreign import foreign_notes
 from lib_animatediff.request.loras import parse_loras
 from lib_animatediff.request.masks import packed_mask, unpacked_mask
 from lib_animatediff.request.motion_scale import parse_blocks, parse_frames, parse_steps

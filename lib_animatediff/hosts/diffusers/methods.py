@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from lib_animatediff.engine.components.control import ControlComponent
 from lib_animatediff.request.plan import ClipPlan
+from lib_animatediff.sampling.pinned_frames import PinnedLatents
 from motion_module import DomainAdapter, IncompatibleModelError
 from motion_module.schedules import BetaSchedule
 
 from .start.inpainting import InpaintingCondition
-from .start.pins import PinnedLatents
 from .start.video import StartLatents
 
 if TYPE_CHECKING:

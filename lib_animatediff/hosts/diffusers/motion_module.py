@@ -22,6 +22,7 @@ from .prompts import conditions_by_number
 from .start.held import HeldParts
 from .start.inpainting import attached
 from .start.late import begin_at
+from .start.pins import held
 
 
 class LoadedModules:
@@ -71,7 +72,7 @@ class LoadedModules:
             parts = None if job.start is None or not job.start.has_parts else HeldParts(job.start, pipeline.scheduler)
             if parts is not None:  # before the pinned frames, which have the last word
                 stack.enter_context(parts.attached(pipeline.unet))
-            held = None if pinned is None else stack.enter_context(pinned.held(pipeline.unet, pipeline.scheduler))
+            hooks = None if pinned is None else stack.enter_context(held(pinned, pipeline.unet, pipeline.scheduler))
             kwargs = job.kwargs
             if plan.windows is not None:
                 kwargs = stack.enter_context(conditions_by_number(pipeline, kwargs, len(plan.rendered)))
@@ -129,8 +130,8 @@ class LoadedModules:
                 if any(control.acts_at(progress) != control.acts_at(former or 0.0) for control in job.controls):
                     injection.drop_features()
                 injection.progress, injection.timestep = progress, timestep
-                if held is not None:
-                    held.progress = progress
+                if hooks is not None:
+                    hooks.progress = progress
                 if parts is not None:
                     parts.step = step
 

@@ -21,7 +21,16 @@ from .derived import (
 from .infotext import from_infotext, pasted_values, to_infotext
 from .schema import json_schema
 from .setting import GROUPS, LONGEST_HELP, Setting, by_group
-from .table import AUTOMATIC_CONTEXT, FILE_FORMATS, FORMATS, FRAME, SETTINGS, VIDEO_SETTINGS, ClipSettings
+from .table import (
+    AUTOMATIC_CONTEXT,
+    FILE_FORMATS,
+    FORMATS,
+    FRAME,
+    IMAGE_SETTINGS,
+    SETTINGS,
+    VIDEO_SETTINGS,
+    ClipSettings,
+)
 
 __all__ = [
     "AUTOMATIC_CONTEXT",
@@ -29,6 +38,7 @@ __all__ = [
     "FORMATS",
     "FRAME",
     "GROUPS",
+    "IMAGE_SETTINGS",
     "LONGEST_HELP",
     "SETTINGS",
     "VIDEO_SETTINGS",

@@ -10,6 +10,7 @@ KEY = "setting"  # of a field's metadata
 LONGEST_HELP = 160
 PROMPTS = "Prompts over time"
 VIDEO_IN = "Video in"
+START_FROM = "Start from"
 MOTION = "Motion"
 WINDOWS = "Long clips"
 SPEED = "Speed"
@@ -17,7 +18,7 @@ NOISE = "Noise"
 OUTPUT = "Output"
 ADVANCED = "Advanced"
 SPEEDS = AS_SET, FAST = "as set", "fast"
-GROUPS = (PROMPTS, VIDEO_IN, MOTION, WINDOWS, SPEED, NOISE, OUTPUT, ADVANCED)
+GROUPS = (PROMPTS, VIDEO_IN, START_FROM, MOTION, WINDOWS, SPEED, NOISE, OUTPUT, ADVANCED)
 LONGEST_CLIP = 10_000  # frames
 
 

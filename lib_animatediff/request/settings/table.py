@@ -11,14 +11,8 @@ from lib_animatediff.request.masks import packed_mask
 from lib_animatediff.request.motion_scale import MOST_EFFECT, MOST_SCALE, parse_blocks, parse_frames, parse_steps
 from lib_animatediff.sampling.frame_noise import NOISE_KINDS, parse_frame_seeds
 
-from .freeinit import (
-    FREEINIT_COARSE,
-    FREEINIT_ENABLE,
-    FREEINIT_FILTER,
-    FREEINIT_ITERS,
-    FREEINIT_SPATIAL,
-    FREEINIT_TEMPORAL,
-)
+from . import freeinit
+from . import start_from as start
 from .interpolation import INTERPOLATE, INTERPOLATOR
 from .second_pass import UPSCALE, UPSCALE_DENOISE
 from .setting import (
@@ -29,6 +23,7 @@ from .setting import (
     NOISE,
     OUTPUT,
     PROMPTS,
+    START_FROM,
     VIDEO_IN,
     WINDOWS,
     Setting,
@@ -329,12 +324,12 @@ class ClipSettings:
         accepts_numbers=True,
         parse=checked_by(lambda text: parse_frame_seeds(text, LONGEST_CLIP)),
     )
-    freeinit_enable: bool = FREEINIT_ENABLE
-    freeinit_filter: str = FREEINIT_FILTER
-    freeinit_ds: float = FREEINIT_SPATIAL
-    freeinit_dt: float = FREEINIT_TEMPORAL
-    freeinit_iters: int = FREEINIT_ITERS
-    freeinit_coarse: bool = FREEINIT_COARSE
+    freeinit_enable: bool = freeinit.FREEINIT_ENABLE
+    freeinit_filter: str = freeinit.FREEINIT_FILTER
+    freeinit_ds: float = freeinit.FREEINIT_SPATIAL
+    freeinit_dt: float = freeinit.FREEINIT_TEMPORAL
+    freeinit_iters: int = freeinit.FREEINIT_ITERS
+    freeinit_coarse: bool = freeinit.FREEINIT_COARSE
     zero_x: float = further(
         12.0,
         "Text2Video-Zero shift x",
@@ -381,6 +376,19 @@ class ClipSettings:
     mask: str = MASK
     mask_invert: bool = MASK_INVERT
     mask_feather: int = MASK_FEATHER
+    image: str = start.IMAGE
+    last_image: str = start.LAST_IMAGE
+    key_images: str = start.KEY_IMAGES
+    pin_init: bool = start.PIN_INIT
+    image_fit: str = start.IMAGE_FIT
+    pin_strength: float = start.PIN_STRENGTH
+    pin_inversion: float = start.PIN_INVERSION
+    source_size: str = start.SOURCE_SIZE
+    latent_power: float = start.LATENT_POWER
+    latent_scale: float = start.LATENT_SCALE
+    last_frame: str = start.LAST_FRAME
+    latent_power_last: float = start.LATENT_POWER_LAST
+    latent_scale_last: float = start.LATENT_SCALE_LAST
     request_id: str = setting(
         "", "Request ID", "Text of the client's choice at the end of the clip's file names.", in_panel=False
     )
@@ -393,6 +401,7 @@ SETTINGS: dict[str, Setting] = {
 CANONICAL = {alias: s.name for s in SETTINGS.values() for alias in (s.name, *s.aliases)}
 
 VIDEO_SETTINGS = tuple(name for name, each in SETTINGS.items() if each.group == VIDEO_IN)
+IMAGE_SETTINGS = tuple(name for name, each in SETTINGS.items() if each.group == START_FROM)
 NO_LOOP, FIRM_LOOP = "N", "A"
 UNIFORM, LOOPED = "uniform", "looped"
 MOVING_KINDS = (UNIFORM, LOOPED)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,8 @@ from motion_module import ClipError
 
 STRENGTH = 1.0
 INVERSION = 0.7  # measured with the built-in model, see docs/features.md
+_KEY = re.compile(r"(-?\d{1,9})\s*:\s*(\S.*)", re.DOTALL)
+_NEXT_KEY = re.compile(r",\s*(?=-?\d{1,9}\s*:)")
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,23 @@ def path_in(entry: Any) -> Path:
 def in_words(pins: Sequence[Pin]) -> str:
     """The pinned frames for an infotext, such as ``0: a.png, 15: b.png``."""
     return ", ".join(f"{pin.frame}: {pin.path.name}" for pin in pins)
+
+
+def parse_keys(text: str) -> list[tuple[int, str]]:
+    """Frames with the paths of their images, from a text such as ``8: a.png, -1: b.png``. Paths may contain commas.
+
+    Raises:
+        ClipError: an entry has no frame, or no path.
+    """
+    entries = _NEXT_KEY.split(text.strip()) if text.strip() else []
+    found = [_KEY.fullmatch(entry.strip()) for entry in entries]
+    if wrong := next((entry for entry, match in zip(entries, found, strict=True) if match is None), None):
+        raise ClipError(
+            f"key_images: {reprlib.repr(wrong)} is not a frame with an image. Write frames and paths, such as "
+            "8: in/a.png, 12: in/b.png.",
+            code="AD-S20",
+        )
+    return [(int(match[1]), match[2].strip()) for match in found if match is not None]
 
 
 def _checked(value: Any, kind: Any, name: str) -> Any:

@@ -120,11 +120,12 @@ class VideoIn:
 
 @dataclass(frozen=True)
 class ClipSource:
-    """What the files of a clip take over from its source video.
+    """What the files of a clip take over from its source video and its images.
 
     Attributes:
         sound: None: they have none.
-        recipe: what recipes say of the source: its chosen frames, name and hash, but not its path.
+        recipe: what recipes say of the sources by their kind, such as the video's chosen frames, name and hash, but not
+            its path.
     """
 
     sound: Sound | None

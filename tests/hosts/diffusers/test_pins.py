@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,12 +13,13 @@ from support.unchanged import Portrait
 from lib_animatediff import ClipError
 from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.hosts.diffusers.pipeline import SAMPLERS
-from lib_animatediff.hosts.diffusers.start.pins import HeldFrames, PinnedLatents, check_pins
+from lib_animatediff.hosts.diffusers.start.pins import check_pins
 from lib_animatediff.hosts.diffusers.start.video import encode_frames
 from lib_animatediff.request.plan import Sampling, plan_clip, plan_from_json
 from lib_animatediff.request.settings import parse_settings
 from lib_animatediff.request.start.pins import Pin, PinnedFrames
 from lib_animatediff.request.start.video import VideoStart
+from lib_animatediff.sampling.pinned_frames import V_PREDICTION, HeldFrames, PinnedLatents
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
 from lib_animatediff.video.motion_meter import measure
 from lib_animatediff.video.source import Source
@@ -151,8 +151,9 @@ def test_what_the_sampler_gets_leads_to_the_image(prediction):
     generator = torch.Generator().manual_seed(1)
     image = torch.randn(1, 4, 2, 2, generator=generator)
     levels = torch.linspace(0.999, 0.01, 1000)
-    sampler = SimpleNamespace(alphas_cumprod=levels, config=SimpleNamespace(prediction_type=prediction))
-    held = HeldFrames(PinnedLatents(PinnedFrames((Pin(1, None),)), image, 3, None), sampler)
+    held = HeldFrames()
+    pinned = PinnedLatents(PinnedFrames((Pin(1, None),)), image, 3, None)
+    held.begin(pinned, levels, predicts_velocity=prediction == V_PREDICTION)
     x, output = (torch.randn(6, 4, 2, 2, generator=generator) for _ in range(2))
     (rows, timesteps), _ = held.before(None, (x, torch.tensor(700)), {})
     assert timesteps.tolist() == [700, 0, 700, 700, 0, 700]

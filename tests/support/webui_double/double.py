@@ -26,12 +26,13 @@ from support.webui_double.functions import (
     get_multicond_prompt_list,
     get_next_sequence_number,
     get_prompt_lengths,
+    reconstruct_multicond_batch,
     sha256,
     to_image,
     walk_files,
 )
 from support.webui_double.models import SdModel
-from support.webui_double.sampling import SIDE, common, count_hooks, create_sampler, latent_of, noise  # noqa: F401
+from support.webui_double.sampling import SIDE, ImageRNG, common, count_hooks, create_sampler, latent_of, noise  # noqa: F401 - tests look for them here
 from support.webui_double.scripts import AlwaysVisible, Script, ScriptRunner
 from support.webui_double.state import OptionInfo, Options, State, shared
 from torch import Tensor, nn
@@ -93,7 +94,10 @@ class Processing:
 
     def sample(self, prompts: list[str]) -> Tensor:
         self.sampler = create_sampler(self.sampler_name, self.sd_model)
-        return denoise(self, None, noise(self.seeds), prompts)
+        return denoise(self, None, self.rng.next(), prompts)
+
+    def txt2img_image_conditioning(self, x: Tensor) -> Tensor:
+        return torch.zeros(len(x), 5, 1, 1)
 
 
 @dataclass
@@ -143,6 +147,7 @@ class Img2Img(Processing):
     init_images: Any = None
     denoising_strength: float = 0.75
     image_mask: Any = None
+    resize_mode: int = 0
 
     def init(self, all_prompts: list[str], all_seeds: list[int], all_subseeds: list[int]) -> None:
         self.sampler = create_sampler(self.sampler_name, self.sd_model)  # long before p.sample
@@ -156,7 +161,7 @@ class Img2Img(Processing):
         self.init_latent = torch.tensor(pictures).view(-1, 1, 1, 1)
 
     def sample(self, prompts: list[str]) -> Tensor:
-        return denoise(self, self.init_latent.expand(-1, 4, SIDE, SIDE), noise(self.seeds), prompts)
+        return denoise(self, self.init_latent.expand(-1, 4, SIDE, SIDE), self.rng.next(), prompts)
 
 
 class DecodedSamples(list):
@@ -211,6 +216,7 @@ def process_images(p: Processing) -> Processed:
         p.scripts.call("process_batch", p)
         p.sd_model.alphas_cumprod = p.sd_model.alphas_cumprod_original.to("cpu")
         with torch.no_grad():
+            p.c, p.rng = list(p.prompts), ImageRNG(p.seeds)
             samples = p.sample(prompts=p.prompts)
             images_of_batch = decoded_batch(p, samples)
         p.prompts = p.all_prompts[batch]
@@ -308,8 +314,15 @@ def modules(models_path: Path) -> dict[str, ModuleType]:
             "register_tmp_file": lambda demo, path: shared.may_be_read.append(path),
             "check_tmp_file": lambda demo, path: path in shared.may_be_read,
         },
-        "images": {"FilenameGenerator": FilenameGenerator, "get_next_sequence_number": get_next_sequence_number},
-        "prompt_parser": {"get_multicond_prompt_list": get_multicond_prompt_list},
+        "images": {
+            "FilenameGenerator": FilenameGenerator,
+            "get_next_sequence_number": get_next_sequence_number,
+            "resize_image": lambda mode, image, width, height: image.resize((width, height)),
+        },
+        "prompt_parser": {
+            "get_multicond_prompt_list": get_multicond_prompt_list,
+            "reconstruct_multicond_batch": reconstruct_multicond_batch,
+        },
         "sd_models": {"model_data": ModelData(), **checkpoint_functions(models_path / "Stable-diffusion")},
         "sd_hijack": {"model_hijack": SimpleNamespace(get_prompt_lengths=get_prompt_lengths)},
         "sd_unet": {"current_unet": None},

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
-from support.webui_double.denoiser import row_parts
+from support.webui_double.denoiser import conditions, row_parts
 from support.webui_double.state import shared
 from torch import Tensor
 
@@ -46,6 +46,16 @@ def checkpoint_functions(folder: Path) -> dict[str, Any]:
 
 def get_multicond_prompt_list(prompts: list[str]) -> tuple[list[list[str]], list[str]]:
     return [row_parts(prompt) for prompt in prompts], []
+
+
+def reconstruct_multicond_batch(prompts: list[str], step: int) -> tuple[list[list[tuple[int, float]]], Tensor]:
+    """Of prompts without schedules, which take the place of their encodings."""
+    parts = [row_parts(prompt) for prompt in prompts]
+    places, count = [], 0
+    for row in parts:
+        places.append([(count + part, 1.0) for part in range(len(row))])
+        count += len(row)
+    return places, conditions([part for row in parts for part in row])
 
 
 def get_prompt_lengths(text: str) -> tuple[int, int]:

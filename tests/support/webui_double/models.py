@@ -26,5 +26,8 @@ class SdModel(nn.Module):
             shared.during_decoding(z)
         return z
 
+    def apply_model(self, x: Tensor, t: Tensor, cond: dict[str, list[Tensor]]) -> Tensor:
+        return self.model.diffusion_model(x, t, context=torch.cat(cond["c_crossattn"], 1))
+
     def encode_first_stage(self, x: Tensor) -> Tensor:
         return x

@@ -103,6 +103,16 @@ def noise(seeds: list[int]) -> Tensor:
     return torch.stack([torch.randn(4, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
+class ImageRNG:
+    """The generators of a batch's rows, of which each call is another draw."""
+
+    def __init__(self, seeds: list[int]) -> None:
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def next(self) -> Tensor:
+        return torch.stack([torch.randn(4, SIDE, SIDE, generator=generator) for generator in self._generators])
+
+
 def count_hooks(module: nn.Module) -> int:
     return sum(len(part._forward_hooks) for part in module.modules())
 
@@ -115,7 +125,8 @@ def latent_of(picture: Any) -> float:
 def images_tensor_to_samples(image: Tensor, approximation: Any = None, model: Any = None) -> Tensor:
     """The same for the rows of a tensor, each on its own."""
     values = image.shape[-1] / 100 + image[:, 0, 0, 0] * 255 / 1000
-    return values.view(-1, 1, 1, 1).expand(-1, 4, SIDE, SIDE)
+    side = SIDE * (2 if image.shape[-1] == 2 * SIDE * SIDE else 1)  # images of hires fix have latents as others have
+    return values.view(-1, 1, 1, 1).expand(-1, 4, side, side)
 
 
 def common() -> dict[str, Any]:

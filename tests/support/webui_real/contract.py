@@ -80,7 +80,9 @@ SIGNATURES = {
     "modules.hashes.sha256": "(filename, title, use_addnet_hash=)",
     "modules.images.get_next_sequence_number": "(path, basename)",
     "modules.images.FilenameGenerator": "(p, seed, prompt, image, ...)",
+    "modules.images.resize_image": "(resize_mode, im, width, height, ...)",
     "modules.prompt_parser.get_multicond_prompt_list": "(prompts)",
+    "modules.prompt_parser.reconstruct_multicond_batch": "(c, current_step)",
     "modules.script_callbacks.on_app_started": "(callback, *, name=)",
     "modules.script_callbacks.app_started_callback": "(demo, app)",  # what it is called with
     "modules.script_callbacks.on_before_image_saved": "(callback, *, name=)",
@@ -117,6 +119,8 @@ SIGNATURES = {
     "modules.util.walk_files": "(path, allowed_extensions=)",
     "p.close": "()",
     "p.inpainting_image_conditioning": "(source_image, latent_image, image_mask=, ...)",
+    "p.sd_model.apply_model": "(x_noisy, t, cond, ...)",
+    "p.txt2img_image_conditioning": "(x, width=, height=)",
     "p.sample": "(conditioning, unconditional_conditioning, seeds, subseeds, subseed_strength, prompts)",
     "p.sample_hr_pass": "(samples, decoded_samples, seeds, subseeds, subseed_strength, prompts)",
     "plot.AxisOption": "(label, type, apply, confirm=, choices=, ...)",
@@ -147,7 +151,7 @@ NAMES = """
     modules.shared.state.stopping_generation modules.shared.state.time_start
     modules.sd_hijack.model_hijack
     p.all_hr_negative_prompts p.all_hr_prompts p.all_negative_prompts
-    p.all_prompts p.all_seeds p.all_subseeds p.batch_size p.cfg_scale p.comments
+    p.all_prompts p.all_seeds p.all_subseeds p.batch_size p.c p.cfg_scale p.comments p.resize_mode
     p.denoising_strength p.do_not_save_grid p.do_not_save_samples p.enable_hr p.extra_generation_params
     p.firstpass_image p.height p.hr_c p.hr_negative_prompt p.hr_negative_prompts p.hr_prompt p.hr_prompts
     p.hr_second_pass_steps p.hr_uc p.hr_upscale_to_x p.hr_upscale_to_y p.init_images p.init_latent
@@ -204,6 +208,7 @@ SET_FROM_OUTSIDE = {
     "p.sd_model.is_sdxl_inpaint": "modules.sd_models",
     "p.txt2img_upscale": "modules.txt2img",
     "p.sd_model.alphas_cumprod": "ldm.models.diffusion.ddpm",
+    "sd_model.parameterization": "modules.sd_samplers_kdiffusion",
     "seconds.do_not_save_to_config": "modules.ui_loadsave",
 }
 

@@ -1,4 +1,4 @@
-"""Source videos of clips: which paths of a request may be read.
+"""Source videos and images of clips: which paths of a request may be read.
 
 Anyone who can open the page or the API can send a path. So it must lead into a folder from which the WebUI gives files
 to its page anyway.
@@ -33,8 +33,8 @@ def find_source(text: str) -> tuple[Path, str]:
     path, folder = next(places, (None, None))
     if path is None or folder is None:
         raise ClipError(
-            f"{text} is outside the folders that the WebUI may read. Copy the video into {folders[0]}, or start the "
-            "WebUI with --gradio-allowed-path and the folder of the video.",
+            f"{text} is outside the folders that the WebUI may read. Copy the file into {folders[0]}, or start the "
+            "WebUI with --gradio-allowed-path and the folder of the file.",
             code="AD-W32",
         )
     return path, path.relative_to(folder).as_posix()

@@ -68,6 +68,10 @@ class ClipPrompts:
         params.text_cond = self._blended(params.text_cond, fields["cond"], with_parts=True)
         params.text_uncond = self._blended(params.text_uncond, fields["uncond"], with_parts=False)
 
+    def blended_conditions(self, cond: Any) -> Any:
+        """The conditions of all parts of the first pass's prompts, interpolated for their frames."""
+        return self._blended(cond, _FIRST_PASS["cond"], with_parts=True)
+
     def _written_into(self, rows: list[str], name: str) -> Blends:
         whole = self._plan.frames  # the rows may contain the first frame only
         given = [row for row in rows for _ in range(whole)] if whole != self._frames else list(rows)

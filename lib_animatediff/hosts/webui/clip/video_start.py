@@ -27,10 +27,11 @@ from lib_animatediff.video.source import over_white, source_frames
 from motion_module import ClipError
 
 from .start.held import HeldParts, has_parts
+from .start.pinned import starts_from_noise
 
 VIDEO_FIELD, HASH_FIELD = "Video", "Video hash"  # of infotexts, as the command line writes them
 MASK_FIELD = "Video mask"
-_HASH_LENGTH = 10  # as the WebUI shows hashes
+HASH_LENGTH = 10  # as the WebUI shows hashes
 _HIGHEST = 0.999  # denoising strength of the WebUI's image to image
 
 
@@ -60,10 +61,10 @@ def clip_source(p: Any, video: VideoIn, plan: ClipPlan) -> ClipSource:
     path = video.start.source.path
     values = video.start.to_json(lambda file: {"name": file.name, "sha256": file_hash(file)})
     p.extra_generation_params[VIDEO_FIELD] = path.name
-    p.extra_generation_params[HASH_FIELD] = values["sha256"][:_HASH_LENGTH]
+    p.extra_generation_params[HASH_FIELD] = values["sha256"][:HASH_LENGTH]
     if video.start.mask is not None:
         p.extra_generation_params[MASK_FIELD] = video.start.mask.name
-    return ClipSource(video.sound(plan, plan.output.formats), values)
+    return ClipSource(video.sound(plan, plan.output.formats), {"video": values})
 
 
 def refuse_two_masks(p: Any, plan: ClipPlan) -> None:
@@ -93,6 +94,8 @@ def begins_from_images(p: Any, plan: ClipPlan) -> bool:
     """
     if plan.video is not None and getattr(p, "mask", None) is None:
         return plan.video.is_used
+    if starts_from_noise(p, plan):
+        return False
     return getattr(p, "init_latent", None) is not None
 
 
@@ -135,8 +138,8 @@ class FirstFrames:
 
     @contextmanager
     def encoded_alike(self) -> Iterator[None]:
-        """Inside, the VAE encodes the frames of a video without noise, so that the same clip can be made again."""
-        if self._plan.video is None:
+        """Inside, the VAE encodes given images without noise, so that the same clip can be made again."""
+        if self._plan.video is None and self._plan.pins is None and self._plan.ramp is None:
             yield
             return
         with a1111.encoding_means():

@@ -191,6 +191,11 @@ def encoding_means() -> Iterator[None]:
         yield
 
 
+def resized(image: Any, mode: int, size: tuple[int, int]) -> Any:
+    """An RGB image in another size, by one of img2img's resize modes."""
+    return import_module("modules.images").resize_image(mode, image, *size)
+
+
 def decoded_samples(images: Tensor) -> Any:
     """Images ``(b f) c h w`` as ``p.sample`` returns those that need no VAE any more."""
     return import_module("modules.processing").DecodedSamples(images)
@@ -234,6 +239,12 @@ def ends_of_prompts(denoiser: Any) -> set[int]:
     arguments = getattr(getattr(denoiser, "sampler", None), "sampler_extra_args", None) or {}
     parts = [part.schedules for row in getattr(arguments.get("cond"), "batch", []) for part in row]
     return {entry.end_at_step for schedule in (*parts, *(arguments.get("uncond") or [])) for entry in schedule}
+
+
+def first_conditions(conditioning: Any) -> tuple[list[int], Any]:
+    """The place of each prompt's first part, and the conditions ``n t c`` of all parts at the first step."""
+    parts, conditions = prompt_parser.reconstruct_multicond_batch(conditioning, 0)
+    return [places[0][0] for places in parts], conditions
 
 
 def prompt_length(text: str) -> Any:

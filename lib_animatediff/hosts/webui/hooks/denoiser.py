@@ -11,6 +11,7 @@ from lib_animatediff.hosts.webui.clip.batching import match_token_lengths
 from lib_animatediff.hosts.webui.clip.methods import ClipMethod
 from lib_animatediff.hosts.webui.clip.noise import share_noise
 from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
+from lib_animatediff.hosts.webui.clip.start.pinned import PinnedImages
 from lib_animatediff.hosts.webui.clip.video_start import FirstFrames
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
@@ -31,6 +32,7 @@ class DenoiserHooks:
         wrapper: SamplingWrapper,
         progress: RequestProgress,
         first_frames: FirstFrames,
+        pinned: PinnedImages,
     ) -> None:
         self._plan = plan
         self._progress = progress
@@ -38,12 +40,15 @@ class DenoiserHooks:
         self._prompts = prompts
         self._wrapper = wrapper
         self._first_frames = first_frames
+        self._pinned = pinned
 
     def before_sampling(self, p: Processing, noise: Tensor) -> None:
         """Prepare the initial noise of a sampler."""
         share_noise(p, noise, self._plan)
+        self._pinned.begin(p, noise)
         self._method.before_sampling(p, noise)
         self._first_frames.before_sampling(p)
+        self._pinned.keep_images(p)
         self._progress.before_run(p)
 
     def before_second_pass(self, p: Processing) -> None:
@@ -55,6 +60,7 @@ class DenoiserHooks:
         """Set progress and conditions of the denoiser's next call."""
         denoiser = params.denoiser
         share = denoiser.step / max(denoiser.total_steps or 0, 1)
+        self._pinned.reach(share)
         if (injection := self._wrapper.injection) is not None:
             injection.share_timestep()
             injection.progress = share

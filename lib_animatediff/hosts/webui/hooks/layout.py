@@ -18,6 +18,7 @@ from lib_animatediff.hosts.webui.clip.video_start import FirstFrames
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.sampling.frame_noise import SEED_LIMIT
+from lib_animatediff.video.fitting import Size
 from motion_module import ClipError
 
 from .problems import Problems
@@ -29,11 +30,14 @@ _PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
 class RequestLayout:
     """Arranges the rows of ``p``, and restores ``p`` afterwards."""
 
-    def __init__(self, p: Processing, plan: ClipPlan, problems: Problems, first_frames: FirstFrames) -> None:
+    def __init__(
+        self, p: Processing, plan: ClipPlan, problems: Problems, first_frames: FirstFrames, size: Size | None = None
+    ) -> None:
         self._p = weakref.ref(p)
         self._plan = plan
         self._problems = problems
         self._first_frames = first_frames
+        self._size = size
         self._frames = len(plan.rendered)
         self._former: dict[str, Any] = {}
         self._wrappers: list[tuple[Any, str, Any]] = []  # weak owner and wrapper: they would keep p alive
@@ -46,6 +50,8 @@ class RequestLayout:
         """
         p: Any = self._p()
         check_prompts(p, self._plan.frames)
+        for name, side in zip(("width", "height"), self._size or (), strict=False):
+            self._set(name, side)
         for name, value in styled(p).items():
             self._set(name, value)
         for name in ("hr_prompt", "hr_negative_prompt"):  # the WebUI fills in empty ones

@@ -16,6 +16,8 @@ from lib_animatediff.engine.reuse.schedule import FEWEST_STEPS
 from lib_animatediff.hosts.webui.clip.batching import parts_of, row_order, splits_clips
 from lib_animatediff.hosts.webui.clip.methods import ClipMethod, UNetCalls
 from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
+from lib_animatediff.hosts.webui.clip.start.pinned import PinnedImages
+from lib_animatediff.hosts.webui.clip.start.ramp import InitRamp
 from lib_animatediff.hosts.webui.clip.video_start import FirstFrames
 from lib_animatediff.hosts.webui.compat import a1111, controlnet
 from lib_animatediff.hosts.webui.compat.base import Processing
@@ -53,6 +55,7 @@ class SamplingWrapper:
         problems: Problems,
         progress: RequestProgress,
         first_frames: FirstFrames,
+        pinned: PinnedImages,
     ) -> None:
         self.injection: Injection | None = None
         self.leave_out_uncond: Callable[[bool], None] | None = None
@@ -65,6 +68,8 @@ class SamplingWrapper:
         self._problems = problems
         self._progress = progress
         self._first_frames = first_frames
+        self._pinned = pinned
+        self._ramp = InitRamp(plan)
         self._estimate = ""
 
     def sample(self, p: Processing, original: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
@@ -90,6 +95,8 @@ class SamplingWrapper:
             refuse_model(p.sd_model, self._plan.method)
             self._method.load()
             self._first_frames.load(p)
+            self._pinned.load(p)
+            span.enter_context(self._ramp.mixed(p))
             span.enter_context(self._pass(p, p.prompts))
             original = getattr(p, "sample_hr_pass", None)
             if original is None:  # img2img has one pass
@@ -137,6 +144,7 @@ class SamplingWrapper:
                 span.callback(setattr, self, "leave_out_uncond", None)
                 self.leave_out_uncond = span.enter_context(a1111.optional_uncond(p))
             self.notes += _notes_of_reuse(p, self._plan, is_second=is_second)
+            span.enter_context(self._pinned.held(p, calls["row_order"]))
             span.callback(setattr, self, "injection", None)
             self.injection = self._method.enter(span, p, calls, is_second_pass=is_second)
             self._print_estimate(p, prompts, is_second=is_second)

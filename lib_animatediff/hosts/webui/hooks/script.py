@@ -9,8 +9,10 @@ from typing import Any
 from lib_animatediff.hosts.webui.catalog.files import Caches, WebuiCatalog
 from lib_animatediff.hosts.webui.catalog.models import canonical_name as canonical_model
 from lib_animatediff.hosts.webui.catalog.sources import find_source
+from lib_animatediff.hosts.webui.catalog.uploads import with_kept_files
 from lib_animatediff.hosts.webui.clip.prompt_travel import travels_of
 from lib_animatediff.hosts.webui.clip.speed import apply_speed
+from lib_animatediff.hosts.webui.clip.start.noted import image_notes, images_source, init_image_path
 from lib_animatediff.hosts.webui.clip.video_start import clip_source, refuse_two_masks, strength_of_tab, video_notes
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
@@ -25,10 +27,12 @@ from lib_animatediff.hosts.webui.ui.panel import (
     infotext_fields,
     panel_values,
 )
-from lib_animatediff.request.effects import Note, foreign_notes, notes_of
+from lib_animatediff.request.effects import Note, notes_of
+from lib_animatediff.request.foreign import foreign_notes
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
 from lib_animatediff.request.settings import canonical_name, parse_settings, to_infotext
 from lib_animatediff.request.start.choosing import choose_video
+from lib_animatediff.request.start.images import choose_images, chosen_size, with_images
 from lib_animatediff.video.formats import check_rate
 
 from .image_hooks import ImageHooks, session_of
@@ -173,12 +177,19 @@ def _open(p: Any, asked: dict[str, Any], given: set[str], caches: Caches, speeds
         settings = parse_settings(asked)
         if not settings.enable:
             return None
+        asked = with_kept_files(asked)
+        settings = parse_settings(asked)
         settings = replace(settings, model=canonical_model(settings.model))
         p.extra_generation_params[INFOTEXT_FIELD] = to_infotext(settings)
         settings, video = choose_video(settings, given, find_source, strength_of_tab(p))
+        settings, images = choose_images(
+            settings, find_source, lambda: init_image_path(p), has_init=hasattr(p, "init_images")
+        )
         plan = plan_clip(settings, Sampling(steps=int(p.steps)), WebuiCatalog())
-        plan = plan.with_video(video.start if video else None)
+        plan = with_images(plan.with_video(video.start if video else None), images)
         refuse_two_masks(p, plan)
+        shown = (video.facts.size, settings.video_fit) if video else (images.size, settings.image_fit)
+        size = chosen_size(settings, *shown, (int(p.width), int(p.height)))
         refuse_idle_axes(p, plan)
         p.extra_generation_params[INFOTEXT_FIELD] = _infotext(plan)
         check_rate(plan.output.formats, float(plan.output.shown_fps))
@@ -191,9 +202,10 @@ def _open(p: Any, asked: dict[str, Any], given: set[str], caches: Caches, speeds
             *speed_notes,
             *foreign_notes(asked),
             *video_notes(p, video, plan, given),
+            *image_notes(p, plan, asked, given),
         )
-        source = None if video is None else clip_source(p, video, plan)
-        session = Session(p, plan, caches, speeds, notes=notes, source=source)
+        source = images_source(p, plan, None if video is None else clip_source(p, video, plan))
+        session = Session(p, plan, caches, speeds, notes=notes, source=source, size=size)
     except Exception as error:  # the user sees it when sampling begins; the WebUI would swallow it here
         return Refusal(p, error)
     session.lay_out_rows()

@@ -14,6 +14,7 @@ from lib_animatediff.hosts.webui.clip import motion_module, text2video_zero  # n
 from lib_animatediff.hosts.webui.clip.loras import ClipLoras
 from lib_animatediff.hosts.webui.clip.methods import clip_method
 from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
+from lib_animatediff.hosts.webui.clip.start.pinned import PinnedImages
 from lib_animatediff.hosts.webui.clip.video_start import FirstFrames, blank_image
 from lib_animatediff.hosts.webui.compat import a1111, controlnet
 from lib_animatediff.hosts.webui.compat.base import Processing
@@ -22,6 +23,7 @@ from lib_animatediff.request.effects import Note
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.request.start.kept import KeptPixels
 from lib_animatediff.request.start.taken_over import ClipSource
+from lib_animatediff.video.fitting import Size
 from motion_module import AnimateDiffError
 
 from .denoiser import DenoiserHooks
@@ -64,6 +66,7 @@ class Session(_Request):
     Args:
         speeds: of earlier requests.
         notes: about settings without effect.
+        size: width and height, if they differ from those of ``p``.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Session(_Request):
         speeds: Speeds,
         notes: Sequence[Note] = (),
         source: ClipSource | None = None,
+        size: Size | None = None,
     ) -> None:
         super().__init__(p)
         self.plan = plan
@@ -83,12 +87,14 @@ class Session(_Request):
         self.loras = ClipLoras()
         self._problems = Problems()
         self._prompts = ClipPrompts(plan)
-        first_frames = FirstFrames(plan)
-        self._layout = RequestLayout(p, plan, self._problems, first_frames)
+        first_frames, pinned = FirstFrames(plan), PinnedImages(plan, self._prompts)
+        self._layout = RequestLayout(p, plan, self._problems, first_frames, size)
         method = clip_method(plan.method, plan, caches, self.loras)
         self.progress = RequestProgress(plan, ProgressBar(speeds))
-        self._wrapper = SamplingWrapper(plan, method, self._prompts, self._problems, self.progress, first_frames)
-        self._denoiser = DenoiserHooks(plan, method, self._prompts, self._wrapper, self.progress, first_frames)
+        self._wrapper = SamplingWrapper(
+            plan, method, self._prompts, self._problems, self.progress, first_frames, pinned
+        )
+        self._denoiser = DenoiserHooks(plan, method, self._prompts, self._wrapper, self.progress, first_frames, pinned)
 
     @property
     def notes(self) -> list[Note]:

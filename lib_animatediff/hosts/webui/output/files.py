@@ -57,12 +57,12 @@ def encoding() -> Encoding:
 
 
 def recipe(
-    p: Processing, infotext: str, seed: int, settings: ClipSettings, video: Mapping[str, Any] | None = None
+    p: Processing, infotext: str, seed: int, settings: ClipSettings, sources: Mapping[str, Any] | None = None
 ) -> Recipe:
     """The recipe for the files: the infotext, and the request as JSON. Empty if the user disabled metadata.
 
     Args:
-        video: about the source video; None if there is none.
+        sources: about the source video and images; None if there are none.
     """
     if not a1111.opts().enable_pnginfo:
         return Recipe()
@@ -78,7 +78,7 @@ def recipe(
         "sampler": str(p.sampler_name),
         "checkpoint": {"name": getattr(info, "name_for_extra", None), "hash": getattr(info, "shorthash", None)},
         "settings": {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(settings).items()},
-        **({} if video is None else {"video": dict(video)}),
+        **(sources or {}),
     }
     return Recipe(infotext, data)
 

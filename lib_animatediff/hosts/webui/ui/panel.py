@@ -15,6 +15,7 @@ import gradio as gr
 from lib_animatediff.hosts.webui.catalog.models import choice
 from lib_animatediff.hosts.webui.catalog.other_extensions import warning
 from lib_animatediff.hosts.webui.compat import a1111
+from lib_animatediff.request.compat import with_whole_ramp
 from lib_animatediff.request.settings import SETTINGS, Setting, by_group, canonical_name, pasted_values
 from lib_animatediff.request.settings.setting import PROMPTS, WINDOWS
 from lib_animatediff.video import read_recipe
@@ -23,6 +24,8 @@ from motion_module import AnimateDiffError
 from .advice import advice
 from .fields import field, hints, loop_field, lora_picker, model_field, prompt_helper, seconds_field, slug
 from .first_steps import build_first_steps, link_first_steps
+from .image_upload import OFFERED as IMAGES
+from .image_upload import image_upload
 from .loops import CUSTOM, LOOPS
 from .plan_view import PlanView, view_plan
 from .sampling_offer import build_sampling_offer
@@ -111,6 +114,8 @@ def _fold(tab: str, group: str, members: Sequence[Setting], above: Mapping[str, 
                 lora_picker(tab, fields[setting.name])
             if setting.name == "video":
                 video_upload(tab, fields["video"], above["frames"], above["fps"])
+            if setting.name in IMAGES:
+                image_upload(tab, setting, fields[setting.name])
     reset = gr.Button(
         "Reset",
         size="sm",
@@ -179,7 +184,7 @@ def panel_values(values: tuple[Any, ...]) -> dict[str, Any]:
     objects = [value for value in values if isinstance(value, dict)]
     if not objects:
         return given
-    client = {name: value for each in objects for name, value in each.items()}
+    client = with_whole_ramp({name: value for each in objects for name, value in each.items()})
     given = {name: value for name, value in given.items() if not isinstance(value, dict)}
     present = {canonical_name(name) for name in client}
     defaults = {name: value for name, value in {**given, "enable": True}.items() if name not in present}

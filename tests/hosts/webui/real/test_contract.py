@@ -146,6 +146,7 @@ def test_one_module_is_the_door_to_the_webui():
     assert importers(OURS, "gradio") == {
         "fields.py",
         "first_steps.py",
+        "image_upload.py",
         "options.py",
         "panel.py",
         "sampling_offer.py",

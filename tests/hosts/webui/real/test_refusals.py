@@ -22,7 +22,7 @@ SETTINGS = [
     ({"reverse": "perhaps"}, ["reverse", "true or false"]),
     ({"interp": "RIFE"}, ["interp='RIFE' is not supported"]),
     ({"interpolate": "x11"}, ["interpolate", "x2 to x10"]),
-    ({"last_frame": "iVBORw0KGgo"}, ["last_frame", "not supported"]),
+    ({"key_images": "in/a.png"}, ["is not a frame with an image", "8: in/a.png"]),
 ]
 PATHS = [
     ({"model": "../../config.json"}, ["There is no motion module"]),

@@ -60,8 +60,21 @@ NEW = {
     "mask": "drift_mask.png",
     "mask_invert": True,
     "mask_feather": 9,
+    "image": "drift.gif",
+    "last_image": "drift.gif",
+    "key_images": "1: drift.gif",
+    "pin_init": True,
+    "image_fit": "pad",
+    "pin_strength": 0.5,
+    "pin_inversion": 0.5,
+    "source_size": "shape",
+    "latent_power": 2.5,
+    "latent_scale": 16.5,
+    "last_frame": "drift.gif",
+    "latent_power_last": 1.5,
+    "latent_scale_last": 8.5,
 }
-SHORT = {"frames": 2}
+SHORT = {"frames": 3}
 FAST, ENOUGH = {"steps": 2}, {"steps": 8}  # feature reuse needs more
 # Those of the panel: the text has the sampler and the steps that speed chose, and hires fix stands for the second pass.
 QUIET = [name for name, setting in SETTINGS.items() if setting.omit_default and setting.in_panel]

@@ -10,6 +10,7 @@ Commands come as the script's API argument, a dictionary:
     rows: true - give each row of the batch a prompt of its own, as extensions with wildcards do
     levels: true - /trouble/levels tells of each call of the UNet the sampler's noise level and the timestep
     conditions: true - /trouble/conditions tells what text each call of the UNet is given, /trouble/inputs its latents
+    reached: true - /trouble/reached tells the latents and embedded timesteps of each call, after what replaces them
     plainly: true - the denoiser lays its rows out plainly: a call for each part of the prompts, and one for uncond
 """
 
@@ -35,6 +36,7 @@ calls_until_interrupt = [0]
 wrapped_calls = [0]
 conditions_seen = []
 inputs_seen = []
+reached = []
 calls_seen = {}
 levels_seen = []
 
@@ -54,7 +56,7 @@ class TroubleScript(scripts.Script):
     def process(self, p, command):
         self.undo.close()  # of a request that failed
         if not hasattr(p, "is_nested"):
-            for seen_before in (decoded_batches, conditions_seen, inputs_seen, levels_seen):
+            for seen_before in (decoded_batches, conditions_seen, inputs_seen, levels_seen, reached):
                 seen_before.clear()
         if isinstance(command, dict) and command.get("rows"):
             p.all_prompts = [f"{prompt}, {'red' if row else 'blue'}" for row, prompt in enumerate(p.all_prompts)]
@@ -82,6 +84,10 @@ class TroubleScript(scripts.Script):
         for name, note in (("conditions", note_conditions), ("levels", note_level)):
             if command.get(name):
                 self.undo.callback(unet.register_forward_pre_hook(note, with_kwargs=True).remove)
+
+        if command.get("reached"):
+            for layer in (unet.input_blocks[0], unet.time_embed):
+                self.undo.callback(layer.register_forward_pre_hook(note_reached).remove)
 
         if what := command.get("wrap"):
             wrapped_calls[0] = 0
@@ -205,6 +211,10 @@ def note_conditions(_unet, given, named):
     inputs_seen.extend(tensor.detach().cpu().double().numpy() for tensor in (given[0], timesteps_of(given, named)))
 
 
+def note_reached(_layer, given):
+    reached.append(given[0].detach().cpu().double().numpy())
+
+
 def seen():
     return {name: value for name, value in calls_seen.items() if name not in ("denoiser", "said")}
 
@@ -277,6 +287,7 @@ def add_routes(_demo, app):
     app.add_api_route("/trouble/decoded", decoded, methods=["GET"])
     app.add_api_route("/trouble/conditions", conditions, methods=["GET"])
     app.add_api_route("/trouble/inputs", inputs, methods=["GET"])
+    app.add_api_route("/trouble/reached", lambda: archive(reached), methods=["GET"])
     app.add_api_route("/trouble/levels", lambda: levels_seen, methods=["GET"])
     app.add_api_route("/trouble/wrapped", lambda: wrapped_calls[0], methods=["GET"])
     app.add_api_route("/trouble/nested", lambda: nested_pictures, methods=["GET"])

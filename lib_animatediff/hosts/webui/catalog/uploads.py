@@ -1,0 +1,147 @@
+"""Images and videos within a request, as base64 or dropped into the panel: they become files in the folder of uploads.
+
+A file is named by its hash. So the infotext of a clip has a short path, which makes the same clip again as long as the
+file is there, and what is sent again is stored once. The oldest files make room for new ones.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import io
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lib_animatediff.hosts.webui.compat import a1111
+from lib_animatediff.request.settings import canonical_name
+from lib_animatediff.request.start.pins import parse_keys
+from lib_animatediff.video.atomic import plain_reason, write_atomic
+from motion_module import ClipError
+from motion_module.limits import KEPT_BYTES, SENT_IMAGE_BYTES, SENT_VIDEO_BYTES
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_FOLDER = "animatediff"
+_NAME_LENGTH = 16  # of a hash in hexadecimal
+_VIDEO, _KEYS = "video", "key_images"
+_IMAGES = ("image", "last_image", "last_frame")
+_DATA_URI = re.compile(r"data:[\w.+-]*/?[\w.+-]*(?:;[\w.+=-]+)*,", re.ASCII)
+_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
+_LONGEST_PATH = 4096  # characters; a path that is base64 besides is far shorter
+_HEAD = 16  # characters of base64 that show what a file is: 12 bytes
+_SUFFIXES = (  # a pattern of a file's first bytes, and its suffix
+    (rb"\x89PNG", ".png"),
+    (rb"\xff\xd8\xff", ".jpg"),
+    (rb"GIF8", ".gif"),
+    (rb"RIFF.{4}WEBP", ".webp"),
+    (rb"RIFF.{4}AVI ", ".avi"),
+    (rb"BM", ".bmp"),
+    (rb"II\*\x00|MM\x00\*", ".tif"),
+    (rb".{4}ftypavi[fs]", ".avif"),
+    (rb".{4}ftyp", ".mp4"),
+    (rb"\x1aE\xdf\xa3", ".webm"),
+    (rb"OggS", ".ogv"),
+)
+
+
+def with_kept_files(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a request with paths instead of files as base64, which are written into the folder of uploads.
+
+    Raises:
+        ClipError: a file is too large, is not of a known kind, or cannot be written.
+    """
+    return {name: _with_path(name, value) for name, value in asked.items()}
+
+
+def kept_image(image: Image) -> str:
+    """The path of an image that is in memory, written into the folder of uploads.
+
+    Raises:
+        ClipError: it cannot be written.
+    """
+    written = io.BytesIO()
+    image.save(written, "PNG")
+    return str(_kept(written.getvalue(), ".png"))
+
+
+def _with_path(name: str, value: Any) -> Any:
+    setting = canonical_name(name)
+    if not isinstance(value, str) or setting not in (*_IMAGES, _VIDEO, _KEYS):
+        return value
+    if setting == _KEYS:
+        if "base64," not in value:
+            return value
+        return ", ".join(f"{frame}: {_path_for(name, text, SENT_IMAGE_BYTES)}" for frame, text in parse_keys(value))
+    return _path_for(name, value, SENT_VIDEO_BYTES if setting == _VIDEO else SENT_IMAGE_BYTES)
+
+
+def _path_for(name: str, text: str, limit: int) -> str:
+    uri = _DATA_URI.match(text)
+    if uri is None and not _is_base64(text):
+        return text
+    coded = text[uri.end() :] if uri else text
+    if len(coded) * 3 > limit * 4:
+        raise ClipError(
+            f"{name} has more than {limit // 2**20} MB. Copy the file into a folder of the WebUI, and send its path.",
+            code="AD-W40",
+        )
+    try:
+        data = base64.b64decode("".join(coded.split()), validate=True)
+    except (binascii.Error, ValueError):
+        data = b""
+    suffix = _suffix_of(data)
+    if suffix is None:
+        raise ClipError(
+            f"{name} is base64 of neither an image nor a video. Send the bytes of a file, such as a PNG or an MP4, or "
+            "the path of one.",
+            code="AD-W41",
+        )
+    return str(_kept(data, suffix))
+
+
+def _is_base64(text: str) -> bool:
+    """Whether a text that may be a path is base64: too long for a path, or the beginning of a known kind of file."""
+    if len(text) < _HEAD or not _BASE64.fullmatch(text):
+        return False
+    if len(text) > _LONGEST_PATH:
+        return True
+    return _suffix_of(base64.b64decode(text[:_HEAD])) is not None if " " not in text[:_HEAD] else False
+
+
+def _suffix_of(data: bytes) -> str | None:
+    return next((suffix for pattern, suffix in _SUFFIXES if re.match(pattern, data, re.DOTALL)), None)
+
+
+def _kept(data: bytes, suffix: str) -> Path:
+    folder = a1111.readable_folders()[-1] / _FOLDER
+    path = folder / f"{hashlib.sha256(data).hexdigest()[:_NAME_LENGTH]}{suffix}"
+    try:
+        if path.is_file() and path.stat().st_size == len(data):
+            path.touch()  # so that it stays
+            return path
+        _make_room(folder, len(data))
+        write_atomic(path, data)
+    except OSError as error:
+        raise ClipError(
+            f"What was sent cannot be stored in {folder}: {plain_reason(error)}. Free some space, or send the path of "
+            "a file.",
+            code="AD-W42",
+        ) from error
+    return path
+
+
+def _make_room(folder: Path, size: int) -> None:
+    """Remove the files that were not used for longest, until the folder has room for another one."""
+    with suppress(FileNotFoundError):
+        files = sorted((file.stat().st_mtime, file.stat().st_size, file) for file in folder.iterdir())
+        used = sum(bytes_of for _, bytes_of, _ in files)
+        for _, bytes_of, file in files:
+            if used + size <= KEPT_BYTES:
+                return
+            file.unlink(missing_ok=True)
+            used -= bytes_of

@@ -1,0 +1,27 @@
+"""Calls of the checkpoint's UNet outside a sampler."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_VELOCITY = "v"
+
+
+def predicts_velocity(sd_model: Any) -> bool:
+    """Whether the checkpoint's UNet predicts velocities; otherwise it predicts noise."""
+    return getattr(sd_model, "parameterization", None) == _VELOCITY
+
+
+def predicted(p: Any, latents: Tensor, timestep: float, conditions: Any) -> Tensor:
+    """What the UNet predicts of latents ``n c h w`` at a timestep, without CFG.
+
+    Args:
+        conditions: one for each of them; SDXL's are a dict.
+    """
+    images = {"c_concat": [p.txt2img_image_conditioning(latents)]}  # of inpainting checkpoints
+    given = {**conditions, **images} if isinstance(conditions, dict) else {"c_crossattn": [conditions], **images}
+    timesteps = torch.full((len(latents),), float(timestep), device=latents.device)
+    return p.sd_model.apply_model(latents, timesteps, given)  # type: ignore[no-any-return]

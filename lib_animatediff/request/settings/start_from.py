@@ -1,0 +1,122 @@
+"""Images as the start of a clip: entries of the settings table."""
+
+from __future__ import annotations
+
+from lib_animatediff.request.compat import RAMP
+from lib_animatediff.request.start.pins import INVERSION, STRENGTH, parse_keys
+from lib_animatediff.video.fitting import CROP, FITS
+
+from .setting import START_FROM, further
+
+NO_RAMP = 0.0  # as the scale
+AS_SET, OF_SOURCE, IN_ITS_SHAPE = "as set", "source", "shape"
+_MOST_POWER, _MOST_SCALE = 10, 1_000  # of a ramp; a clip has far fewer frames before it repeats
+
+
+def _checked_keys(text: str) -> str:
+    parse_keys(text)
+    return text.strip()
+
+
+IMAGE = further(
+    "",
+    "First image",
+    "Image that frame 0 is; the clip moves on from it. A path in the WebUI's own folders, or base64 by API.",
+    START_FROM,
+)
+LAST_IMAGE = further(
+    "",
+    "Last image",
+    "Image that the last frame is, as for the first image.",
+    START_FROM,
+)
+KEY_IMAGES = further(
+    "",
+    "Images at frames",
+    "Images that other frames are, such as 8: in/a.png, 12: in/b.png; -1 is the last frame.",
+    START_FROM,
+    parse=_checked_keys,
+)
+PIN_INIT = further(
+    False,
+    "Init image is frame 0",
+    "Makes the init image of img2img the first image. At a denoising strength of 1 the other frames start from noise "
+    "alone.",
+    START_FROM,
+)
+IMAGE_FIT = further(
+    CROP,
+    "Fit of images",
+    "How an image fits a clip of another shape.",
+    START_FROM,
+    choices=FITS,
+    meanings={"crop": "its edges are cut off", "pad": "it gets black edges", "scale": "it is stretched"},
+)
+PIN_STRENGTH = further(
+    STRENGTH,
+    "Pin strength",
+    "Share of the steps for which images are held. At 1 their frames equal them; below it the clip changes them.",
+    START_FROM,
+    minimum=0,
+    maximum=1,
+)
+PIN_INVERSION = further(
+    INVERSION,
+    "Pin inversion",
+    "Share of an image's inverted noise in the frame beside it. More joins more smoothly and moves less; 0 turns it "
+    "off.",
+    START_FROM,
+    minimum=0,
+    maximum=1,
+)
+SOURCE_SIZE = further(
+    AS_SET,
+    "Size of the clip",
+    "Where width and height come from.",
+    START_FROM,
+    choices=(AS_SET, OF_SOURCE, IN_ITS_SHAPE),
+    meanings={
+        AS_SET: "width and height of the tab",
+        OF_SOURCE: "those of the source video, or of the first image",
+        IN_ITS_SHAPE: "its shape, with the shorter side of the tab",
+    },
+)
+LATENT_POWER = further(
+    RAMP["latent_power"],
+    "Latent power",
+    "How the init image's share in the initial latents falls over the frames: above 1 late, below 1 early.",
+    START_FROM,
+    minimum=0,
+    maximum=_MOST_POWER,
+)
+LATENT_SCALE = further(
+    NO_RAMP,
+    "Latent scale",
+    "In img2img, mixes the init image into the noise of frame i with a share of 1 - i^power / scale, such as 32; 0 "
+    "turns it off.",
+    START_FROM,
+    minimum=NO_RAMP,
+    maximum=_MOST_SCALE,
+)
+LAST_FRAME = further(
+    "",
+    "Last frame of the ramp",
+    "Image that is mixed into the last frames' noise likewise, with a latent scale; a path, or base64 by API.",
+    START_FROM,
+)
+LATENT_POWER_LAST = further(
+    RAMP["latent_power_last"],
+    "Latent power (last)",
+    "Latent power of the last frame's image, counted from the end.",
+    START_FROM,
+    minimum=0,
+    maximum=_MOST_POWER,
+)
+LATENT_SCALE_LAST = further(
+    RAMP["latent_scale_last"],
+    "Latent scale (last)",
+    "Latent scale of the last frame's image.",
+    START_FROM,
+    minimum=0.01,
+    maximum=_MOST_SCALE,
+)

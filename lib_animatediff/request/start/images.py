@@ -1,0 +1,164 @@
+"""From the settings of a request to the images that its clip starts from, examined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lib_animatediff.request.compat import RAMP
+from lib_animatediff.request.methods import name_without_file
+from lib_animatediff.request.plan import ClipPlan
+from lib_animatediff.request.settings import SETTINGS, ClipSettings, clip_frames, refuse_without_module
+from lib_animatediff.request.settings.start_from import AS_SET, IN_ITS_SHAPE, NO_RAMP
+from lib_animatediff.sampling.image_start import LatentRamp
+from lib_animatediff.video.fitting import Size, inherited_size
+from lib_animatediff.video.source import examine
+from motion_module import ClipError
+from motion_module.limits import exists
+
+from .pins import Pin, PinnedFrames, parse_keys
+from .ramp import ImageRamp
+
+_LONGEST = 4  # times the shorter side
+_OF_RAMP = (*RAMP, "last_frame")
+OF_INIT_IMAGES = ("pin_init", *_OF_RAMP)
+"""Settings that act on the init image of a host."""
+
+Find = Callable[[str], tuple[Path, str]]
+"""The file for a path of the request, and the path as infotexts have it."""
+
+
+@dataclass(frozen=True)
+class ImagesIn:
+    """The images of a clip, examined.
+
+    Attributes:
+        pins: frames that are given images; None: none are.
+        ramp: images in the initial latents; None: none are.
+        size: width and height of the first image; None: there is none.
+    """
+
+    pins: PinnedFrames | None = None
+    ramp: ImageRamp | None = None
+    size: Size | None = None
+
+
+def choose_images(
+    settings: ClipSettings, find: Find, init_image: Callable[[], str | None] = lambda: None, *, has_init: bool = False
+) -> tuple[ClipSettings, ImagesIn]:
+    """Examine the images of a request.
+
+    Args:
+        settings: with the number of frames that the clip has.
+        init_image: the path of the host's init image, if it is to be frame 0.
+        has_init: whether the host has init images; otherwise the settings for them have no effect, and what clients of
+            the existing extension send by themselves is left out.
+
+    Returns:
+        The settings with paths as infotexts have them, and the images.
+
+    Raises:
+        AnimateDiffError: an image is missing or is none, or a frame has two images or does not exist.
+    """
+    if not has_init and all(ramp_is_plain(name, getattr(settings, name)) for name in _OF_RAMP):
+        settings = replace(settings, **{name: SETTINGS[name].default for name in _OF_RAMP})
+    frames = clip_frames(settings)
+    pins: list[Pin] = []
+    texts: dict[str, Any] = {}
+    if settings.pin_init and (own := init_image()):
+        path, shown = find(own)
+        pins.append(Pin(0, path))
+        settings = replace(settings, pin_init=False)
+        texts["image"] = shown
+    for name, frame in (("image", 0), ("last_image", frames - 1)):
+        if text := getattr(settings, name).strip():
+            path, texts[name] = find(text)
+            pins.append(Pin(frame, path))
+    keys = []
+    for frame, text in parse_keys(settings.key_images):
+        path, shown = find(text)
+        keys.append(f"{frame}: {shown}")
+        pins.append(Pin(_inside(frame, frames, path), path))
+    if keys:
+        texts["key_images"] = ", ".join(keys)
+    ramp = _ramp_of(settings) if has_init else None
+    if ramp is not None and (text := settings.last_frame.strip()):
+        last, texts["last_frame"] = find(text)
+        _size_of(Pin(frames - 1, last), settings.image_fit)
+        ramp = replace(ramp, last_image=last)
+    settings = replace(settings, **texts)
+    if not pins:
+        return settings, ImagesIn(ramp=ramp)
+    pinned = PinnedFrames(tuple(pins), settings.pin_strength, settings.pin_inversion, settings.image_fit)
+    pinned.check_inside(frames)
+    sizes = [_size_of(pin, pinned.fit) for pin in pinned.pins]
+    return settings, ImagesIn(pinned, ramp, sizes[0])
+
+
+def with_images(plan: ClipPlan, images: ImagesIn) -> ClipPlan:
+    """The plan of a clip that starts from these images.
+
+    Raises:
+        ClipError: the clip is too short for them, or the method has no motion module.
+    """
+    plan = plan.with_pins(images.pins)
+    if images.ramp is not None and name_without_file(plan.method.name) is not None:
+        refuse_without_module(["latent_scale"])
+    return replace(plan, ramp=images.ramp)
+
+
+def _ramp_of(settings: ClipSettings) -> ImageRamp | None:
+    """The init image in the initial latents, as the existing extension has it; None without a latent scale."""
+    if settings.latent_scale == NO_RAMP or settings.video:
+        return None
+    first = LatentRamp(settings.latent_power, settings.latent_scale)
+    return ImageRamp(first, LatentRamp(settings.latent_power_last, settings.latent_scale_last))
+
+
+def ramp_is_plain(name: str, value: Any) -> bool:
+    """Whether clients of the existing extension send this value by themselves."""
+    return value in (None, "", False, RAMP.get(name))
+
+
+def chosen_size(settings: ClipSettings, source: Size | None, fit: str, own: Size) -> Size:
+    """Width and height of a clip.
+
+    Args:
+        source: of the source video or the first image; None: there is neither.
+        fit: how it fits the clip.
+        own: of the host's request.
+
+    Raises:
+        ClipError: the source is too long and narrow for a clip.
+    """
+    if source is None or settings.source_size == AS_SET:
+        return own
+    if max(source) > _LONGEST * min(source):
+        raise ClipError(
+            f"The source has {source[0]}x{source[1]} pixels, which is too long and narrow for a clip. Set source_size "
+            f"to {AS_SET}.",
+            code="AD-S21",
+        )
+    if settings.source_size == IN_ITS_SHAPE:
+        factor = min(own) / min(source)
+        source = (round(source[0] * factor), round(source[1] * factor))
+    return inherited_size(source, fit)
+
+
+def _size_of(pin: Pin, fit: str) -> Size:
+    if not exists(pin.path):
+        raise ClipError(f"There is no image {pin.path}. Check the path.", code="AD-S22")
+    return examine(pin.source(fit), frames=1).size
+
+
+def _inside(frame: int, frames: int, path: Path) -> int:
+    """A frame that may be counted from the end; `PinnedFrames` checks the others."""
+    if frame < -frames:
+        raise ClipError(
+            f"There is no frame {frame} for {path.name}: the clip has {frames} frames, so that -{frames} is the first. "
+            "Choose a later frame, or render more frames.",
+            code="AD-S23",
+        )
+    return frame + frames if frame < 0 else frame

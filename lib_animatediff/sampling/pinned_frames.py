@@ -1,0 +1,211 @@
+"""Frames of a clip that are given images: the UNet sees them without noise, at a timestep of 0.
+
+The rows of pinned frames are replaced before each UNet call, and what the sampler gets for them leads to their images.
+So every sampler works, and the temporal attention sees what the other frames have to join. These start from a share of
+the images' inverted noise, see `sampling.inversion`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lib_animatediff.engine.batch import RowOrder
+from lib_animatediff.engine.call import count_clips, input_of
+from lib_animatediff.engine.host_tensor import HostTensor, Kept
+
+from .inversion import share_inverted_noise
+
+V_PREDICTION = "v_prediction"
+_LEAST_SIGNAL = 1e-8  # of a schedule with zero terminal SNR
+_INPUT, _TIMESTEP = ("x", "sample"), ("timesteps", "timestep", "t")  # arguments in LDM and in diffusers
+
+
+class Pins(Protocol):
+    """Which frames are held, and how; see `request.start.pins.PinnedFrames`."""
+
+    @property
+    def frames(self) -> list[int]:
+        """The numbers of the pinned frames, ascending."""
+
+    @property
+    def strength(self) -> float:
+        """Share of the steps for which they are held."""
+
+    @property
+    def inversion(self) -> float:
+        """Share of the inverted noise in the frames beside them."""
+
+
+class PinnedLatents:
+    """The pinned frames of a clip that is sampled.
+
+    Args:
+        pins: the pinned frames that are rendered.
+        latents: of their images, ``p c h w``.
+        frames: of the clip.
+        inverted: the inverted noise of the images, ``p c h w``, or ``b p c h w`` for each clip of a batch; None: all
+            frames have their own noise.
+        is_loop: the clip's end leads to its beginning.
+        order: of the rows of a UNet call, where it is not ``(k b f)``.
+    """
+
+    def __init__(
+        self,
+        pins: Pins,
+        latents: Tensor,
+        frames: int,
+        inverted: Tensor | None,
+        *,
+        is_loop: bool = False,
+        order: RowOrder | None = None,
+    ) -> None:
+        self.pins = pins
+        self.frames = frames
+        self.latents = latents
+        self._inverted = inverted
+        self._is_loop = is_loop
+        self._order = order
+        self._places: Kept[HostTensor] = Kept()
+
+    def in_noise(self, noise: Tensor) -> Tensor:
+        """Unit noise ``(b f) c h w``, with the share of the images' inverted noise."""
+        if self._inverted is None:
+            return noise
+        clips = torch.split(noise, self.frames)
+        inverted = self._inverted if self._inverted.dim() == 5 else self._inverted.expand(len(clips), -1, -1, -1, -1)
+        places, share = self.pins.frames, self.pins.inversion
+        return torch.cat(
+            [
+                share_inverted_noise(clip, own, places, share, is_loop=self._is_loop)
+                for clip, own in zip(clips, inverted, strict=True)
+            ]
+        )
+
+    def in_result(self, latents: Tensor) -> Tensor:
+        """Sampled latents ``(b f) c h w``; those of exactly pinned frames are their images', bit for bit."""
+        if self.pins.strength < 1:
+            return latents
+        index = self._index(len(latents), None)
+        return self._put(latents, self.latents, index)
+
+    def put(self, rows: Tensor, values: Tensor) -> Tensor:
+        """Rows of a UNet call with the values of the pinned frames, ``p ...`` or ``(k b) p ...``."""
+        return self._put(rows, values, self._index(len(rows), self._order))
+
+    def take(self, rows: Tensor) -> Tensor:
+        """The pinned frames among the rows of a UNet call: ``(k b) p ...``."""
+        index = self._index(len(rows), self._order)
+        found = rows.index_select(0, index.on(rows.device))
+        return found.reshape(-1, len(self.pins.frames), *rows.shape[1:])
+
+    def _put(self, rows: Tensor, values: Tensor, index: HostTensor) -> Tensor:
+        clips = len(index) // len(self.pins.frames)
+        values = values.to(rows.dtype).expand(clips, len(self.pins.frames), *rows.shape[1:]).flatten(0, 1)
+        return rows.index_copy(0, index.on(rows.device), values)
+
+    def _index(self, rows: int, order: RowOrder | None) -> HostTensor:
+        """The rows of the pinned frames, ``(k b) p``."""
+        host = None if order is None else order(rows)
+        key = (rows, None if host is None else tuple(host))
+        return self._places.get_or(key, lambda: HostTensor(self._rows(rows, host)))
+
+    def _rows(self, rows: int, host: Sequence[int] | None) -> list[int]:
+        starts = range(0, count_clips(rows, self.frames) * self.frames, self.frames)
+        places = [start + frame for start in starts for frame in self.pins.frames]
+        return places if host is None else [host[place] for place in places]
+
+
+class HeldFrames:
+    """The hooks of a UNet that hold pinned frames, from `begin` on.
+
+    Attributes:
+        progress: completed share of the sampling. Frames are held while it is below the strength of the pins.
+    """
+
+    def __init__(self) -> None:
+        self.progress = 0.0
+        self._pinned: PinnedLatents | None = None
+        self._predicts_velocity = False
+        self._log_variances = torch.empty(0)
+        self._given: tuple[Tensor, Tensor] | None = None  # latents and timesteps of the call under way
+
+    def begin(self, pinned: PinnedLatents, alphas_cumprod: Tensor, *, predicts_velocity: bool) -> None:
+        """Hold these frames from the next call on.
+
+        Args:
+            alphas_cumprod: of the sampling, ``(steps,)``.
+            predicts_velocity: what the UNet predicts; otherwise it is noise.
+        """
+        levels = alphas_cumprod.detach().float().clamp(_LEAST_SIGNAL, 1 - _LEAST_SIGNAL)
+        self._log_variances = ((1 - levels) / levels).log().to(pinned.latents.device)
+        self._predicts_velocity = predicts_velocity
+        self._pinned, self.progress = pinned, 0.0
+
+    def before(self, _unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
+        """Replace the rows of pinned frames by their images, and their timesteps by 0."""
+        pinned = self._pinned
+        if pinned is None or self.progress >= pinned.pins.strength:
+            return None
+        x = input_of(args, kwargs)
+        name = None if len(args) > 1 else next(name for name in _TIMESTEP if name in kwargs)
+        given = args[1] if name is None else kwargs[name]
+        timesteps = torch.as_tensor(given, device=x.device).expand(len(x))
+        channels = pinned.latents.shape[1]
+        self._given = x[:, :channels], timesteps
+        rows = pinned.put(x[:, :channels], pinned.latents)
+        if x.shape[1] > channels:  # an inpainting checkpoint also sees mask and image
+            rows = torch.cat([rows, x[:, channels:]], dim=1)
+        args, kwargs = _replaced(args, kwargs, 0, next((each for each in _INPUT if each in kwargs), None), rows)
+        return _replaced(args, kwargs, 1, name, pinned.put(timesteps, torch.zeros_like(timesteps[:1])))
+
+    def after(self, _unet: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
+        """Replace what the UNet predicts for pinned frames, so that the sampler goes to their images."""
+        given, self._given = self._given, None
+        pinned = self._pinned
+        if given is None or pinned is None:
+            return None
+        latents, timesteps = given
+        signal = self._signal_at(pinned.take(timesteps))[..., None, None, None]
+        image = pinned.latents.float()
+        noise = (pinned.take(latents).float() - signal.sqrt() * image) / (1 - signal).sqrt()
+        wanted = signal.sqrt() * noise - (1 - signal).sqrt() * image if self._predicts_velocity else noise
+        if isinstance(output, Tensor):
+            return pinned.put(output, wanted)
+        return (pinned.put(output[0], wanted), *output[1:])
+
+    def _signal_at(self, timesteps: Tensor) -> Tensor:
+        """``alphas_cumprod`` at timesteps, between whole ones as k-diffusion has it: linear in log sigma."""
+        levels = self._log_variances
+        below = timesteps.floor().long().clamp(0, len(levels) - 2)
+        return torch.sigmoid(-torch.lerp(levels[below], levels[below + 1], (timesteps - below).float()))
+
+
+@contextmanager
+def hold(unet: nn.Module, hooks: HeldFrames) -> Iterator[None]:
+    """Hold the pinned frames in all calls of the UNet inside the block.
+
+    Enter it before anything that replaces the UNet's forward, so that this records the timesteps of the rows.
+    """
+    handles = [
+        unet.register_forward_pre_hook(hooks.before, with_kwargs=True),
+        unet.register_forward_hook(hooks.after),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _replaced(
+    args: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: str | None, value: Any
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call with another value at a place, or under a name."""
+    if name is not None:
+        return args, {**kwargs, name: value}
+    return (*args[:place], value, *args[place + 1 :]), kwargs

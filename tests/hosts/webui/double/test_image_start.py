@@ -1,0 +1,369 @@
+"""Images as the start of a clip, in both tabs: what reaches the UNet and the sampler, what is said, what is refused."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+
+import pytest
+import torch
+from PIL import Image
+from support.source_files import shades
+from support.unchanged import Portrait
+from support.webui_double import double
+from support.webui_double.double import CLIP, SIDE, shared
+from support.webui_double.sampling import latent_of
+
+from lib_animatediff.video import read_recipe, write_clip
+from lib_animatediff.video.hashing import file_hash
+
+FRAMES = 4
+PINNED = {**CLIP, "frames": FRAMES, "image": "in/a.png", "last_image": "in/b.png"}
+ALONE = {**PINNED, "pin_inversion": 0}
+PICTURE = Image.new("RGB", (SIDE, SIDE), (50, 0, 0))
+IMG2IMG = {"tab": "img2img", "init_images": [PICTURE]}
+TABS = pytest.mark.parametrize("fields", [{}, IMG2IMG], ids=["txt2img", "img2img"])
+EXACT = {"rtol": 0, "atol": 1e-6}
+
+
+@pytest.fixture
+def uploads(monkeypatch, tmp_path_factory):
+    """The folder of uploads."""
+    folder = tmp_path_factory.mktemp("uploads")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(folder))
+    return folder / "animatediff"
+
+
+@pytest.fixture
+def images(webui, uploads):
+    """Two images in the WebUI's folder."""
+    folder = webui.outputs.parent / "in"
+    folder.mkdir()
+    made = {}
+    for name, red in (("a", 100), ("b", 200)):
+        made[name] = Image.new("RGB", (SIDE, SIDE), (red, 0, 0))
+        made[name].save(folder / f"{name}.png")
+    return made
+
+
+@pytest.fixture
+def reached(checkpoint):
+    """Latents and timesteps of every call of the UNet inside a sampler, after all hooks on it."""
+    calls, handles = [], []
+
+    def listen(_p):
+        handles.append(
+            checkpoint.model.diffusion_model.register_forward_pre_hook(
+                lambda _unet, args: calls.append((args[0].clone(), args[1].clone()))
+            )
+        )
+
+    shared.during_sampling = listen
+    yield calls
+    for handle in handles:
+        handle.remove()
+
+
+def latent(picture, side=SIDE):
+    return torch.full((4, side, side), latent_of(picture))
+
+
+def frames_of(webui, *args, **fields):
+    webui.paint(*args, **fields)
+    return shared.painted[-1]
+
+
+def sent(picture):
+    written = io.BytesIO()
+    picture.save(written, "PNG")
+    return base64.b64encode(written.getvalue()).decode("ascii")
+
+
+# ---- pinned frames
+
+
+@TABS
+def test_pinned_frames_are_their_images_and_the_others_are_not(webui, images, fields):
+    made = frames_of(webui, PINNED, **fields, batch_size=2)
+    plain = frames_of(webui, {**CLIP, "frames": FRAMES}, **fields, batch_size=2)
+    for clip in torch.split(made, FRAMES):
+        torch.testing.assert_close(clip[0], latent(images["a"]), **EXACT)
+        torch.testing.assert_close(clip[-1], latent(images["b"]), **EXACT)
+    for frame in (1, 2, 5, 6):
+        assert not torch.allclose(made[frame], plain[frame], atol=1e-3)  # they follow the images
+        assert not torch.allclose(made[frame], latent(images["a"]), atol=1e-2)
+
+
+@TABS
+@pytest.mark.parametrize("prompt", ["a cat", "a cat AND a dog AND a hat"])
+def test_the_unet_sees_images_without_noise_at_timestep_0(webui, images, reached, fields, prompt):
+    webui.paint(ALONE, **fields, batch_size=2, prompt=prompt)
+    ((x, timesteps),) = reached
+    rows = sorted(place for place, step in enumerate(timesteps.tolist()) if step == 0)
+    assert len(rows) == len(x) / FRAMES * 2
+    found = [round(float(x[row, 0, 0, 0]), 5) for row in rows]
+    assert all(torch.equal(x[row], x[row, :1, :1, :1].expand(4, SIDE, SIDE)) for row in rows)
+    assert sorted(found) == sorted([round(latent_of(images[name]), 5) for name in "ab"] * (len(rows) // 2))
+    assert set(timesteps.tolist()) == {0, 500}
+    if prompt == "a cat":
+        assert rows == [place for place in range(4 * FRAMES) if place % FRAMES in (0, FRAMES - 1)]
+
+
+def test_images_at_named_frames(webui, images):
+    made = frames_of(webui, {**CLIP, "frames": FRAMES, "key_images": "1: in/a.png, -2: in/b.png"})
+    torch.testing.assert_close(made[1], latent(images["a"]), **EXACT)
+    torch.testing.assert_close(made[2], latent(images["b"]), **EXACT)
+
+
+def test_the_other_frames_start_from_a_share_of_the_images_inverted_noise(webui, images):
+    webui.paint({**PINNED, "last_image": ""})
+    webui.paint({**PINNED, "last_image": "", "pin_inversion": 0})
+    webui.paint({**CLIP, "frames": FRAMES})
+    shared_noise, own, plain = (met.noise for met in shared.samplings)
+    assert torch.equal(own, plain)
+    inverted = shared_noise[0]
+    for frame, share in ((1, 0.7), (2, 0.49), (3, 0.343)):
+        expected = share**0.5 * inverted + (1 - share) ** 0.5 * own[frame]
+        torch.testing.assert_close(shared_noise[frame], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_each_clip_of_a_batch_inverts_with_its_own_prompt(webui, images):
+    webui.paint({**PINNED, "last_image": ""}, prompt=["a cat", "a dog"], batch_size=2, seed=[5, 5])
+    webui.paint({**PINNED, "last_image": ""}, prompt="a dog", seed=5)
+    batch, alone = (met.noise for met in shared.samplings)
+    assert torch.equal(batch[FRAMES:], alone)
+    assert not torch.allclose(batch[:FRAMES], alone, atol=1e-3)
+
+
+def test_a_soft_pin_is_held_for_its_share_of_the_steps(webui, images, reached):
+    shared.steps = 4
+    made = frames_of(webui, {**PINNED, "pin_strength": 0.5})
+    assert [0 in timesteps.tolist() for _, timesteps in reached] == [True, True, False, False]
+    assert not torch.allclose(made[0], latent(images["a"]), atol=1e-3)
+
+
+def test_both_passes_of_hires_fix_have_the_images(webui, images, reached):
+    made = frames_of(webui, PINNED, enable_hr=True)
+    (large,) = {x.shape[-1] for x, _ in reached} - {SIDE}
+    assert large == 2 * SIDE
+    sized = images["a"].resize((SIDE * large, SIDE * large))
+    torch.testing.assert_close(made[0], latent(sized, large), **EXACT)
+
+
+def test_with_freeinit_and_windows(webui, images):
+    for more in ({"freeinit_enable": True, "freeinit_iters": 2}, {"context_length": 3, "overlap": 1}):
+        made = frames_of(webui, {**PINNED, **more})
+        torch.testing.assert_close(made[0], latent(images["a"]), **EXACT)
+        torch.testing.assert_close(made[-1], latent(images["b"]), **EXACT)
+    first, second = shared.samplings[:2]  # of FreeInit
+    torch.testing.assert_close(first.noise[0], second.noise[0], rtol=1e-4, atol=1e-4)  # the inverted noise again
+
+
+def test_with_a_source_video(webui, images):
+    write_clip(webui.outputs.parent / "in" / "v.gif", shades(FRAMES, (SIDE, SIDE)), fps=5)
+    for denoise in (0.5, 0):
+        made = frames_of(webui, {**PINNED, "video": "in/v.gif", "denoise": denoise})
+        torch.testing.assert_close(made[0], latent(images["a"]), **EXACT)
+        torch.testing.assert_close(made[-1], latent(images["b"]), **EXACT)
+
+
+def test_an_init_image_that_is_frame_0_is_the_clip_of_txt2img(webui, images):
+    asked = {**CLIP, "frames": FRAMES, "pin_init": True}
+    one = frames_of(webui, asked, tab="img2img", init_images=[images["a"]], denoising_strength=1)
+    other = frames_of(webui, {**CLIP, "frames": FRAMES, "image": "in/a.png"})
+    assert torch.equal(one, other)
+    weaker = frames_of(webui, asked, tab="img2img", init_images=[images["a"]], denoising_strength=0.5)
+    torch.testing.assert_close(weaker[0], latent(images["a"]), **EXACT)
+    assert shared.samplings[-1].given is not None
+    many = {"tab": "img2img", "init_images": [PICTURE] * FRAMES}
+    with pytest.raises(Exception, match="AD-W43"):
+        webui.paint(asked, **many)
+
+
+# ---- files
+
+
+def test_base64_is_stored_by_its_hash_and_makes_the_same_clip(webui, images, uploads):
+    wanted = frames_of(webui, PINNED)
+    for text in (sent(images["a"]), f"data:image/png;base64,{sent(images['a'])}"):
+        assert torch.equal(frames_of(webui, {**PINNED, "image": text}), wanted)
+    (kept,) = uploads.iterdir()
+    keys = f"0: data:image/png;base64,{sent(images['a'])}, 3: in/b.png"
+    assert torch.equal(frames_of(webui, {**PINNED, "image": "", "last_image": "", "key_images": keys}), wanted)
+    processed = webui.paint({**PINNED, "image": sent(images["a"])})
+    assert f"image: animatediff/{kept.name}" in processed.infotexts[0]
+    assert torch.equal(frames_of(webui, {**PINNED, "image": f"animatediff/{kept.name}"}), wanted)
+
+
+def test_infotext_and_recipe_have_names_and_hashes(webui, images):
+    webui.paint({**PINNED, "format": ["GIF"]})
+    (made,) = webui.outputs.rglob("*.gif")
+    recipe = read_recipe(made)
+    digests = [file_hash(webui.outputs.parent / "in" / f"{name}.png") for name in "ab"]
+    assert 'Pinned frames: "0: a.png, 3: b.png"' in recipe.infotext
+    assert f'Pinned frames hashes: "a.png: {digests[0][:10]}, b.png: {digests[1][:10]}"' in recipe.infotext
+    assert "image: in/a.png" in recipe.infotext
+    entries = [{"frame": 0, "index": 0, "name": "a.png", "sha256": digests[0]}]
+    entries.append({"frame": 3, "index": 0, "name": "b.png", "sha256": digests[1]})
+    assert recipe.data["pins"] == {"frames": entries, "strength": 1.0, "inversion": 0.7, "fit": "crop"}
+    assert str(webui.outputs.parent) not in json.dumps(recipe.data)
+
+
+def test_a_video_may_be_sent(webui, images):
+    path = webui.outputs.parent / "sent.gif"
+    write_clip(path, [Image.new("RGB", (SIDE, SIDE), (n, 0, 0)) for n in (10, 20, 30)], fps=5)
+    coded = base64.b64encode(path.read_bytes()).decode("ascii")
+    webui.paint({"model": "mm", "video_source": f"data:image/gif;base64,{coded}"})
+    assert shared.samplings[-1].rows == 3
+
+
+def test_the_oldest_files_make_room(webui, images, uploads, monkeypatch):
+    module = webui.module("catalog.uploads")
+    module.kept_image(images["a"])
+    monkeypatch.setattr(module, "KEPT_BYTES", 1)
+    second = module.kept_image(images["b"])
+    assert [str(path) for path in uploads.iterdir()] == [second]
+
+
+@pytest.mark.parametrize("text", ["in/a.png", "/9j/", "GIF8", "a" * 100, "/9j/4AAQ folder/a.jpg", "in/" + "b" * 90])
+def test_a_path_is_no_base64(webui, text):
+    assert webui.module("catalog.uploads").with_kept_files({"image": text}) == {"image": text}
+
+
+@pytest.mark.parametrize("choice", ["source", "shape"])
+def test_the_size_may_be_that_of_the_source(webui, images, choice):
+    Image.new("RGB", (100, 52)).save(webui.outputs.parent / "in" / "wide.png")
+    p = webui.request({**ALONE, "image": "in/wide.png", "last_image": "", "source_size": choice}, width=64, height=48)
+    sizes = []
+    sample = p.sample
+    p.sample = lambda **given: sizes.append((p.width, p.height)) or sample(**given)
+    double.process_images(p)
+    assert sizes == [(96, 48) if choice == "source" else (88, 48)]
+    assert (p.width, p.height) == (64, 48)
+
+
+# ---- the ramp of the existing extension
+
+
+def ramped(webui, clip, **fields):
+    """What the sampler begins from, and its noise."""
+    webui.paint({**CLIP, **clip}, **{**IMG2IMG, **fields})
+    return shared.samplings[-1]
+
+
+def draws(seeds):
+    generators = double.ImageRNG(seeds)
+    return generators.next(), generators.next()
+
+
+# From shared/facts: frames, the two ramps, and the shares of the first and of the last image.
+VECTORS = [
+    (16, (1, 32), None, [1 - i / 32 for i in range(16)], [0] * 16),
+    (8, (2, 32), None, [1, 0.96875, 0.875, 0.71875, 0.5, 0.21875, 0, 0], [0] * 8),
+    (8, (0, 32), None, [0.96875] * 8, [0] * 8),
+    (8, (0.5, 2), None, [1, 0.5, 0.292893, 0.133975, 0, 0, 0, 0], [0] * 8),
+    (5, (1, 32), (1, 32), [1, 0.516667, 0.5, 0.483333, 0], [0, 0.483333, 0.5, 0.516667, 1]),
+    (8, (1, 4), (1, 4), [1, 0.75, 0.5, 0.25, 0, 0, 0, 0], [0, 0, 0, 0, 0.25, 0.5, 0.75, 1]),
+    (8, (2, 8), (1, 3), [1, 0.875, 0.5, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1 / 3, 2 / 3, 1]),
+]
+
+
+@pytest.mark.parametrize(("frames", "first", "last", "of_first", "of_last"), VECTORS)
+def test_the_init_image_fades_into_the_first_draw_of_noise(webui, images, frames, first, last, of_first, of_last):
+    clip = {"frames": frames, "latent_power": first[0], "latent_scale": first[1]}
+    if last:
+        clip |= {"last_frame": sent(images["b"]), "latent_power_last": last[0], "latent_scale_last": last[1]}
+    met = ramped(webui, clip)
+    noise, added = draws(range(1, frames + 1))
+    a, b = (torch.tensor(shares)[:, None, None, None] for shares in (of_first, of_last))
+    expected = a * latent_of(PICTURE) + b * latent_of(images["b"]) + (1 - a - b) * noise
+    torch.testing.assert_close(met.given, expected.float(), rtol=0, atol=4e-6)
+    assert torch.equal(met.noise, added)
+
+
+def test_each_clip_and_each_batch_fades_from_its_own_image(webui, images):
+    both = {"init_images": [PICTURE, images["a"]], "batch_size": 2, "n_iter": 2}
+    webui.paint({**CLIP, "latent_power": 1}, **{**IMG2IMG, **both})
+    noise, _ = draws(range(5, 9))
+    share = torch.tensor([1, 1 - 1 / 32] * 2)[:, None, None, None]
+    own = torch.tensor([latent_of(PICTURE)] * 2 + [latent_of(images["a"])] * 2)[:, None, None, None]
+    torch.testing.assert_close(shared.samplings[-1].given, share * own + (1 - share) * noise, **EXACT)
+
+
+def test_a_client_of_the_existing_extension_is_told_our_way(webui, images):
+    processed = webui.paint({**CLIP, "latent_power": 1, "latent_scale": 32}, **IMG2IMG)
+    assert "pin_init, or image and last_image, make frames equal their images" in processed.comments
+    assert "latent_scale: 32" in processed.infotexts[0]
+    processed = webui.paint({**CLIP, "latent_power": 1, "latent_scale": 32, "last_frame": None})
+    assert "latent" not in processed.comments + processed.infotexts[0]
+    processed = webui.paint({**CLIP, "latent_power": 2, "latent_scale": 32})
+    assert "latent_power has no effect in txt2img, which has no init image." in processed.comments
+
+
+def test_without_these_settings_img2img_is_what_it_was(webui):
+    met = ramped(webui, {"frames": FRAMES})
+    torch.testing.assert_close(met.given, torch.full((FRAMES, 4, SIDE, SIDE), latent_of(PICTURE)), **EXACT)
+    assert torch.equal(met.noise, double.noise(range(1, FRAMES + 1)))
+
+
+# ---- refusals
+
+
+@TABS
+@pytest.mark.parametrize(
+    ("clip", "words", "code"),
+    [
+        ({"image": "in/none.png"}, "There is no image", "AD-S22"),
+        ({"image": "/etc/passwd"}, "outside the folders", "AD-W32"),
+        ({"last_image": "https://example.com/a.png"}, "is an address", "AD-V54"),
+        ({"key_images": "40: in/a.png"}, "There is no frame 40", "AD-C75"),
+        ({"key_images": "-9: in/a.png"}, "There is no frame -9", "AD-S23"),
+        ({"key_images": "in/a.png"}, "is not a frame with an image", "AD-S20"),
+        ({"key_images": "0: in/b.png"}, "Frame 0 has two images", "AD-C71"),
+        ({"pin_strength": 0}, "strength of pinned frames", "AD-C72"),
+        ({"image": "in/text.png"}, r"text\.png", "AD-V"),
+        ({"image": "data:image/png;base64,aGVsbG8gd29ybGQ="}, "neither an image nor a video", "AD-W41"),
+        ({"image": "data:image/png;base64,!!"}, "neither an image nor a video", "AD-W41"),
+        ({"image": "in/long.png", "source_size": "source"}, "too long and narrow", "AD-S21"),
+        ({"model": "Text2Video-Zero"}, "pinned frames", "AD-C14"),
+    ],
+)
+def test_refusals_come_before_sampling(webui, checkpoint, images, fields, clip, words, code):
+    (webui.outputs.parent / "in" / "text.png").write_text("not an image")
+    Image.new("RGB", (90, 9)).save(webui.outputs.parent / "in" / "long.png")
+    picture, before = webui.picture(), Portrait(checkpoint)
+    shared.samplings.clear()
+    with pytest.raises(Exception, match=words) as refusal:
+        webui.paint({**PINNED, **clip}, **fields)
+    assert refusal.value.status_code == 422
+    assert code in str(refusal.value)
+    assert not shared.samplings
+    before.assert_unchanged()
+    assert webui.picture() == picture
+
+
+def test_what_is_sent_may_not_be_too_large(webui, images, monkeypatch):
+    monkeypatch.setattr(webui.module("catalog.uploads"), "SENT_IMAGE_BYTES", 20)
+    with pytest.raises(Exception, match="AD-W40"):
+        webui.paint({**PINNED, "image": sent(images["a"])})
+
+
+@TABS
+def test_request_and_model_are_what_they_were(webui, checkpoint, images, fields):
+    picture, before = webui.picture(), Portrait(checkpoint)
+    p = webui.request({**PINNED, "latent_scale": 32}, **fields)
+    double.process_images(p)
+    before.assert_unchanged()
+    assert p.batch_size == 1
+    if fields:
+        assert torch.equal(p.init_latent.unique(), torch.tensor([latent_of(PICTURE)]))
+    assert webui.picture() == picture
+
+
+def test_an_image_dropped_into_the_panel_fills_in_its_path(webui, images):
+    upload = webui.module("ui.image_upload")
+    path = upload._stored(images["a"])
+    assert path.endswith(".png")
+    assert (upload._stored(None), upload._left("")) == ("", None)
+    assert torch.equal(frames_of(webui, {**PINNED, "image": path}), frames_of(webui, PINNED))
