@@ -181,6 +181,9 @@ _SILENT = _Rule(
 )
 _ADDS_NONE = _Rule(lambda case: case.settings.interpolate == OFF, "no frames are added")
 _NO_IMAGE = _Rule(lambda case: not case.has_images, "there is no image at a frame")
+_NO_SOURCE = _Rule(
+    lambda case: not case.settings.video and not case.has_images, "there is neither a source video nor an image"
+)
 _NO_RAMP = _Rule(lambda case: case.settings.latent_scale == NO_RAMP, "the latent scale is 0")
 _FROM_VIDEO = _Rule(lambda case: bool(case.settings.video), "the other frames start from those of the source video")
 _NO_LAST = _Rule(lambda case: not case.settings.last_frame, "there is no last frame of the ramp")
@@ -357,16 +360,8 @@ EFFECTS: dict[str, tuple[_Rule, ...]] = {
     "pin_init": (),
     "image_fit": (_NO_IMAGE,),
     "pin_strength": (_NO_IMAGE,),
-    "pin_inversion": (
-        _NO_IMAGE,
-        _FIRST_FRAME,
-        _FROM_VIDEO,
-    ),
-    "source_size": (
-        _Rule(
-            lambda case: not case.settings.video and not case.has_images, "there is neither a source video nor an image"
-        ),
-    ),
+    "pin_inversion": (_NO_IMAGE, _FIRST_FRAME, _FROM_VIDEO),
+    "source_size": (_NO_SOURCE,),
     "latent_power": (_NO_RAMP, _FROM_VIDEO),
     "latent_scale": (_FROM_VIDEO,),
     "last_frame": (_NO_RAMP, _FROM_VIDEO, _FIRST_FRAME),

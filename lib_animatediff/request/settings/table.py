@@ -13,6 +13,7 @@ from lib_animatediff.sampling.frame_noise import NOISE_KINDS, parse_frame_seeds
 
 from . import freeinit
 from . import start_from as start
+from . import video as video_in
 from .interpolation import INTERPOLATE, INTERPOLATOR
 from .second_pass import UPSCALE, UPSCALE_DENOISE
 from .setting import (
@@ -32,19 +33,6 @@ from .setting import (
     setting,
 )
 from .speed import GUIDANCE_END, GUIDANCE_START, PREVIEW, REUSE, REUSE_BRANCH, REUSE_ON_CPU, SPEED_CHOICE
-from .video import (
-    DENOISING,
-    MASK,
-    MASK_FEATHER,
-    MASK_INVERT,
-    VIDEO,
-    VIDEO_END,
-    VIDEO_EVERY,
-    VIDEO_FIT,
-    VIDEO_FPS,
-    VIDEO_MUTE,
-    VIDEO_START,
-)
 
 FRAME = "Frame"
 FILE_FORMATS = {  # the existing extension's name of each format: its key in `video.FORMATS`; the usual ones first
@@ -365,17 +353,17 @@ class ClipSettings:
     interpolator: str = INTERPOLATOR
     upscale: float = UPSCALE
     upscale_denoise: float = UPSCALE_DENOISE
-    video: str = VIDEO
-    denoise: str = DENOISING
-    video_start: int = VIDEO_START
-    video_end: int = VIDEO_END
-    video_every: int = VIDEO_EVERY
-    video_fps: float = VIDEO_FPS
-    video_fit: str = VIDEO_FIT
-    video_mute: bool = VIDEO_MUTE
-    mask: str = MASK
-    mask_invert: bool = MASK_INVERT
-    mask_feather: int = MASK_FEATHER
+    video: str = video_in.VIDEO
+    denoise: str = video_in.DENOISING
+    video_start: int = video_in.VIDEO_START
+    video_end: int = video_in.VIDEO_END
+    video_every: int = video_in.VIDEO_EVERY
+    video_fps: float = video_in.VIDEO_FPS
+    video_fit: str = video_in.VIDEO_FIT
+    video_mute: bool = video_in.VIDEO_MUTE
+    mask: str = video_in.MASK
+    mask_invert: bool = video_in.MASK_INVERT
+    mask_feather: int = video_in.MASK_FEATHER
     image: str = start.IMAGE
     last_image: str = start.LAST_IMAGE
     key_images: str = start.KEY_IMAGES

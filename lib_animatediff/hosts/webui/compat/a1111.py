@@ -241,12 +241,6 @@ def ends_of_prompts(denoiser: Any) -> set[int]:
     return {entry.end_at_step for schedule in (*parts, *(arguments.get("uncond") or [])) for entry in schedule}
 
 
-def first_conditions(conditioning: Any) -> tuple[list[int], Any]:
-    """The place of each prompt's first part, and the conditions ``n t c`` of all parts at the first step."""
-    parts, conditions = prompt_parser.reconstruct_multicond_batch(conditioning, 0)
-    return [places[0][0] for places in parts], conditions
-
-
 def prompt_length(text: str) -> Any:
     """Tokens of a prompt, padded to whole chunks; a string before the tokenizer is ready."""
     return import_module("modules.sd_hijack").model_hijack.get_prompt_lengths(text)[1]
