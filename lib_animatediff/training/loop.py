@@ -155,7 +155,7 @@ class Loop:
         self.alphas = target.schedule.alphas_cumprod()
         kind = ConsistencyObjective if settings.distill_cfg else Objective
         self.objective, self.optimizer = accelerator.prepare(
-            kind(base.unet, target.motion, self.alphas, settings.largest_weight),
+            kind(base.unet, target.motion, self.alphas, settings.largest_weight, settings.moving_weight),
             _optimizer(self.weights, settings),
         )
         self.teacher = _teacher(settings, base, self.alphas) if settings.distill_cfg else None

@@ -24,16 +24,25 @@ class Objective(nn.Module):
         motion: motion module that runs inside it, so that accelerate finds its weights; None for an adapter.
         alphas: cumulative product of alphas per timestep, ``(steps,)``.
         largest_weight: upper bound of the weight 1 + sigma^2; 1 gives the unweighted loss.
+        moving_weight: how much more the part of a clip that changes most weighs than one that stands still; 1: no more.
     """
 
     alphas: Tensor
 
-    def __init__(self, unet: nn.Module, motion: nn.Module | None, alphas: Tensor, largest_weight: float) -> None:
+    def __init__(
+        self,
+        unet: nn.Module,
+        motion: nn.Module | None,
+        alphas: Tensor,
+        largest_weight: float,
+        moving_weight: float = 1.0,
+    ) -> None:
         super().__init__()
         self.unet = unet
         self.motion = motion
         self.register_buffer("alphas", alphas)
         self._largest_weight = largest_weight
+        self._moving_weight = moving_weight
 
     def forward(self, groups: list[Group]) -> Tensor:
         """Mean over all clips. Each group contains clips of one shape.
@@ -54,10 +63,25 @@ class Objective(nn.Module):
         timesteps = repeat(group["timesteps"], "b -> (b f)", f=frames)
         predicted = predict(self.unet, rearrange(noisy, "b f c h w -> (b f) c h w"), timesteps, group["text"])
         error = rearrange(predicted.float(), "(b f) c h w -> b f c h w", f=frames) - noise
-        return error.square().mean(dim=(1, 2, 3, 4))
+        squared = error.square()
+        if self._moving_weight != 1:
+            squared = squared * moving_weights(group["latents"], self._moving_weight)
+        return squared.mean(dim=(1, 2, 3, 4))
 
     def _weights(self, timesteps: Tensor) -> Tensor:
         return (1 / self.alphas[timesteps]).clamp(max=self._largest_weight)  # 1 / alpha = 1 + sigma^2
+
+
+def moving_weights(latents: Tensor, most: float) -> Tensor:
+    """Weights of the places of clips ``b f c h w``: ``b 1 1 h w``, 1 on average in each clip.
+
+    A place that stands still has the share 1, the one that changes most over the frames the share ``most``, and those
+    between in proportion to the standard deviation. Otherwise a small subject hardly counts beside its background.
+    """
+    changes = latents.float().std(dim=1, unbiased=False, keepdim=True).mean(dim=2, keepdim=True)
+    largest = changes.amax(dim=(3, 4), keepdim=True).clamp(min=1e-12)
+    weights = 1 + (most - 1) * changes / largest
+    return weights / weights.mean(dim=(3, 4), keepdim=True)
 
 
 def predict(unet: Any, rows: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:

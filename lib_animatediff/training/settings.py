@@ -132,6 +132,11 @@ class TrainingSettings:
         1.0, "Upper bound of the loss weight 1 + sigma^2. 1 disables weighting; 100 emphasises coarse structure.",
         minimum=1, fixed=True,
     )  # fmt: skip
+    moving_weight: float = _setting(
+        1.0, "How much more the part of a clip that changes most weighs in the loss than one that stands still. 1 "
+        "disables weighting (official). Without effect on distillation.",
+        minimum=1, fixed=True,
+    )  # fmt: skip
     timestep_power: float = _setting(
         1.0, "Timesteps are 1000 * u^power: 1 is uniform, lower values favour noisy timesteps.", above=0, fixed=True
     )

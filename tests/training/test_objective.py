@@ -15,7 +15,7 @@ from lib_animatediff.training import MemorySource
 from lib_animatediff.training.clips import Cut
 from lib_animatediff.training.dataset import Example
 from lib_animatediff.training.loop import Loop
-from lib_animatediff.training.loss import Objective
+from lib_animatediff.training.loss import Objective, moving_weights
 from lib_animatediff.training.trainables import target_of
 
 LINEAR_BETAS = torch.linspace(0.00085, 0.012, 1000, dtype=torch.float64)
@@ -60,6 +60,23 @@ def test_the_loss_is_the_papers(largest):
     assert float(found) == pytest.approx(expected, rel=1e-5)
     assert unet.seen[1].tolist() == [100] * 3 + [900] * 3
     assert torch.equal(unet.seen[2], group["text"])
+
+
+def test_what_moves_weighs_more_and_a_clip_as_much_as_before():
+    unet, group = Recorder(), group_of(b=1)
+    still, moving = torch.zeros(1, 3, 4, 8, 8), torch.tensor([0.0, 1.0, 2.0])[None, :, None]
+    still[..., 2, 3] = moving  # one place changes
+    still[..., 5, 5] = moving / 2  # and one half as much
+    weights = torch.ones(8, 8)
+    weights[2, 3], weights[5, 5] = 6.0, 3.5
+    weights = weights / weights.mean()
+    signal = torch.cumprod(1 - LINEAR_BETAS, 0).float()
+    noisy = signal[100].sqrt() * still + (1 - signal[100]).sqrt() * group["noise"]
+    expected = ((0.1 * noisy - group["noise"]).square() * weights).mean()
+    group = {**group, "latents": still, "timesteps": group["timesteps"][:1]}
+    assert float(Objective(unet, None, signal, 1.0, 6.0)([group])) == pytest.approx(float(expected), rel=1e-5)
+    same = torch.zeros(1, 3, 4, 8, 8)
+    assert torch.equal(moving_weights(same, 6.0), torch.ones(1, 1, 1, 8, 8))
 
 
 @pytest.fixture

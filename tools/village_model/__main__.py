@@ -8,7 +8,7 @@ import click
 
 from tools.pocket.building import BuildError, run_stages
 
-from . import shipped
+from . import shipped, viewing
 from .recipe import Recipe
 from .report import CLIPS, write_report
 from .stages import STAGES
@@ -53,6 +53,14 @@ def build_command(stage: str, steps: int | None, out: Path | None, seed: int, tr
 def evaluate_command(out: Path, page: Path, clips: int) -> None:
     """Measure a build's clips beside controls, and write a page about it."""
     write_report(Recipe(), out, page, click.echo, clips)
+
+
+@main.command("show")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=OUT, show_default=True)
+@click.option("--clips", type=click.IntRange(min=1), default=viewing.CLIPS, show_default=True)
+def show_command(out: Path, clips: int) -> None:
+    """Write clips for a viewer who does not see their captions."""
+    click.echo(viewing.write_clips(out, clips))
 
 
 @main.command("ship")

@@ -16,12 +16,23 @@ RESULT = "motion.safetensors"
 
 
 def train_motion(recipe: Recipe, folder: Path, until: int | None = None) -> None:
-    """Train the motion module and write it; the trainer goes on by itself where it was interrupted."""
+    """Train the motion module in two parts and write it; the trainer goes on by itself where it was interrupted."""
     del until  # the trainer has its own states
-    clips, how = load_clips(recipe, folder), recipe.motion
+    clips, first, then = load_clips(recipe, folder), recipe.motion, recipe.moving
     asked = settings(
-        how, folder / "motion", recipe.seed, SIZE, kind=how.kind, optimizer="muon", validation_prompts=how.shown
+        first, folder / "motion", recipe.seed, SIZE, kind=first.kind, optimizer="muon", validation_prompts=first.shown
+    )
+    agreeing = train_on(folder, clips.lessons(), asked, VILLAGE.name)
+    asked = settings(
+        then,
+        folder / "moving",
+        recipe.seed + 1,
+        SIZE,
+        motion=str(agreeing),
+        moving_weight=then.moving_weight,
+        optimizer="muon",
+        validation_prompts=then.shown,
     )
     trained = train_on(folder, clips.lessons(), asked, VILLAGE.name)
     if workers.rank() == 0:
-        keep(trained, folder / RESULT, recipe.about(*PARTS, "motion"))
+        keep(trained, folder / RESULT, recipe.about(*PARTS, "motion", "moving"))

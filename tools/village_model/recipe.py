@@ -93,7 +93,7 @@ class InversionRecipe:
 
 @dataclass(frozen=True)
 class MotionRecipe(TrainerRecipe):
-    """The motion module. First the frames agree, then they move, then they move smoothly."""
+    """The motion module as the official one is trained: after it the frames agree, and hardly anything moves."""
 
     steps: int = 2000
     batch: int = 3  # of each process
@@ -106,6 +106,13 @@ class MotionRecipe(TrainerRecipe):
         "a blue bird moving up in the hills",
         "a green ball bouncing by the sea",
     )
+
+
+@dataclass(frozen=True)
+class MovingRecipe(MotionRecipe):
+    """The same motion module, which goes on with a loss in which subjects count as much as scenery."""
+
+    moving_weight: float = 6.0
 
 
 @dataclass(frozen=True)
@@ -148,6 +155,7 @@ class Recipe:
     fine_tune: StyleRecipe = StyleRecipe(style="ink", steps=300, rate=5e-4)
     inversion: InversionRecipe = InversionRecipe()
     motion: MotionRecipe = field(default_factory=MotionRecipe)
+    moving: MovingRecipe = field(default_factory=MovingRecipe)
     fast: FastRecipe = field(default_factory=FastRecipe)
     camera: CameraRecipe = field(default_factory=CameraRecipe)
 
@@ -165,6 +173,7 @@ class Recipe:
             fine_tune=replace(self.fine_tune, steps=steps, batch=4, warm_up=1, clips=4),
             inversion=replace(self.inversion, shows=(), steps=steps, batch=2),
             motion=replace(self.motion, steps=steps, shown=(), **trainer),
+            moving=replace(self.moving, steps=steps, shown=(), **trainer),
             fast=replace(self.fast, steps=steps, **trainer),
             camera=replace(self.camera, steps=steps, clips=4, rank=2, **trainer),
         )

@@ -20,7 +20,7 @@ def _together(work: Work) -> Work:
 
 def _camera(move: str) -> Stage:
     """The stage of a motion LoRA."""
-    needs = (*base.PARTS, "motion", "camera")
+    needs = (*base.PARTS, "motion", "moving", "camera")
     return Stage(
         cameras.name(move),
         cameras.result(move),
@@ -38,8 +38,20 @@ STAGES = (
     Stage("latents", latents.RESULT, ("vae", "latents"), _together(latents.encode_clips), gates.gate_latents),
     Stage("base", base.RESULT, base.PARTS, _together(base.train_base), gates.gate_base),
     Stage("export", export.RESULT, base.PARTS, export.export, gates.gate_export),
-    Stage("motion", motion.RESULT, (*base.PARTS, "motion"), _together(motion.train_motion), motion_gates.gate_motion),
-    Stage("fast", fast.RESULT, (*base.PARTS, "motion", "fast"), _together(fast.train_fast), motion_gates.gate_fast),
+    Stage(
+        "motion",
+        motion.RESULT,
+        (*base.PARTS, "motion", "moving"),
+        _together(motion.train_motion),
+        motion_gates.gate_motion,
+    ),
+    Stage(
+        "fast",
+        fast.RESULT,
+        (*base.PARTS, "motion", "moving", "fast"),
+        _together(fast.train_fast),
+        motion_gates.gate_fast,
+    ),
     Stage(
         "lora-latents",
         latents.style_result("lora"),

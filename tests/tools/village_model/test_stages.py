@@ -11,12 +11,14 @@ from tools.pocket import evaluate as pocket_evaluate
 from tools.pocket.building import run_stages
 from tools.pocket.export import load_pipeline
 from tools.pocket.loop import load
+from tools.village import words
 from tools.village_model import base, cameras, evaluate, shipped, vae
 from tools.village_model.__main__ import main
 from tools.village_model.export import VILLAGE
 from tools.village_model.motion import RESULT as MOTION
 from tools.village_model.report import STRENGTHS, write_report
 from tools.village_model.stages import STAGES
+from tools.village_model.viewing import write_clips
 
 from .conftest import RECIPE
 
@@ -59,7 +61,7 @@ def test_the_built_files_make_a_clip(village):
 def test_a_build_can_begin_with_the_kept_files(village, tmp_path):
     package, build = tmp_path / "package", tmp_path / "build"
     names = [path.name for path in shipped.ship(village, package)]
-    assert names[:2] == [shipped.VILLAGE.checkpoint, shipped.VILLAGE.motion]
+    assert names[: len(shipped.VILLAGE.files)] == list(shipped.VILLAGE.files)
     assert json.loads((package / "village.yaml").read_text())["model"]["target"].endswith("LatentDiffusion")
     shipped.restore(package, build)
     for result in (base.RESULT, vae.RESULT):
@@ -86,6 +88,14 @@ def test_the_report_has_a_row_for_each_thing(village, tmp_path, monkeypatch):
     ]
     assert len(said) == 8 + 2 + 2 + len(cameras.MOVES) * len(STRENGTHS)
     assert all(line in page for line in said)
+
+
+def test_a_viewer_gets_clips_without_captions(village, monkeypatch):
+    monkeypatch.setattr(evaluate, "STEPS", 1)
+    folder = write_clips(village, clips=1)
+    assert sorted(path.name for path in folder.iterdir()) == ["00.png", "answers.json"]
+    (answer,) = json.loads((folder / "answers.json").read_text())
+    assert words.caption(words.parse(answer["caption"])) == answer["caption"]
 
 
 def test_the_command_makes_a_smoke_build(tmp_path):
