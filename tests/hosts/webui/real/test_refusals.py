@@ -28,7 +28,7 @@ PATHS = [
     ({"model": "../../config.json"}, ["There is no motion module"]),
     ({"model": "../../secrets.safetensors"}, ["no motion module '../../secrets.safetensors'"]),
     ({"model": "/etc/passwd"}, ["no motion module '/etc/passwd'"]),
-    ({"video_path": "/etc"}, ["video_path", "not supported"]),
+    ({"video_path": "/etc"}, ["AD-W32"]),
 ]
 AMOUNTS = [
     ({"scale": 11}, ["scale must be between 0 and 10"]),
