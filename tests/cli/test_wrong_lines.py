@@ -14,6 +14,7 @@ import pytest
 from lib_animatediff.cli import animate as animate_module
 from lib_animatediff.cli import evaluate as evaluate_module
 from lib_animatediff.cli import train as train_module
+from lib_animatediff.cli.render import command as render_module
 from motion_module import AnimateDiffError
 from tools.fuzz.command_lines import wrong_lines
 
@@ -26,6 +27,7 @@ def place(tmp_path, monkeypatch):
 
     accept = Mock(side_effect=AnimateDiffError("The line was accepted."))
     monkeypatch.setattr(animate_module, "prepare", accept)
+    monkeypatch.setattr(render_module, "Crew", accept)
     monkeypatch.setattr(evaluate_module, "check", accept)
     monkeypatch.setattr(train_module, "train", accept)
     return tmp_path

@@ -15,6 +15,7 @@ import click
 
 from lib_animatediff.cli import animate, evaluate, main, train
 from lib_animatediff.cli.last_resort import explained
+from lib_animatediff.cli.render import command as many
 from motion_module import AnimateDiffError
 
 VALUES = (
@@ -33,7 +34,12 @@ VALUES = (
     ),
     *("[" * 100_000, "pipe.safetensors", "0", "-1", "1e100000000", "16", "0: a\n8: b", "x.gif", "/dev/null", "*", "%s"),
 )
-_SLOW = ((animate, "prepare"), (evaluate, "check"), (train, "train"))  # where the work of a right line begins
+_SLOW = (
+    (animate, "prepare"),
+    (many, "Crew"),
+    (evaluate, "check"),
+    (train, "train"),
+)  # where the work of a right line begins
 _FEWEST = [["no-such-command"], ["animate", "--no-such-option"], ["train", "--data"], ["reproduce"], ["convert", "one"]]
 
 

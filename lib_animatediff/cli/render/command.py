@@ -16,6 +16,7 @@ from lib_animatediff.jobs.many.manifest import read_defaults, read_manifest
 
 from .clips import Row, rows_of
 from .crew import Crew
+from .progress import say
 from .results import Results
 from .run import NOTHING_RENDERED, Run
 from .watching import Watched
@@ -100,11 +101,11 @@ def render(
             run = Run(rows, folder, crew, Results(folder, manifest.stem, shard.part))
             jobs = run.check()
             if only_check:
-                click.echo(f"{len(jobs)} clips can be rendered.", err=True)
+                say(f"{len(jobs)} clips can be rendered.")
                 return run.exit_code(len(jobs))
             return run.render(jobs, as_json)
     except (ManifestError, StoppedError) as error:
-        click.echo(f"Error: {error}", err=True)
+        say(f"Error: {error}")
         return NOTHING_RENDERED
 
 
@@ -127,7 +128,7 @@ def watch(folder: Path, defaults: Path | None, output: Path | None, devices: lis
     clips = output or folder / "clips"
     with closing(Crew(devices, clips)) as crew:
         for manifest in Watched(folder):
-            click.echo(f"{manifest.name}:", err=True)
+            say(f"{manifest.name}:")
             try:
                 run = Run(
                     rows_of(read_manifest(manifest), common),
@@ -137,4 +138,4 @@ def watch(folder: Path, defaults: Path | None, output: Path | None, devices: lis
                 )
                 run.render(run.check(), as_json=False)
             except (ManifestError, StoppedError) as error:
-                click.echo(f"Error: {error}", err=True)
+                say(f"Error: {error}")

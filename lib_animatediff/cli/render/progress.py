@@ -7,9 +7,16 @@ from collections.abc import Callable, Sequence
 
 import click
 
+from motion_module.limits import printable
+
 from .clips import ClipJob
 
 _MINUTE, _HOUR = 60, 3600
+
+
+def say(line: str) -> None:
+    """Print a line for people, without control characters, on the standard error output."""
+    click.echo(printable(line), err=True)
 
 
 class Progress:
@@ -32,14 +39,14 @@ class Progress:
         self._left -= job.work
         self._rendered += job.work * rendered
         left = "" if self._ended == self._count else self._time_left()
-        click.echo(f"[{self._ended}/{self._count}] {what}{left}", err=True)
+        say(f"[{self._ended}/{self._count}] {what}{left}")
 
     def say(self, job: ClipJob, lines: Sequence[str]) -> None:
         """Say each line once in a run, with the first clip that it is about."""
         for line in lines:
             if line not in self._said:
                 self._said.add(line)
-                click.echo(f"Clip {job.number}: {line}", err=True)
+                say(f"Clip {job.number}: {line}")
 
     def _time_left(self) -> str:
         if not self._rendered:

@@ -20,7 +20,7 @@ from motion_module import AnimateDiffError
 
 from .clips import ClipJob, Row, checked
 from .crew import Crew
-from .progress import Progress
+from .progress import Progress, say
 from .results import Results
 
 DONE, SOME_FAILED, NOTHING_RENDERED = 0, 3, 4  # exit codes
@@ -42,6 +42,7 @@ class Run:
     def __init__(self, rows: list[Row], folder: Path, crew: Crew, results: Results) -> None:
         self._rows, self._folder, self._crew, self._results = rows, folder, crew, results
         self._failures_written = time.monotonic()
+        self._rendered = 0
 
     def check(self) -> list[ClipJob]:
         """The clips that can be rendered. The others are said, and noted.
@@ -52,7 +53,7 @@ class Run:
         _check_folder(self._folder)
         device = self._crew.checking_device
         if len(self._rows) >= _MANY:
-            click.echo(f"Checking {len(self._rows)} clips.", err=True)
+            say(f"Checking {len(self._rows)} clips.")
         return checked(self._rows, self._folder, device, self._refuse)
 
     def exit_code(self, clips: int) -> int:
@@ -71,23 +72,20 @@ class Run:
             else:
                 left.append(job)
         skipped = self._results.finished
-        click.echo(
-            f"Clips in {self._folder}: {skipped} finished, {len(left)} to render, {self._results.failed} refused.",
-            err=True,
-        )
+        say(f"Clips in {self._folder}: {skipped} finished, {len(left)} to render, {self._results.failed} refused.")
         try:
             stopped = self._work(left)
         except KeyboardInterrupt:
             self._write_failures()
-            click.echo(f"{self._results.finished} clips are finished. The same command continues.", err=True)
+            say(f"{self._results.finished} clips are finished. The same command continues.")
             raise
         made = self._write_results()
         if stopped is not None:
-            click.echo(f"Error: {stopped} {self._results.finished} of {len(jobs)} clips are finished.", err=True)
+            say(f"Error: {stopped} {self._results.finished} of {len(jobs)} clips are finished.")
         summary = {
             "clips": self._results.finished,
-            "rendered": self._results.finished - skipped,
-            "skipped": skipped,
+            "rendered": self._rendered,
+            "skipped": self._results.finished - self._rendered,
             "failed": self._results.failed,
             "folder": str(self._folder),
             "files": made,
@@ -122,14 +120,15 @@ class Run:
             progress.end(job, f"Clip {job.number} ({job.place}) failed: {error}", rendered=False)
             return
         self._results.finish(job)
+        self._rendered += outcome.kind == RENDERED  # another run may have made it meanwhile
         progress.end(job, job.files[0], rendered=outcome.kind == RENDERED)
 
     def _refuse(self, row: Row, error: AnimateDiffError) -> None:
         self._results.fail(row, error)
         if self._results.failed <= _MOST_SAID:
-            click.echo(f"Clip {row.number} ({row.place}) cannot be rendered: {error}", err=True)
+            say(f"Clip {row.number} ({row.place}) cannot be rendered: {error}")
         elif self._results.failed == _MOST_SAID + 1:
-            click.echo("More rows cannot be rendered: failed.jsonl lists them.", err=True)
+            say("More rows cannot be rendered: failed.jsonl lists them.")
 
     def _write_failures(self) -> Path | None:
         self._failures_written = time.monotonic()
@@ -150,7 +149,7 @@ class Run:
             try:
                 made.append(write())
             except OSError as error:
-                click.echo(f"The index of {self._folder} was not written: {plain_reason(error)}.", err=True)
+                say(f"The index of {self._folder} was not written: {plain_reason(error)}.")
                 break
         return [str(path) for path in made if path is not None]
 

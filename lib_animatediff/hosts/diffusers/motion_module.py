@@ -73,15 +73,16 @@ class LoadedModules:
             if parts is not None:  # before the pinned frames, which have the last word
                 stack.enter_context(parts.attached(pipeline.unet))
             hooks = None if pinned is None else stack.enter_context(held(pinned, pipeline.unet, pipeline.scheduler))
-            kwargs = job.kwargs
+            kwargs, numbered = job.kwargs, []
             if plan.windows is not None:
-                kwargs = stack.enter_context(conditions_by_number(pipeline, kwargs, len(plan.rendered)))
+                kwargs, numbered = conditions_by_number(pipeline, kwargs, len(plan.rendered))
             stack.enter_context(attached(job.inpainting, pipeline.unet))
             injection = stack.enter_context(
                 inject(
                     pipeline.unet,
                     *components,
                     *job.controls,
+                    *numbered,
                     frames=len(plan.rendered),
                     windows=plan.windows,
                     reuse=plan.reuse,

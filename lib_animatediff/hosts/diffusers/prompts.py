@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lib_animatediff.engine.patching import patch_forward
+from lib_animatediff.engine.call import UNetCall
+from lib_animatediff.engine.unet import UNetView
 from lib_animatediff.prompts.interpolate import blend_rows
 from lib_animatediff.request.plan import ClipPlan
 
@@ -42,25 +43,50 @@ def prompt_kwargs(pipeline: Any, plan: ClipPlan) -> dict[str, Any]:
     return dict(zip(kwargs, equally_long(list(kwargs.values())), strict=True))
 
 
-@contextmanager
-def conditions_by_number(pipeline: Any, kwargs: Mapping[str, Any], frames: int) -> Iterator[dict[str, Any]]:
-    """Let the pipeline carry a number for each row inside the block, from which each window gets its conditions.
+class NumberedConditions:
+    """A component of the UNet that gives each window the conditions of its numbers, see `conditions_by_number`.
+
+    Args:
+        table: the conditions, ``k t c``.
+    """
+
+    name = "conditions"
+    frames_at_once = None
+
+    def __init__(self, table: Tensor) -> None:
+        self._table = table
+
+    def attach(self, unet: UNetView, call: UNetCall, undo: ExitStack) -> None:
+        """Nothing: all happens around the calls."""
+
+    def around_call(
+        self, _call: UNetCall, forward: Callable[..., Any], args: tuple[Any, ...], given: dict[str, Any]
+    ) -> Any:
+        """Call with the conditions in place of their numbers."""
+        numbers: Tensor = given[_CONDITIONS]
+        return forward(*args, **given | {_CONDITIONS: self._table.index_select(0, numbers.flatten().long())})
+
+
+def conditions_by_number(
+    pipeline: Any, kwargs: Mapping[str, Any], frames: int
+) -> tuple[dict[str, Any], list[NumberedConditions]]:
+    """Let the pipeline carry a number for each row, from which each window gets its conditions.
 
     The pipeline repeats the conditions for each frame and copies them for CFG, which is most of what grows with a long
-    clip: nearly a megabyte a frame in float32. Enter the block before windows are injected.
+    clip: nearly a megabyte a frame in float32.
 
     Args:
         kwargs: the pipeline's keyword arguments for prompts, as `prompt_kwargs` returns them.
         frames: rows of a stream.
 
-    Yields:
-        The keyword arguments with numbers; unchanged where each frame has its own condition, as in a prompt travel.
+    Returns:
+        The keyword arguments with numbers, and the component to inject last, so that others see the conditions. Where
+        each frame has its own condition, as in a prompt travel, the arguments are as given, and there is no component.
     """
     count = kwargs.get("num_images_per_prompt", 1)
-    if count != frames or frames == 1:
-        yield dict(kwargs)
-        return
     rest = dict(kwargs)
+    if count != frames or frames == 1:
+        return rest, []
     names = ("prompt", "negative_prompt", "prompt_embeds", "negative_prompt_embeds")
     prompt, negative, *embeds = (rest.pop(name, None) for name in names)
     cond, uncond = pipeline.encode_prompt(
@@ -68,13 +94,7 @@ def conditions_by_number(pipeline: Any, kwargs: Mapping[str, Any], frames: int) 
     )
     table = torch.cat([cond, uncond])
     rest["prompt_embeds"], rest["negative_prompt_embeds"] = table.new_zeros(1, 1, 1), table.new_ones(1, 1, 1)
-
-    def with_conditions(forward: Callable[..., Any], args: tuple[Any, ...], given: dict[str, Any]) -> Any:
-        numbers: Tensor = given[_CONDITIONS]
-        return forward(*args, **given | {_CONDITIONS: table.index_select(0, numbers.flatten().long())})
-
-    with patch_forward(pipeline.unet, with_conditions):
-        yield rest
+    return rest, [NumberedConditions(table)]
 
 
 def check_prompts(plan: ClipPlan) -> None:

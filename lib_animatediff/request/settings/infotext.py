@@ -8,6 +8,8 @@ import re
 from dataclasses import asdict
 from typing import Any
 
+from lib_animatediff.request.compat import RAMP
+
 from .table import CANONICAL, SETTINGS, ClipSettings
 
 
@@ -18,6 +20,8 @@ def to_infotext(settings: ClipSettings, **more: str | None) -> str:
         for name, value in asdict(settings).items()
         if not SETTINGS[name].omit_default or value != SETTINGS[name].default
     }
+    if kept.keys() & {*RAMP, "last_frame"}:  # which without a latent scale mean that of the existing extension
+        kept["latent_scale"] = settings.latent_scale
     pairs = {**kept, **more}
     return ", ".join(f"{name}: {_quoted(value)}" for name, value in pairs.items() if value not in (None, ""))
 

@@ -39,7 +39,6 @@ ALWAYS_VISIBLE = scripts.AlwaysVisible
 InterruptedSampling: type[BaseException] = sd_samplers_common.InterruptedException
 
 _SKIP_OPTION, _SKIP_FIELD = "skip_early_cond", "Skip Early CFG"
-_WHITE = 255
 # Of Stable Diffusion 1.5 and of SDXL.
 _DISTRIBUTIONS = ("ldm.modules.distributions.distributions", "sgm.modules.distributions.distributions")
 _DISTRIBUTION = "DiagonalGaussianDistribution"
@@ -177,7 +176,7 @@ def encoded(image: Any, model: Any) -> Tensor:
 def pixels_of(image: Any) -> Tensor:
     """``(1 3 h w)``: an RGB image, from 0 to 1."""
     data = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-    return data.view(1, image.height, image.width, 3).permute(0, 3, 1, 2).float() / _WHITE
+    return data.view(1, image.height, image.width, 3).permute(0, 3, 1, 2).float() / 255
 
 
 @contextmanager
@@ -239,6 +238,12 @@ def ends_of_prompts(denoiser: Any) -> set[int]:
     arguments = getattr(getattr(denoiser, "sampler", None), "sampler_extra_args", None) or {}
     parts = [part.schedules for row in getattr(arguments.get("cond"), "batch", []) for part in row]
     return {entry.end_at_step for schedule in (*parts, *(arguments.get("uncond") or [])) for entry in schedule}
+
+
+def first_conditions(conditioning: Any) -> tuple[list[int], Any]:
+    """The place of each prompt's first part, and the conditions ``n t c`` of all parts at the first step."""
+    parts, conditions = prompt_parser.reconstruct_multicond_batch(conditioning, 0)
+    return [places[0][0] for places in parts], conditions
 
 
 def prompt_length(text: str) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from modules import prompt_parser
 from torch import Tensor
 
 _VELOCITY = "v"
@@ -26,9 +25,3 @@ def predicted(p: Any, latents: Tensor, timestep: float, conditions: Any) -> Tens
     given = {**conditions, **images} if isinstance(conditions, dict) else {"c_crossattn": [conditions], **images}
     timesteps = torch.full((len(latents),), float(timestep), device=latents.device)
     return p.sd_model.apply_model(latents, timesteps, given)  # type: ignore[no-any-return]
-
-
-def first_conditions(conditioning: Any) -> tuple[list[int], Any]:
-    """The place of each prompt's first part, and the conditions ``n t c`` of all parts at the first step."""
-    parts, conditions = prompt_parser.reconstruct_multicond_batch(conditioning, 0)
-    return [places[0][0] for places in parts], conditions

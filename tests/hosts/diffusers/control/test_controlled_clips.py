@@ -57,7 +57,7 @@ def latents(pipeline, motion, monkeypatch):
     def sampled(*units, steps=STEPS, pipeline=pipeline, motion=motion, say=lambda _line: None, prompt=RED, **settings):
         seen = []
 
-        def note(pipeline, latents, decoder):
+        def note(pipeline, latents, decoder, kept):
             seen.append(latents.clone())
             return []
 

@@ -135,9 +135,7 @@ class PinnedImages:
     def _inverted_by_clips(self, p: Any, latents: Tensor, prompts: Sequence[str]) -> Tensor:
         """The inverted noise for the prompts of each clip: ``b p c h w``."""
         assert self._pins is not None
-        places, conditions = unet_calls.first_conditions(
-            self._prompts.pad_conditionings(p.c, "cond", is_second_pass=False)
-        )
+        places, conditions = a1111.first_conditions(self._prompts.pad_conditionings(p.c, "cond", is_second_pass=False))
         conditions = self._prompts.blended_conditions(conditions)
         frames, found = len(self._plan.rendered), {}
         clips = []
