@@ -40,7 +40,7 @@ def write_clips(build: Path, clips: int = CLIPS) -> Path:
     for number, wanted in enumerate(fresh(clips, CONCEPTS)):
         frames = make(wanted, GATE_SEED + number * SEEDS_APART)
         found = track(judge, frames)
-        sheet(frames.unflatten(0, (-1, COLUMNS)), folder / f"{number:02}.png")
+        sheet(frames.view(-1, COLUMNS, *frames.shape[1:]), folder / f"{number:02}.png")
         answers.append(
             {
                 "caption": plain_caption(wanted),

@@ -18,7 +18,7 @@ from .methods import Adapters, SamplingJob, load_method, not_a_motion_module
 from .networks import with_motion_loras
 from .noise import first_noise, sample_runs, unit_noise
 from .pipeline import timesteps_of
-from .prompts import conditions_by_number
+from .prompts import NumberedConditions, conditions_by_number
 from .start.held import HeldParts
 from .start.inpainting import attached
 from .start.late import begin_at
@@ -73,7 +73,7 @@ class LoadedModules:
             if parts is not None:  # before the pinned frames, which have the last word
                 stack.enter_context(parts.attached(pipeline.unet))
             hooks = None if pinned is None else stack.enter_context(held(pinned, pipeline.unet, pipeline.scheduler))
-            kwargs, numbered = job.kwargs, []
+            kwargs, numbered = dict(job.kwargs), list[NumberedConditions]()
             if plan.windows is not None:
                 kwargs, numbered = conditions_by_number(pipeline, kwargs, len(plan.rendered))
             stack.enter_context(attached(job.inpainting, pipeline.unet))

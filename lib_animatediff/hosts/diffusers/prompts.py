@@ -51,7 +51,7 @@ class NumberedConditions:
     """
 
     name = "conditions"
-    frames_at_once = None
+    frames_at_once: int | None = None
 
     def __init__(self, table: Tensor) -> None:
         self._table = table
