@@ -135,7 +135,7 @@ def test_the_built_in_model_is_tried_with_two_clicks(fresh, page, screenshot):
     page.wait_for_function("opts.sd_model_checkpoint.startsWith('pocket.safetensors')")
     assert page.locator("#setting_sd_model_checkpoint input").input_value().startswith(POCKET.checkpoint)
     page.locator(BLOCK).wait_for(state="hidden")
-    page.locator(".animatediff-advice", has_text="The built-in model is tiny").wait_for()
+    page.locator(".animatediff-advice", has_text="This built-in model is tiny").wait_for()
     assert page.locator("#txt2img_prompt textarea").input_value() == POCKET.prompt
     for name, value in (("width", "64"), ("height", "64"), ("cfg_scale", "3")):
         assert page.locator(f"#txt2img_{name} input[type=number]").input_value() == value
