@@ -235,6 +235,7 @@ def test_an_error_of_several_lines_is_told_in_one(run, tmp_path, monkeypatch):
     assert line == "Error: broken (torch says: a lot). Download it again."
 
 
+@pytest.mark.matrix  # an interruption inside the process leaves no file either, which is shown above
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no such signal")
 def test_an_interrupted_run_leaves_no_file(files, tmp_path):
     (tmp_path / "clips").mkdir()

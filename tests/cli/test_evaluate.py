@@ -17,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 from support.cli import exit_code
+from support.matrix import in_matrix
 
 from lib_animatediff.builtin_model import POCKET
 from lib_animatediff.cli import main as program
@@ -216,7 +217,7 @@ def test_interrupted_it_goes_on_where_it_stopped(renders, command, tmp_path):
     assert (tmp_path / "page" / "results.json").read_bytes() == first
 
 
-@pytest.mark.parametrize("change", [{"steps": 3}, {"cfg": 4}, {"seed": 1}, {"sampler": "euler"}])
+@pytest.mark.parametrize("change", [{"steps": 3}, in_matrix({"cfg": 4}), {"seed": 1}, in_matrix({"sampler": "euler"})])
 def test_another_request_is_made_anew(renders, command, tmp_path, change):
     assert command("evaluate", *words(tmp_path)).code == 0
     assert command("evaluate", *words(tmp_path, **change)).code == 0

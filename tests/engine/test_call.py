@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from support import hosts
+from support.matrix import every_once
 from support.motions import shared_motion
 
 from lib_animatediff import ClipError, ContextWindows, inject
@@ -212,10 +213,11 @@ MODES = {
 }
 
 
-@pytest.mark.parametrize(("options", "calls"), MODES.values(), ids=MODES)
+@pytest.mark.parametrize(("unet", "mode"), every_once(hosts.HOSTS, MODES), indirect=["unet"])
 @torch.no_grad()
-def test_what_a_hook_reads_is_what_the_rows_hold(unet, options, calls):
+def test_what_a_hook_reads_is_what_the_rows_hold(unet, mode):
     """The latents say of each row which frame of which clip it is, the timesteps likewise."""
+    options, calls = MODES[mode]
     given = hosts.inputs(ROWS)
     of_rows = tags().repeat(STREAMS)
     given["x"] = of_rows[:, None, None, None].expand(-1, 4, 8, 8).clone()

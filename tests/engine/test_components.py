@@ -11,6 +11,7 @@ import torch
 from support import hosts
 from support.adapter_files import diffusers_layers, random_adapter, write_adapter
 from support.injected import injected
+from support.matrix import every_once, in_matrix, only_at
 from support.motion_files import random_motion_state
 from support.motions import OFFICIAL, random_motion, shared_motion
 from support.oracle import INSERT, SHARE_NORMS
@@ -37,6 +38,10 @@ def unet(unets, host):
 @pytest.fixture(params=hosts.HOSTS)
 def host(request):
     return request.param
+
+
+# What does not depend on the host.
+ON_ONE = pytest.mark.parametrize("host", only_at(hosts.HOSTS, 0), indirect=True)
 
 
 @functools.cache
@@ -123,7 +128,7 @@ def test_it_acts_beside_a_motion_module(unet):
 PARTS = [{"windows": ContextWindows(length=2, overlap=1)}, {"one_clip_per_call": True}]
 
 
-@pytest.mark.parametrize("options", [{}, *PARTS])
+@pytest.mark.parametrize(("host", "options"), every_once(hosts.HOSTS, [{}, *PARTS]), indirect=["host"])
 def test_all_is_undone_when_a_later_component_does_not_attach(unet, options):
     before, light = Portrait(unet), FrameLight([0.0] * FRAMES)
     with pytest.raises(MisfitError):
@@ -179,7 +184,11 @@ def literal(unet, host, *modules, norms=False):
     return hosts.call(unet, GIVEN)
 
 
-@pytest.mark.parametrize("kinds", [("v3", "v3"), ("v2", "v3"), ("v3", "v2")], ids="-".join)
+@pytest.mark.parametrize(
+    ("host", "kinds"),
+    every_once(hosts.HOSTS, [("v3", "v3"), ("v2", "v3")]) + [in_matrix(host, ("v3", "v2")) for host in hosts.HOSTS],
+    indirect=["host"],
+)
 def test_modules_act_one_after_the_other_in_the_order_given(unet, host, kinds):
     a, b = module(kinds[0]), module(kinds[1], 1)
     orders = [(a, b), (b, a), (a, a)]  # the same one may act twice
@@ -189,6 +198,7 @@ def test_modules_act_one_after_the_other_in_the_order_given(unet, host, kinds):
     assert (made[0] - made[1]).abs().max() > 1000 * BOUND
 
 
+@ON_ONE
 def test_each_module_has_a_scale_of_its_own(unet):
     strong, weak = MotionScale(scale=(1.5,)), MotionScale(effect=(0.3,))
 
@@ -203,7 +213,7 @@ def test_each_module_has_a_scale_of_its_own(unet):
     assert torch.equal(run(unet, first(), second(), scale=weak), both(weak, weak))
 
 
-@pytest.mark.parametrize("options", [{}, *PARTS])
+@pytest.mark.parametrize(("host", "options"), every_once(hosts.HOSTS, [{}, *PARTS]), indirect=["host"])
 def test_a_module_without_effect_leaves_the_other_bit_for_bit_and_the_order_counts(unet, options):
     alone, silent = run(unet, first(), **options), MotionComponent(second(), NO_EFFECT)
     assert torch.equal(run(unet, first(), silent, **options), alone)
@@ -231,6 +241,7 @@ def test_modules_of_kinds_with_and_without_norms_over_clips(unet, host):
     assert (run(unet, first("v1"), second()) - wanted).abs().max() > 1000 * BOUND
 
 
+@ON_ONE
 def test_norms_are_those_of_clips_while_any_module_that_needs_it_has_motion(unet):
     silent = [MotionComponent(one, NO_EFFECT) for one in (first("v1"), second("v1"))]
     assert torch.equal(run(unet, *silent), hosts.call(unet, GIVEN))

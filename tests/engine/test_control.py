@@ -215,7 +215,7 @@ PLANS = {
 CALLS = {
     "together": (2, {}),
     "apart": (1, {}),
-    "one clip per call": (4, {"one_clip_per_call": True}),
+    "one clip per call": (2, {"one_clip_per_call": True}),
     "frame by frame": (2, {"row_order": True}),  # a host whose rows are (f k): all streams of a frame side by side
 }
 

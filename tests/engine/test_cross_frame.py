@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support import hosts
-from support.matrix import in_matrix
+from support.matrix import every_once, in_matrix
 from support.unchanged import Portrait
 from torch import nn
 
@@ -168,8 +168,12 @@ def rows_of(unet):
         yield seen
 
 
-@pytest.mark.parametrize(("length", "calls"), [(1, [4] * 6), (2, [4] * 6), (4, [8, 8]), (6, [12, 4]), (7, [14])])
-def test_chunks_give_what_one_call_gives(unet, rows_of, length, calls):
+CHUNKS = {1: [4] * 6, 2: [4] * 6, 4: [8, 8], 6: [12, 4], 7: [14]}
+
+
+@pytest.mark.parametrize(("unet", "length"), every_once(hosts.HOSTS, CHUNKS), indirect=["unet"])
+def test_chunks_give_what_one_call_gives(unet, rows_of, length):
+    calls = CHUNKS[length]
     given = hosts.inputs(LONG * STREAMS)
     whole, told = animated(unet, given, LONG), []
     rows_of.clear()
@@ -249,8 +253,13 @@ class BrokenError(Exception):
     pass
 
 
-@pytest.mark.parametrize("windows", [None, ContextWindows(length=2, overlap=0)])
-@pytest.mark.parametrize("failing", [None, 0, -1])
+@pytest.mark.parametrize(
+    ("unet", "windows", "failing"),
+    every_once(
+        hosts.HOSTS, [None, ContextWindows(length=2, overlap=0)], [None, 0, -1], more=lambda at: at == (1, 0, 2)
+    ),
+    indirect=["unet"],
+)
 def test_the_unet_is_afterwards_what_it_was(unet, windows, failing):
     given = hosts.inputs(ROWS)
     alone, before = plain(unet, given), Portrait(unet)

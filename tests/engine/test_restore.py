@@ -11,7 +11,7 @@ import pytest
 import torch
 from support import hosts
 from support.injected import injected
-from support.matrix import in_matrix
+from support.matrix import every_once, in_matrix
 from support.motions import random_motion, shared_motion
 from support.unchanged import Portrait
 from torch import nn
@@ -51,7 +51,11 @@ def unet(request):
     return hosts.HOSTS[request.param]()
 
 
-@pytest.fixture(params=["v2", "v3 in windows", "v1 in windows"])
+KINDS = ["v2", "v3 in windows", "v1 in windows"]
+ONCE = pytest.mark.parametrize(("unet", "kind"), every_once(hosts.HOSTS, KINDS), indirect=True)
+
+
+@pytest.fixture(params=KINDS)
 def kind(request):
     return request.param
 
@@ -74,13 +78,18 @@ def before(request):
     portrait.assert_unchanged()
 
 
+@ONCE
 def test_after_success(before, model, motion):
     plain = hosts.call(model.model.diffusion_model, GIVEN)
     assert not torch.equal(model.sample(motion), plain)
     assert torch.equal(hosts.call(model.model.diffusion_model, GIVEN), plain)
 
 
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize(
+    ("unet", "kind", "error"),
+    every_once(hosts.HOSTS, KINDS, [RuntimeError, KeyboardInterrupt]),
+    indirect=["unet", "kind"],
+)
 def test_after_an_exception_at_every_site(before, model, motion, error, monkeypatch):
     for name, transformer in motion.sites():
 
@@ -94,6 +103,7 @@ def test_after_an_exception_at_every_site(before, model, motion, error, monkeypa
         before.assert_same_objects()
 
 
+@ONCE
 @pytest.mark.parametrize("inner", [TemporalAttention, in_matrix(GEGLU), in_matrix(nn.GroupNorm)])
 def test_after_an_exception_inside_the_motion_module(before, model, motion, inner, monkeypatch):
     part = [module for module in motion.modules() if isinstance(module, inner)][-1]
@@ -106,6 +116,7 @@ def test_after_an_exception_inside_the_motion_module(before, model, motion, inne
         model.sample(motion)
 
 
+@ONCE
 def test_after_an_exception_in_every_layer_of_the_unet_that_is_a_site(before, model, motion):
     """The host's own failure: it raises before our hook has run."""
 
@@ -117,6 +128,7 @@ def test_after_an_exception_in_every_layer_of_the_unet_that_is_a_site(before, mo
         before.assert_same_objects()
 
 
+@ONCE
 def test_after_a_failure_at_every_hook_registration(before, model, motion, monkeypatch):
     real = {name: getattr(nn.Module, name) for name in REGISTRATIONS}
 
@@ -147,6 +159,7 @@ def test_after_a_failure_at_every_hook_registration(before, model, motion, monke
         before.assert_same_objects()
 
 
+@ONCE
 def test_after_an_interruption_in_every_window(before, unet, motion):
     for last in (1, 2, 3):
 
@@ -161,6 +174,7 @@ def test_after_an_interruption_in_every_window(before, unet, motion):
         before.assert_unchanged()
 
 
+@ONCE
 def test_other_peoples_hooks_stay_where_they_were(model, motion):
     site = next(m for m in model.modules() if type(m).__name__ in ("SpatialTransformer", "Transformer2DModel"))
     seen = []
@@ -172,6 +186,7 @@ def test_other_peoples_hooks_stay_where_they_were(model, motion):
     assert len(site._forward_hooks) == 2
 
 
+@ONCE
 def test_a_model_that_was_moved_to_meta_is_left_without_a_touch(model, motion):
     """The WebUI may unload the model inside: restoring must read no weight."""
     with use_schedule(model, motion.schedule), model.injected(motion):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from support import hosts
 from support.injected import injected
+from support.matrix import every_once, only_at
 from support.motion_files import random_motion_state
 from support.motions import OFFICIAL, random_motion, shared_motion
 from support.oracle import edited
@@ -42,7 +43,10 @@ def test_sites_of_both_bases(unets, host):
 # diffusers' ways
 
 
-@pytest.fixture(params=["v1", "sdxl", "hotshot"])
+KINDS = ["v1", "sdxl", "hotshot"]
+
+
+@pytest.fixture(params=KINDS)
 def on_diffusers(request, unets):
     return request.param, unets["diffusers", OFFICIAL[request.param].levels], *random_motion(request.param)
 
@@ -55,7 +59,7 @@ def options(unet, given):
     }
 
 
-@pytest.mark.parametrize("windows", [None, WINDOWS], ids=["whole", "windows"])
+@pytest.mark.parametrize(("on_diffusers", "windows"), every_once(KINDS, [None, WINDOWS]), indirect=["on_diffusers"])
 def test_tuple_outputs_are_those_of_the_output_object(on_diffusers, windows):
     _, unet, motion, _ = on_diffusers
     given = hosts.inputs(12)
@@ -68,6 +72,7 @@ def test_tuple_outputs_are_those_of_the_output_object(on_diffusers, windows):
     assert torch.equal(wanted[0], wanted.sample)
 
 
+@pytest.mark.parametrize("on_diffusers", only_at(KINDS, 0, 1), indirect=True)
 def test_freeu(on_diffusers):
     kind, unet, motion, state = on_diffusers
     unet, given = copy.deepcopy(unet), hosts.inputs(8)
@@ -79,6 +84,7 @@ def test_freeu(on_diffusers):
     assert not torch.equal(got, plain)
 
 
+@pytest.mark.parametrize("on_diffusers", only_at(KINDS, 0, 1), indirect=True)
 def test_gradient_checkpointing_gives_the_same_gradients(on_diffusers):
     _, unet, motion, _ = on_diffusers
     unet, given, gradients = copy.deepcopy(unet).train(), hosts.inputs(4), []
@@ -93,7 +99,11 @@ def test_gradient_checkpointing_gives_the_same_gradients(on_diffusers):
         torch.testing.assert_close(again, plain)
 
 
-@pytest.mark.parametrize("how", [{"windows": WINDOWS}, {"one_clip_per_call": True}], ids=["windows", "clips"])
+@pytest.mark.parametrize(
+    ("on_diffusers", "how"),
+    every_once(KINDS, [{"windows": WINDOWS}, {"one_clip_per_call": True}]),
+    indirect=["on_diffusers"],
+)
 def test_gradient_checkpointing_in_parts(on_diffusers, how):
     """It computes again when the windows are over: refused, where it would matter, before any gradient is wanted."""
     _, unet, motion, _ = on_diffusers

@@ -28,10 +28,11 @@ def test_only_the_doubled_batch_and_the_sums_grow_with_the_clip():
     """Two streams: two latents a frame go into the call, and two come out."""
     widths, windows = (32, 64, 128, 128), ContextWindows(length=4, overlap=1)
     unet, motion = sd15_unet(widths, 64), v1_motion(widths)
-    short, long = (peak_of_sampling(unet, motion, frames, windows, text=(7, 64)) for frames in (8, 24))
-    assert long - short == pytest.approx(4 * 16 * LATENT, rel=0.02)
+    short, long = (peak_of_sampling(unet, motion, frames, windows, text=(7, 64)) for frames in (8, 16))
+    assert long - short == pytest.approx(4 * 8 * LATENT, rel=0.02)
 
 
+@pytest.mark.matrix  # the same is shown above at small widths
 def test_two_hundred_frames_take_what_thirty_two_take():
     """At Stable Diffusion 1.5's widths. Shapes only: tools/benchmarks/window_memory.py computes."""
     unet, motion = sd15_unet(device="meta"), v1_motion(device="meta")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.matrix import in_matrix
 
 import lib_animatediff
 
@@ -20,7 +21,7 @@ def imported(path: list[Path], cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("content", ["", "def inject(): ...", "raise RuntimeError('needs the WebUI')"])
+@pytest.mark.parametrize("content", ["", in_matrix("def inject(): ..."), "raise RuntimeError('needs the WebUI')"])
 def test_a_foreign_motion_module_is_named(tmp_path, content):
     foreign = tmp_path / "motion_module.py"
     foreign.write_text(content)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from support import hosts
+from support.matrix import every_once, only_at
 from support.motions import shared_motion
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -41,8 +42,10 @@ def bytes_of(rows, rows_of_clip, width, height, chunks=1, base="sd15", number=2)
 # memory
 
 
-@pytest.mark.parametrize(("dtype", "number"), [(torch.float32, 4), (torch.float16, 2)])
-@pytest.mark.parametrize("base", ["sd15", "sdxl"])
+@pytest.mark.parametrize(
+    ("base", "dtype", "number"),
+    only_at([(base, *dtype) for base in ("sd15", "sdxl") for dtype in ((torch.float32, 4), (torch.float16, 2))], 1, 2),
+)
 def test_the_estimate_is_what_a_call_takes(base, dtype, number):
     """At full widths, on shapes only; with 9 frames of a clip that is no square."""
     rows, height, width = 9, 40, 56
@@ -103,7 +106,7 @@ def test_prompts_count_in_whole_chunks(tokens, chunks):
 )
 def test_the_calls_are_counted_as_they_are_made(windows, frames, clips, streams, per_call, apart):
     """On a real UNet, which a host calls with as many streams at once as it likes."""
-    unet, steps, rows_of_calls = hosts.ldm_unet(), 3, []
+    unet, steps, rows_of_calls = hosts.ldm_unet(), 2, []
     unet.input_blocks[0].register_forward_pre_hook(lambda _layer, args: rows_of_calls.append(len(args[0])))
     plan = ClipEstimate("sd15", frames, windows, 64, 64, steps, clips, streams, per_call, apart)
     with torch.no_grad(), inject(unet, shared_motion("v3")[0], frames=frames, windows=windows, one_clip_per_call=apart):
@@ -254,8 +257,7 @@ def test_windows_that_vary_in_number_are_told_from_the_fewest_to_the_most():
 # Feature reuse and CFG in a part of the steps
 
 
-@pytest.mark.parametrize("base", ["sd15", "sdxl"])
-@pytest.mark.parametrize("branch", range(MOST_BRANCH + 1))
+@pytest.mark.parametrize(("base", "branch"), every_once(["sd15", "sdxl"], range(MOST_BRANCH + 1)))
 def test_the_kept_features_are_those_of_the_unet(base, branch):
     """At a tenth of the widths, from what enters the first computed layer."""
     unet = {"sd15": hosts.ldm_unet, "sdxl": hosts.ldm_sdxl_unet}[base]()

@@ -15,6 +15,14 @@ def in_matrix(*case):
     return pytest.param(*case, marks=pytest.mark.matrix)
 
 
+def only_at(cases: Iterable, *places: int) -> list:
+    """Cases of which `make test` takes those at some places; the others are marked as `matrix`."""
+    return [
+        case if place in places else in_matrix(*(case if isinstance(case, tuple) else (case,)))
+        for place, case in enumerate(cases)
+    ]
+
+
 def every_once(*axes: Iterable, more: Callable[[Places], bool] = lambda places: False) -> list:
     """The product of some axes for `parametrize`; all but a diagonal through it, and `more`, is marked as `matrix`."""
     lists = [list(axis) for axis in axes]

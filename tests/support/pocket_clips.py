@@ -16,6 +16,7 @@ from motion_module import MotionModule, load_motion_module
 RED, BLUE = "a red disc moving right", "a blue cross moving left"
 STEPS, CFG = 2, 3.0
 SIZE = (64, 64)
+TINY = (32, 32)  # where it only counts whether clips are the same
 
 
 def new_pipeline() -> Any:
@@ -38,6 +39,7 @@ def clip_of(
     negative_prompt: str = "",
     sampler: str = "ddim",
     steps: int = STEPS,
+    size: tuple[int, int] = SIZE,
     **settings: object,
 ) -> Tensor:
     """Frames as numbers, f h w c, of four frames unless more is said."""
@@ -51,7 +53,7 @@ def clip_of(
         frames=checked.frames,
         windows=context_windows(checked),
         settings=checked,
-        size=SIZE,
+        size=size,
         steps=steps,
         cfg=CFG,
         sampler=sampler,
@@ -61,7 +63,7 @@ def clip_of(
 
 def pixels(pictures: list[Any]) -> Tensor:
     rows = [torch.frombuffer(bytearray(picture.convert("RGB").tobytes()), dtype=torch.uint8) for picture in pictures]
-    return torch.stack(rows).reshape(len(rows), SIZE[1], SIZE[0], 3).int()
+    return torch.stack(rows).reshape(len(rows), pictures[0].height, pictures[0].width, 3).int()
 
 
 def near(one: Tensor, other: Tensor, levels: int = 1) -> bool:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from support.matrix import every_once
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lib_animatediff import ContextWindows, FeatureReuse, inject
@@ -44,8 +45,7 @@ def test_the_bare_products_are_those_of_a_transformer():
     assert bare.get_total_flops() == whole.get_total_flops() - attention == 44 * 32**2 * 8 * 16
 
 
-@pytest.mark.parametrize("place", ["processor", "graphics card"])
-@pytest.mark.parametrize("base", ["sd15", "sdxl"])
+@pytest.mark.parametrize(("base", "place"), every_once(["sdxl", "sd15"], ["processor", "graphics card"]))
 def test_a_motion_module_does_not_raise_the_peak_of_a_call(base, place):
     """At full widths, on shapes only; the bar is 1.05 times the plain call's."""
     where = as_on_a_graphics_card() if place == "graphics card" else nullcontext()

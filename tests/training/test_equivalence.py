@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 from support import hosts
+from support.matrix import in_matrix
 from support.motion_files import write_motion_file
 from training import parts
 
@@ -23,6 +24,7 @@ from motion_module.temporal_transformer import TemporalTransformer
 CLOSE = 1e-5
 
 
+@pytest.mark.matrix  # 14 s: each process imports torch
 def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
     more = {"steps": 3, "caption_dropout": 0.5, "ema": 0.5}
     base = parts.small_base(parts.small_ldm_unet())
@@ -40,7 +42,7 @@ def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
     assert parts.largest_difference(one, half) > CLOSE  # so the second process did count
 
 
-@pytest.mark.parametrize("width", [16, 24])
+@pytest.mark.parametrize("width", [in_matrix(16), 24])
 def test_two_batches_of_one_equal_a_batch_of_two_also_of_two_shapes(tmp_path, width):
     square, other = torch.randn(4, 4, 16, 16), torch.randn(4, 4, 16, width)
     clips = MemorySource([(square, "square"), (other, "other")], latents=True)

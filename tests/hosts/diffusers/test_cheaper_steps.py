@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.pocket_clips import BLUE, CFG, RED, near, pixels
+from support.matrix import in_matrix
+from support.pocket_clips import BLUE, CFG, RED, TINY, near, pixels
 from support.unchanged import Portrait
 
 from lib_animatediff import ClipError, Text2VideoZero, inject
@@ -52,8 +53,8 @@ def by_hand(pipeline, motion, guided, steps, negative=BLUE):
 @pytest.mark.parametrize(
     ("interval", "guided"),
     [
-        ({"guidance_end": 0.6}, range(3)),
-        ({"guidance_start": 0.2}, range(1, 5)),
+        in_matrix({"guidance_end": 0.6}, range(3)),
+        in_matrix({"guidance_start": 0.2}, range(1, 5)),
         ({"guidance_start": 0.4, "guidance_end": 0.8}, (2, 3)),
     ],
 )
@@ -64,26 +65,26 @@ def test_the_clip_is_the_one_of_a_loop_by_hand(clip, pipeline, motion, rows, int
 
 
 def test_everywhere_is_bit_for_bit_the_clip_without_the_setting(clip, rows):
-    plain = clip(steps=4)
-    assert torch.equal(clip(steps=4, guidance_start=0, guidance_end=1), plain)
-    assert torch.equal(clip(steps=4, guidance_end=0.99), plain)  # switched by hand, at no step
+    plain = clip(size=TINY, steps=4)
+    assert torch.equal(clip(size=TINY, steps=4, guidance_start=0, guidance_end=1), plain)
+    assert torch.equal(clip(size=TINY, steps=4, guidance_end=0.99), plain)  # switched by hand, at no step
     assert rows == [2 * FRAMES] * 12
-    assert not torch.equal(clip(steps=4, guidance_end=0.5), plain)
+    assert not torch.equal(clip(size=TINY, steps=4, guidance_end=0.5), plain)
 
 
 @pytest.mark.parametrize("prompt", [f"0: {RED}\n3: {BLUE}", f"({RED}:1.2)", " ".join([RED] * 20)])
 def test_every_way_to_a_condition_is_switched(clip, rows, prompt):
     """Prompts that travel, weights, and more than one chunk of tokens are conditions before the pipeline runs."""
-    plain = clip(prompt, steps=4)
+    plain = clip(prompt, size=TINY, steps=4)
     rows.clear()
-    assert torch.equal(clip(prompt, steps=4, guidance_end=0.99), plain)
-    got = clip(prompt, steps=4, guidance_end=0.5)
+    assert torch.equal(clip(prompt, size=TINY, steps=4, guidance_end=0.99), plain)
+    got = clip(prompt, size=TINY, steps=4, guidance_end=0.5)
     assert rows[4:] == [2 * FRAMES] * 2 + [FRAMES] * 2
     assert not torch.equal(got, plain)
 
 
 def test_each_run_of_freeinit_has_the_interval(clip, rows):
-    clip(steps=4, guidance_end=0.5, freeinit_enable=True, freeinit_iters=2)
+    clip(size=TINY, steps=4, guidance_end=0.5, freeinit_enable=True, freeinit_iters=2)
     assert rows == ([2 * FRAMES] * 2 + [FRAMES] * 2) * 2
 
 
@@ -109,30 +110,30 @@ def test_without_guidance_there_is_nothing_to_switch(pipeline, motion, rows):
 
 
 def test_every_second_step_and_the_last_are_full(clip, middle, rows):
-    plain = clip(steps=STEPS)
-    assert torch.equal(clip(steps=STEPS, reuse=1), plain)
+    plain = clip(size=TINY, steps=STEPS)
+    assert torch.equal(clip(size=TINY, steps=STEPS, reuse=1), plain)
     assert len(middle) == 2 * STEPS
     middle.clear()
-    got = clip(steps=STEPS, reuse=2)
+    got = clip(size=TINY, steps=STEPS, reuse=2)
     assert len(middle) == STEPS / 2
     assert not torch.equal(got, plain)
-    assert torch.equal(clip(steps=STEPS, reuse=2, reuse_on_cpu=True), got)
+    assert torch.equal(clip(size=TINY, steps=STEPS, reuse=2, reuse_on_cpu=True), got)
     assert set(rows) == {2 * FRAMES}
 
 
 def test_a_higher_branch_is_closer_to_the_clip_without_reuse(clip):
-    plain = clip(steps=STEPS).float()
-    distances = [(clip(steps=STEPS, reuse=2, reuse_branch=branch) - plain).abs().mean() for branch in (0, 5)]
+    plain = clip(size=TINY, steps=STEPS).float()
+    distances = [(clip(size=TINY, steps=STEPS, reuse=2, reuse_branch=branch) - plain).abs().mean() for branch in (0, 5)]
     assert 0 < distances[1] < distances[0]
 
 
 def test_each_run_of_freeinit_begins_anew(clip, middle):
-    clip(steps=STEPS, reuse=2, freeinit_enable=True, freeinit_iters=2, freeinit_coarse=True)
+    clip(size=TINY, steps=STEPS, reuse=2, freeinit_enable=True, freeinit_iters=2, freeinit_coarse=True)
     assert len(middle) == STEPS // 2 + STEPS // 2  # the first run has so few steps that all of them are full
 
 
 def test_where_guidance_ends_everything_is_computed(clip, middle):
-    clip(steps=STEPS, reuse=3, guidance_end=0.5)
+    clip(size=TINY, steps=STEPS, reuse=3, guidance_end=0.5)
     assert middle == [2 * FRAMES, 2 * FRAMES, FRAMES, FRAMES]  # steps 0, 3, 4, 7
 
 

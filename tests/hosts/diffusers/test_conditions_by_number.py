@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.pocket_clips import CFG, RED, SIZE
+from support.pocket_clips import CFG, RED, TINY
 
 from lib_animatediff.hosts.diffusers import motion_module
 from lib_animatediff.hosts.diffusers.animate import animate
@@ -17,7 +17,7 @@ TRAVEL = f"0: {RED}\n3: a blue square"
 def made(pipeline, motion, prompt=RED, cfg=CFG, **settings):
     given = parse_settings(LONG | settings)
     clip = animate(
-        pipeline, motion, prompt=prompt, negative_prompt="grey", seed=3, settings=given, size=SIZE, steps=4, cfg=cfg
+        pipeline, motion, prompt=prompt, negative_prompt="grey", seed=3, settings=given, size=TINY, steps=2, cfg=cfg
     )
     return np.stack([np.asarray(frame) for frame in clip])
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from support.pocket_clips import BLUE, CFG, RED, SIZE, STEPS, near, pixels
+from support.matrix import in_matrix
+from support.pocket_clips import BLUE, CFG, RED, SIZE, STEPS, TINY, near, pixels
 
 from lib_animatediff import ClipError, ContextWindows, inject
 from lib_animatediff.builtin_model import POCKET
@@ -86,7 +87,7 @@ def test_settings_say_how_prompts_travel(pipeline, clip, calls, settings, frame,
 
 
 def test_one_line_at_frame_0_is_the_plain_prompt(clip):
-    assert torch.equal(clip(f"0: {RED}"), clip(RED))
+    assert torch.equal(clip(f"0: {RED}", size=TINY), clip(RED, size=TINY))
 
 
 def test_the_negative_prompt_travels_by_itself(pipeline, clip, calls):
@@ -108,9 +109,11 @@ def test_python_hears_of_a_wrong_line_too(clip, pipeline):
 # amount of motion
 
 
-@pytest.mark.parametrize("amount", [{"scale": 1}, {"effect": 1}, {"scale": "1, 1, 1, 1", "effect": "0: 1, -1: 1"}])
+@pytest.mark.parametrize(
+    "amount", [in_matrix({"scale": 1}), in_matrix({"effect": 1}), {"scale": "1, 1, 1, 1", "effect": "0: 1, -1: 1"}]
+)
 def test_as_trained_said_in_words_is_bit_for_bit_the_same(clip, amount):
-    assert torch.equal(clip(**amount), clip())
+    assert torch.equal(clip(size=TINY, **amount), clip(size=TINY))
 
 
 def test_without_effect_each_frame_is_the_preview_of_its_seed(clip):
@@ -171,7 +174,7 @@ OTHER_WINDOWS += [{"closed_loop": "A"}, {"views": True}]
 def test_a_frames_noise_depends_on_neither_length_nor_windows(clip, calls, blind, noise):
     def made(**settings):
         calls.clear()
-        clip(sampler="euler-a", noise=noise, **settings)
+        clip(sampler="euler-a", noise=noise, size=TINY, **settings)
         assert len(calls) == STEPS
         return [streams(call.sample)[1] for call in calls]
 
@@ -244,7 +247,7 @@ def test_two_iterations_are_those_of_a_loop_written_out(pipeline, motion, clip, 
 
 @pytest.mark.parametrize(
     ("more", "steps"),
-    [({}, 12), ({"freeinit_coarse": True}, 1 + 2 + 4), ({"freeinit_iters": 1}, 4), ({"preview": True}, 4)],
+    [in_matrix({}, 12), ({"freeinit_coarse": True}, 1 + 2 + 4), ({"freeinit_iters": 1}, 4), ({"preview": True}, 4)],
     ids=str,
 )
 def test_the_progress_bar_counts_the_steps_of_all_iterations(pipeline, more, steps):

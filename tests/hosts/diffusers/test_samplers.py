@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import diffusers
 import pytest
 import torch
+from support.matrix import every_once, in_matrix
 from support.pocket_clips import RED, SIZE, near, pixels
 
 from lib_animatediff import ClipError
@@ -38,6 +39,8 @@ CARDS = {
     ("lcm", TRAILING): (diffusers.LCMScheduler(**LEVELS), {"timesteps": [999, 749, 499, 249]}),
     ("tcd", None): (diffusers.TCDScheduler(**LEVELS), {"eta": 0.3}),
 }
+
+TWICE = [("ddim", TRAILING), ("euler", None), ("lcm", TRAILING)]  # samplers with both spacings, and each is shown
 
 
 @pytest.fixture
@@ -102,7 +105,11 @@ def by_diffusers(pipeline, scheduler, **more):
         pipeline.scheduler = former
 
 
-@pytest.mark.parametrize("pair", CARDS, ids=lambda pair: "-".join(filter(None, pair)))
+@pytest.mark.parametrize(
+    "pair",
+    [pytest.param(pair, marks=pytest.mark.matrix) if pair in TWICE else pair for pair in CARDS],
+    ids=lambda pair: "-".join(filter(None, pair)),
+)
 def test_each_sampler_steps_as_diffusers_own(pipeline, still, reaching, pair):
     """The same latents to 1e-5 and timesteps at each step: noise levels, order, noise of each frame and step."""
     sampler, spacing = pair
@@ -141,7 +148,7 @@ def test_a_distilled_file_gets_the_timesteps_of_its_training(pipeline, motion, r
         assert found == [999, 749, 499, 249]
 
 
-@pytest.mark.parametrize(("cfg", "streams"), [(0.0, 1), (1.0, 1), (1.5, 2), (7.5, 2)])
+@pytest.mark.parametrize(("cfg", "streams"), [(0.0, 1), (1.0, 1), (1.5, 2), in_matrix(7.5, 2)])
 def test_at_cfg_1_only_the_prompt_is_computed(still, cfg, streams):
     _, calls = still(sampler="lcm", cfg=cfg, steps=2)
     assert [len(call.latents) for call in calls] == [streams * FRAMES] * 2
@@ -151,7 +158,7 @@ def test_at_cfg_1_only_the_prompt_is_computed(still, cfg, streams):
 # the noise of each step
 
 
-@pytest.mark.parametrize("sampler", ["lcm", "tcd", "euler-a", "dpm++2m-sde"])
+@pytest.mark.parametrize("sampler", [in_matrix("lcm"), in_matrix("tcd"), in_matrix("euler-a"), "dpm++2m-sde"])
 def test_a_frame_has_its_own_noise_at_each_step_in_clips_of_any_length(still, sampler):
     short, calls = still(sampler=sampler)
     long, longer = still(sampler=sampler, frames=2 * FRAMES)
@@ -163,9 +170,9 @@ def test_a_frame_has_its_own_noise_at_each_step_in_clips_of_any_length(still, sa
     assert not near(still(sampler=sampler, seed=4)[0], short)
 
 
-@pytest.mark.parametrize("sampler", ["lcm", "euler-a", "dpm++2m-sde"])
 @pytest.mark.parametrize(
-    "noise", [{"noise": "constant"}, {"noise": "shared", "noise_share": 1}], ids=["constant", "shared"]
+    ("sampler", "noise"),
+    every_once(["lcm", "euler-a", "dpm++2m-sde"], [{"noise": "constant"}, {"noise": "shared", "noise_share": 1}]),
 )
 def test_frames_with_the_same_noise_stay_the_same_at_each_step(still, sampler, noise):
     frames, calls = still(sampler=sampler, settings=noise)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.matrix import in_matrix
 from support.pocket_clips import CFG, RED
 
 from lib_animatediff import ClipError, Text2VideoZero
@@ -58,7 +59,9 @@ def timesteps(pipeline):
         yield seen
 
 
-@pytest.mark.parametrize("more", [{}, LONG | {"noise": "shared", "prompt": TRAVEL}], ids=["short", "in windows"])
+@pytest.mark.parametrize(
+    "more", [{}, in_matrix(LONG | {"noise": "shared", "prompt": TRAVEL})], ids=["short", "in windows"]
+)
 def test_it_is_the_finished_clip_enlarged_and_then_video_to_video(pipeline, motion, tmp_path, more):
     first = made(pipeline, motion, **more)
     for number, frame in enumerate(first):

@@ -96,7 +96,9 @@ def test_the_picture_glides_as_it_is_told(clip):
     assert down[-1][0] == pytest.approx(down[0][0], abs=2)
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "euler", "euler-a", "lcm", "tcd"])
+@pytest.mark.parametrize(
+    "sampler", [in_matrix("ddim"), in_matrix("euler"), "euler-a", in_matrix("lcm"), in_matrix("tcd")]
+)
 def test_frame_0_is_the_checkpoints_own_picture(clip, sampler):
     alone = clip(sampler=sampler, settings={"preview": True})
     assert len(alone) == 1
@@ -164,7 +166,9 @@ def joint(calls):
 
 
 @pytest.mark.parametrize("steps", [in_matrix(12), 50])
-@pytest.mark.parametrize("sampler", host.SAMPLERS)
+@pytest.mark.parametrize(
+    "sampler", [name if name in ("ddim", "euler-a", "dpm++2m", "lcm") else in_matrix(name) for name in host.SAMPLERS]
+)
 def test_the_frames_begin_with_the_papers_formula(alone, begun, sampler, steps):
     """In the paper's coordinates, from what frame 0 alone comes by at these two steps."""
     passed = alone(sampler=sampler, steps=steps)

@@ -9,6 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from support import motion_files
+from support.matrix import in_matrix
 from support.motion_files import PICKLES, TABLE_LENGTHS, as_adapter, random_motion_state
 from support.motion_states import KINDS, WIDTHS, official
 
@@ -102,7 +103,7 @@ def test_metadata_is_kept_and_kind_and_length_are_added(tmp_path):
     assert (info.kind, info.trained_length) == ("v1", 20)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind if kind in ("v1", "v2", "sdxl") else in_matrix(kind) for kind in KINDS])
 def test_diffusers_loads_the_folder_and_writes_one_that_we_load(tmp_path, kind):
     diffusers = pytest.importorskip("diffusers")
     save_file(official(kind), tmp_path / "mm.safetensors")

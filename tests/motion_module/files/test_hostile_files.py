@@ -18,6 +18,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.matrix import every_once
 from support.motion_files import LEGACY_HEAD, PICKLES, official_sites, random_motion_state, save_legacy, site_shapes
 
 from motion_module import MotionFileError, inspect_motion_file, load_motion_lora, load_motion_module
@@ -60,8 +61,7 @@ def assert_only_torch_makes(marker, path):
     assert marker.exists(), "the attack is none, so this test shows nothing"
 
 
-@pytest.mark.parametrize("written", PICKLES)
-@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize(("attack", "written"), every_once(ATTACKS, PICKLES))
 def test_no_code_of_a_pickle_is_run(tmp_path, attack, written):
     marker, path, state = tmp_path / "marker", tmp_path / "mm.ckpt", random_motion_state("v3")
     PICKLES[written]({"evil": ATTACKS[attack](marker), "state_dict": state}, path)

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 from support import hosts, motion_lora_files
 from support.injected import injected
+from support.matrix import in_matrix
 from support.motion_files import PICKLES, as_hotshot, random_motion_state, write_motion_file
 from support.motion_lora_files import RANK, SPELLINGS, alphas, changed_weight, kohya, lora_state, official, random_lora
 from support.motions import random_motion
@@ -96,7 +97,9 @@ FORMS = dict(forms())
 
 
 FILES = [(form, "safetensors") for form in FORMS] + [
-    (form, pickle) for form in ("official", "kohya", "peft with alpha", "MotionDirector") for pickle in PICKLES
+    (form, pickle) if form == "official" else in_matrix(form, pickle)
+    for form in ("official", "kohya", "peft with alpha", "MotionDirector")
+    for pickle in PICKLES
 ]
 
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from support.matrix import every_once
 
 from tools.pocket.measure import read, track
 from tools.pocket.text import PHRASINGS, VOCABULARY_SIZE, known_words, vocabulary
@@ -55,8 +56,7 @@ def test_every_concept_is_read_rightly_from_its_still(style):
         assert math.dist((reading.x, reading.y), path(drawn)[number % FRAMES]) < 0.5
 
 
-@pytest.mark.parametrize("style", STYLES)
-@pytest.mark.parametrize("heading", HEADINGS)
+@pytest.mark.parametrize(("style", "heading"), every_once(STYLES, HEADINGS))
 def test_a_clip_travels_along_its_heading(style, heading):
     drawn = scene(2, 0, style, [("yellow", "square", heading)])
     found = track(clip(drawn), heading)

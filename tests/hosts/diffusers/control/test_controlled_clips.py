@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from support.control_files import t2i_state, write, write_pocket_controlnet
+from support.matrix import in_matrix
 from support.pocket_clips import CFG, RED, SIZE, new_motion, new_pipeline
 from support.source_files import shades
 from support.unchanged import Portrait
@@ -87,7 +88,7 @@ def exact():
     return new_pipeline().to(torch.float64)
 
 
-@pytest.mark.parametrize(("weight", "start", "end"), [(1.0, 0.0, 1.0), (0.7, 0.25, 0.75)])
+@pytest.mark.parametrize(("weight", "start", "end"), [in_matrix(1.0, 0.0, 1.0), (0.7, 0.25, 0.75)])
 def test_one_window_is_the_clip_of_diffusers_own_pipeline(exact, files, latents, tmp_path, weight, start, end):
     """With the norm of the motion module over all frames, as diffusers has it for every module."""
     pipeline = exact

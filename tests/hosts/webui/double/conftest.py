@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from support.motion_files import write_motion_file
 from support.motions import read_once
 from support.webui_double import components, double, noises
 from support.webui_double.double import SdModel, shared
+
+import lib_animatediff
 
 
 class WebUI:
@@ -60,6 +63,24 @@ class WebUI:
         """A plain picture, always with the same words and seed."""
         (image,) = self.paint({"enable": False}).images
         return image.tobytes()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _compiled_once() -> Iterator[None]:
+    """Each test imports the glue anew, which is compiled once also where Python writes no bytecode."""
+    own, get_code = str(Path(lib_animatediff.__file__).parent), SourceFileLoader.get_code
+    compiled: dict[tuple[str, str], Any] = {}
+
+    def known(loader: SourceFileLoader, name: str) -> Any:
+        if not loader.path.startswith(own):
+            return get_code(loader, name)
+        if (name, loader.path) not in compiled:
+            compiled[name, loader.path] = get_code(loader, name)
+        return compiled[name, loader.path]
+
+    SourceFileLoader.get_code = known
+    yield
+    SourceFileLoader.get_code = get_code
 
 
 @pytest.fixture(scope="session")

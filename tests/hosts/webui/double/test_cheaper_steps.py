@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
+from support.matrix import every_once, in_matrix, only_at
 from support.unchanged import Portrait
 from support.webui_double import double
 from support.webui_double.double import CLIP, SIDE, shared
@@ -46,9 +48,9 @@ def without_uncond_at(steps):
     ("interval", "guided"),
     [
         ({}, range(8)),
-        ({"guidance_start": 0, "guidance_end": 1}, range(8)),
+        in_matrix({"guidance_start": 0, "guidance_end": 1}, range(8)),
         (HALF, range(4)),
-        ({"guidance_start": 0.25}, range(2, 8)),
+        in_matrix({"guidance_start": 0.25}, range(2, 8)),
         ({"guidance_start": 0.25, "guidance_end": 0.6}, range(2, 5)),
     ],
 )
@@ -58,14 +60,15 @@ def test_outside_the_interval_only_the_rows_of_cond_reach_the_unet(webui, interv
     assert shared.image_rows == shared.calls  # of checkpoints for inpainting
 
 
-@pytest.mark.parametrize("prompt", ["a cat", "a cat AND a dog"])
-@pytest.mark.parametrize("fields", [{}, HIRES, IMG2IMG], ids=["txt2img", "hires", "img2img"])
-@pytest.mark.parametrize("is_batched", [True, False])
+@pytest.mark.parametrize(
+    ("is_batched", "fields", "prompt"),
+    every_once([False, True], [{}, HIRES, IMG2IMG], ["a cat AND a dog", "a cat"]),
+)
 def test_the_clip_is_the_one_of_the_webuis_own_option(webui, prompt, fields, is_batched):
-    shared.opts.batch_cond_uncond = is_batched
+    shared.steps, shared.opts.batch_cond_uncond = 4, is_batched
     got, _ = painted(webui, CLIP | HALF, prompt=prompt, batch_size=2, **fields)
     calls, shared.calls = shared.calls, []
-    without_uncond_at(range(4, 8))
+    without_uncond_at(range(2, 4))
     wanted, _ = painted(webui, CLIP, prompt=prompt, batch_size=2, **fields)
     del vars(shared.opts)["skip_early_cond"]
     assert torch.equal(got, wanted)
@@ -95,8 +98,10 @@ def test_everywhere_is_bit_for_bit_the_clip_without_the_setting(webui):
     assert not torch.equal(painted(webui, CLIP | HALF)[0], plain)
 
 
-@pytest.mark.parametrize(("users", "said"), [(0.0, None), (0.2, 0.2)])
-@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+@pytest.mark.parametrize(
+    ("users", "said", "error"),
+    only_at(itertools.chain(*(((0.0, None, error), (0.2, 0.2, error)) for error in (None, KeyboardInterrupt))), 0, 3),
+)
 def test_the_users_option_and_the_infotext_are_what_they_were(webui, users, said, error):
     shared.opts.skip_early_cond = users
 
@@ -142,8 +147,7 @@ def middle(checkpoint):
         yield seen
 
 
-@pytest.mark.parametrize("fields", [{}, HIRES, IMG2IMG], ids=["txt2img", "hires", "img2img"])
-@pytest.mark.parametrize("is_batched", [True, False])
+@pytest.mark.parametrize(("fields", "is_batched"), every_once([{}, HIRES, IMG2IMG], [True, False]))
 def test_every_second_step_and_the_last_are_full(webui, middle, fields, is_batched):
     shared.opts.batch_cond_uncond = is_batched
     webui.paint(CLIP | {"reuse": 2}, **fields)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from support.matrix import in_matrix
 from support.motion_files import SMALL_WIDTHS, adapter_config, as_adapter, random_motion_state, write_motion_file
 from support.webui_double import double
 
@@ -288,7 +289,7 @@ def test_the_marks_follow_the_checkpoint_and_there_are_none_without_one(several,
     assert [text[0] for text in several.choices()[:4]] == ["a", "b", "c", "d"]
 
 
-@pytest.mark.parametrize("badge", ["", " [sdxl, SDXL]", f" [sdxl, SDXL{MARK}", " [v1, SD 1.5]"])
+@pytest.mark.parametrize("badge", ["", in_matrix(" [sdxl, SDXL]"), f" [sdxl, SDXL{MARK}", in_matrix(" [v1, SD 1.5]")])
 def test_a_name_is_understood_with_the_badge_of_any_checkpoint(several, webui, badge):
     path = webui.models_folder / "a.safetensors"
     for name in ("a.safetensors", "a"):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from support.matrix import every_once
 from support.plans import plan_of
 from support.webui_double import double
 from support.webui_double.double import shared
@@ -144,10 +145,11 @@ def test_steps_of_second_order_samplers_are_the_users(parts):
     assert place.total == 40
 
 
-@pytest.mark.parametrize("steps", [1, 20, 150])
-@pytest.mark.parametrize("windows", [1, 5, 99, 10_000])
-@pytest.mark.parametrize("runs", [1, 5])
-@pytest.mark.parametrize("is_second", [False, True])
+@pytest.mark.parametrize(
+    ("steps", "windows", "runs", "is_second"),
+    # The longest words of all have every largest number.
+    every_once([1, 20, 150], [1, 5, 99, 10_000], [1, 5], [False, True], more=lambda places: places == (2, 3, 1, 1)),
+)
 def test_the_words_have_room(parts, steps, windows, runs, is_second):
     place = parts.sampling_place.SamplingPlace([16], 1.0, [steps] * runs, is_second=is_second)
     place.next_call(steps - 1, steps, steps)
@@ -175,8 +177,10 @@ def test_the_words_of_every_format_have_room(webui, watched):
 # ---- in the WebUI's own formula
 
 
-@pytest.mark.parametrize("fields", [{}, {"n_iter": 2}, HIRES, {**PIXELS, "n_iter": 2}, {"batch_size": 2}])
-@pytest.mark.parametrize("clip", [CLIP, WINDOWS])
+@pytest.mark.parametrize(
+    ("clip", "fields"),
+    every_once([CLIP, WINDOWS], [{}, {"n_iter": 2}, {**PIXELS, "n_iter": 2}, HIRES, {"batch_size": 2}]),
+)
 def test_the_webuis_formula_gives_a_share_that_never_falls(webui, watched, clip, fields):
     seen = []
     shared.during_decoding = lambda _: seen.append(shared.state.progress)
@@ -231,8 +235,7 @@ def untouched(webui):
     return not {"decode_first_stage", "encode_first_stage"} & vars(model).keys()
 
 
-@pytest.mark.parametrize("button", ["interrupted", "skipped"])
-@pytest.mark.parametrize("fields", [{}, HIRES, PIXELS], ids=["plain", "hires", "hires by pixels"])
+@pytest.mark.parametrize(("button", "fields"), every_once(["interrupted", "skipped"], [{}, HIRES, PIXELS]))
 def test_interrupted_while_decoding_the_frames_so_far_are_the_clip(webui, button, fields):
     first = 4 if fields is PIXELS else 0  # frames that are decoded between the passes
     shared.during_decoding = pressed(button, first + 2)
@@ -298,8 +301,7 @@ def test_interrupted_while_writing_the_finished_files_stay(webui, watched, monke
     assert "was interrupted while it was written. Missing: " in notes_of(processed)[0]
 
 
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-@pytest.mark.parametrize("fields", [{}, HIRES, PIXELS])
+@pytest.mark.parametrize(("error", "fields"), every_once([RuntimeError, KeyboardInterrupt], [{}, HIRES, PIXELS]))
 def test_a_failure_while_decoding_leaves_nothing_behind(webui, error, fields):
     def fail(_):
         raise error

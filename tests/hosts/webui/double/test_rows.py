@@ -6,6 +6,7 @@ from unittest.mock import Mock
 
 import pytest
 from PIL import Image
+from support.matrix import every_once
 from support.unchanged import own_values
 from support.webui_double import double
 from support.webui_double.double import CLIP, shared
@@ -66,18 +67,17 @@ def test_frames_are_not_saved_one_by_one_nor_as_a_grid(webui):
     assert "grid" not in processed.infotexts
 
 
+REQUESTS = [
+    {"prompt": "cat", "seed": -1},
+    {"prompt": ["a"], "negative_prompt": ["b"], "seed": [3], "subseed": [4], "enable_hr": True, "hr_prompt": ["c"]},
+    {"tab": "img2img", "init_images": [Image.new("RGB", (8, 8))] * 2, "batch_size": 2},
+    {"prompt": "head\n0: a\n1: b", "negative_prompt": "0: x", "enable_hr": True},
+]
+
+
 @pytest.mark.parametrize(
-    "fields",
-    [
-        {"prompt": "cat", "seed": -1},
-        {"prompt": ["a"], "negative_prompt": ["b"], "seed": [3], "subseed": [4], "enable_hr": True, "hr_prompt": ["c"]},
-        {"tab": "img2img", "init_images": [Image.new("RGB", (8, 8))] * 2, "batch_size": 2},
-        {"prompt": "head\n0: a\n1: b", "negative_prompt": "0: x", "enable_hr": True},
-    ],
-    ids=["plain", "lists", "img2img", "travel"],
+    ("fields", "noise", "error"), every_once(REQUESTS, ["random", "constant"], [None, RuntimeError, KeyboardInterrupt])
 )
-@pytest.mark.parametrize("noise", ["random", "constant"])
-@pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
 def test_p_has_its_own_values_back(webui, fields, noise, error):
     p = webui.request({**CLIP, "noise": noise}, **fields)
     before = own_values(p)

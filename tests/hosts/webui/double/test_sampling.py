@@ -8,6 +8,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 from PIL import Image
+from support.matrix import every_once, only_at
 from support.unchanged import Portrait
 from support.webui_double import double
 from support.webui_double.double import CLIP, SIDE, shared
@@ -44,8 +45,13 @@ def test_every_frame_is_another_than_in_a_plain_batch(webui, fields):
         assert not torch.allclose(frame, picture, atol=0.1)
 
 
-@pytest.mark.parametrize(("fields", "passes"), [({}, 1), (HIRES, 2), (IMG2IMG, 1), ({**IMG2IMG, "n_iter": 2}, 2)])
-@pytest.mark.parametrize("is_downcast", [False, True])
+PASSES = [({}, 1), (HIRES, 2), (IMG2IMG, 1), ({**IMG2IMG, "n_iter": 2}, 2)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "passes", "is_downcast"),
+    only_at([(*made, is_downcast) for made in PASSES for is_downcast in (False, True)], 0, 3, 4, 7),
+)
 def test_every_sampler_is_animated_on_the_motion_modules_schedule(webui, fields, passes, is_downcast):
     shared.opts.use_downcasted_alpha_bar = is_downcast
     webui.paint(CLIP, **fields)
@@ -78,8 +84,7 @@ def interrupt(p):
 FAILURES = [Mock(side_effect=error) for error in (RuntimeError, KeyboardInterrupt)]
 
 
-@pytest.mark.parametrize("trouble", [None, *FAILURES, interrupt])
-@pytest.mark.parametrize("fields", [{}, HIRES, IMG2IMG], ids=["txt2img", "hires", "img2img"])
+@pytest.mark.parametrize(("fields", "trouble"), every_once([{}, HIRES, IMG2IMG], [None, *FAILURES, interrupt]))
 def test_the_model_is_what_it_was(webui, checkpoint, fields, trouble):
     before, picture = Portrait(checkpoint), webui.picture()
     shared.during_sampling = trouble

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from PIL import Image
+from support.matrix import every_once
 from support.source_files import shades
 from support.webui_double import double, samplers
 from support.webui_double.double import SIDE, shared
@@ -163,27 +164,27 @@ def test_what_has_no_effect_is_said(webui, pictures):
     assert "long.gif has more masks than a.gif has frames. The first 5 are used." in processed.comments
 
 
-@TABS
-@pytest.mark.parametrize(
-    ("clip", "words", "code"),
-    [
-        ({"mask": "in/none.png"}, "There is no mask", "AD-V72"),
-        ({"mask_path": "/etc/passwd"}, "outside the folders that the WebUI may read", "AD-W32"),
-        ({"mask": "alpha"}, "has no transparent pixels", "AD-V71"),
-        ({"mask": "in/short.gif"}, "has 3 masks for a clip of 5 frames", "AD-V73"),
-        ({"mask": "in/flat.png"}, "another shape than a.gif", "AD-V74"),
-        ({"mask": "in/half.png", "mask_feather": 65}, "mask_feather must be between 0 and 64", "AD-C09"),
-        ({"denoise": "0: 0.5, 9: 1"}, "the clip has no frame 9", "AD-C22"),
-        ({"denoise": "0: 0.5, 2: 1.5"}, "denoise must be between 0 and 1", "AD-C28"),
-    ],
-)
-def test_refusals_come_before_sampling(webui, pictures, fields, clip, words, code):
+REFUSALS = [
+    ({"mask": "in/none.png"}, "There is no mask", "AD-V72"),
+    ({"mask_path": "/etc/passwd"}, "outside the folders that the WebUI may read", "AD-W32"),
+    ({"mask": "alpha"}, "has no transparent pixels", "AD-V71"),
+    ({"mask": "in/short.gif"}, "has 3 masks for a clip of 5 frames", "AD-V73"),
+    ({"mask": "in/flat.png"}, "another shape than a.gif", "AD-V74"),
+    ({"mask": "in/half.png", "mask_feather": 65}, "mask_feather must be between 0 and 64", "AD-C09"),
+    ({"denoise": "0: 0.5, 9: 1"}, "the clip has no frame 9", "AD-C22"),
+    ({"denoise": "0: 0.5, 2: 1.5"}, "denoise must be between 0 and 1", "AD-C28"),
+]
+
+
+@pytest.mark.parametrize(("fields", "refusal"), every_once([{}, IMG2IMG], REFUSALS))
+def test_refusals_come_before_sampling(webui, pictures, fields, refusal):
+    clip, words, code = refusal
     folder = webui.outputs.parent / "in"
     write_clip(folder / "short.gif", shades(3, (SIDE, SIDE)), fps=5)
     Image.new("L", (SIDE, 2 * SIDE)).save(folder / "flat.png")
-    with pytest.raises(Exception, match=words) as refusal:
+    with pytest.raises(Exception, match=words) as refused:
         webui.paint({**VIDEO, **clip}, **fields)
-    assert code in str(refusal.value)
+    assert code in str(refused.value)
     assert not shared.samplings
 
 

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 from PIL import Image
+from support.matrix import every_once
 from support.source_files import CLICKS, clicks_of, shades, write_film_with_sound
 from support.unchanged import Portrait
 from support.webui_double import double
@@ -166,27 +167,27 @@ def test_what_has_no_effect_is_said(webui, pictures):
     assert "video_start has no effect, since there is no source video." in processed.comments
 
 
-@TABS
-@pytest.mark.parametrize(
-    ("clip", "words", "code"),
-    [
-        ({"video": "in/b.gif"}, "There is no video", "AD-V59"),
-        ({"video": "/etc/passwd"}, "outside the folders that the WebUI may read", "AD-W32"),
-        ({"video": "in/../../a.gif"}, "outside the folders", "AD-W32"),
-        ({"video": "https://example.com/a.mp4"}, "is an address", "AD-V54"),
-        ({"frames": 6}, "gives 5 frames", "AD-V57"),
-        ({"video_end": 9}, "there is no frame 9", "AD-V61"),
-        ({"model": "Text2Video-Zero", "frames": 5}, "a source video", "AD-C14"),
-    ],
-)
-def test_refusals_come_before_sampling(webui, checkpoint, pictures, fields, clip, words, code):
+REFUSALS = [
+    ({"video": "in/b.gif"}, "There is no video", "AD-V59"),
+    ({"video": "/etc/passwd"}, "outside the folders that the WebUI may read", "AD-W32"),
+    ({"video": "in/../../a.gif"}, "outside the folders", "AD-W32"),
+    ({"video": "https://example.com/a.mp4"}, "is an address", "AD-V54"),
+    ({"frames": 6}, "gives 5 frames", "AD-V57"),
+    ({"video_end": 9}, "there is no frame 9", "AD-V61"),
+    ({"model": "Text2Video-Zero", "frames": 5}, "a source video", "AD-C14"),
+]
+
+
+@pytest.mark.parametrize(("fields", "refusal"), every_once([{}, IMG2IMG], REFUSALS))
+def test_refusals_come_before_sampling(webui, checkpoint, pictures, fields, refusal):
+    clip, words, code = refusal
     picture, before = webui.picture(), Portrait(checkpoint)
     shared.samplings.clear()
     p = webui.request({**VIDEO, **clip}, **{**fields, "init_images": []} if fields else {})
-    with pytest.raises(Exception, match=words) as refusal:
+    with pytest.raises(Exception, match=words) as refused:
         double.process_images(p)
-    assert refusal.value.status_code == 422
-    assert code in str(refusal.value)
+    assert refused.value.status_code == 422
+    assert code in str(refused.value)
     assert not shared.samplings
     before.assert_unchanged()
     assert webui.picture() == picture

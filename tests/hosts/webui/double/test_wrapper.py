@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from support.matrix import every_once
 from support.webui_double import double
 from support.webui_double.double import CLIP, Script, shared
 
@@ -65,8 +66,7 @@ def test_every_batch_is_wrapped_anew_and_the_wrapper_comes_off_by_itself(webui):
     assert "sample" not in vars(p)
 
 
-@pytest.mark.parametrize("under", [True, False], ids=["under", "over"])
-@pytest.mark.parametrize("kind", [Tiler, Hypnotist])
+@pytest.mark.parametrize(("under", "kind"), every_once([True, False], [Tiler, Hypnotist]))
 def test_among_other_wrappers_the_clip_is_the_same(webui, wrapped, kind, under):
     clip = frame_bytes(webui.paint(CLIP, n_iter=2))
     wrapped(kind, under=under)
