@@ -24,7 +24,6 @@ from motion_module.temporal_transformer import TemporalTransformer
 CLOSE = 1e-5
 
 
-@pytest.mark.matrix  # 14 s: each process imports torch
 def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
     more = {"steps": 3, "caption_dropout": 0.5, "ema": 0.5}
     base = parts.small_base(parts.small_ldm_unet())
