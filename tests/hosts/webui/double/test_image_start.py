@@ -97,7 +97,9 @@ def test_pinned_frames_are_their_images_and_the_others_are_not(webui, images, fi
 
 
 @pytest.mark.parametrize(
-    ("fields", "prompt"), every_once([{}, IMG2IMG], ["a cat AND a dog AND a hat", "a cat"]), ids=str
+    ("fields", "prompt"),
+    every_once([{}, IMG2IMG], ["a cat AND a dog AND a hat", "a cat"]),
+    ids=lambda value: value if isinstance(value, str) else value.get("tab", "txt2img"),
 )
 def test_the_unet_sees_images_without_noise_at_timestep_0(webui, images, reached, fields, prompt):
     webui.paint(ALONE, **fields, batch_size=2, prompt=prompt)
