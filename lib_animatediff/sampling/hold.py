@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 _PIXELS_PER_LATENT = 8
+_LEAST_SIGNAL = 1e-8  # of a schedule with zero terminal SNR
 
 
 def strengths_of(frames: Sequence[float], masks: Tensor | None = None) -> Tensor:
@@ -28,9 +29,14 @@ def strengths_of(frames: Sequence[float], masks: Tensor | None = None) -> Tensor
     return strengths if masks is None else strengths * masks.double()
 
 
-def first_steps(strengths: Tensor, steps: int) -> Tensor:
-    """The first step of each part, int64, as diffusers' image to image counts them; ``steps``: it stays the image."""
-    return steps - (strengths * steps).long().clamp(max=steps)
+def first_steps(strengths: Tensor, steps: int, least: int = 0) -> Tensor:
+    """The first step of each part, int64, as diffusers' image to image counts them; ``steps``: it stays the image.
+
+    Args:
+        least: how many steps a part of any strength above 0 has.
+    """
+    sampled = (strengths * steps).long().clamp(min=least, max=steps)
+    return steps - torch.where(strengths > 0, sampled, torch.zeros_like(sampled))
 
 
 def shrunk(mask: Tensor) -> Tensor:
@@ -52,14 +58,28 @@ def feathered(mask: Tensor, width: int) -> Tensor:
     return total[0] / max(width, 1)
 
 
-def signal_at(timesteps: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """Share of the image's variance at timesteps, which may lie between those of the training, like the timesteps."""
-    last = len(alphas_cumprod) - 1
-    sigmas = ((1 - alphas_cumprod) / alphas_cumprod).sqrt()
-    timesteps = timesteps.float().clamp(0, last)
-    below = timesteps.floor().long()
-    sigma = torch.lerp(sigmas[below], sigmas[(below + 1).clamp(max=last)], timesteps - below)
-    return 1 / (1 + sigma**2)
+class NoiseLevels:
+    """The share of the image's variance at timesteps, which may lie between those of the training.
+
+    Args:
+        alphas_cumprod: of the sampling, ``(steps,)``.
+        in_logarithms: between whole timesteps log sigma is linear, as in k-diffusion; otherwise sigma, as in diffusers.
+    """
+
+    def __init__(self, alphas_cumprod: Tensor, *, in_logarithms: bool = False) -> None:
+        levels = alphas_cumprod.detach().float().clamp(_LEAST_SIGNAL, 1 - _LEAST_SIGNAL)
+        variances = (1 - levels) / levels
+        self._points = variances.log() if in_logarithms else variances.sqrt()
+        self._in_logarithms = in_logarithms
+
+    def signal_at(self, timesteps: Tensor) -> Tensor:
+        """The shares, in the shape and on the device of the timesteps."""
+        points = self._points = self._points.to(timesteps.device)
+        last = len(points) - 1
+        timesteps = timesteps.float().clamp(0, last)
+        below = timesteps.floor().long()
+        point = torch.lerp(points[below], points[(below + 1).clamp(max=last)], timesteps - below)
+        return torch.sigmoid(-point) if self._in_logarithms else 1 / (1 + point**2)
 
 
 def prediction_of(image: Tensor, noised: Tensor, signal: Tensor, *, predicts_velocity: bool) -> Tensor:

@@ -18,10 +18,10 @@ from lib_animatediff.engine.batch import RowOrder
 from lib_animatediff.engine.call import count_clips, input_of
 from lib_animatediff.engine.host_tensor import HostTensor, Kept
 
+from .hold import NoiseLevels, prediction_of
 from .inversion import share_inverted_noise
 
 V_PREDICTION = "v_prediction"
-_LEAST_SIGNAL = 1e-8  # of a schedule with zero terminal SNR
 _INPUT, _TIMESTEP = ("x", "sample"), ("timesteps", "timestep", "t")  # arguments in LDM and in diffusers
 
 
@@ -131,25 +131,28 @@ class HeldFrames:
         self.progress = 0.0
         self._pinned: PinnedLatents | None = None
         self._predicts_velocity = False
-        self._log_variances = torch.empty(0)
+        self._levels: NoiseLevels | None = None
         self._given: tuple[Tensor, Tensor] | None = None  # latents and timesteps of the call under way
 
-    def begin(self, pinned: PinnedLatents, alphas_cumprod: Tensor, *, predicts_velocity: bool) -> None:
+    def begin(self, pinned: PinnedLatents, levels: NoiseLevels, *, predicts_velocity: bool) -> None:
         """Hold these frames from the next call on.
 
         Args:
-            alphas_cumprod: of the sampling, ``(steps,)``.
+            levels: of the sampling.
             predicts_velocity: what the UNet predicts; otherwise it is noise.
         """
-        levels = alphas_cumprod.detach().float().clamp(_LEAST_SIGNAL, 1 - _LEAST_SIGNAL)
-        self._log_variances = ((1 - levels) / levels).log().to(pinned.latents.device)
+        self._levels = levels
         self._predicts_velocity = predicts_velocity
         self._pinned, self.progress = pinned, 0.0
+
+    def acts_at(self, progress: float) -> bool:
+        """Whether the frames are held at a completed share of the sampling."""
+        return self._pinned is not None and progress < self._pinned.pins.strength
 
     def before(self, _unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
         """Replace the rows of pinned frames by their images, and their timesteps by 0."""
         pinned = self._pinned
-        if pinned is None or self.progress >= pinned.pins.strength:
+        if pinned is None or not self.acts_at(self.progress):
             return None
         x = input_of(args, kwargs)
         name = None if len(args) > 1 else next(name for name in _TIMESTEP if name in kwargs)
@@ -166,23 +169,19 @@ class HeldFrames:
     def after(self, _unet: nn.Module, _args: tuple[Any, ...], output: Any) -> Any:
         """Replace what the UNet predicts for pinned frames, so that the sampler goes to their images."""
         given, self._given = self._given, None
-        pinned = self._pinned
-        if given is None or pinned is None:
+        pinned, levels = self._pinned, self._levels
+        if given is None or pinned is None or levels is None:
             return None
         latents, timesteps = given
-        signal = self._signal_at(pinned.take(timesteps))[..., None, None, None]
-        image = pinned.latents.float()
-        noise = (pinned.take(latents).float() - signal.sqrt() * image) / (1 - signal).sqrt()
-        wanted = signal.sqrt() * noise - (1 - signal).sqrt() * image if self._predicts_velocity else noise
+        wanted = prediction_of(
+            pinned.latents.float(),
+            pinned.take(latents).float(),
+            levels.signal_at(pinned.take(timesteps))[..., None, None, None],
+            predicts_velocity=self._predicts_velocity,
+        )
         if isinstance(output, Tensor):
             return pinned.put(output, wanted)
         return (pinned.put(output[0], wanted), *output[1:])
-
-    def _signal_at(self, timesteps: Tensor) -> Tensor:
-        """``alphas_cumprod`` at timesteps, between whole ones as k-diffusion has it: linear in log sigma."""
-        levels = self._log_variances
-        below = timesteps.floor().long().clamp(0, len(levels) - 2)
-        return torch.sigmoid(-torch.lerp(levels[below], levels[below + 1], (timesteps - below).float()))
 
 
 @contextmanager

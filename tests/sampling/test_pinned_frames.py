@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from lib_animatediff.sampling.hold import NoiseLevels
 from lib_animatediff.sampling.inversion import share_inverted_noise
 from lib_animatediff.sampling.pinned_frames import HeldFrames, PinnedLatents, hold
 
@@ -31,7 +32,7 @@ class UNet(nn.Module):
 
 def called(held, x, *args, **kwargs):
     unet, hooks = UNet(), HeldFrames()
-    hooks.begin(held, LEVELS, predicts_velocity=False)
+    hooks.begin(held, NoiseLevels(LEVELS, in_logarithms=True), predicts_velocity=False)
     with hold(unet, hooks):
         output = unet(x, *args, **kwargs)
     assert not unet._forward_hooks
@@ -83,7 +84,7 @@ def test_what_is_predicted_leads_to_the_image_at_any_timestep(timestep):
 
 def test_a_soft_pin_is_left_alone_from_its_strength_on():
     unet, hooks = UNet(), HeldFrames()
-    hooks.begin(pinned(0, strength=0.5), LEVELS, predicts_velocity=False)
+    hooks.begin(pinned(0, strength=0.5), NoiseLevels(LEVELS), predicts_velocity=False)
     with hold(unet, hooks):
         for progress, is_held in ((0.0, True), (0.49, True), (0.5, False)):
             hooks.progress = progress

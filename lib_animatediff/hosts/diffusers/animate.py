@@ -15,7 +15,7 @@ from lib_animatediff.request.control.unit import ControlUnit
 from lib_animatediff.request.distilled import SamplerSettings
 from lib_animatediff.request.plan import ClipPlan, Sampling, add_controls, plan_clip
 from lib_animatediff.request.settings import IMAGE_SETTINGS, VIDEO_SETTINGS, ClipSettings, refuse_without_effect
-from lib_animatediff.request.start.kept import KeptPixels
+from lib_animatediff.request.start.kept import kept_pixels
 from lib_animatediff.request.start.pins import PinnedFrames
 from lib_animatediff.request.start.video import VideoStart
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
@@ -217,8 +217,8 @@ def render(
         inpainting = inpainting_condition(pipeline, plan, like)
         with attached(inpainting, pipeline.unet):  # for the inversion of images
             pinned = pinned_latents(pipeline, plan, kwargs, like, former)
-        controls = load_controls(pipeline, plan, size, *([say] if first is None else []))
-        job = SamplingJob(pipeline, plan, kwargs, generators, like, on_step, start, pinned, controls, inpainting)
+        steered = [control.component(size) for control in controls]
+        job = SamplingJob(pipeline, plan, kwargs, generators, like, on_step, start, pinned, steered, inpainting)
         latents: Tensor = method.sample(job)
         return latents
 
@@ -226,11 +226,12 @@ def render(
         with apply_domain_adapters(pipeline.unet, [*method.adapters, *adapters]) as matches:
             for line in (*map(str, plan.notes), *method.reports, *map(str, matches)):
                 say(line)
+            controls = load_controls(pipeline, plan, say)
             latents = sampled(plan)
             if plan.second_pass is not None:
                 size = plan.second_pass.size(size)
                 latents = sampled(plan_of_second_pass(plan), latents)
-            return decode_frames(pipeline, latents, decoder, _kept(plan))
+            return decode_frames(pipeline, latents, decoder, kept_pixels(plan))
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -241,13 +242,6 @@ def render(
         ) from error
     finally:
         pipeline.scheduler = former
-
-
-def _kept(plan: ClipPlan) -> KeptPixels | None:
-    """What puts the source video back where a mask keeps it, but for pinned frames."""
-    if plan.video is None or plan.video.mask is None:
-        return None
-    return KeptPixels(plan.video, len(plan.rendered), plan.pins.frames if plan.pins else ())
 
 
 def _refuse_with_plan(given: Mapping[str, Any]) -> None:

@@ -128,8 +128,9 @@ class LoadedModules:
 
             def reach(progress: float, timestep: float, step: int) -> None:
                 former = injection.progress
-                if any(control.acts_at(progress) != control.acts_at(former or 0.0) for control in job.controls):
-                    injection.drop_features()
+                acting = [each.acts_at for each in (*job.controls, hooks) if each is not None]
+                if any(acts_at(progress) != acts_at(former or 0.0) for acts_at in acting):
+                    injection.drop_features()  # what the UNet sees beside the prompt changes
                 injection.progress, injection.timestep = progress, timestep
                 if hooks is not None:
                     hooks.progress = progress

@@ -24,7 +24,7 @@ VIDEO = further(
 )
 DENOISING = further(
     f"{DENOISE:g}",
-    "Denoising strength",
+    "Video denoising strength",
     "How much of the source video is replaced, 0 to 1; try 0.4 to 0.8. A number, one per frame, or 0: 0.8, 8: 0.3. One "
     "number: img2img has its own.",
     VIDEO_IN,

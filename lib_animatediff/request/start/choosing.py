@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lib_animatediff.request.motion_scale import parse_frames
 from lib_animatediff.request.settings import ClipSettings, clip_frames
+from lib_animatediff.request.settings.setting import LONGEST_CLIP
 from lib_animatediff.request.settings.video import MOST_DENOISE, OWN_RATE, TO_THE_END, TRANSPARENT
 from lib_animatediff.request.start.video import VideoStart
 from lib_animatediff.video.mask import VideoMask
@@ -69,7 +70,9 @@ def _mask(settings: ClipSettings, find: Callable[[str], tuple[Path, str]]) -> tu
 
 
 def _denoise(settings: ClipSettings, strength: float | None) -> float | tuple[float, ...]:
-    strengths = parse_frames("denoise", settings.denoise, clip_frames(settings), MOST_DENOISE)
+    # A preview reads no more than the first frame of the video, so it does not know how many there are.
+    frames = LONGEST_CLIP if settings.preview else clip_frames(settings)
+    strengths = parse_frames("denoise", settings.denoise, frames, MOST_DENOISE)[: 1 if settings.preview else frames]
     if len(set(strengths)) > 1:
         return strengths
     return strengths[0] if strength is None else strength

@@ -18,6 +18,8 @@ from .video import VideoStart
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from lib_animatediff.request.plan import ClipPlan
+
 _LEVELS = 255
 
 
@@ -45,6 +47,14 @@ def shares_of(mask: Image) -> Tensor:
     """A grey image as a tensor, ``h w`` from 0 (black) to 1 (white)."""
     values = torch.frombuffer(bytearray(mask.tobytes()), dtype=torch.uint8)
     return values.reshape(mask.height, mask.width) / _LEVELS
+
+
+def kept_pixels(plan: ClipPlan) -> KeptPixels | None:
+    """What puts a plan's source video back where its mask keeps it, but for exactly pinned frames; None: nothing."""
+    if plan.video is None or plan.video.mask is None:
+        return None
+    is_exact = plan.pins is not None and plan.pins.strength == 1
+    return KeptPixels(plan.video, len(plan.rendered), plan.pins.frames if plan.pins and is_exact else ())
 
 
 class KeptPixels:

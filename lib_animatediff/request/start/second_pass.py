@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 _SIDE_STEP = 8  # pixels of a latent's pixel
 
@@ -15,6 +16,8 @@ class SecondPass:
         scale: factor on width and height.
         denoise: denoising strength, 0 to 1: 0 enlarges only.
     """
+
+    least_steps: ClassVar[int] = 1  # of any strength above 0: few steps of a distilled module would have none
 
     scale: float
     denoise: float
@@ -30,7 +33,7 @@ class SecondPass:
 
     def sampled(self, steps: int) -> int:
         """How many of the sampling steps are run: at least one, unless the clip is enlarged only."""
-        return max(min(int(steps * self.denoise), steps), int(self.denoise > 0))
+        return max(min(int(steps * self.denoise), steps), self.least_steps * (self.denoise > 0))
 
     def skipped(self, steps: int) -> int:
         """How many of the sampling steps are left out."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from lib_animatediff.video.mask import VideoMask
 from lib_animatediff.video.source import Source
@@ -28,6 +28,8 @@ class VideoStart:
     Raises:
         ClipError: a strength is out of range, or there is none.
     """
+
+    least_steps: ClassVar[int] = 0  # as in image to image, of which a low strength leaves the frames as they are
 
     source: Source
     denoise: float | tuple[float, ...] = DENOISE

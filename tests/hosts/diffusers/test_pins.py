@@ -20,6 +20,7 @@ from lib_animatediff.request.plan import Sampling, plan_clip, plan_from_json
 from lib_animatediff.request.settings import parse_settings
 from lib_animatediff.request.start.pins import Pin, PinnedFrames
 from lib_animatediff.request.start.video import VideoStart
+from lib_animatediff.sampling.hold import NoiseLevels
 from lib_animatediff.sampling.pinned_frames import V_PREDICTION, HeldFrames, PinnedLatents
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
 from lib_animatediff.video.motion_meter import measure
@@ -135,6 +136,20 @@ def test_the_unet_sees_images_without_noise_at_timestep_0(pipeline, motion, ends
     assert all(torch.equal(args[0][[0, FRAMES - 1, FRAMES, -1]], clean.repeat(2, 1, 1, 1)) for args in seen)
 
 
+def test_no_feature_of_a_held_frame_is_reused_when_it_is_free(pipeline, motion, images):
+    """Ten steps with every second one full: 0, 2, 4, 6, 8 and the last; and 3, the first one without the pin."""
+    full, step = [], [-1]
+    with (
+        pipeline.unet.conv_in.register_forward_pre_hook(lambda *_: step.__setitem__(0, step[0] + 1)),
+        pipeline.unet.mid_block.resnets[0].conv1.register_forward_pre_hook(lambda *_: full.append(step[0])),
+    ):
+        pins = PinnedFrames((Pin(0, images[0]),), strength=0.3, inversion=0.0)
+        rendered(pipeline, motion, pins, steps=10, reuse=2)
+    assert 3 in full
+    assert 1 not in full
+    assert len(full) < 10
+
+
 def test_a_soft_pin_guides_its_frame(pipeline, motion, images):
     exact, soft = (PinnedFrames((Pin(0, images[0]),), strength=strength) for strength in (1.0, 0.5))
     seen = []
@@ -154,7 +169,7 @@ def test_what_the_sampler_gets_leads_to_the_image(prediction):
     levels = torch.linspace(0.999, 0.01, 1000)
     held = HeldFrames()
     pinned = PinnedLatents(PinnedFrames((Pin(1, None),)), image, 3, None)
-    held.begin(pinned, levels, predicts_velocity=prediction == V_PREDICTION)
+    held.begin(pinned, NoiseLevels(levels), predicts_velocity=prediction == V_PREDICTION)
     x, output = (torch.randn(6, 4, 2, 2, generator=generator) for _ in range(2))
     (rows, timesteps), _ = held.before(None, (x, torch.tensor(700)), {})
     assert timesteps.tolist() == [700, 0, 700, 700, 0, 700]

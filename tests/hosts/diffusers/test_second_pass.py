@@ -8,10 +8,13 @@ import torch
 from PIL import Image
 from support.matrix import in_matrix
 from support.pocket_clips import CFG, RED
+from support.source_files import shades
 
 from lib_animatediff import ClipError, Text2VideoZero
+from lib_animatediff.builtin_model import POCKET
 from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.hosts.diffusers.decode import decode_frames
+from lib_animatediff.hosts.diffusers.networks import PathCatalog
 from lib_animatediff.hosts.diffusers.start.video import encode_frames
 from lib_animatediff.request.effects import notes_of
 from lib_animatediff.request.plan import Sampling, plan_clip, plan_from_json
@@ -19,6 +22,7 @@ from lib_animatediff.request.settings import parse_settings
 from lib_animatediff.request.start.pins import Pin, PinnedFrames
 from lib_animatediff.request.start.second_pass import SecondPass
 from lib_animatediff.request.start.video import VideoStart
+from lib_animatediff.video.mask import VideoMask
 from lib_animatediff.video.source import Source
 
 SIZE, LARGE = (64, 48), (96, 72)
@@ -109,13 +113,42 @@ def test_a_pinned_frame_is_its_image_in_the_second_pass(pipeline, motion, tmp_pa
     assert [np.array_equal(frame, wanted) for frame in found] == [False, True, False, False]
 
 
+@pytest.fixture
+def video(tmp_path):
+    """Of as many frames as the clip has, and a white mask."""
+    for number, image in enumerate(shades(FRAMES, SIZE)):
+        image.save(tmp_path / f"{number}.png")
+    (tmp_path / "mask").mkdir()
+    Image.new("L", SIZE, 255).save(tmp_path / "mask" / "white.png")
+    return tmp_path
+
+
+def test_few_steps_leave_one_under_a_mask_too(pipeline, motion, video):
+    source, mask = Source(video), VideoMask(video / "mask" / "white.png", feather=0)
+    how = {"upscale": 1.5, "upscale_denoise": 0.2}
+    plain = pixels(made(pipeline, motion, video=VideoStart(source, 0.6), **how))
+    masked = pixels(made(pipeline, motion, video=VideoStart(source, 0.6, mask), **how))
+    only_enlarged = pixels(made(pipeline, motion, video=VideoStart(source, 0.6), upscale=1.5, upscale_denoise=0))
+    assert np.array_equal(masked, plain)
+    assert not np.array_equal(plain, only_enlarged)
+
+
+def test_frames_at_strength_0_stay_as_the_first_pass_left_them(pipeline, motion, video):
+    start = VideoStart(Source(video), (0.0, 0.6))
+    first = pixels(made(pipeline, motion, video=start, upscale=1.5, upscale_denoise=0))
+    second = pixels(made(pipeline, motion, video=start, upscale=1.5, upscale_denoise=0.5))
+    assert [np.array_equal(*pair) for pair in zip(first, second, strict=True)] == [True, False, False, False]
+
+
 def test_the_pipeline_is_as_before_and_a_plan_gives_the_same_clip(pipeline, motion):
     former = pipeline.scheduler
-    settings = parse_settings({"frames": 2, "upscale": 1.5})
-    made(pipeline, motion, frames=2, upscale=1.5)
+    wanted = pixels(made(pipeline, motion, frames=2, upscale=1.5))
     assert pipeline.scheduler is former
-    plan = plan_clip(settings, Sampling(RED, steps=STEPS))
-    assert plan_from_json(plan.to_json()).second_pass == plan.second_pass == SecondPass(1.5, 0.4)
+    settings = parse_settings({"frames": 2, "upscale": 1.5, "model": str(POCKET.folder / POCKET.motion)})
+    plan = plan_clip(settings, Sampling(RED, seed=SEED, steps=STEPS), PathCatalog())
+    assert plan.second_pass == SecondPass(1.5, 0.4)
+    again = plan_from_json(plan.to_json())
+    assert np.array_equal(pixels(animate(pipeline, again, size=SIZE, cfg=CFG)), wanted)
 
 
 def test_text2video_zero_and_a_preview_have_none(pipeline):

@@ -9,10 +9,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from support.clip_files import write_film
+from support.control_files import write_pocket_controlnet
 from support.matrix import in_matrix
 from support.pocket_clips import CFG, RED, SIZE, near, new_pipeline, pixels
 
-from lib_animatediff import ClipError
+from lib_animatediff import ClipError, ControlUnit
 from lib_animatediff.builtin_model import POCKET
 from lib_animatediff.hosts.diffusers import pipeline as host
 from lib_animatediff.hosts.diffusers.animate import animate
@@ -21,6 +22,7 @@ from lib_animatediff.hosts.diffusers.start.held import HeldParts
 from lib_animatediff.hosts.diffusers.start.video import StartLatents, check_video
 from lib_animatediff.request.plan import Sampling, plan_clip, plan_from_json
 from lib_animatediff.request.settings import parse_settings
+from lib_animatediff.request.start.choosing import choose_video
 from lib_animatediff.request.start.pins import Pin, PinnedFrames
 from lib_animatediff.request.start.video import VideoStart
 from lib_animatediff.sampling.hold import feathered, first_steps, strengths_of
@@ -58,7 +60,7 @@ def half(folder):
     return folder / "half.png"
 
 
-def rendered(pipeline, motion, video, *, steps=STEPS, sampler="ddim", pins=None, cfg=1.0, **settings):
+def rendered(pipeline, motion, video, *, steps=STEPS, sampler="ddim", pins=None, controls=(), cfg=1.0, **settings):
     made = animate(
         pipeline,
         motion,
@@ -67,6 +69,7 @@ def rendered(pipeline, motion, video, *, steps=STEPS, sampler="ddim", pins=None,
         settings=parse_settings({"frames": FRAMES} | settings),
         video=video,
         pins=pins,
+        controls=controls,
         size=SIZE,
         steps=steps,
         cfg=cfg,
@@ -146,6 +149,16 @@ def test_first_steps_are_those_of_image_to_image(source):
 
 # --------------------------------------------------------------------------------------------------------------------
 # masks
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_exactly_pinned_frames_stay_and_others_keep_the_video(pipeline, motion, source, half, tmp_path, strength):
+    Image.new("RGB", SIZE, (200, 30, 30)).save(tmp_path / "red.png")
+    pins = PinnedFrames((Pin(1, tmp_path / "red.png"),), strength=strength)
+    masked = rendered(pipeline, motion, VideoStart(source, 0.8, VideoMask(half, feather=0)), pins=pins)
+    outside = pixels([Image.open(half)])[0, ..., 0] == 0
+    kept = [torch.equal(frame[outside], own[outside]) for frame, own in zip(masked, originals(source), strict=True)]
+    assert kept == [True, strength < 1, True, True]
 
 
 @pytest.mark.parametrize(("feather", "strength"), [(0, 0.6), (4, 1.0)])
@@ -313,6 +326,20 @@ def conditions(inpainting):
     seen = []
     with inpainting.unet.conv_in.register_forward_pre_hook(lambda _layer, args: seen.append(args[0][:, 4:].clone())):
         yield seen
+
+
+def test_a_preview_of_strengths_knows_no_last_frame(source):
+    settings = parse_settings({"video": str(source.path), "denoise": "0: 0.2, 20: 0.8", "preview": True})
+    _, video = choose_video(settings, {"video"}, lambda text: (Path(text), text))
+    assert video.start.denoise == 0.2
+
+
+def test_a_control_net_sees_the_latents_alone(pipeline, inpainting, motion, source, half, tmp_path):
+    """Its own first layer has four channels, that of the inpainting checkpoint nine."""
+    write_pocket_controlnet(tmp_path / "net.safetensors")
+    controls = [ControlUnit(tmp_path / "net.safetensors", Source(half))]
+    given = {"video": VideoStart(source, 0.6), "controls": controls}
+    assert near(rendered(inpainting, motion, **given), rendered(pipeline, motion, **given))
 
 
 def test_an_inpainting_checkpoint_makes_clips_like_any_other(pipeline, inpainting, motion, source, half):

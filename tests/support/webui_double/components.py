@@ -70,6 +70,10 @@ class InputAccordion(Checkbox):
         self.accordion = Accordion(**given, elem_id=elem_id, elem_classes=["input-accordion"], open=value)
 
 
+class Error(Exception):
+    """Which the page shows."""
+
+
 def update(**given: object) -> dict[str, object]:
     return {**given, "__type__": "update"}
 
@@ -94,5 +98,5 @@ def gradio() -> ModuleType:
     Component.created.clear()
     module = ModuleType("gradio")
     vars(module).update({made.__name__: made for made in Component.__subclasses__()})
-    module.update = update
+    module.update, module.Error = update, Error
     return module

@@ -62,6 +62,7 @@ SIGNATURES = {
     "gradio.CheckboxGroup": "(choices=, value=, label=, info=, elem_id=, ...)",
     "gradio.Column": "(visible=, elem_id=, **kwargs, ...)",
     "gradio.Dropdown": "(choices=, value=, label=, info=, allow_custom_value=, elem_id=, ...)",
+    "gradio.Error": "(message=)",
     "gradio.File": "(label=, file_types=, elem_id=, elem_classes=, ...)",
     "gradio.HTML": "(value=, elem_id=, elem_classes=, ...)",
     "gradio.Image": "(label=, type=, image_mode=, elem_id=, elem_classes=, height=, ...)",

@@ -35,7 +35,7 @@ class LoadedControlNet:
     def __call__(self, inputs: ControlInputs) -> Residuals:
         """The residuals of some rows."""
         skips, middle = self._network(
-            inputs.latents,
+            inputs.latents[:, : self._network.config.in_channels],  # an inpainting UNet also sees mask and image
             inputs.timesteps,
             encoder_hidden_states=inputs.context,
             controlnet_cond=inputs.for_rows(inputs.hints),
@@ -110,9 +110,11 @@ def _controlnet(file: ControlFile, tensors: Mapping[str, Tensor], unet: Any) -> 
             network = ControlNetModel.from_config(dict(file.config))
         else:
             first = "controlnet_cond_embedding.conv_in.weight" if is_converted else "input_hint_block.0.weight"
-            network = ControlNetModel.from_unet(
+            own = ControlNetModel.from_unet(
                 unet, load_weights_from_unet=False, conditioning_channels=tensors[first].shape[1]
             )
+            conv_in = tensors["conv_in.weight" if is_converted else "input_blocks.0.0.weight"]
+            network = ControlNetModel.from_config({**own.config, "in_channels": conv_in.shape[1]})
     if is_converted:
         return network, tensors
     converted = convert_controlnet_checkpoint(dict(tensors), network.config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from lib_animatediff.video.source import count_frames, examine, over_white, sour
 from motion_module.limits import VIDEO_FRAMES, parse_json, read_limited
 
 from .files import read_control_file
-from .networks import load_network, needs_grey
+from .networks import LoadedNetwork, load_network, needs_grey
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -54,19 +55,42 @@ def check_controls(plan: ClipPlan, unet: Mapping[str, Any] | Path) -> None:
         unit.order(plan.frames, _count(unit, plan.frames))
 
 
-def load_controls(
-    pipeline: Any, plan: ClipPlan, size: Size, say: Callable[[str], None] = lambda _line: None
-) -> list[ControlComponent]:
-    """The control models of a plan, with the hints of the rendered frames.
+@dataclass(frozen=True)
+class LoadedUnit:
+    """A control model of a plan on the device, for passes of any size.
+
+    Attributes:
+        unit: its images and weights.
+        network: its network.
+        order: the number of the image for each rendered frame.
+        weights: one for each rendered frame.
+    """
+
+    unit: ControlUnit
+    network: LoadedNetwork
+    order: Sequence[int]
+    weights: Sequence[float]
+
+    def component(self, size: Size) -> ControlComponent:
+        """A component of the UNet for one pass, of this width and height in pixels.
+
+        Raises:
+            AnimateDiffError: an image cannot be read.
+        """
+        hints = _hints(self.unit, self.order, size, is_grey=needs_grey(self.network))
+        return ControlComponent(self.network, hints, self.weights, self.unit.start, self.unit.end)
+
+
+def load_controls(pipeline: Any, plan: ClipPlan, say: Callable[[str], None] = lambda _line: None) -> list[LoadedUnit]:
+    """The control models of a plan.
 
     Args:
-        size: width and height of the clip in pixels.
         say: called with a line about each unit whose images are fewer than the frames.
 
     Raises:
         AnimateDiffError: a file is damaged or does not fit.
     """
-    components = []
+    loaded = []
     for unit in plan.controls:
         file = read_control_file(unit.model)
         file.check_fits(pipeline.unet.config)
@@ -74,11 +98,10 @@ def load_controls(
         count = _count(unit, plan.frames)
         if 1 < count < plan.frames and unit.source is not None:
             say(f"{unit.source.name} has {count} images for {plan.frames} frames: {_WITH_FEWER[unit.fill]}.")
-        order = unit.order(plan.frames, count)[: len(plan.rendered)]
-        hints = _hints(unit, order, size, is_grey=needs_grey(network))
-        weights = unit.weights(plan.frames)[: len(plan.rendered)]
-        components.append(ControlComponent(network, hints, weights, unit.start, unit.end))
-    return components
+        order, weights = unit.order(plan.frames, count), unit.weights(plan.frames)
+        rendered = len(plan.rendered)
+        loaded.append(LoadedUnit(unit, network, order[:rendered], weights[:rendered]))
+    return loaded
 
 
 def as_hints(images: Iterable[Image]) -> Tensor:

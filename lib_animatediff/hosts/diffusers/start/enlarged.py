@@ -10,6 +10,7 @@ from lib_animatediff.hosts.diffusers.decode import Decode, decode_frames
 from lib_animatediff.hosts.diffusers.pipeline import PIXELS_PER_LATENT
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.request.start.kept import latent_masks
+from lib_animatediff.sampling.hold import strengths_of
 
 from .video import StartLatents, encode_frames
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def plan_of_second_pass(plan: ClipPlan) -> ClipPlan:
-    """The plan with what the second pass needs: the first one has decided what FreeInit and shared noise decide."""
+    """The plan without what only a first pass has: FreeInit's rounds, and the share of inverted noise beside pins."""
     pins = None if plan.pins is None else replace(plan.pins, inversion=0.0)
     return replace(plan, freeinit=None, pins=pins)
 
@@ -39,8 +40,18 @@ def enlarged_latents(
     assert plan.second_pass is not None
     size = like.shape[3] * PIXELS_PER_LATENT, like.shape[2] * PIXELS_PER_LATENT
     frames = decode_frames(pipeline, latents, decoder)
-    masks = None if plan.video is None else latent_masks(plan.video, size, len(latents))
-    return StartLatents(plan.second_pass, encode_frames(pipeline, _enlarged(iter(frames), size), like), masks)
+    start = encode_frames(pipeline, _enlarged(iter(frames), size), like)
+    return StartLatents(plan.second_pass, start, _free_parts(plan, size, len(latents)))
+
+
+def _free_parts(plan: ClipPlan, size: tuple[int, int], frames: int) -> Tensor | None:
+    """What the second pass may change, as `StartLatents.masks`: not what the first one has kept of a video."""
+    if plan.video is None:
+        return None
+    masks, is_free = latent_masks(plan.video, size, frames), strengths_of(plan.video.strengths(frames)) > 0
+    if masks is None:
+        return None if bool(is_free.all()) else is_free.float()
+    return masks * is_free
 
 
 def _enlarged(frames: Iterator[Image], size: tuple[int, int]) -> Iterator[Image]:

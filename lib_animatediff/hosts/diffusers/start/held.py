@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from lib_animatediff.engine.call import count_clips
 from lib_animatediff.engine.host_tensor import HostTensor
-from lib_animatediff.sampling.hold import first_steps, prediction_of, signal_at
+from lib_animatediff.sampling.hold import NoiseLevels, first_steps, prediction_of
+from lib_animatediff.sampling.pinned_frames import V_PREDICTION
 
 from .video import StartLatents
-
-_V_PREDICTION = "v_prediction"
 
 
 class HeldParts:
@@ -35,14 +34,15 @@ class HeldParts:
     def __init__(self, start: StartLatents, sampler: Any) -> None:
         self.step = 0
         self._strengths = start.strengths
+        self._least = start.video.least_steps
         self._image = start.latents
         self.begin_run(1)
-        self._levels = sampler.alphas_cumprod.to(start.latents.device, torch.float32)
-        self._predicts_velocity = sampler.config.prediction_type == _V_PREDICTION
+        self._levels = NoiseLevels(sampler.alphas_cumprod)
+        self._predicts_velocity = sampler.config.prediction_type == V_PREDICTION
 
     def begin_run(self, steps: int) -> None:
         """Find the first step of each part in a run with so many steps in the whole schedule."""
-        first = first_steps(self._strengths, steps)
+        first = first_steps(self._strengths, steps, self._least)
         self._steps = steps
         self._last = int(first.max())
         self._first = HostTensor(first)
@@ -68,7 +68,7 @@ class HeldParts:
         wanted = prediction_of(
             _of_clips(self._image.float(), clips),
             noised,
-            signal_at(timesteps, self._levels)[:, None, None, None],
+            self._levels.signal_at(timesteps)[:, None, None, None],
             predicts_velocity=self._predicts_velocity,
         )
         is_free = _of_clips(self._first.on(noised.device) <= self.step, clips)

@@ -15,7 +15,7 @@ from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.request.start.kept import shares_of
 from lib_animatediff.sampling.hold import shrunk
 from lib_animatediff.video.mask import mask_frames
-from lib_animatediff.video.source import over_white, source_frames
+from lib_animatediff.video.source import source_frames
 
 from .video import encode_pixels, pixels_of
 
@@ -70,7 +70,7 @@ def inpainting_condition(pipeline: Any, plan: ClipPlan, like: Tensor) -> Inpaint
         grey = encode_pixels(pipeline, torch.zeros(1, 3, height, width), like)
         return InpaintingCondition(torch.cat([torch.ones_like(grey[:, :1]), grey], dim=1))
     size, frames = (width, height), len(plan.rendered)
-    images = map(over_white, source_frames(video.source, size, frames))
+    images = source_frames(video.source, size, frames)  # over white when they become pixels
     rows = []
     for image, mask in zip(images, mask_frames(video.mask, video.source, size, frames), strict=True):
         changes = (shares_of(mask) > 0).float()[None]

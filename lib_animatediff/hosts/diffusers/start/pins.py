@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lib_animatediff.hosts.diffusers.pipeline import PIXELS_PER_LATENT, SAMPLER, new_sampler, timesteps_of
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.request.settings.derived import is_loop
+from lib_animatediff.sampling.hold import NoiseLevels
 from lib_animatediff.sampling.inversion import invert
 from lib_animatediff.sampling.pinned_frames import V_PREDICTION, HeldFrames, PinnedLatents, hold
 from lib_animatediff.video.source import examine, source_frames
@@ -27,7 +28,8 @@ def held(pinned: PinnedLatents, unet: nn.Module, sampler: Any) -> Iterator[HeldF
         sampler: a diffusers scheduler with the noise levels of the sampling.
     """
     hooks = HeldFrames()
-    hooks.begin(pinned, sampler.alphas_cumprod, predicts_velocity=sampler.config.prediction_type == V_PREDICTION)
+    is_velocity = sampler.config.prediction_type == V_PREDICTION
+    hooks.begin(pinned, NoiseLevels(sampler.alphas_cumprod), predicts_velocity=is_velocity)
     with hold(unet, hooks):
         yield hooks
 

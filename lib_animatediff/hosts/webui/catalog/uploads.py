@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import hashlib
 import io
 import re
+import stat
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -30,8 +33,11 @@ _FOLDER = "animatediff"
 _NAME_LENGTH = 16  # of a hash in hexadecimal
 _VIDEO, _KEYS = "video", "key_images"
 _IMAGES = ("image", "last_image", "last_frame")
-_DATA_URI = re.compile(r"data:[\w.+-]*/?[\w.+-]*(?:;[\w.+=-]+)*,", re.ASCII)
-_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
+_LONGEST_HEAD = 256  # characters of a data URI before its comma
+_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}")
+_OURS = re.compile(rf"[0-9a-f]{{{_NAME_LENGTH}}}\.\w+")  # names of kept files
+_IN_USE = 3600  # seconds since its last request for which a file is kept, since a clip may still need it
+_MODES = ("L", "LA", "RGB", "RGBA", "P")  # of images that a PNG holds as they are
 _LONGEST_PATH = 4096  # characters; a path that is base64 besides is far shorter
 _HEAD = 16  # characters of base64 that show what a file is: 12 bytes
 _SUFFIXES = (  # a pattern of a file's first bytes, and its suffix
@@ -65,7 +71,7 @@ def kept_image(image: Image) -> str:
         ClipError: it cannot be written.
     """
     written = io.BytesIO()
-    image.save(written, "PNG")
+    (image if image.mode in _MODES else image.convert("RGB")).save(written, "PNG")
     return str(_kept(written.getvalue(), ".png"))
 
 
@@ -81,17 +87,13 @@ def _with_path(name: str, value: Any) -> Any:
 
 
 def _path_for(name: str, text: str, limit: int) -> str:
-    uri = _DATA_URI.match(text)
-    if uri is None and not _is_base64(text):
+    _check_length(name, text, limit + _LONGEST_HEAD)  # before anything reads it
+    comma = text.find(",", 0, _LONGEST_HEAD) if text.startswith("data:") else -1
+    if comma < 0 and not _is_base64(text.strip()):
         return text
-    coded = text[uri.end() :] if uri else text
-    if len(coded) * 3 > limit * 4:
-        raise ClipError(
-            f"{name} has more than {limit // 2**20} MB. Copy the file into a folder of the WebUI, and send its path.",
-            code="AD-W40",
-        )
+    _check_length(name, text[comma + 1 :], limit)
     try:
-        data = base64.b64decode("".join(coded.split()), validate=True)
+        data = base64.b64decode("".join(text[comma + 1 :].split()), validate=True)
     except (binascii.Error, ValueError):
         data = b""
     suffix = _suffix_of(data)
@@ -104,13 +106,20 @@ def _path_for(name: str, text: str, limit: int) -> str:
     return str(_kept(data, suffix))
 
 
+def _check_length(name: str, coded: str, limit: int) -> None:
+    if len(coded) * 3 > limit * 4:
+        raise ClipError(
+            f"{name} has more than {limit // 2**20} MB. Copy the file into a folder of the WebUI, and send its path.",
+            code="AD-W40",
+        )
+
+
 def _is_base64(text: str) -> bool:
     """Whether a text that may be a path is base64: too long for a path, or the beginning of a known kind of file."""
-    if len(text) < _HEAD or not _BASE64.fullmatch(text):
+    head = text[:_HEAD]
+    if len(text) < _HEAD or head != "".join(head.split()) or not _BASE64.fullmatch(text):
         return False
-    if len(text) > _LONGEST_PATH:
-        return True
-    return _suffix_of(base64.b64decode(text[:_HEAD])) is not None if " " not in text[:_HEAD] else False
+    return len(text) > _LONGEST_PATH or _suffix_of(base64.b64decode(head)) is not None
 
 
 def _suffix_of(data: bytes) -> str | None:
@@ -121,6 +130,8 @@ def _kept(data: bytes, suffix: str) -> Path:
     folder = a1111.readable_folders()[-1] / _FOLDER
     path = folder / f"{hashlib.sha256(data).hexdigest()[:_NAME_LENGTH]}{suffix}"
     try:
+        if folder.is_symlink():
+            raise OSError(errno.ELOOP, "it is a link")
         if path.is_file() and path.stat().st_size == len(data):
             path.touch()  # so that it stays
             return path
@@ -136,12 +147,24 @@ def _kept(data: bytes, suffix: str) -> Path:
 
 
 def _make_room(folder: Path, size: int) -> None:
-    """Remove the files that were not used for longest, until the folder has room for another one."""
-    with suppress(FileNotFoundError):
-        files = sorted((file.stat().st_mtime, file.stat().st_size, file) for file in folder.iterdir())
-        used = sum(bytes_of for _, bytes_of, _ in files)
-        for _, bytes_of, file in files:
-            if used + size <= KEPT_BYTES:
-                return
-            file.unlink(missing_ok=True)
-            used -= bytes_of
+    """Remove the files that were not used for longest, until the folder has room for another one.
+
+    Raises:
+        OSError: those that clips may still need leave no room.
+    """
+    found = []
+    for file in folder.iterdir() if folder.is_dir() else ():
+        with suppress(FileNotFoundError):  # another request has removed it
+            facts = file.lstat()
+            if stat.S_ISREG(facts.st_mode) and _OURS.fullmatch(file.name):
+                found.append((facts.st_mtime, facts.st_size, file))
+    used = sum(bytes_of for _, bytes_of, _ in found)
+    for last, bytes_of, file in sorted(found):
+        if used + size <= KEPT_BYTES:
+            return
+        if time.time() - last < _IN_USE:
+            break
+        file.unlink(missing_ok=True)
+        used -= bytes_of
+    if used + size > KEPT_BYTES:
+        raise OSError(f"files of the last hour fill its {KEPT_BYTES // 2**30} GB")

@@ -20,7 +20,7 @@ from lib_animatediff.request.plan import ClipPlan, FreeInitPlan
 from lib_animatediff.sampling.frame_noise import shared_noise
 from lib_animatediff.sampling.freeinit import fresh_noise, next_noise, steps_of
 
-from .video_start import begins_from_images
+from .start.video import begins_from_images
 
 
 def arrange_seeds(p: Processing, plan: ClipPlan) -> None:

@@ -1,4 +1,4 @@
-"""AUTOMATIC1111: where image to image begins, what denoisers give back, and what inpainting checkpoints see."""
+"""AUTOMATIC1111: where image to image begins, what denoisers return, and what inpainting checkpoints see."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from lib_animatediff.hosts.webui.clip.methods import ClipMethod
 from lib_animatediff.hosts.webui.clip.noise import share_noise
 from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
 from lib_animatediff.hosts.webui.clip.start.pinned import PinnedImages
-from lib_animatediff.hosts.webui.clip.video_start import FirstFrames
+from lib_animatediff.hosts.webui.clip.start.video import FirstFrames
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.request.plan import ClipPlan

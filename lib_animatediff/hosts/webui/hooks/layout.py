@@ -14,7 +14,7 @@ from typing import Any
 from lib_animatediff.engine.patching import restore
 from lib_animatediff.hosts.webui.clip.noise import arrange_seeds
 from lib_animatediff.hosts.webui.clip.prompt_travel import check_prompts, styled
-from lib_animatediff.hosts.webui.clip.video_start import FirstFrames
+from lib_animatediff.hosts.webui.clip.start.video import FirstFrames, one_image
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.sampling.frame_noise import SEED_LIMIT
@@ -41,6 +41,12 @@ class RequestLayout:
         self._frames = len(plan.rendered)
         self._former: dict[str, Any] = {}
         self._wrappers: list[tuple[Any, str, Any]] = []  # weak owner and wrapper: they would keep p alive
+
+    def give_one_image(self) -> None:
+        """Leave img2img one init image, so that the WebUI reaches the refusal."""
+        p: Any = self._p()
+        if hasattr(p, "init_images"):
+            self._set("init_images", one_image(p))
 
     def lay_out_rows(self) -> None:
         """Make each image of the batch a clip: frame i of clip j uses seed s + j * frames + i.

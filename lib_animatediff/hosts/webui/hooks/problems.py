@@ -15,6 +15,11 @@ class Problems:
         self._refusal = refusal
         self._failure: Exception | None = None
 
+    @property
+    def has_refusal(self) -> bool:
+        """Whether the request will be refused when sampling begins."""
+        return self._refusal is not None
+
     @contextmanager
     def refusing_later(self) -> Iterator[None]:
         """Raise an error of this block when sampling begins."""

@@ -18,7 +18,7 @@ from lib_animatediff.hosts.webui.clip.methods import ClipMethod, UNetCalls
 from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
 from lib_animatediff.hosts.webui.clip.start.pinned import PinnedImages
 from lib_animatediff.hosts.webui.clip.start.ramp import InitRamp
-from lib_animatediff.hosts.webui.clip.video_start import FirstFrames
+from lib_animatediff.hosts.webui.clip.start.video import FirstFrames
 from lib_animatediff.hosts.webui.compat import a1111, controlnet
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.hosts.webui.compat.errors import as_http_422

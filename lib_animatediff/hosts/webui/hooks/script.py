@@ -12,8 +12,8 @@ from lib_animatediff.hosts.webui.catalog.sources import find_source
 from lib_animatediff.hosts.webui.catalog.uploads import with_kept_files
 from lib_animatediff.hosts.webui.clip.prompt_travel import travels_of
 from lib_animatediff.hosts.webui.clip.speed import apply_speed
-from lib_animatediff.hosts.webui.clip.start.noted import image_notes, images_source, init_image_path
-from lib_animatediff.hosts.webui.clip.video_start import clip_source, refuse_two_masks, strength_of_tab, video_notes
+from lib_animatediff.hosts.webui.clip.start.noted import SOURCE_FIELDS, image_notes, images_source, init_image_path
+from lib_animatediff.hosts.webui.clip.start.video import clip_source, refuse_two_masks, strength_of_tab, video_notes
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.hosts.webui.output.deliver import deliver_clips, report_notes
@@ -173,6 +173,8 @@ def _is_enabled(asked: dict[str, Any]) -> bool:
 
 
 def _open(p: Any, asked: dict[str, Any], given: set[str], caches: Caches, speeds: Speeds) -> Session | Refusal | None:
+    for name in SOURCE_FIELDS:  # of a former cell of an X/Y/Z plot or image of a batch, which share the dict
+        p.extra_generation_params.pop(name, None)
     try:
         settings = parse_settings(asked)
         if not settings.enable:

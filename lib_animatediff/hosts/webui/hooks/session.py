@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -15,16 +16,15 @@ from lib_animatediff.hosts.webui.clip.loras import ClipLoras
 from lib_animatediff.hosts.webui.clip.methods import clip_method
 from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
 from lib_animatediff.hosts.webui.clip.start.pinned import PinnedImages
-from lib_animatediff.hosts.webui.clip.video_start import FirstFrames, blank_image
+from lib_animatediff.hosts.webui.clip.start.video import FirstFrames, one_image
 from lib_animatediff.hosts.webui.compat import a1111, controlnet
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.hosts.webui.compat.errors import as_http_422
 from lib_animatediff.request.effects import Note
 from lib_animatediff.request.plan import ClipPlan
-from lib_animatediff.request.start.kept import KeptPixels
+from lib_animatediff.request.start.kept import kept_pixels
 from lib_animatediff.request.start.taken_over import ClipSource
 from lib_animatediff.video.fitting import Size
-from motion_module import AnimateDiffError
 
 from .denoiser import DenoiserHooks
 from .layout import RequestLayout
@@ -33,6 +33,8 @@ from .progress.bar import ProgressBar
 from .progress.request import RequestProgress
 from .progress.workload import Speeds
 from .sampling_wrapper import SamplingWrapper
+
+_log = logging.getLogger(__name__)
 
 
 class _Request:
@@ -83,7 +85,7 @@ class Session(_Request):
         self.plan = plan
         self._notes = notes
         self.source = source
-        self._kept = None if plan.video is None else KeptPixels(plan.video, len(plan.rendered))
+        self._kept = kept_pixels(plan)
         self.loras = ClipLoras()
         self._problems = Problems()
         self._prompts = ClipPrompts(plan)
@@ -106,6 +108,8 @@ class Session(_Request):
         with self._problems.refusing_later():
             self._layout.call_on_close(self.progress.stop)
             self._layout.lay_out_rows()
+        if self._problems.has_refusal:
+            self._layout.give_one_image()
 
     def take_prompts(self, p: Processing) -> None:
         """Take the prompts of a batch, before the WebUI reads extra networks and conditions from them."""
@@ -141,7 +145,8 @@ class Session(_Request):
             return image
         try:
             return self._kept.put_back(image, p.batch_index % len(self.plan.rendered))
-        except AnimateDiffError as error:  # the WebUI would only print it
+        except Exception as error:  # the WebUI would only print it, for each frame
+            _log.exception("AnimateDiff: a mask could not be applied")
             self._kept = None
             self._notes = (*self._notes, Note("mask", f"has no effect in some frames. {error}"))
             return image
@@ -167,19 +172,21 @@ class Refusal(_Request):
     def __init__(self, p: Any, error: Exception) -> None:
         super().__init__(p)
         self._problems = Problems(error)
-        images = getattr(p, "init_images", None) or []
-        if len(images) > 1:  # one for each frame: the WebUI's own error would come first
-            p.init_images = images[:1]
-        elif hasattr(p, "init_images") and not any(images):  # a video was to take their place: likewise
-            p.init_images = [blank_image(p)]
+        self._images: Any = None
+        if hasattr(p, "init_images"):
+            self._images = p.init_images
+            p.init_images = one_image(p)
 
     def wrap_sampling(self, p: Processing) -> None:
         """Make the next call of ``p.sample`` raise the error."""
         _wrap_once(self, p, self._raise)
 
     def close(self) -> None:
-        """Discard the error."""
+        """Discard the error, and restore the init images."""
         self.is_open = False
+        p: Any = self._p()
+        if p is not None and self._images is not None:
+            p.init_images, self._images = self._images, None
         self._problems.forget()
 
     def _raise(self, _p: Processing, _original: Any, _args: Any, _kwargs: dict[str, Any]) -> None:

@@ -35,11 +35,11 @@ def image_upload(tab: str, setting: Setting, path: Any) -> None:
 
 
 def _stored(image: Any) -> Any:
-    """The path of an uploaded image; one that cannot be stored leaves the field alone."""
+    """The path of an uploaded image. The page shows why one cannot be stored."""
     try:
         return "" if image is None else kept_image(image)
-    except AnimateDiffError:
-        return gr.update()
+    except AnimateDiffError as error:
+        raise gr.Error(str(error)) from error
 
 
 def _left(path: str) -> Any:

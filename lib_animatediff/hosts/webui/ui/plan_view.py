@@ -20,7 +20,7 @@ from lib_animatediff.hosts.webui.catalog.models import canonical_name, find_mode
 from lib_animatediff.hosts.webui.clip.batching import parts_of, splits_clips
 from lib_animatediff.hosts.webui.clip.prompt_travel import frame_prompts
 from lib_animatediff.hosts.webui.clip.speed import HostSampling, files_of, sampling_notes
-from lib_animatediff.hosts.webui.clip.video_start import sampled_steps
+from lib_animatediff.hosts.webui.clip.start.video import sampled_steps
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.prompts.tags import replace_tags

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from support import hosts
 from support.motion_files import write_motion_file
 from support.motions import read_once
 from support.webui_double import components, double, noises
-from support.webui_double.double import SdModel, shared
+from support.webui_double.double import SIDE, SdModel, shared
 
 import lib_animatediff
 
@@ -131,3 +132,23 @@ def glue(tmp_path: Path) -> Iterator[Any]:
     """Our module of the clip's noise."""
     with noises.on_the_double(tmp_path) as module:
         yield module
+
+
+@pytest.fixture
+def uploads(monkeypatch, tmp_path_factory):
+    """The folder of uploads."""
+    folder = tmp_path_factory.mktemp("uploads")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(folder))
+    return folder / "animatediff"
+
+
+@pytest.fixture
+def images(webui, uploads):
+    """Two images in the WebUI's folder."""
+    folder = webui.outputs.parent / "in"
+    folder.mkdir()
+    made = {}
+    for name, red in (("a", 100), ("b", 200)):
+        made[name] = Image.new("RGB", (SIDE, SIDE), (red, 0, 0))
+        made[name].save(folder / f"{name}.png")
+    return made

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
-import json
-
 import pytest
 import torch
 from PIL import Image
@@ -14,38 +10,12 @@ from support.source_files import shades
 from support.unchanged import Portrait
 from support.webui_double import double
 from support.webui_double.double import CLIP, SIDE, shared
+from support.webui_double.images_in import ALONE, FRAMES, IMG2IMG, PICTURE, PINNED, TABS, frames_of, sent
 from support.webui_double.sampling import latent_of
 
-from lib_animatediff.video import read_recipe, write_clip
-from lib_animatediff.video.hashing import file_hash
+from lib_animatediff.video import write_clip
 
-FRAMES = 4
-PINNED = {**CLIP, "frames": FRAMES, "image": "in/a.png", "last_image": "in/b.png"}
-ALONE = {**PINNED, "pin_inversion": 0}
-PICTURE = Image.new("RGB", (SIDE, SIDE), (50, 0, 0))
-IMG2IMG = {"tab": "img2img", "init_images": [PICTURE]}
-TABS = pytest.mark.parametrize("fields", [{}, IMG2IMG], ids=["txt2img", "img2img"])
 EXACT = {"rtol": 0, "atol": 1e-6}
-
-
-@pytest.fixture
-def uploads(monkeypatch, tmp_path_factory):
-    """The folder of uploads."""
-    folder = tmp_path_factory.mktemp("uploads")
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(folder))
-    return folder / "animatediff"
-
-
-@pytest.fixture
-def images(webui, uploads):
-    """Two images in the WebUI's folder."""
-    folder = webui.outputs.parent / "in"
-    folder.mkdir()
-    made = {}
-    for name, red in (("a", 100), ("b", 200)):
-        made[name] = Image.new("RGB", (SIDE, SIDE), (red, 0, 0))
-        made[name].save(folder / f"{name}.png")
-    return made
 
 
 @pytest.fixture
@@ -68,17 +38,6 @@ def reached(checkpoint):
 
 def latent(picture, side=SIDE):
     return torch.full((4, side, side), latent_of(picture))
-
-
-def frames_of(webui, *args, **fields):
-    webui.paint(*args, **fields)
-    return shared.painted[-1]
-
-
-def sent(picture):
-    written = io.BytesIO()
-    picture.save(written, "PNG")
-    return base64.b64encode(written.getvalue()).decode("ascii")
 
 
 # ---- pinned frames
@@ -180,71 +139,9 @@ def test_an_init_image_that_is_frame_0_is_the_clip_of_txt2img(webui, images):
     weaker = frames_of(webui, asked, tab="img2img", init_images=[images["a"]], denoising_strength=0.5)
     torch.testing.assert_close(weaker[0], latent(images["a"]), **EXACT)
     assert shared.samplings[-1].given is not None
-    many = {"tab": "img2img", "init_images": [PICTURE] * FRAMES}
+    many = {"tab": "img2img", "init_images": [PICTURE, images["a"]]}
     with pytest.raises(Exception, match="AD-W43"):
         webui.paint(asked, **many)
-
-
-# ---- files
-
-
-def test_base64_is_stored_by_its_hash_and_makes_the_same_clip(webui, images, uploads):
-    wanted = frames_of(webui, ALONE)
-    for text in (sent(images["a"]), f"data:image/png;base64,{sent(images['a'])}"):
-        assert torch.equal(frames_of(webui, {**ALONE, "image": text}), wanted)
-    (kept,) = uploads.iterdir()
-    keys = f"0: data:image/png;base64,{sent(images['a'])}, 3: in/b.png"
-    assert torch.equal(frames_of(webui, {**ALONE, "image": "", "last_image": "", "key_images": keys}), wanted)
-    processed = webui.paint({**ALONE, "image": sent(images["a"])})
-    assert f"image: animatediff/{kept.name}" in processed.infotexts[0]
-    assert torch.equal(frames_of(webui, {**ALONE, "image": f"animatediff/{kept.name}"}), wanted)
-
-
-def test_infotext_and_recipe_have_names_and_hashes(webui, images):
-    webui.paint({**PINNED, "format": ["GIF"]})
-    (made,) = webui.outputs.rglob("*.gif")
-    recipe = read_recipe(made)
-    digests = [file_hash(webui.outputs.parent / "in" / f"{name}.png") for name in "ab"]
-    assert 'Pinned frames: "0: a.png, 3: b.png"' in recipe.infotext
-    assert f'Pinned frames hashes: "a.png: {digests[0][:10]}, b.png: {digests[1][:10]}"' in recipe.infotext
-    assert "image: in/a.png" in recipe.infotext
-    entries = [{"frame": 0, "index": 0, "name": "a.png", "sha256": digests[0]}]
-    entries.append({"frame": 3, "index": 0, "name": "b.png", "sha256": digests[1]})
-    assert recipe.data["pins"] == {"frames": entries, "strength": 1.0, "inversion": 0.7, "fit": "crop"}
-    assert str(webui.outputs.parent) not in json.dumps(recipe.data)
-
-
-def test_a_video_may_be_sent(webui, images):
-    path = webui.outputs.parent / "sent.gif"
-    write_clip(path, [Image.new("RGB", (SIDE, SIDE), (n, 0, 0)) for n in (10, 20, 30)], fps=5)
-    coded = base64.b64encode(path.read_bytes()).decode("ascii")
-    webui.paint({"model": "mm", "video_source": f"data:image/gif;base64,{coded}"})
-    assert shared.samplings[-1].rows == 3
-
-
-def test_the_oldest_files_make_room(webui, images, uploads, monkeypatch):
-    module = webui.module("catalog.uploads")
-    module.kept_image(images["a"])
-    monkeypatch.setattr(module, "KEPT_BYTES", 1)
-    second = module.kept_image(images["b"])
-    assert [str(path) for path in uploads.iterdir()] == [second]
-
-
-@pytest.mark.parametrize("text", ["in/a.png", "/9j/", "GIF8", "a" * 100, "/9j/4AAQ folder/a.jpg", "in/" + "b" * 90])
-def test_a_path_is_no_base64(webui, text):
-    assert webui.module("catalog.uploads").with_kept_files({"image": text}) == {"image": text}
-
-
-@pytest.mark.parametrize("choice", ["source", "shape"])
-def test_the_size_may_be_that_of_the_source(webui, images, choice):
-    Image.new("RGB", (100, 52)).save(webui.outputs.parent / "in" / "wide.png")
-    p = webui.request({**ALONE, "image": "in/wide.png", "last_image": "", "source_size": choice}, width=64, height=48)
-    sizes = []
-    sample = p.sample
-    p.sample = lambda **given: sizes.append((p.width, p.height)) or sample(**given)
-    double.process_images(p)
-    assert sizes == [(96, 48) if choice == "source" else (88, 48)]
-    assert (p.width, p.height) == (64, 48)
 
 
 # ---- the ramp of the existing extension
@@ -371,3 +268,10 @@ def test_an_image_dropped_into_the_panel_fills_in_its_path(webui, images):
     assert path.endswith(".png")
     assert (upload._stored(None), upload._left("")) == ("", None)
     assert torch.equal(frames_of(webui, {**ALONE, "image": path}), frames_of(webui, ALONE))
+
+
+def test_the_page_shows_why_an_image_cannot_be_stored(webui, images, uploads, tmp_path):
+    uploads.symlink_to(tmp_path)
+    with pytest.raises(Exception, match="AD-W42") as shown:
+        webui.module("ui.image_upload")._stored(images["a"])
+    assert type(shown.value).__name__ == "Error"

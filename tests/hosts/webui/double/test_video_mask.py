@@ -64,6 +64,26 @@ def columns(image, begin, end):
 
 
 @TABS
+def test_a_pinned_frame_is_its_image_under_a_mask(webui, pictures, fields):
+    Image.new("RGB", (SIDE, SIDE), (200, 0, 0)).save(webui.outputs.parent / "in" / "red.png")
+    made = frames_of(webui.paint({**MASKED, "image": "in/red.png", "pin_inversion": 0, "format": ["Frame"]}, **fields))
+    source = [columns(picture, LEFT, SIDE) for picture in pictures]
+    assert [columns(frame, LEFT, SIDE) == own for frame, own in zip(made, source, strict=True)] == [False] + 4 * [True]
+
+
+def test_a_mask_that_cannot_be_applied_is_said_once(webui, pictures, monkeypatch):
+    calls = []
+
+    def fail(*_args):
+        calls.append(1)
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr("lib_animatediff.request.start.kept.KeptPixels.put_back", fail)
+    assert "mask has no effect in some frames. the disk is gone" in webui.paint(MASKED).comments
+    assert len(calls) == 1
+
+
+@TABS
 def test_each_frame_has_its_own_strength(webui, pictures, fields):
     """A lower one is led to its source at the double's only step, at 0 it is its source."""
     given = latents(pictures)

@@ -193,6 +193,18 @@ def test_refusals_come_before_sampling(webui, checkpoint, pictures, fields, refu
     assert webui.picture() == picture
 
 
+def test_a_link_out_of_the_folder_is_refused_in_a_series_too(webui, pictures, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside") / "b.png"
+    pictures[0].save(outside)
+    series = webui.outputs.parent / "in" / "series"
+    series.mkdir()
+    pictures[0].save(series / "a.png")
+    (series / "b.png").symlink_to(outside)
+    for path in ("in/series", "in/series/?.png", "in/series/b[.]png"):
+        with pytest.raises(Exception, match="AD-W32"):
+            webui.paint({"model": "mm.safetensors", "video": path})
+
+
 def test_a_link_out_of_the_folder_is_refused(webui, pictures, tmp_path_factory):
     outside = tmp_path_factory.mktemp("outside") / "b.gif"
     write_clip(outside, pictures, fps=5)

@@ -18,7 +18,7 @@ from lib_animatediff.hosts.webui.compat import denoiser as webui
 from lib_animatediff.hosts.webui.compat.a1111 import encoding_means
 from lib_animatediff.request.start.kept import latent_masks, shares_of
 from lib_animatediff.request.start.video import VideoStart
-from lib_animatediff.sampling.hold import prediction_of, signal_at, strengths_of
+from lib_animatediff.sampling.hold import NoiseLevels, prediction_of, strengths_of
 from lib_animatediff.video.mask import mask_frames
 from lib_animatediff.video.source import over_white, source_frames
 
@@ -113,7 +113,7 @@ class DenoiserHook:
     def __init__(self, images: Tensor, levels: Tensor, alphas_cumprod: Tensor) -> None:
         self._images = images
         self._levels = HostTensor(levels * _ROUNDING)
-        self._alphas_cumprod = alphas_cumprod
+        self._signals = NoiseLevels(alphas_cumprod)  # only samplers by timesteps ask, at whole ones
 
     def __call__(self, denoiser: nn.Module, args: tuple[Any, ...], result: Tensor) -> Tensor:
         """The hook: ``args`` begin with the latents and the noise level of each row."""
@@ -121,6 +121,6 @@ class DenoiserHook:
         is_free = self._levels.on(x.device) >= level.reshape(-1, 1, 1, 1)
         images = self._images.to(x)
         if webui.predicts_noise(denoiser):
-            signal = signal_at(level, self._alphas_cumprod.to(x.device, torch.float32))[:, None, None, None]
+            signal = self._signals.signal_at(level.to(x.device))[:, None, None, None]
             images = prediction_of(images.float(), x.float(), signal, predicts_velocity=False)
         return torch.where(is_free, result, images.to(result))

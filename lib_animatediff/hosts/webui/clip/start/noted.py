@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from lib_animatediff.hosts.webui.catalog.uploads import kept_image
-from lib_animatediff.hosts.webui.clip.video_start import HASH_LENGTH
 from lib_animatediff.request.effects import Note
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.request.settings import SETTINGS
@@ -18,8 +17,10 @@ from lib_animatediff.video.hashing import file_hash
 from motion_module import ClipError
 
 from .pinned import HASHES_FIELD, PINS_FIELD, starts_from_noise
+from .video import HASH_LENGTH, VIDEO_FIELDS
 
 LAST_FIELD = "Last frame hash"
+SOURCE_FIELDS = (*VIDEO_FIELDS, PINS_FIELD, HASHES_FIELD, LAST_FIELD)
 _OUR_WAY = (
     "mixes the init image into the noise as sd-webui-animatediff does, which washes frames out and keeps none of them. "
     "pin_init, or image and last_image, make frames equal their images and join the clip to them."
@@ -35,7 +36,8 @@ def init_image_path(p: Any) -> str | None:
     images = getattr(p, "init_images", None)
     if images is None:
         return None
-    if len(images) != 1 or images[0] is None:
+    # The tab's batch sends the same one for each image of a batch.
+    if not images or images[0] is None or any(each is not images[0] for each in images):
         raise ClipError(
             f"pin_init makes the init image frame 0, but {len(images)} init images were sent. Send one, or send image.",
             code="AD-W43",

@@ -21,6 +21,7 @@ from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
 from lib_animatediff.hosts.webui.compat import a1111, unet_calls
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.request.settings.derived import is_loop
+from lib_animatediff.sampling.hold import NoiseLevels
 from lib_animatediff.sampling.inversion import ddim_timesteps, invert
 from lib_animatediff.sampling.pinned_frames import HeldFrames, PinnedLatents, hold
 from lib_animatediff.video.fitting import STEP, Size
@@ -95,7 +96,8 @@ class PinnedImages:
             order=self._order,
         )
         velocity = unet_calls.predicts_velocity(p.sd_model)
-        self._hooks.begin(pinned, p.sd_model.alphas_cumprod, predicts_velocity=velocity)
+        levels = NoiseLevels(p.sd_model.alphas_cumprod, in_logarithms=True)
+        self._hooks.begin(pinned, levels, predicts_velocity=velocity)
         if inverted is not None:
             _wrap(
                 p.sampler, "sample", lambda sample, p, x, *args, **named: sample(p, pinned.in_noise(x), *args, **named)
@@ -104,10 +106,10 @@ class PinnedImages:
 
     def keep_images(self, p: Any) -> None:
         """Let the sampler's result have the images. Called after all others have patched the sampler."""
+        if starts_from_noise(p, self._plan):  # also a preview whose frame has no image
+            patch_next_call(p.sampler, "sample_img2img", sample_from_noise)
         if self._pins is None:
             return
-        if starts_from_noise(p, self._plan):
-            patch_next_call(p.sampler, "sample_img2img", _sample_from_noise)
         keep = self._keep
         for name in ("sample", "sample_img2img"):
             _wrap(p.sampler, name, lambda sample, *args, **named: keep(sample(*args, **named)))
@@ -130,7 +132,7 @@ class PinnedImages:
         pins, plan = self._pins, self._plan
         if pins is None or pins.inversion == 0 or plan.video is not None or len(pins.pins) == len(plan.rendered):
             return False
-        return not _is_img2img(p) or starts_from_noise(p, plan)
+        return not is_img2img(p) or starts_from_noise(p, plan)
 
     def _inverted_by_clips(self, p: Any, latents: Tensor, prompts: Sequence[str]) -> Tensor:
         """The inverted noise for the prompts of each clip: ``b p c h w``."""
@@ -151,7 +153,7 @@ class PinnedImages:
 def starts_from_noise(p: Any, plan: ClipPlan) -> bool:
     """Whether the other frames of a clip in img2img start from noise instead of the init image."""
     is_free = plan.pins is not None and plan.video is None and plan.ramp is None
-    return is_free and _is_img2img(p) and p.denoising_strength >= 1 and getattr(p, "mask", None) is None
+    return is_free and is_img2img(p) and p.denoising_strength >= 1 and getattr(p, "mask", None) is None
 
 
 def _inverted(p: Any, latents: Tensor, conditions: Any) -> Tensor:
@@ -170,7 +172,7 @@ def _rows(conditions: Any, rows: Sequence[int]) -> Any:
     return {name: entry[list(rows)] for name, entry in conditions.items()}  # SDXL
 
 
-def _sample_from_noise(_sample: Any, p: Any, _x: Tensor, noise: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def sample_from_noise(_sample: Any, p: Any, _x: Tensor, noise: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Replaces ``Sampler.sample_img2img`` at full strength, where the WebUI still adds the image to the noise."""
     return p.sampler.sample(p, noise, *args, **kwargs)  # type: ignore[no-any-return]
 
@@ -186,5 +188,6 @@ def _size(p: Any) -> Size:
     return int(p.width) // STEP * STEP, int(p.height) // STEP * STEP
 
 
-def _is_img2img(p: Any) -> bool:
+def is_img2img(p: Any) -> bool:
+    """Whether a request is one of image to image."""
     return hasattr(p, "init_images")

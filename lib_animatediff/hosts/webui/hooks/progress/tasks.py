@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lib_animatediff.hosts.webui.clip.video_start import sampled_steps
+from lib_animatediff.hosts.webui.clip.start.video import sampled_steps
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.request.plan import ClipPlan
 

@@ -26,18 +26,19 @@ from lib_animatediff.video.hashing import file_hash
 from lib_animatediff.video.source import over_white, source_frames
 from motion_module import ClipError
 
-from .start.held import HeldParts, has_parts
-from .start.pinned import starts_from_noise
+from .held import HeldParts, has_parts
+from .pinned import is_img2img, sample_from_noise, starts_from_noise
 
 VIDEO_FIELD, HASH_FIELD = "Video", "Video hash"  # of infotexts, as the command line writes them
 MASK_FIELD = "Video mask"
+VIDEO_FIELDS = (VIDEO_FIELD, HASH_FIELD, MASK_FIELD)
 HASH_LENGTH = 10  # as the WebUI shows hashes
 _HIGHEST = 0.999  # denoising strength of the WebUI's image to image
 
 
 def strength_of_tab(p: Any) -> float | None:
     """The denoising strength of img2img; None in txt2img, where it belongs to hires fix."""
-    given = getattr(p, "denoising_strength", None) if _is_img2img(p) else None
+    given = getattr(p, "denoising_strength", None) if is_img2img(p) else None
     return None if given is None else float(given)
 
 
@@ -47,7 +48,7 @@ def video_notes(p: Any, video: VideoIn | None, plan: ClipPlan, given: Collection
         return []
     found = video.notes(plan, plan.output.formats)
     asked = set(parse_frames("denoise", plan.settings.denoise, plan.frames, MOST_DENOISE))
-    if _is_img2img(p) and "denoise" in given and len(asked) == 1 and asked != {video.start.denoise}:
+    if is_img2img(p) and "denoise" in given and len(asked) == 1 and asked != {video.start.denoise}:
         found.append(Note("denoise", "has no effect in img2img, whose own denoising strength is used."))
     return found
 
@@ -80,11 +81,15 @@ def refuse_two_masks(p: Any, plan: ClipPlan) -> None:
         )
 
 
-def blank_image(p: Any) -> Any:
-    """A black image of the size of ``p``."""
+def one_image(p: Any) -> list[Any]:
+    """One init image, with which img2img reaches a refusal; a black one where a video was to take its place.
+
+    With several images, or with none, the WebUI's own error would come first.
+    """
     from PIL import Image
 
-    return Image.new("RGB", (int(p.width), int(p.height)))
+    given = next((image for image in p.init_images or () if image is not None), None)
+    return [given or Image.new("RGB", (int(p.width), int(p.height)))]
 
 
 def begins_from_images(p: Any, plan: ClipPlan) -> bool:
@@ -101,7 +106,7 @@ def begins_from_images(p: Any, plan: ClipPlan) -> bool:
 
 def sampled_steps(p: Any, plan: ClipPlan) -> int:
     """The steps of one run of the first pass, which begins in the middle with an image."""
-    strength = getattr(p, "denoising_strength", None) if _is_img2img(p) else None
+    strength = getattr(p, "denoising_strength", None) if is_img2img(p) else None
     if plan.video is not None:
         strength = plan.video.strongest
     if strength is None or a1111.img2img_samples_all_steps():
@@ -124,7 +129,7 @@ class FirstFrames:
             ClipError: the source cannot be read.
         """
         video = self._plan.video
-        if video is None or not _is_img2img(p):
+        if video is None or not is_img2img(p):
             return None
         mask = getattr(p, "image_mask", None)
         # "Only masked" cuts the same part out of image and mask.
@@ -134,7 +139,7 @@ class FirstFrames:
     def strength_of_frames(self, p: Any) -> float | None:
         """The denoising strength with which img2img begins if each frame has its own; None: the tab's stays."""
         video = self._plan.video
-        return video.strongest if video and _is_img2img(p) and isinstance(video.denoise, tuple) else None
+        return video.strongest if video and is_img2img(p) and isinstance(video.denoise, tuple) else None
 
     @contextmanager
     def encoded_alike(self) -> Iterator[None]:
@@ -155,7 +160,7 @@ class FirstFrames:
         size = int(p.width), int(p.height)
         if video is not None and has_parts(video) and self._held is None:
             self._held = HeldParts(video, len(self._plan.rendered), size)
-        if video is None or not video.is_used or _is_img2img(p) or self._latents is not None:
+        if video is None or not video.is_used or is_img2img(p) or self._latents is not None:
             return
         with a1111.encoding_means(), torch.no_grad():
             frames = source_frames(video.source, size, len(self._plan.rendered))
@@ -166,11 +171,11 @@ class FirstFrames:
         video = self._plan.video
         if video is None or p.is_hr_pass:
             return
-        if _is_img2img(p):
+        if is_img2img(p):
             if video.strongest == 0:
                 patch_next_call(p.sampler, "sample_img2img", _return_given)
             elif not begins_from_images(p, self._plan):
-                patch_next_call(p.sampler, "sample_img2img", _sample_from_noise)
+                patch_next_call(p.sampler, "sample_img2img", sample_from_noise)
             elif self._held is not None:
                 patch_next_call(p.sampler, "sample_img2img", self._held.sample)
         elif video.is_used:
@@ -199,11 +204,6 @@ def _return_given(_sample: Any, _p: Any, x: Tensor, *_args: Any, **_kwargs: Any)
     return x.clone()
 
 
-def _sample_from_noise(_sample: Any, p: Any, _x: Tensor, noise: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """Replaces ``Sampler.sample_img2img`` at full strength, where the WebUI still adds the image to the noise."""
-    return p.sampler.sample(p, noise, *args, **kwargs)  # type: ignore[no-any-return]
-
-
 @contextmanager
 def _denoising(p: Any, strength: float) -> Iterator[None]:
     """The denoising strength of a run: that of txt2img belongs to the second pass of hires fix."""
@@ -213,7 +213,3 @@ def _denoising(p: Any, strength: float) -> Iterator[None]:
         yield
     finally:
         p.denoising_strength = former
-
-
-def _is_img2img(p: Any) -> bool:
-    return hasattr(p, "init_images")
