@@ -137,6 +137,11 @@ class TrainingSettings:
         "disables weighting (official). Without effect on distillation.",
         minimum=1, fixed=True,
     )  # fmt: skip
+    local_heads: bool = _setting(
+        False, "Start with attention heads that look at neighbouring frames, not at all frames alike (official): motion "
+        "appears in far fewer steps.",
+        fixed=True,
+    )  # fmt: skip
     timestep_power: float = _setting(
         1.0, "Timesteps are 1000 * u^power: 1 is uniform, lower values favour noisy timesteps.", above=0, fixed=True
     )
@@ -237,6 +242,11 @@ def _check_together(settings: TrainingSettings) -> None:
     if settings.target == "motion-module" and settings.rank:
         raise TrainingError(
             "A whole motion module has no rank. Leave out rank, or choose another target.", code="AD-T22"
+        )
+    if settings.local_heads and settings.target != "motion-module":
+        raise TrainingError(
+            "local_heads changes the weights of a motion module, which a LoRA or an adapter leaves as they are. Leave it out.",
+            code="AD-T39",
         )
     if settings.size % PIXELS_PER_STEP:
         raise TrainingError(f"size must be a multiple of {PIXELS_PER_STEP}, not {settings.size}.", code="AD-T23")

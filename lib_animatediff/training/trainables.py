@@ -21,6 +21,7 @@ from motion_module.kinds import KINDS, Kind
 from motion_module.network import Layout
 from motion_module.schedules import SCALED_LINEAR, BetaSchedule
 
+from .local_heads import look_nearby
 from .rng import stream
 from .settings import TrainingError, TrainingSettings
 
@@ -83,8 +84,13 @@ def target_of(settings: TrainingSettings, unet: nn.Module) -> Iterator[Target]:
 
 
 def _motion_of(settings: TrainingSettings, unet: nn.Module) -> MotionModule:
-    if settings.motion:
-        return load_motion_module(Path(settings.motion)).float()
+    motion = load_motion_module(Path(settings.motion)).float() if settings.motion else _fresh(settings, unet)
+    if settings.local_heads:
+        look_nearby(motion)
+    return motion
+
+
+def _fresh(settings: TrainingSettings, unet: nn.Module) -> MotionModule:
     kind = KINDS[settings.kind]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream(settings.seed, "initial weights").initial_seed())

@@ -30,6 +30,7 @@ def train_motion(recipe: Recipe, folder: Path, until: int | None = None) -> None
         SIZE,
         motion=str(agreeing),
         moving_weight=then.moving_weight,
+        local_heads=then.local_heads,
         optimizer="muon",
         validation_prompts=then.shown,
     )

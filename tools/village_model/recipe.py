@@ -110,9 +110,17 @@ class MotionRecipe(TrainerRecipe):
 
 @dataclass(frozen=True)
 class MovingRecipe(MotionRecipe):
-    """The same motion module, which goes on with a loss in which subjects count as much as scenery."""
+    """The same motion module, which goes on with heads that look at neighbouring frames, and with more weight on subjects.
 
-    moving_weight: float = 6.0
+    Without the heads, and with the other figures as here, 200 steps changed nothing: at timestep 700 subjects' places were
+    as far off as before.
+    """
+
+    steps: int = 1400
+    rate: float = 2e-3
+    timestep_power: float = 0.5
+    moving_weight: float = 8.0
+    local_heads: bool = True
 
 
 @dataclass(frozen=True)
