@@ -27,6 +27,7 @@ class BuiltInModel:
         knows: what its images can show, for people.
         style_lora: a LoRA for the checkpoint; empty without one.
         motion_loras: for the motion module.
+        control: a ControlNet for the checkpoint; empty without one.
     """
 
     name: str
@@ -36,6 +37,7 @@ class BuiltInModel:
     knows: str
     style_lora: str
     motion_loras: tuple[str, ...]
+    control: str = ""
 
     @property
     def checkpoint(self) -> str:
@@ -50,7 +52,7 @@ class BuiltInModel:
     @property
     def files(self) -> tuple[str, ...]:
         """Names of all weights, the checkpoint's first."""
-        return tuple(filter(None, (self.checkpoint, self.motion, self.style_lora, *self.motion_loras)))
+        return tuple(filter(None, (self.checkpoint, self.motion, self.style_lora, *self.motion_loras, self.control)))
 
     @property
     def is_installed(self) -> bool:
@@ -80,6 +82,7 @@ POCKET = BuiltInModel(
     knows="small coloured shapes",
     style_lora="pocket-lilac-lora.safetensors",
     motion_loras=("pocket-pan-lora.safetensors",),
+    control="pocket-control.safetensors",
 )
 MODELS = {model.name: model for model in (POCKET,)}
 DEFAULT = POCKET

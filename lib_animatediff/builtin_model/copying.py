@@ -11,7 +11,7 @@ from lib_animatediff.video.atomic import atomic_file, plain_reason
 
 from . import STABLE_DIFFUSION_15, BuiltInModel, CheckpointError
 
-_CHECKPOINTS, _MOTION, _LORAS = "Stable-diffusion", "animatediff", "Lora"
+_CHECKPOINTS, _MOTION, _LORAS, _CONTROL = "Stable-diffusion", "animatediff", "Lora", "ControlNet"
 
 
 def copy_to_models(models: Path, model: BuiltInModel) -> list[Path]:
@@ -27,7 +27,7 @@ def copy_to_models(models: Path, model: BuiltInModel) -> list[Path]:
         CheckpointError: a folder cannot be written, another file has the name, or the built-in model is missing.
     """
     source = model.folder
-    places = {model.checkpoint: _CHECKPOINTS, model.motion: _MOTION}
+    places = {model.checkpoint: _CHECKPOINTS, model.motion: _MOTION, model.control: _CONTROL}
     copies = [(models / places.get(name, _LORAS) / name, (source / name).read_bytes()) for name in model.files]
     config = models / _CHECKPOINTS / f"{model.name}.yaml"
     clip = config.parent / f"{model.name}-clip"  # the folder of the text encoder's config and tokenizer

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from .settings import TrainingError
+
+PIXELS_PER_LATENT = 8  # on each side
+
+MemoryClip: TypeAlias = tuple[Tensor, str] | tuple[Tensor, str, Tensor | None]
 
 
 class BrokenClipError(TrainingError):
@@ -29,12 +33,14 @@ class Clip:
         frames: ``f 3 h w`` in -1..1.
         mean: latents, or the mean of their distribution if ``deviation`` is given, ``f c h w``.
         deviation: standard deviation of the latents, ``f c h w``.
+        hints: what a ControlNet reads of each frame, ``f 3 H W`` from 0 to 1.
     """
 
     caption: str
     frames: Tensor | None = None
     mean: Tensor | None = None
     deviation: Tensor | None = None
+    hints: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -83,15 +89,16 @@ class MemorySource:
 
     Args:
         clips: pairs of a tensor and its caption. Images are ``n 3 h w``, floats in -1..1 or uint8, with sides that are
-            multiples of 64; latents are ``n c h w`` at the UNet's scale (after the VAE's scaling factor).
+            multiples of 64; latents are ``n c h w`` at the UNet's scale (after the VAE's scaling factor). To train a
+            ControlNet, a third tensor may hold hints, ``n 3 H W``, floats in 0..1 or uint8, of the images' size.
         latents: whether the tensors are latents, so that the training needs no VAE.
 
     Raises:
         TrainingError: there are no clips, or one is invalid.
     """
 
-    def __init__(self, clips: Iterable[tuple[Tensor, str]], *, latents: bool = False) -> None:
-        self._clips = [_checked_pair(number, pair, latents) for number, pair in enumerate(clips)]
+    def __init__(self, clips: Iterable[MemoryClip], *, latents: bool = False) -> None:
+        self._clips = [_checked(number, clip, latents) for number, clip in enumerate(clips)]
         self._latents = latents
         if not self._clips:
             raise TrainingError("There are no clips to train on. Pass at least one.", code="AD-T04")
@@ -105,24 +112,38 @@ class MemorySource:
 
     def read(self, index: int, cut: Cut) -> Clip:
         """See `Source.read`. A tensor with infinite or NaN values counts as broken."""
-        video, caption = self._clips[index]
-        video = video[cut.indices(len(video))]
-        if cut.mirror:
-            video = video.flip(-1)
+        video, caption, hints = self._clips[index]
+        selected = cut.indices(len(video))
+        video, hints = (_cut(tensor, selected, cut.mirror) for tensor in (video, hints))
+        if hints is not None and not hints.is_floating_point():
+            hints = hints.float() / 255
         if not video.is_floating_point():
             video = video.float() / 127.5 - 1
         if not bool(torch.isfinite(video).all()):
             raise BrokenClipError(f"{self.name(index)} contains values that are not finite.", code="AD-T05")
-        return Clip(caption, mean=video) if self._latents else Clip(caption, frames=video)
+        given = {"mean" if self._latents else "frames": video}
+        return Clip(caption, **given, hints=hints)
 
 
-def _checked_pair(number: int, pair: tuple[Tensor, str], latents: bool) -> tuple[Tensor, str]:
+def _cut(tensor: Any, selected: list[int], mirror: bool) -> Any:
+    if tensor is None:
+        return None
+    return tensor[selected].flip(-1) if mirror else tensor[selected]
+
+
+def _checked(number: int, clip: MemoryClip, latents: bool) -> tuple[Tensor, str, Tensor | None]:
     try:
-        video, caption = pair
+        video, caption, hints = (*clip, None)[:3]
         right = isinstance(caption, str) and video.dim() == 4 and len(video) and (latents or video.shape[1] == 3)
+        if hints is not None:
+            side = PIXELS_PER_LATENT if latents else 1
+            right = right and hints.shape == (len(video), 3, *(side * length for length in video.shape[2:]))
     except (TypeError, ValueError, AttributeError):
         right = False
     if not right:
         expected = "latents (n c h w)" if latents else "images (n 3 h w)"
-        raise TrainingError(f"Clip {number} must be a pair of {expected} and a caption.", code="AD-T06")
-    return video, caption
+        raise TrainingError(
+            f"Clip {number} must be a pair of {expected} and a caption, or with hints of the images' size.",
+            code="AD-T06",
+        )
+    return video, caption, hints

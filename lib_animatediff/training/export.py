@@ -16,6 +16,7 @@ from motion_module import MotionModule
 from motion_module.files.atomic import atomic_write
 from motion_module.temporal_transformer import TemporalAttention, positional_table
 
+from .control import official_names
 from .trainables import Target
 
 METADATA_KEY = "lib_animatediff_training"
@@ -28,6 +29,9 @@ def official_state(target: Target) -> dict[str, Tensor]:
     """Trained weights by official name, float32 on the CPU."""
     if any("lora_" in name for name in target.weights):
         return {_lora_name(name): weight.detach().float().cpu() for name, weight in target.weights.items()}
+    if target.control is not None:
+        names = official_names(target.control)
+        return {names[name]: weight.detach().float().cpu() for name, weight in target.weights.items()}
     assert target.motion is not None  # only motion modules are trained as a whole
     return motion_state(target.motion)
 

@@ -2,18 +2,19 @@
 
 Torch's defaults, which the official training starts from, let every head of a new motion module average all frames
 alike. A head that does so cannot say in which frame it saw something, and few steps of training do not change that:
-after 12,000 clips of the village, heads still averaged 15.9 of 16 frames, clips held still, and no subject went its way.
+after 12,000 clips of the built-in village, heads still averaged 15.9 of 16 frames, and no subject went its way.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from motion_module import MotionModule
-from motion_module.temporal_transformer import HEADS, TemporalAttention
+from motion_module.temporal_transformer import HEADS
 
 OFFSETS = (-1, 1, -2, 2, -4, 4, -7, 7)  # frames from a head's own frame to the one that it looks at, one per head
 FASTEST = (1.0, 1.0, 1.0, 1.0, 0.75, 0.75, 0.56, 0.56)  # radians per frame: the slower, the more frames a head sees
@@ -27,9 +28,9 @@ NORM = 0.35  # of the content in the compared channels, so that it does not drow
 def look_nearby(motion: MotionModule) -> None:
     """Set queries and keys of each block's first attention so that its heads look at frames at `OFFSETS`, in place."""
     for _, transformer in motion.sites():
-        for block in transformer.transformer_blocks:
+        blocks: Any = transformer.transformer_blocks
+        for block in blocks:
             attention, norm = block.attention_blocks[0], block.norms[0]
-            assert isinstance(attention, TemporalAttention)
             query, key = _weights(attention.to_q.in_features)
             attention.to_q.weight.copy_(query)
             attention.to_k.weight.copy_(key)
@@ -37,7 +38,7 @@ def look_nearby(motion: MotionModule) -> None:
 
 
 def _weights(channels: int) -> tuple[Tensor, Tensor]:
-    """Query and key weights, ``channels channels``: a head's logit is the sum over its pairs of cos(w (j - i - offset))."""
+    """Query and key weights, ``channels channels``: frames i, j have logits of cos(w (j - i - offset)) over pairs."""
     query, key = torch.zeros(channels, channels), torch.zeros(channels, channels)
     width = channels // HEADS
     scale = math.sqrt(SHARPNESS * math.sqrt(width))

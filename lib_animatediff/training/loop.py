@@ -20,8 +20,9 @@ from motion_module import load_motion_module
 from . import export
 from .base import Base
 from .cache import CachedSource
-from .clips import Source
+from .clips import Clip, Source
 from .consistency import ConsistencyObjective, Teacher
+from .control import ControlObjective, hints_of
 from .dataset import Example, Examples, batches, readable, split
 from .latents import latents_of
 from .logging import Records
@@ -78,18 +79,19 @@ def _precision(settings: TrainingSettings) -> str:
 @contextmanager
 def _checkpointing(unet: Any, target: Target, enabled: bool) -> Iterator[None]:
     """Enable gradient checkpointing. LDM UNets only support it as an option at construction."""
-    unet_too = enabled and hasattr(unet, "enable_gradient_checkpointing")
+    nets = (unet, target.control) if enabled else ()
+    diffusers_nets: list[Any] = [net for net in nets if hasattr(net, "enable_gradient_checkpointing")]
     for _, transformer in target.motion.sites() if target.motion else ():
         transformer.gradient_checkpointing = enabled
-    if unet_too:
-        unet.enable_gradient_checkpointing()
-        unet.train()  # required by older diffusers; no layer of this UNet depends on it
+    for net in diffusers_nets:
+        net.enable_gradient_checkpointing()
+        net.train()  # required by older diffusers; no layer of these networks depends on it
     try:
         yield
     finally:
-        if unet_too:
-            unet.disable_gradient_checkpointing()
-            unet.eval()
+        for net in diffusers_nets:
+            net.disable_gradient_checkpointing()
+            net.eval()
 
 
 def learning_rate(settings: TrainingSettings, step: int) -> float:
@@ -111,6 +113,14 @@ def _optimizer(weights: list[torch.nn.Parameter], settings: TrainingSettings) ->
         eps=ADAM_EPS,
         weight_decay=settings.weight_decay,
     )
+
+
+def _objective(settings: TrainingSettings, base: Base, target: Target, alphas: Tensor) -> Objective:
+    weights = settings.largest_weight, settings.moving_weight
+    if target.control is not None:
+        return ControlObjective(base.unet, target.control, alphas, *weights)
+    kind = ConsistencyObjective if settings.distill_cfg else Objective
+    return kind(base.unet, target.motion, alphas, *weights)
 
 
 def _teacher(settings: TrainingSettings, base: Base, alphas: Tensor) -> Teacher:
@@ -153,10 +163,8 @@ class Loop:
         self.records: Records | None = None  # on the main process only
         self.weights = list(target.weights.values())
         self.alphas = target.schedule.alphas_cumprod()
-        kind = ConsistencyObjective if settings.distill_cfg else Objective
         self.objective, self.optimizer = accelerator.prepare(
-            kind(base.unet, target.motion, self.alphas, settings.largest_weight, settings.moving_weight),
-            _optimizer(self.weights, settings),
+            _objective(settings, base, target, self.alphas), _optimizer(self.weights, settings)
         )
         self.teacher = _teacher(settings, base, self.alphas) if settings.distill_cfg else None
         self.ema = EMA(self.weights, settings.ema) if settings.ema else None
@@ -241,7 +249,7 @@ class Loop:
 
     def groups(self, examples: list[Example]) -> list[Group]:
         """Input of the objective: clips grouped by shape, with noise, timestep and text."""
-        by_shape: dict[tuple[int, ...], list[tuple[Tensor, Draws, str]]] = defaultdict(list)
+        by_shape: dict[tuple[int, ...], list[tuple[Tensor, Draws, str, Clip]]] = defaultdict(list)
         for example in examples:
             for name, reason in example.broken:
                 self.skip(name, reason)
@@ -249,16 +257,18 @@ class Loop:
             draws = Draws(self.settings.seed, example.number)
             latents = latents_of(clip, self.base.vae, draws, self.accelerator.device)
             caption = "" if draws.uniform("caption") < self.settings.caption_dropout else clip.caption
-            by_shape[tuple(latents.shape)].append((latents, draws, caption))
+            by_shape[tuple(latents.shape)].append((latents, draws, caption, clip))
         steps, power = len(self.alphas), self.settings.timestep_power
         groups = []
         for rows in by_shape.values():
             group = {
-                "latents": torch.stack([latents for latents, _, _ in rows]),
-                "noise": torch.stack([draws.normal("noise", tuple(latents.shape)) for latents, draws, _ in rows]),
-                "timesteps": torch.tensor([draws.timestep(steps, power) for _, draws, _ in rows]),
-                "text": self.base.texts([caption for _, _, caption in rows]),
+                "latents": torch.stack([latents for latents, *_ in rows]),
+                "noise": torch.stack([draws.normal("noise", tuple(latents.shape)) for latents, draws, *_ in rows]),
+                "timesteps": torch.tensor([draws.timestep(steps, power) for _, draws, *_ in rows]),
+                "text": self.base.texts([caption for _, _, caption, _ in rows]),
             }
+            if self.target.control is not None:
+                group["hints"] = torch.stack([hints_of(clip, self.settings.hints) for *_, clip in rows])
             groups.append({name: tensor.to(self.accelerator.device) for name, tensor in group.items()})
         return groups
 

@@ -61,12 +61,16 @@ class Objective(nn.Module):
         signal = self.alphas[group["timesteps"]].view(-1, 1, 1, 1, 1)
         noisy = signal.sqrt() * group["latents"] + (1 - signal).sqrt() * noise
         timesteps = repeat(group["timesteps"], "b -> (b f)", f=frames)
-        predicted = predict(self.unet, rearrange(noisy, "b f c h w -> (b f) c h w"), timesteps, group["text"])
+        predicted = self.predicted(rearrange(noisy, "b f c h w -> (b f) c h w"), timesteps, group)
         error = rearrange(predicted.float(), "(b f) c h w -> b f c h w", f=frames) - noise
         squared = error.square()
         if self._moving_weight != 1:
             squared = squared * moving_weights(group["latents"], self._moving_weight)
         return squared.mean(dim=(1, 2, 3, 4))
+
+    def predicted(self, rows: Tensor, timesteps: Tensor, group: Group) -> Tensor:
+        """The noise in rows ``(b f) c h w`` of a group."""
+        return predict(self.unet, rows, timesteps, group["text"])
 
     def _weights(self, timesteps: Tensor) -> Tensor:
         return (1 / self.alphas[timesteps]).clamp(max=self._largest_weight)  # 1 / alpha = 1 + sigma^2

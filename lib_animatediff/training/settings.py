@@ -11,10 +11,12 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from lib_animatediff.video.preprocess import CANNY, PREPROCESSORS
 from motion_module import AnimateDiffError
 
 NEW_KINDS = ("v2", "v3")  # those of the official recipe; others need other norms or another base model
-TARGETS = ("motion-module", "motion-lora", "adapter")
+TARGETS = ("motion-module", "motion-lora", "adapter", "controlnet")
+OF_IMAGES = ("adapter", "controlnet")  # targets that are trained on single frames
 OPTIMIZERS = ("adamw", "muon")
 OFFICIAL_RANKS = {"motion-lora": 64, "adapter": 128}  # from the sizes of the official files
 PIXELS_PER_STEP = 64  # latents are an eighth of the image and are halved three times
@@ -89,7 +91,9 @@ class TrainingSettings:
     data: str = _setting("", "WebVid CSV (videoid,name,page_dir), or a folder of videos with .txt captions.", path=True)
     videos: str = _setting("", "Folder with the videos of a CSV. Default: the folder of the CSV.", path=True)
     caption: str = _setting("", "Caption of videos without a text file.")
-    frames: int = _setting(16, "Frames per clip. Adapters are trained on single frames.", minimum=1, fixed=True)
+    frames: int = _setting(
+        16, "Frames per clip. Adapters and ControlNets are trained on single frames.", minimum=1, fixed=True
+    )
     stride: int = _setting(
         4, "Use every nth frame of a video. Short videos are sampled more densely.", minimum=1, fixed=True
     )
@@ -104,6 +108,12 @@ class TrainingSettings:
     )
     caption_dropout: float = _setting(
         0.1, "Share of clips that are trained with an empty caption.", minimum=0, maximum=1, fixed=True
+    )
+    hints: str = _setting(
+        CANNY,
+        "Preprocessor that makes the hints of a ControlNet from the frames.",
+        choices=tuple(PREPROCESSORS),
+        fixed=True,
     )
     cache: str = _setting("", "Folder for encoded videos, which are encoded once before the training.", path=True)
     workers: int = _setting(0, "Processes that load videos in the background.", minimum=0)
@@ -138,8 +148,8 @@ class TrainingSettings:
         minimum=1, fixed=True,
     )  # fmt: skip
     local_heads: bool = _setting(
-        False, "Start with attention heads that look at neighbouring frames, not at all frames alike (official): motion "
-        "appears in far fewer steps.",
+        False, "Start with attention heads that look at neighbouring frames, not at all frames alike (official). "
+        "Motion appears in far fewer steps.",
         fixed=True,
     )  # fmt: skip
     timestep_power: float = _setting(
@@ -181,7 +191,7 @@ class TrainingSettings:
     @property
     def clip_frames(self) -> int:
         """Number of frames of a training example."""
-        return 1 if self.target == "adapter" else self.frames
+        return 1 if self.target in OF_IMAGES else self.frames
 
 
 def _described(f: Field[Any]) -> Setting:
@@ -229,7 +239,7 @@ def _checked_number(setting: Setting, value: Any) -> int | float:
 def _check_together(settings: TrainingSettings) -> None:
     if settings.target == "motion-lora" and not settings.motion:
         raise TrainingError("A motion LoRA is trained for a motion module. Set motion to its file.", code="AD-T20")
-    if settings.distill_cfg and (settings.target == "adapter" or not settings.motion):
+    if settings.distill_cfg and (settings.target in OF_IMAGES or not settings.motion):
         raise TrainingError(
             "A motion module is distilled from one that is trained already. Set motion to its file, or distill_cfg to "
             "0.",
@@ -239,17 +249,35 @@ def _check_together(settings: TrainingSettings) -> None:
         raise TrainingError(
             "An adapter is trained on the base model alone. Leave motion and adapter empty.", code="AD-T21"
         )
-    if settings.target == "motion-module" and settings.rank:
-        raise TrainingError(
-            "A whole motion module has no rank. Leave out rank, or choose another target.", code="AD-T22"
-        )
+    if settings.target == "controlnet":
+        _check_controlnet(settings)
+    if settings.target not in OFFICIAL_RANKS and settings.rank:
+        raise TrainingError("Only a LoRA has a rank. Leave out rank, or choose another target.", code="AD-T22")
     if settings.local_heads and settings.target != "motion-module":
         raise TrainingError(
-            "local_heads changes the weights of a motion module, which a LoRA or an adapter leaves as they are. Leave it out.",
+            "local_heads changes the weights of a motion module, and this target leaves them as they are. Leave it "
+            "out.",
             code="AD-T39",
         )
     if settings.size % PIXELS_PER_STEP:
         raise TrainingError(f"size must be a multiple of {PIXELS_PER_STEP}, not {settings.size}.", code="AD-T23")
+
+
+def _check_controlnet(settings: TrainingSettings) -> None:
+    if settings.motion or settings.adapter:
+        raise TrainingError(
+            "A ControlNet is trained on the base model alone. Leave motion and adapter empty.", code="AD-T42"
+        )
+    if settings.cache:
+        raise TrainingError(
+            "The hints of a ControlNet are made from frames, and a cache holds only latents. Leave out cache.",
+            code="AD-T43",
+        )
+    if settings.validation_prompts:
+        raise TrainingError(
+            "A ControlNet cannot draw validation prompts, for which there are no hints. Leave out validation_prompts.",
+            code="AD-T44",
+        )
 
 
 def recipe(settings: TrainingSettings) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Training targets: a whole motion module, a LoRA on one, or a LoRA on the base model's spatial attention.
+"""Training targets: a whole motion module, a LoRA on one, a LoRA on the base model's spatial attention, a ControlNet.
 
 Each provides the weights to train and puts them into a UNet. All other weights are frozen.
 """
@@ -21,6 +21,7 @@ from motion_module.kinds import KINDS, Kind
 from motion_module.network import Layout
 from motion_module.schedules import SCALED_LINEAR, BetaSchedule
 
+from .control import new_control_network
 from .local_heads import look_nearby
 from .rng import stream
 from .settings import TrainingError, TrainingSettings
@@ -39,12 +40,14 @@ class Target:
     Attributes:
         weights: trained weights by name, float32.
         schedule: noise levels of the training.
-        motion: motion module to inject during training; None for an adapter.
+        motion: motion module to inject during training; None for an adapter or a ControlNet.
+        control: ControlNet that is trained.
     """
 
     weights: dict[str, nn.Parameter]
     schedule: BetaSchedule
     motion: MotionModule | None
+    control: nn.Module | None = None
 
     def inside(self, unet: nn.Module, frames: int) -> Any:
         """Context in which the UNet runs with the trained weights."""
@@ -72,6 +75,10 @@ def target_of(settings: TrainingSettings, unet: nn.Module) -> Iterator[Target]:
     if settings.target == "adapter":
         with _lora(unet, settings) as weights:
             yield Target(weights, SCALED_LINEAR, None)
+        return
+    if settings.target == "controlnet":
+        network = new_control_network(unet, settings)
+        yield Target(dict(network.named_parameters()), SCALED_LINEAR, None, network)
         return
     motion = _motion_of(settings, unet)
     with inject(unet, motion, frames=settings.frames):

@@ -15,6 +15,7 @@ from torch import nn
 
 from .base import Base
 from .clips import BrokenClipError, Cut, Source
+from .control import hints_of
 from .latents import latents_of
 from .loss import Group, Objective, text_once_per_clip
 from .rng import Draws
@@ -64,7 +65,10 @@ def held_out_groups(
         latents = latents_of(clip, base.vae, draws, device)
         noise = draws.normal("noise", tuple(latents.shape)).to(latents.device)
         text = base.texts([clip.caption]).to(latents.device)
-        groups.append({"latents": latents[None], "noise": noise[None], "text": text})
+        group = {"latents": latents[None], "noise": noise[None], "text": text}
+        if settings.target == "controlnet":
+            group["hints"] = hints_of(clip, settings.hints)[None].to(latents.device)
+        groups.append(group)
     return groups
 
 

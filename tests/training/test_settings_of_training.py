@@ -26,7 +26,7 @@ def test_defaults_are_the_official_recipe():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"target": "everything"}, "target must be one of motion-module, motion-lora, adapter, not 'everything'"),
+        ({"target": "everything"}, "target must be one of motion-module, motion-lora, adapter, controlnet, not 'everything'"),
         ({"steps": 0}, "steps must be 1 or more, not 0"),
         ({"steps": 1.5}, "steps must be a whole number"),
         ({"steps": True}, "steps must be a whole number"),
@@ -38,7 +38,7 @@ def test_defaults_are_the_official_recipe():
         ({"validation_prompts": "one"}, "validation_prompts must be a list of strings"),
         ({"target": "motion-lora"}, "Set motion to its file"),
         ({"target": "adapter", "motion": "a"}, "Leave motion and adapter empty"),
-        ({"rank": 4}, "no rank"),
+        ({"rank": 4}, "Only a LoRA has a rank"),
     ],
 )
 def test_what_cannot_be_is_refused(values, message):

@@ -67,6 +67,18 @@ def show_command(folder: Path, picture: Path) -> None:
     write_showcase(folder, picture)
 
 
+@main.command("control")
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), default=SHIPPED, show_default=True)
+@click.option("--picture", type=click.Path(path_type=Path), default=Path("docs/images/control.gif"), show_default=True)
+def control_command(folder: Path, picture: Path) -> None:
+    """Measure how well sprites follow drawn paths, and make a picture of it."""
+    from .following import measure_paths, write_picture
+
+    write_picture(folder, picture)
+    for line in measure_paths(folder):
+        click.echo(line)
+
+
 @main.command("ship")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=OUT, show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path, file_okay=False), default=SHIPPED, show_default=True)

@@ -110,6 +110,18 @@ class PanRecipe(TrainerRecipe):
 
 
 @dataclass(frozen=True)
+class ControlRecipe(TrainerRecipe):
+    """A ControlNet that puts the sprite where its hint has a mark."""
+
+    steps: int = 500
+    batch: int = 24
+    warm_up: int = 50
+    average: float = 0.99
+    timestep_power: float = 0.8
+    clips: int = 256
+
+
+@dataclass(frozen=True)
 class StyleRecipe:
     """Stills of the second style, which the base model has never seen, for the personalised models."""
 
@@ -163,6 +175,7 @@ class Recipe:
     fine_tune: FineTuneRecipe = field(default_factory=FineTuneRecipe)
     motion: MotionRecipe = field(default_factory=MotionRecipe)
     pan: PanRecipe = field(default_factory=PanRecipe)
+    control: ControlRecipe = field(default_factory=ControlRecipe)
 
     def smoke(self, steps: int) -> Recipe:
         """The same recipe in a few small steps: it shows that everything runs, and nothing more."""
@@ -178,6 +191,7 @@ class Recipe:
             fine_tune=replace(self.fine_tune, steps=steps, batch=4, warm_up=1),
             motion=replace(self.motion, steps=steps, pauses=((steps + 1) // 2,), shown=(), **trainer),
             pan=replace(self.pan, steps=steps, clips=4, rank=2, **trainer),
+            control=replace(self.control, steps=steps, clips=4, **trainer),
         )
 
     def about(self, *stages: str) -> dict[str, Any]:

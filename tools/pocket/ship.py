@@ -15,6 +15,7 @@ SOURCES = {
     POCKET.motion: "motion.safetensors",
     POCKET.style_lora: "style-lora.safetensors",
     POCKET.motion_loras[0]: "pan.safetensors",
+    POCKET.control: "control.safetensors",
 }
 
 

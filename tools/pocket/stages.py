@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from . import base as base_stage
+from . import control, motion, pan, style
 from . import latents as latents_stage
-from . import motion, pan, style
 from . import vae as vae_stage
 from .base import new_unet
 from .building import SHEETS, Stage, run_stages
@@ -143,6 +143,7 @@ STAGES = (
     ),
     Stage("motion", motion.RESULT, (*BASE, "motion"), motion.train_motion, motion.gate_motion),
     Stage("pan", pan.RESULT, (*BASE, "motion", "pan"), pan.train_pan, pan.gate_pan),
+    Stage("control", control.RESULT, (*BASE, "control"), control.train_control, control.gate_control),
 )
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
-from torch import Tensor
 
 from lib_animatediff.training import Base, MemorySource, TrainingSettings, train
+from lib_animatediff.training.clips import MemoryClip
 from lib_animatediff.training.export import read_recipe
 
 from .export import NAME, load_pipeline
@@ -54,7 +54,7 @@ def settings(recipe: TrainerRecipe, folder: Path, seed: int, size: int = SIZE, *
     )
 
 
-def train_on(folder: Path, clips: Iterable[tuple[Tensor, str]], how: TrainingSettings, name: str = NAME) -> Path:
+def train_on(folder: Path, clips: Iterable[MemoryClip], how: TrainingSettings, name: str = NAME) -> Path:
     """Train on a build's base model with encoded clips, f c h w, and their captions; returns the trainer's file."""
     base = Base.of_pipeline(load_pipeline(folder, name))
     return train(how, base=base, clips=MemorySource(clips, latents=True))
