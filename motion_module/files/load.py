@@ -42,7 +42,7 @@ def load_motion_module(path: str | Path, *, kind: str | None = None) -> MotionMo
     header = read_header(source.weights)
     found = detect_motion_module(source, header, kind)
     tensors = read_checked(source.weights, header, found.weights.values())
-    state = {official: _usable(source.weights, key, tensors.pop(key)) for official, key in found.weights.items()}
+    state = {official: usable(source.weights, key, tensors.pop(key)) for official, key in found.weights.items()}
     return MotionModule.from_state_dict(state, found.layout, found.kind, source.name)
 
 
@@ -61,7 +61,7 @@ def read_checked(path: Path, header: FileHeader, names: Iterable[str]) -> dict[s
     return tensors
 
 
-def _usable(path: Path, key: str, tensor: Tensor) -> Tensor:
+def usable(path: Path, key: str, tensor: Tensor) -> Tensor:
     """A weight with memory of its own, in a dtype with arithmetic."""
     if dtype_name(tensor.dtype) in _STORAGE_DTYPES:
         tensor = tensor.to(torch.float16)

@@ -16,6 +16,7 @@ from .safe_unpickler import TensorHeader
 _MAX_NAME_LENGTH = 300  # characters: twice the longest real name
 _CHOOSE = "Choose a motion module such as v3_sd15_mm.ckpt."
 _NOT_RUN = f"This version does not support it. {_CHOOSE}"
+_SPARSE_CTRL = f"Give it with images at frames, as --sparse-ctrl on the command line. {_CHOOSE}"
 _CHECKPOINT = f"Put it into the folder of your checkpoints. {_CHOOSE}"
 _CONTROLNET = f"Use it with ControlNet. {_CHOOSE}"
 _IMAGE_LORA = f"Use it like any image LoRA. {_CHOOSE}"
@@ -46,11 +47,13 @@ class KnownModel:
 _ADD_ONS = (
     KnownModel(
         "a SparseCtrl encoder for scribbles",
-        _NOT_RUN,
-        (r"motion_modules\.", r"controlnet_cond_embedding\.conv_in\.weight "),
+        _SPARSE_CTRL,
+        (r"motion_modules\.", r"(?:controlnet_cond_embedding|input_hint_block\.0)\.conv_in\.weight "),
     ),
     KnownModel(
-        "a SparseCtrl encoder for images", _NOT_RUN, (r"motion_modules\.", r"controlnet_cond_embedding\.weight ")
+        "a SparseCtrl encoder for images",
+        _SPARSE_CTRL,
+        (r"motion_modules\.", r"(?:controlnet_cond_embedding|input_hint_block\.0)\.weight "),
     ),
     KnownModel("a SparseCtrl encoder", _NOT_RUN, (r"motion_modules\.", r"controlnet_down_blocks|zero_convs")),
     KnownModel("CameraCtrl weights", _NOT_RUN, (r"qkv_merge",)),
