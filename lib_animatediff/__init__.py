@@ -16,6 +16,7 @@ from lib_animatediff.engine.components.control import ControlComponent, ControlI
 from lib_animatediff.engine.components.cross_frame import CrossFrameAttention
 from lib_animatediff.engine.components.domain_adapter import DomainAdapterComponent, apply_domain_adapters
 from lib_animatediff.engine.components.motion import MotionComponent
+from lib_animatediff.engine.components.sparse_ctrl import GivenFrames, ResidualCache, SparseCtrlComponent
 from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.engine.inject import Injection, inject
 from lib_animatediff.engine.motion_scale import MotionScale
@@ -38,6 +39,7 @@ from motion_module import (
     MotionFileInfo,
     MotionLora,
     MotionModule,
+    SparseCtrl,
     apply_motion_lora,
     apply_motion_loras,
     convert_motion_file,
@@ -46,6 +48,7 @@ from motion_module import (
     load_domain_adapter,
     load_motion_lora,
     load_motion_module,
+    load_sparse_ctrl,
     match_report,
 )
 
@@ -89,6 +92,7 @@ __all__ = [
     "DomainAdapterComponent",
     "FeatureReuse",
     "FrameHints",
+    "GivenFrames",
     "IncompatibleModelError",
     "Injection",
     "LoraMatch",
@@ -101,8 +105,11 @@ __all__ = [
     "MotionScale",
     "Pin",
     "PinnedFrames",
+    "ResidualCache",
     "Residuals",
     "Sampling",
+    "SparseCtrl",
+    "SparseCtrlComponent",
     "Text2VideoZero",
     "UNetCall",
     "VideoMask",
@@ -121,6 +128,7 @@ __all__ = [
     "load_motion_lora",
     "load_motion_module",
     "load_pipeline",
+    "load_sparse_ctrl",
     "match_report",
     "parse_settings",
     "plan_clip",

@@ -12,6 +12,8 @@ from motion_module.lora.motion_lora import (
     load_motion_lora,
     match_report,
 )
+from motion_module.sparse_ctrl.load import load_sparse_ctrl
+from motion_module.sparse_ctrl.network import SparseCtrl
 
 from .errors import AnimateDiffError, ClipError, IncompatibleModelError, MotionFileError
 from .network import MotionModule
@@ -26,6 +28,7 @@ __all__ = [
     "MotionFileInfo",
     "MotionLora",
     "MotionModule",
+    "SparseCtrl",
     "apply_motion_lora",
     "apply_motion_loras",
     "convert_motion_file",
@@ -34,5 +37,6 @@ __all__ = [
     "load_domain_adapter",
     "load_motion_lora",
     "load_motion_module",
+    "load_sparse_ctrl",
     "match_report",
 ]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -147,7 +148,8 @@ class SparseCtrl(nn.Module):
         x = features + self.conv_in.bias.view(1, -1, 1, 1)
         outputs = iter(self.controlnet_down_blocks)
         skips = [next(outputs)(x)]
-        for level, block in enumerate(self.down_blocks):
+        blocks: list[Any] = list(self.down_blocks)
+        for level, block in enumerate(blocks):
             for number, resnet in enumerate(block.resnets):
                 x = resnet(x, embedding)
                 if level < LEVELS - 1:

@@ -155,14 +155,15 @@ class SparseCtrlComponent:
             ClipError: the rows are not whole clips, or the conditions have another size than the latents.
         """
         follows_steps = self._start > 0 or self._end < 1  # otherwise the progress is not read, which may wait
-        if not follows_steps or self._acts_at(call.progress):
+        if not follows_steps or self.acts_at(call.progress):
             self._run(call, input_of(args, kwargs), context_of(args, kwargs))
         try:
             return forward(*args, **kwargs)
         finally:
             self._placed_residuals.clear()
 
-    def _acts_at(self, progress: float) -> bool:
+    def acts_at(self, progress: float) -> bool:
+        """Whether it acts at a completed share of the sampling."""
         return self._start <= progress and (progress < self._end or self._end == 1)
 
     def _run(self, call: UNetCall, latents: Tensor, context: Tensor) -> None:
