@@ -38,7 +38,7 @@ from motion_module.limits import check_replaceable, exists, is_folder, read_limi
 from . import control_in, images_in
 from .asked import AskedClip
 from .files import KIND_OPTION
-from .guides import sparse_ctrl
+from .guides import choosing
 from .options import CHECKPOINT_OPTION, DEVICE_OPTION, GroupedCommand, say_device
 from .video_in import take_video
 
@@ -53,7 +53,7 @@ OTHER_OPTIONS = {
 }
 TABLE_OPTIONS = [s for s in SETTINGS.values() if s.name not in OTHER_OPTIONS]
 _EARLIER_NAMES = {"preview": ("poster",)}
-_HEADINGS = {s.name: s.group for s in TABLE_OPTIONS} | images_in.HEADINGS | control_in.HEADINGS | sparse_ctrl.HEADINGS
+_HEADINGS = {s.name: s.group for s in TABLE_OPTIONS} | images_in.HEADINGS | control_in.HEADINGS | choosing.HEADINGS
 
 
 def _with_table_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -119,7 +119,7 @@ SIZE = 512  # as in the official configurations
 )
 @images_in.with_image_options
 @control_in.with_control_options
-@sparse_ctrl.with_sparse_ctrl_options
+@choosing.with_guide_options
 @_with_table_options
 @click.option("--lora", "loras", multiple=True, help="LoRA for the checkpoint: FILE or FILE:STRENGTH. May be repeated.")
 @click.option(
@@ -201,11 +201,11 @@ def animate(
     **table: Any,
 ) -> Any:
     """Render a clip from a prompt. Without options, use a small built-in model."""
-    # Everything is checked before the checkpoint is loaded, the quick checks first. The context's object takes what is
-    # asked for; without one, it is rendered.
+    # All checks precede the checkpoint, quick ones first. The context's object takes the request, or it is rendered.
     video = take_video(table)
     given = images_in.take_images(table)
-    guides = sparse_ctrl.take_guides(table, given)
+    guides = choosing.take_guides(table, given, motions, kind)
+    motions, kind = guides.motions, guides.kind
     controls = (*control_in.take_controls(table, video), *guides.units)
     settings = parse_settings(_with_images_as_text(table))
     if seed == _RANDOM_SEED:

@@ -32,7 +32,8 @@ def load_motion_module(path: str | Path, *, kind: str | None = None) -> MotionMo
     Args:
         path: the file, or the folder of a MotionAdapter.
         kind: ``"v1"``, ``"v2"``, ``"v3"``, ``"sdxl"``, ``"hotshot"`` or ``"lcm"``, for files that do not reveal their
-            kind: those without positional tables and with an unspecific name.
+            kind: those without positional tables and with an unspecific name. ``"pia"`` for a PIA model, which makes
+            clips together with a `PiaComponent` only.
 
     Raises:
         MotionFileError: the file is damaged, is not a motion module, lacks weights, or its kind is ambiguous or differs

@@ -8,6 +8,7 @@ from functools import singledispatch
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lib_animatediff.engine.components.control import ControlComponent
+from lib_animatediff.engine.components.pia import PiaComponent
 from lib_animatediff.engine.components.sparse_ctrl import SparseCtrlComponent
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.sampling.pinned_frames import PinnedLatents
@@ -37,7 +38,7 @@ class SamplingJob:
         on_step: called after each sampling step.
         start: latents of a source video; None: the frames start from noise.
         pinned: frames that are given images; None: none are.
-        controls: control networks and SparseCtrl encoders that steer the clip.
+        controls: control networks, SparseCtrl encoders and a PIA model's image, which steer the clip.
         inpainting: what an inpainting checkpoint sees; None: it is another one.
     """
 
@@ -49,7 +50,7 @@ class SamplingJob:
     on_step: Callable[[], None]
     start: StartLatents | None = None
     pinned: PinnedLatents | None = None
-    controls: Sequence[ControlComponent | SparseCtrlComponent] = ()
+    controls: Sequence[ControlComponent | SparseCtrlComponent | PiaComponent] = ()
     inpainting: InpaintingCondition | None = None
 
 

@@ -25,12 +25,13 @@ class ControlUnit:
     """A control model in a clip.
 
     Attributes:
-        model: file or folder of a ControlNet, a T2I adapter or a SparseCtrl encoder.
+        model: file or folder of a ControlNet, a T2I adapter, a SparseCtrl encoder or a PIA model.
         source: its images: frame i of the clip has image i. One image serves all frames. None: there are key images.
         keys: images at single frames. Every frame has the nearest one, with a weight that falls with the distance. A
             SparseCtrl encoder needs them, and carries them to the other frames by itself.
         preprocessor: what is made of the images, one of `PREPROCESSORS`.
-        weight: strength over the frames, such as ``0.8`` or ``0: 1, 12: 0.4``, each from 0 to `MOST_WEIGHT`.
+        weight: strength over the frames, such as ``0.8`` or ``0: 1, 12: 0.4``, each from 0 to `MOST_WEIGHT`; for a PIA
+            model the affinity of each frame, 0 to 1, see `affinity`.
         start, end: the part of the sampling steps in which it acts, from 0.0 to 1.0.
         fill: what frames have beyond the last image: ``"hold"`` the last one; ``"loop"`` begins anew; ``"stretch"``
             distributes all images over the clip, also if there are more than frames; ``"refuse"`` refuses the clip.

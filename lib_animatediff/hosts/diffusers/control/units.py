@@ -20,6 +20,7 @@ from motion_module.limits import VIDEO_FRAMES, parse_json, read_limited
 
 from .files import read_control_file
 from .networks import LoadedNetwork, load_network, needs_grey
+from .pia import LoadedPia, check_pia, is_pia, load_pia
 from .sparse_ctrl import LoadedSparseCtrl, check_kinds, load_sparse_ctrl_unit, sparse_ctrl_of
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ def check_controls(plan: ClipPlan, unet: Mapping[str, Any] | Path) -> None:
         encoder.check(config)
     for unit in plan.controls:
         if any(encoder.unit is unit for encoder in encoders):
+            continue
+        if is_pia(unit):
+            check_pia(unit, config)
             continue
         file = read_control_file(unit.model)
         if config is not None:
@@ -90,7 +94,7 @@ class LoadedUnit:
 
 def load_controls(
     pipeline: Any, plan: ClipPlan, say: Callable[[str], None] = lambda _line: None
-) -> list[LoadedUnit | LoadedSparseCtrl]:
+) -> list[LoadedUnit | LoadedSparseCtrl | LoadedPia]:
     """The control models of a plan.
 
     Args:
@@ -99,11 +103,14 @@ def load_controls(
     Raises:
         AnimateDiffError: a file is damaged or does not fit.
     """
-    loaded: list[LoadedUnit | LoadedSparseCtrl] = []
+    loaded: list[LoadedUnit | LoadedSparseCtrl | LoadedPia] = []
     for unit in plan.controls:
         if sparse_ctrl_of(unit) is not None:
             encoder = load_sparse_ctrl_unit(pipeline, plan, unit, say)
             loaded += [] if encoder is None else [encoder]
+            continue
+        if is_pia(unit):
+            loaded.append(load_pia(pipeline, plan, unit))
             continue
         file = read_control_file(unit.model)
         file.check_fits(pipeline.unet.config)

@@ -13,15 +13,18 @@ from click.core import ParameterSource
 from lib_animatediff.cli.images_in import ImagesIn
 from lib_animatediff.engine.components.sparse_ctrl import NEAREST, WITHOUT_KEY
 from lib_animatediff.request.control.unit import MOST_WEIGHT, ControlUnit
+from lib_animatediff.request.settings import clip_frames, parse_settings
 from lib_animatediff.request.start.pins import Pin, PinnedFrames
 from motion_module import ClipError
 from motion_module.limits import exists
 from motion_module.sparse_ctrl.load import read_sparse_ctrl
 from motion_module.sparse_ctrl.network import RGB, SCRIBBLE
 
+from . import pia
+
 HEADING = "SparseCtrl"
-AUTO, PINS, SPARSE_CTRL, BOTH = "auto", "pins", "sparse-ctrl", "both"
-METHODS = (AUTO, PINS, SPARSE_CTRL, BOTH)
+AUTO, PINS, SPARSE_CTRL, BOTH, PIA = "auto", "pins", "sparse-ctrl", "both", "pia"
+METHODS = (AUTO, PINS, SPARSE_CTRL, BOTH, PIA)
 _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "sparse_ctrl": (
         "--sparse-ctrl",
@@ -85,11 +88,11 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
             "default": AUTO,
             "show_default": True,
             "help": "What images at frames are used for. pins: their frames equal them. sparse-ctrl: the encoder "
-            "carries them to all frames. auto: sparse-ctrl if there is an encoder for images.",
+            "carries them to all frames. auto: the method whose file is given, or pins.",
         },
     ),
 }
-HEADINGS = dict.fromkeys(_OPTIONS, HEADING)
+HEADINGS = dict.fromkeys(_OPTIONS, HEADING) | pia.HEADINGS
 _OF_PINS = {"pin_strength": "--pin-strength", "pin_inversion": "--pin-inversion"}
 
 
@@ -98,56 +101,67 @@ class Guides:
     """What the images of a clip are used for.
 
     Attributes:
-        units: SparseCtrl encoders with their images.
+        motions: motion modules, as the command was given them, or the PIA model.
+        kind: of the first one; None: its file tells.
+        units: SparseCtrl encoders and a PIA model with their images.
         pins: frames that equal their images; None: none do.
         lines: what was chosen, and why.
     """
 
+    motions: tuple[str, ...] = ()
+    kind: str | None = None
     units: tuple[ControlUnit, ...] = ()
     pins: PinnedFrames | None = None
     lines: tuple[str, ...] = ()
 
 
-def with_sparse_ctrl_options(command: Callable[..., None]) -> Callable[..., None]:
+def with_guide_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options to a command."""
+    command = pia.with_pia_options(command)
     for name, (option, details) in reversed(_OPTIONS.items()):
         command = click.option(option, name, **details)(command)
     return command
 
 
-def take_guides(options: dict[str, Any], images: ImagesIn | None) -> Guides:
-    """Take the options of SparseCtrl out of those of a command, and choose what images at frames are used for.
+def take_guides(options: dict[str, Any], images: ImagesIn | None, motions: tuple[str, ...], kind: str | None) -> Guides:
+    """Take the options of SparseCtrl and PIA out of those of a command, and choose what images at frames are for.
 
     Args:
         options: of the command that runs.
         images: at frames; None: there are none.
+        motions: motion modules, as given.
+        kind: of the first one, as given.
 
     Raises:
         AnimateDiffError: a file is no SparseCtrl encoder, a value is malformed, or the options do not fit together.
     """
+    frames = clip_frames(parse_settings({"frames": options["frames"], "context_length": options["context_length"]}))
+    moved = pia.take_pia(options, images, motions, frames)
     given = {name: options.pop(name) for name in _OPTIONS}
     files = {path: read_sparse_ctrl(path).layout.kind for path in given["sparse_ctrl"]}
     pins = images.pins if images else None
     _check_together(given, files, pins)
-    method, line = _chosen(given, files, images)
+    method, line = _chosen(given, files, images) if moved is None else _chosen_with_pia(given, files, moved)
     drawings = tuple(map(_drawing, given["scribbles"]))
     units = tuple(
         ControlUnit(
             path,
-            keys=drawings if kind == SCRIBBLE or pins is None else pins.pins,
+            keys=drawings if reads == SCRIBBLE or pins is None else pins.pins,
             weight=given["sparse_strength"],
             start=given["sparse_start"],
             end=given["sparse_end"],
             without_key=given["sparse_without_key"],
         )
-        for path, kind in files.items()
-        if kind == SCRIBBLE or (pins is not None and method != PINS)
+        for path, reads in files.items()
+        if reads == SCRIBBLE or (pins is not None and method != PINS)
     )
-    held = None if method == SPARSE_CTRL else pins
+    held = None if method in (SPARSE_CTRL, PIA) else pins
     lines = [line] if line else []
     if held is None and (idle := [option for name, option in _OF_PINS.items() if _is_given(name)]):
         lines.append(f"{', '.join(idle)} has no effect, since the images are not pinned.")
-    return Guides(units, held, tuple(lines))
+    if moved is not None:
+        motions, kind, units = (str(moved.model),), PIA, (moved, *units)
+    return Guides(motions, kind, units, held, tuple(lines))
 
 
 def _check_together(given: dict[str, Any], files: dict[Path, str], pins: PinnedFrames | None) -> None:
@@ -194,6 +208,8 @@ def _chosen(given: dict[str, Any], files: dict[Path, str], images: ImagesIn | No
             f"--image-method {asked} needs a SparseCtrl encoder for images. Give one with --sparse-ctrl.",
             code="AD-Q36",
         )
+    if asked == PIA:
+        raise ClipError("--image-method pia needs a PIA model. Give one with --pia.", code="AD-Q64")
     if asked == PINS and encoder is not None:
         raise ClipError(
             f"{encoder} would have no effect with --image-method pins. Leave one of them out, or write both.",
@@ -205,6 +221,15 @@ def _chosen(given: dict[str, Any], files: dict[Path, str], images: ImagesIn | No
     if images.is_continued:
         return BOTH, f"The kept frames are pinned, and {encoder} carries them on; --image-method names one of both."
     return SPARSE_CTRL, f"The images go to {encoder}, since it is given; --image-method both also pins them."
+
+
+def _chosen_with_pia(given: dict[str, Any], files: dict[Path, str], moved: ControlUnit) -> tuple[str, str]:
+    """The same with a PIA model, which has the image to itself."""
+    asked, name = given["image_method"], moved.model.name
+    if asked not in (AUTO, PIA) or RGB in files.values():
+        other = f"--image-method {asked}" if asked not in (AUTO, PIA) else "a SparseCtrl encoder for images"
+        raise ClipError(f"{name} of --pia and {other} exclude each other. Leave one of them out.", code="AD-Q65")
+    return PIA, "" if asked == PIA else f"The image goes to {name}, since it is given with --pia."
 
 
 def _drawing(text: str) -> Pin:
