@@ -16,6 +16,7 @@ from lib_animatediff.engine.components.control import ControlComponent, ControlI
 from lib_animatediff.engine.components.cross_frame import CrossFrameAttention
 from lib_animatediff.engine.components.domain_adapter import DomainAdapterComponent, apply_domain_adapters
 from lib_animatediff.engine.components.motion import MotionComponent
+from lib_animatediff.engine.components.pia import PiaComponent
 from lib_animatediff.engine.components.sparse_ctrl import GivenFrames, ResidualCache, SparseCtrlComponent
 from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.engine.inject import Injection, inject
@@ -46,6 +47,7 @@ from motion_module import (
     inspect_motion_file,
     is_domain_adapter,
     load_domain_adapter,
+    load_image_input,
     load_motion_lora,
     load_motion_module,
     load_sparse_ctrl,
@@ -103,6 +105,7 @@ __all__ = [
     "MotionLora",
     "MotionModule",
     "MotionScale",
+    "PiaComponent",
     "Pin",
     "PinnedFrames",
     "ResidualCache",
@@ -125,6 +128,7 @@ __all__ = [
     "is_domain_adapter",
     "load_decoder",
     "load_domain_adapter",
+    "load_image_input",
     "load_motion_lora",
     "load_motion_module",
     "load_pipeline",

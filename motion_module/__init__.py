@@ -3,6 +3,7 @@
 from motion_module.files.convert import convert_motion_file
 from motion_module.files.inspect import MotionFileInfo, inspect_motion_file
 from motion_module.files.load import load_motion_module
+from motion_module.image_input import load_image_input
 from motion_module.lora.domain_adapter import DomainAdapter, is_domain_adapter, load_domain_adapter
 from motion_module.lora.motion_lora import (
     LoraMatch,
@@ -35,6 +36,7 @@ __all__ = [
     "inspect_motion_file",
     "is_domain_adapter",
     "load_domain_adapter",
+    "load_image_input",
     "load_motion_lora",
     "load_motion_module",
     "load_sparse_ctrl",

@@ -162,7 +162,7 @@ LCM = Kind(
     detection=Detection(formats=("AnimateLCM",), config_lengths=(64,), file_name=r"lcm", name_before_length=True),
 )
 
-# It belongs to an image, see `files.image_input`: a file of it is never detected, and loads where it is asked for.
+# It belongs to an image, see `image_input`: a file of it is never detected, and loads where it is asked for.
 PIA = Kind("pia", mid_block=False, levels=4, table_length=32, schedule=LINEAR, shared_resnet_norms=True)
 
 KINDS = {kind.name: kind for kind in (V1, V2, V3, SDXL, HOTSHOT, LCM)}

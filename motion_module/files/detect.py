@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from motion_module.errors import MotionFileError
+from motion_module.image_input import check_image_input
 from motion_module.kinds import (
     BASES,
     KINDS,
@@ -27,7 +28,6 @@ from motion_module.network import Layout, MotionModule
 from motion_module.temporal_transformer import NORM_GROUPS
 
 from .diffusers_format import CONFIG, WEIGHTS, MotionSource, check_config
-from .image_input import check_image_input
 from .key_formats import (
     BLOCK_TABLE,
     MOTION_ADAPTER,

@@ -14,8 +14,8 @@ from lib_animatediff.request.control.affinity import AFFINITIES, SMALL, affinity
 from lib_animatediff.request.control.unit import ControlUnit
 from motion_module import ClipError
 from motion_module.files.diffusers_format import find_source
-from motion_module.files.image_input import check_image_input
 from motion_module.files.weights import read_header
+from motion_module.image_input import check_image_input
 
 HEADING = "PIA"
 _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {

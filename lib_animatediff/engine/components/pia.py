@@ -18,7 +18,7 @@ from lib_animatediff.engine.call import UNetCall
 from lib_animatediff.engine.host_tensor import HostTensor, Kept, copied
 from lib_animatediff.engine.unet import UNetView
 from motion_module import ClipError, IncompatibleModelError
-from motion_module.files.image_input import CHANNELS, LATENT_CHANNELS
+from motion_module.image_input import CHANNELS, LATENT_CHANNELS
 
 
 class PiaComponent:

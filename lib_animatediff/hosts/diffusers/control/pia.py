@@ -20,8 +20,8 @@ from lib_animatediff.video.preprocess import NONE
 from lib_animatediff.video.source import examine, source_frames
 from motion_module import ClipError, MotionFileError
 from motion_module.files.diffusers_format import find_source
-from motion_module.files.image_input import LATENT_CHANNELS, image_input_key, load_image_input
 from motion_module.files.weights import read_header
+from motion_module.image_input import LATENT_CHANNELS, image_input_key, load_image_input
 from motion_module.kinds import PIA
 
 

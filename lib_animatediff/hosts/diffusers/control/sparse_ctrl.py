@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lib_animatediff.engine.components.sparse_ctrl import GivenFrames, ResidualCache, SparseCtrlComponent
+from lib_animatediff.engine.components.sparse_ctrl import CACHE_BYTES, GivenFrames, ResidualCache, SparseCtrlComponent
 from lib_animatediff.hosts.diffusers.networks import NetworkError
 from lib_animatediff.hosts.diffusers.pipeline import PIXELS_PER_LATENT
 from lib_animatediff.hosts.diffusers.start.video import encode_frames
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _WHITE = 255
 _COLOURED = 32  # levels between the channels of a pixel that is in colour
 _MOST_COLOURED = 0.01  # of the pixels of a drawing, such as of a signature
+_SHARE_OF_FREE = 4
 _LIGHT, _MOST_LIGHT = 128, 0.5  # a drawing has white lines, so that most of it is dark
 
 
@@ -145,6 +146,7 @@ class LoadedSparseCtrl:
         return SparseCtrlComponent(self.encoder, given, self.strengths, *part, self.unit.without_key, self.cache)
 
     def _latents(self, images: Sequence[Image], size: Size) -> Tensor:
+        """The means of the VAE's distribution, where the official code draws from it, so that nothing is random."""
         sides = (pixels // PIXELS_PER_LATENT for pixels in reversed(size))
         unet, channels = self.pipeline.unet, self.pipeline.vae.config.latent_channels
         like = torch.empty(len(images), channels, *sides, dtype=unet.dtype, device=unet.device)
@@ -177,8 +179,16 @@ def load_sparse_ctrl_unit(
         return None
     encoder = load_sparse_ctrl(unit.model).to(device=pipeline.unet.device, dtype=pipeline.unet.dtype)
     is_repeated = max(Counter(plan.runs).values()) > 1
-    cache = ResidualCache() if is_repeated else None
+    cache = ResidualCache(_room_for_cache(pipeline.unet.device)) if is_repeated else None
     return LoadedSparseCtrl(unit, encoder, pipeline, rendered, unit.strengths(plan.frames)[:rendered], cache)
+
+
+def _room_for_cache(device: torch.device) -> int:
+    """Bytes for a cache: on a graphics card at most a quarter of what is free, so that the clip fits as without it."""
+    if device.type != "cuda":
+        return CACHE_BYTES
+    free, _total = torch.cuda.mem_get_info(device)
+    return min(CACHE_BYTES, free // _SHARE_OF_FREE)
 
 
 def _over_black(image: Image) -> Image:

@@ -23,6 +23,7 @@ from motion_module import load_motion_module
 
 FRAMES, STEPS, SEED = 4, 2, 11
 POCKET = (64, 64, 64, 64)
+BOUND = 75 * 1e-5  # calls differ by 1e-5 at most, of which the first step of DDIM and CFG make up to 75 times as much
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def test_a_clip_is_that_of_nine_channels(pipeline, latents, files):
     plain = load_motion_module(files / "mm_sd_v14_v1.safetensors", kind="v1")
     with literally(pipeline, files, affinity("medium", FRAMES)):
         wanted = latents(plain)
-    assert (got - wanted).abs().max() <= 1e-4
+    assert (got - wanted).abs().max() <= BOUND
     assert (got - latents(plain)).abs().max() > 1e-2
 
 

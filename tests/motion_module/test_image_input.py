@@ -11,7 +11,7 @@ from support.motion_files import SMALL_WIDTHS, adapter_config, as_adapter, in_wh
 from support.pia import pia_motion, pia_state
 
 from motion_module import MotionFileError, inspect_motion_file, load_motion_module
-from motion_module.files.image_input import load_image_input
+from motion_module.image_input import load_image_input
 
 
 def official(folder):

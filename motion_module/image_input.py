@@ -11,11 +11,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from motion_module.errors import MotionFileError
-
-from .diffusers_format import find_source
-from .key_formats import is_motion_weight, without_prefixes
-from .weights import FileHeader, are_weights, describe, read_header, read_tensors
+from .errors import MotionFileError
+from .files.diffusers_format import find_source
+from .files.key_formats import is_motion_weight, without_prefixes
+from .files.weights import FileHeader, are_weights, describe, read_header, read_tensors
 
 LATENT_CHANNELS = 4
 CHANNELS = 9
