@@ -16,6 +16,8 @@ from lib_animatediff.engine.components.control import ControlComponent, ControlI
 from lib_animatediff.engine.components.cross_frame import CrossFrameAttention
 from lib_animatediff.engine.components.domain_adapter import DomainAdapterComponent, apply_domain_adapters
 from lib_animatediff.engine.components.motion import MotionComponent
+from lib_animatediff.engine.components.pia import PiaComponent
+from lib_animatediff.engine.components.sparse_ctrl import GivenFrames, ResidualCache, SparseCtrlComponent
 from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.engine.inject import Injection, inject
 from lib_animatediff.engine.motion_scale import MotionScale
@@ -38,14 +40,17 @@ from motion_module import (
     MotionFileInfo,
     MotionLora,
     MotionModule,
+    SparseCtrl,
     apply_motion_lora,
     apply_motion_loras,
     convert_motion_file,
     inspect_motion_file,
     is_domain_adapter,
     load_domain_adapter,
+    load_image_input,
     load_motion_lora,
     load_motion_module,
+    load_sparse_ctrl,
     match_report,
 )
 
@@ -89,6 +94,7 @@ __all__ = [
     "DomainAdapterComponent",
     "FeatureReuse",
     "FrameHints",
+    "GivenFrames",
     "IncompatibleModelError",
     "Injection",
     "LoraMatch",
@@ -99,10 +105,14 @@ __all__ = [
     "MotionLora",
     "MotionModule",
     "MotionScale",
+    "PiaComponent",
     "Pin",
     "PinnedFrames",
+    "ResidualCache",
     "Residuals",
     "Sampling",
+    "SparseCtrl",
+    "SparseCtrlComponent",
     "Text2VideoZero",
     "UNetCall",
     "VideoMask",
@@ -118,9 +128,11 @@ __all__ = [
     "is_domain_adapter",
     "load_decoder",
     "load_domain_adapter",
+    "load_image_input",
     "load_motion_lora",
     "load_motion_module",
     "load_pipeline",
+    "load_sparse_ctrl",
     "match_report",
     "parse_settings",
     "plan_clip",

@@ -3,6 +3,7 @@
 from motion_module.files.convert import convert_motion_file
 from motion_module.files.inspect import MotionFileInfo, inspect_motion_file
 from motion_module.files.load import load_motion_module
+from motion_module.image_input import load_image_input
 from motion_module.lora.domain_adapter import DomainAdapter, is_domain_adapter, load_domain_adapter
 from motion_module.lora.motion_lora import (
     LoraMatch,
@@ -12,6 +13,8 @@ from motion_module.lora.motion_lora import (
     load_motion_lora,
     match_report,
 )
+from motion_module.sparse_ctrl.load import load_sparse_ctrl
+from motion_module.sparse_ctrl.network import SparseCtrl
 
 from .errors import AnimateDiffError, ClipError, IncompatibleModelError, MotionFileError
 from .network import MotionModule
@@ -26,13 +29,16 @@ __all__ = [
     "MotionFileInfo",
     "MotionLora",
     "MotionModule",
+    "SparseCtrl",
     "apply_motion_lora",
     "apply_motion_loras",
     "convert_motion_file",
     "inspect_motion_file",
     "is_domain_adapter",
     "load_domain_adapter",
+    "load_image_input",
     "load_motion_lora",
     "load_motion_module",
+    "load_sparse_ctrl",
     "match_report",
 ]

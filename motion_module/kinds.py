@@ -1,7 +1,7 @@
 """The kinds of motion module, one row each: how files are detected and which settings they need.
 
 Numbers and norms are those of the official configurations and code: AnimateDiff v1 to v3 and its SDXL beta
-(guoyww/AnimateDiff), HotShot-XL (hotshotco/Hotshot-XL) and AnimateLCM (G-U-N/AnimateLCM).
+(guoyww/AnimateDiff), HotShot-XL (hotshotco/Hotshot-XL), AnimateLCM (G-U-N/AnimateLCM) and PIA (open-mmlab/PIA).
 """
 
 from __future__ import annotations
@@ -161,6 +161,9 @@ LCM = Kind(
     # A fine-tune of v2: its files have no tables, or those of v2 with the same length.
     detection=Detection(formats=("AnimateLCM",), config_lengths=(64,), file_name=r"lcm", name_before_length=True),
 )
+
+# It belongs to an image, see `image_input`: a file of it is never detected, and loads where it is asked for.
+PIA = Kind("pia", mid_block=False, levels=4, table_length=32, schedule=LINEAR, shared_resnet_norms=True)
 
 KINDS = {kind.name: kind for kind in (V1, V2, V3, SDXL, HOTSHOT, LCM)}
 

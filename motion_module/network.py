@@ -14,15 +14,17 @@ from torch import Tensor, nn
 
 from .kinds import Kind
 from .schedules import BetaSchedule
-from .temporal_transformer import TemporalAttention, TemporalTransformer, positional_table
+from .temporal_transformer import ATTENTIONS, TemporalAttention, TemporalTransformer, positional_table
 
 
 class SiteModule(nn.Module):
     """The transformer of one site, under its official name."""
 
-    def __init__(self, channels: int, length: int, *, shared_norm: bool = False) -> None:
+    def __init__(self, channels: int, length: int, *, shared_norm: bool = False, attentions: int = ATTENTIONS) -> None:
         super().__init__()
-        self.temporal_transformer = TemporalTransformer(channels, length, shared_norm=shared_norm)
+        self.temporal_transformer = TemporalTransformer(
+            channels, length, shared_norm=shared_norm, attentions=attentions
+        )
 
 
 class MotionBlock(nn.Module):

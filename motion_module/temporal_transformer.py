@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from .options import DEFAULT, Multival, TemporalOptions, View
 
 HEADS = 8  # in every published configuration
-ATTENTIONS = 2  # temporal self-attentions per block, likewise
+ATTENTIONS = 2  # temporal self-attentions per block of a motion module, likewise
 NORM_GROUPS = 32  # as in Stable Diffusion
 NORM_EPS = 1e-6  # as in Stable Diffusion's spatial transformers
 CPU_PIECE = 8 * 2**20  # bytes of tokens per chunk: larger buffers are allocated and freed on every call
@@ -129,12 +129,12 @@ class FeedForward(nn.Module):
 
 
 class TemporalBlock(nn.Module):
-    """Pre-norm transformer block: two temporal self-attentions and a feed-forward."""
+    """Pre-norm transformer block: temporal self-attentions, two in motion modules, and a feed-forward."""
 
-    def __init__(self, channels: int, length: int) -> None:
+    def __init__(self, channels: int, length: int, attentions: int = ATTENTIONS) -> None:
         super().__init__()
-        self.attention_blocks = nn.ModuleList([TemporalAttention(channels, length) for _ in range(ATTENTIONS)])
-        self.norms = nn.ModuleList([nn.LayerNorm(channels) for _ in range(ATTENTIONS)])
+        self.attention_blocks = nn.ModuleList([TemporalAttention(channels, length) for _ in range(attentions)])
+        self.norms = nn.ModuleList([nn.LayerNorm(channels) for _ in range(attentions)])
         self.ff = FeedForward(channels)
         self.ff_norm = nn.LayerNorm(channels)
 
@@ -149,7 +149,7 @@ class TemporalBlock(nn.Module):
         return x
 
     def _in_views(self, x: Tensor, scale: Multival, views: Sequence[View]) -> Tensor:
-        """Run both attentions per view; average overlapping views by their weights, accumulated in float32."""
+        """Run the attentions per view; average overlapping views by their weights, accumulated in float32."""
         total = torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
         counts = total.new_zeros(x.shape[1], 1, 1)
         for window, weights in views:
@@ -191,13 +191,13 @@ class TemporalTransformer(nn.Module):
         shared_norm: take the norm's statistics over all frames of a clip, see `Kind.shared_own_norm`.
     """
 
-    def __init__(self, channels: int, length: int, *, shared_norm: bool = False) -> None:
+    def __init__(self, channels: int, length: int, *, shared_norm: bool = False, attentions: int = ATTENTIONS) -> None:
         super().__init__()
         self.gradient_checkpointing = False
         self.shared_norm = shared_norm
         self.norm = nn.GroupNorm(NORM_GROUPS, channels, eps=NORM_EPS)
         self.proj_in = nn.Linear(channels, channels)
-        self.transformer_blocks = nn.ModuleList([TemporalBlock(channels, length)])
+        self.transformer_blocks = nn.ModuleList([TemporalBlock(channels, length, attentions)])
         self.proj_out = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor, frames: int, options: TemporalOptions = DEFAULT) -> Tensor:

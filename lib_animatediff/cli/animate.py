@@ -38,6 +38,7 @@ from motion_module.limits import check_replaceable, exists, is_folder, read_limi
 from . import control_in, images_in
 from .asked import AskedClip
 from .files import KIND_OPTION
+from .guides import choosing
 from .options import CHECKPOINT_OPTION, DEVICE_OPTION, GroupedCommand, say_device
 from .video_in import take_video
 
@@ -52,7 +53,7 @@ OTHER_OPTIONS = {
 }
 TABLE_OPTIONS = [s for s in SETTINGS.values() if s.name not in OTHER_OPTIONS]
 _EARLIER_NAMES = {"preview": ("poster",)}
-_HEADINGS = {setting.name: setting.group for setting in TABLE_OPTIONS} | images_in.HEADINGS | control_in.HEADINGS
+_HEADINGS = {s.name: s.group for s in TABLE_OPTIONS} | images_in.HEADINGS | control_in.HEADINGS | choosing.HEADINGS
 
 
 def _with_table_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -118,6 +119,7 @@ SIZE = 512  # as in the official configurations
 )
 @images_in.with_image_options
 @control_in.with_control_options
+@choosing.with_guide_options
 @_with_table_options
 @click.option("--lora", "loras", multiple=True, help="LoRA for the checkpoint: FILE or FILE:STRENGTH. May be repeated.")
 @click.option(
@@ -199,11 +201,12 @@ def animate(
     **table: Any,
 ) -> Any:
     """Render a clip from a prompt. Without options, use a small built-in model."""
-    # Everything is checked before the checkpoint is loaded, the quick checks first. The context's object takes what is
-    # asked for; without one, it is rendered.
+    # All checks precede the checkpoint, quick ones first. The context's object takes the request, or it is rendered.
     video = take_video(table)
     given = images_in.take_images(table)
-    controls = control_in.take_controls(table, video)
+    guides = choosing.take_guides(table, given, motions, kind)
+    motions, kind = guides.motions, guides.kind
+    controls = (*control_in.take_controls(table, video), *guides.units)
     settings = parse_settings(_with_images_as_text(table))
     if seed == _RANDOM_SEED:
         seed = secrets.randbelow(_RANDOM_SEEDS)
@@ -231,7 +234,7 @@ def animate(
         embeddings=embeddings,
         motion_loras=tuple(map(networks.parse_added, motion_loras)),
         video=video.start if video else None,
-        pins=given.pins if given else None,
+        pins=guides.pins,
         controls=controls,
         size=_size(video, given, (width, height), start.size),
         steps=how.steps,
@@ -242,7 +245,7 @@ def animate(
         config=config,
         device=pick_device(device),
     )
-    asked = AskedClip(request, output, formats, how.lines, video, given)
+    asked = AskedClip(request, output, formats, (*how.lines, *guides.lines), video, given)
     check_rate(asked.keys, float(output_of(settings).shown_fps))
     take: Callable[[AskedClip], Any] | None = click.get_current_context().obj
     return take(asked) if take else _render(asked, device, contact_sheet, as_json)
@@ -266,7 +269,7 @@ def _render(asked: AskedClip, device: str, contact_sheet: Path | None, as_json: 
     pipeline = ready.load()
     with click.progressbar(length=ready.steps, label="Sampling", file=sys.stderr) as bar:
         images = ready.render(pipeline, lambda: bar.update(1), reports.append)
-    seam = given.seam(images) if given else None
+    seam = given.seam(images) if given and request.pins else None
     if seam is not None:
         reports.append(f"The largest change beside a pinned frame is {seam:.1f} times the clip's usual one.")
     for line in reports:

@@ -136,6 +136,11 @@ class ImagesIn:
     _shape: Size
     _continued: Path | None
 
+    @property
+    def is_continued(self) -> bool:
+        """Whether the first images are the last frames of an earlier clip."""
+        return self._continued is not None
+
     def size(self, width: int | None, height: int | None, side: int) -> Size:
         """Width and height of the clip, in which given sides stay.
 

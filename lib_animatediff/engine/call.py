@@ -207,6 +207,15 @@ class SamplingPlace:
         _, progress, _ = self._host
         return 1 - min(max(self._read()) / (TRAINING_STEPS - 1), 1.0) if progress is None else progress
 
+    @property
+    def known_timestep(self) -> float | None:
+        """The timestep of a call that has one for all rows, if nothing has to wait for the device to tell it."""
+        given, told = self._timestep, self._host[2]
+        if told is not None or not isinstance(given, Tensor):
+            return told if given is None or told is not None else float(given)
+        values = set(given.flatten().tolist()) if given.device.type == "cpu" else set()
+        return values.pop() if len(values) == 1 else None
+
     def set_host(self, step: int | None, progress: float | None, timestep: float | None) -> None:
         """Set what the host knows of the calls that follow; None: read it."""
         self._host = step, progress, timestep

@@ -32,7 +32,8 @@ def load_motion_module(path: str | Path, *, kind: str | None = None) -> MotionMo
     Args:
         path: the file, or the folder of a MotionAdapter.
         kind: ``"v1"``, ``"v2"``, ``"v3"``, ``"sdxl"``, ``"hotshot"`` or ``"lcm"``, for files that do not reveal their
-            kind: those without positional tables and with an unspecific name.
+            kind: those without positional tables and with an unspecific name. ``"pia"`` for a PIA model, which makes
+            clips together with a `PiaComponent` only.
 
     Raises:
         MotionFileError: the file is damaged, is not a motion module, lacks weights, or its kind is ambiguous or differs
@@ -42,7 +43,7 @@ def load_motion_module(path: str | Path, *, kind: str | None = None) -> MotionMo
     header = read_header(source.weights)
     found = detect_motion_module(source, header, kind)
     tensors = read_checked(source.weights, header, found.weights.values())
-    state = {official: _usable(source.weights, key, tensors.pop(key)) for official, key in found.weights.items()}
+    state = {official: usable(source.weights, key, tensors.pop(key)) for official, key in found.weights.items()}
     return MotionModule.from_state_dict(state, found.layout, found.kind, source.name)
 
 
@@ -61,7 +62,7 @@ def read_checked(path: Path, header: FileHeader, names: Iterable[str]) -> dict[s
     return tensors
 
 
-def _usable(path: Path, key: str, tensor: Tensor) -> Tensor:
+def usable(path: Path, key: str, tensor: Tensor) -> Tensor:
     """A weight with memory of its own, in a dtype with arithmetic."""
     if dtype_name(tensor.dtype) in _STORAGE_DTYPES:
         tensor = tensor.to(torch.float16)

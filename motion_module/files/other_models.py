@@ -16,6 +16,8 @@ from .safe_unpickler import TensorHeader
 _MAX_NAME_LENGTH = 300  # characters: twice the longest real name
 _CHOOSE = "Choose a motion module such as v3_sd15_mm.ckpt."
 _NOT_RUN = f"This version does not support it. {_CHOOSE}"
+_SPARSE_CTRL = f"Give it with images at frames, as --sparse-ctrl on the command line. {_CHOOSE}"
+_PIA = f"Give it with an image, as --pia on the command line. {_CHOOSE}"
 _CHECKPOINT = f"Put it into the folder of your checkpoints. {_CHOOSE}"
 _CONTROLNET = f"Use it with ControlNet. {_CHOOSE}"
 _IMAGE_LORA = f"Use it like any image LoRA. {_CHOOSE}"
@@ -46,11 +48,13 @@ class KnownModel:
 _ADD_ONS = (
     KnownModel(
         "a SparseCtrl encoder for scribbles",
-        _NOT_RUN,
-        (r"motion_modules\.", r"controlnet_cond_embedding\.conv_in\.weight "),
+        _SPARSE_CTRL,
+        (r"motion_modules\.", r"(?:controlnet_cond_embedding|input_hint_block\.0)\.conv_in\.weight "),
     ),
     KnownModel(
-        "a SparseCtrl encoder for images", _NOT_RUN, (r"motion_modules\.", r"controlnet_cond_embedding\.weight ")
+        "a SparseCtrl encoder for images",
+        _SPARSE_CTRL,
+        (r"motion_modules\.", r"(?:controlnet_cond_embedding|input_hint_block\.0)\.weight "),
     ),
     KnownModel("a SparseCtrl encoder", _NOT_RUN, (r"motion_modules\.", r"controlnet_down_blocks|zero_convs")),
     KnownModel("CameraCtrl weights", _NOT_RUN, (r"qkv_merge",)),
@@ -62,7 +66,7 @@ _ADD_ONS = (
         (rf"motion_modules.*(?:{_LORA}|{_LYCORIS})",),
     ),
     KnownModel("FancyVideo weights", _NOT_RUN, (r"^(?:fps_embedding\.linear|motion_embedding\.linear|FancyVideo)",)),
-    KnownModel("a PIA model", _NOT_RUN, (r"^conv_in\.weight \d+x9x3x3$",)),
+    KnownModel("a PIA model", _PIA, (r"^conv_in\.weight \d+x9x3x3$",)),
     KnownModel(
         "a motion module for Stable Diffusion 2",
         "Choose one for Stable Diffusion 1.5 or SDXL.",

@@ -154,7 +154,7 @@ class ControlComponent:
         self._weights = weights
         self._start, self._end = start, end
         self._placed = PlacedResiduals()
-        self._rows: Kept[_ControlledRows] = Kept()
+        self._rows: Kept[ControlledRows] = Kept()
         self._connections = 0  # of the UNet; 0: not attached
 
     def acts_at(self, progress: float) -> bool:
@@ -178,14 +178,7 @@ class ControlComponent:
                 "hint for each frame.",
                 code="AD-H04",
             )
-        connections, middle = skip_connections(unet.module)
-        for number, connection in enumerate(connections):
-            skip, down = SkipHook(self._placed, number, call), DownHook(self._placed, number, call)
-            undo.callback(connection.up[0].register_forward_pre_hook(skip).remove)
-            undo.callback(connection.down[-1].register_forward_hook(down).remove)
-        for layer in middle[-1:]:
-            undo.callback(layer.register_forward_hook(MiddleHook(self._placed, call)).remove)
-        self._connections = len(connections)
+        self._connections = add_hooks(self._placed, unet, call, undo)
         undo.callback(self._detach)
 
     def around_call(
@@ -211,7 +204,7 @@ class ControlComponent:
     def _run(self, call: UNetCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         clips = count_clips(call.rows, len(call.frames))
         key = (tuple(call.frames), clips)
-        rows = self._rows.get_or(key, lambda: _controlled_rows(call.frames, clips, self._weights))
+        rows = self._rows.get_or(key, lambda: controlled_rows(call.frames, clips, self._weights))
         if not rows.frames:
             return
         latents = input_of(args, kwargs)
@@ -239,7 +232,7 @@ class ControlComponent:
 
 
 @dataclass(frozen=True)
-class _ControlledRows:
+class ControlledRows:
     """The rows of a call that a control network acts on.
 
     Attributes:
@@ -253,14 +246,21 @@ class _ControlledRows:
     weights: HostTensor | float
 
 
-def _controlled_rows(frames: Sequence[int], clips: int, weights: Sequence[float]) -> _ControlledRows:
+def controlled_rows(frames: Sequence[int], clips: int, weights: Sequence[float]) -> ControlledRows:
+    """The rows of a call that have a weight.
+
+    Args:
+        frames: of the clip, in their order in the call.
+        clips: in the call, ``k b``.
+        weights: one for each frame of the clip; the last one applies to all further frames.
+    """
     given = [weights[min(frame, len(weights) - 1)] for frame in frames]
     places = [place for place, weight in enumerate(given) if weight != 0]
     index = None
     if len(places) < len(frames):
         index = HostTensor([clip * len(frames) + place for clip in range(clips) for place in places])
     own = [given[place] for place in places]
-    return _ControlledRows(
+    return ControlledRows(
         frames=tuple(frames[place] for place in places),
         index=index,
         weights=own[0] if len(set(own)) == 1 else HostTensor(own * clips),
@@ -307,6 +307,25 @@ class PlacedResiduals:
         if isinstance(self._weights, HostTensor):
             return residual * self._weights.on(residual.device).to(residual.dtype).view(-1, 1, 1, 1)
         return residual if self._weights == 1 else residual * self._weights
+
+
+def add_hooks(placed: PlacedResiduals, unet: UNetView, call: UNetCall, undo: ExitStack) -> int:
+    """Add the hooks that add placed residuals to a UNet's features.
+
+    Returns:
+        The number of its skip connections.
+
+    Raises:
+        IncompatibleModelError: the UNet is of an unknown layout.
+    """
+    connections, middle = skip_connections(unet.module)
+    for number, connection in enumerate(connections):
+        skip, down = SkipHook(placed, number, call), DownHook(placed, number, call)
+        undo.callback(connection.up[0].register_forward_pre_hook(skip).remove)
+        undo.callback(connection.down[-1].register_forward_hook(down).remove)
+    for layer in middle[-1:]:
+        undo.callback(layer.register_forward_hook(MiddleHook(placed, call)).remove)
+    return len(connections)
 
 
 class SkipHook:

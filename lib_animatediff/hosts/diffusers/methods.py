@@ -8,6 +8,8 @@ from functools import singledispatch
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lib_animatediff.engine.components.control import ControlComponent
+from lib_animatediff.engine.components.pia import PiaComponent
+from lib_animatediff.engine.components.sparse_ctrl import SparseCtrlComponent
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.sampling.pinned_frames import PinnedLatents
 from motion_module import DomainAdapter, IncompatibleModelError
@@ -36,7 +38,7 @@ class SamplingJob:
         on_step: called after each sampling step.
         start: latents of a source video; None: the frames start from noise.
         pinned: frames that are given images; None: none are.
-        controls: control networks that steer the clip.
+        controls: control networks, SparseCtrl encoders and a PIA model's image, which steer the clip.
         inpainting: what an inpainting checkpoint sees; None: it is another one.
     """
 
@@ -48,7 +50,7 @@ class SamplingJob:
     on_step: Callable[[], None]
     start: StartLatents | None = None
     pinned: PinnedLatents | None = None
-    controls: Sequence[ControlComponent] = ()
+    controls: Sequence[ControlComponent | SparseCtrlComponent | PiaComponent] = ()
     inpainting: InpaintingCondition | None = None
 
 

@@ -13,6 +13,7 @@ from lib_animatediff.request.methods import ModuleMethod
 from lib_animatediff.request.plan import ClipPlan
 from motion_module import ClipError, MotionModule, load_motion_module
 
+from .control.pia import check_paired
 from .guidance import GuidanceSwitch
 from .methods import Adapters, SamplingJob, load_method, not_a_motion_module
 from .networks import with_motion_loras
@@ -58,6 +59,7 @@ class LoadedModules:
 
     def sample(self, job: SamplingJob) -> Any:
         """The latents of the rendered frames, ``f c h w``."""
+        check_paired(self.modules, job.controls)
         pipeline, plan = job.pipeline, job.plan
         scale = getattr(plan.method, "scale", None)
         components = [

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lib_animatediff.engine.components.sparse_ctrl import NEAREST, WITHOUT_KEY
 from lib_animatediff.request.motion_scale import parse_frames
 from lib_animatediff.request.start.pins import Pin
 from lib_animatediff.video.preprocess import NONE, PREPROCESSORS
@@ -24,15 +25,19 @@ class ControlUnit:
     """A control model in a clip.
 
     Attributes:
-        model: file or folder of a ControlNet or a T2I adapter.
+        model: file or folder of a ControlNet, a T2I adapter, a SparseCtrl encoder or a PIA model.
         source: its images: frame i of the clip has image i. One image serves all frames. None: there are key images.
-        keys: images at single frames. Every frame has the nearest one, with a weight that falls with the distance.
+        keys: images at single frames. Every frame has the nearest one, with a weight that falls with the distance. A
+            SparseCtrl encoder needs them, and carries them to the other frames by itself.
         preprocessor: what is made of the images, one of `PREPROCESSORS`.
-        weight: strength over the frames, such as ``0.8`` or ``0: 1, 12: 0.4``, each from 0 to `MOST_WEIGHT`.
+        weight: strength over the frames, such as ``0.8`` or ``0: 1, 12: 0.4``, each from 0 to `MOST_WEIGHT`; for a PIA
+            model the affinity of each frame, 0 to 1, see `affinity`.
         start, end: the part of the sampling steps in which it acts, from 0.0 to 1.0.
         fill: what frames have beyond the last image: ``"hold"`` the last one; ``"loop"`` begins anew; ``"stretch"``
             distributes all images over the clip, also if there are more than frames; ``"refuse"`` refuses the clip.
-        reach: frames from a key image to the first one that it does not change.
+        reach: frames from a key image to the first one that it does not change. It does not concern a SparseCtrl
+            encoder.
+        without_key: what a SparseCtrl encoder has in a context window without a key image, see `SparseCtrlComponent`.
 
     Raises:
         ClipError: a value is out of range, or there are no images.
@@ -47,6 +52,7 @@ class ControlUnit:
     end: float = 1.0
     fill: str = HOLD
     reach: int = REACH
+    without_key: str = NEAREST
 
     def __post_init__(self) -> None:
         if (self.source is None) == (not self.keys):
@@ -71,6 +77,12 @@ class ControlUnit:
             )
         if self.reach < 1:
             raise ClipError(f"The reach of key images must be at least 1 frame, not {self.reach}.", code="AD-H14")
+        if self.without_key not in WITHOUT_KEY:
+            raise ClipError(
+                f"A context window without a key image has one of {', '.join(WITHOUT_KEY)}, not "
+                f"{self.without_key!r:.40}.",
+                code="AD-Q26",
+            )
         frames = [key.frame for key in self.keys]
         if twice := {frame for frame in frames if frames.count(frame) > 1 or frame < 0}:
             raise ClipError(
@@ -110,9 +122,16 @@ class ControlUnit:
         Raises:
             ClipError: the weights are malformed, or are for frames that the clip does not have.
         """
+        return tuple(weight * self._nearness(frame) for frame, weight in enumerate(self.strengths(frames)))
+
+    def strengths(self, frames: int) -> tuple[float, ...]:
+        """The weight of each frame of a clip, whatever its distance from a key image.
+
+        Raises:
+            ClipError: the weights are malformed, or are for frames that the clip does not have.
+        """
         given = parse_frames("The control weight", self.weight, frames, MOST_WEIGHT)
-        each = given + given[-1:] * (frames - len(given))
-        return tuple(weight * self._nearness(frame) for frame, weight in enumerate(each))
+        return given + given[-1:] * (frames - len(given))
 
     def order(self, frames: int, images: int) -> list[int]:
         """The number of the image of each frame.
@@ -146,6 +165,7 @@ class ControlUnit:
             part = {name: value for name, value in asdict(self.source).items() if name != "path"}
             images = {"source": {**part, **named(self.source.path)}}
         own = {name: getattr(self, name) for name in _VALUES}
+        own |= {} if self.without_key == NEAREST else {"without_key": self.without_key}
         return {"model": dict(named(self.model)), **own, **images}
 
     def _nearest(self, frame: int) -> int:
@@ -169,6 +189,7 @@ def control_from_json(data: Any, find: Callable[[Any], Path]) -> ControlUnit:
     """
     entry = _checked(data, dict, "control")
     values = {name: _checked(entry.get(name), kind, name) for name, kind in _VALUES.items()}
+    values["without_key"] = _checked(entry.get("without_key", NEAREST), str, "without_key")
     images: dict[str, Any] = {"keys": tuple(_key(one, find) for one in _checked(entry.get("keys", []), list, "keys"))}
     if "source" in entry:
         part = _checked(entry["source"], dict, "source")

@@ -20,6 +20,8 @@ from motion_module.limits import VIDEO_FRAMES, parse_json, read_limited
 
 from .files import read_control_file
 from .networks import LoadedNetwork, load_network, needs_grey
+from .pia import LoadedPia, check_pia, is_pia, load_pia
+from .sparse_ctrl import LoadedSparseCtrl, check_kinds, load_sparse_ctrl_unit, sparse_ctrl_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,7 +47,16 @@ def check_controls(plan: ClipPlan, unet: Mapping[str, Any] | Path) -> None:
     if not plan.controls:
         return
     config = _config_in(unet) if isinstance(unet, Path) else unet
+    encoders = list(filter(None, map(sparse_ctrl_of, plan.controls)))
+    check_kinds(encoders)
+    for encoder in encoders:
+        encoder.check(config)
     for unit in plan.controls:
+        if any(encoder.unit is unit for encoder in encoders):
+            continue
+        if is_pia(unit):
+            check_pia(unit, config)
+            continue
         file = read_control_file(unit.model)
         if config is not None:
             file.check_fits(config)
@@ -81,17 +92,26 @@ class LoadedUnit:
         return ControlComponent(self.network, hints, self.weights, self.unit.start, self.unit.end)
 
 
-def load_controls(pipeline: Any, plan: ClipPlan, say: Callable[[str], None] = lambda _line: None) -> list[LoadedUnit]:
+def load_controls(
+    pipeline: Any, plan: ClipPlan, say: Callable[[str], None] = lambda _line: None
+) -> list[LoadedUnit | LoadedSparseCtrl | LoadedPia]:
     """The control models of a plan.
 
     Args:
-        say: called with a line about each unit whose images are fewer than the frames.
+        say: called with a line about each unit whose images are fewer than the frames, or that does not act.
 
     Raises:
         AnimateDiffError: a file is damaged or does not fit.
     """
-    loaded = []
+    loaded: list[LoadedUnit | LoadedSparseCtrl | LoadedPia] = []
     for unit in plan.controls:
+        if sparse_ctrl_of(unit) is not None:
+            encoder = load_sparse_ctrl_unit(pipeline, plan, unit, say)
+            loaded += [] if encoder is None else [encoder]
+            continue
+        if is_pia(unit):
+            loaded.append(load_pia(pipeline, plan, unit))
+            continue
         file = read_control_file(unit.model)
         file.check_fits(pipeline.unet.config)
         network = load_network(file, pipeline.unet)

@@ -1,0 +1,1 @@
+"""Options of `animate` for models that carry given images to the other frames."""

@@ -1,0 +1,246 @@
+"""Options of `animate` for SparseCtrl, and the choice of what images at frames are used for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from lib_animatediff.cli.images_in import ImagesIn
+from lib_animatediff.engine.components.sparse_ctrl import NEAREST, WITHOUT_KEY
+from lib_animatediff.request.control.unit import MOST_WEIGHT, ControlUnit
+from lib_animatediff.request.settings import clip_frames, parse_settings
+from lib_animatediff.request.start.pins import Pin, PinnedFrames
+from motion_module import ClipError
+from motion_module.limits import exists
+from motion_module.sparse_ctrl.load import read_sparse_ctrl
+from motion_module.sparse_ctrl.network import RGB, SCRIBBLE
+
+from . import pia
+
+HEADING = "SparseCtrl"
+AUTO, PINS, SPARSE_CTRL, BOTH, PIA = "auto", "pins", "sparse-ctrl", "both", "pia"
+METHODS = (AUTO, PINS, SPARSE_CTRL, BOTH, PIA)
+_OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "sparse_ctrl": (
+        "--sparse-ctrl",
+        {
+            "multiple": True,
+            "type": click.Path(path_type=Path),
+            "help": "SparseCtrl encoder, such as v3_sd15_sparsectrl_rgb.ckpt: it carries the images of --image, --last "
+            "and --key to the other frames. One for scribbles reads --scribble. May be repeated.",
+        },
+    ),
+    "scribbles": (
+        "--scribble",
+        {
+            "multiple": True,
+            "metavar": "FRAME:FILE",
+            "help": "Drawing at frame FRAME for a SparseCtrl encoder for scribbles: white lines on black. May be "
+            "repeated.",
+        },
+    ),
+    "sparse_strength": (
+        "--sparse-strength",
+        {
+            "default": "1",
+            "show_default": True,
+            "metavar": "STRENGTH",
+            "help": f"Strength of SparseCtrl over the frames, such as 0.8 or '0: 1, 12: 0.4', from 0 to "
+            f"{MOST_WEIGHT:g}.",
+        },
+    ),
+    "sparse_start": (
+        "--sparse-start",
+        {
+            "type": float,
+            "default": 0.0,
+            "show_default": True,
+            "help": "Share of the steps after which SparseCtrl begins.",
+        },
+    ),
+    "sparse_end": (
+        "--sparse-end",
+        {
+            "type": float,
+            "default": 1.0,
+            "show_default": True,
+            "help": "Share of the steps after which SparseCtrl ends. Below 1 the images flash less.",
+        },
+    ),
+    "sparse_without_key": (
+        "--sparse-without-key",
+        {
+            "type": click.Choice(WITHOUT_KEY),
+            "default": NEAREST,
+            "show_default": True,
+            "help": "What a context window without an image has: the nearest image at its end, or no SparseCtrl.",
+        },
+    ),
+    "image_method": (
+        "--image-method",
+        {
+            "type": click.Choice(METHODS),
+            "default": AUTO,
+            "show_default": True,
+            "help": "What images at frames are used for. pins: their frames equal them. sparse-ctrl: the encoder "
+            "carries them to all frames. auto: the method whose file is given, or pins.",
+        },
+    ),
+}
+HEADINGS = dict.fromkeys(_OPTIONS, HEADING) | pia.HEADINGS
+_OF_PINS = {"pin_strength": "--pin-strength", "pin_inversion": "--pin-inversion"}
+
+
+@dataclass(frozen=True)
+class Guides:
+    """What the images of a clip are used for.
+
+    Attributes:
+        motions: motion modules, as the command was given them, or the PIA model.
+        kind: of the first one; None: its file tells.
+        units: SparseCtrl encoders and a PIA model with their images.
+        pins: frames that equal their images; None: none do.
+        lines: what was chosen, and why.
+    """
+
+    motions: tuple[str, ...] = ()
+    kind: str | None = None
+    units: tuple[ControlUnit, ...] = ()
+    pins: PinnedFrames | None = None
+    lines: tuple[str, ...] = ()
+
+
+def with_guide_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options to a command."""
+    command = pia.with_pia_options(command)
+    for name, (option, details) in reversed(_OPTIONS.items()):
+        command = click.option(option, name, **details)(command)
+    return command
+
+
+def take_guides(options: dict[str, Any], images: ImagesIn | None, motions: tuple[str, ...], kind: str | None) -> Guides:
+    """Take the options of SparseCtrl and PIA out of those of a command, and choose what images at frames are for.
+
+    Args:
+        options: of the command that runs.
+        images: at frames; None: there are none.
+        motions: motion modules, as given.
+        kind: of the first one, as given.
+
+    Raises:
+        AnimateDiffError: a file is no SparseCtrl encoder, a value is malformed, or the options do not fit together.
+    """
+    frames = clip_frames(parse_settings({"frames": options["frames"], "context_length": options["context_length"]}))
+    moved = pia.take_pia(options, images, motions, frames)
+    given = {name: options.pop(name) for name in _OPTIONS}
+    files = {path: read_sparse_ctrl(path).layout.kind for path in given["sparse_ctrl"]}
+    pins = images.pins if images else None
+    _check_together(given, files, pins)
+    method, line = _chosen(given, files, images) if moved is None else _chosen_with_pia(given, files, moved)
+    drawings = tuple(map(_drawing, given["scribbles"]))
+    units = tuple(
+        ControlUnit(
+            path,
+            keys=drawings if reads == SCRIBBLE or pins is None else pins.pins,
+            weight=given["sparse_strength"],
+            start=given["sparse_start"],
+            end=given["sparse_end"],
+            without_key=given["sparse_without_key"],
+        )
+        for path, reads in files.items()
+        if reads == SCRIBBLE or (pins is not None and method != PINS)
+    )
+    held = None if method in (SPARSE_CTRL, PIA) else pins
+    lines = [line] if line else []
+    if held is None and (idle := [option for name, option in _OF_PINS.items() if _is_given(name)]):
+        lines.append(f"{', '.join(idle)} has no effect, since the images are not pinned.")
+    if moved is not None:
+        motions, kind, units = (str(moved.model),), PIA, (moved, *units)
+    return Guides(motions, kind, units, held, tuple(lines))
+
+
+def _check_together(given: dict[str, Any], files: dict[Path, str], pins: PinnedFrames | None) -> None:
+    idle = [option for name, (option, _) in _OPTIONS.items() if name != "image_method" and _is_given(name)]
+    if not files and idle:
+        raise ClipError(
+            f"{', '.join(idle)} would have no effect without an encoder. Give --sparse-ctrl.", code="AD-Q30"
+        )
+    kinds = list(files.values())
+    if len(given["sparse_ctrl"]) > len(set(kinds)):
+        raise ClipError(
+            "Two files of --sparse-ctrl are encoders of one kind. Give one for images and one for scribbles at most.",
+            code="AD-Q31",
+        )
+    for path, kind in files.items():
+        if kind == SCRIBBLE and not given["scribbles"]:
+            raise ClipError(
+                f"{path.name} reads drawings, and there are none. Give them with --scribble, such as 0:drawing.png.",
+                code="AD-Q32",
+            )
+        if kind == RGB and pins is None:
+            raise ClipError(
+                f"{path.name} reads images, and there are none. Give them with --image, --last or --key.",
+                code="AD-Q33",
+            )
+    if given["scribbles"] and SCRIBBLE not in kinds:
+        raise ClipError(
+            "--scribble needs a SparseCtrl encoder for scribbles, and there is none. Give one with --sparse-ctrl, or "
+            "the images with --image, --last or --key.",
+            code="AD-Q34",
+        )
+
+
+def _chosen(given: dict[str, Any], files: dict[Path, str], images: ImagesIn | None) -> tuple[str, str]:
+    """What images at frames are used for, and a line about it where it was not named."""
+    asked = given["image_method"]
+    encoder = next((path.name for path, kind in files.items() if kind == RGB), None)
+    if asked != AUTO and images is None:
+        raise ClipError(
+            "--image-method would have no effect without an image. Give --image, --last or --key.", code="AD-Q35"
+        )
+    if asked in (SPARSE_CTRL, BOTH) and encoder is None:
+        raise ClipError(
+            f"--image-method {asked} needs a SparseCtrl encoder for images. Give one with --sparse-ctrl.",
+            code="AD-Q36",
+        )
+    if asked == PIA:
+        raise ClipError("--image-method pia needs a PIA model. Give one with --pia.", code="AD-Q64")
+    if asked == PINS and encoder is not None:
+        raise ClipError(
+            f"{encoder} would have no effect with --image-method pins. Leave one of them out, or write both.",
+            code="AD-Q37",
+        )
+    if asked != AUTO or encoder is None:
+        return (PINS if asked == AUTO else asked), ""
+    assert images is not None
+    if images.is_continued:
+        return BOTH, f"The kept frames are pinned, and {encoder} carries them on; --image-method names one of both."
+    return SPARSE_CTRL, f"The images go to {encoder}, since it is given; --image-method both also pins them."
+
+
+def _chosen_with_pia(given: dict[str, Any], files: dict[Path, str], moved: ControlUnit) -> tuple[str, str]:
+    """The same with a PIA model, which has the image to itself."""
+    asked, name = given["image_method"], moved.model.name
+    if asked not in (AUTO, PIA) or RGB in files.values():
+        other = f"--image-method {asked}" if asked not in (AUTO, PIA) else "a SparseCtrl encoder for images"
+        raise ClipError(f"{name} of --pia and {other} exclude each other. Leave one of them out.", code="AD-Q65")
+    return PIA, "" if asked == PIA else f"The image goes to {name}, since it is given with --pia."
+
+
+def _drawing(text: str) -> Pin:
+    frame, _, path = text.partition(":")
+    if not frame.strip().isdecimal() or not path:
+        raise ClipError(f"--scribble {text} is not valid. Write FRAME:FILE, such as 0:drawing.png.", code="AD-Q38")
+    if not exists(Path(path)):
+        raise ClipError(f"There is no drawing {path}. Check the path.", code="AD-Q39")
+    return Pin(int(frame), Path(path))
+
+
+def _is_given(name: str) -> bool:
+    defaults = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
+    return click.get_current_context().get_parameter_source(name) not in defaults

@@ -1,0 +1,86 @@
+"""Options of `animate` for PIA, whose file is a motion module with an input for an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from lib_animatediff.cli.images_in import ImagesIn
+from lib_animatediff.request.control.affinity import AFFINITIES, SMALL, affinity, as_weights
+from lib_animatediff.request.control.unit import ControlUnit
+from motion_module import ClipError
+from motion_module.files.diffusers_format import find_source
+from motion_module.files.weights import read_header
+from motion_module.image_input import check_image_input
+
+HEADING = "PIA"
+_OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "pia": (
+        "--pia",
+        {
+            "type": click.Path(path_type=Path),
+            "help": "PIA model, such as pia.ckpt: a motion module that moves the image of --image or --key, instead of "
+            "--motion.",
+        },
+    ),
+    "pia_motion": (
+        "--pia-motion",
+        {
+            "default": SMALL,
+            "show_default": True,
+            "metavar": "NAME",
+            "help": f"How much moves: {', '.join(AFFINITIES)}. Or for each frame how alike to the image it stays, such "
+            "as '1, 0.9, 0.8' or '0: 1, 15: 0.7'.",
+        },
+    ),
+}
+HEADINGS = dict.fromkeys(_OPTIONS, HEADING)
+
+
+def with_pia_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options to a command."""
+    for name, (option, details) in reversed(_OPTIONS.items()):
+        command = click.option(option, name, **details)(command)
+    return command
+
+
+def take_pia(
+    options: dict[str, Any], images: ImagesIn | None, motions: tuple[str, ...], frames: int
+) -> ControlUnit | None:
+    """Take the options of PIA out of those of a command; None without a PIA model.
+
+    Args:
+        images: at frames; None: there are none.
+        motions: motion modules that the command was given.
+        frames: of the clip.
+
+    Raises:
+        AnimateDiffError: the file is no PIA model, there is not one image, or the options do not fit together.
+    """
+    path, name = (options.pop(each) for each in _OPTIONS)
+    if path is None:
+        if click.get_current_context().get_parameter_source("pia_motion") is ParameterSource.COMMANDLINE:
+            raise ClipError("--pia-motion would have no effect without a PIA model. Give --pia.", code="AD-Q60")
+        return None
+    source = find_source(path)
+    check_image_input(source.name, read_header(source.weights))
+    if motions:
+        raise ClipError(
+            f"{path.name} of --pia is the motion module of the clip. Leave --motion {motions[0]} out.", code="AD-Q61"
+        )
+    if images is None or len(images.pins.pins) != 1:
+        count = len(images.pins.pins) if images else 0
+        raise ClipError(
+            f"{path.name} moves one image, and there are {count}. Give --image, or --key for another frame.",
+            code="AD-Q62",
+        )
+    (key,) = images.pins.pins
+    weight = as_weights(affinity(name, frames, key.frame)) if name.lower() in AFFINITIES else name
+    unit = ControlUnit(path, keys=(key,), weight=weight)
+    if max(unit.strengths(frames)) > 1:
+        raise ClipError(f"--pia-motion {name:.60}: each value must be between 0 and 1.", code="AD-Q63")
+    return unit

@@ -1,0 +1,116 @@
+"""PIA models of a plan: a control unit with one image, whose weights are the affinities of the frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lib_animatediff.engine.components.pia import PiaComponent
+from lib_animatediff.hosts.diffusers.networks import NetworkError
+from lib_animatediff.hosts.diffusers.pipeline import PIXELS_PER_LATENT
+from lib_animatediff.hosts.diffusers.start.video import encode_frames
+from lib_animatediff.request.control.unit import ControlUnit
+from lib_animatediff.request.plan import ClipPlan
+from lib_animatediff.video.fitting import CROP, Size
+from lib_animatediff.video.preprocess import NONE
+from lib_animatediff.video.source import examine, source_frames
+from motion_module import ClipError, MotionFileError
+from motion_module.files.diffusers_format import find_source
+from motion_module.files.weights import read_header
+from motion_module.image_input import LATENT_CHANNELS, image_input_key, load_image_input
+from motion_module.kinds import PIA
+
+
+def is_pia(unit: ControlUnit) -> bool:
+    """Whether the model of a unit is a PIA model; False for files that cannot be read."""
+    try:
+        return image_input_key(read_header(find_source(unit.model).weights)) is not None
+    except MotionFileError:
+        return False
+
+
+def check_pia(unit: ControlUnit, config: Mapping[str, Any] | None) -> None:
+    """Check a unit with a PIA model before anything is loaded.
+
+    Args:
+        config: of the checkpoint's UNet; None: unknown.
+
+    Raises:
+        NetworkError: the checkpoint is for inpainting.
+        ClipError: there is not one image at a frame, or a value has no effect.
+    """
+    name = unit.model.name
+    if unit.source is not None or len(unit.keys) != 1:
+        raise ClipError(f"{name} is a PIA model, which takes one image at a frame. Give one key image.", code="AD-Q50")
+    if unit.preprocessor != NONE or (unit.start, unit.end) != (0, 1):
+        raise ClipError(
+            f"{name} is a PIA model, which sees its image at all steps. Leave preprocessor, start and end out.",
+            code="AD-Q51",
+        )
+    if config is not None and config.get("in_channels", LATENT_CHANNELS) != LATENT_CHANNELS:
+        raise NetworkError(
+            f"{name} is a PIA model, and the checkpoint is for inpainting. Choose a plain checkpoint.", code="AD-Q52"
+        )
+    examine(unit.keys[0].source(CROP), frames=1)
+
+
+def check_paired(modules: Sequence[Any], controls: Sequence[Any]) -> None:
+    """Refuse the motion module of a PIA model without its image, and the image without the module.
+
+    Args:
+        modules: motion modules, the first of which sets the noise schedule.
+        controls: components that steer the clip.
+
+    Raises:
+        ClipError: one of them is missing.
+    """
+    has_image = any(isinstance(each, PiaComponent) for each in controls)
+    if has_image != (modules[0].kind == PIA.name) or any(each.kind == PIA.name for each in modules[1:]):
+        raise ClipError(
+            "A PIA model is the first motion module, loaded as kind pia, and the model of one control unit with an "
+            "image. Give both.",
+            code="AD-Q53",
+        )
+
+
+@dataclass(frozen=True)
+class LoadedPia:
+    """The image input of a PIA model, for passes of any size.
+
+    Attributes:
+        unit: its image.
+        weight: of the convolution for mask and image.
+        affinity: one for each rendered frame.
+    """
+
+    unit: ControlUnit
+    weight: Tensor
+    pipeline: Any
+    affinity: Sequence[float]
+
+    def component(self, size: Size) -> PiaComponent:
+        """A component of the UNet for one pass, of this width and height in pixels.
+
+        Raises:
+            AnimateDiffError: the image cannot be read.
+        """
+        images = source_frames(self.unit.keys[0].source(CROP), size, 1)
+        sides = (pixels // PIXELS_PER_LATENT for pixels in reversed(size))
+        unet = self.pipeline.unet
+        like = torch.empty(1, LATENT_CHANNELS, *sides, dtype=unet.dtype, device=unet.device)
+        latent = encode_frames(self.pipeline, images, like)[0]
+        return PiaComponent(self.unit.model.name, self.weight, latent, self.affinity)
+
+
+def load_pia(pipeline: Any, plan: ClipPlan, unit: ControlUnit) -> LoadedPia:
+    """The image input of a unit.
+
+    Raises:
+        MotionFileError: the file is damaged.
+    """
+    affinity = unit.strengths(plan.frames)[: len(plan.rendered)]
+    return LoadedPia(unit, load_image_input(unit.model), pipeline, affinity)
