@@ -79,7 +79,7 @@ def inverted_noise(
 
 def mix_noise(noise: Tensor, inverted: Tensor, share: float) -> Tensor:
     """Unit noise of which a share of the variance is inverted noise: like ``noise``, computed in float32."""
-    mixed = share**0.5 * inverted.to(noise.device, torch.float32) + (1 - share) ** 0.5 * noise.float()
+    mixed: Tensor = share**0.5 * inverted.to(noise.device, torch.float32) + (1 - share) ** 0.5 * noise.float()
     return mixed.to(noise.dtype)
 
 

@@ -77,7 +77,7 @@ class ImageRamp:
             "fit": self.fit,
         }
 
-    def values(self) -> dict[str, float]:
+    def values(self) -> dict[str, Any]:
         """The values of its settings."""
         return {
             "latent_power": self.first.power,

@@ -130,4 +130,5 @@ def _added_to(x: Tensor, noise: Tensor, signal: float, start: float) -> Tensor:
     if signal == start:
         return noise
     noised = signal**0.5 * x.float() + (1 - signal) ** 0.5 * noise.float()
-    return ((noised - start**0.5 * x.float()) / (1 - start) ** 0.5).to(noise.dtype)
+    added: Tensor = (noised - start**0.5 * x.float()) / (1 - start) ** 0.5
+    return added.to(noise.dtype)
