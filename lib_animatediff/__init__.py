@@ -26,7 +26,9 @@ from lib_animatediff.request.control.unit import ControlUnit
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
 from lib_animatediff.request.settings import ClipSettings, parse_settings
 from lib_animatediff.request.start.pins import Pin, PinnedFrames
+from lib_animatediff.request.start.ramp import ImageRamp
 from lib_animatediff.request.start.video import VideoStart
+from lib_animatediff.sampling.image_start import LatentRamp
 from lib_animatediff.sampling.schedule import use_schedule
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
 from lib_animatediff.video.mask import VideoMask
@@ -95,8 +97,10 @@ __all__ = [
     "FeatureReuse",
     "FrameHints",
     "GivenFrames",
+    "ImageRamp",
     "IncompatibleModelError",
     "Injection",
+    "LatentRamp",
     "LoraMatch",
     "MotionAmount",
     "MotionComponent",

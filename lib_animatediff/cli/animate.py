@@ -35,12 +35,13 @@ from lib_animatediff.video.formats import check_rate
 from motion_module import ClipError
 from motion_module.limits import check_replaceable, exists, is_folder, read_limited
 
-from . import control_in, images_in
+from . import control_in
 from .asked import AskedClip
 from .files import KIND_OPTION
 from .guides import choosing
 from .options import CHECKPOINT_OPTION, DEVICE_OPTION, GroupedCommand, say_device
-from .video_in import take_video
+from .start import images_in
+from .start.video_in import take_video
 
 # Settings with another option, or none: files are paths here, and the command always renders a clip.
 OTHER_OPTIONS = {
@@ -235,6 +236,7 @@ def animate(
         motion_loras=tuple(map(networks.parse_added, motion_loras)),
         video=video.start if video else None,
         pins=guides.pins,
+        ramp=given.ramp if given else None,
         controls=controls,
         size=_size(video, given, (width, height), start.size),
         steps=how.steps,

@@ -13,7 +13,7 @@ from lib_animatediff.request.start.taken_over import VideoIn
 from lib_animatediff.video import Encoding, Recipe, write_clip
 from lib_animatediff.video.formats import format_of, path_for
 
-from .images_in import ImagesIn
+from .start.images_in import ImagesIn
 
 if TYPE_CHECKING:
     from PIL.Image import Image

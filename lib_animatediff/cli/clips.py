@@ -14,7 +14,7 @@ import click
 
 from lib_animatediff.builtin_model import MODELS
 from lib_animatediff.hosts.diffusers.pipeline import pick_device
-from lib_animatediff.hosts.diffusers.start.pins import check_pins
+from lib_animatediff.hosts.diffusers.start.pins import check_images
 from lib_animatediff.hosts.diffusers.start.video import check_video
 from lib_animatediff.jobs.recipe import prepare, request_of
 from lib_animatediff.request.plan import ClipPlan
@@ -72,7 +72,7 @@ def reproduce(file: Path, models: tuple[Path, ...], config: Path | None, device:
     request = request_of(recipe.data, _finder(models), config=config, device=pick_device(device))
     ready = prepare(request)
     check_video(ready.plan)
-    check_pins(ready.plan)
+    check_images(ready.plan)
     say_device(device)
     compared = _compared(ready.plan)
     original = next(read_clip(file, start=compared, fps=request.settings.fps)).image.convert("RGB")

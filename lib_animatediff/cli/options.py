@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from lib_animatediff.builtin_model import DEFAULT, MODELS
 from lib_animatediff.hosts.diffusers.pipeline import pick_device
@@ -29,6 +30,16 @@ def say_device(name: str) -> None:
     """Print the device that ``auto`` selects."""
     if name == AUTO:
         click.echo(f"Device: {pick_device(name)}", err=True)
+
+
+def is_given(name: str) -> bool:
+    """Whether the running command was given an option; the recipe of a continued clip gives none."""
+    return source_of(name) not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
+
+
+def source_of(name: str) -> ParameterSource | None:
+    """Where the value of the running command's option comes from."""
+    return click.get_current_context().get_parameter_source(name)
 
 
 class GroupedCommand(click.Command):

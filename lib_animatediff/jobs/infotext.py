@@ -27,6 +27,8 @@ def infotext_of(request: Request, files: Mapping[str, Any]) -> str:
     checkpoint, motion = files["checkpoint"], files["motion"]
     interpolator = files["rife"]["name"] if "rife" in files else request.settings.interpolator
     settings = replace(request.settings, enable=True, model=motion["name"], interpolator=interpolator)
+    if request.ramp is not None:
+        settings = replace(settings, **request.ramp.values())
     second_pass = request.plan().second_pass
     line = to_infotext(settings, mm_hash=motion.get("sha256", "")[:_HASH_LENGTH])
     fields = {
@@ -39,6 +41,7 @@ def infotext_of(request: Request, files: Mapping[str, Any]) -> str:
         "Model hash": checkpoint["sha256"][:_HASH_LENGTH],
         "Model": request.checkpoint.stem,
         **_video_fields(files),
+        **_ramp_fields(files),
         **({} if second_pass is None else _hires_fields(second_pass, request)),
         **({} if request.pins is None else {"Pinned frames": _quoted(in_words(request.pins.pins))}),
         **{f"Control {number}": _quoted(str(unit)) for number, unit in enumerate(request.controls, 1)},
@@ -62,9 +65,20 @@ def _video_fields(files: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _ramp_fields(files: Mapping[str, Any]) -> dict[str, Any]:
+    if "ramp" not in files:
+        return {}
+    ramp = files["ramp"]
+    names = {"Init image": "image", "Last frame": "last_frame"}
+    return {
+        "Denoising strength": ramp["denoise"],
+        **{field: _quoted(ramp[name]["name"]) for field, name in names.items() if name in ramp},
+    }
+
+
 def _hires_fields(second_pass: SecondPass, request: Request) -> dict[str, Any]:
     """The fields of the WebUI's hires fix, which has the denoising strength of a source video's place."""
-    strength = {} if request.video else {"Denoising strength": second_pass.denoise}
+    strength = {} if request.video or request.ramp else {"Denoising strength": second_pass.denoise}
     return {
         **strength,
         "Hires upscale": second_pass.scale,

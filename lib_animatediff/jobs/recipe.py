@@ -21,9 +21,10 @@ from lib_animatediff.request.control.unit import ControlUnit, control_from_json
 from lib_animatediff.request.loras import LoraFile
 from lib_animatediff.request.methods import ModuleFile, name_without_file
 from lib_animatediff.request.output import is_rife_file
-from lib_animatediff.request.plan import ClipPlan, Sampling, add_controls, plan_clip
+from lib_animatediff.request.plan import ClipPlan, Sampling, add_controls, add_ramp, plan_clip
 from lib_animatediff.request.settings import IMAGE_SETTINGS, VIDEO_SETTINGS, ClipSettings, parse_settings
 from lib_animatediff.request.start.pins import PinnedFrames, pins_from_json
+from lib_animatediff.request.start.ramp import ImageRamp, ramp_from_json
 from lib_animatediff.request.start.video import VideoStart, video_start_from_json
 from lib_animatediff.video import Recipe
 from lib_animatediff.video.hashing import file_hash
@@ -67,6 +68,7 @@ class Request:
         further: motion modules that act after the first.
         video: the frames that the clip starts from; None: noise alone.
         pins: frames that are given images; None: none are.
+        ramp: images that fade in the initial latents; None: none do.
         controls: control models that steer the clip.
         size: width and height in pixels.
         decoder: file of a tiny decoder, see `load_decoder`; None: the checkpoint's VAE.
@@ -89,6 +91,7 @@ class Request:
     motion_loras: tuple[LoraFile, ...] = ()
     video: VideoStart | None = None
     pins: PinnedFrames | None = None
+    ramp: ImageRamp | None = None
     controls: tuple[ControlUnit, ...] = ()
     size: tuple[int, int] = (512, 512)
     steps: int = host.STEPS
@@ -109,7 +112,8 @@ class Request:
         plan = plan_clip(replace(self.settings, model=str(self.motion)), sampling)
         further = (ModuleFile(one.path, effect=one.effect, scale=one.scale) for one in self.further)
         plan = plan.with_files([ModuleFile(self.motion, self.kind), *further], self.motion_loras)
-        return add_controls(plan.with_video(self.video).with_pins(self.pins), self.controls)
+        plan = add_ramp(plan.with_video(self.video).with_pins(self.pins), self.ramp)
+        return add_controls(plan, self.controls)
 
 
 @dataclass(frozen=True)
@@ -223,6 +227,8 @@ def recipe_of(request: Request, encoding: Mapping[str, Any]) -> Recipe:
         files["video"] = request.video.to_json(_named)
     if request.pins is not None:
         files["pins"] = request.pins.to_json(_named)
+    if request.ramp is not None:
+        files["ramp"] = request.ramp.to_json(_named)
     if request.controls:
         files["controls"] = [unit.to_json(_named) for unit in request.controls]
     data = {
@@ -292,6 +298,7 @@ def request_of(
         motion_loras=added("motion_loras"),
         video=video_start_from_json(_checked(files["video"], dict, "video"), found) if "video" in files else None,
         pins=pins_from_json(files["pins"], found) if "pins" in files else None,
+        ramp=ramp_from_json(files["ramp"], found) if "ramp" in files else None,
         controls=tuple(
             control_from_json(entry, found) for entry in _checked(files.get("controls", []), list, "controls")
         ),

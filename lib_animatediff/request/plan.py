@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
-from typing import Any, NoReturn
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from lib_animatediff.engine.context_windows import Chunks, ContextWindows
 from lib_animatediff.engine.reuse.schedule import FeatureReuse
@@ -21,7 +20,7 @@ from lib_animatediff.sampling.freeinit import steps_of
 from lib_animatediff.sampling.guidance import GuidanceInterval
 from motion_module import ClipError
 
-from .control.unit import ControlUnit, control_from_json
+from .control.unit import ControlUnit
 from .effects import Note, notes_of
 from .loras import LoraFile
 from .methods import FileCatalog, Method, ModuleFile, method_of, name_without_file
@@ -34,15 +33,14 @@ from .settings import (
     frame_seeds,
     given_windows,
     guidance_interval,
-    parse_settings,
     refuse_without_module,
     travels_in_loop,
 )
 from .settings.second_pass import NOT_ENLARGED
-from .start.pins import PinnedFrames, path_in, pins_from_json
+from .start.pins import PinnedFrames
 from .start.ramp import ImageRamp
 from .start.second_pass import SecondPass
-from .start.video import VideoStart, video_start_from_json
+from .start.video import VideoStart
 
 _PROMPTS = {  # fields of `Sampling`, with the words of messages
     "prompt": "prompt",
@@ -149,7 +147,7 @@ class ClipPlan:
         video: the frames that the clip starts from; None: noise alone.
         pins: frames that are given images; None: none are.
         controls: control models that steer the clip.
-        ramp: images that fade in the initial latents; None: none do. The settings have its values.
+        ramp: images that fade in the initial latents; None: none do.
     """
 
     settings: ClipSettings
@@ -191,8 +189,9 @@ class ClipPlan:
 
     @property
     def sampled_steps(self) -> int:
-        """The steps of all runs that are sampled: a clip that starts from a video skips the first ones."""
-        first = sum(steps - (self.video.skipped(steps) if self.video else 0) for steps in self.runs)
+        """The steps of all runs that are sampled: a clip that starts from images skips the first ones."""
+        start = self.video or self.ramp
+        first = sum(steps - (start.skipped(steps) if start else 0) for steps in self.runs)
         return first + (self.second_pass.sampled(self.sampling.steps) if self.second_pass else 0)
 
     @property
@@ -245,11 +244,13 @@ class ClipPlan:
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values, for `plan_from_json`."""
         settings = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self.settings).items()}
-        files = {name: [_as_json(file) for file in getattr(self.method, name)] for name in _FILES}
+        files = {name: [_as_json(file) for file in getattr(self.method, name)] for name in FILES}
         video = {} if self.video is None else {"video": self.video.to_json()}
         pins = {} if self.pins is None else {"pins": self.pins.to_json()}
+        ramp = {} if self.ramp is None else {"ramp": self.ramp.to_json()}
         controls = {"controls": [unit.to_json() for unit in self.controls]} if self.controls else {}
-        return {"settings": settings, "sampling": asdict(self.sampling), "files": files, **video, **pins, **controls}
+        sampling = asdict(self.sampling)
+        return {"settings": settings, "sampling": sampling, "files": files, **video, **pins, **ramp, **controls}
 
     @property
     def id(self) -> str:
@@ -307,6 +308,19 @@ def plan_clip(settings: ClipSettings, sampling: Sampling | None = None, files: F
     )
 
 
+def add_ramp(plan: ClipPlan, ramp: ImageRamp | None) -> ClipPlan:
+    """The plan of a clip in whose initial latents images fade.
+
+    Raises:
+        ClipError: the clip starts from a video, or the method has no motion module.
+    """
+    if ramp is not None and plan.video is not None:
+        raise ClipError("A clip starts from a video or from a ramp of images. Remove one of them.", code="AD-C56")
+    if ramp is not None and name_without_file(plan.method.name) is not None:
+        refuse_without_module(["latent_scale"])
+    return replace(plan, ramp=ramp)
+
+
 def add_controls(plan: ClipPlan, controls: Sequence[ControlUnit]) -> ClipPlan:
     """The plan of a clip that control models steer.
 
@@ -320,59 +334,11 @@ def add_controls(plan: ClipPlan, controls: Sequence[ControlUnit]) -> ClipPlan:
     return replace(plan, controls=tuple(controls))
 
 
-def plan_from_json(data: Mapping[str, Any], files: FileCatalog | None = None) -> ClipPlan:
-    """The plan that `ClipPlan.to_json` wrote; its values are checked again, since a file can come from anyone.
-
-    Raises:
-        AnimateDiffError: a value is wrong or missing, or a file is missing.
-    """
-    sampling = _read(Sampling, data.get("sampling"), "sampling")
-    plan = plan_clip(parse_settings(_checked(data.get("settings"), dict, "settings")), sampling, files)
-    given = _checked(data.get("files"), dict, "files")
-    modules, loras = (
-        [_read(kind, entry, name) for entry in _checked(given.get(name), list, name)] for name, kind in _FILES.items()
-    )
-    plan = plan.with_files(modules, loras) if modules or loras else plan
-    if "video" in data:
-        video = _checked(data["video"], dict, "video")
-        plan = plan.with_video(video_start_from_json(video, path_in))
-    plan = plan.with_pins(pins_from_json(data["pins"], path_in)) if "pins" in data else plan
-    controls = _checked(data.get("controls", []), list, "controls")
-    return add_controls(plan, [control_from_json(entry, path_in) for entry in controls])
-
-
-_FILES: dict[str, type] = {"modules": ModuleFile, "loras": LoraFile}  # of a method, with what each of them is
-_LARGEST = 2**64  # seeds are below it; infinity and what is not a number are not
-_KINDS = {"str": str, "str | None": (str, type(None)), "int": int, "float": (int, float), "Path": str}
+FILES: dict[str, type] = {"modules": ModuleFile, "loras": LoraFile}  # of a method, with what each of them is
 
 
 def _as_json(file: ModuleFile | LoraFile) -> dict[str, Any]:
     return {**asdict(file), "path": str(file.path)}
-
-
-def _read(kind: type, entry: Any, name: str) -> Any:
-    """One of our small dataclasses from JSON."""
-    known = {one.name: str(one.type) for one in fields(kind)}
-    values = {
-        key: _checked(value, _KINDS[known[key]], f"{name}, {key}") if key in known else _damaged(name, key)
-        for key, value in _checked(entry, dict, name).items()
-    }
-    paths = {key: Path(value) for key, value in values.items() if known[key] == "Path"}
-    try:
-        return kind(**values | paths)
-    except TypeError:
-        _damaged(name, entry)
-
-
-def _checked(value: Any, kind: Any, name: str) -> Any:
-    is_number = isinstance(value, (int, float))
-    if not isinstance(value, kind) or isinstance(value, bool) or (is_number and not -_LARGEST < value < _LARGEST):
-        _damaged(name, value)
-    return value
-
-
-def _damaged(name: str, value: Any) -> NoReturn:
-    raise ClipError(f"This plan is damaged: {name} is {value!r:.40}. Create it again from the settings.", code="AD-C33")
 
 
 def _windows(settings: ClipSettings, method: Method) -> ContextWindows | Chunks | None:

@@ -81,6 +81,16 @@ class NoiseLevels:
         point = torch.lerp(points[below], points[(below + 1).clamp(max=last)], timesteps - below)
         return torch.sigmoid(-point) if self._in_logarithms else 1 / (1 + point**2)
 
+    def timesteps_at(self, signals: Tensor) -> Tensor:
+        """The timesteps at which the image has these shares: the inverse of `signal_at`, within the training's."""
+        points = self._points.to(signals.device)
+        variances = (1 - signals) / signals.clamp(min=_LEAST_SIGNAL)
+        wanted = variances.log() if self._in_logarithms else variances.sqrt()
+        last = len(points) - 1
+        above = torch.searchsorted(points, wanted).clamp(1, last)
+        share = (wanted - points[above - 1]) / (points[above] - points[above - 1])
+        return above - 1 + share.clamp(0, 1)
+
 
 def prediction_of(image: Tensor, noised: Tensor, signal: Tensor, *, predicts_velocity: bool) -> Tensor:
     """What a network would predict for noised latents, if it knew the image.

@@ -1,12 +1,13 @@
 """DDIM inversion: the noise from which a model samples a given image, and its share in the noise of other frames.
 
 A motion module that gets such noise in frame i, and a fading share of it in the frames beside it, samples frames that
-join the image. With independent noise beside it, the frames beside a pinned one show other things.
+join the image. With independent noise beside it, the frames beside a pinned one show other things. A video whose
+frames start from their own inverted noise keeps its motion at strengths at which random noise would lose it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from motion_module.schedules import TRAINING_STEPS
 
 Predict = Callable[[Tensor, float], Tensor]
 """What a UNet predicts of latents ``n c h w`` at a timestep: their noise, or their velocity."""
+Level = tuple[float, float]
+"""A timestep of a sampling, and the share of the image in the variance there."""
 
 
 def invert(
@@ -37,17 +40,61 @@ def invert(
     Returns:
         Latents at the noisiest timestep, whose variance is about 1: ``n c h w``, like ``latents``.
     """
-    rising = list(reversed(timesteps))
+    levels = [(timestep, float(alphas_cumprod[round(timestep)])) for timestep in timesteps]
+    *_, noised = _upward(latents, predict, levels, predicts_velocity=predicts_velocity)
+    return noised.to(latents.dtype)
+
+
+def inverted_noise(
+    latents: Tensor,
+    predict: Predict,
+    levels: Sequence[Level],
+    begins: Tensor | None = None,
+    *,
+    predicts_velocity: bool = False,
+) -> Tensor:
+    """The unit noise that leads a sampler from any level back to given latents, see `invert`.
+
+    Args:
+        latents: ``n c h w``, without noise.
+        predict: the UNet's prediction.
+        levels: of the steps that are sampled, from the noisiest to the least noisy one.
+        begins: the number of the level at which each part begins to change, int64 in a shape that broadcasts to the
+            latents; a part that never changes has the number of levels. None: all begin at the noisiest one.
+        predicts_velocity: what the UNet predicts; otherwise it is noise.
+
+    Returns:
+        ``n c h w``, float32. Latents with this noise, at the level at which a part begins, are those of the inversion.
+    """
+    clean, found = latents.float(), torch.zeros_like(latents, dtype=torch.float32)
+    if begins is not None:
+        begins = torch.where(begins < len(levels), begins, 0)  # of what never changes, any noise will do
+    upward = _upward(latents, predict, levels, predicts_velocity=predicts_velocity)
+    for number, noised in zip(reversed(range(len(levels))), upward, strict=True):
+        signal = levels[number][1]
+        noise = (noised - signal**0.5 * clean) / (1 - signal) ** 0.5
+        found = noise if begins is None else torch.where(begins <= number, noise, found)
+    return found
+
+
+def mix_noise(noise: Tensor, inverted: Tensor, share: float) -> Tensor:
+    """Unit noise of which a share of the variance is inverted noise: like ``noise``, computed in float32."""
+    mixed: Tensor = share**0.5 * inverted.to(noise.device, torch.float32) + (1 - share) ** 0.5 * noise.float()
+    return mixed.to(noise.dtype)
+
+
+def _upward(latents: Tensor, predict: Predict, levels: Sequence[Level], *, predicts_velocity: bool) -> Iterator[Tensor]:
+    """Latents with more and more noise, float32, at one level after the other from the least noisy one."""
+    rising = list(reversed(levels))
     noised, signal = latents.float(), 1.0
-    for at, following in zip([rising[0], *rising], rising, strict=False):
+    for (at, level), (_, following) in zip([rising[0], *rising], rising, strict=False):
         noise = predict(noised.to(latents.dtype), at).float()
         if predicts_velocity:
-            level = float(alphas_cumprod[round(at)])
             noise = level**0.5 * noise + (1 - level) ** 0.5 * noised
         clean = (noised - (1 - signal) ** 0.5 * noise) / signal**0.5
-        signal = float(alphas_cumprod[round(following)])
+        signal = following
         noised = signal**0.5 * clean + (1 - signal) ** 0.5 * noise
-    return noised.to(latents.dtype)
+        yield noised
 
 
 def ddim_timesteps(steps: int) -> list[float]:

@@ -119,6 +119,26 @@ def test_a_clip_goes_on_from_the_last_frames_of_another_with_its_recipe(run, tmp
     assert run("reproduce", clip, "--models", earlier.parent).out.startswith("Reproduced: frame 3 is identical")
 
 
+def test_an_image_fades_into_the_noise_with_the_names_of_the_table(run, tmp_path, pictures):
+    clip = tmp_path / "clip.png"
+    ramp = ("--image", pictures[0], "--latent-power", 1, "--last-frame", pictures[7], "--denoise", 0.7)
+    done = run(*ANIMATE, *SHORT, *ramp, "--output", clip)
+    assert done.code == 0, done.err
+    assert "--latent-scale washes frames out" in done.err
+    recipe = read_recipe(clip)
+    found = recipe.data["files"]["ramp"]
+    names = ("latent_power", "latent_scale", "latent_scale_last", "denoise")
+    assert [found[name] for name in names] == [1, 32, 32, 0.7]
+    assert (found["image"]["name"], found["last_frame"]["name"]) == ("0.png", "7.png")
+    assert "pins" not in recipe.data["files"]
+    assert "latent_scale: 32" in recipe.infotext
+    assert "Denoising strength: 0.7" in recipe.infotext
+    assert run("reproduce", clip, "--models", pictures[0].parent).out.startswith("Reproduced: frame 0 is identical")
+    pinned = run(*ANIMATE, *SHORT, *ramp, "--pin-init", "--pin-inversion", 0.5, "--output", clip)
+    assert "--pin-inversion has no effect, since the other frames start from the images." in pinned.err
+    assert psnr(frames_of(clip)[0], Image.open(pictures[0])) > 25
+
+
 def test_a_clip_of_another_program_gives_its_rate_and_size(run, tmp_path):
     (path,) = write_clip(tmp_path / "a.png", shades(5), fps=12)
     done = run(*ANIMATE, *SHORT, "--continue", path, "--output", tmp_path / "b.png", "--json")
@@ -136,6 +156,13 @@ def test_what_has_no_effect_is_said(run, tmp_path):
     done = run(*given, "--video", tmp_path / "*.png", "--denoise", 0, "--pin-inversion", 0.5)
     assert "--pin-inversion has no effect with --video" in done.err
     assert "no effect" not in run(*given, "--video", tmp_path / "*.png", "--denoise", 0).err
+    done = run(*given, "--pin-init")
+    assert "--pin-init has no effect without --image and a --latent-scale above 0." in done.err
+    done = run(*given, "--video", tmp_path / "*.png", "--denoise", 0, "--latent-scale", 8)
+    assert "--latent-scale has no effect with --video." in done.err
+    done = run(*given, "--latent-scale", 8, "--latent-power-last", 2, "--pin-strength", 0.5)
+    assert "--latent-power-last has no effect, since there is no --last-frame." in done.err
+    assert "--pin-strength has no effect, since no frame is pinned." in done.err
 
 
 @pytest.mark.parametrize(
@@ -152,6 +179,12 @@ def test_what_has_no_effect_is_said(run, tmp_path):
         (("--image", "IMAGE", "--pin-inversion", 1), "inversion of pinned frames must be from 0 to below 1"),
         (("--image", "IMAGE", "--motion", "Text2Video-Zero"), "cannot apply pinned frames"),
         (("--pin-strength", 0.5), "--pin-strength would have no effect without an image"),
+        (("--latent-scale", 8), "--latent-scale would have no effect without an image"),
+        (("--denoise", 0.5, "--image", "IMAGE"), "--denoise would have no effect without --video"),
+        (("--image", "IMAGE", "--latent-scale", 8, "--denoise", "0.5, 0.6"), "the latents of a ramp have one strength"),
+        (("--image", "IMAGE", "--latent-scale", -1), "latent_scale must be between 0 and 1000"),
+        (("--image", "IMAGE", "--latent-scale", 8, "--last-frame", "nothing.png"), "There is no image nothing.png"),
+        (("--image", "IMAGE", "--latent-scale", 8, "--motion", "Text2Video-Zero"), "cannot apply latent_scale"),
         (("--image", "IMAGE", "--keep", 2), "--keep would have no effect without --continue"),
         (
             ("--continue", "CLIP", "--keep", 9, "--frames", 16),

@@ -17,7 +17,7 @@ ZERO = "Text2Video-Zero"
 LONG = {"frames": 48}
 # No other setting takes their effect away.
 ALWAYS = {"enable", "model", "frames", "motion_loras", "preview", "guidance_start", "guidance_end", "speed", "video"}
-ALWAYS |= {"image", "key_images", "pin_init"}
+ALWAYS |= {"image", "key_images", "pin_init", "continue_clip"}
 
 
 def noted(settings: dict[str, object], travels: bool | None = False) -> dict[str, str]:
@@ -29,6 +29,7 @@ AMOUNTS = {"scale": 2, "effect_end": 0.5, "scale_steps": "0.5", "effect_steps": 
 FREEINIT = {"freeinit_ds": 0.3, "freeinit_dt": 0.3, "freeinit_iters": 2, "freeinit_coarse": True}
 FROM_VIDEO = {
     "denoise": 0.3,
+    "video_inversion": 0.5,
     "video_start": 1,
     "video_end": 5,
     "video_every": 2,
@@ -108,9 +109,14 @@ CASES = [
     ({"video": "a.mp4"}, {"video_mute": True}, True),
     ({"video": "a.mp4"}, {"mask_invert": True, "mask_feather": 9}, True),
     ({"video": "a.mp4"}, {"denoise": "0: 0.8, 9: 0.3", "mask": "alpha"}, False),
+    ({"video": "a.mp4", "denoise": 0}, {"video_inversion": 0.5}, True),
+    ({"video": "a.mp4", "video_inversion": 1}, {"noise": "constant", "freeinit_enable": True}, True),
+    ({"video": "a.mp4", "video_inversion": 0.9}, {"noise": "constant", "freeinit_enable": True}, False),
     ({}, HOLDING, True),
     ({"image": "a.png"}, HOLDING, False),
     ({"pin_init": True}, HOLDING, False),
+    ({"continue_clip": "a.gif"}, HOLDING | {"keep_frames": 2}, False),
+    ({}, {"keep_frames": 2}, True),
     ({"image": "a.png", "video": "a.mp4"}, {"pin_inversion": 0.5}, True),
     ({"preview": True}, {"last_image": "a.png"}, True),
     ({"latent_scale": 0}, RAMPS, True),

@@ -15,8 +15,9 @@ from lib_animatediff import AnimateDiffError, ClipError, ContextWindows, MotionF
 from lib_animatediff.engine.context_windows import Chunks
 from lib_animatediff.request.loras import LoraFile
 from lib_animatediff.request.methods import ModuleFile, ModuleMethod, Text2VideoZeroMethod
-from lib_animatediff.request.plan import Sampling, plan_clip, plan_from_json
+from lib_animatediff.request.plan import Sampling, plan_clip
 from lib_animatediff.request.settings import SETTINGS, parse_settings
+from lib_animatediff.request.stored_plan import plan_from_json
 from lib_animatediff.sampling.frame_noise import NOISE_KINDS, noise_sources
 
 ROOT = Path(__file__).parents[2]

@@ -22,6 +22,13 @@ def test_between_whole_timesteps_sigma_or_its_logarithm_is_linear(in_logarithms)
 
 
 @pytest.mark.parametrize("in_logarithms", [False, True])
+def test_a_share_of_the_image_has_its_timestep(in_logarithms):
+    levels, timesteps = NoiseLevels(LEVELS, in_logarithms=in_logarithms), torch.tensor([0.0, 120.25, 998.5, 999.0])
+    torch.testing.assert_close(levels.timesteps_at(levels.signal_at(timesteps)), timesteps, rtol=0, atol=0.02)
+    assert levels.timesteps_at(torch.tensor([1.0, 1e-6])).tolist() == [0, 999]
+
+
+@pytest.mark.parametrize("in_logarithms", [False, True])
 def test_a_schedule_that_ends_in_noise_alone_has_finite_predictions(in_logarithms):
     levels = NoiseLevels(torch.cat([LEVELS[:-1], torch.zeros(1)]), in_logarithms=in_logarithms)
     signal = levels.signal_at(torch.tensor([998.0, 998.5, 999.0])).view(-1, 1, 1, 1)

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lib_animatediff.sampling.inversion import invert, inverted_shares, share_inverted_noise
+from lib_animatediff.sampling.inversion import (
+    invert,
+    inverted_noise,
+    inverted_shares,
+    mix_noise,
+    share_inverted_noise,
+)
 
 
 def levels():
@@ -47,6 +53,55 @@ def test_ddim_sampling_leads_back_to_the_image():
         after = torch.tensor(1.0) if following is None else alphas[round(following)]
         sampled = after.sqrt() * (sampled - (1 - signal).sqrt() * noise) / signal.sqrt() + (1 - after).sqrt() * noise
     assert torch.allclose(sampled, image, rtol=0.1, atol=1e-3)
+
+
+def levels_of(alphas, timesteps):
+    return [(timestep, float(alphas[round(timestep)])) for timestep in timesteps]
+
+
+def test_latents_with_their_inverted_noise_are_those_of_the_inversion():
+    predict, alphas, seen = gaussian(0.25)
+    image, timesteps = 0.5 * noise_of(2, 4, 8, 8), [float(step) for step in range(601, 0, -50)]
+    wanted = invert(image, predict, timesteps, alphas)
+    calls, seen[:] = list(seen), []
+    found = inverted_noise(image, predict, levels_of(alphas, timesteps))
+    assert seen == calls
+    signal = alphas[601]
+    assert torch.allclose(signal.sqrt() * image + (1 - signal).sqrt() * found, wanted, atol=1e-5)
+    assert not torch.allclose(found, wanted, atol=0.1)
+
+
+def test_velocities_are_inverted_to_the_same_noise():
+    predict, alphas, _ = gaussian(0.25)
+    image, levels = 0.5 * noise_of(1, 4, 8, 8), levels_of(alphas, [801.0, 401.0, 1.0])
+
+    def velocity(noised, timestep):
+        signal, noise = alphas[round(timestep)], predict(noised, timestep)
+        return (noise - (1 - signal).sqrt() * noised) / signal.sqrt()
+
+    found = inverted_noise(image, velocity, levels, predicts_velocity=True)
+    assert torch.allclose(found, inverted_noise(image, predict, levels), atol=1e-4)
+
+
+def test_a_part_that_begins_later_has_the_noise_of_its_own_level():
+    predict, alphas, _ = gaussian(0.25)
+    image, levels = 0.5 * noise_of(4, 4, 8, 8), levels_of(alphas, [801.0, 601.0, 401.0, 201.0, 1.0])
+    begins = torch.tensor([0, 2, 4, 5]).view(4, 1, 1, 1)
+    found = inverted_noise(image, predict, levels, begins)
+    for row, first in enumerate([0, 2, 4, 0]):  # the last one never changes
+        alone = inverted_noise(image[row : row + 1], predict, levels[first:])
+        assert torch.allclose(found[row : row + 1], alone, atol=1e-6), row
+    assert not torch.allclose(found[1], inverted_noise(image, predict, levels)[1], atol=1e-2)
+
+
+def test_noise_is_mixed_by_its_share_of_the_variance():
+    noise, inverted = noise_of(2, 4, 32, 32), noise_of(2, 4, 32, 32, seed=1)
+    assert torch.equal(mix_noise(noise, inverted, 0.0), noise)
+    assert torch.equal(mix_noise(noise, inverted, 1.0), inverted)
+    mixed = mix_noise(noise.half(), inverted, 0.25)
+    assert mixed.dtype == torch.float16
+    assert float((mixed.float() * inverted).mean()) == pytest.approx(0.5, abs=0.05)
+    assert float(mixed.float().std()) == pytest.approx(1, abs=0.03)
 
 
 def test_the_share_fades_from_the_nearest_pin_on_each_side():

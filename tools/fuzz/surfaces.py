@@ -28,8 +28,9 @@ from lib_animatediff.request.foreign import foreign_notes
 from lib_animatediff.request.loras import parse_loras
 from lib_animatediff.request.masks import packed_mask, unpacked_mask
 from lib_animatediff.request.motion_scale import parse_blocks, parse_frames, parse_steps
-from lib_animatediff.request.plan import plan_clip, plan_from_json
+from lib_animatediff.request.plan import plan_clip
 from lib_animatediff.request.settings import from_infotext, parse_settings, pasted_values, to_infotext
+from lib_animatediff.request.stored_plan import plan_from_json
 from lib_animatediff.request.window_map import window_map
 from lib_animatediff.training.clips import Cut
 from lib_animatediff.training.settings import TrainingSettings

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
-from lib_animatediff.cli.images_in import ImagesIn
+from lib_animatediff.cli.options import is_given
+from lib_animatediff.cli.start.images_in import ImagesIn
 from lib_animatediff.engine.components.sparse_ctrl import NEAREST, WITHOUT_KEY
 from lib_animatediff.request.control.unit import MOST_WEIGHT, ControlUnit
 from lib_animatediff.request.settings import clip_frames, parse_settings
@@ -135,6 +135,8 @@ def take_guides(options: dict[str, Any], images: ImagesIn | None, motions: tuple
     Raises:
         AnimateDiffError: a file is no SparseCtrl encoder, a value is malformed, or the options do not fit together.
     """
+    if images is not None and images.pins is None:  # they fade in the initial latents
+        images = None
     frames = clip_frames(parse_settings({"frames": options["frames"], "context_length": options["context_length"]}))
     moved = pia.take_pia(options, images, motions, frames)
     given = {name: options.pop(name) for name in _OPTIONS}
@@ -157,7 +159,7 @@ def take_guides(options: dict[str, Any], images: ImagesIn | None, motions: tuple
     )
     held = None if method in (SPARSE_CTRL, PIA) else pins
     lines = [line] if line else []
-    if held is None and (idle := [option for name, option in _OF_PINS.items() if _is_given(name)]):
+    if held is None and (idle := [option for name, option in _OF_PINS.items() if is_given(name)]):
         lines.append(f"{', '.join(idle)} has no effect, since the images are not pinned.")
     if moved is not None:
         motions, kind, units = (str(moved.model),), PIA, (moved, *units)
@@ -165,7 +167,7 @@ def take_guides(options: dict[str, Any], images: ImagesIn | None, motions: tuple
 
 
 def _check_together(given: dict[str, Any], files: dict[Path, str], pins: PinnedFrames | None) -> None:
-    idle = [option for name, (option, _) in _OPTIONS.items() if name != "image_method" and _is_given(name)]
+    idle = [option for name, (option, _) in _OPTIONS.items() if name != "image_method" and is_given(name)]
     if not files and idle:
         raise ClipError(
             f"{', '.join(idle)} would have no effect without an encoder. Give --sparse-ctrl.", code="AD-Q30"
@@ -239,8 +241,3 @@ def _drawing(text: str) -> Pin:
     if not exists(Path(path)):
         raise ClipError(f"There is no drawing {path}. Check the path.", code="AD-Q39")
     return Pin(int(frame), Path(path))
-
-
-def _is_given(name: str) -> bool:
-    defaults = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
-    return click.get_current_context().get_parameter_source(name) not in defaults

@@ -13,10 +13,11 @@ from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.engine.memory import is_out_of_memory
 from lib_animatediff.request.control.unit import ControlUnit
 from lib_animatediff.request.distilled import SamplerSettings
-from lib_animatediff.request.plan import ClipPlan, Sampling, add_controls, plan_clip
+from lib_animatediff.request.plan import ClipPlan, Sampling, add_controls, add_ramp, plan_clip
 from lib_animatediff.request.settings import IMAGE_SETTINGS, VIDEO_SETTINGS, ClipSettings, refuse_without_effect
 from lib_animatediff.request.start.kept import kept_pixels
 from lib_animatediff.request.start.pins import PinnedFrames
+from lib_animatediff.request.start.ramp import ImageRamp
 from lib_animatediff.request.start.video import VideoStart
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
 from lib_animatediff.video.spool import SpooledFrames
@@ -33,7 +34,8 @@ from .prompts import check_prompts, prompt_kwargs
 from .speed import ClipFiles, choose_sampling, clip_files
 from .start.enlarged import enlarged_latents, plan_of_second_pass
 from .start.inpainting import attached, inpainting_condition
-from .start.pins import check_pins, pinned_latents
+from .start.pins import check_images, pinned_latents
+from .start.ramp import ramp_latents
 from .start.video import check_video, start_latents
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ def animate(
     adapters: Adapters = (),
     video: VideoStart | None = None,
     pins: PinnedFrames | None = None,
+    ramp: ImageRamp | None = None,
     controls: Sequence[ControlUnit] = (),
     size: tuple[int, int] = (512, 512),
     steps: int | None = None,
@@ -94,6 +97,7 @@ def animate(
         video: start from the frames of a video instead of noise. The number of frames, the rate and the size stay those
             of the other arguments; `examine` tells what the video has.
         pins: frames of the clip that are given images.
+        ramp: start from one or two images that fade into noise over the frames.
         controls: ControlNets and T2I adapters that steer the clip. Several of them add up.
         size: width and height in pixels, multiples of 8; with ``upscale`` in ``settings``, those of the first pass.
         steps, cfg, sampler, spacing: of the sampler: a name of `pipeline.SAMPLERS` and one of its spacings. None: those
@@ -116,7 +120,8 @@ def animate(
     """
     if isinstance(motion, ClipPlan):
         given = {"prompt": prompt, "negative_prompt": negative_prompt, "seed": seed, "frames": frames, "video": video}
-        _refuse_with_plan(given | {"pins": pins, "controls": tuple(controls), "settings": settings, "steps": steps})
+        given |= {"pins": pins, "ramp": ramp, "controls": tuple(controls), "settings": settings, "steps": steps}
+        _refuse_with_plan(given)
         plan, method = motion, load_method(motion.method, motion)
         how = choose_sampling(
             clip_files(plan.method.modules),
@@ -144,12 +149,12 @@ def animate(
         )
         sampling = Sampling(prompt, negative_prompt, seed=seed, steps=how.steps)
         plan = plan_clip(replace(settings, model=name), sampling, PathCatalog()).with_video(video).with_pins(pins)
-        plan = add_controls(plan, controls)
+        plan = add_controls(add_ramp(plan, ramp), controls)
         method = load_method(motion, plan)
     if windows is not None and plan.makes_clip:
         plan = plan.with_windows(windows)
     check_video(plan)
-    check_pins(plan)
+    check_images(plan)
     check_controls(plan, pipeline.unet.config)
     for line in how.lines:
         say(line)
@@ -211,7 +216,7 @@ def render(
             device=pipeline.device,
         )
         if first is None:
-            start = start_latents(pipeline, plan, like)
+            start = start_latents(pipeline, plan, like) or ramp_latents(pipeline, plan, generators, like)
         else:
             start = enlarged_latents(pipeline, plan, first, like, decoder)
         inpainting = inpainting_condition(pipeline, plan, like)
@@ -258,7 +263,7 @@ def _without_effect(motion: Motion, output: Path | None) -> Iterator[tuple[Seque
     """Settings that would have no effect in a call of `animate`, with advice."""
     yield ("request_id",), "Name the output instead"
     yield VIDEO_SETTINGS, "Pass video=VideoStart(...) instead"
-    yield IMAGE_SETTINGS, "Pass pins=PinnedFrames(...) instead"
+    yield IMAGE_SETTINGS, "Pass pins=PinnedFrames(...) or ramp=ImageRamp(...) instead"
     yield _TEXT2VIDEO_ZERO_SETTINGS, "Pass Text2VideoZero(...) with the values instead"
     if output is None:
         yield _FILE_SETTINGS, "Pass output to write the clip's files"

@@ -14,16 +14,14 @@ from lib_animatediff.request.plan import ClipPlan
 from motion_module import ClipError, MotionModule, load_motion_module
 
 from .control.pia import check_paired
-from .guidance import GuidanceSwitch
 from .methods import Adapters, SamplingJob, load_method, not_a_motion_module
 from .networks import with_motion_loras
 from .noise import first_noise, sample_runs, unit_noise
-from .pipeline import timesteps_of
 from .prompts import NumberedConditions, conditions_by_number
 from .start.held import HeldParts
 from .start.inpainting import attached
-from .start.late import begin_at
 from .start.pins import held
+from .start.runs import ClipRuns
 
 
 class LoadedModules:
@@ -91,58 +89,11 @@ class LoadedModules:
                 )
             )
 
-            def run(noise: Any, steps: int) -> Any:
-                if parts is not None:
-                    parts.begin_run(steps)
-                latents = start(noise if pinned is None else pinned.in_noise(noise), steps)
-                latents = latents if parts is None else parts.in_result(latents)
-                return latents if pinned is None else pinned.in_result(latents)
-
-            def start(noise: Any, steps: int) -> Any:
-                done = 0 if job.start is None else job.start.video.skipped(steps)
-                if job.start is None or done == 0:
-                    return sample(noise, steps)
-                if done == steps:
-                    return job.start.latents
-                with begin_at(pipeline.scheduler, done):
-                    return sample(job.start.noised(pipeline.scheduler, noise, steps), steps, done)
-
-            def sample(latents: Any, steps: int, done: int = 0) -> Any:
-                timesteps = timesteps_of(pipeline.scheduler, steps)[done:]
-                count = steps - done
-                reach(0.0, timesteps[0], done)
-                injection.begin_run(count)
-                guidance = GuidanceSwitch(pipeline, plan.guidance, kwargs, count, on_switch=injection.drop_features)
-
-                def after_step(_pipeline: Any, step: int, _timestep: int, kept: dict[str, Any]) -> dict[str, Any]:
-                    reach((step + 1) / count, timesteps[min(step + 1, count - 1)], done + step + 1)
-                    job.on_step()
-                    return guidance.after_step(pipeline, step, kept)
-
-                return pipeline(
-                    **guidance.kwargs,
-                    latents=latents,
-                    generator=job.generators,
-                    num_inference_steps=steps,
-                    callback_on_step_end=after_step,
-                    output_type="latent",
-                ).images
-
-            def reach(progress: float, timestep: float, step: int) -> None:
-                former = injection.progress
-                acting = [each.acts_at for each in (*job.controls, hooks) if each is not None]
-                if any(acts_at(progress) != acts_at(former or 0.0) for acts_at in acting):
-                    injection.drop_features()  # what the UNet sees beside the prompt changes
-                injection.progress, injection.timestep = progress, timestep
-                if hooks is not None:
-                    hooks.progress = progress
-                if parts is not None:
-                    parts.step = step
-
+            runs = ClipRuns(job, kwargs, injection, parts, hooks)
             is_drawn_by_pipeline = job.start is None and pinned is None and job.inpainting is None
             draw = first_noise if is_drawn_by_pipeline else unit_noise
             noise = draw(plan, job.generators, job.like)
-            return sample_runs(plan, run, noise, float(pipeline.scheduler.alphas_cumprod[-1]))
+            return sample_runs(plan, runs.run, noise, float(pipeline.scheduler.alphas_cumprod[-1]))
 
 
 @load_method.register

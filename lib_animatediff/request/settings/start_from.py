@@ -37,11 +37,26 @@ KEY_IMAGES = further(
     START_FROM,
     parse=_checked_keys,
 )
+CONTINUE_CLIP = further(
+    "",
+    "Clip to continue",
+    "Clip whose last frames are the first ones of this one; a path, or base64. By API, its recipe also fills in what "
+    "is not sent.",
+    START_FROM,
+)
+KEEP_FRAMES = further(
+    4,
+    "Kept frames",
+    "How many of the last frames of the clip to continue are kept; more of them show the movement better.",
+    START_FROM,
+    minimum=1,
+    maximum=64,
+)
 PIN_INIT = further(
     False,
     "Init image is frame 0",
-    "Makes the init image of img2img the first image. At a denoising strength of 1 the other frames start from noise "
-    "alone.",
+    "Makes the init image of img2img the first image, or --image beside --latent-scale. At a strength of 1, img2img "
+    "starts others from noise.",
     START_FROM,
 )
 IMAGE_FIT = further(
@@ -92,8 +107,8 @@ LATENT_POWER = further(
 LATENT_SCALE = further(
     NO_RAMP,
     "Latent scale",
-    "In img2img, mixes the init image into the noise of frame i with a share of 1 - i^power / scale, such as 32; 0 "
-    "turns it off.",
+    "Mixes the init image of img2img, or --image, into the noise of frame i with a share of 1 - i^power / scale, such "
+    "as 32; 0 turns it off.",
     START_FROM,
     minimum=NO_RAMP,
     maximum=_MOST_SCALE,

@@ -355,6 +355,7 @@ class ClipSettings:
     upscale_denoise: float = UPSCALE_DENOISE
     video: str = video_in.VIDEO
     denoise: str = video_in.DENOISING
+    video_inversion: float = video_in.VIDEO_INVERSION
     video_start: int = video_in.VIDEO_START
     video_end: int = video_in.VIDEO_END
     video_every: int = video_in.VIDEO_EVERY
@@ -367,6 +368,8 @@ class ClipSettings:
     image: str = start.IMAGE
     last_image: str = start.LAST_IMAGE
     key_images: str = start.KEY_IMAGES
+    continue_clip: str = start.CONTINUE_CLIP
+    keep_frames: int = start.KEEP_FRAMES
     pin_init: bool = start.PIN_INIT
     image_fit: str = start.IMAGE_FIT
     pin_strength: float = start.PIN_STRENGTH

@@ -31,6 +31,15 @@ DENOISING = further(
     accepts_numbers=True,
     parse=checked_by(lambda text: parse_frames("denoise", text, LONGEST_CLIP, MOST_DENOISE)),
 )
+VIDEO_INVERSION = further(
+    0.0,
+    "Video inversion",
+    "Share of the noise that DDIM inversion (unsampling) finds in the source video, in the noise of the start: 1 keeps "
+    "motion and layout best, 0 is off.",
+    VIDEO_IN,
+    minimum=0,
+    maximum=1,
+)
 VIDEO_START = further(
     0,
     "First frame",

@@ -51,7 +51,7 @@ def choose_video(
     )
     mask, shown_mask = _mask(settings, find)
     frames = settings.frames if "frames" in given else 0
-    start = VideoStart(source, mask=mask)
+    start = VideoStart(source, mask=mask, inversion=settings.video_inversion)
     video = examined(start, 1 if settings.preview else frames, is_muted=settings.video_mute, names=names)
     settings = replace(settings, video=shown, mask=shown_mask)
     if not frames and not settings.preview:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lib_animatediff.request.compat import RAMP
-from lib_animatediff.request.methods import name_without_file
-from lib_animatediff.request.plan import ClipPlan
-from lib_animatediff.request.settings import SETTINGS, ClipSettings, clip_frames, refuse_without_module
+from lib_animatediff.request.plan import ClipPlan, add_ramp
+from lib_animatediff.request.settings import SETTINGS, ClipSettings, clip_frames
 from lib_animatediff.request.settings.start_from import AS_SET, IN_ITS_SHAPE, NO_RAMP
 from lib_animatediff.sampling.image_start import LatentRamp
 from lib_animatediff.video.fitting import Size, inherited_size
@@ -18,6 +17,7 @@ from lib_animatediff.video.source import examine
 from motion_module import ClipError
 from motion_module.limits import exists
 
+from .continued import last_frames
 from .pins import Pin, PinnedFrames, parse_keys
 from .ramp import ImageRamp
 
@@ -76,6 +76,9 @@ def choose_images(
         if text := getattr(settings, name).strip():
             path, texts[name] = find(text)
             pins.append(Pin(frame, path))
+    if text := settings.continue_clip.strip():
+        path, texts["continue_clip"] = find(text)
+        pins += last_frames(path, settings.keep_frames, frames)
     keys = []
     for frame, text in parse_keys(settings.key_images):
         path, shown = find(text)
@@ -83,7 +86,7 @@ def choose_images(
         pins.append(Pin(_inside(frame, frames, path), path))
     if keys:
         texts["key_images"] = ", ".join(keys)
-    ramp = _ramp_of(settings) if has_init else None
+    ramp = ramp_of(settings) if has_init else None
     if ramp is not None and (text := settings.last_frame.strip()):
         last, texts["last_frame"] = find(text)
         _size_of(Pin(frames - 1, last), settings.image_fit)
@@ -103,13 +106,10 @@ def with_images(plan: ClipPlan, images: ImagesIn) -> ClipPlan:
     Raises:
         ClipError: the clip is too short for them, or the method has no motion module.
     """
-    plan = plan.with_pins(images.pins)
-    if images.ramp is not None and name_without_file(plan.method.name) is not None:
-        refuse_without_module(["latent_scale"])
-    return replace(plan, ramp=images.ramp)
+    return add_ramp(plan.with_pins(images.pins), images.ramp)
 
 
-def _ramp_of(settings: ClipSettings) -> ImageRamp | None:
+def ramp_of(settings: ClipSettings) -> ImageRamp | None:
     """The init image in the initial latents, as the existing extension has it; None without a latent scale."""
     if settings.latent_scale == NO_RAMP or settings.video:
         return None

@@ -18,6 +18,8 @@ class SecondPass:
     """
 
     least_steps: ClassVar[int] = 1  # of any strength above 0: few steps of a distilled module would have none
+    begins_noised: ClassVar[bool] = False
+    inversion: ClassVar[float] = 0.0
 
     scale: float
     denoise: float

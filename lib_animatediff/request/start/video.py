@@ -24,9 +24,11 @@ class VideoStart:
         denoise: denoising strength, 0 to 1: 0 keeps the frames, 1 is a clip from the prompt alone. Several numbers are
             those of the frames, and the last one is that of all later frames.
         mask: the parts of the frames that may change; None: all.
+        inversion: share of the frames' own noise, which DDIM inversion finds, in the variance of the noise that they
+            start from; the rest is random. At 1 the clip moves as the video does, also at full strength.
 
     Raises:
-        ClipError: a strength is out of range, or there is none.
+        ClipError: a strength or a share is out of range, or there is no strength.
     """
 
     least_steps: ClassVar[int] = 0  # as in image to image, of which a low strength leaves the frames as they are
@@ -34,15 +36,25 @@ class VideoStart:
     source: Source
     denoise: float | tuple[float, ...] = DENOISE
     mask: VideoMask | None = None
+    inversion: float = 0.0
 
     def __post_init__(self) -> None:
         if not self._strengths or any(not math.isfinite(one) or not 0 <= one <= 1 for one in self._strengths):
             raise ClipError(f"denoise must be between 0 and 1, not {self.denoise}.", code="AD-C50")
+        if not (math.isfinite(self.inversion) and 0 <= self.inversion <= 1):
+            raise ClipError(
+                f"The inversion of a source video must be between 0 and 1, not {self.inversion}.", code="AD-C52"
+            )
 
     @property
     def is_used(self) -> bool:
         """Whether anything of the video is left."""
-        return min(self._strengths) < 1 or self.mask is not None
+        return min(self._strengths) < 1 or self.mask is not None or self.begins_noised
+
+    @property
+    def begins_noised(self) -> bool:
+        """Whether the video decides about the noise at full strength, too."""
+        return self.inversion > 0
 
     @property
     def strongest(self) -> float:
@@ -66,7 +78,8 @@ class VideoStart:
         """
         source = {name: value for name, value in asdict(self.source).items() if name != "path"}
         denoise = list(self.denoise) if isinstance(self.denoise, tuple) else self.denoise
-        values = {**source, **named(self.source.path), "denoise": denoise}
+        inversion = {"inversion": self.inversion} if self.inversion else {}
+        values = {**source, **named(self.source.path), "denoise": denoise, **inversion}
         if self.mask is None:
             return values
         file = {} if self.mask.path is None else named(self.mask.path)
@@ -100,6 +113,7 @@ def video_start_from_json(data: Mapping[str, Any], find: Callable[[Mapping[str, 
         ),
         float(_read(data, "denoise", number)) if denoise is None else denoise,
         None if data.get("mask") is None else _mask(_read(data, "mask", (dict,)), find),
+        float(_read({"inversion": 0.0, **data}, "inversion", number)),
     )
 
 

@@ -19,8 +19,9 @@ from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.hosts.diffusers.networks import PathCatalog
 from lib_animatediff.request.loras import LoraFile
 from lib_animatediff.request.methods import ModuleFile
-from lib_animatediff.request.plan import Sampling, plan_clip, plan_from_json
+from lib_animatediff.request.plan import Sampling, plan_clip
 from lib_animatediff.request.settings import SETTINGS, ClipSettings, parse_settings
+from lib_animatediff.request.stored_plan import plan_from_json
 from lib_animatediff.video import read_clip
 from motion_module import load_motion_module
 

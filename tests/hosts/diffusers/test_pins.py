@@ -14,12 +14,13 @@ from support.unchanged import Portrait
 from lib_animatediff import ClipError
 from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.hosts.diffusers.pipeline import SAMPLERS
-from lib_animatediff.hosts.diffusers.start.pins import check_pins
+from lib_animatediff.hosts.diffusers.start.pins import check_images
 from lib_animatediff.hosts.diffusers.start.video import encode_frames
-from lib_animatediff.request.plan import Sampling, plan_clip, plan_from_json
+from lib_animatediff.request.plan import Sampling, plan_clip
 from lib_animatediff.request.settings import parse_settings
 from lib_animatediff.request.start.pins import Pin, PinnedFrames
 from lib_animatediff.request.start.video import VideoStart
+from lib_animatediff.request.stored_plan import plan_from_json
 from lib_animatediff.sampling.hold import NoiseLevels
 from lib_animatediff.sampling.pinned_frames import V_PREDICTION, HeldFrames, PinnedLatents
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
@@ -265,7 +266,7 @@ def test_the_plan_is_the_job_with_its_pins(images):
     assert plan_from_json(pinned.to_json()).pins == pins
     assert plan_from_json(plan.to_json()).pins is None
     assert len({plan.id, pinned.id, plan.with_pins(replace(pins, inversion=0.5)).id}) == 3
-    check_pins(plan)
+    check_images(plan)
     for path, value in ((("frames", 0, "frame"), "0"), (("strength",), None), (("frames",), {}), (("fit",), 3)):
         damaged = pinned.to_json()
         *inner, last = path

@@ -17,11 +17,12 @@ from lib_animatediff.hosts.diffusers.decode import decode_frames
 from lib_animatediff.hosts.diffusers.networks import PathCatalog
 from lib_animatediff.hosts.diffusers.start.video import encode_frames
 from lib_animatediff.request.effects import notes_of
-from lib_animatediff.request.plan import Sampling, plan_clip, plan_from_json
+from lib_animatediff.request.plan import Sampling, plan_clip
 from lib_animatediff.request.settings import parse_settings
 from lib_animatediff.request.start.pins import Pin, PinnedFrames
 from lib_animatediff.request.start.second_pass import SecondPass
 from lib_animatediff.request.start.video import VideoStart
+from lib_animatediff.request.stored_plan import plan_from_json
 from lib_animatediff.video.mask import VideoMask
 from lib_animatediff.video.source import Source
 

@@ -20,11 +20,12 @@ from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.hosts.diffusers.pipeline import SAMPLERS, new_sampler
 from lib_animatediff.hosts.diffusers.start.held import HeldParts
 from lib_animatediff.hosts.diffusers.start.video import StartLatents, check_video
-from lib_animatediff.request.plan import Sampling, plan_clip, plan_from_json
+from lib_animatediff.request.plan import Sampling, plan_clip
 from lib_animatediff.request.settings import parse_settings
 from lib_animatediff.request.start.choosing import choose_video
 from lib_animatediff.request.start.pins import Pin, PinnedFrames
 from lib_animatediff.request.start.video import VideoStart
+from lib_animatediff.request.stored_plan import plan_from_json
 from lib_animatediff.sampling.hold import feathered, first_steps, strengths_of
 from lib_animatediff.video.mask import VideoMask
 from lib_animatediff.video.source import Source, over_white, source_frames

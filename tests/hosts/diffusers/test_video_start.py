@@ -17,9 +17,10 @@ from lib_animatediff.engine.inject import inject
 from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.hosts.diffusers.pipeline import SAMPLERS, new_sampler
 from lib_animatediff.hosts.diffusers.start.video import check_video, encode_frames, start_latents
-from lib_animatediff.request.plan import Sampling, plan_clip, plan_from_json
+from lib_animatediff.request.plan import Sampling, plan_clip
 from lib_animatediff.request.settings import parse_settings
 from lib_animatediff.request.start.video import VideoStart
+from lib_animatediff.request.stored_plan import plan_from_json
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
 from lib_animatediff.video.source import Source, source_frames
 

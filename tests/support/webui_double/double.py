@@ -327,7 +327,7 @@ def modules(models_path: Path) -> dict[str, ModuleType]:
         "sd_hijack": {"model_hijack": SimpleNamespace(get_prompt_lengths=get_prompt_lengths)},
         "sd_unet": {"current_unet": None},
         "processing": {"DecodedSamples": DecodedSamples},
-        "sd_samplers": {"create_sampler": create_sampler},
+        "sd_samplers": {"create_sampler": create_sampler, "all_samplers_map": dict.fromkeys(("Euler", "DDIM"))},
         "sd_samplers_common": common(),
         "extensions": {"extensions": []},
         "script_callbacks": {

@@ -28,11 +28,11 @@ class HeldParts:
         sampler: a diffusers scheduler with the noise levels of the sampling.
 
     Attributes:
-        step: the step under way, counted in the whole schedule.
+        step: the step under way, counted in the whole schedule; None: nothing is held.
     """
 
     def __init__(self, start: StartLatents, sampler: Any) -> None:
-        self.step = 0
+        self.step: int | None = 0
         self._strengths = start.strengths
         self._least = start.video.least_steps
         self._image = start.latents
@@ -58,7 +58,7 @@ class HeldParts:
 
     def after(self, _unet: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Replace what the UNet predicts for parts that are held, so that the sampler goes to the image."""
-        if self.step >= self._last:
+        if self.step is None or self.step >= self._last:
             return None
         predicted: Tensor = output[0]
         clips = count_clips(len(predicted), len(self._image))

@@ -34,8 +34,8 @@ def held(pinned: PinnedLatents, unet: nn.Module, sampler: Any) -> Iterator[HeldF
         yield hooks
 
 
-def check_pins(plan: ClipPlan) -> None:
-    """Read the images of the plan's pinned frames once, before anything is loaded.
+def check_images(plan: ClipPlan) -> None:
+    """Read the images of the plan's pinned frames and ramp once, before anything is loaded.
 
     Raises:
         AnimateDiffError: one of them is missing or damaged.
@@ -43,6 +43,8 @@ def check_pins(plan: ClipPlan) -> None:
     if plan.pins is not None:
         for pin in plan.pins.pins:
             examine(pin.source(plan.pins.fit), frames=1)
+    for source in plan.ramp.sources() if plan.ramp else ():
+        examine(source, frames=1)
 
 
 def pinned_latents(
@@ -67,7 +69,8 @@ def pinned_latents(
     images = (image for pin in pins.pins for image in source_frames(pin.source(pins.fit), size, 1))
     latents = encode_frames(pipeline, images, like[: len(pins.pins)])
     inverted = None
-    if pins.inversion > 0 and plan.video is None and len(pins.pins) < len(like):
+    starts_from_noise = plan.video is None and plan.ramp is None
+    if pins.inversion > 0 and starts_from_noise and len(pins.pins) < len(like):
         conditions = _conditions(pipeline, kwargs, pins.frames)
         # The checkpoint was trained with its own noise levels, and the motion module with others.
         sampler = new_sampler(SAMPLER, own_sampler, None)

@@ -15,6 +15,7 @@ from lib_animatediff.hosts.diffusers.decode import frames_at_once
 from lib_animatediff.hosts.diffusers.pipeline import PIXELS_PER_LATENT
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.request.start.kept import latent_masks
+from lib_animatediff.request.start.ramp import ImageRamp
 from lib_animatediff.request.start.second_pass import SecondPass
 from lib_animatediff.request.start.video import VideoStart
 from lib_animatediff.sampling.hold import strengths_of
@@ -32,12 +33,12 @@ class StartLatents:
     """What a clip starts from.
 
     Attributes:
-        video: the source and the denoising strength; or those of a second pass.
+        video: the source and the denoising strength; or those of a second pass, or of a ramp of images.
         latents: of its frames, ``f c h w``, without noise.
         masks: share of the strength in each part, ``f 1 h w``; None: all.
     """
 
-    video: VideoStart | SecondPass
+    video: VideoStart | SecondPass | ImageRamp
     latents: Tensor
     masks: Tensor | None = None
 

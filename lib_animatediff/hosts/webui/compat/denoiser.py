@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lib_animatediff.sampling.hold import NoiseLevels
+from lib_animatediff.sampling.inversion import Level
+
 from . import a1111
 
+HIGHEST = 0.999  # denoising strength of the WebUI's image to image
 _INPAINTING = ("hybrid", "concat")  # how the UNet takes the mask
+
+
+def has_sampler(name: str) -> bool:
+    """Whether the WebUI has a sampler of this name."""
+    return name in import_module("modules.sd_samplers").all_samplers_map
 
 
 def levels_of_img2img(p: Any, steps: int | None) -> Tensor:
@@ -23,6 +33,37 @@ def levels_of_img2img(p: Any, steps: int | None) -> Tensor:
         timesteps: Tensor = p.sampler.get_timesteps(p, steps).cpu().float()
         return torch.cat([timesteps.new_tensor([-1]), timesteps[: steps - 1]])
     return p.sampler.get_sigmas(p, steps).cpu()[:steps].flip(0)  # type: ignore[no-any-return]
+
+
+def levels_of_calls(p: Any, steps: int | None) -> list[Level]:
+    """The noise levels at which image to image calls its denoiser, from the noisiest one; empty: it does not.
+
+    Args:
+        steps: as passed to ``sample_img2img``.
+    """
+    _, last = a1111.img2img_steps(p, steps)
+    called = levels_of_img2img(p, steps)[: last + 1].flip(0)
+    table = p.sd_model.alphas_cumprod.detach().float().cpu()
+    if hasattr(p.sampler, "get_timesteps"):
+        timesteps = called[called >= 0]
+        return list(zip(timesteps.tolist(), table[timesteps.long()].tolist(), strict=True))
+    signals = 1 / (1 + called[called > 0].double() ** 2)
+    timesteps = NoiseLevels(table, in_logarithms=True).timesteps_at(signals.float())
+    return list(zip(timesteps.tolist(), signals.tolist(), strict=True))
+
+
+def first_calls(p: Any, strengths: Tensor, steps: int | None) -> Tensor:
+    """The number of the call, of `levels_of_calls`, with which image to image of each strength would begin: int64."""
+    total, last = a1111.img2img_steps(p, steps)
+    return last - (strengths.clamp(max=HIGHEST) * total).long()
+
+
+def signal_of_start(p: Any, steps: int | None) -> float:
+    """The share of the image in the variance of the latents that image to image begins from."""
+    steps, last = a1111.img2img_steps(p, steps)
+    if hasattr(p.sampler, "get_timesteps"):
+        return float(p.sd_model.alphas_cumprod[p.sampler.get_timesteps(p, steps)[last]])
+    return 1 / (1 + float(p.sampler.get_sigmas(p, steps)[steps - last - 1]) ** 2)
 
 
 def predicts_noise(denoiser: Any) -> bool:

@@ -16,6 +16,12 @@ from . import a1111
 _JOB = "job_no"
 
 
+def is_stopped() -> bool:
+    """Whether the user has interrupted or skipped what the WebUI is doing."""
+    state = a1111.state()
+    return bool(state.interrupted or state.skipped)
+
+
 class ShownShare:
     """Shows a share of the request, 0 to 1, in the WebUI's progress.
 

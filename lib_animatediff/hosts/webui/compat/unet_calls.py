@@ -15,13 +15,18 @@ def predicts_velocity(sd_model: Any) -> bool:
     return getattr(sd_model, "parameterization", None) == _VELOCITY
 
 
-def predicted(p: Any, latents: Tensor, timestep: float, conditions: Any) -> Tensor:
+def predicted(p: Any, latents: Tensor, timestep: float, conditions: Any, images: Tensor | None = None) -> Tensor:
     """What the UNet predicts of latents ``n c h w`` at a timestep, without CFG.
 
     Args:
         conditions: one for each of them; SDXL's are a dict.
+        images: what an inpainting checkpoint sees of each, or of all; None: everything may change.
     """
-    images = {"c_concat": [p.txt2img_image_conditioning(latents)]}  # of inpainting checkpoints
-    given = {**conditions, **images} if isinstance(conditions, dict) else {"c_crossattn": [conditions], **images}
+    if images is None:
+        images = p.txt2img_image_conditioning(latents)
+    elif len(images) != len(latents):
+        images = images.expand(len(latents), *images.shape[1:])
+    given = {**conditions} if isinstance(conditions, dict) else {"c_crossattn": [conditions]}
+    given["c_concat"] = [images]
     timesteps = torch.full((len(latents),), float(timestep), device=latents.device)
     return p.sd_model.apply_model(latents, timesteps, given)  # type: ignore[no-any-return]

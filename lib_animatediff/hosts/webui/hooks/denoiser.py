@@ -11,6 +11,7 @@ from lib_animatediff.hosts.webui.clip.batching import match_token_lengths
 from lib_animatediff.hosts.webui.clip.methods import ClipMethod
 from lib_animatediff.hosts.webui.clip.noise import share_noise
 from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
+from lib_animatediff.hosts.webui.clip.start.inverted import InvertedVideo
 from lib_animatediff.hosts.webui.clip.start.pinned import PinnedImages
 from lib_animatediff.hosts.webui.clip.start.video import FirstFrames
 from lib_animatediff.hosts.webui.compat import a1111
@@ -33,6 +34,7 @@ class DenoiserHooks:
         progress: RequestProgress,
         first_frames: FirstFrames,
         pinned: PinnedImages,
+        inverted: InvertedVideo,
     ) -> None:
         self._plan = plan
         self._progress = progress
@@ -41,11 +43,13 @@ class DenoiserHooks:
         self._wrapper = wrapper
         self._first_frames = first_frames
         self._pinned = pinned
+        self._inverted = inverted
 
     def before_sampling(self, p: Processing, noise: Tensor) -> None:
         """Prepare the initial noise of a sampler."""
         share_noise(p, noise, self._plan)
         self._pinned.begin(p, noise)
+        self._inverted.begin(p, self._wrapper.injection)
         self._method.before_sampling(p, noise)
         self._first_frames.before_sampling(p)
         self._pinned.keep_images(p)

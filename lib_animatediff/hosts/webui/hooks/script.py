@@ -12,6 +12,7 @@ from lib_animatediff.hosts.webui.catalog.sources import find_source
 from lib_animatediff.hosts.webui.catalog.uploads import with_kept_files
 from lib_animatediff.hosts.webui.clip.prompt_travel import travels_of
 from lib_animatediff.hosts.webui.clip.speed import apply_speed
+from lib_animatediff.hosts.webui.clip.start.continued import carried_on
 from lib_animatediff.hosts.webui.clip.start.noted import SOURCE_FIELDS, image_notes, images_source, init_image_path
 from lib_animatediff.hosts.webui.clip.start.video import clip_source, refuse_two_masks, strength_of_tab, video_notes
 from lib_animatediff.hosts.webui.compat import a1111
@@ -179,7 +180,7 @@ def _open(p: Any, asked: dict[str, Any], given: set[str], caches: Caches, speeds
         settings = parse_settings(asked)
         if not settings.enable:
             return None
-        asked = with_kept_files(asked)
+        asked, carried_notes = carried_on(p, with_kept_files(asked), given)
         settings = parse_settings(asked)
         settings = replace(settings, model=canonical_model(settings.model))
         p.extra_generation_params[INFOTEXT_FIELD] = to_infotext(settings)
@@ -202,6 +203,7 @@ def _open(p: Any, asked: dict[str, Any], given: set[str], caches: Caches, speeds
             *notes_of(settings, travels_of(p)),
             *_second_pass_notes(plan),
             *speed_notes,
+            *carried_notes,
             *foreign_notes(asked),
             *video_notes(p, video, plan, given),
             *image_notes(p, plan, asked, given),

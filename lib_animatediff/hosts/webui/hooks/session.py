@@ -15,6 +15,7 @@ from lib_animatediff.hosts.webui.clip import motion_module, text2video_zero  # n
 from lib_animatediff.hosts.webui.clip.loras import ClipLoras
 from lib_animatediff.hosts.webui.clip.methods import clip_method
 from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
+from lib_animatediff.hosts.webui.clip.start.inverted import InvertedVideo
 from lib_animatediff.hosts.webui.clip.start.pinned import PinnedImages
 from lib_animatediff.hosts.webui.clip.start.video import FirstFrames, one_image
 from lib_animatediff.hosts.webui.compat import a1111, controlnet
@@ -96,7 +97,10 @@ class Session(_Request):
         self._wrapper = SamplingWrapper(
             plan, method, self._prompts, self._problems, self.progress, first_frames, pinned
         )
-        self._denoiser = DenoiserHooks(plan, method, self._prompts, self._wrapper, self.progress, first_frames, pinned)
+        inverted = InvertedVideo(plan, self._prompts, pinned)
+        self._denoiser = DenoiserHooks(
+            plan, method, self._prompts, self._wrapper, self.progress, first_frames, pinned, inverted
+        )
 
     @property
     def notes(self) -> list[Note]:

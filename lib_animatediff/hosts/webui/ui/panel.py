@@ -22,6 +22,8 @@ from lib_animatediff.video import read_recipe
 from motion_module import AnimateDiffError
 
 from .advice import advice
+from .clip_upload import TYPES as _DROPPED_TYPES  # no text, which can be any file of the server
+from .clip_upload import clip_upload
 from .fields import field, hints, loop_field, lora_picker, model_field, prompt_helper, seconds_field, slug
 from .first_steps import build_first_steps, link_first_steps
 from .image_upload import OFFERED as IMAGES
@@ -38,7 +40,6 @@ NO_VIDEOS = (
 )
 
 TAKEN = "Prompt, size, seed and all other settings are now those of the clip. Press Generate to make it again."
-_DROPPED_TYPES = [".mp4", ".webm", ".avif", ".gif", ".webp", ".png"]  # no text, which can be any file of the server
 _FIRST = ("enable", "model", "frames", "fps")  # fields of the first view with a place of their own
 PANEL_SETTINGS = [SETTINGS["enable"], *(s for s in SETTINGS.values() if s.in_panel)]
 
@@ -114,6 +115,8 @@ def _fold(tab: str, group: str, members: Sequence[Setting], above: Mapping[str, 
                 lora_picker(tab, fields[setting.name])
             if setting.name == "video":
                 video_upload(tab, fields["video"], above["frames"], above["fps"])
+            if setting.name == "continue_clip":
+                clip_upload(tab, fields[setting.name])
             if setting.name in IMAGES:
                 image_upload(tab, setting, fields[setting.name])
     reset = gr.Button(

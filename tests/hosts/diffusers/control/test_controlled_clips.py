@@ -20,8 +20,9 @@ from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.hosts.diffusers.control.files import read_control_file
 from lib_animatediff.hosts.diffusers.control.networks import load_network
 from lib_animatediff.hosts.diffusers.pipeline import new_sampler
-from lib_animatediff.request.plan import Sampling, add_controls, plan_clip, plan_from_json
+from lib_animatediff.request.plan import Sampling, add_controls, plan_clip
 from lib_animatediff.request.settings import parse_settings
+from lib_animatediff.request.stored_plan import plan_from_json
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero
 from lib_animatediff.video.preprocess import canny
 from lib_animatediff.video.source import Source

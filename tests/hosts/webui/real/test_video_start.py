@@ -215,3 +215,25 @@ def test_clicked(studio, page, tmp_path, screenshot):
     same = {"sampler_name": re.search(r"Sampler: ([^,]+)", text)[1]}
     assert len(frames) == 4
     assert (frames_of(studio, clip, **same) == frames).all()
+
+
+@pytest.mark.shows("Video in: DDIM inversion at the noise levels of the sampler's calls, backward, in both tabs")
+@pytest.mark.parametrize("sampler", ["DDIM", "Euler", "DPM++ 2M"])
+def test_the_video_is_inverted_at_the_levels_of_the_sampler(studio, video, sampler):
+    """The first call is on the frames without noise, and the sampler begins where the last one leads to."""
+    how = {"sampler_name": sampler, "steps": 8, "strength": 0.75}
+    with left_as_it_was(studio):
+        latents, timesteps = inputs_of(studio, {**video, "video_inversion": 1}, **how)
+        count = next(number for number, rows in enumerate(latents) if len(rows) == 2 * FRAMES)
+        assert {len(rows) for rows in latents[:count]} == {FRAMES}
+        rising, falling = ([float(each[0]) for each in part] for part in (timesteps[:count], timesteps[count:]))
+        assert rising[0] == rising[1] < rising[2]
+        between = rising[2:][::-1]
+        assert falling[1 : 1 + len(between)] == pytest.approx(between, abs=0.02)
+        assert falling[0] > between[0]
+        plain, without = inputs_of(studio, video, **how)
+        assert [float(each[0]) for each in without] == pytest.approx(falling, abs=0.02)
+        assert abs(latents[count] - plain[0]).max() > FLOAT_ORDER
+        others, their_timesteps = inputs_of(studio, {**video, "video_inversion": 1}, tab="img2img", **how)
+        assert [list(each) for each in timesteps] == [list(each) for each in their_timesteps]
+        assert abs(latents[0] - others[0]).max() < FLOAT_ORDER  # a random model lets rounding grow from there

@@ -24,7 +24,6 @@ from lib_animatediff.video.source import over_white, source_frames
 
 _ALWAYS, _NEVER = math.inf, -1.0  # noise levels from which a part is free
 _ROUNDING = 1 + 1e-4
-_HIGHEST = 0.999  # denoising strength of the WebUI's image to image
 
 
 def has_parts(video: VideoStart) -> bool:
@@ -95,7 +94,7 @@ def free_from(strengths: Tensor, strongest: float, begins: Tensor) -> Tensor:
         strongest: the strength at which the sampler begins.
         begins: the level at which image to image begins that has i + 1 steps, by i.
     """
-    steps = (strengths.clamp(max=_HIGHEST) * len(begins)).long()
+    steps = (strengths.clamp(max=webui.HIGHEST) * len(begins)).long()
     levels = begins[steps].float()
     levels = torch.where(strengths >= strongest, torch.tensor(_ALWAYS), levels)
     return torch.where(strengths <= 0, torch.tensor(_NEVER), levels)

@@ -99,7 +99,7 @@ class PinnedImages:
         levels = NoiseLevels(p.sd_model.alphas_cumprod, in_logarithms=True)
         self._hooks.begin(pinned, levels, predicts_velocity=velocity)
         if inverted is not None:
-            _wrap(
+            wrap_method(
                 p.sampler, "sample", lambda sample, p, x, *args, **named: sample(p, pinned.in_noise(x), *args, **named)
             )
         self._keep = pinned.in_result
@@ -112,7 +112,7 @@ class PinnedImages:
             return
         keep = self._keep
         for name in ("sample", "sample_img2img"):
-            _wrap(p.sampler, name, lambda sample, *args, **named: keep(sample(*args, **named)))
+            wrap_method(p.sampler, name, lambda sample, *args, **named: keep(sample(*args, **named)))
 
     def reach(self, progress: float) -> None:
         """Set the completed share of the sampling, before a call of the denoiser."""
@@ -145,7 +145,7 @@ class PinnedImages:
             rows = [first + frame for frame in self._pins.frames]
             words = tuple(prompts[row] for row in rows)
             if words not in found:
-                found[words] = _inverted(p, latents, _rows(conditions, [places[row] for row in rows]))
+                found[words] = _inverted(p, latents, rows_of(conditions, [places[row] for row in rows]))
             clips.append(found[words])
         return torch.stack(clips)
 
@@ -166,10 +166,11 @@ def _inverted(p: Any, latents: Tensor, conditions: Any) -> Tensor:
     return invert(latents, predict, ddim_timesteps(int(p.steps)), levels, predicts_velocity=velocity)
 
 
-def _rows(conditions: Any, rows: Sequence[int]) -> Any:
+def rows_of(conditions: Any, rows: Sequence[int]) -> Any:
+    """Some rows of conditions ``n t c``; SDXL's are a dict of tensors."""
     if isinstance(conditions, Tensor):
         return conditions[list(rows)]
-    return {name: entry[list(rows)] for name, entry in conditions.items()}  # SDXL
+    return {name: entry[list(rows)] for name, entry in conditions.items()}
 
 
 def sample_from_noise(_sample: Any, p: Any, _x: Tensor, noise: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -177,7 +178,7 @@ def sample_from_noise(_sample: Any, p: Any, _x: Tensor, noise: Tensor, *args: An
     return p.sampler.sample(p, noise, *args, **kwargs)  # type: ignore[no-any-return]
 
 
-def _wrap(sampler: Any, name: str, ours: Callable[..., Tensor]) -> None:
+def wrap_method(sampler: Any, name: str, ours: Callable[..., Tensor]) -> None:
     """Run ``ours`` with a method of a sampler, which serves one pass, and its arguments."""
     original = getattr(sampler, name)
     setattr(sampler, name, functools.wraps(original)(lambda *args, **kwargs: ours(original, *args, **kwargs)))

@@ -17,6 +17,7 @@ from torch import Tensor
 from lib_animatediff.engine.patching import patch_next_call
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
+from lib_animatediff.hosts.webui.compat.denoiser import HIGHEST
 from lib_animatediff.request.effects import Note
 from lib_animatediff.request.motion_scale import parse_frames
 from lib_animatediff.request.plan import ClipPlan
@@ -33,7 +34,6 @@ VIDEO_FIELD, HASH_FIELD = "Video", "Video hash"  # of infotexts, as the command 
 MASK_FIELD = "Video mask"
 VIDEO_FIELDS = (VIDEO_FIELD, HASH_FIELD, MASK_FIELD)
 HASH_LENGTH = 10  # as the WebUI shows hashes
-_HIGHEST = 0.999  # denoising strength of the WebUI's image to image
 
 
 def strength_of_tab(p: Any) -> float | None:
@@ -111,7 +111,7 @@ def sampled_steps(p: Any, plan: ClipPlan) -> int:
         strength = plan.video.strongest
     if strength is None or a1111.img2img_samples_all_steps():
         return int(p.steps)
-    return int(min(strength, _HIGHEST) * p.steps) + 1
+    return int(min(strength, HIGHEST) * p.steps) + 1
 
 
 class FirstFrames:

@@ -7,6 +7,7 @@ from typing import Any
 
 from lib_animatediff.engine.patching import patch_next_call
 from lib_animatediff.hosts.webui.compat import a1111
+from lib_animatediff.hosts.webui.compat.progress import is_stopped
 from lib_animatediff.request.plan import ClipPlan
 
 from .bar import ProgressBar
@@ -80,13 +81,13 @@ class RequestProgress:
         if self._place is not None:
             self._place.next_window(done, count)
             self._show_place(self._place)
-        if _is_stopped():
+        if is_stopped():
             raise a1111.InterruptedSampling
 
     def leave_between_passes(self, decoded: Any) -> Any:
         """The images of the first pass, if the user has interrupted before the second one; otherwise None."""
         watch = self._watch
-        if decoded is None or watch is None or not (watch.is_cut_short or _is_stopped()):
+        if decoded is None or watch is None or not (watch.is_cut_short or is_stopped()):
             return None
         if self.interrupts.is_pending and not watch.is_cut_short:
             self.interrupts.heed("was interrupted before the hires pass.", self._batch, "before the hires pass")
@@ -175,8 +176,3 @@ def _place_of(p: Any, plan: ClipPlan, frames: Sequence[float], *, is_second: boo
 def _passes(p: Any) -> list[bool]:
     """By whether it is the second one."""
     return [False, True] if getattr(p, "enable_hr", False) else [False]
-
-
-def _is_stopped() -> bool:
-    state = a1111.state()
-    return bool(state.interrupted or state.skipped)

@@ -8,30 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
 
-from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.prompts.travel import STEP
-from lib_animatediff.sampling.frame_noise import CONSTANT, FREENOISE, SHARED, noise_sources
-from lib_animatediff.video import FORMATS, exact_fps
+from lib_animatediff.request.settings import FILE_FORMATS, FRAME, SETTINGS, ClipSettings, context_length
+from lib_animatediff.request.settings.interpolation import OFF, shown_fps
+from lib_animatediff.request.settings.start_from import NO_RAMP
+from lib_animatediff.sampling.frame_noise import CONSTANT, FREENOISE, SHARED
+from lib_animatediff.video import exact_fps
 from lib_animatediff.video.sound import SOUND_FORMATS
 
-from .methods import name_without_file
-from .motion_scale import MOST_EFFECT, MOST_SCALE, parse_frames
-from .settings import (
-    FILE_FORMATS,
-    FRAME,
-    SETTINGS,
-    ClipSettings,
-    clip_frames,
-    context_length,
-    given_windows,
-)
-from .settings.interpolation import OFF, shown_fps
-from .settings.start_from import NO_RAMP
+from .cases import Case, Rule
 
 _FEWEST_TO_REVERSE = 3  # with fewer frames the way back has no frame of its own
-_COMPARED_STEPS = 8  # of two plans: windows repeat or go on alike
 _WITHOUT_MOTION = ("TXT", FRAME)  # formats without the frames of the files
 
 
@@ -52,111 +40,28 @@ class Note:
         return f"{self.setting} {self.text}"
 
 
-@dataclass(frozen=True)
-class _Case:
-    """The settings of a clip, and what follows from them.
-
-    Attributes:
-        travels: whether a prompt travels; None: unknown.
-    """
-
-    settings: ClipSettings
-    travels: bool | None
-
-    @property
-    def frames(self) -> int:
-        return clip_frames(self.settings)
-
-    @property
-    def fits(self) -> bool:
-        """Whether one window holds the clip."""
-        return self.frames <= context_length(self.settings)
-
-    @property
-    def is_zero(self) -> bool:
-        """Whether a method without a motion module makes the clip."""
-        return name_without_file(self.settings.model) is not None
-
-    @property
-    def is_loop(self) -> bool:
-        return bool(self.settings.closed_loop != SETTINGS["closed_loop"].default)
-
-    @cached_property
-    def has_no_motion(self) -> bool:
-        """Whether the motion effect is 0 in every frame."""
-        return not any(parse_frames("effect", self.settings.effect, self.frames, MOST_EFFECT))
-
-    @cached_property
-    def is_scaled(self) -> bool:
-        """Whether anything sets another motion scale than 1."""
-        given = self.settings
-        return bool(given.scale_steps or "scale" in given.blocks) or any(
-            value != 1 for value in parse_frames("scale", given.scale, self.frames, MOST_SCALE)
-        )
-
-    @cached_property
-    def repeats_noise(self) -> bool:
-        frames = self.frames
-        return noise_sources(FREENOISE, frames, given_windows(self.settings), 0) != list(range(frames))
-
-    @property
-    def has_firm_windows(self) -> bool:
-        """Whether a gentle loop has the windows of a firm one."""
-        return _as_firm(given_windows(self.settings), self.frames)
-
-    @property
-    def has_images(self) -> bool:
-        """Whether any frame is a given image."""
-        given = self.settings
-        return bool(given.image or given.last_image or given.key_images or given.pin_init)
-
-    @property
-    def stores_loop_count(self) -> bool:
-        return any(FORMATS[FILE_FORMATS[name]].loops for name in self.settings.formats if name in FILE_FORMATS)
-
-
-@dataclass(frozen=True)
-class _Rule:
-    """A case in which a setting has no effect.
-
-    Attributes:
-        holds: whether this is the case.
-        reason: the end of a sentence about the setting; ``{frames}`` is the number of frames.
-        of_value: the case depends on the setting's own value, so that another value would have an effect. The reason
-            then follows the setting's name directly, and otherwise the words "has no effect, since".
-    """
-
-    holds: Callable[[_Case], bool]
-    reason: str
-    of_value: bool = False
-
-    def text(self, case: _Case) -> str:
-        lead = "" if self.of_value else "has no effect, since "
-        return f"{lead}{self.reason.format(frames=case.frames)}."
-
-
-def _is_preview(case: _Case) -> bool:
+def _is_preview(case: Case) -> bool:
     return case.settings.preview
 
 
-def _rule_of_freeinit(holds: Callable[[ClipSettings], bool], reason: str) -> _Rule:
-    return _Rule(lambda case: holds(case.settings), reason)
+def _rule_of_freeinit(holds: Callable[[ClipSettings], bool], reason: str) -> Rule:
+    return Rule(lambda case: holds(case.settings), reason)
 
 
-_IMAGE = _Rule(_is_preview, "the preview is one image, not a clip")
-_FIRST_FRAME = _Rule(_is_preview, "the preview shows the first frame only")
-_STILL = _Rule(_is_preview, "the preview has no motion")
-_OFF = _Rule(lambda case: case.has_no_motion, "the motion effect is 0")
-_ONE_WINDOW = _Rule(
+_IMAGE = Rule(_is_preview, "the preview is one image, not a clip")
+_FIRST_FRAME = Rule(_is_preview, "the preview shows the first frame only")
+_STILL = Rule(_is_preview, "the preview has no motion")
+_OFF = Rule(lambda case: case.has_no_motion, "the motion effect is 0")
+_ONE_WINDOW = Rule(
     lambda case: case.fits and not case.settings.preview,
     "the clip is not longer than the context length, so one window holds all of its frames",
 )
-_CHUNKS = _Rule(
+_CHUNKS = Rule(
     lambda case: case.is_zero and not case.fits and not case.settings.preview,
     "without a motion module a clip is not made in overlapping windows",
 )
-_NO_TRAVEL = _Rule(lambda case: case.travels is False and not case.settings.preview, "no prompt travels")
-_STEP = _Rule(lambda case: case.settings.travel_interpolation == STEP, "the interpolation step switches at once")
+_NO_TRAVEL = Rule(lambda case: case.travels is False and not case.settings.preview, "no prompt travels")
+_STEP = Rule(lambda case: case.settings.travel_interpolation == STEP, "the interpolation step switches at once")
 _WINDOWED = (_FIRST_FRAME, _ONE_WINDOW, _CHUNKS)
 _TRAVELLING = (_FIRST_FRAME, _NO_TRAVEL)
 _MOVING = (_STILL, _OFF)
@@ -170,37 +75,42 @@ _FILTERED = (
     _ONCE,
 )
 _REUSING = (
-    _Rule(_is_preview, "the preview computes everything at every step"),
-    _Rule(lambda case: case.settings.reuse == 1, "reuse is off"),
+    Rule(_is_preview, "the preview computes everything at every step"),
+    Rule(lambda case: case.settings.reuse == 1, "reuse is off"),
 )
-_NO_VIDEO = _Rule(lambda case: not case.settings.video, "there is no source video")
-_NO_MASK = _Rule(lambda case: not case.settings.mask, "there is no video mask")
-_SILENT = _Rule(
+_NO_VIDEO = Rule(lambda case: not case.settings.video, "there is no source video")
+_NO_STRENGTH = Rule(lambda case: case.keeps_video, "at a denoising strength of 0 no noise is added to the source video")
+_INVERTED = Rule(
+    lambda case: bool(case.settings.video) and case.settings.video_inversion == 1,
+    "all noise of the start is the inverted noise of the source video",
+)
+_NO_MASK = Rule(lambda case: not case.settings.mask, "there is no video mask")
+_SILENT = Rule(
     lambda case: not {FILE_FORMATS.get(name) for name in case.settings.formats} & set(SOUND_FORMATS),
     "none of the output formats has sound",
 )
-_ADDS_NONE = _Rule(lambda case: case.settings.interpolate == OFF, "no frames are added")
-_NO_IMAGE = _Rule(lambda case: not case.has_images, "there is no image at a frame")
-_NO_SOURCE = _Rule(
+_ADDS_NONE = Rule(lambda case: case.settings.interpolate == OFF, "no frames are added")
+_NO_IMAGE = Rule(lambda case: not case.has_images, "there is no image at a frame")
+_NO_SOURCE = Rule(
     lambda case: not case.settings.video and not case.has_images, "there is neither a source video nor an image"
 )
-_NO_RAMP = _Rule(lambda case: case.settings.latent_scale == NO_RAMP, "the latent scale is 0")
-_FROM_VIDEO = _Rule(lambda case: bool(case.settings.video), "the other frames start from those of the source video")
-_NO_LAST = _Rule(lambda case: not case.settings.last_frame, "there is no last frame of the ramp")
-_NOT_ZERO = _Rule(lambda case: not case.is_zero, "it belongs to Text2Video-Zero, and a motion module makes the clip")
+_NO_RAMP = Rule(lambda case: case.settings.latent_scale == NO_RAMP, "the latent scale is 0")
+_FROM_VIDEO = Rule(lambda case: bool(case.settings.video), "the other frames start from those of the source video")
+_NO_LAST = Rule(lambda case: not case.settings.last_frame, "there is no last frame of the ramp")
+_NOT_ZERO = Rule(lambda case: not case.is_zero, "it belongs to Text2Video-Zero, and a motion module makes the clip")
 
-EFFECTS: dict[str, tuple[_Rule, ...]] = {
+EFFECTS: dict[str, tuple[Rule, ...]] = {
     "enable": (),
     "model": (),
     "frames": (),
     "fps": (_IMAGE,),
     "loop_count": (
         _IMAGE,
-        _Rule(lambda case: not case.stores_loop_count, "none of the output formats stores the play count"),
+        Rule(lambda case: not case.stores_loop_count, "none of the output formats stores the play count"),
     ),
     "context_length": (
         _FIRST_FRAME,
-        _Rule(
+        Rule(
             lambda case: case.fits and case.settings.frames > 0,
             "has no effect, since one window holds the {frames} frames at a lower context length as well",
             of_value=True,
@@ -208,39 +118,39 @@ EFFECTS: dict[str, tuple[_Rule, ...]] = {
     ),
     "overlap": (
         *_WINDOWED,
-        _Rule(
+        Rule(
             lambda case: case.settings.context_kind == "batched" and not case.is_loop, "batched windows do not overlap"
         ),
     ),
     "stride": (
         *_WINDOWED,
-        _Rule(
+        Rule(
             lambda case: 2 ** (case.settings.stride - 2) >= case.frames / context_length(case.settings),
             "has the effect of a lower value, since {frames} frames have no room for its last levels",
             of_value=True,
         ),
     ),
-    "context_kind": (*_WINDOWED, _Rule(lambda case: case.is_loop, "a closed loop always has looped windows")),
+    "context_kind": (*_WINDOWED, Rule(lambda case: case.is_loop, "a closed loop always has looped windows")),
     "fusion": (
         *_WINDOWED,
-        _Rule(
+        Rule(
             lambda case: case.settings.context_kind == "batched" and not case.is_loop and case.settings.stride == 1,
             "batched windows do not overlap",
         ),
     ),
     "closed_loop": (
         _FIRST_FRAME,
-        _Rule(
+        Rule(
             lambda case: case.fits and case.settings.closed_loop == "R-P",
             "R-P has no effect, since up to the context length only A closes the loop",
             of_value=True,
         ),
-        _Rule(
+        Rule(
             lambda case: case.fits and case.settings.closed_loop == "R+P" and case.travels is False,
             "R+P has no effect, since up to the context length it loops prompt travel only, and no prompt travels",
             of_value=True,
         ),
-        _Rule(
+        Rule(
             lambda case: (
                 not case.fits
                 and (case.settings.closed_loop == "R+P" or (case.settings.closed_loop == "R-P" and not case.travels))
@@ -249,7 +159,7 @@ EFFECTS: dict[str, tuple[_Rule, ...]] = {
             "makes the same clip as A, since {frames} frames have the same windows with both",
             of_value=True,
         ),
-        _Rule(
+        Rule(
             lambda case: case.settings.closed_loop == "R+P" and case.travels is False and not case.fits,
             "R+P makes the same clip as R-P, since no prompt travels",
             of_value=True,
@@ -257,7 +167,7 @@ EFFECTS: dict[str, tuple[_Rule, ...]] = {
     ),
     "reverse": (
         _IMAGE,
-        _Rule(lambda case: case.frames < _FEWEST_TO_REVERSE, "a clip of {frames} frames is the same backward"),
+        Rule(lambda case: case.frames < _FEWEST_TO_REVERSE, "a clip of {frames} frames is the same backward"),
     ),
     "formats": (_IMAGE,),
     "views": _WINDOWED,
@@ -273,17 +183,22 @@ EFFECTS: dict[str, tuple[_Rule, ...]] = {
     "blocks": _MOVING,
     "motion_mask": (
         _STILL,
-        _Rule(lambda case: case.has_no_motion and not case.is_zero, "the motion effect is 0"),
-        _Rule(
+        Rule(lambda case: case.has_no_motion and not case.is_zero, "the motion effect is 0"),
+        Rule(
             lambda case: case.settings.mask_of == "scale" and not case.is_scaled and not case.is_zero,
             "it applies to the motion scale, which is 1 everywhere",
         ),
     ),
-    "mask_of": (*_MOVING, _Rule(lambda case: not case.settings.motion_mask, "there is no motion mask")),
+    "mask_of": (*_MOVING, Rule(lambda case: not case.settings.motion_mask, "there is no motion mask")),
     "motion_loras": (),
     "noise": (
         _FIRST_FRAME,
-        _Rule(
+        Rule(
+            lambda case: _INVERTED.holds(case) and case.settings.noise != SHARED,
+            "has no effect, since all noise of the start is the inverted noise of the source video",
+            of_value=True,
+        ),
+        Rule(
             lambda case: case.settings.noise == FREENOISE and not case.repeats_noise,
             "freenoise has the effect of random, since in so short a clip repeated noise would be in one window",
             of_value=True,
@@ -291,10 +206,10 @@ EFFECTS: dict[str, tuple[_Rule, ...]] = {
     ),
     "noise_share": (
         _FIRST_FRAME,
-        _Rule(lambda case: case.settings.noise != SHARED, "the noise type is not shared"),
+        Rule(lambda case: case.settings.noise != SHARED, "the noise type is not shared"),
     ),
     "frame_seeds": (
-        _Rule(
+        Rule(
             lambda case: (
                 case.settings.noise == CONSTANT and len(case.settings.frame_seeds.replace(",", " ").split()) > 1
             ),
@@ -302,10 +217,7 @@ EFFECTS: dict[str, tuple[_Rule, ...]] = {
             of_value=True,
         ),
     ),
-    "freeinit_enable": (
-        _FIRST_FRAME,
-        _ONCE,
-    ),
+    "freeinit_enable": (_FIRST_FRAME, _ONCE, _INVERTED),
     "freeinit_filter": (
         *_FILTERED,
         _rule_of_freeinit(
@@ -328,12 +240,12 @@ EFFECTS: dict[str, tuple[_Rule, ...]] = {
     "speed": (),
     "interpolate": (
         _IMAGE,
-        _Rule(lambda case: case.frames == 1, "a clip of one frame has nothing in between"),
-        _Rule(
+        Rule(lambda case: case.frames == 1, "a clip of one frame has nothing in between"),
+        Rule(
             lambda case: set(case.settings.formats) <= set(_WITHOUT_MOTION),
             "none of the output formats contains the moving clip",
         ),
-        _Rule(
+        Rule(
             lambda case: (
                 case.settings.interpolate != OFF
                 and shown_fps(case.settings.interpolate, case.settings.fps) == exact_fps(case.settings.fps)
@@ -344,10 +256,12 @@ EFFECTS: dict[str, tuple[_Rule, ...]] = {
     ),
     "interpolator": (_IMAGE, _ADDS_NONE),
     "upscale": (_IMAGE,),
-    "upscale_denoise": (_IMAGE, _Rule(lambda case: case.settings.upscale == 1, "the clip is not enlarged")),
+    "upscale_denoise": (_IMAGE, Rule(lambda case: case.settings.upscale == 1, "the clip is not enlarged")),
     "video": (),
+    "denoise": (_NO_VIDEO,),
+    "video_inversion": (_NO_VIDEO, _NO_STRENGTH),
     **dict.fromkeys(
-        ("denoise", "video_start", "video_end", "video_every", "video_fps", "video_fit"),
+        ("video_start", "video_end", "video_every", "video_fps", "video_fit"),
         (_NO_VIDEO,),
     ),
     "video_mute": (_NO_VIDEO, _IMAGE, _SILENT),
@@ -357,6 +271,8 @@ EFFECTS: dict[str, tuple[_Rule, ...]] = {
     "image": (),
     "last_image": (_FIRST_FRAME,),
     "key_images": (),
+    "continue_clip": (),
+    "keep_frames": (Rule(lambda case: not case.settings.continue_clip, "no clip is continued"),),
     "pin_init": (),
     "image_fit": (_NO_IMAGE,),
     "pin_strength": (_NO_IMAGE,),
@@ -377,24 +293,18 @@ def idle_settings(settings: ClipSettings, travels: bool | None = None) -> dict[s
     Args:
         travels: whether a prompt travels; None: unknown, so that nothing is said about it.
     """
-    case = _Case(settings, travels)
+    case = Case(settings, travels)
     found = ((name, _rule(rules, case, of_value=False)) for name, rules in EFFECTS.items())
     return {name: rule.text(case) for name, rule in found if rule}
 
 
 def notes_of(settings: ClipSettings, travels: bool | None = None) -> tuple[Note, ...]:
     """A note about each setting that differs from its default and has no effect; ``travels`` as above."""
-    case = _Case(settings, travels)
+    case = Case(settings, travels)
     changed = (name for name in EFFECTS if getattr(settings, name) != SETTINGS[name].default)
     found = ((name, _rule(EFFECTS[name], case, of_value=True)) for name in changed)
     return tuple(Note(name, rule.text(case)) for name, rule in found if rule)
 
 
-def _rule(rules: tuple[_Rule, ...], case: _Case, *, of_value: bool) -> _Rule | None:
+def _rule(rules: tuple[Rule, ...], case: Case, *, of_value: bool) -> Rule | None:
     return next((rule for rule in rules if (of_value or not rule.of_value) and rule.holds(case)), None)
-
-
-@lru_cache(maxsize=64)
-def _as_firm(windows: ContextWindows, frames: int) -> bool:
-    firm = ContextWindows(windows.length, windows.overlap, windows.stride, windows.kind, windows.fusion, closed=True)
-    return all(windows.plan(frames, step) == firm.plan(frames, step) for step in range(_COMPARED_STEPS))

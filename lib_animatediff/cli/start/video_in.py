@@ -13,6 +13,8 @@ from lib_animatediff.request.start.choosing import choose_video
 from lib_animatediff.request.start.taken_over import Names, VideoIn
 from motion_module import ClipError
 
+from .images_in import asks_for_ramp
+
 _NAMES = Names("--video-fps", "--fps")
 _INHERITED = ("frames", "fps")
 
@@ -22,13 +24,18 @@ def take_video(options: dict[str, Any]) -> VideoIn | None:
 
     Args:
         options: of the command that runs. ``frames`` and ``fps`` become those of the video unless they were given.
+            ``denoise`` stays for a clip that starts from images instead.
 
     Raises:
         AnimateDiffError: a value is out of range, or the video cannot be used.
     """
     given = {name: options.pop(name) for name in VIDEO_SETTINGS}
     if not given["video"]:
-        if idle := [f"--{name.replace('_', '-')}" for name in VIDEO_SETTINGS if _is_given(name)]:
+        idle = [name for name in VIDEO_SETTINGS if _is_given(name)]
+        if asks_for_ramp(options):
+            options["denoise"] = given["denoise"]
+            idle = [name for name in idle if name != "denoise"]
+        if idle := [f"--{name.replace('_', '-')}" for name in idle]:
             raise ClipError(f"{', '.join(idle)} would have no effect without --video. Give a video.", code="AD-K25")
         return None
     inherited = {name: options[name] for name in _INHERITED}

@@ -3,49 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from lib_animatediff.builtin_model import MODELS
-from lib_animatediff.jobs.infotext import PROGRAM
-from lib_animatediff.jobs.recipe import Request, request_of
-from lib_animatediff.request.output import output_of
-from lib_animatediff.request.settings import IMAGE_SETTINGS, SETTINGS, VIDEO_SETTINGS, clip_frames, parse_settings
+from lib_animatediff.cli.options import is_given, source_of
+from lib_animatediff.request.compat import with_whole_ramp
+from lib_animatediff.request.motion_scale import parse_frames
+from lib_animatediff.request.settings import (
+    IMAGE_SETTINGS,
+    SETTINGS,
+    ClipSettings,
+    clip_frames,
+    parse_settings,
+)
+from lib_animatediff.request.settings.video import MOST_DENOISE
+from lib_animatediff.request.start.continued import last_frames
+from lib_animatediff.request.start.images import ramp_of
 from lib_animatediff.request.start.pins import INVERSION, STRENGTH, Pin, PinnedFrames
-from lib_animatediff.sampling.frame_noise import SEED_LIMIT
-from lib_animatediff.video import read_clip, read_recipe
+from lib_animatediff.request.start.ramp import ImageRamp
+from lib_animatediff.video import read_clip
 from lib_animatediff.video.fitting import CROP, FITS, Size, inherited_size
-from lib_animatediff.video.hashing import file_hash
 from lib_animatediff.video.motion_meter import measure
 from lib_animatediff.video.source import Source, examine
 from motion_module import ClipError
 from motion_module.limits import exists
 
+from .continued import carry_on, left_out
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 HEADING = "Images in"
-KEEP = 4
 _LONGEST = 4  # times the shorter side
 _PATH = click.Path(path_type=Path)
-_NOT_CARRIED = (
-    *("enable", "model", "formats", "motion_loras", "request_id", "frame_seeds", "preview", "interpolator"),
-    *VIDEO_SETTINGS,
-    *IMAGE_SETTINGS,
-)
-
-
-def _carry_on(context: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
-    """Make the values of an earlier clip's recipe the defaults of the options."""
-    if path is not None and not context.resilient_parsing:
-        context.default_map = {**(context.default_map or {}), **_carried(path)}
-    return path
-
-
 _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "image": (
         "--image",
@@ -64,7 +58,7 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "type": _PATH,
             "is_eager": True,
-            "callback": _carry_on,
+            "callback": carry_on,
             "help": "Continue this clip: its last frames are the first ones of the new clip. Other options default to "
             "its recipe.",
         },
@@ -73,7 +67,7 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
         "--keep",
         {
             "type": int,
-            "default": KEEP,
+            "default": SETTINGS["keep_frames"].default,
             "show_default": True,
             "help": "How many of its last frames are kept. More of them show the movement better.",
         },
@@ -108,6 +102,21 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
+_RAMP = ("latent_power", "latent_scale", "last_frame", "latent_power_last", "latent_scale_last")
+_OF_TABLE = ("pin_init", *_RAMP)
+_OPTIONS |= {
+    name: (
+        f"--{name.replace('_', '-')}",
+        {
+            "type": _PATH if name == "last_frame" else SETTINGS[name].type,
+            "is_flag": SETTINGS[name].type is bool,
+            "default": None if name == "last_frame" else SETTINGS[name].default,
+            "show_default": name != "last_frame",
+            "help": SETTINGS[name].full_help,
+        },
+    )
+    for name in _OF_TABLE
+}
 HEADINGS = dict.fromkeys(_OPTIONS, HEADING)
 # The settings of the table with another option here. Without one: the size is taken over where it is not given, and
 # there is no init image.
@@ -119,6 +128,9 @@ OTHER_OPTIONS = {
     "image_fit": "--image-fit",
     "pin_strength": "--pin-strength",
     "pin_inversion": "--pin-inversion",
+    "continue_clip": "--continue",
+    "keep_frames": "--keep",
+    **{name: _OPTIONS[name][0] for name in _OF_TABLE},
 }
 
 
@@ -127,12 +139,15 @@ class ImagesIn:
     """The images of a clip, examined.
 
     Attributes:
-        pins: the pinned frames.
+        pins: the pinned frames; None: none are.
+        ramp: images that fade in the initial latents; None: none do.
         lines: what the user should know about them.
     """
 
-    pins: PinnedFrames
+    pins: PinnedFrames | None
+    ramp: ImageRamp | None
     lines: tuple[str, ...]
+    _first: Source
     _shape: Size
     _continued: Path | None
 
@@ -154,18 +169,20 @@ class ImagesIn:
         if self._continued is None and width is None and height is None:
             if max(shape) > _LONGEST * min(shape):
                 raise ClipError(
-                    f"{self.pins.pins[0].path.name} has {shape[0]}x{shape[1]} pixels, which is too long and narrow for "
-                    "a clip. Choose a size with --width and --height.",
+                    f"{self._first.name} has {shape[0]}x{shape[1]} pixels, which is too long and narrow for a clip. "
+                    "Choose a size with --width and --height.",
                     code="AD-K30",
                 )
             shape = (round(shape[0] * side / min(shape)), round(shape[1] * side / min(shape)))
-        return inherited_size(shape, self.pins.fit, width=width, height=height)
+        return inherited_size(shape, self._first.fit, width=width, height=height)
 
     def seam(self, frames: Sequence[Image]) -> float | None:
         """The largest change beside a pinned frame, relative to the usual change of the clip; None: there is none.
 
         A clip that continues another one is measured against the frames of that one, not against their copies.
         """
+        if self.pins is None:
+            return None
         if self._continued is None:
             return measure(frames, self.pins.borders(len(frames))).worst_seam
         kept = self.pins.frames
@@ -185,6 +202,11 @@ def with_image_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def asks_for_ramp(options: Mapping[str, Any]) -> bool:
+    """Whether the options ask for images that fade in the initial latents, which a source video has no room for."""
+    return bool(_ramp_settings(options).latent_scale) and options["image"] is not None
+
+
 def take_images(options: dict[str, Any]) -> ImagesIn | None:
     """Take the options of images out of those of a command, and examine the images; None if there are none.
 
@@ -196,44 +218,98 @@ def take_images(options: dict[str, Any]) -> ImagesIn | None:
     """
     given = {name: options.pop(name) for name in _OPTIONS}
     frames = clip_frames(parse_settings({"frames": options["frames"], "context_length": options["context_length"]}))
-    pins, lines = _pins_of(given, frames)
-    if not pins:
-        if idle := [option for name, (option, _) in _OPTIONS.items() if _is_given(name)]:
+    ramp = _ramp(given, options.pop("denoise", None), frames)
+    pins, lines = _pins_of(given, frames, has_ramp=ramp is not None)
+    if not pins and ramp is None:
+        if idle := _given_of(list(_OPTIONS)):
             raise ClipError(
                 f"{', '.join(idle)} would have no effect without an image. Give --image, --last, --key or --continue.",
                 code="AD-K31",
             )
         return None
-    pinned = PinnedFrames(tuple(pins), given["pin_strength"], given["pin_inversion"], given["image_fit"])
-    pinned.check_inside(frames)
-    shapes = {}
-    for pin in pinned.pins:
-        if not exists(pin.path):
-            raise ClipError(f"There is no image {pin.path}. Check the path.", code="AD-K32")
-        shapes[pin] = examine(pin.source(pinned.fit), frames=1).size
-    if given["continued"] is not None and _source("fps") is ParameterSource.DEFAULT:  # it has no recipe
+    sources = [] if ramp is None else ramp.sources()
+    pinned = None
+    if pins:
+        pinned = PinnedFrames(tuple(pins), given["pin_strength"], given["pin_inversion"], given["image_fit"])
+        pinned.check_inside(frames)
+        sources = [*(pin.source(pinned.fit) for pin in pinned.pins), *sources]
+    shapes = [_shape_of(source) for source in sources]
+    if given["continued"] is not None and source_of("fps") is ParameterSource.DEFAULT:  # it has no recipe
         options["fps"] = float(examine(Source(given["continued"])).fps)
-    lines += _without_effect(pinned, options)
-    return ImagesIn(pinned, tuple(lines), shapes[pinned.pins[0]], given["continued"])
+    lines += _without_effect(pinned, ramp, options)
+    return ImagesIn(pinned, ramp, tuple(lines), sources[0], shapes[0], given["continued"])
 
 
-def _without_effect(pins: PinnedFrames, options: Mapping[str, Any]) -> list[str]:
+def _shape_of(source: Source) -> Size:
+    if not exists(source.path):
+        raise ClipError(f"There is no image {source.path}. Check the path.", code="AD-K32")
+    return examine(source, frames=1).size
+
+
+def _ramp_settings(options: Mapping[str, Any]) -> ClipSettings:
+    """The settings of a ramp, with the existing extension's values for those that are not given beside others."""
+    named = {name: options[name] for name in _RAMP if is_given(name)}
+    last = {"last_frame": str(named["last_frame"])} if named.get("last_frame") else {}
+    return parse_settings(with_whole_ramp({**named, **last}))
+
+
+def _ramp(given: Mapping[str, Any], denoise: str | None, frames: int) -> ImageRamp | None:
+    ramp = None if given["image"] is None or denoise is None else ramp_of(_ramp_settings(given))
+    if ramp is None or denoise is None:
+        return None
+    strengths = set(parse_frames("denoise", denoise, frames, MOST_DENOISE))
+    if len(strengths) > 1:
+        raise ClipError(
+            "--denoise has several values, and the latents of a ramp have one strength. Give one number, or use "
+            "--video.",
+            code="AD-K38",
+        )
+    files = {"image": given["image"], "last_image": given["last_frame"]}
+    return replace(ramp, **files, denoise=strengths.pop(), fit=given["image_fit"])
+
+
+def _without_effect(pins: PinnedFrames | None, ramp: ImageRamp | None, options: Mapping[str, Any]) -> list[str]:
     """Lines about what is given and changes nothing."""
     lines = []
-    if _is_given("pin_inversion") and _is_given("video"):
+    if is_given("pin_inversion") and is_given("video"):
         lines.append("--pin-inversion has no effect with --video, since the other frames start from its frames.")
-    if options["preview"] and (later := [pin.path.name for pin in pins.pins if pin.frame > 0]):
+    if ramp is None:
+        beside = "with --video" if is_given("video") else "without --image and a --latent-scale above 0"
+        lines += [f"{option} has no effect {beside}." for option in _given_of(_OF_TABLE)]
+    else:
+        lines += _idle_beside(ramp, pins, is_preview=options["preview"])
+    if pins is not None and options["preview"] and (later := [pin.path.name for pin in pins.pins if pin.frame > 0]):
         lines.append(f"The preview is frame 0 alone, so that {', '.join(later)} has no effect.")
     return lines
 
 
-def _pins_of(given: Mapping[str, Any], frames: int) -> tuple[list[Pin], list[str]]:
+def _idle_beside(ramp: ImageRamp, pins: PinnedFrames | None, *, is_preview: bool) -> list[str]:
+    """Lines about what changes nothing beside a ramp, and one about what the ramp does."""
+    idle = {"pin_inversion": "the other frames start from the images"}
+    if pins is None:
+        idle = dict.fromkeys(("pin_strength", "pin_inversion"), "no frame is pinned")
+    if ramp.last_image is None:
+        idle |= dict.fromkeys(("latent_power_last", "latent_scale_last"), "there is no --last-frame")
+    elif is_preview:
+        idle |= dict.fromkeys(("last_frame", "latent_power_last", "latent_scale_last"), "the preview is frame 0 alone")
+    return [
+        *(f"{_OPTIONS[name][0]} has no effect, since {why}." for name, why in idle.items() if is_given(name)),
+        "--latent-scale washes frames out, and no frame equals its image. Without it, --image and --last make frames "
+        "equal their images.",
+    ]
+
+
+def _given_of(names: Sequence[str]) -> list[str]:
+    return [_OPTIONS[name][0] for name in names if is_given(name)]
+
+
+def _pins_of(given: Mapping[str, Any], frames: int, *, has_ramp: bool) -> tuple[list[Pin], list[str]]:
     pins, lines = [], []
     if given["continued"] is not None:
-        pins, lines = _kept(given["continued"], given["keep"], frames), _left_out(given["continued"])
-    elif _is_given("keep"):
+        pins, lines = last_frames(given["continued"], given["keep"], frames), left_out(given["continued"])
+    elif is_given("keep"):
         raise ClipError("--keep would have no effect without --continue. Give the clip to continue.", code="AD-K33")
-    if given["image"] is not None:
+    if given["image"] is not None and (given["pin_init"] or not has_ramp):
         pins.append(Pin(0, given["image"]))
     if given["last"] is not None:
         pins.append(Pin(frames - 1, given["last"]))
@@ -245,105 +321,3 @@ def _key(text: str) -> Pin:
     if not frame.strip().isdecimal() or not path:
         raise ClipError(f"--key {text} is not valid. Write FRAME:FILE, such as 8:middle.png.", code="AD-K34")
     return Pin(int(frame), Path(path))
-
-
-def _kept(path: Path, keep: int, frames: int) -> list[Pin]:
-    """The last frames of a clip as the first ones of the next."""
-    count = examine(Source(path)).frames
-    most = min(count, frames - 1)
-    if not 1 <= keep <= most:
-        raise ClipError(
-            f"--keep {keep} is out of range: {path.name} has {count} frames, and the new clip {frames}. Keep 1 to "
-            f"{most}.",
-            code="AD-K35",
-        )
-    return [Pin(frame, path, count - keep + frame) for frame in range(keep)]
-
-
-def _made_by(path: Path) -> tuple[Request, str] | None:
-    """The request of a clip by this command line, with the name of its built-in model; None for other clips.
-
-    The paths are names of files, which are not looked for.
-    """
-    data = read_recipe(path).data
-    if data is None or data.get("program") != PROGRAM:
-        return None
-    hashes: dict[str, str] = {}
-
-    def note(name: str, digest: str) -> Path:
-        hashes[name] = digest
-        return Path(name)
-
-    request = request_of(data, note)
-    models = (model for model in MODELS.values() if model.is_installed and model.checkpoint == request.checkpoint.name)
-    own = next((m.name for m in models if file_hash(m.folder / m.checkpoint) == hashes[m.checkpoint]), "")
-    return request, own
-
-
-def _carried(path: Path) -> dict[str, Any]:
-    """Options from the recipe of an earlier clip.
-
-    Raises:
-        ClipError: the clip cannot be continued.
-    """
-    made = _made_by(path)
-    if made is None:
-        return {}
-    request, own = made
-    if output_of(request.settings).interpolation is not None or request.settings.reverse:
-        raise ClipError(
-            f"{path.name} has frames in between or also plays backward, so that its last frames do not show where it "
-            "goes. Render it without interpolation and reverse first.",
-            code="AD-K36",
-        )
-    names = [name for name, setting in SETTINGS.items() if not setting.image and name not in _NOT_CARRIED]
-    return {
-        **{name: getattr(request.settings, name) for name in names},
-        "prompt": request.prompt,
-        "negative_prompt": request.negative_prompt,
-        # So that no frame has the noise of an earlier one.
-        "seed": (request.seed + clip_frames(request.settings)) % SEED_LIMIT,
-        "width": request.size[0],
-        "height": request.size[1],
-        "steps": request.steps,
-        "cfg": request.cfg,
-        "sampler": request.sampler,
-        "spacing": request.spacing,
-        **({"checkpoint": Path(own)} if own else {}),
-    }
-
-
-def _left_out(path: Path) -> list[str]:
-    """Lines about files of an earlier clip that are not carried on.
-
-    Raises:
-        ClipError: its checkpoint has to be given.
-    """
-    made = _made_by(path)
-    if made is None:
-        return []
-    request, own = made
-    if not own and not _is_given("checkpoint"):
-        raise ClipError(
-            f"{path.name} was made with {request.checkpoint.name} and {request.motion.name}. Give both: --checkpoint "
-            "and --motion.",
-            code="AD-K37",
-        )
-    added = {
-        "--lora": ("loras", [lora.path for lora in request.loras]),
-        "--motion-lora": ("motion_loras", [lora.path for lora in request.motion_loras]),
-        "--embedding": ("embeddings", list(request.embeddings)),
-    }
-    return [
-        f"{path.name} was made with {', '.join(file.name for file in files)}. To carry on with it, give {option}."
-        for option, (name, files) in added.items()
-        if files and not _is_given(name)
-    ]
-
-
-def _is_given(name: str) -> bool:
-    return _source(name) not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
-
-
-def _source(name: str) -> ParameterSource | None:
-    return click.get_current_context().get_parameter_source(name)
