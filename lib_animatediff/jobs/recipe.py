@@ -22,11 +22,13 @@ from lib_animatediff.request.loras import LoraFile
 from lib_animatediff.request.methods import ModuleFile, name_without_file
 from lib_animatediff.request.output import is_rife_file
 from lib_animatediff.request.plan import ClipPlan, Sampling, add_controls, plan_clip
-from lib_animatediff.request.settings import IMAGE_SETTINGS, VIDEO_SETTINGS, ClipSettings, parse_settings
+from lib_animatediff.request.settings import IMAGE_SETTINGS, VIDEO_SETTINGS, ClipSettings, interpolation, parse_settings
 from lib_animatediff.request.start.pins import PinnedFrames, pins_from_json
 from lib_animatediff.request.start.video import VideoStart, video_start_from_json
 from lib_animatediff.video import Recipe
 from lib_animatediff.video.hashing import file_hash
+from lib_animatediff.video.interpolators import DIS
+from lib_animatediff.video.rife_file import packaged_weights
 from motion_module import ClipError
 
 from .infotext import PROGRAM, infotext_of
@@ -216,6 +218,10 @@ def recipe_of(request: Request, encoding: Mapping[str, Any]) -> Recipe:
     if is_rife_file(request.settings.interpolator):
         files["rife"] = _named(Path(request.settings.interpolator))
         settings["interpolator"] = files["rife"]["name"]
+    elif interpolation(request.settings) is not None and request.settings.interpolator != DIS:
+        # Which of the interpolators makes the frames depends on whether these weights are installed.
+        weights = packaged_weights()
+        files["installed_rife"] = None if weights is None else _named(weights)
     if request.decoder is not None:
         files["decoder"] = _named(request.decoder)
     if request.video is not None:

@@ -279,3 +279,22 @@ def test_a_second_pass_is_in_the_result_and_in_the_recipe(run, tmp_path):
     assert recipe.data["size"] == [64, 64]
     hires = "Denoising strength: 0.5, Hires upscale: 1.5, Hires steps: 1, Hires upscaler: Lanczos"
     assert hires in recipe.infotext
+
+
+def test_what_has_no_effect_is_said_once_and_before_the_checkpoint_is_loaded(command, capsys, monkeypatch, tmp_path):
+    early = []
+    load = host.load_pipeline
+
+    def loaded(*words, **more):
+        early.append(capsys.readouterr().err)
+        return load(*words, **more)
+
+    monkeypatch.setattr(host, "load_pipeline", loaded)
+    words = ["--steps", 1, "--frames", 2, "--width", 32, "--height", 32, "--interpolator", "dis", "--upscale", 1.01]
+    done = command("animate", *words, "--output", tmp_path / "a.gif")
+    assert done.code == 0, done.err
+    assert "interpolator has no effect, since no frames are added." in early[0]
+    assert "upscale 1.01 leaves the size at 32x32" in early[0]
+    assert "interpolator" not in done.err
+    done = command("animate", *words[:-4], "--upscale-denoise", 0.7, "--output", tmp_path / "a.gif")
+    assert "upscale_denoise has no effect, since the clip is not enlarged." in early[1]

@@ -151,7 +151,7 @@ def animate(
     check_video(plan)
     check_pins(plan)
     check_controls(plan, pipeline.unet.config)
-    for line in how.lines:
+    for line in (*how.lines, *notes_at(plan, size)):
         say(line)
     images = render(
         pipeline,
@@ -184,6 +184,8 @@ def render(
     say: Callable[[str], None] = lambda _line: None,
 ) -> SpooledFrames:
     """The rendered frames of a plan, each once, decoded when they are read; arguments as for `animate`.
+
+    The caller says the plan's notes, before it loads anything.
 
     Raises:
         AnimateDiffError: the method does not fit, or memory ran out.
@@ -224,7 +226,7 @@ def render(
 
     try:
         with apply_domain_adapters(pipeline.unet, [*method.adapters, *adapters]) as matches:
-            for line in (*map(str, plan.notes), *method.reports, *map(str, matches)):
+            for line in (*method.reports, *map(str, matches)):
                 say(line)
             controls = load_controls(pipeline, plan, say)
             latents = sampled(plan)
@@ -242,6 +244,12 @@ def render(
         ) from error
     finally:
         pipeline.scheduler = former
+
+
+def notes_at(plan: ClipPlan, size: tuple[int, int]) -> list[str]:
+    """A sentence about each setting of the plan that has no effect, at this size in pixels."""
+    enlarged = plan.second_pass.note(size) if plan.second_pass else None
+    return [*map(str, plan.notes), *([enlarged] if enlarged else [])]
 
 
 def _refuse_with_plan(given: Mapping[str, Any]) -> None:
