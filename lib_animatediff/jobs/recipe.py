@@ -17,6 +17,7 @@ from lib_animatediff.hosts.diffusers.control.units import check_controls
 from lib_animatediff.hosts.diffusers.decode import check_decoder, load_decoder
 from lib_animatediff.hosts.diffusers.methods import LoadedMethod, load_method
 from lib_animatediff.hosts.diffusers.prompts import check_prompts
+from lib_animatediff.hosts.diffusers.start.resuming import StateKeeper
 from lib_animatediff.request.control.unit import ControlUnit, control_from_json
 from lib_animatediff.request.loras import LoraFile
 from lib_animatediff.request.methods import ModuleFile, name_without_file
@@ -153,9 +154,13 @@ class Ready:
         return pipeline
 
     def render(
-        self, pipeline: Any, on_step: Callable[[], None] = lambda: None, say: Callable[[str], None] = lambda _line: None
+        self,
+        pipeline: Any,
+        on_step: Callable[[], None] = lambda: None,
+        say: Callable[[str], None] = lambda _line: None,
+        states: StateKeeper | None = None,
     ) -> Sequence[Image]:
-        """The rendered frames, each once, decoded when they are read; for ``on_step`` and ``say`` see `animate`.
+        """The rendered frames, each once, decoded when they are read; the arguments are those of the host's `render`.
 
         Raises:
             AnimateDiffError: the module does not fit, or memory ran out.
@@ -172,6 +177,7 @@ class Ready:
             decoder=None if request.decoder is None else load_decoder(request.decoder),
             on_step=on_step,
             say=say,
+            states=states,
         )
 
 

@@ -13,6 +13,7 @@ import click
 from lib_animatediff.cli.animate import animate
 from lib_animatediff.cli.asked import AskedClip
 from lib_animatediff.cli.last_resort import explained
+from lib_animatediff.cli.one_clip.render import Report
 from lib_animatediff.jobs.many.errors import ManifestError, StoppedError
 from lib_animatediff.jobs.many.finished import check_formats, job_id
 from lib_animatediff.jobs.many.grid import clips_of
@@ -158,7 +159,7 @@ def ask(words: tuple[str, ...], device: str) -> AskedClip:
         raise ClipError(f"{error.format_message().rstrip('.')}.", code="AD-M27") from error
 
 
-def _same(asked: AskedClip) -> AskedClip:
+def _same(asked: AskedClip, _report: Report) -> AskedClip:
     return asked
 
 

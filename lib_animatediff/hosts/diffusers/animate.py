@@ -34,6 +34,7 @@ from .speed import ClipFiles, choose_sampling, clip_files
 from .start.enlarged import enlarged_latents, plan_of_second_pass
 from .start.inpainting import attached, inpainting_condition
 from .start.pins import check_pins, pinned_latents
+from .start.resuming import ResumableSampling, StateKeeper
 from .start.video import check_video, start_latents
 
 if TYPE_CHECKING:
@@ -182,10 +183,14 @@ def render(
     decoder: Decode | None = None,
     on_step: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = lambda _line: None,
+    states: StateKeeper | None = None,
 ) -> SpooledFrames:
     """The rendered frames of a plan, each once, decoded when they are read; arguments as for `animate`.
 
     The caller says the plan's notes, before it loads anything.
+
+    Args:
+        states: keeps states of the sampling, from which it can go on. ``on_step`` is called for finished steps, too.
 
     Raises:
         AnimateDiffError: the method does not fit, or memory ran out.
@@ -195,7 +200,7 @@ def render(
     check_request(seed=plan.sampling.seed, size=size, steps=plan.sampling.steps, cfg=cfg)
     check_prompts(plan)
     check_sampler(sampler, spacing, plan.sampling.steps)
-    former = pipeline.scheduler
+    former, resumable = pipeline.scheduler, ResumableSampling(states)
 
     def sampled(plan: ClipPlan, first: Tensor | None = None) -> Tensor:
         """The latents of a pass; the second one starts from those of the first."""
@@ -203,6 +208,7 @@ def render(
         # On the CPU, so that a seed gives the same clip on every machine.
         generators = [torch.Generator().manual_seed(each) for each in plan.seeds]
         share_step_noise(pipeline.scheduler, generators, plan.noise.share)
+        resumable.begin_pass(pipeline, generators, first)
         kwargs = {**prompt_kwargs(pipeline, plan), "width": size[0], "height": size[1], "guidance_scale": cfg}
         kwargs["eta"] = SAMPLERS[sampler].eta
         like = torch.empty(
@@ -220,7 +226,9 @@ def render(
         with attached(inpainting, pipeline.unet):  # for the inversion of images
             pinned = pinned_latents(pipeline, plan, kwargs, like, former)
         steered = [control.component(size) for control in controls]
-        job = SamplingJob(pipeline, plan, kwargs, generators, like, on_step, start, pinned, steered, inpainting)
+        job = SamplingJob(
+            pipeline, plan, kwargs, generators, like, on_step, start, pinned, steered, inpainting, resumable
+        )
         latents: Tensor = method.sample(job)
         return latents
 
@@ -229,7 +237,10 @@ def render(
             for line in (*method.reports, *map(str, matches)):
                 say(line)
             controls = load_controls(pipeline, plan, say)
-            latents = sampled(plan)
+            for _ in range(resumable.sampled):
+                on_step()
+            first = None if resumable.found is None else resumable.found.first
+            latents = sampled(plan) if first is None else first.to(pipeline.device)
             if plan.second_pass is not None:
                 size = plan.second_pass.size(size)
                 latents = sampled(plan_of_second_pass(plan), latents)

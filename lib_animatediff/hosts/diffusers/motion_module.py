@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from lib_animatediff.engine.components.control import ControlComponent
 from lib_animatediff.engine.components.motion import MotionComponent
-from lib_animatediff.engine.inject import check_frames, inject
+from lib_animatediff.engine.inject import Injection, check_frames, inject
 from lib_animatediff.engine.motion_scale import MotionScale
 from lib_animatediff.request.methods import ModuleMethod
 from lib_animatediff.request.plan import ClipPlan
+from lib_animatediff.sampling.pinned_frames import HeldFrames
 from motion_module import ClipError, MotionModule, load_motion_module
 
 from .guidance import GuidanceSwitch
@@ -89,58 +91,92 @@ class LoadedModules:
                 )
             )
 
-            def run(noise: Any, steps: int) -> Any:
+            reach = _Place(injection, job.controls, hooks, parts).reach
+
+            def run(noise: Any, steps: int, number: int) -> Any:
                 if parts is not None:
                     parts.begin_run(steps)
-                latents = start(noise if pinned is None else pinned.in_noise(noise), steps)
+                latents = start(noise if pinned is None else pinned.in_noise(noise), steps, number)
                 latents = latents if parts is None else parts.in_result(latents)
                 return latents if pinned is None else pinned.in_result(latents)
 
-            def start(noise: Any, steps: int) -> Any:
+            def start(noise: Any, steps: int, number: int) -> Any:
                 done = 0 if job.start is None else job.start.video.skipped(steps)
                 if job.start is None or done == 0:
-                    return sample(noise, steps)
+                    return sample(noise, steps, number)
                 if done == steps:
                     return job.start.latents
                 with begin_at(pipeline.scheduler, done):
-                    return sample(job.start.noised(pipeline.scheduler, noise, steps), steps, done)
+                    return sample(job.start.noised(pipeline.scheduler, noise, steps), steps, number, done)
 
-            def sample(latents: Any, steps: int, done: int = 0) -> Any:
+            def sample(latents: Any, steps: int, number: int, done: int = 0) -> Any:
                 timesteps = timesteps_of(pipeline.scheduler, steps)[done:]
                 count = steps - done
-                reach(0.0, timesteps[0], done)
+                state = job.resumable.begin_run(number)
+                begun = 0 if state is None else state.step
                 injection.begin_run(count)
-                guidance = GuidanceSwitch(pipeline, plan.guidance, kwargs, count, on_switch=injection.drop_features)
+                reach(begun / count, timesteps[min(begun, count - 1)], done + begun)
+                if state is not None:
+                    injection.step_numbers = state.numbers
+                    if begun == count:
+                        return state.latents.to(job.like)
+                guidance = GuidanceSwitch(
+                    pipeline, plan.guidance, kwargs, count, done=begun, on_switch=injection.drop_features
+                )
 
                 def after_step(_pipeline: Any, step: int, _timestep: int, kept: dict[str, Any]) -> dict[str, Any]:
-                    reach((step + 1) / count, timesteps[min(step + 1, count - 1)], done + step + 1)
+                    next_step = begun + step + 1
+                    reach(next_step / count, timesteps[min(next_step, count - 1)], done + next_step)
+                    can_resume = plan.reuse is None or next_step == count or plan.reuse.is_full(next_step, count)
+                    job.resumable.after_step(next_step, kept["latents"], injection.step_numbers, can_resume=can_resume)
                     job.on_step()
                     return guidance.after_step(pipeline, step, kept)
 
-                return pipeline(
-                    **guidance.kwargs,
-                    latents=latents,
-                    generator=job.generators,
-                    num_inference_steps=steps,
-                    callback_on_step_end=after_step,
-                    output_type="latent",
-                ).images
-
-            def reach(progress: float, timestep: float, step: int) -> None:
-                former = injection.progress
-                acting = [each.acts_at for each in (*job.controls, hooks) if each is not None]
-                if any(acts_at(progress) != acts_at(former or 0.0) for acts_at in acting):
-                    injection.drop_features()  # what the UNet sees beside the prompt changes
-                injection.progress, injection.timestep = progress, timestep
-                if hooks is not None:
-                    hooks.progress = progress
-                if parts is not None:
-                    parts.step = step
+                with job.resumable.from_state(state):
+                    return pipeline(
+                        **guidance.kwargs,
+                        latents=latents,
+                        generator=job.generators,
+                        num_inference_steps=steps,
+                        callback_on_step_end=after_step,
+                        output_type="latent",
+                    ).images
 
             is_drawn_by_pipeline = job.start is None and pinned is None and job.inpainting is None
             draw = first_noise if is_drawn_by_pipeline else unit_noise
             noise = draw(plan, job.generators, job.like)
-            return sample_runs(plan, run, noise, float(pipeline.scheduler.alphas_cumprod[-1]))
+            return sample_runs(plan, run, noise, float(pipeline.scheduler.alphas_cumprod[-1]), job.resumable.first_run)
+
+
+class _Place:
+    """The place of the sampling, for what acts at some of the steps only.
+
+    Args:
+        controls: control networks.
+        hooks: of pinned frames; None: there are none.
+        parts: of a video that are held; None: there are none.
+    """
+
+    def __init__(
+        self,
+        injection: Injection,
+        controls: Sequence[ControlComponent],
+        hooks: HeldFrames | None,
+        parts: HeldParts | None,
+    ) -> None:
+        self._injection, self._hooks, self._parts = injection, hooks, parts
+        self._acting = [each.acts_at for each in (*controls, hooks) if each is not None]
+
+    def reach(self, progress: float, timestep: float, step: int) -> None:
+        """Set the completed share, the timestep of the calls that follow, and the step in the whole schedule."""
+        former = self._injection.progress
+        if any(acts_at(progress) != acts_at(former or 0.0) for acts_at in self._acting):
+            self._injection.drop_features()  # what the UNet sees beside the prompt changes
+        self._injection.progress, self._injection.timestep = progress, timestep
+        if self._hooks is not None:
+            self._hooks.progress = progress
+        if self._parts is not None:
+            self._parts.step = step
 
 
 @load_method.register
