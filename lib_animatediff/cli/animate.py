@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import base64
-import json
 import secrets
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +16,7 @@ from lib_animatediff.hosts.diffusers import networks
 from lib_animatediff.hosts.diffusers import pipeline as host
 from lib_animatediff.hosts.diffusers.pipeline import pick_device
 from lib_animatediff.hosts.diffusers.speed import choose_sampling, clip_files
-from lib_animatediff.jobs.recipe import FurtherMotion, Request, prepare
+from lib_animatediff.jobs.recipe import FurtherMotion, Request
 from lib_animatediff.request.distilled import LEADING, SPACINGS, SamplerSettings
 from lib_animatediff.request.masks import packed_mask
 from lib_animatediff.request.methods import ModuleFile
@@ -30,16 +25,17 @@ from lib_animatediff.request.output import output_of
 from lib_animatediff.request.settings import SETTINGS, Setting, parse_settings
 from lib_animatediff.request.start.taken_over import VideoIn
 from lib_animatediff.sampling.text2video_zero import NAME
-from lib_animatediff.video import FORMATS, write_contact_sheet
+from lib_animatediff.video import FORMATS
 from lib_animatediff.video.formats import check_rate
 from motion_module import ClipError
-from motion_module.limits import check_replaceable, exists, is_folder, read_limited
+from motion_module.limits import exists, read_limited
 
 from . import control_in
 from .asked import AskedClip
 from .files import KIND_OPTION
 from .guides import choosing
-from .options import CHECKPOINT_OPTION, DEVICE_OPTION, GroupedCommand, say_device
+from .one_clip.render import Report, Take, render_clip
+from .options import CHECKPOINT_OPTION, DEVICE_OPTION, GroupedCommand, given_words
 from .start import images_in
 from .start.video_in import take_video
 
@@ -247,62 +243,11 @@ def animate(
         config=config,
         device=pick_device(device),
     )
+    context = click.get_current_context()
     asked = AskedClip(request, output, formats, (*how.lines, *guides.lines), video, given)
     check_rate(asked.keys, float(output_of(settings).shown_fps))
-    take: Callable[[AskedClip], Any] | None = click.get_current_context().obj
-    return take(asked) if take else _render(asked, device, contact_sheet, as_json)
-
-
-def _render(asked: AskedClip, device: str, contact_sheet: Path | None, as_json: bool) -> None:
-    request, settings, given = asked.request, asked.request.settings, asked.images
-    if contact_sheet and contact_sheet.suffix.lower() != ".png":
-        raise ClipError(
-            f"{contact_sheet}: contact sheets are PNG files. Choose a name that ends in .png.", code="AD-K03"
-        )
-    for place in (*asked.places, *filter(None, [contact_sheet])):
-        check_output(place)
-    ready = prepare(request)
-    sound = asked.sound(ready.plan)
-    say_device(device)
-    for line in asked.notes(ready.plan):
-        click.echo(line, err=True)
-    reports: list[str] = []
-    begun = time.monotonic()
-    pipeline = ready.load()
-    with click.progressbar(length=ready.steps, label="Sampling", file=sys.stderr) as bar:
-        images = ready.render(pipeline, lambda: bar.update(1), reports.append)
-    seam = given.seam(images) if given and request.pins else None
-    if seam is not None:
-        reports.append(f"The largest change beside a pinned frame is {seam:.1f} times the clip's usual one.")
-    for line in reports:
-        click.echo(line, err=True)
-    output_plan = ready.plan.output
-    written, shown = asked.write(ready.plan, images, sound)
-    made = {
-        "clip": str(written[0]),
-        "clips": [str(path) for path in written],
-        "prompt": request.prompt,
-        "seed": request.seed,
-        "frames": len(images),
-        "fps": settings.fps,
-        "shown_frames": len(shown),
-        "shown_fps": float(output_plan.shown_fps),
-        "size": ready.size,
-        **({} if seam is None else {"seam": round(seam, 3)}),
-    }
-    if contact_sheet:
-        with _writing(contact_sheet):
-            write_contact_sheet(contact_sheet, images)
-        made["contact_sheet"] = str(contact_sheet)
-    width, height = ready.size
-    count, fps = len(shown), float(output_plan.shown_fps)
-    done = "Rendered" if output_plan.interpolation is None else f"Rendered {len(images)} and interpolated to"
-    click.echo(
-        f"{done} {count} frame{'s' * (count > 1)} of {width}x{height}, {count / fps:.1f} s at {fps:g} frames per "
-        f"second, in {time.monotonic() - begun:.0f} s: {', '.join(map(str, written))}",
-        err=True,
-    )
-    click.echo(json.dumps(made) if as_json else "\n".join(map(str, filter(None, [*written, contact_sheet]))))
+    take: Take = context.obj or render_clip
+    return take(asked, Report(device, contact_sheet, as_json, (*given_words(context), f"--seed={seed}")))
 
 
 def _size(
@@ -376,27 +321,3 @@ def _to_webui(model: BuiltInModel) -> click.Command:
 
 
 TO_WEBUI = tuple(map(_to_webui, MODELS.values()))
-
-
-def check_output(output: Path) -> None:
-    """Check that a file can be written.
-
-    Raises:
-        ClipError: its folder is read-only, or the name is that of a folder.
-    """
-    if is_folder(output) and output.suffix:
-        raise ClipError(f"{output} is a folder. Choose another name.", code="AD-K08")
-    with _writing(output):
-        check_replaceable(output)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=output.parent).close()  # permissions are not sufficient (read-only mounts, root)
-
-
-@contextmanager
-def _writing(output: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ClipError(
-            f"{output} cannot be written ({error.strerror}). Choose another folder.", code="AD-K09"
-        ) from error

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lib_animatediff.hosts.diffusers.animate import notes_at
 from lib_animatediff.jobs.recipe import Request, recipe_of
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.request.start.taken_over import VideoIn
@@ -51,15 +53,16 @@ class AskedClip:
         """The files of the clip."""
         return [path_for(self.output, key) for key in self.keys]
 
-    @property
+    @cached_property
     def recipe(self) -> Recipe:
-        """The recipe that its files contain."""
+        """The recipe that its files contain, with the hashes that the clip's files have when this is read first."""
         return recipe_of(self.request, asdict(Encoding()))
 
     def notes(self, plan: ClipPlan) -> list[str]:
         """Lines that the user should read before the clip is rendered."""
         of_video = map(str, self.video.notes(plan, self.keys) if self.video else ())
-        return [*self.lines, *of_video, *(self.images.lines if self.images else ())]
+        of_plan = notes_at(plan, self.request.size)
+        return [*self.lines, *of_plan, *of_video, *(self.images.lines if self.images else ())]
 
     def sound(self, plan: ClipPlan) -> Any:
         """The sound of the video, for the formats that have sound; None: there is none."""

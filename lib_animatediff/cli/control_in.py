@@ -113,7 +113,8 @@ def take_controls(options: dict[str, Any], video: VideoIn | None) -> tuple[Contr
     count = len(models)
     if len(sources) != count:
         raise ClipError(
-            f"There are {len(sources)} --control and {count} --control-model. Give both for each control model.",
+            f"The numbers of --control ({len(sources)}) and --control-model ({count}) differ. Give both for each "
+            "control model.",
             code="AD-H26",
         )
     keys = tuple(map(_key, given["control_keys"]))

@@ -11,6 +11,7 @@ from .clips import info, reproduce
 from .evaluate import evaluate
 from .files import convert, inspect
 from .last_resort import run
+from .one_clip.resume import resume
 from .render.command import render, watch
 from .train import train_command
 
@@ -21,7 +22,7 @@ def cli() -> None:
     """Render clips with Stable Diffusion and motion modules."""
 
 
-for command in (animate, render, watch, info, reproduce, evaluate, train_command, inspect, convert, *TO_WEBUI):
+for command in (animate, resume, render, watch, info, reproduce, evaluate, train_command, inspect, convert, *TO_WEBUI):
     cli.add_command(command)
 
 

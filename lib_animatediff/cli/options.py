@@ -26,6 +26,14 @@ DEVICE_OPTION: Callable[[Any], Any] = click.option(
 )
 
 
+_WORDS = f"{__name__}.words"
+
+
+def given_words(context: click.Context) -> tuple[str, ...]:
+    """The options of a `GroupedCommand`, as they were given."""
+    return tuple(context.meta.get(_WORDS, ()))
+
+
 def say_device(name: str) -> None:
     """Print the device that ``auto`` selects."""
     if name == AUTO:
@@ -52,6 +60,11 @@ class GroupedCommand(click.Command):
     def __init__(self, *args: Any, headings: Mapping[str, str] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._headings = dict(headings or {})
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the words of the command for `given_words`, and parse them."""
+        ctx.meta[_WORDS] = tuple(args)
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, group by group."""

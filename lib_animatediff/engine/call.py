@@ -6,7 +6,7 @@ Everything that guides a clip per frame (motion scale, hints, camera poses, mask
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import Any
 
@@ -215,6 +215,16 @@ class SamplingPlace:
             return told if given is None or told is not None else float(given)
         values = set(given.flatten().tolist()) if given.device.type == "cpu" else set()
         return values.pop() if len(values) == 1 else None
+
+    @property
+    def numbers(self) -> list[tuple[tuple[float, ...], int]]:
+        """The timesteps met so far, with their numbers."""
+        return list(self._numbers.items())
+
+    @numbers.setter
+    def numbers(self, numbers: Iterable[tuple[tuple[float, ...], int]]) -> None:
+        """Replace them."""
+        self._numbers = dict(numbers)
 
     def set_host(self, step: int | None, progress: float | None, timestep: float | None) -> None:
         """Set what the host knows of the calls that follow; None: read it."""

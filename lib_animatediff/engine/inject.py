@@ -6,7 +6,7 @@ Inside the block every call of the UNet is a call on clips. Afterwards the UNet 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Protocol
@@ -90,6 +90,16 @@ class Injection:
         """Set the timestep of the calls that follow. Step and progress are derived from it unless they are set."""
         self._timestep = timestep
         self._tell()
+
+    @property
+    def step_numbers(self) -> list[tuple[tuple[float, ...], int]]:
+        """The timesteps met so far and their numbers, by which context windows are planned where no step is set."""
+        return self.call.place.numbers
+
+    @step_numbers.setter
+    def step_numbers(self, numbers: Iterable[tuple[tuple[float, ...], int]]) -> None:
+        """Set what another sampling has met, which goes on here."""
+        self.call.place.numbers = list(numbers)
 
     def share_timestep(self) -> None:
         """Tell that all calls until this is called again have one timestep, which is then read once at most."""

@@ -17,17 +17,20 @@ from lib_animatediff.hosts.diffusers.control.units import check_controls
 from lib_animatediff.hosts.diffusers.decode import check_decoder, load_decoder
 from lib_animatediff.hosts.diffusers.methods import LoadedMethod, load_method
 from lib_animatediff.hosts.diffusers.prompts import check_prompts
+from lib_animatediff.hosts.diffusers.start.resuming import StateKeeper
 from lib_animatediff.request.control.unit import ControlUnit, control_from_json
 from lib_animatediff.request.loras import LoraFile
 from lib_animatediff.request.methods import ModuleFile, name_without_file
 from lib_animatediff.request.output import is_rife_file
 from lib_animatediff.request.plan import ClipPlan, Sampling, add_controls, add_ramp, plan_clip
-from lib_animatediff.request.settings import IMAGE_SETTINGS, VIDEO_SETTINGS, ClipSettings, parse_settings
+from lib_animatediff.request.settings import IMAGE_SETTINGS, VIDEO_SETTINGS, ClipSettings, interpolation, parse_settings
 from lib_animatediff.request.start.pins import PinnedFrames, pins_from_json
 from lib_animatediff.request.start.ramp import ImageRamp, ramp_from_json
 from lib_animatediff.request.start.video import VideoStart, video_start_from_json
 from lib_animatediff.video import Recipe
 from lib_animatediff.video.hashing import file_hash
+from lib_animatediff.video.interpolators import DIS
+from lib_animatediff.video.rife_file import packaged_weights
 from motion_module import ClipError
 
 from .infotext import PROGRAM, infotext_of
@@ -155,9 +158,13 @@ class Ready:
         return pipeline
 
     def render(
-        self, pipeline: Any, on_step: Callable[[], None] = lambda: None, say: Callable[[str], None] = lambda _line: None
+        self,
+        pipeline: Any,
+        on_step: Callable[[], None] = lambda: None,
+        say: Callable[[str], None] = lambda _line: None,
+        states: StateKeeper | None = None,
     ) -> Sequence[Image]:
-        """The rendered frames, each once, decoded when they are read; for ``on_step`` and ``say`` see `animate`.
+        """The rendered frames, each once, decoded when they are read; the arguments are those of the host's `render`.
 
         Raises:
             AnimateDiffError: the module does not fit, or memory ran out.
@@ -174,6 +181,7 @@ class Ready:
             decoder=None if request.decoder is None else load_decoder(request.decoder),
             on_step=on_step,
             say=say,
+            states=states,
         )
 
 
@@ -220,6 +228,10 @@ def recipe_of(request: Request, encoding: Mapping[str, Any]) -> Recipe:
     if is_rife_file(request.settings.interpolator):
         files["rife"] = _named(Path(request.settings.interpolator))
         settings["interpolator"] = files["rife"]["name"]
+    elif interpolation(request.settings) is not None and request.settings.interpolator != DIS:
+        # Which of the interpolators makes the frames depends on whether these weights are installed.
+        weights = packaged_weights()
+        files["installed_rife"] = None if weights is None else _named(weights)
     if request.decoder is not None:
         files["decoder"] = _named(request.decoder)
     if request.video is not None:

@@ -137,7 +137,8 @@ def test_every_option_reaches_the_pipeline(files, run, tmp_path, monkeypatch):
     assert plan.method.modules == (ModuleFile(files.motion),)
     assert plan.method.scale == motion_scale(parse_settings(table))
     assert [module.name for module in method.modules] == [files.motion.name]
-    assert {name: value for name, value in rendered.items() if name not in ("on_step", "say", "decoder")} == {
+    others = ("on_step", "say", "decoder", "states")
+    assert {name: value for name, value in rendered.items() if name not in others} == {
         "size": (16, 8),
         "cfg": 4.5,
         "sampler": "euler",
@@ -235,9 +236,9 @@ def test_an_error_of_several_lines_is_told_in_one(run, tmp_path, monkeypatch):
     assert line == "Error: broken (torch says: a lot). Download it again."
 
 
-@pytest.mark.matrix  # an interruption inside the process leaves no file either, which is shown above
+@pytest.mark.matrix  # an interruption inside the process leaves no other file either, which is shown above
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no such signal")
-def test_an_interrupted_run_leaves_no_file(files, tmp_path):
+def test_an_interrupted_run_leaves_its_state_at_most(files, tmp_path):
     (tmp_path / "clips").mkdir()
     words = arguments(files, steps=999, frames=1, output="clips/clip.gif", device="cpu")
     process = in_own_process(*words, cwd=tmp_path)
@@ -247,7 +248,7 @@ def test_an_interrupted_run_leaves_no_file(files, tmp_path):
     result = ended(process)
     assert result.code == 130
     assert "Traceback" not in result.err
-    assert list((tmp_path / "clips").iterdir()) == []
+    assert [path.name for path in (tmp_path / "clips").iterdir()] in ([], ["clip.gif.animatediff-state"])
 
 
 def test_help_lists_each_setting_of_the_table(command):
@@ -279,3 +280,22 @@ def test_a_second_pass_is_in_the_result_and_in_the_recipe(run, tmp_path):
     assert recipe.data["size"] == [64, 64]
     hires = "Denoising strength: 0.5, Hires upscale: 1.5, Hires steps: 1, Hires upscaler: Lanczos"
     assert hires in recipe.infotext
+
+
+def test_what_has_no_effect_is_said_once_and_before_the_checkpoint_is_loaded(command, capsys, monkeypatch, tmp_path):
+    early = []
+    load = host.load_pipeline
+
+    def loaded(*words, **more):
+        early.append(capsys.readouterr().err)
+        return load(*words, **more)
+
+    monkeypatch.setattr(host, "load_pipeline", loaded)
+    words = ["--steps", 1, "--frames", 2, "--width", 32, "--height", 32, "--interpolator", "dis", "--upscale", 1.01]
+    done = command("animate", *words, "--output", tmp_path / "a.gif")
+    assert done.code == 0, done.err
+    assert "interpolator has no effect, since no frames are added." in early[0]
+    assert "upscale 1.01 leaves the size at 32x32" in early[0]
+    assert "interpolator" not in done.err
+    done = command("animate", *words[:-4], "--upscale-denoise", 0.7, "--output", tmp_path / "a.gif")
+    assert "upscale_denoise has no effect, since the clip is not enlarged." in early[1]

@@ -26,6 +26,7 @@ from lib_animatediff.cli.render import clips, command, fields, watching
 from lib_animatediff.cli.render import run as render_run
 from lib_animatediff.cli.render.progress import Progress, in_words
 from lib_animatediff.cli.render.renderer import CLAIMS
+from lib_animatediff.cli.render.results import Results
 from lib_animatediff.hosts.diffusers import pipeline as host
 from lib_animatediff.jobs.many import grid, models
 from lib_animatediff.jobs.many.claims import Claims
@@ -59,7 +60,8 @@ def nothing_loads(monkeypatch):
 def jobs_of(path, folder):
     refused = []
     rows = clips.rows_of(read_manifest(path), {})
-    jobs = clips.checked(rows, folder, "cpu", lambda row, error: refused.append((row.number, error.code)))
+    reserved = Results(folder, "shots").is_reserved
+    jobs = clips.checked(rows, folder, "cpu", lambda row, error: refused.append((row.number, error.code)), reserved)
     return jobs, refused
 
 
@@ -245,18 +247,6 @@ def test_models_are_loaded_once_for_what_follows(manifest, tmp_path, monkeypatch
     assert len(loaded) == 2
 
 
-def test_the_same_clip_of_two_rows_is_one_job_and_one_file_of_two_clips_is_refused(manifest, tmp_path):
-    same = {"prompt": "a", "seed": 1}
-    jobs, refused = jobs_of(manifest(same, same, {**same, "output": "b.png"}, {"output": "B.png"}), tmp_path)
-    assert [job.number for job in jobs] == [1, 3]
-    assert refused == [(4, "AD-M26")]
-
-
-def test_the_clips_of_one_row_are_counted_in_its_name_and_stay_in_the_folder(manifest, tmp_path):
-    jobs, _ = jobs_of(manifest({"seed": [1, 2], "output": "../../x/y.png"}), tmp_path)
-    assert sorted(job.output for job in jobs) == [str(tmp_path / "x" / name) for name in ("y-1.png", "y-2.png")]
-
-
 def test_random_seeds_of_rows_that_are_the_same_differ_and_stay(manifest, tmp_path):
     path = manifest({"prompt": "a", "seed": [-1, "-1"]}, {"prompt": "a", "seed": -1})
     first, second = (jobs_of(path, tmp_path)[0] for _ in range(2))
@@ -308,14 +298,6 @@ def test_a_watched_folder_renders_what_is_put_in_when_it_is_whole_and_again_what
     assert {"index-one.html", "index-bad.html", "failed-bad.jsonl"} <= made
     assert "failed-one.jsonl" not in made
     assert "AD-M34" in run("watch", tmp_path / "none").one_error
-
-
-def test_shards_are_all_clips_each_once(run_early, manifest):
-    rows = clips.rows_of(read_manifest(manifest({"seed": "1..10"})), {})
-    parts = [command._of_shard(rows, command.Shard(number, 3)) for number in (1, 2, 3)]
-    assert sorted(row.number for part in parts for row in part) == list(range(1, 11))
-    for wrong in ("0/2", "3/2", "2", "1/0", "a/b"):
-        assert run_early("render", manifest({}), "--shard", wrong).code == 2
 
 
 def test_devices_are_one_for_each_process():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 
 import pytest
 
@@ -24,17 +23,14 @@ def files(tmp_path_factory):
 
 
 @pytest.fixture
-def asked(files, monkeypatch, tmp_path):
+def asked(files, tmp_path):
     """The request of a command line, in which names in braces are those of files."""
 
     def asked(line):
         requests = []
-        monkeypatch.setattr(cli, "prepare", lambda request: requests.append(request) or sys.exit(0))
         words = [word.format(**files) for word in line.split()]
-        with pytest.raises(SystemExit):
-            cli.animate.main(
-                ["--checkpoint", "pocket", *words, "--output", str(tmp_path / "clip.gif")], standalone_mode=False
-            )
+        words = ["--checkpoint", "pocket", *words, "--output", str(tmp_path / "clip.gif")]
+        cli.animate.main(words, standalone_mode=False, obj=lambda clip, _: requests.append(clip.request))
         return requests[0]
 
     return asked

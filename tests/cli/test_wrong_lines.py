@@ -14,6 +14,7 @@ import pytest
 from lib_animatediff.cli import animate as animate_module
 from lib_animatediff.cli import evaluate as evaluate_module
 from lib_animatediff.cli import train as train_module
+from lib_animatediff.cli.one_clip import render as one_clip_module
 from lib_animatediff.cli.render import command as render_module
 from motion_module import AnimateDiffError
 from tools.fuzz.command_lines import wrong_lines
@@ -26,7 +27,7 @@ def place(tmp_path, monkeypatch):
     os.mkfifo("pipe.safetensors")
 
     accept = Mock(side_effect=AnimateDiffError("The line was accepted."))
-    monkeypatch.setattr(animate_module, "prepare", accept)
+    monkeypatch.setattr(one_clip_module, "prepare", accept)
     monkeypatch.setattr(render_module, "Crew", accept)
     monkeypatch.setattr(evaluate_module, "check", accept)
     monkeypatch.setattr(train_module, "train", accept)
@@ -88,7 +89,7 @@ def test_sigterm_ends_like_ctrl_c_and_leaves_nothing(tmp_path):
 
 def test_a_random_seed_is_said(command, monkeypatch):
     prepare = Mock(side_effect=KeyboardInterrupt)
-    monkeypatch.setattr(animate_module, "prepare", prepare)
+    monkeypatch.setattr(one_clip_module, "prepare", prepare)
     told = command("animate", "--seed", -1).err
     seed = prepare.call_args.args[0].seed
     assert f"Seed: {seed}" in told

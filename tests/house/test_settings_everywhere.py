@@ -136,7 +136,7 @@ def option_words(places: SimpleNamespace, setting: Setting, folder: Path) -> lis
 
 
 @pytest.mark.parametrize("setting", [*SETTINGS.values(), *MADE_UP], ids=lambda setting: setting.name)
-def test_a_line_of_the_table_is_in_every_place(places, setting, tmp_path, monkeypatch):
+def test_a_line_of_the_table_is_in_every_place(places, setting, tmp_path):
     name, value = setting.name, another(setting)
     assert value != setting.default
     # the API: values, and the schema that tells of them
@@ -170,10 +170,8 @@ def test_a_line_of_the_table_is_in_every_place(places, setting, tmp_path, monkey
         assert (option.help, option.default) == (setting.full_help, setting.default)
     else:
         asked = []
-        monkeypatch.setattr(places.cli, "prepare", lambda request: asked.append(request) or sys.exit(0))
         words = ["--output", str(tmp_path / "clip.gif"), *option_words(places, setting, tmp_path)]
-        with pytest.raises(SystemExit):
-            places.cli.animate.main(words, standalone_mode=False)
+        places.cli.animate.main(words, standalone_mode=False, obj=lambda clip, _: asked.append(clip.request))
         assert getattr(asked[0].settings, name) == value
     # the pages
     assert row(setting) in page(SETTINGS.values()).splitlines()

@@ -145,12 +145,15 @@ def test_a_full_disk_leaves_no_claim(tmp_path, monkeypatch):
 
 
 def test_random_seeds_are_those_of_the_first_run_and_rows_that_are_the_same_differ(tmp_path):
-    rows = [{"prompt": "a"}, {"prompt": "b"}, {"prompt": "a"}]
+    rows = [({"prompt": "a"}, 0), ({"prompt": "b"}, 0), ({"prompt": "a"}, 1)]
     first, second = RandomSeeds(tmp_path), RandomSeeds(tmp_path)
-    seeds = [first.of(row) for row in rows]
-    assert [second.of(row) for row in reversed(rows[:2])] == [seeds[1], seeds[0]]
+    assert 0 <= RandomSeeds(tmp_path, keep=False).of(*rows[0]) < 2**32
+    assert files(tmp_path) == []
+    seeds = [first.of(*row) for row in rows]
+    assert [second.of(*row) for row in reversed(rows)] == seeds[::-1]
+    assert RandomSeeds(tmp_path, keep=False).of(*rows[0]) == seeds[0]
     assert len(set(seeds)) == 3
     assert all(0 <= seed < 2**32 for seed in seeds)
     assert files(tmp_path) == [FILE]
     (tmp_path / FILE).unlink()
-    assert RandomSeeds(tmp_path).of(rows[0]) != seeds[0]
+    assert RandomSeeds(tmp_path).of(*rows[0]) != seeds[0]

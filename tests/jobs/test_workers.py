@@ -49,6 +49,14 @@ def test_a_worker_that_dies_gives_its_clip_back_a_few_times(tmp_path, monkeypatc
     assert tries == ["a", "b", "b", "c", "c", "d"]
 
 
+def test_the_deaths_of_a_clip_are_forgotten_when_it_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers_module, "MOST_DEATHS", 2)
+    with closing(Workers(["cpu"], Make(tmp_path))) as workers:
+        for deaths in (1, 3):  # one in each run of the same clip
+            ((_, outcome),) = workers.work(JobQueue([Job("a", deaths=deaths)]))
+            assert outcome.kind == "rendered"
+
+
 def test_workers_that_die_all_the_time_end_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(workers_module, "MOST_IN_A_ROW", 1)
     with closing(Workers(["cpu"], Make(tmp_path))) as workers, pytest.raises(StoppedError, match="AD-M33"):

@@ -19,6 +19,10 @@ class Job:
     deaths: int = 0
     models: str = ""
 
+    @property
+    def id(self) -> str:
+        return self.name
+
 
 @dataclass(frozen=True)
 class Make:

@@ -13,8 +13,9 @@ from unittest import mock
 
 import click
 
-from lib_animatediff.cli import animate, evaluate, main, train
+from lib_animatediff.cli import evaluate, main, train
 from lib_animatediff.cli.last_resort import explained
+from lib_animatediff.cli.one_clip import render as one_clip
 from lib_animatediff.cli.render import command as many
 from motion_module import AnimateDiffError
 
@@ -35,7 +36,7 @@ VALUES = (
     *("[" * 100_000, "pipe.safetensors", "0", "-1", "1e100000000", "16", "0: a\n8: b", "x.gif", "/dev/null", "*", "%s"),
 )
 _SLOW = (
-    (animate, "prepare"),
+    (one_clip, "prepare"),
     (many, "Crew"),
     (evaluate, "check"),
     (train, "train"),

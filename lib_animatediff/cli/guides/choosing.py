@@ -138,10 +138,10 @@ def take_guides(options: dict[str, Any], images: ImagesIn | None, motions: tuple
     if images is not None and images.pins is None:  # they fade in the initial latents
         images = None
     frames = clip_frames(parse_settings({"frames": options["frames"], "context_length": options["context_length"]}))
-    moved = pia.take_pia(options, images, motions, frames)
+    pins = images.pins if images else None
+    moved = pia.take_pia(options, pins.pins if pins else (), motions, frames)
     given = {name: options.pop(name) for name in _OPTIONS}
     files = {path: read_sparse_ctrl(path).layout.kind for path in given["sparse_ctrl"]}
-    pins = images.pins if images else None
     _check_together(given, files, pins)
     method, line = _chosen(given, files, images) if moved is None else _chosen_with_pia(given, files, moved)
     drawings = tuple(map(_drawing, given["scribbles"]))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from lib_animatediff.cli.images_in import ImagesIn
 from lib_animatediff.request.control.affinity import AFFINITIES, SMALL, affinity, as_weights
 from lib_animatediff.request.control.unit import ControlUnit
+from lib_animatediff.request.start.pins import Pin
 from motion_module import ClipError
 from motion_module.files.diffusers_format import find_source
 from motion_module.files.weights import read_header
@@ -48,13 +48,11 @@ def with_pia_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def take_pia(
-    options: dict[str, Any], images: ImagesIn | None, motions: tuple[str, ...], frames: int
-) -> ControlUnit | None:
+def take_pia(options: dict[str, Any], keys: Sequence[Pin], motions: tuple[str, ...], frames: int) -> ControlUnit | None:
     """Take the options of PIA out of those of a command; None without a PIA model.
 
     Args:
-        images: at frames; None: there are none.
+        keys: images at frames.
         motions: motion modules that the command was given.
         frames: of the clip.
 
@@ -72,13 +70,12 @@ def take_pia(
         raise ClipError(
             f"{path.name} of --pia is the motion module of the clip. Leave --motion {motions[0]} out.", code="AD-Q61"
         )
-    if images is None or len(images.pins.pins) != 1:
-        count = len(images.pins.pins) if images else 0
+    if len(keys) != 1:
         raise ClipError(
-            f"{path.name} moves one image, and there are {count}. Give --image, or --key for another frame.",
+            f"{path.name} moves one image, and there are {len(keys)}. Give --image, or --key for another frame.",
             code="AD-Q62",
         )
-    (key,) = images.pins.pins
+    (key,) = keys
     weight = as_weights(affinity(name, frames, key.frame)) if name.lower() in AFFINITIES else name
     unit = ControlUnit(path, keys=(key,), weight=weight)
     if max(unit.strengths(frames)) > 1:

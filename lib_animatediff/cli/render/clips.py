@@ -13,24 +13,22 @@ import click
 from lib_animatediff.cli.animate import animate
 from lib_animatediff.cli.asked import AskedClip
 from lib_animatediff.cli.last_resort import explained
+from lib_animatediff.cli.one_clip.render import Report
 from lib_animatediff.jobs.many.errors import ManifestError, StoppedError
-from lib_animatediff.jobs.many.finished import job_id
+from lib_animatediff.jobs.many.finished import check_formats, job_id
 from lib_animatediff.jobs.many.grid import clips_of
 from lib_animatediff.jobs.many.manifest import Entry, Manifest
 from lib_animatediff.jobs.many.models import Models, models_key
-from lib_animatediff.jobs.many.random_seeds import RandomSeeds
+from lib_animatediff.jobs.many.random_seeds import RandomSeeds, key_of
 from lib_animatediff.jobs.recipe import Request
 from lib_animatediff.request.plan import ClipPlan
-from lib_animatediff.video.filenames import place_within, safe_name
 from motion_module import AnimateDiffError, ClipError
 from motion_module.limits import MANIFEST_CLIPS
 
 from .fields import FIELDS, OUTPUT, SEED, named, words_of
+from .names import Taken, placed
 
 _RANDOM = "-1"
-_SUFFIX = ".gif"  # as for `animate`
-_NAME = 60  # bytes of a prompt in the name of a file
-_HASH = 10  # characters of the job's id there
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,9 @@ class Row:
         place: of the row in the manifest.
         fields: by the names of the parameters of `animate`.
         name: of the file, as given; empty: it follows from the clip.
+        one_of_several: whether other clips of its row have the same name.
+        repeats: how many rows before it have the same fields, if it has a random seed.
+        elsewhere: whether another shard renders it.
         problem: why it cannot be rendered.
     """
 
@@ -49,6 +50,9 @@ class Row:
     place: str
     fields: Mapping[str, Any]
     name: str = ""
+    one_of_several: bool = False
+    repeats: int = 0
+    elsewhere: bool = False
     problem: AnimateDiffError | None = None
 
 
@@ -106,7 +110,7 @@ def rows_of(manifest: Manifest, defaults: Mapping[str, Any]) -> list[Row]:
                     code="AD-M25",
                 )
             rows.append(replace(row, number=len(rows) + 1))
-    return _with_own_names(rows)
+    return _compared(rows)
 
 
 def _clips_of_entry(entry: Entry, common: Mapping[str, Any]) -> Iterator[Row]:
@@ -122,29 +126,19 @@ def _clips_of_entry(entry: Entry, common: Mapping[str, Any]) -> Iterator[Row]:
         yield Row(0, entry.place, fields, problem=problem)
 
 
-def _with_own_names(rows: list[Row]) -> list[Row]:
-    """Rows whose outputs differ: clips of one row are counted, and a name of two rows is refused."""
+def _compared(rows: list[Row]) -> list[Row]:
+    """The rows with what each of them has in common with others."""
     of_row = Counter((row.place, row.name) for row in rows)
-    met: Counter[tuple[str, str]] = Counter()
-    taken: dict[str, str] = {}
-    named_rows = []
+    met: Counter[str] = Counter()
+    compared = []
     for row in rows:
-        key = (row.place, row.name)
-        met[key] += 1
-        name = _counted(row.name, met[key]) if row.name and of_row[key] > 1 else row.name
-        other = taken.setdefault(name.casefold(), row.place) if name else row.place
-        problem = row.problem
-        if other != row.place:
-            problem = problem or ManifestError(
-                f"output {name} is that of {other} as well. Choose another name.", code="AD-M26"
-            )
-        named_rows.append(replace(row, name=name, problem=problem))
-    return named_rows
-
-
-def _counted(name: str, number: int) -> str:
-    path = Path(name)
-    return str(path.with_name(f"{path.stem}-{number}{path.suffix}"))
+        repeats = 0
+        if _is_random(row.fields):
+            key = key_of(row.fields)
+            repeats, met[key] = met[key], met[key] + 1
+        several = bool(row.name) and of_row[row.place, row.name] > 1
+        compared.append(replace(row, one_of_several=several, repeats=repeats))
+    return compared
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -165,8 +159,19 @@ def ask(words: tuple[str, ...], device: str) -> AskedClip:
         raise ClipError(f"{error.format_message().rstrip('.')}.", code="AD-M27") from error
 
 
-def _same(asked: AskedClip) -> AskedClip:
+def _same(asked: AskedClip, _report: Report) -> AskedClip:
     return asked
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A row with the clip that it asks for, in its place."""
+
+    row: Row
+    clip: AskedClip
+    words: tuple[str, ...]
+    id: str
+    order: tuple[Any, ...]
 
 
 def checked(
@@ -174,37 +179,57 @@ def checked(
     folder: Path,
     device: str,
     refuse: Callable[[Row, AnimateDiffError], None],
+    is_reserved: Callable[[Path], bool],
+    keep_seeds: bool = True,
 ) -> list[ClipJob]:
-    """The jobs of the rows that can be rendered, those with the same models together.
+    """The jobs of the rows that can be rendered here, those with the same models together.
 
     Args:
         folder: of the clips.
         device: on which a clip is checked.
-        refuse: called with each other row and the reason.
+        refuse: called with each other row and the reason, unless another shard has it.
+        is_reserved: whether the run itself writes a file.
+        keep_seeds: whether a random number that is drawn is written down.
 
     Raises:
         StoppedError: a random seed cannot be written down.
     """
-    seeds = RandomSeeds(folder)
-    asked: list[tuple[Row, AskedClip, tuple[str, ...]]] = []
+    seeds, taken = RandomSeeds(folder, keep_seeds), Taken(folder, is_reserved)
+    asked: list[_Asked] = []
     for row in rows:
         try:
-            if row.problem:
-                raise row.problem
-            words = tuple(words_of(_seeded(row.fields, seeds)))
-            asked.append((row, _placed(ask(words, device), row.name, folder), words))
+            one = _ask_row(row, folder, device, seeds)
+            taken.take(one.clip.places, one.id, row.place)
         except Exception as error:
-            refuse(row, _of_row(error))
-    asked.sort(key=lambda one: _order(one[1].request))
-    models, jobs = Models(), dict[str, ClipJob]()
-    for row, clip, words in asked:
-        try:
-            job = _job(row, clip, words, models.prepare(clip.request).plan)
-        except Exception as error:
-            refuse(row, _of_row(error))
+            problem = _of_row(error)
+            if not row.elsewhere:
+                refuse(row, problem)
             continue
-        jobs.setdefault(str(clip.output), job)  # rows that ask for the same clip have the same file
-    return list(jobs.values())
+        if not row.elsewhere:
+            asked.append(one)
+    models, jobs = Models(), list[ClipJob]()
+    made: set[str] = set()
+    for one in sorted(asked, key=lambda one: one.order):
+        try:
+            job = _job(one, models.prepare(one.clip.request).plan)
+        except Exception as error:
+            refuse(one.row, _of_row(error))
+            continue
+        if not made.issuperset(job.files):  # else another row asks for the same clip
+            made.update(job.files)
+            jobs.append(job)
+    return jobs
+
+
+def _ask_row(row: Row, folder: Path, device: str, seeds: RandomSeeds) -> _Asked:
+    if row.problem:
+        raise row.problem
+    fields = {**row.fields, SEED: seeds.of(row.fields, row.repeats)} if _is_random(row.fields) else row.fields
+    words = tuple(words_of(fields))
+    clip = ask(words, device)
+    check_formats(clip.keys)
+    job = job_id(clip.recipe.data or {})
+    return _Asked(row, placed(clip, row.name, folder, job, row.one_of_several), words, job, _order(clip.request))
 
 
 def _of_row(error: Exception) -> AnimateDiffError:
@@ -213,35 +238,22 @@ def _of_row(error: Exception) -> AnimateDiffError:
     return explained(error)
 
 
-def _seeded(fields: Mapping[str, Any], seeds: RandomSeeds) -> Mapping[str, Any]:
-    """The fields with a seed for -1."""
-    if str(fields.get(SEED, "")).strip() != _RANDOM:
-        return fields
-    return {**fields, SEED: seeds.of(fields)}
+def _is_random(fields: Mapping[str, Any]) -> bool:
+    return str(fields.get(SEED, "")).strip() == _RANDOM
 
 
-def _placed(asked: AskedClip, name: str, folder: Path) -> AskedClip:
-    """The clip with its place in the folder. A name of its own says what it shows and which clip it is."""
-    if name:
-        return replace(asked, output=place_within(folder, name))
-    request = asked.request
-    title = safe_name(" ".join(request.prompt.split()), longest=_NAME).replace(" ", "-").strip("-")
-    job = job_id(asked.recipe.data or {})
-    return replace(asked, output=folder / f"{title}-{request.seed}-{job[:_HASH]}{_SUFFIX}")
-
-
-def _job(row: Row, asked: AskedClip, words: tuple[str, ...], plan: ClipPlan) -> ClipJob:
-    request = asked.request
+def _job(asked: _Asked, plan: ClipPlan) -> ClipJob:
+    row, clip, request = asked.row, asked.clip, asked.clip.request
     width, height = request.size
     frames = len(plan.rendered)
     return ClipJob(
         number=row.number,
         place=row.place,
-        words=words,
-        output=str(asked.output),
-        files=tuple(map(str, asked.places)),
-        id=job_id(asked.recipe.data or {}),
-        models=models_key(request),
+        words=asked.words,
+        output=str(clip.output),
+        files=tuple(map(str, clip.places)),
+        id=asked.id,
+        models=asked.order[0],
         shape=(width, height, frames),
         work=float(width * height * frames * plan.sampled_steps),
         title=request.prompt,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,7 +21,7 @@ from .crew import Crew
 from .progress import say
 from .results import Results
 from .run import NOTHING_RENDERED, Run
-from .watching import Watched
+from .watching import RETRY, Watched
 
 MOST_WORKERS = 64
 _CPUS = re.compile(r"cpu:([0-9]{1,3})")
@@ -77,7 +79,7 @@ _DEFAULTS = click.option(
 @click.option("--output", type=_FILE, help="Folder of the clips. Default: the manifest's name without its suffix.")
 @_DEVICES
 @click.option("--shard", callback=_shard, help="Render the I-th of N parts of the manifest: I/N, from 1/N to N/N.")
-@click.option("--check", "only_check", is_flag=True, help="Check every row, and render nothing.")
+@click.option("--check", "only_check", is_flag=True, help="Check every row, write failed.jsonl, and render nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def render(
     manifest: Path,
@@ -94,23 +96,24 @@ def render(
     failed.jsonl. The exit code is 0, 3 if some rows failed, or 4 if there is no clip.
     """
     try:
-        rows = _of_shard(rows_of(read_manifest(manifest), read_defaults(defaults) if defaults else {}), shard)
+        rows = of_shard(rows_of(read_manifest(manifest), read_defaults(defaults) if defaults else {}), shard)
+        clips = sum(not row.elsewhere for row in rows)
         folder = output or manifest.with_suffix("")
         # No more processes than there are clips.
-        with closing(Crew(devices[: max(len(rows), 1)], folder)) as crew:
+        with closing(Crew(devices[: max(clips, 1)], folder)) as crew:
             run = Run(rows, folder, crew, Results(folder, manifest.stem, shard.part))
-            jobs = run.check()
             if only_check:
-                say(f"{len(jobs)} clips can be rendered.")
-                return run.exit_code(len(jobs))
-            return run.render(jobs, as_json)
+                return run.report(run.check(keep_seeds=False), as_json)
+            return run.render(run.check(), as_json)
     except (ManifestError, StoppedError) as error:
         say(f"Error: {error}")
         return NOTHING_RENDERED
 
 
-def _of_shard(rows: list[Row], shard: Shard) -> list[Row]:
-    return rows[shard.number - 1 :: shard.count]
+def of_shard(rows: list[Row], shard: Shard) -> list[Row]:
+    """The rows of a shard, and those of the others that name a file, which may be the same."""
+    elsewhere = (replace(row, elsewhere=(row.number - shard.number) % shard.count != 0) for row in rows)
+    return [row for row in elsewhere if row.name or not row.elsewhere]
 
 
 @click.command()
@@ -122,20 +125,29 @@ def watch(folder: Path, defaults: Path | None, output: Path | None, devices: lis
     """Render each manifest that is put into FOLDER, until the command is interrupted.
 
     A JSON or YAML file with one object is a manifest of one row. A file that changes is rendered again, except for what
-    is finished. Models stay loaded.
+    is finished. After a full disk, a manifest is tried again. Models stay loaded.
     """
     common = read_defaults(defaults) if defaults else {}
     clips = output or folder / "clips"
     with closing(Crew(devices, clips)) as crew:
-        for manifest in Watched(folder):
+        watched = Watched(folder)
+        for manifest in watched:
             say(f"{manifest.name}:")
-            try:
-                run = Run(
-                    rows_of(read_manifest(manifest), common),
-                    clips,
-                    crew,
-                    Results(clips, manifest.stem, f"-{manifest.stem}"),
-                )
-                run.render(run.check(), as_json=False)
-            except (ManifestError, StoppedError) as error:
-                say(f"Error: {error}")
+            if _has_stopped(manifest, common, clips, crew):
+                watched.retry(manifest)
+                say(f"{manifest.name} is tried again in {RETRY:.0f} s.")
+
+
+def _has_stopped(manifest: Path, common: Mapping[str, Any], clips: Path, crew: Crew) -> bool:
+    """Render a manifest; whether it ended early, for a reason that has nothing to do with its rows."""
+    try:
+        rows = rows_of(read_manifest(manifest), common)
+        run = Run(rows, clips, crew, Results(clips, manifest.stem, f"-{manifest.stem}"))
+        run.render(run.check(), as_json=False)
+    except ManifestError as error:
+        say(f"Error: {error}")
+        return False
+    except StoppedError as error:
+        say(f"Error: {error}")
+        return True
+    return run.stopped is not None

@@ -12,7 +12,12 @@ from lib_animatediff.cli.animate import animate
 from lib_animatediff.jobs.many.errors import ManifestError
 from lib_animatediff.jobs.many.grid import Field
 
-_OF_THE_RUN = ("device", "contact_sheet", "as_json")  # options of `animate` that are no fields
+_CUTOFF = 0.75  # of the likeness of two names, from which one may have been meant; promt is 0.9 like prompt
+_OF_THE_RUN = {  # parameters of `animate` that are no fields, and what there is instead
+    "device": "All clips have the devices of the run: --devices.",
+    "contact_sheet": "The run writes one for all clips.",
+    "as_json": "It is an option of the run: --json.",
+}
 _PARAMETERS = {
     parameter.name: parameter
     for parameter in animate.params
@@ -89,6 +94,8 @@ def _text(option: str, value: Any) -> str:
 
 
 def _unknown(given: str) -> ManifestError:
-    near = get_close_matches(given.lower().replace("-", "_"), _NAMES, 1)
-    advice = f"Did you mean {near[0]}?" if near else "Use the options of animate, without the dashes."
+    name = given.strip().lower().replace("-", "_")
+    near = get_close_matches(name, _NAMES, 1, _CUTOFF)
+    otherwise = f"Did you mean {near[0]}?" if near else "Use the options of animate, without the dashes."
+    advice = _OF_THE_RUN.get("as_json" if name == "json" else name, otherwise)
     return ManifestError(f"There is no field {given!r:.60}. {advice}", code="AD-M24")

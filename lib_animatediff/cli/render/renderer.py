@@ -8,9 +8,11 @@ from pathlib import Path
 from lib_animatediff.cli.last_resort import explained
 from lib_animatediff.hosts.diffusers.pipeline import check_device
 from lib_animatediff.jobs.many.claims import Claims
-from lib_animatediff.jobs.many.finished import is_finished
+from lib_animatediff.jobs.many.finished import is_finished, job_id
 from lib_animatediff.jobs.many.models import Models
 from lib_animatediff.jobs.many.outcome import CLAIMED, FAILED, FINISHED, RENDERED, STOPPED, Outcome, stopped_by
+from lib_animatediff.jobs.unfinished import UnfinishedClip, found_state, identity_of
+from motion_module import ClipError
 
 from .clips import ClipJob, ask
 
@@ -45,6 +47,11 @@ class Renderer:
 
     def _render(self, job: ClipJob) -> Outcome:
         asked = replace(ask(job.words, self._device), output=Path(job.output))
+        if job_id(asked.recipe.data or {}) != job.id:
+            raise ClipError(
+                "A file of this clip was replaced after the rows were checked. Give the same command again.",
+                code="AD-M39",
+            )
         if is_finished(asked.places, job.id):
             return Outcome(FINISHED)
         claim = self._claims.take(job.id)
@@ -56,8 +63,18 @@ class Renderer:
             ready = self._models.prepare(asked.request)
             lines = asked.notes(ready.plan)
             sound = asked.sound(ready.plan)
-            images = ready.render(self._models.pipeline(ready), say=lines.append)
+            identity = identity_of(asked.recipe, asked.request.device)
+            states = UnfinishedClip(
+                asked.output,
+                identity,
+                (*job.words, f"--device={self._device}", f"--output={asked.output}"),
+                Path.cwd(),
+                found=found_state(asked.output, identity),
+                say=lines.append,
+            )
+            images = ready.render(self._models.pipeline(ready), say=lines.append, states=states)
             asked.write(ready.plan, images, sound)
+            states.remove()
         return Outcome(RENDERED, lines=tuple(lines))
 
 

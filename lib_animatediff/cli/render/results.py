@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib_animatediff.jobs.many.index_page import ShownClip, ShownFailure, index_page
+from lib_animatediff.jobs.many.random_seeds import FILE as RANDOM_SEED
 from lib_animatediff.video import read_clip, write_contact_sheet
 from lib_animatediff.video.atomic import write_atomic
 from motion_module import AnimateDiffError
+from motion_module.limits import is_folder
 
 from .clips import ClipJob, Row
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+_FAILURES, _INDEX, _SHEET = _RESULTS = ("failed.jsonl", "index.html", "contact-sheet.png")
+_SHARD = re.compile(r"-[0-9]+-of-[0-9]+\.")
 MOST_ON_SHEET = 400  # clips, since a frame of each is decoded
 _SIDE, _COLUMNS = 128, 20  # pixels of a frame there
 _VISIBLE = "gif webp png apng avif mp4 webm".split()  # suffixes of what a page shows
@@ -38,6 +43,19 @@ class Results:
         self._clips: list[tuple[ClipJob, Path]] = []
 
     @property
+    def failures_path(self) -> Path:
+        """The file of `write_failures`."""
+        return self._place(_FAILURES)
+
+    def is_reserved(self, place: Path) -> bool:
+        """Whether this run, or one of a shard, writes a file."""
+        name = place.name.casefold()
+        own = {self._place(result).name.casefold() for result in _RESULTS}
+        return place.parent == self._folder and (
+            name in own or _SHARD.sub(".", name) in _RESULTS or name == RANDOM_SEED.casefold()
+        )
+
+    @property
     def failed(self) -> int:
         """How many rows failed."""
         return len(self._failures)
@@ -53,8 +71,7 @@ class Results:
 
     def finish(self, job: ClipJob) -> None:
         """Note a clip that is there. Of several files, the page shows one that browsers know."""
-        visible = [place for place in job.places if place.suffix[1:].lower() in _VISIBLE]
-        self._clips.append((job, (visible or job.places)[0]))
+        self._clips.append((job, min(job.places, key=_visibility)))
 
     def write_failures(self, fields_of: Callable[[int], object]) -> Path | None:
         """Write failed.jsonl; None, and no file, if nothing failed.
@@ -65,7 +82,7 @@ class Results:
         Raises:
             OSError: the folder is not writable.
         """
-        path = self._place("failed.jsonl")
+        path = self.failures_path
         if not self._failures:
             path.unlink(missing_ok=True)
             return None
@@ -92,9 +109,12 @@ class Results:
         Raises:
             OSError: the folder is not writable.
         """
-        clips = [ShownClip(job.number, self._relative(place), job.title, job.seed) for job, place in self._clips]
+        clips = [
+            ShownClip(job.number, self._relative(place), self._relative(_image_of(place)), job.title, job.seed)
+            for job, place in self._clips
+        ]
         failures = [ShownFailure(row.number, row.place, str(error)) for row, error in self._failures]
-        path = self._place("index.html")
+        path = self._place(_INDEX)
         write_atomic(path, index_page(self._title, clips, failures).encode(errors="replace"))
         return path
 
@@ -110,7 +130,7 @@ class Results:
                 frames.append(_small(next(read_clip(place, count=1)).image))
         if not frames:
             return None
-        path = self._place("contact-sheet.png")
+        path = self._place(_SHEET)
         write_contact_sheet(path, frames, columns=_COLUMNS)
         return path
 
@@ -120,6 +140,19 @@ class Results:
 
     def _relative(self, place: Path) -> str:
         return place.relative_to(self._folder).as_posix()
+
+
+def _visibility(place: Path) -> int:
+    """A rank: 0 is what a page can play, 1 is a folder of frames."""
+    if place.suffix[1:].lower() in _VISIBLE:
+        return 0
+    return 1 if is_folder(place) else 2
+
+
+def _image_of(place: Path) -> Path:
+    """What shows a clip: its file, or the first frame in its folder."""
+    frames = sorted(place.glob("*.png")) if is_folder(place) else []
+    return frames[0] if frames else place
 
 
 def _small(image: Image) -> Image:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -43,9 +44,13 @@ class Run:
         self._rows, self._folder, self._crew, self._results = rows, folder, crew, results
         self._failures_written = time.monotonic()
         self._rendered = 0
+        self.stopped: StoppedError | None = None  # why it ended early
 
-    def check(self) -> list[ClipJob]:
-        """The clips that can be rendered. The others are said, and noted.
+    def check(self, keep_seeds: bool = True) -> list[ClipJob]:
+        """The clips that can be rendered. The others are said, noted, and written down.
+
+        Args:
+            keep_seeds: whether a random number that is drawn is written down.
 
         Raises:
             StoppedError: the folder is not writable, or the device does not exist.
@@ -54,7 +59,17 @@ class Run:
         device = self._crew.checking_device
         if len(self._rows) >= _MANY:
             say(f"Checking {len(self._rows)} clips.")
-        return checked(self._rows, self._folder, device, self._refuse)
+        jobs = checked(self._rows, self._folder, device, self._refuse, self._results.is_reserved, keep_seeds)
+        self._write_failures()
+        return jobs
+
+    def report(self, jobs: list[ClipJob], as_json: bool) -> int:
+        """Say what the check has found, without rendering; returns the exit code."""
+        say(f"{len(jobs)} clips can be rendered.")
+        made = [str(self._results.failures_path)] if self._results.failed else []
+        summary = {"valid": len(jobs), "failed": self._results.failed, "folder": str(self._folder), "files": made}
+        _print(summary, as_json)
+        return self.exit_code(len(jobs))
 
     def exit_code(self, clips: int) -> int:
         """The exit code, where this many clips are there."""
@@ -64,7 +79,6 @@ class Run:
 
     def render(self, jobs: list[ClipJob], as_json: bool) -> int:
         """Render the clips that are not finished; returns the exit code."""
-        self._write_failures()
         left = []
         for job in jobs:
             if is_finished(job.places, job.id):
@@ -74,14 +88,14 @@ class Run:
         skipped = self._results.finished
         say(f"Clips in {self._folder}: {skipped} finished, {len(left)} to render, {self._results.failed} refused.")
         try:
-            stopped = self._work(left)
+            self.stopped = self._work(left)
         except KeyboardInterrupt:
             self._write_failures()
             say(f"{self._results.finished} clips are finished. The same command continues.")
             raise
         made = self._write_results()
-        if stopped is not None:
-            say(f"Error: {stopped} {self._results.finished} of {len(jobs)} clips are finished.")
+        if self.stopped is not None:
+            say(f"Error: {self.stopped} {self._results.finished} of {len(jobs)} clips are finished.")
         summary = {
             "clips": self._results.finished,
             "rendered": self._rendered,
@@ -90,8 +104,8 @@ class Run:
             "folder": str(self._folder),
             "files": made,
         }
-        click.echo(json.dumps(summary) if as_json else "\n".join(made))
-        if stopped is not None:
+        _print(summary, as_json)
+        if self.stopped is not None:
             return SOME_FAILED if self._results.finished else NOTHING_RENDERED
         return self.exit_code(self._results.finished)
 
@@ -107,6 +121,7 @@ class Run:
                     return StoppedError(outcome.sentence, code=outcome.code)
                 self._note(job, outcome, progress)
         except StoppedError as error:
+            self._crew.close()  # so that another run begins with new processes
             return error
         return None
 
@@ -128,7 +143,7 @@ class Run:
         if self._results.failed <= _MOST_SAID:
             say(f"Clip {row.number} ({row.place}) cannot be rendered: {error}")
         elif self._results.failed == _MOST_SAID + 1:
-            say("More rows cannot be rendered: failed.jsonl lists them.")
+            say(f"More rows cannot be rendered: {self._results.failures_path} lists them.")
 
     def _write_failures(self) -> Path | None:
         self._failures_written = time.monotonic()
@@ -152,6 +167,13 @@ class Run:
                 say(f"The index of {self._folder} was not written: {plain_reason(error)}.")
                 break
         return [str(path) for path in made if path is not None]
+
+
+def _print(summary: dict[str, Any], as_json: bool) -> None:
+    """The result for programs: an object, or its files."""
+    files = "\n".join(summary["files"])
+    if as_json or files:
+        click.echo(json.dumps(summary) if as_json else files)
 
 
 def _check_folder(folder: Path) -> None:

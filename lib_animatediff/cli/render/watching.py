@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lib_animatediff.jobs.many.errors import ManifestError
@@ -11,6 +12,7 @@ from lib_animatediff.jobs.many.manifest import SUFFIXES
 from lib_animatediff.video.atomic import plain_reason
 
 LOOK = 2.0  # seconds between looks
+RETRY = 60.0  # seconds until a manifest is tried again whose run ended early
 _State = tuple[int, int]  # size and time of change, which are only compared
 
 
@@ -18,19 +20,29 @@ class Watched:
     """The manifests of a folder, each as soon as it has stayed as it is for a while, and again when it changes.
 
     Iterating never ends.
+
+    Args:
+        now: seconds, of a clock that only goes forward.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, now: Callable[[], float] = time.monotonic) -> None:
+        self._folder, self._now = folder, now
         self._yielded: dict[Path, _State] = {}
+        self._due: dict[Path, float] = {}  # when a manifest is tried again
+
+    def retry(self, path: Path) -> None:
+        """Yield a manifest again after a while, even if it does not change."""
+        self._due[path] = self._now() + RETRY
 
     def __iter__(self) -> Iterator[Path]:
         before: dict[Path, _State] = {}
         while True:
             now = self._look()
             for path, state in now.items():
-                if before.get(path) == state and self._yielded.get(path) != state:
+                is_due = self._due.get(path, math.inf) <= self._now()
+                if before.get(path) == state and (is_due or self._yielded.get(path) != state):
                     self._yielded[path] = state
+                    self._due.pop(path, None)
                     yield path
             before = now
             time.sleep(LOOK)

@@ -36,6 +36,7 @@ from .start.enlarged import enlarged_latents, plan_of_second_pass
 from .start.inpainting import attached, inpainting_condition
 from .start.pins import check_images, pinned_latents
 from .start.ramp import ramp_latents
+from .start.resuming import ResumableSampling, StateKeeper
 from .start.video import check_video, start_latents
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def animate(
     check_video(plan)
     check_images(plan)
     check_controls(plan, pipeline.unet.config)
-    for line in how.lines:
+    for line in (*how.lines, *notes_at(plan, size)):
         say(line)
     images = render(
         pipeline,
@@ -187,8 +188,14 @@ def render(
     decoder: Decode | None = None,
     on_step: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = lambda _line: None,
+    states: StateKeeper | None = None,
 ) -> SpooledFrames:
     """The rendered frames of a plan, each once, decoded when they are read; arguments as for `animate`.
+
+    The caller says the plan's notes, before it loads anything.
+
+    Args:
+        states: keeps states of the sampling, from which it can go on. ``on_step`` is called for finished steps, too.
 
     Raises:
         AnimateDiffError: the method does not fit, or memory ran out.
@@ -198,7 +205,7 @@ def render(
     check_request(seed=plan.sampling.seed, size=size, steps=plan.sampling.steps, cfg=cfg)
     check_prompts(plan)
     check_sampler(sampler, spacing, plan.sampling.steps)
-    former = pipeline.scheduler
+    former, resumable = pipeline.scheduler, ResumableSampling(states)
 
     def sampled(plan: ClipPlan, first: Tensor | None = None) -> Tensor:
         """The latents of a pass; the second one starts from those of the first."""
@@ -206,6 +213,7 @@ def render(
         # On the CPU, so that a seed gives the same clip on every machine.
         generators = [torch.Generator().manual_seed(each) for each in plan.seeds]
         share_step_noise(pipeline.scheduler, generators, plan.noise.share)
+        resumable.begin_pass(pipeline, generators, first)
         kwargs = {**prompt_kwargs(pipeline, plan), "width": size[0], "height": size[1], "guidance_scale": cfg}
         kwargs["eta"] = SAMPLERS[sampler].eta
         like = torch.empty(
@@ -223,16 +231,21 @@ def render(
         with attached(inpainting, pipeline.unet):  # for the inversion of images
             pinned = pinned_latents(pipeline, plan, kwargs, like, former)
         steered = [control.component(size) for control in controls]
-        job = SamplingJob(pipeline, plan, kwargs, generators, like, on_step, start, pinned, steered, inpainting)
+        job = SamplingJob(
+            pipeline, plan, kwargs, generators, like, on_step, start, pinned, steered, inpainting, resumable
+        )
         latents: Tensor = method.sample(job)
         return latents
 
     try:
         with apply_domain_adapters(pipeline.unet, [*method.adapters, *adapters]) as matches:
-            for line in (*map(str, plan.notes), *method.reports, *map(str, matches)):
+            for line in (*method.reports, *map(str, matches)):
                 say(line)
             controls = load_controls(pipeline, plan, say)
-            latents = sampled(plan)
+            for _ in range(resumable.sampled):
+                on_step()
+            first = None if resumable.found is None else resumable.found.first
+            latents = sampled(plan) if first is None else first.to(pipeline.device)
             if plan.second_pass is not None:
                 size = plan.second_pass.size(size)
                 latents = sampled(plan_of_second_pass(plan), latents)
@@ -247,6 +260,12 @@ def render(
         ) from error
     finally:
         pipeline.scheduler = former
+
+
+def notes_at(plan: ClipPlan, size: tuple[int, int]) -> list[str]:
+    """A sentence about each setting of the plan that has no effect, at this size in pixels."""
+    enlarged = plan.second_pass.note(size) if plan.second_pass else None
+    return [*map(str, plan.notes), *([enlarged] if enlarged else [])]
 
 
 def _refuse_with_plan(given: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +16,7 @@ from motion_module import DomainAdapter, IncompatibleModelError
 from motion_module.schedules import BetaSchedule
 
 from .start.inpainting import InpaintingCondition
+from .start.resuming import ResumableSampling
 from .start.video import StartLatents
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class SamplingJob:
         pinned: frames that are given images; None: none are.
         controls: control networks, SparseCtrl encoders and a PIA model's image, which steer the clip.
         inpainting: what an inpainting checkpoint sees; None: it is another one.
+        resumable: keeps states after steps, and knows the one from which the sampling goes on.
     """
 
     pipeline: Any
@@ -52,6 +54,7 @@ class SamplingJob:
     pinned: PinnedLatents | None = None
     controls: Sequence[ControlComponent | SparseCtrlComponent | PiaComponent] = ()
     inpainting: InpaintingCondition | None = None
+    resumable: ResumableSampling = field(default_factory=ResumableSampling)
 
 
 class LoadedMethod(Protocol):

@@ -93,7 +93,9 @@ class LoadedModules:
             is_drawn_by_pipeline = job.start is None and pinned is None and job.inpainting is None
             draw = first_noise if is_drawn_by_pipeline else unit_noise
             noise = draw(plan, job.generators, job.like)
-            return sample_runs(plan, runs.run, noise, float(pipeline.scheduler.alphas_cumprod[-1]))
+            return sample_runs(
+                plan, runs.run, noise, float(pipeline.scheduler.alphas_cumprod[-1]), job.resumable.first_run
+            )
 
 
 @load_method.register

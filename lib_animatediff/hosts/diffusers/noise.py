@@ -14,8 +14,8 @@ from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.sampling.frame_noise import shared_noise
 from lib_animatediff.sampling.freeinit import fresh_noise, next_noise
 
-Run = Callable[[Tensor | None, int], Any]
-"""Runs the sampler with the initial noise and the number of steps, and returns the latents."""
+Run = Callable[[Tensor | None, int, int], Any]
+"""Runs the sampler with the initial noise, the number of steps and the run's own number; returns the latents."""
 
 
 def unit_noise(plan: ClipPlan, generators: Sequence[torch.Generator], like: Tensor) -> Tensor:
@@ -79,19 +79,20 @@ class _SharedDraws(TorchFunctionMode):
         return shared_noise(drawn, self._first, self._share)
 
 
-def sample_runs(plan: ClipPlan, run: Run, noise: Tensor | None, last_alpha_cumprod: float) -> Any:
+def sample_runs(plan: ClipPlan, run: Run, noise: Tensor | None, last_alpha_cumprod: float, first: int = 0) -> Any:
     """Run the sampler once, or once per FreeInit iteration, which computes its noise from the previous result.
 
     Args:
         noise: initial noise; None only for a single run.
         last_alpha_cumprod: at the noisiest timestep of the schedule.
+        first: number of the run that is the first here; the sampler goes on in it, whatever its noise is.
     """
-    initial = noise
-    for number, steps in enumerate(plan.runs[:-1], 1):
+    initial, last = noise, len(plan.runs) - 1
+    for number in range(first, last):
         assert initial is not None
         assert plan.freeinit is not None
-        latents = run(noise, steps)
-        fresh = _shared(plan, fresh_noise(initial.shape[1:], list(plan.seeds), number).to(initial))
+        latents = run(noise, plan.runs[number], number)
+        fresh = _shared(plan, fresh_noise(initial.shape[1:], list(plan.seeds), number + 1).to(initial))
         noise = next_noise(
             latents,
             initial,
@@ -100,7 +101,7 @@ def sample_runs(plan: ClipPlan, run: Run, noise: Tensor | None, last_alpha_cumpr
             last_alpha_cumprod=last_alpha_cumprod,
             **plan.freeinit.next_noise_options(),
         )
-    return run(noise, plan.runs[-1])
+    return run(noise, plan.runs[last], last)
 
 
 def _shared(plan: ClipPlan, noise: Tensor) -> Tensor:

@@ -64,6 +64,8 @@ class LoadedText2VideoZero:
         sampler.set_timesteps(kwargs["num_inference_steps"], device=pipeline.device)
         sigmas = sigmas_of(sampler.alphas_cumprod)[sampler.timesteps.long().cpu()].tolist()
         to_shift, to_join = (_first_at_most(level, sigmas) for level in levels_of(sampler.alphas_cumprod, method))
+        if job.resumable.found is not None:  # with all frames: frame 0 alone is done again from its beginning
+            return self._together(job, kwargs, noise, to_join)
         guidance = GuidanceSwitch(pipeline, job.plan.guidance, _of_first(kwargs), kwargs["num_inference_steps"])
         frame = _first_frame(pipeline, guidance, job.generators[0], noise[:1], to_join, to_shift, job.on_step)
         job.generators[0].set_state(frame.state)
@@ -76,9 +78,14 @@ class LoadedText2VideoZero:
         begun = motion_field(first, own, noise[None].float(), sigmas[to_shift], sigmas[to_join], method)
         # The pipeline multiplies by the factor from unit noise to the sampler's scaling.
         latents = (begun / math.hypot(1, sigmas[to_join])).to(noise)
+        job.resumable.sampled += to_join
+        return self._together(job, kwargs, latents, to_join)
+
+    def _together(self, job: SamplingJob, kwargs: Mapping[str, Any], latents: Tensor, to_join: int) -> Any:
+        """The sampled latents of all frames, from the step on at which they are denoised together."""
         with (
-            begin_at(sampler, to_join),
-            inject(pipeline.unet, method, frames=len(noise), windows=job.plan.windows),
+            begin_at(job.pipeline.scheduler, to_join),
+            inject(job.pipeline.unet, self._method, frames=len(latents), windows=job.plan.windows),
         ):
             return self._finished(job, kwargs, latents, done=to_join)
 
@@ -86,14 +93,25 @@ class LoadedText2VideoZero:
     def _finished(job: SamplingJob, kwargs: Mapping[str, Any], latents: Tensor, done: int = 0) -> Any:
         """The sampled latents from latents on, after so many steps."""
         pipeline, steps = job.pipeline, kwargs["num_inference_steps"]
-        guidance = GuidanceSwitch(pipeline, job.plan.guidance, kwargs, steps, done=done)
-        return pipeline(
-            **guidance.kwargs,
-            latents=latents,
-            generator=job.generators,
-            callback_on_step_end=_each(job.on_step, guidance),
-            output_type="latent",
-        ).images
+        state = job.resumable.begin_run()
+        begun = 0 if state is None else state.step
+        if state is not None and done + begun == steps:
+            return state.latents.to(latents)
+        guidance = GuidanceSwitch(pipeline, job.plan.guidance, kwargs, steps, done=done + begun)
+
+        def after_step(_pipeline: Any, step: int, _timestep: Any, kept: dict[str, Any]) -> dict[str, Any]:
+            job.resumable.after_step(begun + step + 1, kept["latents"])
+            job.on_step()
+            return guidance.after_step(pipeline, step, kept)
+
+        with job.resumable.from_state(state):
+            return pipeline(
+                **guidance.kwargs,
+                latents=latents,
+                generator=job.generators,
+                callback_on_step_end=after_step,
+                output_type="latent",
+            ).images
 
 
 @load_method.register
@@ -145,11 +163,3 @@ def _first_frame(
 def _of_first(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     rows = {name: value[:1] if isinstance(value, Tensor) else value for name, value in kwargs.items()}
     return {**rows, "num_images_per_prompt": 1}
-
-
-def _each(on_step: Callable[[], None], guidance: GuidanceSwitch) -> Callable[..., dict[str, Any]]:
-    def after_step(pipeline: Any, step: int, _timestep: Any, kept: dict[str, Any]) -> dict[str, Any]:
-        on_step()
-        return guidance.after_step(pipeline, step, kept)
-
-    return after_step

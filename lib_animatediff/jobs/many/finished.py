@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,11 @@ from lib_animatediff.video.formats import FORMATS
 from motion_module import AnimateDiffError
 from motion_module.limits import exists, is_folder
 
+from .errors import ManifestError
+
 _VERSIONS = "versions"  # of the libraries, which do not make another clip of the same request
-_WITHOUT_RECIPE = FORMATS["txt"].suffix
+_TEXT = "txt"  # the format without a recipe, which another format of the clip has
+_WITHOUT_RECIPE = FORMATS[_TEXT].suffix
 
 
 def job_id(recipe: Mapping[str, Any]) -> str:
@@ -22,6 +25,20 @@ def job_id(recipe: Mapping[str, Any]) -> str:
     asked = {name: value for name, value in recipe.items() if name != _VERSIONS}
     text = json.dumps(asked, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def check_formats(keys: Iterable[str]) -> None:
+    """Check that a finished clip of these formats is recognised.
+
+    Raises:
+        ManifestError: no file would contain the recipe.
+    """
+    if set(keys) == {_TEXT}:
+        raise ManifestError(
+            "A TXT file alone does not tell whether its clip is finished. Add a format that contains the clip, such as "
+            "gif.",
+            code="AD-M38",
+        )
 
 
 def is_finished(places: Sequence[Path], job: str) -> bool:

@@ -47,10 +47,12 @@ class ShownClip:
     Attributes:
         number: in the manifest.
         file: path relative to the page.
+        image: path of what shows it: the file itself, or the first frame in a folder.
     """
 
     number: int
     file: str
+    image: str
     title: str
     seed: int
 
@@ -77,12 +79,13 @@ def index_page(title: str, clips: Sequence[ShownClip], failures: Sequence[ShownF
 def _clip(clip: ShownClip) -> str:
     name, title = html.escape(quote(clip.file)), html.escape(clip.title)
     return (
-        f"<li>{_player(clip.file, name, title)}<p>{title}<br><small>{clip.number} · seed {clip.seed} · "
+        f"<li>{_player(clip.image, title)}<p>{title}<br><small>{clip.number} · seed {clip.seed} · "
         f'<a href="{name}">{html.escape(clip.file)}</a></small></p></li>'
     )
 
 
-def _player(file: str, name: str, title: str) -> str:
+def _player(file: str, title: str) -> str:
+    name = html.escape(quote(file))
     if file.lower().endswith(_VIDEOS):
         return f'<video src="{name}" controls loop muted preload="none" aria-label="{title}"></video>'
     return f'<img src="{name}" alt="{title}" loading="lazy">'

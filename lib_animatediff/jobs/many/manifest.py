@@ -130,13 +130,13 @@ def _of_cells(path: Path, lines: Any) -> Iterator[Entry]:
             continue
         if len(cells) > len(names):
             problem = ManifestError(
-                f"This line has {len(cells)} cells, and the table {len(names)} columns. Quote text that contains the "
-                "delimiter.",
+                f"This line has more cells ({len(cells)}) than the table has columns ({len(names)}). Quote text that "
+                "contains the delimiter.",
                 code="AD-M09",
             )
             yield Entry(place, {}, problem)
             continue
-        # An empty cell is a field that is not given.
+        # An empty cell leaves the field out.
         yield Entry(place, {name: cell for name, cell in zip(names, cells) if name and cell.strip()})  # noqa: B905
 
 

@@ -36,7 +36,7 @@ def stopped_by(error: BaseException | None, folder: Path) -> StoppedError | None
     while error is not None:
         if getattr(error, "errno", None) in _OF_THE_DISK:  # PyAV's errors have it as well
             return StoppedError(
-                f"No clip can be written into {folder}: {plain_reason(error)}. Mend that, and give the same command "
+                f"No clip can be written into {folder}: {plain_reason(error)}. Fix that, and give the same command "
                 "again.",
                 code="AD-M29",
             )

@@ -14,6 +14,10 @@ class Job(Protocol):
     """What a queue needs to know of a clip."""
 
     @property
+    def id(self) -> str:
+        """The same for the same clip."""
+
+    @property
     def models(self) -> str:
         """What its pipeline is loaded from."""
 

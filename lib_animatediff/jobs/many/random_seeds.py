@@ -11,7 +11,6 @@ import json
 import os
 import secrets
 import tempfile
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +23,7 @@ from .errors import StoppedError
 
 FILE = "random-seed.txt"
 _SEEDS = 2**32  # as in the WebUI
+_BITS = 64  # of the folder's random number
 _LONGEST = 100  # characters of the file
 
 
@@ -32,33 +32,38 @@ class RandomSeeds:
 
     Args:
         folder: of the clips, which exists.
-
+        keep: whether the random number is written down, if this run draws it.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, keep: bool = True) -> None:
+        self._path, self._keep = folder / FILE, keep
         self._number: int | None = None
-        self._met: Counter[str] = Counter()
 
-    def of(self, row: Mapping[str, Any]) -> int:
-        """The seed of a row. Rows that are the same take different ones, in their order.
+    def of(self, row: Mapping[str, Any], repeats: int) -> int:
+        """The seed of a row. Rows that are the same have different ones.
+
+        Args:
+            repeats: how many rows of the manifest before it are the same.
 
         Raises:
             StoppedError: the folder's random number is damaged, or cannot be written.
         """
         if self._number is None:
-            self._number = _number_of(self._folder / FILE)
-        key = json.dumps(row, sort_keys=True, default=str)
-        self._met[key] += 1
-        drawn = hashlib.sha256(f"{self._number} {self._met[key]} {key}".encode()).digest()
+            self._number = _number_of(self._path) if self._keep or exists(self._path) else secrets.randbits(_BITS)
+        drawn = hashlib.sha256(f"{self._number} {repeats + 1} {key_of(row)}".encode()).digest()
         return int.from_bytes(drawn, "big") % _SEEDS
+
+
+def key_of(row: Mapping[str, Any]) -> str:
+    """A text that is the same for rows with the same fields."""
+    return json.dumps(row, sort_keys=True, default=str)
 
 
 def _number_of(path: Path) -> int:
     """The number in a file, which is drawn if there is none."""
     try:
         if not exists(path):
-            _create(path, secrets.randbits(64))
+            _create(path, secrets.randbits(_BITS))
         text = read_limited(path, _LONGEST).strip()
     except OSError as error:
         raise StoppedError(

@@ -14,8 +14,8 @@ from typing import Any, Generic, NoReturn, TypeVar
 from motion_module import AnimateDiffError
 
 from .errors import StoppedError
-from .outcome import CLAIMED, FAILED, STOPPED, Outcome
-from .queue import JobQueue
+from .outcome import CLAIMED, FAILED, Outcome
+from .queue import Job, JobQueue
 
 MOST_DEATHS = 5  # of workers in one clip, after which the clip fails
 MOST_IN_A_ROW = 20  # deaths of workers without a clip between them, after which the run ends
@@ -24,7 +24,7 @@ _LOOK = 1.0  # seconds between looks at clips that other runs have claimed
 _PATIENCE = 10.0  # seconds that a worker has to end
 _INTERRUPTED = 130
 
-J = TypeVar("J")
+J = TypeVar("J", bound=Job)
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Workers(Generic[J]):
         self._make, self._shares = make, {device: devices.count(device) for device in devices}
         self._context = multiprocessing.get_context("spawn")  # CUDA cannot be used after a fork
         self._workers: list[_Worker[J]] = [self._started(slot, device, 1) for slot, device in enumerate(devices)]
-        self._deaths: dict[int, int] = {}
+        self._deaths: dict[str, int] = {}  # by the ids of clips
         self._in_a_row = 0
         self._broken = ""
 
@@ -64,17 +64,16 @@ class Workers(Generic[J]):
         Raises:
             StoppedError: no worker is left.
         """
-        stopping = False
-        while (len(queue) and not stopping) or any(worker.job is not None for worker in self._workers):
+        while len(queue) or any(worker.job is not None for worker in self._workers):
             self._check_alive()
             for worker in self._workers:
-                if worker.is_ready and worker.job is None and not stopping:
+                if worker.is_ready and worker.job is None:
                     self._give(worker, queue)
             for job, outcome in self._heard(queue):
                 if outcome.kind == CLAIMED:
                     queue.try_later(job)
                     continue
-                stopping = stopping or outcome.kind == STOPPED
+                self._deaths.pop(job.id, None)
                 yield job, outcome
 
     def close(self) -> None:
@@ -158,7 +157,7 @@ class Workers(Generic[J]):
             yield from self._given_back(worker.job, worker.process.exitcode, queue)
 
     def _given_back(self, job: J, status: int | None, queue: JobQueue[Any]) -> Iterator[tuple[J, Outcome]]:
-        deaths = self._deaths[id(job)] = self._deaths.get(id(job), 0) + 1
+        deaths = self._deaths[job.id] = self._deaths.get(job.id, 0) + 1
         if deaths < MOST_DEATHS:
             queue.give_back(job)
             return

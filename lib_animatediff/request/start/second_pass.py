@@ -29,6 +29,15 @@ class SecondPass:
         width, height = (max(round(side * self.scale / _SIDE_STEP), 1) * _SIDE_STEP for side in size)
         return width, height
 
+    def note(self, size: tuple[int, int]) -> str | None:
+        """A sentence about a scale that is too small to enlarge a clip of this size; None: it is enlarged."""
+        if self.size(size) != size:
+            return None
+        return (
+            f"upscale {self.scale:g} leaves the size at {size[0]}x{size[1]}, since its sides are multiples of "
+            f"{_SIDE_STEP}: the clip is sampled again without being enlarged."
+        )
+
     def strengths(self, frames: int) -> tuple[float, ...]:
         """The denoising strength of each frame."""
         return (self.denoise,) * frames

@@ -36,7 +36,18 @@ def pixels(images):
     return np.stack([np.asarray(image.convert("RGB"), np.float32) for image in images])
 
 
-def made(pipeline, motion, *, size=SIZE, video=None, pins=None, on_step=lambda: None, prompt=RED, **settings):
+def made(
+    pipeline,
+    motion,
+    *,
+    size=SIZE,
+    video=None,
+    pins=None,
+    on_step=lambda: None,
+    say=lambda _: None,
+    prompt=RED,
+    **settings,
+):
     return animate(
         pipeline,
         motion,
@@ -49,6 +60,7 @@ def made(pipeline, motion, *, size=SIZE, video=None, pins=None, on_step=lambda: 
         steps=STEPS,
         cfg=CFG,
         on_step=on_step,
+        say=say,
     )
 
 
@@ -150,6 +162,25 @@ def test_the_pipeline_is_as_before_and_a_plan_gives_the_same_clip(pipeline, moti
     assert plan.second_pass == SecondPass(1.5, 0.4)
     again = plan_from_json(plan.to_json())
     assert np.array_equal(pixels(animate(pipeline, again, size=SIZE, cfg=CFG)), wanted)
+
+
+def test_a_scale_that_enlarges_nothing_says_so_before_anything_is_sampled(pipeline, motion):
+    said, steps = [], []
+    made(
+        pipeline,
+        motion,
+        upscale=1.01,
+        say=lambda line: said.append((line, len(steps))),
+        on_step=lambda: steps.append(1),
+    )
+    assert said == [
+        (
+            "upscale 1.01 leaves the size at 64x48, since its sides are multiples of 8: the clip is sampled again "
+            "without being enlarged.",
+            0,
+        )
+    ]
+    assert SecondPass(1.1, 0.4).note(SIZE) is None
 
 
 def test_text2video_zero_and_a_preview_have_none(pipeline):

@@ -44,55 +44,68 @@ class ClipRuns:
         if job.start is not None:
             self._inverted = InvertedVideo(job.pipeline, job.start, kwargs, self._before_inverting)
 
-    def run(self, noise: Any, steps: int) -> Any:
+    def run(self, noise: Any, steps: int, number: int) -> Any:
         """The latents that the sampler makes of unit noise ``f c h w``; None: the pipeline draws it.
 
         Args:
             steps: of the whole schedule.
+            number: of the run.
         """
         parts, pinned = self._parts, self._job.pinned
         if parts is not None:
             parts.begin_run(steps)
-        latents = self._started(noise if pinned is None else pinned.in_noise(noise), steps)
+        latents = self._started(noise if pinned is None else pinned.in_noise(noise), steps, number)
         latents = latents if parts is None else parts.in_result(latents)
         return latents if pinned is None else pinned.in_result(latents)
 
-    def _started(self, noise: Any, steps: int) -> Any:
+    def _started(self, noise: Any, steps: int, number: int) -> Any:
         """Sample from the clip's start: noise, or latents that noise is added to."""
         start, scheduler = self._job.start, self._job.pipeline.scheduler
         if start is None or self._inverted is None:
-            return self._sampled(noise, steps)
+            return self._sampled(noise, steps, number)
         done = start.video.skipped(steps)
         if done == 0 and not start.video.begins_noised:
-            return self._sampled(noise, steps)
+            return self._sampled(noise, steps, number)
         if done == steps:
             return start.latents
         noise = self._inverted.in_noise(noise, steps)
         with begin_at(scheduler, done):
-            return self._sampled(start.noised(scheduler, noise, steps), steps, done)
+            return self._sampled(start.noised(scheduler, noise, steps), steps, number, done)
 
-    def _sampled(self, latents: Any, steps: int, done: int = 0) -> Any:
-        pipeline, injection = self._job.pipeline, self._injection
+    def _sampled(self, latents: Any, steps: int, number: int, done: int = 0) -> Any:
+        job, injection = self._job, self._injection
+        pipeline, plan, resumable = job.pipeline, job.plan, job.resumable
         timesteps = timesteps_of(pipeline.scheduler, steps)[done:]
         count = steps - done
-        self._reach(0.0, timesteps[0], done)
+        state = resumable.begin_run(number)
+        begun = 0 if state is None else state.step
         injection.begin_run(count)
-        interval = self._job.plan.guidance
-        guidance = GuidanceSwitch(pipeline, interval, self._kwargs, count, on_switch=injection.drop_features)
+        self._reach(begun / count, timesteps[min(begun, count - 1)], done + begun)
+        if state is not None:
+            injection.step_numbers = state.numbers
+            if begun == count:
+                return state.latents.to(job.like)
+        guidance = GuidanceSwitch(
+            pipeline, plan.guidance, self._kwargs, count, done=begun, on_switch=injection.drop_features
+        )
 
         def after_step(_pipeline: Any, step: int, _timestep: int, kept: dict[str, Any]) -> dict[str, Any]:
-            self._reach((step + 1) / count, timesteps[min(step + 1, count - 1)], done + step + 1)
-            self._job.on_step()
+            next_step = begun + step + 1
+            self._reach(next_step / count, timesteps[min(next_step, count - 1)], done + next_step)
+            can_resume = plan.reuse is None or next_step == count or plan.reuse.is_full(next_step, count)
+            resumable.after_step(next_step, kept["latents"], injection.step_numbers, can_resume=can_resume)
+            job.on_step()
             return guidance.after_step(pipeline, step, kept)
 
-        return pipeline(
-            **guidance.kwargs,
-            latents=latents,
-            generator=self._job.generators,
-            num_inference_steps=steps,
-            callback_on_step_end=after_step,
-            output_type="latent",
-        ).images
+        with resumable.from_state(state):
+            return pipeline(
+                **guidance.kwargs,
+                latents=latents,
+                generator=job.generators,
+                num_inference_steps=steps,
+                callback_on_step_end=after_step,
+                output_type="latent",
+            ).images
 
     def _reach(self, progress: float, timestep: float, step: int | None) -> None:
         """Set the place of the next call in the sampling.

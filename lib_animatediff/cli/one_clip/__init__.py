@@ -1,0 +1,1 @@
+"""One clip: rendered as `animate` was asked to, and continued by `resume`."""

@@ -1,0 +1,179 @@
+"""`resume`: a command that was killed goes on to the same file; and `render` after a worker that died."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lib_animatediff.cli.render import clips
+from lib_animatediff.cli.render.renderer import Renderer
+from lib_animatediff.jobs import unfinished
+from lib_animatediff.jobs.many.manifest import read_manifest
+from lib_animatediff.jobs.unfinished import SUFFIX, UnfinishedClip, read_state
+from lib_animatediff.video import read_recipe
+from motion_module import ClipError
+
+ROOT = Path(__file__).parents[2]
+STEPS = 10
+LONG = ["--frames", 6, "--context-length", 4, "--overlap", 1, "--sampler", "euler-a"]
+SMALL = ["--width", 32, "--height", 32, "--device", "cpu", "--format", "apng", "--prompt", "a red disc moving right"]
+# A process in which a state is kept after each step, however short the steps are.
+KEEPING = (
+    "from lib_animatediff.jobs import unfinished; unfinished.MOST_TIME = 1e9;"
+    "from lib_animatediff.cli.main import main; main()"
+)
+
+
+class Crash(BaseException):
+    """Nothing in the program expects it."""
+
+
+@pytest.fixture
+def crash_after(monkeypatch):
+    """Let a process crash after some states: a function of their number; 0: it does not crash."""
+    monkeypatch.setattr(unfinished, "MOST_TIME", 1e9)
+    keep, kept = UnfinishedClip.keep, []
+
+    def crash(count):
+        def keep_and_crash(states, state):
+            keep(states, state)
+            kept.append(state.sampled)
+            if len(kept) == count:
+                raise Crash
+
+        kept.clear()
+        monkeypatch.setattr(UnfinishedClip, "keep", keep_and_crash)
+        return kept
+
+    return crash
+
+
+@pytest.fixture
+def interruption(run, crash_after, tmp_path, monkeypatch, capsys):
+    """The path of a clip that was interrupted after its first step, in its folder, and what was said."""
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    crash_after(1)
+    with pytest.raises(Crash):
+        run("animate", *SMALL, "--frames", 2, "--steps", 2, "--seed", -1, "--output", "a.png")
+    crash_after(0)
+    monkeypatch.chdir(tmp_path)
+    return folder / "a.png", capsys.readouterr().err
+
+
+@pytest.fixture
+def interrupted(interruption):
+    """The path alone."""
+    return interruption[0]
+
+
+def killed_in_the_middle(folder, *words):
+    """Kill a command as soon as it has kept a state, and return that."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", KEEPING, *map(str, words)],
+        cwd=folder,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    end = time.monotonic() + 240
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            stored = read_state(folder / f"a.png{SUFFIX}")
+        except ClipError:
+            time.sleep(0.01)
+            continue
+        process.send_signal(signal.SIGKILL)
+        break
+    process.wait()
+    return stored
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such signal")
+def test_a_command_that_is_killed_goes_on_to_the_same_bytes(run, tmp_path, monkeypatch):
+    folder, whole = tmp_path / "killed", tmp_path / "whole"
+    folder.mkdir()
+    words = ["animate", *SMALL, *LONG, "--steps", STEPS, "--seed", 7]
+    stored = killed_in_the_middle(folder, *words, "--output", "a.png")
+    assert 1 <= stored.state.sampled < STEPS
+    assert not (folder / "a.png").exists()
+    calls = []
+    monkeypatch.setattr(UnfinishedClip, "is_due", lambda _: calls.append(1))
+    monkeypatch.chdir(tmp_path)
+    resumed = run("resume", "killed/a.png")
+    assert resumed.code == 0, resumed.err
+    assert 1 <= len(calls) <= STEPS - stored.state.sampled
+    done = run(*words, "--output", whole / "a.png")
+    assert done.code == 0, done.err
+    assert (folder / "a.png").read_bytes() == (whole / "a.png").read_bytes()
+    assert [path.name for path in folder.iterdir()] == ["a.png"]
+
+
+def test_the_random_seed_is_the_same_and_the_user_is_told_how_to_continue(run, interruption):
+    interrupted, said = interruption
+    assert "The clip is not finished. To continue it: python -m lib_animatediff resume a.png" in said
+    seed = said.split("Seed: ")[1].split("\n")[0]
+    state = interrupted.with_name(f"a.png{SUFFIX}")
+    assert read_state(state).words[-1] == f"--seed={seed}"
+    done = run("resume", state)
+    assert done.code == 0, done.err
+    assert read_recipe(interrupted).data["seed"] == int(seed)
+    assert not state.exists()
+    assert "AD-J03" in run("resume", interrupted).one_error
+
+
+def test_another_run_of_the_clip_replaces_the_state_and_says_so(run, interrupted, monkeypatch):
+    monkeypatch.chdir(interrupted.parent)
+    done = run("animate", *SMALL, "--frames", 2, "--steps", 1, "--output", "a.png")
+    assert "This run replaces one that was interrupted. To continue that one: " in done.err
+    assert [path.name for path in interrupted.parent.iterdir()] == ["a.png"]
+
+
+def test_a_state_elsewhere_or_without_its_folder_is_refused(run, interrupted, tmp_path):
+    state = interrupted.with_name(f"a.png{SUFFIX}")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / state.name).write_bytes(state.read_bytes())
+    assert "AD-J08" in run("resume", other / "a.png").one_error
+    interrupted.parent.rename(tmp_path / "moved")
+    assert "AD-J07" in run("resume", tmp_path / "moved" / "a.png").one_error
+    assert [path.name for path in other.iterdir()] == [state.name]
+
+
+def test_a_state_of_other_files_is_refused_before_anything_is_loaded(interrupted, run_early, monkeypatch):
+    monkeypatch.setattr("lib_animatediff.jobs.recipe.file_hash", lambda path: "0" * 64)
+    assert "AD-J04" in run_early("resume", interrupted).one_error
+    assert interrupted.with_name(f"a.png{SUFFIX}").exists()
+
+
+def test_render_goes_on_with_the_clip_of_a_worker_that_died(run, crash_after, tmp_path):
+    path, folder = tmp_path / "a.json", tmp_path / "a"
+    folder.mkdir()
+    row = {"prompt": "a", "steps": 3, "frames": 2, "width": 32, "height": 32, "output": "b.png", "sampler": "euler-a"}
+
+    def rendered(renderer, **changes):
+        path.write_text(json.dumps({**row, **changes}))
+        rows = clips.rows_of(read_manifest(path), {})
+        (job,) = clips.checked(rows, folder, "cpu", lambda _row, error: pytest.fail(str(error)), lambda _: False)
+        return renderer(job)
+
+    crash_after(2)
+    with pytest.raises(Crash):
+        rendered(Renderer(folder, "cpu"))
+    kept = crash_after(0)
+    renderer = Renderer(folder, "cpu")
+    assert rendered(renderer).kind == "rendered"
+    assert kept == [3]
+    assert rendered(renderer, output="c.png").kind == "rendered"
+    assert kept == [3, 1, 2, 3]
+    assert (folder / "b.png").read_bytes() == (folder / "c.png").read_bytes()
+    assert not list(folder.glob(f"*{SUFFIX}"))
+    renderer.close()

@@ -1,0 +1,235 @@
+"""A clip that is interrupted after any step goes on to the same bits; what keeps its state, and what removes it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+import torch
+from support.matrix import in_matrix
+from support.pocket_clips import RED, pixels
+
+from lib_animatediff.builtin_model import POCKET
+from lib_animatediff.hosts.diffusers.pipeline import SAMPLERS
+from lib_animatediff.jobs import unfinished
+from lib_animatediff.jobs.recipe import Request, prepare, recipe_of
+from lib_animatediff.jobs.unfinished import UnfinishedClip, found_state, identity_of, read_state
+from lib_animatediff.request.settings import parse_settings
+from motion_module import ClipError
+
+STEPS = 3
+LONG = {"frames": 6, "context_length": 4, "overlap": 1, "stride": 2}
+FREEINIT = {"freeinit_enable": True, "freeinit_iters": 2}
+LARGER = {"upscale": 1.5, "upscale_denoise": 0.7}
+
+
+class Crash(BaseException):
+    """Nothing in the program expects it."""
+
+
+@pytest.fixture(autouse=True)
+def at_every_step(monkeypatch):
+    monkeypatch.setattr(unfinished, "MOST_TIME", 1e9)
+
+
+def request_of(sampler="ddim", steps=STEPS, motion=None, prompt=RED, cfg=3.0, **settings):
+    checked = parse_settings({"frames": 4, **settings})
+    motion = motion or POCKET.folder / POCKET.motion
+    return Request(
+        POCKET.folder / POCKET.checkpoint,
+        motion,
+        prompt,
+        checked,
+        seed=3,
+        size=(32, 32),
+        steps=steps,
+        cfg=cfg,
+        sampler=sampler,
+    )
+
+
+@lru_cache(maxsize=1)
+def ready(request):
+    return prepare(request)
+
+
+def identity(request):
+    return identity_of(recipe_of(request, {}), request.device)
+
+
+def keeper(request, output, **more):
+    mine = identity(request)
+    return UnfinishedClip(output, mine, ["--steps", "3"], Path.cwd(), found=found_state(output, mine), **more)
+
+
+def frames_of(pipeline, request, states=None, on_step=lambda: None):
+    return pixels(list(ready(request).render(pipeline, on_step, states=states)))
+
+
+def interrupted(pipeline, request, output, after):
+    """Render until some steps are done."""
+    done = []
+
+    def step():
+        done.append(1)
+        if len(done) == after:
+            raise Crash
+
+    with pytest.raises(Crash):
+        frames_of(pipeline, request, keeper(request, output), step)
+
+
+def goes_on(pipeline, request, output, after):
+    """The frames of a clip that was interrupted after some steps; no step is rendered twice."""
+    interrupted(pipeline, request, output, after)
+    states, seen = keeper(request, output), []
+    assert states.found.sampled == after
+    with pipeline.unet.register_forward_pre_hook(lambda *_: seen.append(states.found)):
+        frames = frames_of(pipeline, request, states, lambda: seen.append("step"))
+    assert seen[:after] == ["step"] * after  # of the progress bar
+    return frames
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"sampler": "ddim"},
+        {"sampler": "euler-a", **LONG},
+        {"sampler": "ddim", "steps": 2, **FREEINIT},
+        {"sampler": "dpm++2m-sde", **LARGER},
+        in_matrix({"sampler": "euler-a", **FREEINIT, "freeinit_coarse": True, **LONG, **LARGER}),
+        in_matrix({"sampler": "euler-a", "noise": "shared", "guidance_end": 0.6}),
+        in_matrix({"steps": 9, "reuse": 3}),
+        in_matrix({"motion": Path("text2video-zero"), "sampler": "euler-a", "steps": 5}),
+        in_matrix({"prompt": f"0: {RED}\n3: a blue square", **LONG}),
+        *(in_matrix({"sampler": sampler, "steps": 4}) for sampler in SAMPLERS),
+    ],
+    ids=str,
+)
+def test_a_clip_that_is_interrupted_after_any_step_is_the_same(pipeline, tmp_path, settings):
+    request = request_of(**settings)
+    whole = frames_of(pipeline, request)
+    steps = ready(request).steps
+    kept = set()
+    for after in range(1, steps + 1):
+        output = tmp_path / f"{after}.gif"
+        if "reuse" in settings or "motion" in settings:  # not after each step
+            interrupted(pipeline, request, output, after)
+            states = keeper(request, output)
+            kept.add(states.found and states.found.sampled)
+            frames = frames_of(pipeline, request, states)
+        else:
+            frames = goes_on(pipeline, request, output, after)
+        assert torch.equal(frames, whole), after
+    assert len(kept) != 1
+
+
+def test_it_may_be_interrupted_again(pipeline, tmp_path):
+    request, output = request_of("euler-a"), tmp_path / "a.gif"
+    whole = frames_of(pipeline, request)
+    interrupted(pipeline, request, output, 1)
+    interrupted(pipeline, request, output, 2)
+    assert torch.equal(frames_of(pipeline, request, keeper(request, output)), whole)
+
+
+def test_the_pipeline_is_as_before(pipeline, tmp_path):
+    before = dict(vars(pipeline))
+    goes_on(pipeline, request_of(), tmp_path / "a.gif", 2)
+    assert vars(pipeline).keys() == before.keys()
+    assert pipeline.scheduler is before["scheduler"]
+
+
+@pytest.fixture
+def state(pipeline, tmp_path):
+    """The file of a state after one step."""
+    interrupted(pipeline, request_of(), tmp_path / "a.gif", 1)
+    return tmp_path / "a.gif.animatediff-state"
+
+
+def test_a_state_of_another_clip_version_or_device_is_refused(state):
+    stored, now = read_state(state), identity(request_of())
+    stored.identity.check(state, now)
+    for other, code in (
+        (identity(request_of(steps=4)), "AD-J04"),
+        (identity(request_of(prompt="a blue cross")), "AD-J04"),
+        (replace(now, versions={**now.versions, "torch": "1.0"}), "AD-J05"),
+        (replace(now, device="cuda"), "AD-J05"),
+    ):
+        with pytest.raises(ClipError, match=code):
+            stored.identity.check(state, other)
+        assert found_state(state.with_name("a.gif"), other) is None
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "format", "latents", "words", "generators"])
+def test_a_damaged_state_is_refused_in_one_sentence(state, damage):
+    content = torch.load(state, weights_only=True)
+    if damage == "cut":
+        state.write_bytes(state.read_bytes()[:-100])
+    elif damage == "text":
+        state.write_text("no state")
+    else:
+        if damage in ("latents", "generators"):
+            content["state"][damage] = content["state"][damage][0, :1] / 0
+        else:
+            content[damage] = [7]
+        torch.save(content, state)
+    with pytest.raises(ClipError, match="AD-J06"):
+        read_state(state)
+
+
+def test_a_state_that_does_not_exist_is_said(tmp_path):
+    with pytest.raises(ClipError, match="AD-J03"):
+        read_state(tmp_path / "a.gif.animatediff-state")
+
+
+def test_states_take_two_percent_of_the_time(monkeypatch, tmp_path):
+    """Of a clip whose steps take a second each, and whose states take longer than expected."""
+    monkeypatch.setattr(unfinished, "MOST_TIME", 0.02)
+    clock, written = [0.0], []
+
+    def save(*_):
+        clock[0] += 0.07
+        written.append(clock[0])
+
+    monkeypatch.setattr(unfinished.torch, "save", save)
+    states = keeper(request_of(), tmp_path / "a.gif", now=lambda: clock[0])
+    monkeypatch.setattr(states, "_content", lambda _: {})
+    for _ in range(200):
+        clock[0] += 1
+        if states.is_due():
+            states.keep(None)
+    assert sum(0.07 for _ in written) <= 0.02 * clock[0]
+    assert len(written) >= 40  # that is after every fourth step, and as often as allowed
+    assert written[0] < 2.1
+
+
+def test_a_full_disk_costs_the_state_and_not_the_clip(pipeline, tmp_path, monkeypatch):
+    def save(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    request, said = request_of(), []
+    monkeypatch.setattr(unfinished.torch, "save", save)
+    frames = frames_of(pipeline, request, keeper(request, tmp_path / "a.gif", say=said.append))
+    assert torch.equal(frames, frames_of(pipeline, request))
+    assert len(said) == 1
+    assert "cannot be resumed" in said[0]
+    assert "the disk is full" in said[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_old_states_and_more_than_the_limit_are_removed(pipeline, tmp_path, monkeypatch, state):
+    monkeypatch.setattr(unfinished, "MOST_BYTES", 25)
+    now = state.stat().st_mtime
+    others = {"new": 0, "second": 60, "third": 120, "old": unfinished.OLDEST + 60}
+    for name, age in others.items():
+        path = tmp_path / f"{name}{unfinished.SUFFIX}"
+        path.write_bytes(bytes(10))
+        os.utime(path, (now - age, now - age))
+    (tmp_path / "clip.gif").write_bytes(bytes(1000))
+    interrupted(pipeline, request_of(), tmp_path / "a.gif", 2)
+    left = {path.name.removesuffix(unfinished.SUFFIX) for path in tmp_path.iterdir()}
+    assert left == {"a.gif", "clip.gif", "new", "second"}
