@@ -14,7 +14,14 @@ from lib_animatediff.builtin_model import MODELS
 from lib_animatediff.jobs.infotext import PROGRAM
 from lib_animatediff.jobs.recipe import Request, request_of
 from lib_animatediff.request.output import output_of
-from lib_animatediff.request.settings import IMAGE_SETTINGS, SETTINGS, VIDEO_SETTINGS, clip_frames, parse_settings
+from lib_animatediff.request.settings import (
+    CONTROL_SETTINGS,
+    IMAGE_SETTINGS,
+    SETTINGS,
+    VIDEO_SETTINGS,
+    clip_frames,
+    parse_settings,
+)
 from lib_animatediff.request.start.pins import INVERSION, STRENGTH, Pin, PinnedFrames
 from lib_animatediff.sampling.frame_noise import SEED_LIMIT
 from lib_animatediff.video import read_clip, read_recipe
@@ -36,6 +43,7 @@ _NOT_CARRIED = (
     *("enable", "model", "formats", "motion_loras", "request_id", "frame_seeds", "preview", "interpolator"),
     *VIDEO_SETTINGS,
     *IMAGE_SETTINGS,
+    *CONTROL_SETTINGS,
 )
 
 

@@ -2,6 +2,7 @@
 
 from .checks import canonical_name, check_value, parse_settings
 from .derived import (
+    CONTROL_SETTINGS,
     clip_frames,
     context_length,
     context_windows,
@@ -34,6 +35,7 @@ from .table import (
 
 __all__ = [
     "AUTOMATIC_CONTEXT",
+    "CONTROL_SETTINGS",
     "FILE_FORMATS",
     "FORMATS",
     "FRAME",

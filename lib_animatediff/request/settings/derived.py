@@ -17,7 +17,10 @@ from lib_animatediff.video.interpolate import Interpolation
 from motion_module import ClipError
 
 from .interpolation import FASTEST, shown_fps
+from .setting import CONTROLNET
 from .table import AUTOMATIC_CONTEXT, FIRM_LOOP, LOOPED, NO_LOOP, SETTINGS, ClipSettings
+
+CONTROL_SETTINGS = tuple(name for name, each in SETTINGS.items() if each.group == CONTROLNET)
 
 # Settings that need a motion module. The panel sends every setting, so default values are accepted.
 _OF_MOTION_MODULES = (

@@ -377,6 +377,10 @@ class ClipSettings:
     last_frame: str = start.LAST_FRAME
     latent_power_last: float = start.LATENT_POWER_LAST
     latent_scale_last: float = start.LATENT_SCALE_LAST
+    control_images: str = start.CONTROL_IMAGES
+    control_weight: str = start.CONTROL_WEIGHT
+    control_fill: str = start.CONTROL_FILL
+    control_reach: int = start.CONTROL_REACH
     request_id: str = setting(
         "", "Request ID", "Text of the client's choice at the end of the clip's file names.", in_panel=False
     )
