@@ -206,7 +206,7 @@ def test_images_at_frames(controlled, control_models):
     assert list(changed) == [frame in (0, 1, 2) for frame in range(FRAMES)]
 
 
-@pytest.mark.shows("ControlNet beside us: references, colour fix and inpainting follow the frames in windows")
+@pytest.mark.shows("ControlNet beside us: references and colour fix follow the frames in windows")
 @pytest.mark.parametrize("module", ["reference_only", "tile_colorfix"])
 def test_what_compares_latents(controlled, control_models, module):
     still = {"frames": FRAMES, **WINDOWS}
