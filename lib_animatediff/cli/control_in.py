@@ -82,6 +82,13 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 HEADINGS = dict.fromkeys(_OPTIONS, HEADING)
+# The settings of the table about units of the WebUI, with the options that do the same here.
+OTHER_OPTIONS = {
+    "control_images": "--control",
+    "control_weight": "--control-weight",
+    "control_fill": "--control-fit",
+    "control_reach": "--control-reach",
+}
 
 
 def with_control_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -23,7 +23,14 @@ from lib_animatediff.request.loras import LoraFile
 from lib_animatediff.request.methods import ModuleFile, name_without_file
 from lib_animatediff.request.output import is_rife_file
 from lib_animatediff.request.plan import ClipPlan, Sampling, add_controls, add_ramp, plan_clip
-from lib_animatediff.request.settings import IMAGE_SETTINGS, VIDEO_SETTINGS, ClipSettings, interpolation, parse_settings
+from lib_animatediff.request.settings import (
+    CONTROL_SETTINGS,
+    IMAGE_SETTINGS,
+    VIDEO_SETTINGS,
+    ClipSettings,
+    interpolation,
+    parse_settings,
+)
 from lib_animatediff.request.start.pins import PinnedFrames, pins_from_json
 from lib_animatediff.request.start.ramp import ImageRamp, ramp_from_json
 from lib_animatediff.request.start.video import VideoStart, video_start_from_json
@@ -43,6 +50,7 @@ _STORED_ELSEWHERE = (  # in other fields
     *("enable", "model", "formats", "motion_loras", "request_id"),
     *VIDEO_SETTINGS,
     *IMAGE_SETTINGS,
+    *CONTROL_SETTINGS,
 )
 
 

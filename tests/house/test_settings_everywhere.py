@@ -64,6 +64,8 @@ def another(setting: Setting) -> Any:
         "interpolator": "flownet.safetensors",
         "denoise": "0: 0.8, 15: 0.3",
         "key_images": "8: a.png, -1: in/b, c.png",
+        "control_images": "0: in/walk.mp4, 1@8: in/a, b.png",
+        "control_weight": "1; 0: 1, 8: 0.5",
     }
     if setting.type is bool:
         return not setting.default

@@ -17,7 +17,7 @@ ZERO = "Text2Video-Zero"
 LONG = {"frames": 48}
 # No other setting takes their effect away.
 ALWAYS = {"enable", "model", "frames", "motion_loras", "preview", "guidance_start", "guidance_end", "speed", "video"}
-ALWAYS |= {"image", "key_images", "pin_init", "continue_clip"}
+ALWAYS |= {"image", "key_images", "pin_init", "continue_clip", "control_images", "control_weight", "control_fill"}
 
 
 def noted(settings: dict[str, object], travels: bool | None = False) -> dict[str, str]:
@@ -123,6 +123,8 @@ CASES = [
     ({"latent_scale": 32}, RAMPS, False),
     ({"latent_scale": 32}, {"latent_power_last": 2, "latent_scale_last": 8}, True),
     ({"video": "a.mp4"}, {"latent_scale": 32}, True),
+    ({"control_images": "0: a.mp4"}, {"control_reach": 4}, True),
+    ({"control_images": "0@3: a.png"}, {"control_reach": 4}, False),
 ]
 
 

@@ -19,6 +19,8 @@ TEXTS = {  # with a grammar
     "interpolator": "dis",
     "denoise": "0: 0.8, -1: 0.3",
     "key_images": "3: a.png, -1: b.png",
+    "control_images": "0: walk.mp4, 1@3: a.png",
+    "control_weight": "0: 1, -1: 0.5",
 }
 
 

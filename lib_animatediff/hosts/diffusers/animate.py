@@ -14,7 +14,13 @@ from lib_animatediff.engine.memory import is_out_of_memory
 from lib_animatediff.request.control.unit import ControlUnit
 from lib_animatediff.request.distilled import SamplerSettings
 from lib_animatediff.request.plan import ClipPlan, Sampling, add_controls, add_ramp, plan_clip
-from lib_animatediff.request.settings import IMAGE_SETTINGS, VIDEO_SETTINGS, ClipSettings, refuse_without_effect
+from lib_animatediff.request.settings import (
+    CONTROL_SETTINGS,
+    IMAGE_SETTINGS,
+    VIDEO_SETTINGS,
+    ClipSettings,
+    refuse_without_effect,
+)
 from lib_animatediff.request.start.kept import kept_pixels
 from lib_animatediff.request.start.pins import PinnedFrames
 from lib_animatediff.request.start.ramp import ImageRamp
@@ -282,6 +288,7 @@ def _without_effect(motion: Motion, output: Path | None) -> Iterator[tuple[Seque
     """Settings that would have no effect in a call of `animate`, with advice."""
     yield ("request_id",), "Name the output instead"
     yield VIDEO_SETTINGS, "Pass video=VideoStart(...) instead"
+    yield CONTROL_SETTINGS, "Pass controls=[ControlUnit(...)] instead"
     yield IMAGE_SETTINGS, "Pass pins=PinnedFrames(...) or ramp=ImageRamp(...) instead"
     yield _TEXT2VIDEO_ZERO_SETTINGS, "Pass Text2VideoZero(...) with the values instead"
     if output is None:

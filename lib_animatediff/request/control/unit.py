@@ -152,7 +152,7 @@ class ControlUnit:
                 "hold, loop or stretch the images.",
                 code="AD-H16",
             )
-        return [_FILLED[self.fill](frame, frames, images) for frame in range(frames)]
+        return [filled(self.fill, frame, frames, images) for frame in range(frames)]
 
     def to_json(self, named: Callable[[Path], Mapping[str, Any]] = lambda path: {"path": str(path)}) -> dict[str, Any]:
         """Itself as JSON values.
@@ -242,6 +242,11 @@ def _stretched(frame: int, frames: int, images: int) -> int:
     """The first frame has the first image and the last one the last; those between have the nearest."""
     last = max(frames - 1, 1)
     return (2 * frame * (images - 1) + last) // (2 * last)
+
+
+def filled(fill: str, frame: int, frames: int, images: int) -> int:
+    """The number of the image of a frame, see `ControlUnit.fill`."""
+    return _FILLED[fill](frame, frames, images)
 
 
 _FILLED: dict[str, Callable[[int, int, int], int]] = {

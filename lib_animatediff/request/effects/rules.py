@@ -94,6 +94,7 @@ _NO_IMAGE = Rule(lambda case: not case.has_images, "there is no image at a frame
 _NO_SOURCE = Rule(
     lambda case: not case.settings.video and not case.has_images, "there is neither a source video nor an image"
 )
+_NO_KEYS = Rule(lambda case: "@" not in case.settings.control_images, "no image of a ControlNet unit is at a frame")
 _NO_RAMP = Rule(lambda case: case.settings.latent_scale == NO_RAMP, "the latent scale is 0")
 _FROM_VIDEO = Rule(lambda case: bool(case.settings.video), "the other frames start from those of the source video")
 _NO_LAST = Rule(lambda case: not case.settings.last_frame, "there is no last frame of the ramp")
@@ -235,9 +236,7 @@ EFFECTS: dict[str, tuple[Rule, ...]] = {
     "reuse": _REUSING[:1],
     "reuse_branch": _REUSING,
     "reuse_on_cpu": _REUSING,
-    "guidance_start": (),
-    "guidance_end": (),
-    "speed": (),
+    **dict.fromkeys(("guidance_start", "guidance_end", "speed"), ()),
     "interpolate": (
         _IMAGE,
         Rule(lambda case: case.frames == 1, "a clip of one frame has nothing in between"),
@@ -282,6 +281,8 @@ EFFECTS: dict[str, tuple[Rule, ...]] = {
     "latent_scale": (_FROM_VIDEO,),
     "last_frame": (_NO_RAMP, _FROM_VIDEO, _FIRST_FRAME),
     **dict.fromkeys(("latent_power_last", "latent_scale_last"), (_NO_RAMP, _FROM_VIDEO, _FIRST_FRAME, _NO_LAST)),
+    **dict.fromkeys(("control_images", "control_weight", "control_fill"), ()),
+    "control_reach": (_NO_KEYS,),
     "request_id": (_IMAGE,),
 }
 """For each setting of the table, the cases in which it has no effect."""

@@ -2,6 +2,9 @@
 
 from .checks import canonical_name, check_value, parse_settings
 from .derived import (
+    CONTROL_SETTINGS,
+    IMAGE_SETTINGS,
+    VIDEO_SETTINGS,
     clip_frames,
     context_length,
     context_windows,
@@ -26,14 +29,13 @@ from .table import (
     FILE_FORMATS,
     FORMATS,
     FRAME,
-    IMAGE_SETTINGS,
     SETTINGS,
-    VIDEO_SETTINGS,
     ClipSettings,
 )
 
 __all__ = [
     "AUTOMATIC_CONTEXT",
+    "CONTROL_SETTINGS",
     "FILE_FORMATS",
     "FORMATS",
     "FRAME",

@@ -1,15 +1,18 @@
-"""Images as the start of a clip: entries of the settings table."""
+"""Images in a clip, as its start and for units of ControlNet: entries of the settings table."""
 
 from __future__ import annotations
 
 from lib_animatediff.request.compat import RAMP
+from lib_animatediff.request.control.hosted import NO_FACTOR, parse_unit_images, parse_unit_weights
+from lib_animatediff.request.control.unit import FILLS, HOLD, REACH
 from lib_animatediff.request.start.pins import INVERSION, STRENGTH, parse_keys
 from lib_animatediff.video.fitting import CROP, FITS
 
-from .setting import START_FROM, further
+from .setting import CONTROLNET, START_FROM, checked_by, further
 
 NO_RAMP = 0.0  # as the scale
 AS_SET, OF_SOURCE, IN_ITS_SHAPE = "as set", "source", "shape"
+_MOST_REACH = 1_000  # frames
 _MOST_POWER, _MOST_SCALE = 10, 1_000  # of a ramp; a clip has far fewer frames before it repeats
 
 
@@ -134,4 +137,42 @@ LATENT_SCALE_LAST = further(
     START_FROM,
     minimum=0.01,
     maximum=_MOST_SCALE,
+)
+CONTROL_IMAGES = further(
+    "",
+    "Images of the units",
+    "One image per frame for a ControlNet unit: 0: in/walk.mp4, 1: in/poses; 0@8: in/a.png is an image at frame 8. "
+    "Without a number: for all units.",
+    CONTROLNET,
+    parse=checked_by(parse_unit_images),
+)
+CONTROL_WEIGHT = further(
+    NO_FACTOR,
+    "Weights over frames",
+    "Factor on the weights of ControlNet units over the frames, 0 to 2, such as 0: 1, 12: 0.4. One for all units, or "
+    "one for each: 1; 0: 1, 8: 0.",
+    CONTROLNET,
+    accepts_numbers=True,
+    parse=checked_by(parse_unit_weights),
+)
+CONTROL_FILL = further(
+    HOLD,
+    "With fewer images than frames",
+    "What frames have beyond the last image of a ControlNet unit.",
+    CONTROLNET,
+    choices=FILLS,
+    meanings={
+        "hold": "the last one",
+        "stretch": "all images are spread over the clip",
+        "loop": "they begin anew",
+        "refuse": "the clip is refused",
+    },
+)
+CONTROL_REACH = further(
+    REACH,
+    "Reach of images at frames",
+    "Frames from a unit's image at a frame to the first one that it does not change.",
+    CONTROLNET,
+    minimum=1,
+    maximum=_MOST_REACH,
 )

@@ -24,8 +24,6 @@ from .setting import (
     NOISE,
     OUTPUT,
     PROMPTS,
-    START_FROM,
-    VIDEO_IN,
     WINDOWS,
     Setting,
     checked_by,
@@ -380,6 +378,10 @@ class ClipSettings:
     last_frame: str = start.LAST_FRAME
     latent_power_last: float = start.LATENT_POWER_LAST
     latent_scale_last: float = start.LATENT_SCALE_LAST
+    control_images: str = start.CONTROL_IMAGES
+    control_weight: str = start.CONTROL_WEIGHT
+    control_fill: str = start.CONTROL_FILL
+    control_reach: int = start.CONTROL_REACH
     request_id: str = setting(
         "", "Request ID", "Text of the client's choice at the end of the clip's file names.", in_panel=False
     )
@@ -391,8 +393,6 @@ SETTINGS: dict[str, Setting] = {
 }
 CANONICAL = {alias: s.name for s in SETTINGS.values() for alias in (s.name, *s.aliases)}
 
-VIDEO_SETTINGS = tuple(name for name, each in SETTINGS.items() if each.group == VIDEO_IN)
-IMAGE_SETTINGS = tuple(name for name, each in SETTINGS.items() if each.group == START_FROM)
 NO_LOOP, FIRM_LOOP = "N", "A"
 UNIFORM, LOOPED = "uniform", "looped"
 MOVING_KINDS = (UNIFORM, LOOPED)

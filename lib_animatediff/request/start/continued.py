@@ -9,7 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lib_animatediff.request.settings import IMAGE_SETTINGS, VIDEO_SETTINGS, ClipSettings, from_infotext
+from lib_animatediff.request.settings import (
+    CONTROL_SETTINGS,
+    IMAGE_SETTINGS,
+    VIDEO_SETTINGS,
+    ClipSettings,
+    from_infotext,
+)
 from lib_animatediff.request.settings.interpolation import OFF
 from lib_animatediff.sampling.frame_noise import SEED_LIMIT
 from lib_animatediff.video.source import Source, examine
@@ -21,6 +27,7 @@ NOT_CARRIED = (
     *("enable", "formats", "request_id", "frame_seeds", "preview", "interpolator"),
     *VIDEO_SETTINGS,
     *IMAGE_SETTINGS,
+    *CONTROL_SETTINGS,
 )
 """Settings that belong to one clip."""
 

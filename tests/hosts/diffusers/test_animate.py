@@ -166,6 +166,10 @@ PROBES = {
     "last_frame": ("a.png", REFUSED),
     "latent_power_last": (2.0, REFUSED),
     "latent_scale_last": (16.0, REFUSED),
+    "control_images": ("0: walk.mp4", REFUSED),
+    "control_weight": ("0.5", REFUSED),
+    "control_fill": ("loop", REFUSED),
+    "control_reach": (4, REFUSED),
     "request_id": ("job7", REFUSED),
 }
 

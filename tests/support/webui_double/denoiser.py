@@ -23,6 +23,7 @@ def guided(p: Processing, unet: nn.Module, x: Tensor, prompts: list[str], step: 
     """CFGDenoiser.forward: cond rows prompt by prompt, each with all its parts, before uncond's; cut by number."""
     parts = [row_parts(prompt) for prompt in prompts]
     params = SimpleNamespace(
+        x=x,
         text_cond=conditions([part for row in parts for part in row]),
         text_uncond=torch.zeros(len(x), TOKENS, CONTEXT),
         image_cond=torch.zeros(sum(map(len, parts)) + len(x), 5, 1, 1),

@@ -46,6 +46,40 @@ NOT_THE_WEBUIS |= {
 NOT_THE_WEBUIS |= {"loaded.adapters", "loaded.motion", "loaded.reports", "*.progress", "*.first_only", "*.units"}
 NOT_THE_WEBUIS |= {"*.source", "data.view"}
 
+# Names of the extension sd-webui-controlnet, by the class or module that has them; see `test_controlnet_contract.py`.
+CONTROLNET = {
+    "internal_controlnet.args.ControlNetUnit": """
+        animatediff_batch batch_images batch_mask_dir batch_modifiers enabled image input_mode ipadapter_input
+        is_inpaint is_ipadapter mask model module parse_image save_detected_map
+    """,
+    "internal_controlnet.external_code": "to_processing_unit",
+    "scripts.enums.InputMode": "BATCH MERGE SIMPLE",
+    "scripts.enums.ControlModelType": """
+        AttentionInjection ControlNet ControlNetUnion Controlllite IPAdapter SparseCtrl T2I_Adapter
+    """,
+    "scripts.hook.ControlParams": """
+        cfg_injection control_model control_model_type effective_region_mask hint_cond hr_hint_cond preprocessor
+        used_hint_cond used_hint_cond_latent
+    """,
+    "scripts.hook.UnetHook": "call_vae_using_process control_params model restore",
+    "scripts.adapter.PlugableAdapter": "reset",
+    "scripts.ipadapter.plugable_ipadapter.PlugableIPAdapter": "apply_effective_region_mask cache image_emb ipadapter",
+    "scripts.ipadapter.ipadapter_model.IPAdapterModel": "get_image_emb",
+    "scripts.ipadapter.ipadapter_model.ImageEmbed": "cond_emb uncond_emb",
+    "scripts.controlnet_lllite.LLLiteModule": "set_cond_image",
+    "scripts.controlnet_lllite.PlugableControlLLLite": "modules",
+}
+# What it sets on others' objects, or that we set for it, and the module that knows of it.
+CONTROLNET_SETS = {
+    "cond_mark": "scripts.hook",
+    "current_sampling_percent": "scripts.hook",
+    "latest_network": "scripts.controlnet",
+    "original_forward": "scripts.hook",
+    "ui_batch_option_state": "scripts.controlnet",
+}
+NOT_THE_WEBUIS |= {f"*.{name}" for names in CONTROLNET.values() for name in names.split()} - {"*.enabled"}
+NOT_THE_WEBUIS |= {f"*.{name}" for name in CONTROLNET_SETS}
+
 MODULES = """
     gradio gradio.context launch modules.extensions modules.hashes modules.paths modules.prompt_parser
     modules.script_callbacks

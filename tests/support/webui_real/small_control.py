@@ -1,38 +1,103 @@
-"""A small random ControlNet for the small checkpoint, which sd-webui-controlnet loads."""
+"""Small random control models for the small checkpoint, of each kind that sd-webui-controlnet loads."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from support.webui_real.small_models import random_tensor
-from support.webui_real.small_shapes import UnetShape, conv, unet_shapes
+from support.webui_real.small_sdxl import SHAPE as SDXL
+from support.webui_real.small_shapes import CHANNEL_MULT, MODEL_CHANNELS, Shapes, UnetShape, conv, linear, unet_shapes
+from support.webui_real.small_text import CONTEXT_DIM
 
 NAME = "small_sd15_canny"  # the extension reads the base from it
+SDXL_NAME = "small_sdxl_canny"
+ADAPTER, LITE, IMAGE_PROMPT = "small_sd15_t2i", "small_sd15_lllite", "small_sd15_ip-adapter"
+EMBEDDING = 48  # width of what an IP-Adapter gets of an image
 _OUTPUTS = (32, 32, 32, 32, 64, 64, 64, 128, 128, 128, 128, 128)
+_SDXL_OUTPUTS = _OUTPUTS[:9]
 _HINT = ((3, 16), (16, 16), (16, 32), (32, 32), (32, 96), (96, 96), (96, 256), (256, 32))
 _LOUD = {"input_hint_block.14": 4.0, "input_hint_block.0.weight": 3.0}  # images with other hints look different
+_UNSHUFFLED = 3 * 8 * 8  # channels of what an adapter sees
+_TOKENS = 4
+_WIDTHS = [MODEL_CHANNELS * mult for mult in CHANNEL_MULT]
+# Widths of the attention in the transformers, in the order in which an IP-Adapter's file numbers them.
+_ATTENTIONS = (32, 32, 64, 64, 128, 128, 128, 128, 128, 64, 64, 64, 32, 32, 32, 128)
 
 
 def write_control_model(folder: Path, seed: int = 100) -> Path:
-    """Writes the model into the WebUI's folder of them."""
+    """Writes a ControlNet into the WebUI's folder of control models."""
+    return _write(folder, NAME, _control_shapes(UnetShape(), _OUTPUTS), seed, _LOUD)
+
+
+def write_sdxl_control_model(folder: Path, seed: int = 104) -> Path:
+    """Writes a ControlNet for the small SDXL checkpoint, with few transformers, as the extension calls "mid"."""
+    shape = replace(SDXL, depths=(0, 0, 1), middle_depth=1)
+    return _write(folder, SDXL_NAME, _control_shapes(shape, _SDXL_OUTPUTS), seed, _LOUD)
+
+
+def _control_shapes(unet: UnetShape, widths: Sequence[int]) -> Shapes:
     shapes = OrderedDict(
         (name, shape)
-        for name, shape in unet_shapes(UnetShape()).items()
-        if name.startswith(("time_embed", "input_blocks", "middle_block"))
+        for name, shape in unet_shapes(unet).items()
+        if name.startswith(("time_embed", "label_emb", "input_blocks", "middle_block"))
     )
-    for number, width in enumerate(_OUTPUTS):
+    for number, width in enumerate(widths):
         conv(shapes, f"zero_convs.{number}.0", width, width, kernel=1)
     for number, (inputs, outputs) in enumerate(_HINT):
         conv(shapes, f"input_hint_block.{2 * number}", inputs, outputs)
-    conv(shapes, "middle_block_out.0", _OUTPUTS[-1], _OUTPUTS[-1], kernel=1)
+    conv(shapes, "middle_block_out.0", widths[-1], widths[-1], kernel=1)
+    return shapes
+
+
+def write_adapter(folder: Path, seed: int = 101) -> Path:
+    """Writes a T2I adapter."""
+    shapes: Shapes = OrderedDict()
+    conv(shapes, "conv_in", _UNSHUFFLED, _WIDTHS[0])
+    for level, width in enumerate(_WIDTHS):
+        for number in (0, 1):
+            block, before = f"body.{2 * level + number}", _WIDTHS[max(level - 1, 0)] if number == 0 else width
+            if before != width:
+                conv(shapes, f"{block}.in_conv", before, width, kernel=1)
+            conv(shapes, f"{block}.block1", width, width)
+            conv(shapes, f"{block}.block2", width, width, kernel=1)
+    return _write(folder, ADAPTER, shapes, seed, {"conv_in": 4.0})
+
+
+def write_lite(folder: Path, seed: int = 102) -> Path:
+    """Writes a ControlLLLite for the queries of the first levels."""
+    shapes: Shapes = OrderedDict()
+    for block, width in ((1, 32), (2, 32), (4, 64), (5, 64)):
+        name = f"lllite_unet_input_blocks_{block}_1_transformer_blocks_0_attn1_to_q"
+        conv(shapes, f"{name}.conditioning1.0", 3, 8, kernel=4)
+        conv(shapes, f"{name}.conditioning1.2", 8, 16, kernel=2)
+        linear(shapes, f"{name}.down.0", width, 16)
+        linear(shapes, f"{name}.mid.0", 32, 16)
+        linear(shapes, f"{name}.up.0", 16, width)
+    return _write(folder, LITE, shapes, seed, {".up.0": 8.0, "conditioning1.0": 4.0})
+
+
+def write_image_prompt(folder: Path, seed: int = 103) -> Path:
+    """Writes an IP-Adapter, which takes embeddings of the width `EMBEDDING`."""
+    shapes: Shapes = OrderedDict()
+    linear(shapes, "image_proj.proj", EMBEDDING, _TOKENS * CONTEXT_DIM)
+    shapes["image_proj.norm.weight"] = shapes["image_proj.norm.bias"] = (CONTEXT_DIM,)
+    for number, width in enumerate(_ATTENTIONS):
+        for part in "kv":
+            linear(shapes, f"ip_adapter.{2 * number + 1}.to_{part}_ip", CONTEXT_DIM, width, bias=False)
+    return _write(folder, IMAGE_PROMPT, shapes, seed, {"to_v_ip": 3.0})
+
+
+def _write(folder: Path, name: str, shapes: Shapes, seed: int, loud: dict[str, float]) -> Path:
     generator = torch.Generator().manual_seed(seed)
     tensors = {name: random_tensor(name, shape, generator) for name, shape in shapes.items()}
-    louder = {name: factor for part, factor in _LOUD.items() for name in tensors if part in name}
+    louder = {name: factor for part, factor in loud.items() for name in tensors if part in name}
     tensors = {name: tensor * louder.get(name, 1.0) for name, tensor in tensors.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{NAME}.safetensors"
+    path = folder / f"{name}.safetensors"
     save_file({name: tensor.half() for name, tensor in tensors.items()}, path)
     return path

@@ -1,20 +1,206 @@
-"""The ControlNet extension beside us: what its script holds during a request, found by the names of its version 1.1."""
+"""The extension sd-webui-controlnet beside us: its units and what it holds during a request, by the names of its 1.1.
+
+Nothing of it is imported. Its script is one of the request's, and its modules are looked up among those that are
+loaded. The names that are used stand in ``tests/support/webui_real/contract.py``.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Any
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lib_animatediff.engine.patching import patch_forward
+from motion_module import ClipError
 
 from . import a1111
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _log = logging.getLogger(__name__)
 
 _TITLE = "controlnet"
+_UNITS_MODULE = "internal_controlnet.external_code"  # knows how a client's dictionary becomes a unit
+_BEFORE_SAMPLING = -1.0  # as the share of the steps at which adapters in the attention ask whether they act
+
+
+@dataclass(frozen=True)
+class HostUnit:
+    """An enabled unit.
+
+    Attributes:
+        number: as its tab in the panel is numbered, from 0.
+        place: among the arguments of the request's scripts.
+        unit: the extension's object.
+    """
+
+    number: int
+    place: int
+    unit: Any
+
+    @property
+    def model(self) -> str:
+        """The name of its model, or of its preprocessor if it has none."""
+        name = str(self.unit.model)
+        return str(self.unit.module) if name.lower() == "none" else name
+
+    @property
+    def has_image(self) -> bool:
+        """Whether it has images of its own."""
+        return self.unit.image is not None or self.unit.ipadapter_input is not None
+
+    @property
+    def folder(self) -> str:
+        """Its own folder of images, one per frame; empty if it has none."""
+        unit = self.unit
+        asks = bool(unit.animatediff_batch) or unit.input_mode is type(unit.input_mode).BATCH
+        given = unit.batch_images if asks else None
+        return given.partition("\n")[0].strip() if isinstance(given, str) else ""
+
+    @property
+    def listed(self) -> list[Any]:
+        """Its own images, one per frame; empty if it has one or none. IP-Adapters average theirs unless asked."""
+        unit = self.unit
+        given = unit.image
+        if self.is_merged or not isinstance(given, list) or len(given) < 2 or not isinstance(given[0], dict):
+            return []
+        if unit.is_ipadapter and not unit.animatediff_batch:
+            return []
+        return [type(unit).parse_image(one["image"]) for one in given]
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether its images are parts of one hint."""
+        return self.unit.input_mode is type(self.unit.input_mode).MERGE
+
+    @property
+    def count(self) -> int:
+        """How many models act for it: one for each image that is merged."""
+        merges = self.is_merged and not self.unit.is_ipadapter and isinstance(self.unit.image, list)
+        return len(self.unit.image) if merges else 1
+
+
+def enabled_units(p: Any) -> list[HostUnit]:
+    """The enabled units of a request.
+
+    Raises:
+        ClipError: the extension does not accept a unit, such as one with an unknown model.
+    """
+    script, offered = _script(p), sys.modules.get(_UNITS_MODULE)
+    if script is None or offered is None:
+        return []
+    found = []
+    for number, given in enumerate(_arguments(p, script)):
+        if not _is_enabled(given):
+            continue
+        try:
+            unit = offered.to_processing_unit(given)
+        except Exception as error:
+            raise ClipError(
+                f"ControlNet does not accept unit {number}: {_plain(error)} Correct the unit, or turn it off.",
+                code="AD-H46",
+            ) from error
+        found.append(HostUnit(number, script.args_from + number, unit))
+    return found
+
+
+def with_frames(host: HostUnit, read: Callable[[], Sequence[Image]]) -> Any:
+    """A copy of a unit that reads one image per frame.
+
+    The extension prepares them one by one, and shows none of them in the reply.
+
+    Args:
+        read: returns the images, RGB. It is called when the extension prepares the request.
+    """
+    unit = host.unit
+    same = {"input_mode": type(unit.input_mode).SIMPLE, "mask": None, "save_detected_map": False}
+    if unit.is_ipadapter:  # it accepts a list, and keeps what it makes of each
+        images = None if unit.ipadapter_input is not None else [{"image": _array(one), "mask": None} for one in read()]
+        return unit.copy(update={**same, "image": images, "animatediff_batch": False})
+    return unit.copy(
+        update={
+            **same,
+            "image": None,
+            "animatediff_batch": True,
+            "batch_images": str(a1111.models_folder()),  # a folder that exists, whose files are not looked at
+            "batch_modifiers": [lambda _files, _p: [_array(image) for image in read()]],
+        }
+    )
+
+
+def arguments_with(p: Any, units: Mapping[int, Any]) -> Any:
+    """The arguments of the request's scripts with other units, by their place."""
+    given = list(p.script_args)
+    for place, unit in units.items():
+        given[place] = unit
+    return type(p.script_args)(given)
+
+
+def arguments_without(p: Any) -> Any:
+    """The arguments of the request's scripts with all units turned off."""
+    script = _script(p)
+    if script is None:
+        return p.script_args
+    places = range(script.args_from, min(script.args_to, len(p.script_args)))
+    return arguments_with(p, {place: {"enabled": False} for place in places if _is_enabled(p.script_args[place])})
+
+
+# ---- during a request
+
+
+def script_of(p: Any) -> Any:
+    """The extension's script of a request; None without it."""
+    script = _script(p)
+    return script if script is not None and hasattr(script, "latest_network") else None
+
+
+def network_of(p: Any) -> Any:
+    """What controls the UNet of a request; None if nothing does."""
+    network = getattr(_script(p), "latest_network", None)
+    return network if getattr(network, "control_params", None) else None
+
+
+def is_shared_out(p: Any) -> bool:
+    """Whether the extension gives each row of a batch to another unit, which knows nothing of frames."""
+    state = getattr(_script(p), "ui_batch_option_state", None)
+    return state is not None and str(state[0]).lower().startswith("each")
+
+
+def failed_units(p: Any) -> int:
+    """Number of enabled units that control nothing, since the extension's preparation failed, which it only prints."""
+    script = script_of(p)
+    if script is None:
+        return 0
+    enabled = sum(map(_is_enabled, _arguments(p, script)))
+    acting = len(getattr(script.latest_network, "control_params", None) or [])
+    return max(enabled - acting, 0)
+
+
+@contextmanager
+def switched_off(p: Any) -> Iterator[None]:
+    """Inside, calls of the UNet are those of the checkpoint alone."""
+    network = network_of(p)
+    if network is None:
+        yield
+        return
+    unet = network.model
+    with ExitStack() as span:
+        former = vars(unet).get("current_sampling_percent")
+        unet.current_sampling_percent = _BEFORE_SAMPLING
+        span.callback(_put_back, unet, "current_sampling_percent", former)
+        span.enter_context(
+            patch_forward(unet, lambda _forward, args, kwargs: network.original_forward(*args, **kwargs))
+        )
+        yield
 
 
 def release(p: Any) -> None:
-    """Remove ControlNet from the UNet after sampling has failed.
+    """Remove the extension from the UNet after a failure.
 
     It would only do so in ``postprocess``, which the WebUI skips after an exception, and would control the images of
     the other tab's next request.
@@ -31,14 +217,11 @@ def release(p: Any) -> None:
         script.latest_network = None
 
 
-def failed_units(p: Any) -> int:
-    """Number of enabled units that control nothing, since ControlNet's own preparation failed, which it only prints."""
-    script = _script(p)
-    if script is None or not hasattr(script, "latest_network"):
-        return 0
-    enabled = sum(map(_is_enabled, _arguments(p, script)))
-    acting = len(getattr(script.latest_network, "control_params", None) or [])
-    return max(enabled - acting, 0)
+def _put_back(owner: Any, name: str, former: Any) -> None:
+    if former is None:
+        delattr(owner, name)
+    else:
+        setattr(owner, name, former)
 
 
 def _script(p: Any) -> Any:
@@ -50,7 +233,31 @@ def _arguments(p: Any, script: Any) -> Sequence[Any]:
 
 
 def _is_enabled(unit: Any) -> bool:
-    """Whether a unit, an object or an API client's dictionary, is enabled; a dictionary is unless it says otherwise."""
+    """Whether a unit, an object or an API client's dictionary, is enabled."""
     if isinstance(unit, dict):
-        return bool(unit.get("enabled", True))
+        return bool(unit.get("enabled", False))
     return bool(getattr(unit, "enabled", False))
+
+
+def _array(image: Image | Any) -> Any:
+    """An image as the extension takes it: an array ``h w c`` with 8 bits."""
+    import numpy
+
+    return numpy.array(image)
+
+
+def _plain(error: Exception) -> str:
+    """An error of the extension in one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return f"{text[:200].rstrip('.')}."
+
+
+def reason(error: Exception) -> str:
+    """The reason why the extension has failed, in one sentence."""
+    return _plain(error)
+
+
+def folder_of_masks(host: HostUnit) -> Path | None:
+    """A unit's own folder of masks; None if it has none."""
+    given = host.unit.batch_mask_dir
+    return Path(given) if isinstance(given, str) and given else None

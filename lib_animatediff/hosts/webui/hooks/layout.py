@@ -12,9 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 from lib_animatediff.engine.patching import restore
+from lib_animatediff.hosts.webui.clip.control.units import PREPARING, ControlOfClip
 from lib_animatediff.hosts.webui.clip.noise import arrange_seeds
 from lib_animatediff.hosts.webui.clip.prompt_travel import check_prompts, styled
 from lib_animatediff.hosts.webui.clip.start.video import FirstFrames, one_image
+from lib_animatediff.hosts.webui.compat import controlnet
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.sampling.frame_noise import SEED_LIMIT
@@ -31,20 +33,28 @@ class RequestLayout:
     """Arranges the rows of ``p``, and restores ``p`` afterwards."""
 
     def __init__(
-        self, p: Processing, plan: ClipPlan, problems: Problems, first_frames: FirstFrames, size: Size | None = None
+        self,
+        p: Processing,
+        plan: ClipPlan,
+        problems: Problems,
+        first_frames: FirstFrames,
+        size: Size | None = None,
+        control: ControlOfClip | None = None,
     ) -> None:
         self._p = weakref.ref(p)
         self._plan = plan
         self._problems = problems
         self._first_frames = first_frames
         self._size = size
+        self._control = control or ControlOfClip()
         self._frames = len(plan.rendered)
         self._former: dict[str, Any] = {}
         self._wrappers: list[tuple[Any, str, Any]] = []  # weak owner and wrapper: they would keep p alive
 
-    def give_one_image(self) -> None:
-        """Leave img2img one init image, so that the WebUI reaches the refusal."""
+    def reach_refusal(self) -> None:
+        """Leave img2img one init image, and turn ControlNet off, so that the WebUI reaches the refusal."""
         p: Any = self._p()
+        self._set("script_args", controlnet.arguments_without(p))
         if hasattr(p, "init_images"):
             self._set("init_images", one_image(p))
 
@@ -82,6 +92,7 @@ class RequestLayout:
             self._set("do_not_save_grid", True)
         for script in scripts_that_count(p):
             self._wrap(script, "process", self._process_on_clips)
+        self._lay_out_control(p)
         self._wrap(p, "init", self._init)
 
     def call_on_close(self, callback: Callable[[], None]) -> None:
@@ -114,6 +125,15 @@ class RequestLayout:
         while p is not None and self._former:
             name, value = self._former.popitem()
             setattr(p, name, value)
+
+    def _lay_out_control(self, p: Processing) -> None:
+        script = controlnet.script_of(p)
+        if script is None or not self._control.has_units:
+            return
+        self._set("script_args", self._control.arguments(p))
+        for name in PREPARING:
+            if hasattr(script, name):
+                self._wrap(script, name, self._control.noting)
 
     def _image_of_each_row(self, images: list[Any], clips: int) -> list[Any]:
         if len(images) <= clips:

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from lib_animatediff.engine.call import UNetCall
 from lib_animatediff.engine.inject import Injection
 from lib_animatediff.engine.patching import restore
 from lib_animatediff.engine.reuse.schedule import FEWEST_STEPS
 from lib_animatediff.hosts.webui.clip.batching import parts_of, row_order, splits_clips
+from lib_animatediff.hosts.webui.clip.control.units import ControlOfClip
 from lib_animatediff.hosts.webui.clip.methods import ClipMethod, UNetCalls
 from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
 from lib_animatediff.hosts.webui.clip.start.pinned import PinnedImages
@@ -56,6 +58,7 @@ class SamplingWrapper:
         progress: RequestProgress,
         first_frames: FirstFrames,
         pinned: PinnedImages,
+        control: ControlOfClip,
     ) -> None:
         self.injection: Injection | None = None
         self.leave_out_uncond: Callable[[bool], None] | None = None
@@ -69,6 +72,7 @@ class SamplingWrapper:
         self._progress = progress
         self._first_frames = first_frames
         self._pinned = pinned
+        self._control = control
         self._ramp = InitRamp(plan)
         self._estimate = ""
 
@@ -91,11 +95,13 @@ class SamplingWrapper:
         with as_http_422(), explain_out_of_memory(lambda: self._estimate), ExitStack() as span:
             self._problems.raise_refusal()
             refuse_request(p)
-            self.notes = _notes_of_control(p)
+            self._control.refuse_failed(p)
+            self.notes = []
             refuse_model(p.sd_model, self._plan.method)
             self._method.load()
             self._first_frames.load(p)
-            self._pinned.load(p)
+            with controlnet.switched_off(p):  # images are inverted with the checkpoint alone
+                self._pinned.load(p)
             span.enter_context(self._ramp.mixed(p))
             span.enter_context(self._pass(p, p.prompts))
             original = getattr(p, "sample_hr_pass", None)
@@ -145,11 +151,15 @@ class SamplingWrapper:
                 self.leave_out_uncond = span.enter_context(a1111.optional_uncond(p))
             self.notes += _notes_of_reuse(p, self._plan, is_second=is_second)
             span.enter_context(self._pinned.held(p, calls["row_order"]))
+            span.enter_context(self._control.in_calls(p, self._call_under_way))
             span.callback(setattr, self, "injection", None)
             self.injection = self._method.enter(span, p, calls, is_second_pass=is_second)
             self._print_estimate(p, prompts, is_second=is_second)
             self._progress.begin_pass(p, is_second=is_second)
             yield
+
+    def _call_under_way(self) -> UNetCall | None:
+        return None if self.injection is None else self.injection.call
 
     def _print_estimate(self, p: Processing, prompts: list[str], *, is_second: bool) -> None:
         try:
@@ -159,17 +169,6 @@ class SamplingWrapper:
             _log.warning("AnimateDiff could not estimate time and memory of this clip.", exc_info=True)
             return
         print(self._estimate)  # to the console, like the WebUI's own reports
-
-
-def _notes_of_control(p: Processing) -> list[Note]:
-    """A note if ControlNet does not act: it only prints its errors."""
-    count = controlnet.failed_units(p)
-    if not count:
-        return []
-    units = "a unit that does" if count == 1 else f"{count} units that do"
-    note = Note("ControlNet", f"has {units} not control this clip. Its error is in the console.")
-    _log.warning("AnimateDiff: %s", note)
-    return [note]
 
 
 def _needs_uncond(p: Processing, parts: Sequence[int]) -> bool:

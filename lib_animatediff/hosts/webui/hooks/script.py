@@ -10,6 +10,9 @@ from lib_animatediff.hosts.webui.catalog.files import Caches, WebuiCatalog
 from lib_animatediff.hosts.webui.catalog.models import canonical_name as canonical_model
 from lib_animatediff.hosts.webui.catalog.sources import find_source
 from lib_animatediff.hosts.webui.catalog.uploads import with_kept_files
+from lib_animatediff.hosts.webui.clip.control.noted import CONTROL_FIELDS, control_source
+from lib_animatediff.hosts.webui.clip.control.sources import units_of_clip
+from lib_animatediff.hosts.webui.clip.control.units import ControlOfClip
 from lib_animatediff.hosts.webui.clip.prompt_travel import travels_of
 from lib_animatediff.hosts.webui.clip.speed import apply_speed
 from lib_animatediff.hosts.webui.clip.start.continued import carried_on
@@ -28,6 +31,7 @@ from lib_animatediff.hosts.webui.ui.panel import (
     infotext_fields,
     panel_values,
 )
+from lib_animatediff.request.control.choosing import choose_hosted
 from lib_animatediff.request.effects import Note, notes_of
 from lib_animatediff.request.foreign import foreign_notes
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
@@ -174,7 +178,10 @@ def _is_enabled(asked: dict[str, Any]) -> bool:
 
 
 def _open(p: Any, asked: dict[str, Any], given: set[str], caches: Caches, speeds: Speeds) -> Session | Refusal | None:
-    for name in SOURCE_FIELDS:  # of a former cell of an X/Y/Z plot or image of a batch, which share the dict
+    for name in (
+        *SOURCE_FIELDS,
+        *CONTROL_FIELDS,
+    ):  # of a former cell of an X/Y/Z plot or image of a batch, which share the dict
         p.extra_generation_params.pop(name, None)
     try:
         settings = parse_settings(asked)
@@ -188,12 +195,14 @@ def _open(p: Any, asked: dict[str, Any], given: set[str], caches: Caches, speeds
         settings, images = choose_images(
             settings, find_source, lambda: init_image_path(p), has_init=hasattr(p, "init_images")
         )
+        settings, hosted = choose_hosted(settings, find_source)
         plan = plan_clip(settings, Sampling(steps=int(p.steps)), WebuiCatalog())
         plan = with_images(plan.with_video(video.start if video else None), images)
         refuse_two_masks(p, plan)
         shown = (video.facts.size, settings.video_fit) if video else (images.size, settings.image_fit)
         size = chosen_size(settings, *shown, (int(p.width), int(p.height)))
         refuse_idle_axes(p, plan)
+        units, control_notes = units_of_clip(p, plan, hosted, find_source)
         p.extra_generation_params[INFOTEXT_FIELD] = _infotext(plan)
         check_rate(plan.output.formats, float(plan.output.shown_fps))
         speed_notes = apply_speed(p, settings.model, settings.speed)
@@ -207,9 +216,11 @@ def _open(p: Any, asked: dict[str, Any], given: set[str], caches: Caches, speeds
             *foreign_notes(asked),
             *video_notes(p, video, plan, given),
             *image_notes(p, plan, asked, given),
+            *control_notes,
         )
         source = images_source(p, plan, None if video is None else clip_source(p, video, plan))
-        session = Session(p, plan, caches, speeds, notes=notes, source=source, size=size)
+        source = control_source(p, units, source)
+        session = Session(p, plan, caches, speeds, notes=notes, source=source, size=size, control=ControlOfClip(units))
     except Exception as error:  # the user sees it when sampling begins; the WebUI would swallow it here
         return Refusal(p, error)
     session.lay_out_rows()

@@ -12,6 +12,7 @@ from torch import Tensor
 from lib_animatediff.engine.patching import restore
 from lib_animatediff.hosts.webui.catalog.files import Caches
 from lib_animatediff.hosts.webui.clip import motion_module, text2video_zero  # noqa: F401 - each registers its method
+from lib_animatediff.hosts.webui.clip.control.units import ControlOfClip
 from lib_animatediff.hosts.webui.clip.loras import ClipLoras
 from lib_animatediff.hosts.webui.clip.methods import clip_method
 from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
@@ -70,6 +71,7 @@ class Session(_Request):
         speeds: of earlier requests.
         notes: about settings without effect.
         size: width and height, if they differ from those of ``p``.
+        control: units of the ControlNet extension.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Session(_Request):
         notes: Sequence[Note] = (),
         source: ClipSource | None = None,
         size: Size | None = None,
+        control: ControlOfClip | None = None,
     ) -> None:
         super().__init__(p)
         self.plan = plan
@@ -91,11 +94,12 @@ class Session(_Request):
         self._problems = Problems()
         self._prompts = ClipPrompts(plan)
         first_frames, pinned = FirstFrames(plan), PinnedImages(plan, self._prompts)
-        self._layout = RequestLayout(p, plan, self._problems, first_frames, size)
+        self._control = control or ControlOfClip()
+        self._layout = RequestLayout(p, plan, self._problems, first_frames, size, self._control)
         method = clip_method(plan.method, plan, caches, self.loras)
         self.progress = RequestProgress(plan, ProgressBar(speeds))
         self._wrapper = SamplingWrapper(
-            plan, method, self._prompts, self._problems, self.progress, first_frames, pinned
+            plan, method, self._prompts, self._problems, self.progress, first_frames, pinned, self._control
         )
         inverted = InvertedVideo(plan, self._prompts, pinned)
         self._denoiser = DenoiserHooks(
@@ -105,15 +109,15 @@ class Session(_Request):
     @property
     def notes(self) -> list[Note]:
         """Notes about what has no effect, settings and extensions, and about what the user has cut short."""
-        return [*self._notes, *self._wrapper.notes, *self.progress.interrupts.notes]
+        return [*self._notes, *self._control.notes, *self._wrapper.notes, *self.progress.interrupts.notes]
 
     def lay_out_rows(self) -> None:
         """Arrange the rows, before the WebUI sets prompts and seeds."""
         with self._problems.refusing_later():
-            self._layout.call_on_close(self.progress.stop)
+            self._layout.call_on_close(self._give_up)
             self._layout.lay_out_rows()
         if self._problems.has_refusal:
-            self._layout.give_one_image()
+            self._layout.reach_refusal()
 
     def take_prompts(self, p: Processing) -> None:
         """Take the prompts of a batch, before the WebUI reads extra networks and conditions from them."""
@@ -166,6 +170,12 @@ class Session(_Request):
         self.settle()
         self.progress.stop()
 
+    def _give_up(self) -> None:
+        """Called when the WebUI closes ``p`` before `settle`, after a failure anywhere."""
+        self.progress.stop()
+        if (p := self._p()) is not None:
+            controlnet.release(p)
+
     def _sample(self, p: Processing, original: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return self._wrapper.sample(p, original, args, kwargs)
 
@@ -177,6 +187,8 @@ class Refusal(_Request):
         super().__init__(p)
         self._problems = Problems(error)
         self._images: Any = None
+        self._arguments = p.script_args
+        p.script_args = controlnet.arguments_without(p)  # what is refused needs no control
         if hasattr(p, "init_images"):
             self._images = p.init_images
             p.init_images = one_image(p)
@@ -189,6 +201,8 @@ class Refusal(_Request):
         """Discard the error, and restore the init images."""
         self.is_open = False
         p: Any = self._p()
+        if p is not None and self._arguments is not None:
+            p.script_args, self._arguments = self._arguments, None
         if p is not None and self._images is not None:
             p.init_images, self._images = self._images, None
         self._problems.forget()

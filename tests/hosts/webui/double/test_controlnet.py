@@ -1,97 +1,241 @@
-"""The ControlNet extension beside us: it acts on clips, never on the requests after them, and failures are reported."""
+"""The ControlNet extension beside us: it acts on clips frame by frame, never on the requests after them."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import sys
 from unittest.mock import Mock
 
 import pytest
 import torch
-from support.webui_double.components import Component
+from PIL import Image
+from support.webui_double.controlnet import ControlNet, InputMode, Unit, mark_conditions, units_module
 from support.webui_double.denoiser import TOKENS
-from support.webui_double.double import CLIP, Script, shared
+from support.webui_double.double import CLIP, SIDE, shared
 
+from lib_animatediff.video import write_clip
 from motion_module import AnimateDiffError
 
-MARK = 1024.0  # as in its hook.py
 AND_LONG = "a cat AND a dog AND a long road"
+FRAMES = 5
+CLIP_OF_5 = {**CLIP, "frames": FRAMES, "effect": 0}
+IMAGE = Image.new("RGB", (SIDE, SIDE), (90, 90, 90))
+NAMED = {**CLIP_OF_5, "control_images": "0: in/walk"}
+WINDOWS = {"context_length": 3, "overlap": 1}
 
 
-class Network:
-    """What is in the UNet while a request is controlled: the marks that it expects come off, and outputs move."""
-
-    def __init__(self, p, params):
-        self.unet = p.sd_model.model.diffusion_model
-        self.control_params = params
-        self.forward = self.unet.forward
-        self.unet.forward = self.controlled
-
-    def controlled(self, x, timesteps=None, context=None, **kwargs):
-        marks = context[:, :1]
-        assert (marks.abs() == MARK).all()
-        assert (context[:, 1:].abs() < MARK).all()
-        shared.tokens.append(context.shape[1])
-        return self.forward(x, timesteps, context=context[:, 1:], **kwargs)
-
-    def restore(self):
-        del self.unet.forward
+def level(frame):
+    return 20 * frame + 10
 
 
-class ControlNet(Script):
-    """The extension's script, in the order of its hooks; what goes wrong in ``process`` is swallowed."""
-
-    def __init__(self):
-        self.latest_network = None
-
-    def title(self):
-        return "ControlNet"
-
-    def ui(self, is_img2img):
-        return [Component(value=SimpleNamespace(enabled=False)) for _ in range(2)]
-
-    def process(self, p, *units):
-        self.restore()
-        images = [unit.image for unit in units if unit.enabled]
-        if images and None not in images:
-            self.latest_network = Network(p, images)
-
-    def postprocess(self, p, processed, *units):
-        self.restore()
-
-    def restore(self):
-        if self.latest_network is not None:
-            self.latest_network.restore()
-            self.latest_network = None
-
-
-def mark_conditions(params):
-    if not shared.marks:
-        return
-    for name, mark in (("text_cond", MARK), ("text_uncond", -MARK)):
-        cond = getattr(params, name)
-        setattr(params, name, torch.cat([torch.full_like(cond[:, :1], mark), cond], dim=1))
+def picture(frame):
+    return Image.new("RGB", (SIDE, SIDE), (level(frame),) * 3)
 
 
 @pytest.fixture
-def controlled(webui):
-    """Renders with units whose images are given; None is an image that is missing."""
+def controlled(webui, monkeypatch):
+    """Renders with units."""
+    monkeypatch.setitem(sys.modules, "internal_controlnet.external_code", units_module())
     webui.load_script(ControlNet)
     shared.cfg_denoiser_callbacks.insert(0, mark_conditions)
-    shared.tokens, shared.marks = [], False
-    _ours, theirs = webui.tabs["txt2img"].alwayson_scripts
+    shared.cfg_denoiser_callbacks.insert(0, lambda params: shared.base.append(params.x.clone()))
+    shared.tokens, shared.marks, shared.controlled, shared.base, shared.encoded = [], False, [], [], 0
 
-    def paint(*images, clip=CLIP, **fields):
+    def paint(*units, clip=CLIP, **fields):
         p = webui.request(clip, **fields)
+        theirs = p.scripts.alwayson_scripts[1]
         arguments = list(p.script_args)
-        units = [SimpleNamespace(enabled=True, image=image) for image in images]
-        arguments[theirs.args_from : theirs.args_from + len(units)] = units
-        p.script_args, shared.marks = tuple(arguments), bool(images) and None not in images
+        made = [unit if isinstance(unit, dict) else Unit(**{"enabled": True, **vars(unit)}) for unit in units]
+        arguments[theirs.args_from : theirs.args_from + len(units)] = made
+        p.script_args = tuple(arguments)
+        shared.marks = True
+        given = list(p.script_args)
         try:
             return webui.double.process_images(p)
         finally:
             shared.marks = False
+            if not shared.swallowed:
+                assert list(p.script_args) == given
 
     return paint
+
+
+@pytest.fixture
+def walk(webui):
+    """A folder in which image i is `level(i)` bright."""
+    folder = webui.outputs.parent / "in" / "walk"
+    folder.mkdir(parents=True)
+    for frame in range(FRAMES):
+        picture(frame).save(folder / f"{frame}.png")
+    return folder
+
+
+def unit(**fields):
+    return Unit(enabled=True, **fields)
+
+
+def has_rows(base, x):
+    return base.shape[1:] == x.shape[1:] and all((base == row).flatten(1).all(1).any() for row in x)
+
+
+def wrong_rows(of_frame, unit=0):
+    """Rows of calls whose control differs from that of their frame: the latents tell the frame."""
+    wrong = found = 0
+    for x, seen in shared.controlled:
+        base = next(base for base in reversed(shared.base) if has_rows(base, x))
+        for row, value in zip(x, seen[unit], strict=True):
+            (place,) = (base == row).flatten(1).all(1).nonzero().flatten().tolist()
+            found += 1
+            wrong += abs(float(value) - of_frame(place % FRAMES, place // FRAMES)) > 1e-5
+    assert found
+    return wrong
+
+
+def hint(frame, _clip=0):
+    return level(frame) / 255
+
+
+FIRST = [hint(frame) for frame in range(FRAMES)]
+
+
+@pytest.mark.parametrize(
+    ("clip", "fields"),
+    [
+        ({}, {}),
+        (WINDOWS, {}),
+        ({**WINDOWS, "context_kind": "static"}, {"batch_size": 2}),
+        ({**WINDOWS, "closed_loop": "A"}, {"prompt": "a long road"}),
+        ({**WINDOWS, "views": True}, {}),
+        (WINDOWS, {"prompt": AND_LONG}),
+        (WINDOWS, {"enable_hr": True}),
+        (WINDOWS, {"n_iter": 2, "steps": 4}),
+    ],
+    ids=lambda value: " ".join(map(str, value.values()))[:40],
+)
+def test_every_row_of_every_call_has_the_hint_of_its_frame(controlled, walk, clip, fields):
+    told = controlled(unit(), clip={**NAMED, **clip}, **fields)
+    assert wrong_rows(hint) == 0
+    assert len(told.images) == (fields.get("batch_size", 1)) * fields.get("n_iter", 1)  # clips, and no maps of hints
+
+
+def test_also_with_cond_apart_and_without_uncond(webui, controlled, walk):
+    shared.opts.batch_cond_uncond = False
+    controlled(unit(), clip=NAMED)
+    shared.opts.skip_early_cond = 1.0
+    shared.opts.batch_cond_uncond = True
+    controlled(unit(), clip=NAMED)
+    assert wrong_rows(hint) == 0
+    assert {len(x) for x, _ in shared.controlled} == {FRAMES}
+
+
+def test_two_units_follow_their_own_images(controlled, walk, webui):
+    write_clip(walk.parent / "back.gif", [picture(FRAMES - 1 - frame) for frame in range(FRAMES)], fps=5)
+    both = {**CLIP_OF_5, **WINDOWS, "control_images": "0: in/walk, 2: in/back.gif"}
+    controlled(unit(), {"enabled": False}, unit(model="adapter"), clip=both)
+    assert wrong_rows(hint) == 0
+    assert wrong_rows(lambda frame, _clip: level(FRAMES - 1 - frame) / 255, unit=1) == 0
+
+
+@pytest.mark.parametrize("model", ["net", "adapter"])
+def test_uncond_is_left_out_by_rows_where_control_matters_more(controlled, walk, model):
+    controlled(unit(model=model, control_mode="ControlNet is more important"), clip={**NAMED, **WINDOWS})
+    for x, (values,) in shared.controlled:
+        rows = len(x) // 2
+        assert (values[:rows] > 0).all()
+        assert (values[rows:] == 0).all()
+
+
+def test_other_kinds(controlled, walk):
+    controlled(unit(model="lite"), clip={**NAMED, **WINDOWS})
+    assert wrong_rows(lambda frame, clip: 2 * hint(frame) - 1) == 0
+
+
+def test_the_latents_of_references_are_made_once(controlled, walk):
+    controlled(unit(module="reference_only", model="None"), clip={**NAMED, **WINDOWS}, steps=4)
+    assert wrong_rows(hint) == 0
+    assert shared.encoded == FRAMES
+    shared.opts.skip_early_cond = 0.4  # calls with other numbers of rows, for one image
+    controlled(unit(module="reference_only", model="None", image=picture(1)), clip=CLIP_OF_5)
+    assert wrong_rows(lambda _frame, _clip: level(1) / 255) > 0  # of the request before
+    assert all((values[0] == values[0][0]).all() for _, values in shared.controlled[-1:])
+
+
+@pytest.mark.parametrize("prompt", ["a cat", "a long road"])
+def test_an_ip_adapter_mixes_the_embedding_of_each_frame_with_uncond(controlled, walk, prompt):
+    controlled(unit(model="ip", module="ip-adapter_clip"), clip={**NAMED, **WINDOWS}, prompt=prompt)
+    for x, (values,) in shared.controlled:
+        rows = len(x) // 2 if prompt == "a cat" else len(x)
+        is_cond = prompt == "a cat" or bool((values != -1).all())
+        cond = values[:rows] if is_cond else torch.empty(0)
+        assert ((cond - torch.tensor([hint(frame) for frame in range(FRAMES)])[:, None]).abs().min(0)[0] < 1e-6).all()
+        assert (values[rows:] == -1).all()
+    assert {bool((values == -1).any()) for _, (values,) in shared.controlled} >= {True}
+
+
+def test_where_images_come_from(controlled, walk, webui):
+    write_clip(walk.parent / "v.gif", [picture(frame) for frame in range(FRAMES)], fps=5)
+    for given, clip, fields in (
+        (unit(), {**CLIP_OF_5, "control_images": "in/v.gif"}, {}),
+        (unit(), {**CLIP_OF_5, "video": "in/v.gif", "denoise": 1}, {}),
+        (unit(input_mode=InputMode.BATCH, batch_images=str(walk)), CLIP_OF_5, {}),
+        (unit(animatediff_batch=True, batch_images=f"{walk}\nkeyframe:"), CLIP_OF_5, {}),
+        (unit(image=[{"image": picture(frame)} for frame in range(FRAMES)]), CLIP_OF_5, {}),
+        (unit(), CLIP_OF_5, {"tab": "img2img", "init_images": [picture(frame) for frame in range(FRAMES)]}),
+    ):
+        shared.controlled.clear()
+        told = controlled(given, clip=clip, **fields)
+        assert wrong_rows(hint) == 0, (given, clip)
+        assert len(told.images) == 1
+    shared.controlled.clear()
+    images = {"tab": "img2img", "init_images": [picture(1), picture(3)], "batch_size": 2}
+    controlled(unit(), clip=CLIP_OF_5, **images)
+    assert wrong_rows(lambda _frame, clip: level(1 + 2 * clip) / 255) == 0
+
+
+def test_its_own_image_is_that_of_all_frames(controlled):
+    told = controlled(unit(image=IMAGE), clip={**CLIP_OF_5, **WINDOWS})
+    assert wrong_rows(lambda _frame, _clip: 90 / 255) == 0
+    assert len(told.images) == 2  # the clip, and one map as for an image
+
+
+@pytest.mark.parametrize(
+    ("fill", "order"), [("hold", [0, 1, 1, 1, 1]), ("loop", [0, 1, 0, 1, 0]), ("stretch", [0, 0, 1, 1, 1])]
+)
+def test_fewer_images_than_frames(controlled, walk, fill, order):
+    for frame in range(2, FRAMES):
+        (walk / f"{frame}.png").unlink()
+    told = controlled(unit(), clip={**NAMED, "control_fill": fill})
+    assert wrong_rows(lambda frame, _clip: hint(order[frame])) == 0
+    assert "walk has 2 images for 5 frames" in told.comments
+    with pytest.raises(AnimateDiffError, match="AD-H16"):
+        controlled(unit(), clip={**NAMED, "control_fill": "refuse"})
+
+
+def test_images_at_frames_fade_with_the_distance(controlled, walk):
+    clip = {**CLIP_OF_5, "control_images": "0@1: in/walk/3.png, 0@-1: in/walk/0.png", "control_reach": 2}
+    controlled(unit(), clip=clip)
+    near = [(3, 0.5), (3, 1), (3, 0.5), (0, 0.5), (0, 1)]
+    assert wrong_rows(lambda frame, _clip: hint(near[frame][0]) * near[frame][1]) == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "module"), [("net", "none"), ("adapter", "none"), ("lite", "none"), ("ip", "ip-adapter")]
+)
+def test_weights_over_frames(controlled, walk, model, module):
+    clip = {**CLIP_OF_5, **WINDOWS, "control_weight": "0: 0, 2: 0, 3: 1", "control_images": "in/walk"}
+    controlled(unit(model=model, module=module), clip=clip)
+    factors = [0, 0, 0, 1, 1]
+    scaled = {"lite": lambda frame: 2 * hint(frame) - 1}.get(model, hint)
+    if model == "ip":
+        half = [values[: len(values) // 2] for _, (values,) in shared.controlled]
+        wanted = torch.tensor([scaled(frame) * factors[frame] for frame in range(FRAMES)])
+        assert all(((part[:, None] - wanted).abs().min(1)[0] < 1e-6).all() for part in half)
+    else:
+        assert wrong_rows(lambda frame, _clip: scaled(frame) * factors[frame]) == 0
+
+
+def test_a_weight_of_1_is_no_weight(controlled, walk):
+    plain = controlled(unit(), clip=NAMED).images[0].tobytes()
+    assert controlled(unit(), clip={**NAMED, "control_weight": "1, 1"}).images[0].tobytes() == plain
 
 
 @pytest.mark.parametrize("trouble", [RuntimeError("no memory"), KeyboardInterrupt()])
@@ -99,7 +243,7 @@ def test_after_a_failure_the_next_image_of_the_other_tab_is_not_controlled(webui
     wanted = webui.picture()
     shared.during_sampling = Mock(side_effect=trouble)
     with pytest.raises(type(trouble)):
-        controlled("image")
+        controlled(unit(image=IMAGE))
     shared.during_sampling = None
     assert "forward" not in vars(webui.checkpoint.model.diffusion_model)
     assert webui.picture() == wanted
@@ -107,25 +251,78 @@ def test_after_a_failure_the_next_image_of_the_other_tab_is_not_controlled(webui
 
 def test_after_a_refusal_too(webui, controlled):
     with pytest.raises(AnimateDiffError, match="frames"):
-        controlled("image", clip={**CLIP, "frames": "many"})
+        controlled(unit(image=IMAGE), clip={**CLIP, "frames": "many"})
     assert "forward" not in vars(webui.checkpoint.model.diffusion_model)
     assert webui.tabs["txt2img"].alwayson_scripts[1].latest_network is None
 
 
 def test_marks_are_not_repeated_with_the_prompts(webui, controlled):
     """Three parts, one with two chunks: uncond is repeated once, and each row keeps the one mark of ControlNet."""
-    wanted = webui.paint(CLIP, prompt=AND_LONG).images[0].tobytes()
-    assert controlled("image", prompt=AND_LONG).images[0].tobytes() == wanted
+    controlled(unit(image=IMAGE), prompt=AND_LONG)
     assert set(shared.tokens) == {2 * TOKENS + 1}
 
 
-@pytest.mark.parametrize(("images", "words"), [([None], "ControlNet has a unit that"), ([None] * 2, "2 units that")])
-def test_units_that_failed_are_reported(controlled, images, words):
-    told = controlled(*images)
-    assert words in told.comments
-    assert any(words in note for note in told.extra_generation_params["AnimateDiff notes"])
+@pytest.mark.parametrize(
+    ("units", "clip", "code", "words"),
+    [
+        ([unit()], CLIP_OF_5, "AD-H48", "no input image is given"),
+        ([unit(), unit(image=IMAGE)], CLIP_OF_5, "AD-H48", "2 units that do"),
+        ([{"enabled": True, "model": "gone"}], CLIP_OF_5, "AD-H46", r"model\(gone\) not found"),
+        ([unit(model="style")], NAMED, "AD-H51", "T2I_StyleAdapter"),
+        ([unit(module="inpaint_global")], NAMED, "AD-H45", "batch_mask_dir"),
+        (
+            [unit(module="reference_only", model="None", image=IMAGE)],
+            {**CLIP_OF_5, "control_weight": 0.5},
+            "AD-H52",
+            "one weight",
+        ),
+        ([unit()], {**CLIP_OF_5, "control_images": "/etc"}, "AD-W32", "outside"),
+        ([unit()], {**CLIP_OF_5, "control_images": "0:"}, "AD-H40", "not a unit"),
+        ([unit()], {**CLIP_OF_5, "control_images": "0: in/walk, 0: in/walk"}, "AD-H41", "twice"),
+        ([unit()], {**CLIP_OF_5, "control_images": "0: in/walk, 0@2: in/walk/0.png"}, "AD-H42", "images at frames"),
+        ([unit()], {**CLIP_OF_5, "control_images": "0@9: in/walk/0.png"}, "AD-H43", "no frame 9"),
+        ([unit()], {**CLIP_OF_5, "control_weight": "3"}, "AD-C28", "between 0 and 2"),
+    ],
+)
+def test_refusals(webui, controlled, walk, units, clip, code, words):
+    wanted = webui.picture()
+    with pytest.raises(AnimateDiffError, match=words) as told:
+        controlled(*units, clip=clip)
+    assert told.value.code.startswith(code)
+    shared.swallowed.clear()  # the extension's own errors, which the WebUI prints
+    assert "forward" not in vars(webui.checkpoint.model.diffusion_model)
+    assert webui.picture() == wanted
 
 
-@pytest.mark.parametrize("images", [[], ["image"], ["image", "image"]])
-def test_nothing_is_reported_of_units_that_act(controlled, images):
-    assert "ControlNet" not in controlled(*images).comments
+def test_each_unit_for_each_image_of_a_batch_is_refused(webui, controlled, walk):
+    webui.tabs["txt2img"].alwayson_scripts[1].ui_batch_option_state[0] = "Each unit for each image in a batch"
+    with pytest.raises(AnimateDiffError, match="AD-H44"):
+        controlled(unit(), clip=NAMED)
+
+
+@pytest.mark.parametrize(
+    ("units", "clip", "words"),
+    [
+        ([], NAMED, "control_images has no effect, since no ControlNet unit is enabled."),
+        ([unit(image=IMAGE)], {**CLIP_OF_5, "control_images": "1: in/walk"}, "no effect on ControlNet unit 1"),
+        ([unit(image=IMAGE)], {**CLIP_OF_5, "control_weight": "0.5; 1"}, "control_weight has no effect on"),
+    ],
+)
+def test_settings_about_units_that_are_not_there(controlled, walk, units, clip, words):
+    assert words in controlled(*units, clip=clip).comments
+
+
+def test_infotext_and_recipe_name_the_sources(webui, controlled, walk):
+    told = controlled(unit(), clip={**CLIP_OF_5, "control_images": "0@0: in/walk/0.png, 0@4: in/walk/1.png"})
+    fields = told.extra_generation_params
+    assert fields["Control images"] == "0: 0.png, 1.png"
+    assert set(fields["Control images hashes"].split(", ")[0].partition(": ")[::2]) > {"0.png"}
+    assert "control_images" in fields["AnimateDiff"]
+    assert "Control images" not in controlled(unit(image=IMAGE), clip=CLIP_OF_5).extra_generation_params
+
+
+def test_images_are_inverted_without_control(webui, controlled, walk):
+    pinned = {**NAMED, "image": "in/walk/1.png"}
+    controlled(unit(), clip=pinned)
+    assert {len(x) for x, _ in shared.controlled} == {2 * FRAMES}  # none of those with the one image
+    assert all(torch.allclose(values, torch.tensor(FIRST * 2)) for _, (values,) in shared.controlled)

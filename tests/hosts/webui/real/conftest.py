@@ -10,11 +10,15 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.motion_files import write_motion_file
+from support.webui_real.controlled import STRIPES, UNIT, controlled_webui, listed_models
 from support.webui_real.places import NOT_STARTED, REPOSITORY, TROUBLE, webui_python
 from support.webui_real.server import WebUI
+from support.webui_real.small_control import NAME, write_sdxl_control_model
+from support.webui_real.small_sdxl import NO_DOWNLOAD, write_sdxl_checkpoint
 
 from tools.webui_report import Report
 
@@ -93,6 +97,34 @@ def studio(start_studio: Callable) -> WebUI:
 @pytest.fixture(scope="session")
 def plain_webui(start_webui: Callable) -> WebUI:
     return start_webui("plain_webui")
+
+
+@pytest.fixture(scope="session")
+def controlled(start_webui: Callable, tmp_path_factory: pytest.TempPathFactory) -> WebUI:
+    """With the real ControlNet extension, which is loaded first, and a small control model of each kind."""
+    return controlled_webui(start_webui, tmp_path_factory.mktemp("extension"), "a-controlnet")
+
+
+@pytest.fixture(scope="session")
+def controlled_last(start_webui: Callable, tmp_path_factory: pytest.TempPathFactory) -> WebUI:
+    """ControlNet is loaded last; there is an SDXL checkpoint, too."""
+    server = controlled_webui(start_webui, tmp_path_factory.mktemp("extension"), "zz-controlnet", settings=NO_DOWNLOAD)
+    write_motion_file(server.motion_modules_dir, "hotshot")
+    write_sdxl_checkpoint(server.models_dir / "Stable-diffusion")
+    write_sdxl_control_model(server.models_dir / "ControlNet")
+    server.api("POST", "/sdapi/v1/refresh-checkpoints").raise_for_status()
+    return server
+
+
+@pytest.fixture(scope="session")
+def control_models(controlled: WebUI) -> dict[str, str]:
+    return listed_models(controlled)
+
+
+@pytest.fixture(scope="session")
+def controlled_unit(control_models: dict[str, str]) -> dict[str, Any]:
+    """A unit with a ControlNet and an image, as a client sends it."""
+    return {**UNIT, "image": STRIPES, "model": control_models[NAME]}
 
 
 @pytest.fixture(scope="session")

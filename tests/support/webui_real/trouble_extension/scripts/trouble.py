@@ -11,6 +11,8 @@ Commands come as the script's API argument, a dictionary:
     levels: true - /trouble/levels tells of each call of the UNet the sampler's noise level and the timestep
     conditions: true - /trouble/conditions tells what text each call of the UNet is given, /trouble/inputs its latents
     reached: true - /trouble/reached tells the latents and embedded timesteps of each call, after what replaces them
+    control: true - /trouble/control tells of each call of the UNet its latents, those of the denoiser, and for each row
+        and each model of the ControlNet extension the grey of the hint that reached it
     plainly: true - the denoiser lays its rows out plainly: a call for each part of the prompts, and one for uncond
 """
 
@@ -38,6 +40,7 @@ conditions_seen = []
 inputs_seen = []
 reached = []
 calls_seen = {}
+control_seen = []
 levels_seen = []
 
 
@@ -56,7 +59,7 @@ class TroubleScript(scripts.Script):
     def process(self, p, command):
         self.undo.close()  # of a request that failed
         if not hasattr(p, "is_nested"):
-            for seen_before in (decoded_batches, conditions_seen, inputs_seen, levels_seen, reached):
+            for seen_before in (decoded_batches, control_seen, conditions_seen, inputs_seen, levels_seen, reached):
                 seen_before.clear()
         if isinstance(command, dict) and command.get("rows"):
             p.all_prompts = [f"{prompt}, {'red' if row else 'blue'}" for row, prompt in enumerate(p.all_prompts)]
@@ -88,6 +91,9 @@ class TroubleScript(scripts.Script):
         if command.get("reached"):
             for layer in (unet.input_blocks[0], unet.time_embed):
                 self.undo.callback(layer.register_forward_pre_hook(note_reached).remove)
+
+        if command.get("control"):
+            watch_control(p, unet, self.undo)
 
         if what := command.get("wrap"):
             wrapped_calls[0] = 0
@@ -202,6 +208,7 @@ def decoded():
 
 def note_call(params):
     calls_seen["denoiser"], calls_seen["said"] = params.denoiser, params.sigma[0]
+    calls_seen["x"] = params.x[-params.text_uncond.shape[0] :]  # the rows of cond come before, once for each part
     if params.denoiser.step == 0:
         calls_seen["sigma"] = float(params.sigma[0])
 
@@ -216,7 +223,7 @@ def note_reached(_layer, given):
 
 
 def seen():
-    return {name: value for name, value in calls_seen.items() if name not in ("denoiser", "said")}
+    return {name: value for name, value in calls_seen.items() if name not in ("denoiser", "said", "x")}
 
 
 def note_level(_unet, given, named):
@@ -230,6 +237,34 @@ def note_level(_unet, given, named):
 
 def timesteps_of(given, named):
     return named.get("timesteps", given[1] if len(given) > 1 else None)
+
+
+def watch_control(p, unet, undo):
+    """The latents of each call are seen where the UNet begins, after its control models have run."""
+    (network,) = (s.latest_network for s in p.scripts.alwayson_scripts if s.title() == "ControlNet")
+    params, hints = list(network.control_params), {}
+
+    def note_hint(number):
+        return lambda _model, _args, named: hints.update({number: named["hint"]})
+
+    for number, param in enumerate(params):
+        if param.control_model_type.name not in ("Controlllite", "IPAdapter"):
+            undo.callback(param.control_model.register_forward_pre_hook(note_hint(number), with_kwargs=True).remove)
+
+    def note_rows(_layer, given):
+        x, greys = given[0], []
+        for number, param in enumerate(params):
+            hint = hints.get(number)
+            if param.control_model_type.name == "Controlllite":
+                hint = (next(iter(param.control_model.modules.values())).cond_image + 1) / 2
+            elif param.control_model_type.name == "IPAdapter":
+                hint = param.control_model.image_emb.cond_emb[:, :1, :1, None]
+            grey = hint.float().mean(dim=(1, 2, 3))
+            greys.append(grey if len(grey) == len(x) else grey.repeat(len(x)))
+        rows = torch.stack(greys).detach().cpu().numpy()
+        control_seen.extend([*(t.detach().cpu().float().numpy() for t in (x, calls_seen["x"])), rows])
+
+    undo.callback(unet.input_blocks[0].register_forward_pre_hook(note_rows).remove)
 
 
 def archive(arrays):
@@ -275,6 +310,7 @@ def take_small_control_models():
     guess = sys.modules.get("scripts.controlnet_model_guess")
     if guess:
         guess.controlnet_default_config.update(model_channels=32, context_dim=64)
+        guess.controlnet_sdxl_mid_config.update(model_channels=32, context_dim=320, adm_in_channels=448)
 
 
 def add_routes(_demo, app):
@@ -288,6 +324,7 @@ def add_routes(_demo, app):
     app.add_api_route("/trouble/conditions", conditions, methods=["GET"])
     app.add_api_route("/trouble/inputs", inputs, methods=["GET"])
     app.add_api_route("/trouble/reached", lambda: archive(reached), methods=["GET"])
+    app.add_api_route("/trouble/control", lambda: archive(control_seen), methods=["GET"])
     app.add_api_route("/trouble/levels", lambda: levels_seen, methods=["GET"])
     app.add_api_route("/trouble/wrapped", lambda: wrapped_calls[0], methods=["GET"])
     app.add_api_route("/trouble/nested", lambda: nested_pictures, methods=["GET"])

@@ -1,0 +1,179 @@
+"""Which unit of the ControlNet extension gets which images.
+
+In this order: the images that our settings name for the unit; its own folder or list; its own single image, for all
+frames; the clip's source video; the init images of img2img. The extension's preprocessor reads them frame by frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from lib_animatediff.hosts.webui.clip.start.pinned import is_img2img
+from lib_animatediff.hosts.webui.compat import controlnet
+from lib_animatediff.hosts.webui.compat.controlnet import HostUnit
+from lib_animatediff.request.control.hosted import HostedControl
+from lib_animatediff.request.control.unit import STRETCH, ControlUnit, filled
+from lib_animatediff.request.effects import Note
+from lib_animatediff.request.plan import ClipPlan
+from lib_animatediff.request.start.images import Find
+from lib_animatediff.video.fitting import CROP
+from lib_animatediff.video.source import Source, chosen_images, count_frames, over_white
+from motion_module import ClipError
+from motion_module.limits import VIDEO_FRAMES
+
+_WITH_FEWER = {"hold": "the last one is held", "stretch": "they are stretched", "loop": "they begin anew"}
+
+
+@dataclass(frozen=True)
+class UnitFrames:
+    """What a unit gets in a clip.
+
+    Attributes:
+        host: the unit.
+        weights: the factor on its weight in each rendered frame.
+        read: reads its images, RGB, one for each rendered frame of a clip, or of all clips of a batch. None: it has one
+            image for all frames, or what the extension itself finds.
+        count: how many images that are; 0: one for all frames.
+        named: the files that the request names for it.
+        notes: what the user should know.
+    """
+
+    host: HostUnit
+    weights: tuple[float, ...]
+    read: Callable[[], Sequence[Any]] | None = None
+    count: int = 0
+    named: ControlUnit | None = None
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether its weight differs from the extension's in a frame."""
+        return any(weight != 1 for weight in self.weights)
+
+
+def units_of_clip(
+    p: Any, plan: ClipPlan, hosted: HostedControl, find: Find
+) -> tuple[list[UnitFrames], tuple[Note, ...]]:
+    """What each enabled unit of a request gets, and notes about settings that name others.
+
+    Raises:
+        ClipError: a unit cannot be served.
+        AnimateDiffError: a source is missing or damaged.
+    """
+    hosts = controlnet.enabled_units(p)
+    if hosts and controlnet.is_shared_out(p):
+        raise ClipError(
+            "ControlNet gives each image of a batch to another unit, but the images of a clip are its frames. Set its "
+            "batch option to all units for all images.",
+            code="AD-H44",
+        )
+    units = [_unit_frames(p, plan, hosted, host, find) for host in hosts]
+    for unit in units:
+        if unit.count:
+            _refuse_masks(p, unit.host, find)
+    idle = hosted.idle([host.number for host in hosts])
+    return units, tuple(Note(name, text) for name, text in idle.items())
+
+
+def _unit_frames(p: Any, plan: ClipPlan, hosted: HostedControl, host: HostUnit, find: Find) -> UnitFrames:
+    rendered = plan.rendered
+    weights = hosted.weights(host.number, plan.frames)
+    own = Source(find(host.folder)[0]) if host.folder else None
+    named = hosted.unit(host.number, host.model, plan.frames, own)
+    if named is not None:
+        count = _count(named, plan.frames)
+        order = named.order(plan.frames, count)
+        near = named.weights(plan.frames)
+        return UnitFrames(
+            host,
+            tuple(weights[frame] * near[frame] for frame in rendered),
+            lambda: _read(named, [order[frame] for frame in rendered]),
+            len(rendered),
+            named,
+            _notes(named, count, plan.frames),
+        )
+    images = _given(p, plan, hosted, host)
+    read = None if images is None else images[1]
+    return UnitFrames(host, tuple(weights[frame] for frame in rendered), read, images[0] if images else 0)
+
+
+def _given(
+    p: Any, plan: ClipPlan, hosted: HostedControl, host: HostUnit
+) -> tuple[int, Callable[[], Sequence[Any]]] | None:
+    """The number of images that are there anyway, and what reads them; None: one for all frames."""
+    rows = len(plan.rendered)
+    if listed := host.listed:
+        return rows, lambda: [listed[filled(hosted.fill, frame, plan.frames, len(listed))] for frame in plan.rendered]
+    if host.has_image:
+        asks = host.unit.animatediff_batch and host.unit.ipadapter_input is not None
+        return (rows, list) if asks and len(host.unit.ipadapter_input) == rows > 1 else None
+    if plan.video is not None:
+        source = plan.video.source
+        return rows, lambda: [over_white(image) for image in islice(chosen_images(source), rows)]
+    images = [image for image in getattr(p, "init_images", None) or () if image is not None]
+    if len(images) < 2 or all(image is images[0] for image in images):
+        return None
+    return _init_images(images, rows, p.batch_size)
+
+
+def _init_images(images: list[Any], rows: int, clips: int) -> tuple[int, Callable[[], Sequence[Any]]] | None:
+    """Init images for each frame, or for each frame of each clip. Other numbers are refused by the layout."""
+    if len(images) == rows or len(images) == clips * rows:
+        chosen = images
+    elif len(images) == clips:
+        chosen = [image for image in images for _ in range(rows)]
+    else:
+        return None
+    return len(chosen), lambda: [image.convert("RGB") for image in chosen]
+
+
+def _count(unit: ControlUnit, frames: int) -> int:
+    """How many images the source of a unit has, counted as far as they matter; 0 for images at frames."""
+    if unit.source is None:
+        return 0
+    return count_frames(unit.source, VIDEO_FRAMES if unit.fill == STRETCH else frames)
+
+
+def _read(unit: ControlUnit, order: Sequence[int]) -> list[Any]:
+    """The images of frames in their own size, each read once."""
+    wanted = set(order)
+    if unit.source is None:
+        found = {number: next(chosen_images(unit.keys[number].source(CROP))) for number in wanted}
+    else:
+        last = max(wanted)
+        read = enumerate(islice(chosen_images(unit.source), last + 1))
+        found = {number: image for number, image in read if number in wanted}
+    return [over_white(found[number]) for number in order]
+
+
+def _notes(unit: ControlUnit, count: int, frames: int) -> tuple[Note, ...]:
+    if unit.source is None or not 1 < count < frames:
+        return ()
+    return (Note(unit.source.name, f"has {count} images for {frames} frames: {_WITH_FEWER[unit.fill]}."),)
+
+
+def _refuse_masks(p: Any, host: HostUnit, find: Find) -> None:
+    """Refuse masks that cannot be those of every frame.
+
+    Raises:
+        ClipError: the unit needs a mask of each frame, or is cut out of a mask.
+    """
+    masks: Path | None = controlnet.folder_of_masks(host)
+    if masks is not None:
+        find(str(masks))
+    if host.unit.mask is not None or (host.unit.is_inpaint and masks is None):
+        raise ClipError(
+            f"ControlNet unit {host.number} has one image per frame, and needs a mask for each. Give it a folder of "
+            "masks (batch_mask_dir), or one image for all frames.",
+            code="AD-H45",
+        )
+    if is_img2img(p) and getattr(p, "image_mask", None) is not None and p.inpaint_full_res:
+        raise ClipError(
+            "With an inpaint area of only masked, ControlNet cuts the image of a unit to that area, but not the images "
+            f"of frames, which unit {host.number} has. Set the inpaint area to the whole picture.",
+            code="AD-H47",
+        )
