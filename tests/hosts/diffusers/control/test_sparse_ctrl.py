@@ -17,8 +17,9 @@ from lib_animatediff import AnimateDiffError, ControlUnit, Pin
 from lib_animatediff.engine.components.sparse_ctrl import ResidualCache
 from lib_animatediff.hosts.diffusers import animate as module
 from lib_animatediff.hosts.diffusers.animate import animate
-from lib_animatediff.request.plan import Sampling, add_controls, plan_clip, plan_from_json
+from lib_animatediff.request.plan import Sampling, add_controls, plan_clip
 from lib_animatediff.request.settings import parse_settings
+from lib_animatediff.request.stored_plan import plan_from_json
 from lib_animatediff.video.source import Source
 from motion_module.sparse_ctrl.network import SparseCtrl
 
