@@ -35,7 +35,7 @@ def test_the_bare_products_are_those_of_a_transformer():
     """As many multiplications as the layers of one transformer make, of the same sizes."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    ours = TemporalTransformer(32, 32).eval()
+    ours = TemporalTransformer(32, 32).eval().requires_grad_(False)  # training attends otherwise
     motion = SimpleNamespace(sites=lambda: [("site", ours)])
     with FlopCounterMode(display=False) as bare:
         peers.bare_products(motion, {"site": torch.randn(8, 32, 4, 4)})()

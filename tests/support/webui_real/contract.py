@@ -43,8 +43,16 @@ NOT_THE_WEBUIS |= {
     "*.sent",
     "sd_model.forge_objects",
 }  # the last is Forge's
-NOT_THE_WEBUIS |= {"loaded.adapters", "loaded.motion", "loaded.reports", "*.progress", "*.first_only", "*.units"}
-NOT_THE_WEBUIS |= {"*.source", "data.view"}
+NOT_THE_WEBUIS |= {
+    "loaded.adapters",
+    "loaded.motion",
+    "loaded.reports",
+    "*.progress",
+    "*.timestep",
+    "*.first_only",
+    "*.units",
+}
+NOT_THE_WEBUIS |= {"*.source", "*.timestep", "data.view"}
 
 # Names of the extension sd-webui-controlnet, by the class or module that has them; see `test_controlnet_contract.py`.
 CONTROLNET = {
@@ -173,7 +181,7 @@ NAMES = """
     runner.alwayson_scripts
     modules.sd_models.checkpoints_list titled.filename titled.title
     modules.sd_models.model_data modules.sd_models.model_data.sd_model
-    modules.sd_samplers_common.InterruptedException
+    modules.sd_samplers.all_samplers_map modules.sd_samplers_common.InterruptedException
     modules.sd_unet.current_unet modules.sd_unet.current_unet.option.label
     modules.shared.cmd_opts modules.shared.demo modules.shared.device modules.shared.prompt_styles
     modules.shared.sd_model modules.shared.sd_model.sd_checkpoint_info

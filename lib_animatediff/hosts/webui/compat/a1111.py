@@ -168,15 +168,14 @@ def img2img_steps(p: Any, steps: int | None) -> tuple[int, int]:
     return sd_samplers_common.setup_img2img_steps(p, steps)  # type: ignore[no-any-return]
 
 
-def encoded(image: Any, model: Any) -> Tensor:
-    """``(1 c h w)``: the latents of an RGB image."""
-    return sd_samplers_common.images_tensor_to_samples(pixels_of(image), None, model)  # type: ignore[no-any-return]
+def encoded(pixels: Tensor, model: Any) -> Tensor:
+    """``(1 c h w)``: the latents of an image ``1 3 h w`` from 0 to 1."""
+    return sd_samplers_common.images_tensor_to_samples(pixels, None, model)  # type: ignore[no-any-return]
 
 
-def pixels_of(image: Any) -> Tensor:
-    """``(1 3 h w)``: an RGB image, from 0 to 1."""
-    data = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-    return data.view(1, image.height, image.width, 3).permute(0, 3, 1, 2).float() / 255
+def has_sampler(name: str) -> bool:
+    """Whether the WebUI has a sampler of this name."""
+    return name in sd_samplers.all_samplers_map
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -17,9 +16,15 @@ HIGHEST = 0.999  # denoising strength of the WebUI's image to image
 _INPAINTING = ("hybrid", "concat")  # how the UNet takes the mask
 
 
-def has_sampler(name: str) -> bool:
-    """Whether the WebUI has a sampler of this name."""
-    return name in import_module("modules.sd_samplers").all_samplers_map
+def encoded(image: Any, model: Any) -> Tensor:
+    """``(1 c h w)``: the latents of an RGB image."""
+    return a1111.encoded(pixels_of(image), model)
+
+
+def pixels_of(image: Any) -> Tensor:
+    """``(1 3 h w)``: an RGB image, from 0 to 1."""
+    data = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+    return data.view(1, image.height, image.width, 3).permute(0, 3, 1, 2).float() / 255
 
 
 def levels_of_img2img(p: Any, steps: int | None) -> Tensor:
@@ -85,5 +90,5 @@ def mask_condition(p: Any, image: Any, changes: Tensor, latents: Tensor) -> Tens
         latents: of the image, ``1 c h w``.
     """
     first = next(p.sd_model.first_stage_model.parameters())
-    pixels = a1111.pixels_of(image).to(first) * 2 - 1
+    pixels = pixels_of(image).to(first) * 2 - 1
     return p.inpainting_image_conditioning(pixels, latents, image_mask=changes[None, None])  # type: ignore[no-any-return]

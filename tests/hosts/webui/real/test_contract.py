@@ -144,6 +144,7 @@ def test_one_module_is_the_door_to_the_webui():
     assert importers(OURS, "modules") == {"a1111.py", "animatediff.py"}
     assert importers(OURS, "launch") == {"install.py"}
     assert importers(OURS, "gradio") == {
+        "clip_upload.py",
         "fields.py",
         "first_steps.py",
         "image_upload.py",

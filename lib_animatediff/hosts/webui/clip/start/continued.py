@@ -11,7 +11,6 @@ from typing import Any
 
 from lib_animatediff.hosts.webui.catalog.sources import find_source
 from lib_animatediff.hosts.webui.compat import a1111
-from lib_animatediff.hosts.webui.compat.denoiser import has_sampler
 from lib_animatediff.request.effects import Note
 from lib_animatediff.request.settings import SETTINGS, canonical_name, check_value
 from lib_animatediff.request.start.continued import NOT_CARRIED, Infotext, check_direction, next_seed, read_infotext
@@ -74,7 +73,7 @@ def _fields_of(earlier: Infotext, facts: SourceFacts, sent: Collection[str]) -> 
             found[name] = read(earlier.fields[field])
     if "seed" in found:
         found["seed"] = next_seed(found["seed"], facts.frames)
-    if not has_sampler(found.get("sampler_name", "")):
+    if not a1111.has_sampler(found.get("sampler_name", "")):
         found.pop("sampler_name", None)
         found.pop("scheduler", None)
     return ((name, value) for name, value in found.items() if _sent_as(name).isdisjoint(sent))

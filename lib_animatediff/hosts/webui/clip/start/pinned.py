@@ -19,6 +19,7 @@ from lib_animatediff.engine.batch import RowOrder
 from lib_animatediff.engine.patching import patch_next_call
 from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
 from lib_animatediff.hosts.webui.compat import a1111, unet_calls
+from lib_animatediff.hosts.webui.compat.denoiser import encoded
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.request.settings.derived import is_loop
 from lib_animatediff.sampling.hold import NoiseLevels
@@ -124,7 +125,7 @@ class PinnedImages:
             assert self._pins is not None
             with a1111.encoding_means():
                 images = [next(source_frames(pin.source(self._pins.fit), size, 1)) for pin in self._pins.pins]
-                self._latents[size] = torch.cat([a1111.encoded(over_white(image), p.sd_model) for image in images])
+                self._latents[size] = torch.cat([encoded(over_white(image), p.sd_model) for image in images])
         return self._latents[size]
 
     def _shares_noise(self, p: Any) -> bool:

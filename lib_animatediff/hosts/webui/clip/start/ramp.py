@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lib_animatediff.hosts.webui.compat import a1111
+from lib_animatediff.hosts.webui.compat.denoiser import encoded
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.sampling.image_start import image_start
 from lib_animatediff.video.source import Source, examine, over_white, source_frames
@@ -60,7 +61,7 @@ class InitRamp:
         if path is not None and self._last is None:
             given = over_white(next(_as_stored(path))).convert("RGB")
             with a1111.encoding_means(), torch.no_grad():
-                self._last = a1111.encoded(_resized(p, given), p.sd_model)[0]
+                self._last = encoded(_resized(p, given), p.sd_model)[0]
         return self._last
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from lib_animatediff.engine.patching import patch_next_call
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
-from lib_animatediff.hosts.webui.compat.denoiser import HIGHEST
+from lib_animatediff.hosts.webui.compat.denoiser import HIGHEST, encoded
 from lib_animatediff.request.effects import Note
 from lib_animatediff.request.motion_scale import parse_frames
 from lib_animatediff.request.plan import ClipPlan
@@ -164,7 +164,7 @@ class FirstFrames:
             return
         with a1111.encoding_means(), torch.no_grad():
             frames = source_frames(video.source, size, len(self._plan.rendered))
-            self._latents = torch.cat([a1111.encoded(over_white(frame), p.sd_model) for frame in frames])
+            self._latents = torch.cat([encoded(over_white(frame), p.sd_model) for frame in frames])
 
     def before_sampling(self, p: Processing) -> None:
         """Make the sampler of the first pass begin with the video. Called in the hook before every sampling."""
