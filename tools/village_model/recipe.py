@@ -116,7 +116,7 @@ class MovingRecipe(MotionRecipe):
     off as before.
     """
 
-    steps: int = 1000
+    steps: int = 3000
     rate: float = 2e-3
     timestep_power: float = 0.5
     moving_weight: float = 8.0
