@@ -9,6 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from lib_animatediff.builtin_model import built_in
 from lib_animatediff.request.control.unit import FILLS, HOLD, MOST_WEIGHT, REACH, ControlUnit
 from lib_animatediff.request.start.pins import Pin
 from lib_animatediff.request.start.taken_over import VideoIn
@@ -33,7 +34,8 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "multiple": True,
             "metavar": "FILE[:WEIGHT]",
-            "help": "ControlNet or T2I adapter for the --control at the same place. May be repeated.",
+            "help": "ControlNet or T2I adapter for the --control at the same place; pocket is the built-in one. May be "
+            "repeated.",
         },
     ),
     "control_weights": (
@@ -188,12 +190,18 @@ def _model(text: str, weight: str | None) -> tuple[Path, str]:
     """``FILE`` or ``FILE:WEIGHT``, with the weight of ``--control-weight``."""
     name, colon, own = text.rpartition(":")
     if not colon or not name or exists(Path(text)) or not _is_number(own):
-        return Path(text), weight or "1"
+        return _file(text), weight or "1"
     if weight is not None:
         raise ClipError(
             f"--control-model {text} has a weight, and so has --control-weight. Remove one of them.", code="AD-H30"
         )
-    return Path(name), own.strip()
+    return _file(name), own.strip()
+
+
+def _file(name: str) -> Path:
+    """The file of a control model; that of a built-in model by the model's name."""
+    model = built_in(Path(name))
+    return model.folder / model.control if model and model.control else Path(name)
 
 
 def _is_number(text: str) -> bool:

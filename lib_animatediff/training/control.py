@@ -13,6 +13,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from motion_module.sparse_ctrl.names import LDM_MIDDLE, LDM_RESNET, LDM_STARTS
+
 from .loss import Group, Objective
 from .rng import stream
 from .settings import TrainingError, TrainingSettings
@@ -23,22 +25,10 @@ if TYPE_CHECKING:
 PREFIX = "control_model."  # of every weight in the official files
 
 _LEVELS = 255  # of a pixel
-_RESNET = {
-    "norm1": "in_layers.0",
-    "conv1": "in_layers.2",
-    "time_emb_proj": "emb_layers.1",
-    "norm2": "out_layers.0",
-    "conv2": "out_layers.3",
-    "conv_shortcut": "skip_connection",
-}
-_FIXED = {
-    "conv_in.": "input_blocks.0.0.",
-    "time_embedding.linear_1.": "time_embed.0.",
-    "time_embedding.linear_2.": "time_embed.2.",
-    "mid_block.resnets.0.": "middle_block.0.",
-    "mid_block.attentions.0.": "middle_block.1.",
-    "mid_block.resnets.1.": "middle_block.2.",
-    "controlnet_mid_block.": "middle_block_out.0.",
+_RESNET = {ours.rstrip("."): ldm.rstrip(".") for ldm, ours in LDM_RESNET}
+_STARTS = {
+    **{ours: ldm for ldm, ours in LDM_STARTS if not ldm.startswith("input_hint_block")},
+    **{f"mid_block.{ours}.": f"middle_block.{number}." for number, ours in LDM_MIDDLE.items()},
     "controlnet_cond_embedding.conv_in.": "input_hint_block.0.",
 }
 _HINT_BLOCK = re.compile(r"controlnet_cond_embedding\.blocks\.(\d+)\.")
@@ -133,7 +123,7 @@ def official_names(network: Any) -> dict[str, str]:
 
 
 def _official(name: str, layers: int, hint_blocks: int) -> str:
-    for start, official in _FIXED.items():
+    for start, official in _STARTS.items():
         if name.startswith(start):
             return official + _resnet_part(name.removeprefix(start))
     if name.startswith("controlnet_cond_embedding.conv_out."):

@@ -15,8 +15,8 @@ OFFICIAL, MIXED, DIFFUSERS = "official", "LDM and official", "diffusers"
 _CONTROL = re.compile(r"^(?:(?:control_model|controlnet)\.)+")  # prefixes of files that hold a ControlNet
 _LAYERS = 3  # of each resolution in LDM's list: two ResNet blocks and what halves height and width
 _LDM_BLOCK = re.compile(r"input_blocks\.(\d{1,2})\.([01])\.(.*)", re.DOTALL)
-_LDM_MIDDLE = {"0": "resnets.0", "1": "attentions.0", "2": "resnets.1"}
-_LDM_RESNET = (
+LDM_MIDDLE = {"0": "resnets.0", "1": "attentions.0", "2": "resnets.1"}
+LDM_RESNET = (
     ("in_layers.0.", "norm1."),
     ("in_layers.2.", "conv1."),
     ("emb_layers.1.", "time_emb_proj."),
@@ -24,7 +24,7 @@ _LDM_RESNET = (
     ("out_layers.3.", "conv2."),
     ("skip_connection.", "conv_shortcut."),
 )
-_LDM_STARTS = (
+LDM_STARTS = (
     ("time_embed.0.", "time_embedding.linear_1."),
     ("time_embed.2.", "time_embedding.linear_2."),
     ("input_blocks.0.0.", "conv_in."),
@@ -45,14 +45,14 @@ def official(name: str) -> str:
     """The official name of a weight without prefixes, from any spelling."""
     if is_motion_weight(name):
         return official_name(name)
-    for start, ours in _LDM_STARTS:
+    for start, ours in LDM_STARTS:
         if name.startswith(start):
             return ours + name.removeprefix(start)
     if match := _LDM_OUTPUT.fullmatch(name):
         return f"controlnet_down_blocks.{int(match[1])}.{match[2]}"
     if name.startswith("middle_block."):
         number, _, rest = name.removeprefix("middle_block.").partition(".")
-        return f"mid_block.{_LDM_MIDDLE.get(number, number)}.{_resnet(rest)}"
+        return f"mid_block.{LDM_MIDDLE.get(number, number)}.{_resnet(rest)}"
     if match := _LDM_BLOCK.fullmatch(name):
         return _ldm_layer(int(match[1]) - 1, match[2], match[3])
     return name
@@ -81,7 +81,7 @@ def _ldm_layer(number: int, part: str, rest: str) -> str:
 
 
 def _resnet(name: str) -> str:
-    for start, ours in _LDM_RESNET:
+    for start, ours in LDM_RESNET:
         if name.startswith(start):
             return ours + name.removeprefix(start)
     return name

@@ -12,6 +12,7 @@ from support.clip_files import write_film
 from support.control_files import t2i_state, write, write_pocket_controlnet
 from support.source_files import shades
 
+from lib_animatediff.builtin_model import POCKET
 from lib_animatediff.video import read_clip, read_recipe, write_clip
 from lib_animatediff.video.hashing import file_hash
 
@@ -65,6 +66,17 @@ def test_the_recipe_names_the_sources_by_hash_and_makes_the_clip_again(run, tmp_
     assert done.out.startswith("Reproduced: frame 0 is identical"), done.err
     (tmp_path / "found" / "in" / "images" / "0.png").write_bytes((sources / "images" / "1.png").read_bytes())
     assert "is not the file that the clip was made with" in run("reproduce", clip, "--models", tmp_path / "found").err
+
+
+def test_the_built_in_control_model_has_a_name(run, tmp_path, sources):
+    clip = tmp_path / "clip.png"
+    done = run(*ANIMATE, "--control", sources / "images", "--control-model", "pocket:0.8", "--output", clip)
+    assert done.code == 0, done.err
+    (unit,) = read_recipe(clip).data["files"]["controls"]
+    file = POCKET.folder / POCKET.control
+    assert (unit["model"], unit["weight"]) == ({"name": file.name, "sha256": file_hash(file)}, "0.8")
+    done = run("reproduce", clip, "--models", sources)
+    assert done.out.startswith("Reproduced: frame 0 is identical"), done.err
 
 
 def test_every_source_of_a_clip_serves_and_weights_travel(run, tmp_path, models, sources):
