@@ -209,10 +209,12 @@ class SamplingPlace:
 
     @property
     def known_timestep(self) -> float | None:
-        """The timestep of a call that has one for all rows, if nothing has to wait for the device to tell it."""
-        given, told = self._timestep, self._host[2]
-        if told is not None or not isinstance(given, Tensor):
-            return told if given is None or told is not None else float(given)
+        """The timestep of a call that has one for all rows; None if it has several, or if only the device has it."""
+        given, from_host = self._timestep, self._host[2]
+        if from_host is not None or given is None:
+            return from_host
+        if not isinstance(given, Tensor):
+            return float(given)
         values = set(given.flatten().tolist()) if given.device.type == "cpu" else set()
         return values.pop() if len(values) == 1 else None
 

@@ -39,9 +39,9 @@ def test_sources(text):
 
 @pytest.mark.parametrize(("text", "code"), [("0:", "AD-H40"), ("0: a, 0: b", "AD-H41"), ("1@2: a, 1@2: b", "AD-H41")])
 def test_sources_that_cannot_be(text, code):
-    with pytest.raises(ClipError) as told:
+    with pytest.raises(ClipError) as refused:
         parse_unit_images(text)
-    assert told.value.code == code
+    assert refused.value.code == code
 
 
 def test_weights_of_all_units_and_of_each():
@@ -66,9 +66,9 @@ def test_a_units_images():
 
 @pytest.mark.parametrize(("text", "code"), [("0: a, 0@1: b", "AD-H42"), ("0@9: a", "AD-H43")])
 def test_images_that_a_clip_cannot_have(text, code):
-    with pytest.raises(ClipError) as told:
+    with pytest.raises(ClipError) as refused:
         HostedControl(tuple(parse_unit_images(text))).unit(0, "net", 9)
-    assert told.value.code == code
+    assert refused.value.code == code
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,8 @@ def test_images_that_a_clip_cannot_have(text, code):
         (HostedControl((UnitImage("a"),), "0.5"), [], {"control_images", "control_weight"}),
         (HostedControl((UnitImage("a", 0), UnitImage("b", 1))), [1], {"control_images"}),
         (HostedControl(weight="1; 0.5"), [0], {"control_weight"}),
+        (HostedControl(fill="loop"), [], {"control_fill"}),
+        (HostedControl(fill="loop"), [0], {}),
     ],
 )
 def test_settings_about_units_that_are_not_there(hosted, present, idle):

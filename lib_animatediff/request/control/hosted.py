@@ -112,6 +112,8 @@ class HostedControl:
         named: dict[str, list[int | None]] = {"control_images": [image.unit for image in self.images]}
         if self.weight != NO_FACTOR:
             named["control_weight"] = [None] if len(weights) == 1 else list(range(len(weights)))
+        if self.fill != HOLD:
+            named["control_fill"] = [None]
         if not present:
             return {name: "has no effect, since no ControlNet unit is enabled." for name in named if named[name]}
         missing = {name: [unit for unit in units if unit not in (None, *present)] for name, units in named.items()}

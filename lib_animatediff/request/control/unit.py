@@ -33,7 +33,7 @@ class ControlUnit:
         weight: strength over the frames, such as ``0.8`` or ``0: 1, 12: 0.4``, each from 0 to `MOST_WEIGHT`; for a PIA
             model the affinity of each frame, 0 to 1, see `affinity`.
         start, end: the part of the sampling steps in which it acts, from 0.0 to 1.0.
-        fill: what frames have beyond the last image: ``"hold"`` the last one; ``"loop"`` begins anew; ``"stretch"``
+        fill: what frames have beyond the last image: ``"hold"`` the last one; ``"loop"`` starts again; ``"stretch"``
             distributes all images over the clip, also if there are more than frames; ``"refuse"`` refuses the clip.
         reach: frames from a key image to the first one that it does not change. It does not concern a SparseCtrl
             encoder.
@@ -146,13 +146,7 @@ class ControlUnit:
         if self.keys:
             return [self._nearest(frame) for frame in range(frames)]
         assert self.source is not None
-        if self.fill == REFUSE and 1 < images < frames:
-            raise ClipError(
-                f"{self.source.name} has {images} images for a clip of {frames} frames. Lower the number of frames, or "
-                "hold, loop or stretch the images.",
-                code="AD-H16",
-            )
-        return [filled(self.fill, frame, frames, images) for frame in range(frames)]
+        return image_order(self.source.name, self.fill, frames, images)
 
     def to_json(self, named: Callable[[Path], Mapping[str, Any]] = lambda path: {"path": str(path)}) -> dict[str, Any]:
         """Itself as JSON values.
@@ -244,9 +238,25 @@ def _stretched(frame: int, frames: int, images: int) -> int:
     return (2 * frame * (images - 1) + last) // (2 * last)
 
 
-def filled(fill: str, frame: int, frames: int, images: int) -> int:
-    """The number of the image of a frame, see `ControlUnit.fill`."""
-    return _FILLED[fill](frame, frames, images)
+def image_order(name: str, fill: str, frames: int, images: int) -> list[int]:
+    """The number of the image of each frame.
+
+    Args:
+        name: of the source.
+        fill: see `ControlUnit`.
+        frames: of the clip.
+        images: how many the source has.
+
+    Raises:
+        ClipError: there are too few images.
+    """
+    if fill == REFUSE and 1 < images < frames:
+        raise ClipError(
+            f"{name} has {images} images for a clip of {frames} frames. Lower the number of frames, or hold, loop or "
+            "stretch the images.",
+            code="AD-H16",
+        )
+    return [_FILLED[fill](frame, frames, images) for frame in range(frames)]
 
 
 _FILLED: dict[str, Callable[[int, int, int], int]] = {

@@ -164,7 +164,7 @@ CONTROL_FILL = further(
     meanings={
         "hold": "the last one",
         "stretch": "all images are spread over the clip",
-        "loop": "they begin anew",
+        "loop": "they start again",
         "refuse": "the clip is refused",
     },
 )

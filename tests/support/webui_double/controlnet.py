@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from types import ModuleType, SimpleNamespace
@@ -49,6 +50,8 @@ class Unit:
     ipadapter_input: list[Any] | None = None
     save_detected_map: bool = True
     control_mode: str = "Balanced"
+    guidance_start: float = 0.0
+    guidance_end: float = 1.0
 
     @property
     def is_ipadapter(self) -> bool:
@@ -88,7 +91,7 @@ class Embedding(NamedTuple):
 
 
 class Parameters:
-    """ControlParams: whoever sets the hints drops what was made of them."""
+    """ControlParams, which drop what was made of the hints when others are set."""
 
     def __init__(self, unit: Unit, hints: Any, large: Any) -> None:
         self.control_model = Model(MODELS[unit.model])
@@ -98,6 +101,8 @@ class Parameters:
         self.hr_hint_cond = large
         self.used_hint_cond = self.used_hint_cond_latent = self.effective_region_mask = None
         self.weight = unit.weight
+        self.start_guidance_percent, self.stop_guidance_percent = unit.guidance_start, unit.guidance_end
+        self.guidance_stopped = False
         self.cfg_injection = unit.control_mode.startswith("ControlNet")
 
     @property
@@ -166,9 +171,23 @@ class Network:
         self.process = p
         self.original_forward = self.model.forward
         self.model.forward = self.controlled
+        p.sample = functools.partial(self.sample_marked, p.sample)
+        shared.cfg_denoiser_callbacks.append(self.guidance_schedule_handler)
         for param in params:
             if param.control_model_type.name in ("Controlllite", "IPAdapter"):
                 param.control_model.hook(param.hint_cond)
+
+    @staticmethod
+    def sample_marked(sample: Any, *, prompts: Any) -> Any:
+        """The conditions are marked in place, and may be in a cache."""
+        prompts.marks = (MARK,)
+        return sample(prompts=prompts)
+
+    def guidance_schedule_handler(self, params: Any) -> None:
+        share = params.sampling_step / params.total_sampling_steps
+        self.model.current_sampling_percent = share
+        for param in self.control_params:
+            param.guidance_stopped = not param.start_guidance_percent <= share <= param.stop_guidance_percent
 
     @staticmethod
     def call_vae_using_process(_p: Any, hints: Tensor) -> Tensor:
@@ -192,6 +211,8 @@ class Network:
 
     def _acted(self, param: Parameters, x: Tensor) -> Tensor:
         kind, model = param.control_model_type.name, param.control_model
+        if self._is_stopped(param, kind):
+            return torch.zeros(1, 1, 1, 1)
         if kind == "Controlllite":
             return model.modules["one"](x).mean(dim=(1, 2)).view(-1, 1, 1, 1)
         if kind == "IPAdapter":
@@ -221,7 +242,15 @@ class Network:
         (output,) = outputs
         return param.apply_effective_region_mask(output * param.weight)
 
+    def _is_stopped(self, param: Parameters, kind: str) -> bool:
+        """Adapters in the attention ask the UNet, which others see as well."""
+        if kind not in ("Controlllite", "IPAdapter"):
+            return bool(param.guidance_stopped)
+        share = getattr(self.model, "current_sampling_percent", 0.5)
+        return not param.start_guidance_percent <= share <= param.stop_guidance_percent
+
     def restore(self) -> None:
+        shared.cfg_denoiser_callbacks.remove(self.guidance_schedule_handler)
         self.control_params = None
         del self.model.forward
 
@@ -231,6 +260,7 @@ class ControlNet(Script):
 
     def __init__(self) -> None:
         self.latest_network = None
+        self.post_processors: list[str] = []
         self.ui_batch_option_state = ["All ControlNet units for all images in a batch", False]
 
     def title(self) -> str:
@@ -248,8 +278,10 @@ class ControlNet(Script):
         units = [copy.copy(unit) for unit in given if unit.enabled]
         if units:
             self.latest_network = Network(p, [prepared(p, unit) for unit in units])
+            self.post_processors = [unit.module for unit in units]
 
     def postprocess(self, p: Any, processed: Any, *_units: Any) -> None:
+        self.post_processors = []
         if self.latest_network is None:
             return
         processed.images += shared.maps
@@ -277,6 +309,7 @@ def prepared(p: Any, unit: Unit) -> Parameters:
     else:
         images = [images]
     levels = [float(numpy.asarray(image)[0, 0, 0]) / 255 for image in images]
+    shared.prepared = len(levels)
     if unit.save_detected_map:
         shared.maps += [Image.new("RGB", (8, 8)) for _ in levels]
     if unit.is_ipadapter:

@@ -26,6 +26,8 @@ def guided(p: Processing, unet: nn.Module, x: Tensor, prompts: list[str], step: 
         x=x,
         text_cond=conditions([part for row in parts for part in row]),
         text_uncond=torch.zeros(len(x), TOKENS, CONTEXT),
+        sampling_step=max(step - 1, 0),  # counted after each call
+        total_sampling_steps=shared.steps,
         image_cond=torch.zeros(sum(map(len, parts)) + len(x), 5, 1, 1),
         denoiser=SimpleNamespace(
             p=p,

@@ -19,6 +19,7 @@ from PIL import Image
 from support.webui_double import components
 from support.webui_double.denoiser import CFG
 from support.webui_double.functions import (
+    Conditioning,
     FilenameGenerator,
     Processed,
     checkpoint_functions,
@@ -71,6 +72,7 @@ class Processing:
     comments: dict[str, int] = field(default_factory=dict)
     styles: list[str] = field(default_factory=list)
     is_hr_pass: bool = False
+    cached_c: list[Any] = field(default_factory=lambda: [None, None])
 
     def close(self) -> None:
         self.is_closed = True
@@ -88,6 +90,12 @@ class Processing:
         self.all_prompts = rows
         self.all_negative_prompts = negative if isinstance(negative, list) else [negative] * len(rows)
         assert len(self.all_prompts) == len(self.all_negative_prompts)
+
+    def setup_conds(self) -> Conditioning:
+        if self.cached_c[0] != self.prompts:
+            self.cached_c[:] = [list(self.prompts), Conditioning(self.prompts)]
+        self.c: Conditioning = self.cached_c[1]
+        return self.c
 
     def init(self, all_prompts: list[str], all_seeds: list[int], all_subseeds: list[int]) -> None:
         pass
@@ -216,8 +224,8 @@ def process_images(p: Processing) -> Processed:
         p.scripts.call("process_batch", p)
         p.sd_model.alphas_cumprod = p.sd_model.alphas_cumprod_original.to("cpu")
         with torch.no_grad():
-            p.c, p.rng = list(p.prompts), ImageRNG(p.seeds)
-            samples = p.sample(prompts=p.prompts)
+            p.rng = ImageRNG(p.seeds)
+            samples = p.sample(prompts=p.setup_conds())
             images_of_batch = decoded_batch(p, samples)
         p.prompts = p.all_prompts[batch]
         for i, sample in enumerate(images_of_batch):

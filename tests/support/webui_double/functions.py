@@ -44,18 +44,26 @@ def checkpoint_functions(folder: Path) -> dict[str, Any]:
     }
 
 
+class Conditioning(list[str]):
+    """Prompts that take the place of their encodings, which ControlNet marks in place."""
+
+    marks: tuple[float, ...] = ()
+
+
 def get_multicond_prompt_list(prompts: list[str]) -> tuple[list[list[str]], list[str]]:
     return [row_parts(prompt) for prompt in prompts], []
 
 
 def reconstruct_multicond_batch(prompts: list[str], step: int) -> tuple[list[list[tuple[int, float]]], Tensor]:
-    """Of prompts without schedules, which take the place of their encodings."""
+    """Of prompts without schedules."""
     parts = [row_parts(prompt) for prompt in prompts]
     places, count = [], 0
     for row in parts:
         places.append([(count + part, 1.0) for part in range(len(row))])
         count += len(row)
-    return places, conditions([part for row in parts for part in row])
+    cond = conditions([part for row in parts for part in row])
+    marks = [torch.full_like(cond[:, :1], mark) for mark in getattr(prompts, "marks", ())]
+    return places, torch.cat([*marks, cond], dim=1)
 
 
 def get_prompt_lengths(text: str) -> tuple[int, int]:

@@ -69,7 +69,7 @@ CONTROLNET = {
         cfg_injection control_model control_model_type effective_region_mask hint_cond hr_hint_cond preprocessor
         used_hint_cond used_hint_cond_latent
     """,
-    "scripts.hook.UnetHook": "call_vae_using_process control_params model restore",
+    "scripts.hook.UnetHook": "call_vae_using_process control_params guidance_schedule_handler model restore",
     "scripts.adapter.PlugableAdapter": "reset",
     "scripts.ipadapter.plugable_ipadapter.PlugableIPAdapter": "apply_effective_region_mask cache image_emb ipadapter",
     "scripts.ipadapter.ipadapter_model.IPAdapterModel": "get_image_emb",
@@ -83,6 +83,7 @@ CONTROLNET_SETS = {
     "current_sampling_percent": "scripts.hook",
     "latest_network": "scripts.controlnet",
     "original_forward": "scripts.hook",
+    "post_processors": "scripts.controlnet",
     "ui_batch_option_state": "scripts.controlnet",
 }
 NOT_THE_WEBUIS |= {f"*.{name}" for names in CONTROLNET.values() for name in names.split()} - {"*.enabled"}

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _WITH_FEWER = {
     HOLD: "the last one stays to the end",
-    LOOP: "they begin anew",
+    LOOP: "they start again",
     STRETCH: "each one serves several frames",
 }
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from lib_animatediff.engine.patching import patch_forward
@@ -26,6 +27,7 @@ _log = logging.getLogger(__name__)
 
 _TITLE = "controlnet"
 _UNITS_MODULE = "internal_controlnet.external_code"  # knows how a client's dictionary becomes a unit
+_CACHES = ("cached_c", "cached_uc", "cached_hr_c", "cached_hr_uc")  # of p, each with a key and its conditions
 _BEFORE_SAMPLING = -1.0  # as the share of the steps at which adapters in the attention ask whether they act
 
 
@@ -64,12 +66,14 @@ class HostUnit:
 
     @property
     def listed(self) -> list[Any]:
-        """Its own images, one per frame; empty if it has one or none. IP-Adapters average theirs unless asked."""
+        """Its own images or embeddings, one per frame; empty if there is one or none, or if they are averaged."""
         unit = self.unit
+        if unit.is_ipadapter and not unit.animatediff_batch:
+            return []
+        if unit.ipadapter_input is not None:
+            return list(unit.ipadapter_input) if len(unit.ipadapter_input) > 1 else []
         given = unit.image
         if self.is_merged or not isinstance(given, list) or len(given) < 2 or not isinstance(given[0], dict):
-            return []
-        if unit.is_ipadapter and not unit.animatediff_batch:
             return []
         return [type(unit).parse_image(one["image"]) for one in given]
 
@@ -109,19 +113,23 @@ def enabled_units(p: Any) -> list[HostUnit]:
     return found
 
 
-def with_frames(host: HostUnit, read: Callable[[], Sequence[Image]]) -> Any:
-    """A copy of a unit that reads one image per frame.
+def with_frames(host: HostUnit, read: Callable[[], Sequence[Any]]) -> Any:
+    """A copy of a unit that reads one image or embedding per frame.
 
     The extension prepares them one by one, and shows none of them in the reply.
 
     Args:
-        read: returns the images, RGB. It is called when the extension prepares the request.
+        read: returns the images, RGB, or the embeddings. An IP-Adapter's are read at once, and others when the
+            extension prepares the request.
     """
     unit = host.unit
     same = {"input_mode": type(unit.input_mode).SIMPLE, "mask": None, "save_detected_map": False}
     if unit.is_ipadapter:  # it accepts a list, and keeps what it makes of each
-        images = None if unit.ipadapter_input is not None else [{"image": _array(one), "mask": None} for one in read()]
-        return unit.copy(update={**same, "image": images, "animatediff_batch": False})
+        if unit.ipadapter_input is not None:
+            own = {"image": None, "ipadapter_input": list(read())}
+        else:
+            own = {"image": [{"image": _array(one), "mask": None} for one in read()]}
+        return unit.copy(update={**same, **own, "animatediff_batch": False})
     return unit.copy(
         update={
             **same,
@@ -181,6 +189,35 @@ def failed_units(p: Any) -> int:
     return max(enabled - acting, 0)
 
 
+def reach(p: Any, call: int, calls: int) -> None:
+    """Let each unit act or not, by its own start and end, as in a call of a sampler's denoiser.
+
+    While a sampler runs, the extension does so itself, by the WebUI's count of the steps that are done before the one
+    under way.
+
+    Args:
+        call: its number, from 0.
+        calls: of the run.
+    """
+    network = network_of(p)
+    if network is not None:
+        place = SimpleNamespace(sampling_step=max(call - 1, 0), total_sampling_steps=calls)
+        network.guidance_schedule_handler(place)
+
+
+def forget_conditions(p: Any) -> None:
+    """Let the WebUI encode the prompts of a batch, also if ``p`` has their conditions of an earlier batch or run.
+
+    The extension marks conditions in place, so that the marks stay in the cache of ``p``. A UNet call without the
+    extension would take a mark for a token.
+    """
+    if _script(p) is None:
+        return
+    for name in _CACHES:
+        if hasattr(p, name):
+            setattr(p, name, [None, None])
+
+
 @contextmanager
 def switched_off(p: Any) -> Iterator[None]:
     """Inside, calls of the UNet are those of the checkpoint alone."""
@@ -203,7 +240,7 @@ def release(p: Any) -> None:
     """Remove the extension from the UNet after a failure.
 
     It would only do so in ``postprocess``, which the WebUI skips after an exception, and would control the images of
-    the other tab's next request.
+    the other tab's next request. What it does to finished images would even change those of a request without units.
     """
     script = _script(p)
     network = getattr(script, "latest_network", None)
@@ -214,7 +251,7 @@ def release(p: Any) -> None:
     except Exception:  # the sampling's own error is the one to show
         _log.warning("AnimateDiff could not remove ControlNet from the UNet.", exc_info=True)
     finally:
-        script.latest_network = None
+        script.latest_network, script.post_processors = None, []
 
 
 def _put_back(owner: Any, name: str, former: Any) -> None:

@@ -178,10 +178,8 @@ def _is_enabled(asked: dict[str, Any]) -> bool:
 
 
 def _open(p: Any, asked: dict[str, Any], given: set[str], caches: Caches, speeds: Speeds) -> Session | Refusal | None:
-    for name in (
-        *SOURCE_FIELDS,
-        *CONTROL_FIELDS,
-    ):  # of a former cell of an X/Y/Z plot or image of a batch, which share the dict
+    # Those of a former cell of an X/Y/Z plot or image of a batch, which share the dict.
+    for name in (*SOURCE_FIELDS, *CONTROL_FIELDS):
         p.extra_generation_params.pop(name, None)
     try:
         settings = parse_settings(asked)

@@ -122,6 +122,7 @@ class Session(_Request):
     def take_prompts(self, p: Processing) -> None:
         """Take the prompts of a batch, before the WebUI reads extra networks and conditions from them."""
         with self._problems.refusing_later():
+            controlnet.forget_conditions(p)
             self._layout.share_first_prompts()
             self.loras.take_tags(p)
 

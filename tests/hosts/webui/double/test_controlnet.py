@@ -112,9 +112,10 @@ FIRST = [hint(frame) for frame in range(FRAMES)]
     ids=lambda value: " ".join(map(str, value.values()))[:40],
 )
 def test_every_row_of_every_call_has_the_hint_of_its_frame(controlled, walk, clip, fields):
-    told = controlled(unit(), clip={**NAMED, **clip}, **fields)
+    processed = controlled(unit(), clip={**NAMED, **clip}, **fields)
     assert wrong_rows(hint) == 0
-    assert len(told.images) == (fields.get("batch_size", 1)) * fields.get("n_iter", 1)  # clips, and no maps of hints
+    clips = fields.get("batch_size", 1) * fields.get("n_iter", 1)
+    assert len(processed.images) == clips  # and no maps of hints
 
 
 def test_also_with_cond_apart_and_without_uncond(webui, controlled, walk):
@@ -182,19 +183,23 @@ def test_where_images_come_from(controlled, walk, webui):
         (unit(), CLIP_OF_5, {"tab": "img2img", "init_images": [picture(frame) for frame in range(FRAMES)]}),
     ):
         shared.controlled.clear()
-        told = controlled(given, clip=clip, **fields)
+        processed = controlled(given, clip=clip, **fields)
         assert wrong_rows(hint) == 0, (given, clip)
-        assert len(told.images) == 1
+        assert len(processed.images) == 1
     shared.controlled.clear()
     images = {"tab": "img2img", "init_images": [picture(1), picture(3)], "batch_size": 2}
     controlled(unit(), clip=CLIP_OF_5, **images)
     assert wrong_rows(lambda _frame, clip: level(1 + 2 * clip) / 255) == 0
+    shared.controlled.clear()
+    images = {"tab": "img2img", "init_images": [picture(clip) for clip in range(FRAMES)], "batch_size": FRAMES}
+    controlled(unit(), clip=CLIP_OF_5, **images)  # as many clips as frames
+    assert wrong_rows(lambda _frame, clip: hint(clip)) == 0
 
 
 def test_its_own_image_is_that_of_all_frames(controlled):
-    told = controlled(unit(image=IMAGE), clip={**CLIP_OF_5, **WINDOWS})
+    processed = controlled(unit(image=IMAGE), clip={**CLIP_OF_5, **WINDOWS})
     assert wrong_rows(lambda _frame, _clip: 90 / 255) == 0
-    assert len(told.images) == 2  # the clip, and one map as for an image
+    assert len(processed.images) == 2  # the clip, and one map as for an image
 
 
 @pytest.mark.parametrize(
@@ -203,11 +208,28 @@ def test_its_own_image_is_that_of_all_frames(controlled):
 def test_fewer_images_than_frames(controlled, walk, fill, order):
     for frame in range(2, FRAMES):
         (walk / f"{frame}.png").unlink()
-    told = controlled(unit(), clip={**NAMED, "control_fill": fill})
+    processed = controlled(unit(), clip={**NAMED, "control_fill": fill})
     assert wrong_rows(lambda frame, _clip: hint(order[frame])) == 0
-    assert "walk has 2 images for 5 frames" in told.comments
+    assert "walk has 2 images for 5 frames" in processed.comments
     with pytest.raises(AnimateDiffError, match="AD-H16"):
         controlled(unit(), clip={**NAMED, "control_fill": "refuse"})
+
+
+@pytest.mark.parametrize(("fill", "order"), [("hold", [0, 1, 1, 1, 1]), ("loop", [0, 1, 0, 1, 0])])
+def test_a_list_of_fewer_images_or_embeddings_than_frames(controlled, fill, order):
+    clip = {**CLIP_OF_5, "control_fill": fill}
+    images = [{"image": picture(frame)} for frame in range(2)]
+    processed = controlled(unit(image=images), clip=clip)
+    assert wrong_rows(lambda frame, _clip: hint(order[frame])) == 0
+    assert "ControlNet unit 0 has 2 images for 5 frames" in processed.comments
+    embeddings = {"model": "ip", "module": "ip-adapter", "animatediff_batch": True, "ipadapter_input": [0.25, 0.75]}
+    shared.controlled.clear()
+    controlled(unit(**embeddings), clip=clip)
+    for _, (values,) in shared.controlled:
+        assert values[:FRAMES].tolist() == [(0.25, 0.75)[place] for place in order]
+    for given in ({"image": images}, embeddings):
+        with pytest.raises(AnimateDiffError, match="AD-H16"):
+            controlled(unit(**given), clip={**CLIP_OF_5, "control_fill": "refuse"})
 
 
 def test_images_at_frames_fade_with_the_distance(controlled, walk):
@@ -246,6 +268,7 @@ def test_after_a_failure_the_next_image_of_the_other_tab_is_not_controlled(webui
         controlled(unit(image=IMAGE))
     shared.during_sampling = None
     assert "forward" not in vars(webui.checkpoint.model.diffusion_model)
+    assert webui.tabs["txt2img"].alwayson_scripts[1].post_processors == []
     assert webui.picture() == wanted
 
 
@@ -286,9 +309,9 @@ def test_marks_are_not_repeated_with_the_prompts(webui, controlled):
 )
 def test_refusals(webui, controlled, walk, units, clip, code, words):
     wanted = webui.picture()
-    with pytest.raises(AnimateDiffError, match=words) as told:
+    with pytest.raises(AnimateDiffError, match=words) as refused:
         controlled(*units, clip=clip)
-    assert told.value.code.startswith(code)
+    assert refused.value.code.startswith(code)
     shared.swallowed.clear()  # the extension's own errors, which the WebUI prints
     assert "forward" not in vars(webui.checkpoint.model.diffusion_model)
     assert webui.picture() == wanted
@@ -306,6 +329,7 @@ def test_each_unit_for_each_image_of_a_batch_is_refused(webui, controlled, walk)
         ([], NAMED, "control_images has no effect, since no ControlNet unit is enabled."),
         ([unit(image=IMAGE)], {**CLIP_OF_5, "control_images": "1: in/walk"}, "no effect on ControlNet unit 1"),
         ([unit(image=IMAGE)], {**CLIP_OF_5, "control_weight": "0.5; 1"}, "control_weight has no effect on"),
+        ([], {**CLIP_OF_5, "control_fill": "loop"}, "control_fill has no effect, since no ControlNet unit is enabled."),
     ],
 )
 def test_settings_about_units_that_are_not_there(controlled, walk, units, clip, words):
@@ -313,8 +337,8 @@ def test_settings_about_units_that_are_not_there(controlled, walk, units, clip, 
 
 
 def test_infotext_and_recipe_name_the_sources(webui, controlled, walk):
-    told = controlled(unit(), clip={**CLIP_OF_5, "control_images": "0@0: in/walk/0.png, 0@4: in/walk/1.png"})
-    fields = told.extra_generation_params
+    processed = controlled(unit(), clip={**CLIP_OF_5, "control_images": "0@0: in/walk/0.png, 0@4: in/walk/1.png"})
+    fields = processed.extra_generation_params
     assert fields["Control images"] == "0: 0.png, 1.png"
     assert set(fields["Control images hashes"].split(", ")[0].partition(": ")[::2]) > {"0.png"}
     assert "control_images" in fields["AnimateDiff"]
@@ -326,3 +350,38 @@ def test_images_are_inverted_without_control(webui, controlled, walk):
     controlled(unit(), clip=pinned)
     assert {len(x) for x, _ in shared.controlled} == {2 * FRAMES}  # none of those with the one image
     assert all(torch.allclose(values, torch.tensor(FIRST * 2)) for _, (values,) in shared.controlled)
+
+
+def test_images_are_inverted_alike_in_a_second_run_of_the_same_request(webui, controlled, walk, monkeypatch):
+    """The tab's batch and the X/Y/Z plot run one p again, whose conditions ControlNet has marked."""
+    run = webui.double.process_images
+    monkeypatch.setattr(webui.double, "process_images", lambda p: (run(p), run(p)))
+    controlled(unit(), clip={**NAMED, "image": "in/walk/1.png"})
+    assert torch.equal(*shared.painted)
+
+
+@pytest.mark.parametrize(("model", "module"), [("net", "none"), ("adapter", "none"), ("lite", "none")])
+@pytest.mark.parametrize("windows", [{}, {**WINDOWS, "context_kind": "static"}], ids=["whole", "windows"])
+def test_a_video_is_inverted_under_the_hints_of_its_frames(webui, controlled, walk, model, module, windows):
+    """As it is sampled: also within the unit's own start and end, whatever was sampled before."""
+    clip = {**CLIP_OF_5, **windows, "video": "in/walk", "denoise": 0.5, "video_inversion": 1}
+    controlled(unit(model=model, module=module, guidance_start=0.1, guidance_end=0.5), clip=clip, n_iter=2)
+    calls = [(x, values) for x, (values,) in shared.controlled if not any(has_rows(base, x) for base in shared.base)]
+    steps = [9, *range(9, 0, -1)]  # 10 levels, from the least noisy one
+    parts = len(calls) // (2 * len(steps))
+    assert len(calls) == 2 * parts * len(steps)
+    clean = [round((float(x.mean()) - SIDE / 100) * 1000) for x in torch.cat([x for x, _ in calls[:parts]])]
+    frames = [list(range(FRAMES))] if not windows else [[0, 1, 2], [2, 3, 4]]
+    assert clean == [level(frame) for part in frames for frame in part]
+    for number, (_, values) in enumerate(calls):
+        step, part = steps[number // parts % len(steps)], frames[number % parts]
+        acts = 0.1 <= (step - 1) / 10 <= 0.5
+        wanted = [(2 * hint(frame) - 1 if model == "lite" else hint(frame)) * acts for frame in part]
+        torch.testing.assert_close(values, torch.tensor(wanted))
+
+
+@pytest.mark.parametrize(("module", "prepared"), [("none", FRAMES), ("recolor_luminance", 2 * FRAMES)])
+def test_what_changes_finished_images_has_an_image_for_each_row(controlled, walk, module, prepared):
+    controlled(unit(module=module), clip=NAMED, batch_size=2)
+    assert wrong_rows(hint) == 0
+    assert shared.prepared == prepared

@@ -25,6 +25,7 @@ from support.webui_real.controlled import (
     with_units,
     wrong_rows,
 )
+from support.webui_real.plot import grid_of
 from support.webui_real.server import base64_image, file_bytes
 from support.webui_real.small_control import ADAPTER, IMAGE_PROMPT, LITE, NAME
 from support.webui_real.studio import FLOAT_ORDER, HIRES, VISIBLE, decoded, texts_of
@@ -145,6 +146,31 @@ def test_pinned_images_beside_control(controlled, control_models):
     units = [{**UNIT, "model": control_models[NAME]}]
     controlled.txt2img(**with_units(units, {**images, **WINDOWS}, **FEW))
     assert numpy.isfinite(decoded(controlled)).all()
+
+
+@pytest.mark.shows("ControlNet beside us: images at frames are inverted without control")
+def test_pinned_images_in_a_second_run_of_the_same_request(controlled, control_models):
+    """The cells of an X/Y/Z plot share the cached conditions of the prompt, which ControlNet has marked."""
+    images = {"frames": FRAMES, "control_images": "in/greys", "image": "in/greys/3.png"}
+    units = [{**UNIT, "model": control_models[NAME]}]
+    scripts = {"ControlNet": {"args": units}}
+    _, (first, second) = grid_of(controlled, images, ("CFG Scale", "7,7"), **FEW, alwayson_scripts=scripts)
+    assert (first.frames == second.frames).all()
+
+
+@pytest.mark.shows("ControlNet beside us: a source video is inverted within the units' own start and end")
+@pytest.mark.parametrize("kind", [NAME, ADAPTER, LITE])
+def test_an_inverted_video_beside_control(controlled, control_models, kind):
+    """All noise is inverted, so that two batches are the same clip if units act at the same levels in both."""
+    clip = {"frames": FRAMES, **WINDOWS, "video": "in/greys", "denoise": 0.8, "video_inversion": 1}
+    made = []
+    for end in (0.3, 1.0):
+        units = [{**UNIT, "model": control_models[kind], "guidance_end": end, "control_mode": "Balanced"}]
+        controlled.txt2img(**with_units(units, clip, sampler_name="DDIM", steps=8, n_iter=2))
+        both = decoded(controlled)
+        assert (both[:FRAMES] == both[FRAMES:]).all()
+        made.append(both)
+    assert abs(made[0] - made[1]).max() > FLOAT_ORDER
 
 
 @pytest.mark.shows("ControlNet beside us: each frame looks as in a clip of its own image alone, for each kind")

@@ -64,8 +64,8 @@ def test_every_name_is_what_it_was(tmp_path):
     folder = os.environ.get("CONTROLNET_DIR")
     if not folder:
         pytest.skip("CONTROLNET_DIR is not set: the ControlNet extension was not read")
-    told = list(changes(Path(folder)))
-    assert not told, "this ControlNet differs from the one that the extension knows:\n" + "\n".join(told)
+    found = list(changes(Path(folder)))
+    assert not found, "this ControlNet differs from the one that the extension knows:\n" + "\n".join(found)
     (tmp_path / "scripts").mkdir()
     hook = (Path(folder) / "scripts" / "hook.py").read_text(encoding="utf-8")
     (tmp_path / "scripts" / "hook.py").write_text(hook.replace("hr_hint_cond", "large_hint"), encoding="utf-8")

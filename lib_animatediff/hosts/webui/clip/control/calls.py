@@ -233,7 +233,7 @@ def weigh_lite(param: Any, undo: ExitStack) -> Callable[[Tensor], None]:
 
 
 def follow_hints(param: Any, unet: Any, undo: ExitStack, *, has_frames: bool) -> None:
-    """Let a T2I adapter compute its features anew for other hints, and with several hints leave out uncond by rows.
+    """Let a T2I adapter compute its features again for other hints, and with several hints leave out uncond by rows.
 
     Units with the same file share the adapter, which keeps its features until it is reset; and for one image it repeats
     them for all rows before it leaves out those of uncond.

@@ -7,7 +7,7 @@ frames; the clip's source video; the init images of img2img. The extension's pre
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from lib_animatediff.hosts.webui.clip.start.pinned import is_img2img
 from lib_animatediff.hosts.webui.compat import controlnet
 from lib_animatediff.hosts.webui.compat.controlnet import HostUnit
 from lib_animatediff.request.control.hosted import HostedControl
-from lib_animatediff.request.control.unit import STRETCH, ControlUnit, filled
+from lib_animatediff.request.control.unit import STRETCH, ControlUnit, image_order
 from lib_animatediff.request.effects import Note
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.request.start.images import Find
@@ -25,7 +25,8 @@ from lib_animatediff.video.source import Source, chosen_images, count_frames, ov
 from motion_module import ClipError
 from motion_module.limits import VIDEO_FRAMES
 
-_WITH_FEWER = {"hold": "the last one is held", "stretch": "they are stretched", "loop": "they begin anew"}
+_BY_ROWS = "recolor"  # in the names of preprocessors
+_WITH_FEWER = {"hold": "the last one is held", "stretch": "they are stretched", "loop": "they start again"}
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def units_of_clip(
             "batch option to all units for all images.",
             code="AD-H44",
         )
-    units = [_unit_frames(p, plan, hosted, host, find) for host in hosts]
+    units = [_for_each_clip(_unit_frames(p, plan, hosted, host, find), plan, p.batch_size) for host in hosts]
     for unit in units:
         if unit.count:
             _refuse_masks(p, unit.host, find)
@@ -94,23 +95,33 @@ def _unit_frames(p: Any, plan: ClipPlan, hosted: HostedControl, host: HostUnit, 
             lambda: _read(named, [order[frame] for frame in rendered]),
             len(rendered),
             named,
-            _notes(named, count, plan.frames),
+            () if named.source is None else _notes(named.source.name, hosted.fill, count, plan.frames),
         )
-    images = _given(p, plan, hosted, host)
-    read = None if images is None else images[1]
-    return UnitFrames(host, tuple(weights[frame] for frame in rendered), read, images[0] if images else 0)
-
-
-def _given(
-    p: Any, plan: ClipPlan, hosted: HostedControl, host: HostUnit
-) -> tuple[int, Callable[[], Sequence[Any]]] | None:
-    """The number of images that are there anyway, and what reads them; None: one for all frames."""
-    rows = len(plan.rendered)
+    factors = tuple(weights[frame] for frame in rendered)
     if listed := host.listed:
-        return rows, lambda: [listed[filled(hosted.fill, frame, plan.frames, len(listed))] for frame in plan.rendered]
+        name = f"ControlNet unit {host.number}"
+        order = image_order(name, hosted.fill, plan.frames, len(listed))
+        notes = _notes(name, hosted.fill, len(listed), plan.frames)
+        return UnitFrames(
+            host, factors, lambda: [listed[order[frame]] for frame in rendered], len(rendered), notes=notes
+        )
+    count, read = _given(p, plan, host) or (0, None)
+    return UnitFrames(host, factors, read, count)
+
+
+def _for_each_clip(unit: UnitFrames, plan: ClipPlan, clips: int) -> UnitFrames:
+    """A unit with images for each clip of a batch, if the extension changes finished images by the numbers of rows."""
+    read = unit.read
+    if read is None or unit.count != len(plan.rendered) or _BY_ROWS not in str(unit.host.unit.module):
+        return unit
+    return replace(unit, read=lambda: [*read()] * clips, count=unit.count * clips)
+
+
+def _given(p: Any, plan: ClipPlan, host: HostUnit) -> tuple[int, Callable[[], Sequence[Any]]] | None:
+    """The number of the clip's own images, and a function that reads them; None: the unit has one for all frames."""
     if host.has_image:
-        asks = host.unit.animatediff_batch and host.unit.ipadapter_input is not None
-        return (rows, list) if asks and len(host.unit.ipadapter_input) == rows > 1 else None
+        return None
+    rows = len(plan.rendered)
     if plan.video is not None:
         source = plan.video.source
         return rows, lambda: [over_white(image) for image in islice(chosen_images(source), rows)]
@@ -121,18 +132,21 @@ def _given(
 
 
 def _init_images(images: list[Any], rows: int, clips: int) -> tuple[int, Callable[[], Sequence[Any]]] | None:
-    """Init images for each frame, or for each frame of each clip. Other numbers are refused by the layout."""
-    if len(images) == rows or len(images) == clips * rows:
-        chosen = images
-    elif len(images) == clips:
+    """Init images for each clip, for each frame, or for each frame of each clip, in the order in which the layout asks.
+
+    Other numbers are refused by the layout.
+    """
+    if len(images) <= clips:
         chosen = [image for image in images for _ in range(rows)]
+    elif len(images) in (rows, clips * rows):
+        chosen = images
     else:
         return None
     return len(chosen), lambda: [image.convert("RGB") for image in chosen]
 
 
 def _count(unit: ControlUnit, frames: int) -> int:
-    """How many images the source of a unit has, counted as far as they matter; 0 for images at frames."""
+    """How many images the source of a unit has, counted up to the number that matters; 0 for images at frames."""
     if unit.source is None:
         return 0
     return count_frames(unit.source, VIDEO_FRAMES if unit.fill == STRETCH else frames)
@@ -150,10 +164,10 @@ def _read(unit: ControlUnit, order: Sequence[int]) -> list[Any]:
     return [over_white(found[number]) for number in order]
 
 
-def _notes(unit: ControlUnit, count: int, frames: int) -> tuple[Note, ...]:
-    if unit.source is None or not 1 < count < frames:
+def _notes(name: str, fill: str, count: int, frames: int) -> tuple[Note, ...]:
+    if not 1 < count < frames:
         return ()
-    return (Note(unit.source.name, f"has {count} images for {frames} frames: {_WITH_FEWER[unit.fill]}."),)
+    return (Note(name, f"has {count} images for {frames} frames: {_WITH_FEWER[fill]}."),)
 
 
 def _refuse_masks(p: Any, host: HostUnit, find: Find) -> None:

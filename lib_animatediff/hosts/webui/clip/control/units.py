@@ -114,7 +114,8 @@ class ControlOfClip:
             return
         if network.model is not unet:
             note = Note("ControlNet", "does not control the second pass, whose checkpoint is another one.")
-            self.notes += [] if note in self.notes else [note]
+            if note not in self.notes:  # of an earlier batch
+                self.notes.append(note)
             yield
             return
 
@@ -160,7 +161,7 @@ def _prepared(
 
 
 def _in_calls(unit: UnitFrames, param: Any, unet: Any, encode: Encode, undo: ExitStack) -> list[InCalls]:
-    """What of a model follows the calls of the UNet; ``undo`` ends it.
+    """The parts of a model that follow the calls of the UNet, until ``undo``.
 
     Raises:
         ClipError: the model cannot have an image or a weight for each frame.

@@ -1,7 +1,7 @@
 """The inverted noise of a source video in the WebUI's samplers, see `sampling.inversion`.
 
-It is found by the UNet with the motion module, in the same windows, at the noise levels of the sampler's calls. It then
-takes the place of the noise that image to image adds, in both tabs.
+It is found by the UNet with the motion module and the units of ControlNet, in the same windows, at the noise levels of
+the sampler's calls. It then takes the place of the noise that image to image adds, in both tabs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from lib_animatediff.engine.host_tensor import HostTensor
 from lib_animatediff.engine.inject import Injection
 from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
-from lib_animatediff.hosts.webui.compat import a1111, unet_calls
+from lib_animatediff.hosts.webui.compat import a1111, controlnet, unet_calls
 from lib_animatediff.hosts.webui.compat import denoiser as webui
 from lib_animatediff.hosts.webui.compat.progress import is_stopped
 from lib_animatediff.request.plan import ClipPlan
@@ -87,6 +87,7 @@ class InvertedVideo:
                 raise a1111.InterruptedSampling
             step = timesteps.index(timestep)
             self._pinned.reach(step / len(levels))
+            controlnet.reach(p, step, len(levels))
             if injection is not None:
                 injection.drop_features()
                 injection.step, injection.timestep, injection.progress = step, timestep, step / len(levels)
