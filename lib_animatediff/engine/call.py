@@ -210,9 +210,11 @@ class SamplingPlace:
     @property
     def known_timestep(self) -> float | None:
         """The timestep of a call that has one for all rows, if nothing has to wait for the device to tell it."""
-        given, told = self._timestep, self._host[2]
-        if told is not None or not isinstance(given, Tensor):
-            return told if given is None or told is not None else float(given)
+        given, timestep = self._timestep, self._host[2]
+        if timestep is not None:
+            return timestep
+        if not isinstance(given, Tensor):
+            return None if given is None else float(given)
         values = set(given.flatten().tolist()) if given.device.type == "cpu" else set()
         return values.pop() if len(values) == 1 else None
 
