@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from lib_animatediff.builtin_model import built_in
 from lib_animatediff.request.control.unit import FILLS, HOLD, MOST_WEIGHT, REACH, ControlUnit
@@ -17,6 +16,8 @@ from lib_animatediff.video.preprocess import NONE, PREPROCESSORS
 from lib_animatediff.video.source import Source
 from motion_module import ClipError
 from motion_module.limits import exists
+
+from .options import frame_and_file, is_given
 
 HEADING = "Control models"
 _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -113,7 +114,7 @@ def take_controls(options: dict[str, Any], video: VideoIn | None) -> tuple[Contr
     given = {name: options.pop(name) for name in _OPTIONS}
     sources, models = given["controls"], given["control_models"]
     if not sources and not models:
-        if idle := [option for name, (option, _) in _OPTIONS.items() if _is_given(name)]:
+        if idle := [option for name, (option, _) in _OPTIONS.items() if is_given(name)]:
             raise ClipError(
                 f"{', '.join(idle)} would have no effect without a control model. Give --control and --control-model.",
                 code="AD-H25",
@@ -155,7 +156,7 @@ def take_controls(options: dict[str, Any], video: VideoIn | None) -> tuple[Contr
                 given["control_reach"],
             )
         )
-    if (keys or _is_given("control_reach")) and not any(unit.keys for unit in units):
+    if (keys or is_given("control_reach")) and not any(unit.keys for unit in units):
         raise ClipError(
             "--control-key and --control-reach have an effect together, for a --control without a source. Write "
             "--control canny --control-key 8:c.png.",
@@ -213,12 +214,12 @@ def _is_number(text: str) -> bool:
 
 
 def _key(text: str) -> Pin:
-    frame, _, path = text.partition(":")
-    if not frame.strip().isdecimal() or not path:
+    pin = frame_and_file(text)
+    if pin is None:
         raise ClipError(f"--control-key {text} is not valid. Write FRAME:FILE, such as 8:c.png.", code="AD-H31")
-    if not exists(Path(path)):
-        raise ClipError(f"There is no image {path} for --control-key. Check the path.", code="AD-H33")
-    return Pin(int(frame), Path(path))
+    if not exists(pin.path):
+        raise ClipError(f"There is no image {pin.path} for --control-key. Check the path.", code="AD-H33")
+    return pin
 
 
 def _for_each(option: str, values: Sequence[Any], default: Any, count: int) -> list[Any]:
@@ -229,7 +230,3 @@ def _for_each(option: str, values: Sequence[Any], default: Any, count: int) -> l
             code="AD-H32",
         )
     return list(values) if len(values) > 1 else [*(values or (default,))] * count
-
-
-def _is_given(name: str) -> bool:
-    return click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from lib_animatediff.builtin_model import DEFAULT, MODELS
 from lib_animatediff.hosts.diffusers.pipeline import pick_device
+from lib_animatediff.request.start.pins import Pin
 
 AUTO = "auto"
 
@@ -43,6 +44,12 @@ def say_device(name: str) -> None:
 def is_given(name: str) -> bool:
     """Whether the running command was given an option; the recipe of a continued clip gives none."""
     return source_of(name) not in (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
+
+
+def frame_and_file(text: str) -> Pin | None:
+    """``FRAME:FILE``, an image at a frame; None: it has another form."""
+    frame, _, path = text.partition(":")
+    return Pin(int(frame), Path(path)) if frame.strip().isdecimal() and path else None
 
 
 def source_of(name: str) -> ParameterSource | None:

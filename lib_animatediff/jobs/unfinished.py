@@ -1,7 +1,8 @@
 """A clip that is not finished: the state of its sampling, in a file beside that of the clip.
 
 The file is replaced atomically after steps, as often as 2 % of the time allow, and removed when the clip is written. It
-is the user's own and stays on the machine, so that it may contain paths, which recipes do not.
+is the user's own and stays on the machine, so that it may contain paths, which recipes do not. It is read as a file
+from a stranger all the same: nothing else tells the two apart.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,7 @@ from lib_animatediff.hosts.diffusers.start.resuming import SamplingState
 from lib_animatediff.video import Recipe
 from lib_animatediff.video.atomic import atomic_file, plain_reason
 from motion_module import ClipError
-from motion_module.files.safe_unpickler import tensors_only
-from motion_module.files.weights import are_weights
+from motion_module.files.weights import are_weights, read_payload
 from motion_module.limits import is_file
 
 from .many.finished import job_id
@@ -125,6 +126,7 @@ class UnfinishedClip:
         self._say, self._now = say, now
         self._begun, self._spent, self._expected = now(), 0.0, FIRST_SECONDS
         self._is_broken = False
+        self.is_kept = found is not None  # whether the file has a state of this clip
 
     def is_due(self) -> bool:
         """Whether the next state takes no more than its share of the time."""
@@ -138,6 +140,7 @@ class UnfinishedClip:
                 _remove_old(self.path)
             with atomic_file(self.path) as part:
                 torch.save(self._content(state), part)
+            self.is_kept = True
         except (OSError, RuntimeError) as error:  # torch raises both for a full disk
             self._is_broken = True
             self.remove()
@@ -149,6 +152,7 @@ class UnfinishedClip:
 
     def remove(self) -> None:
         """Remove the state, since the clip is written."""
+        self.is_kept = False
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
 
@@ -187,10 +191,7 @@ def read_state(path: Path) -> StoredState:
             code="AD-J03",
         )
     try:
-        # Not weights_only: to explain an error, torch searches a long name in the file for hours.
-        content = torch.serialization.load(
-            str(path), map_location="cpu", pickle_module=tensors_only, weights_only=False
-        )
+        content = read_payload(path)
         if content["format"] != _FORMAT:
             raise ValueError(f"format {content['format']!r:.20}")
         return _stored(content)
@@ -206,6 +207,12 @@ def _stored(content: Mapping[str, Any]) -> StoredState:
     fields = content["state"]
     if not all(isinstance(fields[name], kind) for name, kind in _STATE.items()):
         raise TypeError("state")
+    lists = (value if isinstance(value, list) else [value] for value in fields["scheduler"].values())
+    tensors = fields["latents"], fields["first"], fields["generators"]
+    if not all(map(_is_plain, chain(fields["scheduler"], *lists, tensors))):
+        raise TypeError("values")
+    if not all(map(_is_plain, chain(*((*timesteps, number) for timesteps, number in fields["numbers"])))):
+        raise TypeError("numbers")
     state = SamplingState(**{name: fields[name] for name in _STATE})
     latents = [state.latents, *([] if state.first is None else [state.first])]
     if not all(tensor.dim() == len("fchw") and are_weights(tensor) for tensor in latents):
@@ -217,7 +224,21 @@ def _stored(content: Mapping[str, Any]) -> StoredState:
     words = tuple(content["words"])
     if not all(isinstance(word, str) for word in words):
         raise TypeError("words")
-    return StoredState(ClipIdentity(**content["identity"]), words, Path(content["folder"]), state)
+    return StoredState(_identity_in(content["identity"]), words, Path(content["folder"]), state)
+
+
+def _identity_in(fields: Mapping[str, Any]) -> ClipIdentity:
+    versions = fields["versions"]
+    if not all(isinstance(word, str) for word in (*versions, fields["job"], fields["device"])):
+        raise TypeError("identity")
+    return ClipIdentity(fields["job"], dict(versions), fields["device"])
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value takes no more memory than it does in the file, unlike nested lists and views of a tensor."""
+    if isinstance(value, Tensor):
+        return value.is_contiguous()
+    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def found_state(output: Path, identity: ClipIdentity) -> SamplingState | None:

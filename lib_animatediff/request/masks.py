@@ -8,10 +8,10 @@ import io
 import re
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from lib_animatediff.video.images import open_image
+from lib_animatediff.video.pixels import levels_of
 from motion_module import ClipError
 
 if TYPE_CHECKING:
@@ -56,9 +56,7 @@ def unpacked_mask(text: str) -> Tensor:
     Raises:
         ClipError: the text is not an image.
     """
-    image = _opened(text).convert("L")
-    values = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-    return values.reshape(image.height, image.width) / 255
+    return levels_of(_opened(text).convert("L"))[..., 0] / 255
 
 
 def _bare(text: str) -> str:

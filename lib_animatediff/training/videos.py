@@ -13,6 +13,7 @@ from einops import rearrange
 from torch import Tensor
 
 from lib_animatediff.video.decode_video import decode_frames
+from lib_animatediff.video.pixels import levels_of
 from lib_animatediff.video.pyav import open_media
 from motion_module import AnimateDiffError
 from motion_module.limits import IMAGE_PIXELS
@@ -123,8 +124,7 @@ class VideoSource:
         return seen
 
     def _image(self, image: Image, mirror: bool) -> Tensor:
-        data = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
-        pixels = rearrange(data, "(h w c) -> c h w", h=image.height, w=image.width)
+        pixels = rearrange(levels_of(image.convert("RGB")), "h w c -> c h w")
         size = size_of((pixels.shape[2], pixels.shape[1]), self._settings)
         pixels = fit(pixels.float(), size).clamp(0, 255) / 127.5 - 1
         return pixels.flip(-1) if mirror else pixels

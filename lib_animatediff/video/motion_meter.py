@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
+from .pixels import levels_of
+
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
@@ -83,7 +85,7 @@ def _luminance(frame: Image) -> Tensor:
     share = min(1.0, _SIDE / max(frame.size))
     size = (max(round(frame.width * share), 1), max(round(frame.height * share), 1))
     small = frame.convert("RGB").resize(size, Image.Resampling.BILINEAR)
-    pixels = torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8).view(-1, 3).double() / 255
+    pixels = levels_of(small).view(-1, 3).double() / 255
     return pixels.pow(_GAMMA) @ torch.tensor(_LUMINANCE, dtype=torch.float64)
 
 

@@ -27,6 +27,7 @@ from motion_module.kinds import (
 from motion_module.network import Layout, MotionModule
 from motion_module.temporal_transformer import NORM_GROUPS
 
+from .completeness import in_words, problems_of
 from .diffusers_format import CONFIG, WEIGHTS, MotionSource, check_config
 from .key_formats import (
     BLOCK_TABLE,
@@ -48,8 +49,6 @@ LENGTH_KEY = "lib_animatediff_trained_length"
 
 _A_MODULE = "a motion module"
 _UNET_WEIGHTS = ("conv_in.weight", "time_embedding.linear_1.weight")  # a file with these holds the base model as well
-_MAX_PROBLEMS = 3
-_MAX_PROBLEM_LENGTH = 130  # characters: keys in a file can be of any length and contain line breaks
 
 
 @dataclass(frozen=True)
@@ -267,24 +266,13 @@ def _expected_tables(tables: Mapping[str, str], layout: Layout, kind: Kind) -> d
 
 
 def _check_tensors(name: str, tensors: Mapping[str, TensorHeader], expected: Mapping[str, tuple[int, ...]]) -> None:
-    problems = [f"{key} is missing" for key in expected if key not in tensors]
-    problems += [f"{key} is unexpected" for key in tensors if key not in expected]
-    present = [(key, tensors[key], shape) for key, shape in expected.items() if key in tensors]
-    problems += [f"{key} has shape {t.shape} instead of {shape}" for key, t, shape in present if t.shape != shape]
-    problems += [
-        f"{key} has dtype {t.dtype} instead of a float"
-        for key, t, _ in present
-        if not t.dtype.startswith(("float", "bfloat"))
-    ]
-    if problems:
+    if problems := problems_of(tensors, expected):
         raise _incomplete(name, problems)
 
 
 def _incomplete(name: str, problems: list[str]) -> MotionFileError:
-    shown = "; ".join(" ".join(problem.split())[:_MAX_PROBLEM_LENGTH] for problem in problems[:_MAX_PROBLEMS])
-    more = f"; and {len(problems) - _MAX_PROBLEMS} more" if len(problems) > _MAX_PROBLEMS else ""
     return MotionFileError(
-        f"{name} is not a complete motion module: {shown}{more}. Download it again.",
+        f"{name} is not a complete motion module: {in_words(problems)}. Download it again.",
         what="an incomplete motion module",
         code="AD-F15",
     )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NoReturn, TypeVar
 
 import safetensors
 import torch
@@ -99,6 +99,15 @@ def read_tensors(path: Path, names: Iterable[str] | None = None) -> dict[str, Te
     )
 
 
+def read_payload(path: Path) -> Any:
+    """Everything that ``torch.save`` wrote, on the CPU: tensors in plain values, such as the state of a program.
+
+    Raises:
+        MotionFileError: the file is missing, empty, truncated, or not such a file, or claims more than it holds.
+    """
+    return _reading(path, _no_pickle, _load_pickle)
+
+
 def describe(tensor: Tensor) -> TensorHeader:
     """Shape and dtype of a tensor."""
     return TensorHeader(tuple(tensor.shape), dtype_name(tensor.dtype))
@@ -178,6 +187,10 @@ def _stored_tensor(file: BinaryIO, begin: int, entry: Any, header: TensorHeader)
     dtype = getattr(torch, header.dtype)
     values = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
     return values.reshape(header.shape)
+
+
+def _no_pickle(_path: Path) -> NoReturn:
+    raise ValueError("not a pickle")
 
 
 def _pickle_header(path: Path, zipped: bool) -> FileHeader:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from motion_module.errors import MotionFileError
+from motion_module.files.completeness import in_words, problems_of
 from motion_module.files.diffusers_format import MotionSource, find_source
 from motion_module.files.key_formats import BLOCK_TABLE, TABLE, is_motion_weight
 from motion_module.files.load import read_checked, usable
@@ -23,7 +24,6 @@ LENGTH = 32  # of the official files' positional tables, which files without tab
 _OUTPUT = "controlnet_down_blocks.0.weight"
 _WIDTH = "down_blocks.{}.resnets.0.conv1.weight"
 _CONTEXT = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
-_MOST_PROBLEMS, _LONGEST_PROBLEM = 3, 130
 
 
 @dataclass(frozen=True)
@@ -127,25 +127,13 @@ def _side(name: str, tensors: Mapping[str, TensorHeader], key: str, side: int) -
 
 
 def _check_complete(name: str, tensors: Mapping[str, TensorHeader], layout: EncoderLayout) -> None:
-    expected = SparseCtrl.expected_shapes(layout)
-    problems = [f"{key} is missing" for key in expected if key not in tensors]
-    problems += [f"{key} is unexpected" for key in tensors if key not in expected]
-    for key, shape in expected.items():
-        if (given := tensors.get(key)) is None:
-            continue
-        if given.shape != shape:
-            problems.append(f"{key} has shape {given.shape} instead of {shape}")
-        if not given.dtype.startswith(("float", "bfloat")):
-            problems.append(f"{key} has dtype {given.dtype} instead of a float")
-    if problems:
+    if problems := problems_of(tensors, SparseCtrl.expected_shapes(layout)):
         raise _incomplete(name, problems)
 
 
 def _incomplete(name: str, problems: list[str]) -> MotionFileError:
-    shown = "; ".join(" ".join(problem.split())[:_LONGEST_PROBLEM] for problem in problems[:_MOST_PROBLEMS])
-    more = f"; and {len(problems) - _MOST_PROBLEMS} more" if len(problems) > _MOST_PROBLEMS else ""
     return MotionFileError(
-        f"{name} is not a complete SparseCtrl encoder: {shown}{more}. Download it again.",
+        f"{name} is not a complete SparseCtrl encoder: {in_words(problems)}. Download it again.",
         what="an incomplete SparseCtrl encoder",
         code="AD-Q01",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from lib_animatediff.cli.render import clips
 from lib_animatediff.cli.render.renderer import Renderer
@@ -146,6 +148,58 @@ def test_a_state_elsewhere_or_without_its_folder_is_refused(run, interrupted, tm
     interrupted.parent.rename(tmp_path / "moved")
     assert "AD-J07" in run("resume", tmp_path / "moved" / "a.png").one_error
     assert [path.name for path in other.iterdir()] == [state.name]
+
+
+def test_a_failure_before_the_first_state_does_not_name_that_of_another_clip(run, interrupted, monkeypatch):
+    monkeypatch.chdir(interrupted.parent)
+    monkeypatch.setattr("lib_animatediff.cli.one_clip.render._render_and_write", lambda *_: 1 / 0)
+    failed = run("animate", *SMALL, "--frames", 2, "--steps", 1, "--output", "a.png")
+    assert failed.code == 1
+    assert "This run replaces one that was interrupted." in failed.err
+    assert "The clip is not finished" not in failed.err
+
+
+def test_the_command_that_continues_a_clip_can_be_pasted(run, crash_after, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    crash_after(1)
+    with pytest.raises(Crash):
+        run("animate", *SMALL, "--frames", 2, "--steps", 2, "--output", "my clip.png")
+    line = next(line for line in capsys.readouterr().err.splitlines() if "To continue it: " in line)
+    assert shlex.split(line.partition("To continue it: ")[2])[-2:] == ["resume", "my clip.png"]
+
+
+def with_words(state, *words):
+    """A state whose command has further options, as one from a stranger could have."""
+    content = torch.load(state, weights_only=True)
+    content["words"] += map(str, words)
+    torch.save(content, state)
+
+
+def test_a_state_from_a_stranger_replaces_no_folder_and_no_other_image(run, interrupted, tmp_path):
+    state, private = interrupted.with_name(f"a.png{SUFFIX}"), tmp_path / "private.png"
+    kept = state.read_bytes()
+    private.write_bytes(b"mine")
+    for sheet in (private, tmp_path / "new.png", "../clips/../new.png"):
+        with_words(state, "--contact-sheet", sheet)
+        assert "AD-J11" in run("resume", state).one_error
+        state.write_bytes(kept)
+    (interrupted.parent / "a").mkdir()
+    (interrupted.parent / "a" / "mine.txt").write_text("mine")
+    with_words(state, "--format", "frames")
+    assert "AD-J10" in run("resume", state).one_error
+    state.write_bytes(kept)
+    with_words(state, "--contact-sheet", private)
+    done = run("resume", state, "--contact-sheet", private)
+    assert done.code == 0, done.err
+    assert private.read_bytes()[1:4] == b"PNG"
+    assert (interrupted.parent / "a" / "mine.txt").read_text() == "mine"
+
+
+def test_a_new_contact_sheet_beside_the_clip_is_written(run, interrupted):
+    with_words(interrupted.with_name(f"a.png{SUFFIX}"), "--contact-sheet", "sheet.png")
+    done = run("resume", interrupted)
+    assert done.code == 0, done.err
+    assert sorted(path.name for path in interrupted.parent.iterdir()) == ["a.png", "sheet.png"]
 
 
 def test_a_state_of_other_files_is_refused_before_anything_is_loaded(interrupted, run_early, monkeypatch):

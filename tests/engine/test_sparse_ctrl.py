@@ -25,6 +25,7 @@ from lib_animatediff.engine.components.sparse_ctrl import (
     SparseCtrlComponent,
     place_keys,
 )
+from motion_module.sparse_ctrl.network import SparseCtrl
 from motion_module.temporal_transformer import TemporalTransformer
 
 FRAMES = 6
@@ -243,6 +244,21 @@ def test_a_cache_serves_further_runs_and_seeds_and_no_other_text_or_timestep(une
     assert cache.hits == 2
     for one, wanted in zip(got, [*plain, plain[0]], strict=True):
         assert torch.equal(one, wanted)
+
+
+def test_a_cache_tells_encoders_and_images_apart(ldm_unet):
+    """Also encoders that are given the same images, and images that were replaced at the same address."""
+    cache, given, latents = ResidualCache(), hosts.inputs(FRAMES), torch.rand(2, 4, 8, 8)
+    other = SparseCtrl(shared_encoder("rgb")[0].layout, "other.ckpt").requires_grad_(False).eval()
+    wanted, got = [], []
+    for encoder, factor in ((shared_encoder("rgb")[0], 1.0), (other, 1.0), (other, 0.5)):
+        latents.mul_(factor)
+        for results, of in ((wanted, None), (got, cache)):
+            own = SparseCtrlComponent(encoder, GivenFrames(KEYS, latents), cache=of)
+            results.append(injected(ldm_unet, given, own, frames=FRAMES))
+    assert cache.hits == 0
+    for one, expected in zip(got, wanted, strict=True):
+        assert torch.equal(one, expected)
 
 
 def test_windows_have_entries_of_their_own_and_a_full_cache_keeps_what_it_has(ldm_unet, monkeypatch):

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import errno
 import os
+import zipfile
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import pytest
 import torch
+from support.clip_files import write_film
+from support.control_files import write_pocket_controlnet
 from support.matrix import in_matrix
 from support.pocket_clips import RED, pixels
+from support.source_files import shades
 
 from lib_animatediff.builtin_model import POCKET
 from lib_animatediff.hosts.diffusers.pipeline import SAMPLERS
+from lib_animatediff.hosts.diffusers.start.inverted import InvertedVideo
 from lib_animatediff.jobs import unfinished
 from lib_animatediff.jobs.recipe import Request, prepare, recipe_of
 from lib_animatediff.jobs.unfinished import UnfinishedClip, found_state, identity_of, read_state
+from lib_animatediff.request.control.unit import ControlUnit
 from lib_animatediff.request.settings import parse_settings
+from lib_animatediff.request.start.pins import Pin, PinnedFrames
+from lib_animatediff.request.start.video import VideoStart
+from lib_animatediff.video.source import Source
 from motion_module import ClipError
 
 STEPS = 3
@@ -128,6 +137,47 @@ def test_a_clip_that_is_interrupted_after_any_step_is_the_same(pipeline, tmp_pat
     assert len(kept) != 1
 
 
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A film, an image and a ControlNet."""
+    folder = tmp_path_factory.mktemp("images")
+    pictures = shades(4, (32, 32))
+    write_film(folder / "a.mkv", pictures, codec="ffv1", pix_fmt="bgr0")
+    pictures[1].save(folder / "1.png")
+    write_pocket_controlnet(folder / "net.safetensors")
+    return folder
+
+
+STARTS = {
+    "inverted video": ["video"],
+    "pins": ["pins"],
+    "pins in the second pass": ["pins", "larger"],
+    "control in the second pass": ["control", "larger"],
+    "all in windows": ["video", "pins", "control", "long"],
+}
+
+
+@pytest.mark.parametrize("parts", [STARTS["all in windows"], *map(in_matrix, list(STARTS.values())[:-1])], ids=" ".join)
+def test_a_clip_with_images_goes_on_and_its_video_is_not_inverted_again(pipeline, tmp_path, images, parts, monkeypatch):
+    source = Source(images / "a.mkv")
+    given = {
+        "video": {"video": VideoStart(source, (0.5, 1.0), inversion=0.5)},
+        "pins": {"pins": PinnedFrames((Pin(1, images / "1.png"),))},
+        "control": {"controls": (ControlUnit(images / "net.safetensors", Source(images / "1.png"), end=0.5),)},
+    }
+    settings = {"larger": LARGER, "long": {"context_length": 3, "overlap": 1}}
+    request = request_of("euler-a", **{name: each for part in parts for name, each in settings.get(part, {}).items()})
+    for part in parts:
+        request = replace(request, **given.get(part, {}))
+    whole = frames_of(pipeline, request)
+    inverted, invert = [], InvertedVideo._inverted
+    monkeypatch.setattr(InvertedVideo, "_inverted", lambda self, steps: inverted.append(1) or invert(self, steps))
+    for after in range(1, ready(request).steps + 1):
+        inverted.clear()
+        assert torch.equal(goes_on(pipeline, request, tmp_path / f"{after}.gif", after), whole), after
+        assert len(inverted) == ("video" in parts)
+
+
 def test_it_may_be_interrupted_again(pipeline, tmp_path):
     request, output = request_of("euler-a"), tmp_path / "a.gif"
     whole = frames_of(pipeline, request)
@@ -164,21 +214,59 @@ def test_a_state_of_another_clip_version_or_device_is_refused(state):
         assert found_state(state.with_name("a.gif"), other) is None
 
 
-@pytest.mark.parametrize("damage", ["cut", "text", "format", "latents", "words", "generators"])
+def compressed(path):
+    """The file with its members compressed, of which a small file may hold any number of bytes."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+DAMAGED = {
+    "format": {"format": 2},
+    "words": {"words": [7]},
+    "folder": {"folder": 7},
+    "versions": {"identity": {"job": "a", "versions": 7, "device": "cpu"}},
+    "latents": {"state": {"latents": torch.zeros(4, 4)}},
+    "latents without numbers": {"state": {"latents": torch.full((4, 4, 4, 4), torch.nan)}},
+    "generators": {"state": {"generators": torch.zeros(4, 1, dtype=torch.uint8)}},
+    "steps": {"state": {"sampled": -1}},
+    "lists in lists": {"state": {"scheduler": {"history": [[[]]]}}},
+    "numbers": {"state": {"numbers": [(((),), 0)]}},
+    "latents of any size": {"state": {"latents": torch.zeros(1).expand(4, 10**12, 1, 1)}},
+    "a tensor of any size": {"state": {"scheduler": {"history": [torch.zeros(1).expand(10**12)]}}},
+}
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "compressed", *DAMAGED])
 def test_a_damaged_state_is_refused_in_one_sentence(state, damage):
     content = torch.load(state, weights_only=True)
     if damage == "cut":
         state.write_bytes(state.read_bytes()[:-100])
     elif damage == "text":
         state.write_text("no state")
+    elif damage == "compressed":
+        compressed(state)
     else:
-        if damage in ("latents", "generators"):
-            content["state"][damage] = content["state"][damage][0, :1] / 0
-        else:
-            content[damage] = [7]
+        for name, value in DAMAGED[damage].items():
+            content[name] = {**content[name], **value} if isinstance(value, dict) else value
         torch.save(content, state)
     with pytest.raises(ClipError, match="AD-J06"):
         read_state(state)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"sampled": 10**9}, {"latents": torch.zeros(4, 4, 64, 64)}, {"first": torch.zeros(4, 4, 64, 64)}], ids=str
+)
+def test_a_state_that_is_not_of_the_clips_sampling_is_refused(pipeline, state, wrong):
+    """Such as one with a billion steps, each of which the progress bar would count."""
+    content = torch.load(state, weights_only=True)
+    content["state"] |= wrong
+    torch.save(content, state)
+    request = request_of()
+    with pytest.raises(ClipError, match="AD-J09"):
+        frames_of(pipeline, request, keeper(request, state.with_name("a.gif")), lambda: pytest.fail("a step"))
 
 
 def test_a_state_that_does_not_exist_is_said(tmp_path):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,24 @@ class Ended:
         (line,) = self.err.splitlines()
         assert line.startswith("Error: ")
         return line
+
+
+def in_folder(folder: Path, words: Iterable[object]) -> list[object]:
+    """Words of a command in which names of files, also behind a frame and a colon, are those of a folder."""
+    placed: list[object] = []
+    for word in words:
+        frame, colon, name = str(word).rpartition(":")
+        is_file = name.endswith((".png", ".safetensors"))
+        placed.append(f"{frame}{colon}{folder / name}" if is_file else word)
+    return placed
+
+
+def check_refused(ended: Ended, code: str | None) -> None:
+    """The last line is an error with this code; None: with any."""
+    assert ended.code == 1
+    line = ended.err.strip().splitlines()[-1]
+    assert line.startswith("Error: ")
+    assert line.endswith(f"[{code}]" if code else "]")
 
 
 def exit_code(*words: object) -> int:

@@ -31,7 +31,7 @@ def pia_motion(state: dict[str, Tensor], widths: tuple[int, ...] = SMALL_WIDTHS)
 
 def widened(convolution: nn.Conv2d, weight: Tensor) -> nn.Conv2d:
     """The checkpoint's own four channels and bias, and five further channels of PIA's."""
-    made = nn.Conv2d(9, convolution.out_channels, 3, padding=1).requires_grad_(False)
+    made = nn.Conv2d(9, convolution.out_channels, 3, padding=1, dtype=convolution.weight.dtype).requires_grad_(False)
     made.weight.copy_(torch.cat([convolution.weight, weight[:, 4:]], dim=1))
     made.bias.copy_(convolution.bias)
     return made

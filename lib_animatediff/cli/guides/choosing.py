@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from lib_animatediff.cli.options import is_given
+from lib_animatediff.cli.options import frame_and_file, is_given
 from lib_animatediff.cli.start.images_in import ImagesIn
 from lib_animatediff.engine.components.sparse_ctrl import NEAREST, WITHOUT_KEY
 from lib_animatediff.request.control.unit import MOST_WEIGHT, ControlUnit
@@ -161,7 +161,11 @@ def take_guides(options: dict[str, Any], images: ImagesIn | None, motions: tuple
     lines = [line] if line else []
     if held is None and (idle := [option for name, option in _OF_PINS.items() if is_given(name)]):
         lines.append(f"{', '.join(idle)} has no effect, since the images are not pinned.")
+    if is_given("image_fit") and any(unit.keys != drawings for unit in (*units, moved) if unit is not None):
+        lines.append("--image-fit has no effect on SparseCtrl and PIA, which crop their images to the clip's shape.")
     if moved is not None:
+        if kind is not None:
+            lines.append(f"--kind has no effect, since the motion module is {moved.model.name}.")
         motions, kind, units = (str(moved.model),), PIA, (moved, *units)
     return Guides(motions, kind, units, held, tuple(lines))
 
@@ -235,9 +239,9 @@ def _chosen_with_pia(given: dict[str, Any], files: dict[Path, str], moved: Contr
 
 
 def _drawing(text: str) -> Pin:
-    frame, _, path = text.partition(":")
-    if not frame.strip().isdecimal() or not path:
+    pin = frame_and_file(text)
+    if pin is None:
         raise ClipError(f"--scribble {text} is not valid. Write FRAME:FILE, such as 0:drawing.png.", code="AD-Q38")
-    if not exists(Path(path)):
-        raise ClipError(f"There is no drawing {path}. Check the path.", code="AD-Q39")
-    return Pin(int(frame), Path(path))
+    if not exists(pin.path):
+        raise ClipError(f"There is no drawing {pin.path}. Check the path.", code="AD-Q39")
+    return pin

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
+from lib_animatediff.cli.options import is_given
 from lib_animatediff.request.control.affinity import AFFINITIES, SMALL, affinity, as_weights
 from lib_animatediff.request.control.unit import ControlUnit
 from lib_animatediff.request.start.pins import Pin
@@ -33,8 +33,8 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
             "default": SMALL,
             "show_default": True,
             "metavar": "NAME",
-            "help": f"How much moves: {', '.join(AFFINITIES)}. Or for each frame how alike to the image it stays, such "
-            "as '1, 0.9, 0.8' or '0: 1, 15: 0.7'.",
+            "help": f"How much moves: {', '.join(AFFINITIES)}. Or how closely each frame follows the image, such as "
+            "'1, 0.9, 0.8' or '0: 1, 15: 0.7'.",
         },
     ),
 }
@@ -61,7 +61,7 @@ def take_pia(options: dict[str, Any], keys: Sequence[Pin], motions: tuple[str, .
     """
     path, name = (options.pop(each) for each in _OPTIONS)
     if path is None:
-        if click.get_current_context().get_parameter_source("pia_motion") is ParameterSource.COMMANDLINE:
+        if is_given("pia_motion"):
             raise ClipError("--pia-motion would have no effect without a PIA model. Give --pia.", code="AD-Q60")
         return None
     source = find_source(path)
@@ -76,7 +76,7 @@ def take_pia(options: dict[str, Any], keys: Sequence[Pin], motions: tuple[str, .
             code="AD-Q62",
         )
     (key,) = keys
-    weight = as_weights(affinity(name, frames, key.frame)) if name.lower() in AFFINITIES else name
+    weight = as_weights(affinity(name.lower(), frames, key.frame)) if name.lower() in AFFINITIES else name
     unit = ControlUnit(path, keys=(key,), weight=weight)
     if max(unit.strengths(frames)) > 1:
         raise ClipError(f"--pia-motion {name:.60}: each value must be between 0 and 1.", code="AD-Q63")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import subprocess
 import sys
 import tempfile
 import time
@@ -85,13 +88,14 @@ def _saying_how_to_resume(asked: AskedClip, states: UnfinishedClip) -> Iterator[
     try:
         yield
     except BaseException:
-        if exists(states.path):
+        if states.is_kept:
             click.echo(f"The clip is not finished. To continue it: {_resume(asked)}", err=True)
         raise
 
 
 def _resume(asked: AskedClip) -> str:
-    return f"python -m lib_animatediff resume {asked.output}"
+    words = ["python", "-m", "lib_animatediff", "resume", str(asked.output)]
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
 def _render_and_write(

@@ -47,7 +47,7 @@ class Run:
         self.stopped: StoppedError | None = None  # why it ended early
 
     def check(self, keep_seeds: bool = True) -> list[ClipJob]:
-        """The clips that can be rendered. The others are said, noted, and written down.
+        """The clips that can be rendered. The others are reported, and written to failed.jsonl.
 
         Args:
             keep_seeds: whether a random number that is drawn is written down.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from lib_animatediff.cli.options import is_given, source_of
+from lib_animatediff.cli.options import frame_and_file, is_given, source_of
 from lib_animatediff.request.compat import with_whole_ramp
 from lib_animatediff.request.motion_scale import parse_frames
 from lib_animatediff.request.settings import (
@@ -317,7 +317,7 @@ def _pins_of(given: Mapping[str, Any], frames: int, *, has_ramp: bool) -> tuple[
 
 
 def _key(text: str) -> Pin:
-    frame, _, path = text.partition(":")
-    if not frame.strip().isdecimal() or not path:
+    pin = frame_and_file(text)
+    if pin is None:
         raise ClipError(f"--key {text} is not valid. Write FRAME:FILE, such as 8:middle.png.", code="AD-K34")
-    return Pin(int(frame), Path(path))
+    return pin

@@ -1,4 +1,4 @@
-"""PIA's image input in a UNet (arXiv 2312.13964): a given image, and how alike to it each frame stays.
+"""PIA's image input in a UNet (arXiv 2312.13964): a given image, and how closely each frame follows it.
 
 PIA widens the first convolution to nine channels. A convolution is linear, so what the five further channels add is a
 constant for each frame, and a forward hook adds it to the output of the checkpoint's own convolution. PIA's motion
@@ -28,7 +28,7 @@ class PiaComponent:
         name: for messages.
         weight: of the convolution for mask and image, ``c 5 3 3``, see `load_image_input`.
         image: the latent of the image, ``4 h w``, scaled as the UNet's.
-        affinity: for each frame of the clip, how alike to the image it stays, 0 to 1.
+        affinity: for each frame of the clip, how closely it follows the image, 0 to 1.
 
     Raises:
         ClipError: an affinity is out of range, or a shape is wrong.

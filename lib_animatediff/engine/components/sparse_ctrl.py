@@ -31,9 +31,9 @@ WITHOUT_KEY = (NEAREST, NONE)
 CACHE_BYTES = 2 * 2**30
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GivenFrames:
-    """The frames of a clip that an encoder is given.
+    """The frames of a clip that an encoder is given. Two objects are never equal, so that a cache can tell them apart.
 
     Attributes:
         frames: their numbers in the clip, from 0.
@@ -197,8 +197,9 @@ class SparseCtrlComponent:
     def _key(self, call: UNetCall, timestep: float, latents: Tensor) -> Hashable:
         step = planning_step(call) if call.views is not None and call.views.follows_steps else 0
         views = (call.views, step)
-        conditions = (tuple(self._given.frames), self._given.conditions.data_ptr(), self._without_key)
-        return (timestep, tuple(call.frames), conditions, views, latents.shape[2:], latents.dtype, latents.device)
+        # The objects themselves: the cache keeps them, so that no other one can take their address.
+        own = (self._encoder, self._given, self._without_key)
+        return (timestep, tuple(call.frames), own, views, latents.shape[2:], latents.dtype, latents.device)
 
     def _sources_of(self, frames: Sequence[int], clips: int) -> HostTensor | None:
         """For each row the number of its condition, where the last one is none; None: the window has no condition."""

@@ -213,6 +213,10 @@ def render(
     check_sampler(sampler, spacing, plan.sampling.steps)
     former, resumable = pipeline.scheduler, ResumableSampling(states)
 
+    def shape_at(size: tuple[int, int]) -> tuple[int, ...]:
+        sides = (pixels // PIXELS_PER_LATENT for pixels in reversed(size))
+        return len(plan.seeds), pipeline.vae.config.latent_channels, *sides
+
     def sampled(plan: ClipPlan, first: Tensor | None = None) -> Tensor:
         """The latents of a pass; the second one starts from those of the first."""
         pipeline.scheduler = new_sampler(sampler, former, method.schedule, spacing)
@@ -222,13 +226,7 @@ def render(
         resumable.begin_pass(pipeline, generators, first)
         kwargs = {**prompt_kwargs(pipeline, plan), "width": size[0], "height": size[1], "guidance_scale": cfg}
         kwargs["eta"] = SAMPLERS[sampler].eta
-        like = torch.empty(
-            len(generators),
-            pipeline.vae.config.latent_channels,
-            *(pixels // PIXELS_PER_LATENT for pixels in reversed(size)),
-            dtype=pipeline.dtype,
-            device=pipeline.device,
-        )
+        like = torch.empty(shape_at(size), dtype=pipeline.dtype, device=pipeline.device)
         if first is None:
             start = start_latents(pipeline, plan, like) or ramp_latents(pipeline, plan, generators, like)
         else:
@@ -243,6 +241,9 @@ def render(
         latents: Tensor = method.sample(job)
         return latents
 
+    second_pass = plan.second_pass
+    sizes = [size, *([] if second_pass is None else [second_pass.size(size)])]
+    resumable.check([shape_at(each) for each in sizes], plan.sampled_steps)
     try:
         with apply_domain_adapters(pipeline.unet, [*method.adapters, *adapters]) as matches:
             for line in (*method.reports, *map(str, matches)):
@@ -252,8 +253,8 @@ def render(
                 on_step()
             first = None if resumable.found is None else resumable.found.first
             latents = sampled(plan) if first is None else first.to(pipeline.device)
-            if plan.second_pass is not None:
-                size = plan.second_pass.size(size)
+            if second_pass is not None:
+                size = second_pass.size(size)
                 latents = sampled(plan_of_second_pass(plan), latents)
             return decode_frames(pipeline, latents, decoder, kept_pixels(plan))
     except (RuntimeError, MemoryError) as error:

@@ -1,4 +1,4 @@
-"""How alike to its image each frame of a PIA clip stays: the lists of the official release, by name.
+"""How closely each frame of a PIA clip follows its image: the lists of the official release, by name.
 
 A list has one value for each frame, by its distance from the frame of the image, for clips of 16 frames. Shorter clips
 have its first values. Loops, and clips of more frames, stretch it to the clip, so that they end as those of 16 frames.

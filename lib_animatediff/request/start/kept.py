@@ -11,6 +11,7 @@ from torch import Tensor
 from lib_animatediff.sampling.hold import feathered, shrunk
 from lib_animatediff.video.mask import VideoMask, mask_frames
 from lib_animatediff.video.palette import raw_bytes
+from lib_animatediff.video.pixels import levels_of
 from lib_animatediff.video.source import over_white, source_frames
 
 from .video import VideoStart
@@ -45,8 +46,7 @@ def latent_masks(video: VideoStart, size: tuple[int, int], frames: int) -> Tenso
 
 def shares_of(mask: Image) -> Tensor:
     """A grey image as a tensor, ``h w`` from 0 (black) to 1 (white)."""
-    values = torch.frombuffer(bytearray(mask.tobytes()), dtype=torch.uint8)
-    return values.reshape(mask.height, mask.width) / _LEVELS
+    return levels_of(mask)[..., 0] / _LEVELS
 
 
 def kept_pixels(plan: ClipPlan) -> KeptPixels | None:

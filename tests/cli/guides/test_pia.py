@@ -7,6 +7,7 @@ import shutil
 import pytest
 from hosts.diffusers.control.test_pia import files  # noqa: F401 - a fixture
 from safetensors.torch import save_file
+from support.cli import check_refused, in_folder
 from support.sparse_ctrl import random_state
 
 from lib_animatediff.video import read_recipe
@@ -17,7 +18,7 @@ ANIMATE = ("animate", "--checkpoint", "pocket", "--prompt", "a red disc", "--ste
 
 def test_the_image_moves_and_the_recipe_makes_the_clip_again(run, tmp_path, files):  # noqa: F811
     model, clip = files / "pia.safetensors", tmp_path / "clip.png"
-    done = run(*ANIMATE, "--pia", model, "--key", f"1:{files / '0.png'}", "--pia-motion", "large", "--output", clip)
+    done = run(*ANIMATE, "--pia", model, "--key", f"1:{files / '0.png'}", "--pia-motion", "Large", "--output", clip)
     assert done.code == 0, done.err
     assert "The image goes to pia.safetensors, since it is given with --pia." in done.err
     recipe = read_recipe(clip).data["files"]
@@ -55,13 +56,4 @@ def test_wrong_files_and_combinations_are_one_sentence(run_early, files, what, t
     words, code = WRONG[what]
     if not (files / "rgb.safetensors").exists():
         save_file(random_state("rgb", widths=(64,) * 4), files / "rgb.safetensors")
-
-    def placed(word):
-        frame, colon, name = str(word).rpartition(":")
-        return f"{frame}{colon}{files / name}" if name.endswith((".png", ".safetensors")) else word
-
-    done = run_early(*ANIMATE, *map(placed, words), "--output", tmp_path / "clip.png")
-    assert done.code == 1
-    line = done.err.strip().splitlines()[-1]
-    assert line.startswith("Error: ")
-    assert line.endswith(f"[{code}]")
+    check_refused(run_early(*ANIMATE, *in_folder(files, words), "--output", tmp_path / "clip.png"), code)

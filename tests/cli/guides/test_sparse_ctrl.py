@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 from hosts.diffusers.control.test_sparse_ctrl import files  # noqa: F401 - a fixture
+from support.cli import check_refused, in_folder
 from support.motion_files import write_motion_file
 
 from lib_animatediff.video import read_clip, read_recipe
@@ -20,10 +21,12 @@ def frames_of(path):
 
 def test_images_go_to_the_encoder_and_the_recipe_makes_the_clip_again(run, tmp_path, files):  # noqa: F811
     words = (*ANIMATE, "--image", files / "0.png", "--key", f"3:{files / '1.png'}", "--sparse-strength", "0: 1, 3: 0.5")
+    words = (*words, "--image-fit", "pad")
     clip, encoder = tmp_path / "clip.png", files / "rgb.safetensors"
     done = run(*words, "--sparse-ctrl", encoder, "--sparse-end", 0.8, "--output", clip)
     assert done.code == 0, done.err
     assert "The images go to rgb.safetensors, since it is given" in done.err
+    assert "--image-fit has no effect on SparseCtrl and PIA" in done.err
     recipe = read_recipe(clip).data["files"]
     assert "pins" not in recipe
     (control,) = recipe["controls"]
@@ -78,13 +81,4 @@ def test_wrong_files_and_combinations_are_one_sentence(run_early, files, what, t
     words, code = WRONG[what]
     if not (files / "mm.safetensors").exists():
         write_motion_file(files, name="mm.safetensors")
-
-    def placed(word):
-        frame, colon, name = str(word).rpartition(":")
-        return f"{frame}{colon}{files / name}" if name.endswith((".png", ".safetensors")) else word
-
-    done = run_early(*ANIMATE, *map(placed, words), "--output", tmp_path / "clip.png")
-    assert done.code == 1
-    line = done.err.strip().splitlines()[-1]
-    assert line.startswith("Error: ")
-    assert line.endswith(f"[{code}]" if code else "]")
+    check_refused(run_early(*ANIMATE, *in_folder(files, words), "--output", tmp_path / "clip.png"), code)

@@ -18,6 +18,7 @@ from lib_animatediff.hosts.diffusers.start.video import encode_frames
 from lib_animatediff.request.control.unit import ControlUnit
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.video.fitting import CROP, Size
+from lib_animatediff.video.pixels import levels_of
 from lib_animatediff.video.preprocess import NONE, PREPROCESSORS
 from lib_animatediff.video.source import examine, source_frames
 from motion_module import ClipError, MotionFileError
@@ -154,12 +155,8 @@ class LoadedSparseCtrl:
 
     def _drawings(self, images: Sequence[Image]) -> Tensor:
         prepare = PREPROCESSORS[self.unit.preprocessor]
-        rows = []
-        for image in images:
-            drawing = prepare(_over_black(image)).convert("RGB")
-            data = torch.frombuffer(bytearray(drawing.tobytes()), dtype=torch.uint8)
-            rows.append(data.reshape(drawing.height, drawing.width, 3).permute(2, 0, 1).float() / _WHITE)
-        return torch.stack(rows)
+        drawings = (prepare(_over_black(image)).convert("RGB") for image in images)
+        return torch.stack([levels_of(drawing).permute(2, 0, 1).float() / _WHITE for drawing in drawings])
 
 
 def load_sparse_ctrl_unit(

@@ -14,6 +14,7 @@ from lib_animatediff.engine.components.control import ControlComponent, FrameHin
 from lib_animatediff.request.control.unit import HOLD, LOOP, STRETCH, ControlUnit
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.video.fitting import CROP, Size
+from lib_animatediff.video.pixels import levels_of
 from lib_animatediff.video.preprocess import PREPROCESSORS, check_preprocessor
 from lib_animatediff.video.source import count_frames, examine, over_white, source_frames
 from motion_module.limits import VIDEO_FRAMES, parse_json, read_limited
@@ -126,11 +127,7 @@ def load_controls(
 
 def as_hints(images: Iterable[Image]) -> Tensor:
     """``n c H W`` with 8 bits, from images of one size, in colour or grey."""
-    rows = []
-    for image in images:
-        data = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-        rows.append(data.reshape(image.height, image.width, -1).permute(2, 0, 1))
-    return torch.stack(rows)
+    return torch.stack([levels_of(image).permute(2, 0, 1) for image in images])
 
 
 def _config_in(folder: Path) -> Mapping[str, Any] | None:

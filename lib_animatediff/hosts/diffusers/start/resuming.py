@@ -1,6 +1,6 @@
 """Sampling that goes on after a crash: the state of a diffusers pipeline after a step, and how to begin there.
 
-A resumed run has the same bits as one that was not interrupted. So it gets everything that the steps before have
+A resumed run has the same bits as one that was not interrupted. So a state has everything that the steps before have
 changed: latents, the scheduler's history, the frames' random generators, and how context windows number the steps.
 What follows from the plan alone (noise, conditions, latents of images) is computed again.
 """
@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+from motion_module import ClipError
 
 Numbers = list[tuple[tuple[float, ...], int]]
 _CONFIG = "_internal_dict"  # of a diffusers scheduler
@@ -83,6 +85,26 @@ class ResumableSampling:
     def first_run(self) -> int:
         """The run of the sampler in which the pass begins."""
         return 0 if self.found is None else self.found.run
+
+    def check(self, shapes: Sequence[tuple[int, ...]], steps: int) -> None:
+        """Check that the state is one of this sampling: a file can come from anyone.
+
+        Args:
+            shapes: of the latents of each pass, ``f c h w``.
+            steps: of the whole sampling.
+
+        Raises:
+            ClipError: it is not.
+        """
+        if self.found is None:
+            return
+        own = [tuple(latents.shape) for latents in (self.found.first, self.found.latents) if latents is not None]
+        if own != list(shapes[: len(own)]) or self.found.sampled > steps:
+            raise ClipError(
+                "The state of the interrupted clip is damaged: it has latents of another size, or more steps than the "
+                "clip. Delete it, and render the clip again.",
+                code="AD-J09",
+            )
 
     def begin_pass(self, pipeline: Any, generators: Sequence[torch.Generator], first: Tensor | None) -> None:
         """Begin a pass.

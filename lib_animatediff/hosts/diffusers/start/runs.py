@@ -68,7 +68,8 @@ class ClipRuns:
             return self._sampled(noise, steps, number)
         if done == steps:
             return start.latents
-        noise = self._inverted.in_noise(noise, steps)
+        if self._job.resumable.found is None:  # otherwise the sampling goes on from the latents of a state
+            noise = self._inverted.in_noise(noise, steps)
         with begin_at(scheduler, done):
             return self._sampled(start.noised(scheduler, noise, steps), steps, number, done)
 

@@ -20,6 +20,7 @@ from lib_animatediff.request.start.second_pass import SecondPass
 from lib_animatediff.request.start.video import VideoStart
 from lib_animatediff.sampling.hold import strengths_of
 from lib_animatediff.video.mask import examine_mask
+from lib_animatediff.video.pixels import levels_of
 from lib_animatediff.video.source import SourceFacts, examine, over_white, source_frames
 
 if TYPE_CHECKING:
@@ -124,6 +125,4 @@ def _slices(images: Iterable[Image], length: int) -> Iterator[list[Image]]:
 
 def pixels_of(image: Image) -> Tensor:
     """An image as ``3 h w`` from -1 to 1, transparent parts over white."""
-    flat = over_white(image)
-    data = torch.frombuffer(bytearray(flat.tobytes()), dtype=torch.uint8)
-    return rearrange(data.float() / _HALF - 1, "(h w c) -> c h w", h=flat.height, w=flat.width)
+    return rearrange(levels_of(over_white(image)).float() / _HALF - 1, "h w c -> c h w")

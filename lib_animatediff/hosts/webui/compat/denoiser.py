@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lib_animatediff.sampling.hold import NoiseLevels
 from lib_animatediff.sampling.inversion import Level
+from lib_animatediff.video.pixels import levels_of
 
 from . import a1111
 
@@ -23,8 +24,7 @@ def encoded(image: Any, model: Any) -> Tensor:
 
 def pixels_of(image: Any) -> Tensor:
     """``(1 3 h w)``: an RGB image, from 0 to 1."""
-    data = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
-    return data.view(1, image.height, image.width, 3).permute(0, 3, 1, 2).float() / 255
+    return levels_of(image)[None].permute(0, 3, 1, 2).float() / 255
 
 
 def levels_of_img2img(p: Any, steps: int | None) -> Tensor:
