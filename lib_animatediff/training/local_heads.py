@@ -3,8 +3,8 @@
 Torch's defaults, which the official training starts from, let every head of a new motion module average all frames
 alike. A head that does so cannot say in which frame it saw something, and few steps of training do not change that:
 after 12,000 clips of the built-in village, heads still averaged 15.9 of 16 frames, and no subject went its way.
-With these heads, 6,000 more clips lowered the error where things move by a third at timestep 700 and by a quarter at
-800, where 1,200 clips with the same weights of the loss had changed nothing.
+From there, 1,200 clips with these heads and 1,200 without, all else equal, left an error where things move of 0.47 and
+0.52 of the movement's variance at timestep 700, of 0.77 and 0.81 at 800, and of 1.01 and 1.04 at 900.
 """
 
 from __future__ import annotations
