@@ -1,9 +1,12 @@
-"""A whole clip in the real WebUI, beside a batch of as many pictures, from the API's request to its answer.
+"""A whole clip in the real WebUI, beside a batch of as many images, from the API's request to its reply.
 
     WEBUI_DIR=... WEBUI_PYTHON=... python -m tools.benchmarks.webui_clip
+    WEBUI_DIR=... WEBUI_PYTHON=... ANIMATEDIFF_PEER=... python -m tools.benchmarks.webui_clip --full
 
-The built-in model, 16 frames of 64 px, 20 steps, both streams in one call. The WebUI is the one that the end-to-end
-tests take, and it has the variables that they take (docs/webui-tests.md).
+The built-in model, 16 frames of 64 px, 20 steps; with ``--full``, Stable Diffusion 1.5 and a v2 motion module at full
+widths with random weights, 8 frames of 96 px, 3 steps, and beside them the existing extension, if ANIMATEDIFF_PEER is
+the folder of a checkout. It has a WebUI of its own, which waits while the other one works. Peaks of memory are those of
+one request each, and need Linux. The WebUI is the one that the end-to-end tests take (docs/webui-tests.md).
 """
 
 from __future__ import annotations
@@ -12,69 +15,134 @@ import argparse
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "tests"))
 
-from webui.server import WebUI  # noqa: E402
+from support.webui_real.server import WebUI  # noqa: E402
 
 from lib_animatediff.builtin_model import POCKET, copy_to_webui  # noqa: E402
 from lib_animatediff.sampling.text2video_zero import NAME  # noqa: E402
 
+from . import webui_models  # noqa: E402
 from .harness import FEWEST_ROUNDS, compare, conditions, spread  # noqa: E402
+from .peers import PEER  # noqa: E402
 
-FRAMES = 16
+IMAGES = "a batch of images"
+GIB = 2**30
 
 
-def request(server: WebUI, steps: int, side: int, clip: dict[str, Any] | None) -> None:
-    """Paint a batch of images, or a clip."""
-    payload: dict[str, Any] = {
-        "prompt": POCKET.prompt,
-        "steps": steps,
-        "width": side,
-        "height": side,
-        "cfg_scale": POCKET.cfg,
-        "sampler_name": "Euler a",
-        "override_settings": {"sd_model_checkpoint": POCKET.checkpoint},
-    }
-    if clip is None:
-        server.txt2img(**payload, batch_size=FRAMES)
+@dataclass(frozen=True)
+class Work:
+    """What is made: files, and values of the request."""
+
+    checkpoint: str
+    motion: str
+    frames: int
+    side: int
+    steps: int
+    cfg: float
+    prompt: str
+
+    def request(self, server: WebUI, clip: dict[str, Any] | None) -> None:
+        """Make a batch of images, or a clip with these arguments of the extension that the server has."""
+        payload: dict[str, Any] = {
+            "prompt": self.prompt,
+            "steps": self.steps,
+            "width": self.side,
+            "height": self.side,
+            "cfg_scale": self.cfg,
+            "sampler_name": "Euler a",
+            "override_settings": {"sd_model_checkpoint": self.checkpoint},
+        }
+        if clip is None:
+            server.txt2img(**payload, batch_size=self.frames)
+        else:
+            server.txt2img(**payload, alwayson_scripts={"AnimateDiff": {"args": [{"enable": True, **clip}]}})
+
+    def ours(self, **more: Any) -> dict[str, Any]:
+        """Arguments of our clip."""
+        return {"model": self.motion, "frames": self.frames, **more}
+
+
+SMALL = Work(POCKET.checkpoint, POCKET.motion, 16, POCKET.size, 20, POCKET.cfg, POCKET.prompt)
+FULL = Work(webui_models.CHECKPOINT, webui_models.MOTION, 8, 96, 3, 7.0, "a photo of a cat")
+
+
+@contextmanager
+def server_with(folder: Path, extension: Path, *, full: bool) -> Iterator[WebUI]:
+    """A running WebUI with one extension and the models."""
+    webui = Path(os.environ["WEBUI_DIR"])
+    python = Path(os.environ.get("WEBUI_PYTHON", webui / "venv" / "bin" / "python"))
+    motion = folder / "data" / "models" / "animatediff"
+    server = WebUI(webui, python, folder, extensions=[extension], settings={"animatediff_model_path": str(motion)})
+    if full:
+        webui_models.write_checkpoint(server.models_dir / "Stable-diffusion")
+        webui_models.write_motion(motion)
     else:
-        arguments = {"enable": True, "frames": FRAMES, **clip}
-        server.txt2img(**payload, alwayson_scripts={"AnimateDiff": {"args": [arguments]}})
+        copy_to_webui(server.data_dir, POCKET)
+    with server:
+        yield server
+
+
+def peak(server: WebUI, request: Callable[[], object]) -> float:
+    """The most resident memory of a server during a request, in GiB."""
+    guard = server._process.pid  # type: ignore[union-attr]
+    (worker,) = Path(f"/proc/{guard}/task/{guard}/children").read_text(encoding="ascii").split()
+    Path(f"/proc/{worker}/clear_refs").write_text("5", encoding="ascii")
+    request()
+    lines = Path(f"/proc/{worker}/status").read_text(encoding="ascii").splitlines()
+    (kib,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
+    return int(kib) * 1024 / GIB
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="A clip in the WebUI, beside a batch of images.")
     parser.add_argument("--rounds", type=int, default=FEWEST_ROUNDS)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--side", type=int, default=POCKET.size, help="of the pictures, in pixels")
+    parser.add_argument(
+        "--full", action="store_true", help="full widths with random weights, and the existing extension"
+    )
     asked = parser.parse_args()
     if "WEBUI_DIR" not in os.environ:
         sys.exit("Set WEBUI_DIR to a WebUI 1.10 that starts.")
-    webui = Path(os.environ["WEBUI_DIR"])
-    python = Path(os.environ.get("WEBUI_PYTHON", webui / "venv" / "bin" / "python"))
-    with tempfile.TemporaryDirectory() as folder, WebUI(webui, python, Path(folder), extensions=[REPOSITORY]) as server:
-        copy_to_webui(server.data_dir, POCKET)
-        server.api("POST", "/sdapi/v1/refresh-checkpoints").raise_for_status()
-        clips: dict[str, dict[str, Any] | None] = {
-            "a batch of images": None,
-            "a clip, as GIF": {"model": POCKET.motion},
-            "a clip, as single frames": {"model": POCKET.motion, "formats": ["PNG"]},
-            NAME: {"model": NAME},
+    work = FULL if asked.full else SMALL
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        ours = stack.enter_context(server_with(Path(folder) / "ours", REPOSITORY, full=asked.full))
+        ways: dict[str, tuple[WebUI, dict[str, Any] | None]] = {
+            IMAGES: (ours, None),
+            "a clip, as GIF": (ours, work.ours(formats=["GIF"])),
         }
+        if asked.full and PEER in os.environ:
+            theirs = stack.enter_context(server_with(Path(folder) / "theirs", Path(os.environ[PEER]), full=True))
+            arguments = {
+                "model": work.motion,
+                "video_length": work.frames,
+                "batch_size": work.frames,
+                "format": ["GIF"],
+            }
+            ways["the existing extension, as GIF"] = (theirs, arguments)
+        elif not asked.full:
+            ways["a clip, as single frames"] = (ours, work.ours(formats=["PNG"]))
+            ways[NAME] = (ours, work.ours(model=NAME))
         things = {
-            name: lambda clip=clip: request(server, asked.steps, asked.side, clip) for name, clip in clips.items()
+            name: lambda server=server, clip=clip: work.request(server, clip) for name, (server, clip) in ways.items()
         }
         found = compare(things, asked.rounds)
-    print(f"{FRAMES} frames of {asked.side} px, {asked.steps} steps, {asked.rounds} rounds; {conditions()}\n")
-    print("|  | s | relative to the images |")
-    print("|---|---|---|")
-    for name in clips:
-        print(f"| {name} | {found.median(name):.2f} | {spread(found.ratio(name, 'a batch of images'))} |")
+        peaks = {name: peak(server, things[name]) for name, (server, _) in ways.items() if sys.platform == "linux"}
+    print(f"{work.frames} frames of {work.side} px, {work.steps} steps, {asked.rounds} rounds; {conditions()}\n")
+    print("|  | s | relative to the images | peak, GiB |")
+    print("|---|---|---|---|")
+    for name in ways:
+        memory = f"{peaks[name]:.2f}" if name in peaks else ""
+        print(f"| {name} | {found.median(name):.2f} | {spread(found.ratio(name, IMAGES))} | {memory} |")
+    for name in list(ways)[2:]:
+        print(f"\nA clip, as GIF, takes {spread(found.ratio('a clip, as GIF', name))} of {name}.")
 
 
 if __name__ == "__main__":

@@ -107,20 +107,12 @@ def truth(concept: Concept, seed: int) -> Tensor:
     return clip(scene(seed, 0, concepts=[concept]))
 
 
-def animated(pipeline: Any, motion: MotionModule, frames: int = FRAMES) -> Make:
-    """Clips of a diffusers pipeline with a motion module."""
+def animated(pipeline: Any, motion: MotionModule, **more: Any) -> Make:
+    """Clips of a diffusers pipeline with a motion module; `more` goes to `animate`."""
+    asked: dict[str, Any] = {"frames": FRAMES, "size": (SIZE, SIZE), "steps": STEPS, "cfg": CFG} | more
 
     def make(concept: Concept, seed: int) -> Tensor:
-        pictures = animate(
-            pipeline,
-            motion,
-            prompt=caption(concept),
-            seed=seed,
-            frames=frames,
-            size=(SIZE, SIZE),
-            steps=STEPS,
-            cfg=CFG,
-        )
+        pictures = animate(pipeline, motion, prompt=caption(concept), seed=seed, **asked)
         return torch.stack([to_tensor(picture) for picture in pictures])
 
     return make

@@ -97,6 +97,21 @@ class MotionRecipe(TrainerRecipe):
 
 
 @dataclass(frozen=True)
+class FastRecipe(TrainerRecipe):
+    """The motion module for 4 steps of an LCM sampler."""
+
+    steps: int = 600
+    batch: int = 6
+    warm_up: int = 20
+    average: float = 0.95
+    rate: float = 3e-4
+    timestep_power: float = 0.8
+    optimizer: str = "muon"
+    cfg: float = 3.0  # of the clips that it learns to make without CFG
+    clips: int = 512
+
+
+@dataclass(frozen=True)
 class PanRecipe(TrainerRecipe):
     """A motion LoRA from a few clips of one movement, as people train theirs."""
 
@@ -174,6 +189,7 @@ class Recipe:
     style_lora: StyleLoraRecipe = field(default_factory=StyleLoraRecipe)
     fine_tune: FineTuneRecipe = field(default_factory=FineTuneRecipe)
     motion: MotionRecipe = field(default_factory=MotionRecipe)
+    fast: FastRecipe = field(default_factory=FastRecipe)
     pan: PanRecipe = field(default_factory=PanRecipe)
     control: ControlRecipe = field(default_factory=ControlRecipe)
 
@@ -190,6 +206,7 @@ class Recipe:
             style_lora=replace(self.style_lora, steps=steps, batch=4, warm_up=1),
             fine_tune=replace(self.fine_tune, steps=steps, batch=4, warm_up=1),
             motion=replace(self.motion, steps=steps, pauses=((steps + 1) // 2,), shown=(), **trainer),
+            fast=replace(self.fast, steps=steps, clips=4, **trainer),
             pan=replace(self.pan, steps=steps, clips=4, rank=2, **trainer),
             control=replace(self.control, steps=steps, clips=4, **trainer),
         )
