@@ -18,6 +18,7 @@ from .peers import motion_of
 CHECKPOINT = "sd15-random.safetensors"
 MOTION = "mm_sd_v15_v2-random.safetensors"
 TEXT_WIDTH, TEXT_LAYERS, TEXT_HEADS = 768, 2, 12  # the text encoder's depth hardly counts beside the UNet
+TEXT = "cond_stage_model.transformer.text_model."
 UNET: dict[str, Any] = {
     "image_size": 32,
     "in_channels": 4,
@@ -51,8 +52,8 @@ def write_checkpoint(folder: Path) -> Path:
     """Write the checkpoint, its configuration and a tokenizer of few words; returns the checkpoint's path."""
     from ldm.modules.diffusionmodules.model import Decoder, Encoder
     from ldm.modules.diffusionmodules.openaimodel import UNetModel
-    from support.webui_real.small_models import checkpoint_config
-    from support.webui_real.small_text import write_tokenizer
+    from support.webui_real.small_models import alphas_cumprod, checkpoint_config
+    from support.webui_real.small_text import CLIP_POSITIONS, write_tokenizer
 
     torch.manual_seed(0)
     tokenizer = write_tokenizer(folder / f"{Path(CHECKPOINT).stem}_clip")
@@ -63,12 +64,12 @@ def write_checkpoint(folder: Path) -> Path:
         "first_stage_model.decoder.": Decoder(**VAE),
         "first_stage_model.quant_conv.": nn.Conv2d(8, 8, 1),
         "first_stage_model.post_quant_conv.": nn.Conv2d(4, 4, 1),
-        "cond_stage_model.transformer.": text,
+        TEXT: getattr(text, "text_model", text),  # newer releases of transformers leave that part out
     }
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {name: tensor for prefix, part in parts.items() for name, tensor in _half(prefix, part)}, folder / CHECKPOINT
-    )
+    tensors = {name: tensor for prefix, part in parts.items() for name, tensor in _half(prefix, part)}
+    tensors[f"{TEXT}embeddings.position_ids"] = torch.arange(CLIP_POSITIONS).unsqueeze(0)
+    save_file({**tensors, "alphas_cumprod": alphas_cumprod()}, folder / CHECKPOINT)
     config = checkpoint_config(tokenizer)
     model = config["model"]["params"]
     model["unet_config"]["params"] = UNET
@@ -86,9 +87,12 @@ def write_motion(folder: Path) -> Path:
 
 
 def _half(prefix: str, part: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Weights in half precision. Layers that begin at zero get values, as trained ones have them."""
+    """Weights in half precision. What begins at zero gets values, as trained weights have them.
+
+    The WebUI divides the prompt's conditioning by its mean, which is 0 behind a norm without bias.
+    """
     for name, tensor in part.state_dict().items():
-        is_zero = tensor.is_floating_point() and tensor.dim() > 1 and not tensor.any()
+        is_zero = tensor.is_floating_point() and not tensor.any()
         value = torch.randn_like(tensor) * 0.02 if is_zero else tensor
         yield prefix + name, value.half() if value.is_floating_point() else value
 
