@@ -41,7 +41,7 @@ def flat(value, prefix=""):
     return {prefix: value}
 
 
-@pytest.mark.parametrize("target", ["motion-module", in_matrix("motion-lora"), in_matrix("adapter")])
+@pytest.mark.parametrize("target", ["motion-module", *map(in_matrix, ("motion-lora", "adapter", "sparsectrl", "pia"))])
 def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, target):
     more = {"target": target, "steps": 4, "warmup": 2, "lr_schedule": "cosine", "save_every": 2}
     more |= {"caption_dropout": 0.5, "lr": 1e-3, "ema": 0.9 if target == "motion-module" else 0.0}

@@ -79,6 +79,20 @@ def control_command(folder: Path, picture: Path) -> None:
         click.echo(line)
 
 
+@main.command("keys")
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), default=SHIPPED, show_default=True)
+@click.option("--picture", type=click.Path(path_type=Path), default=Path("docs/images/keys.gif"), show_default=True)
+@click.option("--figures", type=click.Path(path_type=Path, dir_okay=False), default=OUT / "figures" / "keys.json",
+              show_default=True, help="Keeps what is measured; remove it to measure again.")  # fmt: skip
+def keys_command(folder: Path, picture: Path, figures: Path) -> None:
+    """Measure clips that are given images at frames, by each method, and make a picture of them."""
+    from .keys import measure_keys, write_picture
+
+    for line in measure_keys(folder, figures):
+        click.echo(line)
+    write_picture(folder, picture)
+
+
 @main.command("ship")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=OUT, show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path, file_okay=False), default=SHIPPED, show_default=True)

@@ -16,6 +16,7 @@ SOURCES = {
     POCKET.style_lora: "style-lora.safetensors",
     POCKET.motion_loras[0]: "pan.safetensors",
     POCKET.control: "control.safetensors",
+    POCKET.sparse_ctrl: "sparse.safetensors",
 }
 
 
