@@ -84,11 +84,12 @@ def control_command(folder: Path, picture: Path) -> None:
 @click.option("--picture", type=click.Path(path_type=Path), default=Path("docs/images/keys.gif"), show_default=True)
 @click.option("--figures", type=click.Path(path_type=Path, dir_okay=False), default=OUT / "figures" / "keys.json",
               show_default=True, help="Keeps what is measured; remove it to measure again.")  # fmt: skip
-def keys_command(folder: Path, picture: Path, figures: Path) -> None:
+@click.option("--clips", type=click.IntRange(min=1), default=48, show_default=True, help="Clips of each row.")
+def keys_command(folder: Path, picture: Path, figures: Path, clips: int) -> None:
     """Measure clips that are given images at frames, by each method, and make a picture of them."""
-    from .keys import measure_keys, write_picture
+    from .keys import Models, measure_keys, write_picture
 
-    for line in measure_keys(folder, figures):
+    for line in measure_keys(Models.load(folder).methods(), figures, clips):
         click.echo(line)
     write_picture(folder, picture)
 

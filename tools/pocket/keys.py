@@ -10,7 +10,7 @@ import itertools
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from motion_module import MotionModule, load_motion_module
 
 from .evaluate import MOVING, SEEDS_APART, mean, to_tensor
 from .gates import GATE_SEED
+from .loop import replacing
 from .measure import Track, track
 from .pictures import grid, to_bytes
 from .report import pipeline_of
@@ -39,6 +40,7 @@ from .showcase import FPS, named
 from .world import FRAMES, HEADINGS, SIZE, TRAVEL, Concept, Scene, caption, clip, path, scene
 
 CLIPS = len(MOVING)
+STRIDE = 19  # through the concepts, so that some clips have something of each
 KEY_SEED = GATE_SEED + 1  # of the scenes that the images are from
 MOST_AWAY = 0.05 * SIZE  # pixels from the place that the image shows
 LEAST_MOTION = 0.7  # of the mean displacement without an image
@@ -95,11 +97,6 @@ class Models:
             concept, seed, pins=PinnedFrames(_pins(images), inversion=inversion)
         )
 
-    def both(self, concept: Concept, seed: int, images: Paths) -> Tensor:
-        """The encoder carries the images, whose frames equal them."""
-        units = [ControlUnit(self.encoder, keys=_pins(images))]
-        return self.clip(concept, seed, controls=units, pins=PinnedFrames(_pins(images), inversion=0.0))
-
     def repeated(self, concept: Concept, seed: int, images: Paths) -> Tensor:
         """Image to image from the first image in every frame."""
         with tempfile.TemporaryDirectory() as folder:
@@ -112,7 +109,6 @@ class Models:
         return {
             "without an image": (self.without, (FIRST,)),
             "SparseCtrl": (self.sparse, (FIRST, ENDS)),
-            "SparseCtrl and pins": (self.both, (FIRST, ENDS)),
             f"pins with inverted noise ({INVERSION:g})": (self.pinned(INVERSION), (FIRST, ENDS)),
             "plain pins": (self.pinned(0.0), (FIRST, ENDS)),
             f"repeated image, image to image at {DENOISE:g}": (self.repeated, (FIRST,)),
@@ -130,7 +126,7 @@ class Outcome:
         step: the largest distance between the sprites of neighbouring frames, in pixels.
     """
 
-    away: tuple[float, ...]
+    away: Sequence[float]
     displacement: float
     backward: float
     step: float
@@ -157,7 +153,7 @@ class Outcome:
 
 def key_scene(number: int) -> Scene:
     """The scene that the images of a clip are from."""
-    return scene(KEY_SEED, number, concepts=[MOVING[number % len(MOVING)]])
+    return scene(KEY_SEED, number, concepts=[MOVING[number * STRIDE % len(MOVING)]])
 
 
 def outcome(found: Track, shown: Scene, frames: Sequence[int]) -> Outcome:
@@ -175,11 +171,13 @@ def outcome(found: Track, shown: Scene, frames: Sequence[int]) -> Outcome:
 
 def measure(name: str, make: Make, frames: Sequence[int], clips: int = CLIPS) -> list[Outcome]:
     """The outcomes of clips that are given images at some frames."""
-    found = []
-    for number in tqdm(range(clips), desc=f"{name}, {len(frames)}", disable=None):
-        shown = key_scene(number)
-        found.append(outcome(track(made(make, number, frames), shown.heading), shown, frames))
-    return found
+    return [measured(make, number, frames) for number in tqdm(range(clips), desc=f"{name}, {frames}", disable=None)]
+
+
+def measured(make: Make, number: int, frames: Sequence[int]) -> Outcome:
+    """The outcome of one clip."""
+    shown = key_scene(number)
+    return outcome(track(made(make, number, frames), shown.heading), shown, frames)
 
 
 def made(make: Make, number: int, frames: Sequence[int]) -> Tensor:
@@ -198,24 +196,25 @@ def write_images(shown: Scene, frames: Sequence[int], folder: Path) -> Paths:
     return images
 
 
-def measure_keys(folder: Path, figures: Path) -> Iterator[str]:
+def measure_keys(
+    methods: Mapping[str, tuple[Make, Sequence[Sequence[int]]]], figures: Path, clips: int = CLIPS
+) -> Iterator[str]:
     """Rows of two tables: clips from an image, and clips from one image to another.
 
     Args:
-        folder: of the shipped files.
-        figures: keeps what is measured, since all of it takes an hour; remove it to measure again.
+        methods: by name, with the frames that each can be given.
+        figures: keeps what is measured, clip by clip, since all of it takes an hour; remove it to measure again.
+        clips: of each row.
     """
     kept = json.loads(figures.read_text(encoding="utf-8")) if figures.is_file() else {}
-    found: dict[str, list[Outcome]] = {}
-    for name, (make, given) in Models.load(folder).methods().items():
-        for frames in given:
-            row = f"{name}, {frames}"
-            if row not in kept:
-                kept[row] = [asdict(each) for each in measure(name, make, frames)]
-                figures.parent.mkdir(parents=True, exist_ok=True)
-                figures.write_text(json.dumps(kept), encoding="utf-8")
-            found[row] = [Outcome(**{**each, "away": tuple(each["away"])}) for each in kept[row]]
-    yield from table(found)
+    rows = {f"{name}, {frames}": (make, frames) for name, (make, given) in methods.items() for frames in given}
+    for number in tqdm(range(clips), disable=None):
+        for row, (make, frames) in rows.items():
+            if len(kept.setdefault(row, [])) == number:
+                kept[row].append(asdict(measured(make, number, frames)))
+                with replacing(figures) as path:
+                    path.write_text(json.dumps(kept), encoding="utf-8")
+    yield from table({row: [Outcome(**each) for each in kept[row][:clips]] for row in rows})
 
 
 def table(found: dict[str, list[Outcome]]) -> Iterator[str]:
