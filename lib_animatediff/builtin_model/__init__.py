@@ -86,7 +86,6 @@ POCKET = BuiltInModel(
     style_lora="pocket-lilac-lora.safetensors",
     motion_loras=("pocket-pan-lora.safetensors",),
     control="pocket-control.safetensors",
-    sparse_ctrl="pocket-sparsectrl.safetensors",
 )
 MODELS = {model.name: model for model in (POCKET,)}
 DEFAULT = POCKET

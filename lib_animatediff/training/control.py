@@ -60,7 +60,7 @@ class ControlObjective(Objective):
         self.network = network
         self._preprocessor = preprocessor
 
-    def given(self, clip: Clip, _latents: Tensor, _draws: Draws) -> Group:
+    def given(self, clip: Clip, _latents: Tensor, _draws: Draws, /) -> Group:
         """The ``hints`` of a clip, ``f 3 H W``."""
         return {"hints": hints_of(clip, self._preprocessor)}
 

@@ -77,7 +77,7 @@ class Objective(nn.Module):
         """The noise in rows ``(b f) c h w`` of a group."""
         return predict(self.unet, rows, timesteps, group["text"])
 
-    def given(self, _clip: Clip, _latents: Tensor, _draws: Draws) -> Group:
+    def given(self, _clip: Clip, _latents: Tensor, _draws: Draws, /) -> Group:
         """What the loss of a clip needs besides latents, noise and text: nothing here.
 
         Args:

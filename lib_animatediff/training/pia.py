@@ -54,7 +54,7 @@ class PiaObjective(Objective):
         self.added = added
         self._differences = differences
 
-    def given(self, _clip: Clip, latents: Tensor, _draws: Draws) -> Group:
+    def given(self, _clip: Clip, latents: Tensor, _draws: Draws, /) -> Group:
         """The ``image`` of a clip, ``c h w``, and the ``affinity`` of its frames, ``f``."""
         return {"image": latents[0], "affinity": affinities(latents, self._differences)}
 

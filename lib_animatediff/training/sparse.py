@@ -58,7 +58,7 @@ class SparseCtrlObjective(Objective):
         self.encoder = encoder
         self._preprocessor = preprocessor
 
-    def given(self, clip: Clip, latents: Tensor, draws: Draws) -> Group:
+    def given(self, clip: Clip, latents: Tensor, draws: Draws, /) -> Group:
         """The ``conditions`` of a clip, ``f c H W``, and its ``mask``, ``f``, which is 1 at the given frames."""
         mask = torch.zeros(len(latents))
         mask[given_frames(draws, len(latents))] = 1

@@ -202,10 +202,9 @@ def test_affinities_fall_with_the_difference_to_the_image_and_are_comparable_bet
 @pytest.mark.parametrize("target", ["sparsectrl", "pia"])
 def test_the_loss_falls_on_a_toy(tmp_path, target):
     """Clips of noise that stands still: only who is given a frame can know the others."""
-    still = [(latents[:1].expand(FRAMES, -1, -1, -1), "still") for latents, _ in parts.latent_clips(10, FRAMES)]
-    more = {"steps": 60, "lr": 3e-3, "timestep_power": 0.3, "caption_dropout": 0.0}
-    base = parts.small_base(parts.small_unet())
-    train(settings(tmp_path, target, **more), base=base, clips=MemorySource(still, latents=True))
+    still = [(latents[:1].expand(2, -1, -1, -1), "still") for latents, _ in parts.latent_clips(10, 2)]
+    more = {"target": target, "steps": 60, "lr": 3e-3, "timestep_power": 0.3, **parts.motion_for(target, tmp_path)}
+    parts.trained(tmp_path, base=parts.small_base(parts.small_unet()), clips=MemorySource(still, latents=True), **more)
     losses = [line["loss"] for line in parts.records(tmp_path) if "loss" in line]
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
 

@@ -49,9 +49,9 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, target):
     more |= parts.motion_for(target, tmp_path)
     whole = parts.trained(tmp_path / "a", clips=Cut(1000), **more)
 
+    # In the fourth step, so that the third must be done again. The validation reads clips, too, and a PIA model all.
+    reads = 3 + 2 * more["validation_clips"] + (20 if target == "pia" else 0)
     with pytest.raises(PowerCutError):
-        # In the fourth step, so that the third must be done again. The validation reads clips, too.
-        reads = 3 + 2 * more["validation_clips"] + (20 if target == "pia" else 0)  # which measures all clips first
         parts.trained(tmp_path / "b", clips=Cut(reads), **more)
     assert last_state(tmp_path / "b")["step"] == 2
     torch.manual_seed(99)

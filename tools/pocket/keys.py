@@ -39,6 +39,7 @@ from .sampling import CFG, STEPS
 from .showcase import FPS, named
 from .world import FRAMES, HEADINGS, SIZE, TRAVEL, Concept, Scene, caption, clip, path, scene
 
+SPARSE_CTRL = "pocket-sparsectrl.safetensors"  # once the encoder is part of the package
 CLIPS = len(MOVING)
 STRIDE = 19  # through the concepts, so that some clips have something of each
 KEY_SEED = GATE_SEED + 1  # of the scenes that the images are from
@@ -74,12 +75,12 @@ class Models:
         return cls(
             pipeline_of(folder / POCKET.checkpoint),
             load_motion_module(folder / POCKET.motion),
-            folder / POCKET.sparse_ctrl,
+            folder / SPARSE_CTRL,
         )
 
     def clip(self, concept: Concept, seed: int, **given: Any) -> Tensor:
         """Frames of a clip, f c h w from 0 to 1."""
-        how = {"frames": FRAMES, "size": (SIZE, SIZE), "steps": STEPS, "cfg": CFG}
+        how: dict[str, Any] = {"frames": FRAMES, "size": (SIZE, SIZE), "steps": STEPS, "cfg": CFG}
         pictures = animate(self.pipeline, self.motion, prompt=caption(concept), seed=seed, **how, **given)
         return torch.stack([to_tensor(picture) for picture in pictures])
 
@@ -244,8 +245,8 @@ def write_picture(folder: Path, picture: Path) -> None:
         for frames in given:
             label = name.replace(" with", "\nwith").replace(", ", ",\n")
             rows[f"{label}\n{' and '.join(map(str, frames))}"] = [made(make, number, frames) for number in SHOWN]
-    frames = torch.stack([torch.stack(row) for row in rows.values()])  # rows columns f c h w
-    pictures = [named(grid(frames[:, :, number]), list(rows)) for number in range(FRAMES)]
+    shown = torch.stack([torch.stack(row) for row in rows.values()])  # rows columns f c h w
+    pictures = [named(grid(shown[:, :, frame]), list(rows)) for frame in range(FRAMES)]
     write_gif(picture, pictures, fps=FPS)
 
 

@@ -36,8 +36,9 @@ def lessons(vae: Any, recipe: SparseRecipe, seed: int) -> Iterator[tuple[Tensor,
 def train_sparse(recipe: Recipe, folder: Path, until: int | None = None) -> None:
     """Train the encoder on the exported base model with its motion module and write it."""
     clips = lessons(load_pipeline(folder).vae, recipe.sparse, recipe.seed)
-    more = {"target": "sparsectrl", "motion": str(folder / MOTION)}
-    trained = train_on(folder, clips, settings(recipe.sparse, folder / "sparse", recipe.seed, **more))
+    motion = str(folder / MOTION)
+    how = settings(recipe.sparse, folder / "sparse", recipe.seed, target="sparsectrl", motion=motion)
+    trained = train_on(folder, clips, how)
     if until is None:
         keep(trained, folder / RESULT, recipe.about(*BASE, "motion", "sparse"))
 
