@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,8 @@ class Loop:
         self.records: Records | None = None  # on the main process only
         self.weights = list(target.weights.values())
         self.alphas = target.schedule.alphas_cumprod()
-        self._inputs = _objective(settings, base, target, self.alphas, self._differences)
+        differences = partial(largest_differences, source, self.items, settings, base.vae, self.skip)
+        self._inputs = _objective(settings, base, target, self.alphas, differences)
         self.objective, self.optimizer = accelerator.prepare(self._inputs, _optimizer(self.weights, settings))
         self.teacher = _teacher(settings, base, self.alphas) if settings.distill_cfg else None
         self.ema = EMA(self.weights, settings.ema) if settings.ema else None
@@ -282,9 +284,6 @@ class Loop:
             group |= {name: torch.stack([each[name].to(device) for each in given]) for name in given[0]}
             groups.append({name: tensor.to(device) for name, tensor in group.items()})
         return groups
-
-    def _differences(self) -> Tensor:
-        return largest_differences(self.source, self.items, self.settings, self.base.vae, self.skip)
 
     def skip(self, name: str, reason: str) -> None:
         """Report an unreadable clip, once."""
