@@ -85,13 +85,14 @@ def control_command(folder: Path, picture: Path) -> None:
 @click.option("--figures", type=click.Path(path_type=Path, dir_okay=False), default=OUT / "figures" / "keys.json",
               show_default=True, help="Keeps what is measured; remove it to measure again.")  # fmt: skip
 @click.option("--clips", type=click.IntRange(min=1), default=48, show_default=True, help="Clips of each row.")
-def keys_command(folder: Path, picture: Path, figures: Path, clips: int) -> None:
-    """Measure clips that are given images at frames, by each method, and make a picture of them."""
-    from .keys import Models, measure_keys, write_picture
+@click.option("--page", type=click.Path(path_type=Path), default=Path("docs/pocket-keys.md"), show_default=True)
+def keys_command(folder: Path, picture: Path, figures: Path, clips: int, page: Path) -> None:
+    """Measure clips that are given images at frames, by each method, and write a page with a picture of them."""
+    from .keys import Models, measure_keys, write_page, write_picture
 
-    for line in measure_keys(Models.load(folder).methods(), figures, clips):
-        click.echo(line)
+    lines = list(measure_keys(Models.load(folder).methods(), figures, clips))
     write_picture(folder, picture)
+    write_page(lines, page, picture)
 
 
 @main.command("ship")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -46,10 +47,24 @@ KEY_SEED = GATE_SEED + 1  # of the scenes that the images are from
 MOST_AWAY = 0.05 * SIZE  # pixels from the place that the image shows
 LEAST_MOTION = 0.7  # of the mean displacement without an image
 BACKWARD = 0.5  # pixels; places are read to half a pixel
-LARGEST_STEP = 2 * TRAVEL[1] / (FRAMES - 1)  # pixels; twice that of the fastest sprite, as more is a jump
+LARGEST_STEP = 3 * TRAVEL[1] / (FRAMES - 1)  # pixels; clips without images have steps of up to 4.4
 DENOISE = 0.8  # of image to image: the least with which anything moves
 FIRST, ENDS = (0,), (0, FRAMES - 1)
 SHOWN = (0, 13, 26, 39)  # of the clips
+INTRODUCTION = f"""\
+# Images at frames, with the built-in model
+
+`python -m tools.pocket keys` writes this page. The images are from scenes of the model's world that no training saw, at
+places that have nothing to do with the seed of the clip. The prompt names what the image shows. Each clip has {FRAMES}
+frames, {STEPS} DDIM steps and CFG {CFG:g}; seeds and scenes are the same in all rows.
+
+- `starts at it`: the sprite of frame 0 is within {MOST_AWAY:g} pixels of its place in the image, 5 % of the side.
+- `moves on`: it goes at least {LEAST_MOTION:.0%} of the mean displacement without an image.
+- `monotone`: no step between frames goes back by more than {BACKWARD:g} pixels, to which places are read.
+- `without a jump`: no step is longer than {LARGEST_STEP:.1f} pixels, three times that of the fastest sprite. A pinned frame
+  always shows its image, so this tells whether the clip goes on from it.
+"""
+ALTERNATIVE = "Scenes, and below them clips of each method that are given the first image, or the first and the last"
 
 Paths = dict[int, Path]  # image of each given frame
 Make = Callable[[Concept, int, Paths], Tensor]  # concept, seed and images to frames, f c h w from 0 to 1
@@ -216,6 +231,12 @@ def measure_keys(
                 with replacing(figures) as path:
                     path.write_text(json.dumps(kept), encoding="utf-8")
     yield from table({row: [Outcome(**each) for each in kept[row][:clips]] for row in rows})
+
+
+def write_page(lines: Sequence[str], page: Path, picture: Path) -> None:
+    """Write the page with the tables and the picture."""
+    shown = Path(os.path.relpath(picture, page.parent)).as_posix()
+    page.write_text("\n".join([INTRODUCTION, *lines, "", f"![{ALTERNATIVE}]({shown})", ""]), encoding="utf-8")
 
 
 def table(found: dict[str, list[Outcome]]) -> Iterator[str]:

@@ -79,6 +79,10 @@ def test_the_tables_count_clips_and_what_was_measured_is_kept(tmp_path):
     lines = list(keys.measure_keys(methods, figures, clips=3))
     assert "| SparseCtrl | 2 | 2 | 1 | 1 | 22.3 |" in lines
     assert "| SparseCtrl | 3 | 2 | 2 | 1 |" in lines
+    keys.write_page(lines, tmp_path / "page.md", tmp_path / "images" / "keys.gif")
+    page = (tmp_path / "page.md").read_text()
+    assert "| SparseCtrl | 3 | 2 | 2 | 1 |" in page
+    assert "](images/keys.gif)" in page
 
 
 def test_lessons_are_clips_of_the_world():
