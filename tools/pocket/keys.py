@@ -61,8 +61,8 @@ frames, {STEPS} DDIM steps and CFG {CFG:g}; seeds and scenes are the same in all
 - `starts at it`: the sprite of frame 0 is within {MOST_AWAY:g} pixels of its place in the image, 5 % of the side.
 - `moves on`: it goes at least {LEAST_MOTION:.0%} of the mean displacement without an image.
 - `monotone`: no step between frames goes back by more than {BACKWARD:g} pixels, to which places are read.
-- `without a jump`: no step is longer than {LARGEST_STEP:.1f} pixels, three times that of the fastest sprite. A pinned frame
-  always shows its image, so this tells whether the clip goes on from it.
+- `without a jump`: no step is longer than {LARGEST_STEP:.1f} pixels, three times that of the fastest sprite. A pinned
+  frame always shows its image, so this tells whether the clip goes on from it.
 """
 ALTERNATIVE = "Scenes, and below them clips of each method that are given the first image, or the first and the last"
 
