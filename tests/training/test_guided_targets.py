@@ -25,7 +25,7 @@ from motion_module.sparse_ctrl.load import load_sparse_ctrl
 from motion_module.sparse_ctrl.network import RGB, SCRIBBLE
 
 ALPHAS = torch.linspace(0.999, 0.01, 1000)
-FRAMES = 4
+FRAMES = 2
 
 
 def settings(output, target, **more):
@@ -109,7 +109,7 @@ def test_a_written_encoder_is_an_official_one_and_what_was_trained(tmp_path, con
     base = parts.small_base(parts.small_unet())
     before = {name: weight.clone() for name, weight in base.unet.state_dict().items()}
     hints = [(*clip, torch.rand(FRAMES, 3, 128, 128)) for clip in parts.latent_clips(3, FRAMES)]
-    how = settings(tmp_path, "sparsectrl", condition=condition, lr=1e-2, checkpointing=True)
+    how = settings(tmp_path, "sparsectrl", condition=condition, steps=1, lr=1e-2, checkpointing=True)
     path = train(how, base=base, clips=MemorySource(hints, latents=True))
     assert parts.equal(before, base.unet.state_dict())
     encoder, written = load_sparse_ctrl(path), parts.load_file(path)
@@ -165,7 +165,7 @@ def test_a_pia_model_learns_by_the_clip_that_it_makes_and_its_file_makes_it_agai
 
 def test_a_written_pia_model_is_an_official_one_and_is_gone_on_from(tmp_path):
     base = parts.small_base(parts.small_unet())
-    path = train(settings(tmp_path / "a", "pia", lr=1e-2), base=base, clips=clips())
+    path = train(settings(tmp_path / "a", "pia", steps=1, lr=1e-2), base=base, clips=clips())
     written = parts.load_file(path)
     own = base.unet.conv_in
     assert written["conv_in.weight"].shape == (parts.WIDTHS[0], 9, 3, 3)
@@ -187,15 +187,15 @@ def test_a_written_pia_model_is_an_official_one_and_is_gone_on_from(tmp_path):
 
 
 def test_affinities_fall_with_the_difference_to_the_image_and_are_comparable_between_clips():
-    calm, wild = (torch.linspace(0, most, FRAMES).view(-1, 1, 1, 1).expand(-1, 4, 2, 2) for most in (1.0, 4.0))
+    calm, wild = (torch.linspace(0, most, 4).view(-1, 1, 1, 1).expand(-1, 4, 2, 2) for most in (1.0, 4.0))
     source = MemorySource([(calm, "calm"), (wild, "wild")], latents=True)
-    how = parts.settings("unused", frames=FRAMES, stride=1)
+    how = parts.settings("unused", frames=4, stride=1)
     largest = largest_differences(source, [0, 1], how, None, lambda *_: None)
     assert largest.tolist() == pytest.approx([0, 4 / 3, 8 / 3, 4])
     assert affinities(wild, largest).tolist() == pytest.approx([1, *[LEAST_AFFINITY] * 3])
     assert affinities(calm, largest).tolist() == pytest.approx([1, 0.8, 0.8, 0.8])
     assert affinities(2 * wild, largest).min() == pytest.approx(LEAST_AFFINITY)
-    assert affinities(calm, torch.zeros(FRAMES))[0] == 1
+    assert affinities(calm, torch.zeros(4))[0] == 1
 
 
 @pytest.mark.matrix
