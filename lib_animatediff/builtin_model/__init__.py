@@ -28,6 +28,7 @@ class BuiltInModel:
         style_lora: a LoRA for the checkpoint; empty without one.
         motion_loras: for the motion module.
         control: a ControlNet for the checkpoint; empty without one.
+        sparse_ctrl: a SparseCtrl encoder for images; empty without one.
     """
 
     name: str
@@ -38,6 +39,7 @@ class BuiltInModel:
     style_lora: str
     motion_loras: tuple[str, ...]
     control: str = ""
+    sparse_ctrl: str = ""
 
     @property
     def checkpoint(self) -> str:
@@ -52,7 +54,8 @@ class BuiltInModel:
     @property
     def files(self) -> tuple[str, ...]:
         """Names of all weights, the checkpoint's first."""
-        return tuple(filter(None, (self.checkpoint, self.motion, self.style_lora, *self.motion_loras, self.control)))
+        control = self.control, self.sparse_ctrl
+        return tuple(filter(None, (self.checkpoint, self.motion, self.style_lora, *self.motion_loras, *control)))
 
     @property
     def is_installed(self) -> bool:

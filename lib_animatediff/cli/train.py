@@ -37,5 +37,5 @@ def _option(setting: Setting) -> Callable[[Command], Command]:
 @click.command("train")
 @_with_options
 def train_command(**values: Any) -> None:
-    """Train a motion module, a motion LoRA or a domain adapter. For several GPUs, use accelerate launch."""
+    """Train a motion module or what goes with one; --target names it. For several GPUs, use accelerate launch."""
     click.echo(train(TrainingSettings(**values)))

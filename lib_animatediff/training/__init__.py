@@ -1,4 +1,4 @@
-"""Train motion modules, motion LoRAs and domain adapters. All other weights of the base model stay frozen."""
+"""Train motion modules and what goes with them, see `settings.TARGETS`. All other weights stay frozen."""
 
 from .base import Base
 from .clips import Clip, MemorySource, Source

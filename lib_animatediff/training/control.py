@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from motion_module.sparse_ctrl.names import LDM_MIDDLE, LDM_RESNET, LDM_STARTS
 
 from .loss import Group, Objective
-from .rng import stream
+from .rng import Draws, stream
 from .settings import TrainingError, TrainingSettings
 
 if TYPE_CHECKING:
@@ -44,13 +44,25 @@ class ControlObjective(Objective):
         unet: diffusers' UNet.
         network: the ControlNet.
         alphas, largest_weight, moving_weight: see `Objective`.
+        preprocessor: makes the hints of clips that have none.
     """
 
     def __init__(
-        self, unet: nn.Module, network: nn.Module, alphas: Tensor, largest_weight: float, moving_weight: float = 1.0
+        self,
+        unet: nn.Module,
+        network: nn.Module,
+        alphas: Tensor,
+        largest_weight: float,
+        moving_weight: float = 1.0,
+        preprocessor: str = "",
     ) -> None:
         super().__init__(unet, None, alphas, largest_weight, moving_weight)
         self.network = network
+        self._preprocessor = preprocessor
+
+    def given(self, clip: Clip, _latents: Tensor, _draws: Draws, /) -> Group:
+        """The ``hints`` of a clip, ``f 3 H W``."""
+        return {"hints": hints_of(clip, self._preprocessor)}
 
     def predicted(self, rows: Tensor, timesteps: Tensor, group: Group) -> Tensor:
         """The noise in rows ``(b f) c h w``; the group's ``hints`` are ``b f c H W``."""
@@ -100,7 +112,9 @@ def hints_of(clip: Clip, preprocessor: str) -> Tensor:
         return clip.hints
     if clip.frames is None:
         raise TrainingError(
-            "A ControlNet needs hints beside latents. Pass clips of latents, caption and hints.", code="AD-T41"
+            "A ControlNet, or a SparseCtrl encoder for scribbles, needs hints beside latents. Pass clips of latents, "
+            "caption and hints.",
+            code="AD-T41",
         )
     return torch.stack([_preprocessed(frame, preprocessor) for frame in clip.frames])
 

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from motion_module import MotionModule
 from motion_module.files.atomic import atomic_write
+from motion_module.sparse_ctrl.network import SparseCtrl
 from motion_module.temporal_transformer import TemporalAttention, positional_table
 
 from .control import official_names
+from .pia import image_input_state
 from .trainables import Target
 
 METADATA_KEY = "lib_animatediff_training"
@@ -32,16 +34,21 @@ def official_state(target: Target) -> dict[str, Tensor]:
     if target.control is not None:
         names = official_names(target.control)
         return {names[name]: weight.detach().float().cpu() for name, weight in target.weights.items()}
+    if target.encoder is not None:
+        return state_with_tables(target.encoder)
     assert target.motion is not None  # only motion modules are trained as a whole
-    return motion_state(target.motion)
+    state = state_with_tables(target.motion)
+    if target.image_input is not None:
+        state |= image_input_state(target.unet, target.image_input)
+    return state
 
 
-def motion_state(motion: MotionModule) -> dict[str, Tensor]:
-    """All weights of a motion module with its positional tables, which reveal the trained length to other tools."""
-    state = {name: weight.detach().float().cpu() for name, weight in motion.state_dict().items()}
-    for name, layer in motion.named_modules():
+def state_with_tables(network: MotionModule | SparseCtrl) -> dict[str, Tensor]:
+    """All weights of a network with its positional tables, which reveal the trained length to other tools."""
+    state = {name: weight.detach().float().cpu() for name, weight in network.state_dict().items()}
+    for name, layer in network.named_modules():
         if isinstance(layer, TemporalAttention):
-            table = positional_table(motion.trained_length, layer.to_q.in_features)
+            table = positional_table(network.trained_length, layer.to_q.in_features)
             state[f"{name}.pos_encoder.pe"] = table
     return state
 

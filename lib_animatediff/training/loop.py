@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,23 @@ from torch import Tensor
 from tqdm import tqdm
 
 from motion_module import load_motion_module
+from motion_module.temporal_transformer import TemporalTransformer
 
 from . import export
 from .base import Base
 from .cache import CachedSource
 from .clips import Clip, Source
 from .consistency import ConsistencyObjective, Teacher
-from .control import ControlObjective, hints_of
+from .control import ControlObjective
 from .dataset import Example, Examples, batches, readable, split
 from .latents import latents_of
 from .logging import Records
 from .loss import Group, Objective, text_once_per_clip
 from .muon import Muon
+from .pia import PiaObjective, largest_differences
 from .rng import Draws
 from .settings import TrainingError, TrainingSettings, recipe
+from .sparse import SparseCtrlObjective
 from .state import EMA, States
 from .trainables import Target, adapter_in, target_of
 from .validation import held_out_groups, timestep_errors, write_samples
@@ -81,8 +85,10 @@ def _checkpointing(unet: Any, target: Target, enabled: bool) -> Iterator[None]:
     """Enable gradient checkpointing. LDM UNets only support it as an option at construction."""
     nets = (unet, target.control) if enabled else ()
     diffusers_nets: list[Any] = [net for net in nets if hasattr(net, "enable_gradient_checkpointing")]
-    for _, transformer in target.motion.sites() if target.motion else ():
-        transformer.gradient_checkpointing = enabled
+    for network in filter(None, (target.motion, target.encoder)):
+        for transformer in network.modules():
+            if isinstance(transformer, TemporalTransformer):
+                transformer.gradient_checkpointing = enabled
     for net in diffusers_nets:
         net.enable_gradient_checkpointing()
         net.train()  # required by older diffusers; no layer of these networks depends on it
@@ -115,10 +121,16 @@ def _optimizer(weights: list[torch.nn.Parameter], settings: TrainingSettings) ->
     )
 
 
-def _objective(settings: TrainingSettings, base: Base, target: Target, alphas: Tensor) -> Objective:
+def _objective(
+    settings: TrainingSettings, base: Base, target: Target, alphas: Tensor, differences: Callable[[], Tensor]
+) -> Objective:
     weights = settings.largest_weight, settings.moving_weight
     if target.control is not None:
-        return ControlObjective(base.unet, target.control, alphas, *weights)
+        return ControlObjective(base.unet, target.control, alphas, *weights, settings.hints)
+    if target.encoder is not None:
+        return SparseCtrlObjective(base.unet, target.motion, target.encoder, alphas, *weights, settings.hints)
+    if target.image_input is not None:
+        return PiaObjective(base.unet, target.motion, target.image_input, differences(), alphas, *weights)
     kind = ConsistencyObjective if settings.distill_cfg else Objective
     return kind(base.unet, target.motion, alphas, *weights)
 
@@ -163,9 +175,9 @@ class Loop:
         self.records: Records | None = None  # on the main process only
         self.weights = list(target.weights.values())
         self.alphas = target.schedule.alphas_cumprod()
-        self.objective, self.optimizer = accelerator.prepare(
-            _objective(settings, base, target, self.alphas), _optimizer(self.weights, settings)
-        )
+        differences = partial(largest_differences, source, self.items, settings, base.vae, self.skip)
+        self._inputs = _objective(settings, base, target, self.alphas, differences)
+        self.objective, self.optimizer = accelerator.prepare(self._inputs, _optimizer(self.weights, settings))
         self.teacher = _teacher(settings, base, self.alphas) if settings.distill_cfg else None
         self.ema = EMA(self.weights, settings.ema) if settings.ema else None
         self.states = States(self.folder, settings)
@@ -233,7 +245,7 @@ class Loop:
         total = torch.zeros((), device=self.accelerator.device)
         frames = self.settings.clip_frames
         given = [_taught(self.groups(next(coming)), self.teacher) for _ in range(self.settings.accumulation)]
-        with self.target.inside(self.base.unet, frames), text_once_per_clip(self.base.unet, frames):
+        with self.target.inside(self.base.unet, frames), text_once_per_clip(self.objective, frames):
             for micro, groups in enumerate(given):
                 last = micro == self.settings.accumulation - 1
                 with nullcontext() if last else self.accelerator.no_sync(self.objective):
@@ -261,15 +273,16 @@ class Loop:
         steps, power = len(self.alphas), self.settings.timestep_power
         groups = []
         for rows in by_shape.values():
-            group = {
+            group: Group = {
                 "latents": torch.stack([latents for latents, *_ in rows]),
                 "noise": torch.stack([draws.normal("noise", tuple(latents.shape)) for latents, draws, *_ in rows]),
                 "timesteps": torch.tensor([draws.timestep(steps, power) for _, draws, *_ in rows]),
                 "text": self.base.texts([caption for _, _, caption, _ in rows]),
             }
-            if self.target.control is not None:
-                group["hints"] = torch.stack([hints_of(clip, self.settings.hints) for *_, clip in rows])
-            groups.append({name: tensor.to(self.accelerator.device) for name, tensor in group.items()})
+            device = self.accelerator.device
+            given = [self._inputs.given(clip, latents, draws) for latents, draws, _, clip in rows]
+            group |= {name: torch.stack([each[name].to(device) for each in given]) for name in given[0]}
+            groups.append({name: tensor.to(device) for name, tensor in group.items()})
         return groups
 
     def skip(self, name: str, reason: str) -> None:
@@ -281,10 +294,10 @@ class Loop:
     def _validate(self, done: int) -> None:
         if self.records:
             with self._averaged():
-                groups = held_out_groups(
-                    self.base, self.source, self.held_out, self.settings, self.accelerator.device, self.skip
-                )
                 objective = self.accelerator.unwrap_model(self.objective)
+                groups = held_out_groups(
+                    self.base, self.source, self.held_out, self.settings, objective, self.accelerator.device, self.skip
+                )
                 values = timestep_errors(groups, objective, self.target, self.base.unet, self.accelerator.autocast)
                 if values:
                     self.records.numbers(done, values)

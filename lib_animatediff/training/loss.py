@@ -7,11 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
+
+from .rng import Draws
+
+if TYPE_CHECKING:
+    from .clips import Clip
 
 Group = dict[str, Tensor]
 
@@ -72,6 +77,16 @@ class Objective(nn.Module):
         """The noise in rows ``(b f) c h w`` of a group."""
         return predict(self.unet, rows, timesteps, group["text"])
 
+    def given(self, _clip: Clip, _latents: Tensor, _draws: Draws, /) -> Group:
+        """What the loss of a clip needs besides latents, noise and text: nothing here.
+
+        Args:
+            _clip: the clip, ``f`` frames.
+            _latents: its latents, ``f c h w``.
+            _draws: the random values of the example.
+        """
+        return {}
+
     def _weights(self, timesteps: Tensor) -> Tensor:
         return (1 / self.alphas[timesteps]).clamp(max=self._largest_weight)  # 1 / alpha = 1 + sigma^2
 
@@ -98,11 +113,15 @@ def predict(unet: Any, rows: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
 
 
 @contextmanager
-def text_once_per_clip(unet: nn.Module, frames: int) -> Iterator[None]:
+def text_once_per_clip(networks: nn.Module, frames: int) -> Iterator[None]:
     """Let cross-attention use one conditioning per clip, ``b t d``, for rows ``(b f) c h w``.
 
     Queries attend to text tokens only, so all frames of a clip can be queries of one row. Otherwise the text's keys and
     values would be computed for every frame, which costs more than the rest at small image sizes.
+
+    Args:
+        networks: a UNet, or an objective with several networks that read text.
+        frames: of a clip.
     """
 
     def side_by_side(_layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -112,7 +131,7 @@ def text_once_per_clip(unet: nn.Module, frames: int) -> Iterator[None]:
         return rearrange(output, "b (f d) c -> (b f) d c", f=frames)
 
     with ExitStack() as hooks:
-        for name, layer in unet.named_modules():
+        for name, layer in networks.named_modules():
             if name.endswith(".attn2"):
                 hooks.callback(layer.register_forward_pre_hook(side_by_side).remove)
                 hooks.callback(layer.register_forward_hook(apart).remove)

@@ -13,9 +13,12 @@ from typing import Any
 
 from lib_animatediff.video.preprocess import CANNY, PREPROCESSORS
 from motion_module import AnimateDiffError
+from motion_module.sparse_ctrl.network import CHANNELS, RGB
 
 NEW_KINDS = ("v2", "v3")  # those of the official recipe; others need other norms or another base model
-TARGETS = ("motion-module", "motion-lora", "adapter", "controlnet")
+TARGETS = ("motion-module", "motion-lora", "adapter", "controlnet", "sparsectrl", "pia")
+WITH_NEW_MOTION = ("motion-module", "pia")  # targets that train all weights of a motion module
+GUIDED = {"controlnet": "A ControlNet", "sparsectrl": "A SparseCtrl encoder", "pia": "A PIA model"}  # by images
 OF_IMAGES = ("adapter", "controlnet")  # targets that are trained on single frames
 OPTIMIZERS = ("adamw", "muon")
 OFFICIAL_RANKS = {"motion-lora": 64, "adapter": 128}  # from the sizes of the official files
@@ -77,7 +80,10 @@ class TrainingSettings:
         fixed=True,
     )
     motion: str = _setting(
-        "", "Motion module to continue from, or the one that a motion LoRA is trained for.", path=True, fixed=True
+        "",
+        "Motion module to continue from, or the one that a motion LoRA or a SparseCtrl encoder is trained for.",
+        path=True,
+        fixed=True,
     )
     rank: int = _setting(
         0, "Rank of a LoRA. 0 selects the official rank: 64 for motion LoRAs, 128 for adapters.", minimum=0, fixed=True
@@ -109,9 +115,15 @@ class TrainingSettings:
     caption_dropout: float = _setting(
         0.1, "Share of clips that are trained with an empty caption.", minimum=0, maximum=1, fixed=True
     )
+    condition: str = _setting(
+        RGB,
+        "What a SparseCtrl encoder reads: images (rgb), or drawings that hints makes of the frames (scribble).",
+        choices=tuple(CHANNELS),
+        fixed=True,
+    )
     hints: str = _setting(
         CANNY,
-        "Preprocessor that makes the hints of a ControlNet from the frames.",
+        "Preprocessor that makes the hints of a ControlNet, or the drawings of a SparseCtrl encoder, from the frames.",
         choices=tuple(PREPROCESSORS),
         fixed=True,
     )
@@ -239,7 +251,11 @@ def _checked_number(setting: Setting, value: Any) -> int | float:
 def _check_together(settings: TrainingSettings) -> None:
     if settings.target == "motion-lora" and not settings.motion:
         raise TrainingError("A motion LoRA is trained for a motion module. Set motion to its file.", code="AD-T20")
-    if settings.distill_cfg and (settings.target in OF_IMAGES or not settings.motion):
+    if settings.target == "sparsectrl" and not settings.motion:
+        raise TrainingError(
+            "A SparseCtrl encoder is trained for a motion module. Set motion to its file.", code="AD-T47"
+        )
+    if settings.distill_cfg and (settings.target in (*OF_IMAGES, *GUIDED) or not settings.motion):
         raise TrainingError(
             "A motion module is distilled from one that is trained already. Set motion to its file, or distill_cfg to "
             "0.",
@@ -249,11 +265,15 @@ def _check_together(settings: TrainingSettings) -> None:
         raise TrainingError(
             "An adapter is trained on the base model alone. Leave motion and adapter empty.", code="AD-T21"
         )
-    if settings.target == "controlnet":
-        _check_controlnet(settings)
+    if settings.target == "controlnet" and (settings.motion or settings.adapter):
+        raise TrainingError(
+            "A ControlNet is trained on the base model alone. Leave motion and adapter empty.", code="AD-T42"
+        )
+    if settings.target in GUIDED:
+        _check_guided(settings)
     if settings.target not in OFFICIAL_RANKS and settings.rank:
         raise TrainingError("Only a LoRA has a rank. Leave out rank, or choose another target.", code="AD-T22")
-    if settings.local_heads and settings.target != "motion-module":
+    if settings.local_heads and settings.target not in WITH_NEW_MOTION:
         raise TrainingError(
             "local_heads changes the weights of a motion module, and this target leaves them as they are. Leave it "
             "out.",
@@ -263,19 +283,17 @@ def _check_together(settings: TrainingSettings) -> None:
         raise TrainingError(f"size must be a multiple of {PIXELS_PER_STEP}, not {settings.size}.", code="AD-T23")
 
 
-def _check_controlnet(settings: TrainingSettings) -> None:
-    if settings.motion or settings.adapter:
+def _check_guided(settings: TrainingSettings) -> None:
+    name = GUIDED[settings.target]
+    has_hints = settings.target == "controlnet" or (settings.target == "sparsectrl" and settings.condition != RGB)
+    if settings.cache and has_hints:
         raise TrainingError(
-            "A ControlNet is trained on the base model alone. Leave motion and adapter empty.", code="AD-T42"
-        )
-    if settings.cache:
-        raise TrainingError(
-            "The hints of a ControlNet are made from frames, and a cache holds only latents. Leave out cache.",
+            f"{name} reads hints, which are made from frames, and a cache holds only latents. Leave out cache.",
             code="AD-T43",
         )
     if settings.validation_prompts:
         raise TrainingError(
-            "A ControlNet cannot draw validation prompts, for which there are no hints. Leave out validation_prompts.",
+            f"{name} cannot draw validation prompts, for which there are no images. Leave out validation_prompts.",
             code="AD-T44",
         )
 

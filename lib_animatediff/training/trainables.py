@@ -1,4 +1,5 @@
-"""Training targets: a whole motion module, a LoRA on one, a LoRA on the base model's spatial attention, a ControlNet.
+"""Training targets: a whole motion module, a LoRA on one, a LoRA on the base model's spatial attention, a ControlNet,
+a SparseCtrl encoder, a PIA model.
 
 Each provides the weights to train and puts them into a UNet. All other weights are frozen.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,20 @@ from torch import Tensor, nn
 from lib_animatediff.engine.inject import inject
 from lib_animatediff.engine.unet import find_sites
 from motion_module import IncompatibleModelError, MotionModule, load_domain_adapter, load_motion_module
-from motion_module.kinds import KINDS, Kind
+from motion_module.files.diffusers_format import find_source
+from motion_module.files.weights import read_header
+from motion_module.image_input import image_input_key, load_image_input
+from motion_module.kinds import KINDS, PIA, Kind
 from motion_module.network import Layout
 from motion_module.schedules import SCALED_LINEAR, BetaSchedule
+from motion_module.sparse_ctrl.network import SparseCtrl
 
 from .control import new_control_network
 from .local_heads import look_nearby
+from .pia import new_image_input, without_middle
 from .rng import stream
 from .settings import TrainingError, TrainingSettings
+from .sparse import new_sparse_ctrl, trained_weights
 
 _LINEARS = r"(to_q|to_k|to_v|to_out\.0)"
 LORA_PLACES = {
@@ -41,13 +48,19 @@ class Target:
         weights: trained weights by name, float32.
         schedule: noise levels of the training.
         motion: motion module to inject during training; None for an adapter or a ControlNet.
+        unet: the base model's UNet.
         control: ControlNet that is trained.
+        encoder: SparseCtrl encoder that is trained.
+        image_input: weights of a PIA model's convolution for mask and image, which are trained with the motion module.
     """
 
     weights: dict[str, nn.Parameter]
     schedule: BetaSchedule
     motion: MotionModule | None
+    unet: nn.Module
     control: nn.Module | None = None
+    encoder: SparseCtrl | None = None
+    image_input: nn.Parameter | None = None
 
     def inside(self, unet: nn.Module, frames: int) -> Any:
         """Context in which the UNet runs with the trained weights."""
@@ -74,31 +87,61 @@ def target_of(settings: TrainingSettings, unet: nn.Module) -> Iterator[Target]:
     """
     if settings.target == "adapter":
         with _lora(unet, settings) as weights:
-            yield Target(weights, SCALED_LINEAR, None)
+            yield Target(weights, SCALED_LINEAR, None, unet)
         return
     if settings.target == "controlnet":
         network = new_control_network(unet, settings)
-        yield Target(dict(network.named_parameters()), SCALED_LINEAR, None, network)
+        yield Target(dict(network.named_parameters()), SCALED_LINEAR, None, unet, control=network)
         return
     motion = _motion_of(settings, unet)
     with inject(unet, motion, frames=settings.frames):
         pass  # reports a misfit before the training
     if settings.target == "motion-lora":
         with _lora(motion, settings) as weights:
-            yield Target(weights, motion.schedule, motion)
+            yield Target(weights, motion.schedule, motion, unet)
+    elif settings.target == "sparsectrl":
+        encoder = new_sparse_ctrl(unet, motion, settings)
+        yield Target(trained_weights(encoder), motion.schedule, motion, unet, encoder=encoder)
+    elif settings.target == "pia":
+        added = _image_input(settings, unet)
+        weights = {"image_input.weight": added, **dict(motion.requires_grad_(True).named_parameters())}
+        yield Target(weights, motion.schedule, motion, unet, image_input=added)
     else:
-        yield Target(dict(motion.requires_grad_(True).named_parameters()), motion.schedule, motion)
+        yield Target(dict(motion.requires_grad_(True).named_parameters()), motion.schedule, motion, unet)
 
 
 def _motion_of(settings: TrainingSettings, unet: nn.Module) -> MotionModule:
-    motion = load_motion_module(Path(settings.motion)).float() if settings.motion else _fresh(settings, unet)
+    motion = _loaded(settings) if settings.motion else _fresh(settings, unet)
     if settings.local_heads:
         look_nearby(motion)
     return motion
 
 
+def _loaded(settings: TrainingSettings) -> MotionModule:
+    path = Path(settings.motion)
+    if settings.target != "pia":
+        return load_motion_module(path).float()
+    if _is_pia(path):
+        return load_motion_module(path, kind=PIA.name).float()
+    motion = load_motion_module(path).float()
+    layout = replace(motion.layout, mid=None)
+    return MotionModule.from_state_dict(without_middle(motion), layout, PIA, motion.name)
+
+
+def _is_pia(path: Path) -> bool:
+    return image_input_key(read_header(find_source(path).weights)) is not None
+
+
+def _image_input(settings: TrainingSettings, unet: nn.Module) -> nn.Parameter:
+    added = new_image_input(unet)
+    if settings.motion and _is_pia(Path(settings.motion)):
+        with torch.no_grad():
+            added.copy_(load_image_input(settings.motion))
+    return added
+
+
 def _fresh(settings: TrainingSettings, unet: nn.Module) -> MotionModule:
-    kind = KINDS[settings.kind]
+    kind = PIA if settings.target == "pia" else KINDS[settings.kind]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream(settings.seed, "initial weights").initial_seed())
         return MotionModule.fresh(layout_for(unet, kind, settings.frames), kind, "the new motion module")

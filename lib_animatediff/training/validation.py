@@ -15,7 +15,6 @@ from torch import nn
 
 from .base import Base
 from .clips import BrokenClipError, Cut, Source
-from .control import hints_of
 from .latents import latents_of
 from .loss import Group, Objective, text_once_per_clip
 from .rng import Draws
@@ -40,6 +39,7 @@ def held_out_groups(
     source: Source,
     items: Iterable[int],
     settings: TrainingSettings,
+    objective: Objective,
     device: torch.device,
     skip: Callable[[str, str], None],
 ) -> list[Group]:
@@ -50,6 +50,7 @@ def held_out_groups(
         source: the clips.
         items: indices of the held-out clips.
         settings: how clips are cut.
+        objective: tells what else its loss needs.
         device: device of the result.
         skip: called with name and error of each clip that cannot be read.
     """
@@ -66,9 +67,8 @@ def held_out_groups(
         noise = draws.normal("noise", tuple(latents.shape)).to(latents.device)
         text = base.texts([clip.caption]).to(latents.device)
         group = {"latents": latents[None], "noise": noise[None], "text": text}
-        if settings.target == "controlnet":
-            group["hints"] = hints_of(clip, settings.hints)[None].to(latents.device)
-        groups.append(group)
+        given = objective.given(clip, latents, draws)
+        groups.append(group | {name: tensor[None].to(latents.device) for name, tensor in given.items()})
     return groups
 
 
@@ -89,7 +89,7 @@ def timestep_errors(
 
     def error_of(group: Group, timestep: int) -> float:
         frames = group["latents"].shape[1]
-        with target.inside(unet, frames), text_once_per_clip(unet, frames), autocast():
+        with target.inside(unet, frames), text_once_per_clip(objective, frames), autocast():
             timesteps = torch.tensor([timestep], device=group["latents"].device)
             return float(objective.errors({**group, "timesteps": timesteps}))
 

@@ -12,6 +12,7 @@ from support.motion_files import random_motion_state
 from torch import Tensor
 
 from lib_animatediff.training import Base, MemorySource, TrainingSettings, train
+from lib_animatediff.training.settings import OFFICIAL_RANKS
 
 ROOT = Path(__file__).parents[2]
 WIDTHS = (64, 32, 32, 32)  # groups of one channel alone would cancel a bias, and Adam make steps of the rounding
@@ -92,7 +93,7 @@ def settings(output: Path, **more) -> TrainingSettings:
     """A training of a few steps."""
     values = {"frames": 2, "stride": 2, "steps": 3, "batch": 1, "rank": 0, "device": "cpu"}
     values |= {"validation_clips": 0, "log_every": 1, "output": str(output)}
-    if more.get("target", "motion-module") != "motion-module":
+    if more.get("target") in OFFICIAL_RANKS:
         values["rank"] = 4
     return TrainingSettings(**{**values, **more})
 
@@ -125,5 +126,5 @@ def written_motion(folder: Path, kind: str = "v3") -> Path:
 
 
 def motion_for(target: str, folder: Path) -> dict[str, str]:
-    """The setting that a motion LoRA needs."""
-    return {"motion": str(written_motion(folder))} if target == "motion-lora" else {}
+    """The setting that a motion LoRA or a SparseCtrl encoder needs."""
+    return {"motion": str(written_motion(folder))} if target in ("motion-lora", "sparsectrl") else {}

@@ -127,7 +127,7 @@ def test_what_cannot_be_trained_is_refused(tmp_path):
     for wrong, words in (
         ({"motion": "m.safetensors"}, "base model alone"),
         ({"cache": "c"}, "Leave out cache"),
-        ({"validation_prompts": ("a",)}, "no hints"),
+        ({"validation_prompts": ("a",)}, "no images"),
         ({"rank": 4}, "Only a LoRA"),
         ({"local_heads": True}, "leaves them as they are"),
     ):

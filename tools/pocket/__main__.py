@@ -79,6 +79,22 @@ def control_command(folder: Path, picture: Path) -> None:
         click.echo(line)
 
 
+@main.command("keys")
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), default=SHIPPED, show_default=True)
+@click.option("--picture", type=click.Path(path_type=Path), default=Path("docs/images/keys.gif"), show_default=True)
+@click.option("--figures", type=click.Path(path_type=Path, dir_okay=False), default=OUT / "figures" / "keys.json",
+              show_default=True, help="Keeps what is measured; remove it to measure again.")  # fmt: skip
+@click.option("--clips", type=click.IntRange(min=1), default=48, show_default=True, help="Clips of each row.")
+@click.option("--page", type=click.Path(path_type=Path), default=Path("docs/pocket-keys.md"), show_default=True)
+def keys_command(folder: Path, picture: Path, figures: Path, clips: int, page: Path) -> None:
+    """Measure clips that are given images at frames, by each method, and write a page with a picture of them."""
+    from .keys import Models, measure_keys, write_page, write_picture
+
+    lines = list(measure_keys(Models.load(folder).methods(), figures, clips))
+    write_picture(folder, picture)
+    write_page(lines, page, picture)
+
+
 @main.command("ship")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=OUT, show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path, file_okay=False), default=SHIPPED, show_default=True)

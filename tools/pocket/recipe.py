@@ -137,6 +137,17 @@ class ControlRecipe(TrainerRecipe):
 
 
 @dataclass(frozen=True)
+class SparseRecipe(TrainerRecipe):
+    """A SparseCtrl encoder that carries given images to the other frames."""
+
+    steps: int = 500
+    batch: int = 4
+    warm_up: int = 50
+    average: float = 0.99
+    clips: int = 256
+
+
+@dataclass(frozen=True)
 class StyleRecipe:
     """Stills of the second style, which the base model has never seen, for the personalised models."""
 
@@ -192,6 +203,7 @@ class Recipe:
     fast: FastRecipe = field(default_factory=FastRecipe)
     pan: PanRecipe = field(default_factory=PanRecipe)
     control: ControlRecipe = field(default_factory=ControlRecipe)
+    sparse: SparseRecipe = field(default_factory=SparseRecipe)
 
     def smoke(self, steps: int) -> Recipe:
         """The same recipe in a few small steps: it shows that everything runs, and nothing more."""
@@ -209,6 +221,7 @@ class Recipe:
             fast=replace(self.fast, steps=steps, clips=4, **trainer),
             pan=replace(self.pan, steps=steps, clips=4, rank=2, **trainer),
             control=replace(self.control, steps=steps, clips=4, **trainer),
+            sparse=replace(self.sparse, steps=steps, clips=4, **trainer),
         )
 
     def about(self, *stages: str) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from lib_animatediff.builtin_model import POCKET, BuiltInModel
 
+from .keys import SPARSE_CTRL
+
 TOKENIZER = "openai/clip-vit-large-patch14"  # replaced by a full path where the WebUI is told of the model
 SOURCES = {
     POCKET.checkpoint: "pocket.safetensors",
@@ -16,6 +18,7 @@ SOURCES = {
     POCKET.style_lora: "style-lora.safetensors",
     POCKET.motion_loras[0]: "pan.safetensors",
     POCKET.control: "control.safetensors",
+    SPARSE_CTRL: "sparse.safetensors",
 }
 
 

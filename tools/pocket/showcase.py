@@ -49,7 +49,7 @@ def write_showcase(folder: Path, path: Path) -> None:
         "style LoRA\n+ the same\nmotion module": _row(animated(model, motion)),
     }
     frames = torch.stack(list(rows.values()))  # rows columns f c h w
-    pictures = [_named(grid(frames[:, :, number]), list(rows)) for number in range(frames.shape[2])]
+    pictures = [named(grid(frames[:, :, number]), list(rows)) for number in range(frames.shape[2])]
     write_gif(path, pictures, fps=FPS)
 
 
@@ -57,7 +57,7 @@ def _row(make: Make) -> Tensor:
     return torch.stack([make(concept, SEED) for concept in SHOWN])
 
 
-def _named(pictures: Image.Image, names: Sequence[str]) -> Image.Image:
+def named(pictures: Image.Image, names: Sequence[str]) -> Image.Image:
     """The grid with a name to the left of each row."""
     canvas = Image.new("RGB", (MARGIN + pictures.width, pictures.height), "white")
     canvas.paste(pictures, (MARGIN, 0))

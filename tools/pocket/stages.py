@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from . import base as base_stage
-from . import control, fast, motion, pan, style
+from . import control, fast, motion, pan, sparse, style
 from . import latents as latents_stage
 from . import vae as vae_stage
 from .base import new_unet
@@ -145,6 +145,7 @@ STAGES = (
     Stage("fast", fast.RESULT, (*BASE, "motion", "fast"), fast.train_fast, fast.gate_fast),
     Stage("pan", pan.RESULT, (*BASE, "motion", "pan"), pan.train_pan, pan.gate_pan),
     Stage("control", control.RESULT, (*BASE, "control"), control.train_control, control.gate_control),
+    Stage("sparse", sparse.RESULT, (*BASE, "motion", "sparse"), sparse.train_sparse, sparse.gate_sparse),
 )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from lib_animatediff.builtin_model import built_in
 from lib_animatediff.cli.options import frame_and_file, is_given
 from lib_animatediff.cli.start.images_in import ImagesIn
 from lib_animatediff.engine.components.sparse_ctrl import NEAREST, WITHOUT_KEY
@@ -141,6 +142,7 @@ def take_guides(options: dict[str, Any], images: ImagesIn | None, motions: tuple
     pins = images.pins if images else None
     moved = pia.take_pia(options, pins.pins if pins else (), motions, frames)
     given = {name: options.pop(name) for name in _OPTIONS}
+    given["sparse_ctrl"] = tuple(map(_file, given["sparse_ctrl"]))
     files = {path: read_sparse_ctrl(path).layout.kind for path in given["sparse_ctrl"]}
     _check_together(given, files, pins)
     method, line = _chosen(given, files, images) if moved is None else _chosen_with_pia(given, files, moved)
@@ -236,6 +238,12 @@ def _chosen_with_pia(given: dict[str, Any], files: dict[Path, str], moved: Contr
         other = f"--image-method {asked}" if asked not in (AUTO, PIA) else "a SparseCtrl encoder for images"
         raise ClipError(f"{name} of --pia and {other} exclude each other. Leave one of them out.", code="AD-Q65")
     return PIA, "" if asked == PIA else f"The image goes to {name}, since it is given with --pia."
+
+
+def _file(path: Path) -> Path:
+    """The file of an encoder; that of a built-in model by the model's name."""
+    model = built_in(path)
+    return model.folder / model.sparse_ctrl if model and model.sparse_ctrl else path
 
 
 def _drawing(text: str) -> Pin:
