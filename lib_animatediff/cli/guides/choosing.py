@@ -12,7 +12,7 @@ import click
 from lib_animatediff.cli.options import frame_and_file, is_given
 from lib_animatediff.cli.start.images_in import ImagesIn
 from lib_animatediff.engine.components.sparse_ctrl import NEAREST, WITHOUT_KEY
-from lib_animatediff.request.control.unit import MOST_WEIGHT, ControlUnit
+from lib_animatediff.request.control.unit import MOST_WEIGHT, AnyUnit, ControlUnit
 from lib_animatediff.request.settings import clip_frames, parse_settings
 from lib_animatediff.request.start.pins import Pin, PinnedFrames
 from motion_module import ClipError
@@ -20,11 +20,11 @@ from motion_module.limits import exists
 from motion_module.sparse_ctrl.load import read_sparse_ctrl
 from motion_module.sparse_ctrl.network import RGB, SCRIBBLE
 
-from . import pia
+from . import camera, i2v, pia
 
 HEADING = "SparseCtrl"
-AUTO, PINS, SPARSE_CTRL, BOTH, PIA = "auto", "pins", "sparse-ctrl", "both", "pia"
-METHODS = (AUTO, PINS, SPARSE_CTRL, BOTH, PIA)
+AUTO, PINS, SPARSE_CTRL, BOTH, PIA, I2V = "auto", "pins", "sparse-ctrl", "both", "pia", "i2v"
+METHODS = (AUTO, PINS, SPARSE_CTRL, BOTH, PIA, I2V)
 _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "sparse_ctrl": (
         "--sparse-ctrl",
@@ -92,7 +92,7 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
-HEADINGS = dict.fromkeys(_OPTIONS, HEADING) | pia.HEADINGS
+HEADINGS = dict.fromkeys(_OPTIONS, HEADING) | pia.HEADINGS | i2v.HEADINGS | camera.HEADINGS
 _OF_PINS = {"pin_strength": "--pin-strength", "pin_inversion": "--pin-inversion"}
 
 
@@ -101,30 +101,30 @@ class Guides:
     """What the images of a clip are used for.
 
     Attributes:
-        motions: motion modules, as the command was given them, or the PIA model.
+        motions: motion modules, as the command was given them, or the PIA or AnimateLCM-I2V model.
         kind: of the first one; None: its file tells.
-        units: SparseCtrl encoders and a PIA model with their images.
+        units: SparseCtrl encoders, a PIA or an AnimateLCM-I2V model with their images, and a camera.
         pins: frames that equal their images; None: none do.
         lines: what was chosen, and why.
     """
 
     motions: tuple[str, ...] = ()
     kind: str | None = None
-    units: tuple[ControlUnit, ...] = ()
+    units: tuple[AnyUnit, ...] = ()
     pins: PinnedFrames | None = None
     lines: tuple[str, ...] = ()
 
 
 def with_guide_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options to a command."""
-    command = pia.with_pia_options(command)
+    command = pia.with_pia_options(i2v.with_i2v_options(camera.with_camera_options(command)))
     for name, (option, details) in reversed(_OPTIONS.items()):
         command = click.option(option, name, **details)(command)
     return command
 
 
 def take_guides(options: dict[str, Any], images: ImagesIn | None, motions: tuple[str, ...], kind: str | None) -> Guides:
-    """Take the options of SparseCtrl and PIA out of those of a command, and choose what images at frames are for.
+    """Take the options of models that images and a camera steer out of those of a command; choose what images are for.
 
     Args:
         options: of the command that runs.
@@ -138,12 +138,17 @@ def take_guides(options: dict[str, Any], images: ImagesIn | None, motions: tuple
     if images is not None and images.pins is None:  # they fade in the initial latents
         images = None
     frames = clip_frames(parse_settings({"frames": options["frames"], "context_length": options["context_length"]}))
+    filmed, drawn = camera.take_camera(options, frames)
     pins = images.pins if images else None
-    moved = pia.take_pia(options, pins.pins if pins else (), motions, frames)
+    keys = pins.pins if pins else ()
+    moved, begun = pia.take_pia(options, keys, motions, frames), i2v.take_i2v(options, keys, motions)
+    if moved is not None and begun is not None:
+        raise ClipError("--pia and --i2v are two motion modules for one image. Leave one out.", code="AD-QC5")
+    moved, own = (moved, PIA) if begun is None else (begun, I2V)
     given = {name: options.pop(name) for name in _OPTIONS}
     files = {path: read_sparse_ctrl(path).layout.kind for path in given["sparse_ctrl"]}
     _check_together(given, files, pins)
-    method, line = _chosen(given, files, images) if moved is None else _chosen_with_pia(given, files, moved)
+    method, line = _chosen(given, files, images) if moved is None else _chosen_with_module(given, files, moved, own)
     drawings = tuple(map(_drawing, given["scribbles"]))
     units = tuple(
         ControlUnit(
@@ -157,17 +162,20 @@ def take_guides(options: dict[str, Any], images: ImagesIn | None, motions: tuple
         for path, reads in files.items()
         if reads == SCRIBBLE or (pins is not None and method != PINS)
     )
-    held = None if method in (SPARSE_CTRL, PIA) else pins
-    lines = [line] if line else []
+    held = None if method in (SPARSE_CTRL, PIA, I2V) else pins
+    lines = [*([line] if line else []), *drawn]
     if held is None and (idle := [option for name, option in _OF_PINS.items() if is_given(name)]):
         lines.append(f"{', '.join(idle)} has no effect, since the images are not pinned.")
     if is_given("image_fit") and any(unit.keys != drawings for unit in (*units, moved) if unit is not None):
-        lines.append("--image-fit has no effect on SparseCtrl and PIA, which crop their images to the clip's shape.")
+        lines.append(
+            "--image-fit has no effect on SparseCtrl, PIA and I2V, which crop their images to the clip's shape."
+        )
     if moved is not None:
         if kind is not None:
             lines.append(f"--kind has no effect, since the motion module is {moved.model.name}.")
-        motions, kind, units = (str(moved.model),), PIA, (moved, *units)
-    return Guides(motions, kind, units, held, tuple(lines))
+        motions, kind, units = (str(moved.model),), own, (moved, *units)
+    further = () if filmed is None else (filmed,)
+    return Guides(motions, kind, (*units, *further), held, tuple(lines))
 
 
 def _check_together(given: dict[str, Any], files: dict[Path, str], pins: PinnedFrames | None) -> None:
@@ -216,6 +224,8 @@ def _chosen(given: dict[str, Any], files: dict[Path, str], images: ImagesIn | No
         )
     if asked == PIA:
         raise ClipError("--image-method pia needs a PIA model. Give one with --pia.", code="AD-Q64")
+    if asked == I2V:
+        raise ClipError("--image-method i2v needs an AnimateLCM-I2V model. Give one with --i2v.", code="AD-QC6")
     if asked == PINS and encoder is not None:
         raise ClipError(
             f"{encoder} would have no effect with --image-method pins. Leave one of them out, or write both.",
@@ -229,13 +239,13 @@ def _chosen(given: dict[str, Any], files: dict[Path, str], images: ImagesIn | No
     return SPARSE_CTRL, f"The images go to {encoder}, since it is given; --image-method both also pins them."
 
 
-def _chosen_with_pia(given: dict[str, Any], files: dict[Path, str], moved: ControlUnit) -> tuple[str, str]:
-    """The same with a PIA model, which has the image to itself."""
+def _chosen_with_module(given: dict[str, Any], files: dict[Path, str], moved: ControlUnit, own: str) -> tuple[str, str]:
+    """The same with a motion module that has the image to itself, of the method ``own``."""
     asked, name = given["image_method"], moved.model.name
-    if asked not in (AUTO, PIA) or RGB in files.values():
-        other = f"--image-method {asked}" if asked not in (AUTO, PIA) else "a SparseCtrl encoder for images"
-        raise ClipError(f"{name} of --pia and {other} exclude each other. Leave one of them out.", code="AD-Q65")
-    return PIA, "" if asked == PIA else f"The image goes to {name}, since it is given with --pia."
+    if asked not in (AUTO, own) or RGB in files.values():
+        other = f"--image-method {asked}" if asked not in (AUTO, own) else "a SparseCtrl encoder for images"
+        raise ClipError(f"{name} of --{own} and {other} exclude each other. Leave one of them out.", code="AD-Q65")
+    return own, "" if asked == own else f"The image goes to {name}, since it is given with --{own}."
 
 
 def _drawing(text: str) -> Pin:

@@ -11,7 +11,7 @@ from lib_animatediff.engine.components.domain_adapter import apply_domain_adapte
 from lib_animatediff.engine.components.motion import MotionComponent
 from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.engine.memory import is_out_of_memory
-from lib_animatediff.request.control.unit import ControlUnit
+from lib_animatediff.request.control.unit import AnyUnit
 from lib_animatediff.request.distilled import SamplerSettings
 from lib_animatediff.request.plan import ClipPlan, Sampling, add_controls, add_ramp, plan_clip
 from lib_animatediff.request.settings import (
@@ -79,7 +79,7 @@ def animate(
     video: VideoStart | None = None,
     pins: PinnedFrames | None = None,
     ramp: ImageRamp | None = None,
-    controls: Sequence[ControlUnit] = (),
+    controls: Sequence[AnyUnit] = (),
     size: tuple[int, int] = (512, 512),
     steps: int | None = None,
     cfg: float | None = None,
@@ -105,7 +105,8 @@ def animate(
             of the other arguments; `examine` tells what the video has.
         pins: frames of the clip that are given images.
         ramp: start from one or two images that fade into noise over the frames.
-        controls: ControlNets and T2I adapters that steer the clip. Several of them add up.
+        controls: ControlNets, T2I adapters and other models that steer the clip, see `ControlUnit`; several of them
+            add up. And one `CameraUnit`.
         size: width and height in pixels, multiples of 8; with ``upscale`` in ``settings``, those of the first pass.
         steps, cfg, sampler, spacing: of the sampler: a name of `pipeline.SAMPLERS` and one of its spacings. None: those
             of the official configurations (25 steps, CFG 7.5, ddim), or, with ``speed="fast"`` in ``settings``, those
