@@ -59,10 +59,10 @@ _ADD_ONS = (
         (r"motion_modules\.", r"(?:controlnet_cond_embedding|input_hint_block\.0)\.weight "),
     ),
     KnownModel("a SparseCtrl encoder", _NOT_RUN, (r"motion_modules\.", r"controlnet_down_blocks|zero_convs")),
-    KnownModel("CameraCtrl weights", _CAMERA_CTRL, (r"qkv_merge",)),
+    KnownModel("a CameraCtrl model", _CAMERA_CTRL, (r"qkv_merge",)),
     KnownModel("the camera encoder of CameraCtrl", _CAMERA_CTRL, (r"^(?:.*\.)?encoder_down_attention_blocks\.",)),
     KnownModel("MotionCtrl weights", _NOT_RUN, (r"cc_projection",)),
-    KnownModel("an AnimateLCM image-to-video module", _I2V, (r"^(?:.*\.)?img_encoder\.",)),
+    KnownModel("an AnimateLCM-I2V model", _I2V, (r"^(?:.*\.)?img_encoder\.",)),
     KnownModel(
         "a motion LoRA",
         "Choose a motion module, and add this file to it as a motion LoRA.",

@@ -23,8 +23,8 @@ from motion_module.sparse_ctrl.network import RGB, SCRIBBLE
 from . import camera, i2v, pia
 
 HEADING = "SparseCtrl"
-AUTO, PINS, SPARSE_CTRL, BOTH, PIA, I2V = "auto", "pins", "sparse-ctrl", "both", "pia", "i2v"
-METHODS = (AUTO, PINS, SPARSE_CTRL, BOTH, PIA, I2V)
+AUTO, PINS, SPARSE_CTRL, BOTH, PIA = "auto", "pins", "sparse-ctrl", "both", "pia"
+METHODS = (AUTO, PINS, SPARSE_CTRL, BOTH, PIA, i2v.METHOD)
 _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "sparse_ctrl": (
         "--sparse-ctrl",
@@ -139,16 +139,15 @@ def take_guides(options: dict[str, Any], images: ImagesIn | None, motions: tuple
         images = None
     frames = clip_frames(parse_settings({"frames": options["frames"], "context_length": options["context_length"]}))
     filmed, drawn = camera.take_camera(options, frames)
+    begun = i2v.take_i2v(options, images.pins if images else None, motions)
+    if begun is not None:  # it has the image to itself
+        images = None
     pins = images.pins if images else None
-    keys = pins.pins if pins else ()
-    moved, begun = pia.take_pia(options, keys, motions, frames), i2v.take_i2v(options, keys, motions)
-    if moved is not None and begun is not None:
-        raise ClipError("--pia and --i2v are two motion modules for one image. Leave one out.", code="AD-QC5")
-    moved, own = (moved, PIA) if begun is None else (begun, I2V)
+    moved = pia.take_pia(options, pins.pins if pins else (), motions, frames)
     given = {name: options.pop(name) for name in _OPTIONS}
     files = {path: read_sparse_ctrl(path).layout.kind for path in given["sparse_ctrl"]}
     _check_together(given, files, pins)
-    method, line = _chosen(given, files, images) if moved is None else _chosen_with_module(given, files, moved, own)
+    method, line = _chosen(given, files, images) if moved is None else _chosen_with_pia(given, files, moved)
     drawings = tuple(map(_drawing, given["scribbles"]))
     units = tuple(
         ControlUnit(
@@ -162,18 +161,19 @@ def take_guides(options: dict[str, Any], images: ImagesIn | None, motions: tuple
         for path, reads in files.items()
         if reads == SCRIBBLE or (pins is not None and method != PINS)
     )
-    held = None if method in (SPARSE_CTRL, PIA, I2V) else pins
+    held = None if method in (SPARSE_CTRL, PIA) else pins
     lines = [*([line] if line else []), *drawn]
     if held is None and (idle := [option for name, option in _OF_PINS.items() if is_given(name)]):
         lines.append(f"{', '.join(idle)} has no effect, since the images are not pinned.")
     if is_given("image_fit") and any(unit.keys != drawings for unit in (*units, moved) if unit is not None):
-        lines.append(
-            "--image-fit has no effect on SparseCtrl, PIA and I2V, which crop their images to the clip's shape."
-        )
+        lines.append("--image-fit has no effect on SparseCtrl and PIA, which crop their images to the clip's shape.")
     if moved is not None:
         if kind is not None:
             lines.append(f"--kind has no effect, since the motion module is {moved.model.name}.")
-        motions, kind, units = (str(moved.model),), own, (moved, *units)
+        motions, kind, units = (str(moved.model),), PIA, (moved, *units)
+    if begun is not None:
+        lines += i2v.lines_about(begun, kind)
+        motions, kind, units = (str(begun.model),), i2v.METHOD, (begun, *units)
     further = () if filmed is None else (filmed,)
     return Guides(motions, kind, (*units, *further), held, tuple(lines))
 
@@ -224,8 +224,6 @@ def _chosen(given: dict[str, Any], files: dict[Path, str], images: ImagesIn | No
         )
     if asked == PIA:
         raise ClipError("--image-method pia needs a PIA model. Give one with --pia.", code="AD-Q64")
-    if asked == I2V:
-        raise ClipError("--image-method i2v needs an AnimateLCM-I2V model. Give one with --i2v.", code="AD-QC6")
     if asked == PINS and encoder is not None:
         raise ClipError(
             f"{encoder} would have no effect with --image-method pins. Leave one of them out, or write both.",
@@ -239,13 +237,13 @@ def _chosen(given: dict[str, Any], files: dict[Path, str], images: ImagesIn | No
     return SPARSE_CTRL, f"The images go to {encoder}, since it is given; --image-method both also pins them."
 
 
-def _chosen_with_module(given: dict[str, Any], files: dict[Path, str], moved: ControlUnit, own: str) -> tuple[str, str]:
-    """The same with a motion module that has the image to itself, of the method ``own``."""
+def _chosen_with_pia(given: dict[str, Any], files: dict[Path, str], moved: ControlUnit) -> tuple[str, str]:
+    """The same with a PIA model, which has the image to itself."""
     asked, name = given["image_method"], moved.model.name
-    if asked not in (AUTO, own) or RGB in files.values():
-        other = f"--image-method {asked}" if asked not in (AUTO, own) else "a SparseCtrl encoder for images"
-        raise ClipError(f"{name} of --{own} and {other} exclude each other. Leave one of them out.", code="AD-Q65")
-    return own, "" if asked == own else f"The image goes to {name}, since it is given with --{own}."
+    if asked not in (AUTO, PIA) or RGB in files.values():
+        other = f"--image-method {asked}" if asked not in (AUTO, PIA) else "a SparseCtrl encoder for images"
+        raise ClipError(f"{name} of --pia and {other} exclude each other. Leave one of them out.", code="AD-Q65")
+    return PIA, "" if asked == PIA else f"The image goes to {name}, since it is given with --pia."
 
 
 def _drawing(text: str) -> Pin:

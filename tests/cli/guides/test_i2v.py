@@ -9,6 +9,7 @@ from hosts.diffusers.control.test_i2v import files  # noqa: F401 - a fixture
 from safetensors.torch import save_file
 from support.cli import check_refused, in_folder
 from support.pia import pia_state
+from support.sparse_ctrl import random_state
 
 from lib_animatediff.video import read_recipe
 from lib_animatediff.video.hashing import file_hash
@@ -43,7 +44,8 @@ WRONG = {
     "an image at another frame": ((*I2V, "--key", "2:0.png"), "AD-QC4"),
     "two modules": ((*IMAGE, *I2V, "--pia", "pia.safetensors"), "AD-QC5"),
     "a method without its file": ((*IMAGE, "--image-method", "i2v"), "AD-QC6"),
-    "another method": ((*IMAGE, *I2V, "--image-method", "pins"), "AD-Q65"),
+    "another method": ((*IMAGE, *I2V, "--image-method", "pins"), "AD-QC5"),
+    "an encoder for images": ((*IMAGE, *I2V, "--sparse-ctrl", "rgb.safetensors"), "AD-QC5"),
     "much drift": ((*IMAGE, *I2V, "--i2v-drift", "9"), "AD-QB7"),
     "a motion module as I2V": ((*IMAGE, "--i2v", "mm_v2.safetensors"), "AD-QB1"),
     "I2V as a motion module": ((*IMAGE, "--motion", "i2v.safetensors"), "AD-F08"),
@@ -57,4 +59,5 @@ def test_wrong_files_and_combinations_are_one_sentence(run_early, files, what, t
     words, code = WRONG[what]
     if not (files / "pia.safetensors").exists():
         save_file(pia_state((64,) * 4), files / "pia.safetensors")
+        save_file(random_state("rgb", widths=(64,) * 4), files / "rgb.safetensors")
     check_refused(run_early(*ANIMATE, *in_folder(files, words), "--output", tmp_path / "clip.png"), code)

@@ -26,7 +26,7 @@ def test_images_go_to_the_encoder_and_the_recipe_makes_the_clip_again(run, tmp_p
     done = run(*words, "--sparse-ctrl", encoder, "--sparse-end", 0.8, "--output", clip)
     assert done.code == 0, done.err
     assert "The images go to rgb.safetensors, since it is given" in done.err
-    assert "--image-fit has no effect on SparseCtrl, PIA and I2V" in done.err
+    assert "--image-fit has no effect on SparseCtrl and PIA" in done.err
     recipe = read_recipe(clip).data["files"]
     assert "pins" not in recipe
     (control,) = recipe["controls"]

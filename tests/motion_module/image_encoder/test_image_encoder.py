@@ -102,4 +102,4 @@ def test_as_a_plain_motion_module_it_is_refused_with_what_to_do(tmp_path):
     save_file(i2v_state(), tmp_path / "file.safetensors")
     with pytest.raises(MotionFileError, match="--i2v"):
         load_motion_module(tmp_path / "file.safetensors")
-    assert inspect_motion_file(tmp_path / "file.safetensors").what == "an AnimateLCM image-to-video module"
+    assert inspect_motion_file(tmp_path / "file.safetensors").what == "an AnimateLCM-I2V model"

@@ -72,7 +72,7 @@ def test_the_latent_of_the_image_the_strengths_and_the_drift_reach_the_unet(pipe
     pixels = torch.tensor(list(shades(1, SIZE)[0].convert("RGB").getdata()), dtype=torch.float32)
     pixels = pixels.reshape(1, SIZE[1], SIZE[0], 3).permute(0, 3, 1, 2) / 127.5 - 1
     wanted = vae.encode(pixels.to(vae.dtype)).latent_dist.mean[0] * vae.config.scaling_factor
-    assert (image - wanted).abs().max() <= 1e-5
+    assert (image - wanted).abs().max() <= 1e-3
     assert (tuple(strengths), drift) == ((1, 1, 1, 1), 0.8)
     assert given[1][1:] == (pytest.approx((1, 0.8, 0.6, 0.4)), 0.2)
     assert (made - other).abs().max() > 1e-2
