@@ -5,7 +5,7 @@ A ray is its direction d, of length 1, and its moment o x d, where o is the came
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -40,23 +40,30 @@ def intrinsics_in_pixels(poses: Sequence[CameraPose], size: tuple[int, int], rat
     return given * torch.tensor(scale, dtype=torch.float64)
 
 
-def pluecker_rays(poses: Sequence[CameraPose], size: tuple[int, int], ratio: float | None = None) -> Tensor:
+def pluecker_rays(
+    poses: Sequence[CameraPose],
+    size: tuple[int, int],
+    ratio: float | None = None,
+    place: Callable[[Tensor], Tensor] = torch.clone,
+) -> Tensor:
     """The rays of all pixels, relative to the first pose: ``f 6 H W`` in float32, the moment first.
+
+    Matrices are computed in float64 in main memory, and what has the size of images by single products on the device,
+    since products of matrices may be in TF32 there.
 
     Args:
         size: width and height in pixels.
         ratio: see `intrinsics_in_pixels`.
+        place: brings tensors to the device of the result, by default main memory.
     """
     width, height = size
-    pixels = intrinsics_in_pixels(poses, size, ratio)
-    fx, fy, cx, cy = (pixels[:, number].view(-1, 1, 1) for number in range(4))
-    x = torch.arange(width, dtype=torch.float64).view(1, 1, -1) + 0.5
-    y = torch.arange(height, dtype=torch.float64).view(1, -1, 1) + 0.5
-    across, down = ((x - cx) / fx).expand(-1, height, -1), ((y - cy) / fy).expand(-1, -1, width)
-    seen = torch.stack([across, down, torch.ones_like(across)], dim=-1)
-    seen = seen / seen.norm(dim=-1, keepdim=True)
-    to_first = relative_poses(poses)
-    directions = torch.einsum("fij,fhwj->fhwi", to_first[:, :3, :3], seen)
-    origins = to_first[:, None, None, :3, 3].expand_as(directions)
-    moments = torch.linalg.cross(origins, directions, dim=-1)
-    return torch.cat([moments, directions], dim=-1).permute(0, 3, 1, 2).float()
+    fx, fy, cx, cy = intrinsics_in_pixels(poses, size, ratio).T
+    across = (torch.arange(width, dtype=torch.float64) + 0.5 - cx[:, None]) / fx[:, None]
+    down = (torch.arange(height, dtype=torch.float64) + 0.5 - cy[:, None]) / fy[:, None]
+    x, y = (place(each.float()) for each in (across[:, None], down[:, :, None]))  # f 1 W, f H 1
+    z = torch.rsqrt(x * x + y * y + 1)
+    seen = x * z, y * z, z
+    matrices = place(relative_poses(poses).float())[:, :3, :, None, None]  # f i j 1 1
+    dx, dy, dz = (r[:, 0] * seen[0] + r[:, 1] * seen[1] + r[:, 2] * seen[2] for r in matrices.unbind(1))
+    ox, oy, oz = (matrices[:, row, 3] for row in range(3))
+    return torch.stack([oy * dz - oz * dy, oz * dx - ox * dz, ox * dy - oy * dx, dx, dy, dz], dim=1)

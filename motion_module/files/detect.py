@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from motion_module.completeness import in_words, problems_of
 from motion_module.errors import MotionFileError
 from motion_module.image_encoder.header import check_image_encoder
 from motion_module.image_input import check_image_input
@@ -29,7 +30,6 @@ from motion_module.kinds import (
 from motion_module.network import Layout, MotionModule
 from motion_module.temporal_transformer import NORM_GROUPS
 
-from .completeness import in_words, problems_of
 from .diffusers_format import CONFIG, WEIGHTS, MotionSource, check_config
 from .key_formats import (
     BLOCK_TABLE,

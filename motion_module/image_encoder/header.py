@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from motion_module.completeness import in_words, problems_of
 from motion_module.errors import MotionFileError
-from motion_module.files.completeness import in_words, problems_of
 from motion_module.files.key_formats import is_motion_weight, without_prefixes
 from motion_module.files.weights import FileHeader
 

@@ -164,9 +164,9 @@ class CameraCtrlComponent:
         (height, width), device, dtype = self._latents
         sides = [math.ceil(side * SHRINK / MULTIPLE) * MULTIPLE for side in (width, height)]
         poses = [self._poses[frame] for frame in window]
-        rays = pluecker_rays(poses, (sides[0], sides[1]), width / height)
+        rays = pluecker_rays(poses, (sides[0], sides[1]), width / height, lambda each: copied(each, device))
         encoder = self._encoders.get_or((device, dtype), lambda: _placed(self._model, torch.empty(0).to(device, dtype)))
-        return encoder.encode(copied(rays, device).to(dtype), _views(len(window), encoder.trained_length))
+        return encoder.encode(rays.to(dtype), _views(len(window), encoder.trained_length))
 
     def _detach(self) -> None:
         if self._runner is not None:

@@ -174,3 +174,22 @@ def test_a_pose_without_motion_looks_straight_ahead():
     rays = pluecker_rays([CameraPose()] * 2, (16, 16))
     assert torch.equal(rays[0], rays[1])
     assert (rays[0, 5] > 0).all()
+
+
+# frames 0 and 3 of 0f47577ab3441480.txt, an example of CameraCtrl's from RealEstate10K
+EXAMPLE = """https://example.org
+195562033 0.507650910 0.902490531 0.5 0.5 0 0 0.999749303 -0.004518872 0.021929268 0.038810557 0.004613766 0.999980211 \
+-0.004278630 0.328177052 -0.021909500 0.004378735 0.999750376 -0.278403591
+196396200 0.507650910 0.902490531 0.5 0.5 0 0 0.998096347 -0.008753631 0.061049398 0.026475959 0.009088391 0.999945164 \
+-0.005207890 0.583593760 -0.061000463 0.005752816 0.998121142 -0.236166024
+"""
+
+
+def test_a_real_file_has_the_rays_of_the_official_code():
+    poses, size = parse_poses(EXAMPLE), (384, 256)
+    assert intrinsics_in_pixels(poses, size)[1, 0] == pytest.approx(231.037567, abs=1e-5)
+    ray = pluecker_rays(poses, size)[1, :, 0, 0]
+    wanted = torch.tensor([-0.191415, 0.026059, -0.157375, -0.616347, -0.387603, 0.685479])
+    assert (ray - wanted).abs().max() <= 1e-6
+    moved = relative_poses(poses)[1, :3, 3]
+    assert (moved - torch.tensor([0.000517, -0.255010, -0.042855], dtype=torch.float64)).abs().max() <= 1e-6
