@@ -24,6 +24,8 @@ from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.engine.inject import Injection, inject
 from lib_animatediff.engine.motion_scale import MotionScale
 from lib_animatediff.engine.reuse.schedule import FeatureReuse
+from lib_animatediff.request.camera.drawing import draw_path
+from lib_animatediff.request.camera.moves import poses_of_moves
 from lib_animatediff.request.camera.unit import CameraUnit
 from lib_animatediff.request.control.unit import ControlUnit
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
@@ -62,6 +64,8 @@ from motion_module import (
     load_motion_module,
     load_sparse_ctrl,
     match_report,
+    parse_poses,
+    write_poses,
 )
 
 if TYPE_CHECKING:
@@ -141,6 +145,7 @@ __all__ = [
     "apply_motion_lora",
     "apply_motion_loras",
     "convert_motion_file",
+    "draw_path",
     "inject",
     "inspect_motion_file",
     "is_domain_adapter",
@@ -154,7 +159,10 @@ __all__ = [
     "load_pipeline",
     "load_sparse_ctrl",
     "match_report",
+    "parse_poses",
     "parse_settings",
     "plan_clip",
+    "poses_of_moves",
     "use_schedule",
+    "write_poses",
 ]

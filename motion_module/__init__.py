@@ -2,7 +2,7 @@
 
 from motion_module.camera_ctrl.load import load_camera_ctrl
 from motion_module.camera_ctrl.network import CameraCtrl
-from motion_module.camera_ctrl.poses import CameraPose
+from motion_module.camera_ctrl.poses import CameraPose, parse_poses, write_poses
 from motion_module.files.convert import convert_motion_file
 from motion_module.files.inspect import MotionFileInfo, inspect_motion_file
 from motion_module.files.load import load_motion_module
@@ -51,4 +51,6 @@ __all__ = [
     "load_motion_module",
     "load_sparse_ctrl",
     "match_report",
+    "parse_poses",
+    "write_poses",
 ]

@@ -30,6 +30,7 @@ from lib_animatediff.video.spool import SpooledFrames
 from motion_module import ClipError, MotionModule
 
 from . import motion_module, text2video_zero  # noqa: F401 - each registers its method
+from .control.camera import camera_notes
 from .control.units import check_controls, load_controls
 from .decode import Decode, decode_frames
 from .methods import Adapters, LoadedMethod, SamplingJob, load_method
@@ -250,6 +251,8 @@ def render(
             for line in (*method.reports, *map(str, matches)):
                 say(line)
             controls = load_controls(pipeline, plan, say)
+            for line in camera_notes(controls, getattr(method, "modules", ())):
+                say(line)
             for _ in range(resumable.sampled):
                 on_step()
             first = None if resumable.found is None else resumable.found.first

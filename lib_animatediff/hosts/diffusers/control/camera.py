@@ -15,6 +15,7 @@ from motion_module import ClipError
 from motion_module.camera_ctrl.load import load_camera_ctrl, read_camera_ctrl
 from motion_module.camera_ctrl.network import CameraCtrl
 from motion_module.camera_ctrl.poses import CameraPose
+from motion_module.kinds import V3
 
 
 def check_cameras(units: Sequence[CameraUnit], plan: ClipPlan, config: Mapping[str, Any] | None) -> None:
@@ -75,3 +76,17 @@ def load_camera(pipeline: Any, plan: ClipPlan, unit: CameraUnit) -> LoadedCamera
     model = load_camera_ctrl(unit.model).to(device=unet.device, dtype=unet.dtype)
     poses = unit.poses(plan.frames, plan.output.fps)[:rendered]
     return LoadedCamera(unit, model, poses, unit.strengths(plan.frames)[:rendered])
+
+
+def camera_notes(controls: Sequence[Any], modules: Sequence[Any]) -> list[str]:
+    """A sentence about a camera beside a motion module of another kind than that of its training.
+
+    Args:
+        controls: loaded units of a plan.
+        modules: motion modules, the first of which follows the camera.
+    """
+    cameras = [each.model.name for each in controls if isinstance(each, LoadedCamera)]
+    first = modules[0] if modules else None
+    if not cameras or first is None or first.kind == V3.name:
+        return []
+    return [f"{cameras[0]} was trained with the v3 motion module, and {first.name} is of kind {first.kind}."]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from safetensors.torch import save_file
-from support.camera_ctrl import random_state
+from support.camera_ctrl import random_state, shared_camera
 from support.motion_files import random_motion_state
 from support.pocket_clips import CFG, RED, SIZE
 from support.unchanged import Portrait
@@ -13,6 +15,7 @@ from support.unchanged import Portrait
 from lib_animatediff import AnimateDiffError, CameraUnit
 from lib_animatediff.hosts.diffusers import animate as module
 from lib_animatediff.hosts.diffusers.animate import animate
+from lib_animatediff.hosts.diffusers.control.camera import LoadedCamera, camera_notes
 from lib_animatediff.request.camera.moves import poses_of_moves
 from lib_animatediff.request.plan import add_controls, plan_clip
 from lib_animatediff.request.settings import parse_settings
@@ -75,6 +78,15 @@ def test_windows_and_a_preview_have_their_frames_of_the_path(latents, files):
     plain, moved = latents(**windows), latents(unit(files), **windows)
     assert (moved - plain).abs().amax(dim=(1, 2, 3)).min() > 1e-3
     assert latents(unit(files), preview=True).shape[0] == 1
+
+
+def test_a_motion_module_of_another_kind_is_named(files):
+    model = shared_camera(POCKET)[0]
+    loaded = LoadedCamera(unit(files), model, (), ())
+    v3, v2 = (SimpleNamespace(kind=kind, name=f"mm_{kind}") for kind in ("v3", "v2"))
+    assert camera_notes([loaded], [v3, v2]) == camera_notes([], [v2]) == []
+    (line,) = camera_notes([loaded], [v2, v3])
+    assert line.endswith("was trained with the v3 motion module, and mm_v2 is of kind v2.")
 
 
 def test_a_plan_with_a_camera_is_read_back_and_its_moves_change_the_id(files):
