@@ -14,6 +14,9 @@ from .detect import detect_motion_module, parameters_by_dtype
 from .diffusers_format import find_source
 from .weights import read_header
 
+# How `MotionFileInfo.what` begins for files with a `MotionFileInfo.guide`.
+_GUIDES = ("a SparseCtrl encoder", "a CameraCtrl model", "an AnimateLCM-I2V model", "a PIA model")
+
 
 @dataclass(frozen=True)
 class MotionFileInfo:
@@ -89,7 +92,7 @@ def inspect_motion_file(path: str | Path, *, kind: str | None = None) -> MotionF
 def _with_guide(other: MotionFileInfo, path: Path) -> MotionFileInfo:
     """What is known of a file that steers a clip; ``other`` itself for the rest, and if weights are missing."""
     try:
-        guide = find_guide(path)
+        guide = find_guide(path) if other.what.startswith(_GUIDES) else None  # no second look at all the others
     except MotionFileError:
         return other
     if guide is None:
