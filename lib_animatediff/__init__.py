@@ -12,9 +12,11 @@ require_own_motion_module()
 
 from lib_animatediff.engine.call import UNetCall
 from lib_animatediff.engine.components.base import Component
+from lib_animatediff.engine.components.camera_ctrl import CameraCtrlComponent
 from lib_animatediff.engine.components.control import ControlComponent, ControlInputs, FrameHints, Residuals
 from lib_animatediff.engine.components.cross_frame import CrossFrameAttention
 from lib_animatediff.engine.components.domain_adapter import DomainAdapterComponent, apply_domain_adapters
+from lib_animatediff.engine.components.image_encoder import ImageEncoderComponent
 from lib_animatediff.engine.components.motion import MotionComponent
 from lib_animatediff.engine.components.pia import PiaComponent
 from lib_animatediff.engine.components.sparse_ctrl import GivenFrames, ResidualCache, SparseCtrlComponent
@@ -22,6 +24,9 @@ from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.engine.inject import Injection, inject
 from lib_animatediff.engine.motion_scale import MotionScale
 from lib_animatediff.engine.reuse.schedule import FeatureReuse
+from lib_animatediff.request.camera.drawing import draw_path
+from lib_animatediff.request.camera.moves import poses_of_moves
+from lib_animatediff.request.camera.unit import CameraUnit
 from lib_animatediff.request.control.unit import ControlUnit
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
 from lib_animatediff.request.settings import ClipSettings, parse_settings
@@ -34,8 +39,11 @@ from lib_animatediff.sampling.text2video_zero import Text2VideoZero
 from lib_animatediff.video.mask import VideoMask
 from motion_module import (
     AnimateDiffError,
+    CameraCtrl,
+    CameraPose,
     ClipError,
     DomainAdapter,
+    ImageEncoder,
     IncompatibleModelError,
     LoraMatch,
     MotionFileError,
@@ -48,12 +56,16 @@ from motion_module import (
     convert_motion_file,
     inspect_motion_file,
     is_domain_adapter,
+    load_camera_ctrl,
     load_domain_adapter,
+    load_image_encoder,
     load_image_input,
     load_motion_lora,
     load_motion_module,
     load_sparse_ctrl,
     match_report,
+    parse_poses,
+    write_poses,
 )
 
 if TYPE_CHECKING:
@@ -83,6 +95,10 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "AnimateDiffError",
+    "CameraCtrl",
+    "CameraCtrlComponent",
+    "CameraPose",
+    "CameraUnit",
     "ClipError",
     "ClipPlan",
     "ClipSettings",
@@ -97,6 +113,8 @@ __all__ = [
     "FeatureReuse",
     "FrameHints",
     "GivenFrames",
+    "ImageEncoder",
+    "ImageEncoderComponent",
     "ImageRamp",
     "IncompatibleModelError",
     "Injection",
@@ -127,18 +145,24 @@ __all__ = [
     "apply_motion_lora",
     "apply_motion_loras",
     "convert_motion_file",
+    "draw_path",
     "inject",
     "inspect_motion_file",
     "is_domain_adapter",
+    "load_camera_ctrl",
     "load_decoder",
     "load_domain_adapter",
+    "load_image_encoder",
     "load_image_input",
     "load_motion_lora",
     "load_motion_module",
     "load_pipeline",
     "load_sparse_ctrl",
     "match_report",
+    "parse_poses",
     "parse_settings",
     "plan_clip",
+    "poses_of_moves",
     "use_schedule",
+    "write_poses",
 ]

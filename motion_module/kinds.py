@@ -162,8 +162,18 @@ LCM = Kind(
     detection=Detection(formats=("AnimateLCM",), config_lengths=(64,), file_name=r"lcm", name_before_length=True),
 )
 
-# It belongs to an image, see `image_input`: a file of it is never detected, and loads where it is asked for.
+# They belong to an image, see `image_input` and `image_encoder`: a file of them is never detected, and loads where it
+# is asked for.
 PIA = Kind("pia", mid_block=False, levels=4, table_length=32, schedule=LINEAR, shared_resnet_norms=True)
+I2V = Kind(
+    "i2v",
+    mid_block=True,
+    levels=4,
+    table_length=64,
+    schedule=BetaSchedule("linear", beta_end=0.014),  # of the demo; with 0.012, its issue 40 shows noise
+    sampler="Use an LCM sampler with 4 to 25 steps, a CFG scale of 1 to 2, and its LoRA at 0.8.",
+)
+OF_IMAGES = {kind.name: kind for kind in (PIA, I2V)}
 
 KINDS = {kind.name: kind for kind in (V1, V2, V3, SDXL, HOTSHOT, LCM)}
 

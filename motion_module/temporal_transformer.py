@@ -9,7 +9,8 @@ Letters in shapes: b clips of all CFG streams, f frames, c h w as usual, d = h *
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .options import DEFAULT, Multival, TemporalOptions, View
+from .options import DEFAULT, Merge, Multival, TemporalOptions, View
 
 HEADS = 8  # in every published configuration
 ATTENTIONS = 2  # temporal self-attentions per block of a motion module, likewise
@@ -27,6 +28,9 @@ CPU_PIECE = 8 * 2**20  # bytes of tokens per chunk: larger buffers are allocated
 CPU_ROWS = 1024  # tokens per chunk of the feed-forward, for the same reason
 PARTS, ROWS_OF_A_PART = 4, 4096  # chunks of the feed-forward on a GPU, and their smallest size, which keeps it busy
 CUDA_GRID_LIMIT = 65535  # fused attention kernels put batch * heads on a grid axis of this size
+
+_MergeHere = Callable[[Tensor, int], Tensor]
+"""A `Merge` for the positions of these tokens."""
 
 
 def positional_table(length: int, channels: int) -> Tensor:
@@ -54,7 +58,14 @@ class TemporalAttention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
         self.register_buffer("pe", positional_table(length, channels), persistent=False)
 
-    def forward(self, x: Tensor, onto: Tensor, scale: Multival = 1.0, start: int = 0) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        onto: Tensor,
+        scale: Multival = 1.0,
+        start: int = 0,
+        merge: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """Add the attention's output to ``onto``. Overwrites ``x``.
 
         Args:
@@ -63,9 +74,12 @@ class TemporalAttention(nn.Module):
             scale: factor on the keys, a number or ``f d``.
             start: the frame with the first position. Attention does not know the order of its tokens, so rolling the
                 positions equals rolling the frames, and copies no token.
+            merge: makes the tokens of queries, keys and values of those with their positions; None: they are these.
         """
         positions = self.pe[0, : x.shape[1]]
         x += (positions.roll(start, 0) if start else positions)[:, None].to(x.dtype)
+        if merge is not None:
+            x = merge(x)
         q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
         if isinstance(scale, Tensor):
             k = k * scale.to(k.dtype).unsqueeze(-1)
@@ -138,28 +152,43 @@ class TemporalBlock(nn.Module):
         self.ff = FeedForward(channels)
         self.ff_norm = nn.LayerNorm(channels)
 
-    def forward(self, x: Tensor, scale: Multival = 1.0, views: Sequence[View] = (), start: int = 0) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        scale: Multival = 1.0,
+        views: Sequence[View] = (),
+        start: int = 0,
+        merge: _MergeHere | None = None,
+    ) -> Tensor:
         """Tokens ``b f d c`` in and out, in the same memory; ``scale`` is a number or ``f d``."""
-        x = self._in_views(x, scale, views) if views else self._attend(x, scale, start)
+        x = self._in_views(x, scale, views, merge) if views else self._attend(x, scale, start, merge)
         return self.ff(self.ff_norm(x), onto=x)  # type: ignore[no-any-return]
 
-    def _attend(self, x: Tensor, scale: Multival, start: int = 0) -> Tensor:
+    def _attend(
+        self, x: Tensor, scale: Multival, start: int = 0, merge: _MergeHere | None = None, view: int = 0
+    ) -> Tensor:
+        of_first = None if merge is None else partial(_in_view, merge, view)
         for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
-            x = attention(norm(x), x, scale, start)
+            x = attention(norm(x), x, scale, start, of_first)
+            of_first = None
         return x
 
-    def _in_views(self, x: Tensor, scale: Multival, views: Sequence[View]) -> Tensor:
+    def _in_views(self, x: Tensor, scale: Multival, views: Sequence[View], merge: _MergeHere | None = None) -> Tensor:
         """Run the attentions per view; average overlapping views by their weights, accumulated in float32."""
         total = torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
         counts = total.new_zeros(x.shape[1], 1, 1)
-        for window, weights in views:
+        for number, (window, weights) in enumerate(views):
             index = torch.as_tensor(window, device=x.device)
             weight = torch.as_tensor(weights, dtype=total.dtype, device=x.device).view(-1, 1, 1)
             scaled = scale.index_select(0, index) if isinstance(scale, Tensor) else scale
-            attended = self._attend(x.index_select(1, index), scaled)
+            attended = self._attend(x.index_select(1, index), scaled, merge=merge, view=number)
             total.index_add_(1, index, attended.to(total) * weight)
             counts.index_add_(0, index, weight)
         return total.div_(counts).to(x.dtype)
+
+
+def _in_view(merge: _MergeHere, view: int, tokens: Tensor) -> Tensor:
+    return merge(tokens, view)
 
 
 def _added(onto: Tensor, layer: nn.Module, x: Tensor) -> Tensor:
@@ -215,7 +244,7 @@ class TemporalTransformer(nn.Module):
         scale, effect = (_by_position(t, x, frames) for t in (options.scale, options.effect))
 
         def motion(at: slice) -> Tensor:
-            found = self._temporal_layers(clips[..., at], _at(scale, at), options)
+            found = self._temporal_layers(clips[..., at], _at(scale, at), options, at)
             if isinstance(effect, Tensor):
                 found = found * effect[:, at].to(found.dtype).unsqueeze(1)
             elif effect != 1:
@@ -234,11 +263,12 @@ class TemporalTransformer(nn.Module):
             torch.add(sources[..., at], motion(at), out=places[..., at])
         return out
 
-    def _temporal_layers(self, x: Tensor, scale: Multival, options: TemporalOptions) -> Tensor:
+    def _temporal_layers(self, x: Tensor, scale: Multival, options: TemporalOptions, at: slice) -> Tensor:
         """``b f c d`` in and out; inside, tokens are ``b f d c``, so that no layer transposes them."""
+        merge = None if options.merge is None else partial(_merged_at, options.merge, at)
         tokens = self.proj_in(rearrange(x, "b f c d -> b f d c").contiguous())  # products of strided tensors are slow
         for block in self.transformer_blocks:
-            tokens = block(tokens, scale, options.views, options.start)
+            tokens = block(tokens, scale, options.views, options.start, merge)
         return rearrange(self.proj_out(tokens), "b f d c -> b f c d")  # type: ignore[no-any-return]
 
     def _normalised_over_clips(self, x: Tensor, frames: int) -> Tensor:
@@ -246,6 +276,10 @@ class TemporalTransformer(nn.Module):
         clips = rearrange(x, "(b f) c h w -> b c (f h w)", f=frames)
         normed = F.group_norm(clips, NORM_GROUPS, self.norm.weight, self.norm.bias, NORM_EPS)  # float32 inside
         return rearrange(normed, "b c (f h w) -> (b f) c h w", h=height, w=width)
+
+
+def _merged_at(merge: Merge, at: slice, tokens: Tensor, view: int) -> Tensor:
+    return merge(tokens, at, view)
 
 
 def _by_position(amount: Multival, like: Tensor, frames: int) -> Multival:

@@ -35,7 +35,7 @@ def inspect(files: tuple[Path, ...], kind: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(info) for info in inspected], indent=2))
         return
-    modules = [info for info in inspected if info.problem is None]
+    modules = [info for info in inspected if info.problem is None or info.guide is not None]
     if modules:
         click.echo(printable("\n".join(_aligned([_COLUMNS, *map(_row, modules)]))))
     for info in modules:
@@ -75,17 +75,15 @@ def _weights_in(folder: Path) -> Iterator[Path]:
 
 
 def _row(info: MotionFileInfo) -> tuple[str, ...]:
-    assert info.kind is not None
     assert info.base is not None
     assert info.parameters is not None
-    assert info.schedule is not None
     return (
         info.name,
-        info.kind,
+        info.kind or info.guide or "",
         BASES[info.base],
         f"{info.parameters / _MILLION:.1f} M",
         str(info.trained_length),
-        f"{info.schedule.name} to {info.schedule.beta_end:.3f}",
+        f"{info.schedule.name} to {info.schedule.beta_end:.3f}" if info.schedule else "-",
         f"{info.format}, {info.container}",
         str(info.dtype),
     )
@@ -109,7 +107,7 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
 @KIND_OPTION
 @click.option("--force", is_flag=True, help="Replace TARGET if it exists.")
 def convert(source: Path, target: Path, to: Literal["official", "adapter"], kind: str | None, force: bool) -> None:
-    """Write the motion module SOURCE to TARGET in another format, with the same weights."""
+    """Write SOURCE to TARGET in another format, with the same weights: a motion module, or a file that steers clips."""
     lost = convert_motion_file(source, target, to=to, kind=kind, force=force)
     click.echo(target)
     for sentence in lost:

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from motion_module import IncompatibleModelError
+
+if TYPE_CHECKING:
+    from .components.motion import TemporalRunner
 
 _SPATIAL_TRANSFORMERS = ("SpatialTransformer", "Transformer2DModel")  # in LDM and diffusers
 # Lists of blocks in image models without a UNet: SD3 and Flux, in their own code and in diffusers.
@@ -51,12 +54,14 @@ class UNetView:
     Attributes:
         module: the UNet.
         norm_users: used by `components.group_norms`: whether each component that folds the group norms has motion.
+        motion_runners: of the motion modules that are attached, in their order, for components that steer one.
     """
 
     def __init__(self, unet: nn.Module) -> None:
         require_unet(unet)
         self.module = unet
         self.norm_users: list[Callable[[], bool]] = []
+        self.motion_runners: list[TemporalRunner] = []
 
     @cached_property
     def sites(self) -> list[Site]:

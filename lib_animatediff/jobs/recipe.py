@@ -18,7 +18,7 @@ from lib_animatediff.hosts.diffusers.decode import check_decoder, load_decoder
 from lib_animatediff.hosts.diffusers.methods import LoadedMethod, load_method
 from lib_animatediff.hosts.diffusers.prompts import check_prompts
 from lib_animatediff.hosts.diffusers.start.resuming import StateKeeper
-from lib_animatediff.request.control.unit import ControlUnit, control_from_json
+from lib_animatediff.request.control.unit import AnyUnit, control_from_json
 from lib_animatediff.request.loras import LoraFile
 from lib_animatediff.request.methods import ModuleFile, name_without_file
 from lib_animatediff.request.output import is_rife_file
@@ -80,7 +80,7 @@ class Request:
         video: the frames that the clip starts from; None: noise alone.
         pins: frames that are given images; None: none are.
         ramp: images that fade in the initial latents; None: none do.
-        controls: control models that steer the clip.
+        controls: control models and a camera that steer the clip.
         size: width and height in pixels.
         decoder: file of a tiny decoder, see `load_decoder`; None: the checkpoint's VAE.
         config: tokenizer and configs, see `pipeline.find_config`.
@@ -103,7 +103,7 @@ class Request:
     video: VideoStart | None = None
     pins: PinnedFrames | None = None
     ramp: ImageRamp | None = None
-    controls: tuple[ControlUnit, ...] = ()
+    controls: tuple[AnyUnit, ...] = ()
     size: tuple[int, int] = (512, 512)
     steps: int = host.STEPS
     cfg: float = host.CFG

@@ -127,6 +127,18 @@ def _sdxl_lightning(steps: int) -> Distillation:
 _OF_LCM_LORA = "model card of latent-consistency/lcm-lora-sdv1-5, arXiv 2311.05556"
 
 DISTILLATIONS = (
+    Distillation(  # the demo takes every fifth of 1000 timesteps, so that its first ones are the trailing ones
+        "AnimateLCM-I2V",
+        _CONSISTENCY[1::2] + _CONSISTENCY[::2],
+        (4, 25),
+        (1.0, 2.0),
+        6,
+        1.0,
+        "demo of wangfuyun/AnimateLCM-I2V, arXiv 2402.00769",
+        r"animate[-_ ]?lcm.*i2v",
+        is_module=True,
+        kind="i2v",
+    ),
     Distillation(
         "AnimateLCM",
         _CONSISTENCY,

@@ -20,7 +20,7 @@ from lib_animatediff.sampling.freeinit import steps_of
 from lib_animatediff.sampling.guidance import GuidanceInterval
 from motion_module import ClipError
 
-from .control.unit import ControlUnit
+from .control.unit import AnyUnit
 from .effects import Note, notes_of
 from .loras import LoraFile
 from .methods import FileCatalog, Method, ModuleFile, method_of, name_without_file
@@ -146,7 +146,7 @@ class ClipPlan:
         second_pass: how the finished clip is enlarged; None: it is not.
         video: the frames that the clip starts from; None: noise alone.
         pins: frames that are given images; None: none are.
-        controls: control models that steer the clip.
+        controls: control models and a camera that steer the clip.
         ramp: images that fade in the initial latents; None: none do.
     """
 
@@ -167,7 +167,7 @@ class ClipPlan:
     second_pass: SecondPass | None = None
     video: VideoStart | None = None
     pins: PinnedFrames | None = None
-    controls: tuple[ControlUnit, ...] = ()
+    controls: tuple[AnyUnit, ...] = ()
     ramp: ImageRamp | None = None
 
     @property
@@ -321,7 +321,7 @@ def add_ramp(plan: ClipPlan, ramp: ImageRamp | None) -> ClipPlan:
     return replace(plan, ramp=ramp)
 
 
-def add_controls(plan: ClipPlan, controls: Sequence[ControlUnit]) -> ClipPlan:
+def add_controls(plan: ClipPlan, controls: Sequence[AnyUnit]) -> ClipPlan:
     """The plan of a clip that control models steer.
 
     Raises:

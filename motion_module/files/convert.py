@@ -1,4 +1,4 @@
-"""Convert motion modules of any format to official safetensors or to a diffusers MotionAdapter."""
+"""Convert motion modules of any format to official safetensors or to a diffusers MotionAdapter; others to official."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from motion_module.errors import MotionFileError
+from motion_module.guide_files import check_official, find_guide
 from motion_module.limits import exists, is_folder
 from motion_module.network import Layout, MotionModule
 from motion_module.temporal_transformer import positional_table
@@ -34,10 +35,11 @@ def convert_motion_file(
 ) -> list[str]:
     """Write a motion module's unchanged tensors in another key format, with kind and trained length as metadata.
 
+    A SparseCtrl encoder, a PIA, AnimateLCM-I2V or CameraCtrl model is written with the names of its official file.
     Positional tables are copied, or computed if the source has none, because other programs need them.
 
     Args:
-        source: a file that `load_motion_module` accepts.
+        source: a file that `load_motion_module` accepts, or one of those.
         target: a safetensors file for ``official``, a folder for ``adapter``. It appears complete or not at all.
         to: ``official`` for the key format of AnimateDiff's own files, ``adapter`` for a diffusers MotionAdapter.
         kind: see `load_motion_module`.
@@ -53,11 +55,17 @@ def convert_motion_file(
     _check_target(target, to, force)
     found_at = find_source(source)
     header = read_header(found_at.weights)
-    found = detect_motion_module(found_at, header, kind)
-    tensors = _official_tensors(found_at.weights, header, found)
-    metadata = _metadata(header, found)
+    guide, found = find_guide(source), None
+    if guide is not None:
+        check_official(guide, to, kind)
+        tensors = guide.official_tensors()
+        metadata = {**header.metadata, "format": "pt", KIND_KEY: guide.kind, LENGTH_KEY: str(guide.trained_length)}
+    else:
+        found = detect_motion_module(found_at, header, kind)
+        tensors = _official_tensors(found_at.weights, header, found)
+        metadata = _metadata(header, found)
     try:
-        if to == "adapter":
+        if to == "adapter" and found is not None:
             _write_motion_adapter(target, tensors, metadata, found.layout)
         else:
             with atomic_write(target) as part:
@@ -67,7 +75,7 @@ def convert_motion_file(
         raise MotionFileError(
             f"{target} cannot be written ({reason}). Choose another location or free some space.", code="AD-F01"
         ) from error
-    return _lost_in_motion_adapter(found) if to == "adapter" else []
+    return _lost_in_motion_adapter(found) if to == "adapter" and found is not None else []
 
 
 def _check_target(target: Path, to: Target, force: bool) -> None:

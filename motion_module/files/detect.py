@@ -10,12 +10,15 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from motion_module.completeness import in_words, problems_of
 from motion_module.errors import MotionFileError
+from motion_module.image_encoder.header import check_image_encoder
 from motion_module.image_input import check_image_input
 from motion_module.kinds import (
     BASES,
     KINDS,
     MAX_LENGTH,
+    OF_IMAGES,
     PIA,
     SITES_DOWN,
     SITES_UP,
@@ -27,7 +30,6 @@ from motion_module.kinds import (
 from motion_module.network import Layout, MotionModule
 from motion_module.temporal_transformer import NORM_GROUPS
 
-from .completeness import in_words, problems_of
 from .diffusers_format import CONFIG, WEIGHTS, MotionSource, check_config
 from .key_formats import (
     BLOCK_TABLE,
@@ -82,12 +84,14 @@ def detect_motion_module(source: MotionSource, header: FileHeader, kind: str | N
         MotionFileError: the file is not a motion module, is incomplete, or its kind is unknown or ambiguous.
     """
     name = source.name
-    has_image_input = kind == PIA.name
-    if kind is not None and kind not in KINDS and not has_image_input:
+    of_image = None if kind is None else OF_IMAGES.get(kind)
+    if kind is not None and kind not in KINDS and of_image is None:
         raise MotionFileError(f"There is no kind {kind!r}. Choose one of: {', '.join(KINDS)}.", code="AD-F07")
     plain = {key: without_prefixes(key) for key in header.tensors}
-    if has_image_input:
+    if of_image is PIA:
         check_image_input(name, header)
+    elif of_image is not None:
+        check_image_encoder(name, header)
     else:
         _reject_other_models(name, {plain[key]: tensor for key, tensor in header.tensors.items()})
     spelling = format_of(plain.values())
@@ -96,7 +100,7 @@ def detect_motion_module(source: MotionSource, header: FileHeader, kind: str | N
     else:
         source = replace(source, config={})
 
-    whole_unet = has_image_input or any(key in plain.values() for key in _UNET_WEIGHTS)
+    whole_unet = of_image is not None or any(key in plain.values() for key in _UNET_WEIGHTS)
     motion = {key: short for key, short in plain.items() if not whole_unet or is_motion_weight(short)}
     names = _official_names(name, motion)
     tensors = {official: header.tensors[key] for official, key in names.items()}
@@ -104,7 +108,7 @@ def detect_motion_module(source: MotionSource, header: FileHeader, kind: str | N
     weights = {key: names[key] for key in names if key not in tables}
 
     length = _trained_length(source, header, tensors)
-    found = PIA if has_image_input else _resolve_kind(source, header, kind, spelling, tensors)
+    found = of_image or _resolve_kind(source, header, kind, spelling, tensors)
     layout = _layout_of(name, tensors, found, length or found.table_length)
     expected = {**MotionModule.expected_shapes(layout, found), **_expected_tables(tables, layout, found)}
     _check_tensors(name, tensors, expected)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from motion_module.errors import MotionFileError
+from motion_module.guide_files import find_guide
+from motion_module.kinds import OF_IMAGES
 from motion_module.schedules import BetaSchedule
 
 from .detect import detect_motion_module, parameters_by_dtype
 from .diffusers_format import find_source
 from .weights import read_header
 
+# How `MotionFileInfo.what` begins for files with a `MotionFileInfo.guide`.
+_GUIDES = ("a SparseCtrl encoder", "a CameraCtrl model", "an AnimateLCM-I2V model", "a PIA model")
+
 
 @dataclass(frozen=True)
 class MotionFileInfo:
-    """What a file is. For files other than motion modules, all fields after ``problem`` are None.
+    """What a file is. Except for motion modules and files with a ``guide``, all fields after ``problem`` are None.
 
     Attributes:
         name: name of the file or folder.
@@ -31,6 +36,8 @@ class MotionFileInfo:
         dtype: dtype of most weights, such as ``"float16"``.
         hint: advice on settings; empty if the usual settings work.
         widths: channels at each resolution of the UNet, the finest first.
+        guide: what a file is that steers a clip beside or as its motion module: ``"sparsectrl-rgb"``,
+            ``"sparsectrl-scribble"``, ``"pia"``, ``"i2v"`` or ``"cameractrl"``. Its kind is None.
     """
 
     name: str
@@ -46,6 +53,7 @@ class MotionFileInfo:
     dtype: str | None = None
     hint: str | None = None
     widths: tuple[int, ...] | None = None
+    guide: str | None = None
 
 
 def inspect_motion_file(path: str | Path, *, kind: str | None = None) -> MotionFileInfo:
@@ -62,7 +70,8 @@ def inspect_motion_file(path: str | Path, *, kind: str | None = None) -> MotionF
         header = read_header(source.weights)
         found = detect_motion_module(source, header, kind)
     except MotionFileError as error:
-        return MotionFileInfo(path.name or str(path), error.what or "unknown", problem=str(error))
+        other = MotionFileInfo(path.name or str(path), error.what or "unknown", problem=str(error))
+        return _with_guide(other, path)
     counts = parameters_by_dtype(header, found)
     return MotionFileInfo(
         name=source.name,
@@ -77,4 +86,27 @@ def inspect_motion_file(path: str | Path, *, kind: str | None = None) -> MotionF
         dtype=max(counts, key=lambda dtype: counts[dtype]),
         hint=found.kind.hint,
         widths=tuple(sites[0] for sites in found.layout.down),
+    )
+
+
+def _with_guide(other: MotionFileInfo, path: Path) -> MotionFileInfo:
+    """What is known of a file that steers a clip; ``other`` itself for the rest, and if weights are missing."""
+    try:
+        guide = find_guide(path) if other.what.startswith(_GUIDES) else None  # no second look at all the others
+    except MotionFileError:
+        return other
+    if guide is None:
+        return other
+    counts = guide.parameters_by_dtype
+    return replace(
+        other,
+        base="sd15",
+        parameters=sum(counts.values()),
+        trained_length=guide.trained_length,
+        schedule=OF_IMAGES[guide.kind].schedule if guide.kind in OF_IMAGES else None,
+        format=guide.format,
+        container=guide.header.container,
+        dtype=max(counts, key=lambda dtype: counts[dtype]),
+        widths=guide.widths,
+        guide=guide.kind,
     )

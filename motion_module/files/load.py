@@ -32,8 +32,9 @@ def load_motion_module(path: str | Path, *, kind: str | None = None) -> MotionMo
     Args:
         path: the file, or the folder of a MotionAdapter.
         kind: ``"v1"``, ``"v2"``, ``"v3"``, ``"sdxl"``, ``"hotshot"`` or ``"lcm"``, for files that do not reveal their
-            kind: those without positional tables and with an unspecific name. ``"pia"`` for a PIA model, which makes
-            clips together with a `PiaComponent` only.
+            kind: those without positional tables and with an unspecific name. ``"pia"`` or ``"i2v"`` for a PIA or
+            AnimateLCM-I2V model, which makes clips together with an image only, see `PiaComponent` and
+            `ImageEncoderComponent`.
 
     Raises:
         MotionFileError: the file is damaged, is not a motion module, lacks weights, or its kind is ambiguous or differs

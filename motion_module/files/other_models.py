@@ -18,6 +18,8 @@ _CHOOSE = "Choose a motion module such as v3_sd15_mm.ckpt."
 _NOT_RUN = f"This version does not support it. {_CHOOSE}"
 _SPARSE_CTRL = f"Give it with images at frames, as --sparse-ctrl on the command line. {_CHOOSE}"
 _PIA = f"Give it with an image, as --pia on the command line. {_CHOOSE}"
+_I2V = f"Give it with an image, as --i2v on the command line. {_CHOOSE}"
+_CAMERA_CTRL = f"Give it with a path, as --camera-model and --camera on the command line. {_CHOOSE}"
 _CHECKPOINT = f"Put it into the folder of your checkpoints. {_CHOOSE}"
 _CONTROLNET = f"Use it with ControlNet. {_CHOOSE}"
 _IMAGE_LORA = f"Use it like any image LoRA. {_CHOOSE}"
@@ -57,9 +59,10 @@ _ADD_ONS = (
         (r"motion_modules\.", r"(?:controlnet_cond_embedding|input_hint_block\.0)\.weight "),
     ),
     KnownModel("a SparseCtrl encoder", _NOT_RUN, (r"motion_modules\.", r"controlnet_down_blocks|zero_convs")),
-    KnownModel("CameraCtrl weights", _NOT_RUN, (r"qkv_merge",)),
+    KnownModel("a CameraCtrl model", _CAMERA_CTRL, (r"qkv_merge",)),
+    KnownModel("the camera encoder of CameraCtrl", _CAMERA_CTRL, (r"^(?:.*\.)?encoder_down_attention_blocks\.",)),
     KnownModel("MotionCtrl weights", _NOT_RUN, (r"cc_projection",)),
-    KnownModel("an AnimateLCM image-to-video module", _NOT_RUN, (r"^(?:.*\.)?img_encoder\.",)),
+    KnownModel("an AnimateLCM-I2V model", _I2V, (r"^(?:.*\.)?img_encoder\.",)),
     KnownModel(
         "a motion LoRA",
         "Choose a motion module, and add this file to it as a motion LoRA.",

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from motion_module.completeness import in_words, problems_of
 from motion_module.errors import MotionFileError
-from motion_module.files.completeness import in_words, problems_of
 from motion_module.files.diffusers_format import MotionSource, find_source
 from motion_module.files.key_formats import BLOCK_TABLE, TABLE, is_motion_weight
 from motion_module.files.load import read_checked, usable

@@ -7,6 +7,7 @@ import json
 import pytest
 from click.testing import CliRunner
 from safetensors.torch import save_file
+from support.camera_ctrl import random_state as camera_state
 from support.motion_files import as_adapter, random_motion_state
 
 from lib_animatediff.cli.main import cli
@@ -48,6 +49,19 @@ def test_inspect_prints_a_table_and_what_is_none(folder):
     assert second.index("SDXL") == first.index("Stable") == head.index("for")
     assert hint == "shot.safetensors: Trained on clips of 8 frames."
     assert page.startswith("page.ckpt is a web page")
+
+
+def test_inspect_describes_files_that_steer_clips_and_convert_writes_them(tmp_path):
+    save_file(camera_state(WIDTHS), tmp_path / "camera.safetensors")
+    head, row, use = run("inspect", tmp_path / "camera.safetensors").output.splitlines()
+    assert row.split()[:5] == ["camera.safetensors", "cameractrl", "Stable", "Diffusion", "1.5"]
+    assert row.split()[-5:] == ["16", "-", "pruned,", "safetensors", "float32"]
+    assert row.index("Stable") == head.index("for")
+    assert "--camera-model" in use
+    (told,) = json.loads(run("inspect", "--json", tmp_path / "camera.safetensors").output)
+    assert (told["guide"], told["kind"], told["schedule"]) == ("cameractrl", None, None)
+    run("convert", tmp_path / "camera.safetensors", tmp_path / "official.safetensors")
+    assert (tmp_path / "official.safetensors").exists()
 
 
 def test_inspect_takes_a_folder_for_its_files(folder):

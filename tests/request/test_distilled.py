@@ -34,6 +34,7 @@ ROWS = {row.name: row for row in DISTILLATIONS}
 MODULES = {
     "AnimateLCM_sd15_t2v.ckpt": "AnimateLCM",
     "animatelcm-fp16.safetensors": "AnimateLCM",
+    "AnimateLCM_sd15_i2v.ckpt": "AnimateLCM-I2V",
     "animatediff_lightning_1step_diffusers.safetensors": "AnimateDiff-Lightning, 1 step",
     "animatediff_lightning_2step_comfyui.safetensors": "AnimateDiff-Lightning, 2 steps",
     "animatediff_lightning_4step_comfyui.safetensors": "AnimateDiff-Lightning, 4 steps",
@@ -48,6 +49,7 @@ MODULES = {
 LORAS = {
     "AnimateLCM_sd15_t2v_lora.safetensors": "AnimateLCM LoRA",
     "sd15_t2v_beta_lora": "AnimateLCM LoRA",
+    "AnimateLCM_sd15_i2v_lora.safetensors": "AnimateLCM LoRA",
     "lcm-lora-sdv1-5": "LCM LoRA",
     "LCM_LoRA_Weights_SD15.safetensors": "LCM LoRA",
     "Hyper-SD15-1step-lora": "Hyper-SD LoRA, 1 step (any number of steps)",

@@ -119,7 +119,7 @@ class LiteralSite(nn.Module):
         prefix = f"{site}.temporal_transformer."
         self.weights = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         assert self.weights, site
-        self.frames, self.shared_norm = frames, shared_norm
+        self.site, self.frames, self.shared_norm = site, frames, shared_norm
 
     def forward(self, x: Tensor) -> Tensor:
         return literal_site(self.weights, x, self.frames, shared_norm=self.shared_norm)

@@ -13,7 +13,7 @@ from lib_animatediff.builtin_model import built_in
 from lib_animatediff.cli.options import frame_and_file, is_given
 from lib_animatediff.cli.start.images_in import ImagesIn
 from lib_animatediff.engine.components.sparse_ctrl import NEAREST, WITHOUT_KEY
-from lib_animatediff.request.control.unit import MOST_WEIGHT, ControlUnit
+from lib_animatediff.request.control.unit import MOST_WEIGHT, AnyUnit, ControlUnit
 from lib_animatediff.request.settings import clip_frames, parse_settings
 from lib_animatediff.request.start.pins import Pin, PinnedFrames
 from motion_module import ClipError
@@ -21,11 +21,11 @@ from motion_module.limits import exists
 from motion_module.sparse_ctrl.load import read_sparse_ctrl
 from motion_module.sparse_ctrl.network import RGB, SCRIBBLE
 
-from . import pia
+from . import camera, i2v, pia
 
 HEADING = "SparseCtrl"
 AUTO, PINS, SPARSE_CTRL, BOTH, PIA = "auto", "pins", "sparse-ctrl", "both", "pia"
-METHODS = (AUTO, PINS, SPARSE_CTRL, BOTH, PIA)
+METHODS = (AUTO, PINS, SPARSE_CTRL, BOTH, PIA, i2v.METHOD)
 _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "sparse_ctrl": (
         "--sparse-ctrl",
@@ -93,7 +93,7 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
-HEADINGS = dict.fromkeys(_OPTIONS, HEADING) | pia.HEADINGS
+HEADINGS = dict.fromkeys(_OPTIONS, HEADING) | pia.HEADINGS | i2v.HEADINGS | camera.HEADINGS
 _OF_PINS = {"pin_strength": "--pin-strength", "pin_inversion": "--pin-inversion"}
 
 
@@ -102,30 +102,30 @@ class Guides:
     """What the images of a clip are used for.
 
     Attributes:
-        motions: motion modules, as the command was given them, or the PIA model.
+        motions: motion modules, as the command was given them, or the PIA or AnimateLCM-I2V model.
         kind: of the first one; None: its file tells.
-        units: SparseCtrl encoders and a PIA model with their images.
+        units: SparseCtrl encoders, a PIA or an AnimateLCM-I2V model with their images, and a camera.
         pins: frames that equal their images; None: none do.
         lines: what was chosen, and why.
     """
 
     motions: tuple[str, ...] = ()
     kind: str | None = None
-    units: tuple[ControlUnit, ...] = ()
+    units: tuple[AnyUnit, ...] = ()
     pins: PinnedFrames | None = None
     lines: tuple[str, ...] = ()
 
 
 def with_guide_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options to a command."""
-    command = pia.with_pia_options(command)
+    command = pia.with_pia_options(i2v.with_i2v_options(camera.with_camera_options(command)))
     for name, (option, details) in reversed(_OPTIONS.items()):
         command = click.option(option, name, **details)(command)
     return command
 
 
 def take_guides(options: dict[str, Any], images: ImagesIn | None, motions: tuple[str, ...], kind: str | None) -> Guides:
-    """Take the options of SparseCtrl and PIA out of those of a command, and choose what images at frames are for.
+    """Take the options of models that images and a camera steer out of those of a command; choose what images are for.
 
     Args:
         options: of the command that runs.
@@ -139,6 +139,10 @@ def take_guides(options: dict[str, Any], images: ImagesIn | None, motions: tuple
     if images is not None and images.pins is None:  # they fade in the initial latents
         images = None
     frames = clip_frames(parse_settings({"frames": options["frames"], "context_length": options["context_length"]}))
+    filmed, drawn = camera.take_camera(options, frames)
+    begun = i2v.take_i2v(options, images.pins if images else None, motions)
+    if begun is not None:  # it has the image to itself
+        images = None
     pins = images.pins if images else None
     moved = pia.take_pia(options, pins.pins if pins else (), motions, frames)
     given = {name: options.pop(name) for name in _OPTIONS}
@@ -160,7 +164,7 @@ def take_guides(options: dict[str, Any], images: ImagesIn | None, motions: tuple
         if reads == SCRIBBLE or (pins is not None and method != PINS)
     )
     held = None if method in (SPARSE_CTRL, PIA) else pins
-    lines = [line] if line else []
+    lines = [*([line] if line else []), *drawn]
     if held is None and (idle := [option for name, option in _OF_PINS.items() if is_given(name)]):
         lines.append(f"{', '.join(idle)} has no effect, since the images are not pinned.")
     if is_given("image_fit") and any(unit.keys != drawings for unit in (*units, moved) if unit is not None):
@@ -169,7 +173,11 @@ def take_guides(options: dict[str, Any], images: ImagesIn | None, motions: tuple
         if kind is not None:
             lines.append(f"--kind has no effect, since the motion module is {moved.model.name}.")
         motions, kind, units = (str(moved.model),), PIA, (moved, *units)
-    return Guides(motions, kind, units, held, tuple(lines))
+    if begun is not None:
+        lines += i2v.lines_about(begun, kind)
+        motions, kind, units = (str(begun.model),), i2v.METHOD, (begun, *units)
+    further = () if filmed is None else (filmed,)
+    return Guides(motions, kind, (*units, *further), held, tuple(lines))
 
 
 def _check_together(given: dict[str, Any], files: dict[Path, str], pins: PinnedFrames | None) -> None:

@@ -7,9 +7,10 @@ own layers stay in place: their names, weights and indices remain valid for othe
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +23,15 @@ from lib_animatediff.engine.memory import empty_cache, is_out_of_memory
 from lib_animatediff.engine.motion_scale import MotionScale, PlacedScale
 from lib_animatediff.engine.unet import UNetView
 from motion_module import MotionModule
-from motion_module.options import DEFAULT, TemporalOptions, View
+from motion_module.options import DEFAULT, Merge, TemporalOptions
 from motion_module.temporal_transformer import TemporalTransformer
 
 from .group_norms import fold_group_norms
 
 _log = logging.getLogger(__name__)
+
+Merging = Callable[[str, Tensor, "PlannedViews"], "Merge | None"]
+"""Makes the `Merge` of a site in the call under way, given the site's name and activations; None: nothing changes."""
 
 _CHUNKS = 8  # an eighth of a motion module's memory is small compared with that of the layer before it
 
@@ -66,6 +70,7 @@ class MotionComponent:
         runner = TemporalRunner(call, [site.name for site in sites], self._scale)
         if self._motion.shared_resnet_norms:
             fold_group_norms(unet, call, runner.has_motion, undo)
+        unet.motion_runners.append(runner)
         placed = PlacedModules(self._motion)
         for site in sites:
             undo.callback(site.layer.register_forward_hook(SiteHook(placed, site.name, runner)).remove)
@@ -118,14 +123,18 @@ class TemporalRunner:
         call: the call under way.
         sites: names of all transformers.
         scale: scale and effect of the motion; None: as trained.
+
+    Attributes:
+        merging: what steers the motion module, such as a camera; None: nothing does.
     """
 
     def __init__(self, call: UNetCall, sites: Sequence[str], scale: MotionScale | None) -> None:
+        self.merging: Merging | None = None
         self._call = call
         self._sites = sites
         self._follows_steps = scale is not None and scale.follows_steps
         self._scale = None if scale is None else PlacedScale(scale, call.clip_frames)
-        self._views: Kept[tuple[list[tuple[HostTensor, HostTensor]], int]] = Kept()
+        self._views: Kept[PlannedViews] = Kept()
         self._chunks = 1
         self._motion: tuple[object, bool] = (None, True)
 
@@ -168,35 +177,44 @@ class TemporalRunner:
         return self._call.progress if self._follows_steps else 0.0
 
     def _options(self, site: str, x: Tensor) -> TemporalOptions:
-        views, start = self._placed_views(x.device)
+        planned = self.planned()
+        views = [(index.on(x.device), weights.on(x.device)) for index, weights in planned.views]
+        merge = None if self.merging is None else self.merging(site, x, planned)
+        rest = {"views": views, "start": planned.start, "pieces": self._chunks, "merge": merge}
         if self._scale is None:
-            return (
-                DEFAULT
-                if not (views or start or self._chunks > 1)
-                else TemporalOptions(views=views, start=start, pieces=self._chunks)
-            )
+            is_default = not (views or planned.start or merge or self._chunks > 1)
+            return DEFAULT if is_default else TemporalOptions(**rest)  # type: ignore[arg-type]
         place = self._progress(), self._call.frames, (x.shape[2], x.shape[3]), x.device
-        return TemporalOptions(
-            scale=self._scale.scale_at(site, *place),
-            effect=self._scale.effect_at(site, *place),
-            views=views,
-            start=start,
-            pieces=self._chunks,
-        )
+        scale, effect = self._scale.scale_at(site, *place), self._scale.effect_at(site, *place)
+        return TemporalOptions(scale, effect, **rest)  # type: ignore[arg-type]
 
-    def _placed_views(self, device: torch.device) -> tuple[list[View], int]:
-        """The views of the step under way on a device, or the frame that begins the only one, which needs no view."""
+    def planned(self) -> PlannedViews:
+        """The views of the step under way, or the frame that begins the only one, which needs no view."""
         windows, frames = self._call.views, self._call.clip_frames
         if windows is None:
-            return [], 0
+            return PlannedViews([tuple(self._call.frames)])
         self._call.place.check_begun()
         step = planning_step(self._call) if windows.follows_steps else 0
-        views, start = self._views.get_or(step, lambda: _planned_views(windows, frames, step))
-        return [(index.on(device), weights.on(device)) for index, weights in views], start
+        return self._views.get_or(step, lambda: _planned_views(windows, frames, step))
 
 
-def _planned_views(windows: ContextWindows, frames: int, step: int) -> tuple[list[tuple[HostTensor, HostTensor]], int]:
+@dataclass(frozen=True)
+class PlannedViews:
+    """The frames of a call that attend to one another.
+
+    Attributes:
+        windows: frames of the clip, in the order of their positions.
+        views: places in the call, with weights; empty: the only window has all frames of the call.
+        start: the place in the call of the first frame of the only window.
+    """
+
+    windows: Sequence[tuple[int, ...]]
+    views: Sequence[tuple[HostTensor, HostTensor]] = field(default=())
+    start: int = 0
+
+
+def _planned_views(windows: ContextWindows, frames: int, step: int) -> PlannedViews:
     plan = windows.plan(frames, step)
     if frames <= windows.length:
-        return [], plan[0][0]
-    return [(HostTensor(window), HostTensor(windows.weights(window, frames))) for window in plan], 0
+        return PlannedViews(plan, start=plan[0][0])
+    return PlannedViews(plan, [(HostTensor(window), HostTensor(windows.weights(window, frames))) for window in plan])

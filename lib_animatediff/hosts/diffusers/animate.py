@@ -11,7 +11,7 @@ from lib_animatediff.engine.components.domain_adapter import apply_domain_adapte
 from lib_animatediff.engine.components.motion import MotionComponent
 from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.engine.memory import is_out_of_memory
-from lib_animatediff.request.control.unit import ControlUnit
+from lib_animatediff.request.control.unit import AnyUnit
 from lib_animatediff.request.distilled import SamplerSettings
 from lib_animatediff.request.plan import ClipPlan, Sampling, add_controls, add_ramp, plan_clip
 from lib_animatediff.request.settings import (
@@ -30,6 +30,7 @@ from lib_animatediff.video.spool import SpooledFrames
 from motion_module import ClipError, MotionModule
 
 from . import motion_module, text2video_zero  # noqa: F401 - each registers its method
+from .control.camera import camera_notes
 from .control.units import check_controls, load_controls
 from .decode import Decode, decode_frames
 from .methods import Adapters, LoadedMethod, SamplingJob, load_method
@@ -79,7 +80,7 @@ def animate(
     video: VideoStart | None = None,
     pins: PinnedFrames | None = None,
     ramp: ImageRamp | None = None,
-    controls: Sequence[ControlUnit] = (),
+    controls: Sequence[AnyUnit] = (),
     size: tuple[int, int] = (512, 512),
     steps: int | None = None,
     cfg: float | None = None,
@@ -105,7 +106,8 @@ def animate(
             of the other arguments; `examine` tells what the video has.
         pins: frames of the clip that are given images.
         ramp: start from one or two images that fade into noise over the frames.
-        controls: ControlNets and T2I adapters that steer the clip. Several of them add up.
+        controls: ControlNets, T2I adapters and other models that steer the clip, see `ControlUnit`; several of them
+            add up. And one `CameraUnit`.
         size: width and height in pixels, multiples of 8; with ``upscale`` in ``settings``, those of the first pass.
         steps, cfg, sampler, spacing: of the sampler: a name of `pipeline.SAMPLERS` and one of its spacings. None: those
             of the official configurations (25 steps, CFG 7.5, ddim), or, with ``speed="fast"`` in ``settings``, those
@@ -249,6 +251,8 @@ def render(
             for line in (*method.reports, *map(str, matches)):
                 say(line)
             controls = load_controls(pipeline, plan, say)
+            for line in camera_notes(controls, getattr(method, "modules", ())):
+                say(line)
             for _ in range(resumable.sampled):
                 on_step()
             first = None if resumable.found is None else resumable.found.first

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lib_animatediff.engine.components.camera_ctrl import CameraCtrlComponent
 from lib_animatediff.engine.components.control import ControlComponent
+from lib_animatediff.engine.components.image_encoder import ImageEncoderComponent
 from lib_animatediff.engine.components.pia import PiaComponent
 from lib_animatediff.engine.components.sparse_ctrl import SparseCtrlComponent
 from lib_animatediff.request.plan import ClipPlan
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+Steering = ControlComponent | SparseCtrlComponent | PiaComponent | ImageEncoderComponent | CameraCtrlComponent
 Adapters = Sequence[tuple[DomainAdapter, float]]
 
 
@@ -39,7 +42,7 @@ class SamplingJob:
         on_step: called after each sampling step.
         start: latents of a source video; None: the frames start from noise.
         pinned: frames that are given images; None: none are.
-        controls: control networks, SparseCtrl encoders and a PIA model's image, which steer the clip.
+        controls: control networks, SparseCtrl encoders, an image's input and a camera, which steer the clip.
         inpainting: what an inpainting checkpoint sees; None: it is another one.
         resumable: keeps states after steps, and knows the one from which the sampling goes on.
     """
@@ -52,7 +55,7 @@ class SamplingJob:
     on_step: Callable[[], None]
     start: StartLatents | None = None
     pinned: PinnedLatents | None = None
-    controls: Sequence[ControlComponent | SparseCtrlComponent | PiaComponent] = ()
+    controls: Sequence[Steering] = ()
     inpainting: InpaintingCondition | None = None
     resumable: ResumableSampling = field(default_factory=ResumableSampling)
 

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from lib_animatediff.engine.components.sparse_ctrl import NEAREST, WITHOUT_KEY
+from lib_animatediff.request.camera.unit import CAMERA, CameraUnit, camera_from_json
 from lib_animatediff.request.motion_scale import parse_frames
 from lib_animatediff.request.start.pins import Pin
 from lib_animatediff.video.preprocess import NONE, PREPROCESSORS
 from lib_animatediff.video.source import Source
 from motion_module import ClipError
+from motion_module.image_encoder.network import DRIFT
 
 MOST_WEIGHT = 2.0  # as in sd-webui-controlnet
+MOST_DRIFT = 1.5  # as in the official demo of AnimateLCM-I2V
 REACH = 8  # half of the frames that motion modules were trained on
 HOLD, STRETCH, LOOP, REFUSE = "hold", "stretch", "loop", "refuse"
 FILLS = (HOLD, STRETCH, LOOP, REFUSE)
@@ -25,7 +28,7 @@ class ControlUnit:
     """A control model in a clip.
 
     Attributes:
-        model: file or folder of a ControlNet, a T2I adapter, a SparseCtrl encoder or a PIA model.
+        model: file or folder of a ControlNet, a T2I adapter, a SparseCtrl encoder, a PIA or an AnimateLCM-I2V model.
         source: its images: frame i of the clip has image i. One image serves all frames. None: there are key images.
         keys: images at single frames. Every frame has the nearest one, with a weight that falls with the distance. A
             SparseCtrl encoder needs them, and carries them to the other frames by itself.
@@ -38,6 +41,7 @@ class ControlUnit:
         reach: frames from a key image to the first one that it does not change. It does not concern a SparseCtrl
             encoder.
         without_key: what a SparseCtrl encoder has in a context window without a key image, see `SparseCtrlComponent`.
+        drift: how far the frames of an AnimateLCM-I2V model move from their image, see `ImageEncoderComponent`.
 
     Raises:
         ClipError: a value is out of range, or there are no images.
@@ -53,6 +57,7 @@ class ControlUnit:
     fill: str = HOLD
     reach: int = REACH
     without_key: str = NEAREST
+    drift: float = DRIFT
 
     def __post_init__(self) -> None:
         if (self.source is None) == (not self.keys):
@@ -83,6 +88,11 @@ class ControlUnit:
                 f"{self.without_key!r:.40}.",
                 code="AD-Q26",
             )
+        if not 0 <= self.drift <= MOST_DRIFT:
+            raise ClipError(
+                f"{self.model.name}: the drift from an image is a number from 0 to {MOST_DRIFT:g}, not {self.drift:g}.",
+                code="AD-QB7",
+            )
         frames = [key.frame for key in self.keys]
         if twice := {frame for frame in frames if frames.count(frame) > 1 or frame < 0}:
             raise ClipError(
@@ -95,7 +105,8 @@ class ControlUnit:
         """The unit in words, for an infotext."""
         made = "" if self.preprocessor == NONE else f"{self.preprocessor} of "
         steps = "" if (self.start, self.end) == (0, 1) else f", steps {self.start:g} to {self.end:g}"
-        return f"{self.model.name}, {made}{self.images}, weight {self.weight}{steps}"
+        drift = "" if self.drift == DRIFT else f", drift {self.drift:g}"
+        return f"{self.model.name}, {made}{self.images}, weight {self.weight}{steps}{drift}"
 
     @property
     def images(self) -> str:
@@ -160,6 +171,7 @@ class ControlUnit:
             images = {"source": {**part, **named(self.source.path)}}
         own = {name: getattr(self, name) for name in _VALUES}
         own |= {} if self.without_key == NEAREST else {"without_key": self.without_key}
+        own |= {} if self.drift == DRIFT else {"drift": self.drift}
         return {"model": dict(named(self.model)), **own, **images}
 
     def _nearest(self, frame: int) -> int:
@@ -172,8 +184,12 @@ class ControlUnit:
         return max(1 - distance / self.reach, 0.0)
 
 
-def control_from_json(data: Any, find: Callable[[Any], Path]) -> ControlUnit:
-    """The unit that `ControlUnit.to_json` wrote; the values may come from anyone.
+AnyUnit = ControlUnit | CameraUnit
+"""What steers a clip beside its prompt."""
+
+
+def control_from_json(data: Any, find: Callable[[Any], Path]) -> AnyUnit:
+    """The unit whose ``to_json`` wrote it; the values may come from anyone.
 
     Args:
         find: the path of a file from its entry.
@@ -182,7 +198,10 @@ def control_from_json(data: Any, find: Callable[[Any], Path]) -> ControlUnit:
         ClipError: a value is missing, or has the wrong type or range.
     """
     entry = _checked(data, dict, "control")
+    if CAMERA in entry:
+        return camera_from_json(entry, find)
     values = {name: _checked(entry.get(name), kind, name) for name, kind in _VALUES.items()}
+    values["drift"] = _checked(entry.get("drift", DRIFT), _NUMBER, "drift")
     values["without_key"] = _checked(entry.get("without_key", NEAREST), str, "without_key")
     images: dict[str, Any] = {"keys": tuple(_key(one, find) for one in _checked(entry.get("keys", []), list, "keys"))}
     if "source" in entry:

@@ -22,7 +22,6 @@ from motion_module import ClipError, MotionFileError
 from motion_module.files.diffusers_format import find_source
 from motion_module.files.weights import read_header
 from motion_module.image_input import LATENT_CHANNELS, image_input_key, load_image_input
-from motion_module.kinds import PIA
 
 
 def is_pia(unit: ControlUnit) -> bool:
@@ -56,25 +55,6 @@ def check_pia(unit: ControlUnit, config: Mapping[str, Any] | None) -> None:
             f"{name} is a PIA model, and the checkpoint is for inpainting. Choose a plain checkpoint.", code="AD-Q52"
         )
     examine(unit.keys[0].source(CROP), frames=1)
-
-
-def check_paired(modules: Sequence[Any], controls: Sequence[Any]) -> None:
-    """Refuse the motion module of a PIA model without its image, and the image without the module.
-
-    Args:
-        modules: motion modules, the first of which sets the noise schedule.
-        controls: components that steer the clip.
-
-    Raises:
-        ClipError: one of them is missing.
-    """
-    has_image = any(isinstance(each, PiaComponent) for each in controls)
-    if has_image != (modules[0].kind == PIA.name) or any(each.kind == PIA.name for each in modules[1:]):
-        raise ClipError(
-            "A PIA model is the first motion module, loaded as kind pia, and the model of one control unit with an "
-            "image. Give both.",
-            code="AD-Q53",
-        )
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lib_animatediff.engine.components.control import ControlComponent, FrameHints
+from lib_animatediff.request.camera.unit import CameraUnit
 from lib_animatediff.request.control.unit import HOLD, LOOP, STRETCH, ControlUnit
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.video.fitting import CROP, Size
@@ -19,7 +20,9 @@ from lib_animatediff.video.preprocess import PREPROCESSORS, check_preprocessor
 from lib_animatediff.video.source import count_frames, examine, over_white, source_frames
 from motion_module.limits import VIDEO_FRAMES, parse_json, read_limited
 
+from .camera import LoadedCamera, check_cameras, load_camera
 from .files import read_control_file
+from .i2v import LoadedI2V, check_i2v, is_i2v, load_i2v
 from .networks import LoadedNetwork, load_network, needs_grey
 from .pia import LoadedPia, check_pia, is_pia, load_pia
 from .sparse_ctrl import LoadedSparseCtrl, check_kinds, load_sparse_ctrl_unit, sparse_ctrl_of
@@ -48,15 +51,21 @@ def check_controls(plan: ClipPlan, unet: Mapping[str, Any] | Path) -> None:
     if not plan.controls:
         return
     config = _config_in(unet) if isinstance(unet, Path) else unet
-    encoders = list(filter(None, map(sparse_ctrl_of, plan.controls)))
+    cameras = [unit for unit in plan.controls if isinstance(unit, CameraUnit)]
+    units = [unit for unit in plan.controls if not isinstance(unit, CameraUnit)]
+    check_cameras(cameras, plan, config)
+    encoders = list(filter(None, map(sparse_ctrl_of, units)))
     check_kinds(encoders)
     for encoder in encoders:
         encoder.check(config)
-    for unit in plan.controls:
+    for unit in units:
         if any(encoder.unit is unit for encoder in encoders):
             continue
         if is_pia(unit):
             check_pia(unit, config)
+            continue
+        if is_i2v(unit):
+            check_i2v(unit, config)
             continue
         file = read_control_file(unit.model)
         if config is not None:
@@ -93,9 +102,11 @@ class LoadedUnit:
         return ControlComponent(self.network, hints, self.weights, self.unit.start, self.unit.end)
 
 
-def load_controls(
-    pipeline: Any, plan: ClipPlan, say: Callable[[str], None] = lambda _line: None
-) -> list[LoadedUnit | LoadedSparseCtrl | LoadedPia]:
+Loaded = LoadedUnit | LoadedSparseCtrl | LoadedPia | LoadedI2V | LoadedCamera
+"""A unit on the device, whose ``component(size)`` is for one pass."""
+
+
+def load_controls(pipeline: Any, plan: ClipPlan, say: Callable[[str], None] = lambda _line: None) -> list[Loaded]:
     """The control models of a plan.
 
     Args:
@@ -104,14 +115,20 @@ def load_controls(
     Raises:
         AnimateDiffError: a file is damaged or does not fit.
     """
-    loaded: list[LoadedUnit | LoadedSparseCtrl | LoadedPia] = []
+    loaded: list[Loaded] = []
     for unit in plan.controls:
+        if isinstance(unit, CameraUnit):
+            loaded.append(load_camera(pipeline, plan, unit))
+            continue
         if sparse_ctrl_of(unit) is not None:
             encoder = load_sparse_ctrl_unit(pipeline, plan, unit, say)
             loaded += [] if encoder is None else [encoder]
             continue
         if is_pia(unit):
             loaded.append(load_pia(pipeline, plan, unit))
+            continue
+        if is_i2v(unit):
+            loaded.append(load_i2v(pipeline, plan, unit))
             continue
         file = read_control_file(unit.model)
         file.check_fits(pipeline.unet.config)

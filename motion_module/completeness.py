@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .safe_unpickler import TensorHeader
+from .files.safe_unpickler import TensorHeader
 
 _MOST_SHOWN = 3
 _LONGEST_SHOWN = 130  # characters: keys in a file can be of any length and contain line breaks

@@ -1,0 +1,1 @@
+"""The camera of a clip: named moves, files of poses, and a drawing of the path."""
