@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from lib_animatediff.cli.options import AUTO
+from lib_animatediff.cli.options import AUTO, ray_option
 from lib_animatediff.hosts.diffusers.pipeline import pick_device
 from lib_animatediff.jobs.many.errors import ManifestError, StoppedError
 from lib_animatediff.jobs.many.manifest import read_defaults, read_manifest
@@ -78,6 +78,7 @@ _DEFAULTS = click.option(
 @_DEFAULTS
 @click.option("--output", type=_FILE, help="Folder of the clips. Default: the manifest's name without its suffix.")
 @_DEVICES
+@ray_option("Render")
 @click.option("--shard", callback=_shard, help="Render the I-th of N parts of the manifest: I/N, from 1/N to N/N.")
 @click.option("--check", "only_check", is_flag=True, help="Check every row, write failed.jsonl, and render nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -86,6 +87,7 @@ def render(
     defaults: Path | None,
     output: Path | None,
     devices: list[str],
+    ray: int | None,
     shard: Shard,
     only_check: bool,
     as_json: bool,
@@ -100,7 +102,7 @@ def render(
         clips = sum(not row.elsewhere for row in rows)
         folder = output or manifest.with_suffix("")
         # No more processes than there are clips.
-        with closing(Crew(devices[: max(clips, 1)], folder)) as crew:
+        with closing(Crew(devices[: max(clips, 1)], folder, ray)) as crew:
             run = Run(rows, folder, crew, Results(folder, manifest.stem, shard.part))
             if only_check:
                 return run.report(run.check(keep_seeds=False), as_json)

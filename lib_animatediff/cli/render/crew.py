@@ -1,4 +1,4 @@
-"""Who renders: this process, or one process for each device."""
+"""Who renders: this process, one process for each device, or the workers of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from lib_animatediff.jobs.many.errors import StoppedError
 from lib_animatediff.jobs.many.outcome import CLAIMED, Outcome
 from lib_animatediff.jobs.many.queue import JobQueue
 from lib_animatediff.jobs.many.workers import Workers
+from lib_animatediff.jobs.ray.clips import RayWorkers
 from motion_module import AnimateDiffError
 
 from .clips import ClipJob
-from .renderer import MakeRenderer, Renderer
+from .renderer import MakeRayRenderer, MakeRenderer, Renderer
 
+_Hired = Renderer | Workers[ClipJob] | RayWorkers[ClipJob]
 _LOOK = 0.5  # seconds between looks at clips that other runs have claimed
 
 
@@ -26,11 +28,12 @@ class Crew:
     Args:
         devices: PyTorch's names, one for each process.
         folder: of the clips.
+        ray: how many workers of a Ray cluster render instead; None: none.
     """
 
-    def __init__(self, devices: list[str], folder: Path) -> None:
-        self._devices, self._folder = devices, folder
-        self._hired: Renderer | Workers[ClipJob] | None = None
+    def __init__(self, devices: list[str], folder: Path, ray: int | None = None) -> None:
+        self._devices, self._folder, self._ray = devices, folder, ray
+        self._hired: _Hired | None = None
 
     @property
     def checking_device(self) -> str:
@@ -41,7 +44,7 @@ class Crew:
         Raises:
             StoppedError: this process renders, and PyTorch cannot compute on its device.
         """
-        if len(self._devices) > 1:
+        if len(self._devices) > 1 or self._ray:
             return "cpu"
         (device,) = self._devices
         try:
@@ -58,9 +61,9 @@ class Crew:
         """
         if self._hired is None:
             self._hired = self._hire()
-        if isinstance(self._hired, Workers):
-            return self._hired.work(queue)
-        return _one_by_one(queue, self._hired)
+        if isinstance(self._hired, Renderer):
+            return _one_by_one(queue, self._hired)
+        return self._hired.work(queue)
 
     def close(self) -> None:
         """End the processes."""
@@ -68,7 +71,9 @@ class Crew:
             self._hired.close()
             self._hired = None
 
-    def _hire(self) -> Renderer | Workers[ClipJob]:
+    def _hire(self) -> _Hired:
+        if self._ray:
+            return RayWorkers(self._ray, MakeRayRenderer(self._folder.absolute(), Path.cwd()))
         if len(self._devices) > 1:
             return Workers(self._devices, MakeRenderer(self._folder))
         return Renderer(self._folder, self._devices[0])

@@ -17,6 +17,7 @@ _OF_THE_RUN = {  # parameters of `animate` that are no fields, and what there is
     "device": "All clips have the devices of the run: --devices.",
     "contact_sheet": "The run writes one for all clips.",
     "as_json": "It is an option of the run: --json.",
+    "ray": "It is an option of the run, which gives whole clips to workers: --ray.",
 }
 _PARAMETERS = {
     parameter.name: parameter
