@@ -41,10 +41,13 @@ def main() -> None:
     simulate.add_argument("--windows", type=int, nargs="+", default=[33, 83], help="of a step: 400 and 1000 frames")
     simulate.add_argument("--seconds", type=float, default=0.46, help="of a window on a worker")
     simulate.add_argument("--side", type=int, default=512, help="of a frame, in pixels")
-    simulate.add_argument("--step", type=float, default=0.02, help="seconds of the leader for its own part of a step")
+    simulate.add_argument("--step", type=float, default=0.01, help="seconds of the leader for the sampler's step")
+    simulate.add_argument("--pack", type=float, default=0.001, help="seconds of the leader before each window")
+    simulate.add_argument("--add", type=float, default=0.0025, help="seconds of the leader after each window")
     given = parser.parse_args()
     if given.command == "speedup":
-        print(table(given.windows, given.seconds, given.side, given.step))
+        sent, received = window_bytes(given.side)
+        print(table([Step(n, given.seconds, sent, received, given.pack, given.add, given.step) for n in given.windows]))
         return
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: sums of several threads have other bits
     from .check import check as run
@@ -55,18 +58,16 @@ def main() -> None:
     sys.exit(bool(report["problems"]))
 
 
-def table(windows: list[int], seconds: float, side: int, own: float) -> str:
+def table(steps: list[Step]) -> str:
     """The speed-ups as a table in Markdown."""
-    sent, received = window_bytes(side)
     lines = [
         f"| Windows of a step | Network | {' | '.join(f'{count} workers' for count in WORKERS)} |",
         f"|---|---|{'---|' * len(WORKERS)}",
     ]
-    for count in windows:
+    for step in steps:
         for gigabits in NETWORKS:
-            step = Step(count, seconds, sent, received, own)
             cells = (f"{speedup(step, workers, gigabits):.1f}x" for workers in WORKERS)
-            lines.append(f"| {count} | {gigabits:g} Gbit/s | {' | '.join(cells)} |")
+            lines.append(f"| {step.windows} | {gigabits:g} Gbit/s | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -1,9 +1,10 @@
 """The speed-up of one long clip on several machines, by simulation.
 
-The model: at each step the leader has W windows. It sends each to a worker that is free, which computes it and sends
-the output back. The leader's network carries one message at a time, in each direction. A worker takes its next window when
-its output has been sent. When all outputs are there, the leader takes the sampler's step. Latency is that of a local
-network. Decoding and encoding stay with the leader, and are no part of it.
+The model: at each step the leader has W windows. It packs one for a worker that is free, sends it, and the worker
+computes it and sends the output back, which the leader unpacks and adds. The leader does one thing at a time, and its
+network carries one message at a time in each direction. A worker gets its next window when its output has come. When
+all outputs are there, the leader takes the sampler's step. Decoding and encoding stay with the leader, and are no part
+of it. Alone, a process computes the windows itself, and adds their outputs.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass
 
-LATENCY = 0.0005  # seconds of a message, Ray's own work included (its actor calls take about 0.2 to 0.5 ms)
+LATENCY = 0.0005  # seconds of a message with Ray's own work
 GIGABIT = 1e9 / 8  # bytes per second
-EFFICIENCY = 0.94  # of TCP on Ethernet frames of 1500 bytes
+EFFICIENCY = 0.94  # of TCP in Ethernet frames of 1500 bytes
 
 
 @dataclass(frozen=True)
@@ -24,41 +25,44 @@ class Step:
         windows: number of them.
         window: seconds of a worker for one.
         sent, received: bytes for one.
-        step: seconds of the leader for fusion and the sampler's step.
+        pack, add: seconds of the leader for one, before and after.
+        step: seconds of the leader for the sampler's step.
     """
 
     windows: int
     window: float
     sent: int
     received: int
+    pack: float = 0.0
+    add: float = 0.0
     step: float = 0.0
 
 
 def seconds_of(step: Step, workers: int, gigabits: float) -> float:
     """The time of a step on this many workers, each on a machine of its own."""
     rate = gigabits * GIGABIT * EFFICIENCY
-    up = down = 0.0  # when the leader's network is free, in each direction
+    leader = up = down = 0.0  # when the leader, and its network in each direction, are free
     free = [0.0] * min(workers, step.windows)
-    finished: list[tuple[float, int]] = []  # computed, not yet received
-    left, received, last = step.windows, 0, 0.0
-    while received < step.windows:
-        # The next event: a window is sent to a free worker, or an output comes back, whichever can begin first.
-        can_send = max(free[0], up) if left and free else float("inf")
-        can_receive = max(finished[0][0], down) if finished else float("inf")
-        if can_send <= can_receive:
-            at = heapq.heappop(free)
-            up = max(at, up) + step.sent / rate
-            heapq.heappush(finished, (up + LATENCY + step.window, left))
+    computed: list[float] = []  # when outputs can be sent back
+    left, added = step.windows, 0
+    while added < step.windows:
+        send_at = max(free[0], leader) if left and free else float("inf")
+        receive_at = max(computed[0], down) + step.received / rate if computed else float("inf")
+        if send_at <= max(receive_at, leader):  # sending first, since a worker waits for it
+            heapq.heappop(free)
+            leader = send_at + step.pack
+            up = max(leader, up) + step.sent / rate
+            heapq.heappush(computed, up + LATENCY + step.window)
             left -= 1
         else:
-            done, _ = heapq.heappop(finished)
-            down = max(done, down) + step.received / rate
-            last = down + LATENCY
-            received += 1
-            heapq.heappush(free, last)
-    return last + step.step
+            heapq.heappop(computed)
+            down = receive_at
+            leader = max(leader, down + LATENCY) + step.add
+            added += 1
+            heapq.heappush(free, down + LATENCY)
+    return leader + step.step
 
 
 def speedup(step: Step, workers: int, gigabits: float) -> float:
     """How many times faster than one process that computes the windows itself."""
-    return (step.windows * step.window + step.step) / seconds_of(step, workers, gigabits)
+    return (step.windows * (step.window + step.add) + step.step) / seconds_of(step, workers, gigabits)

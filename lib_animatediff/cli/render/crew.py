@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from lib_animatediff.hosts.diffusers.pipeline import check_device
 from lib_animatediff.jobs.many.errors import StoppedError
+from lib_animatediff.jobs.many.finished import is_finished
 from lib_animatediff.jobs.many.outcome import CLAIMED, Outcome
 from lib_animatediff.jobs.many.queue import JobQueue
 from lib_animatediff.jobs.many.workers import Workers
 from lib_animatediff.jobs.ray.clips import RayWorkers
 from motion_module import AnimateDiffError
 
-from .clips import ClipJob
+from .clips import ClipJob, Row, checked
 from .renderer import MakeRayRenderer, MakeRenderer, Renderer
 
 _Hired = Renderer | Workers[ClipJob] | RayWorkers[ClipJob]
@@ -35,15 +36,27 @@ class Crew:
         self._devices, self._folder, self._ray = devices, folder, ray
         self._hired: _Hired | None = None
 
-    @property
-    def checking_device(self) -> str:
-        """The device on which clips are checked.
-
-        Processes of their own check theirs: a card that this process has used keeps memory for it.
+    def check(
+        self,
+        rows: list[Row],
+        refuse: Callable[[Row, AnimateDiffError], None],
+        is_reserved: Callable[[Path], bool],
+        keep_seeds: bool,
+    ) -> Sequence[ClipJob]:
+        """The jobs of the rows that can be rendered; arguments as for `clips.checked`.
 
         Raises:
-            StoppedError: this process renders, and PyTorch cannot compute on its device.
+            StoppedError: this process renders, and PyTorch cannot compute on its device; or a random seed cannot be
+                written down.
         """
+        return checked(rows, self._folder, self._checking_device(), refuse, is_reserved, keep_seeds)
+
+    def is_finished(self, job: ClipJob) -> bool:
+        """Whether a clip is there."""
+        return is_finished(job.places, job.id)
+
+    def _checking_device(self) -> str:
+        # Processes of their own check theirs: a card that this process has used keeps memory for it.
         if len(self._devices) > 1 or self._ray:
             return "cpu"
         (device,) = self._devices

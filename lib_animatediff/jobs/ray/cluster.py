@@ -8,10 +8,8 @@ from typing import Any
 
 from motion_module import AnimateDiffError
 
-MOST_WORKERS = 1024
 _ADDRESS = "RAY_ADDRESS"  # Ray's own name
-# Ray's own names. Here Ray ends the processes of a job that ends, and reports what it uses to nobody.
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}  # it would report its use to its makers
 
 
 class RayError(AnimateDiffError):
@@ -35,7 +33,7 @@ def connect() -> Any:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     try:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **_where())
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **_where())
     except Exception as error:  # Ray raises errors of many types
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(". ")
         raise RayError(
@@ -47,7 +45,8 @@ def connect() -> Any:
 
 
 def _where() -> dict[str, Any]:
-    return {"address": os.environ[_ADDRESS]} if os.environ.get(_ADDRESS) else {"address": "local"}
+    address = os.environ.get(_ADDRESS)
+    return {"address": address} if address else {"address": "local", "include_dashboard": False}
 
 
 def resources(ray: Any) -> dict[str, float]:

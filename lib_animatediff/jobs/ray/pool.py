@@ -91,10 +91,10 @@ class Pool(Generic[_T]):
             except self._ray.exceptions.RayError as error:
                 yield from self._replaced(worker, error)
                 continue
-            self._in_a_row = 0
             if worker.process is None:
                 self._begin(worker, *result)
                 continue
+            self._in_a_row = 0
             task, worker.task = worker.task, None
             yield Ended(worker.number, task, result)
 

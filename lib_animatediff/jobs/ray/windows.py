@@ -95,11 +95,15 @@ class RayWindows:
         self.traffic.calls += 1
         waiting, losses = deque(range(len(windows))), [0] * len(windows)
         outputs: dict[int, Any] = {}
+
+        def give() -> None:
+            for worker in self._pool.free()[: len(waiting)]:
+                window = waiting.popleft()
+                self._pool.give(worker, (call, window), size, self._packed(windows[window]))
+
         for number in range(len(windows)):
             while number not in outputs:
-                for worker in self._pool.free()[: len(waiting)]:
-                    window = waiting.popleft()
-                    self._pool.give(worker, (call, window), size, self._packed(windows[window]))
+                give()
                 for ended in self._pool.ended(_LOOK):
                     its_call, window = ended.task
                     if its_call != call:  # of a call that was interrupted
@@ -109,6 +113,7 @@ class RayWindows:
                         _check_losses(losses[window])
                         waiting.appendleft(window)
                         continue
+                    give()  # before the output is unpacked, for which a worker need not wait
                     outputs[window] = moved(self._unpacked(ended.result), device)
             yield outputs.pop(number)
 

@@ -33,12 +33,12 @@ def check_divisible(plan: ClipPlan, method: LoadedMethod) -> None:
     Raises:
         ClipError: it has none, or they need what an earlier step has left.
     """
-    windows = plan.windows
-    if not isinstance(method, LoadedModules) or not isinstance(windows, ContextWindows):
+    if not isinstance(method, LoadedModules):
         raise ClipError(
             f"A clip of {method.name} has no context windows for other workers. Leave out --ray.", code="AD-D44"
         )
-    if windows.as_views or len(plan.rendered) <= windows.length:
+    windows = plan.windows
+    if not isinstance(windows, ContextWindows) or windows.as_views or len(plan.rendered) <= windows.length:
         raise ClipError(
             f"This clip of {len(plan.rendered)} frames is one call of the UNet, which cannot be divided. Leave out "
             "--ray, or lower the context length.",
