@@ -1,6 +1,7 @@
 """Check that a run of many clips loses nothing, whatever happens to it, and write a report as JSON.
 
 `python -m tools.many_clips kills` renders a manifest while its workers are killed at random, and again alone.
+`python -m tools.many_clips throughput` compares two workers with one, on an idle machine with two cores.
 `python -m tools.many_clips troubles` fills the disk, makes the folder read-only, sets the clock back, and starts two
 runs at once. It needs Linux, and root for the first two.
 """
@@ -14,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from .kills import check_kills
+from .throughput import check_throughput
 from .troubles import TROUBLES, check_troubles
 
 
@@ -29,6 +31,8 @@ def main() -> None:
     kills.add_argument("--kills", type=int, default=50)
     kills.add_argument("--workers", type=int, default=4)
     kills.add_argument("--seed", type=int, default=0)
+    throughput = checks.add_parser("throughput", help="compare two workers with one")
+    throughput.add_argument("--rows", type=int, default=120)
     troubles = checks.add_parser("troubles", help="a full disk and more")
     troubles.add_argument("--only", choices=TROUBLES, action="append")
     given = parser.parse_args()
@@ -37,6 +41,8 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if given.check == "kills":
             report = check_kills(folder, given.rows, given.bad, given.kills, given.workers, given.seed)
+        elif given.check == "throughput":
+            report = check_throughput(folder, given.rows)
         else:
             report = check_troubles(folder, given.only or TROUBLES)
     text = json.dumps(report, indent=2)

@@ -42,6 +42,7 @@ class RenderRun:
             list(map(str, line)), env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         self.lines: list[str] = []  # what it has said so far
+        self._ends: list[float] = []  # when clips have ended
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -49,6 +50,11 @@ class RenderRun:
     def ended(self) -> int:
         """How many clips have ended."""
         return sum(line.startswith("[") for line in self.lines)
+
+    @property
+    def clips_per_second(self) -> float:
+        """From the first clip that has ended to the last, so that models are loaded."""
+        return (len(self._ends) - 1) / (self._ends[-1] - self._ends[0])
 
     @property
     def is_running(self) -> bool:
@@ -78,6 +84,8 @@ class RenderRun:
     def _read(self) -> None:
         assert self._process.stderr is not None
         for line in self._process.stderr:
+            if line.startswith("["):
+                self._ends.append(time.monotonic())
             self.lines.append(line.rstrip("\n"))
 
 
