@@ -59,8 +59,10 @@ def doubling(monkeypatch):
     monkeypatch.setattr(windows, "MakeWorker", lambda *_: make)
 
 
-def calls(count):
-    return [WindowCall((0,), (0,), 1, 0, 0.0, 1.0, (torch.full((1, 1), float(n)),), {}) for n in range(count)]
+def calls(count, first=0):
+    """Windows whose latents are numbers, from the first one."""
+    latents = (torch.full((1, 1), float(number)) for number in range(first, first + count))
+    return [WindowCall((0,), (0,), 1, 0, 0.0, 1.0, (each,), {}) for each in latents]
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -78,7 +80,8 @@ def test_outputs_of_a_call_that_was_interrupted_are_not_those_of_the_next(on_ray
     on_ray()
     made = RayWindows(READY, 3)
     next(iter(made(SIZE, calls(9))))
-    assert [output[0].item() for output in made(SIZE, calls(4))] == [0.0, 2.0, 4.0, 6.0]
+    assert not made._pool.is_idle
+    assert [output[0].item() for output in made(SIZE, calls(4, first=20))] == [40.0, 42.0, 44.0, 46.0]
 
 
 def test_a_window_that_ends_every_worker_fails_the_clip(on_ray, doubling):
