@@ -1,4 +1,4 @@
-"""Actors of a Ray cluster that do tasks. One that is lost is replaced, and its task is given back."""
+"""Actors of a Ray cluster that do tasks. One that is lost is replaced, and its task returned."""
 
 from __future__ import annotations
 
