@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from lib_animatediff.cli.render.webui import rows as webui_rows
+from lib_animatediff.cli.render.api_workers import rows as webui_rows
+from lib_animatediff.jobs.api_workers import workers as webui_workers
+from lib_animatediff.jobs.api_workers.api import WebUI, WebUIError
+from lib_animatediff.jobs.api_workers.finished import FinishedNotes
+from lib_animatediff.jobs.api_workers.workers import WebUIWorkers
 from lib_animatediff.jobs.many.claims import Claims
 from lib_animatediff.jobs.many.errors import StoppedError
 from lib_animatediff.jobs.many.queue import JobQueue
-from lib_animatediff.jobs.webui import workers as webui_workers
-from lib_animatediff.jobs.webui.api import WebUI, WebUIError
-from lib_animatediff.jobs.webui.finished import FinishedNotes
-from lib_animatediff.jobs.webui.workers import WebUIWorkers
 
 NOBODY = "http://127.0.0.1:1"
 

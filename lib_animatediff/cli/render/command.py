@@ -13,10 +13,12 @@ import click
 
 from lib_animatediff.cli.options import AUTO, ray_option
 from lib_animatediff.hosts.diffusers.pipeline import pick_device
+from lib_animatediff.jobs.api_workers.api import WebUI
 from lib_animatediff.jobs.many.errors import ManifestError, StoppedError
 from lib_animatediff.jobs.many.manifest import read_defaults, read_manifest
-from lib_animatediff.jobs.webui.api import WebUI
 
+from .api_workers import rows as webui_rows
+from .api_workers.crew import WebUICrew
 from .clips import Row, rows_of
 from .crew import Crew
 from .fields import FIELDS, named
@@ -24,8 +26,6 @@ from .progress import say
 from .results import Results
 from .run import NOTHING_RENDERED, Run
 from .watching import RETRY, Watched
-from .webui import rows as webui_rows
-from .webui.crew import WebUICrew
 
 MOST_WORKERS = 64
 _CPUS = re.compile(r"cpu:([0-9]{1,3})")

@@ -18,11 +18,11 @@ from lib_animatediff.jobs.many.queue import JobQueue
 from lib_animatediff.video.atomic import plain_reason
 from motion_module import AnimateDiffError
 
+from .api_workers.crew import WebUICrew
 from .clips import ClipJob, Row
 from .crew import Crew
 from .progress import Progress, say
 from .results import Results
-from .webui.crew import WebUICrew
 
 DONE, SOME_FAILED, NOTHING_RENDERED = 0, 3, 4  # exit codes
 _MOST_SAID = 20  # rows that cannot be rendered; failed.jsonl has all of them

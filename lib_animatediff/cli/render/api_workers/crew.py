@@ -8,11 +8,11 @@ from pathlib import Path
 from lib_animatediff.cli.render.clips import ClipJob, Row
 from lib_animatediff.cli.render.progress import say
 from lib_animatediff.cli.render.renderer import CLAIMS
+from lib_animatediff.jobs.api_workers.api import WebUI
+from lib_animatediff.jobs.api_workers.finished import FinishedNotes
+from lib_animatediff.jobs.api_workers.workers import WebUIWorkers
 from lib_animatediff.jobs.many.outcome import Outcome
 from lib_animatediff.jobs.many.queue import JobQueue
-from lib_animatediff.jobs.webui.api import WebUI
-from lib_animatediff.jobs.webui.finished import FinishedNotes
-from lib_animatediff.jobs.webui.workers import WebUIWorkers
 from motion_module import AnimateDiffError
 
 from .rows import WebUIClip, checked
