@@ -46,7 +46,7 @@ def check_kills(folder: Path, rows: int, bad: float, kills: int, workers: int, s
     wrong = sorted(f"line {number}" for number, row in enumerate(mixed, 2) if row in _BAD)
     problems = {
         "exit codes": [] if (code, alone_code) == (3, 3) else [code, alone_code],
-        "kills that were not made": [kills - len(killed)] if len(killed) < kills else [],
+        "kills that were not made": [kills - killed] if killed < kills else [],
         "files": [] if len(clips_in(folder / "killed")) == len(good) else [len(clips_in(folder / "killed"))],
         "written twice": [name for name, times in written.items() if times > 1],
         "said twice": _twice(run.lines),
@@ -59,29 +59,25 @@ def check_kills(folder: Path, rows: int, bad: float, kills: int, workers: int, s
         "good": len(good),
         "bad": bad_rows,
         "workers": workers,
-        "kills": len(killed),
-        "kills of workers that were starting": sum(1 for was_ready in killed if not was_ready),
+        "kills": killed,
         "seconds": round(seconds),
         "summary": {name: value for name, value in summary.items() if name not in ("folder", "files")},
         "problems": {name: found for name, found in problems.items() if found},
     }
 
 
-def _kill(run: RenderRun, after: list[int], chance: random.Random) -> list[bool]:
-    """Kill a worker a moment after each of these numbers of clips; whether each had been there for a while."""
-    killed, born = list[bool](), dict[int, int]()
-    while run.is_running and len(killed) < len(after):
+def _kill(run: RenderRun, after: list[int], chance: random.Random) -> int:
+    """Kill a worker a moment after each of these numbers of clips; returns how many were killed."""
+    killed = 0
+    while run.is_running and killed < len(after):
         alive = run.workers()
-        for worker in alive:
-            born.setdefault(worker, run.ended)
-        if alive and run.ended >= after[len(killed)]:
+        if alive and run.ended >= after[killed]:
             time.sleep(chance.uniform(0, _SOON))
-            worker = chance.choice(run.workers() or alive)
             try:
-                os.kill(worker, signal.SIGKILL)
+                os.kill(chance.choice(run.workers() or alive), signal.SIGKILL)
             except ProcessLookupError:
                 continue
-            killed.append(run.ended > born.get(worker, run.ended))
+            killed += 1
         time.sleep(_LOOK)
     return killed
 
