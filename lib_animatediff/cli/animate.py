@@ -35,7 +35,7 @@ from .asked import AskedClip
 from .files import KIND_OPTION
 from .guides import choosing
 from .one_clip.render import Report, Take, render_clip
-from .options import CHECKPOINT_OPTION, DEVICE_OPTION, GroupedCommand, given_words
+from .options import CHECKPOINT_OPTION, DEVICE_OPTION, GroupedCommand, given_words, ray_option
 from .start import images_in
 from .start.video_in import take_video
 
@@ -163,6 +163,7 @@ SIZE = 512  # as in the official configurations
     help="Folder with tokenizer and configs. Default: config in the checkpoint's folder, or SD 1.5's.",
 )
 @DEVICE_OPTION
+@ray_option("Compute the context windows of a long clip")
 @click.option("--output", type=_FILE, default=Path("clip.gif"), show_default=True, help="File of the clip.")
 @click.option(
     "--format",
@@ -192,6 +193,7 @@ def animate(
     decoder: Path | None,
     config: Path | None,
     device: str,
+    ray: int | None,
     output: Path,
     formats: tuple[str, ...],
     contact_sheet: Path | None,
@@ -248,7 +250,7 @@ def animate(
     asked = AskedClip(request, output, formats, (*how.lines, *guides.lines), video, given)
     check_rate(asked.keys, float(output_of(settings).shown_fps))
     take: Take = context.obj or render_clip
-    return take(asked, Report(device, contact_sheet, as_json, (*given_words(context), f"--seed={seed}")))
+    return take(asked, Report(device, contact_sheet, as_json, (*given_words(context), f"--seed={seed}"), ray))
 
 
 def _size(

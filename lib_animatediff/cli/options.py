@@ -25,6 +25,14 @@ CHECKPOINT_OPTION: Callable[[Any], Any] = click.option(
 DEVICE_OPTION: Callable[[Any], Any] = click.option(
     "--device", default=AUTO, show_default=True, help="auto (CUDA, then MPS, then the CPU), or cuda, mps, cpu."
 )
+MOST_RAY_WORKERS = 1024
+
+
+def ray_option(what: str) -> Callable[[Any], Any]:
+    """The option ``--ray N``, with what the workers do."""
+    return click.option(
+        "--ray", type=click.IntRange(1, MOST_RAY_WORKERS), help=f"{what} on this many workers of a Ray cluster."
+    )
 
 
 _WORDS = f"{__name__}.words"

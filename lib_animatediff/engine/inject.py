@@ -25,7 +25,7 @@ from .patching import patch_forward
 from .reuse.forward import ReusingForward, attach_reuse
 from .reuse.schedule import FeatureReuse
 from .unet import UNetView, is_compiled, require_unet
-from .windowed_forward import WindowedForward
+from .windowed_forward import Evaluate, WindowedForward
 
 _log = logging.getLogger(__name__)
 
@@ -135,6 +135,7 @@ def inject(
     row_order: RowOrder | None = None,
     between_windows: Callable[[int, int], None] | None = None,
     reuse: FeatureReuse | None = None,
+    evaluate_windows: Evaluate | None = None,
     motion: Injected | None = None,
     amount: MotionScale | None = None,
 ) -> Iterator[Injection]:
@@ -165,20 +166,29 @@ def inject(
         reuse: compute the deep layers at some of the steps only, and reuse their features at the others. Context
             windows stay in place between full steps. Call `Injection.begin_run` before each run of a sampler, and
             `Injection.drop_features` where the streams of a call or the prompts change. None: compute everything.
+        evaluate_windows: computes the context windows of a call elsewhere, where the same UNet has the same components:
+            see `WindowCall.run`. No gradients go through it. None: here, one after the other.
         motion: an earlier name for the first component.
         amount: an earlier name for ``scale``.
 
     Raises:
         IncompatibleModelError: a component does not fit the UNet; the UNet is compiled, already has components, or its
             forward cannot be replaced.
-        ClipError: ``frames`` is out of range, or ``scale`` is given without a motion module; inside the block, a call
-            whose rows are not whole clips, or one in context windows with gradient checkpointing.
+        ClipError: ``frames`` is out of range, ``scale`` is given without a motion module, or features would have to be
+            reused where windows are computed elsewhere; inside the block, a call whose rows are not whole clips, or one
+            in context windows with gradient checkpointing.
     """
     require_unet(unet)
     given = components if motion is None else (motion, *components)
     attached = _as_components(given, scale if amount is None else amount)
     for component in attached:
         _check_component(component, frames, windows)
+    if evaluate_windows is not None and reuse is not None:
+        raise ClipError(
+            "Features are kept where they were computed, so that context windows elsewhere cannot reuse them. Set "
+            "reuse to 1, or compute the windows here.",
+            code="AD-G45",
+        )
     if is_compiled(unet):
         raise IncompatibleModelError(
             "This UNet is compiled and would ignore the motion module. Inject first, then compile.", code="AD-G23"
@@ -198,7 +208,14 @@ def inject(
             between_windows = reusing.dropping_on_error(between_windows)
         is_parted = cut is not None or one_clip_per_call
         if is_parted:
-            parted = WindowedForward(call, cut, one_clip_per_call=one_clip_per_call, between=between_windows, unet=unet)
+            parted = WindowedForward(
+                call,
+                cut,
+                one_clip_per_call=one_clip_per_call,
+                between=between_windows,
+                unet=unet,
+                evaluate=evaluate_windows,
+            )
             undo.enter_context(patch_forward(unet, parted))
         view = UNetView(unet)
         for component in attached:

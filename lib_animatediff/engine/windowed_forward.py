@@ -7,7 +7,7 @@ patches, while the sampler and the host see one call on the whole clip.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,48 @@ class _Part:
     weights: HostTensor
 
 
+_Cut = tuple[_Part, tuple[Any, ...], dict[str, Any]]  # a part with the arguments for its rows
+
+
+@dataclass(frozen=True)
+class WindowCall:
+    """A call of the UNet on the rows of one window, with all that an injection elsewhere needs to compute it.
+
+    Attributes:
+        frames: of the clip, in the order of the rows.
+        clips: indices in ``k b`` of the clips in the rows.
+        whole_rows: rows of the call on whole clips.
+        step, progress: as of `UNetCall`.
+        timestep: of all rows; None: it differs between them, or only the device has it.
+        args, kwargs: of the UNet's forward, for these rows.
+    """
+
+    frames: Window
+    clips: Sequence[int]
+    whole_rows: int
+    step: int
+    progress: float
+    timestep: float | None
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    def run(self, unet: nn.Module, call: UNetCall) -> Any:
+        """The output of a UNet that has the same components and weights as the one whose clip is sampled.
+
+        Args:
+            call: of its injection.
+        """
+        call.place.set_host(self.step, self.progress, self.timestep)
+        call.begin(self.args, self.kwargs)
+        call.whole_rows = self.whole_rows
+        with call.window(self.frames, self.args, self.kwargs, self.clips):
+            return unet(*self.args, **self.kwargs)
+
+
+Evaluate = Callable[[Sequence[WindowCall]], Iterable[Any]]
+"""Computes windows of one call elsewhere. The outputs are in the order of the windows, and on their device."""
+
+
 @dataclass(frozen=True)
 class _Plan:
     """The parts of a call on whole clips, and the sum of the weights of each row. Made once for all calls like it."""
@@ -49,6 +91,8 @@ class WindowedForward:
         one_clip_per_call: compute each clip of each stream in separate calls.
         between: called after each part with the number of finished parts and the number of parts.
         unet: the UNet that is called.
+        evaluate: computes the windows elsewhere; None: here, one after the other. Outputs are added in the order of the
+            plan, so that the sum has the same bits wherever they come from.
     """
 
     def __init__(
@@ -59,6 +103,7 @@ class WindowedForward:
         one_clip_per_call: bool = False,
         between: Callable[[int, int], None] | None = None,
         unet: nn.Module | None = None,
+        evaluate: Evaluate | None = None,
     ) -> None:
         self._call = call
         self._frames = call.clip_frames
@@ -66,6 +111,7 @@ class WindowedForward:
         self._one_clip_per_call = one_clip_per_call
         self._between = between
         self._unet = unet
+        self._evaluate = evaluate
         self._busy = threading.Lock()
         self._plans: Kept[_Plan] = Kept()
 
@@ -103,14 +149,29 @@ class WindowedForward:
                 code="AD-G31",
             )
         fusion = Fusion(plan.weights, on_cpu=self._windows is not None and self._windows.fuse_on_cpu)
-        for done, part in enumerate(plan.parts, 1):
-            part_args, part_kwargs = index_batch(args, part.index, rows), index_batch(kwargs, part.index, rows)
-            with self._call.window(part.window, part_args, part_kwargs, part.clips):
-                output = forward(*part_args, **part_kwargs)
+        cut = (
+            (part, index_batch(args, part.index, rows), index_batch(kwargs, part.index, rows)) for part in plan.parts
+        )
+        outputs = self._outputs(forward, cut) if self._evaluate is None else self._evaluate(self._calls(cut))
+        for done, (part, output) in enumerate(zip(plan.parts, outputs, strict=True), 1):
             fusion.add(output, part.index, part.weights)
             if self._between is not None:
                 self._between(done, len(plan.parts))
         return fusion.result()
+
+    def _outputs(self, forward: Callable[..., Any], cut: Iterable[_Cut]) -> Iterator[Any]:
+        for part, args, kwargs in cut:
+            with self._call.window(part.window, args, kwargs, part.clips):
+                output = forward(*args, **kwargs)
+            yield output
+
+    def _calls(self, cut: Iterable[_Cut]) -> list[WindowCall]:
+        call = self._call
+        place = call.step, call.progress, call.place.known_timestep
+        return [
+            WindowCall(part.window, tuple(part.clips), call.whole_rows, *place, args, kwargs)
+            for part, args, kwargs in cut
+        ]
 
     def _plan(self, clips: int) -> _Plan:
         # Only windows that move from step to step need the step, which may have to be read from the device.

@@ -15,7 +15,7 @@ from lib_animatediff.hosts.diffusers import pipeline as host
 from lib_animatediff.hosts.diffusers.animate import render
 from lib_animatediff.hosts.diffusers.control.units import check_controls
 from lib_animatediff.hosts.diffusers.decode import check_decoder, load_decoder
-from lib_animatediff.hosts.diffusers.methods import LoadedMethod, load_method
+from lib_animatediff.hosts.diffusers.methods import Elsewhere, LoadedMethod, load_method
 from lib_animatediff.hosts.diffusers.prompts import check_prompts
 from lib_animatediff.hosts.diffusers.start.resuming import StateKeeper
 from lib_animatediff.request.control.unit import AnyUnit, control_from_json
@@ -171,6 +171,7 @@ class Ready:
         on_step: Callable[[], None] = lambda: None,
         say: Callable[[str], None] = lambda _line: None,
         states: StateKeeper | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> Sequence[Image]:
         """The rendered frames, each once, decoded when they are read; the arguments are those of the host's `render`.
 
@@ -190,6 +191,7 @@ class Ready:
             on_step=on_step,
             say=say,
             states=states,
+            elsewhere=elsewhere,
         )
 
 

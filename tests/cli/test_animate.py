@@ -137,7 +137,7 @@ def test_every_option_reaches_the_pipeline(files, run, tmp_path, monkeypatch):
     assert plan.method.modules == (ModuleFile(files.motion),)
     assert plan.method.scale == motion_scale(parse_settings(table))
     assert [module.name for module in method.modules] == [files.motion.name]
-    others = ("on_step", "say", "decoder", "states")
+    others = ("on_step", "say", "decoder", "states", "elsewhere")
     assert {name: value for name, value in rendered.items() if name not in others} == {
         "size": (16, 8),
         "cfg": 4.5,

@@ -196,6 +196,9 @@ def test_processes_that_have_ended_are_not_kept_for_the_next_manifest(tmp_path, 
     class Broken:
         closed = 0
 
+        def is_finished(self, _job):
+            return False
+
         def outcomes(self, _queue):
             raise StoppedError("No worker.", code="AD-M30")
             yield

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import click
 from lib_animatediff.cli.asked import AskedClip
 from lib_animatediff.cli.options import say_device
 from lib_animatediff.hosts.diffusers.start.resuming import SamplingState
+from lib_animatediff.jobs.ray.windows import RayWindows
 from lib_animatediff.jobs.recipe import Ready, prepare
 from lib_animatediff.jobs.unfinished import UnfinishedClip, identity_of
 from lib_animatediff.video import write_contact_sheet
@@ -36,12 +37,14 @@ class Report:
         contact_sheet: file with all frames.
         as_json: whether the result is printed as JSON.
         words: the options that ask for the clip, with the seed that was drawn.
+        ray: workers of a Ray cluster that compute the context windows; None: this process does.
     """
 
     device: str
     contact_sheet: Path | None
     as_json: bool
     words: tuple[str, ...]
+    ray: int | None = None
 
 
 Take = Callable[[AskedClip, Report], Any]
@@ -104,8 +107,11 @@ def _render_and_write(
     request, settings, given = asked.request, asked.request.settings, asked.images
     begun = time.monotonic()
     pipeline = ready.load()
-    with click.progressbar(length=ready.steps, label="Sampling", file=sys.stderr) as bar:
-        images = ready.render(pipeline, lambda: bar.update(1), reports.append, states)
+    with (
+        _workers(ready, report.ray, reports.append) as elsewhere,
+        click.progressbar(length=ready.steps, label="Sampling", file=sys.stderr) as bar,
+    ):
+        images = ready.render(pipeline, lambda: bar.update(1), reports.append, states, elsewhere)
     seam = given.seam(images) if given and request.pins else None
     if seam is not None:
         reports.append(f"The largest change beside a pinned frame is {seam:.1f} times the clip's usual one.")
@@ -139,6 +145,17 @@ def _render_and_write(
     )
     paths = "\n".join(map(str, filter(None, [*written, report.contact_sheet])))
     click.echo(json.dumps(made) if report.as_json else paths)
+
+
+@contextmanager
+def _workers(ready: Ready, count: int | None, say: Callable[[str], None]) -> Iterator[RayWindows | None]:
+    """The workers that compute the context windows; None: this process does."""
+    if count is None:
+        yield None
+        return
+    with closing(RayWindows(ready, count)) as workers:
+        yield workers
+        say(workers.report)
 
 
 def check_output(output: Path) -> None:

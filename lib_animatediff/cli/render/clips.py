@@ -16,7 +16,7 @@ from lib_animatediff.cli.last_resort import explained
 from lib_animatediff.cli.one_clip.render import Report
 from lib_animatediff.jobs.many.errors import ManifestError, StoppedError
 from lib_animatediff.jobs.many.finished import check_formats, job_id
-from lib_animatediff.jobs.many.grid import clips_of
+from lib_animatediff.jobs.many.grid import Field, clips_of
 from lib_animatediff.jobs.many.manifest import Entry, Manifest
 from lib_animatediff.jobs.many.models import Models, models_key
 from lib_animatediff.jobs.many.random_seeds import RandomSeeds, key_of
@@ -25,7 +25,7 @@ from lib_animatediff.request.plan import ClipPlan
 from motion_module import AnimateDiffError, ClipError
 from motion_module.limits import MANIFEST_CLIPS
 
-from .fields import FIELDS, OUTPUT, SEED, named, words_of
+from .fields import FIELDS, OUTPUT, SEED, Named, named, words_of
 from .names import Taken, placed
 
 _RANDOM = "-1"
@@ -91,19 +91,23 @@ class ClipJob:
         return list(map(Path, self.files))
 
 
-def rows_of(manifest: Manifest, defaults: Mapping[str, Any]) -> list[Row]:
+def rows_of(
+    manifest: Manifest, defaults: Mapping[str, Any], by_name: Named = named, fields: Mapping[str, Field] = FIELDS
+) -> list[Row]:
     """Every clip of a manifest, in its order.
 
     Args:
         defaults: fields of a file of defaults, which those of the manifest override.
+        by_name: the fields of a row by their own names.
+        fields: every field.
 
     Raises:
         ManifestError: a default is wrong, or there are too many clips.
     """
-    common = {**named(defaults), **named(manifest.defaults)}
+    common = {**by_name(defaults), **by_name(manifest.defaults)}
     rows: list[Row] = []
     for entry in manifest.entries:
-        for row in _clips_of_entry(entry, common):
+        for row in _clips_of_entry(entry, common, by_name, fields):
             if len(rows) == MANIFEST_CLIPS:
                 raise ManifestError(
                     f"The manifest asks for more than {MANIFEST_CLIPS} clips (at {entry.place}). Split it.",
@@ -113,17 +117,19 @@ def rows_of(manifest: Manifest, defaults: Mapping[str, Any]) -> list[Row]:
     return _compared(rows)
 
 
-def _clips_of_entry(entry: Entry, common: Mapping[str, Any]) -> Iterator[Row]:
+def _clips_of_entry(
+    entry: Entry, common: Mapping[str, Any], by_name: Named, fields: Mapping[str, Field]
+) -> Iterator[Row]:
     if entry.problem:
         yield Row(0, entry.place, {}, problem=entry.problem)
         return
-    fields: dict[str, Any] = dict(entry.fields)
+    values: dict[str, Any] = dict(entry.fields)
     try:
-        fields = {name: value for name, value in {**common, **named(fields)}.items() if value is not None}
-        for clip in clips_of(fields, FIELDS):
+        values = {name: value for name, value in {**common, **by_name(values)}.items() if value is not None}
+        for clip in clips_of(values, fields):
             yield Row(0, entry.place, clip, name=str(clip.get(OUTPUT, "")))
     except ManifestError as problem:
-        yield Row(0, entry.place, fields, problem=problem)
+        yield Row(0, entry.place, values, problem=problem)
 
 
 def _compared(rows: list[Row]) -> list[Row]:
@@ -201,7 +207,7 @@ def checked(
             one = _ask_row(row, folder, device, seeds)
             taken.take(one.clip.places, one.id, row.place)
         except Exception as error:
-            problem = _of_row(error)
+            problem = of_row(error)
             if not row.elsewhere:
                 refuse(row, problem)
             continue
@@ -213,7 +219,7 @@ def checked(
         try:
             job = _job(one, models.prepare(one.clip.request).plan)
         except Exception as error:
-            refuse(one.row, _of_row(error))
+            refuse(one.row, of_row(error))
             continue
         if not made.issuperset(job.files):  # else another row asks for the same clip
             made.update(job.files)
@@ -224,15 +230,24 @@ def checked(
 def _ask_row(row: Row, folder: Path, device: str, seeds: RandomSeeds) -> _Asked:
     if row.problem:
         raise row.problem
-    fields = {**row.fields, SEED: seeds.of(row.fields, row.repeats)} if _is_random(row.fields) else row.fields
-    words = tuple(words_of(fields))
+    words = tuple(words_of(with_seed(row, seeds)))
     clip = ask(words, device)
     check_formats(clip.keys)
     job = job_id(clip.recipe.data or {})
     return _Asked(row, placed(clip, row.name, folder, job, row.one_of_several), words, job, _order(clip.request))
 
 
-def _of_row(error: Exception) -> AnimateDiffError:
+def with_seed(row: Row, seeds: RandomSeeds) -> Mapping[str, Any]:
+    """The fields of a row, with the number that is its random seed."""
+    return {**row.fields, SEED: seeds.of(row.fields, row.repeats)} if _is_random(row.fields) else row.fields
+
+
+def of_row(error: Exception) -> AnimateDiffError:
+    """The reason why a row is refused.
+
+    Raises:
+        StoppedError: the error is one of the run.
+    """
     if isinstance(error, StoppedError):
         raise error
     return explained(error)

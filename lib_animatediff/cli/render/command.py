@@ -11,13 +11,17 @@ from typing import Any
 
 import click
 
-from lib_animatediff.cli.options import AUTO
+from lib_animatediff.cli.options import AUTO, ray_option
 from lib_animatediff.hosts.diffusers.pipeline import pick_device
+from lib_animatediff.jobs.api_workers.api import WebUI
 from lib_animatediff.jobs.many.errors import ManifestError, StoppedError
 from lib_animatediff.jobs.many.manifest import read_defaults, read_manifest
 
+from .api_workers import rows as webui_rows
+from .api_workers.crew import WebUICrew
 from .clips import Row, rows_of
 from .crew import Crew
+from .fields import FIELDS, named
 from .progress import say
 from .results import Results
 from .run import NOTHING_RENDERED, Run
@@ -78,6 +82,10 @@ _DEFAULTS = click.option(
 @_DEFAULTS
 @click.option("--output", type=_FILE, help="Folder of the clips. Default: the manifest's name without its suffix.")
 @_DEVICES
+@ray_option("Render")
+@click.option(
+    "--webui", "webuis", multiple=True, help="Let the WebUI at this address render, by its API. May be repeated."
+)
 @click.option("--shard", callback=_shard, help="Render the I-th of N parts of the manifest: I/N, from 1/N to N/N.")
 @click.option("--check", "only_check", is_flag=True, help="Check every row, write failed.jsonl, and render nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -86,6 +94,8 @@ def render(
     defaults: Path | None,
     output: Path | None,
     devices: list[str],
+    ray: int | None,
+    webuis: tuple[str, ...],
     shard: Shard,
     only_check: bool,
     as_json: bool,
@@ -96,11 +106,13 @@ def render(
     failed.jsonl. The exit code is 0, 3 if some rows failed, or 4 if there is no clip.
     """
     try:
-        rows = of_shard(rows_of(read_manifest(manifest), read_defaults(defaults) if defaults else {}), shard)
+        fields = (webui_rows.named, webui_rows.FIELDS) if webuis else (named, FIELDS)
+        common = read_defaults(defaults) if defaults else {}
+        rows = of_shard(rows_of(read_manifest(manifest), common, *fields), shard)
         clips = sum(not row.elsewhere for row in rows)
         folder = output or manifest.with_suffix("")
         # No more processes than there are clips.
-        with closing(Crew(devices[: max(clips, 1)], folder)) as crew:
+        with closing(_crew(list(map(WebUI, webuis)), devices[: max(clips, 1)], folder, ray)) as crew:
             run = Run(rows, folder, crew, Results(folder, manifest.stem, shard.part))
             if only_check:
                 return run.report(run.check(keep_seeds=False), as_json)
@@ -108,6 +120,10 @@ def render(
     except (ManifestError, StoppedError) as error:
         say(f"Error: {error}")
         return NOTHING_RENDERED
+
+
+def _crew(webuis: list[WebUI], devices: list[str], folder: Path, ray: int | None) -> Crew | WebUICrew:
+    return WebUICrew(webuis, folder) if webuis else Crew(devices, folder, ray)
 
 
 def of_shard(rows: list[Row], shard: Shard) -> list[Row]:

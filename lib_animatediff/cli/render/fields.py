@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -17,6 +17,7 @@ _OF_THE_RUN = {  # parameters of `animate` that are no fields, and what there is
     "device": "All clips have the devices of the run: --devices.",
     "contact_sheet": "The run writes one for all clips.",
     "as_json": "It is an option of the run: --json.",
+    "ray": "It is an option of the run, which gives whole clips to workers: --ray.",
 }
 _PARAMETERS = {
     parameter.name: parameter
@@ -35,6 +36,8 @@ _NAMES = {name: name for name in _PARAMETERS} | {
     for option in parameter.opts
 }
 OUTPUT, SEED = "output", "seed"
+Named = Callable[[Mapping[str, Any]], dict[str, Any]]
+"""The fields of a row by their own names, such as `named`."""
 _YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0", "")
 
 
@@ -44,11 +47,24 @@ def named(row: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ManifestError: there is no such field, or it occurs twice.
     """
+    return by_name(row, _NAMES, _OF_THE_RUN)
+
+
+def by_name(row: Mapping[str, Any], names: Mapping[str, str], of_the_run: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of a row by their own names.
+
+    Args:
+        names: every name that a field may have, with its own one.
+        of_the_run: what is no field, and what there is instead.
+
+    Raises:
+        ManifestError: there is no such field, or it occurs twice.
+    """
     found: dict[str, Any] = {}
     for given, value in row.items():
-        name = _NAMES.get(given.strip().lower().replace("-", "_"))
+        name = names.get(given.strip().lower().replace("-", "_"))
         if name is None:
-            raise _unknown(given)
+            raise _unknown(given, names, of_the_run)
         if name in found:
             raise ManifestError(f"{given} is given twice, by two names. Remove one of them.", code="AD-M20")
         found[name] = value
@@ -93,9 +109,9 @@ def _text(option: str, value: Any) -> str:
     return text
 
 
-def _unknown(given: str) -> ManifestError:
+def _unknown(given: str, names: Mapping[str, str], of_the_run: Mapping[str, str]) -> ManifestError:
     name = given.strip().lower().replace("-", "_")
-    near = get_close_matches(name, _NAMES, 1, _CUTOFF)
+    near = get_close_matches(name, names, 1, _CUTOFF)
     otherwise = f"Did you mean {near[0]}?" if near else "Use the options of animate, without the dashes."
-    advice = _OF_THE_RUN.get("as_json" if name == "json" else name, otherwise)
+    advice = of_the_run.get("as_json" if name == "json" else name, otherwise)
     return ManifestError(f"There is no field {given!r:.60}. {advice}", code="AD-M24")

@@ -31,12 +31,18 @@ def placed(asked: AskedClip, name: str, folder: Path, job: str, one_of_several: 
         ManifestError: the name leads out of the folder.
         ClipError: the name leads out of the folder by a symbolic link.
     """
-    which = f"{asked.request.seed}-{job[:_HASH]}"
+    request = asked.request
+    return replace(asked, output=place_of(name, folder, request.prompt, request.seed, job, one_of_several))
+
+
+def place_of(name: str, folder: Path, prompt: str, seed: int, job: str, one_of_several: bool) -> Path:
+    """The file of a clip in the folder, see `placed`."""
+    which = f"{seed}-{job[:_HASH]}"
     if not name:
-        title = safe_name(" ".join(asked.request.prompt.split()), longest=_LONGEST).replace(" ", "-").strip("-")
-        return replace(asked, output=folder / f"{title}-{which}{_SUFFIX}")
+        title = safe_name(" ".join(prompt.split()), longest=_LONGEST).replace(" ", "-").strip("-")
+        return folder / f"{title}-{which}{_SUFFIX}"
     place = place_within(folder, _inside(name))
-    return replace(asked, output=place.with_name(f"{place.stem}-{which}{place.suffix}") if one_of_several else place)
+    return place.with_name(f"{place.stem}-{which}{place.suffix}") if one_of_several else place
 
 
 def _inside(name: str) -> str:

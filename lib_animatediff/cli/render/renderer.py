@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 from lib_animatediff.cli.last_resort import explained
-from lib_animatediff.hosts.diffusers.pipeline import check_device
+from lib_animatediff.hosts.diffusers.pipeline import check_device, pick_device
 from lib_animatediff.jobs.many.claims import Claims
 from lib_animatediff.jobs.many.finished import is_finished, job_id
 from lib_animatediff.jobs.many.models import Models
@@ -92,3 +93,21 @@ class MakeRenderer:
         if torch.device(device).type == "cpu":
             torch.set_num_threads(max(torch.get_num_threads() // workers_there, 1))
         return Renderer(self._folder, device)
+
+
+class MakeRayRenderer:
+    """Makes the renderer of a worker of a Ray cluster.
+
+    Args:
+        folder: of the clips, which all machines share.
+        start: where paths in the rows start.
+    """
+
+    def __init__(self, folder: Path, start: Path) -> None:
+        self._folder, self._start = folder, start
+
+    def __call__(self) -> Renderer:
+        """The renderer, on the card that Ray gives to this process, or on the CPU."""
+        if self._start.is_dir():  # otherwise paths must be absolute
+            os.chdir(self._start)
+        return Renderer(self._folder, pick_device())

@@ -13,13 +13,13 @@ from typing import Any
 import click
 
 from lib_animatediff.jobs.many.errors import StoppedError
-from lib_animatediff.jobs.many.finished import is_finished
 from lib_animatediff.jobs.many.outcome import FAILED, RENDERED, STOPPED, Outcome
 from lib_animatediff.jobs.many.queue import JobQueue
 from lib_animatediff.video.atomic import plain_reason
 from motion_module import AnimateDiffError
 
-from .clips import ClipJob, Row, checked
+from .api_workers.crew import WebUICrew
+from .clips import ClipJob, Row
 from .crew import Crew
 from .progress import Progress, say
 from .results import Results
@@ -40,7 +40,7 @@ class Run:
         results: notes what became of them.
     """
 
-    def __init__(self, rows: list[Row], folder: Path, crew: Crew, results: Results) -> None:
+    def __init__(self, rows: list[Row], folder: Path, crew: Crew | WebUICrew, results: Results) -> None:
         self._rows, self._folder, self._crew, self._results = rows, folder, crew, results
         self._failures_written = time.monotonic()
         self._rendered = 0
@@ -56,10 +56,9 @@ class Run:
             StoppedError: the folder is not writable, or the device does not exist.
         """
         _check_folder(self._folder)
-        device = self._crew.checking_device
         if len(self._rows) >= _MANY:
             say(f"Checking {len(self._rows)} clips.")
-        jobs = checked(self._rows, self._folder, device, self._refuse, self._results.is_reserved, keep_seeds)
+        jobs = list(self._crew.check(self._rows, self._refuse, self._results.is_reserved, keep_seeds))
         self._write_failures()
         return jobs
 
@@ -81,7 +80,7 @@ class Run:
         """Render the clips that are not finished; returns the exit code."""
         left = []
         for job in jobs:
-            if is_finished(job.places, job.id):
+            if self._crew.is_finished(job):
                 self._results.finish(job)
             else:
                 left.append(job)

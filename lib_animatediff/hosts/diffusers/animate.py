@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ from . import motion_module, text2video_zero  # noqa: F401 - each registers its 
 from .control.camera import camera_notes
 from .control.units import check_controls, load_controls
 from .decode import Decode, decode_frames
-from .methods import Adapters, LoadedMethod, SamplingJob, load_method
+from .methods import Adapters, Elsewhere, LoadedMethod, SamplingJob, load_method
 from .networks import PathCatalog
 from .noise import share_step_noise
 from .pipeline import CFG, PIXELS_PER_LATENT, SAMPLER, SAMPLERS, check_request, check_sampler, new_sampler
@@ -197,6 +198,7 @@ def render(
     on_step: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = lambda _line: None,
     states: StateKeeper | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> SpooledFrames:
     """The rendered frames of a plan, each once, decoded when they are read; arguments as for `animate`.
 
@@ -204,6 +206,7 @@ def render(
 
     Args:
         states: keeps states of the sampling, from which it can go on. ``on_step`` is called for finished steps, too.
+        elsewhere: computes the context windows; None: this pipeline does.
 
     Raises:
         AnimateDiffError: the method does not fit, or memory ran out.
@@ -237,8 +240,9 @@ def render(
         with attached(inpainting, pipeline.unet):  # for the inversion of images
             pinned = pinned_latents(pipeline, plan, kwargs, like, former)
         steered = [control.component(size) for control in controls]
+        evaluate = None if elsewhere is None else partial(elsewhere, size)
         job = SamplingJob(
-            pipeline, plan, kwargs, generators, like, on_step, start, pinned, steered, inpainting, resumable
+            pipeline, plan, kwargs, generators, like, on_step, start, pinned, steered, inpainting, resumable, evaluate
         )
         latents: Tensor = method.sample(job)
         return latents

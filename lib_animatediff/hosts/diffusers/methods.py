@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,6 +12,7 @@ from lib_animatediff.engine.components.control import ControlComponent
 from lib_animatediff.engine.components.image_encoder import ImageEncoderComponent
 from lib_animatediff.engine.components.pia import PiaComponent
 from lib_animatediff.engine.components.sparse_ctrl import SparseCtrlComponent
+from lib_animatediff.engine.windowed_forward import Evaluate, WindowCall
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.sampling.pinned_frames import PinnedLatents
 from motion_module import DomainAdapter, IncompatibleModelError
@@ -25,8 +26,12 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-Steering = ControlComponent | SparseCtrlComponent | PiaComponent | ImageEncoderComponent | CameraCtrlComponent
 Adapters = Sequence[tuple[DomainAdapter, float]]
+Controls = Sequence[
+    ControlComponent | SparseCtrlComponent | PiaComponent | ImageEncoderComponent | CameraCtrlComponent
+]
+Elsewhere = Callable[[tuple[int, int], Sequence[WindowCall]], Iterable[Any]]
+"""Computes context windows elsewhere, see `Evaluate`, of the pass that has this width and height in pixels."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class SamplingJob:
         controls: control networks, SparseCtrl encoders, an image's input and a camera, which steer the clip.
         inpainting: what an inpainting checkpoint sees; None: it is another one.
         resumable: keeps states after steps, and knows the one from which the sampling goes on.
+        evaluate: computes context windows elsewhere; None: here.
     """
 
     pipeline: Any
@@ -55,9 +61,10 @@ class SamplingJob:
     on_step: Callable[[], None]
     start: StartLatents | None = None
     pinned: PinnedLatents | None = None
-    controls: Sequence[Steering] = ()
+    controls: Controls = ()
     inpainting: InpaintingCondition | None = None
     resumable: ResumableSampling = field(default_factory=ResumableSampling)
+    evaluate: Evaluate | None = None
 
 
 class LoadedMethod(Protocol):

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from lib_animatediff.engine.components.motion import MotionComponent
-from lib_animatediff.engine.inject import check_frames, inject
+from lib_animatediff.engine.inject import Injection, check_frames, inject
 from lib_animatediff.engine.motion_scale import MotionScale
+from lib_animatediff.engine.windowed_forward import Evaluate
 from lib_animatediff.request.methods import ModuleMethod
 from lib_animatediff.request.plan import ClipPlan
 from motion_module import ClipError, MotionModule, load_motion_module
 
 from .control.paired import check_paired
-from .methods import Adapters, SamplingJob, load_method, not_a_motion_module
+from .methods import Adapters, Controls, SamplingJob, load_method, not_a_motion_module
 from .networks import with_motion_loras
 from .noise import first_noise, sample_runs, unit_noise
 from .prompts import NumberedConditions, conditions_by_number
@@ -57,8 +58,45 @@ class LoadedModules:
 
     def sample(self, job: SamplingJob) -> Any:
         """The latents of the rendered frames, ``f c h w``."""
-        check_paired(self.modules, job.controls)
         pipeline, plan = job.pipeline, job.plan
+        with ExitStack() as stack:
+            pinned = job.pinned
+            parts = None if job.start is None or not job.start.has_parts else HeldParts(job.start, pipeline.scheduler)
+            if parts is not None:  # before the pinned frames, which have the last word
+                stack.enter_context(parts.attached(pipeline.unet))
+            hooks = None if pinned is None else stack.enter_context(held(pinned, pipeline.unet, pipeline.scheduler))
+            stack.enter_context(attached(job.inpainting, pipeline.unet))
+            injection, kwargs = stack.enter_context(
+                self.injected(pipeline, plan, job.controls, job.kwargs, evaluate=job.evaluate)
+            )
+            runs = ClipRuns(job, kwargs, injection, parts, hooks)
+            is_drawn_by_pipeline = job.start is None and pinned is None and job.inpainting is None
+            draw = first_noise if is_drawn_by_pipeline else unit_noise
+            noise = draw(plan, job.generators, job.like)
+            return sample_runs(
+                plan, runs.run, noise, float(pipeline.scheduler.alphas_cumprod[-1]), job.resumable.first_run
+            )
+
+    @contextmanager
+    def injected(
+        self,
+        pipeline: Any,
+        plan: ClipPlan,
+        controls: Controls,
+        kwargs: Mapping[str, Any],
+        *,
+        evaluate: Evaluate | None = None,
+    ) -> Iterator[tuple[Injection, dict[str, Any]]]:
+        """Put the modules and controls into the pipeline's UNet.
+
+        Args:
+            kwargs: the pipeline's keyword arguments for prompts.
+            evaluate: computes context windows elsewhere; None: here.
+
+        Yields:
+            The injection, and the keyword arguments for calls of the pipeline inside the block.
+        """
+        check_paired(self.modules, controls)
         scale = getattr(plan.method, "scale", None)
         components = [
             MotionComponent(module, scale)
@@ -67,35 +105,20 @@ class LoadedModules:
             else (module if plan.makes_clip else module.with_scale(scale))
             for module in self.modules
         ]
-        with ExitStack() as stack:
-            pinned = job.pinned
-            parts = None if job.start is None or not job.start.has_parts else HeldParts(job.start, pipeline.scheduler)
-            if parts is not None:  # before the pinned frames, which have the last word
-                stack.enter_context(parts.attached(pipeline.unet))
-            hooks = None if pinned is None else stack.enter_context(held(pinned, pipeline.unet, pipeline.scheduler))
-            kwargs, numbered = dict(job.kwargs), list[NumberedConditions]()
-            if plan.windows is not None:
-                kwargs, numbered = conditions_by_number(pipeline, kwargs, len(plan.rendered))
-            stack.enter_context(attached(job.inpainting, pipeline.unet))
-            injection = stack.enter_context(
-                inject(
-                    pipeline.unet,
-                    *components,
-                    *job.controls,
-                    *numbered,
-                    frames=len(plan.rendered),
-                    windows=plan.windows,
-                    reuse=plan.reuse,
-                )
-            )
-
-            runs = ClipRuns(job, kwargs, injection, parts, hooks)
-            is_drawn_by_pipeline = job.start is None and pinned is None and job.inpainting is None
-            draw = first_noise if is_drawn_by_pipeline else unit_noise
-            noise = draw(plan, job.generators, job.like)
-            return sample_runs(
-                plan, runs.run, noise, float(pipeline.scheduler.alphas_cumprod[-1]), job.resumable.first_run
-            )
+        given, numbered = dict(kwargs), list[NumberedConditions]()
+        if plan.windows is not None:
+            given, numbered = conditions_by_number(pipeline, given, len(plan.rendered))
+        with inject(
+            pipeline.unet,
+            *components,
+            *controls,
+            *numbered,
+            frames=len(plan.rendered),
+            windows=plan.windows,
+            reuse=plan.reuse,
+            evaluate_windows=evaluate,
+        ) as injection:
+            yield injection, given
 
 
 @load_method.register

@@ -1,0 +1,1 @@
+"""The clips of a manifest on WebUIs, by their HTTP API."""

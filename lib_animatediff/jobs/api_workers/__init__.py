@@ -1,0 +1,1 @@
+"""Whole clips on WebUIs, by their HTTP API."""
