@@ -233,7 +233,7 @@ def animate(
         loras=added,
         embeddings=embeddings,
         motion_loras=tuple(map(networks.parse_added, motion_loras)),
-        video=video.start if video else None,
+        video=video.start if video else given.start if given else None,
         pins=guides.pins,
         ramp=given.ramp if given else None,
         controls=controls,

@@ -43,7 +43,7 @@ def infotext_of(request: Request, files: Mapping[str, Any]) -> str:
         **_video_fields(files),
         **_ramp_fields(files),
         **({} if second_pass is None else _hires_fields(second_pass, request)),
-        **({} if request.pins is None else {"Pinned frames": _quoted(in_words(request.pins.pins))}),
+        **({} if request.pins is None else {"Pinned frames": _quoted(in_words(request.pins))}),
         **{f"Control {number}": _quoted(str(unit)) for number, unit in enumerate(request.controls, 1)},
         "AnimateDiff": json.dumps(line, ensure_ascii=False),
         "Version": f"{PROGRAM} {__version__}",

@@ -31,6 +31,7 @@ from lib_animatediff.request.settings import (
     interpolation,
     parse_settings,
 )
+from lib_animatediff.request.start.kept import check_kept_size
 from lib_animatediff.request.start.pins import PinnedFrames, pins_from_json
 from lib_animatediff.request.start.ramp import ImageRamp, ramp_from_json
 from lib_animatediff.request.start.video import VideoStart, video_start_from_json
@@ -211,6 +212,7 @@ def prepare(request: Request, load: Callable[[ClipPlan], LoadedMethod] | None = 
     if request.decoder is not None:
         check_decoder(request.decoder)
     plan = request.plan()
+    check_kept_size(plan, request.size)
     plan.output.check_weights()
     check_prompts(plan)
     check_controls(plan, config)

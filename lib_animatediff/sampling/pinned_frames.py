@@ -50,6 +50,7 @@ class PinnedLatents:
         frames: of the clip.
         inverted: the inverted noise of the images, ``p c h w``, or ``b p c h w`` for each clip of a batch; None: all
             frames have their own noise.
+        places: the frames that ``inverted`` is of; None: all pinned ones.
         is_loop: the clip's end leads to its beginning.
         order: of the rows of a UNet call, where it is not ``(k b f)``.
     """
@@ -61,6 +62,7 @@ class PinnedLatents:
         frames: int,
         inverted: Tensor | None,
         *,
+        places: list[int] | None = None,
         is_loop: bool = False,
         order: RowOrder | None = None,
     ) -> None:
@@ -68,6 +70,7 @@ class PinnedLatents:
         self.frames = frames
         self.latents = latents
         self._inverted = inverted
+        self._inverted_places = pins.frames if places is None else places
         self._is_loop = is_loop
         self._order = order
         self._places: Kept[HostTensor] = Kept()
@@ -78,7 +81,7 @@ class PinnedLatents:
             return noise
         clips = torch.split(noise, self.frames)
         inverted = self._inverted if self._inverted.dim() == 5 else self._inverted.expand(len(clips), -1, -1, -1, -1)
-        places, share = self.pins.frames, self.pins.inversion
+        places, share = self._inverted_places, self.pins.inversion
         return torch.cat(
             [
                 share_inverted_noise(clip, own, places, share, is_loop=self._is_loop)

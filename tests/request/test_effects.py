@@ -17,7 +17,7 @@ ZERO = "Text2Video-Zero"
 LONG = {"frames": 48}
 # No other setting takes their effect away.
 ALWAYS = {"enable", "model", "frames", "motion_loras", "preview", "guidance_start", "guidance_end", "speed", "video"}
-ALWAYS |= {"image", "key_images", "pin_init", "continue_clip", "control_images", "control_weight", "control_fill"}
+ALWAYS |= {"image", "key_images", "pin_init", "continue_clip", "rerender_clip", "control_images", "control_weight", "control_fill"}
 
 
 def noted(settings: dict[str, object], travels: bool | None = False) -> dict[str, str]:
@@ -117,6 +117,10 @@ CASES = [
     ({"pin_init": True}, HOLDING, False),
     ({"continue_clip": "a.gif"}, HOLDING | {"keep_frames": 2}, False),
     ({}, {"keep_frames": 2}, True),
+    ({}, {"rerender_frames": "3", "rerender_strength": 0.5}, True),
+    ({"rerender_clip": "a.gif"}, {"rerender_frames": "3", "pin_inversion": 0.5}, False),
+    ({"rerender_clip": "a.gif", "rerender_strength": 0.5}, {"pin_inversion": 0.5}, True),
+    ({"rerender_clip": "a.gif"}, {"image_fit": "pad", "source_size": "shape"}, True),
     ({"image": "a.png", "video": "a.mp4"}, {"pin_inversion": 0.5}, True),
     ({"preview": True}, {"last_image": "a.png"}, True),
     ({"latent_scale": 0}, RAMPS, True),

@@ -1,7 +1,8 @@
-"""A clip of `animate` that continues an earlier one: its last frames, and options from its recipe."""
+"""A clip of `animate` that goes on from an earlier one, or renders a part of it again: options from its recipe."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,22 @@ from lib_animatediff.cli.options import is_given
 from lib_animatediff.jobs.infotext import PROGRAM
 from lib_animatediff.jobs.recipe import Request, request_of
 from lib_animatediff.request.settings import SETTINGS, clip_frames
-from lib_animatediff.request.start.continued import NOT_CARRIED, check_direction, next_seed
+from lib_animatediff.request.start.continued import NOT_CARRIED, next_seed
+from lib_animatediff.request.start.continued import check_direction as _check_direction
+from lib_animatediff.request.start.rerender import check_all_frames
 from lib_animatediff.video import read_recipe
 from lib_animatediff.video.hashing import file_hash
 from motion_module import ClipError
 
+RERENDERED = "rerendered"  # the option with a clip to render again
 _OTHER_FILES = ("model", "motion_loras")  # settings that are files here
 
 
-def carry_on(context: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
+def carry_on(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
     """Make the values of an earlier clip's recipe the defaults of the options."""
     if path is not None and not context.resilient_parsing:
-        context.default_map = {**(context.default_map or {}), **_carried(path)}
+        check = check_all_frames if parameter.name == RERENDERED else _check_direction
+        context.default_map = {**(context.default_map or {}), **_carried(path, check)}
     return path
 
 
@@ -47,17 +52,20 @@ def _made_by(path: Path) -> tuple[Request, str] | None:
     return request, own
 
 
-def _carried(path: Path) -> dict[str, Any]:
+def _carried(path: Path, check: Callable[[str, Mapping[str, Any]], None]) -> dict[str, Any]:
     """Options from the recipe of an earlier clip.
 
+    Args:
+        check: refuses a clip by its file's name and its settings.
+
     Raises:
-        ClipError: the clip cannot be continued.
+        ClipError: the clip cannot be used.
     """
     made = _made_by(path)
     if made is None:
         return {}
     request, own = made
-    check_direction(path.name, request.settings)
+    check(path.name, vars(request.settings))
     names = [
         name for name, setting in SETTINGS.items() if not setting.image and name not in (*NOT_CARRIED, *_OTHER_FILES)
     ]

@@ -25,6 +25,7 @@ from lib_animatediff.request.start.continued import last_frames
 from lib_animatediff.request.start.images import ramp_of
 from lib_animatediff.request.start.pins import INVERSION, STRENGTH, Pin, PinnedFrames
 from lib_animatediff.request.start.ramp import ImageRamp
+from lib_animatediff.request.start.video import VideoStart
 from lib_animatediff.video import read_clip
 from lib_animatediff.video.fitting import CROP, FITS, Size, inherited_size
 from lib_animatediff.video.motion_meter import measure
@@ -32,7 +33,8 @@ from lib_animatediff.video.source import Source, examine
 from motion_module import ClipError
 from motion_module.limits import exists
 
-from .continued import carry_on, left_out
+from . import rerendered
+from .continued import RERENDERED, carry_on, left_out
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -72,6 +74,7 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
             "help": "How many of its last frames are kept. More of them show the movement better.",
         },
     ),
+    **rerendered.OPTIONS,
     "image_fit": (
         "--image-fit",
         {
@@ -130,6 +133,7 @@ OTHER_OPTIONS = {
     "pin_inversion": "--pin-inversion",
     "continue_clip": "--continue",
     "keep_frames": "--keep",
+    **rerendered.OTHER_OPTIONS,
     **{name: _OPTIONS[name][0] for name in _OF_TABLE},
 }
 
@@ -141,11 +145,13 @@ class ImagesIn:
     Attributes:
         pins: the pinned frames; None: none are.
         ramp: images that fade in the initial latents; None: none do.
+        start: frames of a clip that is rendered again in part, from which these start; None: they start from noise.
         lines: what the user should know about them.
     """
 
     pins: PinnedFrames | None
     ramp: ImageRamp | None
+    start: VideoStart | None
     lines: tuple[str, ...]
     _first: Source
     _shape: Size
@@ -160,13 +166,14 @@ class ImagesIn:
         """Width and height of the clip, in which given sides stay.
 
         Args:
-            side: the shorter side where none is given, except for a clip that continues another one.
+            side: the shorter side where none is given, except for a clip that goes on from another one.
 
         Raises:
             ClipError: the first image is too long and narrow for a clip.
         """
         shape = self._shape
-        if self._continued is None and width is None and height is None:
+        is_own = self._continued is None and not (self.pins and self.pins.keeps_pixels)
+        if is_own and width is None and height is None:
             if max(shape) > _LONGEST * min(shape):
                 raise ClipError(
                     f"{self._first.name} has {shape[0]}x{shape[1]} pixels, which is too long and narrow for a clip. "
@@ -217,27 +224,41 @@ def take_images(options: dict[str, Any]) -> ImagesIn | None:
         AnimateDiffError: a value is out of range, or an image cannot be used.
     """
     given = {name: options.pop(name) for name in _OPTIONS}
+    others = _given_of(["image", "last", "keys", "continued", *_OF_TABLE])
+    again = rerendered.take(given, options, others)
     frames = clip_frames(parse_settings({"frames": options["frames"], "context_length": options["context_length"]}))
     ramp = _ramp(given, options.pop("denoise", None), frames)
-    pins, lines = _pins_of(given, frames, has_ramp=ramp is not None)
+    if again is None:
+        pins, lines = _pins_of(given, frames, has_ramp=ramp is not None)
+    else:
+        pins, lines = list(again.pins), left_out(again.path)
     if not pins and ramp is None:
         if idle := _given_of(list(_OPTIONS)):
             raise ClipError(
-                f"{', '.join(idle)} would have no effect without an image. Give --image, --last, --key or --continue.",
+                f"{', '.join(idle)} would have no effect without an image. Give --image, --last, --key, --continue or "
+                "--rerender.",
                 code="AD-K31",
             )
         return None
     sources = [] if ramp is None else ramp.sources()
     pinned = None
     if pins:
-        pinned = PinnedFrames(tuple(pins), given["pin_strength"], given["pin_inversion"], given["image_fit"])
+        pinned = PinnedFrames(
+            tuple(pins),
+            given["pin_strength"],
+            given["pin_inversion"],
+            given["image_fit"],
+            keeps_pixels=again is not None,
+        )
         pinned.check_inside(frames)
-        sources = [*(pin.source(pinned.fit) for pin in pinned.pins), *sources]
+        sources = [*(source for source, _ in pinned.series()), *sources]
     shapes = [_shape_of(source) for source in sources]
-    if given["continued"] is not None and source_of("fps") is ParameterSource.DEFAULT:  # it has no recipe
-        options["fps"] = float(examine(Source(given["continued"])).fps)
+    earlier = given["continued"] or given[RERENDERED]
+    if earlier is not None and source_of("fps") is ParameterSource.DEFAULT:  # it has no recipe
+        options["fps"] = float(examine(Source(earlier)).fps)
     lines += _without_effect(pinned, ramp, options)
-    return ImagesIn(pinned, ramp, tuple(lines), sources[0], shapes[0], given["continued"])
+    start = None if again is None else again.start
+    return ImagesIn(pinned, ramp, start, tuple(lines), sources[0], shapes[0], given["continued"])
 
 
 def _shape_of(source: Source) -> Size:

@@ -22,7 +22,7 @@ from lib_animatediff.request.settings import (
     ClipSettings,
     refuse_without_effect,
 )
-from lib_animatediff.request.start.kept import kept_pixels
+from lib_animatediff.request.start.kept import check_kept_size, kept_pixels
 from lib_animatediff.request.start.pins import PinnedFrames
 from lib_animatediff.request.start.ramp import ImageRamp
 from lib_animatediff.request.start.video import VideoStart
@@ -165,6 +165,7 @@ def animate(
         plan = plan.with_windows(windows)
     check_video(plan)
     check_images(plan)
+    check_kept_size(plan, size)
     check_controls(plan, pipeline.unet.config)
     for line in (*how.lines, *notes_at(plan, size)):
         say(line)

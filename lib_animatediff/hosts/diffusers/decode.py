@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib_animatediff.engine.memory import empty_cache, is_out_of_memory
-from lib_animatediff.request.start.kept import KeptPixels
+from lib_animatediff.request.start.kept import Kept
 from lib_animatediff.video.palette import raw_bytes
 from lib_animatediff.video.spool import SpooledFrames
 from motion_module import ClipError
@@ -42,7 +42,7 @@ _IN_DIFFUSERS = "decoder.layers."
 
 
 def decode_frames(
-    pipeline: Any, latents: Tensor, decoder: Decode | None = None, kept: KeptPixels | None = None
+    pipeline: Any, latents: Tensor, decoder: Decode | None = None, kept: Kept | None = None
 ) -> SpooledFrames:
     """The frames of latents ``f c h w``, each decoded when it is first read.
 
@@ -63,7 +63,7 @@ def decode_frames(
     return SpooledFrames(frames, len(latents), (width, height))
 
 
-def _with_kept(frames: Iterator[bytes], size: tuple[int, int], kept: KeptPixels) -> Iterator[bytes]:
+def _with_kept(frames: Iterator[bytes], size: tuple[int, int], kept: Kept) -> Iterator[bytes]:
     from PIL import Image
 
     for number, data in enumerate(frames):

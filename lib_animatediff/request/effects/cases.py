@@ -88,7 +88,13 @@ class Case:
     def has_images(self) -> bool:
         """Whether any frame is a given image."""
         given = self.settings
-        return bool(given.image or given.last_image or given.key_images or given.pin_init or given.continue_clip)
+        images = given.image or given.last_image or given.key_images or given.pin_init
+        return bool(images or given.continue_clip or given.rerender_clip)
+
+    @property
+    def starts_from_itself(self) -> bool:
+        """Whether frames that are rendered again start from what they show."""
+        return bool(self.settings.rerender_clip) and self.settings.rerender_strength < 1
 
     @property
     def stores_loop_count(self) -> bool:

@@ -6,6 +6,7 @@ from lib_animatediff.request.compat import RAMP
 from lib_animatediff.request.control.hosted import NO_FACTOR, parse_unit_images, parse_unit_weights
 from lib_animatediff.request.control.unit import FILLS, HOLD, REACH
 from lib_animatediff.request.start.pins import INVERSION, STRENGTH, parse_keys
+from lib_animatediff.request.start.rerender import parse_ranges
 from lib_animatediff.video.fitting import CROP, FITS
 
 from .setting import CONTROLNET, START_FROM, checked_by, further
@@ -54,6 +55,29 @@ KEEP_FRAMES = further(
     START_FROM,
     minimum=1,
     maximum=64,
+)
+RERENDER_CLIP = further(
+    "",
+    "Clip to re-render",
+    "Finished clip of which some frames are rendered again and all others stay; a path, or base64. By API, its recipe "
+    "also fills in what is not sent.",
+    START_FROM,
+)
+RERENDER_FRAMES = further(
+    "",
+    "Frames to re-render",
+    "Frames of that clip which are rendered again, such as 8-15 or 3, 8-15, counted from 0.",
+    START_FROM,
+    parse=checked_by(parse_ranges),
+)
+RERENDER_STRENGTH = further(
+    1.0,
+    "Re-render strength",
+    "How much of these frames is replaced: 1 renders them from noise, lower values, such as 0.6, start from what they "
+    "show.",
+    START_FROM,
+    minimum=0,
+    maximum=1,
 )
 PIN_INIT = further(
     False,

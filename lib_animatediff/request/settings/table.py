@@ -9,9 +9,8 @@ from lib_animatediff.prompts.travel import EASINGS, INTERPOLATIONS
 from lib_animatediff.request.compat import ALIASES
 from lib_animatediff.request.masks import packed_mask
 from lib_animatediff.request.motion_scale import MOST_EFFECT, MOST_SCALE, parse_blocks, parse_frames, parse_steps
-from lib_animatediff.sampling.frame_noise import NOISE_KINDS, parse_frame_seeds
 
-from . import freeinit
+from . import noise as noises
 from . import start_from as start
 from . import video as video_in
 from .interpolation import INTERPOLATE, INTERPOLATOR
@@ -21,7 +20,6 @@ from .setting import (
     KEY,
     LONGEST_CLIP,
     MOTION,
-    NOISE,
     OUTPUT,
     PROMPTS,
     WINDOWS,
@@ -281,41 +279,15 @@ class ClipSettings:
         "Adds camera movements, such as pan:0.8, zoom:0.5; <lora:pan:0.8> in the prompt does the same.",
         MOTION,
     )
-    noise: str = further(
-        NOISE_KINDS[0],
-        "Noise type",
-        "Noise that the frames start from.",
-        NOISE,
-        choices=NOISE_KINDS,
-        meanings={
-            "random": "another one in each frame",
-            "freenoise": "repeated in another order in long clips",
-            "shared": "partly the same in all frames",
-            "constant": "the same in all frames",
-        },
-    )
-    noise_share: float = further(
-        0.5,
-        "Shared noise",
-        "Fraction of the noise that is the same in all frames if the noise type is shared; more makes the clip calmer.",
-        NOISE,
-        minimum=0,
-        maximum=1,
-    )
-    frame_seeds: str = further(
-        "",
-        "Frame seeds",
-        "Seed of each frame's noise, such as 5, 6, 90; a shorter list counts on, and empty means seed + frame number.",
-        NOISE,
-        accepts_numbers=True,
-        parse=checked_by(lambda text: parse_frame_seeds(text, LONGEST_CLIP)),
-    )
-    freeinit_enable: bool = freeinit.FREEINIT_ENABLE
-    freeinit_filter: str = freeinit.FREEINIT_FILTER
-    freeinit_ds: float = freeinit.FREEINIT_SPATIAL
-    freeinit_dt: float = freeinit.FREEINIT_TEMPORAL
-    freeinit_iters: int = freeinit.FREEINIT_ITERS
-    freeinit_coarse: bool = freeinit.FREEINIT_COARSE
+    noise: str = noises.KIND
+    noise_share: float = noises.SHARE
+    frame_seeds: str = noises.FRAME_SEEDS
+    freeinit_enable: bool = noises.FREEINIT_ENABLE
+    freeinit_filter: str = noises.FREEINIT_FILTER
+    freeinit_ds: float = noises.FREEINIT_SPATIAL
+    freeinit_dt: float = noises.FREEINIT_TEMPORAL
+    freeinit_iters: int = noises.FREEINIT_ITERS
+    freeinit_coarse: bool = noises.FREEINIT_COARSE
     zero_x: float = further(
         12.0,
         "Text2Video-Zero shift x",
@@ -368,6 +340,9 @@ class ClipSettings:
     key_images: str = start.KEY_IMAGES
     continue_clip: str = start.CONTINUE_CLIP
     keep_frames: int = start.KEEP_FRAMES
+    rerender_clip: str = start.RERENDER_CLIP
+    rerender_frames: str = start.RERENDER_FRAMES
+    rerender_strength: float = start.RERENDER_STRENGTH
     pin_init: bool = start.PIN_INIT
     image_fit: str = start.IMAGE_FIT
     pin_strength: float = start.PIN_STRENGTH

@@ -20,6 +20,7 @@ from motion_module.limits import exists
 from .continued import last_frames
 from .pins import Pin, PinnedFrames, parse_keys
 from .ramp import ImageRamp
+from .rerender import Rerender, rerender
 
 _LONGEST = 4  # times the shorter side
 _OF_RAMP = (*RAMP, "last_frame")
@@ -38,11 +39,13 @@ class ImagesIn:
         pins: frames that are given images; None: none are.
         ramp: images in the initial latents; None: none are.
         size: width and height of the first image; None: there is none.
+        again: a clip of which some frames are rendered again; None: there is none.
     """
 
     pins: PinnedFrames | None = None
     ramp: ImageRamp | None = None
     size: Size | None = None
+    again: Rerender | None = None
 
 
 def choose_images(
@@ -64,9 +67,16 @@ def choose_images(
     """
     if not has_init and all(ramp_is_plain(name, getattr(settings, name)) for name in _OF_RAMP):
         settings = replace(settings, **{name: SETTINGS[name].default for name in _OF_RAMP})
-    frames = clip_frames(settings)
     pins: list[Pin] = []
     texts: dict[str, Any] = {}
+    again = None
+    if text := settings.rerender_clip.strip():
+        path, texts["rerender_clip"] = find(text)
+        again = rerender(path, settings.rerender_frames, settings.rerender_strength)
+        _refuse_other_starts(settings)
+        pins += again.pins
+        settings = replace(settings, frames=again.frames)
+    frames = clip_frames(settings)
     if settings.pin_init and (own := init_image()):
         path, shown = find(own)
         pins.append(Pin(0, path))
@@ -94,8 +104,12 @@ def choose_images(
     settings = replace(settings, **texts)
     if not pins:
         return settings, ImagesIn(ramp=ramp)
-    pinned = PinnedFrames(tuple(pins), settings.pin_strength, settings.pin_inversion, settings.image_fit)
+    pinned = PinnedFrames(
+        tuple(pins), settings.pin_strength, settings.pin_inversion, settings.image_fit, keeps_pixels=again is not None
+    )
     pinned.check_inside(frames)
+    if again is not None:
+        return settings, ImagesIn(pinned, ramp, again.size, again)
     sizes = [_size_of(pin, pinned.fit) for pin in pinned.pins]
     return settings, ImagesIn(pinned, ramp, sizes[0])
 
@@ -106,7 +120,20 @@ def with_images(plan: ClipPlan, images: ImagesIn) -> ClipPlan:
     Raises:
         ClipError: the clip is too short for them, or the method has no motion module.
     """
+    if images.again is not None and plan.video is None:
+        plan = plan.with_video(images.again.start)
     return add_ramp(plan.with_pins(images.pins), images.ramp)
+
+
+def _refuse_other_starts(settings: ClipSettings) -> None:
+    others = ("video", "continue_clip", "image", "last_image", "key_images", "pin_init")
+    given = [name for name in others if getattr(settings, name)]
+    if given:
+        raise ClipError(
+            f"rerender_clip keeps all other frames of its clip, beside which {', '.join(given)} cannot be used. Remove "
+            "one of them.",
+            code="AD-S37",
+        )
 
 
 def ramp_of(settings: ClipSettings) -> ImageRamp | None:

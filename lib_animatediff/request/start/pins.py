@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import re
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lib_animatediff.video.fitting import CROP, FITS
-from lib_animatediff.video.source import Source
+from lib_animatediff.video.fitting import CROP, FITS, Size
+from lib_animatediff.video.source import Source, source_frames
 from motion_module import ClipError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 STRENGTH = 1.0
 INVERSION = 0.7  # measured with the built-in model, see docs/features.md
@@ -50,6 +53,7 @@ class PinnedFrames:
         inversion: share of the image's inverted noise in the noise of the frame beside it; ``inversion ** d`` at a
             distance of d. At 0 all frames start from their own noise, and the clip jumps beside a pinned frame.
         fit: how an image of another size or shape fits the clip, one of `FITS`.
+        keeps_pixels: the finished frames are the images, bit for bit, and not what the VAE makes of them.
 
     Raises:
         ClipError: a value is out of range, there is no pin, or a frame has two images.
@@ -59,6 +63,7 @@ class PinnedFrames:
     strength: float = STRENGTH
     inversion: float = INVERSION
     fit: str = CROP
+    keeps_pixels: bool = False
 
     def __post_init__(self) -> None:
         frames = [pin.frame for pin in self.pins]
@@ -87,7 +92,38 @@ class PinnedFrames:
     def within(self, frames: int) -> PinnedFrames | None:
         """The pins of the first frames, which a preview renders; None if there are none."""
         inside = tuple(pin for pin in self.pins if pin.frame < frames)
-        return PinnedFrames(inside, self.strength, self.inversion, self.fit) if inside else None
+        return replace(self, pins=inside) if inside else None
+
+    def series(self) -> Iterator[tuple[Source, list[int]]]:
+        """The images as few sources as possible, each with the frames that are its images: a clip is read once."""
+        run: list[Pin] = []
+        for pin in (*self.pins, None):
+            if run and (pin is None or (pin.path, pin.index) != (run[-1].path, run[-1].index + 1)):
+                source = Source(run[0].path, start=run[0].index, end=run[-1].index, fit=self.fit)
+                yield source, [each.frame for each in run]
+                run = []
+            if pin is not None:
+                run.append(pin)
+
+    def images(self, size: Size) -> Iterator[Image]:
+        """The image of each pinned frame in the size of the clip, read one by one.
+
+        Raises:
+            ClipError: while they are read: a file was changed since it was examined.
+        """
+        for source, frames in self.series():
+            yield from source_frames(source, size, len(frames))
+
+    def lenders(self, frames: int) -> list[int]:
+        """The places in `pins` of those whose inverted noise others share, in a clip of so many frames.
+
+        Of a clip that is kept these are the ones beside another frame, also over the end of a loop.
+        """
+        if not self.keeps_pixels:
+            return list(range(len(self.pins)))
+        pinned = set(self.frames)
+        neighbours = [{(frame - 1) % frames, (frame + 1) % frames} for frame in self.frames]
+        return [place for place, beside in enumerate(neighbours) if beside - pinned]
 
     def first_other(self, frames: int) -> int:
         """The first frame that is not pinned, which shows whether a clip is the same; 0 if all are."""
@@ -120,7 +156,8 @@ class PinnedFrames:
         """
         files = {path: named(path) for path in dict.fromkeys(pin.path for pin in self.pins)}
         frames = [{"frame": pin.frame, "index": pin.index, **files[pin.path]} for pin in self.pins]
-        return {"frames": frames, "strength": self.strength, "inversion": self.inversion, "fit": self.fit}
+        pixels = {"keeps_pixels": True} if self.keeps_pixels else {}
+        return {"frames": frames, "strength": self.strength, "inversion": self.inversion, "fit": self.fit, **pixels}
 
 
 def pins_from_json(data: Any, find: Callable[[Any], Path]) -> PinnedFrames:
@@ -139,6 +176,7 @@ def pins_from_json(data: Any, find: Callable[[Any], Path]) -> PinnedFrames:
         float(_checked(data.get("strength"), (int, float), "strength")),
         float(_checked(data.get("inversion"), (int, float), "inversion")),
         _checked(data.get("fit"), str, "fit"),
+        keeps_pixels=data.get("keeps_pixels") is True,
     )
 
 
@@ -151,9 +189,12 @@ def path_in(entry: Any) -> Path:
     return Path(_checked(entry.get("path"), str, "path"))
 
 
-def in_words(pins: Sequence[Pin]) -> str:
-    """The pinned frames for an infotext, such as ``0: a.png, 15: b.png``."""
-    return ", ".join(f"{pin.frame}: {pin.path.name}" for pin in pins)
+def in_words(pins: PinnedFrames) -> str:
+    """The pinned frames for an infotext, such as ``0: a.png, 15: b.png``; of a clip that is kept, ``0-7: a.gif``."""
+    if pins.keeps_pixels:
+        parts = ((f"{frames[0]}-{frames[-1]}", source) for source, frames in pins.series())
+        return ", ".join(f"{frames}: {source.name}" for frames, source in parts)
+    return ", ".join(f"{pin.frame}: {pin.path.name}" for pin in pins.pins)
 
 
 def parse_keys(text: str) -> list[tuple[int, str]]:

@@ -15,7 +15,7 @@ from lib_animatediff.request.settings.derived import is_loop
 from lib_animatediff.sampling.hold import NoiseLevels
 from lib_animatediff.sampling.inversion import invert
 from lib_animatediff.sampling.pinned_frames import V_PREDICTION, HeldFrames, PinnedLatents, hold
-from lib_animatediff.video.source import examine, source_frames
+from lib_animatediff.video.source import examine
 
 from .video import encode_frames
 
@@ -41,8 +41,8 @@ def check_images(plan: ClipPlan) -> None:
         AnimateDiffError: one of them is missing or damaged.
     """
     if plan.pins is not None:
-        for pin in plan.pins.pins:
-            examine(pin.source(plan.pins.fit), frames=1)
+        for source, frames in plan.pins.series():
+            examine(source, frames=len(frames))
     for source in plan.ramp.sources() if plan.ramp else ():
         examine(source, frames=1)
 
@@ -66,16 +66,17 @@ def pinned_latents(
     if pins is None:
         return None
     size = like.shape[3] * PIXELS_PER_LATENT, like.shape[2] * PIXELS_PER_LATENT
-    images = (image for pin in pins.pins for image in source_frames(pin.source(pins.fit), size, 1))
-    latents = encode_frames(pipeline, images, like[: len(pins.pins)])
-    inverted = None
+    latents = encode_frames(pipeline, pins.images(size), like[: len(pins.pins)])
+    inverted, places = None, pins.frames
     starts_from_noise = plan.video is None and plan.ramp is None
     if pins.inversion > 0 and starts_from_noise and len(pins.pins) < len(like):
-        conditions = _conditions(pipeline, kwargs, pins.frames)
+        which = pins.lenders(len(like))
+        places = [pins.frames[place] for place in which]
+        conditions = _conditions(pipeline, kwargs, places)
         # The checkpoint was trained with its own noise levels, and the motion module with others.
         sampler = new_sampler(SAMPLER, own_sampler, None)
-        inverted = _inverted(pipeline, latents, conditions, sampler, plan.sampling.steps)
-    return PinnedLatents(pins, latents, len(like), inverted, is_loop=is_loop(plan.settings))
+        inverted = _inverted(pipeline, latents[which], conditions, sampler, plan.sampling.steps)
+    return PinnedLatents(pins, latents, len(like), inverted, places=places, is_loop=is_loop(plan.settings))
 
 
 @torch.no_grad()

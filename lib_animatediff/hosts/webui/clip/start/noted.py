@@ -55,7 +55,7 @@ def images_source(p: Any, plan: ClipPlan, source: ClipSource | None) -> ClipSour
     if plan.pins is not None:
         recipe["pins"] = plan.pins.to_json(_named)
         hashes = {entry["name"]: entry["sha256"][:HASH_LENGTH] for entry in recipe["pins"]["frames"]}
-        p.extra_generation_params[PINS_FIELD] = in_words(plan.pins.pins)
+        p.extra_generation_params[PINS_FIELD] = in_words(plan.pins)
         p.extra_generation_params[HASHES_FIELD] = ", ".join(f"{name}: {digest}" for name, digest in hashes.items())
     if plan.ramp is not None and plan.ramp.last_image is not None:
         recipe["last_frame"] = _named(plan.ramp.last_image)

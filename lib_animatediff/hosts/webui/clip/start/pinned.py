@@ -26,7 +26,7 @@ from lib_animatediff.sampling.hold import NoiseLevels
 from lib_animatediff.sampling.inversion import ddim_timesteps, invert
 from lib_animatediff.sampling.pinned_frames import HeldFrames, PinnedLatents, hold
 from lib_animatediff.video.fitting import STEP, Size
-from lib_animatediff.video.source import over_white, source_frames
+from lib_animatediff.video.source import over_white
 
 PINS_FIELD, HASHES_FIELD = "Pinned frames", "Pinned frames hashes"  # of infotexts
 
@@ -93,6 +93,7 @@ class PinnedImages:
             self._encoded(p, size).to(noise),
             len(self._plan.rendered),
             inverted,
+            places=[self._pins.frames[place] for place in self._pins.lenders(len(self._plan.rendered))],
             is_loop=is_loop(self._plan.settings),
             order=self._order,
         )
@@ -124,8 +125,8 @@ class PinnedImages:
         if size not in self._latents:
             assert self._pins is not None
             with a1111.encoding_means():
-                images = [next(source_frames(pin.source(self._pins.fit), size, 1)) for pin in self._pins.pins]
-                self._latents[size] = torch.cat([encoded(over_white(image), p.sd_model) for image in images])
+                images = map(over_white, self._pins.images(size))
+                self._latents[size] = torch.cat([encoded(image, p.sd_model) for image in images])
         return self._latents[size]
 
     def _shares_noise(self, p: Any) -> bool:
@@ -141,9 +142,11 @@ class PinnedImages:
         places, conditions = a1111.first_conditions(self._prompts.pad_conditionings(p.c, "cond", is_second_pass=False))
         conditions = self._prompts.blended_conditions(conditions)
         frames, found = len(self._plan.rendered), {}
+        which = self._pins.lenders(frames)
+        latents, places_of_pins = latents[which], [self._pins.frames[place] for place in which]
         clips = []
         for first in range(0, len(prompts), frames):
-            rows = [first + frame for frame in self._pins.frames]
+            rows = [first + frame for frame in places_of_pins]
             words = tuple(prompts[row] for row in rows)
             if words not in found:
                 found[words] = _inverted(p, latents, rows_of(conditions, [places[row] for row in rows]))
