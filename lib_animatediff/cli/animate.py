@@ -46,6 +46,7 @@ OTHER_OPTIONS = {
     "formats": "--format",
     "motion_loras": "--motion-lora",
     "request_id": "",
+    "resume": "",
     **images_in.OTHER_OPTIONS,
     **control_in.OTHER_OPTIONS,
 }

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 _LIBRARIES = ("torch", "diffusers", "transformers")
 _STORED_ELSEWHERE = (  # in other fields
-    *("enable", "model", "formats", "motion_loras", "request_id"),
+    *("enable", "model", "formats", "motion_loras", "request_id", "resume"),
     *VIDEO_SETTINGS,
     *IMAGE_SETTINGS,
     *CONTROL_SETTINGS,

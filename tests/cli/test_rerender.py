@@ -50,7 +50,8 @@ def test_other_frames_have_the_same_pixels_and_the_recipe_goes_on(run, tmp_path,
     assert (data["prompt"], data["seed"]) == ("a blue disc", former["seed"] + FRAMES)
     assert (data["steps"], data["cfg"], data["size"]) == (former["steps"], former["cfg"], former["size"])
     assert data["files"]["pins"]["keeps_pixels"]
-    assert ("video" in data["files"]) == (strength < 1)
+    strengths = data["files"]["video"]["denoise"]
+    assert strengths[3:6] == [min(each, strength) for each in (0.5, 0.7, 0.5)]
     assert 'Pinned frames: "0-2: finished.png, 6-7: finished.png"' in read_recipe(clip).infotext
     said = json.loads(done.out)
     assert said["fps"] == 10

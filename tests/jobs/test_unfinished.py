@@ -295,9 +295,16 @@ def test_states_take_two_percent_of_the_time(monkeypatch, tmp_path):
     assert written[0] < 2.1
 
 
-def test_a_full_disk_costs_the_state_and_not_the_clip(pipeline, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (errno.ENOSPC, "the disk is full"),
+        pytest.param(errno.EROFS, "the folder is read-only", marks=pytest.mark.matrix),
+    ],
+)
+def test_what_cannot_be_written_costs_the_state_and_not_the_clip(pipeline, tmp_path, monkeypatch, number, reason):
     def save(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(number, os.strerror(number))
 
     request, said = request_of(), []
     monkeypatch.setattr(unfinished.torch, "save", save)
@@ -305,8 +312,18 @@ def test_a_full_disk_costs_the_state_and_not_the_clip(pipeline, tmp_path, monkey
     assert torch.equal(frames, frames_of(pipeline, request))
     assert len(said) == 1
     assert "cannot be resumed" in said[0]
-    assert "the disk is full" in said[0]
+    assert reason in said[0]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clock_that_goes_backwards_costs_no_state(pipeline, tmp_path, monkeypatch):
+    other = tmp_path / f"other{unfinished.SUFFIX}"
+    other.write_bytes(bytes(10))
+    now = unfinished.time.time()
+    monkeypatch.setattr(unfinished.time, "time", lambda: now - 10**8)
+    interrupted(pipeline, request_of(), tmp_path / "a.gif", 2)
+    assert other.exists()
+    assert read_state(tmp_path / f"a.gif{unfinished.SUFFIX}").state.sampled == 2
 
 
 def test_old_states_and_more_than_the_limit_are_removed(pipeline, tmp_path, monkeypatch, state):

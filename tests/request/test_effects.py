@@ -17,7 +17,16 @@ ZERO = "Text2Video-Zero"
 LONG = {"frames": 48}
 # No other setting takes their effect away.
 ALWAYS = {"enable", "model", "frames", "motion_loras", "preview", "guidance_start", "guidance_end", "speed", "video"}
-ALWAYS |= {"image", "key_images", "pin_init", "continue_clip", "rerender_clip", "control_images", "control_weight", "control_fill"}
+ALWAYS |= {
+    "image",
+    "key_images",
+    "pin_init",
+    "continue_clip",
+    "rerender_clip",
+    "control_images",
+    "control_weight",
+    "control_fill",
+}
 
 
 def noted(settings: dict[str, object], travels: bool | None = False) -> dict[str, str]:
@@ -102,7 +111,7 @@ CASES = [
     ({}, {"upscale": 2}, False),
     ({}, {"upscale_denoise": 0.5}, True),
     ({"upscale": 2}, {"upscale_denoise": 0.5}, False),
-    ({"preview": True}, {"request_id": "a"}, True),
+    ({"preview": True}, {"request_id": "a", "resume": True}, True),
     ({}, {"request_id": "a"}, False),
     ({}, FROM_VIDEO, True),
     ({"video": "a.mp4", "formats": ["MP4"]}, FROM_VIDEO, False),
@@ -118,9 +127,8 @@ CASES = [
     ({"continue_clip": "a.gif"}, HOLDING | {"keep_frames": 2}, False),
     ({}, {"keep_frames": 2}, True),
     ({}, {"rerender_frames": "3", "rerender_strength": 0.5}, True),
-    ({"rerender_clip": "a.gif"}, {"rerender_frames": "3", "pin_inversion": 0.5}, False),
-    ({"rerender_clip": "a.gif", "rerender_strength": 0.5}, {"pin_inversion": 0.5}, True),
-    ({"rerender_clip": "a.gif"}, {"image_fit": "pad", "source_size": "shape"}, True),
+    ({"rerender_clip": "a.gif"}, {"rerender_frames": "3", "rerender_strength": 0.5}, False),
+    ({"rerender_clip": "a.gif"}, {"image_fit": "pad", "source_size": "shape", "pin_inversion": 0.5}, True),
     ({"image": "a.png", "video": "a.mp4"}, {"pin_inversion": 0.5}, True),
     ({"preview": True}, {"last_image": "a.png"}, True),
     ({"latent_scale": 0}, RAMPS, True),

@@ -145,7 +145,7 @@ class ImagesIn:
     Attributes:
         pins: the pinned frames; None: none are.
         ramp: images that fade in the initial latents; None: none do.
-        start: frames of a clip that is rendered again in part, from which these start; None: they start from noise.
+        start: frames of a clip that is rendered again in part, from which these start; None: there is no such clip.
         lines: what the user should know about them.
     """
 

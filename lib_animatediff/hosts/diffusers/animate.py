@@ -297,6 +297,7 @@ def _refuse_with_plan(given: Mapping[str, Any]) -> None:
 def _without_effect(motion: Motion, output: Path | None) -> Iterator[tuple[Sequence[str], str]]:
     """Settings that would have no effect in a call of `animate`, with advice."""
     yield ("request_id",), "Name the output instead"
+    yield ("resume",), "Use the command line, which has resume"
     yield VIDEO_SETTINGS, "Pass video=VideoStart(...) instead"
     yield CONTROL_SETTINGS, "Pass controls=[ControlUnit(...)] instead"
     yield IMAGE_SETTINGS, "Pass pins=PinnedFrames(...) or ramp=ImageRamp(...) instead"

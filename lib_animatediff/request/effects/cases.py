@@ -92,11 +92,6 @@ class Case:
         return bool(images or given.continue_clip or given.rerender_clip)
 
     @property
-    def starts_from_itself(self) -> bool:
-        """Whether frames that are rendered again start from what they show."""
-        return bool(self.settings.rerender_clip) and self.settings.rerender_strength < 1
-
-    @property
     def stores_loop_count(self) -> bool:
         """Whether a format stores how often the clip plays."""
         return any(FORMATS[FILE_FORMATS[name]].loops for name in self.settings.formats if name in FILE_FORMATS)

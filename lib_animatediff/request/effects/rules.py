@@ -97,8 +97,8 @@ _NO_SOURCE = Rule(
 _NO_KEYS = Rule(lambda case: "@" not in case.settings.control_images, "no image of a ControlNet unit is at a frame")
 _NO_RAMP = Rule(lambda case: case.settings.latent_scale == NO_RAMP, "the latent scale is 0")
 _FROM_VIDEO = Rule(lambda case: bool(case.settings.video), "the other frames start from those of the source video")
-_FROM_ITSELF = Rule(lambda case: case.starts_from_itself, "the other frames start from what they show")
 _NOT_AGAIN = Rule(lambda case: not case.settings.rerender_clip, "no clip is re-rendered")
+_AGAIN = Rule(lambda case: bool(case.settings.rerender_clip), "frames of a clip that is re-rendered have strengths")
 _OF_CLIP = Rule(lambda case: bool(case.settings.rerender_clip), "a re-rendered clip keeps its size")
 _NO_LAST = Rule(lambda case: not case.settings.last_frame, "there is no last frame of the ramp")
 _NOT_ZERO = Rule(lambda case: not case.is_zero, "it belongs to Text2Video-Zero, and a motion module makes the clip")
@@ -280,7 +280,7 @@ EFFECTS: dict[str, tuple[Rule, ...]] = {
     "pin_init": (),
     "image_fit": (_NO_IMAGE, _OF_CLIP),
     "pin_strength": (_NO_IMAGE,),
-    "pin_inversion": (_NO_IMAGE, _FIRST_FRAME, _FROM_VIDEO, _FROM_ITSELF),
+    "pin_inversion": (_NO_IMAGE, _FIRST_FRAME, _FROM_VIDEO, _AGAIN),
     "source_size": (_NO_SOURCE, _OF_CLIP),
     "latent_power": (_NO_RAMP, _FROM_VIDEO),
     "latent_scale": (_FROM_VIDEO,),
@@ -288,6 +288,7 @@ EFFECTS: dict[str, tuple[Rule, ...]] = {
     **dict.fromkeys(("latent_power_last", "latent_scale_last"), (_NO_RAMP, _FROM_VIDEO, _FIRST_FRAME, _NO_LAST)),
     **dict.fromkeys(("control_images", "control_weight", "control_fill"), ()),
     "control_reach": (_NO_KEYS,),
+    "resume": (_IMAGE,),
     "request_id": (_IMAGE,),
 }
 """For each setting of the table, the cases in which it has no effect."""

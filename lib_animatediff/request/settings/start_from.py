@@ -74,7 +74,7 @@ RERENDER_STRENGTH = further(
     1.0,
     "Re-render strength",
     "How much of these frames is replaced: 1 renders them from noise, lower values, such as 0.6, start from what they "
-    "show.",
+    "show. Beside other frames it is lower.",
     START_FROM,
     minimum=0,
     maximum=1,

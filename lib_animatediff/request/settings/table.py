@@ -357,6 +357,13 @@ class ClipSettings:
     control_weight: str = start.CONTROL_WEIGHT
     control_fill: str = start.CONTROL_FILL
     control_reach: int = start.CONTROL_REACH
+    resume: bool = further(
+        False,
+        "Resume",
+        "Goes on with the unfinished clip of exactly these settings and seed, if the WebUI was ended while it was "
+        "sampled.",
+        OUTPUT,
+    )
     request_id: str = setting(
         "", "Request ID", "Text of the client's choice at the end of the clip's file names.", in_panel=False
     )

@@ -24,7 +24,7 @@ from motion_module import ClipError
 from .pins import Pin
 
 NOT_CARRIED = (
-    *("enable", "formats", "request_id", "frame_seeds", "preview", "interpolator"),
+    *("enable", "formats", "request_id", "resume", "frame_seeds", "preview", "interpolator"),
     *VIDEO_SETTINGS,
     *IMAGE_SETTINGS,
     *CONTROL_SETTINGS,

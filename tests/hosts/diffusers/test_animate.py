@@ -176,6 +176,7 @@ PROBES = {
     "control_weight": ("0.5", REFUSED),
     "control_fill": ("loop", REFUSED),
     "control_reach": (4, REFUSED),
+    "resume": (True, REFUSED),
     "request_id": ("job7", REFUSED),
 }
 

@@ -128,6 +128,12 @@ def to_image(sample: Tensor) -> Image.Image:
     return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
 
 
+def infotext_of_batch(p: Processing, _prompts: Any, _seeds: Any, _subseeds: Any, iteration: int = 0) -> str:
+    """The original's signature; of the batch that is under way."""
+    assert iteration == p.iteration
+    return create_infotext(p, 0)
+
+
 def create_infotext(p: Processing, index: int) -> str:
     values = {"Seed": p.seeds[index], **p.extra_generation_params}
     values = {name: value[index] if isinstance(value, list) else value for name, value in values.items()}

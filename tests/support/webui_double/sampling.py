@@ -40,9 +40,20 @@ class Denoiser(nn.Module):
     """CFGDenoiser of the samplers with timesteps, which gives the noise."""
 
     mask_before_denoising = True
+    padded_cond_uncond = padded_cond_uncond_v0 = False
+    step = steps = total_steps = 0
+
+    def __init__(self, sampler: Sampler) -> None:
+        super().__init__()
+        self.sampler = sampler
+
+    def get_pred_x0(self, x: Tensor, _noise: Tensor, _timestep: Tensor) -> Tensor:
+        return x
 
     def forward(self, x: Tensor, _timestep: Tensor, *, p: Any, unet: nn.Module, prompts: Any, step: int) -> Tensor:
-        return guided(p, unet, x, prompts, step)
+        noise = guided(p, unet, x, prompts, step)
+        self.step += 1
+        return noise
 
 
 @dataclass
@@ -54,7 +65,7 @@ class Sampler:
     conditioning_key = "crossattn"
 
     def __post_init__(self) -> None:
-        self.model_wrap_cfg = Denoiser()
+        self.model_wrap_cfg = Denoiser(self)
 
     def get_timesteps(self, p: Processing, steps: int) -> Tensor:
         return torch.clip(torch.arange(0, 1000, 1000 // steps) + 1, 0, 999)
@@ -85,6 +96,8 @@ class Sampler:
             shared.during_sampling(p)
         if shared.state.interrupted:
             return x
+        p.sampler.model_wrap_cfg.step = 0
+        p.sampler.model_wrap_cfg.steps = p.sampler.model_wrap_cfg.total_steps = shared.steps
         try:
             for step in range(shared.steps):
                 timestep = torch.full((len(x),), 500.0 - step)

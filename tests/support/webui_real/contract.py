@@ -52,7 +52,7 @@ NOT_THE_WEBUIS |= {
     "*.first_only",
     "*.units",
 }
-NOT_THE_WEBUIS |= {"*.source", "*.timestep", "data.view"}
+NOT_THE_WEBUIS |= {"*.source", "*.timestep", "*.step_numbers", "*.forward", "data.view"}
 
 # Names of the extension sd-webui-controlnet, by the class or module that has them; see `test_controlnet_contract.py`.
 CONTROLNET = {
@@ -100,7 +100,7 @@ MODULES = """
 SIGNATURES = {
     "app.add_api_route": "(path, endpoint, methods=, dependencies=, include_in_schema=, ...)",
     "gradio.Accordion": "(label, open=, **kwargs, ...)",
-    "gradio.Button": "(value=, size=, elem_id=, elem_classes=, ...)",
+    "gradio.Button": "(value=, size=, visible=, elem_id=, elem_classes=, ...)",
     "gradio.Checkbox": "(value=, label=, info=, visible=, elem_id=, ...)",
     "gradio.CheckboxGroup": "(choices=, value=, label=, info=, elem_id=, ...)",
     "gradio.Column": "(visible=, elem_id=, **kwargs, ...)",
@@ -125,6 +125,7 @@ SIGNATURES = {
     "modules.images.get_next_sequence_number": "(path, basename)",
     "modules.images.FilenameGenerator": "(p, seed, prompt, image, ...)",
     "modules.images.resize_image": "(resize_mode, im, width, height, ...)",
+    "modules.processing.create_infotext": "(p, all_prompts, all_seeds, all_subseeds, iteration=, ...)",
     "modules.prompt_parser.get_multicond_prompt_list": "(prompts)",
     "modules.prompt_parser.reconstruct_multicond_batch": "(c, current_step)",
     "modules.script_callbacks.on_app_started": "(callback, *, name=)",
@@ -195,9 +196,11 @@ NAMES = """
     modules.shared.state.stopping_generation modules.shared.state.time_start
     modules.sd_hijack.model_hijack
     p.all_hr_negative_prompts p.all_hr_prompts p.all_negative_prompts
-    p.all_prompts p.all_seeds p.all_subseeds p.batch_size p.c p.cfg_scale p.comments p.resize_mode
+    p.all_prompts p.all_seeds p.all_subseeds p.batch_size p.c p.cached_c p.cached_hr_c p.cached_hr_uc p.cached_uc
+    p.cfg_scale p.comments p.resize_mode
     p.denoising_strength p.do_not_save_grid p.do_not_save_samples p.enable_hr p.extra_generation_params
     p.firstpass_image p.height p.hr_c p.hr_negative_prompt p.hr_negative_prompts p.hr_prompt p.hr_prompts
+    p.hr_resize_x p.hr_resize_y p.hr_scale
     p.hr_second_pass_steps p.hr_uc p.hr_upscale_to_x p.hr_upscale_to_y p.init_images p.init_latent
     p.initial_noise_multiplier p.latent_scale_mode p.is_api p.is_hr_pass p.iteration
     finished.image p.image_mask p.inpaint_full_res p.mask
@@ -235,6 +238,8 @@ SET_FROM_OUTSIDE = {
     "*.detail": "modules.api.api",
     "*.do_not_save_to_config": "modules.ui_loadsave",
     "*.enabled": "extensions-builtin.hypertile.hypertile",
+    "*.last_latent": "modules.sd_samplers_common",
+    "*.last_noise_uncond": "modules.sd_samplers_cfg_denoiser",
     "*.sample": "ldm.models.diffusion.ddpm",
     "*.schedules": "modules.prompt_parser",
     "*.status_code": "modules.api.api",

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _FOLDER = "animatediff"
 _NAME_LENGTH = 16  # of a hash in hexadecimal
 _KEYS = "key_images"
-_VIDEOS = ("video", "continue_clip")
+_VIDEOS = ("video", "continue_clip", "rerender_clip")
 _IMAGES = ("image", "last_image", "last_frame")
 _LONGEST_HEAD = 256  # characters of a data URI before its comma
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}")

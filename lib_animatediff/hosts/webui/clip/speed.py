@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lib_animatediff.hosts.webui.catalog.models import find_model, inspected, method_without_file
-from lib_animatediff.hosts.webui.compat import a1111
+from lib_animatediff.hosts.webui.compat import a1111, client
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.prompts.tags import LORA_TAG, tags_in
 from lib_animatediff.request.distilled import (
@@ -117,7 +117,7 @@ def in_words(pair: Pair) -> str:
 
 def _set_fields(p: Any, best: HostSampling) -> str:
     """Set what no client has sent; returns the fields in words."""
-    sent = a1111.fields_of_client() or frozenset()
+    sent = client.fields_of_client() or frozenset()
     sampler_sent = not sent.isdisjoint(("sampler_name", "sampler_index"))
     if not sampler_sent:
         p.sampler_name = best.sampler_name

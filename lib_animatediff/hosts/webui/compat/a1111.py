@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import os
 import sys
@@ -291,6 +290,17 @@ def file_name(p: Any, seed: int, prompt: str, image: Any, pattern: str) -> str:
     return str(import_module("modules.images").FilenameGenerator(p, seed, prompt, image).apply(pattern))
 
 
+def first_infotext(p: Any) -> str:
+    """The infotext of the first image of the batch that is under way."""
+    create = import_module("modules.processing").create_infotext
+    return str(create(p, p.all_prompts, p.all_seeds, p.all_subseeds, iteration=p.iteration))
+
+
+def cache_folder() -> Path:
+    """The folder of the WebUI's caches."""
+    return Path(paths.data_path) / "cache"
+
+
 def next_sequence_number(folder: Path) -> int:
     """The number of the next file in a folder."""
     return int(import_module("modules.images").get_next_sequence_number(str(folder), ""))
@@ -346,33 +356,6 @@ def title_of(script: Any) -> str:
         return str(script.title()).lower()
     except (AttributeError, NotImplementedError):
         return ""
-
-
-def client_saves_nothing() -> bool:
-    """Whether a client of the API has sent ``save_images: false``, which is the value without it, too."""
-    request = _request_of_client()
-    return request is not None and "save_images" in _fields_of(request) and not request.save_images
-
-
-def fields_of_client() -> frozenset[str] | None:
-    """The names of the fields that a client of the API has sent; None for a request from the page."""
-    request = _request_of_client()
-    return None if request is None else _fields_of(request)
-
-
-def _request_of_client() -> Any:
-    """A client's request. The WebUI passes on values only, so it is looked up in the API's function that called us."""
-    frame = inspect.currentframe()
-    while frame is not None:
-        for name in ("txt2imgreq", "img2imgreq"):
-            if (request := frame.f_locals.get(name)) is not None:
-                return request
-        frame = frame.f_back
-    return None
-
-
-def _fields_of(request: Any) -> frozenset[str]:
-    return frozenset(getattr(request, "__fields_set__", ()))
 
 
 def selected_script(p: Any) -> str | None:

@@ -12,6 +12,7 @@ from . import a1111
 
 FOLDER_OPTION = "animatediff_model_path"
 NAME_OPTION = "animatediff_filename_pattern"
+UNFINISHED_OPTION = "animatediff_unfinished_gb"
 SECTION = ("animatediff", "AnimateDiff")
 
 
@@ -39,6 +40,12 @@ OPTIONS: dict[str, Option] = {
         "",
         "File name of clips, with the WebUI's placeholders, such as [date]/[seed]-[prompt_words]; "
         "empty: date, number and seed",
+    ),
+    UNFINISHED_OPTION: Option(
+        4,
+        "Most GB of unfinished clips, from which a clip goes on after a crash; 0: none are kept",
+        "Slider",
+        {"minimum": 0, "maximum": 100, "step": 1},
     ),
     "animatediff_gif_palette_per_frame": Option(False, "GIF: 256 colours per frame instead of per clip (may flicker)"),
     "animatediff_gif_dither": Option(True, "GIF: dithering"),

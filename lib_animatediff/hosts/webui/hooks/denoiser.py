@@ -14,6 +14,7 @@ from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
 from lib_animatediff.hosts.webui.clip.start.inverted import InvertedVideo
 from lib_animatediff.hosts.webui.clip.start.pinned import PinnedImages
 from lib_animatediff.hosts.webui.clip.start.video import FirstFrames
+from lib_animatediff.hosts.webui.clip.unfinished.request import UnfinishedClips
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.request.plan import ClipPlan
@@ -35,7 +36,9 @@ class DenoiserHooks:
         first_frames: FirstFrames,
         pinned: PinnedImages,
         inverted: InvertedVideo,
+        unfinished: UnfinishedClips,
     ) -> None:
+        self._unfinished = unfinished
         self._plan = plan
         self._progress = progress
         self._method = method
@@ -54,6 +57,7 @@ class DenoiserHooks:
         self._first_frames.before_sampling(p)
         self._pinned.keep_images(p)
         self._progress.before_run(p)
+        self._unfinished.begin_pass(p, lambda: self._wrapper.injection, self._before_repeating)
 
     def before_second_pass(self, p: Processing) -> None:
         """Pad the conditions of the second pass of hires fix."""
@@ -76,6 +80,12 @@ class DenoiserHooks:
             match_token_lengths(params)
         if self._wrapper.leave_out_uncond is not None:
             self._guide(params, is_guided=self._wrapper.needs_uncond and self._plan.guidance.is_guided(share))
+
+    def _before_repeating(self, denoiser: Any) -> None:
+        """Follow a call of the denoiser that is repeated from a recording, without the UNet."""
+        if self._wrapper.injection is not None:
+            _follow_run(self._wrapper.injection, denoiser)
+        self._progress.before_call(denoiser)
 
     def _guide(self, params: Any, *, is_guided: bool) -> None:
         """Make the denoiser's next call use CFG, or compute the rows of cond only."""

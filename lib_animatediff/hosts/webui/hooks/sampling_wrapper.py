@@ -21,6 +21,7 @@ from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
 from lib_animatediff.hosts.webui.clip.start.pinned import PinnedImages
 from lib_animatediff.hosts.webui.clip.start.ramp import InitRamp
 from lib_animatediff.hosts.webui.clip.start.video import FirstFrames
+from lib_animatediff.hosts.webui.clip.unfinished.request import UnfinishedClips
 from lib_animatediff.hosts.webui.compat import a1111, controlnet
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.hosts.webui.compat.errors import as_http_422
@@ -59,7 +60,9 @@ class SamplingWrapper:
         first_frames: FirstFrames,
         pinned: PinnedImages,
         control: ControlOfClip,
+        unfinished: UnfinishedClips,
     ) -> None:
+        self._unfinished = unfinished
         self.injection: Injection | None = None
         self.leave_out_uncond: Callable[[bool], None] | None = None
         self.needs_uncond = True
@@ -86,7 +89,11 @@ class SamplingWrapper:
             for name, stream in (("conditioning", "cond"), ("unconditional_conditioning", "uncond")):
                 if name in kwargs:
                     kwargs[name] = self._prompts.pad_conditionings(kwargs[name], stream, is_second_pass=False)
-            sampled = original(*args, **kwargs)
+            self._unfinished.begin_batch(p)
+            try:
+                sampled = original(*args, **kwargs)
+            finally:
+                self._unfinished.end_batch()
             self._problems.raise_failure()
             return sampled
 

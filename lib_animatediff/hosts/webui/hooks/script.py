@@ -17,10 +17,12 @@ from lib_animatediff.hosts.webui.clip.prompt_travel import travels_of
 from lib_animatediff.hosts.webui.clip.speed import apply_speed
 from lib_animatediff.hosts.webui.clip.start.continued import carried_on
 from lib_animatediff.hosts.webui.clip.start.noted import SOURCE_FIELDS, image_notes, images_source, init_image_path
+from lib_animatediff.hosts.webui.clip.start.rerendered import rerender_notes, size_of_first_pass
 from lib_animatediff.hosts.webui.clip.start.video import clip_source, refuse_two_masks, strength_of_tab, video_notes
+from lib_animatediff.hosts.webui.clip.unfinished.request import UnfinishedClips
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
-from lib_animatediff.hosts.webui.output.deliver import deliver_clips, report_notes
+from lib_animatediff.hosts.webui.output.deliver import ERROR, deliver_clips, report_notes
 from lib_animatediff.hosts.webui.output.script_runs import ScriptRun
 from lib_animatediff.hosts.webui.ui.axes import refuse_idle_axes, settings_of_axes, with_axes
 from lib_animatediff.hosts.webui.ui.panel import (
@@ -131,21 +133,25 @@ class AnimateDiffScript(ImageHooks, a1111.Script):  # type: ignore[misc]
         session.settle()
         try:
             processed.styles = getattr(p, "styles", None)  # during the run they were in the prompts
-            if session.plan.makes_clip:
-                _deliver(p, processed, session, self._script_run)
+            if session.plan.makes_clip and _deliver(p, processed, session, self._script_run):
+                session.unfinished.remove()
             report_notes(processed, session.notes)
             session.progress.bar.finish()
         finally:
             session.close()
 
 
-def _deliver(p: Processing, processed: Any, session: Session, script_run: ScriptRun) -> None:
+def _deliver(p: Processing, processed: Any, session: Session, script_run: ScriptRun) -> bool:
+    """Make clips of the frames; returns whether they are whole and written."""
     try:
         delivery = FollowedDelivery(p, session.plan, session.progress)
         deliver_clips(p, processed, session.plan, session.loras.reports, script_run, delivery, session.source)
     except Exception as error:  # the WebUI would only print it; the frames remain
         _log.exception("AnimateDiff could not make clips of the frames.")
         processed.comments += f"AnimateDiff: the frames are no clip, because of an error. {error}\n"
+        return False
+    else:
+        return ERROR not in processed.extra_generation_params and not session.progress.interrupts.notes
     finally:
         session.progress.interrupts.end_delivery()
 
@@ -187,7 +193,8 @@ def _open(p: Any, asked: dict[str, Any], given: set[str], caches: Caches, speeds
             return None
         asked, carried_notes = carried_on(p, with_kept_files(asked), given)
         settings = parse_settings(asked)
-        settings = replace(settings, model=canonical_model(settings.model))
+        resumes = settings.resume
+        settings = replace(settings, model=canonical_model(settings.model), resume=False)  # the clip is the same
         p.extra_generation_params[INFOTEXT_FIELD] = to_infotext(settings)
         settings, video = choose_video(settings, given, find_source, strength_of_tab(p))
         settings, images = choose_images(
@@ -199,6 +206,8 @@ def _open(p: Any, asked: dict[str, Any], given: set[str], caches: Caches, speeds
         refuse_two_masks(p, plan)
         shown = (video.facts.size, settings.video_fit) if video else (images.size, settings.image_fit)
         size = chosen_size(settings, *shown, (int(p.width), int(p.height)))
+        if images.again is not None:
+            size = size_of_first_pass(p, images.again)
         refuse_idle_axes(p, plan)
         units, control_notes = units_of_clip(p, plan, hosted, find_source)
         p.extra_generation_params[INFOTEXT_FIELD] = _infotext(plan)
@@ -214,11 +223,28 @@ def _open(p: Any, asked: dict[str, Any], given: set[str], caches: Caches, speeds
             *foreign_notes(asked),
             *video_notes(p, video, plan, given),
             *image_notes(p, plan, asked, given),
+            *rerender_notes(p, images.again),
             *control_notes,
         )
         source = images_source(p, plan, None if video is None else clip_source(p, video, plan))
         source = control_source(p, units, source)
-        session = Session(p, plan, caches, speeds, notes=notes, source=source, size=size, control=ControlOfClip(units))
+        unfinished = UnfinishedClips(
+            plan,
+            resumes=resumes,
+            tab="img2img" if hasattr(p, "init_images") else "txt2img",
+            sources=None if source is None else source.recipe,
+        )
+        session = Session(
+            p,
+            plan,
+            caches,
+            speeds,
+            notes=notes,
+            source=source,
+            size=size,
+            control=ControlOfClip(units),
+            unfinished=unfinished,
+        )
     except Exception as error:  # the user sees it when sampling begins; the WebUI would swallow it here
         return Refusal(p, error)
     session.lay_out_rows()

@@ -19,6 +19,7 @@ from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
 from lib_animatediff.hosts.webui.clip.start.inverted import InvertedVideo
 from lib_animatediff.hosts.webui.clip.start.pinned import PinnedImages
 from lib_animatediff.hosts.webui.clip.start.video import FirstFrames, one_image
+from lib_animatediff.hosts.webui.clip.unfinished.request import UnfinishedClips
 from lib_animatediff.hosts.webui.compat import a1111, controlnet
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.hosts.webui.compat.errors import as_http_422
@@ -65,6 +66,7 @@ class Session(_Request):
         plan: the plan of the clip.
         loras: motion LoRAs of the prompts, with reports for clients.
         progress: what is done.
+        unfinished: what is recorded of the clips, from which they go on after a crash.
         source: what the clip's files take over from its source video.
 
     Args:
@@ -72,6 +74,7 @@ class Session(_Request):
         notes: about settings without effect.
         size: width and height, if they differ from those of ``p``.
         control: units of the ControlNet extension.
+        unfinished: what is recorded of the clips.
     """
 
     def __init__(
@@ -84,12 +87,14 @@ class Session(_Request):
         source: ClipSource | None = None,
         size: Size | None = None,
         control: ControlOfClip | None = None,
+        unfinished: UnfinishedClips | None = None,
     ) -> None:
         super().__init__(p)
         self.plan = plan
         self._notes = notes
         self.source = source
         self._kept = kept_pixels(plan)
+        self.unfinished = unfinished or UnfinishedClips(plan)
         self.loras = ClipLoras()
         self._problems = Problems()
         self._prompts = ClipPrompts(plan)
@@ -99,17 +104,26 @@ class Session(_Request):
         method = clip_method(plan.method, plan, caches, self.loras)
         self.progress = RequestProgress(plan, ProgressBar(speeds))
         self._wrapper = SamplingWrapper(
-            plan, method, self._prompts, self._problems, self.progress, first_frames, pinned, self._control
+            plan,
+            method,
+            self._prompts,
+            self._problems,
+            self.progress,
+            first_frames,
+            pinned,
+            self._control,
+            self.unfinished,
         )
         inverted = InvertedVideo(plan, self._prompts, pinned)
         self._denoiser = DenoiserHooks(
-            plan, method, self._prompts, self._wrapper, self.progress, first_frames, pinned, inverted
+            plan, method, self._prompts, self._wrapper, self.progress, first_frames, pinned, inverted, self.unfinished
         )
 
     @property
     def notes(self) -> list[Note]:
         """Notes about what has no effect, settings and extensions, and about what the user has cut short."""
-        return [*self._notes, *self._control.notes, *self._wrapper.notes, *self.progress.interrupts.notes]
+        found = (self._notes, self._control.notes, self._wrapper.notes, self.unfinished.notes)
+        return [*(note for notes in found for note in notes), *self.progress.interrupts.notes]
 
     def lay_out_rows(self) -> None:
         """Arrange the rows, before the WebUI sets prompts and seeds."""
@@ -149,15 +163,16 @@ class Session(_Request):
             self._denoiser.before_denoising(p, params)
 
     def with_kept_parts(self, p: Processing, image: Any) -> Any:
-        """A finished image with what a mask keeps of the source video."""
+        """A finished image with what a mask keeps of the source video, or as the pinned image that it is."""
         if self._kept is None:
             return image
         try:
             return self._kept.put_back(image, p.batch_index % len(self.plan.rendered))
         except Exception as error:  # the WebUI would only print it, for each frame
-            _log.exception("AnimateDiff: a mask could not be applied")
+            _log.exception("AnimateDiff: what frames keep could not be put back")
             self._kept = None
-            self._notes = (*self._notes, Note("mask", f"has no effect in some frames. {error}"))
+            setting = "rerender_clip" if self.plan.pins is not None and self.plan.pins.keeps_pixels else "mask"
+            self._notes = (*self._notes, Note(setting, f"has no effect in some frames. {error}"))
             return image
 
     def settle(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from lib_animatediff import __version__
 from lib_animatediff.hosts.webui.catalog.models import available_models
+from lib_animatediff.hosts.webui.catalog.unfinished import asking_to_resume, unfinished_clips
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.request.methods import WITHOUT_FILE
 from lib_animatediff.request.settings import json_schema
@@ -28,7 +29,8 @@ def add_routes(_demo: Any, app: Any) -> None:
     """
     existing = [route for route in app.routes if getattr(route, "path", None) == _WEBUI_ROUTE]
     for route in existing[:1]:
-        for path, endpoint in (("/models", models), ("/schema", schema), ("/version", version)):
+        endpoints = {"/models": models, "/schema": schema, "/version": version, "/unfinished": unfinished}
+        for path, endpoint in endpoints.items():
             app.add_api_route(PREFIX + path, endpoint, methods=["GET"], dependencies=route.dependencies)
     app.add_api_route(f"{PREFIX}/troubleshooting", troubleshooting, methods=["GET"], include_in_schema=False)
     app.add_api_route(f"{PREFIX}/open-folder", open_folder, methods=["PUT"], include_in_schema=False)
@@ -52,6 +54,14 @@ def schema() -> dict[str, Any]:
 def version() -> dict[str, str]:
     """The version of AnimateDiff."""
     return {"version": __version__}
+
+
+def unfinished() -> list[dict[str, Any]]:
+    """The clips that were interrupted while they were sampled, the newest first."""
+    return [
+        {"tab": each.header.tab, "infotext": asking_to_resume(each.header.infotext), "calls": each.count}
+        for each in unfinished_clips()
+    ]
 
 
 def troubleshooting() -> Any:

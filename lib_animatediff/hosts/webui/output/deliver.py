@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lib_animatediff.engine.context_windows import ContextWindows
-from lib_animatediff.hosts.webui.compat import a1111
+from lib_animatediff.hosts.webui.compat import a1111, client
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.request.effects import Note
 from lib_animatediff.request.plan import ClipPlan
@@ -184,7 +184,7 @@ def _write(p: Processing, clip: _Clip, plan: ClipPlan, delivery: Delivery) -> No
 
 def _is_sent_only(p: Processing) -> bool:
     """Whether an API client asks for files in the reply alone. Scripts that use images need the files for longer."""
-    return _is_api(p) and a1111.client_saves_nothing() and a1111.selected_script(p) is None
+    return _is_api(p) and client.client_saves_nothing() and a1111.selected_script(p) is None
 
 
 def _send(p: Processing, clip: _Clip, plan: ClipPlan, formats: Sequence[str], delivery: Delivery) -> None:

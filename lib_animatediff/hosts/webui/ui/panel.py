@@ -22,8 +22,8 @@ from lib_animatediff.video import read_recipe
 from motion_module import AnimateDiffError
 
 from .advice import advice
+from .clip_upload import CLIPS, clip_upload, link_resume, resume_button, shown
 from .clip_upload import TYPES as _DROPPED_TYPES  # no text, which can be any file of the server
-from .clip_upload import clip_upload
 from .fields import field, hints, loop_field, lora_picker, model_field, prompt_helper, seconds_field, slug
 from .first_steps import build_first_steps, link_first_steps
 from .image_upload import OFFERED as IMAGES
@@ -51,6 +51,7 @@ def build_panel(tab: str) -> list[Any]:
     with a1111.input_accordion(enable.default, label=enable.label, elem_id=f"animatediff_{tab}") as accordion:
         _warnings()
         steps = build_first_steps(tab)
+        resume, resume_line = resume_button(tab)
         with gr.Row(elem_classes=["animatediff-row"]):
             model, refresh = model_field(tab)
         fields = {"enable": accordion, "model": model}
@@ -75,13 +76,14 @@ def build_panel(tab: str) -> list[Any]:
     dropped[0].upload(_dropped, **read).then(
         None, inputs=[dropped[1]], _js=f"(text) => animatediffPaste('{tab}', text)"
     )
+    link_resume(tab, resume, resume_line, dropped[1])
     _link_duration(fields, seconds)
     _link_loop(fields, loop)
     renewed = link_first_steps(steps, accordion, model, refresh)
     for event in (accordion.change, model.change, renewed.then):
         event(_advice, inputs=[accordion, model], outputs=[advice_line], show_progress=False, queue=False)
     components = [fields[setting.name] for setting in PANEL_SETTINGS]
-    _update_plan_on_change(tab, components, [plan[part.name] for part in dataclasses.fields(PlanView)])
+    _update_plan_on_change(tab, components, [*(plan[part.name] for part in dataclasses.fields(PlanView)), resume])
     for component in components:
         _keep_out_of_config(component)
     _keep_out_of_config(accordion.accordion)
@@ -115,8 +117,8 @@ def _fold(tab: str, group: str, members: Sequence[Setting], above: Mapping[str, 
                 lora_picker(tab, fields[setting.name])
             if setting.name == "video":
                 video_upload(tab, fields["video"], above["frames"], above["fps"])
-            if setting.name == "continue_clip":
-                clip_upload(tab, fields[setting.name])
+            if setting.name in CLIPS:
+                clip_upload(tab, setting.name, fields[setting.name])
             if setting.name in IMAGES:
                 image_upload(tab, setting, fields[setting.name])
     reset = gr.Button(
@@ -234,7 +236,10 @@ def _update_plan_on_change(tab: str, components: list[Any], parts: list[Any]) ->
     )
     build_sampling_offer(tab, page, components[[setting.name for setting in PANEL_SETTINGS].index("model")])
     refresh.click(
-        lambda page, *values: dataclasses.astuple(view_plan(panel_values(values), json.loads(page or "{}"))),
+        lambda page, *values: (
+            *dataclasses.astuple(view_plan(panel_values(values), json.loads(page or "{}"))),
+            shown(tab),
+        ),
         inputs=[page, *components],
         outputs=parts,
         _js=f"(page, ...values) => [animatediffPage('{tab}'), ...values]",

@@ -1,6 +1,7 @@
-"""A clip of the WebUI that continues an earlier one: what a client's request leaves out comes from its infotext.
+"""A clip of the WebUI that goes on from an earlier one, or renders a part of it again.
 
-The page sends all values, so that its requests take over the last frames only. *Settings of a clip* fills in the rest.
+What a client's request leaves out comes from that clip's infotext. The page sends all values, so that its requests take
+over the frames only. *Settings of a clip* fills in the rest.
 """
 
 from __future__ import annotations
@@ -10,20 +11,25 @@ from contextlib import suppress
 from typing import Any
 
 from lib_animatediff.hosts.webui.catalog.sources import find_source
-from lib_animatediff.hosts.webui.compat import a1111
+from lib_animatediff.hosts.webui.compat import a1111, client
 from lib_animatediff.request.effects import Note
 from lib_animatediff.request.settings import SETTINGS, canonical_name, check_value
 from lib_animatediff.request.start.continued import NOT_CARRIED, Infotext, check_direction, next_seed, read_infotext
+from lib_animatediff.request.start.rerender import check_all_frames
 from lib_animatediff.video import read_recipe
 from lib_animatediff.video.fitting import CROP, inherited_size
 from lib_animatediff.video.source import Source, SourceFacts, examine
 from motion_module import ClipError
 
-_CLIP = "continue_clip"
+# The settings with an earlier clip, each with what refuses one that cannot be used.
+_CLIPS: dict[str, Callable[[str, Mapping[str, Any]], None]] = {
+    "continue_clip": check_direction,
+    "rerender_clip": check_all_frames,
+}
 
 
 def carried_on(p: Any, asked: Mapping[str, Any], given: Collection[str]) -> tuple[dict[str, Any], tuple[Note, ...]]:
-    """The values of a request with those of the clip that it continues, which also sets fields of ``p``.
+    """The values of a request with those of the clip that it goes on from, which also sets fields of ``p``.
 
     Args:
         asked: the values of the request.
@@ -33,21 +39,23 @@ def carried_on(p: Any, asked: Mapping[str, Any], given: Collection[str]) -> tupl
         The values, and a note about what was taken over.
 
     Raises:
-        AnimateDiffError: the clip cannot be read or continued.
+        AnimateDiffError: the clip cannot be read or used.
     """
-    text = next((value for name, value in asked.items() if canonical_name(name) == _CLIP), "")
-    if not isinstance(text, str) or not text.strip():
+    texts = {canonical_name(name): value for name, value in asked.items()}
+    clips = [(name, str(texts[name]).strip()) for name in _CLIPS if isinstance(texts.get(name), str)]
+    setting, text = next(((name, text) for name, text in clips if text), ("", ""))
+    if not setting:
         return dict(asked), ()
-    path, _ = find_source(text.strip())
+    path, _ = find_source(text)
     facts, earlier = examine(Source(path)), read_infotext(read_recipe(path).infotext)
-    check_direction(path.name, earlier.settings)
+    _CLIPS[setting](path.name, earlier.settings)
     settings = {name: value for name, value in _settings_of(earlier, facts) if name not in given}
-    sent = a1111.fields_of_client()
+    sent = client.fields_of_client()
     fields = {} if sent is None else dict(_fields_of(earlier, facts, sent))
     for name, value in fields.items():
         setattr(p, name, value)
     taken = [*fields, *settings]
-    notes = (Note(_CLIP, f"takes {', '.join(taken)} from {path.name}."),) if taken else ()
+    notes = (Note(setting, f"takes {', '.join(taken)} from {path.name}."),) if taken else ()
     return {**asked, **settings}, notes
 
 
