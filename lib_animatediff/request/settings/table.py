@@ -9,9 +9,8 @@ from lib_animatediff.prompts.travel import EASINGS, INTERPOLATIONS
 from lib_animatediff.request.compat import ALIASES
 from lib_animatediff.request.masks import packed_mask
 from lib_animatediff.request.motion_scale import MOST_EFFECT, MOST_SCALE, parse_blocks, parse_frames, parse_steps
-from lib_animatediff.sampling.frame_noise import NOISE_KINDS, parse_frame_seeds
 
-from . import freeinit
+from . import noise as noises
 from . import start_from as start
 from . import video as video_in
 from .interpolation import INTERPOLATE, INTERPOLATOR
@@ -21,7 +20,6 @@ from .setting import (
     KEY,
     LONGEST_CLIP,
     MOTION,
-    NOISE,
     OUTPUT,
     PROMPTS,
     WINDOWS,
@@ -281,41 +279,15 @@ class ClipSettings:
         "Adds camera movements, such as pan:0.8, zoom:0.5; <lora:pan:0.8> in the prompt does the same.",
         MOTION,
     )
-    noise: str = further(
-        NOISE_KINDS[0],
-        "Noise type",
-        "Noise that the frames start from.",
-        NOISE,
-        choices=NOISE_KINDS,
-        meanings={
-            "random": "another one in each frame",
-            "freenoise": "repeated in another order in long clips",
-            "shared": "partly the same in all frames",
-            "constant": "the same in all frames",
-        },
-    )
-    noise_share: float = further(
-        0.5,
-        "Shared noise",
-        "Fraction of the noise that is the same in all frames if the noise type is shared; more makes the clip calmer.",
-        NOISE,
-        minimum=0,
-        maximum=1,
-    )
-    frame_seeds: str = further(
-        "",
-        "Frame seeds",
-        "Seed of each frame's noise, such as 5, 6, 90; a shorter list counts on, and empty means seed + frame number.",
-        NOISE,
-        accepts_numbers=True,
-        parse=checked_by(lambda text: parse_frame_seeds(text, LONGEST_CLIP)),
-    )
-    freeinit_enable: bool = freeinit.FREEINIT_ENABLE
-    freeinit_filter: str = freeinit.FREEINIT_FILTER
-    freeinit_ds: float = freeinit.FREEINIT_SPATIAL
-    freeinit_dt: float = freeinit.FREEINIT_TEMPORAL
-    freeinit_iters: int = freeinit.FREEINIT_ITERS
-    freeinit_coarse: bool = freeinit.FREEINIT_COARSE
+    noise: str = noises.NOISE_TYPE
+    noise_share: float = noises.NOISE_SHARE
+    frame_seeds: str = noises.FRAME_SEEDS
+    freeinit_enable: bool = noises.FREEINIT_ENABLE
+    freeinit_filter: str = noises.FREEINIT_FILTER
+    freeinit_ds: float = noises.FREEINIT_SPATIAL
+    freeinit_dt: float = noises.FREEINIT_TEMPORAL
+    freeinit_iters: int = noises.FREEINIT_ITERS
+    freeinit_coarse: bool = noises.FREEINIT_COARSE
     zero_x: float = further(
         12.0,
         "Text2Video-Zero shift x",
@@ -378,6 +350,15 @@ class ClipSettings:
     last_frame: str = start.LAST_FRAME
     latent_power_last: float = start.LATENT_POWER_LAST
     latent_scale_last: float = start.LATENT_SCALE_LAST
+    image_method: str = start.IMAGE_METHOD
+    sparse_ctrl: str = start.SPARSE_CTRL
+    scribbles: str = start.SCRIBBLES
+    sparse_strength: str = start.SPARSE_STRENGTH
+    sparse_start: float = start.SPARSE_START
+    sparse_end: float = start.SPARSE_END
+    sparse_without_key: str = start.SPARSE_WITHOUT_KEY
+    sparse_colour_match: float = start.SPARSE_COLOUR_MATCH
+    pia_motion: str = start.PIA_MOTION
     control_images: str = start.CONTROL_IMAGES
     control_weight: str = start.CONTROL_WEIGHT
     control_fill: str = start.CONTROL_FILL

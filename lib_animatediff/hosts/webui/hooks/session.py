@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -13,6 +13,7 @@ from lib_animatediff.engine.patching import restore
 from lib_animatediff.hosts.webui.catalog.files import Caches
 from lib_animatediff.hosts.webui.clip import motion_module, text2video_zero  # noqa: F401 - each registers its method
 from lib_animatediff.hosts.webui.clip.control.units import ControlOfClip
+from lib_animatediff.hosts.webui.clip.guides.loaded import GuidedClip
 from lib_animatediff.hosts.webui.clip.loras import ClipLoras
 from lib_animatediff.hosts.webui.clip.methods import clip_method
 from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
@@ -22,6 +23,7 @@ from lib_animatediff.hosts.webui.clip.start.video import FirstFrames, one_image
 from lib_animatediff.hosts.webui.compat import a1111, controlnet
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.hosts.webui.compat.errors import as_http_422
+from lib_animatediff.request.control.colours import colour_match
 from lib_animatediff.request.effects import Note
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.request.start.kept import kept_pixels
@@ -89,7 +91,7 @@ class Session(_Request):
         self.plan = plan
         self._notes = notes
         self.source = source
-        self._kept = kept_pixels(plan)
+        self._changes = _changes(plan)
         self.loras = ClipLoras()
         self._problems = Problems()
         self._prompts = ClipPrompts(plan)
@@ -98,12 +100,13 @@ class Session(_Request):
         self._layout = RequestLayout(p, plan, self._problems, first_frames, size, self._control)
         method = clip_method(plan.method, plan, caches, self.loras)
         self.progress = RequestProgress(plan, ProgressBar(speeds))
+        guided = GuidedClip(plan, caches.encoders)
         self._wrapper = SamplingWrapper(
-            plan, method, self._prompts, self._problems, self.progress, first_frames, pinned, self._control
+            plan, method, self._prompts, self._problems, self.progress, first_frames, pinned, self._control, guided
         )
         inverted = InvertedVideo(plan, self._prompts, pinned)
         self._denoiser = DenoiserHooks(
-            plan, method, self._prompts, self._wrapper, self.progress, first_frames, pinned, inverted
+            plan, method, self._prompts, self._wrapper, self.progress, first_frames, pinned, inverted, guided
         )
 
     @property
@@ -148,17 +151,16 @@ class Session(_Request):
         with self._problems.failing_later():
             self._denoiser.before_denoising(p, params)
 
-    def with_kept_parts(self, p: Processing, image: Any) -> Any:
-        """A finished image with what a mask keeps of the source video."""
-        if self._kept is None:
-            return image
-        try:
-            return self._kept.put_back(image, p.batch_index % len(self.plan.rendered))
-        except Exception as error:  # the WebUI would only print it, for each frame
-            _log.exception("AnimateDiff: a mask could not be applied")
-            self._kept = None
-            self._notes = (*self._notes, Note("mask", f"has no effect in some frames. {error}"))
-            return image
+    def finished(self, p: Processing, image: Any) -> Any:
+        """A finished image with matched colours, and with what a mask keeps of the source video."""
+        for name, change in list(self._changes.items()):
+            try:
+                image = change(image, p.batch_index % len(self.plan.rendered))
+            except Exception as error:  # the WebUI would only print it, for each frame
+                _log.exception("AnimateDiff: %s could not be applied", name)
+                del self._changes[name]
+                self._notes = (*self._notes, Note(name, f"has no effect in some frames. {error}"))
+        return image
 
     def settle(self) -> None:
         """Restore the values of ``p``, and end the animation. The progress goes on, until `close`."""
@@ -179,6 +181,17 @@ class Session(_Request):
 
     def _sample(self, p: Processing, original: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return self._wrapper.sample(p, original, args, kwargs)
+
+
+def _changes(plan: ClipPlan) -> dict[str, Callable[[Any, int], Any]]:
+    """What is done to finished frames, by the settings that ask for it."""
+    colours, kept = colour_match(plan), kept_pixels(plan)
+    found: dict[str, Callable[[Any, int], Any]] = {}
+    if colours is not None:
+        found["sparse_colour_match"] = colours.matched
+    if kept is not None:
+        found["mask"] = kept.put_back
+    return found
 
 
 class Refusal(_Request):

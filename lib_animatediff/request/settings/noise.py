@@ -2,10 +2,40 @@
 
 from __future__ import annotations
 
+from lib_animatediff.sampling.frame_noise import NOISE_KINDS, parse_frame_seeds
 from lib_animatediff.sampling.freeinit import FILTERS
 
-from .setting import NOISE, further
+from .setting import LONGEST_CLIP, NOISE, checked_by, further
 
+NOISE_TYPE = further(
+    NOISE_KINDS[0],
+    "Noise type",
+    "Noise that the frames start from.",
+    NOISE,
+    choices=NOISE_KINDS,
+    meanings={
+        "random": "another one in each frame",
+        "freenoise": "repeated in another order in long clips",
+        "shared": "partly the same in all frames",
+        "constant": "the same in all frames",
+    },
+)
+NOISE_SHARE = further(
+    0.5,
+    "Shared noise",
+    "Fraction of the noise that is the same in all frames if the noise type is shared; more makes the clip calmer.",
+    NOISE,
+    minimum=0,
+    maximum=1,
+)
+FRAME_SEEDS = further(
+    "",
+    "Frame seeds",
+    "Seed of each frame's noise, such as 5, 6, 90; a shorter list counts on, and empty means seed + frame number.",
+    NOISE,
+    accepts_numbers=True,
+    parse=checked_by(lambda text: parse_frame_seeds(text, LONGEST_CLIP)),
+)
 FREEINIT_ENABLE = further(
     False,
     "FreeInit",
