@@ -66,7 +66,7 @@ class GuidedClip:
         """
         self.notes, self._loaded = [], []
         for unit in self._plan.controls:
-            if unit in self._inputs:
+            if not isinstance(unit, ControlUnit) or unit in self._inputs:  # no request of the WebUI has a camera yet
                 continue
             if has_image_input(unit.model):
                 self._inputs[unit] = load_image_input(unit.model)

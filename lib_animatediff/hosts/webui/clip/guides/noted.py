@@ -24,12 +24,13 @@ def guides_source(p: Any, plan: ClipPlan, source: ClipSource | None) -> ClipSour
     Args:
         source: from a source video or from images.
     """
-    if not plan.controls:
+    units = [unit for unit in plan.controls if isinstance(unit, ControlUnit)]
+    if not units:
         return source
-    entries = [unit.to_json(_named) for unit in plan.controls]
+    entries = [unit.to_json(_named) for unit in units]
     files = [file for entry in entries for file in (entry["model"], *entry["keys"])]
     hashes = {file["name"]: file["sha256"][:_HASH_LENGTH] for file in files if "sha256" in file}
-    p.extra_generation_params[GUIDES_FIELD] = "; ".join(map(_shown, plan.controls))
+    p.extra_generation_params[GUIDES_FIELD] = "; ".join(map(_shown, units))
     p.extra_generation_params[HASHES_FIELD] = ", ".join(f"{name}: {digest}" for name, digest in hashes.items())
     recipe = {"controls": entries}
     return ClipSource(None, recipe) if source is None else ClipSource(source.sound, {**source.recipe, **recipe})
