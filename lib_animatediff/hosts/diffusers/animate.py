@@ -258,11 +258,9 @@ def render(
             for line in (*method.reports, *map(str, matches)):
                 say(line)
             controls = load_controls(pipeline, plan, say)
-            for line in camera_notes(controls, getattr(method, "modules", ())):
+            needs = (each.memory(plan, sizes[-1]) for each in controls if isinstance(each, LoadedSparseCtrl))
+            for line in (*needs, *camera_notes(controls, getattr(method, "modules", ()))):
                 say(line)
-            for control in controls:
-                if isinstance(control, LoadedSparseCtrl):
-                    say(control.memory(plan, sizes[-1]))
             for _ in range(resumable.sampled):
                 on_step()
             first = None if resumable.found is None else resumable.found.first

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Adapters = Sequence[tuple[DomainAdapter, float]]
-Controls = Sequence[
-    ControlComponent | SparseCtrlComponent | PiaComponent | ImageEncoderComponent | CameraCtrlComponent
-]
+Controls = Sequence[ControlComponent | SparseCtrlComponent | PiaComponent | ImageEncoderComponent | CameraCtrlComponent]
 Elsewhere = Callable[[tuple[int, int], Sequence[WindowCall]], Iterable[Any]]
 """Computes context windows elsewhere, see `Evaluate`, of the pass that has this width and height in pixels."""
 
