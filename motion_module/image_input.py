@@ -46,6 +46,14 @@ def check_image_input(name: str, header: FileHeader) -> None:
         )
 
 
+def has_image_input(path: str | Path) -> bool:
+    """Whether a file is a PIA model; False for files that cannot be read."""
+    try:
+        return image_input_key(read_header(find_source(Path(path)).weights)) is not None
+    except MotionFileError:
+        return False
+
+
 def load_image_input(path: str | Path) -> Tensor:
     """The weights of a PIA model for mask and image, ``c 5 3 3``, the mask first, in the file's dtype.
 

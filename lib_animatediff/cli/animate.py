@@ -49,6 +49,7 @@ OTHER_OPTIONS = {
     "resume": "",
     **images_in.OTHER_OPTIONS,
     **control_in.OTHER_OPTIONS,
+    **choosing.OTHER_OPTIONS,
 }
 TABLE_OPTIONS = [s for s in SETTINGS.values() if s.name not in OTHER_OPTIONS]
 _EARLIER_NAMES = {"preview": ("poster",)}

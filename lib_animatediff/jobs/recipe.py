@@ -25,6 +25,7 @@ from lib_animatediff.request.output import is_rife_file
 from lib_animatediff.request.plan import ClipPlan, Sampling, add_controls, add_ramp, plan_clip
 from lib_animatediff.request.settings import (
     CONTROL_SETTINGS,
+    GUIDE_SETTINGS,
     IMAGE_SETTINGS,
     VIDEO_SETTINGS,
     ClipSettings,
@@ -51,6 +52,7 @@ _STORED_ELSEWHERE = (  # in other fields
     *("enable", "model", "formats", "motion_loras", "request_id", "resume"),
     *VIDEO_SETTINGS,
     *IMAGE_SETTINGS,
+    *GUIDE_SETTINGS,
     *CONTROL_SETTINGS,
 )
 

@@ -39,6 +39,10 @@ _TEXTS_HELD = {"sd15": 2 * 768, "sdxl": 2 * 2048}
 # in each direction.
 _KEPT = ((320, 1), (320, 1), (640, 1), (640, 2), (640, 2), (1280, 2))
 
+# Skip connections and middle of Stable Diffusion 1.5, to which a SparseCtrl encoder adds: channels, and latent pixels
+# per pixel in each direction. What an encoder returns is held while the UNet runs; its activations are gone by then.
+_RESIDUALS = ((320, 1),) * 3 + ((320, 2),) + ((640, 2),) * 2 + ((640, 4),) + ((1280, 4),) * 2 + ((1280, 8),) * 4
+
 _LARGEST_COUNT = 200_000  # frames in counted windows; beyond it, the counts of the first steps are repeated
 
 
@@ -60,6 +64,7 @@ class ClipEstimate:
         number_bytes: bytes per number in the UNet: 2 or 4.
         reuse: of features over the steps; None: off.
         guidance: the steps at which uncond is computed.
+        encoders: numbers of weights of SparseCtrl encoders, which are not among the models.
         free: free bytes in addition to the models; None if unknown.
     """
 
@@ -77,6 +82,7 @@ class ClipEstimate:
     number_bytes: int = 2
     reuse: FeatureReuse | None = None
     guidance: GuidanceInterval = field(default_factory=GuidanceInterval)
+    encoders: tuple[int, ...] = ()
     free: int | None = None
 
     @property
@@ -138,7 +144,7 @@ class ClipEstimate:
         held = _LATENTS_HELD * pixels + _TEXTS_HELD[self.base] * self.number_bytes * tokens
         kept = 0 if self.reuse is None or self.reuse.on_cpu else self.kept_rows * self.kept_per_row
         held_by_all = self.frames * self.clips * self.streams * held
-        return self.rows * (per_pixel * pixels + per_token * tokens) + held_by_all + kept
+        return self.rows * (per_pixel * pixels + per_token * tokens) + held_by_all + kept + sparse_memory(self)
 
     @property
     def padded_tokens(self) -> int:
@@ -201,10 +207,34 @@ def _smaller(estimate: ClipEstimate) -> Iterator[tuple[str, ClipEstimate]]:
         yield f"width and height to {width}x{height}", replace(estimate, width=width, height=height)
 
 
+def sparse_memory(plan: ClipEstimate) -> int:
+    """Bytes of SparseCtrl in a clip, its weights included."""
+    held = plan.rows * residuals_per_row(plan.size)
+    return sum(weights + held for weights in plan.encoders) * plan.number_bytes
+
+
+def residuals_per_row(size: tuple[int, int]) -> int:
+    """Numbers that a SparseCtrl encoder adds to a frame of this width and height in pixels."""
+    sides = [side // _LATENT for side in size]
+    return sum(channels * math.prod(math.ceil(side / scale) for side in sides) for channels, scale in _RESIDUALS)
+
+
+def sparse_ctrl_in_words(name: str, weights: int, rows: int, size: tuple[int, int], number_bytes: int) -> str:
+    """A sentence about the memory of one SparseCtrl encoder.
+
+    Args:
+        weights: their number.
+        rows: of a call of the UNet.
+        size: width and height in pixels.
+    """
+    own, added = _gib(weights * number_bytes), _gib(rows * residuals_per_row(size) * number_bytes)
+    return f"{name} needs about {own} of memory for its weights, and {added} in each UNet call."
+
+
 def one_line(plan: ClipEstimate) -> str:
     """The estimate in a few words, with suggestions if memory is too small."""
     what = f"{_clips(plan)} ({_calls(plan)}), {plan.width}x{plan.height}, prompts of {plan.padded_tokens} tokens"
-    return f"AnimateDiff: {what}, about {_gib(plan.memory)} in addition to the models{_verdict(plan)}"
+    return f"AnimateDiff: {what}, about {_needs(plan)} in addition to the models{_verdict(plan)}"
 
 
 def in_plain_words(plan: ClipEstimate, shown: int, fps: float, *, added: bool = False) -> str:
@@ -221,10 +251,18 @@ def in_plain_words(plan: ClipEstimate, shown: int, fps: float, *, added: bool = 
     frames = _number(plan.frames if added else shown, "frame")
     what = f"{clips}{frames}, {plan.width}x{plan.height}{becoming}, {seconds}."
     if plan.free is None:
-        return f"{what} Needs about {_gib(plan.memory)}."
+        return f"{what} Needs about {_needs(plan)}."
     if plan.fits:
-        return f"{what} Needs about {_gib(plan.memory)} of {_gib(plan.free)} free."
-    return f"{what} Needs about {_gib(plan.memory)}{_verdict(plan)}"
+        return f"{what} Needs about {_gib(plan.memory)} of {_gib(plan.free)} free{_sparse(plan)}."
+    return f"{what} Needs about {_needs(plan)}{_verdict(plan)}"
+
+
+def _needs(plan: ClipEstimate) -> str:
+    return f"{_gib(plan.memory)}{_sparse(plan)}"
+
+
+def _sparse(plan: ClipEstimate) -> str:
+    return f" ({_gib(sparse_memory(plan))} of it for SparseCtrl)" if plan.encoders else ""
 
 
 def _clips(plan: ClipEstimate) -> str:

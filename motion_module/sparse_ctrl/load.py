@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,11 @@ class EncoderFile:
     spelling: str
     weights: Mapping[str, str]
     header: FileHeader
+
+    @property
+    def parameters(self) -> int:
+        """The number of its weights."""
+        return sum(math.prod(self.header.tensors[key].shape) for key in self.weights.values())
 
 
 def is_sparse_ctrl(tensors: Mapping[str, TensorHeader]) -> bool:

@@ -65,6 +65,9 @@ def another(setting: Setting) -> Any:
         "denoise": "0: 0.8, 15: 0.3",
         "rerender_frames": "3, 8-15",
         "key_images": "8: a.png, -1: in/b, c.png",
+        "scribbles": "8: a.png, -1: in/b, c.png",
+        "sparse_strength": "0: 1, 8: 0.5",
+        "pia_motion": "0: 1, 15: 0.5",
         "control_images": "0: in/walk.mp4, 1@8: in/a, b.png",
         "control_weight": "1; 0: 1, 8: 0.5",
     }

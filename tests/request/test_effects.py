@@ -27,6 +27,7 @@ ALWAYS |= {
     "control_weight",
     "control_fill",
 }
+ALWAYS |= {"sparse_ctrl", "scribbles"}
 
 
 def noted(settings: dict[str, object], travels: bool | None = False) -> dict[str, str]:
@@ -36,6 +37,8 @@ def noted(settings: dict[str, object], travels: bool | None = False) -> dict[str
 WINDOWED = {"overlap": 2, "stride": 2, "context_kind": "static", "fusion": "flat", "views": True}
 AMOUNTS = {"scale": 2, "effect_end": 0.5, "scale_steps": "0.5", "effect_steps": "0.5", "effect_start": 0.1}
 FREEINIT = {"freeinit_ds": 0.3, "freeinit_dt": 0.3, "freeinit_iters": 2, "freeinit_coarse": True}
+SPARSE = {"sparse_strength": 0.5, "sparse_start": 0.2, "sparse_end": 0.8, "sparse_colour_match": 0.5}
+SPARSE |= {"sparse_without_key": "none"}
 FROM_VIDEO = {
     "denoise": 0.3,
     "video_inversion": 0.5,
@@ -135,6 +138,10 @@ CASES = [
     ({"latent_scale": 32}, RAMPS, False),
     ({"latent_scale": 32}, {"latent_power_last": 2, "latent_scale_last": 8}, True),
     ({"video": "a.mp4"}, {"latent_scale": 32}, True),
+    ({}, SPARSE | {"image_method": "pins", "pia_motion": "large"}, True),
+    ({"sparse_ctrl": "rgb.safetensors", "image": "a.png"}, {"image_method": "pins", "pia_motion": "large"}, False),
+    ({**LONG, "sparse_ctrl": "rgb.safetensors", "image": "a.png"}, SPARSE, False),
+    ({"sparse_ctrl": "rgb.safetensors", "image": "a.png"}, {"sparse_without_key": "none"}, True),
     ({"control_images": "0: a.mp4"}, {"control_reach": 4}, True),
     ({"control_images": "0@3: a.png"}, {"control_reach": 4}, False),
 ]

@@ -293,3 +293,17 @@ def test_windows_stand_still_between_full_steps():
     reused = replace(plain, reuse=FeatureReuse(4))
     parts = [FeatureReuse(4).part(step, 20) for step in range(20)]
     assert reused.window_counts == tuple(len(uniform.plan(29, part)) for part in parts)
+
+
+def test_memory_of_sparse_ctrl_is_its_weights_and_what_it_adds():
+    """The numbers that the skip connections of Stable Diffusion 1.5 have for a frame, counted one by one."""
+    plain = ClipEstimate("sd15", 16, width=512, height=512)
+    sides = [64, 64, 64, 32, 32, 32, 16, 16, 16, 8, 8, 8, 8]
+    channels = [320, 320, 320, 320, 640, 640, 640, 1280, 1280, 1280, 1280, 1280, 1280]
+    added = sum(c * side * side for c, side in zip(channels, sides, strict=True))
+    guided = replace(plain, encoders=(497_000_000,))
+    assert guided.memory - plain.memory == 2 * (497_000_000 + 32 * added)
+    both = replace(plain, encoders=(497_000_000, 10))
+    assert both.memory - guided.memory == 2 * (10 + 32 * added)
+    assert "1.3 GB of it for SparseCtrl" in one_line(guided)
+    assert "SparseCtrl" not in one_line(plain)

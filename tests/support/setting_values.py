@@ -20,6 +20,9 @@ TEXTS = {  # with a grammar
     "denoise": "0: 0.8, -1: 0.3",
     "rerender_frames": "3, 8-15",
     "key_images": "3: a.png, -1: b.png",
+    "scribbles": "3: a.png, -1: b.png",
+    "sparse_strength": "0: 1, -1: 0.5",
+    "pia_motion": "large",
     "control_images": "0: walk.mp4, 1@3: a.png",
     "control_weight": "0: 1, -1: 0.5",
 }
@@ -33,6 +36,16 @@ def other_than_default(setting: Setting) -> object:
     if setting.name in TEXTS:
         return TEXTS[setting.name]
     # The most leaves no room in a window or the steps, or is the default.
-    small = {"overlap": 3, "effect_start": 0.5, "effect_end": 0.5, "guidance_end": 0.5, "pin_strength": 0.5}
-    small["rerender_strength"] = 0.5
+    small = {"overlap": 3} | dict.fromkeys(
+        (
+            "effect_start",
+            "effect_end",
+            "guidance_end",
+            "pin_strength",
+            "sparse_start",
+            "sparse_end",
+            "rerender_strength",
+        ),
+        0.5,
+    )
     return {bool: not setting.default, str: "mm.ckpt"}.get(setting.type, small.get(setting.name, setting.maximum))

@@ -13,19 +13,27 @@ from lib_animatediff.builtin_model import built_in
 from lib_animatediff.cli.options import frame_and_file, is_given
 from lib_animatediff.cli.start.images_in import ImagesIn
 from lib_animatediff.engine.components.sparse_ctrl import NEAREST, WITHOUT_KEY
-from lib_animatediff.request.control.unit import MOST_WEIGHT, AnyUnit, ControlUnit
+from lib_animatediff.request.control.guides import AUTO, IMAGE_METHODS, PIA, AskedGuides, GuideNames, choose_guides
+from lib_animatediff.request.control.unit import MOST_WEIGHT, AnyUnit
 from lib_animatediff.request.settings import clip_frames, parse_settings
 from lib_animatediff.request.start.pins import Pin, PinnedFrames
 from motion_module import ClipError
 from motion_module.limits import exists
-from motion_module.sparse_ctrl.load import read_sparse_ctrl
-from motion_module.sparse_ctrl.network import RGB, SCRIBBLE
 
 from . import camera, i2v, pia
 
 HEADING = "SparseCtrl"
-AUTO, PINS, SPARSE_CTRL, BOTH, PIA = "auto", "pins", "sparse-ctrl", "both", "pia"
-METHODS = (AUTO, PINS, SPARSE_CTRL, BOTH, PIA, i2v.METHOD)
+_NAMES = GuideNames(
+    sparse_ctrl="--sparse-ctrl",
+    scribble="--scribble",
+    drawing="0:drawing.png",
+    images="--image, --last or --key",
+    one_image="--image, or --key for another frame",
+    image_method="--image-method",
+    pia="--pia",
+    of_pia=" of --pia",
+    pia_motion="--pia-motion",
+)
 _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "sparse_ctrl": (
         "--sparse-ctrl",
@@ -82,10 +90,20 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
             "help": "What a context window without an image has: the nearest image at its end, or no SparseCtrl.",
         },
     ),
+    "sparse_colour_match": (
+        "--sparse-colour-match",
+        {
+            "type": click.FloatRange(0, 1),
+            "default": 0.0,
+            "show_default": True,
+            "help": "How far colours and contrast of all frames move towards those of the images, against a flash at "
+            "frames with images.",
+        },
+    ),
     "image_method": (
         "--image-method",
         {
-            "type": click.Choice(METHODS),
+            "type": click.Choice((*IMAGE_METHODS, i2v.METHOD)),
             "default": AUTO,
             "show_default": True,
             "help": "What images at frames are used for. pins: their frames equal them. sparse-ctrl: the encoder "
@@ -94,6 +112,8 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 HEADINGS = dict.fromkeys(_OPTIONS, HEADING) | pia.HEADINGS | i2v.HEADINGS | camera.HEADINGS
+# The settings of the table that have an option of their own here.
+OTHER_OPTIONS = {name: option for name, (option, _) in _OPTIONS.items()} | pia.OTHER_OPTIONS
 _OF_PINS = {"pin_strength": "--pin-strength", "pin_inversion": "--pin-inversion"}
 
 
@@ -144,108 +164,43 @@ def take_guides(options: dict[str, Any], images: ImagesIn | None, motions: tuple
     if begun is not None:  # it has the image to itself
         images = None
     pins = images.pins if images else None
-    moved = pia.take_pia(options, pins.pins if pins else (), motions, frames)
+    model, motion = pia.take_pia(options, motions)
     given = {name: options.pop(name) for name in _OPTIONS}
     given["sparse_ctrl"] = tuple(map(_file, given["sparse_ctrl"]))
-    files = {path: read_sparse_ctrl(path).layout.kind for path in given["sparse_ctrl"]}
-    _check_together(given, files, pins)
-    method, line = _chosen(given, files, images) if moved is None else _chosen_with_pia(given, files, moved)
-    drawings = tuple(map(_drawing, given["scribbles"]))
-    units = tuple(
-        ControlUnit(
-            path,
-            keys=drawings if reads == SCRIBBLE or pins is None else pins.pins,
-            weight=given["sparse_strength"],
-            start=given["sparse_start"],
-            end=given["sparse_end"],
-            without_key=given["sparse_without_key"],
+    idle = [option for name, (option, _) in _OPTIONS.items() if name != "image_method" and is_given(name)]
+    if not given["sparse_ctrl"] and idle:
+        raise ClipError(
+            f"{', '.join(idle)} would have no effect without an encoder. Give --sparse-ctrl.", code="AD-Q30"
         )
-        for path, reads in files.items()
-        if reads == SCRIBBLE or (pins is not None and method != PINS)
+    drawings = tuple(map(_drawing, given["scribbles"]))
+    asked = AskedGuides(
+        given["sparse_ctrl"],
+        drawings,
+        given["sparse_strength"],
+        given["sparse_start"],
+        given["sparse_end"],
+        given["sparse_without_key"],
+        given["sparse_colour_match"],
+        given["image_method"],
+        model,
+        motion,
     )
-    held = None if method in (SPARSE_CTRL, PIA) else pins
-    lines = [*([line] if line else []), *drawn]
-    if held is None and (idle := [option for name, option in _OF_PINS.items() if is_given(name)]):
+    chosen = choose_guides(asked, pins, frames, _NAMES, is_continued=images is not None and images.is_continued)
+    lines = [*chosen.lines, *drawn]
+    if chosen.pins is None and (idle := [option for name, option in _OF_PINS.items() if is_given(name)]):
         lines.append(f"{', '.join(idle)} has no effect, since the images are not pinned.")
-    if is_given("image_fit") and any(unit.keys != drawings for unit in (*units, moved) if unit is not None):
+    if is_given("image_fit") and any(unit.keys != drawings for unit in chosen.units):
         lines.append("--image-fit has no effect on SparseCtrl and PIA, which crop their images to the clip's shape.")
-    if moved is not None:
+    if model is not None:
         if kind is not None:
-            lines.append(f"--kind has no effect, since the motion module is {moved.model.name}.")
-        motions, kind, units = (str(moved.model),), PIA, (moved, *units)
+            lines.append(f"--kind has no effect, since the motion module is {model.name}.")
+        motions, kind = (str(model),), PIA
+    units: tuple[AnyUnit, ...] = chosen.units
     if begun is not None:
         lines += i2v.lines_about(begun, kind)
         motions, kind, units = (str(begun.model),), i2v.METHOD, (begun, *units)
     further = () if filmed is None else (filmed,)
-    return Guides(motions, kind, (*units, *further), held, tuple(lines))
-
-
-def _check_together(given: dict[str, Any], files: dict[Path, str], pins: PinnedFrames | None) -> None:
-    idle = [option for name, (option, _) in _OPTIONS.items() if name != "image_method" and is_given(name)]
-    if not files and idle:
-        raise ClipError(
-            f"{', '.join(idle)} would have no effect without an encoder. Give --sparse-ctrl.", code="AD-Q30"
-        )
-    kinds = list(files.values())
-    if len(given["sparse_ctrl"]) > len(set(kinds)):
-        raise ClipError(
-            "Two files of --sparse-ctrl are encoders of one kind. Give one for images and one for scribbles at most.",
-            code="AD-Q31",
-        )
-    for path, kind in files.items():
-        if kind == SCRIBBLE and not given["scribbles"]:
-            raise ClipError(
-                f"{path.name} reads drawings, and there are none. Give them with --scribble, such as 0:drawing.png.",
-                code="AD-Q32",
-            )
-        if kind == RGB and pins is None:
-            raise ClipError(
-                f"{path.name} reads images, and there are none. Give them with --image, --last or --key.",
-                code="AD-Q33",
-            )
-    if given["scribbles"] and SCRIBBLE not in kinds:
-        raise ClipError(
-            "--scribble needs a SparseCtrl encoder for scribbles, and there is none. Give one with --sparse-ctrl, or "
-            "the images with --image, --last or --key.",
-            code="AD-Q34",
-        )
-
-
-def _chosen(given: dict[str, Any], files: dict[Path, str], images: ImagesIn | None) -> tuple[str, str]:
-    """What images at frames are used for, and a line about it where it was not named."""
-    asked = given["image_method"]
-    encoder = next((path.name for path, kind in files.items() if kind == RGB), None)
-    if asked != AUTO and images is None:
-        raise ClipError(
-            "--image-method would have no effect without an image. Give --image, --last or --key.", code="AD-Q35"
-        )
-    if asked in (SPARSE_CTRL, BOTH) and encoder is None:
-        raise ClipError(
-            f"--image-method {asked} needs a SparseCtrl encoder for images. Give one with --sparse-ctrl.",
-            code="AD-Q36",
-        )
-    if asked == PIA:
-        raise ClipError("--image-method pia needs a PIA model. Give one with --pia.", code="AD-Q64")
-    if asked == PINS and encoder is not None:
-        raise ClipError(
-            f"{encoder} would have no effect with --image-method pins. Leave one of them out, or write both.",
-            code="AD-Q37",
-        )
-    if asked != AUTO or encoder is None:
-        return (PINS if asked == AUTO else asked), ""
-    assert images is not None
-    if images.is_continued:
-        return BOTH, f"The kept frames are pinned, and {encoder} carries them on; --image-method names one of both."
-    return SPARSE_CTRL, f"The images go to {encoder}, since it is given; --image-method both also pins them."
-
-
-def _chosen_with_pia(given: dict[str, Any], files: dict[Path, str], moved: ControlUnit) -> tuple[str, str]:
-    """The same with a PIA model, which has the image to itself."""
-    asked, name = given["image_method"], moved.model.name
-    if asked not in (AUTO, PIA) or RGB in files.values():
-        other = f"--image-method {asked}" if asked not in (AUTO, PIA) else "a SparseCtrl encoder for images"
-        raise ClipError(f"{name} of --pia and {other} exclude each other. Leave one of them out.", code="AD-Q65")
-    return PIA, "" if asked == PIA else f"The image goes to {name}, since it is given with --pia."
+    return Guides(motions, kind, (*units, *further), chosen.pins, tuple(lines))
 
 
 def _file(path: Path) -> Path:

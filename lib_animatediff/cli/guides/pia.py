@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from lib_animatediff.cli.options import is_given
-from lib_animatediff.request.control.affinity import AFFINITIES, SMALL, affinity, as_weights
-from lib_animatediff.request.control.unit import ControlUnit
-from lib_animatediff.request.start.pins import Pin
+from lib_animatediff.request.control.affinity import AFFINITIES, SMALL
 from motion_module import ClipError
 from motion_module.files.diffusers_format import find_source
 from motion_module.files.weights import read_header
@@ -39,6 +37,7 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 HEADINGS = dict.fromkeys(_OPTIONS, HEADING)
+OTHER_OPTIONS = {"pia_motion": "--pia-motion"}
 
 
 def with_pia_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -48,36 +47,24 @@ def with_pia_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def take_pia(options: dict[str, Any], keys: Sequence[Pin], motions: tuple[str, ...], frames: int) -> ControlUnit | None:
-    """Take the options of PIA out of those of a command; None without a PIA model.
+def take_pia(options: dict[str, Any], motions: tuple[str, ...]) -> tuple[Path | None, str]:
+    """Take the options of PIA out of those of a command: the model, None if there is none, and its motion.
 
     Args:
-        keys: images at frames.
         motions: motion modules that the command was given.
-        frames: of the clip.
 
     Raises:
-        AnimateDiffError: the file is no PIA model, there is not one image, or the options do not fit together.
+        AnimateDiffError: the file is no PIA model, or the options do not fit together.
     """
     path, name = (options.pop(each) for each in _OPTIONS)
     if path is None:
         if is_given("pia_motion"):
             raise ClipError("--pia-motion would have no effect without a PIA model. Give --pia.", code="AD-Q60")
-        return None
+        return None, name
     source = find_source(path)
     check_image_input(source.name, read_header(source.weights))
     if motions:
         raise ClipError(
             f"{path.name} of --pia is the motion module of the clip. Leave --motion {motions[0]} out.", code="AD-Q61"
         )
-    if len(keys) != 1:
-        raise ClipError(
-            f"{path.name} moves one image, and there are {len(keys)}. Give --image, or --key for another frame.",
-            code="AD-Q62",
-        )
-    (key,) = keys
-    weight = as_weights(affinity(name.lower(), frames, key.frame)) if name.lower() in AFFINITIES else name
-    unit = ControlUnit(path, keys=(key,), weight=weight)
-    if max(unit.strengths(frames)) > 1:
-        raise ClipError(f"--pia-motion {name:.60}: each value must be between 0 and 1.", code="AD-Q63")
-    return unit
+    return path, name

@@ -29,6 +29,8 @@ from .motion import TemporalRunner
 NEAREST, NONE = "nearest", "none"
 WITHOUT_KEY = (NEAREST, NONE)
 CACHE_BYTES = 2 * 2**30
+_CARD_BYTES = 16 * 2**30  # 20 steps with CFG of 16 frames of 512x512 take 9 GB in half precision
+_SHARE_OF_FREE = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +79,14 @@ class ResidualCache:
             kept = tuple(each.clone() for each in given)
             self._entries.setdefault(key, []).append((kept, made))
         return made
+
+
+def room_for_cache(device: torch.device) -> int:
+    """Bytes for a cache: on a graphics card at most a quarter of what is free, so that the clip fits as without it."""
+    if device.type != "cuda":
+        return CACHE_BYTES
+    free, _total = torch.cuda.mem_get_info(device)
+    return min(_CARD_BYTES, free // _SHARE_OF_FREE)
 
 
 class SparseCtrlComponent:

@@ -12,11 +12,13 @@ from lib_animatediff.engine.components.domain_adapter import apply_domain_adapte
 from lib_animatediff.engine.components.motion import MotionComponent
 from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.engine.memory import is_out_of_memory
+from lib_animatediff.request.control.colours import colour_match
 from lib_animatediff.request.control.unit import AnyUnit
 from lib_animatediff.request.distilled import SamplerSettings
 from lib_animatediff.request.plan import ClipPlan, Sampling, add_controls, add_ramp, plan_clip
 from lib_animatediff.request.settings import (
     CONTROL_SETTINGS,
+    GUIDE_SETTINGS,
     IMAGE_SETTINGS,
     VIDEO_SETTINGS,
     ClipSettings,
@@ -32,6 +34,7 @@ from motion_module import ClipError, MotionModule
 
 from . import motion_module, text2video_zero  # noqa: F401 - each registers its method
 from .control.camera import camera_notes
+from .control.sparse_ctrl import LoadedSparseCtrl
 from .control.units import check_controls, load_controls
 from .decode import Decode, decode_frames
 from .methods import Adapters, Elsewhere, LoadedMethod, SamplingJob, load_method
@@ -256,7 +259,8 @@ def render(
             for line in (*method.reports, *map(str, matches)):
                 say(line)
             controls = load_controls(pipeline, plan, say)
-            for line in camera_notes(controls, getattr(method, "modules", ())):
+            needs = (each.memory(plan, sizes[-1]) for each in controls if isinstance(each, LoadedSparseCtrl))
+            for line in (*needs, *camera_notes(controls, getattr(method, "modules", ()))):
                 say(line)
             for _ in range(resumable.sampled):
                 on_step()
@@ -265,7 +269,7 @@ def render(
             if second_pass is not None:
                 size = second_pass.size(size)
                 latents = sampled(plan_of_second_pass(plan), latents)
-            return decode_frames(pipeline, latents, decoder, kept_pixels(plan))
+            return decode_frames(pipeline, latents, decoder, kept_pixels(plan), colour_match(plan))
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -299,7 +303,7 @@ def _without_effect(motion: Motion, output: Path | None) -> Iterator[tuple[Seque
     yield ("request_id",), "Name the output instead"
     yield ("resume",), "Use the command line, which has resume"
     yield VIDEO_SETTINGS, "Pass video=VideoStart(...) instead"
-    yield CONTROL_SETTINGS, "Pass controls=[ControlUnit(...)] instead"
+    yield (*GUIDE_SETTINGS, *CONTROL_SETTINGS), "Pass controls=[ControlUnit(...)] instead"
     yield IMAGE_SETTINGS, "Pass pins=PinnedFrames(...) or ramp=ImageRamp(...) instead"
     yield _TEXT2VIDEO_ZERO_SETTINGS, "Pass Text2VideoZero(...) with the values instead"
     if output is None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib_animatediff.engine.memory import empty_cache, is_out_of_memory
+from lib_animatediff.request.control.colours import ColourMatch
 from lib_animatediff.request.start.kept import Kept
 from lib_animatediff.video.palette import raw_bytes
 from lib_animatediff.video.spool import SpooledFrames
@@ -26,6 +27,7 @@ from .networks import NetworkError
 from .pipeline import PIXELS_PER_LATENT
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
 
 Decode = Callable[["Tensor"], "Tensor"]
@@ -42,13 +44,18 @@ _IN_DIFFUSERS = "decoder.layers."
 
 
 def decode_frames(
-    pipeline: Any, latents: Tensor, decoder: Decode | None = None, kept: Kept | None = None
+    pipeline: Any,
+    latents: Tensor,
+    decoder: Decode | None = None,
+    kept: Kept | None = None,
+    colours: ColourMatch | None = None,
 ) -> SpooledFrames:
     """The frames of latents ``f c h w``, each decoded when it is first read.
 
     Args:
         decoder: from `load_decoder`; None: the VAE of the pipeline.
         kept: puts parts of a source video back; None: nothing is.
+        colours: matches the colours of the frames; None: they stay.
 
     Raises:
         ClipError: while frames are read: memory ran out with one frame at a time, or the source video was changed.
@@ -58,16 +65,19 @@ def decode_frames(
     shown = _shown_by(pipeline)
     at_once = frames_at_once(pipeline, latents)
     frames = _in_slices(latents, lambda some: shown(decode(some)), at_once)
+    if colours is not None:
+        frames = _changed(frames, (width, height), colours.matched)
     if kept is not None:
-        frames = _with_kept(frames, (width, height), kept)
+        frames = _changed(frames, (width, height), kept.put_back)
     return SpooledFrames(frames, len(latents), (width, height))
 
 
-def _with_kept(frames: Iterator[bytes], size: tuple[int, int], kept: Kept) -> Iterator[bytes]:
-    from PIL import Image
+def _changed(frames: Iterator[bytes], size: tuple[int, int], change: Callable[[Image, int], Image]) -> Iterator[bytes]:
+    """The frames after a change that knows their numbers."""
+    from PIL import Image as PillowImage
 
     for number, data in enumerate(frames):
-        yield kept.put_back(Image.frombytes("RGB", size, data), number).tobytes()
+        yield change(PillowImage.frombytes("RGB", size, data), number).tobytes()
 
 
 def check_decoder(path: Path) -> None:

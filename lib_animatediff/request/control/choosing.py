@@ -1,13 +1,100 @@
-"""From the settings of a request to what it says about its host's control models."""
+"""From the settings of a request to what it says about control models: those of its host, SparseCtrl and PIA."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from lib_animatediff.request.settings import ClipSettings
-from lib_animatediff.request.start.images import Find
+from lib_animatediff.request.effects import Note
+from lib_animatediff.request.plan import ClipPlan, add_controls
+from lib_animatediff.request.settings import SETTINGS, ClipSettings, clip_frames
+from lib_animatediff.request.start.images import Find, keys_of, size_of
+from lib_animatediff.request.start.pins import PinnedFrames
+from lib_animatediff.video.fitting import CROP
 
+from .guides import AUTO, AskedGuides, Guides, choose_guides
 from .hosted import HostedControl, in_words, parse_unit_images, with_paths
+from .sparse_images import check_images
+
+
+@dataclass(frozen=True)
+class GuideFiles:
+    """A host's files by the names that settings give.
+
+    Attributes:
+        find_encoder: the file of a SparseCtrl encoder, and its name as infotexts have it.
+        pia: the motion module, if it is a PIA model.
+    """
+
+    find_encoder: Callable[[str], tuple[Path, str]]
+    pia: Path | None = None
+
+
+def choose_guiding(
+    settings: ClipSettings, pins: PinnedFrames | None, find: Find, files: GuideFiles
+) -> tuple[ClipSettings, Guides]:
+    """What images at frames are used for, and the settings with names and paths as infotexts have them.
+
+    Args:
+        pins: the images; None: there are none.
+        find: the file for a path of the request.
+
+    Raises:
+        AnimateDiffError: a file or an image is missing or is another one, or they do not fit together.
+    """
+    found = [files.find_encoder(name) for name in names_in(settings.sparse_ctrl)]
+    frames = clip_frames(settings)
+    drawings, shown = keys_of(settings.scribbles, "scribbles", frames, find)
+    for drawing in drawings:
+        size_of(drawing, CROP)
+    asked = AskedGuides(
+        tuple(path for path, _ in found),
+        tuple(drawings),
+        settings.sparse_strength,
+        settings.sparse_start,
+        settings.sparse_end,
+        settings.sparse_without_key,
+        settings.sparse_colour_match,
+        settings.image_method if pins else AUTO,  # without an image, a note says that it has no effect
+        files.pia,
+        settings.pia_motion,
+    )
+    guides = choose_guides(asked, pins, frames, is_continued=bool(settings.continue_clip.strip()))
+    check_images(guides.units)
+    return replace(settings, sparse_ctrl=", ".join(name for _, name in found), scribbles=shown), guides
+
+
+def names_in(text: str) -> list[str]:
+    """The names in a list such as ``rgb.safetensors, scribble.safetensors``."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def with_guides(plan: ClipPlan, guides: Guides) -> ClipPlan:
+    """The plan of a clip with these encoders and this PIA model.
+
+    Raises:
+        ClipError: the clip is too short for an image, or its method has no motion module.
+    """
+    return add_controls(plan, [*plan.controls, *guides.units]) if guides.units else plan
+
+
+def guide_notes(settings: ClipSettings, guides: Guides, pins: PinnedFrames | None, *, has_pia: bool) -> list[Note]:
+    """What was chosen and why, and the settings that have no effect because of it."""
+    notes = []
+    if settings.image_method == AUTO:
+        notes += [Note("image_method", f"is {guides.method}: {line[0].lower()}{line[1:]}") for line in guides.lines]
+    idle: dict[str, str] = {}
+    if pins is not None and guides.pins is None:
+        idle |= dict.fromkeys(("pin_strength", "pin_inversion"), "has no effect, since the images are not pinned.")
+    if pins is not None and any(unit.keys == pins.pins for unit in guides.units):
+        idle["image_fit"] = "has no effect on SparseCtrl and PIA, which crop their images to the clip's shape."
+    if settings.sparse_ctrl.strip() and not any(unit.colour_match for unit in guides.units):
+        idle["sparse_colour_match"] = "has no effect, since no SparseCtrl encoder has images."
+    if not has_pia:
+        idle["pia_motion"] = "has no effect, since the motion module is no PIA model."
+    changed = (name for name in idle if getattr(settings, name) != SETTINGS[name].default)
+    return [*notes, *(Note(name, idle[name]) for name in changed)]
 
 
 def choose_hosted(settings: ClipSettings, find: Find) -> tuple[ClipSettings, HostedControl]:

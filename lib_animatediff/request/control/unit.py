@@ -42,6 +42,7 @@ class ControlUnit:
             encoder.
         without_key: what a SparseCtrl encoder has in a context window without a key image, see `SparseCtrlComponent`.
         drift: how far the frames of an AnimateLCM-I2V model move from their image, see `ImageEncoderComponent`.
+        colour_match: how far the colours of the finished frames move towards those of the key images, 0 to 1.
 
     Raises:
         ClipError: a value is out of range, or there are no images.
@@ -58,6 +59,7 @@ class ControlUnit:
     reach: int = REACH
     without_key: str = NEAREST
     drift: float = DRIFT
+    colour_match: float = 0.0
 
     def __post_init__(self) -> None:
         if (self.source is None) == (not self.keys):
@@ -92,6 +94,11 @@ class ControlUnit:
             raise ClipError(
                 f"{self.model.name}: the drift from an image is a number from 0 to {MOST_DRIFT:g}, not {self.drift:g}.",
                 code="AD-QB7",
+            )
+        if not 0 <= self.colour_match <= 1:
+            raise ClipError(
+                f"{self.model.name}: colour_match is from 0 to 1, not {self.colour_match:g}.",
+                code="AD-Q27",
             )
         frames = [key.frame for key in self.keys]
         if twice := {frame for frame in frames if frames.count(frame) > 1 or frame < 0}:
@@ -172,6 +179,7 @@ class ControlUnit:
         own = {name: getattr(self, name) for name in _VALUES}
         own |= {} if self.without_key == NEAREST else {"without_key": self.without_key}
         own |= {} if self.drift == DRIFT else {"drift": self.drift}
+        own |= {"colour_match": self.colour_match} if self.colour_match else {}
         return {"model": dict(named(self.model)), **own, **images}
 
     def _nearest(self, frame: int) -> int:
@@ -203,6 +211,7 @@ def control_from_json(data: Any, find: Callable[[Any], Path]) -> AnyUnit:
     values = {name: _checked(entry.get(name), kind, name) for name, kind in _VALUES.items()}
     values["drift"] = _checked(entry.get("drift", DRIFT), _NUMBER, "drift")
     values["without_key"] = _checked(entry.get("without_key", NEAREST), str, "without_key")
+    values["colour_match"] = float(_checked(entry.get("colour_match", 0.0), _NUMBER, "colour_match"))
     images: dict[str, Any] = {"keys": tuple(_key(one, find) for one in _checked(entry.get("keys", []), list, "keys"))}
     if "source" in entry:
         part = _checked(entry["source"], dict, "source")

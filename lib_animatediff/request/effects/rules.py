@@ -91,6 +91,7 @@ _SILENT = Rule(
 )
 _ADDS_NONE = Rule(lambda case: case.settings.interpolate == OFF, "no frames are added")
 _NO_IMAGE = Rule(lambda case: not case.has_images, "there is no image at a frame")
+_NO_ENCODER = Rule(lambda case: not case.settings.sparse_ctrl.strip(), "no SparseCtrl encoder is chosen")
 _NO_SOURCE = Rule(
     lambda case: not case.settings.video and not case.has_images, "there is neither a source video nor an image"
 )
@@ -286,6 +287,12 @@ EFFECTS: dict[str, tuple[Rule, ...]] = {
     "latent_scale": (_FROM_VIDEO,),
     "last_frame": (_NO_RAMP, _FROM_VIDEO, _FIRST_FRAME),
     **dict.fromkeys(("latent_power_last", "latent_scale_last"), (_NO_RAMP, _FROM_VIDEO, _FIRST_FRAME, _NO_LAST)),
+    "image_method": (_NO_IMAGE,),
+    **dict.fromkeys(("sparse_ctrl", "scribbles"), ()),
+    **dict.fromkeys(("sparse_strength", "sparse_start", "sparse_end"), (_NO_ENCODER,)),
+    "sparse_without_key": (_NO_ENCODER, _FIRST_FRAME, _ONE_WINDOW),
+    "sparse_colour_match": (_NO_ENCODER,),
+    "pia_motion": (_NO_IMAGE,),
     **dict.fromkeys(("control_images", "control_weight", "control_fill"), ()),
     "control_reach": (_NO_KEYS,),
     "resume": (_IMAGE,),

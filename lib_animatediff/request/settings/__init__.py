@@ -3,6 +3,7 @@
 from .checks import canonical_name, check_value, parse_settings
 from .derived import (
     CONTROL_SETTINGS,
+    GUIDE_SETTINGS,
     IMAGE_SETTINGS,
     VIDEO_SETTINGS,
     clip_frames,
@@ -40,6 +41,7 @@ __all__ = [
     "FORMATS",
     "FRAME",
     "GROUPS",
+    "GUIDE_SETTINGS",
     "IMAGE_SETTINGS",
     "LONGEST_HELP",
     "SETTINGS",

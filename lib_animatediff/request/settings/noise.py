@@ -7,7 +7,7 @@ from lib_animatediff.sampling.freeinit import FILTERS
 
 from .setting import LONGEST_CLIP, NOISE, checked_by, further
 
-KIND = further(
+NOISE_TYPE = further(
     NOISE_KINDS[0],
     "Noise type",
     "Noise that the frames start from.",
@@ -20,7 +20,7 @@ KIND = further(
         "constant": "the same in all frames",
     },
 )
-SHARE = further(
+NOISE_SHARE = further(
     0.5,
     "Shared noise",
     "Fraction of the noise that is the same in all frames if the noise type is shared; more makes the clip calmer.",
@@ -36,7 +36,6 @@ FRAME_SEEDS = further(
     accepts_numbers=True,
     parse=checked_by(lambda text: parse_frame_seeds(text, LONGEST_CLIP)),
 )
-
 FREEINIT_ENABLE = further(
     False,
     "FreeInit",

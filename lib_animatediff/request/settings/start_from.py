@@ -1,15 +1,19 @@
-"""Images in a clip, as its start and for units of ControlNet: entries of the settings table."""
+"""Images in a clip, as its start, for SparseCtrl, PIA and units of ControlNet: entries of the settings table."""
 
 from __future__ import annotations
 
+from lib_animatediff.engine.components.sparse_ctrl import NEAREST, WITHOUT_KEY
 from lib_animatediff.request.compat import RAMP
+from lib_animatediff.request.control.affinity import AFFINITIES, SMALL
+from lib_animatediff.request.control.guides import AUTO, FULL_STRENGTH, IMAGE_METHODS
 from lib_animatediff.request.control.hosted import NO_FACTOR, parse_unit_images, parse_unit_weights
-from lib_animatediff.request.control.unit import FILLS, HOLD, REACH
+from lib_animatediff.request.control.unit import FILLS, HOLD, MOST_WEIGHT, REACH
+from lib_animatediff.request.motion_scale import parse_frames
 from lib_animatediff.request.start.pins import INVERSION, STRENGTH, parse_keys
 from lib_animatediff.request.start.rerender import parse_ranges
 from lib_animatediff.video.fitting import CROP, FITS
 
-from .setting import CONTROLNET, START_FROM, checked_by, further
+from .setting import CONTROLNET, GUIDES, LONGEST_CLIP, START_FROM, checked_by, further
 
 NO_RAMP = 0.0  # as the scale
 AS_SET, OF_SOURCE, IN_ITS_SHAPE = "as set", "source", "shape"
@@ -17,9 +21,15 @@ _MOST_REACH = 1_000  # frames
 _MOST_POWER, _MOST_SCALE = 10, 1_000  # of a ramp; a clip has far fewer frames before it repeats
 
 
-def _checked_keys(text: str) -> str:
-    parse_keys(text)
-    return text.strip()
+_MOST_AFFINITY = 1.0  # the image itself
+
+
+def _checked_affinity(text: str) -> str:
+    name = text.strip()
+    if name.lower() in AFFINITIES:
+        return name.lower()
+    parse_frames("pia_motion", name, LONGEST_CLIP, _MOST_AFFINITY)
+    return name
 
 
 IMAGE = further(
@@ -39,7 +49,7 @@ KEY_IMAGES = further(
     "Images at frames",
     "Images that other frames are, such as 8: in/a.png, 12: in/b.png; -1 is the last frame.",
     START_FROM,
-    parse=_checked_keys,
+    parse=checked_by(parse_keys),
 )
 CONTINUE_CLIP = further(
     "",
@@ -161,6 +171,87 @@ LATENT_SCALE_LAST = further(
     START_FROM,
     minimum=0.01,
     maximum=_MOST_SCALE,
+)
+IMAGE_METHOD = further(
+    AUTO,
+    "Method of images at frames",
+    "What images at frames are used for.",
+    GUIDES,
+    choices=IMAGE_METHODS,
+    meanings={
+        "auto": "SparseCtrl or PIA if its file is chosen, else pins",
+        "pins": "their frames equal them",
+        "sparse-ctrl": "an encoder carries them to all frames",
+        "both": "pins and SparseCtrl",
+        "pia": "a PIA model moves one image",
+    },
+)
+SPARSE_CTRL = further(
+    "",
+    "SparseCtrl encoders",
+    "Files that carry images or drawings at frames to all frames, such as v3_sd15_sparsectrl_rgb.ckpt; one for each of "
+    "the two.",
+    GUIDES,
+)
+SCRIBBLES = further(
+    "",
+    "Drawings at frames",
+    "White lines on black for a SparseCtrl encoder for scribbles, such as 0: in/a.png, -1: in/b.png. Paths, or base64 "
+    "by API.",
+    GUIDES,
+    parse=checked_by(lambda text: parse_keys(text, "scribbles")),
+)
+SPARSE_STRENGTH = further(
+    FULL_STRENGTH,
+    "SparseCtrl strength",
+    f"Strength of SparseCtrl over the frames, from 0 to {MOST_WEIGHT:g}, such as 0.8 or 0: 1, 12: 0.4. Lower values "
+    "flash less.",
+    GUIDES,
+    accepts_numbers=True,
+    parse=checked_by(lambda text: parse_frames("sparse_strength", text, LONGEST_CLIP, MOST_WEIGHT)),
+)
+SPARSE_START = further(
+    0.0,
+    "SparseCtrl start",
+    "Fraction of the sampling steps after which SparseCtrl begins.",
+    GUIDES,
+    minimum=0,
+    maximum=1,
+)
+SPARSE_END = further(
+    1.0,
+    "SparseCtrl end",
+    "Fraction of the sampling steps after which SparseCtrl ends. Below 1 the frames with images flash less.",
+    GUIDES,
+    minimum=0,
+    maximum=1,
+)
+SPARSE_WITHOUT_KEY = further(
+    NEAREST,
+    "Windows without an image",
+    "What SparseCtrl has in a context window without an image.",
+    GUIDES,
+    choices=WITHOUT_KEY,
+    meanings={"nearest": "the nearest image, at the end of the window", "none": "no SparseCtrl"},
+)
+SPARSE_COLOUR_MATCH = further(
+    0.0,
+    "SparseCtrl colour match",
+    "Moves colours and contrast of all frames towards those of the images, against a flash at frames with images: 0 "
+    "off, 1 fully.",
+    GUIDES,
+    minimum=0,
+    maximum=1,
+)
+PIA_MOTION = further(
+    SMALL,
+    "PIA motion",
+    "How much moves with a PIA model: small, medium, large, with -loop or -style. Or how closely frames follow the "
+    "image, such as 0: 1, 15: 0.7.",
+    GUIDES,
+    suggestions=AFFINITIES,
+    accepts_numbers=True,
+    parse=_checked_affinity,
 )
 CONTROL_IMAGES = further(
     "",

@@ -279,8 +279,8 @@ class ClipSettings:
         "Adds camera movements, such as pan:0.8, zoom:0.5; <lora:pan:0.8> in the prompt does the same.",
         MOTION,
     )
-    noise: str = noises.KIND
-    noise_share: float = noises.SHARE
+    noise: str = noises.NOISE_TYPE
+    noise_share: float = noises.NOISE_SHARE
     frame_seeds: str = noises.FRAME_SEEDS
     freeinit_enable: bool = noises.FREEINIT_ENABLE
     freeinit_filter: str = noises.FREEINIT_FILTER
@@ -353,6 +353,15 @@ class ClipSettings:
     last_frame: str = start.LAST_FRAME
     latent_power_last: float = start.LATENT_POWER_LAST
     latent_scale_last: float = start.LATENT_SCALE_LAST
+    image_method: str = start.IMAGE_METHOD
+    sparse_ctrl: str = start.SPARSE_CTRL
+    scribbles: str = start.SCRIBBLES
+    sparse_strength: str = start.SPARSE_STRENGTH
+    sparse_start: float = start.SPARSE_START
+    sparse_end: float = start.SPARSE_END
+    sparse_without_key: str = start.SPARSE_WITHOUT_KEY
+    sparse_colour_match: float = start.SPARSE_COLOUR_MATCH
+    pia_motion: str = start.PIA_MOTION
     control_images: str = start.CONTROL_IMAGES
     control_weight: str = start.CONTROL_WEIGHT
     control_fill: str = start.CONTROL_FILL

@@ -11,6 +11,7 @@ from typing import Any
 
 from lib_animatediff.request.settings import (
     CONTROL_SETTINGS,
+    GUIDE_SETTINGS,
     IMAGE_SETTINGS,
     VIDEO_SETTINGS,
     ClipSettings,
@@ -27,6 +28,7 @@ NOT_CARRIED = (
     *("enable", "formats", "request_id", "resume", "frame_seeds", "preview", "interpolator"),
     *VIDEO_SETTINGS,
     *IMAGE_SETTINGS,
+    *GUIDE_SETTINGS,
     *CONTROL_SETTINGS,
 )
 """Settings that belong to one clip."""

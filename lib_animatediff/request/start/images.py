@@ -89,17 +89,12 @@ def choose_images(
     if text := settings.continue_clip.strip():
         path, texts["continue_clip"] = find(text)
         pins += last_frames(path, settings.keep_frames, frames)
-    keys = []
-    for frame, text in parse_keys(settings.key_images):
-        path, shown = find(text)
-        keys.append(f"{frame}: {shown}")
-        pins.append(Pin(_inside(frame, frames, path), path))
-    if keys:
-        texts["key_images"] = ", ".join(keys)
+    keys, texts["key_images"] = keys_of(settings.key_images, "key_images", frames, find)
+    pins += keys
     ramp = ramp_of(settings) if has_init else None
     if ramp is not None and (text := settings.last_frame.strip()):
         last, texts["last_frame"] = find(text)
-        _size_of(Pin(frames - 1, last), settings.image_fit)
+        size_of(Pin(frames - 1, last), settings.image_fit)
         ramp = replace(ramp, last_image=last)
     settings = replace(settings, **texts)
     if not pins:
@@ -110,8 +105,25 @@ def choose_images(
     pinned.check_inside(frames)
     if again is not None:
         return settings, ImagesIn(pinned, ramp, again.size, again)
-    sizes = [_size_of(pin, pinned.fit) for pin in pinned.pins]
+    sizes = [size_of(pin, pinned.fit) for pin in pinned.pins]
     return settings, ImagesIn(pinned, ramp, sizes[0])
+
+
+def keys_of(text: str, name: str, frames: int, find: Find) -> tuple[list[Pin], str]:
+    """Images at frames, from a text such as ``8: a.png, -1: b.png``, and the text as infotexts have it.
+
+    Args:
+        name: of the setting, for messages.
+
+    Raises:
+        ClipError: an entry is malformed, a path may not be read, or a frame does not exist.
+    """
+    pins, shown = [], []
+    for frame, given in parse_keys(text, name):
+        path, known = find(given)
+        shown.append(f"{frame}: {known}")
+        pins.append(Pin(_inside(frame, frames, path), path))
+    return pins, ", ".join(shown)
 
 
 def with_images(plan: ClipPlan, images: ImagesIn) -> ClipPlan:
@@ -174,7 +186,12 @@ def chosen_size(settings: ClipSettings, source: Size | None, fit: str, own: Size
     return inherited_size(source, fit)
 
 
-def _size_of(pin: Pin, fit: str) -> Size:
+def size_of(pin: Pin, fit: str) -> Size:
+    """Width and height of an image.
+
+    Raises:
+        AnimateDiffError: it is missing, or is none.
+    """
     if not exists(pin.path):
         raise ClipError(f"There is no image {pin.path}. Check the path.", code="AD-S22")
     return examine(pin.source(fit), frames=1).size

@@ -197,8 +197,11 @@ def in_words(pins: PinnedFrames) -> str:
     return ", ".join(f"{pin.frame}: {pin.path.name}" for pin in pins.pins)
 
 
-def parse_keys(text: str) -> list[tuple[int, str]]:
+def parse_keys(text: str, name: str = "key_images") -> list[tuple[int, str]]:
     """Frames with the paths of their images, from a text such as ``8: a.png, -1: b.png``. Paths may contain commas.
+
+    Args:
+        name: of the setting, for messages.
 
     Raises:
         ClipError: an entry has no frame, or no path.
@@ -207,7 +210,7 @@ def parse_keys(text: str) -> list[tuple[int, str]]:
     found = [_KEY.fullmatch(entry.strip()) for entry in entries]
     if wrong := next((entry for entry, match in zip(entries, found, strict=True) if match is None), None):
         raise ClipError(
-            f"key_images: {reprlib.repr(wrong)} is not a frame with an image. Write frames and paths, such as "
+            f"{name}: {reprlib.repr(wrong)} is not a frame with an image. Write frames and paths, such as "
             "8: in/a.png, 12: in/b.png.",
             code="AD-S20",
         )

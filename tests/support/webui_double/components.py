@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import ModuleType, TracebackType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_type_hints
 
 COMMON = {"value", "label", "info", "elem_id", "visible"}
 
@@ -24,10 +24,12 @@ class Component:
         """Any event: what is called in Python, or in the browser."""
         unknown = given.keys() - {"inputs", "outputs", "_js", "queue", "show_progress"}
         assert not unknown, f"no event takes {unknown}"
+        if fn is not None:
+            get_type_hints(fn)  # gradio evaluates them
         self.listeners = [*getattr(self, "listeners", []), (fn, given)]
         return self
 
-    change = input = blur = submit = upload = clear = then = listen
+    change = input = blur = submit = upload = clear = then = select = listen
 
     def __enter__(self) -> Component:
         return self
@@ -47,6 +49,7 @@ Accordion = kind("Accordion", "open", "elem_classes")
 CheckboxGroup = kind("CheckboxGroup", "choices")
 Radio = kind("Radio", "choices")
 Image = kind("Image", "type", "image_mode", "elem_classes", "height")
+Gallery = kind("Gallery", "columns", "height")
 Video = kind("Video", "source", "height")
 File = kind("File", "file_types", "elem_classes")
 Number = kind("Number", "minimum", "maximum", "step", "precision")
@@ -68,6 +71,10 @@ class InputAccordion(Checkbox):
     def __init__(self, value: bool, *, elem_id: str, **given: object) -> None:
         super().__init__(value, **given, elem_id=f"{elem_id}-checkbox", visible=False)
         self.accordion = Accordion(**given, elem_id=elem_id, elem_classes=["input-accordion"], open=value)
+
+
+class SelectData:
+    """What an event says about what was selected."""
 
 
 class Error(Exception):
@@ -98,5 +105,5 @@ def gradio() -> ModuleType:
     Component.created.clear()
     module = ModuleType("gradio")
     vars(module).update({made.__name__: made for made in Component.__subclasses__()})
-    module.update, module.Error = update, Error
+    module.update, module.Error, module.SelectData = update, Error, SelectData
     return module

@@ -24,6 +24,7 @@ def guided(p: Processing, unet: nn.Module, x: Tensor, prompts: list[str], step: 
     parts = [row_parts(prompt) for prompt in prompts]
     params = SimpleNamespace(
         x=x,
+        sigma=torch.full((len(x),), 500.0 - step),  # a timestep, as the samplers of the DDIM family pass it
         text_cond=conditions([part for row in parts for part in row]),
         text_uncond=torch.zeros(len(x), TOKENS, CONTEXT),
         sampling_step=max(step - 1, 0),  # counted after each call
@@ -35,6 +36,7 @@ def guided(p: Processing, unet: nn.Module, x: Tensor, prompts: list[str], step: 
             steps=shared.steps,
             total_steps=shared.steps,
             sampler=SimpleNamespace(sampler_extra_args=shared.conds),
+            inner_model=SimpleNamespace(),
         ),
     )
     for callback in shared.cfg_denoiser_callbacks:

@@ -99,6 +99,7 @@ MODULES = """
 # Functions, classes and hooks. A parameter with "=" has a default; "..." stands for others that we do not use.
 SIGNATURES = {
     "app.add_api_route": "(path, endpoint, methods=, dependencies=, include_in_schema=, ...)",
+    "gradio.Gallery": "(label=, columns=, height=, elem_id=, ...)",
     "gradio.Accordion": "(label, open=, **kwargs, ...)",
     "gradio.Button": "(value=, size=, visible=, elem_id=, elem_classes=, ...)",
     "gradio.Checkbox": "(value=, label=, info=, visible=, elem_id=, ...)",
@@ -174,7 +175,7 @@ SIGNATURES = {
 # Names that have to be there: attributes, and what we compare with, subclass or raise.
 NAMES = """
     app.routes route.dependencies route.path
-    component.change seconds.blur seconds.input seconds.submit
+    gradio.SelectData component.change seconds.blur seconds.input seconds.submit
     data.module data.path plot.axis_options
     extension.enabled extension.path known.path modules.extensions.extensions
     modules.paths.data_path modules.paths.models_path
@@ -202,6 +203,7 @@ NAMES = """
     p.firstpass_image p.height p.hr_c p.hr_negative_prompt p.hr_negative_prompts p.hr_prompt p.hr_prompts
     p.hr_resize_x p.hr_resize_y p.hr_scale
     p.hr_second_pass_steps p.hr_uc p.hr_upscale_to_x p.hr_upscale_to_y p.init_images p.init_latent
+    p.truncate_x p.truncate_y p.cached_c p.cached_hr_c p.cached_hr_uc p.cached_uc
     p.initial_noise_multiplier p.latent_scale_mode p.is_api p.is_hr_pass p.iteration
     finished.image p.image_mask p.inpaint_full_res p.mask
     p.mask_for_overlay p.n_iter p.negative_prompt p.negative_prompts p.outpath_samples p.prompt p.prompts
@@ -209,7 +211,7 @@ NAMES = """
     p.sd_model
     p.scripts.alwayson_scripts p.scripts.selectable_scripts
     p.seed p.seeds p.steps p.styles p.subseed p.subseed_strength p.subseeds p.width
-    params.denoiser params.image_cond params.text_cond params.text_uncond
+    params.denoiser params.image_cond params.sigma params.text_cond params.text_uncond
     saving.filename saving.image saving.p
     processed.all_negative_prompts processed.all_prompts processed.all_seeds processed.all_subseeds
     processed.batch_size processed.comments processed.extra_generation_params processed.images

@@ -18,18 +18,13 @@ from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.video.fitting import CROP, Size
 from lib_animatediff.video.preprocess import NONE
 from lib_animatediff.video.source import examine, source_frames
-from motion_module import ClipError, MotionFileError
-from motion_module.files.diffusers_format import find_source
-from motion_module.files.weights import read_header
-from motion_module.image_input import LATENT_CHANNELS, image_input_key, load_image_input
+from motion_module import ClipError
+from motion_module.image_input import LATENT_CHANNELS, has_image_input, load_image_input
 
 
 def is_pia(unit: ControlUnit) -> bool:
     """Whether the model of a unit is a PIA model; False for files that cannot be read."""
-    try:
-        return image_input_key(read_header(find_source(unit.model).weights)) is not None
-    except MotionFileError:
-        return False
+    return has_image_input(unit.model)
 
 
 def check_pia(unit: ControlUnit, config: Mapping[str, Any] | None) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lib_animatediff.engine.components.control import ControlComponent, FrameHints
 from lib_animatediff.request.camera.unit import CameraUnit
+from lib_animatediff.request.control.sparse_images import check_kinds, sparse_ctrl_of
 from lib_animatediff.request.control.unit import HOLD, LOOP, STRETCH, ControlUnit
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.video.fitting import CROP, Size
@@ -25,7 +26,7 @@ from .files import read_control_file
 from .i2v import LoadedI2V, check_i2v, is_i2v, load_i2v
 from .networks import LoadedNetwork, load_network, needs_grey
 from .pia import LoadedPia, check_pia, is_pia, load_pia
-from .sparse_ctrl import LoadedSparseCtrl, check_kinds, load_sparse_ctrl_unit, sparse_ctrl_of
+from .sparse_ctrl import LoadedSparseCtrl, load_sparse_ctrl_unit
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lib_animatediff.request.control.choosing import GuideFiles
+
+from .encoders import EncoderCache, find_encoder
 from .interpolators import find_rife
 from .loras import LoraCache, find_lora
-from .models import MotionModuleCache, find_model
+from .models import MotionModuleCache, find_model, is_pia, method_without_file
 
 
 class WebuiCatalog:
@@ -26,9 +29,18 @@ class WebuiCatalog:
         return find_rife(name)
 
 
+def guide_files(model: str) -> GuideFiles:
+    """The user's SparseCtrl encoders, and the motion module of this name if it is a PIA model."""
+    if method_without_file(model) is not None:
+        return GuideFiles(find_encoder)
+    path = find_model(model)
+    return GuideFiles(find_encoder, path if is_pia(path) else None)
+
+
 @dataclass(frozen=True)
 class Caches:
     """Loaded files that the next request may reuse, shared by both tabs."""
 
     modules: MotionModuleCache = field(default_factory=MotionModuleCache)
     loras: LoraCache = field(default_factory=LoraCache)
+    encoders: EncoderCache = field(default_factory=EncoderCache)

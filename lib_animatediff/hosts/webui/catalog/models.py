@@ -19,6 +19,8 @@ from lib_animatediff.request.methods import WITHOUT_FILE, name_without_file
 from motion_module import MotionFileError, MotionFileInfo, MotionModule, inspect_motion_file, load_motion_module
 from motion_module.files.diffusers_format import CONFIG
 from motion_module.files.weights import MOTION_FILE_SUFFIXES
+from motion_module.image_input import has_image_input
+from motion_module.kinds import PIA
 
 from .checkpoint import LoadedCheckpoint, loaded_checkpoint
 from .lora_files import lora_file
@@ -138,6 +140,14 @@ def _entry_of(name: str, listed: Sequence[Entry]) -> Entry | None:
     return next((entry for entry in listed if entry.path == path), None)
 
 
+def is_pia(path: Path) -> bool:
+    """Whether a file is a PIA model, which moves an image; False if it was just deleted."""
+    try:
+        return inspected(path).kind == PIA.name
+    except OSError:
+        return False
+
+
 def method_without_file(name: str) -> str | None:
     """The method without a file for a name in the list, with or without its badge; None for a file."""
     return name_without_file(_BADGE.sub("", name))
@@ -172,7 +182,7 @@ def inspected(path: Path) -> MotionFileInfo:
     Raises:
         OSError: it was just deleted.
     """
-    return _inspected(path, *_version(path))
+    return _inspected(path, *file_version(path))
 
 
 def choice(name: str) -> str:
@@ -227,8 +237,12 @@ def none_found() -> str:
     )
 
 
-def _version(path: Path) -> tuple[int, int, int]:
-    """Identifies the state of a file, and of a MotionAdapter's config in the same folder."""
+def file_version(path: Path) -> tuple[int, int, int]:
+    """The state of a file, and of a MotionAdapter's config in the same folder.
+
+    Raises:
+        OSError: it was just deleted.
+    """
     stat, config = path.stat(), path.parent / CONFIG
     return stat.st_mtime_ns, stat.st_size, config.stat().st_mtime_ns if config.is_file() else 0
 
@@ -236,7 +250,8 @@ def _version(path: Path) -> tuple[int, int, int]:
 @lru_cache(maxsize=1024)
 def _inspected(path: Path, _changed: int, _size: int, _config_changed: int) -> MotionFileInfo:
     """Cached, since reading the headers of a large folder at every refresh would be slow."""
-    return inspect_motion_file(path)
+    found = inspect_motion_file(path)
+    return inspect_motion_file(path, kind=PIA.name) if found.kind is None and has_image_input(path) else found
 
 
 class MotionModuleCache:
@@ -255,7 +270,7 @@ class MotionModuleCache:
         """
         with self._lock:
             try:
-                key = (path, *_version(path))
+                key = (path, *file_version(path))
             except OSError as error:
                 raise MotionFileError(
                     f"{path.name} is no longer in {path.parent}. Refresh the list and choose another motion module.",
@@ -263,5 +278,6 @@ class MotionModuleCache:
                 ) from error
             if self._motion is None or self._key != key:
                 self._motion = None  # free the former one before the next one is loaded
-                self._motion, self._key = load_motion_module(path), key
+                kind = {"kind": PIA.name} if has_image_input(path) else {}  # it is no module without an image
+                self._motion, self._key = load_motion_module(path, **kind), key
             return self._motion

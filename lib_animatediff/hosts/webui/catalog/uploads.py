@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _FOLDER = "animatediff"
 _NAME_LENGTH = 16  # of a hash in hexadecimal
-_KEYS = "key_images"
+_KEYS = ("key_images", "scribbles")
 _VIDEOS = ("video", "continue_clip", "rerender_clip")
 _IMAGES = ("image", "last_image", "last_frame")
 _LONGEST_HEAD = 256  # characters of a data URI before its comma
@@ -78,12 +78,13 @@ def kept_image(image: Image) -> str:
 
 def _with_path(name: str, value: Any) -> Any:
     setting = canonical_name(name)
-    if not isinstance(value, str) or setting not in (*_IMAGES, *_VIDEOS, _KEYS):
+    if not isinstance(value, str) or setting not in (*_IMAGES, *_VIDEOS, *_KEYS):
         return value
-    if setting == _KEYS:
+    if setting in _KEYS:
         if "base64," not in value:
             return value
-        return ", ".join(f"{frame}: {_path_for(name, text, SENT_IMAGE_BYTES)}" for frame, text in parse_keys(value))
+        keys = parse_keys(value, name)
+        return ", ".join(f"{frame}: {_path_for(name, text, SENT_IMAGE_BYTES)}" for frame, text in keys)
     return _path_for(name, value, SENT_VIDEO_BYTES if setting in _VIDEOS else SENT_IMAGE_BYTES)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import singledispatch
 from typing import Any, Protocol, TypedDict
@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypedDict
 from torch import Tensor
 
 from lib_animatediff.engine.batch import RowOrder
+from lib_animatediff.engine.components.base import Component
 from lib_animatediff.engine.context_windows import Chunks, ContextWindows
 from lib_animatediff.engine.inject import Injection
 from lib_animatediff.engine.reuse.schedule import FeatureReuse
@@ -45,8 +46,19 @@ class ClipMethod(Protocol):
             AnimateDiffError: a file is damaged, or the prompts use networks that this method does not support.
         """
 
-    def enter(self, span: ExitStack, p: Processing, calls: UNetCalls, *, is_second_pass: bool) -> Injection | None:
+    def enter(
+        self,
+        span: ExitStack,
+        p: Processing,
+        calls: UNetCalls,
+        guides: Sequence[Component] = (),
+        *,
+        is_second_pass: bool,
+    ) -> Injection | None:
         """Add the components to the UNet for one pass; ``span`` removes them. None: the pass renders plain images.
+
+        Args:
+            guides: further components, which carry images to other frames.
 
         Raises:
             AnimateDiffError: a component does not fit the UNet.

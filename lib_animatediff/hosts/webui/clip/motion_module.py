@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 from torch import Tensor
 
+from lib_animatediff.engine.components.base import Component
 from lib_animatediff.engine.inject import Injection, inject
 from lib_animatediff.hosts.webui.catalog.files import Caches
 from lib_animatediff.hosts.webui.compat import a1111
@@ -37,13 +39,21 @@ class ModuleClip:
         """Load the motion module, or take it from the cache."""
         self._motion = self._caches.modules.load(self._method.modules[0].path)
 
-    def enter(self, span: ExitStack, p: Processing, calls: UNetCalls, *, is_second_pass: bool) -> Injection:
+    def enter(
+        self,
+        span: ExitStack,
+        p: Processing,
+        calls: UNetCalls,
+        guides: Sequence[Component] = (),
+        *,
+        is_second_pass: bool,
+    ) -> Injection:
         """Add the motion module to the UNet, and set its noise schedule on the checkpoint."""
         assert self._motion is not None
         unet = p.sd_model.model.diffusion_model
         loaded = self._loras.load(self._caches.loras, self._motion, self._method.loras, is_second_pass=is_second_pass)
         span.enter_context(self._loras.applied(p, unet, loaded))
-        injection = span.enter_context(inject(unet, loaded.motion, scale=self._method.scale, **calls))
+        injection = span.enter_context(inject(unet, loaded.motion, *guides, scale=self._method.scale, **calls))
         span.enter_context(use_schedule(p.sd_model, self._motion.schedule, adjust=a1111.with_noise_options))
         self._last_alpha_cumprod = float(p.sd_model.alphas_cumprod[-1])
         return injection

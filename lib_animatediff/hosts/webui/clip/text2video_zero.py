@@ -6,13 +6,14 @@ its schedule. So progress, prompt editing, previews and interrupts work as usual
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
+from lib_animatediff.engine.components.base import Component
 from lib_animatediff.engine.components.cross_frame import CrossFrameAttention, first_frames
 from lib_animatediff.engine.inject import Injection, inject
 from lib_animatediff.engine.patching import patch_next_call
@@ -69,6 +70,7 @@ class Text2VideoZeroClip:
         span: ExitStack,
         p: Processing,
         calls: UNetCalls,
+        guides: Sequence[Component] = (),  # noqa: ARG002 - a plan without a motion module has none
         *,
         is_second_pass: bool,  # noqa: ARG002 - both passes are the same
     ) -> Injection | None:

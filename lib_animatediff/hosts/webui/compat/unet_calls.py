@@ -15,6 +15,18 @@ def predicts_velocity(sd_model: Any) -> bool:
     return getattr(sd_model, "parameterization", None) == _VELOCITY
 
 
+def timestep_of(params: Any) -> float:
+    """The timestep of the denoiser's next call, read from the device once.
+
+    Args:
+        params: of the hook before the call.
+    """
+    sigma, model = params.sigma[:1], params.denoiser.inner_model
+    # k-diffusion's samplers know noise levels; those of the DDIM family pass timesteps under the same name.
+    timestep = model.sigma_to_t(sigma) if hasattr(model, "sigma_to_t") else sigma
+    return float(timestep[0])
+
+
 def predicted(p: Any, latents: Tensor, timestep: float, conditions: Any, images: Tensor | None = None) -> Tensor:
     """What the UNet predicts of latents ``n c h w`` at a timestep, without CFG.
 

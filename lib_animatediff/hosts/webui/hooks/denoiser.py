@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lib_animatediff.engine.inject import Injection
 from lib_animatediff.hosts.webui.clip.batching import match_token_lengths
+from lib_animatediff.hosts.webui.clip.guides.loaded import GuidedClip
 from lib_animatediff.hosts.webui.clip.methods import ClipMethod
 from lib_animatediff.hosts.webui.clip.noise import share_noise
 from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
@@ -15,7 +16,7 @@ from lib_animatediff.hosts.webui.clip.start.inverted import InvertedVideo
 from lib_animatediff.hosts.webui.clip.start.pinned import PinnedImages
 from lib_animatediff.hosts.webui.clip.start.video import FirstFrames
 from lib_animatediff.hosts.webui.clip.unfinished.request import UnfinishedClips
-from lib_animatediff.hosts.webui.compat import a1111
+from lib_animatediff.hosts.webui.compat import a1111, unet_calls
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.request.plan import ClipPlan
 
@@ -36,6 +37,7 @@ class DenoiserHooks:
         first_frames: FirstFrames,
         pinned: PinnedImages,
         inverted: InvertedVideo,
+        guided: GuidedClip,
         unfinished: UnfinishedClips,
     ) -> None:
         self._unfinished = unfinished
@@ -47,6 +49,7 @@ class DenoiserHooks:
         self._first_frames = first_frames
         self._pinned = pinned
         self._inverted = inverted
+        self._guided = guided
 
     def before_sampling(self, p: Processing, noise: Tensor) -> None:
         """Prepare the initial noise of a sampler."""
@@ -72,6 +75,8 @@ class DenoiserHooks:
         if (injection := self._wrapper.injection) is not None:
             injection.share_timestep()
             injection.progress = share
+            if self._guided.keeps_residuals:
+                injection.timestep = unet_calls.timestep_of(params)
             _follow_run(injection, denoiser)
         self._progress.before_call(params.denoiser)
         self._show_next_frame()

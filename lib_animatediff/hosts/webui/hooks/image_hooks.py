@@ -29,9 +29,9 @@ class ImageHooks(a1111.Script):  # type: ignore[misc]
             session.progress.end_image(p)
 
     def postprocess_image_after_composite(self, p: Any, finished: Any, *values: Any) -> None:
-        """All of it is finished: put back what a mask keeps of the source video."""
+        """All of it is finished: match its colours, and put back what a mask keeps of the source video."""
         if session := session_of(self, p):
-            finished.image = session.with_kept_parts(p, finished.image)
+            finished.image = session.finished(p, finished.image)
 
 
 def session_of(script: ImageHooks, p: Processing) -> Session | None:

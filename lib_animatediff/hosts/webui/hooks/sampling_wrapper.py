@@ -16,6 +16,7 @@ from lib_animatediff.engine.patching import restore
 from lib_animatediff.engine.reuse.schedule import FEWEST_STEPS
 from lib_animatediff.hosts.webui.clip.batching import parts_of, row_order, splits_clips
 from lib_animatediff.hosts.webui.clip.control.units import ControlOfClip
+from lib_animatediff.hosts.webui.clip.guides.loaded import GuidedClip
 from lib_animatediff.hosts.webui.clip.methods import ClipMethod, UNetCalls
 from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
 from lib_animatediff.hosts.webui.clip.start.pinned import PinnedImages
@@ -60,6 +61,7 @@ class SamplingWrapper:
         first_frames: FirstFrames,
         pinned: PinnedImages,
         control: ControlOfClip,
+        guided: GuidedClip,
         unfinished: UnfinishedClips,
     ) -> None:
         self._unfinished = unfinished
@@ -76,6 +78,7 @@ class SamplingWrapper:
         self._first_frames = first_frames
         self._pinned = pinned
         self._control = control
+        self._guided = guided
         self._ramp = InitRamp(plan)
         self._estimate = ""
 
@@ -106,6 +109,8 @@ class SamplingWrapper:
             self.notes = []
             refuse_model(p.sd_model, self._plan.method)
             self._method.load()
+            self._guided.load(p)
+            self.notes += self._guided.notes
             self._first_frames.load(p)
             with controlnet.switched_off(p):  # images are inverted with the checkpoint alone
                 self._pinned.load(p)
@@ -160,7 +165,8 @@ class SamplingWrapper:
             span.enter_context(self._pinned.held(p, calls["row_order"]))
             span.enter_context(self._control.in_calls(p, self._call_under_way))
             span.callback(setattr, self, "injection", None)
-            self.injection = self._method.enter(span, p, calls, is_second_pass=is_second)
+            guides = self._guided.components(p, is_second_pass=is_second)
+            self.injection = self._method.enter(span, p, calls, guides, is_second_pass=is_second)
             self._print_estimate(p, prompts, is_second=is_second)
             self._progress.begin_pass(p, is_second=is_second)
             yield

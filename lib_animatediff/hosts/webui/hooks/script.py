@@ -6,13 +6,14 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from lib_animatediff.hosts.webui.catalog.files import Caches, WebuiCatalog
+from lib_animatediff.hosts.webui.catalog.files import Caches, WebuiCatalog, guide_files
 from lib_animatediff.hosts.webui.catalog.models import canonical_name as canonical_model
 from lib_animatediff.hosts.webui.catalog.sources import find_source
 from lib_animatediff.hosts.webui.catalog.uploads import with_kept_files
 from lib_animatediff.hosts.webui.clip.control.noted import CONTROL_FIELDS, control_source
 from lib_animatediff.hosts.webui.clip.control.sources import units_of_clip
 from lib_animatediff.hosts.webui.clip.control.units import ControlOfClip
+from lib_animatediff.hosts.webui.clip.guides.noted import GUIDE_FIELDS, guides_source
 from lib_animatediff.hosts.webui.clip.prompt_travel import travels_of
 from lib_animatediff.hosts.webui.clip.speed import apply_speed
 from lib_animatediff.hosts.webui.clip.start.continued import carried_on
@@ -33,7 +34,7 @@ from lib_animatediff.hosts.webui.ui.panel import (
     infotext_fields,
     panel_values,
 )
-from lib_animatediff.request.control.choosing import choose_hosted
+from lib_animatediff.request.control.choosing import choose_guiding, choose_hosted, guide_notes, with_guides
 from lib_animatediff.request.effects import Note, notes_of
 from lib_animatediff.request.foreign import foreign_notes
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
@@ -185,7 +186,7 @@ def _is_enabled(asked: dict[str, Any]) -> bool:
 
 def _open(p: Any, asked: dict[str, Any], given: set[str], caches: Caches, speeds: Speeds) -> Session | Refusal | None:
     # Those of a former cell of an X/Y/Z plot or image of a batch, which share the dict.
-    for name in (*SOURCE_FIELDS, *CONTROL_FIELDS):
+    for name in (*SOURCE_FIELDS, *CONTROL_FIELDS, *GUIDE_FIELDS):
         p.extra_generation_params.pop(name, None)
     try:
         settings = parse_settings(asked)
@@ -201,8 +202,11 @@ def _open(p: Any, asked: dict[str, Any], given: set[str], caches: Caches, speeds
             settings, find_source, lambda: init_image_path(p), has_init=hasattr(p, "init_images")
         )
         settings, hosted = choose_hosted(settings, find_source)
+        files = guide_files(settings.model)
+        settings, guides = choose_guiding(settings, images.pins, find_source, files)
         plan = plan_clip(settings, Sampling(steps=int(p.steps)), WebuiCatalog())
-        plan = with_images(plan.with_video(video.start if video else None), images)
+        plan = with_images(plan.with_video(video.start if video else None), replace(images, pins=guides.pins))
+        plan = with_guides(plan, guides)
         refuse_two_masks(p, plan)
         shown = (video.facts.size, settings.video_fit) if video else (images.size, settings.image_fit)
         size = chosen_size(settings, *shown, (int(p.width), int(p.height)))
@@ -224,10 +228,11 @@ def _open(p: Any, asked: dict[str, Any], given: set[str], caches: Caches, speeds
             *video_notes(p, video, plan, given),
             *image_notes(p, plan, asked, given),
             *rerender_notes(p, images.again),
+            *guide_notes(settings, guides, images.pins, has_pia=files.pia is not None),
             *control_notes,
         )
         source = images_source(p, plan, None if video is None else clip_source(p, video, plan))
-        source = control_source(p, units, source)
+        source = control_source(p, units, guides_source(p, plan, source))
         unfinished = UnfinishedClips(
             plan,
             resumes=resumes,

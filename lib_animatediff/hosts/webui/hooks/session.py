@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -13,6 +13,7 @@ from lib_animatediff.engine.patching import restore
 from lib_animatediff.hosts.webui.catalog.files import Caches
 from lib_animatediff.hosts.webui.clip import motion_module, text2video_zero  # noqa: F401 - each registers its method
 from lib_animatediff.hosts.webui.clip.control.units import ControlOfClip
+from lib_animatediff.hosts.webui.clip.guides.loaded import GuidedClip
 from lib_animatediff.hosts.webui.clip.loras import ClipLoras
 from lib_animatediff.hosts.webui.clip.methods import clip_method
 from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
@@ -23,6 +24,7 @@ from lib_animatediff.hosts.webui.clip.unfinished.request import UnfinishedClips
 from lib_animatediff.hosts.webui.compat import a1111, controlnet
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.hosts.webui.compat.errors import as_http_422
+from lib_animatediff.request.control.colours import colour_match
 from lib_animatediff.request.effects import Note
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.request.start.kept import kept_pixels
@@ -93,8 +95,8 @@ class Session(_Request):
         self.plan = plan
         self._notes = notes
         self.source = source
-        self._kept = kept_pixels(plan)
         self.unfinished = unfinished or UnfinishedClips(plan)
+        self._changes = _changes(plan)
         self.loras = ClipLoras()
         self._problems = Problems()
         self._prompts = ClipPrompts(plan)
@@ -103,6 +105,7 @@ class Session(_Request):
         self._layout = RequestLayout(p, plan, self._problems, first_frames, size, self._control)
         method = clip_method(plan.method, plan, caches, self.loras)
         self.progress = RequestProgress(plan, ProgressBar(speeds))
+        guided = GuidedClip(plan, caches.encoders)
         self._wrapper = SamplingWrapper(
             plan,
             method,
@@ -112,11 +115,21 @@ class Session(_Request):
             first_frames,
             pinned,
             self._control,
+            guided,
             self.unfinished,
         )
         inverted = InvertedVideo(plan, self._prompts, pinned)
         self._denoiser = DenoiserHooks(
-            plan, method, self._prompts, self._wrapper, self.progress, first_frames, pinned, inverted, self.unfinished
+            plan,
+            method,
+            self._prompts,
+            self._wrapper,
+            self.progress,
+            first_frames,
+            pinned,
+            inverted,
+            guided,
+            self.unfinished,
         )
 
     @property
@@ -162,18 +175,16 @@ class Session(_Request):
         with self._problems.failing_later():
             self._denoiser.before_denoising(p, params)
 
-    def with_kept_parts(self, p: Processing, image: Any) -> Any:
-        """A finished image with what a mask keeps of the source video, or as the pinned image that it is."""
-        if self._kept is None:
-            return image
-        try:
-            return self._kept.put_back(image, p.batch_index % len(self.plan.rendered))
-        except Exception as error:  # the WebUI would only print it, for each frame
-            _log.exception("AnimateDiff: what frames keep could not be put back")
-            self._kept = None
-            setting = "rerender_clip" if self.plan.pins is not None and self.plan.pins.keeps_pixels else "mask"
-            self._notes = (*self._notes, Note(setting, f"has no effect in some frames. {error}"))
-            return image
+    def finished(self, p: Processing, image: Any) -> Any:
+        """A finished image with matched colours, and with what a mask keeps of the source video."""
+        for name, change in list(self._changes.items()):
+            try:
+                image = change(image, p.batch_index % len(self.plan.rendered))
+            except Exception as error:  # the WebUI would only print it, for each frame
+                _log.exception("AnimateDiff: %s could not be applied", name)
+                del self._changes[name]
+                self._notes = (*self._notes, Note(name, f"has no effect in some frames. {error}"))
+        return image
 
     def settle(self) -> None:
         """Restore the values of ``p``, and end the animation. The progress goes on, until `close`."""
@@ -194,6 +205,18 @@ class Session(_Request):
 
     def _sample(self, p: Processing, original: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return self._wrapper.sample(p, original, args, kwargs)
+
+
+def _changes(plan: ClipPlan) -> dict[str, Callable[[Any, int], Any]]:
+    """What is done to finished frames, by the settings that ask for it."""
+    colours, kept = colour_match(plan), kept_pixels(plan)
+    found: dict[str, Callable[[Any, int], Any]] = {}
+    if colours is not None:
+        found["sparse_colour_match"] = colours.matched
+    if kept is not None:
+        again = plan.pins is not None and plan.pins.keeps_pixels
+        found["rerender_clip" if again else "mask"] = kept.put_back
+    return found
 
 
 class Refusal(_Request):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from lib_animatediff.builtin_model import BuiltInModel, of_motion
 from lib_animatediff.hosts.webui.catalog.checkpoint import loaded_checkpoint
-from lib_animatediff.hosts.webui.catalog.models import find_model, method_without_file
+from lib_animatediff.hosts.webui.catalog.models import find_model, inspected, method_without_file
 from lib_animatediff.hosts.webui.clip.speed import in_words
 from lib_animatediff.request.distilled import described, distillation_of
 from lib_animatediff.request.methods import WITHOUT_FILE
-from motion_module import MotionFileError, MotionFileInfo, inspect_motion_file
+from motion_module import MotionFileError, MotionFileInfo
+from motion_module.kinds import PIA
+
+_MOVES = "This PIA model moves one image. Give it in Start from, and how much moves in SparseCtrl and PIA."
 
 
 def advice(name: str) -> str:
@@ -16,13 +19,13 @@ def advice(name: str) -> str:
     if method := method_without_file(name):
         return WITHOUT_FILE[method]
     try:
-        found = inspect_motion_file(find_model(name))
-    except MotionFileError as error:
+        found = inspected(find_model(name))
+    except (MotionFileError, OSError) as error:
         return str(error)
     checkpoint = loaded_checkpoint()
     unsuited = checkpoint.unsuited(found) if checkpoint else ""
     model = of_motion(found.name)
-    hint = _use_of(model) if model else found.hint or _training_of(found)
+    hint = _use_of(model) if model else _MOVES if found.kind == PIA.name else found.hint or _training_of(found)
     return found.problem or unsuited or hint
 
 

@@ -6,21 +6,25 @@ import base64
 import html
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import gradio as gr
 
+from lib_animatediff.hosts.webui.catalog.encoders import choices as encoder_choices
 from lib_animatediff.hosts.webui.catalog.loras import available_loras
 from lib_animatediff.hosts.webui.catalog.models import choices, selected
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.output.files import default_formats
+from lib_animatediff.request.control.choosing import names_in
 from lib_animatediff.request.masks import pack_mask, packed_mask
 from lib_animatediff.request.settings import SETTINGS, Setting, by_group
 from motion_module import AnimateDiffError
 
 from .loops import CUSTOM, LOOPS
 
+Names = Callable[[], list[str]]
+Add = Callable[[str | None, str], tuple[Any, Any]]
 LARGEST_SLIDER = 10  # the values of a longer slider are typed
 
 
@@ -121,27 +125,51 @@ def model_field(tab: str) -> tuple[Any, Any]:
 
 def lora_picker(tab: str, text: Any) -> None:
     """A list of motion LoRAs that adds the selected one to the text."""
+    where = "Lists the folders of LoRAs and of motion modules."
+    _picker(tab, "lora", text, "Add a motion LoRA", where, (_lora_names, _with_lora))
+
+
+def encoder_picker(tab: str, text: Any) -> None:
+    """A list of SparseCtrl encoders that adds the selected one to the text."""
+    where = "Lists the folders of motion modules."
+    _picker(tab, "encoder", text, "Add a SparseCtrl encoder", where, (_encoder_names, _with_encoder))
+
+
+def _picker(tab: str, name: str, text: Any, label: str, info: str, how: tuple[Names, Add]) -> None:
+    """A list that adds the selected name to a text.
+
+    Args:
+        how: what the list has, and how a name is added.
+    """
+    names, add = how
 
     def listed() -> dict[str, Any]:
-        return {"choices": _lora_names()}
+        return {"choices": names()}
 
     with gr.Row(elem_classes=["animatediff-row"]):
         picker = gr.Dropdown(
-            label="Add a motion LoRA",
-            info="Lists the folders of LoRAs and of motion modules.",
+            label=label,
+            info=info,
             value=None,
-            elem_id=f"animatediff_{tab}_lora_picker",
+            elem_id=f"animatediff_{tab}_{name}_picker",
             **listed(),
         )
-        a1111.refresh_button(picker, lambda: None, listed, f"animatediff_{tab}_lora_refresh")
+        a1111.refresh_button(picker, lambda: None, listed, f"animatediff_{tab}_{name}_refresh")
     picker.do_not_save_to_config = True
-    chosen = picker.change(_with_lora, inputs=[picker, text], outputs=[text, picker], show_progress=False, queue=False)
+    chosen = picker.change(add, inputs=[picker, text], outputs=[text, picker], show_progress=False, queue=False)
     chosen.then(None, _js="() => document.activeElement.blur()")  # closes the list
 
 
 def _lora_names() -> list[str]:
     try:
         return list(available_loras())
+    except (AnimateDiffError, OSError):
+        return []
+
+
+def _encoder_names() -> list[str]:
+    try:
+        return encoder_choices()
     except (AnimateDiffError, OSError):
         return []
 
@@ -153,6 +181,14 @@ def _with_lora(name: str | None, text: str) -> tuple[Any, Any]:
     present = {part.strip().rpartition(":")[0] or part.strip() for part in text.split(",")}
     added = text if name in present else ", ".join(filter(None, [text.strip().rstrip(","), f"{name}:1"]))
     return added, gr.update(value=None)
+
+
+def _with_encoder(name: str | None, text: str) -> tuple[Any, Any]:
+    """The text with an encoder, unless it is in it, and the list without a choice."""
+    if not name:
+        return gr.update(), gr.update()
+    bare = name.rpartition(" [")[0] or name
+    return ", ".join(dict.fromkeys([*names_in(text), bare])), gr.update(value=None)
 
 
 def seconds_field(tab: str) -> Any:

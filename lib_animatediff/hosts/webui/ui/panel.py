@@ -24,8 +24,20 @@ from motion_module import AnimateDiffError
 from .advice import advice
 from .clip_upload import CLIPS, clip_upload, link_resume, resume_button, shown
 from .clip_upload import TYPES as _DROPPED_TYPES  # no text, which can be any file of the server
-from .fields import field, hints, loop_field, lora_picker, model_field, prompt_helper, seconds_field, slug
+from .fields import (
+    encoder_picker,
+    field,
+    hints,
+    loop_field,
+    lora_picker,
+    model_field,
+    prompt_helper,
+    seconds_field,
+    slug,
+)
 from .first_steps import build_first_steps, link_first_steps
+from .guides.gallery import OFFERED as GALLERIES
+from .guides.gallery import frame_gallery
 from .image_upload import OFFERED as IMAGES
 from .image_upload import image_upload
 from .loops import CUSTOM, LOOPS
@@ -121,6 +133,10 @@ def _fold(tab: str, group: str, members: Sequence[Setting], above: Mapping[str, 
                 clip_upload(tab, setting.name, fields[setting.name])
             if setting.name in IMAGES:
                 image_upload(tab, setting, fields[setting.name])
+            if setting.name in GALLERIES:
+                frame_gallery(tab, setting, fields[setting.name])
+            if setting.name == "sparse_ctrl":
+                encoder_picker(tab, fields[setting.name])
     reset = gr.Button(
         "Reset",
         size="sm",

@@ -6,17 +6,17 @@ import html
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from lib_animatediff.engine.context_windows import ContextWindows
-from lib_animatediff.hosts.webui.catalog.models import canonical_name, find_model
+from lib_animatediff.hosts.webui.catalog.encoders import encoder_parameters, find_encoder
+from lib_animatediff.hosts.webui.catalog.models import canonical_name, find_model, inspected
 from lib_animatediff.hosts.webui.clip.batching import parts_of, splits_clips
 from lib_animatediff.hosts.webui.clip.prompt_travel import frame_prompts
 from lib_animatediff.hosts.webui.clip.speed import HostSampling, files_of, sampling_notes
@@ -25,12 +25,13 @@ from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.prompts.tags import replace_tags
 from lib_animatediff.prompts.travel import Travel, table
+from lib_animatediff.request.control.choosing import names_in
 from lib_animatediff.request.effects import idle_settings, notes_of
 from lib_animatediff.request.estimate import CHUNK, ClipEstimate, in_plain_words, one_line
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
 from lib_animatediff.request.settings import SETTINGS, parse_settings
 from lib_animatediff.request.window_map import window_map
-from motion_module import AnimateDiffError, MotionFileError, inspect_motion_file
+from motion_module import AnimateDiffError, MotionFileError
 
 from .loops import LOOPS
 
@@ -201,6 +202,7 @@ def _estimate(
         number_bytes=number_bytes,
         reuse=plan.reuse,
         guidance=plan.guidance,
+        encoders=_encoders(plan.settings.sparse_ctrl),
         free=_left_free(model, plan.settings.model, number_bytes),
         **sizes,
     )
@@ -243,16 +245,16 @@ def _left_free(model: Any, motion: str, number_bytes: int) -> int | None:
 
 def _motion_parameters(name: str) -> int:
     try:
-        path = find_model(name)
-        stat = path.stat()
+        return inspected(find_model(name)).parameters or 0
     except (MotionFileError, OSError):
         return 0  # the panel and the run report the error
-    return _parameters(path, stat.st_mtime_ns, stat.st_size)
 
 
-@lru_cache(maxsize=16)
-def _parameters(path: Path, _changed: int, _size: int) -> int:
-    return inspect_motion_file(path).parameters or 0
+def _encoders(text: str) -> tuple[int, ...]:
+    """The number of weights of each SparseCtrl encoder in a list of names."""
+    with suppress(AnimateDiffError, OSError):  # the run reports the error
+        return tuple(encoder_parameters(find_encoder(name)[0]) for name in names_in(text))
+    return ()
 
 
 def _travel_table(travel: Travel, plan: ClipPlan) -> str:

@@ -113,8 +113,10 @@ def webui(tmp_path: Path, checkpoint: SdModel, motion_file: Path, monkeypatch: p
     webui.models_folder.mkdir(parents=True)
     (webui.models_folder / "mm.safetensors").symlink_to(motion_file)
     with double.in_place(webui.made):
+        models = webui.module("catalog.models")
+        load = models.load_motion_module
         monkeypatch.setattr(
-            webui.module("catalog.models"), "load_motion_module", lambda path: read_once(path.resolve())
+            models, "load_motion_module", lambda path, **kind: load(path, **kind) if kind else read_once(path.resolve())
         )
         webui.load_script(webui.module("hooks.script").AnimateDiffScript)
         shared.cfg_denoiser_callbacks.append(webui.module("hooks.script").before_denoising)

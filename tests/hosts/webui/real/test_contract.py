@@ -147,6 +147,7 @@ def test_one_module_is_the_door_to_the_webui():
         "clip_upload.py",
         "fields.py",
         "first_steps.py",
+        "gallery.py",
         "image_upload.py",
         "options.py",
         "panel.py",

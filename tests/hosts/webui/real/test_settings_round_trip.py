@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from support.motion_lora_files import write_lora
 from support.webui_real.clicking import PANEL, generate, paste, read_prompt
+from support.webui_real.guided import SCRIBBLE, drawn, remove_guides, write_guides
 from support.webui_real.server import base64_image
 from support.webui_real.studio import decoded, texts_of, with_text
 
@@ -73,7 +74,21 @@ NEW = {
     "last_frame": "drift.gif",
     "latent_power_last": 1.5,
     "latent_scale_last": 8.5,
+    "image_method": "pins",
+    "sparse_ctrl": SCRIBBLE,
+    "scribbles": "1: drawing.png",
+    "sparse_strength": "0: 1, 1: 0.5",
+    "sparse_start": 0.1,
+    "sparse_end": 0.9,
+    "sparse_without_key": "none",
+    "sparse_colour_match": 0.5,
+    "pia_motion": "large",
+    "control_images": "drift.gif",
+    "control_weight": "0: 1, 1: 0.5",
+    "control_fill": "loop",
+    "control_reach": 4,
 }
+BESIDE = {"sparse_ctrl": {"scribbles": NEW["scribbles"]}, "scribbles": {"sparse_ctrl": SCRIBBLE}}  # one needs the other
 SHORT = {"frames": 3}
 FAST, ENOUGH = {"steps": 2}, {"steps": 8}  # feature reuse needs more
 # Those of the panel: the text has the sampler and the steps that speed chose, and hires fix stands for the second pass.
@@ -90,6 +105,16 @@ def a_video(studio):
     yield
     path.unlink()
     mask.unlink()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def an_encoder(studio):
+    write_guides(studio.motion_modules_dir)
+    drawing = studio.data_dir / "drawing.png"
+    drawn().save(drawing)
+    yield
+    remove_guides(studio.motion_modules_dir)
+    drawing.unlink()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -113,7 +138,8 @@ def test_every_new_setting_has_a_value_here():
 @pytest.mark.shows("Views, preview, plan: every setting there and back, by API and by panel")
 @pytest.mark.parametrize("name", QUIET)
 def test_a_setting_comes_back_from_the_clips_text(studio, name):
-    frames, text = with_text(studio, {**SHORT, name: NEW[name]}, **(ENOUGH if name == "reuse" else FAST))
+    clip = {**SHORT, **BESIDE.get(name, {}), name: NEW[name]}
+    frames, text = with_text(studio, clip, **(ENOUGH if name == "reuse" else FAST))
     assert f"{name}: " in line_of(text)
     assert str(NEW[name]) in line_of(text)
     again = studio.post("/sdapi/v1/txt2img", {"infotext": text})

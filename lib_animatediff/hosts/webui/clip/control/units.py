@@ -171,7 +171,8 @@ def _in_calls(unit: UnitFrames, param: Any, unet: Any, encode: Encode, undo: Exi
     name, preparation = f"ControlNet unit {number} ({unit.host.model})", str(param.preprocessor["name"])
     if type(getattr(param.control_model, "control_model", None)).__name__ == _SPARSE:
         raise IncompatibleModelError(
-            f"{name} is a SparseCtrl, whose rows the extension lays out for one call. Turn the unit off.",
+            f"{name} is a SparseCtrl, whose rows the extension lays out for one call. Turn the unit off, and choose "
+            "the file as sparse_ctrl of AnimateDiff.",
             code="AD-H50",
         )
     if has_frames and kind not in _WITH_FRAMES:

@@ -13,6 +13,8 @@ Commands come as the script's API argument, a dictionary:
     reached: true - /trouble/reached tells the latents and embedded timesteps of each call, after what replaces them
     control: true - /trouble/control tells of each call of the UNet its latents, those of the denoiser, and for each row
         and each model of the ControlNet extension the grey of the hint that reached it
+    guided: true - /trouble/guided tells of each run of a SparseCtrl encoder its rows, timesteps, conditions and what it
+        returns for skip connection 5, and then that connection of the UNet's call, without and with what was added
     plainly: true - the denoiser lays its rows out plainly: a call for each part of the prompts, and one for uncond
 """
 
@@ -42,6 +44,7 @@ reached = []
 calls_seen = {}
 control_seen = []
 levels_seen = []
+guided_seen = []
 
 
 class TroubleScript(scripts.Script):
@@ -61,6 +64,7 @@ class TroubleScript(scripts.Script):
         if not hasattr(p, "is_nested"):
             for seen_before in (decoded_batches, control_seen, conditions_seen, inputs_seen, levels_seen, reached):
                 seen_before.clear()
+            guided_seen.clear()
         if isinstance(command, dict) and command.get("rows"):
             p.all_prompts = [f"{prompt}, {'red' if row else 'blue'}" for row, prompt in enumerate(p.all_prompts)]
 
@@ -91,6 +95,9 @@ class TroubleScript(scripts.Script):
         if command.get("reached"):
             for layer in (unet.input_blocks[0], unet.time_embed):
                 self.undo.callback(layer.register_forward_pre_hook(note_reached).remove)
+
+        if command.get("guided"):
+            watch_guides(unet, self.undo)
 
         if command.get("control"):
             watch_control(p, unet, self.undo)
@@ -267,6 +274,25 @@ def watch_control(p, unet, undo):
     undo.callback(unet.input_blocks[0].register_forward_pre_hook(note_rows).remove)
 
 
+def watch_guides(unet, undo):
+    kind = sys.modules["motion_module.sparse_ctrl.network"].SparseCtrl
+    former = kind.forward
+
+    def forward(self, features, timesteps, context, temporal):
+        skips, middle = former(self, features, timesteps, context, temporal)
+        guided_seen.extend(t.detach().cpu().float().numpy() for t in (features, timesteps, context, skips[5]))
+        return skips, middle
+
+    def note(tensor):
+        guided_seen.append(tensor.detach().cpu().float().numpy())
+
+    kind.forward = forward
+    undo.callback(setattr, kind, "forward", former)
+    block, decoder = unet.input_blocks[5], unet.output_blocks[6][0].in_layers[0]
+    undo.callback(block.register_forward_hook(lambda _b, _args, out: note(out)).remove)
+    undo.callback(decoder.register_forward_pre_hook(lambda _l, args: note(args[0])).remove)
+
+
 def archive(arrays):
     buffer = io.BytesIO()
     numpy.savez(buffer, *arrays)
@@ -325,6 +351,7 @@ def add_routes(_demo, app):
     app.add_api_route("/trouble/inputs", inputs, methods=["GET"])
     app.add_api_route("/trouble/reached", lambda: archive(reached), methods=["GET"])
     app.add_api_route("/trouble/control", lambda: archive(control_seen), methods=["GET"])
+    app.add_api_route("/trouble/guided", lambda: archive(guided_seen), methods=["GET"])
     app.add_api_route("/trouble/levels", lambda: levels_seen, methods=["GET"])
     app.add_api_route("/trouble/wrapped", lambda: wrapped_calls[0], methods=["GET"])
     app.add_api_route("/trouble/nested", lambda: nested_pictures, methods=["GET"])
