@@ -66,6 +66,9 @@ def another(setting: Setting) -> Any:
         "key_images": "8: a.png, -1: in/b, c.png",
         "control_images": "0: in/walk.mp4, 1@8: in/a, b.png",
         "control_weight": "1; 0: 1, 8: 0.5",
+        "control_start": "0; 0: 0, 8: 0.5",
+        "control_end": "0.6",
+        "control_masks": "0: in/masks, 1: in/a, b.png",
     }
     if setting.type is bool:
         return not setting.default

@@ -18,6 +18,7 @@ LONG = {"frames": 48}
 # No other setting takes their effect away.
 ALWAYS = {"enable", "model", "frames", "motion_loras", "preview", "guidance_start", "guidance_end", "speed", "video"}
 ALWAYS |= {"image", "key_images", "pin_init", "continue_clip", "control_images", "control_weight", "control_fill"}
+ALWAYS |= {"control_start", "control_end", "control_masks"}
 
 
 def noted(settings: dict[str, object], travels: bool | None = False) -> dict[str, str]:

@@ -283,6 +283,7 @@ EFFECTS: dict[str, tuple[Rule, ...]] = {
     **dict.fromkeys(("latent_power_last", "latent_scale_last"), (_NO_RAMP, _FROM_VIDEO, _FIRST_FRAME, _NO_LAST)),
     **dict.fromkeys(("control_images", "control_weight", "control_fill"), ()),
     "control_reach": (_NO_KEYS,),
+    **dict.fromkeys(("control_start", "control_end", "control_masks"), ()),
     "request_id": (_IMAGE,),
 }
 """For each setting of the table, the cases in which it has no effect."""

@@ -75,6 +75,12 @@ class SparseCtrlUnit:
                 "instead of a source.",
                 code="AD-Q21",
             )
+        if self.unit.travels or self.unit.mask is not None:
+            raise ClipError(
+                f"{self.file.name} is a SparseCtrl encoder, which has one start and one end, and no masks. Give "
+                "numbers, and let its strength change over the frames.",
+                code="AD-Q27",
+            )
         if layout.kind == RGB and self.unit.preprocessor != NONE:
             raise ClipError(
                 f"{self.file.name} reads images as they are. Leave the preprocessor {self.unit.preprocessor} out.",
@@ -143,7 +149,7 @@ class LoadedSparseCtrl:
         images = [image for key in keys for image in source_frames(key.source(CROP), size, 1)]
         conditions = self._latents(images, size) if self.encoder.kind == RGB else self._drawings(images)
         given = GivenFrames([key.frame for key in keys], conditions)
-        part = self.unit.start, self.unit.end
+        part = float(self.unit.start), float(self.unit.end)
         return SparseCtrlComponent(self.encoder, given, self.strengths, *part, self.unit.without_key, self.cache)
 
     def _latents(self, images: Sequence[Image], size: Size) -> Tensor:

@@ -73,6 +73,13 @@ NEW = {
     "last_frame": "drift.gif",
     "latent_power_last": 1.5,
     "latent_scale_last": 8.5,
+    "control_images": "0: drift.gif",
+    "control_weight": "0: 0.5, 1: 1",
+    "control_fill": "loop",
+    "control_reach": 4,
+    "control_start": "0.25",
+    "control_end": "0.75",
+    "control_masks": "0: drift.gif",
 }
 SHORT = {"frames": 3}
 FAST, ENOUGH = {"steps": 2}, {"steps": 8}  # feature reuse needs more
