@@ -17,6 +17,7 @@ from lib_animatediff.engine.components.control import ControlComponent, ControlI
 from lib_animatediff.engine.components.cross_frame import CrossFrameAttention
 from lib_animatediff.engine.components.domain_adapter import DomainAdapterComponent, apply_domain_adapters
 from lib_animatediff.engine.components.image_encoder import ImageEncoderComponent
+from lib_animatediff.engine.components.image_prompt import FrameTokens, ImagePromptComponent
 from lib_animatediff.engine.components.motion import MotionComponent
 from lib_animatediff.engine.components.pia import PiaComponent
 from lib_animatediff.engine.components.sparse_ctrl import GivenFrames, ResidualCache, SparseCtrlComponent
@@ -112,9 +113,11 @@ __all__ = [
     "DomainAdapterComponent",
     "FeatureReuse",
     "FrameHints",
+    "FrameTokens",
     "GivenFrames",
     "ImageEncoder",
     "ImageEncoderComponent",
+    "ImagePromptComponent",
     "ImageRamp",
     "IncompatibleModelError",
     "Injection",

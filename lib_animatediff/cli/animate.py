@@ -33,7 +33,7 @@ from motion_module.limits import exists, read_limited
 from . import control_in
 from .asked import AskedClip
 from .files import KIND_OPTION
-from .guides import choosing
+from .guides import choosing, image_prompt
 from .one_clip.render import Report, Take, render_clip
 from .options import CHECKPOINT_OPTION, DEVICE_OPTION, GroupedCommand, given_words, ray_option
 from .start import images_in
@@ -53,7 +53,8 @@ OTHER_OPTIONS = {
 }
 TABLE_OPTIONS = [s for s in SETTINGS.values() if s.name not in OTHER_OPTIONS]
 _EARLIER_NAMES = {"preview": ("poster",)}
-_HEADINGS = {s.name: s.group for s in TABLE_OPTIONS} | images_in.HEADINGS | control_in.HEADINGS | choosing.HEADINGS
+_HEADINGS = {s.name: s.group for s in TABLE_OPTIONS} | images_in.HEADINGS | control_in.HEADINGS
+_HEADINGS |= choosing.HEADINGS | image_prompt.HEADINGS
 
 
 def _with_table_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -120,6 +121,7 @@ SIZE = 512  # as in the official configurations
 @images_in.with_image_options
 @control_in.with_control_options
 @choosing.with_guide_options
+@image_prompt.with_image_prompt_options
 @_with_table_options
 @click.option("--lora", "loras", multiple=True, help="LoRA for the checkpoint: FILE or FILE:STRENGTH. May be repeated.")
 @click.option(
@@ -208,7 +210,7 @@ def animate(
     given = images_in.take_images(table)
     guides = choosing.take_guides(table, given, motions, kind)
     motions, kind = guides.motions, guides.kind
-    controls = (*control_in.take_controls(table, video), *guides.units)
+    controls = (*control_in.take_controls(table, video), *guides.units, *image_prompt.take_image_prompt(table))
     settings = parse_settings(_with_images_as_text(table))
     if seed == _RANDOM_SEED:
         seed = secrets.randbelow(_RANDOM_SEEDS)

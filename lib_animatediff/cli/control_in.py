@@ -50,11 +50,20 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "control_starts": (
         "--control-start",
-        {"type": float, "multiple": True, "help": "Share of the steps after which control begins. Default: 0."},
+        {
+            "multiple": True,
+            "metavar": "SHARE",
+            "help": "Share of the steps after which control begins, such as 0.2 or, over the frames, '0: 0, 12: 0.4'. "
+            "Default: 0.",
+        },
     ),
     "control_ends": (
         "--control-end",
-        {"type": float, "multiple": True, "help": "Share of the steps after which control ends. Default: 1."},
+        {
+            "multiple": True,
+            "metavar": "SHARE",
+            "help": "Share of the steps after which control ends, as for --control-start. Default: 1.",
+        },
     ),
     "control_fits": (
         "--control-fit",
@@ -63,6 +72,15 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
             "multiple": True,
             "help": "For fewer images than frames: hold the last one, stretch them over the clip, loop them, or "
             f"refuse. Default: {HOLD}.",
+        },
+    ),
+    "control_masks": (
+        "--control-mask",
+        {
+            "multiple": True,
+            "metavar": "SOURCE",
+            "help": "White where control acts: an image for all frames, or a video or folder with one per frame. One "
+            "for all control models, or one for each.",
         },
     ),
     "control_keys": (
@@ -90,6 +108,9 @@ OTHER_OPTIONS = {
     "control_images": "--control",
     "control_weight": "--control-weight",
     "control_fill": "--control-fit",
+    "control_start": "--control-start",
+    "control_end": "--control-end",
+    "control_masks": "--control-mask",
     "control_reach": "--control-reach",
 }
 
@@ -128,13 +149,14 @@ def take_controls(options: dict[str, Any], video: VideoIn | None) -> tuple[Contr
             code="AD-H26",
         )
     keys = tuple(map(_key, given["control_keys"]))
-    weights, starts, ends, fits = (
+    weights, starts, ends, fits, masks = (
         _for_each(_OPTIONS[name][0], given[name], default, count)
         for name, default in (
             ("control_weights", None),
             ("control_starts", 0.0),
             ("control_ends", 1.0),
             ("control_fits", HOLD),
+            ("control_masks", None),
         )
     )
     units = []
@@ -150,10 +172,11 @@ def take_controls(options: dict[str, Any], video: VideoIn | None) -> tuple[Contr
                 own_keys,
                 preprocessor,
                 weight,
-                starts[number],
-                ends[number],
+                share(starts[number]),
+                share(ends[number]),
                 fits[number],
                 given["control_reach"],
+                mask=None if masks[number] is None else Source(Path(masks[number])),
             )
         )
     if (keys or is_given("control_reach")) and not any(unit.keys for unit in units):
@@ -163,6 +186,11 @@ def take_controls(options: dict[str, Any], video: VideoIn | None) -> tuple[Contr
             code="AD-H27",
         )
     return tuple(units)
+
+
+def share(given: float | str) -> float | str:
+    """A start or an end: a number, or text with one for each frame."""
+    return float(given) if isinstance(given, str) and _is_number(given) else given
 
 
 def _control(text: str) -> tuple[str, str | None]:

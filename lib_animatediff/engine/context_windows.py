@@ -215,7 +215,13 @@ _STARTS: dict[str, Callable[[ContextWindows, int, int], list[int]]] = {
     "batched": _batched_starts,
 }
 _MOVING = ("uniform", _LOOPED)
-WINDOW_KINDS = ("uniform", _LOOPED, "static", "batched")
+WINDOW_MEANINGS = {
+    "uniform": "they move at each step, which hides seams",
+    _LOOPED: "they also wrap around the end of the clip",
+    "static": "they stay in place",
+    "batched": "they do not overlap",
+}
+WINDOW_KINDS = tuple(WINDOW_MEANINGS)
 
 
 def _flat(_windows: ContextWindows, window: Window, _frames: int) -> list[float]:

@@ -231,6 +231,26 @@ def self_attentions(unet: nn.Module) -> list[nn.Module]:
     return found
 
 
+def cross_attentions(unet: nn.Module) -> list[Any]:
+    """The attentions to the conditions, in the order in which files of IP-Adapters number them: those on the way down,
+    on the way up, and in the middle.
+
+    Raises:
+        IncompatibleModelError: it is not a UNet of a known layout.
+    """
+    sites = find_sites(unet)
+    if not sites:
+        raise unknown_unet(unet)
+    order = {"down_blocks": 0, "up_blocks": 1, "mid_block": 2}
+    ordered = sorted(sites, key=lambda site: order[site.name.partition(".")[0]])
+    return [
+        module
+        for site in ordered
+        for name, module in site.layer.named_modules()
+        if name.endswith(".attn2") and isinstance(getattr(module, "to_q", None), nn.Module)
+    ]
+
+
 def unknown_unet(unet: object) -> IncompatibleModelError:
     """The error for an object that is not a UNet of a known layout."""
     if any(hasattr(unet, name) for name in _TRANSFORMER_BLOCKS):

@@ -49,15 +49,17 @@ def test_the_recipe_names_the_sources_by_hash_and_makes_the_clip_again(run, tmp_
     clip = tmp_path / "clip.png"
     words = ("--control", f"canny:{sources / 'images'}", "--control-model", models / "net.safetensors")
     words += ("--control", f"tile:{sources / 'a.gif'}", "--control-model", f"{models / 't2i.pth'}:0.7")
-    done = run(*ANIMATE, *words, "--control-start", 0, "--control-end", 0.5, "--control-end", 1, "--output", clip)
+    done = run(
+        *ANIMATE, *words, "--control-start", 0, "--control-end", "0: 0.5, 3: 1", "--control-end", 1, "--output", clip
+    )
     assert done.code == 0, done.err
     recipe = read_recipe(clip)
     first, second = recipe.data["files"]["controls"]
     assert first["model"] == {"name": "net.safetensors", "sha256": file_hash(models / "net.safetensors")}
     assert (first["source"]["name"], first["source"]["sha256"]) == ("images", file_hash(sources / "images"))
-    assert (first["preprocessor"], first["weight"], first["end"]) == ("canny", "1", 0.5)
+    assert (first["preprocessor"], first["weight"], first["end"]) == ("canny", "1", "0: 0.5, 3: 1")
     assert (second["preprocessor"], second["weight"], second["end"]) == ("tile", "0.7", 1.0)
-    assert 'Control 1: "net.safetensors, canny of images, weight 1, steps 0 to 0.5"' in recipe.infotext
+    assert 'Control 1: "net.safetensors, canny of images, weight 1, steps 0 to 0: 0.5, 3: 1"' in recipe.infotext
     assert str(tmp_path).encode() not in clip.read_bytes()
     (tmp_path / "found").mkdir()
     for path in (models, sources):
@@ -81,6 +83,7 @@ def test_the_built_in_control_model_has_a_name(run, tmp_path, sources):
 
 def test_every_source_of_a_clip_serves_and_weights_travel(run, tmp_path, models, sources):
     made = {}
+    Image.new("L", (64, 64)).save(sources / "black.png")
     model = ("--control-model", models / "net.safetensors")
     for name, words in {
         "none": (),
@@ -89,6 +92,7 @@ def test_every_source_of_a_clip_serves_and_weights_travel(run, tmp_path, models,
         "no preprocessor": ("--control", sources / "images", *model),
         "one image": ("--control", f"canny:{sources / 'images' / '2.png'}", *model),
         "film": ("--control", f"invert:{sources / 'a.mp4'}", *model),
+        "black mask": ("--control", sources / "images", *model, "--control-mask", sources / "black.png"),
         "weight 0": ("--control", f"none:{sources / 'images'}", *model, "--control-weight", "0: 0, 3: 0"),
     }.items():
         path = tmp_path / f"{name}.png"
@@ -97,6 +101,7 @@ def test_every_source_of_a_clip_serves_and_weights_travel(run, tmp_path, models,
         made[name] = frames_of(path)
     assert made["folder"] == made["pattern"] == made["no preprocessor"]
     assert made["weight 0"] == made["none"]
+    assert made["black mask"] == made["none"]
     assert len({tuple(frames) for frames in made.values()}) == 4
 
 

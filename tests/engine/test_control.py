@@ -165,6 +165,47 @@ def test_it_acts_in_its_part_of_the_sampling(ldm_unet):
     assert len(network.rows) == 2
 
 
+def test_each_frame_has_its_own_part_of_the_sampling(ldm_unet):
+    given, network = hosts.inputs(ROWS), Loud()
+    plain = hosts.call(ldm_unet, given)
+    full = injected(ldm_unet, given, control(), frames=FRAMES)
+    steered = control(network, start=[0, 0.5], end=[1, 1, 0.75])
+    with inject(ldm_unet, steered, frames=FRAMES, windows=WINDOWS) as injection:
+        for progress, acting in ((0.0, (0,)), (0.5, (0, 1, 2, 3, 4, 5)), (0.8, (0, 1))):
+            injection.progress = progress
+            got = hosts.call(ldm_unet, given)
+            for frame in range(FRAMES):
+                wanted = full if frame in acting else plain
+                assert (got[frame::FRAMES] - wanted[frame::FRAMES]).abs().max() <= BOUND, (progress, frame)
+    assert steered.acts_at(0.0) != steered.acts_at(0.5)
+    with pytest.raises(ClipError, match=r"from 0\.5 to 0\.5"):
+        control(start=[0, 0.5], end=[1, 0.5])
+
+
+@pytest.mark.parametrize("kind", ["skips", "down"])
+def test_masks_multiply_the_residuals_where_they_are(unets, kind):
+    """At the size of each feature by the mean of its part of the mask; black masks leave rows as they are."""
+    unet, given = unets["ldm", 4], hosts.inputs(ROWS)
+    masks = torch.zeros(FRAMES, 1, 64, 64, dtype=torch.uint8)
+    masks[0], masks[1, :, :, :24] = 255, 255
+    loud = literal_residuals(Loud(kind), given, hints_of_rows())
+
+    def masked(residual):
+        shares = torch.nn.functional.adaptive_avg_pool2d(masks.float() / 255, residual.shape[2:])
+        return residual * shares.repeat(STREAMS, 1, 1, 1)
+
+    wanted = Residuals(
+        [masked(each) for each in loud.skips],
+        None if loud.middle is None else masked(loud.middle),
+        {number: masked(each) for number, each in loud.down.items()},
+    )
+    got = injected(unet, given, control(Loud(kind), masks=FrameHints(masks)), frames=FRAMES)
+    assert (got - with_residuals(unet, given, wanted)).abs().max() <= BOUND
+    plain = hosts.call(unet, given)
+    assert (got[2::FRAMES] - plain[2::FRAMES]).abs().max() <= BOUND
+    assert (got[1] - plain[1]).abs().max() > 1e-3
+
+
 def test_a_control_that_acts_at_all_steps_does_not_read_the_progress(ldm_unet, monkeypatch):
     monkeypatch.setattr("lib_animatediff.engine.call.SamplingPlace._read", lambda _self: pytest.fail("it was read"))
     injected(ldm_unet, hosts.inputs(ROWS), control(), frames=FRAMES)

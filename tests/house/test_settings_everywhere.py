@@ -70,6 +70,9 @@ def another(setting: Setting) -> Any:
         "pia_motion": "0: 1, 15: 0.5",
         "control_images": "0: in/walk.mp4, 1@8: in/a, b.png",
         "control_weight": "1; 0: 1, 8: 0.5",
+        "control_start": "0; 0: 0, 8: 0.5",
+        "control_end": "0.6",
+        "control_masks": "0: in/masks, 1: in/a, b.png",
     }
     if setting.type is bool:
         return not setting.default

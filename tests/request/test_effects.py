@@ -28,6 +28,7 @@ ALWAYS |= {
     "control_fill",
 }
 ALWAYS |= {"sparse_ctrl", "scribbles"}
+ALWAYS |= {"control_start", "control_end", "control_masks"}
 
 
 def noted(settings: dict[str, object], travels: bool | None = False) -> dict[str, str]:

@@ -80,12 +80,22 @@ def test_images_that_a_clip_cannot_have(text, code):
         (HostedControl((UnitImage("a"),), "0.5"), [], {"control_images", "control_weight"}),
         (HostedControl((UnitImage("a", 0), UnitImage("b", 1))), [1], {"control_images"}),
         (HostedControl(weight="1; 0.5"), [0], {"control_weight"}),
+        (HostedControl(start="0.2", end="1; 0.5"), [0], {"control_end"}),
+        (HostedControl(masks=(UnitImage("a", 1),)), [0], {"control_masks"}),
         (HostedControl(fill="loop"), [], {"control_fill"}),
         (HostedControl(fill="loop"), [0], {}),
     ],
 )
 def test_settings_about_units_that_are_not_there(hosted, present, idle):
     assert set(hosted.idle(present)) == set(idle)
+
+
+def test_steps_and_masks_of_a_unit():
+    hosted = HostedControl(start="0; 0: 0, 2: 0.4", end="1; 0.8", masks=(UnitImage("a.png", 1),))
+    assert hosted.parts(0, 4) == [(0.0, 1.0)] * 4
+    assert hosted.parts(1, 4) == [(0.0, 0.8), (0.2, 0.8), (0.4, 0.8), (0.4, 0.8)]
+    assert hosted.parts(2, 4) == [(0.0, 1.0)] * 4
+    assert (hosted.mask(0), hosted.mask(1)) == (None, Source(Path("a.png")))
 
 
 def test_paths_are_those_that_the_host_finds():

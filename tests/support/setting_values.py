@@ -25,6 +25,9 @@ TEXTS = {  # with a grammar
     "pia_motion": "large",
     "control_images": "0: walk.mp4, 1@3: a.png",
     "control_weight": "0: 1, -1: 0.5",
+    "control_start": "0: 0, -1: 0.5",
+    "control_end": "0: 1, -1: 0.5",
+    "control_masks": "0: masks, 1: a.png",
 }
 
 

@@ -78,6 +78,18 @@ def write_checkpoint(folder: Path) -> Path:
     return folder / CHECKPOINT
 
 
+def write_controlnet(path: Path) -> Path:
+    """Write a ControlNet in the names of ControlNet 1.1; returns its path."""
+    from ldm.modules.diffusionmodules.openaimodel import UNetModel
+    from support.control_files import controlnet_state
+
+    torch.manual_seed(1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = controlnet_state(UNetModel(**UNET), gain=0.1)
+    save_file({name: tensor.half().contiguous() for name, tensor in state.items()}, path)
+    return path
+
+
 def write_motion(folder: Path) -> Path:
     """Write the motion module in the official names; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)

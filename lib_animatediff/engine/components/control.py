@@ -7,21 +7,23 @@ down. The network runs once for each call of the UNet, inside the context window
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lib_animatediff.engine.batch import index_batch
-from lib_animatediff.engine.call import UNetCall, added_of, context_of, count_clips, input_of
-from lib_animatediff.engine.host_tensor import HostTensor, Kept, copied
+from lib_animatediff.engine.call import UNetCall, added_of, context_of, input_of
+from lib_animatediff.engine.host_tensor import HostTensor, copied
 from lib_animatediff.engine.skip_connections import skip_connections
 from lib_animatediff.engine.unet import UNetView
 from motion_module import ClipError, IncompatibleModelError
+
+from .amounts import ControlledRows, FrameAmounts, PerFrame
 
 _LEVELS = 255  # of a hint with 8 bits
 
@@ -124,7 +126,8 @@ class ControlComponent:
         network: the network.
         hints: of all frames of the clip, the same in every clip of a batch.
         weights: one per frame; the last one applies to all further frames.
-        start, end: the part of the sampling in which it acts, from 0.0 to 1.0.
+        start, end: the part of the sampling in which it acts, from 0.0 to 1.0, for all frames or for each.
+        masks: of each frame, ``n 1 H W``: how much it acts in each part of the image; None: everywhere.
 
     Raises:
         ClipError: a weight is not finite, or the part of the sampling is empty.
@@ -137,29 +140,21 @@ class ControlComponent:
         network: ControlNetwork,
         hints: FrameHints,
         weights: Sequence[float] = (1.0,),
-        start: float = 0.0,
-        end: float = 1.0,
+        start: PerFrame = 0.0,
+        end: PerFrame = 1.0,
+        masks: FrameHints | None = None,
     ) -> None:
-        if not weights or not all(map(math.isfinite, weights)):
-            raise ClipError(f"{network.name}: the weights of the frames must be finite numbers.", code="AD-H01")
-        if not 0 <= start < end <= 1:
-            raise ClipError(
-                f"{network.name}: control acts from a start of 0 or more to a later end, at most 1, not from {start:g} "
-                f"to {end:g}.",
-                code="AD-H02",
-            )
         self.name = network.name
         self._network = network
         self._hints = hints
-        self._weights = weights
-        self._start, self._end = start, end
+        self._masks = masks
+        self._amounts = FrameAmounts(network.name, weights, start, end)
         self._placed = PlacedResiduals()
-        self._rows: Kept[ControlledRows] = Kept()
         self._connections = 0  # of the UNet; 0: not attached
 
-    def acts_at(self, progress: float) -> bool:
-        """Whether it acts at a completed share of the sampling."""
-        return self._start <= progress and (progress < self._end or self._end == 1)
+    def acts_at(self, progress: float) -> Hashable:
+        """Whether each frame with a part of its own is acted on at a completed share of the sampling."""
+        return self._amounts.acting(progress)
 
     def attach(self, unet: UNetView, call: UNetCall, undo: ExitStack) -> None:
         """Add the hooks that add the residuals.
@@ -172,9 +167,10 @@ class ControlComponent:
             raise ClipError(
                 f"{self.name} is in use by another injection. Create a new component for each injection.", code="AD-H03"
             )
-        if len(self._hints) != call.clip_frames:
+        given = min(len(self._hints), len(self._hints if self._masks is None else self._masks))
+        if given != call.clip_frames:
             raise ClipError(
-                f"{self.name} has hints for {len(self._hints)} frames, and the clip has {call.clip_frames}. Give one "
+                f"{self.name} has hints for {given} frames, and the clip has {call.clip_frames}. Give one "
                 "hint for each frame.",
                 code="AD-H04",
             )
@@ -190,21 +186,14 @@ class ControlComponent:
             IncompatibleModelError: the network was made for another UNet.
             ClipError: the rows are not whole clips.
         """
-        if not (self._follows_steps and not self.acts_at(call.progress)):
-            self._run(call, args, kwargs)
+        self._run(call, args, kwargs)
         try:
             return forward(*args, **kwargs)
         finally:
             self._placed.clear()
 
-    @property
-    def _follows_steps(self) -> bool:
-        return self._start > 0 or self._end < 1  # otherwise the progress is not read, which waits for the device
-
     def _run(self, call: UNetCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        clips = count_clips(call.rows, len(call.frames))
-        key = (tuple(call.frames), clips)
-        rows = self._rows.get_or(key, lambda: controlled_rows(call.frames, clips, self._weights))
+        rows = self._amounts.rows(call)
         if not rows.frames:
             return
         latents = input_of(args, kwargs)
@@ -224,47 +213,14 @@ class ControlComponent:
                 f"{self._connections}. Choose a control model for the checkpoint's base.",
                 code="AD-H05",
             )
-        self._placed.put(residuals, rows.index, rows.weights)
+        masks = None if self._masks is None else self._masks.of(rows.frames, given["latents"])
+        self._placed.put(residuals, rows, masks)
 
     def _detach(self) -> None:
         self._connections = 0
         self._hints.clear()
-
-
-@dataclass(frozen=True)
-class ControlledRows:
-    """The rows of a call that a control network acts on.
-
-    Attributes:
-        frames: those with a weight, in their order in each clip.
-        index: of the rows among those of the call; None: all of them.
-        weights: one for each of these rows, or one number for all.
-    """
-
-    frames: tuple[int, ...]
-    index: HostTensor | None
-    weights: HostTensor | float
-
-
-def controlled_rows(frames: Sequence[int], clips: int, weights: Sequence[float]) -> ControlledRows:
-    """The rows of a call that have a weight.
-
-    Args:
-        frames: of the clip, in their order in the call.
-        clips: in the call, ``k b``.
-        weights: one for each frame of the clip; the last one applies to all further frames.
-    """
-    given = [weights[min(frame, len(weights) - 1)] for frame in frames]
-    places = [place for place, weight in enumerate(given) if weight != 0]
-    index = None
-    if len(places) < len(frames):
-        index = HostTensor([clip * len(frames) + place for clip in range(clips) for place in places])
-    own = [given[place] for place in places]
-    return ControlledRows(
-        frames=tuple(frames[place] for place in places),
-        index=index,
-        weights=own[0] if len(set(own)) == 1 else HostTensor(own * clips),
-    )
+        if self._masks is not None:
+            self._masks.clear()
 
 
 class PlacedResiduals:
@@ -274,14 +230,15 @@ class PlacedResiduals:
         self._residuals: Residuals | None = None
         self._index: HostTensor | None = None
         self._weights: HostTensor | float = 1.0
+        self._masks: Tensor | None = None
 
-    def put(self, residuals: Residuals, index: HostTensor | None, weights: HostTensor | float) -> None:
-        """Set the residuals of a call, their rows, and the weights of the rows."""
-        self._residuals, self._index, self._weights = residuals, index, weights
+    def put(self, residuals: Residuals, rows: ControlledRows, masks: Tensor | None = None) -> None:
+        """Set the residuals of a call, their rows, and the masks of the frames, ``f 1 H W``."""
+        self._residuals, self._index, self._weights, self._masks = residuals, rows.index, rows.weights, masks
 
     def clear(self) -> None:
         """Drop the residuals, since the call has ended."""
-        self._residuals = None
+        self._residuals = self._masks = None
 
     def on_skip(self, number: int) -> Tensor | None:
         """The residual of a skip connection; None: there is none."""
@@ -304,6 +261,9 @@ class PlacedResiduals:
             x.index_add_(0, self._index.on(x.device), weighted.expand(-1, -1, *x.shape[2:]))
 
     def _weighted(self, residual: Tensor) -> Tensor:
+        if self._masks is not None:
+            masks = F.interpolate(self._masks, residual.shape[2:], mode="area").to(residual.dtype)
+            residual = residual * masks.repeat(len(residual) // len(masks), 1, 1, 1)
         if isinstance(self._weights, HostTensor):
             return residual * self._weights.on(residual.device).to(residual.dtype).view(-1, 1, 1, 1)
         return residual if self._weights == 1 else residual * self._weights

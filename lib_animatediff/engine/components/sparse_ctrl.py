@@ -23,7 +23,8 @@ from lib_animatediff.engine.unet import UNetView
 from motion_module import ClipError, IncompatibleModelError
 from motion_module.sparse_ctrl.network import LEVELS, PIXELS_PER_POSITION, SparseCtrl
 
-from .control import ControlledRows, PlacedResiduals, Residuals, add_hooks, controlled_rows
+from .amounts import ControlledRows, controlled_rows
+from .control import PlacedResiduals, Residuals, add_hooks
 from .motion import TemporalRunner
 
 NEAREST, NONE = "nearest", "none"
@@ -202,7 +203,7 @@ class SparseCtrlComponent:
             assert residuals.middle is not None
             chosen = [each.index_select(0, index) for each in residuals.skips]
             residuals = Residuals(chosen, residuals.middle.index_select(0, index))
-        self._placed_residuals.put(residuals, rows.index, rows.weights)
+        self._placed_residuals.put(residuals, rows)
 
     def _key(self, call: UNetCall, timestep: float, latents: Tensor) -> Hashable:
         step = planning_step(call) if call.views is not None and call.views.follows_steps else 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from lib_animatediff.engine.components.camera_ctrl import CameraCtrlComponent
 from lib_animatediff.engine.components.control import ControlComponent
 from lib_animatediff.engine.components.image_encoder import ImageEncoderComponent
+from lib_animatediff.engine.components.image_prompt import ImagePromptComponent
 from lib_animatediff.engine.components.pia import PiaComponent
 from lib_animatediff.engine.components.sparse_ctrl import SparseCtrlComponent
 from lib_animatediff.engine.windowed_forward import Evaluate, WindowCall
@@ -27,7 +28,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Adapters = Sequence[tuple[DomainAdapter, float]]
-Controls = Sequence[ControlComponent | SparseCtrlComponent | PiaComponent | ImageEncoderComponent | CameraCtrlComponent]
+Controls = Sequence[
+    ControlComponent
+    | SparseCtrlComponent
+    | PiaComponent
+    | ImagePromptComponent
+    | ImageEncoderComponent
+    | CameraCtrlComponent
+]
 Elsewhere = Callable[[tuple[int, int], Sequence[WindowCall]], Iterable[Any]]
 """Computes context windows elsewhere, see `Evaluate`, of the pass that has this width and height in pixels."""
 
@@ -45,7 +53,7 @@ class SamplingJob:
         on_step: called after each sampling step.
         start: latents of a source video; None: the frames start from noise.
         pinned: frames that are given images; None: none are.
-        controls: control networks, SparseCtrl encoders, an image's input and a camera, which steer the clip.
+        controls: control networks, SparseCtrl encoders, IP-Adapters, an image's input, a camera, which steer the clip.
         inpainting: what an inpainting checkpoint sees; None: it is another one.
         resumable: keeps states after steps, and knows the one from which the sampling goes on.
         evaluate: computes context windows elsewhere; None: here.

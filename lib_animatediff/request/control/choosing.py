@@ -14,7 +14,7 @@ from lib_animatediff.request.start.pins import PinnedFrames
 from lib_animatediff.video.fitting import CROP
 
 from .guides import AUTO, AskedGuides, Guides, choose_guides
-from .hosted import HostedControl, in_words, parse_unit_images, with_paths
+from .hosted import HostedControl, in_words, parse_unit_images, parse_unit_masks, with_paths
 from .sparse_images import check_images
 
 
@@ -103,13 +103,19 @@ def choose_hosted(settings: ClipSettings, find: Find) -> tuple[ClipSettings, Hos
     Raises:
         ClipError: a path is not one that the WebUI may read.
     """
-    images = parse_unit_images(settings.control_images)
-    found = [find(image.path) for image in images]
-    shown = in_words(with_paths(images, [text for _, text in found]))
+    images, masks = parse_unit_images(settings.control_images), parse_unit_masks(settings.control_masks)
+    found, found_masks = ([find(image.path) for image in each] for each in (images, masks))
     hosted = HostedControl(
         with_paths(images, [str(path) for path, _ in found]),
         settings.control_weight,
         settings.control_fill,
         settings.control_reach,
+        settings.control_start,
+        settings.control_end,
+        with_paths(masks, [str(path) for path, _ in found_masks]),
     )
-    return replace(settings, control_images=shown), hosted
+    shown, shown_masks = (
+        in_words(with_paths(each, [text for _, text in paths]))
+        for each, paths in ((images, found), (masks, found_masks))
+    )
+    return replace(settings, control_images=shown, control_masks=shown_masks), hosted

@@ -17,6 +17,7 @@ from motion_module import ClipError
 from .unit import HOLD, MOST_WEIGHT, REACH, ControlUnit
 
 NO_FACTOR = "1"  # on the weights
+FROM_START, TO_END = "0", "1"  # of the steps
 _LONGEST_CLIP = 10_000  # frames, as the settings allow
 _UNIT = r"\d{1,2}(?:\s*@\s*-?\d{1,9})?"
 _ENTRY = re.compile(rf"({_UNIT})\s*:\s*(\S.*)", re.DOTALL)
@@ -44,8 +45,11 @@ class UnitImage:
         return f"{self.unit}{'' if self.frame is None else f'@{self.frame}'}: {self.path}"
 
 
-def parse_unit_images(text: str) -> list[UnitImage]:
+def parse_unit_images(text: str, name: str = "control_images") -> list[UnitImage]:
     """Parse sources such as ``0: in/walk.mp4, 1: in/poses, 2@8: in/a.png``, or one path for all units.
+
+    Args:
+        name: of the setting, for messages.
 
     Raises:
         ClipError: a path is missing, or a unit has two sources.
@@ -58,15 +62,27 @@ def parse_unit_images(text: str) -> list[UnitImage]:
         return [UnitImage(text.strip())]
     if wrong := next((entry for entry, match in zip(entries, found, strict=True) if match is None), None):
         raise ClipError(
-            f"control_images: {reprlib.repr(wrong)} is not a unit with its images. Write the number of the unit and a "
+            f"{name}: {reprlib.repr(wrong)} is not a unit with its images. Write the number of the unit and a "
             "path, such as 0: in/walk.mp4, 1@8: in/a.png.",
             code="AD-H40",
         )
     images = [_unit_image(match[1], match[2].strip()) for match in found if match is not None]
     places = [(image.unit, image.frame) for image in images]
     if twice := next((place for place in places if places.count(place) > 1), None):
-        raise ClipError(f"control_images names unit {twice[0]} twice. Remove one of its sources.", code="AD-H41")
+        raise ClipError(f"{name} names unit {twice[0]} twice. Remove one of its sources.", code="AD-H41")
     return images
+
+
+def parse_unit_masks(text: str) -> list[UnitImage]:
+    """Parse masks such as ``0: in/masks, 1: in/left.png``, or one path for all units.
+
+    Raises:
+        ClipError: a path is missing, a unit has two masks, or one is for a frame.
+    """
+    masks = parse_unit_images(text, "control_masks")
+    if any(mask.frame is not None for mask in masks):
+        raise ClipError("control_masks has one mask for each frame or one for all. Leave @ out.", code="AD-H55")
+    return masks
 
 
 def _unit_image(place: str, path: str) -> UnitImage:
@@ -86,6 +102,15 @@ def parse_unit_weights(text: str, frames: int = _LONGEST_CLIP) -> list[tuple[flo
     return [parse_frames("control_weight", part, frames, MOST_WEIGHT) for part in text.split(_BETWEEN_UNITS)]
 
 
+def parse_unit_shares(name: str, text: str, frames: int = _LONGEST_CLIP) -> list[tuple[float, ...]]:
+    """Parse shares of the steps as `parse_unit_weights` parses weights, each 0 to 1.
+
+    Raises:
+        ClipError: an entry is malformed.
+    """
+    return [parse_frames(name, part, frames, 1) for part in text.split(_BETWEEN_UNITS)]
+
+
 @dataclass(frozen=True)
 class HostedControl:
     """What a request says about its host's units.
@@ -95,12 +120,17 @@ class HostedControl:
         weight: factors over the frames, see `parse_unit_weights`.
         fill: what frames have beyond the last image, see `ControlUnit`.
         reach: of images at frames, see `ControlUnit`.
+        start, end: shares of the steps over the frames, see `parse_unit_shares`.
+        masks: white where units act, with paths that exist.
     """
 
     images: tuple[UnitImage, ...] = ()
     weight: str = NO_FACTOR
     fill: str = HOLD
     reach: int = REACH
+    start: str = FROM_START
+    end: str = TO_END
+    masks: tuple[UnitImage, ...] = ()
 
     def idle(self, present: Sequence[int]) -> dict[str, str]:
         """The settings that name units which are not there, each with the end of a sentence about it.
@@ -108,10 +138,16 @@ class HostedControl:
         Args:
             present: numbers of the enabled units.
         """
-        weights = self.weight.split(_BETWEEN_UNITS)
         named: dict[str, list[int | None]] = {"control_images": [image.unit for image in self.images]}
-        if self.weight != NO_FACTOR:
-            named["control_weight"] = [None] if len(weights) == 1 else list(range(len(weights)))
+        named["control_masks"] = [mask.unit for mask in self.masks]
+        for name, given, default in (
+            ("control_weight", self.weight, NO_FACTOR),
+            ("control_start", self.start, FROM_START),
+            ("control_end", self.end, TO_END),
+        ):
+            count = len(given.split(_BETWEEN_UNITS))
+            if given != default:
+                named[name] = [None] if count == 1 else list(range(count))
         if self.fill != HOLD:
             named["control_fill"] = [None]
         if not present:
@@ -154,9 +190,28 @@ class HostedControl:
         Raises:
             ClipError: an entry is malformed, or is for a frame that the clip does not have.
         """
-        given = parse_unit_weights(self.weight, frames)
-        own = given[0] if len(given) == 1 else given[number] if number < len(given) else (1.0,)
-        return own + own[-1:] * (frames - len(own))
+        return _own(parse_unit_weights(self.weight, frames), number, frames, 1.0)
+
+    def parts(self, number: int, frames: int) -> list[tuple[float, float]]:
+        """The start and the end of a unit in each frame, as shares of the steps.
+
+        Raises:
+            ClipError: an entry is malformed, or an end is not after its start.
+        """
+        starts = _own(parse_unit_shares("control_start", self.start, frames), number, frames, 0.0)
+        ends = _own(parse_unit_shares("control_end", self.end, frames), number, frames, 1.0)
+        wrong = next((frame for frame in range(frames) if starts[frame] >= ends[frame]), None)
+        if wrong is not None:
+            raise ClipError(
+                f"Unit {number} acts in frame {wrong} from {starts[wrong]:g} to {ends[wrong]:g} of the steps. Lower "
+                "control_start, or raise control_end.",
+                code="AD-H56",
+            )
+        return list(zip(starts, ends, strict=True))
+
+    def mask(self, number: int) -> Source | None:
+        """The masks of a unit; None: it acts everywhere."""
+        return next((Source(Path(mask.path)) for mask in self.masks if mask.unit in (None, number)), None)
 
     def _key(self, image: UnitImage, frames: int) -> Pin:
         assert image.frame is not None
@@ -164,6 +219,12 @@ class HostedControl:
             return Pin(frame_at(str(image.frame), frames), Path(image.path))
         except ClipError as error:
             raise ClipError(f"control_images, {str(image)!r:.60}: {error.message}", code="AD-H43") from None
+
+
+def _own(given: Sequence[tuple[float, ...]], number: int, frames: int, default: float) -> tuple[float, ...]:
+    """The numbers of a unit, one for each frame."""
+    own = given[0] if len(given) == 1 else given[number] if number < len(given) else (default,)
+    return own + own[-1:] * (frames - len(own))
 
 
 def with_paths(images: Sequence[UnitImage], paths: Sequence[str]) -> tuple[UnitImage, ...]:

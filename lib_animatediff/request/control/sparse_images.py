@@ -69,6 +69,12 @@ class SparseCtrlUnit:
                 "instead of a source.",
                 code="AD-Q21",
             )
+        if self.unit.travels or self.unit.mask is not None:
+            raise ClipError(
+                f"{self.file.name} is a SparseCtrl encoder, which has one start and one end, and no masks. Give "
+                "numbers, and let its strength change over the frames.",
+                code="AD-Q28",
+            )
         if layout.kind == RGB and self.unit.preprocessor != NONE:
             raise ClipError(
                 f"{self.file.name} reads images as they are. Leave the preprocessor {self.unit.preprocessor} out.",

@@ -295,6 +295,7 @@ EFFECTS: dict[str, tuple[Rule, ...]] = {
     "pia_motion": (_NO_IMAGE,),
     **dict.fromkeys(("control_images", "control_weight", "control_fill"), ()),
     "control_reach": (_NO_KEYS,),
+    **dict.fromkeys(("control_start", "control_end", "control_masks"), ()),
     "resume": (_IMAGE,),
     "request_id": (_IMAGE,),
 }

@@ -6,7 +6,15 @@ from lib_animatediff.engine.components.sparse_ctrl import NEAREST, WITHOUT_KEY
 from lib_animatediff.request.compat import RAMP
 from lib_animatediff.request.control.affinity import AFFINITIES, SMALL
 from lib_animatediff.request.control.guides import AUTO, FULL_STRENGTH, IMAGE_METHODS
-from lib_animatediff.request.control.hosted import NO_FACTOR, parse_unit_images, parse_unit_weights
+from lib_animatediff.request.control.hosted import (
+    FROM_START,
+    NO_FACTOR,
+    TO_END,
+    parse_unit_images,
+    parse_unit_masks,
+    parse_unit_shares,
+    parse_unit_weights,
+)
 from lib_animatediff.request.control.unit import FILLS, HOLD, MOST_WEIGHT, REACH
 from lib_animatediff.request.motion_scale import parse_frames
 from lib_animatediff.request.start.pins import INVERSION, STRENGTH, parse_keys
@@ -290,4 +298,30 @@ CONTROL_REACH = further(
     CONTROLNET,
     minimum=1,
     maximum=_MOST_REACH,
+)
+CONTROL_START = further(
+    FROM_START,
+    "Starts over frames",
+    "Share of the steps after which ControlNet units begin, within their own, such as 0: 0, 12: 0.4. One for all "
+    "units, or one for each: 0; 0.2.",
+    CONTROLNET,
+    accepts_numbers=True,
+    parse=checked_by(lambda text: parse_unit_shares("control_start", text)),
+)
+CONTROL_END = further(
+    TO_END,
+    "Ends over frames",
+    "Share of the steps after which ControlNet units end, within their own, such as 0: 1, 12: 0.4. One for all units, "
+    "or one for each: 1; 0.6.",
+    CONTROLNET,
+    accepts_numbers=True,
+    parse=checked_by(lambda text: parse_unit_shares("control_end", text)),
+)
+CONTROL_MASKS = further(
+    "",
+    "Masks of the units",
+    "White where a ControlNet unit acts: one image per frame, or one for all, such as 0: in/masks, 1: in/left.png. "
+    "Without a number: for all units.",
+    CONTROLNET,
+    parse=checked_by(parse_unit_masks),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from lib_animatediff.engine.context_windows import FUSIONS, WINDOW_KINDS
+from lib_animatediff.engine.context_windows import FUSIONS, WINDOW_KINDS, WINDOW_MEANINGS
 from lib_animatediff.prompts.travel import EASINGS, INTERPOLATIONS
 from lib_animatediff.request.compat import ALIASES
 from lib_animatediff.request.masks import packed_mask
@@ -110,12 +110,7 @@ class ClipSettings:
         "Window schedule",
         "Places the windows of a long clip.",
         choices=WINDOW_KINDS,
-        meanings={
-            "uniform": "they move at each step, which hides seams",
-            "looped": "they also wrap around the end of the clip",
-            "static": "they stay in place",
-            "batched": "they do not overlap",
-        },
+        meanings=WINDOW_MEANINGS,
         group=WINDOWS,
     )
     fusion: str = setting(
@@ -366,6 +361,9 @@ class ClipSettings:
     control_weight: str = start.CONTROL_WEIGHT
     control_fill: str = start.CONTROL_FILL
     control_reach: int = start.CONTROL_REACH
+    control_start: str = start.CONTROL_START
+    control_end: str = start.CONTROL_END
+    control_masks: str = start.CONTROL_MASKS
     resume: bool = further(
         False,
         "Resume",

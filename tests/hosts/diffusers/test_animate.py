@@ -185,6 +185,9 @@ PROBES = {
     "control_weight": ("0.5", REFUSED),
     "control_fill": ("loop", REFUSED),
     "control_reach": (4, REFUSED),
+    "control_start": ("0.2", REFUSED),
+    "control_end": ("0.6", REFUSED),
+    "control_masks": ("masks", REFUSED),
     "resume": (True, REFUSED),
     "request_id": ("job7", REFUSED),
 }

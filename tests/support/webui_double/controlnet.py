@@ -114,7 +114,9 @@ class Parameters:
         self._hints, self.used_hint_cond, self.used_hint_cond_latent = hints, None, None
 
     def apply_effective_region_mask(self, out: Tensor) -> Tensor:
-        return out if self.effective_region_mask is None else out * self.effective_region_mask
+        if self.effective_region_mask is None:
+            return out
+        return (out * self.effective_region_mask).mean(dim=(2, 3), keepdim=True)  # of the features of one pixel
 
 
 class Lite(nn.Module):

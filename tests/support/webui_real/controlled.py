@@ -11,11 +11,13 @@ import numpy
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from support.motion_files import write_motion_file
 from support.webui_real import small_control
 from support.webui_real.clips import clip_payload
 from support.webui_real.places import REPOSITORY, TROUBLE
 from support.webui_real.server import NOT_COPIED, base64_image
+from support.webui_real.small_sdxl import NO_DOWNLOAD, write_sdxl_checkpoint
 from support.webui_real.studio import arrays
 
 STRIPES = base64_image(Image.fromarray(numpy.tile(numpy.uint8([0, 255]).repeat(8), (64, 4))))
@@ -23,19 +25,25 @@ UNIT = {"enabled": True, "module": "none", "pixel_perfect": False}
 FRAMES = 8
 WINDOWS = {"context_length": 4, "overlap": 1}
 FEW = {"steps": 2}
+SECOND = "_second"  # ends the name of a control model's copy
 
 
 def controlled_webui(start_webui, folder, name, **more):
     """The WebUI with AnimateDiff and ControlNet, which is loaded in the order of its folder's name.
 
-    The folders greys and back have an image for each frame.
+    The folders greys and back have an image for each frame. There is an SDXL checkpoint, too.
     """
     given = os.environ.get("CONTROLNET_DIR")
     if not given:
         pytest.skip("CONTROLNET_DIR is not set: the ControlNet extension was not started")
     shutil.copytree(given, folder / name, ignore=shutil.ignore_patterns(*NOT_COPIED))
-    server = start_webui(name, extensions=[REPOSITORY, TROUBLE, folder / name], **more)
-    write_motion_file(server.motion_modules_dir, "v3")
+    extensions = [REPOSITORY, TROUBLE, folder / name]
+    server = start_webui(name, extensions=extensions, settings=NO_DOWNLOAD, **more)
+    for kind in ("v3", "hotshot"):
+        write_motion_file(server.motion_modules_dir, kind)
+    write_sdxl_checkpoint(server.models_dir / "Stable-diffusion")
+    small_control.write_sdxl_models(server.models_dir / "ControlNet")
+    server.api("POST", "/sdapi/v1/refresh-checkpoints").raise_for_status()
     for write in (
         small_control.write_control_model,
         small_control.write_adapter,
@@ -43,6 +51,9 @@ def controlled_webui(start_webui, folder, name, **more):
         small_control.write_image_prompt,
     ):
         write(server.models_dir / "ControlNet")
+    for file in [*(server.models_dir / "ControlNet").iterdir()]:
+        # The extension has one object for each file, so that two units of a kind need two files.
+        shutil.copy(file, file.with_stem(f"{file.stem}{SECOND}"))
     for images, order in (("greys", 1), ("back", -1)):
         folder = server.data_dir / "in" / images
         folder.mkdir(parents=True)
@@ -99,12 +110,25 @@ def wrong_rows(calls, of_frame=grey, unit=0):
     )
 
 
+def embedding(seed):
+    """What an encoder makes of an image."""
+    return torch.randn(1, small_control.EMBEDDING, generator=torch.Generator().manual_seed(seed)) * 3
+
+
+def first_number(file, seed):
+    """The first number of the first token that an IP-Adapter makes of an embedding."""
+    weights = {name: each.float() for name, each in load_file(file).items() if name.startswith("image_proj")}
+    width = len(weights["image_proj.norm.weight"])
+    tokens = embedding(seed) @ weights["image_proj.proj.weight"].T + weights["image_proj.proj.bias"]
+    norm = weights["image_proj.norm.weight"], weights["image_proj.norm.bias"]
+    return float(torch.nn.functional.layer_norm(tokens[0, :width], (width,), *norm)[0])
+
+
 def embeddings(*seeds):
     """What the preprocessor of an IP-Adapter makes of images, as a client sends it."""
     made = []
     for seed in seeds:
         written = io.BytesIO()
-        embedding = torch.randn(1, small_control.EMBEDDING, generator=torch.Generator().manual_seed(seed)) * 3
-        torch.save({"image_embeds": embedding}, written)
+        torch.save({"image_embeds": embedding(seed)}, written)
         made.append(base64.b64encode(written.getvalue()).decode("ascii"))
     return made

@@ -17,16 +17,28 @@ from support.webui_real.small_text import CONTEXT_DIM
 NAME = "small_sd15_canny"  # the extension reads the base from it
 SDXL_NAME = "small_sdxl_canny"
 ADAPTER, LITE, IMAGE_PROMPT = "small_sd15_t2i", "small_sd15_lllite", "small_sd15_ip-adapter"
+KINDS = {"ControlNet": NAME, "T2I": ADAPTER, "LLLite": LITE, "IP-Adapter": IMAGE_PROMPT}
+SDXL_KINDS = {kind: name.replace("sd15", "sdxl") for kind, name in KINDS.items()}
 EMBEDDING = 48  # width of what an IP-Adapter gets of an image
 _OUTPUTS = (32, 32, 32, 32, 64, 64, 64, 128, 128, 128, 128, 128)
 _SDXL_OUTPUTS = _OUTPUTS[:9]
 _HINT = ((3, 16), (16, 16), (16, 32), (32, 32), (32, 96), (96, 96), (96, 256), (256, 32))
 _LOUD = {"input_hint_block.14": 4.0, "input_hint_block.0.weight": 3.0}  # images with other hints look different
 _UNSHUFFLED = 3 * 8 * 8  # channels of what an adapter sees
+_SDXL_UNSHUFFLED = 3 * 16 * 16
 _TOKENS = 4
 _WIDTHS = [MODEL_CHANNELS * mult for mult in CHANNEL_MULT]
 # Widths of the attention in the transformers, in the order in which an IP-Adapter's file numbers them.
 _ATTENTIONS = (32, 32, 64, 64, 128, 128, 128, 128, 128, 64, 64, 64, 32, 32, 32, 128)
+
+
+_SDXL_ATTENTIONS = (
+    *[64] * 4,  # two transformers with two blocks on the way down, and then two with three
+    *[128] * 6,
+    *[128] * 9,
+    *[64] * 6,
+    *[128] * 3,
+)
 
 
 def write_control_model(folder: Path, seed: int = 100) -> Path:
@@ -54,10 +66,24 @@ def _control_shapes(unet: UnetShape, widths: Sequence[int]) -> Shapes:
     return shapes
 
 
+def write_sdxl_models(folder: Path) -> None:
+    """Writes a model of each kind for the small SDXL checkpoint."""
+    write_sdxl_control_model(folder)
+    _write(folder, SDXL_KINDS["T2I"], _adapter_shapes(_SDXL_UNSHUFFLED), 105, {"conv_in": 4.0})
+    shapes = _lite_shapes(((4, 64), (5, 64), (7, 128), (8, 128)))
+    _write(folder, SDXL_KINDS["LLLite"], shapes, 106, {".up.0": 8.0, "conditioning1.0": 4.0})
+    shapes = _image_prompt_shapes(SDXL.context, _SDXL_ATTENTIONS)
+    _write(folder, SDXL_KINDS["IP-Adapter"], shapes, 107, {"to_v_ip": 3.0})
+
+
 def write_adapter(folder: Path, seed: int = 101) -> Path:
     """Writes a T2I adapter."""
+    return _write(folder, ADAPTER, _adapter_shapes(_UNSHUFFLED), seed, {"conv_in": 4.0})
+
+
+def _adapter_shapes(seen: int) -> Shapes:
     shapes: Shapes = OrderedDict()
-    conv(shapes, "conv_in", _UNSHUFFLED, _WIDTHS[0])
+    conv(shapes, "conv_in", seen, _WIDTHS[0])
     for level, width in enumerate(_WIDTHS):
         for number in (0, 1):
             block, before = f"body.{2 * level + number}", _WIDTHS[max(level - 1, 0)] if number == 0 else width
@@ -65,31 +91,40 @@ def write_adapter(folder: Path, seed: int = 101) -> Path:
                 conv(shapes, f"{block}.in_conv", before, width, kernel=1)
             conv(shapes, f"{block}.block1", width, width)
             conv(shapes, f"{block}.block2", width, width, kernel=1)
-    return _write(folder, ADAPTER, shapes, seed, {"conv_in": 4.0})
+    return shapes
 
 
 def write_lite(folder: Path, seed: int = 102) -> Path:
     """Writes a ControlLLLite for the queries of the first levels."""
+    shapes = _lite_shapes(((1, 32), (2, 32), (4, 64), (5, 64)))
+    return _write(folder, LITE, shapes, seed, {".up.0": 8.0, "conditioning1.0": 4.0})
+
+
+def _lite_shapes(blocks: Sequence[tuple[int, int]]) -> Shapes:
     shapes: Shapes = OrderedDict()
-    for block, width in ((1, 32), (2, 32), (4, 64), (5, 64)):
+    for block, width in blocks:
         name = f"lllite_unet_input_blocks_{block}_1_transformer_blocks_0_attn1_to_q"
         conv(shapes, f"{name}.conditioning1.0", 3, 8, kernel=4)
         conv(shapes, f"{name}.conditioning1.2", 8, 16, kernel=2)
         linear(shapes, f"{name}.down.0", width, 16)
         linear(shapes, f"{name}.mid.0", 32, 16)
         linear(shapes, f"{name}.up.0", 16, width)
-    return _write(folder, LITE, shapes, seed, {".up.0": 8.0, "conditioning1.0": 4.0})
+    return shapes
 
 
 def write_image_prompt(folder: Path, seed: int = 103) -> Path:
     """Writes an IP-Adapter, which takes embeddings of the width `EMBEDDING`."""
+    return _write(folder, IMAGE_PROMPT, _image_prompt_shapes(CONTEXT_DIM, _ATTENTIONS), seed, {"to_v_ip": 3.0})
+
+
+def _image_prompt_shapes(context: int, widths: Sequence[int]) -> Shapes:
     shapes: Shapes = OrderedDict()
-    linear(shapes, "image_proj.proj", EMBEDDING, _TOKENS * CONTEXT_DIM)
-    shapes["image_proj.norm.weight"] = shapes["image_proj.norm.bias"] = (CONTEXT_DIM,)
-    for number, width in enumerate(_ATTENTIONS):
+    linear(shapes, "image_proj.proj", EMBEDDING, _TOKENS * context)
+    shapes["image_proj.norm.weight"] = shapes["image_proj.norm.bias"] = (context,)
+    for number, width in enumerate(widths):
         for part in "kv":
-            linear(shapes, f"ip_adapter.{2 * number + 1}.to_{part}_ip", CONTEXT_DIM, width, bias=False)
-    return _write(folder, IMAGE_PROMPT, shapes, seed, {"to_v_ip": 3.0})
+            linear(shapes, f"ip_adapter.{2 * number + 1}.to_{part}_ip", context, width, bias=False)
+    return shapes
 
 
 def _write(folder: Path, name: str, shapes: Shapes, seed: int, loud: dict[str, float]) -> Path:

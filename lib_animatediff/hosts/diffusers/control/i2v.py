@@ -57,10 +57,10 @@ def check_i2v(unit: ControlUnit, config: Mapping[str, Any] | None) -> None:
             f"{name} is an AnimateLCM-I2V model, whose clip begins with one image. Give one key image, at frame 0.",
             code="AD-QB9",
         )
-    if unit.preprocessor != NONE or (unit.start, unit.end) != (0, 1):
+    if unit.preprocessor != NONE or (unit.start, unit.end) != (0, 1) or unit.mask is not None:
         raise ClipError(
-            f"{name} is an AnimateLCM-I2V model, which sees its image at all steps. Leave preprocessor, start and end "
-            "out.",
+            f"{name} is an AnimateLCM-I2V model, which sees its image at all steps. Leave preprocessor, start, end "
+            "and mask out.",
             code="AD-QC1",
         )
     examine(unit.keys[0].source(CROP), frames=1)

@@ -40,9 +40,9 @@ def check_pia(unit: ControlUnit, config: Mapping[str, Any] | None) -> None:
     name = unit.model.name
     if unit.source is not None or len(unit.keys) != 1:
         raise ClipError(f"{name} is a PIA model, which takes one image at a frame. Give one key image.", code="AD-Q50")
-    if unit.preprocessor != NONE or (unit.start, unit.end) != (0, 1):
+    if unit.preprocessor != NONE or (unit.start, unit.end) != (0, 1) or unit.mask is not None:
         raise ClipError(
-            f"{name} is a PIA model, which sees its image at all steps. Leave preprocessor, start and end out.",
+            f"{name} is a PIA model, which sees its image at all steps. Leave preprocessor, start, end and mask out.",
             code="AD-Q51",
         )
     if config is not None and config.get("in_channels", LATENT_CHANNELS) != LATENT_CHANNELS:

@@ -63,7 +63,7 @@ class LoadedSparseCtrl:
         images = [image for key in keys for image in source_frames(key.source(CROP), size, 1)]
         conditions = self._latents(images, size) if self.encoder.kind == RGB else drawings_of(self.unit, images)
         given = GivenFrames([key.frame for key in keys], conditions)
-        part = self.unit.start, self.unit.end
+        part = float(self.unit.start), float(self.unit.end)
         return SparseCtrlComponent(self.encoder, given, self.strengths, *part, self.unit.without_key, self.cache)
 
     def memory(self, plan: ClipPlan, size: Size) -> str:

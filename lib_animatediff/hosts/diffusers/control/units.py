@@ -18,12 +18,14 @@ from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.video.fitting import CROP, Size
 from lib_animatediff.video.pixels import levels_of
 from lib_animatediff.video.preprocess import PREPROCESSORS, check_preprocessor
-from lib_animatediff.video.source import count_frames, examine, over_white, source_frames
-from motion_module.limits import VIDEO_FRAMES, parse_json, read_limited
+from lib_animatediff.video.source import examine, over_white
+from motion_module.limits import parse_json, read_limited
 
 from .camera import LoadedCamera, check_cameras, load_camera
 from .files import read_control_file
 from .i2v import LoadedI2V, check_i2v, is_i2v, load_i2v
+from .images import count_images, mask_order, unit_images, unit_masks
+from .ip_adapter import LoadedIpAdapter, check_ip_adapter, ip_adapter_of, load_ip_adapter
 from .networks import LoadedNetwork, load_network, needs_grey
 from .pia import LoadedPia, check_pia, is_pia, load_pia
 from .sparse_ctrl import LoadedSparseCtrl, load_sparse_ctrl_unit
@@ -68,13 +70,17 @@ def check_controls(plan: ClipPlan, unet: Mapping[str, Any] | Path) -> None:
         if is_i2v(unit):
             check_i2v(unit, config)
             continue
+        if adapter := ip_adapter_of(unit):
+            check_ip_adapter(unit, adapter, config, plan.frames)
+            continue
         file = read_control_file(unit.model)
         if config is not None:
             file.check_fits(config)
         check_preprocessor(unit.preprocessor)
         for key in unit.keys:
             examine(key.source(CROP), frames=1)
-        unit.order(plan.frames, _count(unit, plan.frames))
+        unit.order(plan.frames, count_images(unit, plan.frames))
+        mask_order(unit, plan.frames)
 
 
 @dataclass(frozen=True)
@@ -86,12 +92,16 @@ class LoadedUnit:
         network: its network.
         order: the number of the image for each rendered frame.
         weights: one for each rendered frame.
+        masks: the number of the mask for each rendered frame; empty without masks.
+        frames: of the clip.
     """
 
     unit: ControlUnit
     network: LoadedNetwork
     order: Sequence[int]
     weights: Sequence[float]
+    masks: Sequence[int]
+    frames: int
 
     def component(self, size: Size) -> ControlComponent:
         """A component of the UNet for one pass, of this width and height in pixels.
@@ -100,10 +110,11 @@ class LoadedUnit:
             AnimateDiffError: an image cannot be read.
         """
         hints = _hints(self.unit, self.order, size, is_grey=needs_grey(self.network))
-        return ControlComponent(self.network, hints, self.weights, self.unit.start, self.unit.end)
+        masks = unit_masks(self.unit, self.masks, size)
+        return ControlComponent(self.network, hints, self.weights, *self.unit.parts(self.frames), masks)
 
 
-Loaded = LoadedUnit | LoadedSparseCtrl | LoadedPia | LoadedI2V | LoadedCamera
+Loaded = LoadedUnit | LoadedSparseCtrl | LoadedPia | LoadedI2V | LoadedIpAdapter | LoadedCamera
 """A unit on the device, whose ``component(size)`` is for one pass."""
 
 
@@ -131,16 +142,27 @@ def load_controls(pipeline: Any, plan: ClipPlan, say: Callable[[str], None] = la
         if is_i2v(unit):
             loaded.append(load_i2v(pipeline, plan, unit))
             continue
+        if adapter := ip_adapter_of(unit):
+            say_fewer(unit, plan.frames, say)
+            loaded.append(load_ip_adapter(pipeline, plan, unit, adapter))
+            continue
         file = read_control_file(unit.model)
         file.check_fits(pipeline.unet.config)
         network = load_network(file, pipeline.unet)
-        count = _count(unit, plan.frames)
-        if 1 < count < plan.frames and unit.source is not None:
-            say(f"{unit.source.name} has {count} images for {plan.frames} frames: {_WITH_FEWER[unit.fill]}.")
+        count = say_fewer(unit, plan.frames, say)
         order, weights = unit.order(plan.frames, count), unit.weights(plan.frames)
         rendered = len(plan.rendered)
-        loaded.append(LoadedUnit(unit, network, order[:rendered], weights[:rendered]))
+        masks = mask_order(unit, plan.frames)[:rendered]
+        loaded.append(LoadedUnit(unit, network, order[:rendered], weights[:rendered], masks, plan.frames))
     return loaded
+
+
+def say_fewer(unit: ControlUnit, frames: int, say: Callable[[str], None]) -> int:
+    """How many images a unit has for a number of frames, with a line about them if they are fewer."""
+    count = count_images(unit, frames)
+    if 1 < count < frames and unit.source is not None:
+        say(f"{unit.source.name} has {count} images for {frames} frames: {_WITH_FEWER[unit.fill]}.")
+    return count
 
 
 def as_hints(images: Iterable[Image]) -> Tensor:
@@ -156,27 +178,10 @@ def _config_in(folder: Path) -> Mapping[str, Any] | None:
     return config if isinstance(config, dict) and {"block_out_channels", "cross_attention_dim"} <= set(config) else None
 
 
-def _count(unit: ControlUnit, frames: int) -> int:
-    """How many images the source of a unit has, counted as far as they matter; 0 for key images."""
-    if unit.source is None:
-        return 0
-    return count_frames(unit.source, VIDEO_FRAMES if unit.fill == STRETCH else frames)
-
-
 def _hints(unit: ControlUnit, order: Sequence[int], size: Size, *, is_grey: bool) -> FrameHints:
     """The hints of frames, of which each image is prepared once."""
     used = sorted(set(order))
     prepare = PREPROCESSORS[unit.preprocessor]
-    images = (prepare(over_white(image)) for image in _images(unit, used, size))
+    images = (prepare(over_white(image)) for image in unit_images(unit, used, size))
     hints = as_hints(image.convert("L") if is_grey else image for image in images)
     return FrameHints(hints, [used.index(number) for number in order])
-
-
-def _images(unit: ControlUnit, numbers: Sequence[int], size: Size) -> Iterable[Image]:
-    if unit.source is None:
-        for number in numbers:
-            yield from source_frames(unit.keys[number].source(CROP), size, 1)
-        return
-    for number, image in enumerate(source_frames(unit.source, size, numbers[-1] + 1)):
-        if number in numbers:
-            yield image

@@ -205,6 +205,11 @@ def reach(p: Any, call: int, calls: int) -> None:
         network.guidance_schedule_handler(place)
 
 
+def reached(unet: Any) -> float:
+    """The share of the steps that is completed, as the extension's units are told before a call of the denoiser."""
+    return float(getattr(unet, "current_sampling_percent", 0.0))
+
+
 def forget_conditions(p: Any) -> None:
     """Let the WebUI encode the prompts of a batch, also if ``p`` has their conditions of an earlier batch or run.
 

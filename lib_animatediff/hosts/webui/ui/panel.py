@@ -17,7 +17,7 @@ from lib_animatediff.hosts.webui.catalog.other_extensions import warning
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.request.compat import with_whole_ramp
 from lib_animatediff.request.settings import SETTINGS, Setting, by_group, canonical_name, pasted_values
-from lib_animatediff.request.settings.setting import PROMPTS, WINDOWS
+from lib_animatediff.request.settings.setting import CONTROLNET, PROMPTS, WINDOWS
 from lib_animatediff.video import read_recipe
 from motion_module import AnimateDiffError
 
@@ -157,7 +157,7 @@ def _fold(tab: str, group: str, members: Sequence[Setting], above: Mapping[str, 
 
 def _part_of_plan(tab: str, group: str) -> dict[str, Any]:
     """The part of the plan that a fold shows, by its name in `PlanView`."""
-    name = {WINDOWS: "windows", PROMPTS: "prompts"}.get(group)
+    name = {WINDOWS: "windows", PROMPTS: "prompts", CONTROLNET: "controls"}.get(group)
     return {name: gr.HTML(elem_id=f"animatediff_{tab}_plan_{name}")} if name else {}
 
 

@@ -17,7 +17,9 @@ import torch
 from lib_animatediff.engine.context_windows import ContextWindows
 from lib_animatediff.hosts.webui.catalog.encoders import encoder_parameters, find_encoder
 from lib_animatediff.hosts.webui.catalog.models import canonical_name, find_model, inspected
+from lib_animatediff.hosts.webui.catalog.sources import find_source
 from lib_animatediff.hosts.webui.clip.batching import parts_of, splits_clips
+from lib_animatediff.hosts.webui.clip.control.strip import control_strips
 from lib_animatediff.hosts.webui.clip.prompt_travel import frame_prompts
 from lib_animatediff.hosts.webui.clip.speed import HostSampling, files_of, sampling_notes
 from lib_animatediff.hosts.webui.clip.start.video import sampled_steps
@@ -25,7 +27,7 @@ from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.prompts.tags import replace_tags
 from lib_animatediff.prompts.travel import Travel, table
-from lib_animatediff.request.control.choosing import names_in
+from lib_animatediff.request.control.choosing import choose_hosted, names_in
 from lib_animatediff.request.effects import idle_settings, notes_of
 from lib_animatediff.request.estimate import CHUNK, ClipEstimate, in_plain_words, one_line
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
@@ -79,11 +81,13 @@ class PlanView:
         summary: one line about what will be made and whether it fits, then notes; or the error.
         windows: the UNet calls, and the map of the windows, for the fold of long clips.
         prompts: the prompt of each frame, for the fold of prompts over time.
+        controls: the images of ControlNet units over the frames, for their fold.
     """
 
     summary: str = ""
     windows: str = ""
     prompts: str = ""
+    controls: str = ""
 
 
 def view_plan(values: Mapping[str, Any], page: Mapping[str, Any]) -> PlanView:
@@ -129,7 +133,8 @@ def view_plan(values: Mapping[str, Any], page: Mapping[str, Any]) -> PlanView:
         if found is not None
     ]
     summary.append(_marks(idle_settings(settings, travels), changed, serial))
-    return PlanView("".join(summary), windows, "".join(tables))
+    strips = control_strips(lambda: choose_hosted(settings, find_source)[1], frames)
+    return PlanView("".join(summary), windows, "".join(tables), strips)
 
 
 def _sampling(model: str, page: Mapping[str, Any]) -> str:

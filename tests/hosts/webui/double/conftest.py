@@ -15,6 +15,7 @@ from support import hosts
 from support.motion_files import write_motion_file
 from support.motions import read_once
 from support.webui_double import components, double, noises
+from support.webui_double.controlled import painting_controlled, write_walk
 from support.webui_double.double import SIDE, SdModel, shared
 
 import lib_animatediff
@@ -154,3 +155,15 @@ def images(webui, uploads):
         made[name] = Image.new("RGB", (SIDE, SIDE), (red, 0, 0))
         made[name].save(folder / f"{name}.png")
     return made
+
+
+@pytest.fixture
+def controlled(webui, monkeypatch):
+    """Renders with units."""
+    return painting_controlled(webui, monkeypatch)
+
+
+@pytest.fixture
+def walk(webui):
+    """A folder in which image i is `level(i)` bright."""
+    return write_walk(webui)

@@ -17,8 +17,7 @@ from support.motion_files import write_motion_file
 from support.webui_real.controlled import STRIPES, UNIT, controlled_webui, listed_models
 from support.webui_real.places import NOT_STARTED, REPOSITORY, TROUBLE, webui_python
 from support.webui_real.server import WebUI
-from support.webui_real.small_control import NAME, write_sdxl_control_model
-from support.webui_real.small_sdxl import NO_DOWNLOAD, write_sdxl_checkpoint
+from support.webui_real.small_control import NAME
 
 from tools.webui_report import Report
 
@@ -101,19 +100,14 @@ def plain_webui(start_webui: Callable) -> WebUI:
 
 @pytest.fixture(scope="session")
 def controlled(start_webui: Callable, tmp_path_factory: pytest.TempPathFactory) -> WebUI:
-    """With the real ControlNet extension, which is loaded first, and a small control model of each kind."""
+    """With the real ControlNet extension, which is loaded first, and small control models for small checkpoints."""
     return controlled_webui(start_webui, tmp_path_factory.mktemp("extension"), "a-controlnet")
 
 
 @pytest.fixture(scope="session")
 def controlled_last(start_webui: Callable, tmp_path_factory: pytest.TempPathFactory) -> WebUI:
-    """ControlNet is loaded last; there is an SDXL checkpoint, too."""
-    server = controlled_webui(start_webui, tmp_path_factory.mktemp("extension"), "zz-controlnet", settings=NO_DOWNLOAD)
-    write_motion_file(server.motion_modules_dir, "hotshot")
-    write_sdxl_checkpoint(server.models_dir / "Stable-diffusion")
-    write_sdxl_control_model(server.models_dir / "ControlNet")
-    server.api("POST", "/sdapi/v1/refresh-checkpoints").raise_for_status()
-    return server
+    """The same, but ControlNet is loaded last."""
+    return controlled_webui(start_webui, tmp_path_factory.mktemp("extension"), "zz-controlnet")
 
 
 @pytest.fixture(scope="session")

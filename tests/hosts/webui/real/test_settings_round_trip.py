@@ -83,10 +83,13 @@ NEW = {
     "sparse_without_key": "none",
     "sparse_colour_match": 0.5,
     "pia_motion": "large",
-    "control_images": "drift.gif",
-    "control_weight": "0: 1, 1: 0.5",
+    "control_images": "0: drift.gif",
+    "control_weight": "0: 0.5, 1: 1",
     "control_fill": "loop",
     "control_reach": 4,
+    "control_start": "0.25",
+    "control_end": "0.75",
+    "control_masks": "0: drift.gif",
 }
 BESIDE = {"sparse_ctrl": {"scribbles": NEW["scribbles"]}, "scribbles": {"sparse_ctrl": SCRIBBLE}}  # one needs the other
 SHORT = {"frames": 3}

@@ -12,9 +12,13 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lib_animatediff.engine.call import UNetCall, count_clips
+from lib_animatediff.engine.components.image_prompt import FlatMasks
 from lib_animatediff.engine.host_tensor import Kept, copied
+
+from .sources import UnitFrames
 
 Encode = Callable[[Tensor], Tensor]
 """The latents of hints, both ``f c h w``."""
@@ -165,69 +169,108 @@ class EmbeddingsInCalls:
         self._adapter.image_emb, self._adapter.cache = self._former, {}
 
 
-class WeightsInCalls:
-    """Factors on the weight of a model, one per frame.
+class RowAmounts:
+    """How much a unit acts on each row of a call, and where.
 
     Args:
-        weights: one for each frame of a clip.
-        take: receives those of a call's rows, ``(k b f)``.
+        amounts: ``(k b f) 1 h w``; the same everywhere if h and w are 1.
+        size: height and width of the latents.
     """
 
-    def __init__(self, weights: Sequence[float], take: Callable[[Tensor], None]) -> None:
-        self._weights = torch.tensor(weights)
+    def __init__(self, amounts: Tensor, size: tuple[int, ...]) -> None:
+        self.amounts = amounts
+        self._flat = FlatMasks(amounts, size)
+
+    def like(self, output: Tensor) -> Tensor:
+        """The amounts for an output of a layer, ``(k b f) c h w`` or ``(k b f) n c``."""
+        if output.dim() > 3:
+            return F.interpolate(self.amounts.to(output), output.shape[2:], mode="area")
+        if self.amounts.shape[2:] == (1, 1):
+            return self.amounts.to(output).flatten(1)[..., None]
+        return self._flat.at(output.shape[1]).to(output)
+
+
+class AmountsInCalls:
+    """How much a unit acts on each frame: a factor on its weight, a part of the steps, a mask.
+
+    Args:
+        unit: with one value for each frame of a clip.
+        masks: ``f 1 h w``; None: it acts everywhere.
+        reached: returns the share of the steps that is completed, as the extension counts it.
+        take: receives the amounts of a call's rows.
+    """
+
+    def __init__(
+        self, unit: UnitFrames, masks: Tensor | None, reached: Callable[[], float], take: Callable[[RowAmounts], None]
+    ) -> None:
+        self._weights = torch.tensor(unit.weights).view(-1, 1, 1, 1)
+        self._parts = unit.parts
+        self._masks = masks
+        self._reached = reached
         self._take = take
         self._last: object = None
 
     def before_call(self, call: UNetCall, x: Tensor, context: Tensor) -> None:  # noqa: ARG002 - see InCalls
-        """Pass on the factors of the rows."""
-        place = (place_of(call), x.device, x.dtype)
-        if place != self._last:
-            self._last = place
-            self._take(rows_of(call, self._weights, x.device).to(x.dtype))
+        """Pass on the amounts of the rows."""
+        reached = self._reached() if self._parts else 0.0
+        acting = tuple(start <= reached <= end for start, end in self._parts)  # the extension includes both
+        size = tuple(x.shape[2:])
+        place = (place_of(call), x.device, x.dtype, acting, size)
+        if place == self._last:
+            return
+        self._last = place
+        full = self._weights * torch.tensor(acting or (True,)).view(-1, 1, 1, 1)
+        full = full if self._masks is None else full * self._masks
+        self._take(RowAmounts(rows_of(call, full, x.device).to(x.dtype), size))
 
 
-def weigh_residuals(param: Any, undo: ExitStack) -> Callable[[Tensor], None]:
-    """How factors reach the outputs of a ControlNet or a T2I adapter: as the mask of a region, which each row has."""
+def weigh_residuals(param: Any, undo: ExitStack) -> Callable[[RowAmounts], None]:
+    """How amounts reach the outputs of a ControlNet or a T2I adapter: as the mask of a region, which each row has."""
     former = param.effective_region_mask
     undo.callback(setattr, param, "effective_region_mask", former)
 
-    def take(factors: Tensor) -> None:
-        each = factors.view(-1, 1, 1, 1)
-        param.effective_region_mask = each if former is None else former.to(each) * each
+    def take(rows: RowAmounts) -> None:
+        own = rows.amounts
+        if former is not None:
+            region = former.to(own)
+            if own.shape[2:] != (1, 1):
+                region = F.interpolate(region, own.shape[2:], mode="area")
+            own = region * own
+        param.effective_region_mask = own
 
     return take
 
 
-def weigh_attention(param: Any, undo: ExitStack) -> Callable[[Tensor], None]:
-    """How factors reach what an IP-Adapter adds to an attention."""
+def weigh_attention(param: Any, undo: ExitStack) -> Callable[[RowAmounts], None]:
+    """How amounts reach what an IP-Adapter adds to an attention."""
     adapter = param.control_model
     masked = adapter.apply_effective_region_mask
-    held: list[Tensor] = []
+    held: list[RowAmounts] = []
 
     def weighted(out: Tensor) -> Tensor:
-        return masked(out) * held[0].to(out).view(-1, 1, 1)  # type: ignore[no-any-return]
+        return masked(out) * held[0].like(out)  # type: ignore[no-any-return]
 
     adapter.apply_effective_region_mask = weighted
     undo.callback(delattr, adapter, "apply_effective_region_mask")
 
-    def take(factors: Tensor) -> None:
-        held[:] = [factors]
+    def take(rows: RowAmounts) -> None:
+        held[:] = [rows]
 
     return take
 
 
-def weigh_lite(param: Any, undo: ExitStack) -> Callable[[Tensor], None]:
-    """How factors reach what the modules of a ControlLLLite add."""
-    held: list[Tensor] = []
+def weigh_lite(param: Any, undo: ExitStack) -> Callable[[RowAmounts], None]:
+    """How amounts reach what the modules of a ControlLLLite add."""
+    held: list[RowAmounts] = []
 
     def weighted(_module: nn.Module, _args: object, output: Tensor) -> Tensor:
-        return output * held[0].to(output).view(-1, *[1] * (output.dim() - 1))
+        return output * held[0].like(output)
 
     for module in param.control_model.modules.values():
         undo.callback(module.register_forward_hook(weighted).remove)
 
-    def take(factors: Tensor) -> None:
-        held[:] = [factors]
+    def take(rows: RowAmounts) -> None:
+        held[:] = [rows]
 
     return take
 

@@ -12,6 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
 from lib_animatediff.hosts.webui.clip.start.pinned import is_img2img
 from lib_animatediff.hosts.webui.compat import controlnet
 from lib_animatediff.hosts.webui.compat.controlnet import HostUnit
@@ -20,11 +24,14 @@ from lib_animatediff.request.control.unit import STRETCH, ControlUnit, image_ord
 from lib_animatediff.request.effects import Note
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.request.start.images import Find
-from lib_animatediff.video.fitting import CROP
-from lib_animatediff.video.source import Source, chosen_images, count_frames, over_white
+from lib_animatediff.video.fitting import CROP, Size
+from lib_animatediff.video.pixels import levels_of
+from lib_animatediff.video.source import Source, chosen_images, count_frames, over_white, source_frames
 from motion_module import ClipError
 from motion_module.limits import VIDEO_FRAMES
 
+_WHITE = 255
+PIXELS_PER_LATENT = 8
 _BY_ROWS = "recolor"  # in the names of preprocessors
 _WITH_FEWER = {"hold": "the last one is held", "stretch": "they are stretched", "loop": "they start again"}
 
@@ -40,6 +47,9 @@ class UnitFrames:
             image for all frames, or what the extension itself finds.
         count: how many images that are; 0: one for all frames.
         named: the files that the request names for it.
+        parts: the start and the end of its steps in each rendered frame, as shares; empty: its own alone.
+        masks: white where it acts, one image for each frame or one for all; None: everywhere.
+        mask_order: the number of the mask of each rendered frame.
         notes: what the user should know.
     """
 
@@ -49,11 +59,14 @@ class UnitFrames:
     count: int = 0
     named: ControlUnit | None = None
     notes: tuple[Note, ...] = ()
+    parts: tuple[tuple[float, float], ...] = ()
+    masks: Source | None = None
+    mask_order: tuple[int, ...] = ()
 
     @property
-    def has_weights(self) -> bool:
-        """Whether its weight differs from the extension's in a frame."""
-        return any(weight != 1 for weight in self.weights)
+    def has_amounts(self) -> bool:
+        """Whether it acts on a frame in another way than the extension has it act on all."""
+        return any(weight != 1 for weight in self.weights) or bool(self.parts) or self.masks is not None
 
 
 def units_of_clip(
@@ -72,7 +85,10 @@ def units_of_clip(
             "batch option to all units for all images.",
             code="AD-H44",
         )
-    units = [_for_each_clip(_unit_frames(p, plan, hosted, host, find), plan, p.batch_size) for host in hosts]
+    units = [
+        _for_each_clip(_with_parts(_unit_frames(p, plan, hosted, host, find), plan, hosted), plan, p.batch_size)
+        for host in hosts
+    ]
     for unit in units:
         if unit.count:
             _refuse_masks(p, unit.host, find)
@@ -107,6 +123,43 @@ def _unit_frames(p: Any, plan: ClipPlan, hosted: HostedControl, host: HostUnit, 
         )
     count, read = _given(p, plan, host) or (0, None)
     return UnitFrames(host, factors, read, count)
+
+
+def _with_parts(unit: UnitFrames, plan: ClipPlan, hosted: HostedControl) -> UnitFrames:
+    """A unit with the steps and the places at which it acts on each frame."""
+    number = unit.host.number
+    parts = tuple(hosted.parts(number, plan.frames)[frame] for frame in plan.rendered)
+    masks = hosted.mask(number)
+    order: tuple[int, ...] = ()
+    if masks is not None:
+        count = count_frames(masks, VIDEO_FRAMES if hosted.fill == STRETCH else plan.frames)
+        every = image_order(masks.name, hosted.fill, plan.frames, count)
+        order = tuple(every[frame] for frame in plan.rendered)
+    return replace(unit, parts=parts if any(part != (0, 1) for part in parts) else (), masks=masks, mask_order=order)
+
+
+def read_masks(unit: UnitFrames, size: Size) -> Tensor | None:
+    """The masks of a unit's frames, ``f 1 h w`` from 0 to 1 for latents; None: it acts everywhere.
+
+    Args:
+        size: width and height of the clip, in pixels.
+
+    Raises:
+        AnimateDiffError: an image cannot be read.
+    """
+    if unit.masks is None:
+        return None
+    images = enumerate(source_frames(unit.masks, size, max(unit.mask_order) + 1))
+    wanted = set(unit.mask_order)
+    sides = [pixels // PIXELS_PER_LATENT for pixels in reversed(size)]
+    found = {
+        number: F.interpolate(
+            levels_of(over_white(image).convert("L")).permute(2, 0, 1)[None].float(), sides, mode="area"
+        )
+        for number, image in images
+        if number in wanted
+    }
+    return torch.cat([found[number] for number in unit.mask_order]) / _WHITE
 
 
 def _for_each_clip(unit: UnitFrames, plan: ClipPlan, clips: int) -> UnitFrames:

@@ -16,19 +16,19 @@ from lib_animatediff.request.effects import Note
 from motion_module import ClipError, IncompatibleModelError
 
 from .calls import (
+    AmountsInCalls,
     EmbeddingsInCalls,
     Encode,
     HintsInCalls,
     InCalls,
     LiteInCalls,
     OneImageInCalls,
-    WeightsInCalls,
     follow_hints,
     weigh_attention,
     weigh_lite,
     weigh_residuals,
 )
-from .sources import UnitFrames
+from .sources import UnitFrames, read_masks
 
 PREPARING = ("process", "before_process_batch")  # hooks in which the extension prepares a request
 _CONTROLNETS = ("ControlNet", "ControlNetUnion")
@@ -125,7 +125,9 @@ class ControlOfClip:
 
         with ExitStack() as undo:
             models = [
-                one for unit, param in self._paired(network) for one in _in_calls(unit, param, unet, encode, undo)
+                one
+                for unit, param in self._paired(network)
+                for one in [*_in_calls(unit, param, unet, encode, undo), *_amounts(p, unit, param, unet, undo)]
             ]
             if models:
                 undo.enter_context(patch_forward(unet, functools.partial(_prepared, models, call)))
@@ -181,13 +183,7 @@ def _in_calls(unit: UnitFrames, param: Any, unet: Any, encode: Encode, undo: Exi
             "frames, or turn it off.",
             code="AD-H51",
         )
-    compares = kind == _REFERENCE or any(part in preparation for part in _ON_LATENTS)
-    if unit.has_weights and (kind not in _WEIGHING or compares):
-        raise ClipError(
-            f"{name} ({preparation or kind}) has one weight for all frames. Clear control_weight for it, or turn the "
-            "unit off.",
-            code="AD-H52",
-        )
+    compares = _compares(kind, preparation)
     found: list[InCalls] = []
     if kind == _IMAGE_PROMPT:
         embeddings = EmbeddingsInCalls(param, list(param.hint_cond) if has_frames else None)
@@ -210,9 +206,32 @@ def _in_calls(unit: UnitFrames, param: Any, unet: Any, encode: Encode, undo: Exi
         found.append(OneImageInCalls(param))
     if kind == _ADAPTER:
         follow_hints(param, unet, undo, has_frames=has_frames)
-    if unit.has_weights:
-        found.append(WeightsInCalls(unit.weights, _WEIGHING[kind](param, undo)))
     return found
+
+
+def _amounts(p: Any, unit: UnitFrames, param: Any, unet: Any, undo: ExitStack) -> list[InCalls]:
+    """What lets a model act on each frame by its weight, its steps and its mask, until ``undo``.
+
+    Raises:
+        ClipError: the model acts on all frames alike.
+        AnimateDiffError: a mask cannot be read.
+    """
+    if not unit.has_amounts:
+        return []
+    kind, preparation = param.control_model_type.name, str(param.preprocessor["name"])
+    if kind not in _WEIGHING or _compares(kind, preparation):
+        raise ClipError(
+            f"ControlNet unit {unit.host.number} ({unit.host.model}, {preparation or kind}) acts on all frames alike. "
+            "Clear control_weight, control_start, control_end and control_masks for it, or turn the unit off.",
+            code="AD-H52",
+        )
+    masks = read_masks(unit, (p.width, p.height))
+    return [AmountsInCalls(unit, masks, lambda: controlnet.reached(unet), _WEIGHING[kind](param, undo))]
+
+
+def _compares(kind: str, preparation: str) -> bool:
+    """Whether a model compares latents of its image with those of the clip."""
+    return kind == _REFERENCE or any(part in preparation for part in _ON_LATENTS)
 
 
 def _checked(unit: UnitFrames, param: Any, name: str) -> Any:

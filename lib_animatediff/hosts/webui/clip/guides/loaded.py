@@ -92,7 +92,7 @@ class GuidedClip:
             if given is None:
                 given = self._given[unit, size] = self._given_frames(p, unit, encoder, size)
             strengths = unit.strengths(self._plan.frames)[:frames]
-            part = unit.start, unit.end
+            part = float(unit.start), float(unit.end)
             found.append(SparseCtrlComponent(encoder, given, strengths, *part, unit.without_key, self._cache))
         for unit, weight in self._inputs.items():
             image = self._images.get((unit, size))

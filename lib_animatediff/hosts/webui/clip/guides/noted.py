@@ -8,7 +8,7 @@ from typing import Any
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.request.control.unit import ControlUnit
 from lib_animatediff.request.plan import ClipPlan
-from lib_animatediff.request.start.pins import in_words
+from lib_animatediff.request.start.pins import PinnedFrames, in_words
 from lib_animatediff.request.start.taken_over import ClipSource
 from lib_animatediff.video.hashing import file_hash
 from motion_module.files.weights import MOTION_FILE_SUFFIXES
@@ -37,7 +37,7 @@ def guides_source(p: Any, plan: ClipPlan, source: ClipSource | None) -> ClipSour
 
 
 def _shown(unit: ControlUnit) -> str:
-    return f"{unit.model.name} with {in_words(unit.keys)}"
+    return f"{unit.model.name} with {in_words(PinnedFrames(unit.keys))}"
 
 
 def _named(path: Path) -> dict[str, Any]:

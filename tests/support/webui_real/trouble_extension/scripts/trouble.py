@@ -15,6 +15,7 @@ Commands come as the script's API argument, a dictionary:
         and each model of the ControlNet extension the grey of the hint that reached it
     guided: true - /trouble/guided tells of each run of a SparseCtrl encoder its rows, timesteps, conditions and what it
         returns for skip connection 5, and then that connection of the UNet's call, without and with what was added
+    seeded: true - seed what has no seed in the WebUI, such as the draws of the encoder in image to image
     plainly: true - the denoiser lays its rows out plainly: a call for each part of the prompts, and one for uncond
 """
 
@@ -65,6 +66,8 @@ class TroubleScript(scripts.Script):
             for seen_before in (decoded_batches, control_seen, conditions_seen, inputs_seen, levels_seen, reached):
                 seen_before.clear()
             guided_seen.clear()
+        if isinstance(command, dict) and command.get("seeded"):
+            torch.manual_seed(0)
         if isinstance(command, dict) and command.get("rows"):
             p.all_prompts = [f"{prompt}, {'red' if row else 'blue'}" for row, prompt in enumerate(p.all_prompts)]
 
@@ -337,6 +340,31 @@ def take_small_control_models():
     if guess:
         guess.controlnet_default_config.update(model_channels=32, context_dim=64)
         guess.controlnet_sdxl_mid_config.update(model_channels=32, context_dim=320, adm_in_channels=448)
+        take_small_sdxl_adapters(sys.modules["scripts.enums"])
+
+
+def take_small_sdxl_adapters(enums):
+    """An IP-Adapter is for SDXL by the width of its conditions, and its file numbers transformers as deep as SDXL's."""
+    former, versions = enums.StableDiffusionVersion.transformer_ids, enums.StableDiffusionVersion
+    adapters = sys.modules["scripts.ipadapter.ipadapter_model"].IPAdapterModel
+    load, block = adapters.load, enums.UnetBlockType
+
+    def of(kind, blocks, depth):
+        return [enums.TransformerID(kind, number, index, 0) for number in blocks for index in range(depth)]
+
+    def small_ids(version):
+        if version != versions.SDXL:
+            return former.fget(version)
+        down = of(block.INPUT, (4, 5), 2) + of(block.INPUT, (7, 8), 3)
+        up = of(block.OUTPUT, (0, 1, 2), 3) + of(block.OUTPUT, (3, 4, 5), 2)
+        return enums.TransformerIDResult(down, up, of(block.MIDDLE, (0,), 3))
+
+    def load_small(state_dict, model_name):
+        made = load(state_dict, model_name)
+        made.is_sdxl = made.is_sdxl or "sdxl" in model_name
+        return made
+
+    versions.transformer_ids, adapters.load = property(small_ids), staticmethod(load_small)
 
 
 def add_routes(_demo, app):

@@ -1,0 +1,59 @@
+"""The images of a control unit, read from its source or its key images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from lib_animatediff.engine.components.control import FrameHints
+from lib_animatediff.request.control.unit import STRETCH, ControlUnit, image_order
+from lib_animatediff.video.fitting import CROP, Size
+from lib_animatediff.video.pixels import levels_of
+from lib_animatediff.video.source import Source, count_frames, over_white, source_frames
+from motion_module.limits import VIDEO_FRAMES
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def count_images(unit: ControlUnit, frames: int) -> int:
+    """How many images the source of a unit has, counted as far as they matter; 0 for key images."""
+    return 0 if unit.source is None else _count(unit.source, unit.fill, frames)
+
+
+def mask_order(unit: ControlUnit, frames: int) -> list[int]:
+    """The number of the mask of each frame; empty without masks.
+
+    Raises:
+        ClipError: there are too few masks.
+    """
+    if unit.mask is None:
+        return []
+    return image_order(unit.mask.name, unit.fill, frames, _count(unit.mask, unit.fill, frames))
+
+
+def unit_masks(unit: ControlUnit, order: Sequence[int], size: Size) -> FrameHints | None:
+    """The masks of frames, white where the unit acts; None: everywhere."""
+    if unit.mask is None:
+        return None
+    used = sorted(set(order))
+    images = enumerate(source_frames(unit.mask, size, used[-1] + 1))
+    chosen = [levels_of(over_white(image).convert("L")).permute(2, 0, 1) for number, image in images if number in used]
+    return FrameHints(torch.stack(chosen), [used.index(number) for number in order])
+
+
+def _count(source: Source, fill: str, frames: int) -> int:
+    return count_frames(source, VIDEO_FRAMES if fill == STRETCH else frames)
+
+
+def unit_images(unit: ControlUnit, numbers: Sequence[int], size: Size) -> Iterator[Image]:
+    """The images with these numbers, which rise, in a width and height."""
+    if unit.source is None:
+        for number in numbers:
+            yield from source_frames(unit.keys[number].source(CROP), size, 1)
+        return
+    for number, image in enumerate(source_frames(unit.source, size, numbers[-1] + 1)):
+        if number in numbers:
+            yield image
