@@ -29,6 +29,7 @@ class BuiltInModel:
         motion_loras: for the motion module.
         control: a ControlNet for the checkpoint; empty without one.
         sparse_ctrl: a SparseCtrl encoder for images; empty without one.
+        fast_motion: the motion module distilled for few steps without CFG; empty without one.
     """
 
     name: str
@@ -40,6 +41,7 @@ class BuiltInModel:
     motion_loras: tuple[str, ...]
     control: str = ""
     sparse_ctrl: str = ""
+    fast_motion: str = ""
 
     @property
     def checkpoint(self) -> str:
@@ -54,8 +56,13 @@ class BuiltInModel:
     @property
     def files(self) -> tuple[str, ...]:
         """Names of all weights, the checkpoint's first."""
-        control = self.control, self.sparse_ctrl
-        return tuple(filter(None, (self.checkpoint, self.motion, self.style_lora, *self.motion_loras, *control)))
+        own = self.style_lora, *self.motion_loras, self.control, self.sparse_ctrl
+        return tuple(filter(None, (self.checkpoint, *self.modules, *own)))
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Names of the motion modules' files."""
+        return tuple(filter(None, (self.motion, self.fast_motion)))
 
     @property
     def is_installed(self) -> bool:
@@ -86,6 +93,7 @@ POCKET = BuiltInModel(
     style_lora="pocket-lilac-lora.safetensors",
     motion_loras=("pocket-pan-lora.safetensors",),
     control="pocket-control.safetensors",
+    fast_motion="pocket-fast-motion.safetensors",
 )
 MODELS = {model.name: model for model in (POCKET,)}
 DEFAULT = POCKET
@@ -98,7 +106,7 @@ def built_in(checkpoint: Path) -> BuiltInModel | None:
 
 def of_motion(name: str) -> BuiltInModel | None:
     """The built-in model whose motion module has this file name; None for another's."""
-    return next((model for model in MODELS.values() if model.motion == name), None)
+    return next((model for model in MODELS.values() if name in model.modules), None)
 
 
 def copy_to_webui(webui: Path, model: BuiltInModel) -> list[Path]:

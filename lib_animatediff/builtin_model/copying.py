@@ -27,7 +27,7 @@ def copy_to_models(models: Path, model: BuiltInModel) -> list[Path]:
         CheckpointError: a folder cannot be written, another file has the name, or the built-in model is missing.
     """
     source = model.folder
-    places = {model.checkpoint: _CHECKPOINTS, model.motion: _MOTION}
+    places = {model.checkpoint: _CHECKPOINTS, **dict.fromkeys(model.modules, _MOTION)}
     places |= dict.fromkeys((model.control, model.sparse_ctrl), _CONTROL)
     copies = [(models / places.get(name, _LORAS) / name, (source / name).read_bytes()) for name in model.files]
     config = models / _CHECKPOINTS / f"{model.name}.yaml"

@@ -17,12 +17,13 @@ from lib_animatediff.hosts.diffusers import pipeline as host
 from lib_animatediff.hosts.diffusers.pipeline import pick_device
 from lib_animatediff.hosts.diffusers.speed import choose_sampling, clip_files
 from lib_animatediff.jobs.recipe import FurtherMotion, Request
-from lib_animatediff.request.distilled import LEADING, SPACINGS, SamplerSettings
+from lib_animatediff.request.distilled import LEADING, SPACINGS, SamplerSettings, distilled_files
 from lib_animatediff.request.masks import packed_mask
 from lib_animatediff.request.methods import ModuleFile
 from lib_animatediff.request.motion_scale import MOST_EFFECT, MOST_SCALE
 from lib_animatediff.request.output import output_of
 from lib_animatediff.request.settings import SETTINGS, Setting, parse_settings
+from lib_animatediff.request.settings.setting import FAST
 from lib_animatediff.request.start.taken_over import VideoIn
 from lib_animatediff.sampling.text2video_zero import NAME
 from lib_animatediff.video import FORMATS
@@ -215,8 +216,10 @@ def animate(
     if seed == _RANDOM_SEED:
         seed = secrets.randbelow(_RANDOM_SEEDS)
         click.echo(f"Seed: {seed}", err=True)
-    start = _start(checkpoint, Path(motions[0]) if motions else None, prompt)
     further, added = tuple(map(_further, motions[1:])), tuple(map(networks.parse_added, loras))
+    # A distilled LoRA works beside a motion module that is not distilled.
+    is_fast = settings.speed == FAST and not distilled_files((), [(one.path.name, one.strength) for one in added])
+    start = _start(checkpoint, Path(motions[0]) if motions else None, prompt, is_fast=is_fast)
     modules = [ModuleFile(start.motion, kind), *(ModuleFile(one.path) for one in further)]
     how = choose_sampling(
         clip_files(modules, added, start.checkpoint.name),
@@ -300,10 +303,10 @@ class _Start:
     cfg: float
 
 
-def _start(checkpoint: Path, motion: Path | None, prompt: str | None) -> _Start:
-    """The given files, or those of a built-in model."""
+def _start(checkpoint: Path, motion: Path | None, prompt: str | None, *, is_fast: bool) -> _Start:
+    """The given files, or those of a built-in model, which may have a motion module for few steps."""
     if model := built_in(checkpoint):
-        motion = motion or model.folder / model.motion
+        motion = motion or model.folder / ((is_fast and model.fast_motion) or model.motion)
         return _Start(model.folder / model.checkpoint, motion, prompt or model.prompt, model.size, model.cfg)
     if motion is None:
         raise ClipError(

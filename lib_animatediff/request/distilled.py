@@ -140,6 +140,17 @@ DISTILLATIONS = (
         kind="i2v",
     ),
     Distillation(
+        "the built-in pocket model",
+        (("lcm", None), ("lcm", TRAILING)),
+        (4, 8),
+        (1.0, 1.0),
+        4,
+        1.0,
+        "docs/pocket.md",
+        r"^pocket-fast-motion",
+        is_module=True,
+    ),
+    Distillation(
         "AnimateLCM",
         _CONSISTENCY,
         (4, 8),

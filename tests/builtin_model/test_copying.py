@@ -23,7 +23,8 @@ def content(folder):
 
 def test_the_command_copies_what_the_webui_needs(models, capsys):
     told = command_line(capsys)("pocket-to-webui", models.parent).out.splitlines()
-    names = ["Stable-diffusion/pocket.safetensors", "animatediff/pocket-motion.safetensors"]
+    names = ["Stable-diffusion/pocket.safetensors"]
+    names += ["animatediff/pocket-motion.safetensors", "animatediff/pocket-fast-motion.safetensors"]
     names += ["Lora/pocket-lilac-lora.safetensors", "Lora/pocket-pan-lora.safetensors"]
     names += ["ControlNet/pocket-control.safetensors", "Stable-diffusion/pocket.yaml"]
     assert told == [str(models / name) for name in names]

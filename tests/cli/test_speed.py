@@ -19,7 +19,8 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     lightning = shutil.copy(FOLDER / POCKET.motion, folder / "animatediff_lightning_4step.safetensors")
     lora = shutil.copy(FOLDER / "pocket-lilac-lora.safetensors", folder / "lcm-lora-sdv1-5.safetensors")
-    return {"lightning": lightning, "lora": lora}
+    plain, style = FOLDER / POCKET.motion, FOLDER / POCKET.style_lora
+    return {"lightning": lightning, "lora": lora, "plain": plain, "style": style}
 
 
 @pytest.fixture
@@ -44,7 +45,8 @@ def sampling(request):
     ("line", "expected"),
     [
         ("", ("ddim", None, 25, POCKET.cfg)),
-        ("--speed fast", ("ddim", None, 25, POCKET.cfg)),
+        ("--speed fast", ("lcm", None, 4, 1.0)),
+        ("--motion {plain} --speed fast", ("ddim", None, 25, POCKET.cfg)),
         ("--motion {lightning}", ("ddim", None, 25, POCKET.cfg)),
         ("--motion {lightning} --speed fast", ("euler", "trailing", 4, 1.0)),
         ("--motion {lightning} --speed fast --steps 8", ("euler", "trailing", 8, 1.0)),
@@ -54,7 +56,8 @@ def sampling(request):
         ("--motion {lightning} --speed fast --spacing leading", ("ddim", "leading", 4, 1.0)),
         ("--lora {lora} --speed fast", ("lcm", None, 8, 1.0)),
         ("--lora {lora}:0.5 --speed fast", ("lcm", None, 8, 1.0)),
-        ("--lora {lora}:0 --speed fast", ("ddim", None, 25, POCKET.cfg)),
+        ("--lora {lora}:0 --speed fast", ("lcm", None, 4, 1.0)),
+        ("--lora {style} --speed fast", ("lcm", None, 4, 1.0)),
         ("--lora {lora} --motion text2video-zero --speed fast", ("lcm", None, 8, 1.0)),
         ("--sampler lcm --steps 6 --cfg 1", ("lcm", None, 6, 1.0)),
     ],
@@ -74,11 +77,17 @@ def test_a_recipe_has_what_was_chosen(asked, files):
     assert request_of(older, lambda name, _digest: paths[name]).spacing is None
 
 
-def test_the_builtin_model_says_that_nothing_is_distilled_and_is_rendered(command, tmp_path):
+def test_the_builtin_model_has_a_module_for_few_steps_which_a_distilled_lora_does_not_need(asked):
+    assert asked("--speed fast").motion.name == POCKET.fast_motion
+    assert asked("--lora {style} --speed fast").motion.name == POCKET.fast_motion
+    assert asked("--lora {lora} --speed fast").motion.name == POCKET.motion
+    assert asked("").motion.name == POCKET.motion
+
+
+def test_that_nothing_is_distilled_is_said_and_the_clip_is_rendered(command, tmp_path):
     clip = tmp_path / "clip.gif"
-    ended = command(
-        "animate", "--checkpoint", "pocket", "--speed", "fast", "--frames", 2, "--steps", 1, "--output", clip
-    )
+    words = ("--checkpoint", "pocket", "--motion", FOLDER / POCKET.motion, "--speed", "fast")
+    ended = command("animate", *words, "--frames", 2, "--steps", 1, "--output", clip)
     assert ended.code == 0
     assert clip.exists()
     assert "speed fast changes nothing, since pocket-motion.safetensors is not known to be distilled" in ended.err

@@ -33,6 +33,7 @@ ROWS = {row.name: row for row in DISTILLATIONS}
 
 MODULES = {
     "AnimateLCM_sd15_t2v.ckpt": "AnimateLCM",
+    "pocket-fast-motion.safetensors": "the built-in pocket model",
     "animatelcm-fp16.safetensors": "AnimateLCM",
     "AnimateLCM_sd15_i2v.ckpt": "AnimateLCM-I2V",
     "animatediff_lightning_1step_diffusers.safetensors": "AnimateDiff-Lightning, 1 step",

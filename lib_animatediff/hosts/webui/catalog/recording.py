@@ -81,7 +81,7 @@ class Recording:
             self.header = Header(_texts(fields["identity"]), str(fields["tab"]), str(fields["infotext"]))
         except Exception as error:  # a damaged file can raise anything
             raise ClipError(
-                f"{path.name} is no unfinished clip that this version can read. Render the clip again.", code="AD-W60"
+                f"{path.name} is no unfinished clip that this version can read. Render the clip again.", code="AD-W63"
             ) from error
         self.count = len(self._places) - 1
 
