@@ -222,6 +222,8 @@ def process_images(p: Processing) -> Processed:
         if getattr(p, "enable_hr", False):
             p.hr_prompts = p.all_hr_prompts[batch]
         p.scripts.call("before_process_batch", p)
+        if len(p.prompts) == 0:
+            break
         p.scripts.call("process_batch", p)
         p.sd_model.alphas_cumprod = p.sd_model.alphas_cumprod_original.to("cpu")
         with torch.no_grad():
@@ -229,19 +231,7 @@ def process_images(p: Processing) -> Processed:
             samples = p.sample(prompts=p.setup_conds())
             images_of_batch = decoded_batch(p, samples)
         p.prompts = p.all_prompts[batch]
-        for i, sample in enumerate(images_of_batch):
-            image = to_image(sample)
-            p.batch_index = i
-            p.scripts.call("postprocess_image", p, SimpleNamespace(image=image))
-            finished = SimpleNamespace(image=image)
-            p.scripts.call("postprocess_image_after_composite", p, finished)
-            image = finished.image
-            if not p.do_not_save_samples:
-                shared.saved.append(p.seeds[i])
-            infotexts.append(create_infotext(p, i))
-            images.append(image)
-            if p.mask_for_overlay is not None:
-                images += [p.mask_for_overlay] * (shared.opts.return_mask + shared.opts.return_mask_composite)
+        finish_images(p, images_of_batch, images, infotexts)
     if not infotexts:
         infotexts.append("nothing was painted")
     first = int(shared.opts.return_grid and not p.do_not_save_grid and len(images) > 1)
@@ -251,6 +241,25 @@ def process_images(p: Processing) -> Processed:
     processed = Processed(p, images, infotexts, first)
     p.scripts.call("postprocess", p, processed)
     return processed
+
+
+def finish_images(p: Processing, decoded: list[Tensor], images: list[Any], infotexts: list[str]) -> None:
+    """Add the images of a batch, and a mask after each."""
+    for i, sample in enumerate(decoded):
+        image = to_image(sample)
+        p.batch_index = i
+        p.scripts.call("postprocess_image", p, SimpleNamespace(image=image))
+        finished = SimpleNamespace(image=image)
+        p.scripts.call("postprocess_image_after_composite", p, finished)
+        image = finished.image
+        if not p.do_not_save_samples:
+            shared.saved.append(p.seeds[i])
+        infotexts.append(create_infotext(p, i))
+        if shared.opts.enable_pnginfo:
+            image.info["parameters"] = infotexts[-1]
+        images.append(image)
+        if p.mask_for_overlay is not None:
+            images += [p.mask_for_overlay] * (shared.opts.return_mask + shared.opts.return_mask_composite)
 
 
 def decoded_batch(p: Processing, samples: Any) -> list[Tensor]:

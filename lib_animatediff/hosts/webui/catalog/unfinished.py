@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from lib_animatediff.hosts.webui.compat.denoiser_outputs import folder_of_unfinished_clips
 from lib_animatediff.hosts.webui.compat.options import UNFINISHED_OPTION, option
+from lib_animatediff.video.atomic import write_atomic
 from motion_module import ClipError
 
 from .recording import SUFFIX, Recording
 
 _FIELD = "AnimateDiff"  # of infotexts
+WRITTEN_SUFFIX = ".animatediff-written"
 OLDEST = 30 * 24 * 3600.0  # seconds, after which a recording is removed
 
 
@@ -27,12 +30,40 @@ def recording_path(key: str) -> Path:
     return folder_of_unfinished_clips() / f"{key}{SUFFIX}"
 
 
+def note_written(path: Path, clips: Sequence[Sequence[Path]]) -> None:
+    """Note the files of the clips of a recording, which are written. Failing is no error."""
+    with suppress(OSError):
+        text = json.dumps([[str(file.absolute()) for file in files] for files in clips])
+        write_atomic(_note_of(path), text.encode())
+
+
+def written_files(path: Path, folder: Path) -> list[list[Path]]:
+    """The files of the clips of a recording; none if one of them is not in this folder any more."""
+    try:
+        clips = [[Path(file) for file in files] for files in json.loads(_note_of(path).read_bytes())]
+        are_there = all(file.exists() and file.resolve().is_relative_to(folder.resolve()) for c in clips for file in c)
+    except Exception:  # the file can hold anything
+        return []
+    return clips if are_there else []
+
+
+def forget_written(path: Path) -> None:
+    """The clips of a recording are to be written, again. Failing is no error."""
+    with suppress(OSError):
+        _note_of(path).unlink(missing_ok=True)
+
+
+def _note_of(path: Path) -> Path:
+    return path.with_suffix(WRITTEN_SUFFIX)
+
+
 def unfinished_clips() -> Iterator[Recording]:
     """The recordings that can be read and have calls, the newest first."""
     found = []
     with suppress(OSError):
         for path in folder_of_unfinished_clips().glob(f"*{SUFFIX}"):
-            found.append((path.stat().st_mtime, path))
+            if not _note_of(path).exists():  # clips of a request that failed later
+                found.append((path.stat().st_mtime, path))
     for _, path in sorted(found, reverse=True):
         with suppress(ClipError):
             recording = Recording(path)
@@ -59,3 +90,4 @@ def make_room(own: Path) -> None:
             total += status.st_size
             if total > most or time.time() - status.st_mtime > OLDEST:
                 path.unlink(missing_ok=True)
+                forget_written(path)

@@ -32,6 +32,7 @@ class ImageHooks(a1111.Script):  # type: ignore[misc]
         """All of it is finished: match its colours, and put back what a mask keeps of the source video."""
         if session := session_of(self, p):
             finished.image = session.finished(p, finished.image)
+            session.deliveries.add_image(p, finished)
 
 
 def session_of(script: ImageHooks, p: Processing) -> Session | None:

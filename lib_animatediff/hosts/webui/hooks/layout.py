@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from lib_animatediff.engine.patching import restore
@@ -114,6 +115,17 @@ class RequestLayout:
             if rows and len(rows) % self._frames == 0:
                 rows[:] = repeated(rows[:: self._frames], self._frames)
 
+    @contextmanager
+    def users_values(self) -> Iterator[None]:
+        """Inside, ``p`` has the values that it has after `undo`."""
+        p = self._p()
+        ours = {name: getattr(p, name) for name in self._former}
+        _set_all(p, self._former)
+        try:
+            yield
+        finally:
+            _set_all(p, ours)
+
     def undo(self) -> None:
         """Restore the values of ``p``."""
         for owner_reference, name, wrapper_reference in self._wrappers:
@@ -177,4 +189,9 @@ class RequestLayout:
     def _set(self, name: str, value: Any) -> None:
         p = self._p()
         self._former.setdefault(name, getattr(p, name))
+        setattr(p, name, value)
+
+
+def _set_all(p: Any, values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
         setattr(p, name, value)

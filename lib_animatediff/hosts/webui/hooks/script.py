@@ -22,8 +22,7 @@ from lib_animatediff.hosts.webui.clip.start.rerendered import rerender_notes, si
 from lib_animatediff.hosts.webui.clip.start.video import clip_source, refuse_two_masks, strength_of_tab, video_notes
 from lib_animatediff.hosts.webui.clip.unfinished.request import UnfinishedClips
 from lib_animatediff.hosts.webui.compat import a1111
-from lib_animatediff.hosts.webui.compat.base import Processing
-from lib_animatediff.hosts.webui.output.deliver import ERROR, deliver_clips, report_notes
+from lib_animatediff.hosts.webui.output.deliver import report_notes
 from lib_animatediff.hosts.webui.output.script_runs import ScriptRun
 from lib_animatediff.hosts.webui.ui.axes import refuse_idle_axes, settings_of_axes, with_axes
 from lib_animatediff.hosts.webui.ui.panel import (
@@ -44,7 +43,6 @@ from lib_animatediff.request.start.images import choose_images, chosen_size, wit
 from lib_animatediff.video.formats import check_rate
 
 from .image_hooks import ImageHooks, session_of
-from .progress.delivery import FollowedDelivery
 from .progress.workload import Speeds
 from .session import Refusal, Session
 
@@ -134,27 +132,14 @@ class AnimateDiffScript(ImageHooks, a1111.Script):  # type: ignore[misc]
         session.settle()
         try:
             processed.styles = getattr(p, "styles", None)  # during the run they were in the prompts
-            if session.plan.makes_clip and _deliver(p, processed, session, self._script_run):
+            if session.plan.makes_clip and session.deliveries.deliver(
+                p, processed, session.loras.reports, self._script_run
+            ):
                 session.unfinished.remove()
             report_notes(processed, session.notes)
             session.progress.bar.finish()
         finally:
             session.close()
-
-
-def _deliver(p: Processing, processed: Any, session: Session, script_run: ScriptRun) -> bool:
-    """Make clips of the frames; returns whether they are whole and written."""
-    try:
-        delivery = FollowedDelivery(p, session.plan, session.progress)
-        deliver_clips(p, processed, session.plan, session.loras.reports, script_run, delivery, session.source)
-    except Exception as error:  # the WebUI would only print it; the frames remain
-        _log.exception("AnimateDiff could not make clips of the frames.")
-        processed.comments += f"AnimateDiff: the frames are no clip, because of an error. {error}\n"
-        return False
-    else:
-        return ERROR not in processed.extra_generation_params and not session.progress.interrupts.notes
-    finally:
-        session.progress.interrupts.end_delivery()
 
 
 def before_denoising(params: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,6 +32,7 @@ from lib_animatediff.request.start.kept import kept_pixels
 from lib_animatediff.request.start.taken_over import ClipSource
 from lib_animatediff.video.fitting import Size
 
+from .deliveries import Deliveries
 from .denoiser import DenoiserHooks
 from .layout import RequestLayout
 from .problems import Problems
@@ -54,6 +56,15 @@ class _Request:
         """Whether ``p`` is the object of this request."""
         return self.is_open and self._p() is p
 
+    def close(self) -> None:
+        """End the request."""
+        self.is_open = False
+
+    def fail(self, p: Processing, _error: BaseException) -> None:
+        """Sampling has failed: end the request."""
+        self.close()
+        controlnet.release(p)
+
     def contains(self, p: Processing) -> bool:
         """Whether ``p`` is another object that runs inside this request."""
         served = self._p()
@@ -69,11 +80,12 @@ class Session(_Request):
         loras: motion LoRAs of the prompts, with reports for clients.
         progress: what is done.
         unfinished: what is recorded of the clips, from which they go on after a crash.
-        source: what the clip's files take over from its source video.
+        deliveries: writes the clips.
 
     Args:
         speeds: of earlier requests.
         notes: about settings without effect.
+        source: what the clip's files take over from its source video.
         size: width and height, if they differ from those of ``p``.
         control: units of the ControlNet extension.
         unfinished: what is recorded of the clips.
@@ -94,7 +106,6 @@ class Session(_Request):
         super().__init__(p)
         self.plan = plan
         self._notes = notes
-        self.source = source
         self.unfinished = unfinished or UnfinishedClips(plan)
         self._changes = _changes(plan)
         self.loras = ClipLoras()
@@ -105,6 +116,7 @@ class Session(_Request):
         self._layout = RequestLayout(p, plan, self._problems, first_frames, size, self._control)
         method = clip_method(plan.method, plan, caches, self.loras)
         self.progress = RequestProgress(plan, ProgressBar(speeds))
+        self.deliveries = Deliveries(plan, self._layout, self.progress, self.unfinished, source)
         guided = GuidedClip(plan, caches.encoders)
         self._wrapper = SamplingWrapper(
             plan,
@@ -147,7 +159,13 @@ class Session(_Request):
             self._layout.reach_refusal()
 
     def take_prompts(self, p: Processing) -> None:
-        """Take the prompts of a batch, before the WebUI reads extra networks and conditions from them."""
+        """Write the clips of the batch before, and take the prompts of the next one.
+
+        The WebUI has not yet read extra networks and conditions from them.
+        """
+        self.deliveries.end_batch(p)
+        if not p.prompts:
+            return
         with self._problems.refusing_later():
             controlnet.forget_conditions(p)
             self._layout.share_first_prompts()
@@ -158,7 +176,7 @@ class Session(_Request):
         with self._problems.refusing_later():
             self.loras.put_back(p)
             self._prompts.write_frame_prompts(p)
-        _wrap_once(self, p, self._sample)
+        _wrap_once(self, p, self._wrapper.sample)
 
     def before_sampling(self, p: Processing, noise: Tensor) -> None:
         """Prepare a sampler, which begins from this noise."""
@@ -196,15 +214,19 @@ class Session(_Request):
         """`settle`, and end the progress."""
         self.settle()
         self.progress.stop()
+        self.deliveries.forget()
+
+    def fail(self, p: Processing, error: BaseException) -> None:
+        """Sampling has failed: `close`."""
+        self.deliveries.fail(p, error)
+        super().fail(p, error)
 
     def _give_up(self) -> None:
         """Called when the WebUI closes ``p`` before `settle`, after a failure anywhere."""
-        self.progress.stop()
         if (p := self._p()) is not None:
+            self.deliveries.fail(p, sys.exc_info()[1])
             controlnet.release(p)
-
-    def _sample(self, p: Processing, original: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        return self._wrapper.sample(p, original, args, kwargs)
+        self.progress.stop()
 
 
 def _changes(plan: ClipPlan) -> dict[str, Callable[[Any, int], Any]]:
@@ -264,9 +286,8 @@ def _wrap_once(session: Session | Refusal, p: Processing, sample: Any) -> None:
         spent = True
         try:
             return sample(p, original, args, kwargs)
-        except BaseException:
-            session.close()
-            controlnet.release(p)
+        except BaseException as error:
+            session.fail(p, error)
             raise
         finally:
             restore(p, "sample", wrapped, original)

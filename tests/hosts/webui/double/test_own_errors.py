@@ -51,7 +51,7 @@ def test_a_clip_is_refused_with_the_reason(webui, monkeypatch, name):
 
 
 def test_frames_without_a_clip_are_returned_with_the_reason(webui, monkeypatch):
-    monkeypatch.setattr(webui.module("hooks.script"), "deliver_clips", fail)
+    monkeypatch.setattr(webui.module("hooks.deliveries"), "deliver_clips", fail)
     processed = webui.paint({**CLIP, "frames": 3})
     assert len(processed.images) >= 3
     assert "something of ours" in processed.comments

@@ -165,7 +165,8 @@ def test_the_words_of_every_format_have_room(webui, watched):
         plan_of(frames=4),
         webui.module("hooks.progress.bar").ProgressBar(webui.module("hooks.progress.workload").Speeds()),
     )
-    one = delivery(SimpleNamespace(batch_size=1, n_iter=1, width=8, height=8), plan_of(frames=4), progress)
+    one = delivery(plan_of(frames=4), progress)
+    one.begin(SimpleNamespace(batch_size=1, n_iter=1, width=8, height=8))
     for key in webui.module("hooks.progress.delivery").FORMATS:
         one.writing(key, 9999, 10_000)
         one.writing(key, 3, 4)
@@ -294,7 +295,7 @@ def test_interrupted_while_writing_the_finished_files_stay(webui, watched, monke
             shared.state.interrupted = True
 
     monkeypatch.setattr(bar, "say", press)
-    processed = webui.paint(CLIP, n_iter=2)
+    processed = webui.paint(CLIP, batch_size=2)
     files = [path.suffix for path in webui.outputs.rglob("*") if path.is_file()]
     assert files == [".gif"] * written
     assert len(processed.images) == (1 + 4 if written else 8)  # the frames of a clip without a file

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,15 @@ from torch import Tensor
 
 from lib_animatediff.engine.inject import Injection
 from lib_animatediff.hosts.webui.catalog.recording import CallFacts, Header, Recorder, Recording
-from lib_animatediff.hosts.webui.catalog.unfinished import make_room, most_bytes, recording_path, unfinished_clips
+from lib_animatediff.hosts.webui.catalog.unfinished import (
+    forget_written,
+    make_room,
+    most_bytes,
+    note_written,
+    recording_path,
+    unfinished_clips,
+    written_files,
+)
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.denoiser_outputs import (
     DenoiserOutput,
@@ -63,7 +71,9 @@ class UnfinishedClips:
         self.notes: list[Note] = []
         self._plan, self._resumes, self._tab, self._sources, self._now = plan, resumes, tab, sources or {}, now
         self._begun, self._spent, self._expected = now(), 0.0, FIRST_SECONDS
-        self._paths: list[Path] = []  # of the batches
+        self._paths: dict[int, Path] = {}  # of the batches
+        self._resumed: set[int] = set()  # batches that go on from recordings
+        self._path = Path()  # of the batch under way
         self._recorder: Recorder | None = None
         self._found: Recording | None = None
         self._repeated = self._calls = 0  # calls to repeat, and calls so far
@@ -81,7 +91,11 @@ class UnfinishedClips:
             if self._resumes:
                 self._find(path, header)
             self._recorder = Recorder(path, header, self._found, self._repeated)
-            self._paths.append(path)
+            self._paths[p.iteration] = self._path = path
+            if self._found is None:
+                forget_written(path)
+            else:
+                self._resumed.add(p.iteration)
         except Exception as error:  # the clip does not depend on it
             _log.exception("AnimateDiff cannot keep the state of this clip.")
             self._say(f"cannot go on with this clip if it is interrupted, because of an error: {error}")
@@ -118,12 +132,22 @@ class UnfinishedClips:
         if self._waiting:
             self._write()
 
+    def end_written(self, batch: int, clips: Sequence[Sequence[Path]]) -> None:
+        """The clips of a batch are written, to these files. Its recording stays until the request is complete."""
+        if (path := self._paths.get(batch)) is not None and path.exists():
+            note_written(path, clips)
+
+    def known_files(self, folder: Path) -> dict[int, list[list[Path]]]:
+        """The files that the interrupted request has written into the folder: those of each clip, by the batch."""
+        return {batch: written_files(self._paths[batch], folder) for batch in self._resumed}
+
     def remove(self) -> None:
         """Remove the recordings, since the clips are written."""
-        for path in self._paths:
+        for path in self._paths.values():
             with suppress(OSError):
                 path.unlink(missing_ok=True)
-        self._paths = []
+            forget_written(path)
+        self._paths = {}
         self._recorder = None
 
     def _find(self, path: Path, header: Header) -> None:
@@ -180,7 +204,7 @@ class UnfinishedClips:
         begun = self._now()
         try:
             if self._spent == 0:
-                make_room(self._paths[-1])
+                make_room(self._path)
             self._recorder.append(self._waiting)
             self._waiting = []
             if self._recorder.size > most_bytes():

@@ -15,22 +15,34 @@ from .tasks import IMAGE, MEASURE, frame_unit, write_kind, write_overhead
 
 
 class FollowedDelivery(Delivery):
-    """Follows the delivery of one request; see `Delivery`.
+    """Follows the deliveries of one request, one after the other; see `Delivery`."""
 
-    Args:
-        p: with the user's own batch size again.
-    """
-
-    def __init__(self, p: Any, plan: ClipPlan, progress: RequestProgress) -> None:
-        self._rows_of_batch = int(p.batch_size) * len(plan.rendered)
-        self._batches = int(p.n_iter)
+    def __init__(self, plan: ClipPlan, progress: RequestProgress) -> None:
+        self._frames = len(plan.rendered)
+        self._rows_of_batch = self._frames
+        self._batches = 1
         self._progress = progress
-        self._unit = frame_unit(MEASURE, p)
+        self._unit = 0.0
         self._clip = -1
         self._is_over = False
         self._begun = (-1, "")  # the clip and kind of work under way
-        progress.interrupts.begin_delivery()
-        progress.bar.complete(IMAGE)
+
+    def begin(self, p: Any, batch: int | None = None) -> None:
+        """A delivery begins.
+
+        Args:
+            p: with the user's own batch size.
+            batch: the clips of this one are delivered; None: all that are left.
+        """
+        self._rows_of_batch = int(p.batch_size) * self._frames
+        self._batches = int(p.n_iter)
+        self._unit = frame_unit(MEASURE, p)
+        self._progress.interrupts.begin_delivery()
+        self._progress.bar.complete(IMAGE, None if batch is None else batch + 1)
+
+    def rows_of(self, batch: int) -> range:
+        """The rows of a batch."""
+        return range(self._rows_of_batch * batch, self._rows_of_batch * (batch + 1))
 
     def rows(self, count: int) -> list[int]:
         """Without the rows that an interrupt has left undecoded."""
