@@ -10,7 +10,7 @@ from motion_module import AnimateDiffError
 
 def add_sentence(error: BaseException, sentence: str) -> None:
     """Add a sentence to an error's message, of which the page shows ``str(error)``, and the API ``detail`` as well."""
-    message = f"{error} {sentence}"
+    message = f"{error} {sentence}".strip()
     if isinstance(error, AnimateDiffError):
         error.message = f"{error.message} {sentence}"
     elif isinstance(error, OSError) and error.strerror:

@@ -10,9 +10,9 @@ from contextlib import suppress
 import pytest
 import requests
 from support.webui_real.clicking import PANEL, fill, open_panel, prepare_clip
-from support.webui_real.clips import animate
+from support.webui_real.clips import animate, clip_payload
 from support.webui_real.server import PAYLOAD
-from support.webui_real.studio import decoded, texts_of
+from support.webui_real.studio import decoded, texts_of, trouble
 
 from lib_animatediff.video import read_recipe
 
@@ -105,6 +105,67 @@ def made_by(server):
 
 def infotext_of(path) -> str:
     return read_recipe(path).infotext
+
+
+BATCHES = 3
+
+
+def written(server) -> list:
+    """The clips in the output folder, the oldest first."""
+    return sorted(server.outputs_dir.rglob("*-*.gif"), key=lambda path: path.stat().st_mtime_ns)
+
+
+@pytest.fixture(scope="module")
+def three_clips(mortal):
+    """A request for three clips, and the bytes of each."""
+    payload = {**PAYLOAD, "steps": STEPS, "seed": 21, "n_iter": BATCHES}
+    before = written(mortal)
+    animate(mortal, {"frames": SHORT}, **payload)
+    made = [path.read_bytes() for path in written(mortal)[len(before) :]]
+    assert len(set(made)) == BATCHES
+    return payload, made
+
+
+def check_going_on(mortal, payload, made, before):
+    kept = written(mortal)[len(before) :]
+    answer = animate(mortal, {"frames": SHORT, "resume": True}, **payload)
+    assert [path.read_bytes() for path in written(mortal)[len(before) :]] == made
+    clips = json.loads(answer["info"])["extra_generation_params"]["AnimateDiff clips"]
+    assert [clip["files"] for clip in clips[:2]] == [[str(path)] for path in kept]
+    assert len(answer["images"]) == BATCHES
+    assert calls_of(mortal) == 0
+
+
+@pytest.mark.shows("Several batches: a failure in the third keeps two clips, names them, and the request goes on")
+@pytest.mark.parametrize("layer", ["model.diffusion_model", "first_stage_model.decoder"])
+def test_a_failure_in_the_third_batch_keeps_the_clips_before(mortal, three_clips, layer):
+    payload, made = three_clips
+    before = written(mortal)
+    order = trouble(raise_at={"layer": layer, "call": 4, "batch": 2})["alwayson_scripts"]
+    asked = clip_payload({"frames": SHORT}, **payload, alwayson_scripts=order)
+    response = mortal.api("POST", "/sdapi/v1/txt2img", asked)
+    assert response.status_code == 500
+    kept = written(mortal)[len(before) :]
+    assert [path.read_bytes() for path in kept] == made[:2]
+    for text in (response.json()["detail"], response.json()["errors"]):
+        assert "trouble as ordered" in text
+        assert all(str(path) in text for path in kept)
+    check_going_on(mortal, payload, made, before)
+
+
+@pytest.mark.shows("Several batches: the WebUI is killed in the third, and no clip is written twice")
+def test_killed_in_the_third_batch(mortal, three_clips):
+    payload, made = three_clips
+    before = written(mortal)
+    thread = asked_in_the_background(mortal, {"frames": SHORT}, **payload)
+    while thread.is_alive() and len(written(mortal)) < len(before) + 2:
+        time.sleep(0.02)
+    wait_for_calls(mortal, 1, thread)
+    mortal.stop()
+    thread.join()
+    assert [path.read_bytes() for path in written(mortal)[len(before) :]] == made[:2]
+    mortal.start()
+    check_going_on(mortal, payload, made, before)
 
 
 SAMPLERS = ["Euler a", "Heun", "DPM++ 2M SDE", "DPM++ SDE", "DPM adaptive", "Restart"]

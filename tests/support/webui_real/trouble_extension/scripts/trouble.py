@@ -1,7 +1,7 @@
 """A second extension for the end-to-end tests: makes trouble on request, tells what is in the model and what came out.
 
 Commands come as the script's API argument, a dictionary:
-    raise_at: {"layer": name of a module of the model, "call": how many calls go well before}
+    raise_at: {"layer": name of a module of the model, "call": how many calls go well before, "batch": from this one on}
     interrupt_at: the same, but an interrupt as by the button, in the middle of that call; /trouble/calls counts them
     nested: true - run a txt2img and an img2img of its own on each finished picture, as ADetailer and others do,
         with all scripts on them and AnimateDiff switched on
@@ -79,7 +79,7 @@ class TroubleScript(scripts.Script):
         if command.get("plainly"):
             CFGDenoiser.forward = denoised_plainly
 
-        if where := command.get("raise_at"):
+        if (where := command.get("raise_at")) and kwargs.get("batch_number", 0) >= where.get("batch", 0):
             calls = [0]
 
             def trip(module, inputs):
