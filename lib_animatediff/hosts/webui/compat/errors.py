@@ -7,17 +7,23 @@ from contextlib import contextmanager
 
 from motion_module import AnimateDiffError
 
+_ENDS = (".", "!", "?")  # of sentences
+
 
 def add_sentence(error: BaseException, sentence: str) -> None:
     """Add a sentence to an error's message, of which the page shows ``str(error)``, and the API ``detail`` as well."""
-    message = f"{error} {sentence}".strip()
     if isinstance(error, AnimateDiffError):
-        error.message = f"{error.message} {sentence}"
+        error.message = _followed(error.message, sentence)
     elif isinstance(error, OSError) and error.strerror:
-        error.strerror = f"{error.strerror}. {sentence}"
+        error.strerror = _followed(error.strerror, sentence)
     else:
-        error.args = (message,)
-    error.detail = message if sentence not in str(error) else str(error)  # type: ignore[attr-defined]
+        error.args = (_followed(str(error), sentence),)
+    error.detail = str(error)  # type: ignore[attr-defined]
+
+
+def _followed(text: str, sentence: str) -> str:
+    text = text.strip()
+    return f"{text}{'' if text.endswith(_ENDS) else '.'} {sentence}" if text else sentence
 
 
 @contextmanager
