@@ -138,10 +138,10 @@ class Deliveries:
             interrupts.end_delivery()
         is_cut_short = interrupts.report_of(batch) is not None or len(interrupts.notes) > former_notes
         if not is_cut_short and not any(clip.problem for clip in clips):
-            self._unfinished.end_written(batch, [clip.files for clip in clips])
+            self._unfinished.recordings.note_written(batch, [clip.files for clip in clips])
 
     def _known(self, p: Processing) -> dict[int, list[Path]]:
         """Files that the request which is resumed has written, by the number of the clip."""
         clips = len(self._delivery.rows_of(0)) // self._plan.frames
-        known = self._unfinished.known_files(Path(p.outpath_samples))
+        known = self._unfinished.recordings.known_files(Path(p.outpath_samples))
         return {batch * clips + clip: files for batch, each in known.items() for clip, files in enumerate(each)}

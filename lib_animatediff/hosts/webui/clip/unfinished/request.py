@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,10 @@ from torch import Tensor
 from lib_animatediff.engine.inject import Injection
 from lib_animatediff.hosts.webui.catalog.recording import CallFacts, Header, Recorder, Recording
 from lib_animatediff.hosts.webui.catalog.unfinished import (
-    forget_written,
     make_room,
     most_bytes,
-    note_written,
     recording_path,
     unfinished_clips,
-    written_files,
 )
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.denoiser_outputs import (
@@ -39,6 +36,7 @@ from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.video.atomic import plain_reason
 
 from .identity import differences, identity_of, key_of
+from .recordings import Recordings
 
 Forward = Callable[..., Tensor]
 _log = logging.getLogger(__name__)
@@ -50,6 +48,10 @@ FIRST_SECONDS = 0.02  # that the first writing is expected to take; the others a
 
 class UnfinishedClips:
     """What is recorded of one request.
+
+    Attributes:
+        notes: for the user.
+        recordings: the files.
 
     Args:
         plan: of its clips.
@@ -71,8 +73,7 @@ class UnfinishedClips:
         self.notes: list[Note] = []
         self._plan, self._resumes, self._tab, self._sources, self._now = plan, resumes, tab, sources or {}, now
         self._begun, self._spent, self._expected = now(), 0.0, FIRST_SECONDS
-        self._paths: dict[int, Path] = {}  # of the batches
-        self._resumed: set[int] = set()  # batches that go on from recordings
+        self.recordings = Recordings()
         self._path = Path()  # of the batch under way
         self._recorder: Recorder | None = None
         self._found: Recording | None = None
@@ -91,11 +92,8 @@ class UnfinishedClips:
             if self._resumes:
                 self._find(path, header)
             self._recorder = Recorder(path, header, self._found, self._repeated)
-            self._paths[p.iteration] = self._path = path
-            if self._found is None:
-                forget_written(path)
-            else:
-                self._resumed.add(p.iteration)
+            self._path = path
+            self.recordings.add(p.iteration, path, is_resumed=self._found is not None)
         except Exception as error:  # the clip does not depend on it
             _log.exception("AnimateDiff cannot keep the state of this clip.")
             self._say(f"cannot go on with this clip if it is interrupted, because of an error: {error}")
@@ -132,22 +130,9 @@ class UnfinishedClips:
         if self._waiting:
             self._write()
 
-    def end_written(self, batch: int, clips: Sequence[Sequence[Path]]) -> None:
-        """The clips of a batch are written, to these files. Its recording stays until the request is complete."""
-        if (path := self._paths.get(batch)) is not None and path.exists():
-            note_written(path, clips)
-
-    def known_files(self, folder: Path) -> dict[int, list[list[Path]]]:
-        """The files that the interrupted request has written into the folder: those of each clip, by the batch."""
-        return {batch: written_files(self._paths[batch], folder) for batch in self._resumed}
-
     def remove(self) -> None:
         """Remove the recordings, since the clips are written."""
-        for path in self._paths.values():
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-            forget_written(path)
-        self._paths = {}
+        self.recordings.remove()
         self._recorder = None
 
     def _find(self, path: Path, header: Header) -> None:
