@@ -7,7 +7,7 @@ from typing import Any
 
 ALIASES: dict[str, tuple[str, ...]] = {  # by the canonical name of the setting
     "enable": ("enabled",),
-    "model": ("pia",),  # as on the command line, where a PIA model takes the place of a motion module
+    "model": ("pia", "i2v"),  # as on the command line, where these models take the place of a motion module
     "frames": ("video_length",),
     "loop_count": ("loop_number", "loop"),
     "context_length": ("batch_size",),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from motion_module.completeness import in_words, problems_of
 from motion_module.errors import MotionFileError
+from motion_module.files.diffusers_format import find_source
 from motion_module.files.key_formats import is_motion_weight, without_prefixes
-from motion_module.files.weights import FileHeader
+from motion_module.files.weights import FileHeader, read_header
 
 from .network import BLOCKS, LEVELS, ImageEncoder
 
@@ -19,6 +21,14 @@ def encoder_keys(header: FileHeader) -> Mapping[str, str]:
     names = {without_prefixes(key): key for key in header.tensors}
     found = {name.removeprefix(PREFIX): key for name, key in names.items() if name.startswith(PREFIX)}
     return found if any(map(is_motion_weight, names)) else {}
+
+
+def has_image_encoder(path: str | Path) -> bool:
+    """Whether a file is an AnimateLCM-I2V model; False for files that cannot be read."""
+    try:
+        return bool(encoder_keys(read_header(find_source(Path(path)).weights)))
+    except MotionFileError:
+        return False
 
 
 def check_image_encoder(name: str, header: FileHeader) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from lib_animatediff.cli.options import is_given
+from lib_animatediff.request.camera.choosing import needed_model
 from lib_animatediff.request.camera.drawing import draw_path
 from lib_animatediff.request.camera.moves import MOVES
 from lib_animatediff.request.camera.unit import MOST_STRENGTH, CameraUnit
@@ -65,6 +66,7 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 HEADINGS = dict.fromkeys(_OPTIONS, HEADING)
+OTHER_OPTIONS = {name: option for name, (option, _) in _OPTIONS.items() if name != "camera_drawing"}
 
 
 def with_camera_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -95,9 +97,7 @@ def take_camera(options: dict[str, Any], frames: int) -> tuple[CameraUnit | None
                 code="AD-Q99",
             )
         return None, ()
-    if model is None:
-        raise ClipError("--camera needs a CameraCtrl model. Give one with --camera-model.", code="AD-QA1")
-    read_camera_ctrl(model)
+    read_camera_ctrl(needed_model(model, "--camera", "--camera-model"))
     path = _file(text)
     if path is None and is_given("camera_every"):
         raise ClipError("--camera-every has an effect on files of poses only. Leave it out.", code="AD-QA2")

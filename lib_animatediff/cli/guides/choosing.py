@@ -13,7 +13,7 @@ from lib_animatediff.builtin_model import built_in
 from lib_animatediff.cli.options import frame_and_file, is_given
 from lib_animatediff.cli.start.images_in import ImagesIn
 from lib_animatediff.engine.components.sparse_ctrl import NEAREST, WITHOUT_KEY
-from lib_animatediff.request.control.guides import AUTO, IMAGE_METHODS, PIA, AskedGuides, GuideNames, choose_guides
+from lib_animatediff.request.control.guides import AUTO, I2V, IMAGE_METHODS, PIA, AskedGuides, GuideNames, choose_guides
 from lib_animatediff.request.control.unit import MOST_WEIGHT, AnyUnit
 from lib_animatediff.request.settings import clip_frames, parse_settings
 from lib_animatediff.request.start.pins import Pin, PinnedFrames
@@ -103,7 +103,7 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "image_method": (
         "--image-method",
         {
-            "type": click.Choice((*IMAGE_METHODS, i2v.METHOD)),
+            "type": click.Choice(IMAGE_METHODS),
             "default": AUTO,
             "show_default": True,
             "help": "What images at frames are used for. pins: their frames equal them. sparse-ctrl: the encoder "
@@ -113,7 +113,8 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 HEADINGS = dict.fromkeys(_OPTIONS, HEADING) | pia.HEADINGS | i2v.HEADINGS | camera.HEADINGS
 # The settings of the table that have an option of their own here.
-OTHER_OPTIONS = {name: option for name, (option, _) in _OPTIONS.items()} | pia.OTHER_OPTIONS
+OTHER_OPTIONS = {name: option for name, (option, _) in _OPTIONS.items()}
+OTHER_OPTIONS |= pia.OTHER_OPTIONS | i2v.OTHER_OPTIONS | camera.OTHER_OPTIONS
 _OF_PINS = {"pin_strength": "--pin-strength", "pin_inversion": "--pin-inversion"}
 
 
@@ -198,7 +199,7 @@ def take_guides(options: dict[str, Any], images: ImagesIn | None, motions: tuple
     units: tuple[AnyUnit, ...] = chosen.units
     if begun is not None:
         lines += i2v.lines_about(begun, kind)
-        motions, kind, units = (str(begun.model),), i2v.METHOD, (begun, *units)
+        motions, kind, units = (str(begun.model),), I2V, (begun, *units)
     further = () if filmed is None else (filmed,)
     return Guides(motions, kind, (*units, *further), chosen.pins, tuple(lines))
 

@@ -9,19 +9,14 @@ from typing import Any
 import click
 
 from lib_animatediff.cli.options import AUTO, is_given
+from lib_animatediff.request.control.i2v import I2VNames, i2v_unit, refuse_without_i2v
 from lib_animatediff.request.control.unit import MOST_DRIFT, MOST_WEIGHT, ControlUnit
 from lib_animatediff.request.start.pins import PinnedFrames
 from motion_module import ClipError
-from motion_module.files.diffusers_format import find_source
-from motion_module.files.weights import read_header
-from motion_module.image_encoder.header import check_image_encoder
 from motion_module.image_encoder.network import DRIFT
-from motion_module.kinds import I2V
-from motion_module.sparse_ctrl.load import read_sparse_ctrl
-from motion_module.sparse_ctrl.network import RGB
 
 HEADING = "AnimateLCM-I2V"
-METHOD = I2V.name
+_NAMES = I2VNames(" of --i2v", "--image", "--image-method", "--i2v")
 _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "i2v": (
         "--i2v",
@@ -52,6 +47,7 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 HEADINGS = dict.fromkeys(_OPTIONS, HEADING)
+OTHER_OPTIONS = {name: option for name, (option, _) in _OPTIONS.items() if name != "i2v"}
 
 
 def with_i2v_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -77,36 +73,21 @@ def take_i2v(options: dict[str, Any], pins: PinnedFrames | None, motions: tuple[
     given = {name: options.pop(name) for name in _OPTIONS}
     path, asked = given["i2v"], options["image_method"]
     if path is None:
-        if asked == METHOD:
-            raise ClipError("--image-method i2v needs an AnimateLCM-I2V model. Give one with --i2v.", code="AD-QC6")
+        refuse_without_i2v(asked, _NAMES)
         if idle := [option for name, (option, _) in _OPTIONS.items() if is_given(name)]:
             raise ClipError(
                 f"{', '.join(idle)} would have no effect without an AnimateLCM-I2V model. Give --i2v.", code="AD-QC2"
             )
         return None
-    source = find_source(path)
-    check_image_encoder(source.name, read_header(source.weights))
     if motions:
         raise ClipError(
             f"{path.name} of --i2v is the motion module of the clip. Leave --motion {motions[0]} out.", code="AD-QC3"
         )
-    others = [f"--image-method {asked}"] if asked not in (AUTO, METHOD) else []
-    others += [f"{options['pia'].name} of --pia"] if options["pia"] is not None else []
-    others += [each.name for each in options["sparse_ctrl"] if read_sparse_ctrl(each).layout.kind == RGB]
-    if others:
-        raise ClipError(
-            f"{path.name} of --i2v has the image to itself, so that {others[0]} has none. Leave one of them out.",
-            code="AD-QC5",
-        )
-    keys = pins.pins if pins else ()
-    if [key.frame for key in keys] != [0]:
-        raise ClipError(
-            f"The clip of {path.name} begins with one image, and there are {len(keys)} or it is at another frame. Give "
-            "--image alone.",
-            code="AD-QC4",
-        )
+    others = [f"{options['pia'].name} of --pia"] if options["pia"] is not None else []
+    strength, drift = given["i2v_strength"], given["i2v_drift"]
+    unit = i2v_unit(path, pins, asked, options["sparse_ctrl"], strength, drift, _NAMES, others)
     options["image_method"] = AUTO
-    return ControlUnit(path, keys=keys, weight=given["i2v_strength"], drift=given["i2v_drift"])
+    return unit
 
 
 def lines_about(unit: ControlUnit, kind: str | None) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib_animatediff.engine.components.sparse_ctrl import NEAREST
+from lib_animatediff.request.camera.unit import CameraUnit
 from lib_animatediff.request.start.pins import Pin, PinnedFrames
 from motion_module import ClipError
 from motion_module.files.diffusers_format import find_source
@@ -20,8 +21,8 @@ from motion_module.sparse_ctrl.network import RGB, SCRIBBLE
 from .affinity import AFFINITIES, SMALL, affinity, as_weights
 from .unit import ControlUnit
 
-AUTO, PINS, SPARSE_CTRL, BOTH, PIA = "auto", "pins", "sparse-ctrl", "both", "pia"
-IMAGE_METHODS = (AUTO, PINS, SPARSE_CTRL, BOTH, PIA)
+AUTO, PINS, SPARSE_CTRL, BOTH, PIA, I2V = "auto", "pins", "sparse-ctrl", "both", "pia", "i2v"
+IMAGE_METHODS = (AUTO, PINS, SPARSE_CTRL, BOTH, PIA, I2V)
 FULL_STRENGTH = "1"
 
 
@@ -87,11 +88,12 @@ class Guides:
     """What the images of a clip are used for.
 
     Attributes:
-        units: encoders of SparseCtrl and a PIA model with their images.
+        units: encoders of SparseCtrl, and a PIA or an AnimateLCM-I2V model, with their images.
         pins: frames that equal their images; None: none do.
         lines: what was chosen, and why.
         method: what was chosen, of `IMAGE_METHODS`.
         kinds: of the encoders, by file.
+        camera: None: there is none.
     """
 
     units: tuple[ControlUnit, ...] = ()
@@ -99,6 +101,7 @@ class Guides:
     lines: tuple[str, ...] = ()
     method: str = PINS
     kinds: dict[Path, str] = field(default_factory=dict)
+    camera: CameraUnit | None = None
 
 
 def choose_guides(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from lib_animatediff.prompts.travel import STEP
 from lib_animatediff.request.settings import FILE_FORMATS, FRAME, SETTINGS, ClipSettings, context_length
+from lib_animatediff.request.settings.camera import is_pose_file
 from lib_animatediff.request.settings.interpolation import OFF, shown_fps
 from lib_animatediff.request.settings.start_from import NO_RAMP
 from lib_animatediff.sampling.frame_noise import CONSTANT, FREENOISE, SHARED
@@ -92,6 +93,8 @@ _SILENT = Rule(
 _ADDS_NONE = Rule(lambda case: case.settings.interpolate == OFF, "no frames are added")
 _NO_IMAGE = Rule(lambda case: not case.has_images, "there is no image at a frame")
 _NO_ENCODER = Rule(lambda case: not case.settings.sparse_ctrl.strip(), "no SparseCtrl encoder is chosen")
+_NO_CAMERA = Rule(lambda case: not case.settings.camera.strip(), "there is no camera")
+_NO_POSES = Rule(lambda case: not is_pose_file(case.settings.camera), "the camera has named moves")
 _NO_SOURCE = Rule(
     lambda case: not case.settings.video and not case.has_images, "there is neither a source video nor an image"
 )
@@ -292,7 +295,10 @@ EFFECTS: dict[str, tuple[Rule, ...]] = {
     **dict.fromkeys(("sparse_strength", "sparse_start", "sparse_end"), (_NO_ENCODER,)),
     "sparse_without_key": (_NO_ENCODER, _FIRST_FRAME, _ONE_WINDOW),
     "sparse_colour_match": (_NO_ENCODER,),
-    "pia_motion": (_NO_IMAGE,),
+    **dict.fromkeys(("pia_motion", "i2v_drift", "i2v_strength"), (_NO_IMAGE,)),
+    "camera": _MOVING,
+    **dict.fromkeys(("camera_model", "camera_strength", "camera_start", "camera_end"), (_NO_CAMERA, *_MOVING)),
+    "camera_every": (_NO_CAMERA, _NO_POSES, *_MOVING),
     **dict.fromkeys(("control_images", "control_weight", "control_fill"), ()),
     "control_reach": (_NO_KEYS,),
     **dict.fromkeys(("control_start", "control_end", "control_masks"), ()),

@@ -17,12 +17,12 @@ from lib_animatediff.video.interpolate import Interpolation
 from motion_module import ClipError
 
 from .interpolation import FASTEST, shown_fps
-from .setting import CONTROLNET, GUIDES, START_FROM, VIDEO_IN
+from .setting import CAMERA, CONTROLNET, GUIDES, START_FROM, VIDEO_IN
 from .table import AUTOMATIC_CONTEXT, FIRM_LOOP, LOOPED, NO_LOOP, SETTINGS, ClipSettings
 
 VIDEO_SETTINGS = tuple(name for name, each in SETTINGS.items() if each.group == VIDEO_IN)
 IMAGE_SETTINGS = tuple(name for name, each in SETTINGS.items() if each.group == START_FROM)
-GUIDE_SETTINGS = tuple(name for name, each in SETTINGS.items() if each.group == GUIDES)
+GUIDE_SETTINGS = tuple(name for name, each in SETTINGS.items() if each.group in (GUIDES, CAMERA))
 CONTROL_SETTINGS = tuple(name for name, each in SETTINGS.items() if each.group == CONTROLNET)
 
 # Settings that need a motion module. The panel sends every setting, so default values are accepted.

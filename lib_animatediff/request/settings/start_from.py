@@ -1,4 +1,4 @@
-"""Images in a clip, as its start, for SparseCtrl, PIA and units of ControlNet: entries of the settings table."""
+"""Images in a clip, as its start and for models that steer it: entries of the settings table."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from lib_animatediff.request.control.hosted import (
     parse_unit_shares,
     parse_unit_weights,
 )
-from lib_animatediff.request.control.unit import FILLS, HOLD, MOST_WEIGHT, REACH
+from lib_animatediff.request.control.unit import FILLS, HOLD, MOST_DRIFT, MOST_WEIGHT, REACH
 from lib_animatediff.request.motion_scale import parse_frames
 from lib_animatediff.request.start.pins import INVERSION, STRENGTH, parse_keys
 from lib_animatediff.request.start.rerender import parse_ranges
 from lib_animatediff.video.fitting import CROP, FITS
+from motion_module.image_encoder.network import DRIFT
 
 from .setting import CONTROLNET, GUIDES, LONGEST_CLIP, START_FROM, checked_by, further
 
@@ -187,11 +188,12 @@ IMAGE_METHOD = further(
     GUIDES,
     choices=IMAGE_METHODS,
     meanings={
-        "auto": "SparseCtrl or PIA if its file is chosen, else pins",
+        "auto": "the model whose file is chosen, else pins",
         "pins": "their frames equal them",
         "sparse-ctrl": "an encoder carries them to all frames",
         "both": "pins and SparseCtrl",
         "pia": "a PIA model moves one image",
+        "i2v": "the clip of an AnimateLCM-I2V model begins with one image",
     },
 )
 SPARSE_CTRL = further(
@@ -260,6 +262,23 @@ PIA_MOTION = further(
     suggestions=AFFINITIES,
     accepts_numbers=True,
     parse=_checked_affinity,
+)
+I2V_DRIFT = further(
+    DRIFT,
+    "I2V drift",
+    "How far the frames of an AnimateLCM-I2V model move from the image. Lower keeps closer to it.",
+    GUIDES,
+    minimum=0,
+    maximum=MOST_DRIFT,
+)
+I2V_STRENGTH = further(
+    FULL_STRENGTH,
+    "I2V strength",
+    f"Strength of the image of an AnimateLCM-I2V model over the frames, from 0 to {MOST_WEIGHT:g}, such as 0.8 or "
+    "0: 1, 12: 0.4.",
+    GUIDES,
+    accepts_numbers=True,
+    parse=checked_by(lambda text: parse_frames("i2v_strength", text, LONGEST_CLIP, MOST_WEIGHT)),
 )
 CONTROL_IMAGES = further(
     "",

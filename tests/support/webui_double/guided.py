@@ -6,6 +6,8 @@ from functools import cache
 
 import torch
 from safetensors.torch import save_file
+from support.camera_ctrl import random_state as camera_state
+from support.image_encoder import i2v_state
 from support.pia import pia_state
 from support.sparse_ctrl import random_state
 
@@ -14,7 +16,12 @@ from .double import CLIP
 RGB, SCRIBBLE, PIA = "rgb.safetensors", "scribble.safetensors", "pia.safetensors"
 FRAMES = 4
 GUIDED = {**CLIP, "frames": FRAMES, "image": "in/a.png", "last_image": "in/b.png", "sparse_ctrl": RGB}
+CAMERA, I2V, POSES = "CameraCtrl.safetensors", "i2v.safetensors", "path.txt"
 MOVED = {"model": PIA, "frames": FRAMES, "image": "in/a.png"}
+
+MOVES = "pan-left 2, zoom-in; 2: roll-clockwise 3/s"
+FILMED = {**CLIP, "frames": FRAMES, "camera": MOVES, "camera_model": CAMERA}
+BEGUN = {"model": I2V, "frames": FRAMES, "image": "in/a.png"}
 
 
 @cache
@@ -28,3 +35,9 @@ def write_guides(folder) -> None:
     for name, kind in ((RGB, "rgb"), (SCRIBBLE, "scribble")):
         save_file(weights(kind), folder / name)
     save_file(pia_state(), folder / PIA)
+
+
+def write_filmed(folder) -> None:
+    """A CameraCtrl model and an AnimateLCM-I2V model, beside the motion modules."""
+    save_file(camera_state(), folder / CAMERA)
+    save_file(i2v_state(), folder / I2V)

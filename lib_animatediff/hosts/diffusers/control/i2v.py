@@ -17,20 +17,17 @@ from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.video.fitting import CROP, Size
 from lib_animatediff.video.preprocess import NONE
 from lib_animatediff.video.source import examine, source_frames
-from motion_module import ClipError, MotionFileError
+from motion_module import ClipError
 from motion_module.files.diffusers_format import find_source
 from motion_module.files.weights import read_header
-from motion_module.image_encoder.header import check_image_encoder, encoder_keys
+from motion_module.image_encoder.header import check_image_encoder, has_image_encoder
 from motion_module.image_encoder.load import load_image_encoder
 from motion_module.image_encoder.network import LATENT_CHANNELS, ImageEncoder
 
 
 def is_i2v(unit: ControlUnit) -> bool:
     """Whether the model of a unit is an AnimateLCM-I2V model; False for files that cannot be read."""
-    try:
-        return bool(encoder_keys(read_header(find_source(unit.model).weights)))
-    except MotionFileError:
-        return False
+    return has_image_encoder(unit.model)
 
 
 def check_i2v(unit: ControlUnit, config: Mapping[str, Any] | None) -> None:

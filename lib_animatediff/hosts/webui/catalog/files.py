@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib_animatediff.request.control.choosing import GuideFiles
+from motion_module.kinds import I2V, PIA
 
-from .encoders import EncoderCache, find_encoder
+from .encoders import EncoderCache, find_camera, find_encoder
 from .interpolators import find_rife
 from .loras import LoraCache, find_lora
-from .models import MotionModuleCache, find_model, is_pia, method_without_file
+from .models import MotionModuleCache, find_model, kind_of, method_without_file
 
 
 class WebuiCatalog:
@@ -30,11 +31,13 @@ class WebuiCatalog:
 
 
 def guide_files(model: str) -> GuideFiles:
-    """The user's SparseCtrl encoders, and the motion module of this name if it is a PIA model."""
+    """The user's SparseCtrl encoders and cameras, and the motion module of this name if it needs an image."""
     if method_without_file(model) is not None:
-        return GuideFiles(find_encoder)
+        return GuideFiles(find_encoder, find_camera)
     path = find_model(model)
-    return GuideFiles(find_encoder, path if is_pia(path) else None)
+    kind = kind_of(path)
+    pia, i2v = (path if kind == each.name else None for each in (PIA, I2V))
+    return GuideFiles(find_encoder, find_camera, pia, i2v, kind)
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from lib_animatediff.request.methods import WITHOUT_FILE, name_without_file
 from motion_module import MotionFileError, MotionFileInfo, MotionModule, inspect_motion_file, load_motion_module
 from motion_module.files.diffusers_format import CONFIG
 from motion_module.files.weights import MOTION_FILE_SUFFIXES
+from motion_module.image_encoder.header import has_image_encoder
 from motion_module.image_input import has_image_input
-from motion_module.kinds import PIA
+from motion_module.kinds import I2V, PIA
 
 from .checkpoint import LoadedCheckpoint, loaded_checkpoint
 from .lora_files import lora_file
@@ -140,12 +141,12 @@ def _entry_of(name: str, listed: Sequence[Entry]) -> Entry | None:
     return next((entry for entry in listed if entry.path == path), None)
 
 
-def is_pia(path: Path) -> bool:
-    """Whether a file is a PIA model, which moves an image; False if it was just deleted."""
+def kind_of(path: Path) -> str | None:
+    """The kind of a motion module; None for other files, and for one that was just deleted."""
     try:
-        return inspected(path).kind == PIA.name
+        return inspected(path).kind
     except OSError:
-        return False
+        return None
 
 
 def method_without_file(name: str) -> str | None:
@@ -251,7 +252,15 @@ def file_version(path: Path) -> tuple[int, int, int]:
 def _inspected(path: Path, _changed: int, _size: int, _config_changed: int) -> MotionFileInfo:
     """Cached, since reading the headers of a large folder at every refresh would be slow."""
     found = inspect_motion_file(path)
-    return inspect_motion_file(path, kind=PIA.name) if found.kind is None and has_image_input(path) else found
+    kind = _kind_with_image(path) if found.kind is None else None
+    return inspect_motion_file(path, kind=kind) if kind else found
+
+
+def _kind_with_image(path: Path) -> str | None:
+    """The kind of a motion module that makes clips together with an image only, which no file states."""
+    if has_image_input(path):
+        return PIA.name
+    return I2V.name if has_image_encoder(path) else None
 
 
 class MotionModuleCache:
@@ -278,6 +287,5 @@ class MotionModuleCache:
                 ) from error
             if self._motion is None or self._key != key:
                 self._motion = None  # free the former one before the next one is loaded
-                kind = {"kind": PIA.name} if has_image_input(path) else {}  # it is no module without an image
-                self._motion, self._key = load_motion_module(path, **kind), key
+                self._motion, self._key = load_motion_module(path, kind=_kind_with_image(path)), key
             return self._motion

@@ -213,7 +213,7 @@ def _open(p: Any, asked: dict[str, Any], given: set[str], caches: Caches, speeds
             *video_notes(p, video, plan, given),
             *image_notes(p, plan, asked, given),
             *rerender_notes(p, images.again),
-            *guide_notes(settings, guides, images.pins, has_pia=files.pia is not None),
+            *guide_notes(settings, guides, images.pins, files),
             *control_notes,
         )
         source = images_source(p, plan, None if video is None else clip_source(p, video, plan))

@@ -9,9 +9,14 @@ from lib_animatediff.hosts.webui.clip.speed import in_words
 from lib_animatediff.request.distilled import described, distillation_of
 from lib_animatediff.request.methods import WITHOUT_FILE
 from motion_module import MotionFileError, MotionFileInfo
-from motion_module.kinds import PIA
+from motion_module.kinds import I2V, PIA
 
-_MOVES = "This PIA model moves one image. Give it in Start from, and how much moves in SparseCtrl and PIA."
+_MOVES = "This PIA model moves one image. Give it in Start from, and how much moves in SparseCtrl, PIA and I2V."
+
+_OF_IMAGES = {
+    PIA.name: _MOVES,
+    I2V.name: f"The clip of this AnimateLCM-I2V model begins with one image. Give it in Start from. {I2V.sampler}",
+}
 
 
 def advice(name: str) -> str:
@@ -25,7 +30,7 @@ def advice(name: str) -> str:
     checkpoint = loaded_checkpoint()
     unsuited = checkpoint.unsuited(found) if checkpoint else ""
     model = of_motion(found.name)
-    hint = _use_of(model) if model else _MOVES if found.kind == PIA.name else found.hint or _training_of(found)
+    hint = _use_of(model) if model else _OF_IMAGES.get(found.kind or "") or found.hint or _training_of(found)
     return found.problem or unsuited or hint
 
 

@@ -11,14 +11,17 @@ from typing import Any
 
 import gradio as gr
 
-from lib_animatediff.hosts.webui.catalog.encoders import choices as encoder_choices
+from lib_animatediff.hosts.webui.catalog.encoders import CAMERAS, ENCODERS
+from lib_animatediff.hosts.webui.catalog.encoders import choices as file_choices
 from lib_animatediff.hosts.webui.catalog.loras import available_loras
 from lib_animatediff.hosts.webui.catalog.models import choices, selected
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.output.files import default_formats
+from lib_animatediff.request.camera.moves import MOVES
 from lib_animatediff.request.control.choosing import names_in
 from lib_animatediff.request.masks import pack_mask, packed_mask
 from lib_animatediff.request.settings import SETTINGS, Setting, by_group
+from lib_animatediff.request.settings.camera import is_pose_file
 from motion_module import AnimateDiffError
 
 from .loops import CUSTOM, LOOPS
@@ -52,7 +55,7 @@ def field(setting: Setting, tab: str) -> Any:
 
 def slug(group: str) -> str:
     """A fold's heading as a part of element ids."""
-    return group.lower().replace(" ", "_")
+    return group.lower().replace(",", "").replace(" ", "_")
 
 
 def hints(settings: Iterable[Setting]) -> str:
@@ -135,6 +138,18 @@ def encoder_picker(tab: str, text: Any) -> None:
     _picker(tab, "encoder", text, "Add a SparseCtrl encoder", where, (_encoder_names, _with_encoder))
 
 
+def camera_picker(tab: str, text: Any) -> None:
+    """A list of CameraCtrl models, of which one is selected."""
+    where = "Lists the folders of motion modules."
+    _picker(tab, "camera", text, "Choose a CameraCtrl model", where, (_camera_names, _this_camera))
+
+
+def move_picker(tab: str, text: Any) -> None:
+    """A list of the camera's moves that adds the selected one to the text."""
+    how = "The number behind it is the speed: 1 is the whole move in 16 frames."
+    _picker(tab, "move", text, "Add a move", how, (lambda: list(MOVES), _with_move))
+
+
 def _picker(tab: str, name: str, text: Any, label: str, info: str, how: tuple[Names, Add]) -> None:
     """A list that adds the selected name to a text.
 
@@ -169,7 +184,14 @@ def _lora_names() -> list[str]:
 
 def _encoder_names() -> list[str]:
     try:
-        return encoder_choices()
+        return file_choices(ENCODERS)
+    except (AnimateDiffError, OSError):
+        return []
+
+
+def _camera_names() -> list[str]:
+    try:
+        return file_choices(CAMERAS)
     except (AnimateDiffError, OSError):
         return []
 
@@ -189,6 +211,19 @@ def _with_encoder(name: str | None, text: str) -> tuple[Any, Any]:
         return gr.update(), gr.update()
     bare = name.rpartition(" [")[0] or name
     return ", ".join(dict.fromkeys([*names_in(text), bare])), gr.update(value=None)
+
+
+def _this_camera(name: str | None, _text: str) -> tuple[Any, Any]:
+    """The selected model, and the list without a choice."""
+    return (name.rpartition(" [")[0] or name, gr.update(value=None)) if name else (gr.update(), gr.update())
+
+
+def _with_move(name: str | None, text: str) -> tuple[Any, Any]:
+    """The text with a move, and the list without a choice. A file of poses is replaced."""
+    if not name:
+        return gr.update(), gr.update()
+    former = "" if is_pose_file(text) else text.strip().rstrip(",;")
+    return ", ".join(filter(None, [former, f"{name} 0.5"])), gr.update(value=None)
 
 
 def seconds_field(tab: str) -> Any:

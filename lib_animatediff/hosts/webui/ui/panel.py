@@ -17,7 +17,7 @@ from lib_animatediff.hosts.webui.catalog.other_extensions import warning
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.request.compat import with_whole_ramp
 from lib_animatediff.request.settings import SETTINGS, Setting, by_group, canonical_name, pasted_values
-from lib_animatediff.request.settings.setting import CONTROLNET, PROMPTS, WINDOWS
+from lib_animatediff.request.settings.setting import CAMERA, CONTROLNET, PROMPTS, WINDOWS
 from lib_animatediff.video import read_recipe
 from motion_module import AnimateDiffError
 
@@ -25,12 +25,14 @@ from .advice import advice
 from .clip_upload import CLIPS, clip_upload, link_resume, resume_button, shown
 from .clip_upload import TYPES as _DROPPED_TYPES  # no text, which can be any file of the server
 from .fields import (
+    camera_picker,
     encoder_picker,
     field,
     hints,
     loop_field,
     lora_picker,
     model_field,
+    move_picker,
     prompt_helper,
     seconds_field,
     slug,
@@ -137,6 +139,10 @@ def _fold(tab: str, group: str, members: Sequence[Setting], above: Mapping[str, 
                 frame_gallery(tab, setting, fields[setting.name])
             if setting.name == "sparse_ctrl":
                 encoder_picker(tab, fields[setting.name])
+            if setting.name == "camera":
+                move_picker(tab, fields[setting.name])
+            if setting.name == "camera_model":
+                camera_picker(tab, fields[setting.name])
     reset = gr.Button(
         "Reset",
         size="sm",
@@ -157,7 +163,7 @@ def _fold(tab: str, group: str, members: Sequence[Setting], above: Mapping[str, 
 
 def _part_of_plan(tab: str, group: str) -> dict[str, Any]:
     """The part of the plan that a fold shows, by its name in `PlanView`."""
-    name = {WINDOWS: "windows", PROMPTS: "prompts", CONTROLNET: "controls"}.get(group)
+    name = {WINDOWS: "windows", PROMPTS: "prompts", CONTROLNET: "controls", CAMERA: "camera"}.get(group)
     return {name: gr.HTML(elem_id=f"animatediff_{tab}_plan_{name}")} if name else {}
 
 

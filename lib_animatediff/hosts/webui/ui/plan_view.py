@@ -27,6 +27,7 @@ from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.prompts.tags import replace_tags
 from lib_animatediff.prompts.travel import Travel, table
+from lib_animatediff.request.camera.choosing import poses_shown
 from lib_animatediff.request.control.choosing import choose_hosted, names_in
 from lib_animatediff.request.effects import idle_settings, notes_of
 from lib_animatediff.request.estimate import CHUNK, ClipEstimate, in_plain_words, one_line
@@ -35,6 +36,7 @@ from lib_animatediff.request.settings import SETTINGS, parse_settings
 from lib_animatediff.request.window_map import window_map
 from motion_module import AnimateDiffError, MotionFileError
 
+from .guides.camera import camera_drawing
 from .loops import LOOPS
 
 _AND = re.compile(r"\bAND\b")
@@ -82,12 +84,14 @@ class PlanView:
         windows: the UNet calls, and the map of the windows, for the fold of long clips.
         prompts: the prompt of each frame, for the fold of prompts over time.
         controls: the images of ControlNet units over the frames, for their fold.
+        camera: the drawing of its path, for its fold.
     """
 
     summary: str = ""
     windows: str = ""
     prompts: str = ""
     controls: str = ""
+    camera: str = ""
 
 
 def view_plan(values: Mapping[str, Any], page: Mapping[str, Any]) -> PlanView:
@@ -134,7 +138,8 @@ def view_plan(values: Mapping[str, Any], page: Mapping[str, Any]) -> PlanView:
     ]
     summary.append(_marks(idle_settings(settings, travels), changed, serial))
     strips = control_strips(lambda: choose_hosted(settings, find_source)[1], frames)
-    return PlanView("".join(summary), windows, "".join(tables), strips)
+    camera = camera_drawing(lambda: poses_shown(settings, find_source))
+    return PlanView("".join(summary), windows, "".join(tables), strips, camera)
 
 
 def _sampling(model: str, page: Mapping[str, Any]) -> str:

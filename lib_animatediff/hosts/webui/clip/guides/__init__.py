@@ -1,1 +1,1 @@
-"""SparseCtrl and PIA in the WebUI: models that carry images at frames to the other frames."""
+"""Models in the WebUI that carry images at frames to the other frames, and cameras."""

@@ -1,4 +1,4 @@
-"""The SparseCtrl encoders and the PIA model of a request: their files, their images in each pass, their components.
+"""The models of a request that images and a camera steer: their files, their images in each pass, their components.
 
 The images are encoded by the request's own VAE, on the WebUI's path. A pass of hires fix has images in its own size.
 """
@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from lib_animatediff.engine.components.base import Component
+from lib_animatediff.engine.components.camera_ctrl import CameraCtrlComponent
+from lib_animatediff.engine.components.image_encoder import ImageEncoderComponent
 from lib_animatediff.engine.components.pia import PiaComponent
 from lib_animatediff.engine.components.sparse_ctrl import (
     GivenFrames,
@@ -23,12 +25,18 @@ from lib_animatediff.engine.components.sparse_ctrl import (
 from lib_animatediff.hosts.webui.catalog.encoders import EncoderCache
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.denoiser import encoded
+from lib_animatediff.request.camera.unit import CameraUnit
 from lib_animatediff.request.control.sparse_images import drawings_of
 from lib_animatediff.request.control.unit import ControlUnit
 from lib_animatediff.request.effects import Note
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.video.fitting import CROP, STEP, Size
 from lib_animatediff.video.source import over_white, source_frames
+from motion_module.camera_ctrl.load import load_camera_ctrl
+from motion_module.camera_ctrl.network import CameraCtrl
+from motion_module.image_encoder.header import has_image_encoder
+from motion_module.image_encoder.load import load_image_encoder
+from motion_module.image_encoder.network import ImageEncoder
 from motion_module.image_input import has_image_input, load_image_input
 from motion_module.sparse_ctrl.network import RGB, SparseCtrl
 
@@ -37,7 +45,7 @@ if TYPE_CHECKING:
 
 
 class GuidedClip:
-    """The models of one request that carry images to other frames; nothing happens without any.
+    """The models of one request that carry images to other frames, and its camera; nothing happens without any.
 
     Attributes:
         notes: about encoders that do not act.
@@ -51,6 +59,8 @@ class GuidedClip:
         self._images: dict[tuple[ControlUnit, Size], Tensor] = {}
         self._inputs: dict[ControlUnit, Tensor] = {}  # the weights of PIA models for their images
         self._loaded: list[tuple[ControlUnit, SparseCtrl]] = []
+        self._begun: list[tuple[ControlUnit, ImageEncoder]] = []
+        self._cameras: list[tuple[CameraUnit, CameraCtrl]] = []
         self._cache: ResidualCache | None = None
 
     @property
@@ -64,11 +74,15 @@ class GuidedClip:
         Raises:
             MotionFileError: a file is damaged, or was deleted.
         """
-        self.notes, self._loaded = [], []
+        self.notes, self._loaded, self._begun, self._cameras = [], [], [], []
         for unit in self._plan.controls:
-            if not isinstance(unit, ControlUnit) or unit in self._inputs:  # no request of the WebUI has a camera yet
+            if isinstance(unit, CameraUnit):
+                self._cameras.append((unit, self._encoders.load_by(load_camera_ctrl, unit.model)))
+            elif unit in self._inputs:
                 continue
-            if has_image_input(unit.model):
+            elif has_image_encoder(unit.model):
+                self._begun.append((unit, self._encoders.load_by(load_image_encoder, unit.model)))
+            elif has_image_input(unit.model):
                 self._inputs[unit] = load_image_input(unit.model)
             elif unit.keys[0].frame < len(self._plan.rendered):
                 self._loaded.append((unit, self._encoders.load(unit.model)))
@@ -95,12 +109,25 @@ class GuidedClip:
             part = float(unit.start), float(unit.end)
             found.append(SparseCtrlComponent(encoder, given, strengths, *part, unit.without_key, self._cache))
         for unit, weight in self._inputs.items():
-            image = self._images.get((unit, size))
-            if image is None:
-                image = self._images[unit, size] = _latents(p, _images(unit, frames=None, size=size))[0]
             affinity = unit.strengths(self._plan.frames)[:frames]
-            found.append(PiaComponent(unit.model.name, weight, image, affinity))
-        return found
+            found.append(PiaComponent(unit.model.name, weight, self._image(p, unit, size), affinity))
+        for unit, begun in self._begun:
+            strengths = unit.strengths(self._plan.frames)[:frames]
+            found.append(ImageEncoderComponent(begun, self._image(p, unit, size), strengths, unit.drift))
+        return [*found, *(self._camera(unit, model) for unit, model in self._cameras)]
+
+    def _camera(self, unit: CameraUnit, model: CameraCtrl) -> CameraCtrlComponent:
+        plan = self._plan
+        poses, strengths = unit.poses(plan.frames, plan.output.fps), unit.strengths(plan.frames)
+        frames = len(plan.rendered)
+        return CameraCtrlComponent(model, poses[:frames], strengths[:frames], unit.start, unit.end)
+
+    def _image(self, p: Any, unit: ControlUnit, size: Size) -> Tensor:
+        """The latent of a unit's only image, ``4 h w``."""
+        image = self._images.get((unit, size))
+        if image is None:
+            image = self._images[unit, size] = _latents(p, _images(unit, frames=None, size=size))[0]
+        return image
 
     def _given_frames(self, p: Any, unit: ControlUnit, encoder: SparseCtrl, size: Size) -> GivenFrames:
         images = _images(unit, len(self._plan.rendered), size)
