@@ -40,6 +40,8 @@ AMOUNTS = {"scale": 2, "effect_end": 0.5, "scale_steps": "0.5", "effect_steps": 
 FREEINIT = {"freeinit_ds": 0.3, "freeinit_dt": 0.3, "freeinit_iters": 2, "freeinit_coarse": True}
 SPARSE = {"sparse_strength": 0.5, "sparse_start": 0.2, "sparse_end": 0.8, "sparse_colour_match": 0.5}
 SPARSE |= {"sparse_without_key": "none"}
+BEGUN = {"i2v_drift": 0.4, "i2v_strength": 0.5}
+FILMED = {"camera_model": "camera.safetensors", "camera_strength": 0.5, "camera_start": 0.2, "camera_end": 0.8}
 FROM_VIDEO = {
     "denoise": 0.3,
     "video_inversion": 0.5,
@@ -140,6 +142,11 @@ CASES = [
     ({"latent_scale": 32}, {"latent_power_last": 2, "latent_scale_last": 8}, True),
     ({"video": "a.mp4"}, {"latent_scale": 32}, True),
     ({}, SPARSE | {"image_method": "pins", "pia_motion": "large"}, True),
+    ({}, BEGUN | FILMED | {"camera_every": 2}, True),
+    ({"image": "a.png", "camera": "pan-left"}, BEGUN | FILMED, False),
+    ({"camera": "pan-left"}, {"camera_every": 2}, True),
+    ({"camera": "path.txt"}, {"camera_every": 2}, False),
+    ({"preview": True}, {"camera": "pan-left"}, True),
     ({"sparse_ctrl": "rgb.safetensors", "image": "a.png"}, {"image_method": "pins", "pia_motion": "large"}, False),
     ({**LONG, "sparse_ctrl": "rgb.safetensors", "image": "a.png"}, SPARSE, False),
     ({"sparse_ctrl": "rgb.safetensors", "image": "a.png"}, {"sparse_without_key": "none"}, True),

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from lib_animatediff.request.settings import ClipSettings, clip_frames
-from lib_animatediff.request.settings.camera import is_pose_file
 from motion_module import ClipError
 from motion_module.camera_ctrl.load import read_camera_ctrl
 from motion_module.camera_ctrl.poses import CameraPose
 from motion_module.kinds import V3
 
+from .moves import is_pose_file
 from .unit import CameraUnit
 
 Find = Callable[[str], tuple[Path, str]]

@@ -25,6 +25,7 @@ TURN = math.pi / 3
 ORBIT_DISTANCE = DISTANCE / TURN  # from the camera to the point that it circles, so that it begins as fast as a pan
 MOST_SPEED = 10.0
 MOST_LENGTH = 10_000  # characters
+_POSES = ".txt"  # suffix of files of poses
 LINEAR = "linear"
 Vector = tuple[float, float, float]
 _NONE: Vector = (0.0, 0.0, 0.0)
@@ -100,6 +101,22 @@ class Part:
 
     place: str
     moves: tuple[Moving, ...]
+
+
+def is_pose_file(text: str) -> bool:
+    """Whether a camera is the path of a file of poses; otherwise it is named moves."""
+    return text.strip().lower().endswith(_POSES)
+
+
+def checked_camera(text: str) -> str:
+    """A camera in one line.
+
+    Raises:
+        ClipError: its moves are malformed.
+    """
+    if not is_pose_file(text):
+        parse_moves(text)
+    return "; ".join(part.strip() for part in text.strip().splitlines())
 
 
 def parse_moves(text: str) -> list[Part]:

@@ -16,6 +16,7 @@ from .moves import poses_of_moves
 
 MOST_STRENGTH = 2.0  # as of control models
 MOST_BYTES = 20_000_000  # of a file of poses: a hundred thousand lines
+MOST_EVERY = 1_000
 _ANY_RATE = 8.0  # frames per second, where only the frames count
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lib_animatediff.prompts.travel import STEP
+from lib_animatediff.request.camera.moves import is_pose_file
 from lib_animatediff.request.settings import FILE_FORMATS, FRAME, SETTINGS, ClipSettings, context_length
-from lib_animatediff.request.settings.camera import is_pose_file
 from lib_animatediff.request.settings.interpolation import OFF, shown_fps
 from lib_animatediff.request.settings.start_from import NO_RAMP
 from lib_animatediff.sampling.frame_noise import CONSTANT, FREENOISE, SHARED

@@ -1,8 +1,10 @@
-"""Images in a clip, as its start and for models that steer it: entries of the settings table."""
+"""Images in a clip, as its start for models that steer it, and its camera: entries of the settings table."""
 
 from __future__ import annotations
 
 from lib_animatediff.engine.components.sparse_ctrl import NEAREST, WITHOUT_KEY
+from lib_animatediff.request.camera.moves import checked_camera
+from lib_animatediff.request.camera.unit import MOST_EVERY, MOST_STRENGTH
 from lib_animatediff.request.compat import RAMP
 from lib_animatediff.request.control.affinity import AFFINITIES, SMALL
 from lib_animatediff.request.control.guides import AUTO, FULL_STRENGTH, IMAGE_METHODS
@@ -22,7 +24,7 @@ from lib_animatediff.request.start.rerender import parse_ranges
 from lib_animatediff.video.fitting import CROP, FITS
 from motion_module.image_encoder.network import DRIFT
 
-from .setting import CONTROLNET, GUIDES, LONGEST_CLIP, START_FROM, checked_by, further
+from .setting import CAMERA, CONTROLNET, GUIDES, LONGEST_CLIP, START_FROM, checked_by, further
 
 NO_RAMP = 0.0  # as the scale
 AS_SET, OF_SOURCE, IN_ITS_SHAPE = "as set", "source", "shape"
@@ -279,6 +281,52 @@ I2V_STRENGTH = further(
     GUIDES,
     accepts_numbers=True,
     parse=checked_by(lambda text: parse_frames("i2v_strength", text, LONGEST_CLIP, MOST_WEIGHT)),
+)
+CAMERA_PATH = further(
+    "",
+    "Camera",
+    "How the camera moves, such as pan-left 0.5, zoom-in 0.3; 8: static. Or a file of poses (.txt) in the WebUI's own "
+    "folders.",
+    CAMERA,
+    parse=checked_camera,
+)
+CAMERA_MODEL = further(
+    "",
+    "CameraCtrl model",
+    "File that makes the clip follow the camera, such as CameraCtrl_pruned.safetensors, with the v3 motion module.",
+    CAMERA,
+)
+CAMERA_STRENGTH = further(
+    FULL_STRENGTH,
+    "Camera strength",
+    f"Strength of the camera over the frames, from 0 to {MOST_STRENGTH:g}, such as 0.8 or 0: 1, 12: 0.4.",
+    CAMERA,
+    accepts_numbers=True,
+    parse=checked_by(lambda text: parse_frames("camera_strength", text, LONGEST_CLIP, MOST_STRENGTH)),
+)
+CAMERA_START = further(
+    0.0,
+    "Camera start",
+    "Fraction of the sampling steps after which the camera begins to act.",
+    CAMERA,
+    minimum=0,
+    maximum=1,
+)
+CAMERA_END = further(
+    1.0,
+    "Camera end",
+    "Fraction of the sampling steps after which the camera no longer acts.",
+    CAMERA,
+    minimum=0,
+    maximum=1,
+)
+CAMERA_EVERY = further(
+    1,
+    "Every n-th pose",
+    "Takes each n-th pose of a file, such as 4 of a video with 30 frames per second.",
+    CAMERA,
+    minimum=1,
+    maximum=MOST_EVERY,
 )
 CONTROL_IMAGES = further(
     "",

@@ -10,7 +10,6 @@ from lib_animatediff.request.compat import ALIASES
 from lib_animatediff.request.masks import packed_mask
 from lib_animatediff.request.motion_scale import MOST_EFFECT, MOST_SCALE, parse_blocks, parse_frames, parse_steps
 
-from . import camera as filmed
 from . import noise as noises
 from . import start_from as start
 from . import video as video_in
@@ -360,12 +359,12 @@ class ClipSettings:
     pia_motion: str = start.PIA_MOTION
     i2v_drift: float = start.I2V_DRIFT
     i2v_strength: str = start.I2V_STRENGTH
-    camera: str = filmed.PATH
-    camera_model: str = filmed.MODEL
-    camera_strength: str = filmed.STRENGTH
-    camera_start: float = filmed.START
-    camera_end: float = filmed.END
-    camera_every: int = filmed.EVERY
+    camera: str = start.CAMERA_PATH
+    camera_model: str = start.CAMERA_MODEL
+    camera_strength: str = start.CAMERA_STRENGTH
+    camera_start: float = start.CAMERA_START
+    camera_end: float = start.CAMERA_END
+    camera_every: int = start.CAMERA_EVERY
     control_images: str = start.CONTROL_IMAGES
     control_weight: str = start.CONTROL_WEIGHT
     control_fill: str = start.CONTROL_FILL

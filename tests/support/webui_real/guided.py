@@ -1,10 +1,12 @@
-"""SparseCtrl encoders and a PIA model for the small checkpoint of the real WebUI, and what reaches them."""
+"""SparseCtrl, PIA, AnimateLCM-I2V and CameraCtrl for the small checkpoint of the real WebUI, and what reaches them."""
 
 from __future__ import annotations
 
 import numpy
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
+from support.camera_ctrl import random_state as camera_state
+from support.image_encoder import i2v_state
 from support.pia import pia_state
 from support.sparse_ctrl import random_state
 from support.webui_real.clips import clip_payload
@@ -15,12 +17,13 @@ RGB, SCRIBBLE, PIA = (
     "small_sparsectrl_scribble.safetensors",
     "small_pia.safetensors",
 )
+CAMERA, I2V = "small_cameractrl.safetensors", "small_i2v.safetensors"
 PARTS = ("features", "timesteps", "context", "residual", "own", "met")  # of each call, in this order
 _GAIN = 0.1  # of the encoder's output, so that a few steps do not leave the numbers that the sampler is made for
 
 
 def write_guides(folder) -> None:
-    """An encoder of each kind and a PIA model, beside the motion modules."""
+    """An encoder of each kind and a model of each other one, beside the motion modules."""
     for name, kind in ((RGB, "rgb"), (SCRIBBLE, "scribble")):
         state = random_state(kind)
         outputs = ("controlnet_down_blocks", "controlnet_mid_block")
@@ -28,11 +31,14 @@ def write_guides(folder) -> None:
             {key: _GAIN * each if key.startswith(outputs) else each for key, each in state.items()}, folder / name
         )
     save_file(pia_state(gain=_GAIN), folder / PIA)
+    save_file(camera_state(), folder / CAMERA)
+    outputs = ".block2."
+    save_file({key: _GAIN * each if outputs in key else each for key, each in i2v_state().items()}, folder / I2V)
 
 
 def remove_guides(folder) -> None:
     """Without what `write_guides` has written."""
-    for name in (RGB, SCRIBBLE, PIA):
+    for name in (RGB, SCRIBBLE, PIA, CAMERA, I2V):
         (folder / name).unlink()
 
 
@@ -63,3 +69,9 @@ def added(call: dict[str, numpy.ndarray]) -> numpy.ndarray:
     """What was added to a skip connection, row by row."""
     channels = call["own"].shape[1]
     return call["met"][:, -channels:] - call["own"]
+
+
+def filmed_windows(server, clip, **payload) -> list[numpy.ndarray]:
+    """The rays of each window that a camera's encoder is given in a clip, ``f 6 h w``."""
+    server.txt2img(**clip_payload(clip, **payload, **trouble(guided=True)))
+    return [each for each in arrays(server, "guided") if each.ndim == 4 and each.shape[1] == 6]

@@ -17,11 +17,10 @@ from lib_animatediff.hosts.webui.catalog.loras import available_loras
 from lib_animatediff.hosts.webui.catalog.models import choices, selected
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.output.files import default_formats
-from lib_animatediff.request.camera.moves import MOVES
+from lib_animatediff.request.camera.moves import MOVES, is_pose_file
 from lib_animatediff.request.control.choosing import names_in
 from lib_animatediff.request.masks import pack_mask, packed_mask
 from lib_animatediff.request.settings import SETTINGS, Setting, by_group
-from lib_animatediff.request.settings.camera import is_pose_file
 from motion_module import AnimateDiffError
 
 from .loops import CUSTOM, LOOPS

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from support.motion_lora_files import write_lora
 from support.webui_real.clicking import PANEL, generate, paste, read_prompt
-from support.webui_real.guided import SCRIBBLE, drawn, remove_guides, write_guides
+from support.webui_real.guided import CAMERA, SCRIBBLE, drawn, remove_guides, write_guides
 from support.webui_real.server import base64_image
 from support.webui_real.studio import decoded, texts_of, with_text
 
@@ -83,6 +83,14 @@ NEW = {
     "sparse_without_key": "none",
     "sparse_colour_match": 0.5,
     "pia_motion": "large",
+    "i2v_drift": 0.4,
+    "i2v_strength": "0: 1, 1: 0.5",
+    "camera": "pan-left 0.5, zoom-in; 2: static",
+    "camera_model": CAMERA,
+    "camera_strength": "0: 1, 1: 0.5",
+    "camera_start": 0.1,
+    "camera_end": 0.9,
+    "camera_every": 2,
     "control_images": "0: drift.gif",
     "control_weight": "0: 0.5, 1: 1",
     "control_fill": "loop",
@@ -91,7 +99,11 @@ NEW = {
     "control_end": "0.75",
     "control_masks": "0: drift.gif",
 }
-BESIDE = {"sparse_ctrl": {"scribbles": NEW["scribbles"]}, "scribbles": {"sparse_ctrl": SCRIBBLE}}  # one needs the other
+BESIDE = {  # one needs the other
+    "sparse_ctrl": {"scribbles": NEW["scribbles"]},
+    "scribbles": {"sparse_ctrl": SCRIBBLE},
+    "camera": {"camera_model": CAMERA},
+}
 SHORT = {"frames": 3}
 FAST, ENOUGH = {"steps": 2}, {"steps": 8}  # feature reuse needs more
 # Those of the panel: the text has the sampler and the steps that speed chose, and hires fix stands for the second pass.

@@ -14,7 +14,8 @@ Commands come as the script's API argument, a dictionary:
     control: true - /trouble/control tells of each call of the UNet its latents, those of the denoiser, and for each row
         and each model of the ControlNet extension the grey of the hint that reached it
     guided: true - /trouble/guided tells of each run of a SparseCtrl encoder its rows, timesteps, conditions and what it
-        returns for skip connection 5, and then that connection of the UNet's call, without and with what was added
+        returns for skip connection 5, and then that connection of the UNet's call, without and with what was added;
+        also the rays of each window that the encoder of a camera is given
     seeded: true - seed what has no seed in the WebUI, such as the draws of the encoder in image to image
     plainly: true - the denoiser lays its rows out plainly: a call for each part of the prompts, and one for uncond
 """
@@ -289,6 +290,10 @@ def watch_guides(unet, undo):
     def note(tensor):
         guided_seen.append(tensor.detach().cpu().float().numpy())
 
+    camera = sys.modules["motion_module.camera_ctrl.network"].CameraCtrl
+    encode = camera.encode
+    undo.callback(setattr, camera, "encode", encode)
+    camera.encode = lambda self, rays, views: (note(rays), encode(self, rays, views))[1]
     kind.forward = forward
     undo.callback(setattr, kind, "forward", former)
     block, decoder = unet.input_blocks[5], unet.output_blocks[6][0].in_layers[0]
