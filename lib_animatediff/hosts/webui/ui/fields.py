@@ -146,14 +146,17 @@ def camera_picker(tab: str, text: Any) -> None:
 def move_picker(tab: str, text: Any) -> None:
     """A list of the camera's moves that adds the selected one to the text."""
     how = "The number behind it is the speed: 1 is the whole move in 16 frames."
-    _picker(tab, "move", text, "Add a move", how, (lambda: list(MOVES), _with_move))
+    _picker(tab, "move", text, "Add a move", how, (lambda: list(MOVES), _with_move), is_fixed=True)
 
 
-def _picker(tab: str, name: str, text: Any, label: str, info: str, how: tuple[Names, Add]) -> None:
+def _picker(
+    tab: str, name: str, text: Any, label: str, info: str, how: tuple[Names, Add], *, is_fixed: bool = False
+) -> None:
     """A list that adds the selected name to a text.
 
     Args:
         how: what the list has, and how a name is added.
+        is_fixed: whether the list is always the same.
     """
     names, add = how
 
@@ -168,7 +171,8 @@ def _picker(tab: str, name: str, text: Any, label: str, info: str, how: tuple[Na
             elem_id=f"animatediff_{tab}_{name}_picker",
             **listed(),
         )
-        a1111.refresh_button(picker, lambda: None, listed, f"animatediff_{tab}_{name}_refresh")
+        if not is_fixed:
+            a1111.refresh_button(picker, lambda: None, listed, f"animatediff_{tab}_{name}_refresh")
     picker.do_not_save_to_config = True
     chosen = picker.change(add, inputs=[picker, text], outputs=[text, picker], show_progress=False, queue=False)
     chosen.then(None, _js="() => document.activeElement.blur()")  # closes the list
