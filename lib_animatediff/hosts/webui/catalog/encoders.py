@@ -91,7 +91,7 @@ def find_listed(name: str, listed: Listed) -> tuple[Path, str]:
         raise MotionFileError(
             f"There is no {listed.what} {bare!r:.80}, nor any other, in {models_folder()}. Put the file (such as "
             f"{listed.example}) there.",
-            code="AD-W69",
+            code="AD-W60",
         )
     nearest = difflib.get_close_matches(bare, names, n=1) or names
     raise MotionFileError(

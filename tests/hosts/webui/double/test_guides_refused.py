@@ -15,7 +15,7 @@ from support.webui_double.guided import FRAMES, GUIDED, MOVED, RGB, SCRIBBLE, we
 from support.webui_double.images_in import IMG2IMG
 from support.wrong_guides import WRONG_FILES, write_wrong
 
-UNLISTED = dict.fromkeys(("a motion LoRA", "a domain adapter"), "AD-W69")  # they are in a list of their own
+UNLISTED = dict.fromkeys(("a motion LoRA", "a domain adapter"), "AD-W60")  # they are in a list of their own
 DRAWN = {**CLIP, "frames": FRAMES, "sparse_ctrl": SCRIBBLE, "scribbles": "0: in/drawing.png"}
 OTHER = "other_base.safetensors"
 
