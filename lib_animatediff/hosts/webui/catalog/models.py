@@ -287,5 +287,7 @@ class MotionModuleCache:
                 ) from error
             if self._motion is None or self._key != key:
                 self._motion = None  # free the former one before the next one is loaded
-                self._motion, self._key = load_motion_module(path, kind=_kind_with_image(path)), key
+                kind = _kind_with_image(path)  # such a file is no module without an image
+                self._motion = load_motion_module(path, kind=kind) if kind else load_motion_module(path)
+                self._key = key
             return self._motion
