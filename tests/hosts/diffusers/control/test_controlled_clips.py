@@ -59,7 +59,7 @@ def latents(pipeline, motion, monkeypatch):
     def sampled(*units, steps=STEPS, pipeline=pipeline, motion=motion, say=lambda _line: None, prompt=RED, **settings):
         seen = []
 
-        def note(pipeline, latents, decoder, kept):
+        def note(pipeline, latents, *_others):
             seen.append(latents.clone())
             return []
 

@@ -50,7 +50,10 @@ def added(api, *existing):
 def test_the_clients_routes_have_the_apis_password_and_the_pages_none(api):
     found = added(api, SimpleNamespace(path="/"), API_ROUTE)
     of_the_page = {"/troubleshooting": [], "/open-folder": []}
-    assert found == {**{route: ["a password"] for route in ("/models", "/schema", "/version")}, **of_the_page}
+    assert found == {
+        **{route: ["a password"] for route in ("/models", "/schema", "/unfinished", "/version")},
+        **of_the_page,
+    }
     assert added(api) == of_the_page
 
 
