@@ -10,7 +10,7 @@ import torch
 from support import hosts
 from support.control_networks import with_residuals
 from support.injected import injected
-from support.matrix import every_once
+from support.matrix import both_ends, every_once
 from support.motions import random_motion, shared_motion
 from support.oracle import literal_fusion
 from support.sparse_ctrl import literal_residuals, shared_encoder
@@ -178,7 +178,7 @@ def test_a_window_without_a_key_takes_the_nearest(window, keys, places):
 
 
 @pytest.mark.parametrize(
-    ("host", "kind", "windows", "without_key"), every_once(hosts.HOSTS, KINDS, WINDOWS, ("nearest", "none"))
+    ("host", "kind", "windows", "without_key"), both_ends(hosts.HOSTS, KINDS, WINDOWS, ("nearest", "none"))
 )
 def test_windows_are_the_literal_average(wide, host, kind, windows, without_key):
     unet, frames, streams = wide[host], 9, 2

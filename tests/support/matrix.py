@@ -33,3 +33,12 @@ def every_once(*axes: Iterable, more: Callable[[Places], bool] = lambda places: 
             itertools.product(*(range(len(axis)) for axis in lists)), itertools.product(*lists), strict=True
         )
     ]
+
+
+def both_ends(*axes: Iterable) -> list:
+    """The product of some axes for `parametrize`; all but the first and the last combination are marked as `matrix`.
+
+    For what other tests show for each value, such as the kinds of context windows.
+    """
+    cases = list(itertools.product(*axes))
+    return [cases[0], *(in_matrix(*case) for case in cases[1:-1]), cases[-1]]

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from support.matrix import every_once
+from support.matrix import both_ends
 from support.source_files import shades
 from support.unchanged import Portrait
 from support.webui_double import samplers
@@ -104,7 +104,7 @@ def test_at_full_strength_the_video_still_decides(webui, pictures):
 
 @pytest.mark.parametrize(
     ("fields", "more"),
-    every_once(
+    both_ends(
         [{}, IMG2IMG],
         [
             {"prompt": "a cat AND a dog AND a hat"},
