@@ -32,7 +32,8 @@ PROTOCOLS = {"Processing": "p", "State": "modules.shared.state", "Options": "mod
 SETTERS = {"_set": ("p", 0), "Option": ("gradio", 2)}
 
 # Those of Python's dictionaries and texts, in variables of the names above.
-NOT_THE_WEBUIS = {"params.get", "known.rpartition", "modules.shared.opts.data.get"}
+NOT_THE_WEBUIS = {"params.get", "known.rpartition", "known.items", "modules.shared.opts.data.get"}
+NOT_THE_WEBUIS |= {"*.args", "*.message", "*.strerror"}  # of exceptions
 NOT_THE_WEBUIS |= {"modules.sd_models.checkpoints_list.values"}
 NOT_THE_WEBUIS |= {"modules.scripts.Script.session_of", "modules.shared.state.current_latent.roll"}
 # Ours, in a variable or under a name that is somebody else's elsewhere.
@@ -41,6 +42,7 @@ NOT_THE_WEBUIS |= {
     "*.clip_file",
     "*.latest_network",
     "*.sent",
+    "*.texts",
     "sd_model.forge_objects",
 }  # the last is Forge's
 NOT_THE_WEBUIS |= {
