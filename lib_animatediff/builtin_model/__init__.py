@@ -93,6 +93,7 @@ POCKET = BuiltInModel(
     style_lora="pocket-lilac-lora.safetensors",
     motion_loras=("pocket-pan-lora.safetensors",),
     control="pocket-control.safetensors",
+    sparse_ctrl="pocket-sparsectrl.safetensors",
     fast_motion="pocket-fast-motion.safetensors",
 )
 MODELS = {model.name: model for model in (POCKET,)}

@@ -26,7 +26,8 @@ def test_the_command_copies_what_the_webui_needs(models, capsys):
     names = ["Stable-diffusion/pocket.safetensors"]
     names += ["animatediff/pocket-motion.safetensors", "animatediff/pocket-fast-motion.safetensors"]
     names += ["Lora/pocket-lilac-lora.safetensors", "Lora/pocket-pan-lora.safetensors"]
-    names += ["ControlNet/pocket-control.safetensors", "Stable-diffusion/pocket.yaml"]
+    names += ["ControlNet/pocket-control.safetensors", "ControlNet/pocket-sparsectrl.safetensors"]
+    names += ["Stable-diffusion/pocket.yaml"]
     assert told == [str(models / name) for name in names]
     config = json.loads((models / names[-1]).read_text())
     clip = config["model"]["params"]["cond_stage_config"]["params"]["version"]

@@ -40,7 +40,6 @@ from .sampling import CFG, STEPS
 from .showcase import FPS, named
 from .world import FRAMES, HEADINGS, SIZE, TRAVEL, Concept, Scene, caption, clip, path, scene
 
-SPARSE_CTRL = "pocket-sparsectrl.safetensors"  # once the encoder is part of the package
 CLIPS = len(MOVING)
 STRIDE = 19  # through the concepts, so that some clips have something of each
 KEY_SEED = GATE_SEED + 1  # of the scenes that the images are from
@@ -90,7 +89,7 @@ class Models:
         return cls(
             pipeline_of(folder / POCKET.checkpoint),
             load_motion_module(folder / POCKET.motion),
-            folder / SPARSE_CTRL,
+            folder / POCKET.sparse_ctrl,
         )
 
     def clip(self, concept: Concept, seed: int, **given: Any) -> Tensor:

@@ -9,8 +9,6 @@ from pathlib import Path
 
 from lib_animatediff.builtin_model import POCKET, BuiltInModel
 
-from .keys import SPARSE_CTRL
-
 TOKENIZER = "openai/clip-vit-large-patch14"  # replaced by a full path where the WebUI is told of the model
 SOURCES = {
     POCKET.checkpoint: "pocket.safetensors",
@@ -19,7 +17,7 @@ SOURCES = {
     POCKET.motion_loras[0]: "pan.safetensors",
     POCKET.control: "control.safetensors",
     POCKET.fast_motion: "fast.safetensors",
-    SPARSE_CTRL: "sparse.safetensors",
+    POCKET.sparse_ctrl: "sparse.safetensors",
 }
 
 

@@ -41,7 +41,8 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
             "multiple": True,
             "type": click.Path(path_type=Path),
             "help": "SparseCtrl encoder, such as v3_sd15_sparsectrl_rgb.ckpt: it carries the images of --image, --last "
-            "and --key to the other frames. One for scribbles reads --scribble. May be repeated.",
+            "and --key to the other frames; pocket is the built-in one. One for scribbles reads --scribble. May be "
+            "repeated.",
         },
     ),
     "scribbles": (

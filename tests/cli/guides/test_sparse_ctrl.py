@@ -9,6 +9,7 @@ from hosts.diffusers.control.test_sparse_ctrl import files  # noqa: F401 - a fix
 from support.cli import check_refused, in_folder
 from support.motion_files import write_motion_file
 
+from lib_animatediff.builtin_model import POCKET
 from lib_animatediff.video import read_clip, read_recipe
 from lib_animatediff.video.hashing import file_hash
 
@@ -45,6 +46,16 @@ def test_images_go_to_the_encoder_and_the_recipe_makes_the_clip_again(run, tmp_p
     assert done.code == 0, done.err
     assert "controls" not in read_recipe(pinned).data["files"]
     assert len({frames_of(path) for path in (clip, both, pinned)}) == 3
+
+
+def test_the_built_in_encoder_has_a_name(run, tmp_path, files):  # noqa: F811
+    clip, file = tmp_path / "clip.png", POCKET.folder / POCKET.sparse_ctrl
+    done = run(*ANIMATE, "--image", files / "0.png", "--sparse-ctrl", "pocket", "--output", clip)
+    assert done.code == 0, done.err
+    (control,) = read_recipe(clip).data["files"]["controls"]
+    assert control["model"] == {"name": file.name, "sha256": file_hash(file)}
+    done = run("reproduce", clip, "--models", files)
+    assert done.out.startswith("Reproduced: frame 0 is identical"), done.err
 
 
 ONE = ("--image", "0.png")

@@ -93,7 +93,6 @@ def test_lessons_are_clips_of_the_world():
 
 
 @pytest.mark.matrix
-@pytest.mark.skipif(not POCKET.sparse_ctrl, reason="the package has no encoder of the pocket model yet")
 def test_the_shipped_one_starts_at_a_foreign_image_and_goes_to_another():
     models = keys.Models.load(POCKET.folder)
     assert load_sparse_ctrl(models.encoder).kind == RGB
