@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from lib_animatediff.training.latents import moments
 from motion_module import MotionModule, load_motion_module
 
 from .evaluate import mean
@@ -16,26 +15,24 @@ from .export import load_pipeline
 from .following import PATHS, distances, follow, marks
 from .gates import Gate
 from .motion import RESULT as MOTION
-from .recipe import BASE, ControlRecipe, Recipe
-from .trainer import keep, settings, train_on
-from .world import SIZE, caption, clip, path, scene
+from .recipe import BASE, Recipe
+from .trainer import keep, lessons, settings, train_on
+from .world import SIZE, Scene, caption, path
 
 RESULT = "control.safetensors"
 NEAR = 0.06 * SIZE  # pixels from the path, on average
 FURTHER_WITHOUT = 3.0
 
 
-def lessons(vae: Any, recipe: ControlRecipe, seed: int) -> Iterator[tuple[Tensor, str, Tensor]]:
+def marked(scenes: Iterable[tuple[Scene, Tensor]]) -> Iterator[tuple[Tensor, str, Tensor]]:
     """Latents, caption and hints of each clip."""
-    for number in range(recipe.clips):
-        shown = scene(seed, number)
-        latents, _ = moments(vae, clip(shown) * 2 - 1)
+    for shown, latents in scenes:
         yield latents, caption(shown.concept), marks(path(shown))
 
 
 def train_control(recipe: Recipe, folder: Path, until: int | None = None) -> None:
     """Train the ControlNet on the exported base model and write it."""
-    clips = lessons(load_pipeline(folder).vae, recipe.control, recipe.seed)
+    clips = marked(lessons(load_pipeline(folder).vae, recipe.control.clips, recipe.seed))
     trained = train_on(folder, clips, settings(recipe.control, folder / "control", recipe.seed, target="controlnet"))
     if until is None:
         keep(trained, folder / RESULT, recipe.about(*BASE, "control"))

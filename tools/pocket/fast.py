@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lib_animatediff.training.latents import moments
 from motion_module import load_motion_module
 
 from .evaluate import animated, score
@@ -12,8 +11,8 @@ from .export import load_pipeline
 from .gates import Gate
 from .motion import RESULT as MOTION
 from .recipe import BASE, Recipe
-from .trainer import keep, settings, train_on
-from .world import caption, clip, scene
+from .trainer import keep, lessons, settings, train_on
+from .world import caption
 
 RESULT = "fast.safetensors"
 STEPS = 4
@@ -22,9 +21,9 @@ HEADING_KEPT = 0.9  # share of the headings that are right with the motion modul
 
 def train_fast(recipe: Recipe, folder: Path, until: int | None = None) -> None:
     """Distil the motion module and write the result; the trainer goes on by itself where it was interrupted."""
-    vae, how = load_pipeline(folder).vae, recipe.fast
-    scenes = [scene(recipe.seed, number) for number in range(how.clips)]
-    clips = ((moments(vae, clip(each) * 2 - 1)[0], caption(each.concept)) for each in scenes)
+    how = recipe.fast
+    scenes = lessons(load_pipeline(folder).vae, how.clips, recipe.seed)
+    clips = ((latents, caption(shown.concept)) for shown, latents in scenes)
     asked = settings(
         how, folder / "fast", recipe.seed, motion=str(folder / MOTION), distill_cfg=how.cfg, optimizer=how.optimizer
     )

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from torch import Tensor
-
-from lib_animatediff.training.latents import moments
 from motion_module import load_motion_module
 
 from .evaluate import mean
@@ -16,26 +11,19 @@ from .export import load_pipeline
 from .gates import Gate
 from .keys import ENDS, FIRST, Models, measure
 from .motion import RESULT as MOTION
-from .recipe import BASE, Recipe, SparseRecipe
-from .trainer import keep, settings, train_on
-from .world import caption, clip, scene
+from .recipe import BASE, Recipe
+from .trainer import keep, lessons, settings, train_on
+from .world import caption
 
 RESULT = "sparse.safetensors"
 GATE_CLIPS = 24
 STARTS, MEETS = 40 / 48, 36 / 48  # shares of the clips
 
 
-def lessons(vae: Any, recipe: SparseRecipe, seed: int) -> Iterator[tuple[Tensor, str]]:
-    """Latents and caption of each clip."""
-    for number in range(recipe.clips):
-        shown = scene(seed, number)
-        latents, _ = moments(vae, clip(shown) * 2 - 1)
-        yield latents, caption(shown.concept)
-
-
 def train_sparse(recipe: Recipe, folder: Path, until: int | None = None) -> None:
     """Train the encoder on the exported base model with its motion module and write it."""
-    clips = lessons(load_pipeline(folder).vae, recipe.sparse, recipe.seed)
+    scenes = lessons(load_pipeline(folder).vae, recipe.sparse.clips, recipe.seed)
+    clips = ((latents, caption(shown.concept)) for shown, latents in scenes)
     motion = str(folder / MOTION)
     how = settings(recipe.sparse, folder / "sparse", recipe.seed, target="sparsectrl", motion=motion)
     trained = train_on(folder, clips, how)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
+from torch import Tensor
 
 from lib_animatediff.training import Base, MemorySource, TrainingSettings, train
 from lib_animatediff.training.clips import MemoryClip
 from lib_animatediff.training.export import read_recipe
+from lib_animatediff.training.latents import moments
 
 from .export import NAME, load_pipeline
 from .loop import save
 from .recipe import TrainerRecipe
-from .world import FRAMES, SIZE
+from .world import FRAMES, SIZE, Scene, clip, scene
 
 
 def settings(recipe: TrainerRecipe, folder: Path, seed: int, size: int = SIZE, **more: Any) -> TrainingSettings:
@@ -52,6 +54,13 @@ def settings(recipe: TrainerRecipe, folder: Path, seed: int, size: int = SIZE, *
         validation_clips=recipe.validation_clips,
         **more,
     )
+
+
+def lessons(vae: Any, count: int, seed: int) -> Iterator[tuple[Scene, Tensor]]:
+    """Clips of the world that a model learns from: scenes, and their latents ``f c h w``."""
+    for number in range(count):
+        shown = scene(seed, number)
+        yield shown, moments(vae, clip(shown) * 2 - 1)[0]
 
 
 def train_on(folder: Path, clips: Iterable[MemoryClip], how: TrainingSettings, name: str = NAME) -> Path:

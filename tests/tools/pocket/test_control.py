@@ -11,8 +11,8 @@ from lib_animatediff.builtin_model import POCKET
 from lib_animatediff.hosts.diffusers.control.files import CONTROLNET, read_control_file
 from motion_module import load_motion_module
 from tools.pocket import control, following
-from tools.pocket.recipe import ControlRecipe
 from tools.pocket.report import pipeline_of
+from tools.pocket.trainer import lessons
 from tools.pocket.world import FRAMES, MARGIN_AHEAD, SIZE, caption, path, scene
 
 
@@ -31,7 +31,7 @@ def test_marks_are_where_the_sprite_is():
 
 def test_lessons_are_clips_of_the_world_with_their_marks():
     vae = pipeline_of(POCKET.folder / POCKET.checkpoint).vae
-    ((latents, said, hints),) = control.lessons(vae, ControlRecipe(clips=1), seed=4)
+    ((latents, said, hints),) = control.marked(lessons(vae, 1, seed=4))
     shown = scene(4, 0)
     assert latents.shape == (FRAMES, 4, SIZE // 8, SIZE // 8)
     assert said == caption(shown.concept)

@@ -12,12 +12,11 @@ from PIL import Image
 from lib_animatediff.builtin_model import POCKET
 from motion_module.sparse_ctrl.load import load_sparse_ctrl
 from motion_module.sparse_ctrl.network import RGB
-from tools.pocket import keys, sparse
+from tools.pocket import keys
 from tools.pocket.evaluate import MOVING, to_tensor
 from tools.pocket.measure import track
 from tools.pocket.recipe import SparseRecipe
-from tools.pocket.report import pipeline_of
-from tools.pocket.world import FRAMES, SIZE, caption, clip, path, scene
+from tools.pocket.world import FRAMES, SIZE, clip, path, scene
 
 
 def outcome_of(frames, number=0, given=keys.ENDS):
@@ -83,13 +82,6 @@ def test_the_tables_count_clips_and_what_was_measured_is_kept(tmp_path):
     page = (tmp_path / "page.md").read_text()
     assert "| SparseCtrl | 3 | 2 | 2 | 1 |" in page
     assert "](images/keys.gif)" in page
-
-
-def test_lessons_are_clips_of_the_world():
-    vae = pipeline_of(POCKET.folder / POCKET.checkpoint).vae
-    ((latents, said),) = sparse.lessons(vae, SparseRecipe(clips=1), seed=4)
-    assert latents.shape == (FRAMES, 4, SIZE // 8, SIZE // 8)
-    assert said == caption(scene(4, 0).concept)
 
 
 @pytest.mark.matrix
