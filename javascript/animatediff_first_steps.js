@@ -9,6 +9,14 @@ function animatediffPageLoaded(tab, value) {
     return [value];
 }
 
+// Called by the panel when the list of a new page has arrived: the motion module that it shows. What was chosen or pasted
+// meanwhile stays.
+function animatediffFirstModule(value, text) {
+    if (!text) return value;
+    const first = JSON.parse(text);
+    return value === first.shown ? first.now : value;
+}
+
 // Called by the panel after the built-in model was copied; without text if that failed.
 function animatediffTryBuiltin(tab, text) {
     if (!text) return;

@@ -58,8 +58,8 @@ def test_inspect_describes_files_that_steer_clips_and_convert_writes_them(tmp_pa
     assert row.split()[-5:] == ["16", "-", "pruned,", "safetensors", "float32"]
     assert row.index("Stable") == head.index("for")
     assert "--camera-model" in use
-    (told,) = json.loads(run("inspect", "--json", tmp_path / "camera.safetensors").output)
-    assert (told["guide"], told["kind"], told["schedule"]) == ("cameractrl", None, None)
+    (facts,) = json.loads(run("inspect", "--json", tmp_path / "camera.safetensors").output)
+    assert (facts["guide"], facts["kind"], facts["schedule"]) == ("cameractrl", None, None)
     run("convert", tmp_path / "camera.safetensors", tmp_path / "official.safetensors")
     assert (tmp_path / "official.safetensors").exists()
 

@@ -141,6 +141,7 @@ CASES = [
     ({"latent_scale": 32}, RAMPS, False),
     ({"latent_scale": 32}, {"latent_power_last": 2, "latent_scale_last": 8}, True),
     ({"video": "a.mp4"}, {"latent_scale": 32}, True),
+    ({"rerender_clip": "a.gif"}, {"latent_scale": 32, **RAMPS}, True),
     ({}, SPARSE | {"image_method": "pins", "pia_motion": "large"}, True),
     ({}, BEGUN | FILMED | {"camera_every": 2}, True),
     ({"image": "a.png", "camera": "pan-left"}, BEGUN | FILMED, False),

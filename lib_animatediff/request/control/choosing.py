@@ -101,7 +101,7 @@ def with_guides(plan: ClipPlan, guides: Guides) -> ClipPlan:
 def guide_notes(settings: ClipSettings, guides: Guides, pins: PinnedFrames | None, files: GuideFiles) -> list[Note]:
     """What was chosen and why, and the settings that have no effect because of it."""
     notes = []
-    if settings.image_method == AUTO:
+    if settings.image_method != guides.method:
         notes += [Note("image_method", f"is {guides.method}: {line[0].lower()}{line[1:]}") for line in guides.lines]
     idle: dict[str, str] = {}
     if pins is not None and guides.pins is None:

@@ -152,6 +152,7 @@ def pia_unit(path: Path, motion: str, pins: PinnedFrames | None, frames: int, na
     """
     source = find_source(path)
     check_image_input(source.name, read_header(source.weights))
+    refuse_rerender(path.name, pins)
     keys = pins.pins if pins else ()
     if len(keys) != 1:
         raise ClipError(
@@ -162,6 +163,23 @@ def pia_unit(path: Path, motion: str, pins: PinnedFrames | None, frames: int, na
     if max(unit.strengths(frames)) > 1:
         raise ClipError(f"{names.pia_motion} {motion:.60}: each value must be between 0 and 1.", code="AD-Q63")
     return unit
+
+
+def refuse_rerender(name: str, pins: PinnedFrames | None) -> None:
+    """Refuse a clip of which some frames are rendered again with a model that has one image to itself.
+
+    Args:
+        name: of the model.
+
+    Raises:
+        ClipError: the images are the other frames of such a clip.
+    """
+    if pins is not None and pins.keeps_pixels:
+        raise ClipError(
+            f"{name} makes a clip from one image, and the frames that stay of a re-rendered clip are many. Choose "
+            "another motion module.",
+            code="AD-Q66",
+        )
 
 
 def affinity_text(motion: str, frames: int, given: int = 0) -> str:
@@ -218,6 +236,8 @@ def _chosen(
             f"{encoder} would have no effect with {names.image_method} pins. Leave one of them out, or write both.",
             code="AD-Q37",
         )
+    if encoder is not None and pins is not None and pins.keeps_pixels:  # the other frames of a clip stay as they are
+        return BOTH, f"The frames that stay are pinned, and {encoder} carries them on."
     if method != AUTO or encoder is None:
         return (PINS if method == AUTO else method), ""
     if is_continued:

@@ -14,7 +14,7 @@ from motion_module.image_encoder.header import check_image_encoder
 from motion_module.sparse_ctrl.load import read_sparse_ctrl
 from motion_module.sparse_ctrl.network import RGB
 
-from .guides import AUTO, I2V
+from .guides import AUTO, I2V, refuse_rerender
 from .unit import ControlUnit
 
 
@@ -63,6 +63,7 @@ def i2v_unit(
     """
     source = find_source(path)
     check_image_encoder(source.name, read_header(source.weights))
+    refuse_rerender(path.name, pins)
     rivals = [f"{names.image_method} {method}"] if method not in (AUTO, I2V) else []
     rivals += [*others, *(each.name for each in encoders if read_sparse_ctrl(each).layout.kind == RGB)]
     if rivals:

@@ -12,9 +12,10 @@ from lib_animatediff.request.camera.unit import CAMERA, CameraUnit, camera_from_
 from lib_animatediff.request.motion_scale import parse_frames
 from lib_animatediff.request.start.pins import Pin
 from lib_animatediff.video.preprocess import NONE, PREPROCESSORS
-from lib_animatediff.video.source import Source
+from lib_animatediff.video.source import Source, count_frames
 from motion_module import ClipError
 from motion_module.image_encoder.network import DRIFT
+from motion_module.limits import VIDEO_FRAMES
 
 MOST_WEIGHT = 2.0  # as in sd-webui-controlnet
 MOST_DRIFT = 1.5  # as in the official demo of AnimateLCM-I2V
@@ -333,6 +334,15 @@ def _stretched(frame: int, frames: int, images: int) -> int:
     """The first frame has the first image and the last one the last; those between have the nearest."""
     last = max(frames - 1, 1)
     return (2 * frame * (images - 1) + last) // (2 * last)
+
+
+def count_of(source: Source, fill: str, frames: int) -> int:
+    """How many images a source has, counted as far as they matter to a clip of so many frames.
+
+    Raises:
+        AnimateDiffError: it is missing or damaged.
+    """
+    return count_frames(source, VIDEO_FRAMES if fill == STRETCH else frames)
 
 
 def image_order(name: str, fill: str, frames: int, images: int) -> list[int]:

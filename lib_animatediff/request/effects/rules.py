@@ -102,7 +102,7 @@ _NO_KEYS = Rule(lambda case: "@" not in case.settings.control_images, "no image 
 _NO_RAMP = Rule(lambda case: case.settings.latent_scale == NO_RAMP, "the latent scale is 0")
 _FROM_VIDEO = Rule(lambda case: bool(case.settings.video), "the other frames start from those of the source video")
 _NOT_AGAIN = Rule(lambda case: not case.settings.rerender_clip, "no clip is re-rendered")
-_AGAIN = Rule(lambda case: bool(case.settings.rerender_clip), "frames of a clip that is re-rendered have strengths")
+_AGAIN = Rule(lambda case: bool(case.settings.rerender_clip), "a re-rendered clip starts from its own frames")
 _OF_CLIP = Rule(lambda case: bool(case.settings.rerender_clip), "a re-rendered clip keeps its size")
 _NO_LAST = Rule(lambda case: not case.settings.last_frame, "there is no last frame of the ramp")
 _NOT_ZERO = Rule(lambda case: not case.is_zero, "it belongs to Text2Video-Zero, and a motion module makes the clip")
@@ -286,10 +286,12 @@ EFFECTS: dict[str, tuple[Rule, ...]] = {
     "pin_strength": (_NO_IMAGE,),
     "pin_inversion": (_NO_IMAGE, _FIRST_FRAME, _FROM_VIDEO, _AGAIN),
     "source_size": (_NO_SOURCE, _OF_CLIP),
-    "latent_power": (_NO_RAMP, _FROM_VIDEO),
-    "latent_scale": (_FROM_VIDEO,),
-    "last_frame": (_NO_RAMP, _FROM_VIDEO, _FIRST_FRAME),
-    **dict.fromkeys(("latent_power_last", "latent_scale_last"), (_NO_RAMP, _FROM_VIDEO, _FIRST_FRAME, _NO_LAST)),
+    "latent_power": (_NO_RAMP, _FROM_VIDEO, _AGAIN),
+    "latent_scale": (_FROM_VIDEO, _AGAIN),
+    "last_frame": (_NO_RAMP, _FROM_VIDEO, _AGAIN, _FIRST_FRAME),
+    **dict.fromkeys(
+        ("latent_power_last", "latent_scale_last"), (_NO_RAMP, _FROM_VIDEO, _AGAIN, _FIRST_FRAME, _NO_LAST)
+    ),
     "image_method": (_NO_IMAGE,),
     **dict.fromkeys(("sparse_ctrl", "scribbles"), ()),
     **dict.fromkeys(("sparse_strength", "sparse_start", "sparse_end"), (_NO_ENCODER,)),

@@ -201,8 +201,8 @@ IMAGE_METHOD = further(
 SPARSE_CTRL = further(
     "",
     "SparseCtrl encoders",
-    "Files that carry images or drawings at frames to all frames, such as v3_sd15_sparsectrl_rgb.ckpt; one for each of "
-    "the two.",
+    "Files that carry images or drawings at frames to all frames, such as v3_sd15_sparsectrl_rgb.ckpt: at most one for "
+    "images and one for drawings.",
     GUIDES,
 )
 SCRIBBLES = further(

@@ -149,8 +149,11 @@ def _refuse_other_starts(settings: ClipSettings) -> None:
 
 
 def ramp_of(settings: ClipSettings) -> ImageRamp | None:
-    """The init image in the initial latents, as the existing extension has it; None without a latent scale."""
-    if settings.latent_scale == NO_RAMP or settings.video:
+    """The init image in the initial latents, as the existing extension has it.
+
+    None without a latent scale, and for a clip that starts from frames of another one.
+    """
+    if settings.latent_scale == NO_RAMP or settings.video or settings.rerender_clip:
         return None
     first = LatentRamp(settings.latent_power, settings.latent_scale)
     return ImageRamp(first, LatentRamp(settings.latent_power_last, settings.latent_scale_last))

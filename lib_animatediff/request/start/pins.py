@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import reprlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -194,7 +194,12 @@ def in_words(pins: PinnedFrames) -> str:
     if pins.keeps_pixels:
         parts = ((f"{frames[0]}-{frames[-1]}", source) for source, frames in pins.series())
         return ", ".join(f"{frames}: {source.name}" for frames, source in parts)
-    return ", ".join(f"{pin.frame}: {pin.path.name}" for pin in pins.pins)
+    return keys_in_words(pins.pins)
+
+
+def keys_in_words(keys: Sequence[Pin]) -> str:
+    """Images at frames for an infotext, such as ``0: a.png, 15: b.png``."""
+    return ", ".join(f"{key.frame}: {key.path.name}" for key in keys)
 
 
 def parse_keys(text: str, name: str = "key_images") -> list[tuple[int, str]]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from lib_animatediff.engine.components.control import FrameHints
-from lib_animatediff.request.control.unit import STRETCH, ControlUnit, image_order
+from lib_animatediff.hosts.diffusers.pipeline import PIXELS_PER_LATENT
+from lib_animatediff.hosts.diffusers.start.video import encode_frames
+from lib_animatediff.request.control.unit import ControlUnit, count_of, image_order
 from lib_animatediff.video.fitting import CROP, Size
 from lib_animatediff.video.pixels import levels_of
-from lib_animatediff.video.source import Source, count_frames, over_white, source_frames
-from motion_module.limits import VIDEO_FRAMES
+from lib_animatediff.video.source import over_white, source_frames
+from motion_module.image_input import LATENT_CHANNELS
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 def count_images(unit: ControlUnit, frames: int) -> int:
     """How many images the source of a unit has, counted as far as they matter; 0 for key images."""
-    return 0 if unit.source is None else _count(unit.source, unit.fill, frames)
+    return 0 if unit.source is None else count_of(unit.source, unit.fill, frames)
 
 
 def mask_order(unit: ControlUnit, frames: int) -> list[int]:
@@ -31,7 +34,7 @@ def mask_order(unit: ControlUnit, frames: int) -> list[int]:
     """
     if unit.mask is None:
         return []
-    return image_order(unit.mask.name, unit.fill, frames, _count(unit.mask, unit.fill, frames))
+    return image_order(unit.mask.name, unit.fill, frames, count_of(unit.mask, unit.fill, frames))
 
 
 def unit_masks(unit: ControlUnit, order: Sequence[int], size: Size) -> FrameHints | None:
@@ -44,8 +47,17 @@ def unit_masks(unit: ControlUnit, order: Sequence[int], size: Size) -> FrameHint
     return FrameHints(torch.stack(chosen), [used.index(number) for number in order])
 
 
-def _count(source: Source, fill: str, frames: int) -> int:
-    return count_frames(source, VIDEO_FRAMES if fill == STRETCH else frames)
+def only_latent(pipeline: Any, unit: ControlUnit, size: Size) -> Tensor:
+    """The latent of a unit's only key image in a width and height, ``4 h w``.
+
+    Raises:
+        AnimateDiffError: the image cannot be read.
+    """
+    images = source_frames(unit.keys[0].source(CROP), size, 1)
+    sides = (pixels // PIXELS_PER_LATENT for pixels in reversed(size))
+    unet = pipeline.unet
+    like = torch.empty(1, LATENT_CHANNELS, *sides, dtype=unet.dtype, device=unet.device)
+    return encode_frames(pipeline, images, like)[0]
 
 
 def unit_images(unit: ControlUnit, numbers: Sequence[int], size: Size) -> Iterator[Image]:

@@ -7,7 +7,6 @@ ControlNets are found by their names.
 from __future__ import annotations
 
 import difflib
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -22,9 +21,8 @@ from motion_module.files.weights import MOTION_FILE_SUFFIXES
 from motion_module.sparse_ctrl.load import load_sparse_ctrl, read_sparse_ctrl
 from motion_module.sparse_ctrl.network import SparseCtrl
 
-from .models import available_models, file_version, inspected, models_folder
+from .models import available_models, file_version, inspected, known_name, models_folder, without_badge
 
-_BADGE = re.compile(r" \[[^\]]*\]$")
 _CONTROLNETS, _NAMED = "ControlNet", "sparse"  # the folder, and a part of the names of encoders there
 _MOST_KEPT = 3  # an encoder for images, one for scribbles, and a model of one of the others
 
@@ -81,11 +79,10 @@ def find_listed(name: str, listed: Listed) -> tuple[Path, str]:
         MotionFileError: there is no such file.
     """
     files = _candidates()
-    bare = _BADGE.sub("", name)
-    stems = {known.rpartition(".")[0]: known for known in files}
-    known = next((each for each in (name, bare, stems.get(name), stems.get(bare)) if each in files), None)
+    known = known_name(name, files)
     if known is not None:
         return files[known], known
+    bare = without_badge(name)
     names = list(available(listed))
     if not names:
         raise MotionFileError(

@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -151,7 +151,7 @@ def kind_of(path: Path) -> str | None:
 
 def method_without_file(name: str) -> str | None:
     """The method without a file for a name in the list, with or without its badge; None for a file."""
-    return name_without_file(_BADGE.sub("", name))
+    return name_without_file(without_badge(name))
 
 
 def canonical_name(name: str) -> str:
@@ -213,15 +213,30 @@ def find_model(name: str) -> Path:
         raise MotionFileError(f"{none_found()} Then refresh the list. {OR_WITHOUT}", code="AD-W05")
     if not name and len(models) == 1:
         return next(iter(models.values()))
-    stems = {known.rpartition(".")[0]: path for known, path in models.items()}
-    without = _BADGE.sub("", name)
-    found = models.get(name) or stems.get(name) or models.get(without) or stems.get(without)
-    found = found or next((stems[other] for other in _other_names(without) if other in stems), None)
-    if found is None:
+    stems = _stems(models)
+    known = known_name(name, models)
+    known = known or next((stems[other] for other in _other_names(without_badge(name)) if other in stems), None)
+    if known is None:
         nearest = difflib.get_close_matches(name, [*models, *stems, *WITHOUT_FILE], n=1) or [entries()[0].name]
         asked = f"There is no motion module {name!r} in {models_folder()}." if name else "No motion module was chosen."
         raise MotionFileError(f"{asked} Choose one of the list, for example {nearest[0]}.", code="AD-W06")
-    return found
+    return models[known]
+
+
+def known_name(name: str, files: Mapping[str, Path]) -> str | None:
+    """The name in a list of files for a name with or without badge and suffix; None: there is none."""
+    bare, stems = without_badge(name), _stems(files)
+    return next((each for each in (name, stems.get(name), bare, stems.get(bare)) if each in files), None)
+
+
+def without_badge(name: str) -> str:
+    """A name of a list without what the list says behind it."""
+    return _BADGE.sub("", name)
+
+
+def _stems(files: Iterable[str]) -> dict[str, str]:
+    """The names in a list of files by those without suffix."""
+    return {known.rpartition(".")[0]: known for known in files}
 
 
 def _other_names(name: str) -> tuple[str, ...]:

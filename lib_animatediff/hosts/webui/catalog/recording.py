@@ -93,14 +93,14 @@ class Recording:
         """
         return self._call(call)[1]
 
-    def output(self, call: int) -> DenoiserOutput:
-        """What a call gave.
+    def call(self, call: int) -> tuple[DenoiserOutput, CallFacts]:
+        """What a call gave, and left behind.
 
         Raises:
             ValueError: the record is damaged.
         """
         tensors, facts = self._call(call)
-        return DenoiserOutput(tensors[_DENOISED], tensors.get(_UNCOND), facts.padded)
+        return DenoiserOutput(tensors[_DENOISED], tensors.get(_UNCOND), facts.padded), facts
 
     def end_of(self, calls: int) -> int:
         """The length of the file with so many calls."""

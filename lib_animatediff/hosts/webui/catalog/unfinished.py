@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 from lib_animatediff.hosts.webui.compat.denoiser_outputs import folder_of_unfinished_clips
@@ -63,12 +64,19 @@ def unfinished_clips() -> Iterator[Recording]:
     with suppress(OSError):
         for path in folder_of_unfinished_clips().glob(f"*{SUFFIX}"):
             if not _note_of(path).exists():  # clips of a request that failed later
-                found.append((path.stat().st_mtime, path))
-    for _, path in sorted(found, reverse=True):
+                status = path.stat()
+                found.append((status.st_mtime_ns, status.st_size, path))
+    for changed, size, path in sorted(found, reverse=True):
         with suppress(ClipError):
-            recording = Recording(path)
+            recording = _read(path, changed, size)
             if recording.count:
                 yield recording
+
+
+@lru_cache(maxsize=64)
+def _read(path: Path, _changed: int, _size: int) -> Recording:
+    """Kept, since the panel asks at each change of a setting, and the last call of a recording is read to check it."""
+    return Recording(path)
 
 
 def asking_to_resume(infotext: str) -> str:

@@ -206,7 +206,7 @@ def reach(p: Any, call: int, calls: int) -> None:
 
 
 def reached(unet: Any) -> float:
-    """The share of the steps that is completed, as the extension's units are told before a call of the denoiser."""
+    """The share of the steps that is completed, as the extension notes it before a call of the denoiser."""
     return float(getattr(unet, "current_sampling_percent", 0.0))
 
 

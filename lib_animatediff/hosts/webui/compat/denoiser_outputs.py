@@ -60,7 +60,7 @@ def repeat_call(denoiser: Any, x: Tensor, sigma: Tensor, output: DenoiserOutput)
     if output.uncond is not None:
         denoiser.last_noise_uncond = output.uncond.to(x.device)
     denoiser.padded_cond_uncond, denoiser.padded_cond_uncond_v0 = output.padded
-    denoiser.sampler.last_latent = denoiser.get_pred_x0(x, denoised, sigma)  # given back after an interrupt
+    denoiser.sampler.last_latent = denoiser.get_pred_x0(x, denoised, sigma)  # the result after an interrupt
     denoiser.step += 1
     return denoised
 

@@ -111,13 +111,14 @@ def link_first_steps(steps: FirstSteps, accordion: Any, model: Any, refresh: Any
     started = gr.Textbox(visible=False, elem_id=f"animatediff_{tab}_started")
     quietly = {"show_progress": False, "queue": False}
     renewed = refresh.click(_renewed, inputs=[model], outputs=outputs, **quietly)
+    first = gr.Textbox(visible=False, elem_id=f"animatediff_{tab}_first")
     page_loaded.click(
         _renewed_on_page_load,
         inputs=[model],
-        outputs=outputs,
+        outputs=[*outputs, first],
         _js=f"(value) => animatediffPageLoaded('{tab}', value)",
         **quietly,
-    )
+    ).then(None, inputs=[model, first], outputs=[model], _js="animatediffFirstModule", queue=False)
     accordion.change(_renewed_if_open, inputs=[accordion, model], outputs=outputs, **quietly)
     model.change(_shown_if_needed, inputs=[model], outputs=[steps.block], **quietly)
     steps.try_it.click(_try_it, inputs=[], outputs=[*outputs, steps.problem, started], **quietly).then(
@@ -136,9 +137,14 @@ def _renewed(value: str, *, is_choice: bool = True) -> tuple[Any, Any, Any]:
     return gr.update(visible=needed), guide, gr.update(choices=choices(listed), **changed)
 
 
-def _renewed_on_page_load(value: str) -> tuple[Any, Any, Any]:
-    """Nobody has chosen what a new page shows: it is what was listed when the WebUI started."""
-    return _renewed(value, is_choice=False)
+def _renewed_on_page_load(value: str) -> tuple[Any, Any, Any, str]:
+    """Nobody has chosen what a new page shows: it is what was listed when the WebUI started.
+
+    Parameters may be pasted before the answer arrives. So the browser decides, by what the page showed when it asked.
+    """
+    block, guide, model = _renewed(value, is_choice=False)
+    now = model.pop("value", value)
+    return block, guide, model, json.dumps({"shown": value, "now": now})
 
 
 def _renewed_if_open(is_open: bool, value: str) -> tuple[Any, Any, Any]:

@@ -7,6 +7,8 @@ from PIL import Image
 from support.webui_double.controlled import CLIP_OF_5, WINDOWS, acted, hint, unit, wrong_rows
 from support.webui_double.double import SIDE, shared
 
+from lib_animatediff.video.hashing import file_hash
+
 
 @pytest.mark.parametrize("model", ["net", "adapter", "lite"])
 def test_start_and_end_over_frames(controlled, walk, model):
@@ -29,6 +31,8 @@ def test_a_mask_for_each_frame(webui, controlled, walk, model, module):
         mask.paste(255, (0, 0, int(SIDE * share), SIDE))
         mask.save(folder / f"{frame}.png")
     clip = {**CLIP_OF_5, **WINDOWS, "control_images": "in/walk", "control_masks": "in/masks"}
-    controlled(unit(model=model, module=module), clip=clip)
+    fields = controlled(unit(model=model, module=module), clip=clip).extra_generation_params
+    digest = file_hash(folder)
+    assert (fields["Control masks"], fields["Control masks hashes"]) == ("0: masks", f"masks: {digest[:10]}")
     scaled = {"lite": lambda frame: 2 * hint(frame) - 1}.get(model, hint)
     assert wrong_rows(lambda frame, _clip: scaled(frame) * (1, 0.5, 0, 0, 0)[frame]) == 0

@@ -35,7 +35,7 @@ def opened(webui) -> SimpleNamespace:
     return SimpleNamespace(
         accordion=fields[0], model=fields[1], block=block, guide=guide, refresh=found["refresh"],
         page_loaded=found["page_loaded"], try_it=found["try_builtin"], problem=found["try_problem"],
-        started=found["started"],
+        started=found["started"], first=found["first"],
     )  # fmt: skip
 
 
@@ -51,6 +51,10 @@ def happens(component, *, changes=None) -> None:
                 vars(output).update({name: value for name, value in change.items() if name != "__type__"})
             else:
                 output.value = change
+        if (first := outputs[-1]).elem_id == "animatediff_txt2img_first":  # `animatediffFirstModule` in the browser
+            (model,) = given["inputs"]
+            asked = json.loads(first.value)
+            model.value = asked["now"] if model.value == asked["shown"] else model.value
 
 
 def test_without_a_module_the_panel_says_what_one_is_where_to_get_one_and_where_to_put_it(bare):
@@ -131,6 +135,16 @@ def test_on_a_new_page_a_module_that_was_listed_before_the_checkpoint_was_loaded
     double.shared.sd_model = checkpoint
     happens(panel.page_loaded)
     assert panel.model.value == "mm.safetensors [v3, SD 1.5]"
+
+
+def test_on_a_new_page_the_answer_does_not_replace_what_is_pasted_before_it_arrives(webui):
+    write_motion_file(webui.models_folder)
+    panel = opened(webui)
+    (ask, given), _ = panel.page_loaded.listeners
+    assert given["outputs"][2] is panel.model
+    _, _, model, first = ask("gone.ckpt [v3, SD 1.5]")
+    assert "value" not in model
+    assert json.loads(first) == {"shown": "gone.ckpt [v3, SD 1.5]", "now": "mm.safetensors [v3, SD 1.5]"}
 
 
 def test_other_kinds_of_files_are_never_chosen(bare):

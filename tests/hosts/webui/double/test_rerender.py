@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 from support.source_files import shades
 from support.webui_double.double import CLIP, SIDE, shared
+from support.webui_double.guided import RGB, write_guides
 from support.webui_double.images_in import TABS
 
 from lib_animatediff.video import Recipe, read_clip, read_recipe, write_clip
@@ -46,11 +50,44 @@ def test_other_frames_keep_their_pixels(webui, earlier, fields, strength):
     assert shared.samplings[-1].given is not None
 
 
+def test_other_frames_keep_their_pixels_beside_an_encoder(webui, earlier):
+    write_guides(webui.models_folder)
+    webui.paint({**AGAIN, "sparse_ctrl": RGB})
+    _, frames = made(webui)
+    same = [one.tobytes() == other.convert("RGB").tobytes() for one, other in zip(frames, earlier, strict=True)]
+    assert same == [True, False, False, True, True]
+
+
 def test_the_request_takes_over_size_and_number_of_frames(webui, earlier):
     p = webui.request(AGAIN, width=2 * SIDE, height=2 * SIDE)
     processed = webui.double.process_images(p)
     (facts,) = processed.extra_generation_params["AnimateDiff clips"]
     assert (facts["frames"], facts["size"]) == (5, [SIDE, SIDE])
+
+
+@pytest.mark.parametrize(
+    ("fields", "made"),
+    [
+        ({"hr_scale": 2}, ""),
+        ({"hr_resize_x": 96}, ""),
+        ({"hr_resize_y": 128}, ""),
+        ({"hr_resize_x": 96, "hr_resize_y": 128}, ""),
+        ({"hr_resize_y": 64}, "48x64"),
+        ({"hr_scale": 1.5}, "72x96"),
+    ],
+    ids=str,
+)
+def test_a_note_says_if_hires_fix_scales_the_other_frames(webui, fields, made):
+    notes = webui.module("clip.start.rerendered").rerender_notes
+    p = SimpleNamespace(
+        enable_hr=True, width=48, height=64, **{"hr_resize_x": 0, "hr_resize_y": 0, "hr_scale": 2, **fields}
+    )
+    found = notes(p, SimpleNamespace(size=(96, 128), path=Path("clip.gif")))
+    assert [str(note) for note in found] == (
+        [f"clip.gif has 96x128 pixels, and hires fix makes {made}, so that its other frames are scaled."]
+        if made
+        else []
+    )
 
 
 @pytest.mark.parametrize(

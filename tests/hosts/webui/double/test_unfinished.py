@@ -229,6 +229,21 @@ def test_old_and_large_ones_make_room_whatever_the_clock_says(webui, unfinished,
     assert unfinished.files() == [by_seed[0]]
 
 
+def test_the_panel_reads_a_recording_once_until_it_changes(webui, unfinished, monkeypatch):
+    unfinished.crash_at(3)
+    with pytest.raises(Crash):
+        webui.paint(SMALL)
+    reads = []
+    read = unfinished.store.Recording
+    monkeypatch.setattr(unfinished.store, "Recording", lambda path: reads.append(path) or read(path))
+    counts = [[each.count for each in unfinished.store.unfinished_clips()] for _ in range(3)]
+    assert counts == [[2]] * 3
+    (path,) = unfinished.files()
+    assert reads == [path]
+    path.write_bytes(path.read_bytes()[:-1])  # its last call is cut
+    assert [each.count for each in unfinished.store.unfinished_clips()] == [1]
+
+
 def test_none_is_kept_without_room_and_previews_keep_none(webui, unfinished, monkeypatch):
     written = []
     monkeypatch.setattr(unfinished.module.Recorder, "append", lambda *_: written.append(1))

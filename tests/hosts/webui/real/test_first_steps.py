@@ -13,6 +13,7 @@ from support.webui_real.clicking import (
     generate,
     open_accordion,
     open_panel,
+    read_prompt,
     refusal,
     shown_gif,
 )
@@ -107,6 +108,43 @@ def test_every_page_lists_the_files_even_with_the_accordion_closed_and_in_both_t
     open_page(page, fresh)
     for tab in ("txt2img", "img2img"):
         page.wait_for_function(f"document.querySelector('#animatediff_{tab}_model input').value === {MODULE!r}")
+
+
+def test_a_pasted_module_stays_when_the_list_of_a_new_page_arrives_after_it(fresh, page):
+    """On a slow server; the list of the first page has another module, or none."""
+    write_motion_file(fresh.motion_modules_dir)
+    write_motion_file(fresh.motion_modules_dir, "v2")
+    config = fresh.api("GET", "/config").json()
+    ids = {each["id"] for each in config["components"] if str(each["props"].get("elem_id")).endswith("_page_loaded")}
+    places = {number for number, each in enumerate(config["dependencies"]) if ids & _flat(each["targets"])}
+    held = []
+    page.route(
+        "**/run/predict*",
+        lambda route: held.append(route) if _number(route) in places else route.continue_(),
+    )
+    open_page(page, fresh)
+    page.wait_for_function("animatediffListed.size === 2")
+    read_prompt(
+        page, 'a cat\nSteps: 2, Seed: 7, AnimateDiff: "enable: True, model: mm_small_v3.safetensors, frames: 2"'
+    )
+    page.locator(f"{PANEL}_frames").wait_for(state="visible")
+    page.wait_for_timeout(500)
+    assert len(held) == 2
+    for route in held:
+        route.continue_()
+    wait_for_module(page, MODULE)
+    page.wait_for_timeout(1000)
+    assert page.locator(FIELD).input_value() == MODULE
+
+
+def _number(route) -> int | None:
+    """The number of the event that the page sends."""
+    return (route.request.post_data_json or {}).get("fn_index")
+
+
+def _flat(targets) -> set[int]:
+    """Ids of the components of an event."""
+    return {part for each in targets for part in (each if isinstance(each, (list, tuple)) else [each])}
 
 
 def test_opening_the_accordion_lists_the_files(fresh, page):

@@ -153,7 +153,7 @@ def test_every_new_setting_has_a_value_here():
     assert not [name for name in QUIET if NEW[name] == SETTINGS[name].default]
 
 
-@pytest.mark.shows("Views, preview, plan: every setting there and back, by API and by panel")
+@pytest.mark.shows("Views, preview, plan: every setting into the text and out of it, by API and by panel")
 @pytest.mark.parametrize("name", QUIET)
 def test_a_setting_comes_back_from_the_clips_text(studio, name):
     clip = {**SHORT, **BESIDE.get(name, {}), name: NEW[name]}
@@ -174,7 +174,7 @@ def shown(page, name: str) -> object:
     return setting.type(text)
 
 
-@pytest.mark.shows("Views, preview, plan: every setting there and back, by API and by panel")
+@pytest.mark.shows("Views, preview, plan: every setting into the text and out of it, by API and by panel")
 def test_all_settings_come_into_the_panel_and_out_of_it(studio, page):
     wanted, full = with_text(studio, {**SHORT, **NEW}, **FAST)
     _, empty = with_text(studio, SHORT, **FAST, seed=2)

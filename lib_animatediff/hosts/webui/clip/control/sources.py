@@ -20,15 +20,14 @@ from lib_animatediff.hosts.webui.clip.start.pinned import is_img2img
 from lib_animatediff.hosts.webui.compat import controlnet
 from lib_animatediff.hosts.webui.compat.controlnet import HostUnit
 from lib_animatediff.request.control.hosted import HostedControl
-from lib_animatediff.request.control.unit import STRETCH, ControlUnit, image_order
+from lib_animatediff.request.control.unit import ControlUnit, count_of, image_order
 from lib_animatediff.request.effects import Note
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.request.start.images import Find
 from lib_animatediff.video.fitting import CROP, Size
 from lib_animatediff.video.pixels import levels_of
-from lib_animatediff.video.source import Source, chosen_images, count_frames, over_white, source_frames
+from lib_animatediff.video.source import Source, chosen_images, over_white, source_frames
 from motion_module import ClipError
-from motion_module.limits import VIDEO_FRAMES
 
 _WHITE = 255
 PIXELS_PER_LATENT = 8
@@ -132,7 +131,7 @@ def _with_parts(unit: UnitFrames, plan: ClipPlan, hosted: HostedControl) -> Unit
     masks = hosted.mask(number)
     order: tuple[int, ...] = ()
     if masks is not None:
-        count = count_frames(masks, VIDEO_FRAMES if hosted.fill == STRETCH else plan.frames)
+        count = count_of(masks, hosted.fill, plan.frames)
         every = image_order(masks.name, hosted.fill, plan.frames, count)
         order = tuple(every[frame] for frame in plan.rendered)
     return replace(unit, parts=parts if any(part != (0, 1) for part in parts) else (), masks=masks, mask_order=order)
@@ -202,7 +201,7 @@ def _count(unit: ControlUnit, frames: int) -> int:
     """How many images the source of a unit has, counted up to the number that matters; 0 for images at frames."""
     if unit.source is None:
         return 0
-    return count_frames(unit.source, VIDEO_FRAMES if unit.fill == STRETCH else frames)
+    return count_of(unit.source, unit.fill, frames)
 
 
 def _read(unit: ControlUnit, order: Sequence[int]) -> list[Any]:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from lib_animatediff.request.control.hosted import HostedControl
-from lib_animatediff.request.control.unit import STRETCH, ControlUnit
+from lib_animatediff.request.control.unit import ControlUnit, count_of
 from lib_animatediff.video.fitting import CROP
-from lib_animatediff.video.source import Source, chosen_images, count_frames, over_white
+from lib_animatediff.video.series import is_pattern
+from lib_animatediff.video.source import Source, chosen_images, over_white
 from motion_module import AnimateDiffError
-from motion_module.limits import VIDEO_FRAMES
 
 MOST_SHOWN = 16  # frames of a strip
 _SIDE = 56  # pixels of a thumbnail
@@ -52,7 +52,7 @@ def shown_frames(frames: int) -> list[int]:
 def _strip(title: str, unit: ControlUnit, factors: Sequence[float], frames: int) -> str:
     count = 0
     if unit.source is not None:
-        count = count_frames(unit.source, VIDEO_FRAMES if unit.fill == STRETCH else frames)
+        count = _count(unit.source, _stamp(unit.source.path), unit.fill, frames)
     order, near = unit.order(frames, count), unit.weights(frames)
     shown = shown_frames(frames)
     pictures = _pictures(unit, [order[frame] for frame in shown])
@@ -80,10 +80,16 @@ def _pictures(unit: ControlUnit, numbers: Sequence[int]) -> list[str]:
 def _stamp(path: Path) -> Any:
     """What changes when a file or folder does."""
     try:
-        stat = path.stat()
-    except OSError:  # a pattern
+        stat = (path.parent if is_pattern(path) else path).stat()
+    except OSError:  # there is none; reading it says so
         return None
     return stat.st_mtime_ns, stat.st_size
+
+
+@lru_cache(maxsize=64)
+def _count(source: Source, _changed: Any, fill: str, frames: int) -> int:
+    """Kept, since the panel asks at each change of any setting, and images of a video are counted by decoding them."""
+    return count_of(source, fill, frames)
 
 
 @lru_cache(maxsize=64)

@@ -65,7 +65,7 @@ class GuidedClip:
 
     @property
     def keeps_residuals(self) -> bool:
-        """Whether residuals of encoders are kept for further runs of the sampler, which are told by their timesteps."""
+        """Whether residuals of encoders are kept for further runs of the sampler, known by their timesteps."""
         return self._cache is not None
 
     def load(self, p: Any) -> None:

@@ -9,7 +9,7 @@ from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.request.camera.unit import CAMERA, CameraUnit
 from lib_animatediff.request.control.unit import AnyUnit, ControlUnit
 from lib_animatediff.request.plan import ClipPlan
-from lib_animatediff.request.start.pins import PinnedFrames, in_words
+from lib_animatediff.request.start.pins import keys_in_words
 from lib_animatediff.request.start.taken_over import ClipSource
 from lib_animatediff.video.hashing import file_hash
 from motion_module.files.weights import MOTION_FILE_SUFFIXES
@@ -45,7 +45,7 @@ def _files(entry: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _shown(unit: AnyUnit) -> str:
-    return str(unit) if isinstance(unit, CameraUnit) else f"{unit.model.name} with {in_words(PinnedFrames(unit.keys))}"
+    return str(unit) if isinstance(unit, CameraUnit) else f"{unit.model.name} with {keys_in_words(unit.keys)}"
 
 
 def _named(path: Path) -> dict[str, Any]:

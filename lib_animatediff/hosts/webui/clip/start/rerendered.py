@@ -27,5 +27,8 @@ def rerender_notes(p: Any, again: Rerender | None) -> list[Note]:
 
 
 def _size_of_second_pass(p: Any) -> Size:
-    asked = int(getattr(p, "hr_resize_x", 0)), int(getattr(p, "hr_resize_y", 0))
-    return asked if all(asked) else (int(p.width * p.hr_scale), int(p.height * p.hr_scale))
+    """As the WebUI computes it, later: of one given side, the other one has the clip's shape."""
+    width, height = int(getattr(p, "hr_resize_x", 0)), int(getattr(p, "hr_resize_y", 0))
+    if not width and not height:
+        return int(p.width * p.hr_scale), int(p.height * p.hr_scale)
+    return width or height * p.width // p.height, height or width * p.height // p.width

@@ -111,11 +111,12 @@ class UnfinishedClips:
         def call(denoiser: Any, forward: Forward, x: Tensor, sigma: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             number, injection = self._calls, injected()
             self._calls += 1
-            if number < self._repeated and (output := self._output(number, x)) is not None:
+            if number < self._repeated and (found := self._recorded(number, x)) is not None:
+                output, facts = found
                 follow(denoiser)
                 denoised = repeat_call(denoiser, x, sigma, output)
-                if injection is not None and self._found is not None:
-                    injection.step_numbers = self._found.facts(number).numbers
+                if injection is not None:
+                    injection.step_numbers = facts.numbers
                 return denoised
             is_whole = self._is_whole(denoiser)
             denoised = forward(x, sigma, *args, **kwargs)
@@ -155,13 +156,13 @@ class UnfinishedClips:
             return next((call for call in reversed(range(found.count)) if found.facts(call).is_whole), 0)
         return 0
 
-    def _output(self, number: int, x: Tensor) -> DenoiserOutput | None:
-        """The recorded output of a call; None from the first one that is damaged."""
+    def _recorded(self, number: int, x: Tensor) -> tuple[DenoiserOutput, CallFacts] | None:
+        """The record of a call; None from the first one that is damaged."""
         assert self._found is not None
         try:
-            output = self._found.output(number)
+            output, facts = self._found.call(number)
             if output.denoised.shape == x.shape:
-                return output
+                return output, facts
         except (OSError, ValueError):
             _log.warning("AnimateDiff: the state of this clip is damaged from call %s on.", number)
         assert self._recorder is not None
