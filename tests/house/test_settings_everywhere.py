@@ -164,7 +164,7 @@ def test_a_line_of_the_table_is_in_every_place(places, setting, tmp_path):
         assert places.panel[name].label == setting.label
         values = tuple(value if each == name else SETTINGS[each].default for each in places.shown)
         assert places.panel_values(values)[name] == value
-    # the infotext, there and back, also into the panel
+    # into the infotext and out of it, also into the panel
     line = to_infotext(parse_settings({name: value}))
     assert getattr(parse_settings({name: from_infotext(line)[name]}), name) == value
     if has_component and name not in ("enable", "model"):

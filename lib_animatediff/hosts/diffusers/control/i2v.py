@@ -6,23 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from lib_animatediff.engine.components.image_encoder import ImageEncoderComponent
 from lib_animatediff.hosts.diffusers.networks import NetworkError
-from lib_animatediff.hosts.diffusers.pipeline import PIXELS_PER_LATENT
-from lib_animatediff.hosts.diffusers.start.video import encode_frames
 from lib_animatediff.request.control.unit import ControlUnit
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.video.fitting import CROP, Size
 from lib_animatediff.video.preprocess import NONE
-from lib_animatediff.video.source import examine, source_frames
+from lib_animatediff.video.source import examine
 from motion_module import ClipError
 from motion_module.files.diffusers_format import find_source
 from motion_module.files.weights import read_header
 from motion_module.image_encoder.header import check_image_encoder, has_image_encoder
 from motion_module.image_encoder.load import load_image_encoder
-from motion_module.image_encoder.network import LATENT_CHANNELS, ImageEncoder
+from motion_module.image_encoder.network import ImageEncoder
+
+from .images import latents_of_images, unit_images
 
 
 def is_i2v(unit: ControlUnit) -> bool:
@@ -84,11 +82,7 @@ class LoadedI2V:
         Raises:
             AnimateDiffError: the image cannot be read.
         """
-        images = source_frames(self.unit.keys[0].source(CROP), size, 1)
-        sides = (pixels // PIXELS_PER_LATENT for pixels in reversed(size))
-        unet = self.pipeline.unet
-        like = torch.empty(1, LATENT_CHANNELS, *sides, dtype=unet.dtype, device=unet.device)
-        latent = encode_frames(self.pipeline, images, like)[0]
+        (latent,) = latents_of_images(self.pipeline, list(unit_images(self.unit, [0], size)), size)
         return ImageEncoderComponent(self.encoder, latent, self.strengths, self.unit.drift)
 
 

@@ -1,13 +1,16 @@
-"""The images of a control unit, read from its source or its key images."""
+"""The images of a control unit, read from its source or its key images, and their latents."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from lib_animatediff.engine.components.control import FrameHints
+from lib_animatediff.hosts.diffusers.pipeline import PIXELS_PER_LATENT
+from lib_animatediff.hosts.diffusers.start.video import encode_frames
 from lib_animatediff.request.control.unit import STRETCH, ControlUnit, image_order
 from lib_animatediff.video.fitting import CROP, Size
 from lib_animatediff.video.pixels import levels_of
@@ -46,6 +49,19 @@ def unit_masks(unit: ControlUnit, order: Sequence[int], size: Size) -> FrameHint
 
 def _count(source: Source, fill: str, frames: int) -> int:
     return count_frames(source, VIDEO_FRAMES if fill == STRETCH else frames)
+
+
+def latents_of_images(pipeline: Any, images: Sequence[Image], size: Size) -> Tensor:
+    """``n c h w``: the latents of images of this width and height, on the device and in the dtype of the UNet.
+
+    They are the means of the VAE's distribution, from which the official codes of SparseCtrl, PIA and AnimateLCM-I2V
+    draw, so that nothing is random.
+    """
+    unet, channels = pipeline.unet, pipeline.vae.config.latent_channels
+    sides = (pixels // PIXELS_PER_LATENT for pixels in reversed(size))
+    return encode_frames(
+        pipeline, images, torch.empty(len(images), channels, *sides, dtype=unet.dtype, device=unet.device)
+    )
 
 
 def unit_images(unit: ControlUnit, numbers: Sequence[int], size: Size) -> Iterator[Image]:

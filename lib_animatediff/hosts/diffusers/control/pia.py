@@ -6,20 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lib_animatediff.engine.components.pia import PiaComponent
 from lib_animatediff.hosts.diffusers.networks import NetworkError
-from lib_animatediff.hosts.diffusers.pipeline import PIXELS_PER_LATENT
-from lib_animatediff.hosts.diffusers.start.video import encode_frames
 from lib_animatediff.request.control.unit import ControlUnit
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.video.fitting import CROP, Size
 from lib_animatediff.video.preprocess import NONE
-from lib_animatediff.video.source import examine, source_frames
+from lib_animatediff.video.source import examine
 from motion_module import ClipError
 from motion_module.image_input import LATENT_CHANNELS, has_image_input, load_image_input
+
+from .images import latents_of_images, unit_images
 
 
 def is_pia(unit: ControlUnit) -> bool:
@@ -73,11 +72,7 @@ class LoadedPia:
         Raises:
             AnimateDiffError: the image cannot be read.
         """
-        images = source_frames(self.unit.keys[0].source(CROP), size, 1)
-        sides = (pixels // PIXELS_PER_LATENT for pixels in reversed(size))
-        unet = self.pipeline.unet
-        like = torch.empty(1, LATENT_CHANNELS, *sides, dtype=unet.dtype, device=unet.device)
-        latent = encode_frames(self.pipeline, images, like)[0]
+        (latent,) = latents_of_images(self.pipeline, list(unit_images(self.unit, [0], size)), size)
         return PiaComponent(self.unit.model.name, self.weight, latent, self.affinity)
 
 
