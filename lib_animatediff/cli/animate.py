@@ -202,6 +202,7 @@ def animate(
     output: Path,
     formats: tuple[str, ...],
     contact_sheet: Path | None,
+    camera_drawing: Path | None,
     as_json: bool,
     **table: Any,
 ) -> Any:
@@ -257,7 +258,8 @@ def animate(
     asked = AskedClip(request, output, formats, (*how.lines, *guides.lines), video, given)
     check_rate(asked.keys, float(output_of(settings).shown_fps))
     take: Take = context.obj or render_clip
-    return take(asked, Report(device, contact_sheet, as_json, (*given_words(context), f"--seed={seed}"), ray))
+    words = (*given_words(context), f"--seed={seed}")
+    return take(asked, Report(device, contact_sheet, as_json, words, ray, camera_drawing))
 
 
 def _size(

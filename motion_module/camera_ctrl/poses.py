@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from motion_module.errors import ClipError
 
@@ -107,11 +106,6 @@ def for_frames(poses: Sequence[CameraPose], frames: int) -> list[CameraPose]:
     """One pose for each frame: the last one stays, and those beyond the clip are left out."""
     given = list(poses[:frames])
     return given + given[-1:] * (frames - len(given))
-
-
-def length_of(poses: Sequence[CameraPose]) -> float:
-    """The way that the camera goes, in units of its poses."""
-    return sum(math.dist(a.centre, b.centre) for a, b in pairwise(poses))
 
 
 def _pose(values: Sequence[float], place: str) -> CameraPose:

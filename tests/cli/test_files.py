@@ -58,27 +58,27 @@ def test_inspect_describes_files_that_steer_clips_and_convert_writes_them(tmp_pa
     assert row.split()[-5:] == ["16", "-", "pruned,", "safetensors", "float32"]
     assert row.index("Stable") == head.index("for")
     assert "--camera-model" in use
-    (facts,) = json.loads(run("inspect", "--json", tmp_path / "camera.safetensors").output)
-    assert (facts["guide"], facts["kind"], facts["schedule"]) == ("cameractrl", None, None)
+    (found,) = json.loads(run("inspect", "--json", tmp_path / "camera.safetensors").output)
+    assert (found["guide"], found["kind"], found["schedule"]) == ("cameractrl", None, None)
     run("convert", tmp_path / "camera.safetensors", tmp_path / "official.safetensors")
     assert (tmp_path / "official.safetensors").exists()
 
 
 def test_inspect_takes_a_folder_for_its_files(folder):
-    told = json.loads(run("inspect", "--json", folder).output)
-    assert [(info["name"], info["kind"]) for info in told] == [
+    found = json.loads(run("inspect", "--json", folder).output)
+    assert [(info["name"], info["kind"]) for info in found] == [
         ("shot.safetensors", "hotshot"),
         ("page.ckpt", None),
         ("waves.safetensors", "v3"),
     ]
-    assert told[2]["schedule"] == {"name": "linear", "beta_start": 0.00085, "beta_end": 0.012, "steps": 1000}
-    assert told[1]["what"] == "a web page"
+    assert found[2]["schedule"] == {"name": "linear", "beta_start": 0.00085, "beta_end": 0.012, "steps": 1000}
+    assert found[1]["what"] == "a web page"
 
 
 def test_inspect_takes_an_adapters_folder_for_what_it_is(folder):
     run("convert", folder / "waves.safetensors", folder / "adapter", "--to", "adapter")
-    (told,) = json.loads(run("inspect", "--json", folder / "adapter").output)
-    assert (told["name"], told["kind"], told["format"]) == ("adapter", "v3", "MotionAdapter")
+    (found,) = json.loads(run("inspect", "--json", folder / "adapter").output)
+    assert (found["name"], found["kind"], found["format"]) == ("adapter", "v3", "MotionAdapter")
 
 
 def test_inspect_finds_what_is_in_a_folder_of_any_form(folder, tmp_path):
@@ -89,22 +89,22 @@ def test_inspect_finds_what_is_in_a_folder_of_any_form(folder, tmp_path):
     (named / "config.json").write_text('{"_class_name": "UNet2DConditionModel"}')
     (named / "linked").symlink_to(folder / "deeper")
     (named / "back").symlink_to(named)
-    told = json.loads(run("inspect", "--json", named).output)
-    assert [(info["name"], info["kind"]) for info in told] == [
+    found = json.loads(run("inspect", "--json", named).output)
+    assert [(info["name"], info["kind"]) for info in found] == [
         ("MM.SAFETENSORS", "v3"),
         ("shot.safetensors", "hotshot"),
     ]
     (folder / "empty").mkdir()
     assert f"{folder / 'empty'} and its subfolders contain no weights files" in run("inspect", folder / "empty").output
-    (told,) = json.loads(run("inspect", "--json", folder / "empty").output)
-    assert told["what"] == "a folder without weights"
+    (found,) = json.loads(run("inspect", "--json", folder / "empty").output)
+    assert found["what"] == "a folder without weights"
 
 
 def test_inspect_believes_the_kind_that_is_said(folder):
     save_file(random_motion_state("v3", WIDTHS, tables=False), folder / "mm.safetensors")
     assert "Rename the file" in run("inspect", folder / "mm.safetensors").output
-    (told,) = json.loads(run("inspect", "--json", "--kind", "v1", folder / "mm.safetensors").output)
-    assert told["kind"] == "v1"
+    (found,) = json.loads(run("inspect", "--json", "--kind", "v1", folder / "mm.safetensors").output)
+    assert found["kind"] == "v1"
 
 
 def test_convert_writes_and_says_where(folder):

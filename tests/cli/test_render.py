@@ -24,6 +24,7 @@ from lib_animatediff.builtin_model import POCKET
 from lib_animatediff.cli import asked
 from lib_animatediff.cli.render import clips, command, fields, watching
 from lib_animatediff.cli.render import run as render_run
+from lib_animatediff.cli.render.crew import Crew
 from lib_animatediff.cli.render.progress import Progress, in_words
 from lib_animatediff.cli.render.renderer import CLAIMS
 from lib_animatediff.cli.render.results import Results
@@ -307,6 +308,19 @@ def test_devices_are_one_for_each_process():
             command._devices(None, None, wrong)
 
 
+@pytest.mark.parametrize("words", [("--webui", "http://127.0.0.1:1", "--ray", 2), ("--devices", "cpu", "--ray", 2)])
+def test_one_option_says_who_renders(run_early, manifest, words):
+    ended = run_early("render", manifest({}), *words)
+    assert (ended.code, "each say who renders" in ended.one_error) == (2, True)
+
+
+def test_a_cluster_is_asked_for_no_more_workers_than_there_are_clips(run, manifest, monkeypatch):
+    asked = []
+    monkeypatch.setattr(command, "_crew", lambda _w, _d, folder, ray: asked.append(ray) or Crew(["cpu"], folder))
+    run("render", manifest({"seed": [1, 2], "steps": 1, "frames": 1}), "--ray", 64, "--check")
+    assert asked == [2]
+
+
 def test_a_device_that_does_not_exist_is_one_sentence(run_early, manifest):
     ended = run_early("render", manifest({}), "--devices", "nonsense")
     assert (ended.code, ended.one_error.endswith("[AD-D17]")) == (4, True)
@@ -314,7 +328,7 @@ def test_a_device_that_does_not_exist_is_one_sentence(run_early, manifest):
 
 def test_every_option_of_a_clip_is_a_field():
     assert {"prompt", "seed", "loras", "video", "context_length", "continued"} <= fields.FIELDS.keys()
-    assert not {"device", "as_json", "contact_sheet", "help"} & fields.FIELDS.keys()
+    assert not {"device", "as_json", "contact_sheet", "camera_drawing", "ray", "help"} & fields.FIELDS.keys()
     assert fields.FIELDS["loras"] == grid.Field(multiple=True)
     assert fields.FIELDS["cfg"] == grid.Field(number=True)
     assert fields.named({"Negative-Prompt": "a", "lora": "b"}) == {"negative_prompt": "a", "loras": "b"}

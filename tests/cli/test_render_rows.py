@@ -133,6 +133,7 @@ def test_what_is_no_shard_is_refused(run_early, tmp_path, wrong):
         ("promt", "Did you mean prompt?"),
         ("device", "--devices"),
         ("contact-sheet", "for all clips"),
+        ("camera-drawing", "with animate"),
         ("json", "--json"),
         ("colour", "Use the options of animate"),
     ],

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hosts.diffusers.control.test_camera import files as camera_files  # noqa: F401 - a fixture
 
 from lib_animatediff.cli.render import clips
 from lib_animatediff.cli.render.renderer import Renderer
@@ -193,6 +194,15 @@ def test_a_state_from_a_stranger_replaces_no_folder_and_no_other_image(run, inte
     assert done.code == 0, done.err
     assert private.read_bytes()[1:4] == b"PNG"
     assert (interrupted.parent / "a" / "mine.txt").read_text() == "mine"
+
+
+def test_a_state_from_a_stranger_draws_no_camera_path(run, interrupted, tmp_path, camera_files):  # noqa: F811
+    state, private = interrupted.with_name(f"a.png{SUFFIX}"), tmp_path / "private.svg"
+    private.write_text("mine")
+    model = camera_files / "camera.safetensors"
+    with_words(state, "--camera", "pan-left", "--camera-model", model, "--camera-drawing", private)
+    assert "AD-J04" in run("resume", state).one_error
+    assert private.read_text() == "mine"
 
 
 def test_a_new_contact_sheet_beside_the_clip_is_written(run, interrupted):

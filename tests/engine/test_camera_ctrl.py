@@ -13,6 +13,7 @@ from support.matrix import every_once, only_at
 from support.motions import shared_motion
 from support.oracle import literal_fusion
 from support.unchanged import Portrait
+from support.windows import WINDOWS
 
 from lib_animatediff import AnimateDiffError, ContextWindows, inject
 from lib_animatediff.engine.components.camera_ctrl import CameraCtrlComponent
@@ -25,14 +26,6 @@ from motion_module.temporal_transformer import TemporalTransformer
 FRAMES = 4
 POSES = poses_of(9)
 BOTH = pytest.mark.parametrize("host", hosts.HOSTS)
-WINDOWS = {
-    "uniform": ContextWindows(length=4, overlap=1, fusion="pyramid"),
-    "stride": ContextWindows(length=4, overlap=1, stride=2),
-    "looped": ContextWindows(length=4, overlap=1, kind="looped"),
-    "closed": ContextWindows(length=4, overlap=1, kind="looped", closed=True),
-    "static": ContextWindows(length=2, overlap=1, kind="static"),
-    "batched": ContextWindows(length=2, overlap=0, kind="batched"),
-}
 
 
 @pytest.fixture(autouse=True)

@@ -10,17 +10,13 @@ from support.matrix import both_ends, every_once
 from support.oracle import literal_fusion
 from support.pia import literal_unet, pia_motion, pia_state, with_image
 from support.unchanged import Portrait
+from support.windows import WINDOWS
 
-from lib_animatediff import AnimateDiffError, ContextWindows, inject
+from lib_animatediff import AnimateDiffError, inject
 from lib_animatediff.engine.components.pia import PiaComponent
 
 FRAMES = 5
 AFFINITY = [1.0, 0.9, 0.5, 0.25, 0.0]
-WINDOWS = {
-    "uniform": ContextWindows(length=4, overlap=1, fusion="pyramid"),
-    "looped": ContextWindows(length=4, overlap=1, kind="looped"),
-    "static": ContextWindows(length=2, overlap=1, kind="static"),
-}
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from support.motions import random_motion, shared_motion
 from support.oracle import literal_fusion
 from support.sparse_ctrl import literal_residuals, shared_encoder
 from support.unchanged import Portrait
+from support.windows import WINDOWS
 
 from lib_animatediff import ClipError, ContextWindows, IncompatibleModelError, inject
 from lib_animatediff.engine.components.control import Residuals
@@ -34,14 +35,6 @@ WIDTHS = {32: (32, 64, 128, 128), WIDE: (64, 128, 256, 256)}
 KINDS = ("rgb", "scribble")
 KEYS = (1, 4)
 BOTH = pytest.mark.parametrize("host", hosts.HOSTS)
-WINDOWS = {
-    "uniform": ContextWindows(length=4, overlap=1, fusion="pyramid"),
-    "stride": ContextWindows(length=4, overlap=1, stride=2),
-    "looped": ContextWindows(length=4, overlap=1, kind="looped"),
-    "closed": ContextWindows(length=4, overlap=1, kind="looped", closed=True),
-    "static": ContextWindows(length=2, overlap=1, kind="static"),
-    "batched": ContextWindows(length=2, overlap=0, kind="batched"),
-}
 
 
 @pytest.fixture(autouse=True)

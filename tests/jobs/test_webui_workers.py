@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from lib_animatediff.cli.last_resort import explained
 from lib_animatediff.cli.render.api_workers import rows as webui_rows
 from lib_animatediff.jobs.api_workers import workers as webui_workers
-from lib_animatediff.jobs.api_workers.api import WebUI, WebUIError
+from lib_animatediff.jobs.api_workers.api import UnreachableError, WebUI, WebUIError
 from lib_animatediff.jobs.api_workers.finished import FinishedNotes
 from lib_animatediff.jobs.api_workers.workers import WebUIWorkers
 from lib_animatediff.jobs.many.claims import Claims
@@ -98,7 +99,7 @@ def jobs_in(folder, *names):
 
 def rendered(folder, jobs, *addresses):
     said = []
-    pool = WebUIWorkers([WebUI(address) for address in addresses], folder, folder / "claims", said.append)
+    pool = WebUIWorkers([WebUI(address) for address in addresses], folder, folder / "claims", said.append, explained)
     ended = {job.id: outcome for job, outcome in pool.work(JobQueue(jobs))}
     pool.close()
     return {name: (outcome.kind, outcome.code) for name, outcome in ended.items()}, said
@@ -137,6 +138,31 @@ def test_a_webui_that_does_not_answer_leaves_its_clips_to_the_others(serve, tmp_
     assert "127.0.0.1:1 does not answer" in said[0]
 
 
+def test_a_clip_that_ends_its_webui_each_time_is_named(serve, tmp_path, monkeypatch):
+    server, check = serve(lambda _prompt, _tries: (None, {})), WebUI.check
+
+    def check_once_it_is_there_again(webui):
+        raise UnreachableError("it starts")
+
+    monkeypatch.setattr(WebUI, "check", check_once_it_is_there_again)
+    ended, _ = rendered(tmp_path, jobs_in(tmp_path, "bad"), server.url)
+    assert ended == {"bad": ("failed", "AD-M52")}
+    assert server.asked == ["bad"] * webui_workers.MOST_TRIES
+    with pytest.raises(UnreachableError) as refused:
+        check(WebUI(NOBODY))
+    assert not refused.value.was_asked
+
+
+def test_an_error_that_nobody_expects_ends_its_clip_only(serve, tmp_path):
+    good, odd = jobs_in(tmp_path, "good", "odd")
+    odd.payload["date"] = object()  # which JSON has no form for
+    ends, url = [], serve().url
+    run = threading.Thread(target=lambda: ends.append(rendered(tmp_path, [odd, good], url)[0]), daemon=True)
+    run.start()
+    run.join(10)
+    assert ends == [{"good": ("rendered", ""), "odd": ("failed", "AD-K22")}]
+
+
 def test_a_refusal_has_the_code_of_animatediff_and_the_sentence_of_others(serve, tmp_path):
     details = {"ours": "frames must be between 1 and 9. [AD-C09]", "theirs": "no such sampler", "few": None}
 
@@ -150,7 +176,7 @@ def test_a_refusal_has_the_code_of_animatediff_and_the_sentence_of_others(serve,
 def test_a_clip_that_another_run_has_is_not_asked_for(serve, tmp_path):
     server = serve()
     claim = Claims(tmp_path / "claims").take("a")
-    pool = WebUIWorkers([WebUI(server.url)], tmp_path, tmp_path / "claims", print)
+    pool = WebUIWorkers([WebUI(server.url)], tmp_path, tmp_path / "claims", print, explained)
     (job,) = jobs_in(tmp_path, "a")
     assert pool._rendered(WebUI(server.url), job).kind == "claimed"
     claim.release()
@@ -165,13 +191,18 @@ def test_the_password_of_an_address_is_sent_and_never_shown(serve, tmp_path):
     _, said = rendered(tmp_path, jobs_in(tmp_path, "a"), address, "http://me:s%40cret@127.0.0.1:1")
     assert base64.b64decode(server.passwords[0].removeprefix("Basic ")) == b"me:s@cret"
     assert not any("cret" in line for line in said)
-    with pytest.raises(WebUIError) as refused:
-        WebUI("ftp://me:s%40cret@host")
-    assert (refused.value.code, "cret" in str(refused.value)) == ("AD-M46", False)
+    for wrong in ("ftp://me:s%40cret@host", "http://me:12/cret@host:7860", "me:secret?a@host", "http://me:secret@[a/"):
+        with pytest.raises(WebUIError) as refused:
+            WebUI(wrong)
+        assert refused.value.code == "AD-M46"
+        assert not any(part in str(refused.value) for part in ("cret", "12/", "me:"))
+    long = f"http://{'a' * 70}.de"  # no host can have such a name
+    with pytest.raises(UnreachableError):
+        WebUI(long).check()
 
 
 def test_a_run_ends_if_nothing_answers(tmp_path):
-    pool = WebUIWorkers([WebUI(NOBODY)], tmp_path, tmp_path / "claims", lambda _line: None)
+    pool = WebUIWorkers([WebUI(NOBODY)], tmp_path, tmp_path / "claims", lambda _line: None, explained)
     with pytest.raises(StoppedError) as stopped:
         pool.check()
     assert stopped.value.code == "AD-M53"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lib_animatediff.builtin_model import POCKET
+from lib_animatediff.hosts.diffusers import animate as module
 from lib_animatediff.hosts.diffusers import pipeline as host
 from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.request.settings import context_windows, parse_settings
@@ -59,6 +61,18 @@ def clip_of(
         sampler=sampler,
     )
     return pixels(pictures)
+
+
+def latents_of(
+    monkeypatch: Any, pipeline: Any, motion: Any, controls: Sequence[Any], settings: Mapping[str, object], **words: Any
+) -> Tensor:
+    """Latents of a clip, ``f c h w``, which is not decoded."""
+    seen: list[Tensor] = []
+    monkeypatch.setattr(module, "decode_frames", lambda _pipeline, latents, *_: seen.append(latents.clone()) or [])
+    monkeypatch.setattr(module, "_finish", lambda images, _plan, _output: images)
+    given = {"prompt": RED, "negative_prompt": "blue", "seed": 11, "size": SIZE, "steps": STEPS, "cfg": CFG} | words
+    animate(pipeline, motion, settings=parse_settings(dict(settings)), controls=controls, **given)
+    return seen[0]
 
 
 def pixels(pictures: list[Any]) -> Tensor:

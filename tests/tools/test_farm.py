@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -31,6 +34,36 @@ def test_a_template_gives_options_that_render_has(path):
 @pytest.mark.parametrize("path", [path for path in TEMPLATES if path.suffix == ".sh"], ids=lambda path: path.name)
 def test_a_script_can_be_read(path):
     assert subprocess.run(["bash", "-n", path], check=False).returncode == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+def test_ctrl_c_ends_all_parts_of_the_loop(tmp_path):
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho $$ > "$0.$$"\nexec sleep 60\n')
+    python.chmod(0o755)
+    words = ["sh", ROOT / "farm" / "loop.sh", "shots.jsonl", "2"]
+    loop = subprocess.Popen(words, env=os.environ | {"PYTHON": str(python)}, start_new_session=True)
+    _until(lambda: len(list(tmp_path.glob("python.*"))) == 2)
+    os.killpg(loop.pid, signal.SIGINT)
+    assert loop.wait(10) == 130
+    assert len(list(tmp_path.glob("python.*"))) == 2  # and nothing was started again
+    for path in tmp_path.glob("python.*"):
+        _until(lambda path=path: not _is_running(int(path.suffix[1:])))
+
+
+def _until(is_so):
+    end = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def _is_running(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_the_bundle_has_a_task_for_each_part_and_then_the_index():

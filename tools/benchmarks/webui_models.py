@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lib_animatediff.training.export import motion_state
+from lib_animatediff.training.export import state_with_tables
 
 from .peers import motion_of
 
@@ -94,7 +94,7 @@ def write_motion(folder: Path) -> Path:
     """Write the motion module in the official names; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    save_file({name: tensor.half() for name, tensor in motion_state(motion_of("v2")).items()}, folder / MOTION)
+    save_file({name: tensor.half() for name, tensor in state_with_tables(motion_of("v2")).items()}, folder / MOTION)
     return folder / MOTION
 
 

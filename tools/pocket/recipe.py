@@ -68,7 +68,7 @@ class BaseRecipe:
 
 @dataclass(frozen=True)
 class TrainerRecipe:
-    """What the project's own trainer is told, for whatever it trains."""
+    """Settings of the project's own trainer, which all that it trains have."""
 
     steps: int
     batch: int

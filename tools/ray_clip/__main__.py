@@ -2,6 +2,7 @@
 
 `python -m tools.ray_clip check` renders it on 1, 2 and 3 workers of a local cluster, kills a worker at a random
 step each time, and compares all bits. `python -m tools.ray_clip speedup` simulates many workers.
+`python -m tools.ray_clip window` measures a window in this process.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def main() -> None:
     simulate.add_argument("--step", type=float, default=0.01, help="seconds of the leader for the sampler's step")
     simulate.add_argument("--pack", type=float, default=0.001, help="seconds of the leader before each window")
     simulate.add_argument("--add", type=float, default=0.0025, help="seconds of the leader after each window")
+    commands.add_parser("window", help="seconds of a window of the built-in model, on one core")
     given = parser.parse_args()
     if given.command == "speedup":
         sent, received = window_bytes(given.side)
@@ -51,7 +53,11 @@ def main() -> None:
         return
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: sums of several threads have other bits
     from .check import check as run
+    from .check import window_seconds
 
+    if given.command == "window":
+        print(f"{window_seconds():.3f}")
+        return
     report = run(given.frames, given.steps, given.workers, given.seed)
     text = json.dumps(report, indent=2)
     print(text) if given.out is None else given.out.write_text(f"{text}\n", encoding="utf-8")

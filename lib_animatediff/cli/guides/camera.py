@@ -9,10 +9,12 @@ from typing import Any
 import click
 
 from lib_animatediff.cli.options import is_given
+from lib_animatediff.jobs.recipe import Request
 from lib_animatediff.request.camera.choosing import needed_model
 from lib_animatediff.request.camera.drawing import draw_path
 from lib_animatediff.request.camera.moves import MOVES
 from lib_animatediff.request.camera.unit import MOST_STRENGTH, CameraUnit
+from lib_animatediff.request.settings import clip_frames
 from lib_animatediff.video.atomic import plain_reason
 from motion_module import ClipError
 from motion_module.camera_ctrl.load import read_camera_ctrl
@@ -60,48 +62,46 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
             "help": "Take each n-th pose of a file, such as 4 of a video with 30 frames per second.",
         },
     ),
-    "camera_drawing": (
-        "--camera-drawing",
-        {"type": _FILE, "help": "Also draw the path from above and from the side into this file, .svg or .png."},
-    ),
 }
-HEADINGS = dict.fromkeys(_OPTIONS, HEADING)
-OTHER_OPTIONS = {name: option for name, (option, _) in _OPTIONS.items() if name != "camera_drawing"}
+DRAWING = "camera_drawing"  # no part of the clip: a file that the command writes, as a contact sheet is
+_DRAWING_OPTION = "--camera-drawing"
+HEADINGS = dict.fromkeys((*_OPTIONS, DRAWING), HEADING)
+OTHER_OPTIONS = {name: option for name, (option, _) in _OPTIONS.items()}
 
 
 def with_camera_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options to a command."""
+    command = click.option(
+        _DRAWING_OPTION,
+        DRAWING,
+        type=_FILE,
+        help="Also draw the path from above and from the side into this file, .svg or .png.",
+    )(command)
     for name, (option, details) in reversed(_OPTIONS.items()):
         command = click.option(option, name, **details)(command)
     return command
 
 
-def take_camera(options: dict[str, Any], frames: int) -> tuple[CameraUnit | None, tuple[str, ...]]:
-    """Take the options of the camera out of those of a command.
-
-    Args:
-        frames: of the clip.
-
-    Returns:
-        The camera, None without one, and what was drawn.
+def take_camera(options: dict[str, Any]) -> CameraUnit | None:
+    """Take the options of the camera out of those of a command; None without one.
 
     Raises:
         AnimateDiffError: a file is missing or another one, a value is malformed, or the options do not fit together.
     """
     given = {name: options.pop(name) for name in _OPTIONS}
-    text, model, drawing = given["camera"], given["camera_model"], given["camera_drawing"]
+    text, model = given["camera"], given["camera_model"]
     if text is None:
-        if idle := [option for name, (option, _) in _OPTIONS.items() if is_given(name)]:
+        if idle := [option for name, option in {**OTHER_OPTIONS, DRAWING: _DRAWING_OPTION}.items() if is_given(name)]:
             raise ClipError(
                 f"{', '.join(idle)} would have no effect without a path. Give --camera, such as 'pan-left 0.5'.",
                 code="AD-Q99",
             )
-        return None, ()
+        return None
     read_camera_ctrl(needed_model(model, "--camera", "--camera-model"))
     path = _file(text)
     if path is None and is_given("camera_every"):
         raise ClipError("--camera-every has an effect on files of poses only. Leave it out.", code="AD-QA2")
-    unit = CameraUnit(
+    return CameraUnit(
         model,
         moves="" if path else text,
         file=path,
@@ -110,15 +110,22 @@ def take_camera(options: dict[str, Any], frames: int) -> tuple[CameraUnit | None
         start=given["camera_start"],
         end=given["camera_end"],
     )
-    if drawing is None:
-        return unit, ()
+
+
+def write_drawing(path: Path, request: Request) -> str:
+    """Draw the path of a clip's camera into a file; returns a line about it.
+
+    Raises:
+        ClipError: the file cannot be written.
+    """
+    (unit,) = (each for each in request.controls if isinstance(each, CameraUnit))
     try:
-        draw_path(unit.poses(frames, float(options["fps"]))).write(drawing)
+        draw_path(unit.poses(clip_frames(request.settings), request.settings.fps)).write(path)
     except OSError as error:
         raise ClipError(
-            f"{drawing} cannot be written ({plain_reason(error)}). Choose another location.", code="AD-QA3"
+            f"{path} cannot be written ({plain_reason(error)}). Choose another location.", code="AD-QA3"
         ) from error
-    return unit, (f"The camera path is drawn in {drawing.name}.",)
+    return f"The camera path is drawn in {path.name}."
 
 
 def _file(text: str) -> Path | None:

@@ -161,7 +161,7 @@ def take_guides(options: dict[str, Any], images: ImagesIn | None, motions: tuple
     if images is not None and images.pins is None:  # they fade in the initial latents
         images = None
     frames = clip_frames(parse_settings({"frames": options["frames"], "context_length": options["context_length"]}))
-    filmed, drawn = camera.take_camera(options, frames)
+    filmed = camera.take_camera(options)
     begun = i2v.take_i2v(options, images.pins if images else None, motions)
     if begun is not None:  # it has the image to itself
         images = None
@@ -188,7 +188,7 @@ def take_guides(options: dict[str, Any], images: ImagesIn | None, motions: tuple
         motion,
     )
     chosen = choose_guides(asked, pins, frames, _NAMES, is_continued=images is not None and images.is_continued)
-    lines = [*chosen.lines, *drawn]
+    lines = list(chosen.lines)
     if chosen.pins is None and (idle := [option for name, option in _OF_PINS.items() if is_given(name)]):
         lines.append(f"{', '.join(idle)} has no effect, since the images are not pinned.")
     if is_given("image_fit") and any(unit.keys != drawings for unit in chosen.units):

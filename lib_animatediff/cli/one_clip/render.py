@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from lib_animatediff.cli.asked import AskedClip
+from lib_animatediff.cli.guides.camera import write_drawing
 from lib_animatediff.cli.options import say_device
 from lib_animatediff.hosts.diffusers.start.resuming import SamplingState
 from lib_animatediff.jobs.ray.windows import RayWindows
@@ -38,6 +39,7 @@ class Report:
         as_json: whether the result is printed as JSON.
         words: the options that ask for the clip, with the seed that was drawn.
         ray: workers of a Ray cluster that compute the context windows; None: this process does.
+        camera_drawing: file with a drawing of the camera's path.
     """
 
     device: str
@@ -45,6 +47,7 @@ class Report:
     as_json: bool
     words: tuple[str, ...]
     ray: int | None = None
+    camera_drawing: Path | None = None
 
 
 Take = Callable[[AskedClip, Report], Any]
@@ -65,6 +68,8 @@ def render_clip(asked: AskedClip, report: Report, found: SamplingState | None = 
         raise ClipError(f"{sheet}: contact sheets are PNG files. Choose a name that ends in .png.", code="AD-K03")
     for place in (*asked.places, *filter(None, [sheet])):
         check_output(place)
+    if report.camera_drawing:
+        click.echo(write_drawing(report.camera_drawing, asked.request), err=True)
     ready = prepare(asked.request)
     sound = asked.sound(ready.plan)
     say_device(report.device)

@@ -45,7 +45,9 @@ def resume(file: Path, contact_sheet: Path | None) -> None:
         _check_replaced(path, asked, None if sheet else report.contact_sheet)
         stored.identity.check(path, identity_of(asked.recipe, asked.request.device))
         click.echo(f"{stored.state.sampled} steps are finished.", err=True)
-        render_clip(asked, replace(report, contact_sheet=sheet or report.contact_sheet), stored.state)
+        # The path of the camera was drawn when the clip was begun.
+        shown = replace(report, contact_sheet=sheet or report.contact_sheet, camera_drawing=None)
+        render_clip(asked, shown, stored.state)
 
     with animate.make_context("animate", list(stored.words), obj=continue_clip) as context:
         animate.invoke(context)

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from lib_animatediff.cli.options import AUTO, ray_option
+from lib_animatediff.cli.options import AUTO, is_given, ray_option
 from lib_animatediff.hosts.diffusers.pipeline import pick_device
 from lib_animatediff.jobs.api_workers.api import WebUI
 from lib_animatediff.jobs.many.errors import ManifestError, StoppedError
@@ -28,6 +28,7 @@ from .run import NOTHING_RENDERED, Run
 from .watching import RETRY, Watched
 
 MOST_WORKERS = 64
+_WHO_RENDERS = {"devices": "--devices", "ray": "--ray", "webuis": "--webui"}
 _CPUS = re.compile(r"cpu:([0-9]{1,3})")
 _SHARD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
 _FILE = click.Path(path_type=Path)
@@ -105,14 +106,17 @@ def render(
     Finished clips are skipped, so the same command continues after an interruption. Rows that fail are written to
     failed.jsonl. The exit code is 0, 3 if some rows failed, or 4 if there is no clip.
     """
+    if len(who := [option for name, option in _WHO_RENDERS.items() if is_given(name)]) > 1:
+        raise click.UsageError(f"{' and '.join(who)} each say who renders. Give one of them.")
     try:
         fields = (webui_rows.named, webui_rows.FIELDS) if webuis else (named, FIELDS)
         common = read_defaults(defaults) if defaults else {}
         rows = of_shard(rows_of(read_manifest(manifest), common, *fields), shard)
         clips = sum(not row.elsewhere for row in rows)
         folder = output or manifest.with_suffix("")
-        # No more processes than there are clips.
-        with closing(_crew(list(map(WebUI, webuis)), devices[: max(clips, 1)], folder, ray)) as crew:
+        # No more processes or workers than there are clips.
+        devices, ray = devices[: max(clips, 1)], ray and min(ray, max(clips, 1))
+        with closing(_crew(list(map(WebUI, webuis)), devices, folder, ray)) as crew:
             run = Run(rows, folder, crew, Results(folder, manifest.stem, shard.part))
             if only_check:
                 return run.report(run.check(keep_seeds=False), as_json)

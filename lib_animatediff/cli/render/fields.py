@@ -16,6 +16,7 @@ _CUTOFF = 0.75  # of the likeness of two names, from which one may have been mea
 _OF_THE_RUN = {  # parameters of `animate` that are no fields, and what there is instead
     "device": "All clips have the devices of the run: --devices.",
     "contact_sheet": "The run writes one for all clips.",
+    "camera_drawing": "Draw the path with animate.",
     "as_json": "It is an option of the run: --json.",
     "ray": "It is an option of the run, which gives whole clips to workers: --ray.",
 }

@@ -48,7 +48,9 @@ class FrameAmounts:
         if not weights or not all(map(math.isfinite, weights)):
             raise ClipError(f"{name}: the weights of the frames must be finite numbers.", code="AD-H01")
         starts, ends = (tuple(each) if isinstance(each, Sequence) else (each,) for each in (start, end))
-        self._parts = [(_at(starts, frame), _at(ends, frame)) for frame in range(max(len(starts), len(ends)))]
+        self._parts = [
+            (amount_at(starts, frame), amount_at(ends, frame)) for frame in range(max(len(starts), len(ends)))
+        ]
         for first, last in self._parts:
             if not 0 <= first < last <= 1:
                 raise ClipError(
@@ -61,7 +63,7 @@ class FrameAmounts:
 
     def acting(self, progress: float) -> tuple[bool, ...]:
         """For each frame with a part of its own, whether it acts at a completed share of the sampling."""
-        return tuple(first <= progress and (progress < last or last == 1) for first, last in self._parts)
+        return tuple(acts_within(progress, *part) for part in self._parts)
 
     def rows(self, call: UNetCall) -> ControlledRows:
         """The rows of a call that it acts on.
@@ -77,7 +79,7 @@ class FrameAmounts:
 
     def _at_once(self, acting: Sequence[bool]) -> list[float]:
         frames = range(max(len(self._weights), len(acting)))
-        return [_at(self._weights, frame) * _at(acting, frame) for frame in frames]
+        return [amount_at(self._weights, frame) * amount_at(acting, frame) for frame in frames]
 
 
 def controlled_rows(frames: Sequence[int], clips: int, weights: Sequence[float]) -> ControlledRows:
@@ -88,7 +90,7 @@ def controlled_rows(frames: Sequence[int], clips: int, weights: Sequence[float])
         clips: in the call, ``k b``.
         weights: one for each frame of the clip; the last one applies to all further frames.
     """
-    given = [_at(weights, frame) for frame in frames]
+    given = [amount_at(weights, frame) for frame in frames]
     places = [place for place, weight in enumerate(given) if weight != 0]
     index = None
     if len(places) < len(frames):
@@ -101,5 +103,11 @@ def controlled_rows(frames: Sequence[int], clips: int, weights: Sequence[float])
     )
 
 
-def _at(values: Sequence[float], frame: int) -> float:
+def acts_within(progress: float, start: float, end: float) -> bool:
+    """Whether a completed share of the sampling is in a part of it, which ends before its end unless that is 1."""
+    return start <= progress and (progress < end or end == 1)
+
+
+def amount_at(values: Sequence[float], frame: int) -> float:
+    """The value of a frame, of which the last one applies to all further frames."""
     return values[min(frame, len(values) - 1)]

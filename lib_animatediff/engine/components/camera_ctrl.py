@@ -1,8 +1,9 @@
 """CameraCtrl in a UNet: a camera path steers a motion module (arXiv 2404.02101).
 
 An encoder makes features of the rays of each frame, and a layer merges them into the tokens of the first attention of
-each temporal transformer. The features do not depend on the latents, so they are made once for each context window.
-Poses are relative to the first frame of a window, as the encoder has seen them in its training.
+each temporal transformer. The features do not depend on the latents, so those of a context window are kept for all
+steps; a clip of more than eight windows, whose features would fill the memory, makes them again at each step. Poses
+are relative to the first frame of a window, as the encoder has seen them in its training.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,7 +29,8 @@ from motion_module.camera_ctrl.poses import CameraPose
 from motion_module.camera_ctrl.rays import pluecker_rays
 from motion_module.options import Merge
 
-from .motion import PlannedViews, TemporalRunner
+from .amounts import acts_within, amount_at
+from .motion import PlannedViews, TemporalRunner, placed_like
 
 _WINDOWS_KEPT = 8  # features of a window of 16 frames of 512x512 take 76 MB in half precision
 
@@ -80,7 +81,7 @@ class CameraCtrlComponent:
 
     def acts_at(self, progress: float) -> bool:
         """Whether it acts at a completed share of the sampling."""
-        return self._start <= progress and (progress < self._end or self._end == 1)
+        return acts_within(progress, self._start, self._end)
 
     def attach(self, unet: UNetView, call: UNetCall, undo: ExitStack) -> None:
         """Steer the first motion module that is attached already.
@@ -138,14 +139,14 @@ class CameraCtrlComponent:
         amounts = [self._amounts.get_or(order, partial(self._amount, order)) for order in orders]
         if all(amount == 0 for amount in amounts):
             return None
-        layer = self._layers.get_or((site, x.device, x.dtype), lambda: _placed(self._model.merge(site), x))
+        layer = self._layers.get_or((site, x.device, x.dtype), lambda: placed_like(self._model.merge(site), x))
         features = [self._at_site(site, x, window).flatten(2).transpose(1, 2) for window in planned.windows]
         if planned.start:
             features = [each.roll(planned.start, 0) for each in features]
         return _Merged(layer, features, [each if isinstance(each, float) else each.on(x.device) for each in amounts])
 
     def _amount(self, frames: Sequence[int]) -> float | HostTensor:
-        given = [float(self._strengths[min(frame, len(self._strengths) - 1)]) for frame in frames]
+        given = [float(amount_at(self._strengths, frame)) for frame in frames]
         return given[0] if len(set(given)) == 1 else HostTensor(given)
 
     def _at_site(self, site: str, x: Tensor, window: tuple[int, ...]) -> Tensor:
@@ -165,8 +166,9 @@ class CameraCtrlComponent:
         sides = [math.ceil(side * SHRINK / MULTIPLE) * MULTIPLE for side in (width, height)]
         poses = [self._poses[frame] for frame in window]
         rays = pluecker_rays(poses, (sides[0], sides[1]), width / height, lambda each: copied(each, device))
-        encoder = self._encoders.get_or((device, dtype), lambda: _placed(self._model, torch.empty(0).to(device, dtype)))
-        return encoder.encode(rays.to(dtype), _views(len(window), encoder.trained_length))
+        rays = rays.to(dtype)
+        encoder = self._encoders.get_or((device, dtype), lambda: placed_like(self._model, rays))
+        return encoder.encode(rays, _views(len(window), encoder.trained_length))
 
     def _detach(self) -> None:
         if self._runner is not None:
@@ -196,14 +198,6 @@ class _Merged:
         if isinstance(amount, Tensor):
             return tokens + merged * amount.to(merged.dtype).view(-1, 1, 1)
         return tokens + (merged if amount == 1 else merged * amount)
-
-
-def _placed(module: Any, like: Tensor) -> Any:
-    """A module on the device and in the dtype of a tensor: itself, or a copy."""
-    wanted = (like.device, like.dtype)
-    if all((weight.device, weight.dtype) == wanted for weight in module.parameters()):
-        return module
-    return deepcopy(module).to(device=like.device, dtype=like.dtype)
 
 
 def _views(frames: int, trained_length: int) -> list[tuple[Sequence[int], Sequence[float]]]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
-from copy import deepcopy
 from typing import Any
 
 import torch
@@ -23,7 +22,8 @@ from lib_animatediff.engine.unet import UNetView
 from motion_module import ClipError, IncompatibleModelError
 from motion_module.image_encoder.network import DRIFT, LATENT_CHANNELS, ImageEncoder
 
-from .motion import TemporalRunner
+from .amounts import amount_at
+from .motion import TemporalRunner, placed_like
 
 _SITE = "down_blocks.{}.motion_modules.1"  # the last one of a resolution
 
@@ -58,7 +58,6 @@ class ImageEncoderComponent:
         self._drift = drift
         self._features: Kept[list[Tensor]] = Kept(most=4)
         self._amounts: Kept[HostTensor | None] = Kept()
-        self._runners: list[TemporalRunner] = []
 
     def acts_at(self, _progress: float) -> bool:
         """Whether it acts at a completed share of the sampling: always."""
@@ -79,14 +78,16 @@ class ImageEncoderComponent:
                 "Diffusion 1.5 only; choose a checkpoint of that base.",
                 code="AD-QB5",
             )
-        self._runners = unet.motion_runners
         undo.callback(self._features.clear)
         for level, site in enumerate(found):
-            hook = FeatureHook(self, level, call)
+            hook = FeatureHook(self, level, call, unet.motion_runners)
             undo.callback(site.layer.register_forward_hook(hook, prepend=True).remove)
 
-    def added_to(self, x: Tensor, level: int, call: UNetCall) -> Tensor:
+    def added_to(self, x: Tensor, level: int, call: UNetCall, runners: Sequence[TemporalRunner]) -> Tensor:
         """Rows ``(k b f) c h w`` of a resolution with the features.
+
+        Args:
+            runners: of the motion modules, of which the first one knows where a closed window begins.
 
         Raises:
             ClipError: the image has another size than the latents, or the rows are not whole clips.
@@ -103,21 +104,19 @@ class ImageEncoderComponent:
                 "ones. Prepare it for the size of the clip.",
                 code="AD-QB6",
             )
-        start = self._runners[0].planned().start if self._runners else 0
+        start = runners[0].planned().start if runners else 0
         feature = feature.roll(start, 0) if start else feature
         weighted = feature * amounts.on(x.device).to(x.dtype).view(-1, 1, 1, 1)
         return rearrange(rearrange(x, "(n f) c h w -> n f c h w", f=frames) + weighted, "n f c h w -> (n f) c h w")
 
     def _amount(self, frames: Sequence[int]) -> HostTensor | None:
         """The strengths of the frames of a call; None: all are 0."""
-        given = [float(self._strengths[min(frame, len(self._strengths) - 1)]) for frame in frames]
+        given = [float(amount_at(self._strengths, frame)) for frame in frames]
         return HostTensor(given) if any(given) else None
 
     @torch.no_grad()
     def _made(self, frames: int, like: Tensor) -> list[Tensor]:
-        encoder, wanted = self._encoder, (like.device, like.dtype)
-        if any((weight.device, weight.dtype) != wanted for weight in encoder.parameters()):
-            encoder = deepcopy(encoder).to(device=like.device, dtype=like.dtype)
+        encoder = placed_like(self._encoder, like)
         made: list[Tensor] = encoder(copied(self._image, like.device).to(like.dtype), frames, self._drift)
         return made
 
@@ -125,14 +124,17 @@ class ImageEncoderComponent:
 class FeatureHook:
     """Forward hook of the last layer of a resolution: adds the features of the image to its output."""
 
-    def __init__(self, component: ImageEncoderComponent, level: int, call: UNetCall) -> None:
+    def __init__(
+        self, component: ImageEncoderComponent, level: int, call: UNetCall, runners: Sequence[TemporalRunner]
+    ) -> None:
         self._component = component
         self._level = level
         self._call = call
+        self._runners = runners
 
     def __call__(self, layer: nn.Module, _inputs: object, output: Any) -> Any:
         if layer in self._call.skipped:
             return output
-        if isinstance(output, tuple):
-            return (self._component.added_to(output[0], self._level, self._call), *output[1:])
-        return self._component.added_to(output, self._level, self._call)
+        x = output[0] if isinstance(output, tuple) else output
+        x = self._component.added_to(x, self._level, self._call, self._runners)
+        return (x, *output[1:]) if isinstance(output, tuple) else x

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ from motion_module.temporal_transformer import TemporalTransformer
 
 from .group_norms import fold_group_norms
 
+_Module = TypeVar("_Module", bound=nn.Module)
 _log = logging.getLogger(__name__)
 
 Merging = Callable[[str, Tensor, "PlannedViews"], "Merge | None"]
@@ -95,9 +97,15 @@ class PlacedModules:
             return original
         key = (site, x.device, x.dtype)
         if key not in self._placed:
-            fits = all((weight.device, weight.dtype) == key[1:] for weight in original.parameters())
-            self._placed[key] = original if fits else deepcopy(original).to(device=x.device, dtype=x.dtype)
+            self._placed[key] = placed_like(original, x)
         return self._placed[key]
+
+
+def placed_like(module: _Module, x: Tensor) -> _Module:
+    """A module on the device and in the dtype of a tensor: itself, or a copy."""
+    if all((weight.device, weight.dtype) == (x.device, x.dtype) for weight in module.parameters()):
+        return module
+    return deepcopy(module).to(device=x.device, dtype=x.dtype)
 
 
 class SiteHook:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import ExitStack
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +22,9 @@ from lib_animatediff.engine.unet import UNetView
 from motion_module import ClipError, IncompatibleModelError
 from motion_module.sparse_ctrl.network import LEVELS, PIXELS_PER_POSITION, SparseCtrl
 
-from .amounts import ControlledRows, controlled_rows
+from .amounts import ControlledRows, acts_within, controlled_rows
 from .control import PlacedResiduals, Residuals, add_hooks
-from .motion import TemporalRunner
+from .motion import TemporalRunner, placed_like
 
 NEAREST, NONE = "nearest", "none"
 WITHOUT_KEY = (NEAREST, NONE)
@@ -175,7 +174,7 @@ class SparseCtrlComponent:
 
     def acts_at(self, progress: float) -> bool:
         """Whether it acts at a completed share of the sampling."""
-        return self._start <= progress and (progress < self._end or self._end == 1)
+        return acts_within(progress, self._start, self._end)
 
     def _run(self, call: UNetCall, latents: Tensor, context: Tensor) -> None:
         frames = tuple(call.frames)
@@ -222,9 +221,7 @@ class SparseCtrlComponent:
 
     def _put(self, latents: Tensor) -> _PlacedEncoder:
         """The encoder and its embedded conditions on the device and in the dtype of the latents."""
-        encoder, wanted = self._encoder, (latents.device, latents.dtype)
-        if any((weight.device, weight.dtype) != wanted for weight in encoder.parameters()):
-            encoder = deepcopy(encoder).to(device=latents.device, dtype=latents.dtype)
+        encoder = placed_like(self._encoder, latents)
         conditions = copied(self._given.conditions, latents.device).to(latents.dtype)
         return _PlacedEncoder(encoder, encoder.embed(conditions))
 

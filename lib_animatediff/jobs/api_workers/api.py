@@ -28,7 +28,15 @@ class WebUIError(AnimateDiffError):
 
 
 class UnreachableError(Exception):
-    """The WebUI does not answer, or ended in the middle: another one may render the clip."""
+    """The WebUI does not answer, or ended in the middle: another one may render the clip.
+
+    Attributes:
+        was_asked: whether it had received the request.
+    """
+
+    def __init__(self, sentence: str, *, was_asked: bool = True) -> None:
+        super().__init__(sentence)
+        self.was_asked = was_asked
 
 
 class WebUI:
@@ -43,15 +51,17 @@ class WebUI:
     """
 
     def __init__(self, address: str) -> None:
-        parts = urlsplit(address if "://" in address else f"http://{address}")
         try:
+            parts = urlsplit(address if "://" in address else f"http://{address}")
             is_wrong = parts.scheme not in ("http", "https") or not parts.hostname or (parts.port or 1) < 1
-        except ValueError:  # a port that is no number
+        except ValueError:  # a port that is no number, or brackets around no address
             is_wrong = True
-        if is_wrong:
+        # A password with / ? or # would end the host, and a part of it would be sent to another one.
+        if is_wrong or "@" in f"{parts.path}{parts.query}{parts.fragment}":
             raise WebUIError(
-                f"{parts.netloc.rpartition('@')[2] or 'This'} is not the address of a WebUI. Write it as the browser "
-                "shows it, such as http://127.0.0.1:7860.",
+                f"{'This' if '@' in address else address[:_SHORT] or 'This'} is not the address of a WebUI. Write it "
+                "as the browser shows it, such as http://127.0.0.1:7860, with / ? and # of a password as %2F, %3F and "
+                "%23.",
                 code="AD-M46",
             )
         self._parts = parts
@@ -97,15 +107,17 @@ class WebUI:
     def _ask(self, method: str, path: str, body: bytes | None, seconds: float | None) -> tuple[int, bytes]:
         parts = self._parts
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.hostname or "", parts.port, timeout=seconds)
+        connection, is_there = kind(parts.hostname or "", parts.port, timeout=seconds), False
         try:
             connection.connect()
+            is_there = True
             _keep_asking(connection.sock)
             connection.request(method, f"{parts.path.rstrip('/')}{path}", body, _headers(parts))
             response = connection.getresponse()
             return response.status, response.read(_LARGEST)
-        except (OSError, http.client.HTTPException) as error:
-            raise UnreachableError(f"{self.name} does not answer: {error or type(error).__name__}") from error
+        except (OSError, http.client.HTTPException, ValueError) as error:  # a name that no host can have
+            sentence = f"{self.name} does not answer: {error or type(error).__name__}"
+            raise UnreachableError(sentence, was_asked=is_there) from error
         finally:
             connection.close()
 

@@ -15,11 +15,12 @@ from lib_animatediff.jobs.many.errors import StoppedError
 from lib_animatediff.jobs.many.outcome import CLAIMED, FAILED, FINISHED, RENDERED, STOPPED, Outcome, stopped_by
 from lib_animatediff.jobs.many.queue import Job, JobQueue
 from lib_animatediff.video.atomic import plain_reason, write_atomic
+from motion_module import AnimateDiffError
 
 from .api import UnreachableError, WebUI, WebUIError
 from .finished import FinishedNotes
 
-MOST_TRIES = 3  # of a clip that WebUIs do not finish
+MOST_TRIES = 3  # of a clip that WebUIs begin and do not finish: it may be what ends them
 PAUSE = 15.0  # seconds until a WebUI that did not answer is asked again
 PATIENCE = 600.0  # seconds in which no WebUI answers, after which the run ends
 _LOOK = 1.0  # seconds
@@ -58,6 +59,7 @@ class WebUIWorkers(Generic[C]):
         folder: of the clips.
         claims: folder of the claims, which all runs on the same clips share.
         say: called with a line about a WebUI that does not answer.
+        explain: what users read of an error that nobody expects.
         now: seconds, of a clock that only goes forward.
     """
 
@@ -67,10 +69,11 @@ class WebUIWorkers(Generic[C]):
         folder: Path,
         claims: Path,
         say: Callable[[str], None],
+        explain: Callable[[Exception], AnimateDiffError],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._workers: list[_Worker[C]] = [_Worker(number, webui) for number, webui in enumerate(webuis)]
-        self._folder, self._say, self._now = folder, say, now
+        self._folder, self._say, self._explain, self._now = folder, say, explain, now
         self._claims, self._taking = Claims(claims), threading.Lock()
         self._notes = FinishedNotes(folder)
         self._ended: queue.SimpleQueue[tuple[_Worker[C], Outcome | UnreachableError]] = queue.SimpleQueue()
@@ -146,6 +149,9 @@ class WebUIWorkers(Generic[C]):
                 if end
                 else Outcome(FAILED, f"A file cannot be written: {plain_reason(error)}.", code="AD-M50")
             )
+        except Exception as error:  # otherwise the run would wait for this thread for ever
+            known = self._explain(error)
+            outcome = Outcome(FAILED, known.message, known.code)
         self._ended.put((worker, outcome))
 
     def _rendered(self, webui: WebUI, job: C) -> Outcome:
@@ -173,19 +179,11 @@ class WebUIWorkers(Generic[C]):
         self, worker: _Worker[C], job: C, error: UnreachableError, jobs: JobQueue[Any]
     ) -> Iterator[tuple[C, Outcome]]:
         self._rest(worker, error)
-        tries = self._tries[job.id] = self._tries.get(job.id, 0) + self._is_alive(worker)
+        tries = self._tries[job.id] = self._tries.get(job.id, 0) + error.was_asked
         if tries < MOST_TRIES:
             jobs.give_back(job)
             return
         yield job, Outcome(FAILED, f"It failed {tries} times. {error}. Look at the log of the WebUI.", code="AD-M52")
-
-    def _is_alive(self, worker: _Worker[C]) -> bool:
-        """Whether the WebUI answers after all, so that the clip is the reason."""
-        try:
-            worker.webui.check()
-        except (UnreachableError, WebUIError):
-            return False
-        return True
 
     def _rest(self, worker: _Worker[C], error: UnreachableError) -> None:
         worker.rests_until = self._now() + PAUSE

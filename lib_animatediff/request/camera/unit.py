@@ -106,7 +106,7 @@ class CameraUnit:
         return {"model": dict(named(self.model)), **own, CAMERA: camera}
 
 
-CAMERA = "camera"  # the entry that only the JSON of a camera has, and not that of a control model
+CAMERA = "camera"  # the entry by which the JSON of a camera differs from that of a control model
 
 
 def read_poses(path: Path) -> list[CameraPose]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from lib_animatediff.cli.last_resort import explained
 from lib_animatediff.cli.render.clips import ClipJob, Row
 from lib_animatediff.cli.render.progress import say
 from lib_animatediff.cli.render.renderer import CLAIMS
@@ -27,7 +28,7 @@ class WebUICrew:
 
     def __init__(self, webuis: Sequence[WebUI], folder: Path) -> None:
         self._folder, self._notes = folder, FinishedNotes(folder)
-        self._workers: WebUIWorkers[WebUIClip] = WebUIWorkers(webuis, folder, folder / CLAIMS, say)
+        self._workers: WebUIWorkers[WebUIClip] = WebUIWorkers(webuis, folder, folder / CLAIMS, say, explained)
 
     def check(
         self,

@@ -20,7 +20,7 @@ from motion_module.image_encoder.header import check_image_encoder, has_image_en
 from motion_module.image_encoder.load import load_image_encoder
 from motion_module.image_encoder.network import ImageEncoder
 
-from .images import only_latent
+from .images import latents_of_images, unit_images
 
 
 def is_i2v(unit: ControlUnit) -> bool:
@@ -82,7 +82,7 @@ class LoadedI2V:
         Raises:
             AnimateDiffError: the image cannot be read.
         """
-        latent = only_latent(self.pipeline, self.unit, size)
+        (latent,) = latents_of_images(self.pipeline, list(unit_images(self.unit, [0], size)), size)
         return ImageEncoderComponent(self.encoder, latent, self.strengths, self.unit.drift)
 
 

@@ -1,4 +1,4 @@
-"""The images of a control unit, read from its source or its key images."""
+"""The images of a control unit, read from its source or its key images, and their latents."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from lib_animatediff.request.control.unit import ControlUnit, count_of, image_or
 from lib_animatediff.video.fitting import CROP, Size
 from lib_animatediff.video.pixels import levels_of
 from lib_animatediff.video.source import over_white, source_frames
-from motion_module.image_input import LATENT_CHANNELS
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,17 +46,17 @@ def unit_masks(unit: ControlUnit, order: Sequence[int], size: Size) -> FrameHint
     return FrameHints(torch.stack(chosen), [used.index(number) for number in order])
 
 
-def only_latent(pipeline: Any, unit: ControlUnit, size: Size) -> Tensor:
-    """The latent of a unit's only key image in a width and height, ``4 h w``.
+def latents_of_images(pipeline: Any, images: Sequence[Image], size: Size) -> Tensor:
+    """``n c h w``: the latents of images of this width and height, on the device and in the dtype of the UNet.
 
-    Raises:
-        AnimateDiffError: the image cannot be read.
+    They are the means of the VAE's distribution, from which the official codes of SparseCtrl, PIA and AnimateLCM-I2V
+    draw, so that nothing is random.
     """
-    images = source_frames(unit.keys[0].source(CROP), size, 1)
+    unet, channels = pipeline.unet, pipeline.vae.config.latent_channels
     sides = (pixels // PIXELS_PER_LATENT for pixels in reversed(size))
-    unet = pipeline.unet
-    like = torch.empty(1, LATENT_CHANNELS, *sides, dtype=unet.dtype, device=unet.device)
-    return encode_frames(pipeline, images, like)[0]
+    return encode_frames(
+        pipeline, images, torch.empty(len(images), channels, *sides, dtype=unet.dtype, device=unet.device)
+    )
 
 
 def unit_images(unit: ControlUnit, numbers: Sequence[int], size: Size) -> Iterator[Image]:

@@ -211,6 +211,7 @@ def load_ip_adapter(pipeline: Any, plan: ClipPlan, unit: ControlUnit, file: Adap
     encoder = load_encoder(read_encoder(unit.encoder), unet.device, unet.dtype)
     images = [over_white(image) for image in unit_images(unit, used, (encoder.side, encoder.side))]
     made, nothing = encoder.embed(images, in_parts=file.in_parts)
+    del encoder  # it is larger than the adapter
     project, layers = load_layers(file, unet)
     with torch.no_grad():
         tokens, none = project(made), project(nothing)[0]

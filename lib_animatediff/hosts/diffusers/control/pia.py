@@ -18,7 +18,7 @@ from lib_animatediff.video.source import examine
 from motion_module import ClipError
 from motion_module.image_input import LATENT_CHANNELS, has_image_input, load_image_input
 
-from .images import only_latent
+from .images import latents_of_images, unit_images
 
 
 def is_pia(unit: ControlUnit) -> bool:
@@ -72,7 +72,7 @@ class LoadedPia:
         Raises:
             AnimateDiffError: the image cannot be read.
         """
-        latent = only_latent(self.pipeline, self.unit, size)
+        (latent,) = latents_of_images(self.pipeline, list(unit_images(self.unit, [0], size)), size)
         return PiaComponent(self.unit.model.name, self.weight, latent, self.affinity)
 
 

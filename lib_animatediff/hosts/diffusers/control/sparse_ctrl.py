@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import torch
-from torch import Tensor
+from typing import Any
 
 from lib_animatediff.engine.components.sparse_ctrl import (
     GivenFrames,
@@ -17,8 +14,6 @@ from lib_animatediff.engine.components.sparse_ctrl import (
     room_for_cache,
 )
 from lib_animatediff.engine.context_windows import ContextWindows
-from lib_animatediff.hosts.diffusers.pipeline import PIXELS_PER_LATENT
-from lib_animatediff.hosts.diffusers.start.video import encode_frames
 from lib_animatediff.request.control.sparse_images import drawings_of
 from lib_animatediff.request.control.unit import ControlUnit
 from lib_animatediff.request.estimate import sparse_ctrl_in_words
@@ -28,9 +23,7 @@ from lib_animatediff.video.source import source_frames
 from motion_module.sparse_ctrl.load import load_sparse_ctrl
 from motion_module.sparse_ctrl.network import RGB, SparseCtrl
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
+from .images import latents_of_images
 
 _STREAMS = 2  # cond and uncond
 
@@ -61,7 +54,8 @@ class LoadedSparseCtrl:
         """
         keys = [key for key in self.unit.keys if key.frame < self.frames]
         images = [image for key in keys for image in source_frames(key.source(CROP), size, 1)]
-        conditions = self._latents(images, size) if self.encoder.kind == RGB else drawings_of(self.unit, images)
+        is_rgb = self.encoder.kind == RGB
+        conditions = latents_of_images(self.pipeline, images, size) if is_rgb else drawings_of(self.unit, images)
         given = GivenFrames([key.frame for key in keys], conditions)
         part = float(self.unit.start), float(self.unit.end)
         return SparseCtrlComponent(self.encoder, given, self.strengths, *part, self.unit.without_key, self.cache)
@@ -72,13 +66,6 @@ class LoadedSparseCtrl:
         windows = plan.windows.length if isinstance(plan.windows, ContextWindows) else self.frames
         rows = _STREAMS * (self.frames if plan.windows and plan.windows.as_views else min(windows, self.frames))
         return sparse_ctrl_in_words(self.unit.model.name, sum(weights), rows, size, self.pipeline.unet.dtype.itemsize)
-
-    def _latents(self, images: Sequence[Image], size: Size) -> Tensor:
-        """The means of the VAE's distribution, where the official code draws from it, so that nothing is random."""
-        sides = (pixels // PIXELS_PER_LATENT for pixels in reversed(size))
-        unet, channels = self.pipeline.unet, self.pipeline.vae.config.latent_channels
-        like = torch.empty(len(images), channels, *sides, dtype=unet.dtype, device=unet.device)
-        return encode_frames(self.pipeline, images, like)
 
 
 def load_sparse_ctrl_unit(

@@ -62,6 +62,7 @@ def check_controls(plan: ClipPlan, unet: Mapping[str, Any] | Path) -> None:
     for encoder in encoders:
         encoder.check(config)
     for unit in units:
+        adapter = ip_adapter_of(unit)  # which refuses an image encoder beside any other model
         if any(encoder.unit is unit for encoder in encoders):
             continue
         if is_pia(unit):
@@ -70,7 +71,7 @@ def check_controls(plan: ClipPlan, unet: Mapping[str, Any] | Path) -> None:
         if is_i2v(unit):
             check_i2v(unit, config)
             continue
-        if adapter := ip_adapter_of(unit):
+        if adapter is not None:
             check_ip_adapter(unit, adapter, config, plan.frames)
             continue
         file = read_control_file(unit.model)

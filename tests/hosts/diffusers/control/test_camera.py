@@ -9,12 +9,10 @@ import torch
 from safetensors.torch import save_file
 from support.camera_ctrl import random_state, shared_camera
 from support.motion_files import random_motion_state
-from support.pocket_clips import CFG, RED, SIZE
+from support.pocket_clips import latents_of
 from support.unchanged import Portrait
 
 from lib_animatediff import AnimateDiffError, CameraUnit
-from lib_animatediff.hosts.diffusers import animate as module
-from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.hosts.diffusers.control.camera import LoadedCamera, camera_notes
 from lib_animatediff.request.camera.moves import poses_of_moves
 from lib_animatediff.request.plan import add_controls, plan_clip
@@ -49,13 +47,7 @@ def latents(pipeline, files, monkeypatch):
     motion = load_motion_module(files / "v3_mm.safetensors")
 
     def sampled(*units, **settings):
-        seen = []
-        monkeypatch.setattr(module, "decode_frames", lambda _pipeline, latents, *_: seen.append(latents.clone()) or [])
-        monkeypatch.setattr(module, "_finish", lambda images, plan, output: images)
-        words = {"prompt": RED, "negative_prompt": "blue", "seed": SEED, "size": SIZE, "steps": STEPS, "cfg": CFG}
-        given = parse_settings({"frames": FRAMES, "fps": 8, **settings})
-        animate(pipeline, motion, settings=given, controls=units, **words)
-        return seen[0]
+        return latents_of(monkeypatch, pipeline, motion, units, {"frames": FRAMES, "fps": 8, **settings})
 
     return sampled
 

@@ -6,16 +6,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from support.image_encoder import i2v_state
-from support.pocket_clips import CFG, RED, SIZE
+from support.pocket_clips import SIZE, latents_of
 from support.source_files import shades
 from support.unchanged import Portrait
 
 from lib_animatediff import AnimateDiffError, ControlUnit, MotionComponent, Pin, inject
 from lib_animatediff.engine.components.image_encoder import ImageEncoderComponent
-from lib_animatediff.hosts.diffusers import animate as module
-from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.request.distilled import SamplerSettings, distillation_of, sampling_for
-from lib_animatediff.request.settings import parse_settings
 from motion_module import load_image_encoder, load_motion_module
 
 FRAMES, STEPS, SEED = 4, 2, 11
@@ -42,16 +39,7 @@ def unit(files, *keys, name="i2v.safetensors", **options):
 @pytest.fixture
 def latents(pipeline, monkeypatch):
     """Makes a clip: a function `(motion, *units) -> latents f c h w`."""
-
-    def sampled(motion, *units):
-        seen = []
-        monkeypatch.setattr(module, "decode_frames", lambda _pipeline, latents, *_: seen.append(latents.clone()) or [])
-        monkeypatch.setattr(module, "_finish", lambda images, plan, output: images)
-        words = {"prompt": RED, "negative_prompt": "blue", "seed": SEED, "size": SIZE, "steps": STEPS, "cfg": CFG}
-        animate(pipeline, motion, settings=parse_settings({"frames": FRAMES}), controls=units, **words)
-        return seen[0]
-
-    return sampled
+    return lambda motion, *units: latents_of(monkeypatch, pipeline, motion, units, {"frames": FRAMES})
 
 
 @torch.no_grad()
@@ -112,6 +100,7 @@ def test_what_cannot_be_right_is_refused_in_a_sentence(latents, files):
         ((i2v, unit(files, preprocessor="canny")), "AD-QC1"),
         ((i2v, unit(files, end=0.5)), "AD-QC1"),
         ((i2v, unit(files, name="small.safetensors")), "AD-QB8"),
+        ((i2v, unit(files, encoder=files)), "AD-H70"),
     ]
     for given, code in wrong:
         with pytest.raises(AnimateDiffError) as caught:

@@ -13,7 +13,7 @@ from PIL import Image
 from support import hosts
 from support.image_prompt_files import FACE, FULL, PLAIN, PLUS, adapter_state, write_adapter, write_encoder
 from support.matrix import in_matrix
-from support.pocket_clips import CFG, RED, SIZE
+from support.pocket_clips import latents_of
 from support.unchanged import Portrait
 
 from lib_animatediff import (
@@ -28,13 +28,10 @@ from lib_animatediff import (
 )
 from lib_animatediff.engine.components.image_prompt import FlatMasks
 from lib_animatediff.engine.unet import cross_attentions
-from lib_animatediff.hosts.diffusers import animate as module
-from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.hosts.diffusers.control.image_encoder import load_encoder, read_encoder
 from lib_animatediff.hosts.diffusers.control.ip_adapter import ip_adapter_of, load_layers
 from lib_animatediff.hosts.diffusers.networks import NetworkError
 from lib_animatediff.request.control.unit import control_from_json
-from lib_animatediff.request.settings import parse_settings
 from lib_animatediff.video.source import Source
 from motion_module import IncompatibleModelError
 
@@ -238,12 +235,8 @@ def latents(pipeline, motion, monkeypatch):
     """Makes a clip whose frames do not see each other: a function `(*units, **settings) -> latents f c h w`."""
 
     def sampled(*units, **settings):
-        seen = []
-        monkeypatch.setattr(module, "decode_frames", lambda _pipeline, made, *_rest: seen.append(made.clone()) or [])
-        monkeypatch.setattr(module, "_finish", lambda images, _plan, _output: images)
-        checked = parse_settings({"frames": FRAMES, "effect": "0"} | settings)
-        animate(pipeline, motion, prompt=RED, settings=checked, controls=units, size=SIZE, steps=2, cfg=CFG, seed=3)
-        return seen[0]
+        given = {"frames": FRAMES, "effect": "0"} | settings
+        return latents_of(monkeypatch, pipeline, motion, units, given, negative_prompt="", seed=3)
 
     return sampled
 

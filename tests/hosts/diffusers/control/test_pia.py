@@ -10,16 +10,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from support.pia import pia_state, widened
-from support.pocket_clips import CFG, RED, SIZE
+from support.pocket_clips import SIZE, latents_of
 from support.source_files import shades
 from support.unchanged import Portrait
 from torch import nn
 
 from lib_animatediff import AnimateDiffError, ControlUnit, Pin
-from lib_animatediff.hosts.diffusers import animate as module
-from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.request.control.affinity import affinity, as_weights
-from lib_animatediff.request.settings import parse_settings
 from motion_module import load_motion_module
 
 FRAMES, STEPS, SEED = 4, 2, 11
@@ -47,16 +44,7 @@ def unit(files, *keys, **options):
 @pytest.fixture
 def latents(pipeline, monkeypatch):
     """Makes a clip: a function `(motion, *units) -> latents f c h w`."""
-
-    def sampled(motion, *units):
-        seen = []
-        monkeypatch.setattr(module, "decode_frames", lambda _pipeline, latents, *_: seen.append(latents.clone()) or [])
-        monkeypatch.setattr(module, "_finish", lambda images, plan, output: images)
-        words = {"prompt": RED, "negative_prompt": "blue", "seed": SEED, "size": SIZE, "steps": STEPS, "cfg": CFG}
-        animate(pipeline, motion, settings=parse_settings({"frames": FRAMES}), controls=units, **words)
-        return seen[0]
-
-    return sampled
+    return lambda motion, *units: latents_of(monkeypatch, pipeline, motion, units, {"frames": FRAMES})
 
 
 class Wide(nn.Module):
