@@ -94,7 +94,7 @@ def small_or_full(server: WebUI, *, full: bool) -> Work:
     webui_models.write_checkpoint(server.models_dir / "Stable-diffusion")
     webui_models.write_motion(server.motion_modules_dir)
     webui_models.write_controlnet(folder / f"{NAME}.safetensors")
-    return Work(NAME, webui_models.MOTION, window=8, windows=2, side=128, steps=3)
+    return Work(NAME, webui_models.MOTION, window=8, windows=2, side=64, steps=3, lengths=(32, 400))
 
 
 @contextmanager
