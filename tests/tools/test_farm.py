@@ -42,7 +42,12 @@ def test_ctrl_c_ends_all_parts_of_the_loop(tmp_path):
     python.write_text('#!/bin/sh\necho $$ > "$0.$$"\nexec sleep 60\n')
     python.chmod(0o755)
     words = ["sh", ROOT / "farm" / "loop.sh", "shots.jsonl", "2"]
-    loop = subprocess.Popen(words, env=os.environ | {"PYTHON": str(python)}, start_new_session=True)
+    loop = subprocess.Popen(
+        words,
+        env=os.environ | {"PYTHON": str(python)},
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # where tests run in the background, it is ignored
+    )
     _until(lambda: len(list(tmp_path.glob("python.*"))) == 2)
     os.killpg(loop.pid, signal.SIGINT)
     assert loop.wait(10) == 130

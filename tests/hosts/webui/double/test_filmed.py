@@ -78,8 +78,8 @@ def features(monkeypatch):
     """For each call what is added to the rows of each resolution."""
     seen, former = [], ImageEncoderComponent.added_to
 
-    def added_to(self, x, level, call):
-        out = former(self, x, level, call)
+    def added_to(self, x, level, *given):
+        out = former(self, x, level, *given)
         seen.append((level, out - x))
         return out
 
