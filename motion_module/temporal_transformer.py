@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .options import DEFAULT, Merge, Multival, TemporalOptions, View
+from .products import add_linear, gelu_linear, linear
 
 HEADS = 8  # in every published configuration
 ATTENTIONS = 2  # temporal self-attentions per block of a motion module, likewise
@@ -80,23 +81,27 @@ class TemporalAttention(nn.Module):
         x += (positions.roll(start, 0) if start else positions)[:, None].to(x.dtype)
         if merge is not None:
             x = merge(x)
-        q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
+        q, k, v = (_applied(layer, x) for layer in (self.to_q, self.to_k, self.to_v))
         if isinstance(scale, Tensor):
             k = k * scale.to(k.dtype).unsqueeze(-1)
         elif scale != 1:
             k = k * scale
         # One clip at a time: positions of several clips cannot be merged into one axis without a copy.
-        attended = [_attended(*clip) for clip in zip(q, k, v, strict=True)]
-        return _added(onto, self.to_out[0], rearrange(torch.stack(attended), "b f d a e -> b f d (a e)"))
+        clips = (_attended(*clip) for clip in zip(q, k, v, strict=True))
+        if torch.is_grad_enabled():
+            return _added(onto, self.to_out[0], torch.stack(list(clips)))
+        for place, attended in zip(onto, clips, strict=True):  # stacking would copy them
+            _add_to(place, self.to_out[0], attended)
+        return onto
 
 
 def _attended(*tokens: Tensor) -> Tensor:
-    """Queries, keys and values ``f d c`` to attention output ``f d a e``."""
+    """Queries, keys and values ``f d c`` to attention output ``f d c``."""
     q, k, v = (rearrange(t, "f d (a e) -> d a f e", a=HEADS) for t in tokens)
     # The fused kernel's backward pass is twice as slow on a CPU, as clips are short and heads are narrow.
     is_trained_on_cpu = q.requires_grad and q.device.type == "cpu" and q.dtype == torch.float32
     attend = _attend_in_parts if is_trained_on_cpu else F.scaled_dot_product_attention
-    return rearrange(attend(q, k, v), "d a f e -> f d a e")
+    return rearrange(attend(q, k, v), "d a f e -> f d (a e)")
 
 
 def _attend_in_parts(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -119,7 +124,7 @@ class GEGLU(nn.Module):
             return values * F.gelu(gated)  # type: ignore[no-any-return]
         # Two products instead of one that is split: contiguous halves are faster to read.
         (value, gate), (value_bias, gate_bias) = self.proj.weight.chunk(2), self.proj.bias.chunk(2)
-        gated, values = F.gelu(F.linear(x, gate, gate_bias)), F.linear(x, value, value_bias)
+        gated, values = gelu_linear(x, gate, gate_bias), linear(x, value, value_bias)
         return gated * values if torch.is_grad_enabled() else gated.mul_(values)
 
 
@@ -136,9 +141,7 @@ class FeedForward(nn.Module):
             return _added(onto, self.net[2], self.net[0](x))
         rows = CPU_ROWS if _on_processor(x) else max(ROWS_OF_A_PART, math.ceil(x.shape[:-1].numel() / PARTS))
         for part, place in zip(*(torch.split(t.flatten(0, 2), rows) for t in (x, onto)), strict=True):
-            added = _added(place, self.net[2], self.net[0](part))
-            if added is not place:
-                place.copy_(added)
+            _add_to(place, self.net[2], self.net[0](part))
         return onto
 
 
@@ -202,9 +205,19 @@ def _added(onto: Tensor, layer: nn.Module, x: Tensor) -> Tensor:
         return onto + layer(x)  # type: ignore[no-any-return]
     if not onto.dtype == x.dtype == layer.weight.dtype:
         return onto + layer(x)  # type: ignore[no-any-return]
-    rows = onto.view(-1, onto.shape[-1])
-    rows.addmm_(x.view(-1, x.shape[-1]), layer.weight.t()).add_(layer.bias)  # type: ignore[operator, arg-type]
+    add_linear(onto, x, layer.weight, layer.bias)  # type: ignore[arg-type]
     return onto
+
+
+def _add_to(place: Tensor, layer: nn.Module, x: Tensor) -> None:
+    """Add ``layer(x)`` to a part of a tensor, without gradients."""
+    added = _added(place, layer, x)
+    if added is not place:
+        place.copy_(added)
+
+
+def _applied(layer: nn.Module, x: Tensor) -> Tensor:
+    return linear(x, layer.weight, layer.bias) if _is_plain(layer) else layer(x)  # type: ignore[arg-type]
 
 
 def _is_plain(layer: nn.Module) -> bool:
@@ -266,10 +279,11 @@ class TemporalTransformer(nn.Module):
     def _temporal_layers(self, x: Tensor, scale: Multival, options: TemporalOptions, at: slice) -> Tensor:
         """``b f c d`` in and out; inside, tokens are ``b f d c``, so that no layer transposes them."""
         merge = None if options.merge is None else partial(_merged_at, options.merge, at)
-        tokens = self.proj_in(rearrange(x, "b f c d -> b f d c").contiguous())  # products of strided tensors are slow
+        tokens = rearrange(x, "b f c d -> b f d c").contiguous()  # products of strided tensors are slow
+        tokens = _applied(self.proj_in, tokens)
         for block in self.transformer_blocks:
             tokens = block(tokens, scale, options.views, options.start, merge)
-        return rearrange(self.proj_out(tokens), "b f d c -> b f c d")  # type: ignore[no-any-return]
+        return rearrange(_applied(self.proj_out, tokens), "b f d c -> b f c d")
 
     def _normalised_over_clips(self, x: Tensor, frames: int) -> Tensor:
         height, width = x.shape[2:]

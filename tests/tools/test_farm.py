@@ -46,7 +46,9 @@ def test_ctrl_c_ends_all_parts_of_the_loop(tmp_path):
         words,
         env=os.environ | {"PYTHON": str(python)},
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # where tests run in the background, it is ignored
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # where tests run in the background, it is ignored
     )
     _until(lambda: len(list(tmp_path.glob("python.*"))) == 2)
     os.killpg(loop.pid, signal.SIGINT)

@@ -87,6 +87,8 @@ def server_with(folder: Path, extension: Path, *, full: bool) -> Iterator[WebUI]
     else:
         copy_to_webui(server.data_dir, POCKET)
     with server:
+        if full:  # the existing extension changes the UNet before a request loads its checkpoint
+            server.post("/sdapi/v1/options", {"sd_model_checkpoint": webui_models.CHECKPOINT})
         yield server
 
 
