@@ -55,7 +55,7 @@ class DenoiserHooks:
         """Prepare the initial noise of a sampler."""
         share_noise(p, noise, self._plan)
         self._pinned.begin(p, noise)
-        self._inverted.begin(p, self._wrapper.injection)
+        self._inverted.begin(p, self._wrapper.injection, self._progress.before_inversion)
         self._method.before_sampling(p, noise)
         self._first_frames.before_sampling(p)
         self._pinned.keep_images(p)

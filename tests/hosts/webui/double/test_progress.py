@@ -10,8 +10,11 @@ import pytest
 import torch
 from support.matrix import every_once
 from support.plans import plan_of
+from support.source_files import shades
 from support.webui_double import double
 from support.webui_double.double import shared
+
+from lib_animatediff.video import write_clip
 
 CLIP = {"model": "mm.safetensors", "frames": 4, "format": ["GIF", "MP4"]}
 WINDOWS = {**CLIP, "frames": 6, "context_length": 4, "overlap": 2}
@@ -135,6 +138,34 @@ def test_the_place_counts_windows_runs_and_steps(parts):
     assert place.text == "Run 2/2, step 4/4 (1/2)"
 
 
+def test_the_place_counts_the_inversion_of_a_video(parts):
+    """At half the units of a call with CFG, before each run whose number of steps is new."""
+    place = parts.sampling_place.SamplingPlace([12, 8], 1.0, [2, 2, 4], calls_at_once=2, inversions=[2, 0, 4])
+    assert place.total == 10 + 20 + 20 + 20 + 40
+    done, texts = [], []
+
+    def windows():
+        for window in (1, 2):
+            place.next_window(window, 2)
+            done.append(place.done)
+
+    for calls, is_inverted in ((2, True), (2, False), (4, True)):
+        for call in range(calls if is_inverted else 0):
+            place.next_inversion(call, calls)
+            done.append(place.done)
+            texts.append(place.text)
+            windows()
+        for call in range(calls):
+            place.next_call(call, calls, calls)
+            done.append(place.done)
+            windows()
+            windows()
+    assert done == sorted(done)
+    assert done[-1] == place.total == 110
+    assert texts[-1] == "Inverting 4/4, window 1/2"
+    assert done[3] == 6  # the first inverting call, of 12 frames
+
+
 def test_steps_of_second_order_samplers_are_the_users(parts):
     place = parts.sampling_place.SamplingPlace([4], 1.0, [5])
     seen = []
@@ -196,6 +227,32 @@ def test_the_webuis_formula_gives_a_share_that_never_falls(webui, watched, clip,
     assert {"", "Decoding", "Measuring", "Writing", "Step"} <= texts
     assert ("Hires" in texts) == ("enable_hr" in fields)
     assert type(shared.state) is type(webui.double.State())
+
+
+@pytest.mark.parametrize("clip", [{}, {"freeinit_enable": True, "freeinit_iters": 3, "freeinit_coarse": True}], ids=str)
+def test_the_inversion_of_a_video_is_work_that_is_known_beforehand(webui, watched, clip, monkeypatch):
+    folder = webui.outputs.parent / "in"
+    folder.mkdir()
+    write_clip(folder / "a.gif", shades(4, (double.SIDE, double.SIDE)), fps=5)
+    bar, totals = webui.module("hooks.progress.bar").ProgressBar, []
+    begin = bar.begin
+
+    def began(self, p, plan, passes):
+        totals.append(passes[False])
+        begin(self, p, plan, passes)
+
+    monkeypatch.setattr(bar, "begin", began)
+    found = {}
+    for share in (0, 1):
+        watched.clear()
+        totals.clear()
+        webui.paint({**CLIP, **clip, "video": "in/a.gif", "denoise": 0.5, "video_inversion": share})
+        found[share] = totals[0]  # before the first call
+    assert found[1] == pytest.approx(1.5 * found[0])
+    assert never_falls([share for share, _ in watched])
+    steps = list(dict.fromkeys(text for _, text in watched if text.startswith("Inverting")))
+    calls = int(steps[0].partition("/")[2])
+    assert steps[:calls] == [f"Inverting {call + 1}/{calls}" for call in range(calls)]
 
 
 def test_clients_get_the_webuis_own_jobs(webui):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
+from support.source_files import shades
 from support.webui_real.clips import animate
 from support.webui_real.studio import left_as_it_was
 
@@ -20,6 +21,7 @@ ROUNDING = 1e-9
 MOST_POINTS = 6.0
 SOON = 2.0  # seconds
 AT_ONCE = {"frames": 16, "format": ["GIF"]}
+INVERTED = {**AT_ONCE, "video": "in/inverted", "denoise": 0.9, "video_inversion": 1}
 SHORTER = {"frames": 24, "context_length": 8, "overlap": 2}
 LONG = {"frames": 48, "context_length": 16, "overlap": 4, "format": ["MP4", "GIF"]}
 HIRES = {
@@ -102,11 +104,17 @@ def check(polled: Polled) -> None:
     [
         (AT_ONCE, {"steps": 12, "width": 128, "height": 128}),
         (LONG, {"steps": 4, "width": 64, "height": 64, **HIRES}),
+        (INVERTED, {"steps": 12, "width": 128, "height": 128}),
     ],
-    ids=["one window", "windows, hires"],
+    ids=["one window", "windows, hires", "inverted video"],
 )
 def test_the_percentage_is_the_share_of_time(studio, clip, payload):
     figures = []
+    if "video" in clip:
+        folder = studio.data_dir / clip["video"]
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, image in enumerate(shades(clip["frames"], (128, 128))):
+            image.save(folder / f"{number:02}.png")
     for _ in range(TRIES):
         polled = followed(studio, clip, **payload)
         check(polled)
@@ -115,6 +123,7 @@ def test_the_percentage_is_the_share_of_time(studio, clip, payload):
         if len(figures) > 1 and figures[-1] <= MOST_POINTS:
             break
     assert min(figures[1:]) <= MOST_POINTS, figures
+    assert any(text.startswith("Inverting") for text in polled.texts) == ("video" in clip)
 
 
 SMALL = {"steps": 4, "width": 64, "height": 64, "save_images": True}

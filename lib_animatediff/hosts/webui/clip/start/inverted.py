@@ -7,6 +7,7 @@ the sampler's calls. It then takes the place of the noise that image to image ad
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import torch
@@ -36,17 +37,21 @@ class InvertedVideo:
         self._prompts = prompts
         self._pinned = pinned
         self._injection: Injection | None = None
+        self._before_call: Callable[[int, int], None] = lambda _call, _calls: None
         self._found: dict[tuple[Level, ...], Tensor] = {}  # of one sampling, by its noise levels
 
-    def begin(self, p: Any, injection: Injection | None) -> None:
+    def begin(self, p: Any, injection: Injection | None, before_call: Callable[[int, int], None]) -> None:
         """Let the sampler begin from inverted noise. Called in the hook before every sampling.
 
         Call it before FreeInit repeats the sampler's run, so that each run begins from it.
+
+        Args:
+            before_call: called before each call of the UNet with its number, from 0, and how many there are.
         """
         video = self._plan.video
         if video is None or video.inversion == 0 or video.strongest == 0 or p.is_hr_pass:
             return
-        self._injection, self._found = injection, {}
+        self._injection, self._before_call, self._found = injection, before_call, {}
         wrap_method(p.sampler, "sample_img2img", self._sample)
 
     def _sample(
@@ -80,11 +85,12 @@ class InvertedVideo:
     ) -> Tensor:
         places, conditions = a1111.first_conditions(conditioning)
         conditions = rows_of(self._prompts.blended_conditions(conditions), places)
-        timesteps, injection = [timestep for timestep, _ in levels], self._injection
+        timesteps, injection, coming = [timestep for timestep, _ in levels], self._injection, count()
 
         def predict(noised: Tensor, timestep: float) -> Tensor:
             if is_stopped():
                 raise a1111.InterruptedSampling
+            self._before_call(next(coming), len(levels))
             step = timesteps.index(timestep)
             self._pinned.reach(step / len(levels))
             controlnet.reach(p, step, len(levels))

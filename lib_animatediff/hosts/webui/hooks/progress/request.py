@@ -13,7 +13,7 @@ from lib_animatediff.request.plan import ClipPlan
 from .bar import ProgressBar
 from .interrupts import Interrupts
 from .sampling_place import SamplingPlace, fitting, frames_of_calls
-from .tasks import DECODE, DECODE_FIRST, ENCODE, IMAGE, frame_unit, pass_kind, runs_of, unit_of
+from .tasks import DECODE, DECODE_FIRST, ENCODE, IMAGE, frame_unit, inversions_of, pass_kind, runs_of, unit_of
 from .vae_watch import VaeWatch
 
 _WORDS = {DECODE: "Decoding", DECODE_FIRST: "Decoding", ENCODE: "Encoding"}
@@ -66,15 +66,13 @@ class RequestProgress:
 
     def before_call(self, denoiser: Any) -> None:
         """The denoiser begins a call."""
-        place = self._place
-        if place is None:
-            return
-        is_first, calls = not place.is_begun, max(denoiser.total_steps or 0, 1)
-        place.next_call(denoiser.step, getattr(denoiser, "steps", None) or calls, calls)
-        self.bar.resize(self._kind, place.total)
-        if is_first:
-            self.bar.start(self._kind, place.ahead)
-        self._show_place(place)
+        calls = max(denoiser.total_steps or 0, 1)
+        steps = getattr(denoiser, "steps", None) or calls
+        self._next(lambda place: place.next_call(denoiser.step, steps, calls))
+
+    def before_inversion(self, call: int, calls: int) -> None:
+        """The UNet begins a call that inverts the source video, the given number of so many."""
+        self._next(lambda place: place.next_inversion(call, calls))
 
     def after_window(self, done: int, count: int) -> None:
         """The UNet has computed a context window. Raises the WebUI's own exception if the user interrupts."""
@@ -155,6 +153,18 @@ class RequestProgress:
     def _say_frame(self, kind: str, done: int) -> None:
         self.bar.say(fitting(f"{_WORDS[kind]} {min(done + 1, self._rows)}/{self._rows}"))
 
+    def _next(self, move: Callable[[SamplingPlace], None]) -> None:
+        """Move to the next call of the pass."""
+        place = self._place
+        if place is None:
+            return
+        is_first = not place.is_begun
+        move(place)
+        self.bar.resize(self._kind, place.total)
+        if is_first:
+            self.bar.start(self._kind, place.ahead)
+        self._show_place(place)
+
     def _show_place(self, place: SamplingPlace) -> None:
         self.bar.advance(self._kind, self._batch, place.done, place.ahead)
         self.bar.say(place.text)
@@ -170,6 +180,7 @@ def _place_of(p: Any, plan: ClipPlan, frames: Sequence[float], *, is_second: boo
         calls_at_once=1 if a1111.opts().batch_cond_uncond else 2,
         is_second=is_second,
         guidance=plan.guidance,
+        inversions=inversions_of(p, plan, is_second=is_second),
     )
 
 

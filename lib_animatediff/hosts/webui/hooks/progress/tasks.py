@@ -41,6 +41,15 @@ def runs_of(p: Any, plan: ClipPlan, *, is_second: bool) -> tuple[int, ...]:
     return tuple(max(run, 1) for run in plan.runs_of(sampled_steps(p, plan)))
 
 
+def inversions_of(p: Any, plan: ClipPlan, *, is_second: bool) -> list[int]:
+    """The calls of the UNet that invert the source video before each run of a pass: once for each number of steps."""
+    runs = runs_of(p, plan, is_second=is_second)
+    video = plan.video
+    if is_second or video is None or not video.inversion or not video.strongest:
+        return [0] * len(runs)
+    return [0 if steps in runs[:number] else steps for number, steps in enumerate(runs)]
+
+
 def pass_kind(*, is_second: bool) -> str:
     """The kind of work of a pass."""
     return "second pass" if is_second else "first pass"
