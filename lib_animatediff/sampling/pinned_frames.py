@@ -2,7 +2,8 @@
 
 The rows of pinned frames are replaced before each UNet call, and what the sampler gets for them leads to their images.
 So every sampler works, and the temporal attention sees what the other frames have to join. These start from a share of
-the images' inverted noise, see `sampling.inversion`.
+the images' inverted noise, see `sampling.inversion`. Those behind the frames of an earlier clip are led at first, see
+`sampling.onward`.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from lib_animatediff.engine.host_tensor import HostTensor, Kept
 
 from .hold import NoiseLevels, prediction_of
 from .inversion import share_inverted_noise
+from .onward import guessed_frames, stacked
 
 V_PREDICTION = "v_prediction"
+_ROUNDING = 1e-6  # of a completed share
 _INPUT, _TIMESTEP = ("x", "sample"), ("timesteps", "timestep", "t")  # arguments in LDM and in diffusers
 
 
@@ -41,6 +44,72 @@ class Pins(Protocol):
         """Share of the inverted noise in the frames beside them."""
 
 
+class FramesInRows:
+    """Some frames of a clip among the rows of a UNet call.
+
+    Args:
+        frames: their numbers, ascending.
+        clip_frames: frames of the clip.
+        order: of the rows of a call, where it is not ``(k b f)``.
+    """
+
+    def __init__(self, frames: Sequence[int], clip_frames: int, order: RowOrder | None = None) -> None:
+        self._frames = frames
+        self._clip_frames = clip_frames
+        self._order = order
+        self._places: Kept[HostTensor] = Kept()
+
+    def put(self, rows: Tensor, values: Tensor) -> Tensor:
+        """The rows with the values of the frames, ``p ...`` or ``(k b) p ...``."""
+        index = self._index(len(rows))
+        clips = len(index) // len(self._frames)
+        values = values.to(rows.dtype).expand(clips, len(self._frames), *rows.shape[1:]).flatten(0, 1)
+        return rows.index_copy(0, index.on(rows.device), values)
+
+    def take(self, rows: Tensor) -> Tensor:
+        """The frames among the rows: ``(k b) p ...``."""
+        found = rows.index_select(0, self._index(len(rows)).on(rows.device))
+        return found.reshape(-1, len(self._frames), *rows.shape[1:])
+
+    def _index(self, rows: int) -> HostTensor:
+        """The rows of the frames, ``(k b) p``."""
+        host = None if self._order is None else self._order(rows)
+        key = (rows, None if host is None else tuple(host))
+        return self._places.get_or(key, lambda: HostTensor(self._rows(rows, host)))
+
+    def _rows(self, rows: int, host: Sequence[int] | None) -> list[int]:
+        starts = range(0, count_clips(rows, self._clip_frames) * self._clip_frames, self._clip_frames)
+        places = [start + frame for start in starts for frame in self._frames]
+        return places if host is None else [host[place] for place in places]
+
+
+class LedFrames:
+    """The guesses behind pinned frames, to which the sampler is led for a part of the steps.
+
+    Args:
+        latents: of the pinned frames, ``p c h w``.
+        pinned: their numbers, ``p``, ascending.
+        frames: of the clip.
+        order: of the rows of a UNet call, where it is not ``(k b f)``.
+    """
+
+    def __init__(self, latents: Tensor, pinned: Sequence[int], frames: int, order: RowOrder | None = None) -> None:
+        self._guesses = guessed_frames(latents, pinned, frames)
+        self._frames = frames
+        self._order = order
+        self._led: dict[int, tuple[FramesInRows, Tensor]] = {}  # by how many of the guesses
+
+    def led_at(self, progress: float) -> tuple[FramesInRows, Tensor] | None:
+        """The frames that are led at a completed share of the sampling, and their latents; None: none are."""
+        acting = [guess for guess in self._guesses if progress < guess.until - _ROUNDING]
+        if not acting:
+            return None
+        if len(acting) not in self._led:
+            rows = FramesInRows([guess.frame for guess in acting], self._frames, self._order)
+            self._led[len(acting)] = rows, stacked(acting)
+        return self._led[len(acting)]
+
+
 class PinnedLatents:
     """The pinned frames of a clip that is sampled.
 
@@ -53,6 +122,10 @@ class PinnedLatents:
         places: the frames that ``inverted`` is of; None: all pinned ones.
         is_loop: the clip's end leads to its beginning.
         order: of the rows of a UNet call, where it is not ``(k b f)``.
+        leads_on: the movement of the first pinned frames goes on behind them, see `sampling.onward`.
+
+    Attributes:
+        led: the frames behind them that are led; None: none are.
     """
 
     def __init__(
@@ -65,15 +138,17 @@ class PinnedLatents:
         places: list[int] | None = None,
         is_loop: bool = False,
         order: RowOrder | None = None,
+        leads_on: bool = False,
     ) -> None:
         self.pins = pins
         self.frames = frames
         self.latents = latents
+        self.led = LedFrames(latents, pins.frames, frames, order) if leads_on else None
         self._inverted = inverted
         self._inverted_places = pins.frames if places is None else places
         self._is_loop = is_loop
-        self._order = order
-        self._places: Kept[HostTensor] = Kept()
+        self._in_result = FramesInRows(pins.frames, frames)
+        self._in_call = FramesInRows(pins.frames, frames, order)
 
     def in_noise(self, noise: Tensor) -> Tensor:
         """Unit noise ``(b f) c h w``, with the share of the images' inverted noise."""
@@ -93,34 +168,15 @@ class PinnedLatents:
         """Sampled latents ``(b f) c h w``; those of exactly pinned frames are their images', bit for bit."""
         if self.pins.strength < 1:
             return latents
-        index = self._index(len(latents), None)
-        return self._put(latents, self.latents, index)
+        return self._in_result.put(latents, self.latents)
 
     def put(self, rows: Tensor, values: Tensor) -> Tensor:
         """Rows of a UNet call with the values of the pinned frames, ``p ...`` or ``(k b) p ...``."""
-        return self._put(rows, values, self._index(len(rows), self._order))
+        return self._in_call.put(rows, values)
 
     def take(self, rows: Tensor) -> Tensor:
         """The pinned frames among the rows of a UNet call: ``(k b) p ...``."""
-        index = self._index(len(rows), self._order)
-        found = rows.index_select(0, index.on(rows.device))
-        return found.reshape(-1, len(self.pins.frames), *rows.shape[1:])
-
-    def _put(self, rows: Tensor, values: Tensor, index: HostTensor) -> Tensor:
-        clips = len(index) // len(self.pins.frames)
-        values = values.to(rows.dtype).expand(clips, len(self.pins.frames), *rows.shape[1:]).flatten(0, 1)
-        return rows.index_copy(0, index.on(rows.device), values)
-
-    def _index(self, rows: int, order: RowOrder | None) -> HostTensor:
-        """The rows of the pinned frames, ``(k b) p``."""
-        host = None if order is None else order(rows)
-        key = (rows, None if host is None else tuple(host))
-        return self._places.get_or(key, lambda: HostTensor(self._rows(rows, host)))
-
-    def _rows(self, rows: int, host: Sequence[int] | None) -> list[int]:
-        starts = range(0, count_clips(rows, self.frames) * self.frames, self.frames)
-        places = [start + frame for start in starts for frame in self.pins.frames]
-        return places if host is None else [host[place] for place in places]
+        return self._in_call.take(rows)
 
 
 class HeldFrames:
@@ -176,15 +232,30 @@ class HeldFrames:
         if given is None or pinned is None or levels is None:
             return None
         latents, timesteps = given
+        predicted = output if isinstance(output, Tensor) else output[0]
+        predicted = self._leading_to(pinned.latents, pinned, predicted, latents, timesteps, levels)
+        if pinned.led is not None and (led := pinned.led.led_at(self.progress)) is not None:
+            rows, guesses = led
+            predicted = self._leading_to(guesses, rows, predicted, latents, timesteps, levels)
+        return predicted if isinstance(output, Tensor) else (predicted, *output[1:])
+
+    def _leading_to(
+        self,
+        images: Tensor,
+        frames: PinnedLatents | FramesInRows,
+        predicted: Tensor,
+        latents: Tensor,
+        timesteps: Tensor,
+        levels: NoiseLevels,
+    ) -> Tensor:
+        """The prediction for all rows, with one that leads the sampler to the images of some frames, ``p c h w``."""
         wanted = prediction_of(
-            pinned.latents.float(),
-            pinned.take(latents).float(),
-            levels.signal_at(pinned.take(timesteps))[..., None, None, None],
+            images.float(),
+            frames.take(latents).float(),
+            levels.signal_at(frames.take(timesteps))[..., None, None, None],
             predicts_velocity=self._predicts_velocity,
         )
-        if isinstance(output, Tensor):
-            return pinned.put(output, wanted)
-        return (pinned.put(output[0], wanted), *output[1:])
+        return frames.put(predicted, wanted)
 
 
 @contextmanager

@@ -113,7 +113,8 @@ def test_a_clip_goes_on_from_the_last_frames_of_another_with_its_recipe(run, tmp
     assert (data["steps"], data["seed"]) == (4, former["seed"] + 8)
     assert data["files"]["checkpoint"] == former["files"]["checkpoint"]
     assert data["settings"] == former["settings"]
-    assert [pin["index"] for pin in data["files"]["pins"]["frames"]] == [5, 6, 7]
+    pins = data["files"]["pins"]
+    assert ([pin["index"] for pin in pins["frames"]], pins["leads_on"]) == ([5, 6, 7], True)
     assert json.loads(done.out)["fps"] == 10
     assert run("animate", "--continue", earlier, "--preview", "--steps", 1, "--output", tmp_path / "a.png").code == 0
     assert run("reproduce", clip, "--models", earlier.parent).out.startswith("Reproduced: frame 3 is identical")

@@ -101,3 +101,50 @@ def test_each_clip_of_a_batch_has_its_own_inverted_noise():
     assert torch.equal(mixed[FRAMES:], alone)
     for_all = pinned(0, inverted=inverted[1]).in_noise(noise)
     assert torch.equal(for_all[FRAMES:], alone)
+
+
+def movement(*frames, latents, leads_on=True, frames_of_clip=8):
+    pins = SimpleNamespace(frames=list(frames), strength=1.0, inversion=0.7)
+    values = torch.tensor(latents).view(-1, 1, 1, 1).expand(-1, 4, 2, 2)
+    return PinnedLatents(pins, values, frames_of_clip, None, leads_on=leads_on)
+
+
+def led_to(held, progress):
+    """By frame, the image that the prediction of its row leads to, where it is not the UNet's own."""
+    unet, hooks = UNet(), HeldFrames()
+    hooks.begin(held, NoiseLevels(LEVELS), predicts_velocity=False)
+    hooks.progress = progress
+    x, signal = torch.randn(16, 4, 2, 2), LEVELS[400]
+    with hold(unet, hooks):
+        output = unet(x, torch.full((16,), 400.0))
+    clean = (x - (1 - signal).sqrt() * output) / signal.sqrt()
+    assert torch.equal(unet.seen[0][5:8], x[5:8])  # what is led keeps its noise and its timestep
+    assert unet.seen[1][5:8].tolist() == [400] * 3
+    found = {frame: clean[[frame, frame + 8]] for frame in range(8) if output[frame].any()}
+    assert all(torch.allclose(image, image[:1, :1, :1, :1], atol=1e-4) for image in found.values())
+    return {frame: pytest.approx(float(image[0, 0, 0, 0]), abs=1e-3) for frame, image in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("progress", "led"),
+    [(0.0, {3: 6, 4: 8, 5: 10}), (0.2, {3: 6, 4: 8}), (0.3, {3: 6}), (0.49, {3: 6}), (0.5, {})],
+)
+def test_movement_goes_on_behind_the_first_pinned_frames(progress, led):
+    """It is the mean of the last two differences, for half, 0.3 and 0.15 of the steps."""
+    held = movement(0, 1, 2, latents=[0.0, 1.0, 4.0])
+    assert led_to(held, progress) == {0: 0, 1: 1, 2: 4, **led}
+
+
+@pytest.mark.parametrize(
+    ("held", "led"),
+    [
+        (movement(0, 1, 4, latents=[1.0, 2.0, 9.0]), {2: 3, 3: 4}),  # a pinned frame keeps its own image
+        (movement(0, latents=[1.0]), {}),
+        (movement(1, 2, latents=[1.0, 2.0]), {}),
+        (movement(0, 1, latents=[1.0, 2.0], leads_on=False), {}),
+    ],
+    ids=["others pinned", "one frame", "not from the first frame on", "not asked for"],
+)
+def test_what_shows_no_movement_is_not_led(held, led):
+    found = led_to(held, 0.0)
+    assert {frame: image for frame, image in found.items() if frame not in held.pins.frames} == led

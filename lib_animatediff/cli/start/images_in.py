@@ -249,6 +249,7 @@ def take_images(options: dict[str, Any]) -> ImagesIn | None:
             given["pin_inversion"],
             given["image_fit"],
             keeps_pixels=again is not None,
+            leads_on=given["continued"] is not None,
         )
         pinned.check_inside(frames)
         sources = [*(source for source, _ in pinned.series()), *sources]

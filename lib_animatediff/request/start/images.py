@@ -100,7 +100,12 @@ def choose_images(
     if not pins:
         return settings, ImagesIn(ramp=ramp)
     pinned = PinnedFrames(
-        tuple(pins), settings.pin_strength, settings.pin_inversion, settings.image_fit, keeps_pixels=again is not None
+        tuple(pins),
+        settings.pin_strength,
+        settings.pin_inversion,
+        settings.image_fit,
+        keeps_pixels=again is not None,
+        leads_on=bool(settings.continue_clip.strip()),
     )
     pinned.check_inside(frames)
     if again is not None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 STRENGTH = 1.0
 INVERSION = 0.7  # measured with the built-in model, see docs/features.md
+_FLAGS = ("keeps_pixels", "leads_on")  # left out of JSON where they are false
 _KEY = re.compile(r"(-?\d{1,9})\s*:\s*(\S.*)", re.DOTALL)
 _NEXT_KEY = re.compile(r",\s*(?=-?\d{1,9}\s*:)")
 
@@ -54,6 +55,8 @@ class PinnedFrames:
             distance of d. At 0 all frames start from their own noise, and the clip jumps beside a pinned frame.
         fit: how an image of another size or shape fits the clip, one of `FITS`.
         keeps_pixels: the finished frames are the images, bit for bit, and not what the VAE makes of them.
+        leads_on: the frames behind the first pinned ones begin where the movement of these goes on, as in a clip that
+            continues another one.
 
     Raises:
         ClipError: a value is out of range, there is no pin, or a frame has two images.
@@ -64,6 +67,7 @@ class PinnedFrames:
     inversion: float = INVERSION
     fit: str = CROP
     keeps_pixels: bool = False
+    leads_on: bool = False
 
     def __post_init__(self) -> None:
         frames = [pin.frame for pin in self.pins]
@@ -156,8 +160,8 @@ class PinnedFrames:
         """
         files = {path: named(path) for path in dict.fromkeys(pin.path for pin in self.pins)}
         frames = [{"frame": pin.frame, "index": pin.index, **files[pin.path]} for pin in self.pins]
-        pixels = {"keeps_pixels": True} if self.keeps_pixels else {}
-        return {"frames": frames, "strength": self.strength, "inversion": self.inversion, "fit": self.fit, **pixels}
+        flags = {name: True for name in _FLAGS if getattr(self, name)}
+        return {"frames": frames, "strength": self.strength, "inversion": self.inversion, "fit": self.fit, **flags}
 
 
 def pins_from_json(data: Any, find: Callable[[Any], Path]) -> PinnedFrames:
@@ -176,7 +180,7 @@ def pins_from_json(data: Any, find: Callable[[Any], Path]) -> PinnedFrames:
         float(_checked(data.get("strength"), (int, float), "strength")),
         float(_checked(data.get("inversion"), (int, float), "inversion")),
         _checked(data.get("fit"), str, "fit"),
-        keeps_pixels=data.get("keeps_pixels") is True,
+        **{name: data.get(name) is True for name in _FLAGS},
     )
 
 

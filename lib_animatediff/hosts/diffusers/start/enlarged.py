@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 def plan_of_second_pass(plan: ClipPlan) -> ClipPlan:
-    """The plan without what only a first pass has: FreeInit's rounds, and the share of inverted noise beside pins."""
-    pins = None if plan.pins is None else replace(plan.pins, inversion=0.0)
+    """The plan without what only a first pass has: FreeInit's rounds, inverted noise beside pins, led frames."""
+    pins = None if plan.pins is None else replace(plan.pins, inversion=0.0, leads_on=False)
     return replace(plan, freeinit=None, pins=pins)
 
 

@@ -76,7 +76,15 @@ def pinned_latents(
         # The checkpoint was trained with its own noise levels, and the motion module with others.
         sampler = new_sampler(SAMPLER, own_sampler, None)
         inverted = _inverted(pipeline, latents[which], conditions, sampler, plan.sampling.steps)
-    return PinnedLatents(pins, latents, len(like), inverted, places=places, is_loop=is_loop(plan.settings))
+    return PinnedLatents(
+        pins,
+        latents,
+        len(like),
+        inverted,
+        places=places,
+        is_loop=is_loop(plan.settings),
+        leads_on=pins.leads_on and starts_from_noise,
+    )
 
 
 @torch.no_grad()

@@ -106,8 +106,23 @@ def test_infotext_and_recipe_name_the_clip_and_its_hash(webui, earlier):
     recipe = read_recipe(made)
     assert "continue_clip: in/earlier.png, keep_frames: 2" in recipe.infotext
     assert file_hash(path)[:10] in recipe.infotext
-    pins = recipe.data["pins"]["frames"]
-    assert [(pin["frame"], pin["index"], pin["name"]) for pin in pins] == [(0, 3, "earlier.png"), (1, 4, "earlier.png")]
+    pins = recipe.data["pins"]
+    found = [(pin["frame"], pin["index"], pin["name"]) for pin in pins["frames"]]
+    assert found == [(0, 3, "earlier.png"), (1, 4, "earlier.png")]
+    assert pins["leads_on"]
+
+
+def test_the_frames_behind_them_begin_where_their_movement_goes_on(webui, earlier, monkeypatch):
+    """Where they start from noise, also in img2img at full strength: what is led to a plain image is plain."""
+    from_noise = [{}, {**IMG2IMG, "denoising_strength": 1}]
+    led = [frames_of(webui, NEXT, **fields)[2] for fields in from_noise]
+    from_image = frames_of(webui, NEXT, **IMG2IMG)
+    assert torch.allclose(led[0], led[0][0, 0, 0].expand_as(led[0]), atol=1e-5)
+    assert torch.allclose(led[1], led[0], atol=1e-5)
+    monkeypatch.setattr("lib_animatediff.sampling.onward.STRENGTHS", ())
+    for fields in from_noise:
+        assert frames_of(webui, NEXT, **fields)[2].std() > 0.1
+    assert torch.equal(frames_of(webui, NEXT, **IMG2IMG), from_image)
 
 
 def test_a_clip_within_the_request(webui, earlier):

@@ -96,6 +96,7 @@ class PinnedImages:
             places=[self._pins.frames[place] for place in self._pins.lenders(len(self._plan.rendered))],
             is_loop=is_loop(self._plan.settings),
             order=self._order,
+            leads_on=self._pins.leads_on and not p.is_hr_pass and self._others_start_from_noise(p),
         )
         velocity = unet_calls.predicts_velocity(p.sd_model)
         levels = NoiseLevels(p.sd_model.alphas_cumprod, in_logarithms=True)
@@ -130,9 +131,12 @@ class PinnedImages:
         return self._latents[size]
 
     def _shares_noise(self, p: Any) -> bool:
-        """Whether other frames start from noise."""
+        """Whether other frames have a share of the images' inverted noise."""
+        return self._pins is not None and self._pins.inversion > 0 and self._others_start_from_noise(p)
+
+    def _others_start_from_noise(self, p: Any) -> bool:
         pins, plan = self._pins, self._plan
-        if pins is None or pins.inversion == 0 or plan.video is not None or len(pins.pins) == len(plan.rendered):
+        if pins is None or plan.video is not None or len(pins.pins) == len(plan.rendered):
             return False
         return not is_img2img(p) or starts_from_noise(p, plan)
 
