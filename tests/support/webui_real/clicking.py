@@ -10,20 +10,27 @@ from support.webui_real.server import PAYLOAD, open_page
 from lib_animatediff.request.settings import SETTINGS
 
 PANEL = "#animatediff_txt2img"
+_OF_PANEL = re.compile(r"animatediff_(\w+?2img)_(\w+)")
+
+
+def panel(tab: str) -> str:
+    """The panel of a tab."""
+    return f"#animatediff_{tab}"
 
 
 def fill(page, values: dict[str, object]) -> None:
     """Types values into fields by their ids, the way a person does: and leaves the field."""
     for field, value in values.items():
-        open_fold(page, field.removeprefix("animatediff_txt2img_"))
+        if inside := _OF_PANEL.fullmatch(field):
+            open_fold(page, inside[2], inside[1])
         box = page.locator(f"#{field} textarea, #{field} input[type=number]").first
         box.fill(str(value))
         box.blur()
 
 
-def fill_prompt_and_size(page) -> None:
-    fill(page, {"txt2img_prompt": PAYLOAD["prompt"], "txt2img_steps": 4, "txt2img_seed": 1})
-    fill(page, {"txt2img_width": 64, "txt2img_height": 64})
+def fill_prompt_and_size(page, tab: str = "txt2img") -> None:
+    fill(page, {f"{tab}_prompt": PAYLOAD["prompt"], f"{tab}_steps": 4, f"{tab}_seed": 1})
+    fill(page, {f"{tab}_width": 64, f"{tab}_height": 64})
 
 
 def open_accordion(page, tab: str = "txt2img") -> None:
@@ -31,15 +38,17 @@ def open_accordion(page, tab: str = "txt2img") -> None:
     page.locator(f"#animatediff_{tab}_frames").wait_for(state="visible")
 
 
-def open_panel(page, server) -> None:
+def open_panel(page, server, tab: str = "txt2img") -> None:
     open_page(page, server)
-    open_accordion(page)
+    if tab != "txt2img":  # which is open
+        page.locator("#tabs button", has_text=tab).first.click()
+    open_accordion(page, tab)
 
 
-def choose_refreshed(page, button: str, field: str, entry: str) -> None:
+def choose_refreshed(page, button: str, field: str, entry: str, tab: str = "txt2img") -> None:
     """Refreshes a field's list and takes an entry from it."""
-    page.locator(f"{PANEL}_{button}").click()
-    box, choice = page.locator(f"{PANEL}_{field} input"), page.locator(f"{PANEL}_{field} li[{entry}]")
+    page.locator(f"{panel(tab)}_{button}").click()
+    box, choice = page.locator(f"{panel(tab)}_{field} input"), page.locator(f"{panel(tab)}_{field} li[{entry}]")
     for _ in range(40):  # the list is filled some time after the click, and shows what it held when it was opened
         box.click()
         if choice.count():
@@ -49,16 +58,16 @@ def choose_refreshed(page, button: str, field: str, entry: str) -> None:
     choice.click()
 
 
-def choose_module(page, name: str) -> None:
-    choose_refreshed(page, "refresh", "model", f'data-value^="{name} ["')
-    page.wait_for_function(f"document.querySelector('{PANEL}_model input').value.startsWith('{name} [')")
+def choose_module(page, name: str, tab: str = "txt2img") -> None:
+    choose_refreshed(page, "refresh", "model", f'data-value^="{name} ["', tab)
+    page.wait_for_function(f"document.querySelector('{panel(tab)}_model input').value.startsWith('{name} [')")
 
 
-def prepare_clip(page, server, frames: int, module: str = "mm_small_v3.safetensors") -> None:
-    open_panel(page, server)
-    fill_prompt_and_size(page)
-    choose_module(page, module)
-    fill(page, {"animatediff_txt2img_frames": frames})
+def prepare_clip(page, server, frames: int, module: str = "mm_small_v3.safetensors", tab: str = "txt2img") -> None:
+    open_panel(page, server, tab)
+    fill_prompt_and_size(page, tab)
+    choose_module(page, module, tab)
+    fill(page, {f"animatediff_{tab}_frames": frames})
 
 
 def generate(page, tab: str = "txt2img") -> None:
@@ -84,16 +93,16 @@ def shown_gif(page) -> bytes:
     return answer.content
 
 
-def open_fold(page, name: str) -> None:
+def open_fold(page, name: str, tab: str = "txt2img") -> None:
     """Opens the fold that holds a setting of the panel, if it is closed."""
     setting = SETTINGS.get(name)
     if setting is None or not setting.group:
         return
-    fold = page.locator(f"{PANEL} .animatediff-fold", has_text=setting.group)
+    fold = page.locator(f"{panel(tab)} .animatediff-fold", has_text=setting.group)
     heading = fold.locator("> .label-wrap").filter(has_text=re.compile(f"^{setting.group}"))
     if "open" not in heading.get_attribute("class").split():
         heading.click()
-    field = f"{PANEL}_{name}{'_picture' * setting.image}"
+    field = f"{panel(tab)}_{name}{'_picture' * setting.image}"
     page.locator(field).wait_for(state="visible")
 
 

@@ -9,7 +9,7 @@ import numpy
 import pytest
 from PIL import Image
 from support.source_files import CLICKS, clicks_of, write_film_with_sound
-from support.webui_real.clicking import PANEL, fill, generate, open_fold, prepare_clip
+from support.webui_real.clicking import fill, generate, open_fold, panel, prepare_clip
 from support.webui_real.clips import animate, clip_payload
 from support.webui_real.server import file_bytes, pixels
 from support.webui_real.studio import (
@@ -193,28 +193,48 @@ def test_refusals(studio, video):
         assert "[AD-W32]" in response.json()["detail"]
 
 
-@pytest.mark.shows("Video in: dropped into the panel, its part chosen, generated")
-def test_clicked(studio, page, tmp_path, screenshot):
-    path = write_film_with_sound(tmp_path / "dropped.mp4", "aac", frames=20)
-    prepare_clip(page, studio, 8)
-    open_fold(page, "video")
-    page.locator(f"{PANEL}_video_upload input[type=file]").set_input_files(path)
-    page.wait_for_function(f"document.querySelector('{PANEL}_video textarea').value.endsWith('dropped.mp4')")
-    page.wait_for_function(f"document.querySelector('{PANEL}_fps input').value == '10'")
-    page.locator(f"{PANEL}_video_upload video").wait_for()
-    fill(page, {"animatediff_txt2img_video_start": 2, "animatediff_txt2img_video_end": 5})
-    screenshot(page, "video_in")
-    generate(page)
+@pytest.mark.shows("Video in: in img2img the infotext gives the same clip again")
+def test_the_infotext_of_img2img(studio, video):
+    answer = studio.img2img(**clip_payload(video, init_images=[], denoising_strength=0.6))
     frames = decoded(studio)
-    text = page.locator("#html_info_txt2img.prose").text_content()
-    assert "Video: dropped.mp4" in text
+    (text,) = texts_of(answer)
+    assert "Video: walk, Video hash: " in text
+    studio.post("/sdapi/v1/img2img", {"infotext": text, "init_images": []})
+    assert (decoded(studio) == frames).all()
+
+
+@pytest.mark.shows("Video in: dropped into the panel, its part chosen, generated and played, in both tabs")
+@pytest.mark.parametrize("tab", ["txt2img", "img2img"])
+def test_clicked(studio, page, tmp_path, screenshot, tab):
+    path, fields = write_film_with_sound(tmp_path / "dropped.mp4", "aac", frames=20), panel(tab)
+    prepare_clip(page, studio, 8, tab=tab)
+    open_fold(page, "video", tab)
+    page.locator(f"{fields}_video_upload input[type=file]").set_input_files(path)
+    page.wait_for_function(f"document.querySelector('{fields}_video textarea').value.endsWith('dropped.mp4')")
+    page.wait_for_function(f"document.querySelector('{fields}_fps input').value == '10'")
+    page.locator(f"{fields}_video_upload video").wait_for()
+    fill(page, {f"animatediff_{tab}_video_start": 2, f"animatediff_{tab}_video_end": 5})
+    screenshot(page, f"video_in_{tab}")
+    generate(page, tab)
+    frames = decoded(studio)
+    text = page.locator(f"#html_info_{tab}.prose").text_content()
+    assert f"Video: dropped.mp4, Video hash: {file_hash(path)[:10]}" in text
+    playing = f"#{tab}_results .animatediff-player .animatediff-frame"
+    first = page.locator(playing).inner_text()
+    assert first.endswith("of 4")
+    page.wait_for_function(f"document.querySelector('{playing}').textContent != '{first}'")
     target = studio.data_dir / "in" / "dropped.mp4"
     target.parent.mkdir(exist_ok=True)
     target.write_bytes(path.read_bytes())
     clip = {"video": "in/dropped.mp4", "video_start": 2, "video_end": 5, "frames": 0}
     same = {"sampler_name": re.search(r"Sampler: ([^,]+)", text)[1]}
     assert len(frames) == 4
-    assert (frames_of(studio, clip, **same) == frames).all()
+    if tab == "img2img":
+        same["denoising_strength"] = float(re.search(r"Denoising strength: ([^,]+)", text)[1])
+        studio.img2img(**clip_payload(clip, init_images=[], **same))
+        assert (decoded(studio) == frames).all()
+    else:
+        assert (frames_of(studio, clip, **same) == frames).all()
 
 
 @pytest.mark.shows("Video in: DDIM inversion at the noise levels of the sampler's calls, backward, in both tabs")
