@@ -42,7 +42,7 @@ SEED, LOST = 77, float(SIZE)  # pixels, where there is no sprite
 NEAR = 0.15  # of the path's length
 MOSTLY = 0.75  # of the frames
 OTHER, SAME, NONE = "other", "same", "none"  # headings of the prompts
-SHOWN = 6  # clips of the picture
+SHOWN = 4  # clips of the picture
 
 
 @dataclass(frozen=True)
