@@ -65,7 +65,7 @@ CONTROLNET = {
     "internal_controlnet.external_code": "to_processing_unit",
     "scripts.enums.InputMode": "BATCH MERGE SIMPLE",
     "scripts.enums.ControlModelType": """
-        AttentionInjection ControlNet ControlNetUnion Controlllite IPAdapter SparseCtrl T2I_Adapter
+        AttentionInjection ControlLoRA ControlNet ControlNetUnion Controlllite IPAdapter SparseCtrl T2I_Adapter
     """,
     "scripts.hook.ControlParams": """
         cfg_injection control_model control_model_type effective_region_mask hint_cond hr_hint_cond preprocessor

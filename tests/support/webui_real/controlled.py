@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from support.motion_files import write_motion_file
-from support.webui_real import small_control
+from support.webui_real import small_control, small_control_kinds
 from support.webui_real.clips import clip_payload
 from support.webui_real.places import REPOSITORY, TROUBLE
 from support.webui_real.server import NOT_COPIED, base64_image
@@ -49,6 +49,7 @@ def controlled_webui(start_webui, folder, name, **more):
         small_control.write_adapter,
         small_control.write_lite,
         small_control.write_image_prompt,
+        small_control_kinds.write_kinds,
     ):
         write(server.models_dir / "ControlNet")
     for file in [*(server.models_dir / "ControlNet").iterdir()]:
@@ -102,9 +103,10 @@ def frames_of_rows(x, base):
     return likeness.argmax(axis=1)
 
 
-def wrong_rows(calls, of_frame=grey, unit=0):
+def wrong_rows(calls, of_frame=grey, unit=0, count=FRAMES):
+    """Rows that show another number than their frame's, of clips of ``count`` frames."""
     return sum(
-        abs(float(greys[unit][row]) * 255 - of_frame(place % FRAMES)) > 1
+        abs(float(greys[unit][row]) * 255 - of_frame(place % count)) > 1
         for frames, greys in calls
         for row, place in enumerate(frames)
     )

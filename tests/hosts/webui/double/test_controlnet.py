@@ -81,6 +81,9 @@ def test_uncond_is_left_out_by_rows_where_control_matters_more(controlled, walk,
 def test_other_kinds(controlled, walk):
     controlled(unit(model="lite"), clip={**NAMED, **WINDOWS})
     assert wrong_rows(lambda frame, clip: 2 * hint(frame) - 1) == 0
+    shared.controlled.clear()
+    controlled(unit(model="lora"), clip={**NAMED, **WINDOWS})
+    assert wrong_rows(hint) == 0
 
 
 def test_the_latents_of_references_are_made_once(controlled, walk):

@@ -31,7 +31,7 @@ from .calls import (
 from .sources import UnitFrames, read_masks
 
 PREPARING = ("process", "before_process_batch")  # hooks in which the extension prepares a request
-_CONTROLNETS = ("ControlNet", "ControlNetUnion")
+_CONTROLNETS = ("ControlNet", "ControlNetUnion", "ControlLoRA")
 _ADAPTER, _REFERENCE, _LITE, _IMAGE_PROMPT = "T2I_Adapter", "AttentionInjection", "Controlllite", "IPAdapter"
 _WITH_FRAMES = (*_CONTROLNETS, _ADAPTER, _REFERENCE, _LITE, _IMAGE_PROMPT)
 _WEIGHING = {
@@ -67,7 +67,7 @@ class ControlOfClip:
         return controlnet.arguments_with(
             p,
             {
-                unit.host.place: controlnet.with_frames(unit.host, unit.read)
+                unit.host.place: controlnet.with_frames(unit.host, unit.read, unit.inpainted)
                 for unit in self._units
                 if unit.read is not None and unit.count
             },

@@ -12,7 +12,8 @@ Commands come as the script's API argument, a dictionary:
     conditions: true - /trouble/conditions tells what text each call of the UNet is given, /trouble/inputs its latents
     reached: true - /trouble/reached tells the latents and embedded timesteps of each call, after what replaces them
     control: true - /trouble/control tells of each call of the UNet its latents, those of the denoiser, and for each row
-        and each model of the ControlNet extension the grey of the hint that reached it
+        and each model of the ControlNet extension the grey of the hint that reached it; /trouble/acting tells how much
+        each model acts on each row
     guided: true - /trouble/guided tells of each run of a SparseCtrl encoder its rows, timesteps, conditions and what it
         returns for skip connection 5, and then that connection of the UNet's call, without and with what was added;
         also the rays of each window that the encoder of a camera is given
@@ -45,6 +46,7 @@ inputs_seen = []
 reached = []
 calls_seen = {}
 control_seen = []
+acting_seen = []
 levels_seen = []
 guided_seen = []
 
@@ -67,6 +69,7 @@ class TroubleScript(scripts.Script):
             for seen_before in (decoded_batches, control_seen, conditions_seen, inputs_seen, levels_seen, reached):
                 seen_before.clear()
             guided_seen.clear()
+            acting_seen.clear()
         if isinstance(command, dict) and command.get("seeded"):
             torch.manual_seed(0)
         if isinstance(command, dict) and command.get("rows"):
@@ -272,10 +275,24 @@ def watch_control(p, unet, undo):
                 hint = param.control_model.image_emb.cond_emb[:, :1, :1, None]
             grey = hint.float().mean(dim=(1, 2, 3))
             greys.append(grey if len(grey) == len(x) else grey.repeat(len(x)))
+        acting_seen.append(numpy.stack([acting(param, unet, len(x)) for param in params]))
         rows = torch.stack(greys).detach().cpu().numpy()
         control_seen.extend([*(t.detach().cpu().float().numpy() for t in (x, calls_seen["x"])), rows])
 
     undo.callback(unet.input_blocks[0].register_forward_pre_hook(note_rows).remove)
+
+
+def acting(param, unet, rows):
+    """The share of each row on which a model acts, at the step under way."""
+    model = param.control_model
+    if param.control_model_type.name == "IPAdapter":
+        is_off = not model.p_start <= unet.current_sampling_percent <= model.p_end
+        added = model.apply_effective_region_mask(torch.ones(rows, model.latent_width * model.latent_height, 1))
+        shares = added.mean(dim=(1, 2))
+    else:
+        is_off, mask = param.guidance_stopped, param.effective_region_mask
+        shares = torch.ones(rows) if mask is None else mask.mean(dim=(1, 2, 3)).expand(rows)
+    return (shares * (not is_off)).detach().cpu().float().numpy()
 
 
 def watch_guides(unet, undo):
@@ -346,6 +363,8 @@ def take_small_control_models():
         guess.controlnet_default_config.update(model_channels=32, context_dim=64)
         guess.controlnet_sdxl_mid_config.update(model_channels=32, context_dim=320, adm_in_channels=448)
         take_small_sdxl_adapters(sys.modules["scripts.enums"])
+        take_small_unions(sys.modules["scripts.cldm"])
+        torch.serialization.add_safe_globals([sys.modules["scripts.preprocessor.legacy.processor"].FaceIdPlusInput])
 
 
 def take_small_sdxl_adapters(enums):
@@ -372,6 +391,23 @@ def take_small_sdxl_adapters(enums):
     versions.transformer_ids, adapters.load = property(small_ids), staticmethod(load_small)
 
 
+def take_small_unions(cldm):
+    """The transformer of a union ControlNet is always 320 wide: it gets the width of the model."""
+    kind = cldm.ControlNet
+    former = kind.__init__
+
+    def build(self, *args, **kwargs):
+        former(self, *args, **kwargs)
+        if self.task_embedding is None:
+            return
+        width = self.model_channels
+        self.task_embedding = torch.nn.Parameter(torch.empty(self.num_control_type, width))
+        self.transformer_layes = torch.nn.Sequential(cldm.ResBlockUnionControlnet(width, 8))
+        self.spatial_ch_projs = torch.nn.Linear(width, width)
+
+    kind.__init__ = build
+
+
 def add_routes(_demo, app):
     take_small_control_models()
     app.add_api_route("/trouble/seen", seen, methods=["GET"])
@@ -384,6 +420,7 @@ def add_routes(_demo, app):
     app.add_api_route("/trouble/inputs", inputs, methods=["GET"])
     app.add_api_route("/trouble/reached", lambda: archive(reached), methods=["GET"])
     app.add_api_route("/trouble/control", lambda: archive(control_seen), methods=["GET"])
+    app.add_api_route("/trouble/acting", lambda: archive(acting_seen), methods=["GET"])
     app.add_api_route("/trouble/guided", lambda: archive(guided_seen), methods=["GET"])
     app.add_api_route("/trouble/levels", lambda: levels_seen, methods=["GET"])
     app.add_api_route("/trouble/wrapped", lambda: wrapped_calls[0], methods=["GET"])
