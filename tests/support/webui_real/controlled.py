@@ -25,6 +25,7 @@ UNIT = {"enabled": True, "module": "none", "pixel_perfect": False}
 FRAMES = 8
 WINDOWS = {"context_length": 4, "overlap": 1}
 FEW = {"steps": 2}
+ALL_MODELS_KEPT = {"control_net_model_cache_size": 10}  # as many as its setting allows
 SECOND = "_second"  # ends the name of a control model's copy
 
 
@@ -38,7 +39,7 @@ def controlled_webui(start_webui, folder, name, **more):
         pytest.skip("CONTROLNET_DIR is not set: the ControlNet extension was not started")
     shutil.copytree(given, folder / name, ignore=shutil.ignore_patterns(*NOT_COPIED))
     extensions = [REPOSITORY, TROUBLE, folder / name]
-    server = start_webui(name, extensions=extensions, settings=NO_DOWNLOAD, **more)
+    server = start_webui(name, extensions=extensions, settings={**NO_DOWNLOAD, **ALL_MODELS_KEPT}, **more)
     for kind in ("v3", "hotshot"):
         write_motion_file(server.motion_modules_dir, kind)
     write_sdxl_checkpoint(server.models_dir / "Stable-diffusion")

@@ -97,6 +97,7 @@ def use_checkpoint():
         if now.get(server, CHECKPOINT) != name:
             server.post("/sdapi/v1/options", {"sd_model_checkpoint": name})
             now[server] = name
+            server.api("GET", "/trouble/freeze")
 
     yield use
     for server in now:
@@ -105,6 +106,7 @@ def use_checkpoint():
 
 @functools.cache
 def models_of(server):
+    server.api("GET", "/trouble/freeze")
     return listed_models(server)
 
 

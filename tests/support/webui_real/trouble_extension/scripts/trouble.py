@@ -345,6 +345,13 @@ def live_bytes():
     return sum(found.values())
 
 
+def freeze():
+    """Leave what there is out of all later collections: the ControlNet extension collects after each request."""
+    gc.collect()
+    gc.freeze()
+    return gc.get_freeze_count()
+
+
 def is_tensor(thing):
     return issubclass(type(thing), torch.Tensor) and thing.device.type == "cpu" and thing.layout == torch.strided
 
@@ -412,6 +419,7 @@ def add_routes(_demo, app):
     take_small_control_models()
     app.add_api_route("/trouble/seen", seen, methods=["GET"])
     app.add_api_route("/trouble/live-bytes", live_bytes, methods=["GET"])
+    app.add_api_route("/trouble/freeze", freeze, methods=["GET"])
     app.add_api_route("/trouble/registered", registered, methods=["GET"])
     app.add_api_route("/trouble/portrait", portrait, methods=["GET"])
     app.add_api_route("/trouble/calls", lambda: calls_until_interrupt[0], methods=["GET"])
