@@ -61,6 +61,7 @@ def controlled_webui(start_webui, folder, name, **more):
         folder.mkdir(parents=True)
         for frame in range(FRAMES):
             picture(range(FRAMES)[::order][frame]).save(folder / f"{frame}.png")
+    server.api("GET", "/trouble/freeze")
     return server
 
 

@@ -31,7 +31,6 @@ SHARES = {"control_start": "0, 0, 0, 0, 0.2", "control_end": "0.1, 0.1, 1"}
 PARTS = {range(2): (0, 0.1), range(2, 4): (0, 1), range(4, FRAMES): (0.2, 1)}
 DIFFERENT = 1e-4  # of the range, where frames that should be the same are so to the bit
 MASKS = {"white": (0, 0, 64, 64), "black": (0, 0, 0, 0), "left": (0, 0, 32, 64), "right": (32, 0, 64, 64)}
-SENTENCE = "ControlNet beside us: start, end and masks of each frame are those that the extension has for all"
 
 
 def unit_of(control_models, kind, **own):
@@ -65,7 +64,7 @@ def drawn(box):
     return image
 
 
-@pytest.mark.shows(SENTENCE)
+@pytest.mark.shows("ControlNet beside us: start, end and masks of each frame are those that the extension has for all")
 @pytest.mark.parametrize("kind", [NAME, ADAPTER, IMAGE_PROMPT])
 def test_rows_hints_and_amounts(controlled, control_models, masks, kind):
     """In each call each row has the hint of its frame, in the steps of its frame, where its frame's mask is white."""
@@ -90,7 +89,7 @@ def test_rows_hints_and_amounts(controlled, control_models, masks, kind):
         assert list(shares) == pytest.approx(wanted, abs=1e-6), (number, frames)
 
 
-@pytest.mark.shows(SENTENCE)
+@pytest.mark.shows("ControlNet beside us: start, end and masks of each frame are those that the extension has for all")
 @pytest.mark.parametrize("kind", [NAME, ADAPTER, LITE, IMAGE_PROMPT])
 def test_steps_of_each_frame(controlled, control_models, kind):
     mixed = frames_of(controlled, [unit_of(control_models, kind)], {**STILL, **SHARES})
@@ -104,7 +103,7 @@ def test_steps_of_each_frame(controlled, control_models, kind):
         assert abs(one - other).reshape(FRAMES, -1).max(axis=1).min() > DIFFERENT
 
 
-@pytest.mark.shows(SENTENCE)
+@pytest.mark.shows("ControlNet beside us: start, end and masks of each frame are those that the extension has for all")
 @pytest.mark.parametrize("kind", [NAME, ADAPTER, LITE, IMAGE_PROMPT])
 def test_masks_of_each_frame(controlled, control_models, masks, kind):
     masked = frames_of(controlled, [unit_of(control_models, kind)], {**STILL, "control_masks": masks})

@@ -33,21 +33,18 @@ FEW = {"steps": 2}
 APART = 1.5  # of numbers that tell embeddings apart; rows may be 1 off
 PROMPTS = (PLUS, FULL, FACE, FACE_PLUS)
 CASES = {
-    "windows": (WINDOWS, {}),
-    "cond apart": (WINDOWS, {"override_settings": {"batch_cond_uncond": False}}),
     "over 75 tokens": ({**WINDOWS, "context_kind": "looped"}, {"prompt": LONG}),
     "hires fix, 2 clips": (WINDOWS, {**HIRES, "batch_size": 2}),
 }
-SENTENCE = (
-    "ControlNet beside us: union ControlNet, control-LoRA, and IP-Adapters of the shapes Plus, full face and FaceID"
-)
 
 
 def own_fields(kind):
     return {"union_control_type": "Depth"} if kind == UNION else {}
 
 
-@pytest.mark.shows(SENTENCE)
+@pytest.mark.shows(
+    "ControlNet beside us: union ControlNet, control-LoRA, and IP-Adapters of the shapes Plus, full face and FaceID"
+)
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("kind", [UNION, LORA])
 def test_rows_and_hints_of_further_kinds(controlled, control_models, kind, case):
@@ -75,7 +72,9 @@ def numbers_of(server, model, kind):
     return numbers
 
 
-@pytest.mark.shows(SENTENCE)
+@pytest.mark.shows(
+    "ControlNet beside us: union ControlNet, control-LoRA, and IP-Adapters of the shapes Plus, full face and FaceID"
+)
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("kind", PROMPTS)
 def test_rows_and_embeddings_of_further_kinds(controlled, control_models, kind, case):
@@ -88,10 +87,11 @@ def test_rows_and_embeddings_of_further_kinds(controlled, control_models, kind, 
     assert wrong_rows(calls, lambda frame: numbers[frame]) == 0
 
 
-@pytest.mark.shows(SENTENCE)
-@pytest.mark.parametrize("payload", [{}, {"prompt": LONG}], ids=["together", "over 75 tokens"])
+@pytest.mark.shows(
+    "ControlNet beside us: union ControlNet, control-LoRA, and IP-Adapters of the shapes Plus, full face and FaceID"
+)
 @pytest.mark.parametrize("kind", [UNION, LORA, *PROMPTS])
-def test_frames_of_further_kinds(controlled, control_models, kind, payload):
+def test_frames_of_further_kinds(controlled, control_models, kind):
     """Each frame is the one of a clip of its own image alone; at a weight of 0 it is as without control."""
     plain = {**UNIT, **own_fields(kind), "model": control_models[kind]}
     if kind in PROMPTS:
@@ -104,7 +104,7 @@ def test_frames_of_further_kinds(controlled, control_models, kind, payload):
         turns = {**plain, "image": [{"image": image} for image in images * (FRAMES // 2)]}
     made = []
     for units, clip in (([one], {}), ([other], {}), ([turns], {"control_weight": "1, 1, 1, 1, 0"}), ([], {})):
-        controlled.txt2img(**with_units(units, {**STILL, **clip}, **FEW, **payload))
+        controlled.txt2img(**with_units(units, {**STILL, **clip}, **FEW))
         made.append(decoded(controlled))
     first, second, mosaic, without = made
     for frame in range(4):
@@ -115,7 +115,9 @@ def test_frames_of_further_kinds(controlled, control_models, kind, payload):
     assert abs(mosaic[4:] - without[4:]).max() < FLOAT_ORDER
 
 
-@pytest.mark.shows(SENTENCE)
+@pytest.mark.shows(
+    "ControlNet beside us: union ControlNet, control-LoRA, and IP-Adapters of the shapes Plus, full face and FaceID"
+)
 def test_types_of_a_union(controlled, control_models):
     """Two units with one union file have their own control types."""
     both = []
@@ -160,7 +162,9 @@ def test_two_units_with_one_file(controlled, control_models, kind):
     assert abs(decoded(controlled) - made[0]).max() > 5 * FLOAT_ORDER
 
 
-@pytest.mark.shows(SENTENCE)
+@pytest.mark.shows(
+    "ControlNet beside us: union ControlNet, control-LoRA, and IP-Adapters of the shapes Plus, full face and FaceID"
+)
 def test_an_unknown_type_of_a_union_is_refused(controlled, control_models):
     unit = {**UNIT, "model": control_models[UNION], "image": STRIPES, "union_control_type": "NoSuchType"}
     request = {**PAYLOAD, **with_units([unit], {"frames": 4})}

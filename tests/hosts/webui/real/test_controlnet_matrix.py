@@ -57,9 +57,6 @@ BATCHING = {
 WAYS = {"low VRAM": {}, "hires fix": {**HIRES, "hr_scale": 1.5}, "2 clips": {"batch_size": 2}, "SDXL": {}}
 ORDERS = {"ControlNet first": "controlled", "ControlNet last": "controlled_last"}
 SHARES = 16
-SENTENCE = (
-    "ControlNet beside us: 640 combinations of windows, batching, units, kinds and passes, each row, both load orders"
-)
 
 
 class Combination(NamedTuple):
@@ -106,7 +103,6 @@ def use_checkpoint():
 
 @functools.cache
 def models_of(server):
-    server.api("GET", "/trouble/freeze")
     return listed_models(server)
 
 
@@ -151,7 +147,9 @@ def compared(server, combination):
 
 
 @pytest.mark.matrix
-@pytest.mark.shows(SENTENCE)
+@pytest.mark.shows(
+    "ControlNet beside us: 640 combinations of windows, batching, units, kinds and passes, each row, both load orders"
+)
 @pytest.mark.parametrize("share", range(SHARES))
 def test_every_row_has_the_images_of_its_frame(request, results, use_checkpoint, share):
     wrong = {}
@@ -171,7 +169,9 @@ def test_every_row_has_the_images_of_its_frame(request, results, use_checkpoint,
 
 
 @pytest.mark.matrix
-@pytest.mark.shows(SENTENCE)
+@pytest.mark.shows(
+    "ControlNet beside us: 640 combinations of windows, batching, units, kinds and passes, each row, both load orders"
+)
 def test_all_combinations_have_run(results):
     assert len(set(IN_ORDER)) == len(set(SPREAD)) == len(SPREAD)
     summary = (

@@ -16,7 +16,8 @@ from PIL import Image
 from support.webui_real.controlled import SECOND, UNIT, WINDOWS, embeddings, listed_models, with_units
 from support.webui_real.results import Results
 from support.webui_real.server import PAYLOAD, base64_image, pixels
-from support.webui_real.small_control import KINDS
+from support.webui_real.small_control import IMAGE_PROMPT, KINDS
+from support.webui_real.small_control_kinds import FACE, LORA, UNION, image_prompts
 from support.webui_real.studio import HIRES
 
 ALL = 200
@@ -55,11 +56,13 @@ def random_request(random: Random, models: dict[str, str]) -> tuple[str, str, di
     """The tab, what fails, and the request."""
     units = []
     for number in range(random.choice((0, 1, 1, 2))):
-        kind = random.choice(list(KINDS))
-        unit = {**UNIT, "model": models[KINDS[kind] + SECOND * number], "low_vram": random.random() < 0.2}
+        name = random.choice((*KINDS.values(), UNION, LORA, FACE))
+        unit = {**UNIT, "model": models[name + SECOND * number], "low_vram": random.random() < 0.2}
         unit["control_mode"] = random.choice(("Balanced", "My prompt is more important"))
-        if kind == "IP-Adapter":
+        if name == IMAGE_PROMPT:
             unit |= {"module": "ip-adapter_clip_h", "ipadapter_input": embeddings(random.randrange(9))}
+        elif name == FACE:
+            unit |= image_prompts(FACE, random.randrange(9))
         elif random.random() < 0.5:
             unit["image"] = RED
         units.append(unit)
@@ -71,6 +74,7 @@ def random_request(random: Random, models: dict[str, str]) -> tuple[str, str, di
     if random.random() < 0.8:
         clip = {"frames": random.choice((1, 2, 4, 8)), **random.choice(({}, WINDOWS)), "control_images": "in/greys"}
         clip |= random.choice(({}, {"control_weight": "0: 1, -1: 0.5"}, {"control_end": "0: 1, -1: 0.5"}))
+        clip |= random.choice(({}, {}, {"control_masks": "in/back"}))
         clip |= asked.get("clip", {})
     payload = {"prompt": random.choice(PROMPTS), "steps": random.choice((1, 2)), "batch_size": random.choice((1, 1, 2))}
     tab = random.choice(("txt2img", "img2img"))
