@@ -21,6 +21,7 @@ MARK = 1024.0
 MODELS = {  # by name: the kind of each
     "net": "ControlNet",
     "lora": "ControlLoRA",
+    "instant": "InstantID",
     "adapter": "T2I_Adapter",
     "lite": "Controlllite",
     "ip": "IPAdapter",
@@ -177,9 +178,11 @@ class Network:
         self.model.forward = self.controlled
         p.sample = functools.partial(self.sample_marked, p.sample)
         shared.cfg_denoiser_callbacks.append(self.guidance_schedule_handler)
-        for param in params:
+        for number, param in enumerate(params):
             if param.control_model_type.name in ("Controlllite", "IPAdapter"):
                 param.control_model.hook(param.hint_cond)
+            if param.control_model_type.name == "InstantID":
+                param.control_context_override = params[number - 1].control_model.image_emb
 
     @staticmethod
     def sample_marked(sample: Any, *, prompts: Any) -> Any:
@@ -239,6 +242,8 @@ class Network:
             assert len(param.used_hint_cond_latent) == len(x)
             return param.used_hint_cond_latent.mean(dim=(1, 2, 3)).view(-1, 1, 1, 1)
         outputs = model(hint=param.used_hint_cond)
+        if kind == "InstantID":  # the embedding stands for the text
+            outputs = [output + param.control_context_override.cond_emb[..., None] for output in outputs]
         if param.cfg_injection:
             if kind == "T2I_Adapter":
                 outputs = [output.repeat(len(x), 1, 1, 1) for output in outputs]

@@ -13,7 +13,7 @@ PACKAGES = ("lib_animatediff", "motion_module", "scripts")
 
 
 def digest_of_code() -> str:
-    """Of the extension's Python files: what another version of them has shown does not count."""
+    """Of the extension's Python files."""
     digest = hashlib.sha256()
     for path in sorted(path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py")):
         digest.update(path.relative_to(REPOSITORY).as_posix().encode() + path.read_bytes())
@@ -30,8 +30,7 @@ class Results:
     def __init__(self, path: Path) -> None:
         self._path, self._code = path, digest_of_code()
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        entries = [json.loads(line) for line in lines]
-        self._found = {entry["name"]: entry for entry in entries if entry["code"] == self._code}
+        self._found = {entry["name"]: entry for entry in map(json.loads, lines)}
 
     def __len__(self) -> int:
         return len(self._found)
@@ -39,6 +38,11 @@ class Results:
     @property
     def entries(self) -> list[dict[str, Any]]:
         return list(self._found.values())
+
+    @property
+    def versions(self) -> int:
+        """Of the extension's code, that were running."""
+        return len({entry["code"] for entry in self._found.values()})
 
     @property
     def wrong(self) -> list[str]:

@@ -19,6 +19,7 @@ from support.webui_real.small_text import CONTEXT_DIM
 UNION, LORA = "small_sd15_union", "small_sd15_control-lora"
 PLUS, FULL = "small_sd15_ip-adapter-plus", "small_sd15_ip-adapter-full"
 FACE, FACE_PLUS = "small_sd15_ip-adapter-faceid", "small_sd15_ip-adapter-faceid-plusv2"  # read from the name
+INSTANT_FACE, INSTANT = "small_sd15_instant_id_ip-adapter", "small_sd15_instant_id_net"
 UNION_TYPES = 8
 _TASK = 256  # width of what a union ControlNet makes of its control type
 _RANK = 4
@@ -87,6 +88,14 @@ def write_face_plus(folder: Path, seed: int = 115) -> Path:
     return _write_prompt(folder, FACE_PLUS, shapes, seed)
 
 
+def write_instant_id(folder: Path, seed: int = 116) -> None:
+    """Writes both files of an InstantID, whose resampler is narrow (see the trouble extension)."""
+    shapes: Shapes = OrderedDict({"image_proj.latents": (1, _PLUS_TOKENS, CONTEXT_DIM)})
+    _resampler(shapes, "image_proj", _HEAD, _FACE)
+    _write_prompt(folder, INSTANT_FACE, shapes, seed)
+    write_small(folder, INSTANT, control_shapes(), seed + 1)
+
+
 def _face_shapes() -> Shapes:
     shapes: Shapes = OrderedDict()
     linear(shapes, "image_proj.proj.0", _FACE, 2 * _FACE)
@@ -95,8 +104,8 @@ def _face_shapes() -> Shapes:
     return shapes
 
 
-def _resampler(shapes: Shapes, name: str, inner: int) -> None:
-    linear(shapes, f"{name}.proj_in", _CLIP, CONTEXT_DIM)
+def _resampler(shapes: Shapes, name: str, inner: int, seen: int = _CLIP) -> None:
+    linear(shapes, f"{name}.proj_in", seen, CONTEXT_DIM)
     linear(shapes, f"{name}.proj_out", CONTEXT_DIM, CONTEXT_DIM)
     norm(shapes, f"{name}.norm_out", CONTEXT_DIM)
     for number in range(4):
@@ -119,6 +128,7 @@ def write_kinds(folder: Path) -> None:
     """Writes a model of each kind."""
     for write in (write_union, write_control_lora, write_plus, write_full, write_face, write_face_plus):
         write(folder)
+    write_instant_id(folder)
 
 
 def _seen(seed: int, tokens: int) -> dict[str, Any]:
@@ -143,6 +153,7 @@ PROMPTS: dict[str, tuple[str, Callable[[int], Any]]] = {  # by model: preprocess
     FULL: ("ip-adapter_clip_h", lambda seed: _seen(seed, _CLIP_TOKENS)),
     FACE: ("ip-adapter_face_id", _face_of),
     FACE_PLUS: ("ip-adapter_face_id_plus", FaceIdPlusInput),
+    INSTANT_FACE: ("instant_id_face_embedding", _face_of),
 }
 
 

@@ -73,7 +73,7 @@ class HostUnit:
     def listed(self) -> list[Any]:
         """Its own images or embeddings, one per frame; empty if there is one or none, or if they are averaged."""
         unit = self.unit
-        if unit.is_ipadapter and not unit.animatediff_batch:
+        if _merges_inputs(unit) and not unit.animatediff_batch:
             return []
         if unit.ipadapter_input is not None:
             return list(unit.ipadapter_input) if len(unit.ipadapter_input) > 1 else []
@@ -132,7 +132,7 @@ def with_frames(
     """
     unit = host.unit
     same: dict[str, Any] = {"input_mode": type(unit.input_mode).SIMPLE, "mask": None, "save_detected_map": False}
-    if unit.is_ipadapter:  # it accepts a list, and keeps what it makes of each
+    if _merges_inputs(unit):  # it accepts a list, and keeps what it makes of each
         if unit.ipadapter_input is not None:
             own = {"image": None, "ipadapter_input": list(read())}
         else:
@@ -285,6 +285,14 @@ def _put_back(owner: Any, name: str, former: Any) -> None:
         delattr(owner, name)
     else:
         setattr(owner, name, former)
+
+
+def _merges_inputs(unit: Any) -> bool:
+    """Whether the extension averages several images or embeddings of a unit.
+
+    It does so with embeddings for the face of an InstantID, too, whose preprocessor is not one of an IP-Adapter.
+    """
+    return bool(unit.is_ipadapter) or unit.ipadapter_input is not None
 
 
 def _script(p: Any) -> Any:

@@ -24,7 +24,17 @@ from support.webui_real.controlled import (
 )
 from support.webui_real.server import PAYLOAD, base64_image
 from support.webui_real.small_control import ADAPTER, IMAGE_PROMPT, LITE, NAME
-from support.webui_real.small_control_kinds import FACE, FACE_PLUS, FULL, LORA, PLUS, UNION, image_prompts
+from support.webui_real.small_control_kinds import (
+    FACE,
+    FACE_PLUS,
+    FULL,
+    INSTANT,
+    INSTANT_FACE,
+    LORA,
+    PLUS,
+    UNION,
+    image_prompts,
+)
 from support.webui_real.studio import FLOAT_ORDER, HIRES, VISIBLE, decoded
 
 LONG = "a photo of a cat, " + "very " * 80
@@ -160,6 +170,27 @@ def test_two_units_with_one_file(controlled, control_models, kind):
     assert (made[0] == made[1]).all()
     controlled.txt2img(**with_units(units, {**clip, "control_weight": "1; 0"}, steps=4))
     assert abs(decoded(controlled) - made[0]).max() > 5 * FLOAT_ORDER
+
+
+@pytest.mark.shows("ControlNet beside us: both models of an InstantID have the face of each frame")
+def test_the_faces_of_an_instant_id(controlled, control_models):
+    """Its ControlNet sees the face in place of the text, so a frame is the one of a clip of its own face alone."""
+    net = {**UNIT, "model": control_models[INSTANT]}
+    face = {**UNIT, "model": control_models[INSTANT_FACE]}
+    turns = [1, 2] * (FRAMES // 2)
+    made = []
+    for seeds in ([1], [2], turns):
+        units = [{**face, "animatediff_batch": len(seeds) > 1, **image_prompts(INSTANT_FACE, *seeds)}, net]
+        _, calls = watched(controlled, units, {**STILL, "control_images": "1: in/greys"})
+        assert wrong_rows(calls, unit=1) == 0
+        made.append(decoded(controlled))
+    first, second, mosaic = made
+    numbers = numbers_of(controlled, control_models[INSTANT_FACE], INSTANT_FACE)
+    assert wrong_rows(calls, lambda frame: numbers[turns[frame]]) == 0
+    for frame in range(FRAMES):
+        own, others = (first, second) if frame % 2 == 0 else (second, first)
+        assert abs(mosaic[frame] - own[frame]).max() < FLOAT_ORDER, frame
+        assert abs(mosaic[frame] - others[frame]).mean() * 255 > VISIBLE / 4, frame
 
 
 @pytest.mark.shows(

@@ -178,6 +178,8 @@ def test_all_combinations_have_run(results):
         f"{len(results)} of {len(SPREAD)} combinations ran, with {results.total('rows')} rows, "
         f"{results.total('wrong')} of them wrong"
     )
+    if results.versions > 1:
+        summary += f", over {results.versions} versions of the code"
     print(f"\n{summary}")
     assert not results.wrong, (summary, results.wrong)
     if len(results) < len(SPREAD):

@@ -102,6 +102,8 @@ def test_no_request_leaves_anything(controlled, tmp_path):
         assert same, (number, tab, failure, status)
     taken = sum(entry["status"] == OK for entry in results.entries)
     summary = f"{len(results)} of {ALL} requests ran, {taken} were answered with {OK}, and the images were the same"
+    if results.versions > 1:
+        summary += f", over {results.versions} versions of the code"
     print(f"\n{summary}")
     assert not results.wrong, [entry for entry in results.entries if entry["wrong"]]
     if len(results) < ALL:

@@ -14,6 +14,7 @@ def take_small_control_models(_demo, _app):
         guess.controlnet_sdxl_mid_config.update(model_channels=32, context_dim=320, adm_in_channels=448)
         take_small_sdxl_adapters(sys.modules["scripts.enums"])
         take_small_unions(sys.modules["scripts.cldm"])
+        take_small_instant_ids(sys.modules["scripts.ipadapter.ipadapter_model"])
         torch.serialization.add_safe_globals([sys.modules["scripts.preprocessor.legacy.processor"].FaceIdPlusInput])
 
 
@@ -56,6 +57,16 @@ def take_small_unions(cldm):
         self.spatial_ch_projs = torch.nn.Linear(width, width)
 
     kind.__init__ = build
+
+
+def take_small_instant_ids(adapters):
+    """The resampler of an InstantID is always 1280 wide: it gets the width of the conditions."""
+
+    def build(self, image_emb_dim=512, num_tokens=16):
+        width = self.cross_attention_dim
+        return adapters.Resampler(width, 4, 64, 1, num_tokens, image_emb_dim, width, 4)
+
+    adapters.IPAdapterModel.init_proj_instantid = build
 
 
 script_callbacks.on_app_started(take_small_control_models)
