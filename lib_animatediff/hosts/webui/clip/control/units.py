@@ -181,11 +181,12 @@ def _in_calls(unit: UnitFrames, param: Any, unet: Any, encode: Encode, undo: Exi
             "the file as sparse_ctrl of AnimateDiff.",
             code="AD-H50",
         )
-    without_list = kind == _IMAGE_PROMPT and not isinstance(param.hint_cond, (list, tuple))
-    if has_frames and (kind not in _WITH_FRAMES or without_list):
+    if kind == _IMAGE_PROMPT and not isinstance(param.hint_cond, (list, tuple)):  # one that the extension joins
+        kind = preparation if has_frames else kind
+    if has_frames and kind not in _WITH_FRAMES:
         raise ClipError(
-            f"{name} is of the kind {preparation if without_list else kind}, which cannot have one image per frame here. "
-            "Give it one image for all frames, or turn it off.",
+            f"{name} is of the kind {kind}, which cannot have one image per frame here. Give it one image for all "
+            "frames, or turn it off.",
             code="AD-H51",
         )
     compares = _compares(kind, preparation)
