@@ -6,6 +6,7 @@ import copy
 import functools
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 MARK = 1024.0
 MODELS = {  # by name: the kind of each
     "net": "ControlNet",
+    "lora": "ControlLoRA",
+    "instant": "InstantID",
     "adapter": "T2I_Adapter",
     "lite": "Controlllite",
     "ip": "IPAdapter",
@@ -175,9 +178,11 @@ class Network:
         self.model.forward = self.controlled
         p.sample = functools.partial(self.sample_marked, p.sample)
         shared.cfg_denoiser_callbacks.append(self.guidance_schedule_handler)
-        for param in params:
+        for number, param in enumerate(params):
             if param.control_model_type.name in ("Controlllite", "IPAdapter"):
                 param.control_model.hook(param.hint_cond)
+            if param.control_model_type.name == "InstantID":
+                param.control_context_override = params[number - 1].control_model.image_emb
 
     @staticmethod
     def sample_marked(sample: Any, *, prompts: Any) -> Any:
@@ -237,6 +242,8 @@ class Network:
             assert len(param.used_hint_cond_latent) == len(x)
             return param.used_hint_cond_latent.mean(dim=(1, 2, 3)).view(-1, 1, 1, 1)
         outputs = model(hint=param.used_hint_cond)
+        if kind == "InstantID":  # the embedding stands for the text
+            outputs = [output + param.control_context_override.cond_emb[..., None] for output in outputs]
         if param.cfg_injection:
             if kind == "T2I_Adapter":
                 outputs = [output.repeat(len(x), 1, 1, 1) for output in outputs]
@@ -300,6 +307,8 @@ def prepared(p: Any, unit: Unit) -> Parameters:
         images = []
         for modifier in unit.batch_modifiers:
             images = modifier(unit.batch_images.split("\n"), p)
+        if unit.is_inpaint:
+            images = [masked(*each) for each in zip(images, masks_in(unit.batch_mask_dir), strict=True)]
     elif isinstance(images, list):
         assert unit.is_ipadapter
         images = [one["image"] for one in images]
@@ -321,6 +330,18 @@ def prepared(p: Any, unit: Unit) -> Parameters:
     if unit.animatediff_batch and len(levels) > 1 and shared.opts.batch_cond_uncond:
         hints = [torch.cat([one, one]) for one in hints]
     return Parameters(unit, hints[0], hints[1] if len(hints) > 1 else None)
+
+
+def masks_in(folder: str) -> list[Any]:
+    return [Image.open(path).convert("L") for path in sorted(Path(folder).iterdir())]
+
+
+def masked(image: Any, mask: Image.Image) -> Any:
+    """An image as a ControlNet sees it, but black and not -1 where it is masked."""
+    assert image.shape[1::-1] == mask.size
+    share = numpy.asarray(mask)[..., None] / 255
+    shown = image * (1 - share)
+    return numpy.broadcast_to(shown.mean(axis=(0, 1)), image.shape)
 
 
 def mark_conditions(params: Any) -> None:

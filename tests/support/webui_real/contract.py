@@ -65,10 +65,12 @@ CONTROLNET = {
     "internal_controlnet.external_code": "to_processing_unit",
     "scripts.enums.InputMode": "BATCH MERGE SIMPLE",
     "scripts.enums.ControlModelType": """
-        AttentionInjection ControlNet ControlNetUnion Controlllite IPAdapter SparseCtrl T2I_Adapter
+        AttentionInjection ControlLoRA ControlNet ControlNetUnion Controlllite IPAdapter InstantID SparseCtrl
+        T2I_Adapter
     """,
     "scripts.hook.ControlParams": """
-        cfg_injection control_model control_model_type effective_region_mask hint_cond hr_hint_cond preprocessor
+        cfg_injection control_context_override control_model control_model_type effective_region_mask hint_cond
+        hr_hint_cond preprocessor
         used_hint_cond used_hint_cond_latent
     """,
     "scripts.hook.UnetHook": "call_vae_using_process control_params guidance_schedule_handler model restore",

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from support.motion_files import write_motion_file
-from support.webui_real import small_control
+from support.webui_real import small_control, small_control_kinds
 from support.webui_real.clips import clip_payload
 from support.webui_real.places import REPOSITORY, TROUBLE
 from support.webui_real.server import NOT_COPIED, base64_image
@@ -25,6 +25,7 @@ UNIT = {"enabled": True, "module": "none", "pixel_perfect": False}
 FRAMES = 8
 WINDOWS = {"context_length": 4, "overlap": 1}
 FEW = {"steps": 2}
+ALL_MODELS_KEPT = {"control_net_model_cache_size": 10}  # as many as its setting allows
 SECOND = "_second"  # ends the name of a control model's copy
 
 
@@ -38,7 +39,7 @@ def controlled_webui(start_webui, folder, name, **more):
         pytest.skip("CONTROLNET_DIR is not set: the ControlNet extension was not started")
     shutil.copytree(given, folder / name, ignore=shutil.ignore_patterns(*NOT_COPIED))
     extensions = [REPOSITORY, TROUBLE, folder / name]
-    server = start_webui(name, extensions=extensions, settings=NO_DOWNLOAD, **more)
+    server = start_webui(name, extensions=extensions, settings={**NO_DOWNLOAD, **ALL_MODELS_KEPT}, **more)
     for kind in ("v3", "hotshot"):
         write_motion_file(server.motion_modules_dir, kind)
     write_sdxl_checkpoint(server.models_dir / "Stable-diffusion")
@@ -49,6 +50,7 @@ def controlled_webui(start_webui, folder, name, **more):
         small_control.write_adapter,
         small_control.write_lite,
         small_control.write_image_prompt,
+        small_control_kinds.write_kinds,
     ):
         write(server.models_dir / "ControlNet")
     for file in [*(server.models_dir / "ControlNet").iterdir()]:
@@ -59,6 +61,7 @@ def controlled_webui(start_webui, folder, name, **more):
         folder.mkdir(parents=True)
         for frame in range(FRAMES):
             picture(range(FRAMES)[::order][frame]).save(folder / f"{frame}.png")
+    server.api("GET", "/trouble/freeze")
     return server
 
 
@@ -102,9 +105,10 @@ def frames_of_rows(x, base):
     return likeness.argmax(axis=1)
 
 
-def wrong_rows(calls, of_frame=grey, unit=0):
+def wrong_rows(calls, of_frame=grey, unit=0, count=FRAMES):
+    """Rows that show another number than their frame's, of clips of ``count`` frames."""
     return sum(
-        abs(float(greys[unit][row]) * 255 - of_frame(place % FRAMES)) > 1
+        abs(float(greys[unit][row]) * 255 - of_frame(place % count)) > 1
         for frames, greys in calls
         for row, place in enumerate(frames)
     )

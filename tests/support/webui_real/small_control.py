@@ -20,6 +20,7 @@ ADAPTER, LITE, IMAGE_PROMPT = "small_sd15_t2i", "small_sd15_lllite", "small_sd15
 KINDS = {"ControlNet": NAME, "T2I": ADAPTER, "LLLite": LITE, "IP-Adapter": IMAGE_PROMPT}
 SDXL_KINDS = {kind: name.replace("sd15", "sdxl") for kind, name in KINDS.items()}
 EMBEDDING = 48  # width of what an IP-Adapter gets of an image
+_SHAPE = UnetShape()
 _OUTPUTS = (32, 32, 32, 32, 64, 64, 64, 128, 128, 128, 128, 128)
 _SDXL_OUTPUTS = _OUTPUTS[:9]
 _HINT = ((3, 16), (16, 16), (16, 32), (32, 32), (32, 96), (96, 96), (96, 256), (256, 32))
@@ -43,16 +44,16 @@ _SDXL_ATTENTIONS = (
 
 def write_control_model(folder: Path, seed: int = 100) -> Path:
     """Writes a ControlNet into the WebUI's folder of control models."""
-    return _write(folder, NAME, _control_shapes(UnetShape(), _OUTPUTS), seed, _LOUD)
+    return write_small(folder, NAME, control_shapes(), seed)
 
 
 def write_sdxl_control_model(folder: Path, seed: int = 104) -> Path:
     """Writes a ControlNet for the small SDXL checkpoint, with few transformers, as the extension calls "mid"."""
     shape = replace(SDXL, depths=(0, 0, 1), middle_depth=1)
-    return _write(folder, SDXL_NAME, _control_shapes(shape, _SDXL_OUTPUTS), seed, _LOUD)
+    return write_small(folder, SDXL_NAME, control_shapes(shape, _SDXL_OUTPUTS), seed)
 
 
-def _control_shapes(unet: UnetShape, widths: Sequence[int]) -> Shapes:
+def control_shapes(unet: UnetShape = _SHAPE, widths: Sequence[int] = _OUTPUTS) -> Shapes:
     shapes = OrderedDict(
         (name, shape)
         for name, shape in unet_shapes(unet).items()
@@ -69,16 +70,16 @@ def _control_shapes(unet: UnetShape, widths: Sequence[int]) -> Shapes:
 def write_sdxl_models(folder: Path) -> None:
     """Writes a model of each kind for the small SDXL checkpoint."""
     write_sdxl_control_model(folder)
-    _write(folder, SDXL_KINDS["T2I"], _adapter_shapes(_SDXL_UNSHUFFLED), 105, {"conv_in": 4.0})
+    write_small(folder, SDXL_KINDS["T2I"], _adapter_shapes(_SDXL_UNSHUFFLED), 105, {"conv_in": 4.0})
     shapes = _lite_shapes(((4, 64), (5, 64), (7, 128), (8, 128)))
-    _write(folder, SDXL_KINDS["LLLite"], shapes, 106, {".up.0": 8.0, "conditioning1.0": 4.0})
+    write_small(folder, SDXL_KINDS["LLLite"], shapes, 106, {".up.0": 8.0, "conditioning1.0": 4.0})
     shapes = _image_prompt_shapes(SDXL.context, _SDXL_ATTENTIONS)
-    _write(folder, SDXL_KINDS["IP-Adapter"], shapes, 107, {"to_v_ip": 3.0})
+    write_small(folder, SDXL_KINDS["IP-Adapter"], shapes, 107, {"to_v_ip": 3.0})
 
 
 def write_adapter(folder: Path, seed: int = 101) -> Path:
     """Writes a T2I adapter."""
-    return _write(folder, ADAPTER, _adapter_shapes(_UNSHUFFLED), seed, {"conv_in": 4.0})
+    return write_small(folder, ADAPTER, _adapter_shapes(_UNSHUFFLED), seed, {"conv_in": 4.0})
 
 
 def _adapter_shapes(seen: int) -> Shapes:
@@ -97,7 +98,7 @@ def _adapter_shapes(seen: int) -> Shapes:
 def write_lite(folder: Path, seed: int = 102) -> Path:
     """Writes a ControlLLLite for the queries of the first levels."""
     shapes = _lite_shapes(((1, 32), (2, 32), (4, 64), (5, 64)))
-    return _write(folder, LITE, shapes, seed, {".up.0": 8.0, "conditioning1.0": 4.0})
+    return write_small(folder, LITE, shapes, seed, {".up.0": 8.0, "conditioning1.0": 4.0})
 
 
 def _lite_shapes(blocks: Sequence[tuple[int, int]]) -> Shapes:
@@ -114,20 +115,27 @@ def _lite_shapes(blocks: Sequence[tuple[int, int]]) -> Shapes:
 
 def write_image_prompt(folder: Path, seed: int = 103) -> Path:
     """Writes an IP-Adapter, which takes embeddings of the width `EMBEDDING`."""
-    return _write(folder, IMAGE_PROMPT, _image_prompt_shapes(CONTEXT_DIM, _ATTENTIONS), seed, {"to_v_ip": 3.0})
+    return write_small(folder, IMAGE_PROMPT, _image_prompt_shapes(CONTEXT_DIM, _ATTENTIONS), seed, {"to_v_ip": 3.0})
 
 
 def _image_prompt_shapes(context: int, widths: Sequence[int]) -> Shapes:
     shapes: Shapes = OrderedDict()
     linear(shapes, "image_proj.proj", EMBEDDING, _TOKENS * context)
     shapes["image_proj.norm.weight"] = shapes["image_proj.norm.bias"] = (context,)
+    return OrderedDict({**shapes, **prompt_layers(context, widths)})
+
+
+def prompt_layers(context: int = CONTEXT_DIM, widths: Sequence[int] = _ATTENTIONS) -> Shapes:
+    """What an IP-Adapter of any shape adds to the attentions."""
+    shapes: Shapes = OrderedDict()
     for number, width in enumerate(widths):
         for part in "kv":
             linear(shapes, f"ip_adapter.{2 * number + 1}.to_{part}_ip", context, width, bias=False)
     return shapes
 
 
-def _write(folder: Path, name: str, shapes: Shapes, seed: int, loud: dict[str, float]) -> Path:
+def write_small(folder: Path, name: str, shapes: Shapes, seed: int, loud: dict[str, float] = _LOUD) -> Path:
+    """Writes random tensors, of which some are louder."""
     generator = torch.Generator().manual_seed(seed)
     tensors = {name: random_tensor(name, shape, generator) for name, shape in shapes.items()}
     louder = {name: factor for part, factor in loud.items() for name in tensors if part in name}

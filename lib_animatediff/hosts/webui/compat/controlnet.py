@@ -7,7 +7,10 @@ loaded. The names that are used stand in ``tests/support/webui_real/contract.py`
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
+import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,6 +25,8 @@ from . import a1111
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from lib_animatediff.video.fitting import Size
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +73,7 @@ class HostUnit:
     def listed(self) -> list[Any]:
         """Its own images or embeddings, one per frame; empty if there is one or none, or if they are averaged."""
         unit = self.unit
-        if unit.is_ipadapter and not unit.animatediff_batch:
+        if _merges_inputs(unit) and not unit.animatediff_batch:
             return []
         if unit.ipadapter_input is not None:
             return list(unit.ipadapter_input) if len(unit.ipadapter_input) > 1 else []
@@ -113,7 +118,9 @@ def enabled_units(p: Any) -> list[HostUnit]:
     return found
 
 
-def with_frames(host: HostUnit, read: Callable[[], Sequence[Any]]) -> Any:
+def with_frames(
+    host: HostUnit, read: Callable[[], Sequence[Any]], masks: Callable[[Sequence[Size]], Sequence[Image]] | None = None
+) -> Any:
     """A copy of a unit that reads one image or embedding per frame.
 
     The extension prepares them one by one, and shows none of them in the reply.
@@ -121,22 +128,36 @@ def with_frames(host: HostUnit, read: Callable[[], Sequence[Any]]) -> Any:
     Args:
         read: returns the images, RGB, or the embeddings. An IP-Adapter's are read at once, and others when the
             extension prepares the request.
+        masks: returns a mask for each image, of these sizes; None: it has a folder of masks, or needs none.
     """
     unit = host.unit
-    same = {"input_mode": type(unit.input_mode).SIMPLE, "mask": None, "save_detected_map": False}
-    if unit.is_ipadapter:  # it accepts a list, and keeps what it makes of each
+    same: dict[str, Any] = {"input_mode": type(unit.input_mode).SIMPLE, "mask": None, "save_detected_map": False}
+    if _merges_inputs(unit):  # it accepts a list, and keeps what it makes of each
         if unit.ipadapter_input is not None:
             own = {"image": None, "ipadapter_input": list(read())}
         else:
             own = {"image": [{"image": _array(one), "mask": None} for one in read()]}
         return unit.copy(update={**same, **own, "animatediff_batch": False})
+    folder = None if masks is None else Path(tempfile.mkdtemp(prefix="animatediff-masks-"))
+
+    def arrays(_files: object, _p: object) -> list[Any]:
+        made = [_array(image) for image in read()]
+        if masks is not None and folder is not None:  # it reads masks from a folder only
+            sizes = [(image.shape[1], image.shape[0]) for image in made]
+            for number, mask in enumerate(masks(sizes)):
+                mask.save(folder / f"{number:06}.png")
+        return made
+
+    if folder is not None:
+        same["batch_mask_dir"] = str(folder)
+        weakref.finalize(arrays, shutil.rmtree, folder, ignore_errors=True)
     return unit.copy(
         update={
             **same,
             "image": None,
             "animatediff_batch": True,
             "batch_images": str(a1111.models_folder()),  # a folder that exists, whose files are not looked at
-            "batch_modifiers": [lambda _files, _p: [_array(image) for image in read()]],
+            "batch_modifiers": [arrays],
         }
     )
 
@@ -264,6 +285,14 @@ def _put_back(owner: Any, name: str, former: Any) -> None:
         delattr(owner, name)
     else:
         setattr(owner, name, former)
+
+
+def _merges_inputs(unit: Any) -> bool:
+    """Whether the extension averages several images or embeddings of a unit.
+
+    It does so with embeddings for the face of an InstantID, too, whose preprocessor is not one of an IP-Adapter.
+    """
+    return bool(unit.is_ipadapter) or unit.ipadapter_input is not None
 
 
 def _script(p: Any) -> Any:

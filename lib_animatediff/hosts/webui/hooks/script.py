@@ -10,7 +10,7 @@ from lib_animatediff.hosts.webui.catalog.files import Caches, WebuiCatalog, guid
 from lib_animatediff.hosts.webui.catalog.models import canonical_name as canonical_model
 from lib_animatediff.hosts.webui.catalog.sources import find_source
 from lib_animatediff.hosts.webui.catalog.uploads import with_kept_files
-from lib_animatediff.hosts.webui.clip.control.noted import CONTROL_FIELDS, control_source
+from lib_animatediff.hosts.webui.clip.control.noted import CONTROL_FIELDS, control_source, without_served
 from lib_animatediff.hosts.webui.clip.control.sources import units_of_clip
 from lib_animatediff.hosts.webui.clip.control.units import ControlOfClip
 from lib_animatediff.hosts.webui.clip.guides.noted import GUIDE_FIELDS, guides_source
@@ -205,7 +205,7 @@ def _open(p: Any, asked: dict[str, Any], given: set[str], caches: Caches, speeds
         for note in speed_notes:
             _log.warning("AnimateDiff: %s", note)
         notes = (
-            *notes_of(settings, travels_of(p)),
+            *without_served(notes_of(settings, travels_of(p)), units),
             *_second_pass_notes(plan),
             *speed_notes,
             *carried_notes,

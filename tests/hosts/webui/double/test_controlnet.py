@@ -81,6 +81,16 @@ def test_uncond_is_left_out_by_rows_where_control_matters_more(controlled, walk,
 def test_other_kinds(controlled, walk):
     controlled(unit(model="lite"), clip={**NAMED, **WINDOWS})
     assert wrong_rows(lambda frame, clip: 2 * hint(frame) - 1) == 0
+    shared.controlled.clear()
+    controlled(unit(model="lora"), clip={**NAMED, **WINDOWS})
+    assert wrong_rows(hint) == 0
+
+
+def test_the_control_network_of_an_instant_id_sees_the_embedding_of_its_frame(controlled, walk):
+    face = unit(model="ip", module="ip-adapter", animatediff_batch=True, ipadapter_input=FIRST)
+    clip = {**CLIP_OF_5, **WINDOWS, "control_images": "1: in/walk"}
+    controlled(face, unit(model="instant"), clip=clip)
+    assert wrong_rows(lambda frame, _clip: 2 * hint(frame), unit=1) == 0
 
 
 def test_the_latents_of_references_are_made_once(controlled, walk):

@@ -169,6 +169,23 @@ class EmbeddingsInCalls:
         self._adapter.image_emb, self._adapter.cache = self._former, {}
 
 
+class ContextInCalls:
+    """The ControlNet of an InstantID, which sees the embedding of the face in place of the text.
+
+    Args:
+        param: the extension's parameters of the model.
+        adapter: the IP-Adapter of the unit before it, whose embedding it is.
+    """
+
+    def __init__(self, param: Any, adapter: Any) -> None:
+        self._param = param
+        self._adapter = adapter
+
+    def before_call(self, call: UNetCall, x: Tensor, context: Tensor) -> None:  # noqa: ARG002 - see InCalls
+        """Take over the embeddings of the rows. The IP-Adapter's own are set before."""
+        self._param.control_context_override = self._adapter.image_emb
+
+
 class RowAmounts:
     """How much a unit acts on each row of a call, and where.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from lib_animatediff.request.effects import Note
 from lib_animatediff.request.start.taken_over import ClipSource
 from lib_animatediff.video.hashing import file_hash
 
@@ -16,6 +17,7 @@ IMAGES_FIELD, HASHES_FIELD = "Control images", "Control images hashes"
 MASKS_FIELD, MASK_HASHES_FIELD = "Control masks", "Control masks hashes"
 CONTROL_FIELDS = (IMAGES_FIELD, HASHES_FIELD, MASKS_FIELD, MASK_HASHES_FIELD)
 _HASH_LENGTH = 10  # as the WebUI shows hashes
+_BY_MASK = ("mask", "mask_invert")
 
 
 def control_source(p: Any, units: Sequence[UnitFrames], source: ClipSource | None) -> ClipSource | None:
@@ -53,3 +55,9 @@ def _hashes(files: Iterable[dict[str, Any]]) -> str:
 def _named(path: Path) -> dict[str, Any]:
     # The model is in a field of the extension, and is no file that can be found from here.
     return {"name": path.name, "sha256": file_hash(path)} if path.is_absolute() else {"name": path.name}
+
+
+def without_served(notes: Iterable[Note], units: Sequence[UnitFrames]) -> Iterator[Note]:
+    """Notes, but none about the video mask having no effect without a source video if a unit inpaints by it."""
+    served = _BY_MASK if any(unit.inpainted is not None for unit in units) else ()
+    return (note for note in notes if note.setting not in served)

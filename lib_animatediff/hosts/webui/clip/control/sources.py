@@ -6,11 +6,12 @@ frames; the clip's source video; the init images of img2img. The extension's pre
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -23,11 +24,16 @@ from lib_animatediff.request.control.hosted import HostedControl
 from lib_animatediff.request.control.unit import ControlUnit, count_of, image_order
 from lib_animatediff.request.effects import Note
 from lib_animatediff.request.plan import ClipPlan
+from lib_animatediff.request.settings.video import TRANSPARENT
 from lib_animatediff.request.start.images import Find
 from lib_animatediff.video.fitting import CROP, Size
+from lib_animatediff.video.mask import VideoMask, examine_mask, mask_frames
 from lib_animatediff.video.pixels import levels_of
-from lib_animatediff.video.source import Source, chosen_images, over_white, source_frames
+from lib_animatediff.video.source import Source, chosen_images, examine, over_white, source_frames
 from motion_module import ClipError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _WHITE = 255
 PIXELS_PER_LATENT = 8
@@ -45,10 +51,13 @@ class UnitFrames:
         read: reads its images, RGB, one for each rendered frame of a clip, or of all clips of a batch. None: it has one
             image for all frames, or what the extension itself finds.
         count: how many images that are; 0: one for all frames.
-        named: the files that the request names for it.
+        named: the files that the request names for it, or its own folder.
+        image_order: the number of each of its images in its source; empty: they have none.
         parts: the start and the end of its steps in each rendered frame, as shares; empty: its own alone.
         masks: white where it acts, one image for each frame or one for all; None: everywhere.
         mask_order: the number of the mask of each rendered frame.
+        inpainted: returns the mask of each of its images, of these sizes, white where it inpaints; None: it has a
+            folder of masks, or does not inpaint.
         notes: what the user should know.
     """
 
@@ -57,10 +66,12 @@ class UnitFrames:
     read: Callable[[], Sequence[Any]] | None = None
     count: int = 0
     named: ControlUnit | None = None
+    image_order: tuple[int, ...] = ()
     notes: tuple[Note, ...] = ()
     parts: tuple[tuple[float, float], ...] = ()
     masks: Source | None = None
     mask_order: tuple[int, ...] = ()
+    inpainted: Callable[[Sequence[Size]], Sequence[Image]] | None = None
 
     @property
     def has_amounts(self) -> bool:
@@ -88,9 +99,10 @@ def units_of_clip(
         _for_each_clip(_with_parts(_unit_frames(p, plan, hosted, host, find), plan, hosted), plan, p.batch_size)
         for host in hosts
     ]
+    units = [_with_masks(unit, plan, find) if unit.count else unit for unit in units]
     for unit in units:
         if unit.count:
-            _refuse_masks(p, unit.host, find)
+            _refuse_masks(p, unit, find)
     idle = hosted.idle([host.number for host in hosts])
     return units, tuple(Note(name, text) for name, text in idle.items())
 
@@ -102,24 +114,25 @@ def _unit_frames(p: Any, plan: ClipPlan, hosted: HostedControl, host: HostUnit, 
     named = hosted.unit(host.number, host.model, plan.frames, own)
     if named is not None:
         count = _count(named, plan.frames)
-        order = named.order(plan.frames, count)
+        every = named.order(plan.frames, count)
+        order = tuple(every[frame] for frame in rendered)
         near = named.weights(plan.frames)
         return UnitFrames(
             host,
             tuple(weights[frame] * near[frame] for frame in rendered),
-            lambda: _read(named, [order[frame] for frame in rendered]),
+            lambda: _read(named, order),
             len(rendered),
             named,
+            () if named.source is None else order,
             () if named.source is None else _notes(named.source.name, hosted.fill, count, plan.frames),
         )
     factors = tuple(weights[frame] for frame in rendered)
     if listed := host.listed:
         name = f"ControlNet unit {host.number}"
-        order = image_order(name, hosted.fill, plan.frames, len(listed))
+        every = image_order(name, hosted.fill, plan.frames, len(listed))
+        order = tuple(every[frame] for frame in rendered)
         notes = _notes(name, hosted.fill, len(listed), plan.frames)
-        return UnitFrames(
-            host, factors, lambda: [listed[order[frame]] for frame in rendered], len(rendered), notes=notes
-        )
+        return UnitFrames(host, factors, lambda: [listed[number] for number in order], len(order), None, order, notes)
     count, read = _given(p, plan, host) or (0, None)
     return UnitFrames(host, factors, read, count)
 
@@ -222,19 +235,65 @@ def _notes(name: str, fill: str, count: int, frames: int) -> tuple[Note, ...]:
     return (Note(name, f"has {count} images for {frames} frames: {_WITH_FEWER[fill]}."),)
 
 
-def _refuse_masks(p: Any, host: HostUnit, find: Find) -> None:
+def _with_masks(unit: UnitFrames, plan: ClipPlan, find: Find) -> UnitFrames:
+    """A unit with the clip's video mask, if it inpaints and has no masks of its own.
+
+    Clients of the existing extension send one mask for the video and for units (``mask_path``).
+
+    Raises:
+        AnimateDiffError: there is no such mask, or it does not fit the unit's images.
+    """
+    if not unit.host.unit.is_inpaint or controlnet.folder_of_masks(unit.host) is not None:
+        return unit
+    mask = _mask_of_clip(plan, find)
+    if mask is None:
+        return unit
+    source = None if unit.named is None else unit.named.source
+    if source is None and plan.video is not None and unit.named is None and not unit.host.has_image:
+        source = plan.video.source
+    if source is None and mask.path is not None:
+        source = Source(mask.path)
+    if source is None or (mask.path is None and (plan.video is None or source != plan.video.source)):
+        return unit  # the transparency of another source
+    rows = len(plan.rendered)
+    order = unit.image_order or tuple(number % rows for number in range(unit.count))
+    needed = max(order) + 1
+    facts = examine(source, frames=0 if source.path == mask.path else needed)
+    examine_mask(mask, source, replace(facts, frames=needed))
+    return replace(unit, inpainted=functools.partial(_masks_of, mask, source, order))
+
+
+def _mask_of_clip(plan: ClipPlan, find: Find) -> VideoMask | None:
+    if plan.video is not None:
+        return plan.video.mask
+    given = plan.settings.mask.strip()
+    if not given or given.lower() == TRANSPARENT:
+        return None
+    return VideoMask(find(given)[0], plan.settings.mask_invert)
+
+
+def _masks_of(mask: VideoMask, source: Source, order: Sequence[int], sizes: Sequence[Size]) -> list[Image]:
+    """Masks of images, by their numbers in a source, each in the size of its image."""
+    wanted = set(order)
+    every = enumerate(mask_frames(mask, source, sizes[0], max(wanted) + 1))
+    found = {number: image for number, image in every if number in wanted}
+    return [found[number].resize(size) for number, size in zip(order, sizes, strict=True)]
+
+
+def _refuse_masks(p: Any, unit: UnitFrames, find: Find) -> None:
     """Refuse masks that cannot be those of every frame.
 
     Raises:
         ClipError: the unit needs a mask of each frame, or is cut out of a mask.
     """
+    host = unit.host
     masks: Path | None = controlnet.folder_of_masks(host)
     if masks is not None:
         find(str(masks))
-    if host.unit.mask is not None or (host.unit.is_inpaint and masks is None):
+    if host.unit.mask is not None or (host.unit.is_inpaint and masks is None and unit.inpainted is None):
         raise ClipError(
-            f"ControlNet unit {host.number} has one image per frame, and needs a mask for each. Give it a folder of "
-            "masks (batch_mask_dir), or one image for all frames.",
+            f"ControlNet unit {host.number} has one image per frame, and needs a mask for each. Set mask, give it a "
+            "folder of masks (batch_mask_dir), or one image for all frames.",
             code="AD-H45",
         )
     if is_img2img(p) and getattr(p, "image_mask", None) is not None and p.inpaint_full_res:

@@ -17,6 +17,7 @@ from motion_module import ClipError, IncompatibleModelError
 
 from .calls import (
     AmountsInCalls,
+    ContextInCalls,
     EmbeddingsInCalls,
     Encode,
     HintsInCalls,
@@ -31,7 +32,8 @@ from .calls import (
 from .sources import UnitFrames, read_masks
 
 PREPARING = ("process", "before_process_batch")  # hooks in which the extension prepares a request
-_CONTROLNETS = ("ControlNet", "ControlNetUnion")
+_INSTANT_ID = "InstantID"
+_CONTROLNETS = ("ControlNet", "ControlNetUnion", "ControlLoRA", _INSTANT_ID)
 _ADAPTER, _REFERENCE, _LITE, _IMAGE_PROMPT = "T2I_Adapter", "AttentionInjection", "Controlllite", "IPAdapter"
 _WITH_FRAMES = (*_CONTROLNETS, _ADAPTER, _REFERENCE, _LITE, _IMAGE_PROMPT)
 _WEIGHING = {
@@ -67,7 +69,7 @@ class ControlOfClip:
         return controlnet.arguments_with(
             p,
             {
-                unit.host.place: controlnet.with_frames(unit.host, unit.read)
+                unit.host.place: controlnet.with_frames(unit.host, unit.read, unit.inpainted)
                 for unit in self._units
                 if unit.read is not None and unit.count
             },
@@ -124,11 +126,13 @@ class ControlOfClip:
                 return network.call_vae_using_process(p, hints)  # type: ignore[no-any-return]
 
         with ExitStack() as undo:
-            models = [
-                one
-                for unit, param in self._paired(network)
-                for one in [*_in_calls(unit, param, unet, encode, undo), *_amounts(p, unit, param, unet, undo)]
-            ]
+            models: list[InCalls] = []
+            before: Any = None
+            for unit, param in self._paired(network):
+                models += [*_in_calls(unit, param, unet, encode, undo), *_amounts(p, unit, param, unet, undo)]
+                if param.control_model_type.name == _INSTANT_ID:
+                    models.append(ContextInCalls(param, before.control_model))  # the extension checks that there is one
+                before = param
             if models:
                 undo.enter_context(patch_forward(unet, functools.partial(_prepared, models, call)))
             yield
@@ -177,6 +181,8 @@ def _in_calls(unit: UnitFrames, param: Any, unet: Any, encode: Encode, undo: Exi
             "the file as sparse_ctrl of AnimateDiff.",
             code="AD-H50",
         )
+    if kind == _IMAGE_PROMPT and not isinstance(param.hint_cond, (list, tuple)):  # one that the extension joins
+        kind = preparation if has_frames else kind
     if has_frames and kind not in _WITH_FRAMES:
         raise ClipError(
             f"{name} is of the kind {kind}, which cannot have one image per frame here. Give it one image for all "

@@ -12,7 +12,8 @@ Commands come as the script's API argument, a dictionary:
     conditions: true - /trouble/conditions tells what text each call of the UNet is given, /trouble/inputs its latents
     reached: true - /trouble/reached tells the latents and embedded timesteps of each call, after what replaces them
     control: true - /trouble/control tells of each call of the UNet its latents, those of the denoiser, and for each row
-        and each model of the ControlNet extension the grey of the hint that reached it
+        and each model of the ControlNet extension the grey of the hint that reached it; /trouble/acting tells how much
+        each model acts on each row
     guided: true - /trouble/guided tells of each run of a SparseCtrl encoder its rows, timesteps, conditions and what it
         returns for skip connection 5, and then that connection of the UNet's call, without and with what was added;
         also the rays of each window that the encoder of a camera is given
@@ -45,6 +46,7 @@ inputs_seen = []
 reached = []
 calls_seen = {}
 control_seen = []
+acting_seen = []
 levels_seen = []
 guided_seen = []
 
@@ -67,6 +69,7 @@ class TroubleScript(scripts.Script):
             for seen_before in (decoded_batches, control_seen, conditions_seen, inputs_seen, levels_seen, reached):
                 seen_before.clear()
             guided_seen.clear()
+            acting_seen.clear()
         if isinstance(command, dict) and command.get("seeded"):
             torch.manual_seed(0)
         if isinstance(command, dict) and command.get("rows"):
@@ -272,10 +275,24 @@ def watch_control(p, unet, undo):
                 hint = param.control_model.image_emb.cond_emb[:, :1, :1, None]
             grey = hint.float().mean(dim=(1, 2, 3))
             greys.append(grey if len(grey) == len(x) else grey.repeat(len(x)))
+        acting_seen.append(numpy.stack([acting(param, unet, len(x)) for param in params]))
         rows = torch.stack(greys).detach().cpu().numpy()
         control_seen.extend([*(t.detach().cpu().float().numpy() for t in (x, calls_seen["x"])), rows])
 
     undo.callback(unet.input_blocks[0].register_forward_pre_hook(note_rows).remove)
+
+
+def acting(param, unet, rows):
+    """The share of each row on which a model acts, at the step under way."""
+    model = param.control_model
+    if param.control_model_type.name == "IPAdapter":
+        is_off = not model.p_start <= unet.current_sampling_percent <= model.p_end
+        added = model.apply_effective_region_mask(torch.ones(rows, model.latent_width * model.latent_height, 1))
+        shares = added.mean(dim=(1, 2))
+    else:
+        is_off, mask = param.guidance_stopped, param.effective_region_mask
+        shares = torch.ones(rows) if mask is None else mask.mean(dim=(1, 2, 3)).expand(rows)
+    return (shares * (not is_off)).detach().cpu().float().numpy()
 
 
 def watch_guides(unet, undo):
@@ -328,6 +345,13 @@ def live_bytes():
     return sum(found.values())
 
 
+def freeze():
+    """Leave what there is out of all later collections: the ControlNet extension collects after each request."""
+    gc.collect()
+    gc.freeze()
+    return gc.get_freeze_count()
+
+
 def is_tensor(thing):
     return issubclass(type(thing), torch.Tensor) and thing.device.type == "cpu" and thing.layout == torch.strided
 
@@ -339,43 +363,10 @@ def registered():
     return {"callbacks": sorted(callbacks), "scripts": sorted(instances)}
 
 
-def take_small_control_models():
-    """ControlNet reads the widths of its models from no file: it gets those of the small checkpoint."""
-    guess = sys.modules.get("scripts.controlnet_model_guess")
-    if guess:
-        guess.controlnet_default_config.update(model_channels=32, context_dim=64)
-        guess.controlnet_sdxl_mid_config.update(model_channels=32, context_dim=320, adm_in_channels=448)
-        take_small_sdxl_adapters(sys.modules["scripts.enums"])
-
-
-def take_small_sdxl_adapters(enums):
-    """An IP-Adapter is for SDXL by the width of its conditions, and its file numbers transformers as deep as SDXL's."""
-    former, versions = enums.StableDiffusionVersion.transformer_ids, enums.StableDiffusionVersion
-    adapters = sys.modules["scripts.ipadapter.ipadapter_model"].IPAdapterModel
-    load, block = adapters.load, enums.UnetBlockType
-
-    def of(kind, blocks, depth):
-        return [enums.TransformerID(kind, number, index, 0) for number in blocks for index in range(depth)]
-
-    def small_ids(version):
-        if version != versions.SDXL:
-            return former.fget(version)
-        down = of(block.INPUT, (4, 5), 2) + of(block.INPUT, (7, 8), 3)
-        up = of(block.OUTPUT, (0, 1, 2), 3) + of(block.OUTPUT, (3, 4, 5), 2)
-        return enums.TransformerIDResult(down, up, of(block.MIDDLE, (0,), 3))
-
-    def load_small(state_dict, model_name):
-        made = load(state_dict, model_name)
-        made.is_sdxl = made.is_sdxl or "sdxl" in model_name
-        return made
-
-    versions.transformer_ids, adapters.load = property(small_ids), staticmethod(load_small)
-
-
 def add_routes(_demo, app):
-    take_small_control_models()
     app.add_api_route("/trouble/seen", seen, methods=["GET"])
     app.add_api_route("/trouble/live-bytes", live_bytes, methods=["GET"])
+    app.add_api_route("/trouble/freeze", freeze, methods=["GET"])
     app.add_api_route("/trouble/registered", registered, methods=["GET"])
     app.add_api_route("/trouble/portrait", portrait, methods=["GET"])
     app.add_api_route("/trouble/calls", lambda: calls_until_interrupt[0], methods=["GET"])
@@ -384,6 +375,7 @@ def add_routes(_demo, app):
     app.add_api_route("/trouble/inputs", inputs, methods=["GET"])
     app.add_api_route("/trouble/reached", lambda: archive(reached), methods=["GET"])
     app.add_api_route("/trouble/control", lambda: archive(control_seen), methods=["GET"])
+    app.add_api_route("/trouble/acting", lambda: archive(acting_seen), methods=["GET"])
     app.add_api_route("/trouble/guided", lambda: archive(guided_seen), methods=["GET"])
     app.add_api_route("/trouble/levels", lambda: levels_seen, methods=["GET"])
     app.add_api_route("/trouble/wrapped", lambda: wrapped_calls[0], methods=["GET"])
