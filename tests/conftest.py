@@ -5,11 +5,19 @@ Nothing here is imported before a test asks for it: the tests of a real WebUI ne
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator
 from functools import partial
 
 import pytest
+
+
+def pytest_collection_finish():
+    """What the libraries have made stays to the end. Looking through it for garbage takes a tenth of the tests' time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
 
 
 @pytest.fixture(autouse=True)
@@ -52,10 +60,21 @@ def pipeline():
 
 @pytest.fixture(scope="session")
 def motion():
-    """The built-in model's motion module."""
-    from support.pocket_clips import new_motion
+    """The built-in model's motion module, in the precision of its clips."""
+    from support.pocket_clips import MOTION, read_once
 
-    return new_motion()
+    return read_once(MOTION)
+
+
+@pytest.fixture(autouse=True)
+def _motion_files_read_once(request, monkeypatch):
+    """Also in plans and commands, where the model is loaded already."""
+    if "pipeline" in request.fixturenames:
+        from support.pocket_clips import read_once
+
+        from lib_animatediff.hosts.diffusers import motion_module
+
+        monkeypatch.setattr(motion_module, "load_motion_module", read_once)
 
 
 @pytest.fixture
