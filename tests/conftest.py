@@ -14,7 +14,7 @@ import pytest
 
 
 def pytest_collection_finish():
-    """What the libraries have made stays to the end. Looking through it for garbage takes a tenth of the tests' time."""
+    """What the libraries have made stays. Looking through it for garbage took a tenth of the time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)

@@ -47,6 +47,7 @@ class Model(nn.Module):
 
 @pytest.fixture(params=hosts.HOSTS)
 def unet(request):
+    """One of its own, since a failure must not reach other tests."""
     torch.manual_seed(0)
     return hosts.HOSTS[request.param]()
 

@@ -146,7 +146,7 @@ def test_long_clips_in_windows_follow_their_frames_and_prompts_still_travel(pipe
 def test_noise_kinds_and_freeinit_shape_the_noise_that_is_added(pipeline, motion, source):
     video = VideoStart(source, 0.75)
     kinds = [
-        rendered(pipeline, motion, video, **settings)
+        rendered(pipeline, motion, video, steps=2, **settings)
         for settings in ({}, {"noise": "constant"}, {"noise": "shared"}, {"freeinit_enable": True, "freeinit_iters": 2})
     ]
     for index, one in enumerate(kinds):
