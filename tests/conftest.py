@@ -104,7 +104,7 @@ def run(command, pipeline, monkeypatch):
 
 @pytest.fixture
 def written(run, tmp_path):
-    """The frames of four that `animate` wrote without loss: a function `(*words) -> frames as numbers`."""
+    """Four small frames that `animate` wrote without loss: a function `(*words) -> frames as numbers`."""
     from support.pocket_clips import RED, STEPS, pixels
 
     from lib_animatediff.video import read_clip
@@ -123,6 +123,7 @@ def written(run, tmp_path):
             STEPS,
             "--frames",
             4,
+            *("--width", 32, "--height", 32),
             "--output",
             path,
             *words,

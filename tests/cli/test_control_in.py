@@ -27,11 +27,11 @@ def models(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def sources(tmp_path):
+@pytest.fixture(scope="module")
+def written_sources(tmp_path_factory):
     """Images as a folder, a GIF and a film."""
-    folder = tmp_path / "in"
-    (folder / "images").mkdir(parents=True)
+    folder = tmp_path_factory.mktemp("sources")
+    (folder / "images").mkdir()
     images = [image.copy() for image in shades(4)]
     for number, image in enumerate(images):
         image.paste((255, 255, 255), (8 * number, 16, 8 * number + 24, 40))
@@ -39,6 +39,12 @@ def sources(tmp_path):
     write_clip(folder / "a.gif", images, formats=["gif"], fps=8)
     write_film(folder / "a.mp4", images)
     return folder
+
+
+@pytest.fixture
+def sources(written_sources, tmp_path):
+    """A copy of them."""
+    return shutil.copytree(written_sources, tmp_path / "in")
 
 
 def frames_of(path):

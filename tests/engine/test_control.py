@@ -276,9 +276,8 @@ def test_each_row_of_each_call_has_the_hint_of_its_frame(ldm_unet, plan, calls):
     motion = shared_motion("v2")[0]
     given = telling(clips, frames, order)
     with inject(ldm_unet, motion, component, frames=frames, windows=windows, **options) as injection:
-        for step in (0, 1):
-            injection.step = step
-            hosts.call(ldm_unet, given)
+        injection.step = 1  # whose windows begin elsewhere than those of step 0
+        hosts.call(ldm_unet, given)
     computed = [frame for call in seen for frame in call[0]]
     assert set(computed) == {float(frame) for frame in range(frames) if weights[frame]}
     for told, hints, timesteps, contexts in seen:

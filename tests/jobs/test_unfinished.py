@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import zipfile
 from dataclasses import replace
 from functools import lru_cache
@@ -206,11 +207,20 @@ def test_the_pipeline_is_as_before(pipeline, tmp_path):
     assert pipeline.scheduler is before["scheduler"]
 
 
-@pytest.fixture
-def state(pipeline, tmp_path):
+@pytest.fixture(scope="module")
+def kept_state(pipeline, tmp_path_factory):
     """The file of a state after one step."""
-    interrupted(pipeline, request_of(), tmp_path / "a.gif", 1)
-    return tmp_path / "a.gif.animatediff-state"
+    folder = tmp_path_factory.mktemp("state")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unfinished, "MOST_TIME", 1e9)
+        interrupted(pipeline, request_of(), folder / "a.gif", 1)
+    return folder / "a.gif.animatediff-state"
+
+
+@pytest.fixture
+def state(kept_state, tmp_path):
+    """A copy of it."""
+    return shutil.copy(kept_state, tmp_path / kept_state.name)
 
 
 def test_a_state_of_another_clip_version_or_device_is_refused(state):

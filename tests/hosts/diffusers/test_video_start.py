@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from support.clip_files import write_film
 from support.matrix import in_matrix
-from support.pocket_clips import CFG, RED, SIZE, clip_of, near, pixels
+from support.pocket_clips import CFG, RED, clip_of, near, pixels
+from support.pocket_clips import TINY as SIZE
 
 from lib_animatediff import ClipError
 from lib_animatediff.engine.inject import inject
@@ -195,4 +196,4 @@ def test_the_plan_is_the_job_with_its_video(pipeline, source):
 def test_another_seed_is_another_clip(pipeline, motion, source):
     one = rendered(pipeline, motion, VideoStart(source, 0.8))
     assert near(one, rendered(pipeline, motion, VideoStart(source, 0.8)), 0)
-    assert not near(one, clip_of(pipeline, motion, RED, seed=SEED, steps=4))
+    assert not near(one, clip_of(pipeline, motion, RED, seed=SEED, steps=4, size=SIZE))
