@@ -27,11 +27,11 @@ def models(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def sources(tmp_path):
+@pytest.fixture(scope="module")
+def written_sources(tmp_path_factory):
     """Images as a folder, a GIF and a film."""
-    folder = tmp_path / "in"
-    (folder / "images").mkdir(parents=True)
+    folder = tmp_path_factory.mktemp("sources")
+    (folder / "images").mkdir()
     images = [image.copy() for image in shades(4)]
     for number, image in enumerate(images):
         image.paste((255, 255, 255), (8 * number, 16, 8 * number + 24, 40))
@@ -39,6 +39,12 @@ def sources(tmp_path):
     write_clip(folder / "a.gif", images, formats=["gif"], fps=8)
     write_film(folder / "a.mp4", images)
     return folder
+
+
+@pytest.fixture
+def sources(written_sources, tmp_path):
+    """A copy of them."""
+    return shutil.copytree(written_sources, tmp_path / "in")
 
 
 def frames_of(path):
@@ -85,6 +91,7 @@ def test_every_source_of_a_clip_serves_and_weights_travel(run, tmp_path, models,
     made = {}
     Image.new("L", (64, 64)).save(sources / "black.png")
     model = ("--control-model", models / "net.safetensors")
+    small = ("--steps", 1, "--frames", 4, "--width", 32, "--height", 32)
     for name, words in {
         "none": (),
         "folder": ("--control", f"none:{sources / 'images'}", *model),
@@ -96,7 +103,7 @@ def test_every_source_of_a_clip_serves_and_weights_travel(run, tmp_path, models,
         "weight 0": ("--control", f"none:{sources / 'images'}", *model, "--control-weight", "0: 0, 3: 0"),
     }.items():
         path = tmp_path / f"{name}.png"
-        done = run(*ANIMATE, *words, "--output", path)
+        done = run(*ANIMATE, *small, *words, "--output", path)
         assert done.code == 0, done.err
         made[name] = frames_of(path)
     assert made["folder"] == made["pattern"] == made["no preprocessor"]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from support.adapter_files import diffusers_layers, random_adapter, write_adapter
-from support.pocket_clips import BLUE, CFG, RED, SIZE, STEPS, near, pixels
+from support.pocket_clips import BLUE, CFG, RED, STEPS, TINY, near, pixels
 
 from lib_animatediff.builtin_model import POCKET
 from lib_animatediff.hosts.diffusers import networks
@@ -30,7 +30,7 @@ def adapter(pipeline, tmp_path):
 def test_a_motion_lora_is_that_of_its_strength(written, pipeline, motion):
     found = written("--motion-lora", f"{PAN}:-1.5")
     panning = networks.with_motion_loras(motion, [networks.LoraFile(PAN, -1.5)]).motion
-    more = {"seed": 3, "frames": 4, "size": SIZE, "steps": STEPS, "cfg": CFG}
+    more = {"seed": 3, "frames": 4, "size": TINY, "steps": STEPS, "cfg": CFG}
     assert torch.equal(found, pixels(animate(pipeline, panning, prompt=RED, **more)))
     assert not near(found, pixels(animate(pipeline, motion, prompt=RED, **more)), 5)
 
@@ -48,7 +48,7 @@ def test_how_much_of_each_file_found_a_place_is_said(run, adapter, tmp_path):
 def test_a_domain_adapter_comes_by_the_same_option(written, clip, pipeline, adapter):
     """What merged weights give."""
     changes, path = adapter
-    plain = clip()
+    plain = clip(size=TINY)
     found = written("--motion-lora", f"{path}:0.5")
     layers = {name: layer for name, layer in pipeline.unet.named_modules() if name in changes}
     kept = {name: layer.weight.detach().clone() for name, layer in layers.items()}
@@ -56,13 +56,13 @@ def test_a_domain_adapter_comes_by_the_same_option(written, clip, pipeline, adap
         for name, (down, up) in changes.items():
             layers[name].weight += 0.5 * up @ down
         try:
-            merged = clip()
+            merged = clip(size=TINY)
         finally:
             for name, weight in kept.items():
                 layers[name].weight.copy_(weight)
     assert near(found, merged)
     assert not near(found, plain, 20)
-    assert torch.equal(clip(), plain)
+    assert torch.equal(clip(size=TINY), plain)
     assert torch.equal(written("--motion-lora", f"{path}:0"), plain)
 
 
@@ -70,8 +70,8 @@ def test_a_domain_adapter_comes_by_the_same_option(written, clip, pipeline, adap
 def test_a_mask_is_a_picture_file(written, clip, tmp_path, grey, effect):
     Image.new("L", (200, 100), grey).save(tmp_path / "mask.jpg")
     found = written("--motion-mask", tmp_path / "mask.jpg")
-    assert near(found, clip(effect=effect), 2)
-    assert not near(found, clip(effect=1 - effect), 20)
+    assert near(found, clip(effect=effect, size=TINY), 2)
+    assert not near(found, clip(effect=1 - effect, size=TINY), 20)
 
 
 def test_a_mask_that_is_none_is_refused_before_the_checkpoint_is_loaded(run_early, tmp_path):
@@ -116,6 +116,7 @@ def test_a_recipe_of_all_of_it_gives_the_same_clip(run, pipeline, adapter, tmp_p
     Image.linear_gradient("L").save(mask)
     path = tmp_path / "clip.png"
     words = f"--frames 6 --context-length 4 --overlap 2 --seed 9 --steps {STEPS} --sampler euler-a".split()
+    words += ["--width", 32, "--height", 32]
     words += ["--prompt", f"0: {RED}\n3 hold: {BLUE}\nbest quality", "--negative-prompt", "0: bad\n4: blurry"]
     words += ["--travel-interpolation", "linear", "--travel-easing", "ease-out", "--travel-hold", 0.2]
     words += ["--scale", "0: 1, -1: 1.2", "--effect", "0.9", "--effect-steps", "0%: 1, 60%: 0.8", "--effect-start", 0.1]

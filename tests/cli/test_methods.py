@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.pocket_clips import CFG, SIZE, clip_of, near, pixels
+from support.pocket_clips import CFG, TINY, clip_of, near, pixels
 
 from lib_animatediff import ClipError, MotionScale, Text2VideoZero
 from lib_animatediff.builtin_model import POCKET
@@ -49,7 +49,7 @@ def test_a_second_module_without_effect_leaves_every_bit(written, b):
 def test_a_further_module_has_an_effect_and_a_scale_of_its_own(written, pipeline, motion, b):
     own = MotionComponent(load_motion_module(b), MotionScale(scale=(1.2,), effect=(0.5,)))
     found = written("--motion", A, "--motion", f"{b}:effect=0.5,scale=1.2")
-    assert torch.equal(found, clip_of(pipeline, [motion, own]))
+    assert torch.equal(found, clip_of(pipeline, [motion, own], size=TINY))
     assert not torch.equal(found, written("--motion", A, "--motion", f"{b}:effect=0.5"))
 
 
@@ -70,7 +70,7 @@ def test_a_recipe_holds_them_and_makes_the_clip_again(written, run, tmp_path, b)
 
 def test_text2video_zero_makes_the_clip(written, pipeline):
     found = written(*ZERO, "--zero-x", -24, "--zero-y", 3)
-    asked = {"prompt": STILL, "seed": 3, "frames": 4, "size": SIZE, "steps": 3, "cfg": CFG}
+    asked = {"prompt": STILL, "seed": 3, "frames": 4, "size": TINY, "steps": 3, "cfg": CFG}
     assert torch.equal(found, pixels(animate(pipeline, Text2VideoZero((-24.0, 3.0)), **asked)))
     assert not near(written(*ZERO), found, 5)
 

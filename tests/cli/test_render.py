@@ -37,7 +37,7 @@ from lib_animatediff.video import read_clip, read_recipe, write_clip
 from motion_module.errors import ClipNotWrittenError
 
 ROOT = Path(__file__).parents[2]
-SMALL = {"steps": 1, "frames": 2, "format": "apng"}
+SMALL = {"steps": 1, "frames": 2, "width": 32, "height": 32, "format": "apng"}
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from lib_animatediff.jobs.many.random_seeds import FILE
 from lib_animatediff.video import read_clip, read_recipe, write_clip
 from motion_module.errors import ClipNotWrittenError
 
-SMALL = {"steps": 1, "frames": 2, "width": 64, "height": 64, "prompt": "a", "format": "apng"}
+SMALL = {"steps": 1, "frames": 2, "width": 32, "height": 32, "prompt": "a", "format": "apng"}
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 from support import hosts
@@ -56,11 +58,11 @@ def test_windows_are_the_literal_average_with_the_affinity_of_the_clips_frames(u
     unet, frames, windows = unets[host, 4], 7, WINDOWS[windows]
     given, affinity = hosts.inputs(2 * frames), [1, 0.9, 0.8, 0.6, 0.4, 0.3, 0.2]
     plan = windows.plan(frames, 0)
+    literal = cache(lambda length: literal_unet(unet, host, state, length))
 
     def call(part, number):
         window = plan[number]
-        literal = literal_unet(unet, host, state, len(window))
-        return hosts.call(literal, with_image(part, image, [affinity[frame] for frame in window]))
+        return hosts.call(literal(len(window)), with_image(part, image, [affinity[frame] for frame in window]))
 
     wanted = literal_fusion(call, given, frames, plan, [windows.weights(window, frames) for window in plan])
     own = component(state, image, affinity)

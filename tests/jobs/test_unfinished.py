@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import zipfile
 from dataclasses import replace
 from functools import lru_cache
@@ -103,28 +104,35 @@ def goes_on(pipeline, request, output, after):
     return frames
 
 
+EVERY = None  # steps
+INTERRUPTED = [
+    ({"sampler": "dpm++2m-sde"}, EVERY),
+    ({"sampler": "euler-a", "steps": 2, **LONG}, (1,)),
+    ({"sampler": "ddim", "steps": 2, **FREEINIT}, (2, 3)),  # between the rounds, and inside the second one
+    ({"sampler": "ddim", "steps": 2, **LARGER}, (2, 3)),  # likewise the passes
+]
+
+
 @pytest.mark.parametrize(
-    "settings",
+    ("settings", "places"),
     [
-        {"sampler": "ddim"},
-        {"sampler": "euler-a", **LONG},
-        {"sampler": "ddim", "steps": 2, **FREEINIT},
-        {"sampler": "dpm++2m-sde", **LARGER},
-        in_matrix({"sampler": "euler-a", **FREEINIT, "freeinit_coarse": True, **LONG, **LARGER}),
-        in_matrix({"sampler": "euler-a", "noise": "shared", "guidance_end": 0.6}),
-        in_matrix({"steps": 9, "reuse": 3}),
-        in_matrix({"motion": Path("text2video-zero"), "sampler": "euler-a", "steps": 5}),
-        in_matrix({"prompt": f"0: {RED}\n3: a blue square", **LONG}),
-        *(in_matrix({"sampler": sampler, "steps": 4}) for sampler in SAMPLERS),
+        *INTERRUPTED,
+        *(in_matrix(settings, EVERY) for settings, _ in INTERRUPTED[1:]),
+        in_matrix({"sampler": "euler-a", **FREEINIT, "freeinit_coarse": True, **LONG, **LARGER}, EVERY),
+        in_matrix({"sampler": "euler-a", "noise": "shared", "guidance_end": 0.6}, EVERY),
+        in_matrix({"steps": 9, "reuse": 3}, EVERY),
+        in_matrix({"motion": Path("text2video-zero"), "sampler": "euler-a", "steps": 5}, EVERY),
+        in_matrix({"prompt": f"0: {RED}\n3: a blue square", **LONG}, EVERY),
+        *(in_matrix({"sampler": sampler, "steps": 4}, EVERY) for sampler in SAMPLERS),
     ],
     ids=str,
 )
-def test_a_clip_that_is_interrupted_after_any_step_is_the_same(pipeline, tmp_path, settings):
+def test_a_clip_that_is_interrupted_after_any_step_is_the_same(pipeline, tmp_path, settings, places):
     request = request_of(**settings)
     whole = frames_of(pipeline, request)
     steps = ready(request).steps
     kept = set()
-    for after in range(1, steps + 1):
+    for after in places or range(1, steps + 1):
         output = tmp_path / f"{after}.gif"
         if "reuse" in settings or "motion" in settings:  # not after each step
             interrupted(pipeline, request, output, after)
@@ -157,8 +165,14 @@ STARTS = {
 }
 
 
-@pytest.mark.parametrize("parts", [STARTS["all in windows"], *map(in_matrix, list(STARTS.values())[:-1])], ids=" ".join)
-def test_a_clip_with_images_goes_on_and_its_video_is_not_inverted_again(pipeline, tmp_path, images, parts, monkeypatch):
+@pytest.mark.parametrize(
+    ("parts", "places"),
+    [(STARTS["all in windows"], (2,)), *(in_matrix(parts, EVERY) for parts in STARTS.values())],
+    ids=lambda value: " ".join(map(str, value or ())),
+)
+def test_a_clip_with_images_goes_on_and_its_video_is_not_inverted_again(
+    pipeline, tmp_path, images, parts, places, monkeypatch
+):
     source = Source(images / "a.mkv")
     given = {
         "video": {"video": VideoStart(source, (0.5, 1.0), inversion=0.5)},
@@ -172,7 +186,7 @@ def test_a_clip_with_images_goes_on_and_its_video_is_not_inverted_again(pipeline
     whole = frames_of(pipeline, request)
     inverted, invert = [], InvertedVideo._inverted
     monkeypatch.setattr(InvertedVideo, "_inverted", lambda self, steps: inverted.append(1) or invert(self, steps))
-    for after in range(1, ready(request).steps + 1):
+    for after in places or range(1, ready(request).steps + 1):
         inverted.clear()
         assert torch.equal(goes_on(pipeline, request, tmp_path / f"{after}.gif", after), whole), after
         assert len(inverted) == ("video" in parts)
@@ -193,11 +207,20 @@ def test_the_pipeline_is_as_before(pipeline, tmp_path):
     assert pipeline.scheduler is before["scheduler"]
 
 
-@pytest.fixture
-def state(pipeline, tmp_path):
+@pytest.fixture(scope="module")
+def kept_state(pipeline, tmp_path_factory):
     """The file of a state after one step."""
-    interrupted(pipeline, request_of(), tmp_path / "a.gif", 1)
-    return tmp_path / "a.gif.animatediff-state"
+    folder = tmp_path_factory.mktemp("state")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unfinished, "MOST_TIME", 1e9)
+        interrupted(pipeline, request_of(), folder / "a.gif", 1)
+    return folder / "a.gif.animatediff-state"
+
+
+@pytest.fixture
+def state(kept_state, tmp_path):
+    """A copy of it."""
+    return shutil.copy(kept_state, tmp_path / kept_state.name)
 
 
 def test_a_state_of_another_clip_version_or_device_is_refused(state):

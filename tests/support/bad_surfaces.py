@@ -12,7 +12,7 @@ from pathlib import Path
 from motion_module import ClipError
 from tools.fuzz.worker import Limits, Surface
 
-LIMITS = Limits(seconds=6, memory=2**27)  # small ones: slow machines fill memory slowly
+LIMITS = Limits(seconds=3, memory=2**27)  # small ones: slow machines fill memory slowly
 _kept = []
 
 
@@ -54,7 +54,7 @@ def _accept(folder: Path) -> None:
 
 
 WRONG = {
-    "hang": (_hang, "no end after 6 seconds"),
+    "hang": (_hang, "no end after 3 seconds"),
     "end": (_end, "the process ended with 3"),
     "fail": (_fail, "KeyError at bad_surfaces.py"),
     "fill": (_fill, "MiB of memory"),

@@ -9,7 +9,8 @@ from pathlib import Path
 from support.motion_files import random_motion_state
 from torch import Tensor
 
-from motion_module import MotionModule, load_motion_module
+from motion_module import MotionFileInfo, MotionModule, inspect_motion_file, load_motion_module
+from motion_module.files.diffusers_format import CONFIG
 from motion_module.kinds import KINDS
 from motion_module.network import Layout
 
@@ -65,3 +66,15 @@ def shared_motion(kind: str) -> tuple[MotionModule, dict[str, Tensor]]:
 def read_once(path: Path) -> MotionModule:
     """A file's, read once: reading is tested elsewhere."""
     return load_motion_module(path)
+
+
+def inspected_once(path: Path, *, kind: str | None = None) -> MotionFileInfo:
+    """What a file is, likewise, wherever a link to it is."""
+    if not path.is_file() or (path.parent / CONFIG).exists():
+        return inspect_motion_file(path, kind=kind)
+    if (key := (path.name, path.resolve(), path.stat().st_mtime_ns, kind)) not in _INSPECTED:
+        _INSPECTED[key] = inspect_motion_file(path, kind=kind)
+    return _INSPECTED[key]
+
+
+_INSPECTED: dict[tuple[object, ...], MotionFileInfo] = {}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from lib_animatediff.hosts.diffusers.animate import animate
 from lib_animatediff.request.settings import context_windows, parse_settings
 from motion_module import MotionModule, load_motion_module
 
+MOTION = POCKET.folder / POCKET.motion
 RED, BLUE = "a red disc moving right", "a blue cross moving left"
 STEPS, CFG = 2, 3.0
 SIZE = (64, 64)
@@ -29,7 +32,17 @@ def new_pipeline() -> Any:
 
 
 def new_motion() -> MotionModule:
-    return load_motion_module(POCKET.folder / POCKET.motion)
+    return load_motion_module(MOTION)
+
+
+def read_once(path: Path, *, kind: str | None = None) -> MotionModule:
+    """A file's motion module as a clip has it: in full precision, into which each clip would copy one in half of it."""
+    return _read(path, path.stat().st_mtime_ns, kind) if path.is_file() else load_motion_module(path, kind=kind)
+
+
+@lru_cache(maxsize=16)
+def _read(path: Path, _changed: int, kind: str | None) -> MotionModule:
+    return load_motion_module(path, kind=kind).float()
 
 
 def clip_of(

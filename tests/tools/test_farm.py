@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -42,14 +43,9 @@ def test_ctrl_c_ends_all_parts_of_the_loop(tmp_path):
     python.write_text('#!/bin/sh\necho $$ > "$0.$$"\nexec sleep 60\n')
     python.chmod(0o755)
     words = ["sh", ROOT / "farm" / "loop.sh", "shots.jsonl", "2"]
-    loop = subprocess.Popen(
-        words,
-        env=os.environ | {"PYTHON": str(python)},
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(
-            signal.SIGINT, signal.SIG_DFL
-        ),  # where tests run in the background, it is ignored
-    )
+    # SIGINT is ignored in a shell's background jobs, and what is ignored is inherited.
+    heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    loop = subprocess.Popen(words, env=os.environ | {"PYTHON": str(python)}, start_new_session=True, preexec_fn=heed)
     _until(lambda: len(list(tmp_path.glob("python.*"))) == 2)
     os.killpg(loop.pid, signal.SIGINT)
     assert loop.wait(10) == 130

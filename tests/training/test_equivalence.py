@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 
@@ -12,7 +14,7 @@ import torch
 from support import hosts
 from support.matrix import in_matrix
 from support.motion_files import write_motion_file
-from training import parts
+from training import parts, worker
 
 from lib_animatediff import inject
 from lib_animatediff.training import MemorySource
@@ -24,15 +26,49 @@ from motion_module.temporal_transformer import TemporalTransformer
 CLOSE = 1e-5
 
 
-def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
+def forked(folder, more):
+    """Two processes that have imported everything, as those that torchrun starts find themselves."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    two = [context.Process(target=one_of_two, args=(rank, port, folder, json.dumps(more))) for rank in range(2)]
+    for process in two:
+        process.start()
+    for process in two:
+        process.join(300)
+    assert [process.exitcode for process in two] == [0, 0]
+
+
+def one_of_two(rank, port, folder, more):
+    from accelerate.state import AcceleratorState
+
+    os.environ |= {name: str(rank) for name in ("RANK", "LOCAL_RANK")}
+    os.environ |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    AcceleratorState._reset_state(reset_partial_state=True)  # which is that of one process
+    worker.main(str(folder), more)
+
+
+def launched(folder, more):
+    # (`accelerate launch` starts several processes on GPUs only.)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += [parts.ROOT / "tests" / "training" / "worker.py", folder, json.dumps(more)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        pytest.param(forked, marks=pytest.mark.skipif(sys.platform != "linux", reason="forks after torch's imports")),
+        in_matrix(launched),
+    ],
+)
+def test_two_processes_equal_one_with_twice_the_batch(tmp_path, begin):
     more = {"steps": 3, "caption_dropout": 0.5, "ema": 0.5}
     base = parts.small_base(parts.small_ldm_unet())
     one = parts.trained(tmp_path / "one", base=base, batch=2, **more)
-    # (`accelerate launch` starts several processes on GPUs only.)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += [parts.ROOT / "tests" / "training" / "worker.py", tmp_path / "two", json.dumps({"batch": 1} | more)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr[-3000:]
+    begin(tmp_path / "two", {"batch": 1} | more)
     two = parts.load_file(tmp_path / "two" / "motion-module.safetensors")
     assert parts.largest_difference(one, two) < CLOSE
     a, b = (parts.records(tmp_path / name) for name in ("one", "two"))

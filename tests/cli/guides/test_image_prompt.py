@@ -14,6 +14,7 @@ from lib_animatediff.video import read_clip, read_recipe
 from lib_animatediff.video.hashing import file_hash
 
 ANIMATE = ("animate", "--checkpoint", "pocket", "--prompt", "a red disc", "--steps", 2, "--frames", 4, "--seed", 3)
+ANIMATE = (*ANIMATE, "--width", 32, "--height", 32)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import diffusers
 import pytest
 import torch
 from PIL import Image
-from support.pocket_clips import CFG, RED, SIZE, near, pixels
+from support.pocket_clips import CFG, RED, near, pixels
+from support.pocket_clips import TINY as SIZE
 from support.unchanged import Portrait
 
 from lib_animatediff import ClipError, ImageRamp, LatentRamp
@@ -66,7 +67,7 @@ def generators():
 
 
 def drawn(generators):
-    return torch.stack([torch.randn(4, 8, 8, generator=generator) for generator in generators])
+    return torch.stack([torch.randn(4, SIZE[1] // 8, SIZE[0] // 8, generator=generator) for generator in generators])
 
 
 def test_images_fade_into_the_first_draw_of_noise(pipeline, motion, ramp):

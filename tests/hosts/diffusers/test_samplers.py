@@ -10,7 +10,7 @@ import diffusers
 import pytest
 import torch
 from support.matrix import every_once, in_matrix
-from support.pocket_clips import RED, SIZE, near, pixels
+from support.pocket_clips import RED, TINY, near, pixels
 
 from lib_animatediff import ClipError
 from lib_animatediff.builtin_model import POCKET
@@ -76,7 +76,7 @@ def still(pipeline, motion, reaching):
                 seed=seed,
                 frames=frames,
                 settings=settings,
-                size=SIZE,
+                size=TINY,
                 cfg=cfg,
                 steps=steps,
                 **given,
@@ -95,8 +95,8 @@ def by_diffusers(pipeline, scheduler, **more):
             RED,
             num_images_per_prompt=FRAMES,
             generator=generators,
-            width=64,
-            height=64,
+            width=TINY[0],
+            height=TINY[1],
             guidance_scale=1.0,
             **steps,
             **more,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from support.matrix import every_once, in_matrix
-from support.pocket_clips import BLUE, CFG, RED, SIZE, near, new_motion, pixels
+from support.pocket_clips import BLUE, CFG, RED, SIZE, TINY, near, new_motion, pixels
 from support.unchanged import Portrait
 from torch import Tensor
 
@@ -188,7 +188,7 @@ def test_the_frames_begin_with_the_papers_formula(alone, begun, sampler, steps):
 @pytest.mark.parametrize(("sampler", "steps"), every_once(host.SAMPLERS, [1, 2, 3, 10]))
 def test_few_steps_are_enough(clip, calls, sampler, steps):
     counted = []
-    frames = clip(Text2VideoZero(), sampler=sampler, steps=steps, on_step=lambda: counted.append(None))
+    frames = clip(Text2VideoZero(), sampler=sampler, steps=steps, on_step=lambda: counted.append(None), size=TINY)
     assert len(counted) == steps
     assert frames.float().std() > 1
     planned = [call.timestep for call in joint(calls)]
@@ -254,10 +254,10 @@ def test_prompts_travel(begun, calls):
 def test_a_long_clip_goes_in_chunks_and_is_the_same(pipeline, clip):
     rows = []
     with pipeline.unet.conv_in.register_forward_pre_hook(lambda _layer, args: rows.append(len(args[0]))):
-        whole = clip(frames=6)
+        whole = clip(frames=6, steps=6)
         assert set(rows) == {2, 12}
         rows.clear()
-        assert near(clip(frames=6, windows=ContextWindows(length=3, overlap=1)), whole, 2)
+        assert near(clip(frames=6, steps=6, windows=ContextWindows(length=3, overlap=1)), whole, 2)
         assert set(rows) == {2, 4, 6}  # frame 0 alone, then 0 1 2, 0 3 4 and 0 5
 
 

@@ -19,7 +19,8 @@ TABS = pytest.mark.parametrize("fields", [{}, IMG2IMG], ids=["txt2img", "img2img
 
 
 def frames_of(webui, *args, **fields):
-    webui.paint(*args, **fields)
+    """What a request paints; images are inverted in few steps."""
+    webui.paint(*args, **{"steps": 4, **fields})
     return shared.painted[-1]
 
 

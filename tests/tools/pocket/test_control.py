@@ -52,7 +52,8 @@ def test_a_frame_without_a_sprite_counts_as_far_away():
     assert following.distances(lambda _line, _seed: (torch.empty(0), [1.0, 3.0]), 1) == [2.0]
 
 
-def test_the_shipped_one_leads_the_sprite_along_a_path():
+def test_the_shipped_one_leads_the_sprite_along_a_path(monkeypatch):
+    monkeypatch.setattr(following, "STEPS", 10)  # of 25
     pipeline, motion = pipeline_of(POCKET.folder / POCKET.checkpoint), load_motion_module(POCKET.folder / POCKET.motion)
     network = POCKET.folder / POCKET.control
     assert read_control_file(network).kind == CONTROLNET

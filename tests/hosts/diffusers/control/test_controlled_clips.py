@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from support.control_files import t2i_state, write, write_pocket_controlnet
 from support.matrix import in_matrix
-from support.pocket_clips import CFG, RED, SIZE, new_motion, new_pipeline
+from support.pocket_clips import CFG, RED, SIZE, TINY, new_motion, new_pipeline
 from support.source_files import shades
 from support.unchanged import Portrait
 
@@ -56,7 +56,16 @@ def unit(files, model="net.safetensors", **options):
 def latents(pipeline, motion, monkeypatch):
     """Makes a clip: a function `(*units, **settings) -> latents f c h w`."""
 
-    def sampled(*units, steps=STEPS, pipeline=pipeline, motion=motion, say=lambda _line: None, prompt=RED, **settings):
+    def sampled(
+        *units,
+        steps=STEPS,
+        size=TINY,
+        pipeline=pipeline,
+        motion=motion,
+        say=lambda _line: None,
+        prompt=RED,
+        **settings,
+    ):
         seen = []
 
         def note(pipeline, latents, *_others):
@@ -73,7 +82,7 @@ def latents(pipeline, motion, monkeypatch):
             seed=SEED,
             settings=parse_settings({"frames": FRAMES} | settings),
             controls=units,
-            size=SIZE,
+            size=size,
             steps=steps,
             cfg=CFG,
             say=say,
@@ -103,7 +112,8 @@ def test_one_window_is_the_clip_of_diffusers_own_pipeline(exact, files, latents,
     noise = [torch.randn(1, 4, 8, 8, generator=seed, dtype=torch.float64) for seed in seeds]
     own = unit(files, preprocessor="canny", weight=str(weight), start=start, end=end)
     before = Portrait(pipeline.unet)
-    got = latents(own, pipeline=pipeline, motion=motion, steps=4)
+    exactly = {"pipeline": pipeline, "motion": motion, "steps": 4, "size": SIZE}
+    got = latents(own, **exactly)
     before.assert_unchanged()
     theirs = AnimateDiffControlNetPipeline(
         vae=pipeline.vae,
@@ -137,7 +147,7 @@ def test_one_window_is_the_clip_of_diffusers_own_pipeline(exact, files, latents,
     wanted = wanted.transpose(0, 1)  # they have c f h w
     assert got.dtype is torch.float64
     assert (got - wanted).abs().max() <= 1e-8
-    assert (got - latents(pipeline=pipeline, motion=motion, steps=4)).abs().max() > 0.05
+    assert (got - latents(**exactly)).abs().max() > 0.05
 
 
 @pytest.mark.parametrize("model", ["net.safetensors", "t2i.pth"])

@@ -13,7 +13,7 @@ from PIL import Image
 from support import hosts
 from support.image_prompt_files import FACE, FULL, PLAIN, PLUS, adapter_state, write_adapter, write_encoder
 from support.matrix import in_matrix
-from support.pocket_clips import latents_of
+from support.pocket_clips import TINY, latents_of
 from support.unchanged import Portrait
 
 from lib_animatediff import (
@@ -236,7 +236,7 @@ def latents(pipeline, motion, monkeypatch):
 
     def sampled(*units, **settings):
         given = {"frames": FRAMES, "effect": "0"} | settings
-        return latents_of(monkeypatch, pipeline, motion, units, given, negative_prompt="", seed=3)
+        return latents_of(monkeypatch, pipeline, motion, units, given, negative_prompt="", seed=3, size=TINY)
 
     return sampled
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import torch
 from PIL import Image
 from support import hosts
 from support.motion_files import write_motion_file
-from support.motions import read_once
+from support.motions import inspected_once, read_once
 from support.webui_double import components, double, noises
 from support.webui_double.controlled import painting_controlled, write_walk
 from support.webui_double.double import SIDE, SdModel, shared
@@ -80,9 +82,12 @@ def _compiled_once() -> Iterator[None]:
             compiled[name, loader.path] = get_code(loader, name)
         return compiled[name, loader.path]
 
-    SourceFileLoader.get_code = known
-    yield
-    SourceFileLoader.get_code = get_code
+    methods = cache(lambda text: compile(text, "<string>", "exec"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SourceFileLoader, "get_code", known)
+        # Dataclasses write their methods as text.
+        patch.setattr(dataclasses, "exec", lambda text, *names: exec(methods(text), *names), raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -119,6 +124,7 @@ def webui(tmp_path: Path, checkpoint: SdModel, motion_file: Path, monkeypatch: p
         monkeypatch.setattr(
             models, "load_motion_module", lambda path, **kind: load(path, **kind) if kind else read_once(path.resolve())
         )
+        monkeypatch.setattr(models, "inspect_motion_file", inspected_once)
         webui.load_script(webui.module("hooks.script").AnimateDiffScript)
         shared.cfg_denoiser_callbacks.append(webui.module("hooks.script").before_denoising)
         yield webui

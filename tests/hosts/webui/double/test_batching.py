@@ -83,7 +83,7 @@ def test_a_clip_is_that_of_plainly_laid_out_rows(webui, parts, batched, is_long,
 
 @pytest.mark.parametrize(
     ("one", "other", "batched"),
-    only_at([(*pair, way) for pair in itertools.permutations([1, 2, 3], 2) for way in (True, False)], 0, 3, 5, 8),
+    only_at([(*pair, way) for pair in itertools.permutations([1, 2, 3], 2) for way in (True, False)], 0, 5),
 )
 def test_clips_with_different_numbers_of_parts(webui, one, other, batched):
     shared.opts.batch_cond_uncond = batched

@@ -160,11 +160,11 @@ def test_the_line_goes_by_what_the_webui_puts_into_one_call(plan, prompt, option
     assert calls_line(plan, page={**PAGE, "prompt": prompt}) == expected(**changes)
 
 
-@pytest.mark.parametrize(("frames", "mixed"), [(16, False), (20, False), (20, True)])
+@pytest.mark.parametrize(("frames", "mixed"), [(4, False), (5, False), (5, True)])
 def test_the_line_tells_the_calls_that_a_run_makes(plan, webui, monkeypatch, frames, mixed):
     """The double's sampler has one step, and the core's windows are its own to count."""
     said = []
-    settings = {**SETTINGS, "frames": frames}
+    settings = {**SETTINGS, "frames": frames, "context_length": 4}
     prompt = "a cat AND a dog AND a fox" if mixed else "a cat"
     unet_calls = []
     first = shared.sd_model.model.diffusion_model.input_blocks[0]

@@ -72,8 +72,8 @@ def test_the_sampler_begins_from_the_inversion_of_the_video(webui, pictures, fie
 
 @TABS
 def test_with_the_motion_module_frames_see_each_other(webui, pictures, fields):
-    _given, moving, _table = begun(webui, VIDEO, **fields)
-    _, alone, _ = begun(webui, {**VIDEO, **ALONE}, **fields)
+    _given, moving, _table = begun(webui, VIDEO, steps=5, **fields)
+    _, alone, _ = begun(webui, {**VIDEO, **ALONE}, steps=5, **fields)
     assert not torch.allclose(moving, alone, atol=1e-3)
 
 
@@ -94,7 +94,7 @@ def test_a_share_of_the_noise_is_inverted_and_the_rest_is_of_the_seeds(webui, pi
 
 
 def test_at_full_strength_the_video_still_decides(webui, pictures):
-    _given, added, _ = begun(webui, {**VIDEO, "denoise": 1})
+    _given, added, _ = begun(webui, {**VIDEO, "denoise": 1}, steps=5)
     assert shared.samplings[-1].strength == 1
     assert not torch.allclose(added, noise(range(1, 6)), atol=0.1)
     shared.samplings.clear()
@@ -120,7 +120,7 @@ def test_at_full_strength_the_video_still_decides(webui, pictures):
 )
 def test_it_works_with_the_rest_and_leaves_the_model_as_it_was(webui, checkpoint, pictures, fields, more):
     pictures[0].save(webui.outputs.parent / "in" / "0.png")
-    more = dict(more)
+    more = {"steps": 8, **more}  # the fewest for features that are reused
     clip, before, picture = {**VIDEO, **more.pop("clip", {})}, Portrait(checkpoint), webui.picture()
     _given, added, _ = begun(webui, clip, **{**fields, **more})
     before.assert_unchanged()
@@ -141,7 +141,7 @@ def test_a_weaker_frame_has_the_noise_of_its_own_level(webui, pictures):
 
 
 def test_infotext_and_recipe_have_the_share(webui, pictures):
-    webui.paint({**VIDEO, "format": ["GIF"], "video_inversion": 0.5})
+    webui.paint({**VIDEO, "format": ["GIF"], "video_inversion": 0.5}, steps=5)
     (made,) = webui.outputs.rglob("*.gif")
     recipe = read_recipe(made)
     assert "video_inversion: 0.5" in recipe.infotext
