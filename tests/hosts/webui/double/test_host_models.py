@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from support.motions import read_once
 from support.webui_double import host_models as held
 from support.webui_double.denoiser import CONTEXT
 from support.webui_double.double import shared
@@ -99,8 +100,8 @@ class Recorder(nn.Module):
         return x
 
 
-def test_rows_are_numbered_in_each_window(models, unet, monkeypatch):
-    seen = []
+def test_rows_are_numbered_in_each_window(models, unet, webui, monkeypatch):
+    seen, motion = [], read_once(webui.models_folder / "mm.safetensors")
     forward = unet.forward
 
     def noted(x, timesteps, context, transformer_options=None):
@@ -111,7 +112,11 @@ def test_rows_are_numbered_in_each_window(models, unet, monkeypatch):
     options = {"cond_or_uncond": [1, 0], "uncond_indices": list(range(5)), "cond_indices": list(range(5, 10))}
     x, t, context = torch.randn(10, 4, 8, 8), torch.full((10,), 500), torch.randn(10, 7, CONTEXT)
     windows = ContextWindows(length=3, overlap=1)
-    with torch.no_grad(), models.host_model(held.forge(unet)).numbering_rows(), inject(unet, frames=5, windows=windows):
+    with (
+        torch.no_grad(),
+        models.host_model(held.forge(unet)).numbering_rows(),
+        inject(unet, motion, frames=5, windows=windows),
+    ):
         unet(x, t, context, transformer_options=options)
     assert seen
     for rows, given in seen:
