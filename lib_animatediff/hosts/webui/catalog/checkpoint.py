@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from lib_animatediff.builtin_model import of_motion
 from lib_animatediff.engine.unet import find_sites
 from lib_animatediff.hosts.webui.compat import a1111
+from lib_animatediff.hosts.webui.compat.host_models import loaded_model
 from motion_module import MotionFileInfo
 from motion_module.kinds import BASES
 
@@ -54,7 +55,7 @@ class LoadedCheckpoint:
 def loaded_checkpoint() -> LoadedCheckpoint | None:
     """The loaded checkpoint; None if none is loaded."""
     loaded = a1111.loaded_model()
-    if loaded is None:
+    if loaded is None or loaded_model() is None:
         return None
     for flag, name in _WITHOUT_MODULES.items():
         if getattr(loaded, flag, False):
@@ -64,8 +65,8 @@ def loaded_checkpoint() -> LoadedCheckpoint | None:
 
 
 def _widths() -> tuple[int, ...]:
-    unet = a1111.loaded_unet()
-    sites = None if unet is None else find_sites(unet)
+    model = loaded_model()
+    sites = None if model is None else find_sites(model.unet)
     widths: dict[str, int] = {}
     for site in sites or ():
         path, level, *_ = site.name.split(".")

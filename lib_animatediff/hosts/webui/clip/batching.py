@@ -1,7 +1,8 @@
 """Prompts with AND: every call of the UNet has whole clips, however the WebUI batches its rows.
 
-The WebUI arranges cond rows prompt by prompt, each with all its parts, before the rows of uncond. If cond and uncond
-cannot be in one call, it splits the rows into calls by their number (`CFGDenoiser.forward`).
+AUTOMATIC1111 arranges cond rows prompt by prompt, each with all its parts, before the rows of uncond. If cond and
+uncond cannot be in one call, it splits the rows into calls by their number (`CFGDenoiser.forward`). reForge and Forge
+call the UNet with whole streams.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from lib_animatediff.engine.batch import RowOrder
 from lib_animatediff.hosts.webui.compat import a1111
+from lib_animatediff.hosts.webui.compat.host_models import HostModel, current_model
 from motion_module import ClipError
 
 
@@ -23,15 +25,25 @@ def parts_of(prompts: Sequence[str]) -> list[int]:
     return a1111.split_prompts(prompts)
 
 
-def row_order(parts: Sequence[int], frames: int) -> RowOrder | None:
+def row_order(model: HostModel, parts: Sequence[int], frames: int) -> RowOrder | None:
     """The order ``(k b f)`` of the denoiser's rows; None if they are in that order, as without AND.
 
     Args:
+        model: the checkpoint.
         parts: number of parts of each row's prompt, ``(b f)``; the same for all frames of a clip.
         frames: frames of a clip.
+
+    Raises:
+        ClipError: the host would leave out parts.
     """
     rows, cond_rows = len(parts), sum(parts)
-    if cond_rows == rows:
+    if model.calls_whole_streams and len(set(parts)) > 1:
+        raise ClipError(
+            "In this WebUI, the prompts of all clips of a batch need the same number of parts joined by AND. Set Batch "
+            "size to 1.",
+            code="AD-W36",
+        )
+    if cond_rows == rows or model.calls_whole_streams:
         return None
     firsts = [sum(parts[:row]) for row in range(rows)]
     clips = [range(start, start + frames) for start in range(0, rows, frames)]
@@ -54,8 +66,10 @@ def row_order(parts: Sequence[int], frames: int) -> RowOrder | None:
     return order
 
 
-def splits_clips(parts: Sequence[int]) -> bool:
+def splits_clips(model: HostModel | None, parts: Sequence[int]) -> bool:
     """Whether the WebUI may split this batch's cond rows into calls without whole clips."""
+    if model is not None and model.calls_whole_streams:
+        return False
     rows, cond_rows = len(parts), sum(parts)
     return cond_rows > (2 * rows if a1111.opts().batch_cond_uncond else rows)
 
@@ -78,7 +92,7 @@ def match_token_lengths(params: Any) -> None:
 
 def _mark_tokens(*lengths: int) -> int:
     """Number of tokens before the prompts' chunks. ControlNet adds one there, which it removes inside the UNet."""
-    chunk = a1111.empty_condition().shape[1]
+    chunk = current_model().empty_condition().shape[1]
     before = {length % chunk for length in lengths}
     return before.pop() if len(before) == 1 else 0
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from functools import singledispatch
 from typing import Any, Protocol, TypedDict
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from lib_animatediff.engine.batch import RowOrder
 from lib_animatediff.engine.components.base import Component
@@ -16,6 +16,7 @@ from lib_animatediff.engine.inject import Injection
 from lib_animatediff.engine.reuse.schedule import FeatureReuse
 from lib_animatediff.hosts.webui.catalog.files import Caches
 from lib_animatediff.hosts.webui.compat.base import Processing
+from lib_animatediff.hosts.webui.compat.host_models import host_model
 from lib_animatediff.request.plan import ClipPlan
 
 from .loras import ClipLoras
@@ -66,6 +67,19 @@ class ClipMethod(Protocol):
 
     def before_sampling(self, p: Processing, noise: Tensor) -> None:
         """Prepare the sampler before it begins from this noise, rows ``(b f) c h w``."""
+
+
+def make_room(p: Processing, plan: ClipPlan, rows: int, motion: nn.Module | None = None) -> None:
+    """Tell a host that makes room for its models how many of a pass's rows a call of the UNet has.
+
+    Args:
+        rows: of a stream, ``b f``.
+        motion: what is added to the UNet, and unknown to the host.
+    """
+    frames, model = len(plan.rendered), host_model(p.sd_model)
+    window = frames if plan.windows is None else min(plan.windows.length, frames)
+    numbers = sum(weight.numel() for weight in motion.parameters()) if motion is not None else 0
+    model.expect_rows(rows // frames * window, numbers * model.dtype.itemsize)
 
 
 @singledispatch

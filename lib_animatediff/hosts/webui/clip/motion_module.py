@@ -10,15 +10,14 @@ from torch import Tensor
 from lib_animatediff.engine.components.base import Component
 from lib_animatediff.engine.inject import Injection, inject
 from lib_animatediff.hosts.webui.catalog.files import Caches
-from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
+from lib_animatediff.hosts.webui.compat.host_models import host_model
 from lib_animatediff.request.methods import ModuleMethod
 from lib_animatediff.request.plan import ClipPlan
-from lib_animatediff.sampling.schedule import use_schedule
 from motion_module import MotionModule
 
 from .loras import ClipLoras
-from .methods import UNetCalls, clip_method
+from .methods import UNetCalls, clip_method, make_room
 from .noise import with_freeinit
 
 
@@ -50,16 +49,18 @@ class ModuleClip:
     ) -> Injection:
         """Add the motion module to the UNet, and set its noise schedule on the checkpoint."""
         assert self._motion is not None
-        unet = p.sd_model.model.diffusion_model
+        model = host_model(p.sd_model)
+        unet = model.unet
         loaded = self._loras.load(self._caches.loras, self._motion, self._method.loras, is_second_pass=is_second_pass)
         span.enter_context(self._loras.applied(p, unet, loaded))
         injection = span.enter_context(inject(unet, loaded.motion, *guides, scale=self._method.scale, **calls))
-        span.enter_context(use_schedule(p.sd_model, self._motion.schedule, adjust=a1111.with_noise_options))
-        self._last_alpha_cumprod = float(p.sd_model.alphas_cumprod[-1])
+        span.enter_context(model.use_schedule(self._motion.schedule))
+        self._last_alpha_cumprod = float(model.alphas_cumprod[-1])
         return injection
 
-    def before_sampling(self, p: Processing, _noise: Tensor) -> None:
+    def before_sampling(self, p: Processing, noise: Tensor) -> None:
         """Make the sampler run once per FreeInit iteration."""
+        make_room(p, self._plan, len(noise), self._motion)
         with_freeinit(p, self._plan, self._last_alpha_cumprod)
 
 

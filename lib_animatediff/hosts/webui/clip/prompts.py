@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lib_animatediff.hosts.webui.compat import a1111
+from lib_animatediff.hosts.webui.compat.host_models import current_model
 from lib_animatediff.prompts.travel import Blend
 from lib_animatediff.request.plan import ClipPlan
 
@@ -60,7 +60,7 @@ class ClipPrompts:
         ]
         if not clips:
             return conditioning
-        return pad_conditionings(conditioning, a1111.empty_condition(), clips)
+        return pad_conditionings(conditioning, current_model().empty_condition(), clips)
 
     def blend(self, params: Any, *, is_second_pass: bool) -> None:
         """Interpolate the conditions for a call of the WebUI's denoiser."""

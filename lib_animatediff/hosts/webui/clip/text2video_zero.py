@@ -19,13 +19,14 @@ from lib_animatediff.engine.inject import Injection, inject
 from lib_animatediff.engine.patching import patch_next_call
 from lib_animatediff.hosts.webui.catalog.files import Caches
 from lib_animatediff.hosts.webui.compat.base import Processing
+from lib_animatediff.hosts.webui.compat.host_models import host_model
 from lib_animatediff.request.methods import Text2VideoZeroMethod
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.sampling.text2video_zero import Text2VideoZero, levels_of, motion_field
 from motion_module import ClipError
 
 from .loras import ClipLoras
-from .methods import UNetCalls, clip_method
+from .methods import UNetCalls, clip_method, make_room
 from .sampler_schedule import NoiseLevel, SamplerSchedule, sampler_schedule
 
 _ROUNDING = 1e-4  # relative, of a noise level that a sampler computes with another formula
@@ -79,14 +80,15 @@ class Text2VideoZeroClip:
             return None
         span.callback(setattr, self, "_attention", None)
         self._attention = self._method.component()
-        injection = span.enter_context(inject(p.sd_model.model.diffusion_model, self._attention, **calls))
+        injection = span.enter_context(inject(host_model(p.sd_model).unet, self._attention, **calls))
         self._pass = span.enter_context(ExitStack())
         return injection
 
     def before_sampling(self, p: Processing, noise: Tensor) -> None:
         """Make the sampler begin all frames at their motion field."""
         if self._attention is not None:
-            self._pass.enter_context(untiled(p.sd_model.model.diffusion_model))
+            make_room(p, self._plan, len(noise))
+            self._pass.enter_context(untiled(host_model(p.sd_model).unet))
             with_motion_field(p, noise, self._method, self._plan.frames, self._attention)
 
 
@@ -110,7 +112,7 @@ def with_motion_field(
     if p.is_hr_pass or getattr(p, "init_latent", None) is not None or frames == 1:
         return
     rng = p.rng = _RepeatingRng(p.rng)
-    field = _MotionField(method, frames, noise.clone(), p.sd_model.alphas_cumprod, attention, rng)
+    field = _MotionField(method, frames, noise.clone(), host_model(p.sd_model).alphas_cumprod, attention, rng)
     patch_next_call(p.sampler, "func", field)
 
 

@@ -128,13 +128,8 @@ def optional_uncond(p: Any) -> Iterator[Callable[[bool], None]]:
 
 
 def loaded_model() -> Any:
-    """The loaded checkpoint; None if none is loaded. Reading ``shared.sd_model`` would load it."""
+    """The host's own object of the loaded checkpoint; None if none is loaded. ``shared.sd_model`` would load it."""
     return sd_models.model_data.sd_model
-
-
-def empty_condition() -> Tensor:
-    """``(1 n c)``: the condition of the empty prompt."""
-    return shared.sd_model.cond_stage_model_empty_prompt  # type: ignore[no-any-return]
 
 
 def checkpoint_info() -> Any:
@@ -153,11 +148,15 @@ def unet_replacement() -> str | None:
     return None if sd_unet.current_unet is None else str(sd_unet.current_unet.option.label)
 
 
-def with_noise_options(table: Tensor) -> Tensor:
-    """Apply the user's noise options to a table of ``alphas_cumprod``, as the WebUI does for the checkpoint's."""
+def with_noise_options(table: Tensor, *, zero_snr: bool = False) -> Tensor:
+    """Apply the user's noise options to a table of ``alphas_cumprod``, as the WebUI does for the checkpoint's.
+
+    Args:
+        zero_snr: the checkpoint asks for zero terminal SNR itself.
+    """
     if shared.opts.use_downcasted_alpha_bar:
         table = table.half()
-    if shared.opts.sd_noise_schedule == "Zero Terminal SNR":
+    if zero_snr or shared.opts.sd_noise_schedule == "Zero Terminal SNR":
         table = sd_models.rescale_zero_terminal_snr_abar(table)
     return table
 
@@ -209,13 +208,6 @@ def renewed_sampler(p: Any) -> Iterator[None]:
         p.sampler = former
 
 
-def loaded_unet() -> torch.nn.Module | None:
-    """The UNet of the loaded checkpoint; None if none is loaded."""
-    loaded = loaded_model()
-    unet = getattr(getattr(loaded, "model", None), "diffusion_model", None)
-    return unet if isinstance(unet, torch.nn.Module) else None
-
-
 def refreshed_checkpoint(path: Path) -> str:
     """Read the list of checkpoints again; returns the name of a file in it."""
     sd_models.list_models()
@@ -242,11 +234,6 @@ def first_conditions(conditioning: Any) -> tuple[list[int], Any]:
     """The place of each prompt's first part, and the conditions ``n t c`` of all parts at the first step."""
     parts, conditions = prompt_parser.reconstruct_multicond_batch(conditioning, 0)
     return [places[0][0] for places in parts], conditions
-
-
-def prompt_length(text: str) -> Any:
-    """Tokens of a prompt, padded to whole chunks; a string before the tokenizer is ready."""
-    return import_module("modules.sd_hijack").model_hijack.get_prompt_lengths(text)[1]
 
 
 def apply_styles(text: str, styles: Sequence[str], *, is_negative: bool) -> str:

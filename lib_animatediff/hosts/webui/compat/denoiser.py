@@ -12,6 +12,7 @@ from lib_animatediff.sampling.inversion import Level
 from lib_animatediff.video.pixels import levels_of
 
 from . import a1111
+from .host_models import host_model
 
 HIGHEST = 0.999  # denoising strength of the WebUI's image to image
 _INPAINTING = ("hybrid", "concat")  # how the UNet takes the mask
@@ -48,7 +49,7 @@ def levels_of_calls(p: Any, steps: int | None) -> list[Level]:
     """
     _, last = a1111.img2img_steps(p, steps)
     called = levels_of_img2img(p, steps)[: last + 1].flip(0)
-    table = p.sd_model.alphas_cumprod.detach().float().cpu()
+    table = host_model(p.sd_model).alphas_cumprod.detach().float().cpu()
     if hasattr(p.sampler, "get_timesteps"):
         timesteps = called[called >= 0]
         return list(zip(timesteps.tolist(), table[timesteps.long()].tolist(), strict=True))
@@ -67,18 +68,19 @@ def signal_of_start(p: Any, steps: int | None) -> float:
     """The share of the image in the variance of the latents that image to image begins from."""
     steps, last = a1111.img2img_steps(p, steps)
     if hasattr(p.sampler, "get_timesteps"):
-        return float(p.sd_model.alphas_cumprod[p.sampler.get_timesteps(p, steps)[last]])
+        return float(host_model(p.sd_model).alphas_cumprod[p.sampler.get_timesteps(p, steps)[last]])
     return 1 / (1 + float(p.sampler.get_sigmas(p, steps)[steps - last - 1]) ** 2)
 
 
 def predicts_noise(denoiser: Any) -> bool:
     """Whether a ``CFGDenoiser`` gives the noise at a timestep, and not the image at a sigma."""
-    return bool(denoiser.mask_before_denoising)
+    # Those of Forge and reForge get timesteps, too, but put masks on later.
+    return bool(denoiser.mask_before_denoising or getattr(denoiser, "classic_ddim_eps_estimation", False))
 
 
 def sees_masks(p: Any) -> bool:
     """Whether the checkpoint is made for inpainting."""
-    return p.sampler.conditioning_key in _INPAINTING or bool(getattr(p.sd_model, "is_sdxl_inpaint", False))
+    return p.sampler.conditioning_key in _INPAINTING or host_model(p.sd_model).is_inpainting
 
 
 def mask_condition(p: Any, image: Any, changes: Tensor, latents: Tensor) -> Tensor:
@@ -89,6 +91,5 @@ def mask_condition(p: Any, image: Any, changes: Tensor, latents: Tensor) -> Tens
         changes: ``h w``, 1 where the image may change.
         latents: of the image, ``1 c h w``.
     """
-    first = next(p.sd_model.first_stage_model.parameters())
-    pixels = pixels_of(image).to(first) * 2 - 1
+    pixels = pixels_of(image).to(latents.device, host_model(p.sd_model).vae_dtype) * 2 - 1
     return p.inpainting_image_conditioning(pixels, latents, image_mask=changes[None, None])  # type: ignore[no-any-return]

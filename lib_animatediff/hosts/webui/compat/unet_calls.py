@@ -7,12 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_VELOCITY = "v"
-
-
-def predicts_velocity(sd_model: Any) -> bool:
-    """Whether the checkpoint's UNet predicts velocities; otherwise it predicts noise."""
-    return getattr(sd_model, "parameterization", None) == _VELOCITY
+from .host_models import current_model, host_model
 
 
 def timestep_of(params: Any) -> float:
@@ -21,10 +16,7 @@ def timestep_of(params: Any) -> float:
     Args:
         params: of the hook before the call.
     """
-    sigma, model = params.sigma[:1], params.denoiser.inner_model
-    # k-diffusion's samplers know noise levels; those of the DDIM family pass timesteps under the same name.
-    timestep = model.sigma_to_t(sigma) if hasattr(model, "sigma_to_t") else sigma
-    return float(timestep[0])
+    return float(current_model().timestep_of(params)[0])
 
 
 def predicted(p: Any, latents: Tensor, timestep: float, conditions: Any, images: Tensor | None = None) -> Tensor:
@@ -38,7 +30,6 @@ def predicted(p: Any, latents: Tensor, timestep: float, conditions: Any, images:
         images = p.txt2img_image_conditioning(latents)
     elif len(images) != len(latents):
         images = images.expand(len(latents), *images.shape[1:])
-    given = {**conditions} if isinstance(conditions, dict) else {"c_crossattn": [conditions]}
-    given["c_concat"] = [images]
+    given = conditions if isinstance(conditions, dict) else {"c_crossattn": [conditions]}
     timesteps = torch.full((len(latents),), float(timestep), device=latents.device)
-    return p.sd_model.apply_model(latents, timesteps, given)  # type: ignore[no-any-return]
+    return host_model(p.sd_model).predicted(latents, timesteps, given, images)

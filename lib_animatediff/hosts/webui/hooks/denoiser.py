@@ -18,6 +18,7 @@ from lib_animatediff.hosts.webui.clip.start.video import FirstFrames
 from lib_animatediff.hosts.webui.clip.unfinished.request import UnfinishedClips
 from lib_animatediff.hosts.webui.compat import a1111, unet_calls
 from lib_animatediff.hosts.webui.compat.base import Processing
+from lib_animatediff.hosts.webui.compat.host_models import current_model
 from lib_animatediff.request.plan import ClipPlan
 
 from .progress.request import RequestProgress
@@ -97,7 +98,8 @@ class DenoiserHooks:
         assert self._wrapper.leave_out_uncond is not None
         self._wrapper.leave_out_uncond(not is_guided)
         images = getattr(params, "image_cond", None)
-        if not is_guided and images is not None:  # the WebUI leaves out uncond's rows of everything but these
+        has_all_rows = not current_model().calls_whole_streams
+        if not is_guided and images is not None and has_all_rows:  # uncond's are left out of everything but these
             params.image_cond = images[: len(images) - params.text_uncond.shape[0]]
 
     def _show_next_frame(self) -> None:

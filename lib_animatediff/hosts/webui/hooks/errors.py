@@ -8,6 +8,7 @@ from typing import Any
 
 from lib_animatediff.engine.memory import is_out_of_memory
 from lib_animatediff.hosts.webui.compat import a1111
+from lib_animatediff.hosts.webui.compat.host_models import host_model
 from lib_animatediff.request.methods import Method
 from motion_module import ClipError, IncompatibleModelError
 
@@ -73,11 +74,6 @@ def refuse_model(sd_model: Any, method: Method) -> None:
     Raises:
         IncompatibleModelError: there are no motion modules for the checkpoint, its UNet is replaced, or it has none.
     """
-    if hasattr(sd_model, "forge_objects"):
-        raise IncompatibleModelError(
-            "This is Forge or reForge, whose models AnimateDiff cannot animate yet. Use the AUTOMATIC1111 WebUI.",
-            code="AD-W23",
-        )
     if method.any_base and getattr(sd_model, "is_sd3", False):
         raise IncompatibleModelError(
             f"This checkpoint is Stable Diffusion 3, which has no UNet for {method.name} to look "
@@ -97,6 +93,7 @@ def refuse_model(sd_model: Any, method: Method) -> None:
                 "or SDXL.",
                 code="AD-W20",
             )
+    host_model(sd_model)
     if replacement := a1111.unet_replacement():
         raise IncompatibleModelError(
             f"{replacement} replaces the UNet and cannot be animated. Set SD Unet to None in the settings.",

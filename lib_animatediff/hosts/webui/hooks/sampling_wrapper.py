@@ -26,6 +26,7 @@ from lib_animatediff.hosts.webui.clip.unfinished.request import UnfinishedClips
 from lib_animatediff.hosts.webui.compat import a1111, controlnet
 from lib_animatediff.hosts.webui.compat.base import Processing
 from lib_animatediff.hosts.webui.compat.errors import as_http_422
+from lib_animatediff.hosts.webui.compat.host_models import host_model
 from lib_animatediff.hosts.webui.ui.plan_view import estimate_line
 from lib_animatediff.request.effects import Note
 from lib_animatediff.request.plan import ClipPlan
@@ -143,7 +144,8 @@ class SamplingWrapper:
     @contextmanager
     def _pass(self, p: Processing, prompts: list[str], *, is_second: bool = False) -> Iterator[None]:
         parts, frames = parts_of(prompts), len(self._plan.rendered)
-        self.in_one_call = splits_clips(parts)
+        model = host_model(p.sd_model)
+        self.in_one_call = splits_clips(model, parts)
         with ExitStack() as span:
             span.enter_context(_preview_of_one_frame())
             if self.in_one_call:
@@ -153,7 +155,7 @@ class SamplingWrapper:
                 "frames": frames,
                 "windows": self._plan.windows,
                 "one_clip_per_call": self.in_one_call,
-                "row_order": row_order(parts, frames),
+                "row_order": row_order(model, parts, frames),
                 "between_windows": self._progress.after_window,
                 "reuse": self._plan.reuse,
             }
@@ -164,6 +166,7 @@ class SamplingWrapper:
             self.notes += _notes_of_reuse(p, self._plan, is_second=is_second)
             span.enter_context(self._pinned.held(p, calls["row_order"]))
             span.enter_context(self._control.in_calls(p, self._call_under_way))
+            span.enter_context(model.numbering_rows())
             span.callback(setattr, self, "injection", None)
             guides = self._guided.components(p, is_second_pass=is_second)
             self.injection = self._method.enter(span, p, calls, guides, is_second_pass=is_second)

@@ -25,6 +25,7 @@ from lib_animatediff.hosts.webui.clip.speed import HostSampling, files_of, sampl
 from lib_animatediff.hosts.webui.clip.start.video import sampled_steps
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
+from lib_animatediff.hosts.webui.compat.host_models import HostModel, loaded_model
 from lib_animatediff.prompts.tags import replace_tags
 from lib_animatediff.prompts.travel import Travel, table
 from lib_animatediff.request.camera.choosing import poses_shown
@@ -66,10 +67,11 @@ def free_memory() -> int | None:
 
 def token_count(texts: Iterable[str]) -> int:
     """Tokens of the longest of these prompts, padded to whole chunks; one chunk if no checkpoint is loaded."""
-    if a1111.loaded_model() is None:
+    model = loaded_model()
+    if model is None:
         return CHUNK
     parts = {part for text in set(texts) for part in _AND.split(replace_tags(text))}
-    lengths = [a1111.prompt_length(part) for part in parts]
+    lengths = [model.prompt_length(part) for part in parts]
     return max(
         (length for length in lengths if isinstance(length, int)), default=CHUNK
     )  # "-" before the tokenizer is ready
@@ -196,18 +198,18 @@ def _estimate(
     plan: ClipPlan, rows: Sequence[str], prompts: Sequence[str], negatives: Sequence[str], **sizes: int
 ) -> ClipEstimate:
     """The estimate. The WebUI counts parts over ``rows``; ``prompts`` and ``negatives`` are all distinct texts."""
-    model = a1111.loaded_model()
+    model = loaded_model()
     parts = parts_of(rows)
     streams = max(parts) + 1
     tokens, others = token_count(prompts), token_count(negatives)
     number_bytes = _number_bytes(model)
     return ClipEstimate(
-        base="sdxl" if getattr(model, "is_sdxl", False) else "sd15",
+        base="sdxl" if getattr(a1111.loaded_model(), "is_sdxl", False) else "sd15",
         frames=len(plan.rendered),
         windows=plan.windows,
         streams=streams,
-        streams_per_call=_streams_per_call(streams, is_even=tokens == others or _pads()),
-        one_clip_per_call=splits_clips(parts),
+        streams_per_call=_streams_per_call(model, streams, is_even=tokens == others or _pads()),
+        one_clip_per_call=splits_clips(model, parts),
         tokens=max(tokens, others),
         number_bytes=number_bytes,
         reuse=plan.reuse,
@@ -218,8 +220,13 @@ def _estimate(
     )
 
 
-def _streams_per_call(streams: int, *, is_even: bool) -> int:
-    """Streams per call of the WebUI's denoiser, which cannot compute prompts of different lengths in one call."""
+def _streams_per_call(model: HostModel | None, streams: int, *, is_even: bool) -> int:
+    """Streams per call of the WebUI's denoiser, which cannot compute prompts of different lengths in one call.
+
+    Others than AUTOMATIC1111's make them equally long, and call as many streams at once as fit into memory.
+    """
+    if model is not None and model.calls_whole_streams:
+        return streams
     if not a1111.opts().batch_cond_uncond:
         return 1
     return streams if is_even else min(streams - 1, 2)
@@ -234,21 +241,21 @@ def _second_steps(p: Any) -> int:
     return int(getattr(p, "hr_second_pass_steps", 0) or p.steps)
 
 
-def _number_bytes(model: Any) -> int:
+def _number_bytes(model: HostModel | None) -> int:
     """Bytes per number in the UNet's computation; its weights may be stored in 8 bits."""
     if model is None:
         return _MOST_BYTES if a1111.device().type == "cpu" else _LEAST_BYTES
-    weight: torch.Tensor = next(model.model.diffusion_model.parameters())
-    return min(max(weight.element_size(), _LEAST_BYTES), _MOST_BYTES)
+    return min(max(model.dtype.itemsize, _LEAST_BYTES), _MOST_BYTES)
 
 
-def _left_free(model: Any, motion: str, number_bytes: int) -> int | None:
+def _left_free(model: HostModel | None, motion: str, number_bytes: int) -> int | None:
     """Bytes that the models leave free; None before a checkpoint is loaded, since its size is unknown."""
-    free = None if model is None else free_memory()
-    device = a1111.device()
+    if model is None:
+        return None
+    free, device = free_memory(), a1111.device()
     if free is None or device.type == "cpu":  # the models are already in this memory
         return free
-    elsewhere = (w for w in model.model.diffusion_model.parameters() if w.device.type != device.type)
+    elsewhere = (w for w in model.unet.parameters() if w.device.type != device.type)
     waiting: int = sum(weight.numel() * weight.element_size() for weight in elsewhere)
     return max(free - waiting - _motion_parameters(motion) * number_bytes, 0)
 

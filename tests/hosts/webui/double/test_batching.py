@@ -114,7 +114,8 @@ def test_padding_is_left_to_the_webui(webui, clip, pads):
 
 
 def test_a_call_that_another_extension_cut_in_its_own_way_is_refused(webui):
-    order = webui.module("clip.batching").row_order([2, 2, 2], 3)
+    model = webui.module("compat.host_models").HostModel(None)
+    order = webui.module("clip.batching").row_order(model, [2, 2, 2], 3)
     assert order(9) == [0, 2, 4, 1, 3, 5, 6, 7, 8]
     assert order(6) == [0, 2, 4, 1, 3, 5]
     assert order(3) is None

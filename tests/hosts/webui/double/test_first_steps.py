@@ -158,7 +158,7 @@ def test_other_kinds_of_files_are_never_chosen(bare):
 def test_if_no_module_fits_the_block_says_so_and_marks_what_would(bare, checkpoint, monkeypatch):
     write_motion_file(bare.models_folder)
     monkeypatch.setattr(checkpoint, "is_sdxl", True)
-    monkeypatch.setattr(bare.module("compat.a1111"), "loaded_unet", lambda: None)
+    monkeypatch.setattr(bare.module("catalog.checkpoint"), "find_sites", lambda _unet: None)  # of no known layout
     panel = opened(bare)
     assert panel.block.visible
     assert "None of your motion modules fits the loaded checkpoint (SDXL)." in panel.guide.value

@@ -314,8 +314,9 @@ def test_weights_that_are_still_to_come_to_the_card_take_their_memory(webui, mon
     unet = sum(weight.nbytes for weight in checkpoint.model.diffusion_model.parameters())
     motion = sum(weight.numel() for name, weight in load_file(motion_file).items() if not name.endswith(".pe"))
     left_free = webui.module("ui.plan_view")._left_free
-    assert 100 * GIB - left_free(checkpoint, SETTINGS["model"], 4) == unet + 4 * motion
-    assert 100 * GIB - left_free(checkpoint, "none of these", 4) == unet
+    model = webui.module("compat.host_models").HostModel(checkpoint)
+    assert 100 * GIB - left_free(model, SETTINGS["model"], 4) == unet + 4 * motion
+    assert 100 * GIB - left_free(model, "none of these", 4) == unet
 
 
 def test_the_page_is_well_formed_whatever_stands_in_it(plan):

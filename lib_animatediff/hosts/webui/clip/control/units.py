@@ -12,6 +12,7 @@ from torch import Tensor
 from lib_animatediff.engine.call import UNetCall, context_of, input_of
 from lib_animatediff.engine.patching import patch_forward
 from lib_animatediff.hosts.webui.compat import a1111, controlnet
+from lib_animatediff.hosts.webui.compat.host_models import host_model
 from lib_animatediff.request.effects import Note
 from motion_module import ClipError, IncompatibleModelError
 
@@ -110,7 +111,7 @@ class ControlOfClip:
             ClipError: a unit cannot follow the frames.
         """
         network = controlnet.network_of(p)
-        unet = p.sd_model.model.diffusion_model
+        unet = host_model(p.sd_model).unet
         if not self._units or network is None:
             yield
             return

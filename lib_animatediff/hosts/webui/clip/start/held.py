@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lib_animatediff.engine.host_tensor import HostTensor
 from lib_animatediff.hosts.webui.compat import denoiser as webui
 from lib_animatediff.hosts.webui.compat.a1111 import encoding_means
+from lib_animatediff.hosts.webui.compat.host_models import host_model
 from lib_animatediff.request.start.kept import latent_masks, shares_of
 from lib_animatediff.request.start.video import VideoStart
 from lib_animatediff.sampling.hold import NoiseLevels, prediction_of, strengths_of
@@ -63,7 +64,7 @@ class HeldParts:
         if self._video.mask is not None and webui.sees_masks(p):
             kwargs["image_conditioning"] = self._conditions(p, x[: self._frames]).repeat(clips, 1, 1, 1)
         levels = free_from(self._strengths, self._video.strongest, webui.levels_of_img2img(p, steps))
-        hook = DenoiserHook(x, levels.repeat(clips, 1, 1, 1), p.sd_model.alphas_cumprod)
+        hook = DenoiserHook(x, levels.repeat(clips, 1, 1, 1), host_model(p.sd_model).alphas_cumprod)
         handle = p.sampler.model_wrap_cfg.register_forward_hook(hook)
         try:
             sampled = sample(p, x, noise, *args, steps=steps, **kwargs)

@@ -18,6 +18,7 @@ from lib_animatediff.engine.inject import Injection
 from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
 from lib_animatediff.hosts.webui.compat import a1111, controlnet, unet_calls
 from lib_animatediff.hosts.webui.compat import denoiser as webui
+from lib_animatediff.hosts.webui.compat.host_models import host_model
 from lib_animatediff.hosts.webui.compat.progress import is_stopped
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.request.start.kept import latent_masks
@@ -105,7 +106,7 @@ class InvertedVideo:
                 predict,
                 levels,
                 self._begins(p, x, steps, len(levels)),
-                predicts_velocity=unet_calls.predicts_velocity(p.sd_model),
+                predicts_velocity=host_model(p.sd_model).predicts_velocity,
             )
         finally:
             if injection is not None:

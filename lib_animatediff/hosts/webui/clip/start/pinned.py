@@ -20,6 +20,7 @@ from lib_animatediff.engine.patching import patch_next_call
 from lib_animatediff.hosts.webui.clip.prompts import ClipPrompts
 from lib_animatediff.hosts.webui.compat import a1111, unet_calls
 from lib_animatediff.hosts.webui.compat.denoiser import encoded
+from lib_animatediff.hosts.webui.compat.host_models import host_model
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.request.settings.derived import is_loop
 from lib_animatediff.sampling.hold import NoiseLevels
@@ -71,7 +72,7 @@ class PinnedImages:
         if self._pins is None:
             yield
             return
-        with hold(p.sd_model.model.diffusion_model, self._hooks):
+        with hold(host_model(p.sd_model).unet, self._hooks):
             yield
 
     @torch.no_grad()
@@ -98,9 +99,9 @@ class PinnedImages:
             order=self._order,
             leads_on=self._pins.leads_on and not p.is_hr_pass and self._others_start_from_noise(p),
         )
-        velocity = unet_calls.predicts_velocity(p.sd_model)
-        levels = NoiseLevels(p.sd_model.alphas_cumprod, in_logarithms=True)
-        self._hooks.begin(pinned, levels, predicts_velocity=velocity)
+        model = host_model(p.sd_model)
+        levels = NoiseLevels(model.alphas_cumprod, in_logarithms=True)
+        self._hooks.begin(pinned, levels, predicts_velocity=model.predicts_velocity)
         if inverted is not None:
             wrap_method(
                 p.sampler, "sample", lambda sample, p, x, *args, **named: sample(p, pinned.in_noise(x), *args, **named)
@@ -169,9 +170,9 @@ def _inverted(p: Any, latents: Tensor, conditions: Any) -> Tensor:
         return unet_calls.predicted(p, noised, timestep, conditions)
 
     # The checkpoint was trained with its own noise levels, and the motion module with others.
-    levels = p.sd_model.alphas_cumprod.float().cpu()
-    velocity = unet_calls.predicts_velocity(p.sd_model)
-    return invert(latents, predict, ddim_timesteps(int(p.steps)), levels, predicts_velocity=velocity)
+    model = host_model(p.sd_model)
+    levels = model.alphas_cumprod.float().cpu()
+    return invert(latents, predict, ddim_timesteps(int(p.steps)), levels, predicts_velocity=model.predicts_velocity)
 
 
 def rows_of(conditions: Any, rows: Sequence[int]) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 from lib_animatediff.hosts.webui.clip.start.video import sampled_steps
 from lib_animatediff.hosts.webui.compat import a1111
+from lib_animatediff.hosts.webui.compat.host_models import host_model
 from lib_animatediff.request.plan import ClipPlan
 
 from .workload import Task
@@ -75,7 +76,7 @@ def tasks_of(p: Any, plan: ClipPlan, passes: dict[bool, float]) -> list[Task]:
     has_second = True in passes
     large = (int(p.hr_upscale_to_x), int(p.hr_upscale_to_y)) if has_second else size
     device = a1111.device().type
-    unet = getattr(getattr(p.sd_model, "model", None), "diffusion_model", None)
+    unet = host_model(p.sd_model).unet
     seconds = _FRAME_SECONDS.get(device, _FRAME_SECONDS["cuda"]) * _time_of(unet)
     name = type(unet).__module__
 
