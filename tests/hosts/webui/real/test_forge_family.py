@@ -1,0 +1,118 @@
+"""Clips in a real Forge and a real reForge: what reached the UNet, and that the next image is as before.
+
+Environment: FORGE_DIR and REFORGE_DIR name installations whose tables know the small models of `small_models`;
+FORGE_PYTHON and REFORGE_PYTHON their Pythons. Without them everything here is skipped.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy
+import pytest
+from PIL import Image
+from support.motion_files import write_motion_file
+from support.webui_real.forge_family import HOSTS, ForgeFamily
+from support.webui_real.server import ServerError, base64_image
+
+CLIP = {"model": "mm_small_v3.safetensors", "frames": 3}
+PLAIN = {"seed": 1, "steps": 4, "sampler_name": "Euler"}
+START = {"init_images": [base64_image(Image.linear_gradient("L").resize((64, 64)).convert("RGB"))]}
+EVEN = [[999.0], [666.0], [333.0], [0.0]]  # of Euler's four steps, in any table
+SAMPLERS = {"Euler a": EVEN, "DPM++ 2M": None, "DDIM": [[751.0], [501.0], [251.0], [1.0]], "UniPC": None, "LCM": None}
+
+
+@pytest.fixture(scope="module", params=HOSTS)
+def host(request, tmp_path_factory):
+    if f"{request.param}_DIR" not in os.environ:
+        pytest.skip(f"{request.param}_DIR is not set: the program was not started, so nothing here is proven")
+    server = ForgeFamily(request.param, tmp_path_factory.mktemp(request.param.lower()))
+    write_motion_file(server.motion_modules_dir)
+    with server:
+        yield server
+
+
+@pytest.fixture
+def unchanged(host):
+    """The next plain image is byte-identical to the one before."""
+    before = host.frames(**PLAIN)[0]
+    yield
+    assert numpy.array_equal(host.frames(**PLAIN)[0], before)
+
+
+def rows_and_levels(host):
+    calls = [call for call in host.calls() if "rows" in call]
+    return [call["rows"] for call in calls], [call["timesteps"] for call in calls]
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_clip_has_its_rows_at_the_module_s_noise_levels(host):
+    frames = host.frames(CLIP, **PLAIN)
+    assert len(frames) == 3
+    assert any((frames[0] != other).any() for other in frames[1:])
+    assert rows_and_levels(host) == ([6] * 4, EVEN)
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_samplers_visit_their_timesteps(host, sampler):
+    host.frames(CLIP, **{**PLAIN, "sampler_name": sampler})
+    rows, levels = rows_and_levels(host)
+    assert set(rows) == {6}
+    assert SAMPLERS[sampler] is None or levels[:4] == SAMPLERS[sampler]
+    assert levels[0][0] > 700
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_img2img_begins_at_the_module_s_level(host):
+    host.frames(CLIP, "img2img", **START, **PLAIN, denoising_strength=0.75)
+    levels = rows_and_levels(host)[1]
+    assert levels == [[749.0], [500.0], [250.0], [0.0]] or levels[0][0] >= 500
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_part_of_weight_0_changes_nothing(host):
+    with_part = host.frames(CLIP, **PLAIN, prompt="a cat AND a dog :0")
+    without = host.frames(CLIP, **PLAIN, prompt="a cat")
+    assert all(numpy.array_equal(one, other) for one, other in zip(with_part, without, strict=True))
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_the_host_makes_room_for_a_window(host):
+    host.frames({**CLIP, "frames": 20, "context_length": 4, "overlap": 1}, **PLAIN)
+    noted = [call for call in host.calls() if "estimates" in call]
+    assert len(noted) == PLAIN["steps"]
+    for call in noted:
+        whole, window = call["estimates"]
+        assert whole == window
+        assert call["preserved"] > 0
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"clip": {**CLIP, "context_length": 2, "overlap": 1, "closed_loop": "A"}},
+        {"clip": {**CLIP, "freeinit_enable": True, "freeinit_iters": 2}},
+        {"clip": {**CLIP, "guidance_end": 0.5}},
+        {"clip": {**CLIP, "model": "Text2Video-Zero"}},
+        {"clip": {**CLIP, "image": START["init_images"][0]}},
+        {"clip": CLIP, "cfg_scale": 1},
+        {"clip": CLIP, "prompt": "0: a cat\n2: a dog " + "red " * 90},
+        {"clip": CLIP, "negative_prompt": "blue " * 100},
+        {"clip": CLIP, "prompt": "a cat <lora:small_lora:1>"},
+        {"clip": CLIP, "batch_size": 2, "n_iter": 2},
+        {"clip": CLIP, "enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7}
+        | {"hr_additional_modules": ["Use same choices"], "hr_cfg": 7},
+    ],
+    ids=["loop", "FreeInit", "CFG end", "Zero", "image", "CFG 1", "travel", "long", "LoRA", "clips", "hires"],
+)
+def test_a_clip_comes_of(host, fields):
+    clip, more = fields["clip"], {name: value for name, value in fields.items() if name != "clip"}
+    assert len(host.frames(clip, **PLAIN, **more)) == 3 * more.get("batch_size", 1) * more.get("n_iter", 1)
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_refusal_is_one_sentence(host):
+    with pytest.raises(ServerError, match=r"answered 422.*AD-C"):
+        host.frames({**CLIP, "frames": -3}, **PLAIN)
