@@ -43,8 +43,16 @@ NOT_THE_WEBUIS |= {
     "*.latest_network",
     "*.sent",
     "*.texts",
+    "*.unet",
+    "sd_model",
+}
+NOT_THE_WEBUIS |= {  # those of Forge and reForge
+    "sd_model.cond_stage_model",
     "sd_model.forge_objects",
-}  # the last is Forge's
+    "sd_model.get_learned_conditioning",
+    "sd_model.get_prompt_lengths_on_ui",
+    "sd_model.model_config",
+}
 NOT_THE_WEBUIS |= {
     "loaded.adapters",
     "loaded.motion",
@@ -169,7 +177,7 @@ SIGNATURES = {
     "modules.util.walk_files": "(path, allowed_extensions=)",
     "p.close": "()",
     "p.inpainting_image_conditioning": "(source_image, latent_image, image_mask=, ...)",
-    "p.sd_model.apply_model": "(x_noisy, t, cond, ...)",
+    "sd_model.apply_model": "(x_noisy, t, cond, ...)",
     "p.txt2img_image_conditioning": "(x, width=, height=)",
     "p.sample": "(conditioning, unconditional_conditioning, seeds, subseeds, subseed_strength, prompts)",
     "p.sample_hr_pass": "(samples, decoded_samples, seeds, subseeds, subseed_strength, prompts)",
@@ -220,8 +228,8 @@ NAMES = """
     processed.all_negative_prompts processed.all_prompts processed.all_seeds processed.all_subseeds
     processed.batch_size processed.comments processed.extra_generation_params processed.images
     processed.index_of_first_image processed.info processed.infotexts processed.styles
-    loaded.is_sd2 loaded.is_sd3 loaded.is_sdxl loaded.is_ssd loaded.model
-    sd_model.cond_stage_key sd_model.is_sd2 sd_model.is_sd3 sd_model.is_ssd p.sd_model.model
+    loaded.is_sd2 loaded.is_sd3 loaded.is_sdxl loaded.is_ssd
+    sd_model.cond_stage_key sd_model.is_sd2 sd_model.is_sd3 sd_model.is_ssd sd_model.model
 """.split()
 
 # The user's settings that we read or, for one call, hide.
@@ -256,13 +264,13 @@ SET_FROM_OUTSIDE = {
     "modules.shared.cmd_opts.gradio_allowed_path": "webui",  # likewise
     "modules.shared.cmd_opts.hide_ui_dir_config": "modules.ui_common",  # an option of the command line
     "modules.shared.opts.enable_prompt_comments": "modules.processing_scripts.comments",  # a script's own option
-    "modules.shared.sd_model.cond_stage_model_empty_prompt": "modules.sd_models",
+    "sd_model.cond_stage_model_empty_prompt": "modules.sd_models",
     "p.batch_index": "modules.processing",
     "p.sampler.get_timesteps": "modules.sd_samplers_timesteps",
     "p.sd_model.first_stage_model": "ldm.models.diffusion.ddpm",
-    "p.sd_model.is_sdxl_inpaint": "modules.sd_models",
+    "sd_model.is_sdxl_inpaint": "modules.sd_models",
     "p.txt2img_upscale": "modules.txt2img",
-    "p.sd_model.alphas_cumprod": "ldm.models.diffusion.ddpm",
+    "sd_model.alphas_cumprod": "ldm.models.diffusion.ddpm",
     "sd_model.parameterization": "modules.sd_samplers_kdiffusion",
     "seconds.do_not_save_to_config": "modules.ui_loadsave",
 }

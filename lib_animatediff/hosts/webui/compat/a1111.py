@@ -148,15 +148,15 @@ def unet_replacement() -> str | None:
     return None if sd_unet.current_unet is None else str(sd_unet.current_unet.option.label)
 
 
-def with_noise_options(table: Tensor, *, zero_snr: bool = False) -> Tensor:
+def with_noise_options(table: Tensor, *, rescales: bool = False) -> Tensor:
     """Apply the user's noise options to a table of ``alphas_cumprod``, as the WebUI does for the checkpoint's.
 
     Args:
-        zero_snr: the checkpoint asks for zero terminal SNR itself.
+        rescales: to a terminal SNR of 0 also without the user's option.
     """
     if shared.opts.use_downcasted_alpha_bar:
         table = table.half()
-    if zero_snr or shared.opts.sd_noise_schedule == "Zero Terminal SNR":
+    if rescales or shared.opts.sd_noise_schedule == "Zero Terminal SNR":
         table = sd_models.rescale_zero_terminal_snr_abar(table)
     return table
 
@@ -234,6 +234,15 @@ def first_conditions(conditioning: Any) -> tuple[list[int], Any]:
     """The place of each prompt's first part, and the conditions ``n t c`` of all parts at the first step."""
     parts, conditions = prompt_parser.reconstruct_multicond_batch(conditioning, 0)
     return [places[0][0] for places in parts], conditions
+
+
+def prompt_length(text: str, *encoder: Any) -> Any:
+    """Tokens of a prompt, padded to whole chunks; a string before the tokenizer is ready.
+
+    Args:
+        encoder: of the text, which reForge wants to know.
+    """
+    return import_module("modules.sd_hijack").model_hijack.get_prompt_lengths(text, *encoder)[1]
 
 
 def apply_styles(text: str, styles: Sequence[str], *, is_negative: bool) -> str:

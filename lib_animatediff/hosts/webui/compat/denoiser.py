@@ -91,5 +91,7 @@ def mask_condition(p: Any, image: Any, changes: Tensor, latents: Tensor) -> Tens
         changes: ``h w``, 1 where the image may change.
         latents: of the image, ``1 c h w``.
     """
-    pixels = pixels_of(image).to(latents.device, host_model(p.sd_model).vae_dtype) * 2 - 1
+    vae = p.sd_model.first_stage_model  # Forge's has another place, and casts images itself
+    dtype = next(vae.parameters()).dtype if isinstance(vae, torch.nn.Module) else torch.float32
+    pixels = pixels_of(image).to(latents.device, dtype) * 2 - 1
     return p.inpainting_image_conditioning(pixels, latents, image_mask=changes[None, None])  # type: ignore[no-any-return]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -42,22 +43,22 @@ class HostModel:
     calls_whole_streams = False
 
     def __init__(self, sd_model: Any) -> None:
-        self._model = sd_model
+        self._sd_model = sd_model
 
     @property
     def unet(self) -> nn.Module:
         """The UNet that the host calls."""
-        return self._model.model.diffusion_model  # type: ignore[no-any-return]
+        return self._sd_model.model.diffusion_model  # type: ignore[no-any-return]
 
     @property
     def alphas_cumprod(self) -> Tensor:
         """The noise levels that the sampler uses now, ``(steps,)``."""
-        return self._model.alphas_cumprod  # type: ignore[no-any-return]
+        return self._sd_model.alphas_cumprod  # type: ignore[no-any-return]
 
     @property
     def predicts_velocity(self) -> bool:
         """Whether the UNet predicts velocities; otherwise it predicts noise."""
-        return getattr(self._model, "parameterization", None) in _VELOCITY
+        return getattr(self._sd_model, "parameterization", None) in _VELOCITY
 
     @property
     def dtype(self) -> torch.dtype:
@@ -67,24 +68,19 @@ class HostModel:
     @property
     def is_inpainting(self) -> bool:
         """Whether the checkpoint sees masks. Samplers know it of AUTOMATIC1111's models of Stable Diffusion 1.5."""
-        return bool(getattr(self._model, "is_sdxl_inpaint", False))
-
-    @property
-    def vae_dtype(self) -> torch.dtype:
-        """The type of images that the VAE encodes."""
-        return next(self._model.first_stage_model.parameters()).dtype  # type: ignore[no-any-return]
+        return bool(getattr(self._sd_model, "is_sdxl_inpaint", False))
 
     def use_schedule(self, schedule: BetaSchedule) -> AbstractContextManager[None]:
         """Sample with these noise levels inside the block, with the user's options for them."""
-        return use_schedule(self._model, schedule, adjust=self._with_noise_options)
+        return use_schedule(self._sd_model, schedule, adjust=partial(_with_noise_options, self._sd_model))
 
     def empty_condition(self) -> Any:
         """``(1 n c)``: the condition of the empty prompt; SDXL's may be a dict."""
-        return self._model.cond_stage_model_empty_prompt
+        return self._sd_model.cond_stage_model_empty_prompt
 
     def prompt_length(self, text: str) -> Any:
         """Tokens of a prompt, padded to whole chunks; a string before the tokenizer is ready."""
-        return import_module("modules.sd_hijack").model_hijack.get_prompt_lengths(text)[1]
+        return a1111.prompt_length(text)
 
     def timestep_of(self, params: Any) -> Tensor:
         """The timestep of the denoiser's next call, ``(1,)``.
@@ -104,7 +100,7 @@ class HostModel:
             images: what an inpainting checkpoint sees, ``n 5 h w``.
         """
         given = {**conditions, "c_concat": [images]}
-        return self._model.apply_model(latents, timesteps, given)  # type: ignore[no-any-return]
+        return self._sd_model.apply_model(latents, timesteps, given)  # type: ignore[no-any-return]
 
     def expect_rows(self, rows: int, more_bytes: int) -> None:
         """Let the host make room for calls of so many rows of a stream, and for weights that it does not know."""
@@ -116,9 +112,6 @@ class HostModel:
         """
         return nullcontext()
 
-    def _with_noise_options(self, table: Tensor) -> Tensor:
-        return a1111.with_noise_options(table)
-
 
 class _PatchedModel(HostModel):
     """What reForge and Forge share: the UNet is a patcher's, and its model knows the noise levels."""
@@ -129,7 +122,7 @@ class _PatchedModel(HostModel):
 
     @property
     def _patcher(self) -> Any:
-        return self._model.forge_objects.unet
+        return self._sd_model.forge_objects.unet
 
     @property
     def _noise_levels(self) -> Any:
@@ -150,17 +143,12 @@ class _PatchedModel(HostModel):
         """Whether the checkpoint sees masks."""
         return getattr(self.unet, "in_channels", None) == _INPAINTING_CHANNELS
 
-    @property
-    def vae_dtype(self) -> torch.dtype:
-        """The type of images that the VAE encodes; it casts them itself."""
-        return torch.float32
-
     @contextmanager
     def use_schedule(self, schedule: BetaSchedule) -> Iterator[None]:
         """Sample with these noise levels inside the block, with the user's options for them."""
         levels = self._noise_levels
         former = levels.sigmas, levels.log_sigmas
-        table = self._with_noise_options(schedule.alphas_cumprod()).double()
+        table = _with_noise_options(self._sd_model, schedule.alphas_cumprod()).double()
         levels.set_sigmas(((1 - table) / table).sqrt().to(former[0].device))
         try:
             yield
@@ -174,12 +162,6 @@ class _PatchedModel(HostModel):
     def numbering_rows(self) -> AbstractContextManager[None]:
         """Number the rows of a call inside the block."""
         return patch_forward(self.unet, _with_numbers)
-
-    def _with_noise_options(self, table: Tensor) -> Tensor:
-        made_for_it = getattr(self._model, "ztsnr", False) or getattr(
-            getattr(self._model, "model_config", None), "ztsnr", False
-        )
-        return a1111.with_noise_options(table, zero_snr=bool(made_for_it))
 
     @torch.inference_mode()
     def predicted(self, latents: Tensor, timesteps: Tensor, conditions: dict[str, Any], images: Tensor) -> Tensor:
@@ -203,7 +185,7 @@ class _PatchedModel(HostModel):
         # The host counts two streams.
         patcher.model_options[_MEMORY] = lambda shape: estimate([min(shape[0], 2 * rows), *shape[1:]])
         patcher.add_extra_preserved_memory_during_sampling(more_bytes)
-        self._model.forge_objects.unet = patcher
+        self._sd_model.forge_objects.unet = patcher
 
 
 class ReforgeModel(_PatchedModel):
@@ -220,14 +202,13 @@ class ReforgeModel(_PatchedModel):
     @contextmanager
     def use_schedule(self, schedule: BetaSchedule) -> Iterator[None]:
         """Sample with these noise levels inside the block: the sampler's grid, and the UNet's timesteps."""
-        grid = use_schedule(self._model, schedule, adjust=self._with_noise_options)
+        grid = use_schedule(self._sd_model, schedule, adjust=partial(_with_noise_options, self._sd_model))
         with super().use_schedule(schedule), grid:
             yield
 
     def prompt_length(self, text: str) -> Any:
         """Tokens of a prompt, padded to whole chunks."""
-        hijack = import_module("modules.sd_hijack").model_hijack
-        return hijack.get_prompt_lengths(text, self._model.cond_stage_model)[1]
+        return a1111.prompt_length(text, self._sd_model.cond_stage_model)
 
 
 class ForgeModel(_PatchedModel):
@@ -248,11 +229,17 @@ class ForgeModel(_PatchedModel):
 
     def empty_condition(self) -> Any:
         """``(1 n c)``: the condition of the empty prompt; SDXL's is a dict."""
-        return self._model.get_learned_conditioning([""])
+        return self._sd_model.get_learned_conditioning([""])
 
     def prompt_length(self, text: str) -> Any:
         """Tokens of a prompt, padded to whole chunks."""
-        return self._model.get_prompt_lengths_on_ui(text)[1]
+        return self._sd_model.get_prompt_lengths_on_ui(text)[1]
+
+
+def _with_noise_options(sd_model: Any, table: Tensor) -> Tensor:
+    """Apply the user's noise options, and what reForge and Forge know of the checkpoint."""
+    own = (sd_model, getattr(sd_model, "model_config", None))
+    return a1111.with_noise_options(table, rescales=any(getattr(each, "ztsnr", False) for each in own))
 
 
 def _with_numbers(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -96,7 +96,7 @@ def changed_javascript(webui_dir: Path) -> Iterator[str]:
 def uses() -> dict[str, dict[str, set[str]]]:
     """Every name that we use, with the keywords that it is called with and the files that do so."""
     found: dict[str, dict[str, set[str]]] = {}
-    door = door_of("a1111", parsed(COMPAT / "a1111.py"), contract.PROTOCOLS)
+    door = door_of("a1111", parsed(COMPAT / "a1111.py"), contract.PROTOCOLS) | {"self._sd_model": "sd_model"}
     for path in OURS:
         collected = Uses({"modules", "gradio", "launch"}, contract.OBJECTS, contract.SETTERS, door)
         collected.visit(parsed(path))

@@ -19,7 +19,7 @@ CLIP = {"model": "mm_small_v3.safetensors", "frames": 3}
 PLAIN = {"seed": 1, "steps": 4, "sampler_name": "Euler"}
 START = {"init_images": [base64_image(Image.linear_gradient("L").resize((64, 64)).convert("RGB"))]}
 EVEN = [[999.0], [666.0], [333.0], [0.0]]  # of Euler's four steps, in any table
-SAMPLERS = {"Euler a": EVEN, "DPM++ 2M": None, "DDIM": [[751.0], [501.0], [251.0], [1.0]], "UniPC": None, "LCM": None}
+SAMPLERS = {"Euler a": EVEN, "DPM++ 2M": None, "DDIM": [[751.0], [501.0], [251.0]], "UniPC": None, "LCM": None}
 
 
 @pytest.fixture(scope="module", params=HOSTS)
