@@ -18,7 +18,6 @@ from lib_animatediff.request.settings import (
     ClipSettings,
     canonical_name,
     from_infotext,
-    json_schema,
     parse_settings,
     to_infotext,
 )
@@ -391,16 +390,3 @@ def test_a_long_text_is_read_at_once():
     for text in ("x" * 100_000, "x: " * 30_000, 'model: "' * 10_000, ", x" * 30_000):
         from_infotext(text)
     assert time.perf_counter() - start < 1
-
-
-def test_the_schema_says_what_the_door_lets_in():
-    """For each setting: its default is valid, its limits and choices are the table's."""
-    properties = json_schema()["properties"]
-    assert list(properties) == list(SETTINGS)
-    parse_settings({name: told["default"] for name, told in properties.items()})
-    for name, told in properties.items():
-        setting = SETTINGS[name]
-        assert (told.get("minimum"), told.get("maximum")) == (setting.minimum, setting.maximum)
-        assert tuple(told.get("items", told).get("enum", ())) == setting.choices
-        assert told["description"] == setting.full_help
-    json.dumps(json_schema())

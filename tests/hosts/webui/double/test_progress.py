@@ -7,7 +7,6 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
-import torch
 from support.matrix import every_once
 from support.plans import plan_of
 from support.source_files import shades
@@ -399,13 +398,3 @@ def test_a_preview_that_another_thread_decodes_is_no_frame(parts):
     assert seen == [("decode", 1)]
     assert watch.is_cut_short
     assert vars(model).keys() == {"decode_first_stage"}
-
-
-def test_before_it_is_measured_a_small_unet_is_taken_for_faster(webui):
-    time_of = webui.module("hooks.progress.tasks")._time_of
-    small, usual = (
-        SimpleNamespace(parameters=lambda n=n: [torch.empty(n, device="meta")]) for n in (1_000_000, 860_000_000)
-    )
-    assert time_of(usual) == 1.0
-    assert 0.05 < time_of(small) < 0.2
-    assert time_of(None) == 1.0

@@ -78,7 +78,7 @@ class RequestProgress:
         """The UNet has computed a context window. Raises the WebUI's own exception if the user interrupts."""
         if self._place is not None:
             self._place.next_window(done, count)
-            self._show_place(self._place)
+            _show(self.bar, self._kind, self._batch, self._place)
         if is_stopped():
             raise a1111.InterruptedSampling
 
@@ -141,17 +141,14 @@ class RequestProgress:
         def on_frames(kind: str, done: int) -> None:
             unit = units[kind]
             self.bar.advance(kind, self._batch, done * unit, unit)
-            self._say_frame(kind, done)
+            _say_frame(self.bar, kind, done, self._rows)
 
         kind = DECODE_FIRST if between else DECODE
         self._watch = VaeWatch(
             p.sd_model, self._rows, lambda: self.interrupts.is_pending, on_frames, between_passes=between
         )
         self.bar.start(kind, units[kind])
-        self._say_frame(kind, 0)
-
-    def _say_frame(self, kind: str, done: int) -> None:
-        self.bar.say(fitting(f"{_WORDS[kind]} {min(done + 1, self._rows)}/{self._rows}"))
+        _say_frame(self.bar, kind, 0, self._rows)
 
     def _next(self, move: Callable[[SamplingPlace], None]) -> None:
         """Move to the next call of the pass."""
@@ -163,11 +160,16 @@ class RequestProgress:
         self.bar.resize(self._kind, place.total)
         if is_first:
             self.bar.start(self._kind, place.ahead)
-        self._show_place(place)
+        _show(self.bar, self._kind, self._batch, place)
 
-    def _show_place(self, place: SamplingPlace) -> None:
-        self.bar.advance(self._kind, self._batch, place.done, place.ahead)
-        self.bar.say(place.text)
+
+def _say_frame(bar: ProgressBar, kind: str, done: int, rows: int) -> None:
+    bar.say(fitting(f"{_WORDS[kind]} {min(done + 1, rows)}/{rows}"))
+
+
+def _show(bar: ProgressBar, kind: str, batch: int, place: SamplingPlace) -> None:
+    bar.advance(kind, batch, place.done, place.ahead)
+    bar.say(place.text)
 
 
 def _place_of(p: Any, plan: ClipPlan, frames: Sequence[float], *, is_second: bool) -> SamplingPlace:
