@@ -55,6 +55,11 @@ def plain(server):
     return pixels(server.txt2img(**FEW)), pixels(server.img2img(**INIT, **SEEDED, **FEW))
 
 
+def named_for(units):
+    """Images for the units that have no embeddings, which they would replace: there is no image encoder."""
+    return ", ".join(f"{number}: in/greys" for number, unit in enumerate(units) if "ipadapter_input" not in unit)
+
+
 def random_request(random: Random, models: dict[str, str]) -> tuple[str, str, dict]:
     """The tab, what fails, and the request."""
     units = []
@@ -81,7 +86,7 @@ def random_request(random: Random, models: dict[str, str]) -> tuple[str, str, di
             "format": ["Frame"],
             "frames": random.choice((1, 2, 4, 8)),
             **random.choice(({}, WINDOWS)),
-            "control_images": "in/greys",
+            "control_images": named_for(units),
         }
         clip |= random.choice(({}, {"control_weight": "0: 1, -1: 0.5"}, {"control_end": "0: 1, -1: 0.5"}))
         clip |= random.choice(({}, {}, {"control_masks": "in/back"}))
