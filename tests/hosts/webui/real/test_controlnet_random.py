@@ -111,7 +111,8 @@ def test_no_request_leaves_anything(controlled, tmp_path):
         if results.has_passed(str(number)):
             continue
         status = controlled.api("POST", f"/sdapi/v1/{tab}", request).status_code
-        foreseen = status in FORESEEN or failure.startswith("error in")
+        has_clip = "AnimateDiff" in request["alwayson_scripts"]  # else the extension alone decides, and may fail
+        foreseen = status in FORESEEN or failure.startswith("error in") or not has_clip
         same = all(numpy.array_equal(one, other) for one, other in zip(plain(controlled), before, strict=True))
         results.add(str(number), wrong=int(not (foreseen and same)), tab=tab, failure=failure, status=status, same=same)
         assert same, (number, tab, failure, status)
