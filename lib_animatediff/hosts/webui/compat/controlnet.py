@@ -119,7 +119,11 @@ def enabled_units(p: Any) -> list[HostUnit]:
 
 
 def with_frames(
-    host: HostUnit, read: Callable[[], Sequence[Any]], masks: Callable[[Sequence[Size]], Sequence[Image]] | None = None
+    host: HostUnit,
+    read: Callable[[], Sequence[Any]],
+    masks: Callable[[Sequence[Size]], Sequence[Image]] | None = None,
+    *,
+    are_embeddings: bool = False,
 ) -> Any:
     """A copy of a unit that reads one image or embedding per frame.
 
@@ -129,15 +133,16 @@ def with_frames(
         read: returns the images, RGB, or the embeddings. An IP-Adapter's are read at once, and others when the
             extension prepares the request.
         masks: returns a mask for each image, of these sizes; None: it has a folder of masks, or needs none.
+        are_embeddings: whether they are embeddings instead of images.
     """
     unit = host.unit
     same: dict[str, Any] = {"input_mode": type(unit.input_mode).SIMPLE, "mask": None, "save_detected_map": False}
-    if _merges_inputs(unit):  # it accepts a list, and keeps what it makes of each
-        if unit.ipadapter_input is not None:
-            own = {"image": None, "ipadapter_input": list(read())}
-        else:
-            own = {"image": [{"image": _array(one), "mask": None} for one in read()]}
-        return unit.copy(update={**same, **own, "animatediff_batch": False})
+    given = list(read()) if are_embeddings else None
+    same |= {"image": None, "ipadapter_input": given, "animatediff_batch": False}
+    if are_embeddings:
+        return unit.copy(update=same)
+    if unit.is_ipadapter:  # it accepts a list, and keeps what it makes of each
+        return unit.copy(update={**same, "image": [{"image": _array(one), "mask": None} for one in read()]})
     folder = None if masks is None else Path(tempfile.mkdtemp(prefix="animatediff-masks-"))
 
     def arrays(_files: object, _p: object) -> list[Any]:
@@ -154,7 +159,6 @@ def with_frames(
     return unit.copy(
         update={
             **same,
-            "image": None,
             "animatediff_batch": True,
             "batch_images": str(a1111.models_folder()),  # a folder that exists, whose files are not looked at
             "batch_modifiers": [arrays],

@@ -116,6 +116,13 @@ def test_an_ip_adapter_mixes_the_embedding_of_each_frame_with_uncond(controlled,
     assert {bool((values == -1).any()) for _, (values,) in shared.controlled} >= {True}
 
 
+def test_images_that_are_named_replace_embeddings(controlled, walk):
+    given = unit(model="ip", module="ip-adapter", animatediff_batch=True, ipadapter_input=[0.25, 0.75])
+    controlled(given, clip=NAMED)
+    for _, (values,) in shared.controlled:
+        assert values[:FRAMES].tolist() == pytest.approx(FIRST)
+
+
 def test_where_images_come_from(controlled, walk, webui):
     write_clip(walk.parent / "v.gif", [picture(frame) for frame in range(FRAMES)], fps=5)
     for given, clip, fields in (

@@ -26,7 +26,8 @@ NAMES = {name for names in CONTROLNET.values() for name in names.split()} | set(
 OTHERS = set(
     """
     copy get in_channels name register_forward_hook register_forward_pre_hook values args_from args_to before_call count
-    fill has_amounts host image_order images inpainted keys mask_order masks named notes order parts read source weights
+    fill has_amounts has_embeddings host image_order images inpainted keys mask_order masks named notes order parts read
+    source weights
     """.split()
 )
 

@@ -74,6 +74,11 @@ class UnitFrames:
     inpainted: Callable[[Sequence[Size]], Sequence[Image]] | None = None
 
     @property
+    def has_embeddings(self) -> bool:
+        """Whether its images are its own list of embeddings, which images that are named for it replace."""
+        return self.named is None and bool(self.image_order) and self.host.unit.ipadapter_input is not None
+
+    @property
     def has_amounts(self) -> bool:
         """Whether it acts on a frame in another way than the extension has it act on all."""
         return any(weight != 1 for weight in self.weights) or bool(self.parts) or self.masks is not None

@@ -70,7 +70,9 @@ class ControlOfClip:
         return controlnet.arguments_with(
             p,
             {
-                unit.host.place: controlnet.with_frames(unit.host, unit.read, unit.inpainted)
+                unit.host.place: controlnet.with_frames(
+                    unit.host, unit.read, unit.inpainted, are_embeddings=unit.has_embeddings
+                )
                 for unit in self._units
                 if unit.read is not None and unit.count
             },

@@ -61,7 +61,7 @@ class TroubleScript(scripts.Script):
     def ui(self, is_img2img):
         return [gr.Textbox(value="", visible=False, label="Trouble")]
 
-    undo = ExitStack()
+    undo = ExitStack()  # of both tabs: what one request leaves is not to trouble the other tab's next one
 
     def process(self, p, command):
         self.undo.close()  # of a request that failed
@@ -77,7 +77,7 @@ class TroubleScript(scripts.Script):
 
     def process_batch(self, p, command, **kwargs):
         calls_seen["starts"] = [image.convert("L").getpixel((0, 0)) for image in getattr(p, "init_images", None) or []]
-        self.undo = ExitStack()
+        TroubleScript.undo = ExitStack()
         command = command if isinstance(command, dict) else {}
         model, unet = shared.sd_model, shared.sd_model.model.diffusion_model
         if command.get("plainly"):
