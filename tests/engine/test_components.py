@@ -118,6 +118,7 @@ def test_a_component_is_attached_sees_the_call_and_is_undone(unet):
     before.assert_unchanged()
 
 
+@ON_ONE
 def test_it_acts_beside_a_motion_module(unet):
     light = FrameLight([0.5] * FRAMES)
     both = run(unet, first(), light)
@@ -138,6 +139,7 @@ def test_all_is_undone_when_a_later_component_does_not_attach(unet, options):
     run(unet, light)  # the UNet is free again
 
 
+@ON_ONE
 def test_it_says_how_many_frames_it_serves_at_once(unet):
     short = FrameLight([0.0] * FRAMES, frames_at_once=2)
     with pytest.raises(ClipError, match="frame light was trained on clips of 2 frames; 3 are too many"):
@@ -147,6 +149,7 @@ def test_it_says_how_many_frames_it_serves_at_once(unet):
     run(unet, short, windows=ContextWindows(length=2, overlap=1))
 
 
+@ON_ONE
 def test_nothing_and_what_is_none_are_refused(unet):
     before = Portrait(unet)
     with pytest.raises(ClipError, match="nothing to inject"):
@@ -160,6 +163,7 @@ def test_nothing_and_what_is_none_are_refused(unet):
     before.assert_unchanged()
 
 
+@ON_ONE
 def test_the_earlier_keywords_mean_the_same(unet):
     scale = MotionScale(scale=(1.4,), effect=(0.6,))
     wanted = run(unet, first(), scale=scale)
@@ -250,11 +254,13 @@ def test_norms_are_those_of_clips_while_any_module_that_needs_it_has_motion(unet
         assert torch.equal(run(unet, *moving), run(unet, second("v1")))
 
 
+@ON_ONE
 def test_the_shortest_module_says_how_long_a_clip_can_be(unet):
     with pytest.raises(ClipError, match=r"v1.safetensors was trained on clips of 24 frames; 25 are too many"):
         run(unet, first("v2"), first("v1"), frames=25)
 
 
+@ON_ONE
 def test_a_second_module_of_another_base_is_refused_and_the_first_comes_off(unet):
     before = Portrait(unet)
     with pytest.raises(IncompatibleModelError):

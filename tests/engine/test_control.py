@@ -21,7 +21,6 @@ from lib_animatediff.engine.reuse.schedule import FeatureReuse
 
 FRAMES, STREAMS = 6, 2
 ROWS = FRAMES * STREAMS
-BOTH = pytest.mark.parametrize("host", hosts.HOSTS)
 ONE = pytest.mark.parametrize("host", only_at(hosts.HOSTS, 1))  # where residuals go, others show on both
 BOUND = 5e-6
 WINDOWS = ContextWindows(length=4, overlap=1, fusion="pyramid")
@@ -141,7 +140,7 @@ def test_frames_without_weight_are_bit_for_bit_as_without_control(unets, host, k
     assert network.rows == []
 
 
-@BOTH
+@ONE
 def test_weights_multiply_the_residuals_of_their_frames(unets, host):
     unet, given = unets[host, 4], hosts.inputs(ROWS)
     residuals = literal_residuals(Loud(), given, hints_of_rows())
@@ -340,7 +339,7 @@ def test_hints_stay_where_they_are_and_the_last_ones_are_kept():
     assert torch.equal(FrameHints(images(2).float() / 255).of((1,), like), FrameHints(images(2)).of((1,), like))
 
 
-@BOTH
+@ONE
 def test_the_unet_is_left_as_it_was(unets, host):
     unet = unets[host, 4]
     before = Portrait(unet)

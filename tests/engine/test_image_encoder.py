@@ -20,7 +20,7 @@ from motion_module.image_encoder.network import ImageEncoder
 from motion_module.temporal_transformer import TemporalTransformer
 
 FRAMES = 4
-BOTH = pytest.mark.parametrize("host", hosts.HOSTS)
+ONE = pytest.mark.parametrize("host", only_at(hosts.HOSTS, 1))  # the places of the hooks are shown on both
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ def test_a_call_is_that_of_a_unet_with_the_literal_features(unets, motion, image
     before.assert_unchanged()
 
 
-@BOTH
+@ONE
 def test_strengths_and_drift_are_factors_and_no_strength_changes_no_bit(unets, motion, image, host):
     unet, given = unets[host, 4], hosts.inputs(2 * FRAMES)
     plain = injected(unet, given, motion, frames=FRAMES)
@@ -109,7 +109,7 @@ def test_the_features_are_made_once(ldm_unet, motion, image, monkeypatch):
     assert len(seen) == 1
 
 
-@BOTH
+@ONE
 def test_the_unet_is_left_as_it_was_after_every_failure(unets, motion, image, host, monkeypatch):
     unet, given, own = unets[host, 4], hosts.inputs(FRAMES), component(image)
     before, plain = Portrait(unet), hosts.call(unet, given)

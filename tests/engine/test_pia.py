@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 
 import pytest
 import torch
 from support import hosts
 from support.injected import injected
-from support.matrix import both_ends, every_once
+from support.matrix import every_once, only_at
 from support.oracle import literal_fusion
 from support.pia import literal_unet, pia_motion, pia_state, with_image
 from support.unchanged import Portrait
@@ -53,7 +54,7 @@ def test_a_call_is_that_of_a_unet_with_nine_channels(unets, state, image, host, 
     before.assert_unchanged()
 
 
-@pytest.mark.parametrize(("host", "windows"), both_ends(hosts.HOSTS, WINDOWS))
+@pytest.mark.parametrize(("host", "windows"), only_at(itertools.product(hosts.HOSTS, WINDOWS), 0))
 def test_windows_are_the_literal_average_with_the_affinity_of_the_clips_frames(unets, state, image, host, windows):
     unet, frames, windows = unets[host, 4], 7, WINDOWS[windows]
     given, affinity = hosts.inputs(2 * frames), [1, 0.9, 0.8, 0.6, 0.4, 0.3, 0.2]

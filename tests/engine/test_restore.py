@@ -11,7 +11,7 @@ import pytest
 import torch
 from support import hosts
 from support.injected import injected
-from support.matrix import every_once, in_matrix
+from support.matrix import every_once, in_matrix, only_at
 from support.motions import random_motion, shared_motion
 from support.unchanged import Portrait
 from torch import nn
@@ -45,7 +45,7 @@ class Model(nn.Module):
         return inject(self.model.diffusion_model, motion, frames=FRAMES, windows=self.windows)
 
 
-@pytest.fixture(params=hosts.HOSTS)
+@pytest.fixture(params=only_at(hosts.HOSTS, 1))
 def unet(request):
     """One of its own, since a failure must not reach other tests."""
     torch.manual_seed(0)

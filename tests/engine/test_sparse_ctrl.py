@@ -35,8 +35,7 @@ WIDE = 64
 WIDTHS = {32: (32, 64, 128, 128), WIDE: (64, 128, 256, 256)}
 KINDS = ("rgb", "scribble")
 KEYS = (1, 4)
-BOTH = pytest.mark.parametrize("host", hosts.HOSTS)
-ONE = pytest.mark.parametrize("host", only_at(hosts.HOSTS, 1))  # of what the other's tests of strengths show as well
+ONE = pytest.mark.parametrize("host", only_at(hosts.HOSTS, 1))  # where residuals go, others show on both
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +123,7 @@ def test_images_and_scribbles_add_up(wide, host):
 # strength, and the part of the sampling
 
 
-@BOTH
+@ONE
 def test_strengths_multiply_the_residuals_of_their_frames_and_zero_changes_no_bit(wide, host):
     unet, given = wide[host], hosts.inputs(2 * FRAMES)
     plain = hosts.call(unet, given)

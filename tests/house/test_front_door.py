@@ -30,6 +30,10 @@ def test_a_foreign_motion_module_is_named(tmp_path, content):
     last = ended.stderr.strip().splitlines()[-1]
     assert last.startswith("ImportError: ")
     assert str(foreign) in last
+
+
+def test_a_foreign_motion_module_behind_ours_is_none(tmp_path):
+    (tmp_path / "motion_module.py").write_text("")
     assert not imported([ROOT, tmp_path], tmp_path).returncode
 
 

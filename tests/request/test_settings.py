@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
-from support.setting_values import TEXTS, other_than_default
+from support.setting_values import TEXTS, fitting, other_than_default
 
 from lib_animatediff import ClipError
 from lib_animatediff.request.settings import (
@@ -303,21 +303,6 @@ def within(setting):
 
 
 MODEL_NAMES = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from(', :"\n\\'), max_size=20)
-
-
-def fitting(values):
-    """Values that fit each other. To draw until they do would take ten times as long."""
-    length = values["context_length"] or 16
-    values["overlap"] = min(values["overlap"], length - 1)
-    if (values["frames"] or length) < 3:  # as many as there are numbers in the texts
-        values["frames"] = 3
-    for part in ("effect", "guidance"):
-        ends = [f"{part}_start", f"{part}_end"]
-        values |= dict(zip(ends, sorted(values[end] for end in ends), strict=True))
-    if values["context_kind"] not in ("uniform", "looped"):
-        values["closed_loop"] = "N"
-    return values
-
 
 VALID = st.fixed_dictionaries({name: within(setting) for name, setting in SETTINGS.items()}).map(fitting)
 

@@ -88,6 +88,11 @@ def latents_of(
     return seen[0]
 
 
+def cells(latents: Tensor) -> Tensor:
+    """Pictures of latents without a VAE, for tests of what reaches the UNet: each cell is a square in three colours."""
+    return latents[:, :3].repeat_interleave(8, 2).repeat_interleave(8, 3).clamp(-1, 1)
+
+
 def pixels(pictures: list[Any]) -> Tensor:
     rows = [torch.frombuffer(bytearray(picture.convert("RGB").tobytes()), dtype=torch.uint8) for picture in pictures]
     return torch.stack(rows).reshape(len(rows), pictures[0].height, pictures[0].width, 3).int()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lib_animatediff.request.settings import Setting
 
 # A picture of a black and a white pixel.
@@ -57,3 +59,17 @@ def other_than_default(setting: Setting) -> object:
         0.5,
     )
     return {bool: not setting.default, str: "mm.ckpt"}.get(setting.type, small.get(setting.name, setting.maximum))
+
+
+def fitting(values: dict[str, Any]) -> dict[str, Any]:
+    """Values that fit each other. To draw until they do would take ten times as long."""
+    length = values["context_length"] or 16
+    values["overlap"] = min(values["overlap"], length - 1)
+    if (values["frames"] or length) < 3:  # as many as there are numbers in the texts
+        values["frames"] = 3
+    for part in ("effect", "guidance"):
+        ends = [f"{part}_start", f"{part}_end"]
+        values |= dict(zip(ends, sorted(values[end] for end in ends), strict=True))
+    if values["context_kind"] not in ("uniform", "looped"):
+        values["closed_loop"] = "N"
+    return values

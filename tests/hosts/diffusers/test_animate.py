@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from support.pocket_clips import BLUE, CFG, RED, SIZE, TINY, pixels
+from support.pocket_clips import BLUE, CFG, RED, SIZE, TINY, cells, pixels
 from support.setting_values import MASK
 
 from lib_animatediff import AnimateDiffError, ClipError, MotionScale, Text2VideoZero
@@ -221,7 +221,7 @@ def hashed(pipeline, motion, settings, folder):
         for given in (args[0], args[1], kwargs["encoder_hidden_states"]):
             digest.update(given.float().numpy().tobytes())
 
-    asked = {"prompt": TRAVEL, "seed": 3, "steps": 2, "output": folder and folder / "clip"}
+    asked = {"prompt": TRAVEL, "seed": 3, "steps": 2, "output": folder and folder / "clip", "decoder": cells}
     with torch.no_grad(), pipeline.unet.register_forward_pre_hook(note, with_kwargs=True):
         images = animate(pipeline, motion, settings=parse_settings(settings), **asked, **QUICK)
     files = [path.name.encode() + path.read_bytes() for path in sorted(folder.rglob("*"))] if folder else []

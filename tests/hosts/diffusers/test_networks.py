@@ -33,7 +33,7 @@ def pipeline(files):
 
 
 def clip(pipeline, motion, prompt="a red cat"):
-    pictures = animate(pipeline, motion, prompt=prompt, frames=2, size=(64, 64), steps=2)
+    pictures = animate(pipeline, motion, prompt=prompt, frames=2, size=(32, 32), steps=2)
     return [picture.tobytes() for picture in pictures]
 
 

@@ -19,7 +19,7 @@ from lib_animatediff.request.settings import parse_settings
 from motion_module import load_motion_module
 
 PROMPT = "a red cat"
-SMALL = {"frames": 4, "size": (64, 64), "steps": 2}
+SMALL = {"frames": 4, "size": (32, 32), "steps": 2}
 IN_ONE_PIECE = parse_settings({"frames": 33, "context_length": 33})
 
 
@@ -58,13 +58,13 @@ def unanimated(pipeline, motion, frames):
     """The batch of the same seeds on the same noise levels, by the pipeline itself."""
     pipeline.scheduler = host.new_sampler("ddim", pipeline.scheduler, motion.schedule)
     generators = [torch.Generator().manual_seed(frame) for frame in range(frames)]
-    more = {"width": 64, "height": 64, "num_inference_steps": 2}
+    more = {"width": 32, "height": 32, "num_inference_steps": 2}
     return pipeline(PROMPT, num_images_per_prompt=frames, generator=generators, **more).images
 
 
 def test_a_clip_is_that_of_a_unet_with_really_inserted_modules(pipeline, motion):
     animated = animate(pipeline, motion, prompt=PROMPT, **SMALL)
-    assert [picture.size for picture in animated] == [(64, 64)] * 4
+    assert [picture.size for picture in animated] == [(32, 32)] * 4
     assert (pixels(animated) - pixels(unanimated(pipeline, motion, 4))).abs().float().mean() > 5
     insert_into_diffusers(pipeline.unet, random_motion_state("v3"), 4)
     assert near(pixels(animated), pixels(unanimated(pipeline, motion, 4)))
@@ -129,7 +129,7 @@ def test_the_pipeline_is_afterwards_what_it_was(pipeline, motion, failing):
 def test_too_little_memory_is_an_error_that_says_what_to_lower(pipeline, motion):
     with (
         fails_at_call(pipeline.unet, 1, torch.cuda.OutOfMemoryError("CUDA out of memory")),
-        pytest.raises(ClipError, match="4 frames of 64x64 do not fit into the memory of cpu"),
+        pytest.raises(ClipError, match="4 frames of 32x32 do not fit into the memory of cpu"),
     ):
         animate(pipeline, motion, prompt=PROMPT, **SMALL)
 

@@ -18,9 +18,14 @@ IMG2IMG = {"tab": "img2img", "init_images": [PICTURE]}
 TABS = pytest.mark.parametrize("fields", [{}, IMG2IMG], ids=["txt2img", "img2img"])
 
 
+@pytest.fixture
+def few_steps(webui):
+    """Of which images are inverted in as many."""
+    webui.fields["steps"] = 4
+
+
 def frames_of(webui, *args, **fields):
-    """What a request paints; images are inverted in few steps."""
-    webui.paint(*args, **{"steps": 4, **fields})
+    webui.paint(*args, **fields)
     return shared.painted[-1]
 
 

@@ -28,6 +28,7 @@ class WebUI:
 
     def __init__(self, checkpoint: SdModel, folder: Path) -> None:
         self.checkpoint = checkpoint
+        self.fields: dict[str, Any] = {}  # of every request that does not say otherwise
         self.models_folder = folder / "models" / "animatediff"
         self.outputs = folder / "outputs"
         self.made = double.modules(folder / "models")
@@ -48,7 +49,7 @@ class WebUI:
     def p(self, *args: object, tab: str = "txt2img", **fields: Any) -> Any:
         """A processing object, as part of whatever request is running."""
         kind = double.Txt2Img if tab == "txt2img" else double.Img2Img
-        p = kind(outpath_samples=str(self.outputs), scripts=self.tabs[tab], **fields)
+        p = kind(outpath_samples=str(self.outputs), scripts=self.tabs[tab], **{**self.fields, **fields})
         p.script_args = p.scripts.arguments(*args)
         return p
 

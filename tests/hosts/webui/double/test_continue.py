@@ -9,7 +9,7 @@ import torch
 from support.matrix import every_once
 from support.source_files import shades
 from support.webui_double.double import CLIP, SIDE, shared
-from support.webui_double.images_in import IMG2IMG, TABS, frames_of, sent
+from support.webui_double.images_in import IMG2IMG, TABS, few_steps, frames_of, sent  # noqa: F401 - one is a fixture
 from support.webui_double.sampling import latent_of
 
 from lib_animatediff.video import Recipe, read_recipe, write_clip
@@ -23,6 +23,7 @@ Negative prompt: a dog
 Steps: 7, Sampler: DDIM, Schedule type: Karras, CFG scale: 3.5, Seed: 40, Size: 16x16, Model: small, AnimateDiff: \
 "model: mm.safetensors, frames: 5, fps: 5, closed_loop: N, context_length: 8, scale: 1.2", Version: v1.10.1"""
 EXACT = {"rtol": 0, "atol": 1e-6}
+pytestmark = pytest.mark.usefixtures("few_steps")
 
 
 @pytest.fixture

@@ -10,12 +10,23 @@ from support.source_files import shades
 from support.unchanged import Portrait
 from support.webui_double import double
 from support.webui_double.double import CLIP, SIDE, shared
-from support.webui_double.images_in import ALONE, FRAMES, IMG2IMG, PICTURE, PINNED, TABS, frames_of, sent
+from support.webui_double.images_in import (  # noqa: F401 - one is a fixture
+    ALONE,
+    FRAMES,
+    IMG2IMG,
+    PICTURE,
+    PINNED,
+    TABS,
+    few_steps,
+    frames_of,
+    sent,
+)
 from support.webui_double.sampling import latent_of
 
 from lib_animatediff.video import write_clip
 
 EXACT = {"rtol": 0, "atol": 1e-6}
+pytestmark = pytest.mark.usefixtures("few_steps")
 
 
 @pytest.fixture
