@@ -34,7 +34,7 @@ from lib_animatediff.request.control.memory import CAMERA, I2V, SPARSE, Steering
 from lib_animatediff.request.effects import idle_settings, notes_of
 from lib_animatediff.request.estimate import CHUNK, ClipEstimate, in_plain_words, one_line
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
-from lib_animatediff.request.settings import SETTINGS, ClipSettings, parse_settings
+from lib_animatediff.request.settings import SETTINGS, parse_settings
 from lib_animatediff.request.window_map import window_map
 from motion_module import AnimateDiffError, MotionFileError
 from motion_module.image_encoder.header import has_image_encoder
@@ -216,7 +216,7 @@ def _estimate(
         number_bytes=number_bytes,
         reuse=plan.reuse,
         guidance=plan.guidance,
-        steering=tuple(_steering(plan.settings)),
+        steering=tuple(_steering(plan)),
         free=_left_free(model, plan.settings.model, number_bytes),
         **sizes,
     )
@@ -269,8 +269,9 @@ def _motion_parameters(name: str) -> int:
         return 0  # the panel and the run report the error
 
 
-def _steering(settings: ClipSettings) -> Iterator[Steering]:
+def _steering(plan: ClipPlan) -> Iterator[Steering]:
     """The models that images or a camera steer a clip with. The weights of AnimateLCM-I2V are the motion module's."""
+    settings = plan.settings
     with suppress(AnimateDiffError, OSError):  # the run reports the error
         for name in names_in(settings.sparse_ctrl):
             yield Steering(SPARSE, inspected(find_encoder(name)[0]).parameters or 0)
