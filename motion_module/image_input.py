@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from .errors import MotionFileError
-from .files.diffusers_format import find_source
+from .files.diffusers_format import MotionSource, find_source
 from .files.key_formats import is_motion_weight, without_prefixes
 from .files.weights import FileHeader, are_weights, describe, read_header, read_tensors
 
@@ -54,17 +54,23 @@ def has_image_input(path: str | Path) -> bool:
         return False
 
 
+def image_input_width(path: str | Path) -> int:
+    """The channels that the first convolution of a PIA model makes. Only the header is read.
+
+    Raises:
+        MotionFileError: the file cannot be read, or is another model.
+    """
+    _, header, key = _found(path)
+    return header.tensors[key].shape[0]
+
+
 def load_image_input(path: str | Path) -> Tensor:
     """The weights of a PIA model for mask and image, ``c 5 3 3``, the mask first, in the file's dtype.
 
     Raises:
         MotionFileError: the file cannot be read, or is not a PIA model.
     """
-    source = find_source(Path(path))
-    header = read_header(source.weights)
-    check_image_input(source.name, header)
-    key = image_input_key(header)
-    assert key is not None
+    source, header, key = _found(path)
     weight = read_tensors(source.weights, [key])[key]
     if describe(weight) != header.tensors[key] or not are_weights(weight):
         raise MotionFileError(
@@ -73,3 +79,12 @@ def load_image_input(path: str | Path) -> Tensor:
             code="AD-Q41",
         )
     return weight[:, LATENT_CHANNELS:].clone()
+
+
+def _found(path: str | Path) -> tuple[MotionSource, FileHeader, str]:
+    source = find_source(Path(path))
+    header = read_header(source.weights)
+    check_image_input(source.name, header)
+    key = image_input_key(header)
+    assert key is not None
+    return source, header, key

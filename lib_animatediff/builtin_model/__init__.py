@@ -29,6 +29,7 @@ class BuiltInModel:
         motion_loras: for the motion module.
         control: a ControlNet for the checkpoint; empty without one.
         sparse_ctrl: a SparseCtrl encoder for images; empty without one.
+        camera: a CameraCtrl model for the motion module; empty without one.
         fast_motion: the motion module distilled for few steps without CFG; empty without one.
     """
 
@@ -41,6 +42,7 @@ class BuiltInModel:
     motion_loras: tuple[str, ...]
     control: str = ""
     sparse_ctrl: str = ""
+    camera: str = ""
     fast_motion: str = ""
 
     @property
@@ -56,7 +58,7 @@ class BuiltInModel:
     @property
     def files(self) -> tuple[str, ...]:
         """Names of all weights, the checkpoint's first."""
-        own = self.style_lora, *self.motion_loras, self.control, self.sparse_ctrl
+        own = self.style_lora, *self.motion_loras, self.control, self.sparse_ctrl, self.camera
         return tuple(filter(None, (self.checkpoint, *self.modules, *own)))
 
     @property

@@ -9,6 +9,7 @@ from functools import cached_property, lru_cache
 
 from lib_animatediff.engine.context_windows import Chunks, ContextWindows
 from lib_animatediff.engine.reuse.schedule import FeatureReuse
+from lib_animatediff.request.control.memory import CAMERA, Calls, Steering, in_gigabytes
 from lib_animatediff.sampling.guidance import GuidanceInterval
 
 CHUNK = 75  # tokens per call of the text encoder; prompts are padded to multiples of it
@@ -18,7 +19,7 @@ _CHUNK_WITH_ENDS = CHUNK + 2
 _LATENT = 8  # image pixels per latent pixel, in each direction
 _SIZE_STEP = 64  # every level of the UNet can halve multiples of it
 _SMALLEST_SIZE = 256
-_MIB, _GIB = 2**20, 2**30
+_MIB = 2**20
 
 # Peak of live tensors in a call, by base and bytes per number: bytes per row and latent pixel, and per row and token.
 # Measured with python -m tools.benchmarks.activation_memory. The fit is exact to 0.1 % for 8 to 32 rows, 32^2 to 96^2.
@@ -38,10 +39,6 @@ _TEXTS_HELD = {"sd15": 2 * 768, "sdxl": 2 * 2048}
 # Kept features by `FeatureReuse.branch`, the same for both bases: channels, and latent pixels per pixel of the feature
 # in each direction.
 _KEPT = ((320, 1), (320, 1), (640, 1), (640, 2), (640, 2), (1280, 2))
-
-# Skip connections and middle of Stable Diffusion 1.5, to which a SparseCtrl encoder adds: channels, and latent pixels
-# per pixel in each direction. What an encoder returns is held while the UNet runs; its activations are gone by then.
-_RESIDUALS = ((320, 1),) * 3 + ((320, 2),) + ((640, 2),) * 2 + ((640, 4),) + ((1280, 4),) * 2 + ((1280, 8),) * 4
 
 _LARGEST_COUNT = 200_000  # frames in counted windows; beyond it, the counts of the first steps are repeated
 
@@ -64,7 +61,7 @@ class ClipEstimate:
         number_bytes: bytes per number in the UNet: 2 or 4.
         reuse: of features over the steps; None: off.
         guidance: the steps at which uncond is computed.
-        encoders: numbers of weights of SparseCtrl encoders, which are not among the models.
+        steering: models that images or a camera steer the clip with.
         free: free bytes in addition to the models; None if unknown.
     """
 
@@ -82,7 +79,7 @@ class ClipEstimate:
     number_bytes: int = 2
     reuse: FeatureReuse | None = None
     guidance: GuidanceInterval = field(default_factory=GuidanceInterval)
-    encoders: tuple[int, ...] = ()
+    steering: tuple[Steering, ...] = ()
     free: int | None = None
 
     @property
@@ -144,7 +141,7 @@ class ClipEstimate:
         held = _LATENTS_HELD * pixels + _TEXTS_HELD[self.base] * self.number_bytes * tokens
         kept = 0 if self.reuse is None or self.reuse.on_cpu else self.kept_rows * self.kept_per_row
         held_by_all = self.frames * self.clips * self.streams * held
-        return self.rows * (per_pixel * pixels + per_token * tokens) + held_by_all + kept + sparse_memory(self)
+        return self.rows * (per_pixel * pixels + per_token * tokens) + held_by_all + kept + steering_memory(self)
 
     @property
     def padded_tokens(self) -> int:
@@ -207,28 +204,21 @@ def _smaller(estimate: ClipEstimate) -> Iterator[tuple[str, ClipEstimate]]:
         yield f"width and height to {width}x{height}", replace(estimate, width=width, height=height)
 
 
-def sparse_memory(plan: ClipEstimate) -> int:
-    """Bytes of SparseCtrl in a clip, its weights included."""
-    held = plan.rows * residuals_per_row(plan.size)
-    return sum(weights + held for weights in plan.encoders) * plan.number_bytes
-
-
-def residuals_per_row(size: tuple[int, int]) -> int:
-    """Numbers that a SparseCtrl encoder adds to a frame of this width and height in pixels."""
-    sides = [side // _LATENT for side in size]
-    return sum(channels * math.prod(math.ceil(side / scale) for side in sides) for channels, scale in _RESIDUALS)
-
-
-def sparse_ctrl_in_words(name: str, weights: int, rows: int, size: tuple[int, int], number_bytes: int) -> str:
-    """A sentence about the memory of one SparseCtrl encoder.
+def steering_memory(plan: ClipEstimate, kind: str = "") -> int:
+    """Bytes of the models that steer a clip, their weights included.
 
     Args:
-        weights: their number.
-        rows: of a call of the UNet.
-        size: width and height in pixels.
+        kind: of one kind; by default of all.
     """
-    own, added = _gib(weights * number_bytes), _gib(rows * residuals_per_row(size) * number_bytes)
-    return f"{name} needs about {own} of memory for its weights, and {added} in each UNet call."
+    chosen = [each for each in plan.steering if kind in ("", each.kind)]
+    return sum(each.numbers(_calls_of(plan, each.kind)) for each in chosen) * plan.number_bytes
+
+
+def _calls_of(plan: ClipEstimate, kind: str) -> Calls:
+    """The calls of the UNet as a model of a kind sees them: a camera's windows may be views within one call."""
+    windows = plan.windows
+    frames = plan.frames_per_call if windows is None or kind != CAMERA else min(plan.frames, windows.length)
+    return Calls(plan.rows, frames, max(plan.window_counts, default=1), plan.size)
 
 
 def one_line(plan: ClipEstimate) -> str:
@@ -253,16 +243,18 @@ def in_plain_words(plan: ClipEstimate, shown: int, fps: float, *, added: bool = 
     if plan.free is None:
         return f"{what} Needs about {_needs(plan)}."
     if plan.fits:
-        return f"{what} Needs about {_gib(plan.memory)} of {_gib(plan.free)} free{_sparse(plan)}."
+        return f"{what} Needs about {in_gigabytes(plan.memory)} of {in_gigabytes(plan.free)} free{_steered(plan)}."
     return f"{what} Needs about {_needs(plan)}{_verdict(plan)}"
 
 
 def _needs(plan: ClipEstimate) -> str:
-    return f"{_gib(plan.memory)}{_sparse(plan)}"
+    return f"{in_gigabytes(plan.memory)}{_steered(plan)}"
 
 
-def _sparse(plan: ClipEstimate) -> str:
-    return f" ({_gib(sparse_memory(plan))} of it for SparseCtrl)" if plan.encoders else ""
+def _steered(plan: ClipEstimate) -> str:
+    kinds = dict.fromkeys(each.kind for each in plan.steering)
+    parts = [f"{in_gigabytes(steering_memory(plan, kind))} of it for {kind}" for kind in kinds]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _clips(plan: ClipEstimate) -> str:
@@ -288,7 +280,7 @@ def _reused(plan: ClipEstimate) -> str:
         return ""
     full = sum(plan.reuse.is_full(step, plan.steps) for step in range(plan.steps))
     where = "main memory" if plan.reuse.on_cpu else "memory"
-    kept = f"{_gib(plan.kept_rows * plan.kept_per_row)}, {plan.kept_per_row / _MIB:.1f} MB per image"
+    kept = f"{in_gigabytes(plan.kept_rows * plan.kept_per_row)}, {plan.kept_per_row / _MIB:.1f} MB per image"
     return f"; {_number(full, 'full step')}, with features of {kept}, kept in {where}"
 
 
@@ -296,23 +288,18 @@ def _verdict(plan: ClipEstimate) -> str:
     if plan.free is None:
         return "."
     if plan.fits:
-        return f"; {_gib(plan.free)} are free."
+        return f"; {in_gigabytes(plan.free)} are free."
     changes = [change for change, _ in plan.suggestions()]
     others = "set views off" if plan.has_views else "lower the context length"
     if changes:
         advice = f"Set {', or '.join(changes)}."
     else:
         advice = f"No single change is enough: {others}, and lower width and height."
-    return f"; only {_gib(plan.free)} are free. {advice}"
+    return f"; only {in_gigabytes(plan.free)} are free. {advice}"
 
 
 def _number(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
-def _gib(size: int) -> str:
-    """A size in units of 2**30 bytes, written as GB like the memory of graphics cards."""
-    return f"{max(size / _GIB, 0.1):.1f} GB"
 
 
 @lru_cache(maxsize=64)

@@ -55,10 +55,12 @@ class CachedSource:
             return self._source.read(index, cut)  # reports what is wrong with it
         with safe_open(path, framework="pt") as file:
             mean, deviation = file.get_slice("mean"), file.get_slice("deviation")
-            indices = cut.indices(mean.get_shape()[0])
+            length = mean.get_shape()[0]
+            indices, poses = cut.indices(length), self._source.poses(index, cut, length)
             span = slice(indices[0], indices[-1] + 1)
             places = [index - indices[0] for index in indices]
-            return Clip(self._source.caption(index), mean=mean[span][places], deviation=deviation[span][places])
+            caption = self._source.caption(index)
+            return Clip(caption, mean=mean[span][places], deviation=deviation[span][places], poses=poses)
 
     def fill(self, vae: Any, *, process: int, processes: int) -> None:
         """Encode this process's share of the missing videos; unreadable ones are skipped."""

@@ -6,18 +6,23 @@ clip, c h w as usual.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from motion_module.camera_ctrl.poses import CameraPose, for_frames
+
 from .settings import TrainingError
 
 PIXELS_PER_LATENT = 8  # on each side
 
-MemoryClip: TypeAlias = tuple[Tensor, str] | tuple[Tensor, str, Tensor | None]
+Poses: TypeAlias = Sequence[CameraPose]
+MemoryClip: TypeAlias = (
+    tuple[Tensor, str] | tuple[Tensor, str, Tensor | None] | tuple[Tensor, str, Tensor | None, Poses | None]
+)
 
 
 class BrokenClipError(TrainingError):
@@ -34,6 +39,7 @@ class Clip:
         mean: latents, or the mean of their distribution if ``deviation`` is given, ``f c h w``.
         deviation: standard deviation of the latents, ``f c h w``.
         hints: what a ControlNet reads of each frame, ``f 3 H W`` from 0 to 1.
+        poses: where the camera is in each frame.
     """
 
     caption: str
@@ -41,6 +47,7 @@ class Clip:
     mean: Tensor | None = None
     deviation: Tensor | None = None
     hints: Tensor | None = None
+    poses: Poses | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,12 @@ class Cut:
         span = min(length, (self.frames - 1) * self.stride + 1)
         start = min(int(self.position * (length - span + 1)), length - span)
         return [start + i * (span - 1) // max(self.frames - 1, 1) for i in range(self.frames)]
+
+    def poses(self, poses: Poses, length: int) -> Poses:
+        """The cameras of the clip, from those of a video of ``length`` frames; after the last one it stays."""
+        given = for_frames(poses, length)
+        selected = [given[index] for index in self.indices(length)]
+        return [pose.mirrored for pose in selected] if self.mirror else selected
 
 
 @runtime_checkable
@@ -90,7 +103,8 @@ class MemorySource:
     Args:
         clips: pairs of a tensor and its caption. Images are ``n 3 h w``, floats in -1..1 or uint8, with sides that are
             multiples of 64; latents are ``n c h w`` at the UNet's scale (after the VAE's scaling factor). To train a
-            ControlNet, a third tensor may hold hints, ``n 3 H W``, floats in 0..1 or uint8, of the images' size.
+            ControlNet, a third tensor may hold hints, ``n 3 H W``, floats in 0..1 or uint8, of the images' size. To
+            train a CameraCtrl model, a fourth part, after hints or None, is a `CameraPose` for each frame.
         latents: whether the tensors are latents, so that the training needs no VAE.
 
     Raises:
@@ -112,8 +126,9 @@ class MemorySource:
 
     def read(self, index: int, cut: Cut) -> Clip:
         """See `Source.read`. A tensor with infinite or NaN values counts as broken."""
-        video, caption, hints = self._clips[index]
+        video, caption, hints, poses = self._clips[index]
         selected = cut.indices(len(video))
+        seen = None if poses is None else cut.poses(poses, len(video))
         video, hints = (_cut(tensor, selected, cut.mirror) for tensor in (video, hints))
         if hints is not None and not hints.is_floating_point():
             hints = hints.float() / 255
@@ -122,7 +137,7 @@ class MemorySource:
         if not bool(torch.isfinite(video).all()):
             raise BrokenClipError(f"{self.name(index)} contains values that are not finite.", code="AD-T05")
         given = {"mean" if self._latents else "frames": video}
-        return Clip(caption, **given, hints=hints)
+        return Clip(caption, **given, hints=hints, poses=seen)
 
 
 def _cut(tensor: Any, selected: list[int], mirror: bool) -> Any:
@@ -131,19 +146,22 @@ def _cut(tensor: Any, selected: list[int], mirror: bool) -> Any:
     return tensor[selected].flip(-1) if mirror else tensor[selected]
 
 
-def _checked(number: int, clip: MemoryClip, latents: bool) -> tuple[Tensor, str, Tensor | None]:
+def _checked(number: int, clip: MemoryClip, latents: bool) -> tuple[Tensor, str, Tensor | None, Poses | None]:
     try:
-        video, caption, hints = (*clip, None)[:3]
+        video, caption, hints, poses = (*clip, None, None)[:4]
         right = isinstance(caption, str) and video.dim() == 4 and len(video) and (latents or video.shape[1] == 3)
         if hints is not None:
             side = PIXELS_PER_LATENT if latents else 1
             right = right and hints.shape == (len(video), 3, *(side * length for length in video.shape[2:]))
+        if poses is not None:
+            right = right and len(poses) == len(video) and all(isinstance(pose, CameraPose) for pose in poses)
     except (TypeError, ValueError, AttributeError):
         right = False
     if not right:
         expected = "latents (n c h w)" if latents else "images (n 3 h w)"
         raise TrainingError(
-            f"Clip {number} must be a pair of {expected} and a caption, or with hints of the images' size.",
+            f"Clip {number} must be a pair of {expected} and a caption, or with hints of the images' size and a camera "
+            "for each frame.",
             code="AD-T06",
         )
-    return video, caption, hints
+    return video, caption, hints, poses

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from motion_module import MotionModule
+from motion_module.camera_ctrl.network import CameraCtrl
 from motion_module.files.atomic import atomic_write
 from motion_module.sparse_ctrl.network import SparseCtrl
 from motion_module.temporal_transformer import TemporalAttention, positional_table
@@ -36,6 +37,10 @@ def official_state(target: Target) -> dict[str, Tensor]:
         return {names[name]: weight.detach().float().cpu() for name, weight in target.weights.items()}
     if target.encoder is not None:
         return state_with_tables(target.encoder)
+    if target.steering is not None:
+        camera = target.steering.model
+        official = camera.official_names
+        return {official.get(name, name): each for name, each in state_with_tables(camera).items()}
     assert target.motion is not None  # only motion modules are trained as a whole
     state = state_with_tables(target.motion)
     if target.image_input is not None:
@@ -43,7 +48,7 @@ def official_state(target: Target) -> dict[str, Tensor]:
     return state
 
 
-def state_with_tables(network: MotionModule | SparseCtrl) -> dict[str, Tensor]:
+def state_with_tables(network: MotionModule | SparseCtrl | CameraCtrl) -> dict[str, Tensor]:
     """All weights of a network with its positional tables, which reveal the trained length to other tools."""
     state = {name: weight.detach().float().cpu() for name, weight in network.state_dict().items()}
     for name, layer in network.named_modules():

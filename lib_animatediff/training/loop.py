@@ -22,6 +22,7 @@ from motion_module.temporal_transformer import TemporalTransformer
 from . import export
 from .base import Base
 from .cache import CachedSource
+from .camera import CameraObjective
 from .clips import Clip, Source
 from .consistency import ConsistencyObjective, Teacher
 from .control import ControlObjective
@@ -129,6 +130,8 @@ def _objective(
         return ControlObjective(base.unet, target.control, alphas, *weights, settings.hints)
     if target.encoder is not None:
         return SparseCtrlObjective(base.unet, target.motion, target.encoder, alphas, *weights, settings.hints)
+    if target.steering is not None:
+        return CameraObjective(base.unet, target.motion, target.steering, alphas, *weights)
     if target.image_input is not None:
         return PiaObjective(base.unet, target.motion, target.image_input, differences(), alphas, *weights)
     kind = ConsistencyObjective if settings.distill_cfg else Objective

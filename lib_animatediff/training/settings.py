@@ -16,9 +16,16 @@ from motion_module import AnimateDiffError
 from motion_module.sparse_ctrl.network import CHANNELS, RGB
 
 NEW_KINDS = ("v2", "v3")  # those of the official recipe; others need other norms or another base model
-TARGETS = ("motion-module", "motion-lora", "adapter", "controlnet", "sparsectrl", "pia")
+CAMERA = "cameractrl"
+TARGETS = ("motion-module", "motion-lora", "adapter", "controlnet", "sparsectrl", "pia", CAMERA)
 WITH_NEW_MOTION = ("motion-module", "pia")  # targets that train all weights of a motion module
-GUIDED = {"controlnet": "A ControlNet", "sparsectrl": "A SparseCtrl encoder", "pia": "A PIA model"}  # by images
+GUIDED = {  # by images or a camera
+    "controlnet": "A ControlNet",
+    "sparsectrl": "A SparseCtrl encoder",
+    "pia": "A PIA model",
+    CAMERA: "A CameraCtrl model",
+}
+FOR_MOTION = ("sparsectrl", CAMERA)  # targets that are trained for a frozen motion module
 OF_IMAGES = ("adapter", "controlnet")  # targets that are trained on single frames
 OPTIMIZERS = ("adamw", "muon")
 OFFICIAL_RANKS = {"motion-lora": 64, "adapter": 128}  # from the sizes of the official files
@@ -81,7 +88,8 @@ class TrainingSettings:
     )
     motion: str = _setting(
         "",
-        "Motion module to continue from, or the one that a motion LoRA or a SparseCtrl encoder is trained for.",
+        "Motion module to continue from, or the one that a motion LoRA, a SparseCtrl encoder or a CameraCtrl model is "
+        "trained for.",
         path=True,
         fixed=True,
     )
@@ -251,9 +259,9 @@ def _checked_number(setting: Setting, value: Any) -> int | float:
 def _check_together(settings: TrainingSettings) -> None:
     if settings.target == "motion-lora" and not settings.motion:
         raise TrainingError("A motion LoRA is trained for a motion module. Set motion to its file.", code="AD-T20")
-    if settings.target == "sparsectrl" and not settings.motion:
+    if settings.target in FOR_MOTION and not settings.motion:
         raise TrainingError(
-            "A SparseCtrl encoder is trained for a motion module. Set motion to its file.", code="AD-T47"
+            f"{GUIDED[settings.target]} is trained for a motion module. Set motion to its file.", code="AD-T47"
         )
     if settings.distill_cfg and (settings.target in (*OF_IMAGES, *GUIDED) or not settings.motion):
         raise TrainingError(
@@ -293,7 +301,7 @@ def _check_guided(settings: TrainingSettings) -> None:
         )
     if settings.validation_prompts:
         raise TrainingError(
-            f"{name} cannot draw validation prompts, for which there are no images. Leave out validation_prompts.",
+            f"{name} cannot draw validation prompts, which have no images and no camera. Leave out validation_prompts.",
             code="AD-T44",
         )
 

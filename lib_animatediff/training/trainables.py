@@ -1,5 +1,5 @@
 """Training targets: a whole motion module, a LoRA on one, a LoRA on the base model's spatial attention, a ControlNet,
-a SparseCtrl encoder, a PIA model.
+a SparseCtrl encoder, a PIA model, a CameraCtrl model.
 
 Each provides the weights to train and puts them into a UNet. All other weights are frozen.
 """
@@ -26,11 +26,12 @@ from motion_module.network import Layout
 from motion_module.schedules import SCALED_LINEAR, BetaSchedule
 from motion_module.sparse_ctrl.network import SparseCtrl
 
+from .camera import CameraSteering, new_camera_ctrl
 from .control import new_control_network
 from .local_heads import look_nearby
 from .pia import new_image_input, without_middle
 from .rng import stream
-from .settings import TrainingError, TrainingSettings
+from .settings import CAMERA, TrainingError, TrainingSettings
 from .sparse import new_sparse_ctrl, trained_weights
 
 _LINEARS = r"(to_q|to_k|to_v|to_out\.0)"
@@ -52,6 +53,7 @@ class Target:
         control: ControlNet that is trained.
         encoder: SparseCtrl encoder that is trained.
         image_input: weights of a PIA model's convolution for mask and image, which are trained with the motion module.
+        steering: puts the CameraCtrl model that is trained into the UNet.
     """
 
     weights: dict[str, nn.Parameter]
@@ -61,10 +63,13 @@ class Target:
     control: nn.Module | None = None
     encoder: SparseCtrl | None = None
     image_input: nn.Parameter | None = None
+    steering: CameraSteering | None = None
 
     def inside(self, unet: nn.Module, frames: int) -> Any:
         """Context in which the UNet runs with the trained weights."""
-        return nullcontext() if self.motion is None else inject(unet, self.motion, frames=frames)
+        if self.motion is None:
+            return nullcontext()
+        return inject(unet, self.motion, *filter(None, [self.steering]), frames=frames)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -102,6 +107,10 @@ def target_of(settings: TrainingSettings, unet: nn.Module) -> Iterator[Target]:
     elif settings.target == "sparsectrl":
         encoder = new_sparse_ctrl(unet, motion, settings)
         yield Target(trained_weights(encoder), motion.schedule, motion, unet, encoder=encoder)
+    elif settings.target == CAMERA:
+        model = new_camera_ctrl(unet, settings)
+        weights = dict(model.named_parameters())
+        yield Target(weights, motion.schedule, motion, unet, steering=CameraSteering(model))
     elif settings.target == "pia":
         added = _image_input(settings, unet)
         weights = {"image_input.weight": added, **dict(motion.requires_grad_(True).named_parameters())}

@@ -12,20 +12,22 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from lib_animatediff.request.camera.unit import read_poses
 from lib_animatediff.video.decode_video import decode_frames
 from lib_animatediff.video.pixels import levels_of
 from lib_animatediff.video.pyav import open_media
-from motion_module import AnimateDiffError
+from motion_module import AnimateDiffError, ClipError
 from motion_module.limits import IMAGE_PIXELS
 
-from .clips import BrokenClipError, Clip, Cut
-from .settings import PIXELS_PER_STEP, TrainingSettings
+from .clips import BrokenClipError, Clip, Cut, Poses
+from .settings import CAMERA, PIXELS_PER_STEP, TrainingSettings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 WIDEST = 2.0  # maximum aspect ratio of a bucket
 REASON_LENGTH = 120
+POSES = ".camera.txt"  # in the place of a video's suffix: its file of poses
 Size = tuple[int, int]
 
 
@@ -95,9 +97,26 @@ class VideoSource:
             length = _declared_length(path)
             images = self._images(path, cut.indices(length), cut.mirror)
             if isinstance(images, int):  # it ends before its header says
-                images = self._images(path, cut.indices(images), cut.mirror)
+                length = images
+                images = self._images(path, cut.indices(length), cut.mirror)
             assert isinstance(images, Tensor)
-        return Clip(caption, frames=images)
+        return Clip(caption, frames=images, poses=self.poses(index, cut, length))
+
+    def poses(self, index: int, cut: Cut, length: int) -> Poses | None:
+        """The cameras of a clip, from the file beside the video; None where no camera is trained.
+
+        Args:
+            length: number of frames of the video.
+
+        Raises:
+            BrokenClipError: there is no such file, or it has no poses.
+        """
+        if self._settings.target != CAMERA:
+            return None
+        try:
+            return cut.poses(read_poses(self.path(index).with_suffix(POSES)), length)
+        except ClipError as error:
+            raise BrokenClipError(f"{self.name(index)} has no camera: {error.message}", code="AD-T48") from error
 
     def whole(self, index: int, *, mirror: bool = False) -> Iterator[Tensor]:
         """Yield all frames of a video, ``3 h w`` in -1..1.

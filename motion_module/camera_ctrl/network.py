@@ -82,16 +82,23 @@ class CameraCtrl(nn.Module):
         """Channels of each site of a motion module that it merges into, by the official name."""
         return merged_sites(self.layout.widths)
 
+    @property
+    def official_names(self) -> Mapping[str, str]:
+        """The official name of each weight, by its key in the state dict."""
+        own = {_key(site): site for site in self.widths}
+        return {key: official_name(key, own) for key in self.state_dict()}
+
     def merge(self, site: str) -> nn.Module:
         """The layer that merges features into a site: ``h + merge(h + feature)``."""
         return self.merges[_key(site)]
 
-    def encode(self, rays: Tensor, views: Sequence[View] = ()) -> list[Tensor]:
-        """The features of a camera path at each resolution, the finest first, ``f c h w`` each.
+    def encode(self, rays: Tensor, views: Sequence[View] = (), clips: int = 1) -> list[Tensor]:
+        """The features of camera paths at each resolution, the finest first, ``(b f) c h w`` each.
 
         Args:
-            rays: of one clip, ``f 6 H W``, in the dtype of the weights; height and width are multiples of `MULTIPLE`.
+            rays: ``(b f) 6 H W``, in the dtype of the weights; height and width are multiples of `MULTIPLE`.
             views: frames that attend to one another, for paths of more frames than its tables; see `View`.
+            clips: b, the number of paths.
         """
         x = self.encoder_conv_in(F.pixel_unshuffle(rays, SHRINK))
         features = []
@@ -101,7 +108,7 @@ class CameraCtrl(nn.Module):
             if level:
                 x = F.avg_pool2d(x, 2)
             for block, over_frames in zip(convolutions[level], attentions[level], strict=True):
-                x = _over_frames(over_frames, block(x), views)
+                x = _over_frames(over_frames, block(x), views, clips)
             features.append(x)
         return features
 
@@ -114,9 +121,9 @@ class CameraCtrl(nn.Module):
     @lru_cache(maxsize=16)
     def expected_shapes(cls, layout: CameraLayout) -> Mapping[str, tuple[int, ...]]:
         """Name and shape of every weight that a file with this layout must hold, the merges by `merge_name`."""
-        shapes = {key: tuple(tensor.shape) for key, tensor in cls._skeleton(layout, "").state_dict().items()}
-        own = {_key(site): site for site in merged_sites(layout.widths)}
-        return {official_name(key, own): shape for key, shape in shapes.items()}
+        model = cls._skeleton(layout, "")
+        names = model.official_names
+        return {names[key]: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor], layout: CameraLayout, name: str = "CameraCtrl") -> CameraCtrl:
@@ -169,9 +176,9 @@ def _key(site: str) -> str:
     return site.replace(".", "_")  # torch's dictionaries of modules have no dots in their keys
 
 
-def _over_frames(block: nn.Module, x: Tensor, views: Sequence[View]) -> Tensor:
+def _over_frames(block: nn.Module, x: Tensor, views: Sequence[View], clips: int) -> Tensor:
     """The temporal block at each position, as many at once as attention kernels take."""
-    tokens = rearrange(x, "f c h w -> 1 f (h w) c")
+    tokens = rearrange(x, "(b f) c h w -> b f (h w) c", b=clips)
     parts = torch.split(tokens, CUDA_GRID_LIMIT // HEADS, dim=2)
     made = torch.cat([block(part.contiguous(), 1.0, views) for part in parts], dim=2)
-    return rearrange(made, "1 f (h w) c -> f c h w", h=x.shape[2])
+    return rearrange(made, "b f (h w) c -> (b f) c h w", h=x.shape[2])

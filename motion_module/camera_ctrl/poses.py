@@ -45,6 +45,13 @@ class CameraPose:
         x, y, z = (-sum(m[4 * row + column] * m[4 * row + 3] for row in range(3)) for column in range(3))
         return x, y, z
 
+    @property
+    def mirrored(self) -> CameraPose:
+        """The camera of the scene in a mirror that exchanges left and right."""
+        a, b, c = (self.matrix[start : start + 4] for start in (0, 4, 8))
+        turned = (a[0], -a[1], -a[2], -a[3], -b[0], *b[1:], -c[0], *c[1:])
+        return CameraPose(turned, self.fx, self.fy, 1 - self.cx, self.cy)
+
     def direction(self, axis: int) -> tuple[float, float, float]:
         """Its own axis in the world: 0 to its right, 1 down, 2 to where it looks."""
         x, y, z = self.matrix[4 * axis : 4 * axis + 3]

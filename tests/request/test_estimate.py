@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from lib_animatediff import ContextWindows, FeatureReuse, inject
 from lib_animatediff.engine.reuse.layers import branch_of
 from lib_animatediff.engine.reuse.schedule import MOST_BRANCH
+from lib_animatediff.request.control.memory import CAMERA, I2V, SPARSE, Steering
 from lib_animatediff.request.estimate import ClipEstimate, one_line
 from lib_animatediff.sampling.guidance import GuidanceInterval
 from tools.benchmarks.activation_memory import as_on_a_graphics_card, motion_of, peak_of_call, unet_of
@@ -304,9 +305,27 @@ def test_memory_of_sparse_ctrl_is_its_weights_and_what_it_adds():
     sides = [64, 64, 64, 32, 32, 32, 16, 16, 16, 8, 8, 8, 8]
     channels = [320, 320, 320, 320, 640, 640, 640, 1280, 1280, 1280, 1280, 1280, 1280]
     added = sum(c * side * side for c, side in zip(channels, sides, strict=True))
-    guided = replace(plain, encoders=(497_000_000,))
+    guided = replace(plain, steering=(Steering(SPARSE, 497_000_000),))
     assert guided.memory - plain.memory == 2 * (497_000_000 + 32 * added)
-    both = replace(plain, encoders=(497_000_000, 10))
+    both = replace(plain, steering=(Steering(SPARSE, 497_000_000), Steering(SPARSE, 10)))
     assert both.memory - guided.memory == 2 * (10 + 32 * added)
     assert "1.3 GB of it for SparseCtrl" in one_line(guided)
     assert "SparseCtrl" not in one_line(plain)
+
+
+def test_memory_of_a_camera_and_of_an_image_is_their_features():
+    """Of a frame at each resolution, once for all streams: a camera keeps those of eight windows, an image of one."""
+    frame = 320 * 64 * 64 + 640 * 32 * 32 + 1280 * 16 * 16 + 1280 * 8 * 8
+    plain = ClipEstimate("sd15", 16, width=512, height=512)
+    for steering, numbers in ((Steering(CAMERA, 7), 7 + 16 * frame), (Steering(I2V, 0), 16 * frame)):
+        assert replace(plain, steering=(steering,)).memory - plain.memory == 2 * numbers
+        assert replace(plain, steering=(steering,), clips=3).memory - replace(plain, clips=3).memory == 2 * numbers
+    for frames, windows in ((28, 2), (400, 8)):
+        for as_views in (False, True):
+            how = ContextWindows(16, 4, kind="static", as_views=as_views)
+            long = ClipEstimate("sd15", frames, how, width=512, height=512)
+            filmed, begun = (replace(long, steering=(Steering(kind, 0),)) for kind in (CAMERA, I2V))
+            assert filmed.memory - long.memory == 2 * windows * 16 * frame
+            assert begun.memory - long.memory == 2 * (frames if as_views else 16) * frame
+    both = replace(plain, steering=(Steering(SPARSE, 497_000_000), Steering(CAMERA, 218_000_000)), free=20 * 2**30)
+    assert "(1.3 GB of it for SparseCtrl, 0.5 GB of it for the camera)" in one_line(both)

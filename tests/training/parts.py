@@ -12,7 +12,7 @@ from support.motion_files import random_motion_state
 from torch import Tensor
 
 from lib_animatediff.training import Base, MemorySource, TrainingSettings, train
-from lib_animatediff.training.settings import OFFICIAL_RANKS
+from lib_animatediff.training.settings import FOR_MOTION, OFFICIAL_RANKS
 
 ROOT = Path(__file__).parents[2]
 WIDTHS = (64, 32, 32, 32)  # groups of one channel alone would cancel a bias, and Adam make steps of the rounding
@@ -126,5 +126,5 @@ def written_motion(folder: Path, kind: str = "v3") -> Path:
 
 
 def motion_for(target: str, folder: Path) -> dict[str, str]:
-    """The setting that a motion LoRA or a SparseCtrl encoder needs."""
-    return {"motion": str(written_motion(folder))} if target in ("motion-lora", "sparsectrl") else {}
+    """The setting of what is trained for a motion module."""
+    return {"motion": str(written_motion(folder))} if target in ("motion-lora", *FOR_MOTION) else {}

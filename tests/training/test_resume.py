@@ -10,6 +10,9 @@ from support.matrix import in_matrix
 from training import parts
 
 from lib_animatediff.training import MemorySource, TrainingError, train
+from motion_module.camera_ctrl.poses import CameraPose
+
+OTHER_TARGETS = ("motion-lora", "adapter", "sparsectrl", "pia", "cameractrl")
 
 
 class PowerCutError(Exception):
@@ -20,7 +23,8 @@ class Cut(MemorySource):
     """A source that stops the training at its n-th clip."""
 
     def __init__(self, reads):
-        super().__init__(parts.latent_clips(20), latents=True)
+        given = [(*clip, None, [CameraPose()] * len(clip[0])) for clip in parts.latent_clips(20)]
+        super().__init__(given, latents=True)
         self.reads = reads
 
     def read(self, index, cut):
@@ -41,7 +45,7 @@ def flat(value, prefix=""):
     return {prefix: value}
 
 
-@pytest.mark.parametrize("target", ["motion-module", *map(in_matrix, ("motion-lora", "adapter", "sparsectrl", "pia"))])
+@pytest.mark.parametrize("target", ["motion-module", *map(in_matrix, OTHER_TARGETS)])
 def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, target):
     more = {"target": target, "steps": 4, "warmup": 2, "lr_schedule": "cosine", "save_every": 2}
     more |= {"caption_dropout": 0.5, "lr": 1e-3, "ema": 0.9 if target == "motion-module" else 0.0}

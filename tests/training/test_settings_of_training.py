@@ -26,7 +26,7 @@ def test_defaults_are_the_official_recipe():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"target": "everything"}, "adapter, controlnet, sparsectrl, pia, not 'everything'"),
+        ({"target": "everything"}, "adapter, controlnet, sparsectrl, pia, cameractrl, not 'everything'"),
         ({"steps": 0}, "steps must be 1 or more, not 0"),
         ({"steps": 1.5}, "steps must be a whole number"),
         ({"steps": True}, "steps must be a whole number"),

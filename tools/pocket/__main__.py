@@ -95,6 +95,49 @@ def keys_command(folder: Path, picture: Path, figures: Path, clips: int, page: P
     write_page(lines, page, picture)
 
 
+@main.command("train-camera")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=OUT, show_default=True)
+@click.option("--steps", type=click.IntRange(min=1), help="Instead of the recipe's; more go on where it stopped.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), help="Threads to compute with  [default: torch's]")
+def train_camera_command(out: Path, steps: int | None, seed: int, threads: int | None) -> None:
+    """Train a CameraCtrl model in the folder of a finished build."""
+    from dataclasses import replace
+
+    import torch
+
+    from .camera import RESULT, train_camera
+
+    if threads:
+        torch.set_num_threads(threads)
+    recipe = Recipe(seed=seed)
+    train_camera(replace(recipe, camera=replace(recipe.camera, steps=steps or recipe.camera.steps)), out)
+    click.echo(out / RESULT)
+
+
+@main.command("cameras")
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False), default=SHIPPED, show_default=True)
+@click.option("--model", type=click.Path(path_type=Path, dir_okay=False), help="Another CameraCtrl model.")
+@click.option("--figures", type=click.Path(path_type=Path, dir_okay=False), default=OUT / "figures" / "cameras.json",
+              show_default=True, help="Keeps what is measured; remove it to measure again.")  # fmt: skip
+@click.option("--clips", type=click.IntRange(min=1), default=12, show_default=True, help="Clips of each move.")
+@click.option("--picture", type=click.Path(path_type=Path), help="Write a picture of the moves.")
+@click.option("--quiz", type=click.Path(path_type=Path, file_okay=False), help="Folder for clips under shuffled names.")
+def cameras_command(
+    folder: Path, model: Path | None, figures: Path, clips: int, picture: Path | None, quiz: Path | None
+) -> None:
+    """Measure clips under named moves of a camera beside what the exact camera sees."""
+    from .moves import Director, measure_moves, table, write_picture, write_quiz
+
+    director = Director.load(folder, model)
+    for line in table(measure_moves(director.clip, clips, figures)):
+        click.echo(line)
+    if picture:
+        write_picture(director, picture)
+    if quiz:
+        write_quiz(director, quiz)
+
+
 @main.command("ship")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=OUT, show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path, file_okay=False), default=SHIPPED, show_default=True)

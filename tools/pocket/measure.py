@@ -88,11 +88,11 @@ def read(picture: Tensor) -> Reading:
     """What a picture, c h w from 0 to 1, shows."""
     picture = picture.detach().float().clamp(0, 1)
     style = _style(picture)
-    middle = _centroid(picture, style)
-    if middle is None:
+    place = middle(picture, style)
+    if place is None:
         return Reading(CONCEPTS[0], style, math.nan, math.nan, math.inf)
     guesses = [
-        (concept, middle[0] - dx, middle[1] - dy)
+        (concept, place[0] - dx, place[1] - dy)
         for concept, (dx, dy) in zip(CONCEPTS, _centroid_offsets(style), strict=True)
     ]
     concept, x, y = guesses[int(_errors(picture, guesses, style).argmin())]
@@ -111,7 +111,7 @@ def _style(picture: Tensor) -> str:
     return min(distances, key=lambda name: distances[name])
 
 
-def _centroid(picture: Tensor, style: str) -> tuple[float, float] | None:
+def middle(picture: Tensor, style: str) -> tuple[float, float] | None:
     """Middle of what is not background, or None if there is too little of it."""
     plain = torch.tensor(STYLES[style].background)[:, None, None]
     weight = ((picture - plain).abs().amax(dim=0) / FOREGROUND - 1).clamp(0, 1)
@@ -127,8 +127,8 @@ def _centroid_offsets(style: str) -> tuple[tuple[float, float], ...]:
     """How far each concept's centroid lies from the sprite's middle (the nose pulls it)."""
     half = SIZE / 2
     pictures = _pictures([(concept, half, half) for concept in CONCEPTS], style)
-    found = (_centroid(picture, style) for picture in pictures)
-    return tuple((middle[0] - half, middle[1] - half) for middle in found if middle)
+    found = (middle(picture, style) for picture in pictures)
+    return tuple((place[0] - half, place[1] - half) for place in found if place)
 
 
 def _pictures(placed: Sequence[tuple[Concept, float, float]], style: str) -> Tensor:

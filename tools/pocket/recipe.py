@@ -148,6 +148,22 @@ class SparseRecipe(TrainerRecipe):
 
 
 @dataclass(frozen=True)
+class CameraRecipe(TrainerRecipe):
+    """A CameraCtrl model that moves the camera in front of the world."""
+
+    steps: int = 450
+    batch: int = 4
+    warm_up: int = 30
+    average: float = 0.98
+    rate: float = 1.5e-3
+    optimizer: str = "muon"
+    save_every: int = 50
+    validation_every: int = 150
+    validation_clips: int = 4
+    clips: int = 256
+
+
+@dataclass(frozen=True)
 class StyleRecipe:
     """Stills of the second style, which the base model has never seen, for the personalised models."""
 
@@ -204,6 +220,7 @@ class Recipe:
     pan: PanRecipe = field(default_factory=PanRecipe)
     control: ControlRecipe = field(default_factory=ControlRecipe)
     sparse: SparseRecipe = field(default_factory=SparseRecipe)
+    camera: CameraRecipe = field(default_factory=CameraRecipe)
 
     def smoke(self, steps: int) -> Recipe:
         """The same recipe in a few small steps: it shows that everything runs, and nothing more."""
@@ -222,6 +239,7 @@ class Recipe:
             pan=replace(self.pan, steps=steps, clips=4, rank=2, **trainer),
             control=replace(self.control, steps=steps, clips=4, **trainer),
             sparse=replace(self.sparse, steps=steps, clips=4, **trainer),
+            camera=replace(self.camera, steps=steps, clips=4, **trainer),
         )
 
     def about(self, *stages: str) -> dict[str, Any]:

@@ -146,9 +146,20 @@ def render(scenes: Sequence[Scene], positions: Sequence[tuple[float, float]], si
     """Pictures of scenes with the sprite put at given positions, n c h w, 0 to 1."""
     pixels = torch.arange(size) + 0.5
     place = torch.tensor(positions)
-    ahead = torch.tensor([HEADINGS[each.heading] for each in scenes])
     x = pixels[None, None, :] - place[:, 0, None, None]
     y = pixels[None, :, None] - place[:, 1, None, None]
+    return paint(scenes, x, y)
+
+
+def paint(scenes: Sequence[Scene], x: Tensor, y: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+    """Pictures of scenes, n c h w from 0 to 1, by where each pixel lies in the world.
+
+    Args:
+        scenes: n of them.
+        x, y: from the sprite's middle, in the world's pixels; broadcast to n h w.
+        scale: pixels of the picture in a pixel of the world, likewise.
+    """
+    ahead = torch.tensor([HEADINGS[each.heading] for each in scenes])
     body = _body(x, y, torch.tensor([SHAPES.index(each.shape) for each in scenes]))
     nose = (
         torch.hypot(x - NOSE_DISTANCE * ahead[:, 0, None, None], y - NOSE_DISTANCE * ahead[:, 1, None, None])
@@ -156,10 +167,10 @@ def render(scenes: Sequence[Scene], positions: Sequence[tuple[float, float]], si
     )
     styles = [STYLES[each.style] for each in scenes]
     outline = torch.tensor([style.outline for style in styles])[:, None, None]
-    rim = _cover(torch.minimum(body, nose) - outline) * (outline > 0)
+    rim = _cover((torch.minimum(body, nose) - outline) * scale) * (outline > 0)
     picture = _colour([style.background for style in styles])
-    layers = ((rim, [style.rim for style in styles]), (_cover(body), [COLOURS[each.colour] for each in scenes]))
-    for cover, colours in (*layers, (_cover(nose), [NOSE] * len(scenes))):
+    layers = ((rim, [style.rim for style in styles]), (_cover(body * scale), [COLOURS[each.colour] for each in scenes]))
+    for cover, colours in (*layers, (_cover(nose * scale), [NOSE] * len(scenes))):
         picture = torch.lerp(picture, _colour(colours), cover[:, None])
     return picture
 

@@ -32,7 +32,7 @@ from motion_module.options import Merge
 from .amounts import acts_within, amount_at
 from .motion import PlannedViews, TemporalRunner, placed_like
 
-_WINDOWS_KEPT = 8  # features of a window of 16 frames of 512x512 take 76 MB in half precision
+WINDOWS_KEPT = 8  # features of a window of 16 frames of 512x512 take 76 MB in half precision
 
 
 class CameraCtrlComponent:
@@ -73,7 +73,7 @@ class CameraCtrlComponent:
         self._strengths = tuple(strengths)
         self._start, self._end = start, end
         self._latents: tuple[torch.Size, torch.device, torch.dtype] | None = None  # of a call in which it acts
-        self._features: Kept[list[Tensor]] = Kept(most=_WINDOWS_KEPT)
+        self._features: Kept[list[Tensor]] = Kept(most=WINDOWS_KEPT)
         self._encoders: Kept[CameraCtrl] = Kept(most=2)
         self._layers: Kept[nn.Module] = Kept()
         self._amounts: Kept[float | HostTensor] = Kept()

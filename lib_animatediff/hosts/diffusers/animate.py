@@ -34,8 +34,7 @@ from motion_module import ClipError, MotionModule
 
 from . import motion_module, text2video_zero  # noqa: F401 - each registers its method
 from .control.camera import camera_notes
-from .control.sparse_ctrl import LoadedSparseCtrl
-from .control.units import check_controls, load_controls
+from .control.units import check_controls, load_controls, memory_notes
 from .decode import Decode, decode_frames
 from .methods import Adapters, Elsewhere, LoadedMethod, SamplingJob, load_method
 from .networks import PathCatalog
@@ -259,7 +258,7 @@ def render(
             for line in (*method.reports, *map(str, matches)):
                 say(line)
             controls = load_controls(pipeline, plan, say)
-            needs = (each.memory(plan, sizes[-1]) for each in controls if isinstance(each, LoadedSparseCtrl))
+            needs = memory_notes(controls, plan, sizes[-1])
             for line in (*needs, *camera_notes(controls, getattr(method, "modules", ()))):
                 say(line)
             for _ in range(resumable.sampled):

@@ -22,6 +22,7 @@ def test_the_camera_moves_and_the_recipe_makes_the_clip_again(run, tmp_path, fil
     )
     assert done.code == 0, done.err
     assert "The camera path is drawn in path.svg." in done.err
+    assert "camera.safetensors needs about 0.1 GB of memory for its weights, and 0.1 GB for its features." in done.err
     assert drawing.read_text().startswith("<svg")
     recipe = read_recipe(clip)
     (control,) = recipe.data["files"]["controls"]

@@ -23,6 +23,7 @@ def test_the_clip_begins_with_the_image_and_the_recipe_makes_it_again(run, tmp_p
     done = run(*ANIMATE, *given, "--output", clip)
     assert done.code == 0, done.err
     assert "The image goes to i2v.safetensors, since it is given with --i2v." in done.err
+    assert "i2v.safetensors needs about 0.1 GB of memory for its weights, and 0.1 GB for its features." in done.err
     recipe = read_recipe(clip)
     named = {"name": "i2v.safetensors", "sha256": file_hash(model)}
     assert recipe.data["files"]["motion"] == {**named, "kind": "i2v"}

@@ -9,6 +9,7 @@ from typing import Any
 from lib_animatediff.engine.components.camera_ctrl import CameraCtrlComponent
 from lib_animatediff.hosts.diffusers.networks import NetworkError
 from lib_animatediff.request.camera.unit import CameraUnit
+from lib_animatediff.request.control.memory import CAMERA
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.video.fitting import Size
 from motion_module import ClipError
@@ -16,6 +17,8 @@ from motion_module.camera_ctrl.load import load_camera_ctrl, read_camera_ctrl
 from motion_module.camera_ctrl.network import CameraCtrl
 from motion_module.camera_ctrl.poses import CameraPose
 from motion_module.kinds import V3
+
+from .memory import about_memory
 
 
 def check_cameras(units: Sequence[CameraUnit], plan: ClipPlan, config: Mapping[str, Any] | None) -> None:
@@ -64,6 +67,10 @@ class LoadedCamera:
     def component(self, _size: Size) -> CameraCtrlComponent:
         """A component of the UNet for one pass; the rays follow from the latents' own size."""
         return CameraCtrlComponent(self.model, self.poses, self.strengths, self.unit.start, self.unit.end)
+
+    def memory(self, plan: ClipPlan, size: Size) -> str:
+        """A sentence about the memory that it needs at this width and height in pixels."""
+        return about_memory(CAMERA, self.model.name, self.model, plan, size)
 
 
 def load_camera(pipeline: Any, plan: ClipPlan, unit: CameraUnit) -> LoadedCamera:

@@ -8,6 +8,7 @@ from typing import Any
 
 from lib_animatediff.engine.components.image_encoder import ImageEncoderComponent
 from lib_animatediff.hosts.diffusers.networks import NetworkError
+from lib_animatediff.request.control.memory import I2V
 from lib_animatediff.request.control.unit import ControlUnit
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.video.fitting import CROP, Size
@@ -21,6 +22,7 @@ from motion_module.image_encoder.load import load_image_encoder
 from motion_module.image_encoder.network import ImageEncoder
 
 from .images import latents_of_images, unit_images
+from .memory import about_memory
 
 
 def is_i2v(unit: ControlUnit) -> bool:
@@ -84,6 +86,10 @@ class LoadedI2V:
         """
         (latent,) = latents_of_images(self.pipeline, list(unit_images(self.unit, [0], size)), size)
         return ImageEncoderComponent(self.encoder, latent, self.strengths, self.unit.drift)
+
+    def memory(self, plan: ClipPlan, size: Size) -> str:
+        """A sentence about the memory that the encoder needs at this width and height in pixels."""
+        return about_memory(I2V, self.unit.model.name, self.encoder, plan, size)
 
 
 def load_i2v(pipeline: Any, plan: ClipPlan, unit: ControlUnit) -> LoadedI2V:

@@ -16,7 +16,7 @@ from lib_animatediff.video.fitting import CROP, Size
 from lib_animatediff.video.preprocess import NONE
 from lib_animatediff.video.source import examine
 from motion_module import ClipError
-from motion_module.image_input import LATENT_CHANNELS, has_image_input, load_image_input
+from motion_module.image_input import LATENT_CHANNELS, has_image_input, image_input_width, load_image_input
 
 from .images import latents_of_images, unit_images
 
@@ -33,7 +33,7 @@ def check_pia(unit: ControlUnit, config: Mapping[str, Any] | None) -> None:
         config: of the checkpoint's UNet; None: unknown.
 
     Raises:
-        NetworkError: the checkpoint is for inpainting.
+        NetworkError: the checkpoint is for inpainting, or of another base than the model.
         ClipError: there is not one image at a frame, or a value has no effect.
     """
     name = unit.model.name
@@ -47,6 +47,12 @@ def check_pia(unit: ControlUnit, config: Mapping[str, Any] | None) -> None:
     if config is not None and config.get("in_channels", LATENT_CHANNELS) != LATENT_CHANNELS:
         raise NetworkError(
             f"{name} is a PIA model, and the checkpoint is for inpainting. Choose a plain checkpoint.", code="AD-Q52"
+        )
+    if config is not None and image_input_width(unit.model) != config["block_out_channels"][0]:
+        raise NetworkError(
+            f"{name} was not made for this checkpoint's base. PIA exists for Stable Diffusion 1.5; choose a checkpoint "
+            "of that base.",
+            code="AD-Q54",
         )
     examine(unit.keys[0].source(CROP), frames=1)
 

@@ -13,10 +13,9 @@ from lib_animatediff.engine.components.sparse_ctrl import (
     SparseCtrlComponent,
     room_for_cache,
 )
-from lib_animatediff.engine.context_windows import ContextWindows
+from lib_animatediff.request.control.memory import SPARSE
 from lib_animatediff.request.control.sparse_images import drawings_of
 from lib_animatediff.request.control.unit import ControlUnit
-from lib_animatediff.request.estimate import sparse_ctrl_in_words
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.video.fitting import CROP, Size
 from lib_animatediff.video.source import source_frames
@@ -24,8 +23,7 @@ from motion_module.sparse_ctrl.load import load_sparse_ctrl
 from motion_module.sparse_ctrl.network import RGB, SparseCtrl
 
 from .images import latents_of_images
-
-_STREAMS = 2  # cond and uncond
+from .memory import about_memory
 
 
 @dataclass(frozen=True)
@@ -62,10 +60,7 @@ class LoadedSparseCtrl:
 
     def memory(self, plan: ClipPlan, size: Size) -> str:
         """A sentence about the memory that it needs at this width and height in pixels."""
-        weights = [weight.numel() for weight in self.encoder.parameters()]
-        windows = plan.windows.length if isinstance(plan.windows, ContextWindows) else self.frames
-        rows = _STREAMS * (self.frames if plan.windows and plan.windows.as_views else min(windows, self.frames))
-        return sparse_ctrl_in_words(self.unit.model.name, sum(weights), rows, size, self.pipeline.unet.dtype.itemsize)
+        return about_memory(SPARSE, self.unit.model.name, self.encoder, plan, size)
 
 
 def load_sparse_ctrl_unit(

@@ -158,6 +158,12 @@ def load_controls(pipeline: Any, plan: ClipPlan, say: Callable[[str], None] = la
     return loaded
 
 
+def memory_notes(controls: Iterable[Loaded], plan: ClipPlan, size: Size) -> list[str]:
+    """A sentence about the memory of each unit that images or a camera steer the clip with, at this size in pixels."""
+    steering = (LoadedSparseCtrl, LoadedI2V, LoadedCamera)
+    return [each.memory(plan, size) for each in controls if isinstance(each, steering)]
+
+
 def say_fewer(unit: ControlUnit, frames: int, say: Callable[[str], None]) -> int:
     """How many images a unit has for a number of frames, with a line about them if they are fewer."""
     count = count_images(unit, frames)

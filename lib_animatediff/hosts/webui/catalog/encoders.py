@@ -11,14 +11,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from lib_animatediff.hosts.webui.compat import a1111
 from motion_module import MotionFileError
 from motion_module.files.weights import MOTION_FILE_SUFFIXES
-from motion_module.sparse_ctrl.load import load_sparse_ctrl, read_sparse_ctrl
+from motion_module.sparse_ctrl.load import load_sparse_ctrl
 from motion_module.sparse_ctrl.network import SparseCtrl
 
 from .models import available_models, file_version, inspected, known_name, models_folder, without_badge
@@ -95,21 +94,6 @@ def find_listed(name: str, listed: Listed) -> tuple[Path, str]:
         f"There is no {listed.what} {bare!r:.80} in {models_folder()}. Choose one of the list, such as {nearest[0]}.",
         code="AD-W61",
     )
-
-
-def encoder_parameters(path: Path) -> int:
-    """The number of weights of an encoder.
-
-    Raises:
-        MotionFileError: it is none.
-        OSError: it was just deleted.
-    """
-    return _parameters(path, *file_version(path))
-
-
-@lru_cache(maxsize=16)
-def _parameters(path: Path, *_version: int) -> int:
-    return read_sparse_ctrl(path).parameters
 
 
 def _candidates() -> dict[str, Path]:

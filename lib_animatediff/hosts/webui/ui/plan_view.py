@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from lib_animatediff.engine.context_windows import ContextWindows
-from lib_animatediff.hosts.webui.catalog.encoders import encoder_parameters, find_encoder
+from lib_animatediff.hosts.webui.catalog.encoders import find_camera, find_encoder
 from lib_animatediff.hosts.webui.catalog.models import canonical_name, find_model, inspected
 from lib_animatediff.hosts.webui.catalog.sources import find_source
 from lib_animatediff.hosts.webui.clip.batching import parts_of, splits_clips
@@ -30,12 +30,14 @@ from lib_animatediff.prompts.tags import replace_tags
 from lib_animatediff.prompts.travel import Travel, table
 from lib_animatediff.request.camera.choosing import poses_shown
 from lib_animatediff.request.control.choosing import choose_hosted, names_in
+from lib_animatediff.request.control.memory import CAMERA, I2V, SPARSE, Steering
 from lib_animatediff.request.effects import idle_settings, notes_of
 from lib_animatediff.request.estimate import CHUNK, ClipEstimate, in_plain_words, one_line
 from lib_animatediff.request.plan import ClipPlan, Sampling, plan_clip
 from lib_animatediff.request.settings import SETTINGS, parse_settings
 from lib_animatediff.request.window_map import window_map
 from motion_module import AnimateDiffError, MotionFileError
+from motion_module.image_encoder.header import has_image_encoder
 
 from .guides.camera import camera_drawing
 from .loops import LOOPS
@@ -214,7 +216,7 @@ def _estimate(
         number_bytes=number_bytes,
         reuse=plan.reuse,
         guidance=plan.guidance,
-        encoders=_encoders(plan.settings.sparse_ctrl),
+        steering=tuple(_steering(plan)),
         free=_left_free(model, plan.settings.model, number_bytes),
         **sizes,
     )
@@ -267,11 +269,18 @@ def _motion_parameters(name: str) -> int:
         return 0  # the panel and the run report the error
 
 
-def _encoders(text: str) -> tuple[int, ...]:
-    """The number of weights of each SparseCtrl encoder in a list of names."""
+def _steering(plan: ClipPlan) -> Iterator[Steering]:
+    """The models that images or a camera steer a clip with. The weights of AnimateLCM-I2V are the motion module's."""
+    settings = plan.settings
     with suppress(AnimateDiffError, OSError):  # the run reports the error
-        return tuple(encoder_parameters(find_encoder(name)[0]) for name in names_in(text))
-    return ()
+        for name in names_in(settings.sparse_ctrl):
+            yield Steering(SPARSE, inspected(find_encoder(name)[0]).parameters or 0)
+    with suppress(AnimateDiffError, OSError):
+        if settings.camera.strip() and settings.camera_model.strip():
+            yield Steering(CAMERA, inspected(find_camera(settings.camera_model)[0]).parameters or 0)
+    with suppress(AnimateDiffError, OSError):
+        if has_image_encoder(find_model(settings.model)):
+            yield Steering(I2V, 0)
 
 
 def _travel_table(travel: Travel, plan: ClipPlan) -> str:

@@ -7,6 +7,8 @@ import re
 import pytest
 import torch
 from hosts.webui.double.test_guides import field_of
+from safetensors.torch import save_file
+from support.camera_ctrl import random_state
 from support.image_encoder import i2v_state, literal_features
 from support.matrix import every_once, only_at
 from support.unchanged import Portrait
@@ -47,6 +49,7 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("guides")
     write_filmed(folder)
     write_guides(folder)
+    save_file(random_state((64,) * 4), folder / "other_base_camera.safetensors")
     return folder
 
 
@@ -57,6 +60,7 @@ def filmed(webui, images, files):
         (webui.models_folder / file.name).symlink_to(file)
     path = webui.outputs.parent / "in" / POSES
     path.write_text(write_poses(poses_of_moves("orbit-left 2", 9, FPS)))
+    (path.parent / "none_at_all.txt").write_text("a link alone")
     return webui
 
 
@@ -222,6 +226,14 @@ WRONG = {
     "an encoder as a camera": ({**FILMED, "camera_model": RGB}, "AD-Q75"),
     "a motion module as a camera": ({**FILMED, "camera_model": "mm.safetensors"}, "AD-Q75"),
     "an unknown move": ({**FILMED, "camera": "fly-left 1"}, "AD-Q88"),
+    "no moves": ({**FILMED, "camera": " ; "}, "AD-Q85"),
+    "an unknown easing": ({**FILMED, "camera": "pan-left 1 slowly"}, "AD-Q89"),
+    "a speed of 99": ({**FILMED, "camera": "pan-left 99"}, "AD-Q90"),
+    "no speed": ({**FILMED, "camera": "pan-left 1.2.3"}, "AD-Q92"),
+    "parts out of their order": ({**FILMED, "camera": "2: pan-left; 1: static"}, "AD-Q86"),
+    "a part without its frame": ({**FILMED, "camera": "pan-left; static"}, "AD-Q87"),
+    "poses that are none": ({**FILMED, "camera": "in/none_at_all.txt"}, "AD-Q72"),
+    "a camera of another base": ({**FILMED, "camera_model": "other_base_camera.safetensors"}, "AD-Q82"),
     "a move at frame 40 of 4": ({**FILMED, "camera": "pan-left; 40: static"}, "AD-Q91"),
     "poses elsewhere": ({**FILMED, "camera": "/etc/path.txt"}, "AD-W32"),
     "missing poses": ({**FILMED, "camera": "in/none.txt"}, "AD-Q95"),
@@ -253,12 +265,25 @@ def test_what_cannot_be_is_refused_before_sampling(filmed, checkpoint, what):
 
 def test_lists_have_badges_and_fill_in_names(filmed):
     fields = filmed.module("ui.fields")
-    assert fields._camera_names() == [f"{CAMERA} [camera]"]
+    assert fields._camera_names() == [f"{CAMERA} [camera]", "other_base_camera.safetensors [camera]"]
     assert fields._this_camera(f"{CAMERA} [camera]", "old.safetensors")[0] == CAMERA
     assert fields._with_move("pan-left", "zoom-in 0.3")[0] == "zoom-in 0.3, pan-left 0.5"
     assert fields._with_move("pan-left", "in/path.txt")[0] == "pan-left 0.5"
     assert f"{I2V} [i2v, SD 1.5]" in filmed.module("catalog.models").choices()
     assert "begins with one image" in filmed.module("ui.advice").advice(I2V)
+
+
+def test_the_plan_states_the_memory_of_camera_and_image(filmed):
+    view = filmed.module("ui.plan_view").view_plan
+
+    def summary(clip):
+        return view({"enable": True, **clip}, {}).summary
+
+    assert "GB of it for the camera" in summary(FILMED)
+    assert "GB of it for AnimateLCM-I2V" in summary(BEGUN)
+    assert re.search(r"GB of it for SparseCtrl, \S+ GB of it for the camera", summary({**FILMED, "sparse_ctrl": RGB}))
+    for clip in (PLAIN, {**FILMED, "camera": ""}, {**FILMED, "camera_model": "none.safetensors"}):
+        assert "of it for" not in summary(clip)
 
 
 def test_the_plan_draws_the_path_without_a_model(filmed):
