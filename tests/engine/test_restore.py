@@ -79,10 +79,15 @@ def before(request):
     portrait.assert_unchanged()
 
 
-def some(places, model):
-    """All places in diffusers' UNet; in LDM's the first, one in the middle and the last."""
-    is_ldm = hasattr(model.model.diffusion_model, "input_blocks")
-    return [places[0], places[len(places) // 2], places[-1]] if is_ldm else places
+@pytest.fixture(params=["a few of LDM's", pytest.param("all", marks=pytest.mark.matrix)])
+def some(request):
+    """All places in diffusers' UNet; in LDM's the first, one in the middle and the last, and in the matrix all."""
+
+    def chosen(places, model):
+        is_few = request.param != "all" and hasattr(model.model.diffusion_model, "input_blocks")
+        return [places[0], places[len(places) // 2], places[-1]] if is_few else places
+
+    return chosen
 
 
 @ONCE
@@ -97,7 +102,7 @@ def test_after_success(before, model, motion):
     every_once(hosts.HOSTS, KINDS, [RuntimeError, KeyboardInterrupt]),
     indirect=["unet", "kind"],
 )
-def test_after_an_exception_at_every_site(before, model, motion, error, monkeypatch):
+def test_after_an_exception_at_every_site(before, some, model, motion, error, monkeypatch):
     for name, transformer in some(list(motion.sites()), model):
 
         def fails(*_given, name=name):
@@ -124,7 +129,7 @@ def test_after_an_exception_inside_the_motion_module(before, model, motion, inne
 
 
 @ONCE
-def test_after_an_exception_in_every_layer_of_the_unet_that_is_a_site(before, model, motion):
+def test_after_an_exception_in_every_layer_of_the_unet_that_is_a_site(before, some, model, motion):
     """The host's own failure: it raises before our hook has run."""
 
     for site in some(list(find_sites(model.model.diffusion_model)), model):
@@ -136,7 +141,7 @@ def test_after_an_exception_in_every_layer_of_the_unet_that_is_a_site(before, mo
 
 
 @ONCE
-def test_after_a_failure_at_every_hook_registration(before, model, motion, monkeypatch):
+def test_after_a_failure_at_every_hook_registration(before, some, model, motion, monkeypatch):
     real = {name: getattr(nn.Module, name) for name in REGISTRATIONS}
 
     def sample(failing):
