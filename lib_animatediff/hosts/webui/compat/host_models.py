@@ -291,8 +291,10 @@ def loaded_model() -> HostModel | None:
 
 
 def _found(sd_model: Any) -> HostModel | None:
-    patched = getattr(getattr(getattr(sd_model, "forge_objects", None), "unet", None), "model", None)
-    if patched is not None:
+    objects = getattr(sd_model, "forge_objects", None)
+    if objects is not None:
+        patched = getattr(getattr(objects, "unet", None), "model", None)
         kinds = {"predictor": ForgeModel, "model_sampling": ReforgeModel}
         return next((kind(sd_model) for name, kind in kinds.items() if hasattr(patched, name)), None)
-    return HostModel(sd_model) if hasattr(getattr(sd_model, "model", None), "diffusion_model") else None
+    is_ldm = hasattr(sd_model, "alphas_cumprod") or hasattr(getattr(sd_model, "model", None), "diffusion_model")
+    return HostModel(sd_model) if is_ldm else None
