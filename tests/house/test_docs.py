@@ -62,11 +62,11 @@ def test_what_the_features_page_says_to_a_client_is_understood():
 
 def test_the_options_on_the_features_page_are_those_of_the_command_line():
     parts = FEATURES.read_text(encoding="utf-8").split("\n\n")
-    told = {
+    named = {
         word for part in parts if "python -m tools." not in part for word in re.findall(r"[ `](--[a-z][a-z-]+)", part)
     }
-    assert len(told) > 15
-    assert not told - {option for parameter in animate.params for option in parameter.opts}
+    assert len(named) > 15
+    assert not named - {option for parameter in animate.params for option in parameter.opts}
 
 
 def test_the_travel_on_the_features_page_is_one():

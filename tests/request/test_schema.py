@@ -11,10 +11,10 @@ def test_the_schema_says_what_the_door_lets_in():
     """For each setting: its default is valid, its limits and choices are the table's."""
     properties = json_schema()["properties"]
     assert list(properties) == list(SETTINGS)
-    parse_settings({name: told["default"] for name, told in properties.items()})
-    for name, told in properties.items():
+    parse_settings({name: entry["default"] for name, entry in properties.items()})
+    for name, entry in properties.items():
         setting = SETTINGS[name]
-        assert (told.get("minimum"), told.get("maximum")) == (setting.minimum, setting.maximum)
-        assert tuple(told.get("items", told).get("enum", ())) == setting.choices
-        assert told["description"] == setting.full_help
+        assert (entry.get("minimum"), entry.get("maximum")) == (setting.minimum, setting.maximum)
+        assert tuple(entry.get("items", entry).get("enum", ())) == setting.choices
+        assert entry["description"] == setting.full_help
     json.dumps(json_schema())

@@ -66,8 +66,7 @@ def test_samplers_visit_their_timesteps(host, sampler):
 @pytest.mark.usefixtures("unchanged")
 def test_img2img_begins_at_the_module_s_level(host):
     host.frames(CLIP, "img2img", **START, **PLAIN, denoising_strength=0.75)
-    levels = rows_and_levels(host)[1]
-    assert levels == [[749.0], [500.0], [250.0], [0.0]] or levels[0][0] >= 500
+    assert rows_and_levels(host)[1] == EVEN  # the checkpoint's grid would have other timesteps in the module's table
 
 
 @pytest.mark.usefixtures("unchanged")
