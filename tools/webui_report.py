@@ -28,13 +28,15 @@ NOT_SHOWN = {
     ),
     "Files: codecs and speeds of graphics cards": NO_GPU,
 }
+NOT_SHOWN_BY: dict[str, dict[str, str]] = {}  # by program
 INTRODUCTION = """\
-# What was seen on a real WebUI
+# What was seen on a real {program}
 
-Written by `make test-webui`, which starts a WebUI 1.10, uses it through its API and in a browser, and reads the files
+Written by `{command}`, which starts {started}, uses it through its API and in a browser, and reads the files
 that it makes. Checkpoints, motion modules, LoRA, embedding and hypernetwork are small and random, save for the built-in
 model, which was trained: the page shows what works, not how it looks. An item that did not run is not proven.
 """
+WEBUI = "WebUI"  # AUTOMATIC1111's
 _HEADLINE = re.compile(r"^[-0-9]{10}, .*: tests.*$", re.MULTILINE)
 _FAILED = re.compile(r"^Failed: `(.*)`$", re.MULTILINE)
 _LEVEL_TABLE = re.compile(r"\n## Noise levels\n.*(?:\|\n)", re.DOTALL)
@@ -62,11 +64,23 @@ def rows_of(page: str) -> dict[str, tuple[str, str]]:
     return {sentence: (outcome, tests) for outcome, sentence, tests in ROW.findall(page)}
 
 
-def _webui_version() -> str:
-    """What the installation at WEBUI_DIR calls itself; outside of git its change log is all that tells."""
+def _version(program: str) -> str:
+    """What the installation at WEBUI_DIR calls itself; outside of git its change log is all that says it.
+
+    The change log of Forge and reForge is the WebUI's.
+    """
+    if program != WEBUI:
+        return program
     changes = Path(os.environ.get("WEBUI_DIR", "")) / "CHANGELOG.md"
     version = re.search(r"^## (\S+)", changes.read_text(encoding="utf-8"), re.MULTILINE) if changes.is_file() else None
     return f"WebUI {version[1]}" if version else "no WebUI"
+
+
+def _introduction(program: str, path: Path) -> str:
+    if program == WEBUI:
+        return INTRODUCTION.format(program=program, command="make test-webui", started="a WebUI 1.10")
+    command = f"python -m pytest tests/hosts/webui/real --report-to docs/{path.name}"
+    return INTRODUCTION.format(program=program, command=command, started=f"the {program} in `WEBUI_DIR`")
 
 
 def _renewed(promise: Promise, outcome: str, tests: str) -> tuple[str, str]:
@@ -86,10 +100,13 @@ class Report:
     Args:
         path: of the page.
         renew: keep what the page says of promises whose tests are not in this run.
+        program: that ran: the WebUI, Forge or reForge.
     """
 
-    def __init__(self, path: Path, *, renew: bool = False) -> None:
+    def __init__(self, path: Path, *, renew: bool = False, program: str = WEBUI) -> None:
         self._path = path
+        self._program = program
+        self._not_shown = {**NOT_SHOWN, **NOT_SHOWN_BY.get(program, {})}
         self._renew = renew
         self._promises: dict[str, Promise] = {}
         self._shown_by: dict[str, list[Promise]] = {}
@@ -122,7 +139,7 @@ class Report:
     def _lines(self) -> Iterator[str]:
         page = self._path.read_text(encoding="utf-8") if self._path.exists() else ""
         former = rows_of(page)
-        yield INTRODUCTION
+        yield _introduction(self._program, self._path)
         yield from self._headlines(page)
         yield from ("", "## Sentence by sentence", "", "| Outcome | Promise | Shown by |", "|---|---|---|")
         chapters = list(dict.fromkeys(sentence.partition(":")[0] for sentence in [*former, *self._promises]))
@@ -130,8 +147,8 @@ class Report:
         for sentence in sorted(sentences, key=lambda sentence: chapters.index(sentence.partition(":")[0])):
             promise = self._promises.get(sentence, Promise())
             outcome, tests = promise.outcome(), ", ".join(f"`{name}`" for name in promise.tests)
-            if sentence in NOT_SHOWN:
-                outcome = f"not proven: {NOT_SHOWN[sentence]}"
+            if sentence in self._not_shown:
+                outcome = f"not proven: {self._not_shown[sentence]}"
             elif self._renew and sentence in former:
                 outcome, tests = _renewed(promise, *former[sentence])
             yield f"| {outcome} | {sentence} | {tests} |"
@@ -143,7 +160,7 @@ class Report:
     def _headlines(self, page: str) -> Iterator[str]:
         outcomes = list(self._ended.values())
         counts = ", ".join(f"{outcomes.count(end)} {end}" for end in ("passed", "failed"))
-        of_whole = f"{date.today():%Y-%m-%d}, {_webui_version()}: tests"
+        of_whole = f"{date.today():%Y-%m-%d}, {_version(self._program)}: tests"
         if not self._renew:
             yield f"{of_whole}: {counts}."
             return

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -102,10 +102,22 @@ class PlacedModules:
 
 
 def placed_like(module: _Module, x: Tensor) -> _Module:
-    """A module on the device and in the dtype of a tensor: itself, or a copy."""
+    """A module on the device and in the dtype of a tensor: itself, or a copy.
+
+    Each weight is copied once: `deepcopy` takes the converted ones for copies of the others.
+    """
     if all((weight.device, weight.dtype) == (x.device, x.dtype) for weight in module.parameters()):
         return module
-    return deepcopy(module).to(device=x.device, dtype=x.dtype)
+    copies: dict[int, Any] = {}
+    for held in (module.parameters(), module.buffers()):
+        copies |= {id(tensor): _converted(tensor, x) for tensor in held}
+    return deepcopy(module, copies)
+
+
+def _converted(tensor: Tensor, x: Tensor) -> Tensor:
+    """A copy of a parameter or buffer on the device and, if it has floating-point numbers, in the dtype of ``x``."""
+    made = tensor.detach().to(device=x.device, dtype=x.dtype if tensor.is_floating_point() else None, copy=True)
+    return nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else made
 
 
 class SiteHook:

@@ -52,6 +52,24 @@ NOT_THE_WEBUIS |= {  # those of Forge and reForge
     "sd_model.get_learned_conditioning",
     "sd_model.get_prompt_lengths_on_ui",
     "sd_model.model_config",
+    "p.sd_model.forge_objects",
+    "params.model",
+    "*.process_before_every_sampling",
+    "*.process_unit_before_every_sampling",
+}
+
+# Names of the ControlNet that is built into Forge and reForge, by the folder that has them.
+INTEGRATED = {
+    "extensions-builtin/sd_forge_controlnet": """
+        ControlNetUnit batch_image_dir batch_input_gallery current_params enabled from_dict get_input_data
+        image input_mode mask_image model module process process_unit_before_every_sampling
+        resize_mode resize_mode_from_value save_detected_map use_preview_as_input
+    """,
+    "modules_forge": "model_patcher process_before_every_sampling",
+}
+INTEGRATED_UNITS = {  # where each program keeps what acts on the UNet
+    "Forge": ("backend/patcher", "control_merge controlnet_linked_list get_control pre_run"),
+    "reForge": ("ldm_patched/modules", "control_merge get_control pre_run"),
 }
 NOT_THE_WEBUIS |= {
     "loaded.adapters",

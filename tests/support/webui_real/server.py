@@ -20,6 +20,7 @@ import numpy
 import requests
 from PIL import Image
 from support.webui_real import small_models
+from support.webui_real.hosts import host_of
 
 START_TIMEOUT = 300.0
 STOP_TIMEOUT = 20.0
@@ -35,11 +36,6 @@ UPSCALER = "small_esrgan"
 EMBEDDING = "smallembedding"
 HYPERNETWORK = "small_hypernetwork"
 STYLE = "Blue"
-
-START_FLAGS = """
-    --skip-prepare-environment --skip-torch-cuda-test --skip-version-check --use-cpu=all --no-half --precision=full
-    --api --do-not-download-clip --no-download-sd-model --disable-console-progressbars
-""".split()
 
 # Written before the first start. The first group decides what happens at start; the options of the second run a
 # callback when the API sets them for the first time, so they must be in the file before `complete_settings`.
@@ -99,6 +95,7 @@ class WebUI:
         ui_config: dict[str, Any] | None = None,
     ):
         self.webui_dir = Path(webui_dir)
+        self.host = host_of(self.webui_dir)
         self.python = Path(python)
         self.workdir = Path(workdir)
         self.extensions = [Path(path).resolve() for path in extensions]
@@ -112,7 +109,8 @@ class WebUI:
         self.port = 0
         self._process: subprocess.Popen | None = None
         self._log_start = 0
-        self._settings = {**SETTINGS, **(settings or {})}
+        previews = {"show_progress_type": "Approx cheap"} if self.host.is_patched else {}  # their default needs a file
+        self._settings = {**SETTINGS, **previews, **(settings or {})}
         self._write_data_dir()
         if ui_config is not None:
             (self.data_dir / "ui-config.json").write_text(json.dumps(ui_config), encoding="utf-8")
@@ -137,6 +135,8 @@ class WebUI:
             self._spawn()
             self._wait_until_ready(time.monotonic() + START_TIMEOUT)
             self._complete_settings()
+            if self.host.is_patched:
+                self.txt2img(steps=1)  # loads the checkpoint
         except BaseException:
             self.stop()
             raise
@@ -177,7 +177,7 @@ class WebUI:
         return response.json()
 
     def txt2img(self, **payload: Any) -> dict:
-        return self.post("/sdapi/v1/txt2img", {**PAYLOAD, **payload})
+        return self.post("/sdapi/v1/txt2img", {**PAYLOAD, **self.host.defaults(payload), **payload})
 
     def img2img(self, **payload: Any) -> dict:
         return self.post("/sdapi/v1/img2img", {**PAYLOAD, **payload})
@@ -226,7 +226,9 @@ class WebUI:
 
     def _command(self) -> list[str]:
         place = ["--server-name", "127.0.0.1", "--port", str(self.port), "--data-dir", str(self.data_dir)]
-        return [str(self.python), str(self.webui_dir / "launch.py"), *START_FLAGS, *place, *self.extra_args]
+        if self.host.is_patched:  # their data folders are not allowed by themselves
+            place += ["--gradio-allowed-path", str(self.webui_dir)]
+        return [str(self.python), str(self.webui_dir / "launch.py"), *self.host.flags, *place, *self.extra_args]
 
     def _environment(self) -> dict[str, str]:
         """Offline, one thread, no flags but our own."""
@@ -264,7 +266,7 @@ class WebUI:
             if "Stable diffusion model failed to load" in log:
                 raise ServerError(f"the WebUI could not load the checkpoint\n{self._log_tail()}")
             # Asked any earlier, the WebUI cannot add its API any more.
-            if "Model loaded in" in log and "Startup time" in log and self._answers():
+            if "Startup time" in log and ("Model loaded in" in log or self.host.is_patched) and self._answers():
                 return
             time.sleep(0.3)
         raise ServerError(f"the WebUI did not answer in {START_TIMEOUT:.0f} s\n{self._log_tail()}")

@@ -93,6 +93,32 @@ class HostUnit:
         merges = self.is_merged and not self.unit.is_ipadapter and isinstance(self.unit.image, list)
         return len(self.unit.image) if merges else 1
 
+    @property
+    def preprocessor(self) -> str:
+        """The name of what makes hints of its images."""
+        return str(self.unit.module)
+
+    @property
+    def has_embeddings(self) -> bool:
+        """Whether it has embeddings instead of images."""
+        return self.unit.ipadapter_input is not None
+
+    @property
+    def inpaints(self) -> bool:
+        """Whether it needs masks of where to paint."""
+        return bool(self.unit.is_inpaint)
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether it has one mask."""
+        return self.unit.mask is not None
+
+    @property
+    def folder_of_masks(self) -> Path | None:
+        """Its own folder of masks; None if it has none."""
+        given = self.unit.batch_mask_dir
+        return Path(given) if isinstance(given, str) and given else None
+
 
 def enabled_units(p: Any) -> list[HostUnit]:
     """The enabled units of a request.
@@ -100,12 +126,12 @@ def enabled_units(p: Any) -> list[HostUnit]:
     Raises:
         ClipError: the extension does not accept a unit, such as one with an unknown model.
     """
-    script, offered = _script(p), sys.modules.get(_UNITS_MODULE)
+    script, offered = any_script(p), sys.modules.get(_UNITS_MODULE)
     if script is None or offered is None:
         return []
     found = []
-    for number, given in enumerate(_arguments(p, script)):
-        if not _is_enabled(given):
+    for number, given in enumerate(arguments_of(p, script)):
+        if not is_enabled(given):
             continue
         try:
             unit = offered.to_processing_unit(given)
@@ -142,11 +168,11 @@ def with_frames(
     if are_embeddings:
         return unit.copy(update=same)
     if unit.is_ipadapter:  # it accepts a list, and keeps what it makes of each
-        return unit.copy(update={**same, "image": [{"image": _array(one), "mask": None} for one in read()]})
+        return unit.copy(update={**same, "image": [{"image": array_of(one), "mask": None} for one in read()]})
     folder = None if masks is None else Path(tempfile.mkdtemp(prefix="animatediff-masks-"))
 
     def arrays(_files: object, _p: object) -> list[Any]:
-        made = [_array(image) for image in read()]
+        made = [array_of(image) for image in read()]
         if masks is not None and folder is not None:  # it reads masks from a folder only
             sizes = [(image.shape[1], image.shape[0]) for image in made]
             for number, mask in enumerate(masks(sizes)):
@@ -176,11 +202,11 @@ def arguments_with(p: Any, units: Mapping[int, Any]) -> Any:
 
 def arguments_without(p: Any) -> Any:
     """The arguments of the request's scripts with all units turned off."""
-    script = _script(p)
+    script = any_script(p)
     if script is None:
         return p.script_args
     places = range(script.args_from, min(script.args_to, len(p.script_args)))
-    return arguments_with(p, {place: {"enabled": False} for place in places if _is_enabled(p.script_args[place])})
+    return arguments_with(p, {place: {"enabled": False} for place in places if is_enabled(p.script_args[place])})
 
 
 # ---- during a request
@@ -188,19 +214,19 @@ def arguments_without(p: Any) -> Any:
 
 def script_of(p: Any) -> Any:
     """The extension's script of a request; None without it."""
-    script = _script(p)
+    script = any_script(p)
     return script if script is not None and hasattr(script, "latest_network") else None
 
 
 def network_of(p: Any) -> Any:
     """What controls the UNet of a request; None if nothing does."""
-    network = getattr(_script(p), "latest_network", None)
+    network = getattr(any_script(p), "latest_network", None)
     return network if getattr(network, "control_params", None) else None
 
 
 def is_shared_out(p: Any) -> bool:
     """Whether the extension gives each row of a batch to another unit, which knows nothing of frames."""
-    state = getattr(_script(p), "ui_batch_option_state", None)
+    state = getattr(any_script(p), "ui_batch_option_state", None)
     return state is not None and str(state[0]).lower().startswith("each")
 
 
@@ -209,7 +235,7 @@ def failed_units(p: Any) -> int:
     script = script_of(p)
     if script is None:
         return 0
-    enabled = sum(map(_is_enabled, _arguments(p, script)))
+    enabled = sum(map(is_enabled, arguments_of(p, script)))
     acting = len(getattr(script.latest_network, "control_params", None) or [])
     return max(enabled - acting, 0)
 
@@ -241,7 +267,7 @@ def forget_conditions(p: Any) -> None:
     The extension marks conditions in place, so that the marks stay in the cache of ``p``. A UNet call without the
     extension would take a mark for a token.
     """
-    if _script(p) is None:
+    if any_script(p) is None:
         return
     for name in _CACHES:
         if hasattr(p, name):
@@ -272,7 +298,7 @@ def release(p: Any) -> None:
     It would only do so in ``postprocess``, which the WebUI skips after an exception, and would control the images of
     the other tab's next request. What it does to finished images would even change those of a request without units.
     """
-    script = _script(p)
+    script = any_script(p)
     network = getattr(script, "latest_network", None)
     if network is None:
         return
@@ -299,22 +325,24 @@ def _merges_inputs(unit: Any) -> bool:
     return bool(unit.is_ipadapter) or unit.ipadapter_input is not None
 
 
-def _script(p: Any) -> Any:
+def any_script(p: Any) -> Any:
+    """The script of ControlNet in a request, whichever it is; None without one."""
     return next((script for script in a1111.scripts_of(p) if a1111.title_of(script) == _TITLE), None)
 
 
-def _arguments(p: Any, script: Any) -> Sequence[Any]:
+def arguments_of(p: Any, script: Any) -> Sequence[Any]:
+    """The arguments of a script in a request."""
     return p.script_args[script.args_from : script.args_to]  # type: ignore[no-any-return]
 
 
-def _is_enabled(unit: Any) -> bool:
+def is_enabled(unit: Any) -> bool:
     """Whether a unit, an object or an API client's dictionary, is enabled."""
     if isinstance(unit, dict):
         return bool(unit.get("enabled", False))
     return bool(getattr(unit, "enabled", False))
 
 
-def _array(image: Image | Any) -> Any:
+def array_of(image: Image | Any) -> Any:
     """An image as the extension takes it: an array ``h w c`` with 8 bits."""
     import numpy
 
@@ -330,9 +358,3 @@ def _plain(error: Exception) -> str:
 def reason(error: Exception) -> str:
     """The reason why the extension has failed, in one sentence."""
     return _plain(error)
-
-
-def folder_of_masks(host: HostUnit) -> Path | None:
-    """A unit's own folder of masks; None if it has none."""
-    given = host.unit.batch_mask_dir
-    return Path(given) if isinstance(given, str) and given else None

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lib_animatediff.engine.patching import restore
-from lib_animatediff.hosts.webui.clip.control.units import PREPARING, ControlOfClip
+from lib_animatediff.hosts.webui.clip.control.units import ControlOfClip
 from lib_animatediff.hosts.webui.clip.noise import arrange_seeds
 from lib_animatediff.hosts.webui.clip.prompt_travel import check_prompts, styled
 from lib_animatediff.hosts.webui.clip.start.video import FirstFrames, one_image
@@ -139,13 +139,12 @@ class RequestLayout:
             setattr(p, name, value)
 
     def _lay_out_control(self, p: Processing) -> None:
-        script = controlnet.script_of(p)
-        if script is None or not self._control.has_units:
+        hooks = list(self._control.hooks(p))
+        if not hooks:
             return
         self._set("script_args", self._control.arguments(p))
-        for name in PREPARING:
-            if hasattr(script, name):
-                self._wrap(script, name, self._control.noting)
+        for script, name, ours in hooks:
+            self._wrap(script, name, ours)
 
     def _image_of_each_row(self, images: list[Any], clips: int) -> list[Any]:
         if len(images) <= clips:

@@ -10,9 +10,9 @@ from lib_animatediff.hosts.webui.catalog.files import Caches, WebuiCatalog, guid
 from lib_animatediff.hosts.webui.catalog.models import canonical_name as canonical_model
 from lib_animatediff.hosts.webui.catalog.sources import find_source
 from lib_animatediff.hosts.webui.catalog.uploads import with_kept_files
+from lib_animatediff.hosts.webui.clip.control.integrated import control_of_clip
 from lib_animatediff.hosts.webui.clip.control.noted import CONTROL_FIELDS, control_source, without_served
 from lib_animatediff.hosts.webui.clip.control.sources import units_of_clip
-from lib_animatediff.hosts.webui.clip.control.units import ControlOfClip
 from lib_animatediff.hosts.webui.clip.guides.noted import GUIDE_FIELDS, guides_source
 from lib_animatediff.hosts.webui.clip.prompt_travel import travels_of
 from lib_animatediff.hosts.webui.clip.speed import apply_speed
@@ -232,7 +232,7 @@ def _open(p: Any, asked: dict[str, Any], given: set[str], caches: Caches, speeds
             notes=notes,
             source=source,
             size=size,
-            control=ControlOfClip(units),
+            control=control_of_clip(p, units),
             unfinished=unfinished,
         )
     except Exception as error:  # the user sees it when sampling begins; the WebUI would swallow it here

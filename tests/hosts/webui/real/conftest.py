@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from support.motion_files import write_motion_file
 from support.webui_real.controlled import STRIPES, UNIT, controlled_webui, listed_models
+from support.webui_real.hosts import host_of
 from support.webui_real.places import NOT_STARTED, REPOSITORY, TROUBLE, webui_python
 from support.webui_real.server import WebUI
 from support.webui_real.small_control import NAME
@@ -35,13 +36,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     path = config.getoption("--report-to", default=None)
     if path:
-        config.pluginmanager.register(Report(path, renew=config.getoption("--report-renew", default=False)))
+        renew = config.getoption("--report-renew", default=False)
+        program = host_of(Path(os.environ.get("WEBUI_DIR", ""))).name
+        config.pluginmanager.register(Report(path, renew=renew, program=program))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    is_patched = host_of(Path(os.environ.get("WEBUI_DIR", ""))).is_patched
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.webui)
+        for mark in item.iter_markers("of_a1111"):
+            if is_patched:
+                item.add_marker(pytest.mark.skip(reason=mark.args[0]))
 
 
 @pytest.fixture(scope="session")

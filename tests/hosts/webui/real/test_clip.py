@@ -168,14 +168,14 @@ def test_the_model_is_the_same_after_a_clip(studio):
 
 @pytest.mark.shows("Pains that people report: pain 3: the model stays patched after an error")
 @pytest.mark.parametrize(
-    "layer",
-    ["model.diffusion_model.input_blocks.1.1", "model.diffusion_model.middle_block.2", "model.diffusion_model.out.2",
-     "first_stage_model.decoder.conv_in"],
+    ("layer", "call"),
+    [("model.diffusion_model.input_blocks.1.1", 1), ("model.diffusion_model.middle_block.2", 1),
+     ("model.diffusion_model.out.2", 1), ("first_stage_model.decoder.conv_in", 0)],
 )  # fmt: skip
-def test_the_model_is_the_same_after_a_failure(studio, layer):
+def test_the_model_is_the_same_after_a_failure(studio, layer, call):
     clip = animate(studio)
     with left_as_it_was(studio):
-        payload = clip_payload(**PAYLOAD, **trouble(raise_at={"layer": layer, "call": 1}))
+        payload = clip_payload(**PAYLOAD, **trouble(raise_at={"layer": layer, "call": call}))
         response = studio.api("POST", "/sdapi/v1/txt2img", payload)
         assert response.status_code == 500
         assert "trouble as ordered" in response.text

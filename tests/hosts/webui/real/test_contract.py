@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.webui_real import contract
+from support.webui_real.hosts import Host, host_of
 from support.webui_real.names import Sources, Uses, door_of, importers, members_of, named_in
 from support.webui_real.places import REPOSITORY, webui_python
 
@@ -114,7 +115,9 @@ def parsed(path: Path) -> ast.Module:
 @pytest.mark.shows("Install, update, disable, uninstall: the contract with the WebUI's names")
 def test_every_name_of_the_webui_that_we_use_is_what_it_was(webui_dir, libraries):
     told = [*changes(sources_of(webui_dir, libraries)), *changed_javascript(webui_dir)]
-    assert not told, "this WebUI differs from the one that the extension knows:\n" + "\n".join(told)
+    assert told == known_differences(host_of(webui_dir)), (
+        "this WebUI differs from the one that the extension knows:\n" + "\n".join(told)
+    )
 
 
 @pytest.mark.shows("Install, update, disable, uninstall: the contract with the WebUI's names")
@@ -130,6 +133,12 @@ def test_every_name_of_the_webui_that_we_use_stands_in_the_table():
     ]
     assert not unknown, "the signatures in tests/support/webui_real/contract.py lack:\n" + "\n".join(unknown)
     assert set(called_in_javascript()) == set(contract.JAVASCRIPT), "the page's functions are not those that we call"
+
+
+def known_differences(host: Host) -> list[str]:
+    """How Forge and reForge differ from the table; compat/host_models.py, and Forge's shims of gradio, deal with it."""
+    path = Path(contract.__file__).with_name(f"contract_{host.name.lower()}.txt")
+    return path.read_text(encoding="utf-8").splitlines() if host.is_patched else []
 
 
 def called_in_javascript() -> Iterator[str]:
@@ -200,4 +209,6 @@ def test_each_changed_name_is_told_in_one_line(webui_dir, libraries, tmp_path):
         text = source.read_text(encoding="utf-8")
         assert before in text, f"{module} has no {before} to change"
         source.write_text(text.replace(before, after), encoding="utf-8")
-    assert "\n".join(sorted(changes(sources_of(tmp_path, libraries)))) == TOLD
+    known = known_differences(host_of(webui_dir))
+    told = [line for line in sorted(changes(sources_of(tmp_path, libraries))) if line not in known]
+    assert "\n".join(told) == TOLD

@@ -12,8 +12,11 @@ import numpy
 import pytest
 from PIL import Image
 from support.motion_files import write_motion_file
+from support.webui_real.clips import clip_payload
 from support.webui_real.forge_family import HOSTS, ForgeFamily
-from support.webui_real.server import ServerError, base64_image
+from support.webui_real.hosts import host_of
+from support.webui_real.places import REPOSITORY
+from support.webui_real.server import ServerError, base64_image, pixels
 
 CLIP = {"model": "mm_small_v3.safetensors", "frames": 3}
 PLAIN = {"seed": 1, "steps": 4, "sampler_name": "Euler"}
@@ -78,9 +81,9 @@ def test_a_part_of_weight_0_changes_nothing(host):
 
 @pytest.mark.usefixtures("unchanged")
 def test_the_host_makes_room_for_a_window(host):
-    host.frames({**CLIP, "frames": 20, "context_length": 4, "overlap": 1}, **PLAIN)
+    host.frames({**CLIP, "frames": 200, "context_length": 16, "overlap": 4}, **{**PLAIN, "steps": 1})
     noted = [call for call in host.calls() if "estimates" in call]
-    assert len(noted) == PLAIN["steps"]
+    assert len(noted) == 1
     for call in noted:
         whole, window = call["estimates"]
         assert whole == window
@@ -115,3 +118,33 @@ def test_a_clip_comes_of(host, fields):
 def test_a_refusal_is_one_sentence(host):
     with pytest.raises(ServerError, match=r"answered 422.*AD-C"):
         host.frames({**CLIP, "frames": -3}, **PLAIN)
+
+
+def difference(some, others):
+    """Mean difference of images, in levels of 255."""
+    pairs = zip(some, others, strict=True)
+    return numpy.mean([numpy.abs(one.astype(float) - other.astype(float)).mean() for one, other in pairs])
+
+
+@pytest.fixture(scope="module")
+def automatic1111(webui_dir, start_webui):
+    if host_of(webui_dir).is_patched:
+        pytest.skip("WEBUI_DIR is not AUTOMATIC1111's WebUI, with which this would be compared")
+    server = start_webui("automatic1111", extensions=[REPOSITORY])
+    write_motion_file(server.motion_modules_dir)
+    return server
+
+
+@pytest.mark.parametrize("sampler", ["Euler", "Euler a", "DPM++ 2M", "DDIM", "UniPC"])
+@pytest.mark.parametrize("clip", [CLIP, {**CLIP, "frames": 12, "context_length": 4, "overlap": 1}], ids=["3", "12"])
+def test_the_clip_is_that_of_the_webui(host, automatic1111, clip, sampler):
+    """Their plain images differ from each other, too: they compute noise levels and attention in other ways."""
+    given = {**PLAIN, "sampler_name": sampler}
+    plain = [each.txt2img(**given) for each in (host, automatic1111)]
+    asked = clip_payload({**clip, "formats": ["PNG"]}, **given)
+    made = [each.txt2img(**asked) for each in (host, automatic1111)]
+    images, frames = (
+        [[pixels(reply, n) for n in range(len(reply["images"]))] for reply in each] for each in (plain, made)
+    )
+    print(f"{host.host.name}, {sampler}: images {difference(*images):.3f}, frames {difference(*frames):.3f} of 255")
+    assert difference(*frames) <= max(2, difference(*images))

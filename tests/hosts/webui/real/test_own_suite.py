@@ -12,7 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from support.webui_real.server import START_FLAGS, WebUI
+from support.webui_real.server import WebUI
 
 TOOLS = ("pytest", "pytest-base-url")  # as in the WebUI's requirements-test.txt
 RUN_TESTS = "import sys; arguments, sys.argv[1:] = sys.argv[1:], []; import pytest; sys.exit(pytest.main(arguments))"
@@ -45,7 +45,7 @@ def own_suite(server: WebUI, workdir: Path) -> dict[str, str]:
 
 def environment(server: WebUI, tools: Path) -> dict[str, str]:
     """Some of the tests import the WebUI: they get the server's data folder and flags, and no network either."""
-    flags = [*START_FLAGS, "--data-dir", str(server.data_dir)]
+    flags = [*server.host.flags, "--data-dir", str(server.data_dir)]
     return {
         **server._environment(),
         "PYTHONPATH": os.pathsep.join([str(server.webui_dir), str(tools)]),

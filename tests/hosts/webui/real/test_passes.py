@@ -70,6 +70,7 @@ def test_inpaint_masks_hold_for_every_frame(studio, fill_mode, whole):
     assert (frames[0] != frames[1]).any()
 
 
+@pytest.mark.of_a1111("Forge and reForge move weights by themselves; their own flags need a graphics card")
 @pytest.mark.shows("Passes: --medvram and --lowvram")
 @pytest.mark.parametrize("flag", ["--medvram", "--lowvram"])
 def test_low_memory_modes(studio, start_studio, flag):
@@ -85,9 +86,12 @@ def test_low_memory_modes(studio, start_studio, flag):
     "settings",
     [
         {"token_merging_ratio": 0.5},
-        {"hypertile_enable_unet": True, "hypertile_max_tile_unet": 128},
+        pytest.param(
+            {"hypertile_enable_unet": True, "hypertile_max_tile_unet": 128},
+            marks=pytest.mark.of_a1111("HyperTile of Forge and reForge is a script, without this option"),
+        ),
     ],
-    ids=lambda settings: next(iter(settings)),
+    ids=["token_merging_ratio", "hypertile_enable_unet"],
 )
 def test_other_patches_of_the_webui_on_the_same_unet(studio, settings):
     size = {"width": 256, "height": 256, "steps": 2}
@@ -100,6 +104,7 @@ def test_other_patches_of_the_webui_on_the_same_unet(studio, settings):
     assert portrait(studio)["tensors"] == before["tensors"]
 
 
+@pytest.mark.of_a1111("Forge and reForge have no option for the attention")
 @pytest.mark.shows("Passes: another attention")
 def test_another_attention(studio):
     wanted, former = frames_of(studio), portrait(studio)["attention"]
@@ -117,6 +122,7 @@ def fp8(start_studio):
     return start_studio("fp8", "v2", "v3", settings={"fp8_storage": "Enable"})
 
 
+@pytest.mark.of_a1111("Forge and reForge store weights in 8 bits by other options, which need a graphics card")
 @pytest.mark.shows("Passes: FP8 weights")
 @pytest.mark.parametrize("kind", ["v2", "v3"])
 def test_fp8_weights(fp8, kind):

@@ -10,7 +10,6 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +18,7 @@ from torch.nn import functional as F
 
 from lib_animatediff.hosts.webui.clip.start.pinned import is_img2img
 from lib_animatediff.hosts.webui.compat import controlnet
+from lib_animatediff.hosts.webui.compat import integrated_controlnet as integrated
 from lib_animatediff.hosts.webui.compat.controlnet import HostUnit
 from lib_animatediff.request.control.hosted import HostedControl
 from lib_animatediff.request.control.unit import ControlUnit, count_of, image_order
@@ -76,7 +76,7 @@ class UnitFrames:
     @property
     def has_embeddings(self) -> bool:
         """Whether its images are its own list of embeddings, which images that are named for it replace."""
-        return self.named is None and bool(self.image_order) and self.host.unit.ipadapter_input is not None
+        return self.named is None and bool(self.image_order) and self.host.has_embeddings
 
     @property
     def has_amounts(self) -> bool:
@@ -93,7 +93,8 @@ def units_of_clip(
         ClipError: a unit cannot be served.
         AnimateDiffError: a source is missing or damaged.
     """
-    hosts = controlnet.enabled_units(p)
+    hosts: Sequence[HostUnit]
+    hosts = integrated.enabled_units(p) if integrated.is_there(p) else controlnet.enabled_units(p)
     if hosts and controlnet.is_shared_out(p):
         raise ClipError(
             "ControlNet gives each image of a batch to another unit, but the images of a clip are its frames. Set its "
@@ -182,7 +183,7 @@ def read_masks(unit: UnitFrames, size: Size) -> Tensor | None:
 def _for_each_clip(unit: UnitFrames, plan: ClipPlan, clips: int) -> UnitFrames:
     """A unit with images for each clip of a batch, if the extension changes finished images by the numbers of rows."""
     read = unit.read
-    if read is None or unit.count != len(plan.rendered) or _BY_ROWS not in str(unit.host.unit.module):
+    if read is None or unit.count != len(plan.rendered) or _BY_ROWS not in unit.host.preprocessor:
         return unit
     return replace(unit, read=lambda: [*read()] * clips, count=unit.count * clips)
 
@@ -248,7 +249,7 @@ def _with_masks(unit: UnitFrames, plan: ClipPlan, find: Find) -> UnitFrames:
     Raises:
         AnimateDiffError: there is no such mask, or it does not fit the unit's images.
     """
-    if not unit.host.unit.is_inpaint or controlnet.folder_of_masks(unit.host) is not None:
+    if not unit.host.inpaints or unit.host.folder_of_masks is not None:
         return unit
     mask = _mask_of_clip(plan, find)
     if mask is None:
@@ -292,10 +293,10 @@ def _refuse_masks(p: Any, unit: UnitFrames, find: Find) -> None:
         ClipError: the unit needs a mask of each frame, or is cut out of a mask.
     """
     host = unit.host
-    masks: Path | None = controlnet.folder_of_masks(host)
+    masks = host.folder_of_masks
     if masks is not None:
         find(str(masks))
-    if host.unit.mask is not None or (host.unit.is_inpaint and masks is None and unit.inpainted is None):
+    if host.has_mask or (host.inpaints and masks is None and unit.inpainted is None):
         raise ClipError(
             f"ControlNet unit {host.number} has one image per frame, and needs a mask for each. Set mask, give it a "
             "folder of masks (batch_mask_dir), or one image for all frames.",

@@ -32,7 +32,7 @@ from .calls import (
 )
 from .sources import UnitFrames, read_masks
 
-PREPARING = ("process", "before_process_batch")  # hooks in which the extension prepares a request
+_PREPARING = ("process", "before_process_batch")  # hooks in which the extension prepares a request
 _INSTANT_ID = "InstantID"
 _CONTROLNETS = ("ControlNet", "ControlNetUnion", "ControlLoRA", _INSTANT_ID)
 _ADAPTER, _REFERENCE, _LITE, _IMAGE_PROMPT = "T2I_Adapter", "AttentionInjection", "Controlllite", "IPAdapter"
@@ -60,11 +60,6 @@ class ControlOfClip:
         self._reason = ""
         self.notes: list[Note] = [note for unit in units for note in unit.notes]
 
-    @property
-    def has_units(self) -> bool:
-        """Whether a unit is enabled."""
-        return bool(self._units)
-
     def arguments(self, p: Any) -> Any:
         """The arguments of the request's scripts, in which units read one image per frame."""
         return controlnet.arguments_with(
@@ -77,6 +72,12 @@ class ControlOfClip:
                 if unit.read is not None and unit.count
             },
         )
+
+    def hooks(self, p: Any) -> Iterator[tuple[Any, str, Callable[..., Any]]]:
+        """The hooks of the extension's script with what runs instead of each, while the rows are laid out."""
+        script = controlnet.script_of(p)
+        if script is not None and self._units:
+            yield from ((script, name, self.noting) for name in _PREPARING if hasattr(script, name))
 
     def noting(self, prepare: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a hook of the extension's script, and note why it fails, which the WebUI only prints."""

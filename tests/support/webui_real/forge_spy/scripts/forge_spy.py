@@ -21,10 +21,10 @@ def note_call(_unet, given, named):
 
 
 def note_room(p):
-    """What the host makes room for, in all rows of the request and in four."""
+    """What the host makes room for, in all rows of the request and in sixteen."""
     patcher = p.sd_model.forge_objects.unet
     estimate = patcher.model_options.get("memory_peak_estimation_modifier", patcher.memory_required)
-    estimates = [float(estimate([2 * rows, 4, 8, 8])) for rows in (p.batch_size, 4)]
+    estimates = [float(estimate([2 * rows, 4, 8, 8])) for rows in (p.batch_size, 16)]
     note(estimates=estimates, preserved=patcher.extra_preserved_memory_during_sampling)
 
 

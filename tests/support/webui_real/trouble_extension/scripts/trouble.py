@@ -28,6 +28,8 @@ import sys
 from contextlib import ExitStack, closing
 
 import gradio as gr
+import integrated_control
+import loaded_model
 import numpy
 import torch
 from fastapi import Response
@@ -79,7 +81,7 @@ class TroubleScript(scripts.Script):
         calls_seen["starts"] = [image.convert("L").getpixel((0, 0)) for image in getattr(p, "init_images", None) or []]
         TroubleScript.undo = ExitStack()
         command = command if isinstance(command, dict) else {}
-        model, unet = shared.sd_model, shared.sd_model.model.diffusion_model
+        unet = loaded_model.unet()
         if command.get("plainly"):
             CFGDenoiser.forward = denoised_plainly
 
@@ -92,7 +94,7 @@ class TroubleScript(scripts.Script):
                     handle.remove()
                     raise RuntimeError("trouble as ordered")
 
-            handle = model.get_submodule(where["layer"]).register_forward_pre_hook(trip)
+            handle = loaded_model.part(where["layer"]).register_forward_pre_hook(trip)
             self.undo.callback(handle.remove)
 
         for name, note in (("conditions", note_conditions), ("levels", note_level)):
@@ -100,14 +102,15 @@ class TroubleScript(scripts.Script):
                 self.undo.callback(unet.register_forward_pre_hook(note, with_kwargs=True).remove)
 
         if command.get("reached"):
-            for layer in (unet.input_blocks[0], unet.time_embed):
+            for layer in (unet.input_blocks[0][0], unet.time_embed):
                 self.undo.callback(layer.register_forward_pre_hook(note_reached).remove)
 
         if command.get("guided"):
             watch_guides(unet, self.undo)
 
         if command.get("control"):
-            watch_control(p, unet, self.undo)
+            integrated = loaded_model.objects() is not None
+            integrated_control.watch(note_control, self.undo) if integrated else watch_control(p, unet, self.undo)
 
         if what := command.get("wrap"):
             wrapped_calls[0] = 0
@@ -124,7 +127,7 @@ class TroubleScript(scripts.Script):
                 if calls_until_interrupt[0] == stop["call"]:
                     shared.state.interrupt()
 
-            self.undo.callback(model.get_submodule(stop["layer"]).register_forward_pre_hook(interrupt).remove)
+            self.undo.callback(loaded_model.part(stop["layer"]).register_forward_pre_hook(interrupt).remove)
 
     def process_before_every_sampling(self, p, *args, noise, **kwargs):
         calls_seen["noise"] = digest(noise[0])
@@ -172,23 +175,27 @@ def wrap(owner, name):
 def denoised_plainly(self, x, sigma, uncond, cond, cond_scale, s_min_uncond, image_cond):
     """CFGDenoiser.forward as the formula says it, for prompts that all have the same number of parts."""
     conds_list, texts = prompt_parser.reconstruct_multicond_batch(cond, self.step)
+    x, sigma, finished = loaded_model.at_level(self, x, sigma)
 
     def predicted(text):
-        return self.inner_model(x, sigma, cond={"c_crossattn": [text], "c_concat": [image_cond]})
+        return loaded_model.denoised(self, x, sigma, text, image_cond)
 
     weights = [weight for _, weight in conds_list[0]]
     parts = [predicted(texts[[row[part][0] for row in conds_list]]) for part in range(len(weights))]
-    is_skipped = self.step % 2 and s_min_uncond > 0 and sigma[0] < s_min_uncond
-    base = parts[0] if is_skipped else predicted(prompt_parser.reconstruct_cond_batch(uncond, self.step))
+    is_skipped = self.step % 2 != loaded_model.begins_to_skip() and s_min_uncond > 0 and sigma[0] < s_min_uncond
+    is_skipped = is_skipped or uncond is None  # in Forge at CFG 1
+    base = loaded_model.without_uncond(parts[0])
+    if not is_skipped:
+        base = predicted(prompt_parser.reconstruct_cond_batch(uncond, self.step))
     scale = 1.0 if is_skipped else cond_scale
     self.sampler.last_latent = parts[0]
     self.step += 1
-    return base + sum(weight * scale * (part - base) for weight, part in zip(weights, parts, strict=True))
+    return finished(base + sum(weight * scale * (part - base) for weight, part in zip(weights, parts, strict=True)))
 
 
 def portrait():
     """One digest each of what an extension must leave as it was."""
-    model = shared.sd_model
+    model, unet = loaded_model.whole(), loaded_model.unet()
     tensors, structure = hashlib.sha256(), hashlib.sha256()
     for key, tensor in model.state_dict().items():
         tensors.update(key.encode() + tensor.detach().cpu().float().numpy().tobytes())
@@ -205,11 +212,11 @@ def portrait():
         "tensors": tensors.hexdigest(),
         "structure": structure.hexdigest(),
         "hooks": hooks,
-        "alphas": hashlib.sha256(model.alphas_cumprod.cpu().float().numpy().tobytes()).hexdigest(),
-        "dtypes": sorted({str(parameter.dtype) for parameter in model.model.diffusion_model.parameters()}),
+        "alphas": hashlib.sha256(loaded_model.alphas().cpu().float().numpy().tobytes()).hexdigest(),
+        "dtypes": sorted({str(parameter.dtype) for parameter in unet.parameters()}),
         "lowvram": bool(getattr(model, "lowvram", False)),
-        "attention": model_hijack.optimization_method,
-        "class": repr(sorted(vars(type(model.model.diffusion_model)))),
+        "attention": getattr(model_hijack, "optimization_method", None),
+        "class": repr(sorted(vars(type(unet)))),
     }
 
 
@@ -222,13 +229,14 @@ def decoded():
 
 def note_call(params):
     calls_seen["denoiser"], calls_seen["said"] = params.denoiser, params.sigma[0]
-    calls_seen["x"] = params.x[-params.text_uncond.shape[0] :]  # the rows of cond come before, once for each part
+    rows = len(params.x) if params.text_uncond is None else params.text_uncond.shape[0]
+    calls_seen["x"] = params.x[-rows:]  # the rows of cond come before, once for each part
     if params.denoiser.step == 0:
         calls_seen["sigma"] = float(params.sigma[0])
 
 
 def note_conditions(_unet, given, named):
-    conditions_seen.append(named["context"].detach().cpu().float().numpy())
+    conditions_seen.append(loaded_model.cond_first(named["context"], named).detach().cpu().float().numpy())
     inputs_seen.extend(tensor.detach().cpu().double().numpy() for tensor in (given[0], timesteps_of(given, named)))
 
 
@@ -243,7 +251,7 @@ def seen():
 def note_level(_unet, given, named):
     denoiser = calls_seen["denoiser"]
     alphas = getattr(denoiser, "alphas", None)  # of samplers that count in timesteps
-    table = denoiser.inner_model.inner_model.alphas_cumprod if alphas is None else alphas
+    table = loaded_model.alphas() if alphas is None else alphas
     level = {"timestep": timesteps_of(given, named)[0], "said": calls_seen["said"], "begin": table[0], "end": table[-1]}
     flags = {"in_timesteps": alphas is not None, "lcm": "LCM" in type(denoiser.inner_model).__name__}
     levels_seen.append({name: float(value) for name, value in level.items()} | flags)
@@ -251,6 +259,10 @@ def note_level(_unet, given, named):
 
 def timesteps_of(given, named):
     return named.get("timesteps", given[1] if len(given) > 1 else None)
+
+
+def note_control(x, rows):
+    control_seen.extend(tensor.detach().cpu().float().numpy() for tensor in (x, calls_seen["x"], rows))
 
 
 def watch_control(p, unet, undo):
@@ -331,7 +343,7 @@ def conditions():
 
 def inputs():
     """Latents and timesteps of each call of the UNet in the last request, in turn, and the model's noise levels."""
-    return archive([*inputs_seen, shared.sd_model.alphas_cumprod.cpu().double().numpy()])
+    return archive([*inputs_seen, loaded_model.alphas().cpu().double().numpy()])
 
 
 def digest(tensor):

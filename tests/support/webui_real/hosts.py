@@ -1,0 +1,57 @@
+"""The programs that the end-to-end tests can start as the WebUI, told apart by their folders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_FLAGS = (
+    "--skip-prepare-environment", "--skip-torch-cuda-test", "--skip-version-check", "--api", "--no-download-sd-model",
+    "--disable-console-progressbars",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Host:
+    """How one of them is started.
+
+    Attributes:
+        name: as the reports call it.
+        flags: of its command line.
+        asks_for_modules: whether a request for hires fix has to name the modules of the second pass.
+        loads_early: whether its log says at start that a checkpoint is there; otherwise the first request loads it.
+    """
+
+    name: str
+    flags: tuple[str, ...]
+    asks_for_modules: bool = False
+    loads_early: bool = False
+
+    @property
+    def is_patched(self) -> bool:
+        """Whether it is of Forge's family: its UNet is a patcher's."""
+        return not self.loads_early
+
+    def defaults(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """What a request has to say to mean here what it means to AUTOMATIC1111's WebUI."""
+        if not self.is_patched or not payload.get("enable_hr"):
+            return {}
+        modules = {"hr_additional_modules": ["Use same choices"]} if self.asks_for_modules else {}
+        return {"hr_cfg": payload.get("cfg_scale", 7), **modules}
+
+
+A1111 = Host(
+    "WebUI",
+    (*_FLAGS, "--use-cpu=all", "--no-half", "--precision=full", "--do-not-download-clip"),
+    loads_early=True,
+)
+FORGE = Host("Forge", (*_FLAGS, "--always-cpu", "--all-in-fp32"), asks_for_modules=True)
+REFORGE = Host("reForge", (*_FLAGS, "--always-cpu"))
+
+
+def host_of(folder: Path) -> Host:
+    """The program in a folder."""
+    if (folder / "backend").is_dir():
+        return FORGE
+    return REFORGE if (folder / "ldm_patched").is_dir() else A1111
