@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+import torch
 from torch import Tensor
 
 from lib_animatediff.engine.components.base import Component
 from lib_animatediff.engine.inject import Injection, inject
 from lib_animatediff.hosts.webui.catalog.files import Caches
+from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.base import Processing
-from lib_animatediff.hosts.webui.compat.host_models import host_model
+from lib_animatediff.hosts.webui.compat.host_models import HostModel, host_model
 from lib_animatediff.request.methods import ModuleMethod
 from lib_animatediff.request.plan import ClipPlan
 from motion_module import MotionModule
@@ -51,6 +53,7 @@ class ModuleClip:
         assert self._motion is not None
         model = host_model(p.sd_model)
         unet = model.unet
+        _widen(self._motion, model)
         loaded = self._loras.load(self._caches.loras, self._motion, self._method.loras, is_second_pass=is_second_pass)
         span.enter_context(self._loras.applied(p, unet, loaded))
         injection = span.enter_context(inject(unet, loaded.motion, *guides, scale=self._method.scale, **calls))
@@ -62,6 +65,15 @@ class ModuleClip:
         """Make the sampler run once per FreeInit iteration."""
         make_room(p, self._plan, len(noise), self._motion)
         with_freeinit(p, self._plan, self._last_alpha_cumprod)
+
+
+def _widen(motion: MotionModule, model: HostModel) -> None:
+    """Make the cached module one of float32, if a processor computes in it: each clip would make a copy otherwise.
+
+    No weight changes: float32 has all numbers of narrower types.
+    """
+    if a1111.device().type == "cpu" and model.dtype == torch.float32:
+        motion.float()
 
 
 @clip_method.register

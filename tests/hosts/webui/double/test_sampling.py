@@ -8,6 +8,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from support.matrix import every_once, only_at
 from support.unchanged import Portrait
 from support.webui_double import double
@@ -158,3 +159,16 @@ def test_after_sampling_the_live_preview_has_one_row(webui):
     shared.during_sampling = lambda p: setattr(shared.state, "current_latent", torch.zeros(2, 4, SIDE, SIDE))
     webui.paint(CLIP)
     assert len(shared.state.current_latent) == 1
+
+
+def test_a_file_of_half_precision_is_widened_once_where_the_processor_computes_in_full(webui):
+    """Otherwise each clip would make a copy. No weight changes, so neither does the clip."""
+    (path,) = (file for file in webui.models_folder.iterdir() if file.suffix == ".safetensors")
+    state = {name: weight.half() for name, weight in load_file(path).items()}
+    for name, kept in (("a_half", state), ("a_full", {name: weight.float() for name, weight in state.items()})):
+        save_file(kept, path.with_stem(name))
+    half, full = (frames_of(webui, {**CLIP, "model": f"{name}.safetensors"}) for name in ("a_half", "a_full"))
+    assert torch.equal(half, full)
+    caches = webui.module("hooks.script").AnimateDiffScript._caches
+    held = caches.modules.load(path.with_stem("a_half"))
+    assert {weight.dtype for weight in held.parameters()} == {torch.float32}
