@@ -45,10 +45,15 @@ def open_panel(page, server, tab: str = "txt2img") -> None:
     open_accordion(page, tab)
 
 
+def item(entry: str) -> str:
+    """An entry of an open list, by what its name is: ``="x"`` or, by its beginning, ``^="x"``; of gradio 3 or 4."""
+    return f"li:is([data-value{entry}], [aria-label{entry}])"
+
+
 def choose_refreshed(page, button: str, field: str, entry: str, tab: str = "txt2img") -> None:
     """Refreshes a field's list and takes an entry from it."""
     page.locator(f"{panel(tab)}_{button}").click()
-    box, choice = page.locator(f"{panel(tab)}_{field} input"), page.locator(f"{panel(tab)}_{field} li[{entry}]")
+    box, choice = page.locator(f"{panel(tab)}_{field} input"), page.locator(f"{panel(tab)}_{field} {item(entry)}")
     for _ in range(40):  # the list is filled some time after the click, and shows what it held when it was opened
         box.click()
         if choice.count():
@@ -59,7 +64,7 @@ def choose_refreshed(page, button: str, field: str, entry: str, tab: str = "txt2
 
 
 def choose_module(page, name: str, tab: str = "txt2img") -> None:
-    choose_refreshed(page, "refresh", "model", f'data-value^="{name} ["', tab)
+    choose_refreshed(page, "refresh", "model", f'^="{name} ["', tab)
     page.wait_for_function(f"document.querySelector('{panel(tab)}_model input').value.startsWith('{name} [')")
 
 
@@ -109,7 +114,7 @@ def open_fold(page, name: str, tab: str = "txt2img") -> None:
 def choose(page, field: str, value: str) -> None:
     open_fold(page, field)
     page.locator(f"{PANEL}_{field} input").click()
-    page.locator(f"{PANEL}_{field} li[data-value='{value}']").click()
+    page.locator(f"{PANEL}_{field} {item(f'={value!r}')}").click()
     page.wait_for_function(f"document.querySelector('{PANEL}_{field} input').value == '{value}'")
 
 

@@ -66,8 +66,10 @@ def hints(settings: Iterable[Setting]) -> str:
     groups = {group: [setting.name for setting in members] for group, members in by_group(listed).items() if group}
     meanings = {setting.name: dict(setting.meanings) for setting in listed if setting.meanings}
     data = html.escape(json.dumps({"groups": groups, "meanings": meanings}))
+    # gradio 3 has a choice's name in data-value, gradio 4 in aria-label.
     rules = (
-        f'[id^="animatediff_"][id$="_{name}"] li[data-value="{choice}"]::after {{ content: ": {meaning}"; }}'
+        f'[id^="animatediff_"][id$="_{name}"] li:is([data-value="{choice}"], [aria-label="{choice}"])::after '
+        f'{{ content: ": {meaning}"; }}'
         for name, choices in meanings.items()
         for choice, meaning in choices.items()
     )

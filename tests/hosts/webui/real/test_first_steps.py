@@ -222,7 +222,7 @@ def test_what_does_not_fit_is_marked_before_generate_and_comes_last(fresh, page)
     marked = [f"a.safetensors [sdxl, SDXL{MARK}", f"b.safetensors [v3, SD 1.5{MARK}"]
     wait_for_list(page, [MODULE, *marked, "c.ckpt [a web page]", WITHOUT_FILE])
     for name, words in (("a", "but the checkpoint is Stable Diffusion 1.5"), ("b", "is for a model of another size")):
-        choose_refreshed(page, "refresh", "model", f'data-value^="{name}.safetensors ["')
+        choose_refreshed(page, "refresh", "model", f'^="{name}.safetensors ["')
         page.locator(".animatediff-advice", has_text=words).wait_for()
     fill_prompt_and_size(page)
     assert "b.safetensors is 64 channels wide" in refusal(page)

@@ -192,11 +192,11 @@ def test_motion_loras_by_clicking(adorned, page):
     wanted, text = with_text(adorned, {**FOUR, "motion_loras": "pan:0.7"}, sampler_name="DPM++ 2M")
     prepare_clip(page, adorned, 4)
     open_fold(page, "motion_loras")
-    choose_refreshed(page, "lora_refresh", "lora_picker", "data-value='pan'")
+    choose_refreshed(page, "lora_refresh", "lora_picker", "='pan'")
     field = f"document.querySelector('{PANEL}_motion_loras textarea, {PANEL}_motion_loras input')"
     page.wait_for_function(f"{field}.value == 'pan:1'")
     page.locator(f"{PANEL}_lora_picker li").first.wait_for(state="detached")  # the list closes
-    choose_refreshed(page, "lora_refresh", "lora_picker", "data-value='pan'")
+    choose_refreshed(page, "lora_refresh", "lora_picker", "='pan'")
     page.wait_for_timeout(500)
     assert page.evaluate(f"{field}.value") == "pan:1"  # not twice
     fill(page, {"animatediff_txt2img_motion_loras": "pan:0.7"})

@@ -11,6 +11,7 @@ from support.webui_real.clicking import (
     choose,
     choose_module,
     fill,
+    item,
     open_accordion,
     open_fold,
     open_panel,
@@ -103,7 +104,7 @@ def test_help_by_mouse_and_keyboard(studio, page):
     described = page.locator(f"{PANEL}_noise input").get_attribute("aria-describedby")
     assert page.locator(f"#{described}").text_content() == SETTINGS["noise"].help
     page.locator(f"{PANEL}_noise input").click()
-    told = page.locator(f"{PANEL}_noise li[data-value=shared]").evaluate("e => getComputedStyle(e, '::after').content")
+    told = page.locator(f"{PANEL}_noise {item('=shared')}").evaluate("e => getComputedStyle(e, '::after').content")
     assert told == '": partly the same in all frames"'
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy
 import pytest
 from PIL import Image
-from support.webui_real.clicking import fill, generate, open_accordion, prepare_clip, shown_gif
+from support.webui_real.clicking import fill, generate, item, open_accordion, prepare_clip, shown_gif
 from support.webui_real.clips import animate, apart, clip_of, clip_payload
 from support.webui_real.server import UPSCALER, VAE, base64_image, open_page, pixels
 from support.webui_real.studio import (
@@ -215,7 +215,7 @@ def test_img2img_batch_makes_a_clip_of_each_picture(studio, page, tmp_path, scre
     page.locator("#animatediff_img2img_refresh").click()
     page.wait_for_timeout(1000)
     page.locator("#animatediff_img2img_model input").click()
-    page.locator('#animatediff_img2img_model li[data-value^="mm_small_v3.safetensors"]').click()
+    page.locator(f"#animatediff_img2img_model {item('^=mm_small_v3')}").click()
     fill(page, {"animatediff_img2img_frames": 4})
     generate(page, "img2img")
     made = sorted(set(studio.outputs_dir.rglob("*.gif")) - before, key=lambda path: path.stat().st_mtime_ns)

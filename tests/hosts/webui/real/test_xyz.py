@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.webui_real.clicking import fill, generate, prepare_clip
+from support.webui_real.clicking import fill, generate, item, prepare_clip
 from support.webui_real.clips import read_gif
 from support.webui_real.plot import PLOT, axes, files, grid_of
 from support.webui_real.server import pixels
@@ -32,9 +32,10 @@ def test_a_grid_by_clicking(studio, page):
     before = len(files(studio))
     prepare_clip(page, studio, 4)
     page.locator("#txt2img_script_container #script_list input").click()
-    page.locator(f"#txt2img_script_container #script_list li[data-value='{PLOT}']").click()
+    page.locator(f"#txt2img_script_container #script_list {item(f'={PLOT!r}')}").click()
     page.locator("#script_txt2img_xyz_plot_x_type input").click()
-    page.locator('#script_txt2img_xyz_plot_x_type li[data-value="[AnimateDiff] Frames"]').click()
+    frames = item('="[AnimateDiff] Frames"')
+    page.locator(f"#script_txt2img_xyz_plot_x_type {frames}").click()
     page.wait_for_timeout(2000)  # the choice of an axis empties its values, some time later
     fill(page, {"script_txt2img_xyz_plot_x_values": "4,5"})
     generate(page)
