@@ -141,17 +141,19 @@ def test_a_unit_acts_in_its_mask(integrated, units):
 
 @pytest.mark.usefixtures("unchanged")
 @pytest.mark.shows("Integrated ControlNet: one image for all frames, a unit's own folder, a source video, init images")
-@pytest.mark.parametrize("given", ["image", "folder", "init images"])
+@pytest.mark.parametrize("given", ["image", "folder", "video", "init images"])
 def test_where_a_units_images_come_from(integrated, units, given):
-    payload, of_frame, tab, own = {}, grey, "txt2img", {}
+    payload, of_frame, tab, own, clip = {}, grey, "txt2img", {}, dict(WINDOWS)
     if given == "image":
         own, of_frame = {"image": base64_image(picture(3))}, lambda _frame: grey(3)
     elif given == "folder":
         own = {"input_mode": "batch", "batch_image_dir": str(integrated.data_dir / "in" / "greys")}
+    elif given == "video":
+        clip["video"] = "in/greys"
     else:
         payload = {"init_images": [base64_image(picture(frame)) for frame in range(FRAMES)]}
         tab = "img2img"
-    _, calls = watched(integrated, [{**units[0], **own}], dict(WINDOWS), tab=tab, **payload)
+    _, calls = watched(integrated, [{**units[0], **own}], clip, tab=tab, **payload)
     assert wrong_rows(calls, of_frame) == 0
 
 
