@@ -22,6 +22,7 @@ JPEG_SCANS = 64  # a progressive JPEG has about 10
 TEXT_BYTES = 16 * 2**20  # of a recipe, a caption, a list of prompts
 TABLE_FIELD = 2**20  # characters in a field of a CSV file
 MANIFEST_CLIPS = 50_000  # that a manifest asks for; each of them takes seconds at least
+PATTERN = 1_000  # characters of a pattern of file names; a name has 255 at most
 OPEN_BRACKETS = 100  # of a prompt's emphasis within each other; real prompts have about 3
 MESSAGE = 1_500  # characters of an error, which may quote what it was given
 NUMBER_DIGITS = 40  # of a fraction's numerator or denominator

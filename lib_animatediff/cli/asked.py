@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib_animatediff.hosts.diffusers.animate import notes_at
+from lib_animatediff.hosts.diffusers.pipeline import SAMPLERS
 from lib_animatediff.jobs.recipe import Request, recipe_of
 from lib_animatediff.request.plan import ClipPlan
 from lib_animatediff.request.start.taken_over import VideoIn
@@ -60,7 +61,8 @@ class AskedClip:
 
     def notes(self, plan: ClipPlan) -> list[str]:
         """Lines that the user should read before the clip is rendered."""
-        of_video = map(str, self.video.notes(plan, self.keys) if self.video else ())
+        sampler = SAMPLERS[self.request.sampler].webui
+        of_video = map(str, self.video.notes(plan, self.keys, sampler) if self.video else ())
         of_plan = notes_at(plan, self.request.size)
         return [*self.lines, *of_plan, *of_video, *(self.images.lines if self.images else ())]
 

@@ -43,9 +43,13 @@ def skip_connections(unet: nn.Module) -> tuple[list[SkipConnection], Layers]:
 
 
 def _ldm_layers(unet: Any) -> tuple[list[SkipConnection], Layers]:
-    """LDM's and sgm's UNetModel: each block on the way down feeds one on the way up."""
+    """LDM's and sgm's UNetModel: each block on the way down feeds one on the way up.
+
+    The layers are those inside the blocks, since reForge calls these by themselves.
+    """
     pairs = zip(unet.input_blocks, reversed(unet.output_blocks), strict=True)
-    return [SkipConnection((down,), (up,)) for down, up in pairs], (unet.middle_block,)
+    connections = [SkipConnection(tuple(down.children()), tuple(up.children())) for down, up in pairs]
+    return connections, tuple(unet.middle_block.children())
 
 
 def _diffusers_layers(unet: Any) -> tuple[list[SkipConnection], Layers]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from motion_module import AnimateDiffError, ClipError
-from motion_module.limits import VIDEO_FRAMES, exists, is_file, is_folder, read_limited
+from motion_module.limits import PATTERN, VIDEO_FRAMES, exists, is_file, is_folder, read_limited
 
 from .atomic import plain_reason
 from .decode_video import DecodedFrame, still_frame
@@ -30,7 +30,7 @@ _OPAQUE = (255, 255)
 
 def is_pattern(path: Path) -> bool:
     """Whether a path is a pattern of file names, such as ``frames/*.png``, and not a file of that very name."""
-    return bool(_WILDCARDS.search(path.name)) and not exists(path)
+    return len(path.name) <= PATTERN and bool(_WILDCARDS.search(path.name)) and not exists(path)
 
 
 def is_series(path: Path) -> bool:

@@ -242,4 +242,4 @@ def test_a_unet_that_is_too_small_for_the_branch_is_refused():
     unet = hosts.new_ldm_unet(32, 64, attention_resolutions=[1], channel_mult=[1], num_heads=2)
     with pytest.raises(IncompatibleModelError, match=r"3 skip connections.*AD-G42"):
         branch_of(unet, FeatureReuse(2, 2))
-    assert branch_of(unet, FeatureReuse(2, 1)).entry is unet.output_blocks[1]
+    assert branch_of(unet, FeatureReuse(2, 1)).entry is unet.output_blocks[1][0]

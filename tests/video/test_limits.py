@@ -10,6 +10,7 @@ import threading
 import time
 import tracemalloc
 import zlib
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -18,6 +19,7 @@ from PIL import Image
 from lib_animatediff.request.masks import packed_mask
 from lib_animatediff.video import decode_video, read_clip, read_recipe, write_clip
 from lib_animatediff.video.exif import read_exif
+from lib_animatediff.video.series import is_pattern
 from motion_module import AnimateDiffError, ClipError
 
 SECONDS = 5
@@ -181,3 +183,9 @@ def test_no_pipe_or_device_is_replaced_by_a_file(tmp_path):
     with pytest.raises(AnimateDiffError, match="it is a pipe or a device"):
         write_clip(tmp_path / "clip.gif", frames())
     assert (tmp_path / "clip.gif").is_fifo()
+
+
+def test_a_pattern_longer_than_any_name_is_none():
+    """Python would make a regular expression of it, in a time that grows with the square of its length."""
+    assert is_pattern(Path("[" * 100))
+    assert not is_pattern(Path("[" * 20_000))

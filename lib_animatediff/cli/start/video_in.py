@@ -15,7 +15,7 @@ from motion_module import ClipError
 
 from .images_in import asks_for_ramp
 
-_NAMES = Names("--video-fps", "--fps")
+_NAMES = Names("--video-fps", "--fps", "--video-inversion")
 _INHERITED = ("frames", "fps")
 
 

@@ -22,14 +22,16 @@ from lib_animatediff.video.timing import exact_fps
 from motion_module import ClipError
 
 _PACE = Fraction(1, 50)  # seconds by which image and sound may part
+_DRAWS_ANEW = "LCM"
 
 
 @dataclass(frozen=True)
 class Names:
-    """What a host calls the two settings that messages name."""
+    """What a host calls the settings that messages name."""
 
     resample: str = "video_fps"
     fps: str = "fps"
+    inversion: str = "video_inversion"
 
 
 NAMES = Names()
@@ -88,9 +90,16 @@ class VideoIn:
         check_sound(sound)
         return sound
 
-    def notes(self, plan: ClipPlan, formats: Sequence[str]) -> list[Note]:
-        """What the user should know about the clip and its source."""
+    def notes(self, plan: ClipPlan, formats: Sequence[str], sampler: str) -> list[Note]:
+        """What the user should know about the clip and its source.
+
+        Args:
+            sampler: as the WebUI calls it.
+        """
         source, found = self.start.source, []
+        if self.start.inversion and sampler == _DRAWS_ANEW:
+            text = f"has next to no effect with {sampler}, which draws new noise at every step. Choose another sampler."
+            found.append(Note(self.names.inversion, text))
         if self.facts.varies:
             text = (
                 "shows its frames for different times, which the clip does not: it has "

@@ -154,9 +154,9 @@ def test_pins_and_masks_hold_beside_it(pipeline, motion, source, shown, tmp_path
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize("sampler", ["euler", "dpm++2m", "euler-a", "lcm"])
+@pytest.mark.parametrize("sampler", ["euler", "dpm++2m", "euler-a"])
 def test_each_sampler_begins_from_the_same_noise(pipeline, motion, source, shown, sampler):
-    """Without random noise of its own it also leads back."""
+    """Without random noise of its own it also leads back. LCM draws all noise anew at each step, and a note says so."""
     made = rendered(pipeline, motion, VideoStart(source, 0.8, inversion=1.0), steps=25, cfg=1.0, sampler=sampler)
     assert apart(made, shown) < (1 if sampler in ("euler", "dpm++2m") else 12)
 

@@ -22,7 +22,10 @@ def plot(server, x: tuple[str, str], y: tuple[str, str] = NOTHING) -> dict:
     """A request for a grid."""
     labels = axes(server)
     chosen = [part for label, values in (x, y, NOTHING) for part in (labels.index(label), values, [])]
-    options = [DRAW_LEGEND, WITH_PICTURES, WITH_SUB_GRIDS, KEEP_SEEDS, *VARY_SEEDS, MARGIN, AS_TEXT]
+    labels_of_images = (
+        [False, False, 0] if server.host.name == "reForge" else []
+    )  # and whether, and how, to split grids
+    options = [DRAW_LEGEND, *labels_of_images, WITH_PICTURES, WITH_SUB_GRIDS, KEEP_SEEDS, *VARY_SEEDS, MARGIN, AS_TEXT]
     return {"script_name": PLOT, "script_args": [*chosen, *options]}
 
 

@@ -185,3 +185,11 @@ def test_levels_of_samplers_by_sigmas(webui):
     assert levels_of.first_calls(p, strengths, None).tolist() == [0, 1, 2]
     noise_of = inverted_noise(torch.ones(1, 1, 1, 1), lambda x, _t: x, found)
     assert noise_of.isfinite().all()
+
+
+@pytest.mark.parametrize("sampler", ["LCM", "Euler"])
+def test_a_note_says_that_lcm_forgets_it(webui, pictures, sampler):
+    """LCM draws all noise anew at each step, so that the clip is as far from the video as without inversion."""
+    processed = webui.paint({**VIDEO, "video_inversion": 0.5}, sampler_name=sampler)
+    notes = processed.extra_generation_params.get("AnimateDiff notes", [])
+    assert any("video_inversion has next to no effect with LCM" in note for note in notes) == (sampler == "LCM")

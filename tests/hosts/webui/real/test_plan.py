@@ -15,12 +15,14 @@ FREEINIT = {"freeinit_enable": True, "freeinit_iters": 3}
 SHORT, VIEWS = {"frames": 4}, {**LONG, "views": True}
 FREE = {**SHORT, **FREEINIT}
 FOUR = "4 frames at once (4 steps: 4 UNet calls with up to 8 images), "
+APART = "8 UNet calls with up to 4 images), 64x64, prompts of 15"
+TOGETHER = "4 UNet calls with up to 8 images), 64x64, prompts of 15"
 TOLD = {
     "short": (SHORT, {}, [FOUR + "64x64, prompts of 75"]),
     "windows": (LONG, {}, ["12 frames in 2 windows of 8 (4 steps: 8 UNet calls with up to 16 images), 64x64"]),
     "views": (VIEWS, {}, ["12 frames at once, with 2 views of 8 (4 steps: 4 UNet calls with up to 24"]),
     "two clips": (SHORT, {"batch_size": 2}, ["2 clips of 4 frames at once (4 steps: 4 UNet calls with up to 16"]),
-    "long prompt": (SHORT, {"prompt": "red garden " * 16}, ["8 UNet calls with up to 4 images), 64x64, prompts of 15"]),
+    "long prompt": (SHORT, {"prompt": "red garden " * 16}, [APART]),
     "hires fix": (SHORT, HIRES, ["4 frames at once (4 steps", FOUR + "128x128"]),
     "FreeInit": (FREE, {}, ["12 UNet calls with up to 8 images"]),
     "coarse to fine": (FREE | {"freeinit_coarse": True}, {}, ["7 UNet calls with up to 8 images"]),
@@ -47,6 +49,8 @@ def test_the_log_tells_what_a_clip_takes(studio, clip, request_, wanted):
     animate(studio, clip, **request_, **trouble(interrupt_at=count))
     told = lines(studio)[before:]
     assert len(told) == len(wanted), told
+    if studio.host.is_patched:  # they make prompts equally long, so that cond and uncond share a call
+        wanted = [TOGETHER if words is APART else words for words in wanted]
     assert all(words in line for words, line in zip(wanted, told, strict=True)), told
     promised = sum(int(count) for line in told for count in re.findall(r"(\d+) UNet calls", line))
     assert studio.api("GET", "/trouble/calls").json() == promised

@@ -46,7 +46,7 @@ def video_notes(p: Any, video: VideoIn | None, plan: ClipPlan, given: Collection
     """What the user should know about the clip and its source."""
     if video is None:
         return []
-    found = video.notes(plan, plan.output.formats)
+    found = video.notes(plan, plan.output.formats, str(p.sampler_name))
     asked = set(parse_frames("denoise", plan.settings.denoise, plan.frames, MOST_DENOISE))
     if is_img2img(p) and "denoise" in given and len(asked) == 1 and asked != {video.start.denoise}:
         found.append(Note("denoise", "has no effect in img2img, whose own denoising strength is used."))
