@@ -24,7 +24,16 @@ NETWORKS = f"<lora:{LORA}:0.5> <lora:{LYCORIS}:0.5> <hypernet:{HYPERNETWORK}:0.5
 @pytest.mark.shows("Mixing: LoRA, LyCORIS, textual inversion, hypernetworks")
 @pytest.mark.parametrize(
     "words",
-    [f"<lora:{LORA}:1>", f"<lora:{LYCORIS}:1>", EMBEDDING, f"<hypernet:{HYPERNETWORK}:1>", NETWORKS],
+    [
+        f"<lora:{LORA}:1>",
+        f"<lora:{LYCORIS}:1>",
+        EMBEDDING,
+        pytest.param(
+            f"<hypernet:{HYPERNETWORK}:1>",
+            marks=pytest.mark.of_a1111("hypernetworks do nothing in Forge and reForge"),
+        ),
+        NETWORKS,
+    ],
     ids=["LoRA", "LyCORIS", "textual inversion", "hypernetwork", "all of them"],
 )
 def test_networks_in_the_prompt(studio, words):
