@@ -385,24 +385,3 @@ def test_what_cannot_be_right_is_refused(ldm_unet, options, error, code):
     with pytest.raises(error) as caught:
         attempt()
     assert caught.value.code == code
-
-
-def test_residuals_and_reuse_act_where_a_host_calls_the_layers_by_themselves(ldm_unet, monkeypatch):
-    """reForge never calls the blocks that hold them."""
-    steps = [{**hosts.inputs(ROWS, seed=step), "t": torch.full((ROWS,), 900 - 40 * step)} for step in (0, 1)]
-
-    def clips():
-        unit, motion = control(), shared_motion("v3")[0]
-        with inject(ldm_unet, motion, unit, frames=FRAMES, reuse=FeatureReuse(2)):
-            return [hosts.call(ldm_unet, given) for given in steps]
-
-    wanted = clips()
-
-    def call_layers(block, x, emb, context=None):
-        for layer in block.children():
-            name = type(layer).__name__
-            x = layer(x, emb) if name == "ResBlock" else layer(x, context) if "Transformer" in name else layer(x)
-        return x
-
-    monkeypatch.setattr(type(ldm_unet.middle_block), "__call__", call_layers)
-    assert all(torch.equal(one, other) for one, other in zip(clips(), wanted, strict=True))

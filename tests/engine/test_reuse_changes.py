@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from support import hosts
+from support.control_networks import Loud
 from support.injected import injected
 from support.matrix import every_once
 from support.motions import shared_motion
 from support.reusing import FRAMES, HALF, is_full, some, step_inputs
 from support.unchanged import Portrait
 
-from lib_animatediff import ClipError, ContextWindows, IncompatibleModelError, inject
+from lib_animatediff import ClipError, ContextWindows, ControlComponent, FrameHints, IncompatibleModelError, inject
 from lib_animatediff.engine.reuse.layers import branch_of
 from lib_animatediff.engine.reuse.schedule import FEWEST_STEPS, FeatureReuse
 
@@ -243,3 +244,24 @@ def test_a_unet_that_is_too_small_for_the_branch_is_refused():
     with pytest.raises(IncompatibleModelError, match=r"3 skip connections.*AD-G42"):
         branch_of(unet, FeatureReuse(2, 2))
     assert branch_of(unet, FeatureReuse(2, 1)).entry is unet.output_blocks[1][0]
+
+
+def test_residuals_and_reuse_act_where_a_host_calls_the_layers_by_themselves(ldm_unet, monkeypatch):
+    """reForge never calls the blocks that hold them."""
+    steps, motion = [step_inputs(0), step_inputs(1)], shared_motion("v3")[0]
+    hints = FrameHints(torch.rand(FRAMES, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+
+    def clips():
+        with inject(ldm_unet, motion, ControlComponent(Loud(), hints), frames=FRAMES, reuse=FeatureReuse(2)):
+            return [hosts.call(ldm_unet, given) for given in steps]
+
+    wanted = clips()
+
+    def call_layers(block, x, emb, context=None):
+        for layer in block.children():
+            name = type(layer).__name__
+            x = layer(x, emb) if name == "ResBlock" else layer(x, context) if "Transformer" in name else layer(x)
+        return x
+
+    monkeypatch.setattr(type(ldm_unet.middle_block), "__call__", call_layers)
+    assert all(torch.equal(one, other) for one, other in zip(clips(), wanted, strict=True))

@@ -79,7 +79,7 @@ def reached(checkpoint):
         for number, block in enumerate(unet.input_blocks):
             handles.append(block.register_forward_hook(lambda _b, _a, out, number=number: keep(number, out)))
         for number, block in enumerate(unet.output_blocks):
-            handles.append(block.register_forward_pre_hook(lambda _b, args, number=number: meet(number, args)))
+            handles.append(block[0].register_forward_pre_hook(lambda _b, args, number=number: meet(number, args)))
 
     shared.during_sampling = listen
     yield calls
