@@ -39,6 +39,8 @@ FORGETTING = [
 LEARNING = ["DPM++ 2M", "DPM++ 2M SDE", "DPM++ 2M SDE Heun", "DPM++ 3M SDE", "LMS", "PLMS", "UniPC", "DPM adaptive"]
 BEGIN, RENOISED = 881, 941
 NEARLY = 2e-4  # of the range: a frame among others is computed in other matrix products than alone
+HYPERTILE = pytest.mark.of_a1111("HyperTile of Forge and reForge is a script, without these options")
+ROUNDED = pytest.mark.of_a1111("Forge and reForge round the timesteps of this sampler, from which the test computes")
 
 
 def picture_of(server, **payload) -> numpy.ndarray:
@@ -91,7 +93,7 @@ def test_frame_0_is_the_picture_of_its_seed(studio, options):
 
 
 @pytest.mark.shows("Text2Video-Zero: frames begin where the paper says")
-@pytest.mark.parametrize("sampler", ["DDIM", "Euler", "Euler a"])
+@pytest.mark.parametrize("sampler", ["DDIM", *(pytest.param(name, marks=ROUNDED) for name in ("Euler", "Euler a"))])
 def test_frames_begin_where_the_paper_says(studio, sampler):
     """x^k = sqrt(P) Warp(x^0, k * shift) + sqrt(1 - P) eps^k, in what the UNet is given, which is the paper's x."""
     clip = {**SHORT, "zero_x": -64, "zero_y": 64}
@@ -219,8 +221,8 @@ def test_img2img_looks_at_frame_0(studio):
     "settings",
     [
         {"token_merging_ratio": 0.5},
-        {"hypertile_enable_unet": True, "hypertile_max_tile_unet": 128},
-        {"hypertile_enable_unet_secondpass": True, "hypertile_max_tile_unet": 128},
+        pytest.param({"hypertile_enable_unet": True, "hypertile_max_tile_unet": 128}, marks=HYPERTILE),
+        pytest.param({"hypertile_enable_unet_secondpass": True, "hypertile_max_tile_unet": 128}, marks=HYPERTILE),
     ],
     ids=lambda settings: next(iter(settings)),
 )

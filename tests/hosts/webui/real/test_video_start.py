@@ -250,10 +250,11 @@ def test_the_video_is_inverted_at_the_levels_of_the_sampler(studio, video, sampl
         rising, falling = ([float(each[0]) for each in part] for part in (timesteps[:count], timesteps[count:]))
         assert rising[0] == rising[1] < rising[2]
         between = rising[2:][::-1]
-        assert falling[1 : 1 + len(between)] == pytest.approx(between, abs=0.02)
+        near = 0.5 if studio.host.is_patched else 0.02  # Forge and reForge round the timesteps of samplers
+        assert falling[1 : 1 + len(between)] == pytest.approx(between, abs=near)
         assert falling[0] > between[0]
         plain, without = inputs_of(studio, video, **how)
-        assert [float(each[0]) for each in without] == pytest.approx(falling, abs=0.02)
+        assert [float(each[0]) for each in without] == pytest.approx(falling, abs=near)
         assert abs(latents[count] - plain[0]).max() > FLOAT_ORDER
         others, their_timesteps = inputs_of(studio, {**video, "video_inversion": 1}, tab="img2img", **how)
         assert [list(each) for each in timesteps] == [list(each) for each in their_timesteps]

@@ -325,9 +325,11 @@ def watch_guides(unet, undo):
     camera.encode = lambda self, rays, views: (note(rays), encode(self, rays, views))[1]
     kind.forward = forward
     undo.callback(setattr, kind, "forward", former)
-    block, decoder = unet.input_blocks[5], unet.output_blocks[6][0].in_layers[0]
-    undo.callback(block.register_forward_hook(lambda _b, _args, out: note(out)).remove)
-    undo.callback(decoder.register_forward_pre_hook(lambda _l, args: note(args[0])).remove)
+    entry, width = unet.output_blocks[6][0], unet.input_blocks[5][0].out_channels
+    undo.callback(
+        entry.register_forward_pre_hook(lambda _l, args: note(args[0][:, -width:].clone())).remove
+    )  # before ours
+    undo.callback(entry.in_layers[0].register_forward_pre_hook(lambda _l, args: note(args[0])).remove)
 
 
 def archive(arrays):
