@@ -12,8 +12,16 @@ def objects():
 
 
 def whole():
-    """The module with all weights, or with those of the UNet in Forge, whose checkpoint is no module."""
-    return shared.sd_model if hasattr(shared.sd_model, "state_dict") else objects().unet.model
+    """The module with all weights; in Forge and reForge, with those of the UNet.
+
+    A LoRA stays in their text encoder until it encodes again, and they keep the conditions of a prompt.
+    """
+    return shared.sd_model if objects() is None else objects().unet.model
+
+
+def name_of(inner):
+    """The name of a part of `whole` in AUTOMATIC1111's checkpoints."""
+    return inner if objects() is None else f"model.{inner}"
 
 
 def unet():

@@ -207,7 +207,7 @@ def portrait():
         tables = [table for table in vars(module) if "hook" in table and isinstance(vars(module)[table], dict)]
         count = sum(len(vars(module)[table]) for table in tables)
         if count:
-            hooks[name] = count
+            hooks[loaded_model.name_of(name)] = count
     return {
         "tensors": tensors.hexdigest(),
         "structure": structure.hexdigest(),
