@@ -38,8 +38,11 @@ ALWAYS_VISIBLE = scripts.AlwaysVisible
 InterruptedSampling: type[BaseException] = sd_samplers_common.InterruptedException
 
 _SKIP_OPTION, _SKIP_FIELD = "skip_early_cond", "Skip Early CFG"
-# Of Stable Diffusion 1.5 and of SDXL.
-_DISTRIBUTIONS = ("ldm.modules.distributions.distributions", "sgm.modules.distributions.distributions")
+# Of Stable Diffusion 1.5 and SDXL, of reForge, and of Forge.
+_DISTRIBUTIONS = (
+    *(f"{code}.modules.distributions.distributions" for code in ("ldm", "sgm", "ldm_patched.ldm")),
+    "backend.nn.vae",
+)
 _DISTRIBUTION = "DiagonalGaussianDistribution"
 _LORA_FOLDERS = (("lora_dir", "Lora"), ("lyco_dir_backcompat", "LyCORIS"))  # command-line option, default
 

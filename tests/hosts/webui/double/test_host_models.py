@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -155,3 +156,21 @@ def test_prompts_of_whole_streams_are_in_order(models, unet, webui):
     assert batching.splits_clips(plain, [5, 5])
     with pytest.raises(Exception, match="AD-W36"):
         batching.row_order(forge, [1, 1, 2, 2], 2)
+
+
+@pytest.mark.parametrize("module", ["backend.nn.vae", "ldm_patched.ldm.modules.distributions.distributions"])
+def test_their_vaes_encode_to_means_too(webui, monkeypatch, module):
+    """Forge draws from the distribution with no seed, so that a video would begin from other latents each time."""
+
+    class DiagonalGaussianDistribution:
+        def sample(self):
+            return "drawn"
+
+        def mode(self):
+            return "mean"
+
+    kind = DiagonalGaussianDistribution
+    monkeypatch.setitem(sys.modules, module, SimpleNamespace(DiagonalGaussianDistribution=kind))
+    with webui.module("compat.a1111").encoding_means():
+        assert kind().sample() == "mean"
+    assert kind().sample() == "drawn"
