@@ -2,13 +2,12 @@
 
     python -m tools.hosts_page
 
-It reads the pages that these tests write, and the names that Forge and reForge lack.
+It reads the pages that these tests write.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,8 +26,7 @@ def outcomes(folder: Path) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for program, name in PAGES.items():
         path = folder / name
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        for promise, (outcome, _) in rows_of(text).items():
+        for promise, (outcome, _) in rows_of(path.read_text(encoding="utf-8")).items():
             found.setdefault(promise, {})[program] = outcome
     return found
 
@@ -67,12 +65,10 @@ def with_table(page: str, lines: Iterator[str]) -> str:
     return before + BEGIN + "\n".join(lines) + "\n" + END + rest.split(END)[1]
 
 
-def main() -> int:
-    """Write the page."""
-    page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(with_table(page, table(outcomes(DOCS))), encoding="utf-8")
-    return 0
+def written(page: str) -> str:
+    """The page with a table of what the other pages say now."""
+    return with_table(page, table(outcomes(DOCS)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -28,7 +28,6 @@ NOT_SHOWN = {
     ),
     "Files: codecs and speeds of graphics cards": NO_GPU,
 }
-NOT_SHOWN_BY: dict[str, dict[str, str]] = {}  # by program
 INTRODUCTION = """\
 # What was seen on a real {program}
 
@@ -106,7 +105,6 @@ class Report:
     def __init__(self, path: Path, *, renew: bool = False, program: str = WEBUI) -> None:
         self._path = path
         self._program = program
-        self._not_shown = {**NOT_SHOWN, **NOT_SHOWN_BY.get(program, {})}
         self._renew = renew
         self._promises: dict[str, Promise] = {}
         self._shown_by: dict[str, list[Promise]] = {}
@@ -147,8 +145,8 @@ class Report:
         for sentence in sorted(sentences, key=lambda sentence: chapters.index(sentence.partition(":")[0])):
             promise = self._promises.get(sentence, Promise())
             outcome, tests = promise.outcome(), ", ".join(f"`{name}`" for name in promise.tests)
-            if sentence in self._not_shown:
-                outcome = f"not proven: {self._not_shown[sentence]}"
+            if sentence in NOT_SHOWN:
+                outcome = f"not proven: {NOT_SHOWN[sentence]}"
             elif self._renew and sentence in former:
                 outcome, tests = _renewed(promise, *former[sentence])
             yield f"| {outcome} | {sentence} | {tests} |"

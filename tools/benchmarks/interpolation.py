@@ -153,7 +153,7 @@ def seconds(side: int, between: int, interpolator: Interpolator) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=8, help="drawn clips of each world")
-    parser.add_argument("--share", action="store_true", help="also of a clip's time, instead of the tables")
+    parser.add_argument("--share", action="store_true", help="print which share of a clip's time that is, and no table")
     parser.add_argument("--pairs", type=int, default=12, help="frames left out of each real clip")
     options = parser.parse_args()
     cv2.setNumThreads(1)

@@ -1,4 +1,4 @@
-"""The programs that the end-to-end tests can start as the WebUI, told apart by their folders."""
+"""The programs that the end-to-end tests can start as the WebUI; each is known by its folder."""
 
 from __future__ import annotations
 

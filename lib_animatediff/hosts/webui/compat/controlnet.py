@@ -83,6 +83,11 @@ class HostUnit:
         return [type(unit).parse_image(one["image"]) for one in given]
 
     @property
+    def gallery(self) -> list[str]:
+        """The files of its own images, one per frame; the extension has none of these."""
+        return []
+
+    @property
     def is_merged(self) -> bool:
         """Whether its images are parts of one hint."""
         return self.unit.input_mode is type(self.unit.input_mode).MERGE

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lib_animatediff.engine.patching import restore
 from motion_module import ClipError
 
 from . import controlnet
@@ -48,12 +49,15 @@ class IntegratedUnit(HostUnit):
 
     @property
     def listed(self) -> list[Any]:
-        """Its own images, one per frame; empty if there is one or none. reForge makes a unit of each."""
+        """Nothing: its own images are files."""
+        return []
+
+    @property
+    def gallery(self) -> list[str]:
+        """The files of its own images, one per frame; empty if there are none. reForge makes a unit of each."""
         if self._mode != _SEVERAL or self.is_merged:
             return []
-        from PIL import Image
-
-        return [Image.open(entry[0]).convert("RGB") for entry in self.unit.batch_input_gallery or []]
+        return [str(entry[0]) for entry in self.unit.batch_input_gallery or []]
 
     @property
     def is_merged(self) -> bool:
@@ -230,11 +234,8 @@ def in_passes(p: Any, weights: Mapping[int, RowWeights], single: Sequence[int]) 
             weights[id(unit)].weigh(after)
         return prepared
 
-    script.process_unit_before_every_sampling = prepare
-    try:
+    with _replaced(script, "process_unit_before_every_sampling", prepare):
         yield
-    finally:
-        del script.process_unit_before_every_sampling
 
 
 def _acting_of(p: Any) -> Any:
@@ -254,8 +255,16 @@ def _one_row(model: Any, *, cuts: bool) -> Iterator[None]:
         one = (each[:1] if isinstance(each, Tensor) else each for each in (hints, masks))
         return former(p, *one, *args, **kwargs)
 
-    model.process_before_every_sampling = prepare
+    with _replaced(model, "process_before_every_sampling", prepare):
+        yield
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, ours: Callable[..., Any]) -> Iterator[None]:
+    """Inside, an object has another method."""
+    original = getattr(owner, name)
+    setattr(owner, name, ours)
     try:
         yield
     finally:
-        del model.process_before_every_sampling
+        restore(owner, name, ours, original)

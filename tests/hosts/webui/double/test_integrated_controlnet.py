@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 LEVELS = {0.0: 10.0, 0.5: 5.0, 1.0: 0.0}  # the noise level of a share of the steps
 
@@ -160,3 +161,14 @@ def test_a_pass_weighs_what_was_patched_and_leaves_the_script_as_it_was(integrat
     assert (added(control)["middle"][0] == 0).all()
     assert not vars(script)
     assert not vars(params.model)
+
+
+@pytest.mark.parametrize(("masks", "wanted"), [(3, [2, 0]), (1, [0, 0])])
+def test_masks_of_a_units_own_folder_follow_its_images(webui, integrated, tmp_path, masks, wanted):
+    for number in range(masks):
+        Image.new("RGB", (8, 8), (number,) * 3).save(tmp_path / f"{number}.png")
+    sources, control = webui.module("clip.control.sources"), webui.module("clip.control.integrated")
+    host = integrated.IntegratedUnit(0, 3, Unit(batch_mask_dir=str(tmp_path)))
+    images = [Image.new("RGB", (8, 8))] * 2
+    unit = sources.UnitFrames(host, (1.0, 1.0), lambda: images, 2, image_order=(2, 0))
+    assert [int(mask[0, 0, 0]) for _, mask in control._reader(unit)()] == wanted

@@ -147,4 +147,6 @@ def test_the_clip_is_that_of_the_webui(host, automatic1111, clip, sampler):
         [[pixels(reply, n) for n in range(len(reply["images"]))] for reply in each] for each in (plain, made)
     )
     print(f"{host.host.name}, {sampler}: images {difference(*images):.3f}, frames {difference(*frames):.3f} of 255")
-    assert difference(*frames) <= max(2, 1.1 * difference(*images))  # reForge's images are other ones altogether
+    if difference(*images) > 2:
+        pytest.skip(f"its plain images differ by {difference(*images):.0f} of 255, so that clips cannot be compared")
+    assert difference(*frames) <= 2

@@ -141,13 +141,16 @@ def test_a_unit_acts_in_its_mask(integrated, units):
 
 @pytest.mark.usefixtures("unchanged")
 @pytest.mark.shows("Integrated ControlNet: one image for all frames, a unit's own folder, a source video, init images")
-@pytest.mark.parametrize("given", ["image", "folder", "video", "init images"])
+@pytest.mark.parametrize("given", ["image", "folder", "gallery", "video", "init images"])
 def test_where_a_units_images_come_from(integrated, units, given):
     payload, of_frame, tab, own, clip = {}, grey, "txt2img", {}, dict(WINDOWS)
     if given == "image":
         own, of_frame = {"image": base64_image(picture(3))}, lambda _frame: grey(3)
     elif given == "folder":
         own = {"input_mode": "batch", "batch_image_dir": str(integrated.data_dir / "in" / "greys")}
+    elif given == "gallery":
+        files = [str(integrated.data_dir / "in" / "greys" / f"{frame}.png") for frame in range(FRAMES)]
+        own = {"input_mode": "merge", "batch_input_gallery": [[file, None] for file in files]}
     elif given == "video":
         clip["video"] = "in/greys"
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,10 +12,16 @@ from lib_animatediff.engine.call import UNetCall
 from lib_animatediff.hosts.webui.compat import controlnet
 from lib_animatediff.hosts.webui.compat import integrated_controlnet as integrated
 from lib_animatediff.hosts.webui.compat.integrated_controlnet import Read, RowWeights
+from lib_animatediff.video.series import read_image, series_files
 from motion_module import ClipError
 
 from .sources import UnitFrames, read_masks
 from .units import ControlOfClip
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from lib_animatediff.video.fitting import Size
 
 
 class IntegratedControl(ControlOfClip):
@@ -49,16 +55,14 @@ class IntegratedControl(ControlOfClip):
         """
         if not self._units:
             return
-        prepared = integrated.prepared_units(p)
-        wanted = sum(1 if unit.count else unit.host.count for unit in self._units)
-        if len(prepared) < wanted:
+        prepared, each = integrated.prepared_units(p), self._of_models()
+        if len(prepared) < len(each):
             names = ", ".join(f"unit {unit.host.number}: {unit.host.model}" for unit in self._units)
             raise ClipError(
                 f"The integrated ControlNet does not control this clip ({names}). "
                 f"{self._reason or 'The console shows its error.'} Correct the unit, or turn it off.",
                 code="AD-H58",
             )
-        each = [unit for unit in self._units for _ in range(1 if unit.count else unit.host.count)]
         for unit, params in zip(each, prepared, strict=False):
             if (unit.count > 1 or unit.has_amounts) and not integrated.adds_to_skips(params):
                 raise ClipError(
@@ -102,11 +106,21 @@ def _reader(unit: UnitFrames) -> Read:
         assert unit.read is not None
         images = [controlnet.array_of(image) for image in unit.read()]
         sizes = [(image.shape[1], image.shape[0]) for image in images]
-        masks = [None] * len(images) if unit.inpainted is None else unit.inpainted(sizes)
+        masks = _masks(unit, sizes)
         shown = [None if mask is None else controlnet.array_of(mask.convert("RGB")) for mask in masks]
         return list(zip(images, shown, strict=True))
 
     return read
+
+
+def _masks(unit: UnitFrames, sizes: Sequence[Size]) -> Sequence[Image | None]:
+    """The mask of each image: of the clip's mask, or as the host chooses them from the unit's own folder."""
+    if unit.inpainted is not None:
+        return unit.inpainted(sizes)
+    if (folder := unit.host.folder_of_masks) is None:
+        return [None] * len(sizes)
+    order, files = unit.image_order or range(len(sizes)), series_files(folder)
+    return [read_image(files[number if len(files) > max(order) else 0]) for number in order]
 
 
 def _weights(p: Any, unit: UnitFrames) -> RowWeights:

@@ -29,6 +29,7 @@ from lib_animatediff.request.start.images import Find
 from lib_animatediff.video.fitting import CROP, Size
 from lib_animatediff.video.mask import VideoMask, examine_mask, mask_frames
 from lib_animatediff.video.pixels import levels_of
+from lib_animatediff.video.series import read_image
 from lib_animatediff.video.source import Source, chosen_images, examine, over_white, source_frames
 from motion_module import ClipError
 
@@ -133,7 +134,7 @@ def _unit_frames(p: Any, plan: ClipPlan, hosted: HostedControl, host: HostUnit, 
             () if named.source is None else _notes(named.source.name, hosted.fill, count, plan.frames),
         )
     factors = tuple(weights[frame] for frame in rendered)
-    if listed := host.listed:
+    if listed := host.listed or [read_image(find(path)[0]) for path in host.gallery]:
         name = f"ControlNet unit {host.number}"
         every = image_order(name, hosted.fill, plan.frames, len(listed))
         order = tuple(every[frame] for frame in rendered)

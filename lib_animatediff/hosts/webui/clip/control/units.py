@@ -142,9 +142,8 @@ class ControlOfClip:
             yield
 
     def _paired(self, network: Any) -> Iterator[tuple[UnitFrames, Any]]:
-        """Each unit with its parameters. A unit that merges images has several."""
-        acting = list(network.control_params)
-        each = [unit for unit in self._units for _ in range(1 if unit.count else unit.host.count)]
+        """Each model's unit and parameters."""
+        acting, each = list(network.control_params), self._of_models()
         if len(each) != len(acting):
             raise ClipError(
                 f"ControlNet has {len(acting)} models for {len(each)} units: another extension has changed them. "
@@ -152,6 +151,10 @@ class ControlOfClip:
                 code="AD-H49",
             )
         return zip(each, acting, strict=True)
+
+    def _of_models(self) -> list[UnitFrames]:
+        """The unit of each model that acts. A unit that merges images has several."""
+        return [unit for unit in self._units for _ in range(1 if unit.count else unit.host.count)]
 
 
 def _prepared(
