@@ -21,12 +21,14 @@ class Host:
         flags: of its command line.
         asks_for_modules: whether a request for hires fix has to name the modules of the second pass.
         loads_early: whether its log says at start that a checkpoint is there; otherwise the first request loads it.
+        beside_infotext: what a request with an infotext has to name, since its API fails on fields that are lists.
     """
 
     name: str
     flags: tuple[str, ...]
     asks_for_modules: bool = False
     loads_early: bool = False
+    beside_infotext: tuple[tuple[str, Any], ...] = ()
 
     @property
     def is_patched(self) -> bool:
@@ -46,7 +48,12 @@ A1111 = Host(
     (*_FLAGS, "--use-cpu=all", "--no-half", "--precision=full", "--do-not-download-clip"),
     loads_early=True,
 )
-FORGE = Host("Forge", (*_FLAGS, "--always-cpu", "--all-in-fp32"), asks_for_modules=True)
+FORGE = Host(
+    "Forge",
+    (*_FLAGS, "--always-cpu", "--all-in-fp32"),
+    asks_for_modules=True,
+    beside_infotext=(("styles", []), ("hr_additional_modules", ["Use same choices"])),
+)
 REFORGE = Host("reForge", (*_FLAGS, "--always-cpu"))
 
 

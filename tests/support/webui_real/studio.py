@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy
-import pytest
 from PIL import Image
 from support.webui_real.clips import FRAMES, animate, clip_payload
 from support.webui_real.server import PAYLOAD, file_bytes, pixels
@@ -102,15 +101,8 @@ def sent_back(server, answer: dict, **payload) -> numpy.ndarray:
 
 def made_from(server, text: str, **payload) -> numpy.ndarray:
     """The frames that a clip's own text, sent back as infotext, makes."""
-    skip_without_infotext(server)
-    server.post("/sdapi/v1/txt2img", {"infotext": text, **payload})
+    server.from_infotext(text, **payload)
     return decoded(server)
-
-
-def skip_without_infotext(server) -> None:
-    """Forge's API fails on every infotext: its styles are checked against a parameterized generic."""
-    if server.host.name == "Forge":
-        pytest.skip("Forge's own API fails on infotext; its page reads it")
 
 
 def hooks_in_the_unet(told: dict) -> list[str]:

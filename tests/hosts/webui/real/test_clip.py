@@ -27,7 +27,6 @@ from support.webui_real.studio import (
     plain_batch,
     portrait,
     same_picture_after,
-    skip_without_infotext,
     texts_of,
     trouble,
 )
@@ -82,8 +81,7 @@ def test_what_the_existing_extension_sends_and_saves_is_understood(studio):
     wanted = clip_of(animate(studio)).frames
     sent = studio.txt2img(alwayson_scripts={"animatediff": {"args": [arguments]}})
     assert (clip_of(sent).frames == wanted).all()
-    skip_without_infotext(studio)
-    saved = studio.post("/sdapi/v1/txt2img", {"infotext": infotext, "scheduler": "Automatic"})
+    saved = studio.from_infotext(infotext, scheduler="Automatic")
     assert (clip_of(saved).frames == wanted).all()
 
 

@@ -7,6 +7,8 @@ from PIL import Image
 from support.webui_real.clicking import PANEL, fill, open_accordion
 from support.webui_real.server import open_page
 
+pytestmark = pytest.mark.of_a1111("Forge and reForge have a ControlNet of their own: Integrated ControlNet")
+
 LEVELS = [20 + 60 * number for number in range(4)]
 
 

@@ -33,6 +33,8 @@ from support.webui_real.studio import FLOAT_ORDER, HIRES, VISIBLE, decoded, text
 from lib_animatediff.video import read_recipe
 from lib_animatediff.video.hashing import file_hash
 
+pytestmark = pytest.mark.of_a1111("Forge and reForge have a ControlNet of their own: Integrated ControlNet")
+
 LONG = "a photo of a cat, " + "very " * 80
 SAME_PIXELS = 2e-3  # of the range, for other sums of the same numbers
 CASES = {

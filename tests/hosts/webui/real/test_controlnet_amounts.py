@@ -24,6 +24,8 @@ from support.webui_real.server import base64_image
 from support.webui_real.small_control import ADAPTER, IMAGE_PROMPT, LITE, NAME
 from support.webui_real.studio import FLOAT_ORDER, arrays, decoded
 
+pytestmark = pytest.mark.of_a1111("Forge and reForge have a ControlNet of their own: Integrated ControlNet")
+
 STILL = {"frames": FRAMES, "effect": 0, **WINDOWS, "context_kind": "static"}  # frames do not see each other
 STEPS = {"steps": 4, "sampler_name": "Euler"}
 REACHED = (0, 0, 0.25, 0.5)  # the share of the steps in each, as the extension counts

@@ -13,6 +13,8 @@ from support.webui_real.contract import CONTROLNET, CONTROLNET_SETS
 from support.webui_real.names import Sources
 from support.webui_real.places import REPOSITORY
 
+pytestmark = pytest.mark.of_a1111("Forge and reForge have a ControlNet of their own: Integrated ControlNet")
+
 HOST = REPOSITORY / "lib_animatediff" / "hosts" / "webui"
 OURS = [HOST / "compat" / "controlnet.py", *(HOST / "clip" / "control").glob("*.py")]
 # What we keep the extension's objects in.

@@ -10,6 +10,8 @@ from support.webui_real.controlled import UNIT, WINDOWS, embeddings, with_units
 from support.webui_real.server import PAYLOAD, base64_image, pixels
 from support.webui_real.small_control import ADAPTER, IMAGE_PROMPT, LITE, NAME
 
+pytestmark = pytest.mark.of_a1111("Forge and reForge have a ControlNet of their own: Integrated ControlNet")
+
 PLAIN = {"init_images": [base64_image(Image.new("RGB", (64, 64), "red"))], "denoising_strength": 0.8}
 UNSEEDED = 25  # levels; a unit moves a picture by 40
 

@@ -37,6 +37,8 @@ from support.webui_real.small_control_kinds import (
 )
 from support.webui_real.studio import FLOAT_ORDER, HIRES, VISIBLE, decoded
 
+pytestmark = pytest.mark.of_a1111("Forge and reForge have a ControlNet of their own: Integrated ControlNet")
+
 LONG = "a photo of a cat, " + "very " * 80
 STILL = {"frames": FRAMES, "effect": 0, **WINDOWS, "context_kind": "static"}
 FEW = {"steps": 2}

@@ -33,6 +33,8 @@ from support.webui_real.server import CHECKPOINT, ServerError
 from support.webui_real.small_control import KINDS, SDXL_KINDS
 from support.webui_real.studio import HIRES
 
+pytestmark = pytest.mark.of_a1111("Forge and reForge have a ControlNet of their own: Integrated ControlNet")
+
 LEVELS = 255
 APART = 0.005  # between the numbers that tell embeddings apart
 FRAMES = 6  # the fewest in which all kinds of windows of 4 frames differ, move or wrap, and the last one can be short

@@ -23,6 +23,8 @@ from support.webui_real.small_control import IMAGE_PROMPT, KINDS
 from support.webui_real.small_control_kinds import FACE, LORA, UNION, image_prompts
 from support.webui_real.studio import HIRES
 
+pytestmark = pytest.mark.of_a1111("Forge and reForge have a ControlNet of their own: Integrated ControlNet")
+
 ALL = 200
 COUNT = int(os.environ.get("CONTROLNET_REQUESTS", str(ALL)))
 RED = base64_image(Image.new("RGB", (64, 64), "red"))

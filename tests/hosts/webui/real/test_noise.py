@@ -22,7 +22,6 @@ from support.webui_real.studio import (
     preview_of,
     refused,
     sent_back,
-    skip_without_infotext,
 )
 
 STILL = {"effect": 0}  # each frame is a picture of its own
@@ -141,8 +140,7 @@ def test_freeinit_samples_again_from_what_came_out(studio, request_):
     answer = animate(studio, FREEINIT, n_iter=2, **request_)
     assert (decoded(studio)[:4] == again).all()
     second, info = decoded(studio)[4:], json.loads(answer["info"])
-    skip_without_infotext(studio)
-    sent = studio.api("POST", "/sdapi/v1/txt2img", {"infotext": info["infotexts"][1]}).json()
+    sent = studio.from_infotext(info["infotexts"][1])
     assert (decoded(studio) == second).all()
     assert file_bytes(sent) == file_bytes(answer, 1)
     assert not hooks_in_the_unet(portrait(studio))

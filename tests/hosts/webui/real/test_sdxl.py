@@ -56,7 +56,7 @@ def test_by_clicking_it_is_the_clip_of_the_api(sdxl_studio, page):
     assert "SDXL" in page.locator("#animatediff_txt2img_model input").input_value()
     generate(page)
     clicked = read_gif(shown_gif(page))
-    again = clip_of(sdxl_studio.post("/sdapi/v1/txt2img", {"infotext": clicked.comment}))
+    again = clip_of(sdxl_studio.from_infotext(clicked.comment))
     assert (again.frames == clicked.frames).all()
 
 

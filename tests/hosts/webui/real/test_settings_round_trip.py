@@ -11,7 +11,7 @@ from support.motion_lora_files import write_lora
 from support.webui_real.clicking import PANEL, generate, paste, read_prompt
 from support.webui_real.guided import CAMERA, SCRIBBLE, drawn, remove_guides, write_guides
 from support.webui_real.server import base64_image
-from support.webui_real.studio import decoded, skip_without_infotext, texts_of, with_text
+from support.webui_real.studio import decoded, texts_of, with_text
 
 from lib_animatediff.request.settings import SETTINGS
 
@@ -160,8 +160,7 @@ def test_a_setting_comes_back_from_the_clips_text(studio, name):
     frames, text = with_text(studio, clip, **(ENOUGH if name == "reuse" else FAST))
     assert f"{name}: " in line_of(text)
     assert str(NEW[name]) in line_of(text)
-    skip_without_infotext(studio)
-    again = studio.post("/sdapi/v1/txt2img", {"infotext": text})
+    again = studio.from_infotext(text)
     assert line_of(texts_of(again)[0]) == line_of(text)
     assert (decoded(studio) == frames).all()
 

@@ -102,7 +102,7 @@ def test_by_clicking_it_is_the_clip_of_the_api(bare, page):
     assert "model: Text2Video-Zero, frames: 20" in clicked.comment
     wanted = clip_of(animate(bare, {**ZERO, "frames": 20, "zero_y": -64}, sampler_name="DPM++ 2M"))
     assert clicked.comment.split("Steps:")[0] == wanted.comment.split("Steps:")[0]
-    again = clip_of(bare.post("/sdapi/v1/txt2img", {"infotext": clicked.comment}))
+    again = clip_of(bare.from_infotext(clicked.comment))
     assert (again.frames == clicked.frames).all()
 
 
