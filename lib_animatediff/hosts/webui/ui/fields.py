@@ -117,11 +117,13 @@ def _shown_image(text: str) -> Any:
 def model_field(tab: str) -> tuple[Any, Any]:
     """The list of motion modules, and its refresh button, which `first_steps` links."""
     setting = SETTINGS["model"]
+    now = selected(setting.default)
     dropdown = gr.Dropdown(
         label=setting.label,
         info=setting.help,
-        choices=choices(),
-        value=selected(setting.default),
+        # Where nothing is selected, gradio 4 takes the first of a list; a page fills the list when it is loaded.
+        choices=choices() if now else [],
+        value=now,
         elem_id=f"animatediff_{tab}_{setting.name}",
     )
     return dropdown, a1111.refresh_button(dropdown, lambda: None, dict, f"animatediff_{tab}_refresh")

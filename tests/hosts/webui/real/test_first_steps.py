@@ -51,7 +51,9 @@ def listed(page) -> list[str]:
     """What the opened list shows."""
     page.locator(FIELD).click()
     page.locator(f"{PANEL}_model li").first.wait_for()
-    entries = page.locator(f"{PANEL}_model li").evaluate_all("items => items.map(item => item.dataset.value)")
+    entries = page.locator(f"{PANEL}_model li").evaluate_all(
+        "items => items.map(item => item.dataset.value ?? item.getAttribute('aria-label'))"  # of gradio 3 or 4
+    )
     page.locator(FIELD).blur()
     return entries
 

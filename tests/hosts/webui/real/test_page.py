@@ -30,6 +30,7 @@ def wait_for_number(page, field: str, value: float) -> None:
 @pytest.mark.shows("Panel: frames, frames per second and seconds linked")
 def test_frames_speed_and_seconds_follow_each_other(studio, page):
     open_panel(page, studio)
+    fill(page, {"txt2img_width": 512, "txt2img_height": 512})
     assert number(page, "seconds") == 2
     fill(page, {"animatediff_txt2img_frames": 24})
     wait_for_number(page, "seconds", 3)
@@ -144,7 +145,11 @@ def test_in_the_dark_theme(studio, page, screenshot):
     open_accordion(page)
     screenshot(page, "panel-dark")
     colours = page.locator("#animatediff_txt2img_frames span").first.evaluate(
-        "e => [getComputedStyle(e).color, getComputedStyle(document.body).backgroundColor]"
+        """label => {
+            let behind = label
+            while (/transparent|, 0\)$/.test(getComputedStyle(behind).backgroundColor)) behind = behind.parentElement
+            return [label, behind].map((e, i) => getComputedStyle(e)[["color", "backgroundColor"][i]])
+        }"""
     )
     light, dark = (sum(int(part) for part in re.findall(r"\d+", colour)[:3]) for colour in colours)
     assert light > dark + 200
@@ -152,8 +157,9 @@ def test_in_the_dark_theme(studio, page, screenshot):
 
 @pytest.mark.shows("Panel: settings page, old keys honoured")
 def test_the_settings_page_holds_ours_and_the_old_keys(studio, page):
-    keys = {"animatediff_model_path": "", "animatediff_mp4_crf": 30, "animatediff_webp_quality": 50}
-    former = {key: studio.options()[key] for key in keys}
+    folder = str(studio.motion_modules_dir)
+    keys = {"animatediff_model_path": folder, "animatediff_mp4_crf": 30, "animatediff_webp_quality": 50}
+    former = {"animatediff_model_path": "", "animatediff_mp4_crf": 18, "animatediff_webp_quality": 90}  # the defaults
     studio.post("/sdapi/v1/options", keys)
     assert {key: studio.options()[key] for key in keys} == keys
     studio.post("/sdapi/v1/options", former)
