@@ -112,6 +112,7 @@ class Processing:
 @dataclass
 class Txt2Img(Processing):
     enable_hr: bool = False
+    hr_sampler_name: str | None = None
     hr_checkpoint: SdModel | None = None
     hr_prompt: Any = ""
     hr_prompts: Any = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ _FLAGS = (
     "--skip-prepare-environment", "--skip-torch-cuda-test", "--skip-version-check", "--api", "--no-download-sd-model",
     "--disable-console-progressbars",
 )  # fmt: skip
+_PREVIEWS = {"show_progress_type": "Approx cheap"}  # the family's default needs a file
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Host:
         flags: of its command line.
         asks_for_modules: whether a request for hires fix has to name the modules of the second pass.
         loads_early: whether its log says at start that a checkpoint is there; otherwise the first request loads it.
+        settings: with which it starts.
         beside_infotext: what a request with an infotext has to name, since its API fails on fields that are lists.
     """
 
@@ -28,6 +31,7 @@ class Host:
     flags: tuple[str, ...]
     asks_for_modules: bool = False
     loads_early: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
     beside_infotext: tuple[tuple[str, Any], ...] = ()
 
     @property
@@ -52,9 +56,11 @@ FORGE = Host(
     "Forge",
     (*_FLAGS, "--always-cpu", "--all-in-fp32"),
     asks_for_modules=True,
+    settings=_PREVIEWS,
     beside_infotext=(("styles", []), ("hr_additional_modules", ["Use same choices"])),
 )
-REFORGE = Host("reForge", (*_FLAGS, "--always-cpu"))
+# The default takes the text encoder of another checkpoint of the same name: "small.ckpt" for "small.safetensors".
+REFORGE = Host("reForge", (*_FLAGS, "--always-cpu"), settings={**_PREVIEWS, "sd_text_encoder": "None"})
 
 
 def host_of(folder: Path) -> Host:

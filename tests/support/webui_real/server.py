@@ -109,8 +109,7 @@ class WebUI:
         self.port = 0
         self._process: subprocess.Popen | None = None
         self._log_start = 0
-        previews = {"show_progress_type": "Approx cheap"} if self.host.is_patched else {}  # their default needs a file
-        self._settings = {**SETTINGS, **previews, **(settings or {})}
+        self._settings = {**SETTINGS, **self.host.settings, **(settings or {})}
         self._write_data_dir()
         if ui_config is not None:
             (self.data_dir / "ui-config.json").write_text(json.dumps(ui_config), encoding="utf-8")

@@ -24,6 +24,8 @@ _SCRIPTS_ON_IMAGES = frozenset(
     }
 )
 
+_ROW_BY_ROW = "ODE "  # how the names of reForge's samplers begin that make each image by itself
+
 
 @contextmanager
 def explain_out_of_memory(estimate: Callable[[], str]) -> Iterator[None]:
@@ -48,7 +50,8 @@ def refuse_request(p: Any) -> None:
     """Refuse a request that cannot be animated.
 
     Raises:
-        ClipError: the request has a refiner, or a script that works on single images runs it.
+        ClipError: the request has a refiner, a script that works on single images runs it, or its sampler makes images
+            one by one.
     """
     title = a1111.selected_script(p)
     if title in _SCRIPTS_ON_IMAGES:
@@ -63,6 +66,13 @@ def refuse_request(p: Any) -> None:
             "AnimateDiff does not work with a refiner, which replaces the model during sampling. Turn it off.",
             code="AD-W17",
         )
+    for sampler in (p.sampler_name, getattr(p, "hr_sampler_name", None)):
+        if (sampler or "").startswith(_ROW_BY_ROW):
+            raise ClipError(
+                f"The sampler {sampler} makes each image by itself, and a clip needs all frames at once. Choose another "
+                "one, such as Euler a.",
+                code="AD-W26",
+            )
 
 
 def refuse_model(sd_model: Any, method: Method) -> None:

@@ -45,6 +45,8 @@ def refused(webui, checkpoint):
         ({}, {"refiner_checkpoint_info": "other", "refiner_switch_at": 0.8}, "refiner"),
         ({}, {"refiner_checkpoint_info": "other", "refiner_switch_at": 0}, "refiner"),
         ({}, {"refiner_checkpoint_info": "other", "refiner_switch_at": None}, "refiner"),
+        ({}, {"sampler_name": "ODE (Bosh3)"}, "makes each image by itself"),
+        ({}, {"enable_hr": True, "hr_sampler_name": "ODE Custom"}, "makes each image by itself"),
     ],
 )
 def test_a_request_that_cannot_be(webui, refused, clip, fields, words):

@@ -9,6 +9,7 @@ import pytest
 import requests
 from support.webui_real.clicking import check, fill, open_accordion, open_fold, open_panel
 from support.webui_real.clips import animate, clip_of
+from support.webui_real.hosts import FORGE
 from support.webui_real.server import open_page
 from support.webui_real.studio import hooks_in_the_unet, portrait
 
@@ -57,8 +58,9 @@ def test_seconds_act_while_they_are_typed(studio, page):
     page.wait_for_timeout(300)
     assert seconds.input_value() == "2.9"
     page.locator("#animatediff_txt2img_plan p", has_text="23 frames").wait_for()
-    seconds.blur()
-    wait_for_number(page, "seconds", 2.875)
+    if studio.host is not FORGE:  # gradio 4 does not say that a field was left
+        seconds.blur()
+        wait_for_number(page, "seconds", 2.875)
 
 
 @pytest.mark.shows("Panel: help text", "Panel: both tabs independent")
@@ -145,7 +147,7 @@ def test_in_the_dark_theme(studio, page, screenshot):
     open_accordion(page)
     screenshot(page, "panel-dark")
     colours = page.locator("#animatediff_txt2img_frames span").first.evaluate(
-        """label => {
+        r"""label => {
             let behind = label
             while (/transparent|, 0\)$/.test(getComputedStyle(behind).backgroundColor)) behind = behind.parentElement
             return [label, behind].map((e, i) => getComputedStyle(e)[["color", "backgroundColor"][i]])

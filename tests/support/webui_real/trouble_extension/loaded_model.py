@@ -75,6 +75,11 @@ def without_uncond(part):
     return part if objects() is None else torch.zeros_like(part)
 
 
+def says_timesteps(denoiser):
+    """Whether the sampler's noise levels are timesteps: those of DDIM and the like, which reForge translates before."""
+    return getattr(denoiser, "alphas", None) is not None and not begins_to_skip()
+
+
 def at_level(denoiser, x, sigma):
     """Latents and noise levels of a call, and what makes the sampler's result of the denoised latents.
 

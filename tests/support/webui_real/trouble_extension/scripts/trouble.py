@@ -253,7 +253,7 @@ def note_level(_unet, given, named):
     alphas = getattr(denoiser, "alphas", None)  # of samplers that count in timesteps
     table = loaded_model.alphas() if alphas is None else alphas
     level = {"timestep": timesteps_of(given, named)[0], "said": calls_seen["said"], "begin": table[0], "end": table[-1]}
-    flags = {"in_timesteps": alphas is not None, "lcm": "LCM" in type(denoiser.inner_model).__name__}
+    flags = {"in_timesteps": loaded_model.says_timesteps(denoiser), "lcm": "LCM" in type(denoiser.inner_model).__name__}
     levels_seen.append({name: float(value) for name, value in level.items()} | flags)
 
 
