@@ -138,7 +138,7 @@ def automatic1111(webui_dir, start_webui):
 @pytest.mark.parametrize("sampler", ["Euler", "Euler a", "DPM++ 2M", "DDIM", "UniPC"])
 @pytest.mark.parametrize("clip", [CLIP, {**CLIP, "frames": 12, "context_length": 4, "overlap": 1}], ids=["3", "12"])
 def test_the_clip_is_that_of_the_webui(host, automatic1111, clip, sampler):
-    """Their plain images differ from each other, too: they compute noise levels and attention in other ways."""
+    """To rounding: the programs compute noise levels and attention in other ways, and plain images differ by as much."""
     given = {**PLAIN, "sampler_name": sampler}
     plain = [each.txt2img(**given) for each in (host, automatic1111)]
     asked = clip_payload({**clip, "formats": ["PNG"]}, **given)
@@ -147,6 +147,5 @@ def test_the_clip_is_that_of_the_webui(host, automatic1111, clip, sampler):
         [[pixels(reply, n) for n in range(len(reply["images"]))] for reply in each] for each in (plain, made)
     )
     print(f"{host.host.name}, {sampler}: images {difference(*images):.3f}, frames {difference(*frames):.3f} of 255")
-    if difference(*images) > 2:
-        pytest.skip(f"its plain images differ by {difference(*images):.0f} of 255, so that clips cannot be compared")
+    assert difference(*images) <= 2
     assert difference(*frames) <= 2
