@@ -1,4 +1,4 @@
-# Each command sets up what it needs in .venv by itself.
+# Each command sets up what it needs in .venv by itself, test-pythons in .venv-python3.10 and the like.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -17,11 +17,12 @@ AXE := axe-core@4.11.1
 test: lint
 	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses 2 --dist loadfile -m "not matrix"
 
-test-all: lint pocket-smoke village-smoke test-pythons
+test-all: lint pocket-smoke village-smoke
 	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses 2 --dist loadfile
+	$(MAKE) test-pythons
 
-# The core's rules on other Pythons, also as a part of test-all: make test-pythons PYTHONS="python3.10 python3.13". For most
-# of them there is no small torch at hand, so that each takes gigabytes; by itself this names none.
+# The core's tests on other Pythons: make test-pythons PYTHONS="python3.10 python3.13". Each needs a torch of its own, often
+# gigabytes, so none is named by default. `make test-all` runs it, too.
 PYTHONS ?=
 CORE := $(addprefix tests/,motion_module engine sampling prompts request video jobs)
 test-pythons:
@@ -72,7 +73,7 @@ lint: $(VENV)/.test
 	$(RUN) -m ruff check . && $(RUN) -m mypy && $(VENV)/bin/lint-imports
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-*
 
 $(VENV)/.torch:
 	$(PYTHON) -m venv $(VENV)

@@ -24,7 +24,7 @@ class Host:
         asks_for_modules: whether a request for hires fix has to name the modules of the second pass.
         loads_early: whether its log says at start that a checkpoint is there; otherwise the first request loads it.
         settings: with which it starts.
-        beside_infotext: what a request with an infotext has to name, since its API fails on fields that are lists.
+        beside_infotext: what a request with an infotext has to name, since its API fails on reading it.
     """
 
     name: str
@@ -57,7 +57,7 @@ FORGE = Host(
     (*_FLAGS, "--always-cpu", "--all-in-fp32"),
     asks_for_modules=True,
     settings=_PREVIEWS,
-    beside_infotext=(("styles", []), ("hr_additional_modules", ["Use same choices"])),
+    beside_infotext=(("styles", []),),
 )
 # The default takes the text encoder of another checkpoint of the same name: "small.ckpt" for "small.safetensors".
 REFORGE = Host("reForge", (*_FLAGS, "--always-cpu"), settings={**_PREVIEWS, "sd_text_encoder": "None"})

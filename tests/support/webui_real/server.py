@@ -179,7 +179,7 @@ class WebUI:
         return self.post("/sdapi/v1/txt2img", {**PAYLOAD, **self.host.defaults(payload), **payload})
 
     def from_infotext(self, text: str, **payload: Any) -> dict:
-        """What txt2img makes of a text alone."""
+        """What txt2img makes of a text."""
         return self.post("/sdapi/v1/txt2img", {"infotext": text, **dict(self.host.beside_infotext), **payload})
 
     def img2img(self, **payload: Any) -> dict:

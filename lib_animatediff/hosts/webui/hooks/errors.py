@@ -66,11 +66,12 @@ def refuse_request(p: Any) -> None:
             "AnimateDiff does not work with a refiner, which replaces the model during sampling. Turn it off.",
             code="AD-W17",
         )
-    for sampler in (p.sampler_name, getattr(p, "hr_sampler_name", None)):
+    second = getattr(p, "hr_sampler_name", None) if getattr(p, "enable_hr", False) else None
+    for sampler in (p.sampler_name, second):
         if (sampler or "").startswith(_ROW_BY_ROW):
             raise ClipError(
-                f"The sampler {sampler} makes each image by itself, and a clip needs all frames at once. Choose another "
-                "one, such as Euler a.",
+                f"The sampler {sampler} makes each image by itself, and a clip needs all frames at once. Choose "
+                "another one, such as Euler a.",
                 code="AD-W26",
             )
 

@@ -111,8 +111,9 @@ def test_where_memory_runs_out_it_is_said_what_it_took_and_what_to_lower(webui):
         {"prompt": "SAND and LAND"},
         {"refiner_checkpoint_info": "other", "refiner_switch_at": 1.0},
         {"refiner_switch_at": 0.8},
+        {"enable_hr": False, "hr_sampler_name": "ODE Custom"},
     ],
 )
-def test_what_only_looks_like_and_or_a_refiner_runs(webui, fields):
+def test_what_only_looks_like_and_a_refiner_or_a_refused_sampler_runs(webui, fields):
     webui.paint(CLIP, **fields)
     assert [sampling.rows for sampling in shared.samplings] == [2]
