@@ -100,6 +100,7 @@ def train_camera(recipe: Recipe, folder: Path, until: int | None = None) -> None
     how = recipe.camera
     clips = lessons(load_pipeline(folder).vae, how.clips, recipe.seed)
     more: dict[str, Any] = {"target": "cameractrl", "motion": str(folder / MOTION), "optimizer": how.optimizer}
+    more |= {"moving_weight": how.moving_weight}
     trained = train_on(folder, clips, settings(how, folder / "camera", recipe.seed, **more))
     if until is None:
         keep(trained, folder / RESULT, recipe.about(*BASE, "motion", "camera"))

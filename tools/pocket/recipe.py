@@ -149,18 +149,20 @@ class SparseRecipe(TrainerRecipe):
 
 @dataclass(frozen=True)
 class CameraRecipe(TrainerRecipe):
-    """A CameraCtrl model that moves the camera in front of the world."""
+    """A CameraCtrl model that moves the camera in front of the world: an hour of one processor."""
 
-    steps: int = 450
+    steps: int = 2400
     batch: int = 4
     warm_up: int = 30
-    average: float = 0.98
-    rate: float = 1.5e-3
+    average: float = 0.99
+    rate: float = 2e-3
+    timestep_power: float = 0.35  # a movement is decided where the noise is largest
+    moving_weight: float = 4.0  # the sprite is small
     optimizer: str = "muon"
     save_every: int = 50
-    validation_every: int = 150
+    validation_every: int = 300
     validation_clips: int = 4
-    clips: int = 256
+    clips: int = 512
 
 
 @dataclass(frozen=True)
