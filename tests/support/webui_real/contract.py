@@ -231,7 +231,7 @@ NAMES = """
     p.cfg_scale p.comments p.resize_mode
     p.denoising_strength p.do_not_save_grid p.do_not_save_samples p.enable_hr p.extra_generation_params
     p.firstpass_image p.height p.hr_c p.hr_negative_prompt p.hr_negative_prompts p.hr_prompt p.hr_prompts
-    p.hr_resize_x p.hr_resize_y p.hr_scale
+    p.hr_resize_x p.hr_resize_y p.hr_sampler_name p.hr_scale
     p.hr_second_pass_steps p.hr_uc p.hr_upscale_to_x p.hr_upscale_to_y p.init_images p.init_latent
     p.truncate_x p.truncate_y p.cached_c p.cached_hr_c p.cached_hr_uc p.cached_uc
     p.initial_noise_multiplier p.latent_scale_mode p.is_api p.is_hr_pass p.iteration
