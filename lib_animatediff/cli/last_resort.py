@@ -44,12 +44,20 @@ def run(command: click.Command) -> NoReturn:
     sys.exit(status if isinstance(status, int) else 0)
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM as Ctrl-C.
+
+    Where a plain KeyboardInterrupt passes through code that `exec` runs from text, as in the definition of a dataclass,
+    Python ends the process by SIGINT, even though it is caught further out and another exit code is asked for.
+    """
+
+
 @contextmanager
 def _stopped_by_sigterm() -> Iterator[None]:
     """End as Ctrl-C does, so that temporary files are removed and a training keeps its state."""
 
     def interrupt(*_: Any) -> NoReturn:
-        raise KeyboardInterrupt
+        raise _Terminated
 
     try:
         former = signal.signal(signal.SIGTERM, interrupt)

@@ -87,6 +87,18 @@ def test_sigterm_ends_like_ctrl_c_and_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM for other processes")
+def test_sigterm_keeps_the_exit_code_where_python_would_end_by_sigint(tmp_path):
+    """It arrives in code that runs from text, as in the definition of a dataclass."""
+    (tmp_path / "__main__.py").write_text(
+        "import click\nfrom lib_animatediff.cli.last_resort import run\n"
+        "code = 'import os, signal; os.kill(os.getpid(), signal.SIGTERM)'\n"
+        "run(click.Command('command', callback=lambda: exec(code)))\n"
+    )
+    done = subprocess.run([sys.executable, tmp_path], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.strip()) == (130, "Stopped.")
+
+
 def test_a_random_seed_is_said(command, monkeypatch):
     prepare = Mock(side_effect=KeyboardInterrupt)
     monkeypatch.setattr(one_clip_module, "prepare", prepare)
