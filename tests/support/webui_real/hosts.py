@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ class Host:
         loads_early: whether its log says at start that a checkpoint is there; otherwise the first request loads it.
         settings: with which it starts.
         beside_infotext: what a request with an infotext has to name, since its API fails on reading it.
+        without: samplers of AUTOMATIC1111's WebUI that it does not have.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Host:
     loads_early: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
     beside_infotext: tuple[tuple[str, Any], ...] = ()
+    without: tuple[str, ...] = ()
 
     @property
     def is_patched(self) -> bool:
@@ -60,7 +63,12 @@ FORGE = Host(
     beside_infotext=(("styles", []),),
 )
 # The default takes the text encoder of another checkpoint of the same name: "small.ckpt" for "small.safetensors".
-REFORGE = Host("reForge", (*_FLAGS, "--always-cpu"), settings={**_PREVIEWS, "sd_text_encoder": "None"})
+REFORGE = Host(
+    "reForge",
+    (*_FLAGS, "--always-cpu"),
+    settings={**_PREVIEWS, "sd_text_encoder": "None"},
+    without=("DDIM CFG++",),
+)
 
 
 def host_of(folder: Path) -> Host:
@@ -68,3 +76,8 @@ def host_of(folder: Path) -> Host:
     if (folder / "backend").is_dir():
         return FORGE
     return REFORGE if (folder / "ldm_patched").is_dir() else A1111
+
+
+def chosen_host() -> Host:
+    """The program that WEBUI_DIR names."""
+    return host_of(Path(os.environ.get("WEBUI_DIR", "")))

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from support.motion_files import write_motion_file
 from support.webui_real.controlled import STRIPES, UNIT, controlled_webui, listed_models
-from support.webui_real.hosts import host_of
+from support.webui_real.hosts import chosen_host
 from support.webui_real.places import NOT_STARTED, REPOSITORY, TROUBLE, webui_python
 from support.webui_real.server import WebUI
 from support.webui_real.small_control import NAME
@@ -37,12 +37,11 @@ def pytest_configure(config: pytest.Config) -> None:
     path = config.getoption("--report-to", default=None)
     if path:
         renew = config.getoption("--report-renew", default=False)
-        program = host_of(Path(os.environ.get("WEBUI_DIR", ""))).name
-        config.pluginmanager.register(Report(path, renew=renew, program=program))
+        config.pluginmanager.register(Report(path, renew=renew, program=chosen_host().name))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    is_patched = host_of(Path(os.environ.get("WEBUI_DIR", ""))).is_patched
+    is_patched = chosen_host().is_patched
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.webui)

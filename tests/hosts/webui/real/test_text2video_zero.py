@@ -8,6 +8,7 @@ import numpy
 import pytest
 from PIL import Image
 from support.webui_real.clips import clip_payload
+from support.webui_real.hosts import chosen_host
 from support.webui_real.server import LORA, base64_image
 from support.webui_real.studio import (
     FLOAT_ORDER,
@@ -48,7 +49,7 @@ def picture_of(server, **payload) -> numpy.ndarray:
 
 
 @pytest.mark.shows("Text2Video-Zero: every sampler of the list makes a clip")
-@pytest.mark.parametrize("sampler", [*FORGETTING, *LEARNING])
+@pytest.mark.parametrize("sampler", [name for name in (*FORGETTING, *LEARNING) if name not in chosen_host().without])
 def test_every_sampler_makes_a_clip(studio, sampler):
     """Frame 0 is the picture of its seed where that can be; the others are others, none like the picture of theirs."""
     request = {"sampler_name": sampler, **STEPS}
@@ -235,8 +236,12 @@ def test_other_patches_of_self_attention(studio, settings):
         plain = frames_of(studio, SHORT, **size)
         patched = frames_of(studio, SHORT, **size, override_settings=settings)
         if "token_merging_ratio" in settings:
-            wanted = picture_of(studio, **size, override_settings=settings)
-            assert abs(patched[0] - wanted).max() < FLOAT_ORDER
             assert abs(patched - plain).max() > 1e-3
+            # Forge and reForge draw other tokens at each call of the UNet, and a clip has other calls than an image.
+            if not studio.host.is_patched:
+                wanted = picture_of(studio, **size, override_settings=settings)
+                assert abs(patched[0] - wanted).max() < FLOAT_ORDER
+            again = frames_of(studio, SHORT, **size, override_settings=settings)
+            assert abs(again - patched).max() < FLOAT_ORDER
         else:
             assert abs(patched - plain).max() < FLOAT_ORDER
