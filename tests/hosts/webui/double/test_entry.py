@@ -9,6 +9,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from support.webui_double.components import Component
+from support.webui_double.double import shared
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 ENTRY = REPOSITORY / "scripts" / "animatediff.py"
@@ -54,3 +56,29 @@ def test_packages_with_longer_names_are_left_alone(load, monkeypatch):
     monkeypatch.setitem(sys.modules, "motion_module_tools", theirs)
     load()
     assert sys.modules["motion_module_tools"] is theirs
+
+
+@pytest.mark.parametrize("absent", ["everything", "sd_unet", "script_callbacks.on_image_saved"])
+def test_a_program_that_lacks_what_is_used_starts_undisturbed_with_one_line(webui, load, monkeypatch, absent):
+    """The WebUI refuses an API request that names a script which it does not have."""
+    needed = ["scripts", "script_callbacks"]
+    theirs = [name.partition(".")[2] for name in sys.modules if name.startswith("modules.")]
+    for name in [name for name in theirs if name not in needed] if absent == "everything" else [absent]:
+        module, _, function = name.partition(".")
+        place = sys.modules[f"modules.{module}" if function else "modules"]
+        monkeypatch.delattr(place, function or module)
+        if not function:
+            monkeypatch.setitem(sys.modules, f"modules.{module}", None)
+    registered = [*shared.cfg_denoiser_callbacks, *shared.app_started_callbacks]
+    before = len(Component.created)
+
+    (kind,) = load()
+    script = kind()
+    assert script.title() != "AnimateDiff"
+    for is_img2img in (False, True):
+        assert script.show(is_img2img) is webui.module("scripts").AlwaysVisible
+        assert script.ui(is_img2img) == []
+    lines = [str(component.value) for component in Component.created[before:]]
+    assert len(lines) == 2
+    assert all("AnimateDiff does not run here" in line and "AD-W27" in line for line in lines)
+    assert registered == [*shared.cfg_denoiser_callbacks, *shared.app_started_callbacks]
