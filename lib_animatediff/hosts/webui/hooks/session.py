@@ -24,7 +24,7 @@ from lib_animatediff.hosts.webui.clip.start.video import FirstFrames, one_image
 from lib_animatediff.hosts.webui.clip.unfinished.request import UnfinishedClips
 from lib_animatediff.hosts.webui.compat import a1111, controlnet
 from lib_animatediff.hosts.webui.compat.base import Processing
-from lib_animatediff.hosts.webui.compat.errors import as_http_422
+from lib_animatediff.hosts.webui.compat.errors import as_http_422, keep_for_page
 from lib_animatediff.request.control.colours import colour_match
 from lib_animatediff.request.effects import Note
 from lib_animatediff.request.plan import ClipPlan
@@ -288,6 +288,7 @@ def _wrap_once(session: Session | Refusal, p: Processing, sample: Any) -> None:
             return sample(p, original, args, kwargs)
         except BaseException as error:
             session.fail(p, error)
+            keep_for_page(error)
             raise
         finally:
             restore(p, "sample", wrapped, original)

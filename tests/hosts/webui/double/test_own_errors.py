@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from types import ModuleType
 from unittest.mock import Mock
 
 import pytest
@@ -84,3 +85,56 @@ def test_a_failure_while_sampling_is_raised_and_keeps_nothing(webui, monkeypatch
     del p
     gc.collect()
     assert kept() is None
+
+
+TASK = """
+class Task:
+    result = None
+
+    def __init__(self, function):
+        self.function = function
+
+    def work(self):
+        self.result = self.function()
+"""
+
+
+class OursError(Exception):
+    pass
+
+
+def fail_once(*_args, **_kwargs):
+    raise OursError("something of ours")
+
+
+@pytest.fixture
+def task(webui):
+    """What the thread of reForge for the page's requests works on."""
+    thread = ModuleType("modules_forge.main_thread")
+    exec(TASK, vars(thread))
+    return thread.Task(lambda: webui.paint(CLIP).images)
+
+
+def test_the_page_of_reforge_reads_why_its_request_ended(task, monkeypatch):
+    """Its thread drops what a request raises, so that the page reads a result that is None."""
+    monkeypatch.setattr("lib_animatediff.hosts.webui.hooks.session.clip_method", fail_once)
+    with pytest.raises(OursError) as raised:
+        task.work()
+    error = weakref.ref(raised.value)
+    del raised
+    gc.collect()
+    assert error() is None  # with its traceback it would hold the request
+    with pytest.raises(Exception, match=r"^something of ours$") as shown:
+        list(task.result)
+    assert type(shown.value).__name__ == "OursError"
+    monkeypatch.undo()
+    task.work()
+    assert len(list(task.result)) == 1
+
+
+def test_the_task_of_forge_keeps_the_error_itself(task, monkeypatch):
+    monkeypatch.setattr("lib_animatediff.hosts.webui.hooks.session.clip_method", fail_once)
+    task.exception = None
+    with pytest.raises(OursError):
+        task.work()
+    assert task.result is None
