@@ -43,6 +43,9 @@ function animatediffTryBuiltin(tab, text) {
     const TABS = ["txt2img", "img2img"];
     const COPIED_MS = 2000;
     const AGAIN_MS = 200;
+    const FORGE_LIST = ".model_selection input";
+    const FORGE_LOOK_MS = 500;
+    const FORGE_SAVES_MS = [700, 4000];
     let checkpoint = null;
 
     function button(tab, name) {
@@ -56,11 +59,16 @@ function animatediffTryBuiltin(tab, text) {
         if (waiting.length) setTimeout(listModules, AGAIN_MS);
     }
 
-    // Which motion modules fit depends on the checkpoint.
+    // Which motion modules fit depends on the checkpoint. Forge's list of checkpoints is no field of the settings. Its
+    // page says to the server what is chosen at some time after it is chosen.
     function followCheckpoint() {
         const before = checkpoint;
-        checkpoint = opts.sd_model_checkpoint;
-        if (before !== null && before !== checkpoint) TABS.forEach((tab) => button(tab, "refresh")?.click());
+        const listed = gradioApp().querySelector(FORGE_LIST);
+        checkpoint = listed ? listed.value : opts.sd_model_checkpoint;
+        if (!before || before === checkpoint) return;
+        for (const wait of listed ? FORGE_SAVES_MS : [0]) {
+            setTimeout(() => TABS.forEach((tab) => button(tab, "refresh")?.click()), wait);
+        }
     }
 
     // Browsers offer their clipboard to pages of this machine and to HTTPS only.
@@ -89,6 +97,7 @@ function animatediffTryBuiltin(tab, text) {
     onUiLoaded(() => {
         gradioApp().addEventListener("click", copyOnClick);
         listModules();
+        if (gradioApp().querySelector(FORGE_LIST)) setInterval(followCheckpoint, FORGE_LOOK_MS);
     });
     onOptionsChanged(followCheckpoint);
 })();

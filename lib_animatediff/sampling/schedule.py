@@ -14,6 +14,18 @@ from motion_module.schedules import BetaSchedule
 _ORIGINAL = "alphas_cumprod_original"  # the WebUI's copy of the checkpoint's own table
 
 
+_LAST_OF_ZERO_SNR = 4.8973451890853435e-08  # the WebUI's; samplers have no level for 0
+
+
+def rescaled_to_zero_snr(table: Tensor) -> Tensor:
+    """A table of ``alphas_cumprod`` whose last level has hardly any signal: algorithm 1 of arXiv 2305.08891."""
+    root = table.sqrt()
+    first, last = root[0].clone(), root[-1].clone()
+    rescaled = ((root - last) * (first / (first - last))) ** 2
+    rescaled[-1] = _LAST_OF_ZERO_SNR
+    return rescaled
+
+
 def _unchanged(table: Tensor) -> Tensor:
     return table
 

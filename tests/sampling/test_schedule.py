@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lib_animatediff import use_schedule
+from lib_animatediff.sampling.schedule import rescaled_to_zero_snr
 from motion_module.schedules import LINEAR, SCALED_LINEAR
 
 SCHEDULES = {"linear": LINEAR, "scaled_linear": SCALED_LINEAR}
@@ -86,3 +87,18 @@ def test_a_registered_buffer_stays_one():
     with use_schedule(model, LINEAR):
         assert torch.equal(model.state_dict()["alphas_cumprod"], LINEAR.alphas_cumprod())
     assert [name for name, _ in model.named_buffers()] == ["alphas_cumprod"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_rescaled_table_ends_without_signal_and_is_diffusers_own_before(dtype):
+    from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
+
+    table = LINEAR.alphas_cumprod().to(dtype)
+    given = table.clone()
+    rescaled = rescaled_to_zero_snr(table)
+    betas = torch.cat([1 - table[:1], 1 - table[1:] / table[:-1]]).double()
+    wanted = torch.cumprod(1 - rescale_zero_terminal_snr(betas), 0)
+    tolerance = {"rtol": 1e-3, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 0.05, "atol": 1e-2}
+    torch.testing.assert_close(rescaled[:-1].double(), wanted[:-1], **tolerance)
+    assert rescaled[-1] == torch.tensor(4.8973451890853435e-08, dtype=dtype)
+    assert torch.equal(table, given)

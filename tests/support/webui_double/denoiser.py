@@ -41,11 +41,13 @@ def guided(p: Processing, unet: nn.Module, x: Tensor, prompts: list[str], step: 
     )
     for callback in shared.cfg_denoiser_callbacks:
         callback(params)
+    done = params.denoiser.step / shared.steps
     cond, uncond = params.text_cond, params.text_uncond
-    if shared.opts.pad_cond_uncond:
+    if getattr(shared.opts, "pad_cond_uncond", False):
         uncond = nn.functional.pad(uncond, (0, 0, 0, cond.shape[1] - uncond.shape[1]))
     rows = torch.cat([x[i : i + 1] for i, row in enumerate(parts) for _ in row] + [x])
-    skips = shared.opts.skip_early_cond != 0 and step / shared.steps <= shared.opts.skip_early_cond
+    skips = shared.opts.skip_early_cond != 0 and done <= shared.opts.skip_early_cond
+    skips = skips and not (shared.guides_first_step and done == 0)
     shared.image_rows.append(len(params.image_cond))
     if skips:  # uncond is left out of the calls; its place is taken by a prompt's first part
         p.extra_generation_params["Skip Early CFG"] = shared.opts.skip_early_cond
@@ -54,7 +56,8 @@ def guided(p: Processing, unet: nn.Module, x: Tensor, prompts: list[str], step: 
         groups = [(rows, torch.cat([cond, uncond]))]
     else:
         groups = [(rows[: -len(x)], cond), (rows[-len(x) :], uncond)]
-    size = len(x) if not shared.opts.batch_cond_uncond else len(rows) if len(groups) == 1 else 2 * len(x)
+    batches = getattr(shared.opts, "batch_cond_uncond", True)
+    size = len(x) if not batches else len(rows) if len(groups) == 1 else 2 * len(x)
     out = []
     for group, context in groups:
         for start in range(0, len(group), size):

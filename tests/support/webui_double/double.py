@@ -311,6 +311,7 @@ def begin(checkpoint: SdModel) -> None:
     shared.image_rows = []  # of the image conditions of each call of the denoiser
     shared.steps = 1  # of a sampler's run
     shared.conds = {}  # with their schedules, as the sampler hands them to the denoiser
+    shared.guides_first_step = False  # as Forge Neo does whatever the option says
     shared.during_sampling = None  # a test's own: called with p before the UNet is
     shared.during_decoding = None  # likewise, with a frame's latents
 

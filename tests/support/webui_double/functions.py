@@ -40,7 +40,9 @@ def checkpoint_functions(folder: Path) -> dict[str, Any]:
     return {
         "checkpoints_list": checkpoints,
         "list_models": list_models,
-        "rescale_zero_terminal_snr_abar": rescale_zero_terminal_snr_abar,
+        "get_closet_checkpoint_match": lambda name: next(
+            (info for title, info in checkpoints.items() if name and title.startswith(name)), None
+        ),
     }
 
 
@@ -70,16 +72,6 @@ def get_prompt_lengths(text: str) -> tuple[int, int]:
     """Words are tokens; they are filled to chunks."""
     count = len(text.split())
     return count, -(-max(count, 1) // 75) * 75
-
-
-def rescale_zero_terminal_snr_abar(alphas_cumprod: Tensor) -> Tensor:
-    root = alphas_cumprod.sqrt()
-    first, last = root[0].clone(), root[-1].clone()
-    root -= last
-    root *= first / (first - last)
-    table = root**2
-    table[-1] = 4.8973451890853435e-08
-    return table
 
 
 def get_next_sequence_number(path: str, basename: str) -> int:

@@ -46,7 +46,10 @@ NOT_THE_WEBUIS |= {
     "*.unet",
     "sd_model",
 }
-NOT_THE_WEBUIS |= {  # those of Forge and reForge
+NOT_THE_WEBUIS |= {  # those of Forge, reForge and Forge Neo
+    "*.memory_required",
+    "*.result",
+    "modules.shared.opts.refiner_use_steps",
     "sd_model.cond_stage_model",
     "sd_model.forge_objects",
     "sd_model.get_learned_conditioning",
@@ -159,6 +162,7 @@ SIGNATURES = {
     "modules.processing.create_infotext": "(p, all_prompts, all_seeds, all_subseeds, iteration=, ...)",
     "modules.prompt_parser.get_multicond_prompt_list": "(prompts)",
     "modules.prompt_parser.reconstruct_multicond_batch": "(c, current_step)",
+    "modules.sd_models.get_closet_checkpoint_match": "(search_string)",
     "modules.script_callbacks.on_app_started": "(callback, *, name=)",
     "modules.script_callbacks.app_started_callback": "(demo, app)",  # what it is called with
     "modules.script_callbacks.on_before_image_saved": "(callback, *, name=)",
@@ -181,7 +185,6 @@ SIGNATURES = {
     "modules.scripts.Script.ui": "(is_img2img)",
     "modules.sd_hijack.model_hijack.get_prompt_lengths": "(text)",
     "modules.sd_models.list_models": "()",
-    "modules.sd_models.rescale_zero_terminal_snr_abar": "(alphas_cumprod)",
     "modules.sd_samplers.create_sampler": "(name, model)",
     "modules.sd_samplers_common.images_tensor_to_samples": "(image, approximation=, model=)",
     "modules.sd_samplers_common.setup_img2img_steps": "(p, steps=)",

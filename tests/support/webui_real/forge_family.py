@@ -1,4 +1,4 @@
-"""A real Forge or reForge whose tables know the small models, and what reaches its UNet."""
+"""A real Forge, reForge or Forge Neo whose tables know the small models, and what reaches its UNet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from .places import REPOSITORY
 from .server import WebUI, pixels
 
-HOSTS = ("FORGE", "REFORGE")  # with _DIR, variables with the folders of the programs; with _PYTHON, of their Pythons
+HOSTS = ("FORGE", "REFORGE", "NEO")  # with _DIR, variables with the programs' folders; with _PYTHON, their Pythons
 SPY = REPOSITORY / "tests" / "support" / "webui_real" / "forge_spy"
 
 

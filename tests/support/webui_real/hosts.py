@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-_FLAGS = (
-    "--skip-prepare-environment", "--skip-torch-cuda-test", "--skip-version-check", "--api", "--no-download-sd-model",
+_COMMON = (
+    "--skip-prepare-environment", "--skip-torch-cuda-test", "--skip-version-check", "--api",
     "--disable-console-progressbars",
 )  # fmt: skip
+_FLAGS = (*_COMMON, "--no-download-sd-model")
 _PREVIEWS = {"show_progress_type": "Approx cheap"}  # the family's default needs a file
 
 
@@ -27,6 +28,7 @@ class Host:
         settings: with which it starts.
         beside_infotext: what a request with an infotext has to name, since its API fails on reading it.
         without: samplers of AUTOMATIC1111's WebUI that it does not have.
+        has_latent_upscalers: whether hires fix can enlarge latents. Otherwise a request has to name another upscaler.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Host:
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
     beside_infotext: tuple[tuple[str, Any], ...] = ()
     without: tuple[str, ...] = ()
+    has_latent_upscalers: bool = True
 
     @property
     def is_patched(self) -> bool:
@@ -47,7 +50,8 @@ class Host:
         if not self.is_patched or not payload.get("enable_hr"):
             return {}
         modules = {"hr_additional_modules": ["Use same choices"]} if self.asks_for_modules else {}
-        return {"hr_cfg": payload.get("cfg_scale", 7), **modules}
+        upscaler = {} if self.has_latent_upscalers else {"hr_upscaler": "None"}
+        return {"hr_cfg": payload.get("cfg_scale", 7), **modules, **upscaler}
 
 
 A1111 = Host(
@@ -69,12 +73,22 @@ REFORGE = Host(
     settings={**_PREVIEWS, "sd_text_encoder": "None"},
     without=("DDIM CFG++",),
 )
+NEO = Host(
+    "Forge Neo",
+    (*_COMMON, "--cpu", "--force-fp32"),
+    asks_for_modules=True,
+    has_latent_upscalers=False,
+    settings={**_PREVIEWS, "VERSION_UID": "PY313"},  # otherwise it waits for a key
+    without=(
+        "DDIM CFG++", "DPM++ 2S a", "DPM2 a", "DPM fast", "DPM adaptive", "DPM++ 2M SDE Heun", "PLMS", "UniPC",
+    ),
+)  # fmt: skip
 
 
 def host_of(folder: Path) -> Host:
     """The program in a folder."""
     if (folder / "backend").is_dir():
-        return FORGE
+        return NEO if (folder / "modules_forge" / "presets.py").is_file() else FORGE
     return REFORGE if (folder / "ldm_patched").is_dir() else A1111
 
 

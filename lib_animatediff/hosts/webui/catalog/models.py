@@ -23,7 +23,7 @@ from motion_module.image_encoder.header import has_image_encoder
 from motion_module.image_input import has_image_input
 from motion_module.kinds import I2V, PIA
 
-from .checkpoint import LoadedCheckpoint, loaded_checkpoint
+from .checkpoint import Checkpoint, chosen_checkpoint
 from .lora_files import lora_file
 from .other_extensions import model_folders
 
@@ -99,7 +99,7 @@ class Entry:
 
 def entries() -> list[Entry]:
     """The files in the list: those that fit the loaded checkpoint, those that do not, and other kinds of files."""
-    checkpoint = loaded_checkpoint()
+    checkpoint = chosen_checkpoint()
     listed = (_entry(name, path, checkpoint) for name, path in available_models().items())
     return sorted(listed, key=lambda entry: entry.use)
 
@@ -164,7 +164,7 @@ def canonical_name(name: str) -> str:
         return name
 
 
-def _entry(name: str, path: Path, checkpoint: LoadedCheckpoint | None) -> Entry:
+def _entry(name: str, path: Path, checkpoint: Checkpoint | None) -> Entry:
     """A file's entry in the list; without badge if it was just deleted."""
     try:
         found = inspected(path)
@@ -194,7 +194,7 @@ def choice(name: str) -> str:
         path = find_model(name)
     except MotionFileError:
         return name
-    return _entry(listed_name(path), path, loaded_checkpoint()).text
+    return _entry(listed_name(path), path, chosen_checkpoint()).text
 
 
 def listed_name(path: Path) -> str:

@@ -71,7 +71,7 @@ def splits_clips(model: HostModel | None, parts: Sequence[int]) -> bool:
     if model is not None and model.calls_whole_streams:
         return False
     rows, cond_rows = len(parts), sum(parts)
-    return cond_rows > (2 * rows if a1111.opts().batch_cond_uncond else rows)
+    return cond_rows > (2 * rows if a1111.batches_cond_uncond() else rows)
 
 
 def match_token_lengths(params: Any) -> None:
@@ -80,7 +80,7 @@ def match_token_lengths(params: Any) -> None:
     The repetitions of a token share its weight in the attention. Then cond and uncond fit into one call. Padding would
     change the images; if the user has enabled it, the WebUI pads instead.
     """
-    if a1111.opts().pad_cond_uncond or a1111.opts().pad_cond_uncond_v0:
+    if a1111.pads_conditions():
         return
     lengths = params.text_cond.shape[1], params.text_uncond.shape[1]
     marks = _mark_tokens(*lengths)

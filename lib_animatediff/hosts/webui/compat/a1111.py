@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import tempfile
@@ -29,7 +28,7 @@ from modules import (
 )
 from torch import Tensor
 
-from motion_module import ClipError
+from lib_animatediff.sampling.schedule import rescaled_to_zero_snr
 
 from .base import Options, State
 
@@ -37,7 +36,6 @@ Script = scripts.Script
 ALWAYS_VISIBLE = scripts.AlwaysVisible
 InterruptedSampling: type[BaseException] = sd_samplers_common.InterruptedException
 
-_SKIP_OPTION, _SKIP_FIELD = "skip_early_cond", "Skip Early CFG"
 # Of Stable Diffusion 1.5 and SDXL, of reForge, and of Forge.
 _DISTRIBUTIONS = (
     *(f"{code}.modules.distributions.distributions" for code in ("ldm", "sgm", "ldm_patched.ldm")),
@@ -92,39 +90,14 @@ def img2img_samples_all_steps() -> bool:
     return bool(getattr(shared.opts, "img2img_fix_steps", False))
 
 
-def can_leave_out_uncond() -> bool:
-    """Whether this WebUI has the option that `optional_uncond` uses."""
-    return hasattr(shared.opts, _SKIP_OPTION)
+def batches_cond_uncond() -> bool:
+    """Whether cond and uncond share a call of the UNet where they can. Where there is no option, they do."""
+    return bool(getattr(shared.opts, "batch_cond_uncond", True))
 
 
-@contextmanager
-def optional_uncond(p: Any) -> Iterator[Callable[[bool], None]]:
-    """Yield a function that makes the denoiser leave out uncond from the next call on, or not.
-
-    It uses the option "Ignore negative prompt during early sampling", which the denoiser reads in each call after its
-    callback. The infotext then says what the user's own option did.
-
-    Raises:
-        ClipError: this WebUI has no such option.
-    """
-    users: Any = getattr(shared.opts, _SKIP_OPTION, None)
-    if users is None:
-        raise ClipError(
-            'This WebUI has no option "Ignore negative prompt during early sampling", which CFG start and CFG end use. '
-            "Update it, or set guidance_start to 0 and guidance_end to 1.",
-            code="AD-W31",
-        )
-    fields = p.extra_generation_params
-    before = fields.get(_SKIP_FIELD)
-    with options_for_one_run(**{_SKIP_OPTION: users}):
-        try:
-            yield lambda leaves_out: vars(shared.opts).update({_SKIP_OPTION: math.inf if leaves_out else users})
-        finally:
-            recorded = before if users == 0 else users
-            if recorded is None:
-                fields.pop(_SKIP_FIELD, None)
-            elif _SKIP_FIELD in fields:
-                fields[_SKIP_FIELD] = recorded
+def pads_conditions() -> bool:
+    """Whether the WebUI makes cond and uncond equally long by padding."""
+    return bool(getattr(shared.opts, "pad_cond_uncond", False) or getattr(shared.opts, "pad_cond_uncond_v0", False))
 
 
 # ---- models
@@ -138,6 +111,18 @@ def loaded_model() -> Any:
 def checkpoint_info() -> Any:
     """Name and hash of the checkpoint."""
     return getattr(shared.sd_model, "sd_checkpoint_info", None)
+
+
+def chosen_checkpoint() -> Path | None:
+    """The file of the chosen checkpoint, which Forge loads for the next image only; None if there is none."""
+    info = sd_models.get_closet_checkpoint_match(getattr(shared.opts, "sd_model_checkpoint", None) or "")
+    return None if info is None else Path(info.filename)
+
+
+def file_of_loaded_model() -> Path | None:
+    """The file of the loaded checkpoint; None if none is loaded."""
+    info = getattr(loaded_model(), "sd_checkpoint_info", None)
+    return None if info is None else Path(info.filename)
 
 
 def device() -> torch.device:
@@ -157,10 +142,10 @@ def with_noise_options(table: Tensor, *, rescales: bool = False) -> Tensor:
     Args:
         rescales: to a terminal SNR of 0 also without the user's option.
     """
-    if shared.opts.use_downcasted_alpha_bar:
+    if getattr(shared.opts, "use_downcasted_alpha_bar", False):
         table = table.half()
     if rescales or shared.opts.sd_noise_schedule == "Zero Terminal SNR":
-        table = sd_models.rescale_zero_terminal_snr_abar(table)
+        table = rescaled_to_zero_snr(table)
     return table
 
 
@@ -266,7 +251,8 @@ def models_folder() -> Path:
 def lora_folders() -> list[Path]:
     """The folders in which the WebUI looks for LoRAs."""
     given = getattr(shared, "cmd_opts", None)  # it lacks these options without the builtin extension
-    return [Path(getattr(given, option, None) or models_folder() / default) for option, default in _LORA_FOLDERS]
+    folders = [getattr(given, option, None) or models_folder() / default for option, default in _LORA_FOLDERS]
+    return [Path(folder) for folder in [*folders, *(getattr(given, "lora_dirs", None) or ())]]  # Forge Neo has more
 
 
 def walk_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:

@@ -75,10 +75,6 @@ class Options(Protocol):
     """``shared.opts``: the user's settings of the WebUI."""
 
     data: dict[str, Any]
-    batch_cond_uncond: bool
-    pad_cond_uncond: bool
-    pad_cond_uncond_v0: bool
-    use_downcasted_alpha_bar: bool
     sd_noise_schedule: str
     uni_pc_order: int
     return_mask: bool

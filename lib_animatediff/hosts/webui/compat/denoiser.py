@@ -1,7 +1,11 @@
-"""AUTOMATIC1111: where image to image begins, what denoisers return, and what inpainting checkpoints see."""
+"""AUTOMATIC1111: where image to image begins, what denoisers leave out, and what inpainting checkpoints see."""
 
 from __future__ import annotations
 
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,12 +14,14 @@ from torch import Tensor
 from lib_animatediff.sampling.hold import NoiseLevels
 from lib_animatediff.sampling.inversion import Level
 from lib_animatediff.video.pixels import levels_of
+from motion_module import ClipError
 
 from . import a1111
 from .host_models import host_model
 
 HIGHEST = 0.999  # denoising strength of the WebUI's image to image
 _INPAINTING = ("hybrid", "concat")  # how the UNet takes the mask
+_SKIP_OPTION, _SKIP_FIELD = "skip_early_cond", "Skip Early CFG"
 
 
 def encoded(image: Any, model: Any) -> Tensor:
@@ -95,3 +101,52 @@ def mask_condition(p: Any, image: Any, changes: Tensor, latents: Tensor) -> Tens
     dtype = next(vae.parameters()).dtype if isinstance(vae, torch.nn.Module) else torch.float32
     pixels = pixels_of(image).to(latents.device, dtype) * 2 - 1
     return p.inpainting_image_conditioning(pixels, latents, image_mask=changes[None, None])  # type: ignore[no-any-return]
+
+
+class _FirstStep(int):
+    """Step 0, of which hardly any share of the steps is done."""
+
+    def __truediv__(self, steps: float) -> float:
+        return sys.float_info.min
+
+
+def can_leave_out_uncond() -> bool:
+    """Whether this WebUI has the option that `optional_uncond` uses."""
+    return hasattr(a1111.opts(), _SKIP_OPTION)
+
+
+@contextmanager
+def optional_uncond(p: Any) -> Iterator[Callable[[Any, bool], None]]:
+    """Yield a function that makes a denoiser leave out uncond from the next call on, or not.
+
+    It uses the option "Ignore negative prompt during early sampling", which the denoiser reads in each call after its
+    callback. The infotext then says what the user's own option did. Forge Neo ignores the option where no share of the
+    steps is done yet.
+
+    Raises:
+        ClipError: this WebUI has no such option.
+    """
+    users: Any = getattr(a1111.opts(), _SKIP_OPTION, None)
+    if users is None:
+        raise ClipError(
+            'This WebUI has no option "Ignore negative prompt during early sampling", which CFG start and CFG end use. '
+            "Update it, or set guidance_start to 0 and guidance_end to 1.",
+            code="AD-W31",
+        )
+    fields = p.extra_generation_params
+    before = fields.get(_SKIP_FIELD)
+
+    def leave_out(denoiser: Any, leaves_out: bool) -> None:
+        vars(a1111.opts())[_SKIP_OPTION] = math.inf if leaves_out else users
+        if not denoiser.step:
+            denoiser.step = _FirstStep(0) if leaves_out else 0
+
+    with a1111.options_for_one_run(**{_SKIP_OPTION: users}):
+        try:
+            yield leave_out
+        finally:
+            recorded = before if users == 0 else users
+            if recorded is None:
+                fields.pop(_SKIP_FIELD, None)
+            elif _SKIP_FIELD in fields:
+                fields[_SKIP_FIELD] = recorded

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from . import a1111
 
+_FUNCTIONS_OF_SAMPLERS = "sampler_post_cfg_function"
 _UNET_OF_SAMPLERS = "need_last_noise_uncond"  # of samplers with CFG++
 
 
@@ -38,6 +39,17 @@ def wrap_denoiser(p: Any, ours: Callable[..., Tensor]) -> None:
     denoiser = p.sampler.model_wrap_cfg
     original = denoiser.forward
     denoiser.forward = lambda x, sigma, *args, **kwargs: ours(denoiser, original, x, sigma, *args, **kwargs)
+
+
+def gives_all(kwargs: Mapping[str, Any]) -> bool:
+    """Whether a sampler gets all of a call by `DenoiserOutput`.
+
+    Samplers with CFG++ of reForge and Forge Neo pass functions that receive uncond.
+
+    Args:
+        kwargs: of the call.
+    """
+    return _FUNCTIONS_OF_SAMPLERS not in (kwargs.get("model_options") or {})
 
 
 def output_of(denoiser: Any, denoised: Tensor) -> DenoiserOutput:

@@ -6,7 +6,7 @@ looks like one, but samples with its ``forge_objects``. Forge's has ``forge_obje
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from importlib import import_module
@@ -182,8 +182,12 @@ class _PatchedModel(HostModel):
         """
         patcher = self._patcher.clone()
         estimate = patcher.model_options.get(_MEMORY, patcher.memory_required)
-        # The host counts two streams.
-        patcher.model_options[_MEMORY] = lambda shape: estimate([min(shape[0], 2 * rows), *shape[1:]])
+
+        def of_windows(shape: Sequence[int]) -> Any:
+            return estimate([min(shape[0], 2 * rows), *shape[1:]])  # the host counts two streams
+
+        patcher.model_options[_MEMORY] = of_windows
+        patcher.memory_required = of_windows  # Forge Neo reads no such option
         patcher.add_extra_preserved_memory_during_sampling(more_bytes)
         self._sd_model.forge_objects.unet = patcher
 
@@ -290,10 +294,22 @@ def loaded_model() -> HostModel | None:
     return _found(a1111.loaded_model())
 
 
+def matches_flow(sd_model: Any) -> bool:
+    """Whether the checkpoint is trained by flow matching, as Flux is: Forge has no table of noise levels for it."""
+    predictor = getattr(_patched(sd_model), ForgeModel._levels, None)
+    return predictor is not None and not hasattr(predictor, "set_sigmas")
+
+
+def _patched(sd_model: Any) -> Any:
+    """The model of the UNet's patcher; None if the host has no patchers."""
+    return getattr(getattr(getattr(sd_model, "forge_objects", None), "unet", None), "model", None)
+
+
 def _found(sd_model: Any) -> HostModel | None:
-    objects = getattr(sd_model, "forge_objects", None)
-    if objects is not None:
-        patched = getattr(getattr(objects, "unet", None), "model", None)
+    if matches_flow(sd_model):
+        return None
+    if getattr(sd_model, "forge_objects", None) is not None:
+        patched = _patched(sd_model)
         kinds = {"predictor": ForgeModel, "model_sampling": ReforgeModel}
         return next((kind(sd_model) for name, kind in kinds.items() if hasattr(patched, name)), None)
     is_ldm = hasattr(sd_model, "alphas_cumprod") or hasattr(getattr(sd_model, "model", None), "diffusion_model")

@@ -34,7 +34,7 @@ class IntegratedUnit(HostUnit):
 
     @property
     def _mode(self) -> str:
-        mode = self.unit.input_mode
+        mode = getattr(self.unit, "input_mode", _SIMPLE)  # Forge Neo's units have one image
         return str(getattr(mode, "value", mode))
 
     @property
@@ -121,9 +121,9 @@ def enabled_units(p: Any) -> list[IntegratedUnit]:
 
 def with_frames(host: HostUnit) -> Any:
     """A copy of a unit that `reading` gives one image per frame. None of them is shown in the reply."""
-    mode = type(host.unit.input_mode)
-    simple = mode(_SIMPLE) if mode is not str else _SIMPLE
-    return replace(host.unit, input_mode=simple, image=None, use_preview_as_input=False, save_detected_map=False)
+    given = getattr(host.unit, "input_mode", None)
+    modes = {} if given is None else {"input_mode": _SIMPLE if type(given) is str else type(given)(_SIMPLE)}
+    return replace(host.unit, **modes, image=None, use_preview_as_input=False, save_detected_map=False)
 
 
 def read_images(read: Mapping[int, Read], original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

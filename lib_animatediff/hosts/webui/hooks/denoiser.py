@@ -96,7 +96,7 @@ class DenoiserHooks:
     def _guide(self, params: Any, *, is_guided: bool) -> None:
         """Make the denoiser's next call use CFG, or compute the rows of cond only."""
         assert self._wrapper.leave_out_uncond is not None
-        self._wrapper.leave_out_uncond(not is_guided)
+        self._wrapper.leave_out_uncond(params.denoiser, not is_guided)
         images = getattr(params, "image_cond", None)
         has_all_rows = not current_model().calls_whole_streams
         if not is_guided and images is not None and has_all_rows:  # uncond's are left out of everything but these

@@ -8,7 +8,7 @@ from typing import Any
 
 from lib_animatediff.engine.memory import is_out_of_memory
 from lib_animatediff.hosts.webui.compat import a1111
-from lib_animatediff.hosts.webui.compat.host_models import host_model
+from lib_animatediff.hosts.webui.compat.host_models import host_model, matches_flow
 from lib_animatediff.request.methods import Method
 from motion_module import ClipError, IncompatibleModelError
 
@@ -61,7 +61,9 @@ def refuse_request(p: Any) -> None:
             code="AD-W22",
         )
     switch_at = p.refiner_switch_at  # None and 0 switch at the first step, 1 never
-    if getattr(p, "refiner_checkpoint_info", None) is not None and (switch_at is None or switch_at < 1):
+    counts_steps = getattr(a1111.opts(), "refiner_use_steps", True)  # otherwise it is a noise level, in Forge Neo
+    is_used = switch_at is None or switch_at < 1 or not counts_steps
+    if getattr(p, "refiner_checkpoint_info", None) is not None and is_used:
         raise ClipError(
             "AnimateDiff does not work with a refiner, which replaces the model during sampling. Turn it off.",
             code="AD-W17",
@@ -90,6 +92,12 @@ def refuse_model(sd_model: Any, method: Method) -> None:
             f"This checkpoint is Stable Diffusion 3, which has no UNet for {method.name} to look "
             "into. Choose one of Stable Diffusion 1.5, 2 or SDXL.",
             code="AD-W18",
+        )
+    if matches_flow(sd_model):
+        raise IncompatibleModelError(
+            "This checkpoint is trained by flow matching, as Flux is, and has no noise levels for a motion module or "
+            "for Text2Video-Zero. Choose one of Stable Diffusion 1.5 or SDXL.",
+            code="AD-W28",
         )
     if getattr(sd_model, "cond_stage_key", None) == "edit":
         raise IncompatibleModelError(

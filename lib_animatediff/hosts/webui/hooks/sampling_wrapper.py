@@ -25,6 +25,7 @@ from lib_animatediff.hosts.webui.clip.start.video import FirstFrames
 from lib_animatediff.hosts.webui.clip.unfinished.request import UnfinishedClips
 from lib_animatediff.hosts.webui.compat import a1111, controlnet
 from lib_animatediff.hosts.webui.compat.base import Processing
+from lib_animatediff.hosts.webui.compat.denoiser import can_leave_out_uncond, optional_uncond
 from lib_animatediff.hosts.webui.compat.errors import as_http_422
 from lib_animatediff.hosts.webui.compat.host_models import host_model
 from lib_animatediff.hosts.webui.ui.plan_view import estimate_line
@@ -67,7 +68,7 @@ class SamplingWrapper:
     ) -> None:
         self._unfinished = unfinished
         self.injection: Injection | None = None
-        self.leave_out_uncond: Callable[[bool], None] | None = None
+        self.leave_out_uncond: Callable[[Any, bool], None] | None = None
         self.needs_uncond = True
         self.in_one_call = False
         self.notes: list[Note] = []
@@ -162,7 +163,7 @@ class SamplingWrapper:
             self.needs_uncond = _needs_uncond(p, parts)
             if not (self._plan.guidance.is_everywhere and self.needs_uncond):
                 span.callback(setattr, self, "leave_out_uncond", None)
-                self.leave_out_uncond = span.enter_context(a1111.optional_uncond(p))
+                self.leave_out_uncond = span.enter_context(optional_uncond(p))
             self.notes += _notes_of_reuse(p, self._plan, is_second=is_second)
             span.enter_context(self._pinned.held(p, calls["row_order"]))
             span.enter_context(self._control.in_calls(p, self._call_under_way))
@@ -189,7 +190,7 @@ class SamplingWrapper:
 
 def _needs_uncond(p: Processing, parts: Sequence[int]) -> bool:
     """Whether uncond changes the images: at CFG 1, u + 1 (c - u) is c, unless a prompt has parts with weights."""
-    return p.cfg_scale != 1 or set(parts) != {1} or not a1111.can_leave_out_uncond()
+    return p.cfg_scale != 1 or set(parts) != {1} or not can_leave_out_uncond()
 
 
 def _notes_of_reuse(p: Processing, plan: ClipPlan, *, is_second: bool) -> list[Note]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lib_animatediff.builtin_model import BuiltInModel, of_motion
-from lib_animatediff.hosts.webui.catalog.checkpoint import loaded_checkpoint
+from lib_animatediff.hosts.webui.catalog.checkpoint import chosen_checkpoint
 from lib_animatediff.hosts.webui.catalog.models import find_model, inspected, method_without_file
 from lib_animatediff.hosts.webui.clip.speed import in_words
 from lib_animatediff.request.distilled import described, distillation_of
@@ -27,7 +27,7 @@ def advice(name: str) -> str:
         found = inspected(find_model(name))
     except (MotionFileError, OSError) as error:
         return str(error)
-    checkpoint = loaded_checkpoint()
+    checkpoint = chosen_checkpoint()
     unsuited = checkpoint.unsuited(found) if checkpoint else ""
     model = of_motion(found.name)
     hint = _use_of(model) if model else _OF_IMAGES.get(found.kind or "") or found.hint or _training_of(found)

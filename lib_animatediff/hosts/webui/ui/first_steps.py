@@ -13,7 +13,7 @@ import gradio as gr
 
 from lib_animatediff.builtin_model import DEFAULT
 from lib_animatediff.builtin_model.copying import copy_to_models
-from lib_animatediff.hosts.webui.catalog.checkpoint import LoadedCheckpoint, loaded_checkpoint
+from lib_animatediff.hosts.webui.catalog.checkpoint import Checkpoint, chosen_checkpoint
 from lib_animatediff.hosts.webui.catalog.models import (
     WHERE_TO_GET,
     Entry,
@@ -41,7 +41,7 @@ class _Download:
     size: str
     words: str
 
-    def fits(self, checkpoint: LoadedCheckpoint | None) -> bool:
+    def fits(self, checkpoint: Checkpoint | None) -> bool:
         """Whether it is known to fit the loaded checkpoint."""
         return (
             checkpoint is not None
@@ -191,7 +191,7 @@ def _guide(listed: Sequence[Entry]) -> str:
     folder = models_folder()
     with suppress(OSError):  # the user is about to open it
         folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = loaded_checkpoint()
+    checkpoint = chosen_checkpoint()
     path = html.escape(str(folder), quote=True)
     downloads = "".join(_download(each, checkpoint) for each in _DOWNLOADS)
     return (
@@ -204,7 +204,7 @@ def _guide(listed: Sequence[Entry]) -> str:
     )
 
 
-def _first_sentence(checkpoint: LoadedCheckpoint | None, listed: Sequence[Entry]) -> str:
+def _first_sentence(checkpoint: Checkpoint | None, listed: Sequence[Entry]) -> str:
     bases = " or ".join(BASES.values())
     if checkpoint and checkpoint.base is None:
         return f"There are no motion modules for {checkpoint.name}. Choose a checkpoint of {bases}."
@@ -216,7 +216,7 @@ def _first_sentence(checkpoint: LoadedCheckpoint | None, listed: Sequence[Entry]
     )
 
 
-def _download(file: _Download, checkpoint: LoadedCheckpoint | None) -> str:
+def _download(file: _Download, checkpoint: Checkpoint | None) -> str:
     fits = " <b>Fits the loaded checkpoint.</b>" if file.fits(checkpoint) else ""
     return (
         f"<li><a href='{WHERE_TO_GET}/resolve/main/{file.name}' target='_blank' rel='noopener'>{file.name}</a> for "

@@ -210,7 +210,7 @@ def _estimate(
         frames=len(plan.rendered),
         windows=plan.windows,
         streams=streams,
-        streams_per_call=_streams_per_call(model, streams, is_even=tokens == others or _pads()),
+        streams_per_call=_streams_per_call(model, streams, is_even=tokens == others or a1111.pads_conditions()),
         one_clip_per_call=splits_clips(model, parts),
         tokens=max(tokens, others),
         number_bytes=number_bytes,
@@ -229,13 +229,9 @@ def _streams_per_call(model: HostModel | None, streams: int, *, is_even: bool) -
     """
     if model is not None and model.calls_whole_streams:
         return streams
-    if not a1111.opts().batch_cond_uncond:
+    if not a1111.batches_cond_uncond():
         return 1
     return streams if is_even else min(streams - 1, 2)
-
-
-def _pads() -> bool:
-    return bool(a1111.opts().pad_cond_uncond or a1111.opts().pad_cond_uncond_v0)
 
 
 def _second_steps(p: Any) -> int:

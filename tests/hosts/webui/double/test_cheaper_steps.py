@@ -69,6 +69,12 @@ def test_outside_the_interval_only_the_rows_of_cond_reach_the_unet(webui, few_st
     assert shared.image_rows == shared.calls  # of checkpoints for inpainting
 
 
+def test_the_first_step_is_without_cfg_where_the_option_does_not_reach_it(webui, few_steps):
+    shared.guides_first_step = True
+    webui.paint(CLIP | {"guidance_start": 0.5})
+    assert shared.calls == [FRAMES, FRAMES, 2 * FRAMES, 2 * FRAMES]
+
+
 @pytest.mark.parametrize(
     ("is_batched", "fields", "prompt"),
     every_once([False, True], [{}, HIRES, IMG2IMG], ["a cat AND a dog", "a cat"]),
@@ -88,7 +94,7 @@ def test_at_cfg_1_uncond_is_not_computed_since_it_changes_nothing(webui, few_ste
     got, p = painted(webui, CLIP, cfg_scale=1)
     assert shared.calls == [FRAMES] * FEW
     assert FIELD not in p.extra_generation_params
-    monkeypatch.setattr(webui.module("compat.a1111"), "can_leave_out_uncond", lambda: False)
+    monkeypatch.setattr(webui.module("hooks.sampling_wrapper"), "can_leave_out_uncond", lambda: False)
     shared.calls = []
     wanted, _ = painted(webui, CLIP, cfg_scale=1)
     assert shared.calls == [2 * FRAMES] * FEW

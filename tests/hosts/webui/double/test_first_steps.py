@@ -8,8 +8,11 @@ import os
 from types import SimpleNamespace
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from support.motion_files import write_motion_file
 from support.webui_double import components, double
+from support.webui_double.double import shared
 
 from lib_animatediff.builtin_model import POCKET
 
@@ -170,6 +173,44 @@ def test_if_no_module_fits_the_block_says_so_and_marks_what_would(bare, checkpoi
     assert ["mm_sdxl_v10_beta" in line for line in fitting] == [True]
     monkeypatch.setattr(checkpoint, "is_sd2", True)
     assert "There are no motion modules for Stable Diffusion 2." in opened(bare).guide.value
+
+
+def unet_state(*widths: int, **more: str) -> dict[str, torch.Tensor]:
+    """The names and shapes by which the file of a checkpoint is known: two ResBlocks at each resolution."""
+    state, number = {f"{name}.weight": torch.zeros(2) for name in more.values()}, 1
+    for level, width in enumerate(widths):
+        for _ in range(2):
+            state[f"model.diffusion_model.input_blocks.{number}.0.out_layers.3.weight"] = torch.zeros(width, 1, 3, 3)
+            number += 1
+        if level < len(widths) - 1:
+            state[f"model.diffusion_model.input_blocks.{number}.0.op.weight"] = torch.zeros(width, 1, 3, 3)
+            number += 1
+    return state
+
+
+@pytest.mark.parametrize(
+    ("state", "wanted"),
+    [
+        (unet_state(320, 640, 1280, 1280), ("Stable Diffusion 1.5", "sd15", (320, 640, 1280, 1280))),
+        (unet_state(8, 16, label="model.diffusion_model.label_emb.0.0"), ("SDXL", "sdxl", (8, 16))),
+        (unet_state(8, 16, text="cond_stage_model.model.ln_final"), ("Stable Diffusion 2", None, ())),
+        ({"double_blocks.0.weight": torch.zeros(2)}, None),
+        (None, None),
+    ],
+    ids=["SD 1.5", "SDXL", "SD 2", "Flux", "damaged"],
+)
+def test_a_checkpoint_that_is_chosen_but_not_loaded_yet_is_known_by_its_file(webui, state, wanted):
+    """Forge loads it for the next image only, and the panel would speak of the one before."""
+    folder = webui.models_folder.parent / "Stable-diffusion"
+    folder.mkdir(exist_ok=True)
+    path = folder / "next.safetensors"
+    path.write_bytes(b"damaged") if state is None else save_file(state, path)
+    webui.module("sd_models").list_models()
+    checkpoints = webui.module("catalog.checkpoint")
+    assert checkpoints.chosen_checkpoint() == checkpoints._loaded()
+    shared.opts.sd_model_checkpoint = "next.safetensors"
+    found = checkpoints.chosen_checkpoint()
+    assert (found and (found.name, found.base, found.widths)) == wanted
 
 
 def test_no_download_is_said_to_fit_a_checkpoint_of_another_size(bare):

@@ -41,7 +41,11 @@ def test_the_kind_is_chosen_by_what_a_model_has(models, unet, webui):
         found = models.host_model(sd_model)
         assert type(found) is kinds[name]
         assert found.unet is unet
-    for unknown in (None, object(), SimpleNamespace(forge_objects=None)):
+    flow = held.forge(unet)
+    flow.forge_objects.unet.model.predictor = SimpleNamespace(sigmas=torch.ones(1000), prediction_type="const")
+    assert models.matches_flow(flow)
+    assert not models.matches_flow(held.forge(unet))
+    for unknown in (None, object(), SimpleNamespace(forge_objects=None), flow):
         with pytest.raises(Exception, match="AD-W23"):
             models.host_model(unknown)
 
@@ -82,7 +86,9 @@ def test_the_host_makes_room_for_a_window_and_the_module(models, unet, holder):
     models.host_model(sd_model).expect_rows(16, 500)
     patcher = sd_model.forge_objects.unet
     estimate = patcher.model_options["memory_peak_estimation_modifier"]
-    assert (estimate([400, 4, 8, 8]), estimate([10, 4, 8, 8])) == (32, 10)
+    for estimates in (estimate, patcher.memory_required):  # Forge Neo asks the patcher alone
+        assert (estimates([400, 4, 8, 8]), estimates([10, 4, 8, 8])) == (32, 10)
+    assert own.memory_required([400, 4, 8, 8]) == 400
     assert (patcher.preserved, patcher.model is own.model) == (500, True)
     assert own.model_options == {"transformer_options": {}}
     assert own.preserved == 0

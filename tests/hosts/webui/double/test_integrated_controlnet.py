@@ -110,6 +110,21 @@ class Unit:
     save_detected_map: bool = True
 
 
+@dataclass
+class NeosUnit:
+    """Of Forge Neo, whose units have one image."""
+
+    image: Any = "own"
+    use_preview_as_input: bool = True
+    save_detected_map: bool = True
+
+
+def test_a_unit_without_input_modes_has_one_image(integrated):
+    host = integrated.IntegratedUnit(0, 3, NeosUnit())
+    assert (host.has_image, host.folder, host.gallery, host.count) == (True, "", [], 1)
+    assert integrated.with_frames(host) == NeosUnit(None, use_preview_as_input=False, save_detected_map=False)
+
+
 def test_a_unit_with_frames_shows_no_maps_and_reads_ours(integrated, monkeypatch):
     offered = SimpleNamespace(resize_mode_from_value=lambda value: f"as {value}")
     monkeypatch.setitem(sys.modules, "lib_controlnet.external_code", offered)

@@ -10,6 +10,8 @@ from support.unchanged import Portrait, own_values
 from support.webui_double import double
 from support.webui_double.double import CLIP, shared
 
+FLOW = SimpleNamespace(unet=SimpleNamespace(model=SimpleNamespace(predictor="of Flux")))
+
 
 @pytest.fixture
 def refused(webui, checkpoint):
@@ -55,6 +57,14 @@ def test_a_request_that_cannot_be(webui, refused, clip, fields, words):
     assert webui.picture() == picture
 
 
+def test_a_refiner_that_switches_at_a_noise_level_is_refused_wherever_it_does(webui, refused):
+    """An option of Forge Neo: there the number is none of the steps, and 1 is no end."""
+    refiner = {"refiner_checkpoint_info": "other", "refiner_switch_at": 2.0}
+    assert len(webui.paint(CLIP, **refiner).images) == 1
+    shared.opts.refiner_use_steps = False
+    assert "refiner" in refused(CLIP, **refiner)[0]
+
+
 @pytest.mark.parametrize(
     ("field", "value", "name"),
     [
@@ -63,6 +73,7 @@ def test_a_request_that_cannot_be(webui, refused, clip, fields, words):
         ("is_sd3", True, "Diffusion 3"),
         ("cond_stage_key", "edit", "InstructPix2Pix"),
         ("forge_objects", object(), "Forge or reForge"),
+        ("forge_objects", FLOW, "flow matching"),
     ],
 )
 def test_a_checkpoint_that_is_not_the_webuis_sd15(refused, checkpoint, monkeypatch, field, value, name):

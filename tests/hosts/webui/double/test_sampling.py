@@ -78,6 +78,16 @@ def test_zero_terminal_snr_is_applied_to_the_motion_modules_schedule(webui):
     assert table[0] == pytest.approx(float(LINEAR.alphas_cumprod()[0]), rel=1e-4)
 
 
+def test_a_program_without_the_options_of_other_ones_makes_the_same_clip(webui):
+    """Forge Neo removed them: cond and uncond share a call, nothing is padded, and no table is rounded."""
+    wanted = webui.paint(CLIP).images
+    for name in ("batch_cond_uncond", "pad_cond_uncond", "pad_cond_uncond_v0", "use_downcasted_alpha_bar"):
+        del shared.opts.data[name]
+    assert webui.module("compat.a1111").batches_cond_uncond()
+    assert not webui.module("compat.a1111").pads_conditions()
+    assert webui.paint(CLIP).images == wanted
+
+
 def interrupt(p):
     shared.state.interrupted = True
 

@@ -97,6 +97,27 @@ def test_a_clip_goes_on_from_the_call_at_which_it_crashed(webui, unfinished, set
     assert "resume" not in processed.comments
 
 
+def test_calls_that_give_a_sampler_more_than_their_result_are_not_kept(webui, unfinished, monkeypatch):
+    """As those of the samplers with CFG++ of reForge and Forge Neo, which repeating would leave without uncond."""
+    whole = uninterrupted(webui, SMALL)
+    asked, wrap = unfinished.crash_at(2), unfinished.module.wrap_denoiser
+    options = {"model_options": {"sampler_post_cfg_function": [print]}}
+
+    def wrapped(p, ours):
+        def forward(denoiser, original, x, sigma, *args, **kwargs):
+            return ours(denoiser, lambda x, sigma, **_options: original(x, sigma, *args, **kwargs), x, sigma, **options)
+
+        wrap(p, forward)
+
+    monkeypatch.setattr(unfinished.module, "wrap_denoiser", wrapped)
+    with pytest.raises(Crash):
+        webui.paint(SMALL)
+    assert unfinished.files() == []
+    unfinished.crash_at(None)
+    assert uninterrupted(webui, {**SMALL, "resume": True}) == whole
+    assert asked == [1, 1]
+
+
 @pytest.mark.matrix
 def test_without_resume_nothing_is_repeated_and_the_recording_goes(webui, unfinished):
     unfinished.crash_at(3)

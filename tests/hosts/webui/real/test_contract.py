@@ -161,6 +161,7 @@ def test_one_module_is_the_door_to_the_webui():
         "options.py",
         "panel.py",
         "sampling_offer.py",
+        "unavailable.py",
         "video_field.py",
     }
 

@@ -1,7 +1,7 @@
-"""Clips in a real Forge and a real reForge: what reached the UNet, and that the next image is as before.
+"""Clips in a real Forge, reForge and Forge Neo: what reached the UNet, and that the next image is as before.
 
-Environment: FORGE_DIR and REFORGE_DIR name installations whose tables know the small models of `small_models`;
-FORGE_PYTHON and REFORGE_PYTHON their Pythons. Without them everything here is skipped.
+Environment: FORGE_DIR, REFORGE_DIR and NEO_DIR name installations whose tables know the small models of `small_models`;
+FORGE_PYTHON and so on their Pythons. Without them everything here is skipped.
 """
 
 from __future__ import annotations
@@ -105,14 +105,21 @@ def test_the_host_makes_room_for_a_window(host):
         {"clip": CLIP, "negative_prompt": "blue " * 100},
         {"clip": CLIP, "prompt": "a cat <lora:small_lora:1>"},
         {"clip": CLIP, "batch_size": 2, "n_iter": 2},
-        {"clip": CLIP, "enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.7}
-        | {"hr_additional_modules": ["Use same choices"], "hr_cfg": 7},
+        {"clip": CLIP, "enable_hr": True, "hr_scale": 1.5, "denoising_strength": 0.7},
     ],
     ids=["loop", "FreeInit", "CFG end", "Zero", "image", "CFG 1", "travel", "long", "LoRA", "clips", "hires"],
 )
 def test_a_clip_comes_of(host, fields):
     clip, more = fields["clip"], {name: value for name, value in fields.items() if name != "clip"}
     assert len(host.frames(clip, **PLAIN, **more)) == 3 * more.get("batch_size", 1) * more.get("n_iter", 1)
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize(("interval", "rows"), [((0.5, 1.0), [3, 3, 6, 6]), ((0.0, 0.5), [6, 6, 3, 3])])
+def test_cfg_acts_inside_its_interval(host, interval, rows):
+    start, end = interval
+    host.frames({**CLIP, "guidance_start": start, "guidance_end": end}, **PLAIN)
+    assert rows_and_levels(host)[0] == rows
 
 
 @pytest.mark.usefixtures("unchanged")

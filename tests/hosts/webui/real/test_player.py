@@ -22,14 +22,15 @@ from support.webui_real.player import (
 )
 
 FRAMES = 8
-# format: the element that shows it, and how many levels of 255 another decoder may differ on average
+# format: the element that shows it, and how many levels of 255 another decoder may differ on average. AVIF and films
+# store colours at half the size, and each decoder enlarges those of noise in its own way.
 SHOWN_BY = {
     "GIF": ("canvas", 0.0),
     "APNG": ("canvas", 0.0),
     "WEBP": ("canvas", 3.0),
-    "AVIF": ("canvas", 6.0),
-    "MP4": ("video", 6.0),
-    "WEBM": ("video", 6.0),
+    "AVIF": ("canvas", 8.0),
+    "MP4": ("video", 8.0),
+    "WEBM": ("video", 8.0),
 }
 PICTURES = "#txt2img_results_panel :is(img, video, canvas)"
 THUMBNAIL = "#txt2img_gallery .thumbnail-small"

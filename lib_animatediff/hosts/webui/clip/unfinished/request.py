@@ -27,6 +27,7 @@ from lib_animatediff.hosts.webui.catalog.unfinished import (
 from lib_animatediff.hosts.webui.compat import a1111
 from lib_animatediff.hosts.webui.compat.denoiser_outputs import (
     DenoiserOutput,
+    gives_all,
     output_of,
     repeat_call,
     wrap_denoiser,
@@ -109,6 +110,9 @@ class UnfinishedClips:
             return
 
         def call(denoiser: Any, forward: Forward, x: Tensor, sigma: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            if not gives_all(kwargs):
+                self._recorder, self._repeated = None, 0
+                return forward(x, sigma, *args, **kwargs)
             number, injection = self._calls, injected()
             self._calls += 1
             if number < self._repeated and (found := self._recorded(number, x)) is not None:

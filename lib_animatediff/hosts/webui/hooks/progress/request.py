@@ -179,7 +179,7 @@ def _place_of(p: Any, plan: ClipPlan, frames: Sequence[float], *, is_second: boo
         frames,
         unit_of(*map(int, size)) * clips,
         runs_of(p, plan, is_second=is_second),
-        calls_at_once=1 if a1111.opts().batch_cond_uncond else 2,
+        calls_at_once=1 if a1111.batches_cond_uncond() else 2,
         is_second=is_second,
         guidance=plan.guidance,
         inversions=inversions_of(p, plan, is_second=is_second),
