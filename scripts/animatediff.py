@@ -9,6 +9,7 @@ for name in [name for name in sys.modules if name.partition(".")[0] in ("motion_
 from modules import script_callbacks, scripts
 
 try:
+    from lib_animatediff.hosts.webui.compat import a1111
     from lib_animatediff.hosts.webui.hooks.script import AnimateDiffScript, before_denoising
     from lib_animatediff.hosts.webui.output import api, gallery
     from lib_animatediff.hosts.webui.ui import axes, options
@@ -19,6 +20,7 @@ try:
         (script_callbacks.on_app_started, api.add_routes),
         (script_callbacks.on_cfg_denoiser, before_denoising),
         (script_callbacks.on_before_image_saved, gallery.convert_palette_to_rgb),
+        (a1111.before_hidden_infotext, gallery.convert_palette_to_rgb),
         (script_callbacks.on_image_saved, gallery.save_full_animation),
     ]
 except Exception as error:  # in a program that lacks a name which the extension uses

@@ -10,6 +10,7 @@ from support.webui_real.server import PAYLOAD, open_page
 from lib_animatediff.request.settings import SETTINGS
 
 PANEL = "#animatediff_txt2img"
+SAMPLER = "DPM++ 2M"
 _OF_PANEL = re.compile(r"animatediff_(\w+?2img)_(\w+)")
 
 
@@ -31,6 +32,24 @@ def fill(page, values: dict[str, object]) -> None:
 def fill_prompt_and_size(page, tab: str = "txt2img") -> None:
     fill(page, {f"{tab}_prompt": PAYLOAD["prompt"], f"{tab}_steps": 4, f"{tab}_seed": 1})
     fill(page, {f"{tab}_width": 64, f"{tab}_height": 64})
+    choose_sampler(page, SAMPLER, tab)
+
+
+def choose_sampler(page, name: str, tab: str = "txt2img") -> None:
+    field = f"#{tab}_sampling input"
+    if page.locator(field).input_value() != name:  # the default of AUTOMATIC1111 and reForge is Forge's second
+        page.locator(field).click()
+        page.locator(f"#{tab}_sampling {item(f'={name!r}')}").click()
+        page.wait_for_function(f"document.querySelector('{field}').value == '{name}'")
+
+
+def prose(element: str) -> str:
+    """The text of a HTML field by its id: gradio 3 marks the field itself as prose, gradio 4 a part of it."""
+    return f":is({element}.prose, {element} .prose)"
+
+
+def open_tab(page, name: str) -> None:
+    page.locator("#tabs button").filter(has_text=re.compile(rf"^\s*{name}\s*$")).first.click()
 
 
 def open_accordion(page, tab: str = "txt2img") -> None:

@@ -42,6 +42,7 @@ _DISTRIBUTIONS = (
     "backend.nn.vae",
 )
 _DISTRIBUTION = "DiagonalGaussianDistribution"
+_HIDDEN_BY_HOST = "animatediff_original"
 _LORA_FOLDERS = (("lora_dir", "Lora"), ("lyco_dir_backcompat", "LyCORIS"))  # command-line option, default
 
 
@@ -263,6 +264,25 @@ def walk_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
 def file_sha256(path: Path, title: str) -> str | None:
     """The hash of a file, from the WebUI's cache; None if the user disabled hashing."""
     return hashes.sha256(str(path), title)  # type: ignore[no-any-return]
+
+
+def before_hidden_infotext(prepare: Callable[[Any], None]) -> None:
+    """Prepare what is saved before Forge hides the infotext in its pixels, which is before any callback.
+
+    Args:
+        prepare: receives the parameters of the callback before an image is saved. It replaces an earlier one.
+    """
+    module = sys.modules.get("modules.stealth_infotext")
+    if module is None:
+        return
+    original = getattr(module.add_stealth_pnginfo, _HIDDEN_BY_HOST, module.add_stealth_pnginfo)
+
+    def add_stealth_pnginfo(params: Any) -> Any:
+        prepare(params)
+        return original(params)
+
+    setattr(add_stealth_pnginfo, _HIDDEN_BY_HOST, original)
+    module.add_stealth_pnginfo = add_stealth_pnginfo  # type: ignore[attr-defined]
 
 
 def installed_extensions() -> list[Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -86,3 +87,21 @@ def test_the_drop_field_returns_no_text_file(webui, tmp_path):
     path = tmp_path / "passwords.txt"
     path.write_text("secret")
     assert "secret" not in str(webui.module("ui.panel")._dropped(SimpleNamespace(name=str(path))))
+
+
+def test_forge_hides_the_infotext_in_the_colours_of_a_clip_and_not_in_its_palette(
+    webui, gallery, clip, tmp_path, monkeypatch
+):
+    """It does so before any callback, and fails on a palette. A reload of the page leaves one wrapper."""
+    hidden = []
+    module = ModuleType("modules.stealth_infotext")
+    module.add_stealth_pnginfo = lambda params: hidden.append(params.image.mode)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    prepared = []
+    for number in (1, 2):
+        webui.module("compat.a1111").before_hidden_infotext(
+            lambda params, number=number: (prepared.append(number), gallery.convert_palette_to_rgb(params))
+        )
+    module.add_stealth_pnginfo(saving(tmp_path / "saved.png", [clip]))
+    module.add_stealth_pnginfo(saving(tmp_path / "plain.png", [clip], place=1))
+    assert (hidden, prepared) == (["RGB", "P"], [2, 2])

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from support.webui_real.clicking import PANEL, fill, generate, open_fold, prepare_clip
+from support.webui_real.clicking import PANEL, fill, generate, open_fold, prepare_clip, prose
 from support.webui_real.clips import animate
 from support.webui_real.server import file_bytes
 from support.webui_real.studio import FLOAT_ORDER, decoded, frames_of, left_as_it_was, refused, sent_back, texts_of
@@ -80,4 +80,4 @@ def test_clicked(studio, page, earlier, shown, screenshot):
     screenshot(page, "continue")
     generate(page)
     assert (decoded(studio)[:KEPT] == shown).all()
-    assert "Pinned frames: " in page.locator("#html_info_txt2img.prose").text_content()
+    assert "Pinned frames: " in page.locator(prose("#html_info_txt2img")).text_content()

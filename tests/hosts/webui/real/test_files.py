@@ -12,7 +12,7 @@ import av
 import numpy
 import pytest
 from PIL import Image
-from support.webui_real.clicking import PANEL, generate, open_accordion, prepare_clip, show_all_formats
+from support.webui_real.clicking import PANEL, generate, open_accordion, open_tab, prepare_clip, show_all_formats
 from support.webui_real.clips import FRAMES, animate, clip_of, clip_payload
 from support.webui_real.server import file_bytes, open_page
 from support.webui_real.studio import decoded, made_from, watched
@@ -88,7 +88,7 @@ def test_a_file_restores_the_settings_by_clicking(studio, page, way, name):
     frames = decoded(studio)
     open_page(page, studio)
     if way == "PNG Info":
-        page.locator("#tabs button", has_text="PNG Info").click()
+        open_tab(page, "PNG Info")
         page.locator("#pnginfo_image input[type=file]").set_input_files(files_of(answer)[0])
         page.get_by_text("AnimateDiff: ").first.wait_for()
         page.locator("#tab_pnginfo button", has_text="txt2img").first.click()

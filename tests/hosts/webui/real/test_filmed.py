@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy
 import pytest
-from support.webui_real.clicking import PANEL, fill, generate, open_fold, prepare_clip
+from support.webui_real.clicking import PANEL, fill, generate, open_fold, prepare_clip, prose
 from support.webui_real.clips import animate
 from support.webui_real.guided import CAMERA, I2V, filmed_windows, remove_guides, write_guides
 from support.webui_real.studio import (
@@ -100,10 +100,10 @@ def test_clicked(studio, page, files, screenshot):
     page.locator(f"{PANEL}_camera_picker input").click()
     page.locator(f"{PANEL}_camera_picker li", has_text=CAMERA).click()
     page.wait_for_function(f"document.querySelector('{PANEL}_camera_model textarea').value === '{CAMERA}'")
-    before = page.locator(f"{PANEL}_plan_camera.prose").inner_html()
+    before = page.locator(prose(f"{PANEL}_plan_camera")).inner_html()
     screenshot(page, "camera")
     generate(page)
     assert abs(decoded(studio) - wanted).max() < FLOAT_ORDER
     fill(page, {"animatediff_txt2img_camera": "orbit-right, zoom-in 0.3"})
-    drawn = [f"{PANEL}_plan_camera.prose", before]
+    drawn = [prose(f"{PANEL}_plan_camera"), before]
     page.wait_for_function("([id, before]) => document.querySelector(id).innerHTML !== before", arg=drawn)

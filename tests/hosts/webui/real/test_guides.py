@@ -8,7 +8,7 @@ import json
 import numpy
 import pytest
 from PIL import Image
-from support.webui_real.clicking import PANEL, choose_module, fill, generate, open_fold, prepare_clip
+from support.webui_real.clicking import PANEL, choose_module, fill, generate, open_fold, prepare_clip, prose
 from support.webui_real.clips import animate, clip_payload
 from support.webui_real.guided import PIA, RGB, SCRIBBLE, added, drawn, guided_calls, remove_guides, write_guides
 from support.webui_real.server import PAYLOAD, file_bytes
@@ -188,7 +188,7 @@ def test_clicked(studio, page, images, screenshot):
     screenshot(page, "guides")
     generate(page)
     assert abs(decoded(studio) - wanted).max() < FLOAT_ORDER
-    text = page.locator("#html_info_txt2img.prose").text_content()
+    text = page.locator(prose("#html_info_txt2img")).text_content()
     assert "Guided frames: " in text
     assert "image_method is sparse-ctrl" in page.locator("#txt2img_results").text_content()
     open_fold(page, "key_images")

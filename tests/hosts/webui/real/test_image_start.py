@@ -8,7 +8,7 @@ import json
 import numpy
 import pytest
 from PIL import Image
-from support.webui_real.clicking import PANEL, generate, open_fold, prepare_clip
+from support.webui_real.clicking import PANEL, generate, open_fold, prepare_clip, prose
 from support.webui_real.clips import animate, clip_payload
 from support.webui_real.studio import (
     FLOAT_ORDER,
@@ -187,7 +187,7 @@ def test_clicked(studio, page, images, screenshot):
     screenshot(page, "images_in")
     generate(page)
     frames = decoded(studio)
-    text = page.locator("#html_info_txt2img.prose").text_content()
+    text = page.locator(prose("#html_info_txt2img")).text_content()
     assert "Pinned frames: " in text
     shown = frames_of(studio, {"video": "in/start", "frames": 0, "denoise": 0})
     assert abs(frames[0] - shown[0]).max() < FLOAT_ORDER

@@ -23,6 +23,7 @@ from support.motion_files import (
     random_motion_state,
     write_motion_file,
 )
+from support.webui_real.clicking import open_tab, prose
 from support.webui_real.clips import FRAMES, animate, clip_of
 from support.webui_real.places import REPOSITORY, webui_python
 from support.webui_real.server import NOT_COPIED, WebUI, open_page
@@ -183,12 +184,12 @@ def installed(start_webui, browser, run_in_webui, published) -> Installed:
     page = browser.new_page(viewport={"width": 1400, "height": 1600})
     page.route(lambda url: not url.startswith("http://127.0.0.1:"), lambda route: route.abort())
     open_page(page, server)
-    page.get_by_role("button", name="Extensions", exact=True).click()
-    page.get_by_role("button", name="Install from URL").click()
+    open_tab(page, "Extensions")
+    open_tab(page, "Install from URL")
     page.get_by_label("URL for extension's git repository").fill(f"file://{published.bare}")
     page.get_by_label("Local directory name").fill(FOLDER)
     page.get_by_role("button", name="Install", exact=True).click()
-    result = page.locator("#extension_install_result.prose", has_text=re.compile(r"\S"))
+    result = page.locator(prose("#extension_install_result"), has_text=re.compile(r"\S"))
     result.wait_for()
     assert "Installed into" in result.inner_text()
     page.close()

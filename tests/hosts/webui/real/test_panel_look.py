@@ -178,6 +178,7 @@ def test_a_prompt_at_half_time(studio, page):
     fill(page, {"txt2img_prompt": "a photo of a cat"})
     open_fold(page, "travel_hold")
     page.locator(f"{PANEL}_add_prompt").click()
+    page.wait_for_timeout(500)  # gradio 4 writes the prompt once more, as fast as no hand types
     page.keyboard.type("a photo of a dog")
     assert page.locator("#txt2img_prompt textarea").input_value() == "0: a photo of a cat\n8: a photo of a dog"
     page.locator("#txt2img_seed input").focus()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from support.webui_real.clicking import PANEL, fill, generate, open_fold, prepare_clip, slide
+from support.webui_real.clicking import PANEL, fill, generate, open_fold, prepare_clip, prose, slide
 from support.webui_real.clips import animate
 from support.webui_real.studio import HIRES, trouble
 
@@ -59,7 +59,7 @@ def test_the_log_tells_what_a_clip_takes(studio, clip, request_, wanted):
 @pytest.mark.shows("Views, preview, plan: the panel tells it, with windows and prompts")
 def test_the_panel_tells_what_a_clip_takes(studio, page):
     prepare_clip(page, studio, 12)
-    plan, windows, prompts = (page.locator(f"{PANEL}_plan{part}.prose") for part in ("", "_windows", "_prompts"))
+    plan, windows, prompts = (page.locator(prose(f"{PANEL}_plan{part}")) for part in ("", "_windows", "_prompts"))
     plan.get_by_text(re.compile(r"^12 frames, 64x64, 1\.5 s long\. Needs about \S+ GB of \S+ GB free\.$")).wait_for()
     open_fold(page, "overlap")
     windows.get_by_text(
@@ -87,4 +87,5 @@ def test_the_panel_tells_what_a_clip_takes(studio, page):
     fill(page, {"txt2img_neg_prompt": "0: red\n5: blue"})
     prompts.get_by_text("What each frame gets: negative prompt").wait_for()
     page.locator(f"{PANEL} .label-wrap").first.click()
-    page.wait_for_function(f"!document.querySelector('{PANEL}_plan.prose').textContent.includes('frames')")
+    plan = prose(f"{PANEL}_plan")
+    page.wait_for_function(f"!document.querySelector('{plan}').textContent.includes('frames')")

@@ -8,7 +8,7 @@ import re
 import pytest
 from PIL import Image
 from support.motion_lora_files import write_lora
-from support.webui_real.clicking import PANEL, generate, paste, read_prompt
+from support.webui_real.clicking import PANEL, generate, paste, prose, read_prompt
 from support.webui_real.guided import CAMERA, SCRIBBLE, drawn, remove_guides, write_guides
 from support.webui_real.server import base64_image
 from support.webui_real.studio import decoded, texts_of, with_text
@@ -184,9 +184,9 @@ def test_all_settings_come_into_the_panel_and_out_of_it(studio, page):
     page.locator(f"{PANEL} .label-wrap.open").first.wait_for()
     assert {name: shown(page, name) for name in fields} == {name: NEW[name] for name in fields}
     generate(page)
-    assert line_of(page.locator("#html_info_txt2img.prose").text_content()) == line_of(full)
+    assert line_of(page.locator(prose("#html_info_txt2img")).text_content()) == line_of(full)
     assert (decoded(studio) == wanted).all()
     read_prompt(page, empty)
     assert {name: shown(page, name) for name in fields} == {name: SETTINGS[name].default for name in fields}
     generate(page)
-    assert line_of(page.locator("#html_info_txt2img.prose").text_content()) == line_of(empty)
+    assert line_of(page.locator(prose("#html_info_txt2img")).text_content()) == line_of(empty)

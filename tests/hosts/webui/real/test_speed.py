@@ -6,7 +6,7 @@ import re
 import shutil
 
 import pytest
-from support.webui_real.clicking import PANEL, prepare_clip
+from support.webui_real.clicking import PANEL, prepare_clip, prose
 from support.webui_real.clips import animate
 
 NAME = "animatediff_lightning_4step.safetensors"
@@ -24,7 +24,7 @@ def distilled(studio):
 @pytest.mark.shows("Distilled modules: a note, and a button that sets sampler, schedule type, steps and CFG scale")
 def test_the_button_sets_the_fields_that_fit(studio, page, distilled):
     prepare_clip(page, studio, 8, distilled)
-    plan = page.locator(f"{PANEL}_plan.prose")
+    plan = page.locator(prose(f"{PANEL}_plan"))
     plan.get_by_text("was distilled for Euler with schedule type Simple and CFG 1 to 2").wait_for()
     plan.locator(".animatediff-set-sampling").click()
     page.wait_for_function("document.querySelector('#txt2img_cfg_scale input').value == '1'")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.webui_real.clicking import open_tab
 from support.webui_real.clips import clip_payload
 from support.webui_real.places import REPOSITORY
 from support.webui_real.server import WebUI, open_page
@@ -29,7 +30,7 @@ def test_a_program_that_lacks_what_is_used_starts_with_one_line(lacking, page):
     assert "AnimateDiff" in refused.text
     open_page(page, lacking)
     for tab in ("txt2img", "img2img"):
-        page.get_by_role("tab" if lacking.host.name == "Forge" else "button", name=tab, exact=True).click()
+        open_tab(page, tab)
         line = page.locator(f"#tab_{tab} .animatediff-clash")
         line.wait_for(state="visible")
         assert "AnimateDiff does not run here: " in line.inner_text()

@@ -9,7 +9,7 @@ import numpy
 import pytest
 from PIL import Image
 from support.source_files import CLICKS, clicks_of, write_film_with_sound
-from support.webui_real.clicking import fill, generate, open_fold, panel, prepare_clip
+from support.webui_real.clicking import fill, generate, open_fold, panel, prepare_clip, prose
 from support.webui_real.clips import animate, clip_payload
 from support.webui_real.server import file_bytes, pixels
 from support.webui_real.studio import (
@@ -218,7 +218,7 @@ def test_clicked(studio, page, tmp_path, screenshot, tab):
     screenshot(page, f"video_in_{tab}")
     generate(page, tab)
     frames = decoded(studio)
-    text = page.locator(f"#html_info_{tab}.prose").text_content()
+    text = page.locator(prose(f"#html_info_{tab}")).text_content()
     assert f"Video: dropped.mp4, Video hash: {file_hash(path)[:10]}" in text
     playing = f"#{tab}_results .animatediff-player .animatediff-frame"
     first = page.locator(playing).inner_text()
