@@ -16,7 +16,7 @@ from support.webui_real.server import WebUI
 
 TOOLS = ("pytest", "pytest-base-url")  # as in the WebUI's requirements-test.txt
 RUN_TESTS = "import sys; arguments, sys.argv[1:] = sys.argv[1:], []; import pytest; sys.exit(pytest.main(arguments))"
-PASSING = 31  # of 33: the two of the face restorers want models that are nowhere offline
+PASSING = 30  # of 33: the two of the face restorers want models that are nowhere offline, and reForge fails one more
 SECONDS = 900
 
 
@@ -79,8 +79,11 @@ def needed(names) -> set[str]:
 
 @pytest.mark.shows("Install, update, disable, uninstall: the WebUI's own tests pass and fail alike")
 def test_the_webuis_own_tests_pass_and_fail_alike_with_and_without_the_extension(
-    plain_webui, webui, tmp_path_factory: pytest.TempPathFactory
+    webui_dir, request, tmp_path_factory: pytest.TempPathFactory
 ):
+    if not (webui_dir / "test").is_dir():
+        pytest.skip("Forge has no tests of its own")
+    plain_webui, webui = (request.getfixturevalue(name) for name in ("plain_webui", "webui"))
     without = own_suite(plain_webui, tmp_path_factory.mktemp("without"))
     with_extension = own_suite(webui, tmp_path_factory.mktemp("with"))
     print(*(f"{result:8} {name}" for name, result in with_extension.items()), sep="\n")

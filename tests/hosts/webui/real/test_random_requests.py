@@ -133,7 +133,7 @@ def send(server, random: Random, answers: list[tuple[str, int, str]]) -> None:
     tab, request = sort(random, clip_request(random))
 
     def post() -> None:
-        answer = server.api("POST", f"/sdapi/v1/{tab}", request)
+        answer = server.api("POST", f"/sdapi/v1/{tab}", {**server.host.defaults(request), **request})
         answers.append((sort.__name__, answer.status_code, answer.text[:400]))
 
     clients = [threading.Thread(target=post) for _ in range(random.choice((1, 1, 1, 2)))]
