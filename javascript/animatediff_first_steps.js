@@ -1,6 +1,7 @@
 // First steps in the panel: lists new motion modules on every page load and for every new checkpoint, copies the path of
 // their folder, and starts with the built-in model.
 
+const ANIMATEDIFF_LISTED_MS = 1500; // in which Forge has read its list of checkpoints again
 const animatediffListed = new Set(); // the tabs whose motion modules have been listed on this page
 
 // Called by the panel when the button that lists the motion modules of a new page has been pressed.
@@ -34,7 +35,10 @@ function animatediffTryBuiltin(tab, text) {
             write(`#${tab}_${name} input[type=number]`, value);
         }
     }
-    selectCheckpoint(started.checkpoint);
+    // Forge's list of checkpoints shows nothing for a file that is newer than the list.
+    const refresh = gradioApp().querySelector("#forge_refresh_checkpoint");
+    refresh?.click();
+    setTimeout(() => selectCheckpoint(started.checkpoint), refresh ? ANIMATEDIFF_LISTED_MS : 0);
 }
 
 (function () {

@@ -81,7 +81,7 @@ def test_clicked(mortal, page):
     page.locator("#txt2img_generate").click()
     end = time.monotonic() + 240
     while (kept := calls_of(mortal)) < 2 and time.monotonic() < end:
-        time.sleep(0.02)
+        page.wait_for_timeout(20)  # the page's requests pass through here
     mortal.stop()
     mortal.start()
     assert calls_of(mortal) >= kept >= 2
@@ -91,7 +91,7 @@ def test_clicked(mortal, page):
     page.wait_for_function("document.querySelector('#txt2img_prompt textarea').value != ''")
     page.locator("#txt2img_generate").click()
     while calls_of(mortal) and time.monotonic() < end + 240:
-        time.sleep(0.5)
+        page.wait_for_timeout(500)
     assert calls_of(mortal) == 0
     assert "has no effect" not in page.locator("#html_log_txt2img").first.inner_text()
     made = decoded(mortal)
