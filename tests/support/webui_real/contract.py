@@ -72,8 +72,10 @@ INTEGRATED = {
 }
 INTEGRATED_UNITS = {  # where each program keeps what acts on the UNet
     "Forge": ("backend/patcher", "control_merge controlnet_linked_list get_control pre_run"),
+    "Forge Neo": ("backend/patcher", "control_merge controlnet_linked_list get_control pre_run"),
     "reForge": ("ldm_patched/modules", "control_merge get_control pre_run"),
 }
+NOT_IN_INTEGRATED = {"Forge Neo": {"batch_image_dir", "batch_input_gallery", "input_mode"}}
 NOT_THE_WEBUIS |= {
     "loaded.adapters",
     "loaded.motion",

@@ -136,8 +136,8 @@ def test_every_name_of_the_webui_that_we_use_stands_in_the_table():
 
 
 def known_differences(host: Host) -> list[str]:
-    """How Forge and reForge differ from the table; compat/host_models.py, and Forge's shims of gradio, deal with it."""
-    path = Path(contract.__file__).with_name(f"contract_{host.name.lower()}.txt")
+    """How the others differ from the table; compat/host_models.py, and Forge's shims of gradio, deal with it."""
+    path = Path(contract.__file__).with_name(f"contract_{host.name.lower().replace(' ', '_')}.txt")
     return path.read_text(encoding="utf-8").splitlines() if host.is_patched else []
 
 
