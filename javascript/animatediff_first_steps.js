@@ -69,7 +69,8 @@ function animatediffTryBuiltin(tab, text) {
         const before = checkpoint;
         const listed = gradioApp().querySelector(FORGE_LIST);
         checkpoint = listed ? listed.value : opts.sd_model_checkpoint;
-        if (!before || before === checkpoint) return;
+        if (before === null || before === checkpoint) return;
+        if (listed && !before) return; // the list has arrived
         for (const wait of listed ? FORGE_SAVES_MS : [0]) {
             setTimeout(() => TABS.forEach((tab) => button(tab, "refresh")?.click()), wait);
         }
