@@ -49,7 +49,7 @@ def prose(element: str) -> str:
 
 
 def open_tab(page, name: str) -> None:
-    page.locator("#tabs button").filter(has_text=re.compile(rf"^\s*{name}\s*$")).first.click()
+    page.locator("#tabs button").filter(has_text=re.compile(rf"^\s*{name}\s*$", re.IGNORECASE)).first.click()
 
 
 def open_accordion(page, tab: str = "txt2img") -> None:

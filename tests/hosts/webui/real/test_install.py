@@ -37,7 +37,7 @@ FOLDER = "Bewegte Bilder für 'mich'"  # as a person may call it, with what shel
 # WebUI's state beside its sources, which are not ours to write into.
 UPDATE = """
 import sys
-sys.argv[1:] = ["--data-dir", {data!r}]
+sys.argv[1:] = [*{flags!r}, "--data-dir", {data!r}]
 from modules.extensions import Extension, ExtensionMetadata
 extension = Extension({name!r}, {path!r}, metadata=ExtensionMetadata({path!r}, {name!r}))
 extension.read_info_from_repo()
@@ -228,7 +228,9 @@ def test_an_update_brings_new_files_and_keeps_the_models(installed, run_in_webui
     (folder / "README.md").write_text("mine", encoding="utf-8")
     (installed.source.working / "news.md").write_text("second version", encoding="utf-8")
     installed.source.publish("second")
-    told = run_in_webui(UPDATE.format(data=str(server.data_dir), name=FOLDER, path=str(folder)))
+    told = run_in_webui(
+        UPDATE.format(flags=installed.server.host.flags, data=str(server.data_dir), name=FOLDER, path=str(folder))
+    )
     assert "True new commits\nFalse latest" in told.stdout
     assert (folder / "news.md").read_text(encoding="utf-8") == "second version"
     assert (folder / "README.md").read_text(encoding="utf-8") == notes
