@@ -47,6 +47,7 @@ NOT_THE_WEBUIS |= {
     "sd_model",
 }
 NOT_THE_WEBUIS |= {  # those of Forge, reForge and Forge Neo
+    "*.add_stealth_pnginfo",
     "*.memory_required",
     "*.result",
     "modules.shared.opts.refiner_use_steps",
@@ -261,7 +262,7 @@ OPTIONS = """
     modules.shared.opts.img2img_fix_steps
     modules.shared.opts.pad_cond_uncond modules.shared.opts.pad_cond_uncond_v0
     modules.shared.opts.return_mask modules.shared.opts.return_mask_composite
-    modules.shared.opts.sd_noise_schedule modules.shared.opts.uni_pc_order
+    modules.shared.opts.sd_model_checkpoint modules.shared.opts.sd_noise_schedule modules.shared.opts.uni_pc_order
     modules.shared.opts.use_downcasted_alpha_bar
 """.split()
 

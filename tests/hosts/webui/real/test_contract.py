@@ -31,6 +31,7 @@ OF_THE_BROWSER = {
     "Object",
     "Set",
     "MutationObserver",
+    "setInterval",
     "setTimeout",
     "clearTimeout",
 }
