@@ -63,8 +63,8 @@ function animatediffTryBuiltin(tab, text) {
         if (waiting.length) setTimeout(listModules, AGAIN_MS);
     }
 
-    // Which motion modules fit depends on the checkpoint. Forge's list of checkpoints is no field of the settings. Its
-    // page says to the server what is chosen at some time after it is chosen.
+    // Which motion modules fit depends on the checkpoint. Forge's list of checkpoints is not among the settings, and its
+    // server learns of a choice some time later.
     function followCheckpoint() {
         const before = checkpoint;
         const listed = gradioApp().querySelector(FORGE_LIST);

@@ -80,7 +80,7 @@ NEO = Host(
     has_latent_upscalers=False,
     settings={**_PREVIEWS, "VERSION_UID": "PY313"},  # otherwise it waits for a key
     without=(
-        "DDIM CFG++", "DPM++ 2S a", "DPM2 a", "DPM fast", "DPM adaptive", "DPM++ 2M SDE Heun", "PLMS", "UniPC",
+        "DDIM CFG++", "DPM++ 2S a", "DPM2 a", "DPM fast", "DPM adaptive", "DPM++ 2M SDE Heun", "PLMS",
     ),
 )  # fmt: skip
 

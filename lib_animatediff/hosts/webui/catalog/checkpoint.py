@@ -16,8 +16,6 @@ from motion_module.files.weights import read_header
 from motion_module.kinds import BASES
 
 _WITHOUT_MODULES = {"is_sd2": "Stable Diffusion 2", "is_sd3": "Stable Diffusion 3", "is_ssd": "SSD-1B"}  # by flag
-
-
 # What files of Stable Diffusion have, by key.
 _UNET, _LABEL, _OPEN_CLIP = "model.diffusion_model.", "label_emb.0.0.weight", "cond_stage_model.model.ln_final.weight"
 _BLOCK, _CONVOLUTION, _NEXT_LEVEL = "input_blocks.{}.0.", "out_layers.3.weight", "op.weight"
@@ -63,8 +61,8 @@ class Checkpoint:
 
 def chosen_checkpoint() -> Checkpoint | None:
     """The chosen checkpoint: as it is loaded, or as its file is while another one is loaded; None if it is unknown."""
-    path = a1111.chosen_checkpoint()
-    if path is None or path == a1111.file_of_loaded_model():
+    path = a1111.file_of_chosen_checkpoint()
+    if path is None or path == a1111.file_of_loaded_checkpoint():
         return _loaded()
     try:
         return _of_file(path, path.stat().st_mtime_ns)

@@ -66,17 +66,21 @@ class SamplerSchedule:
         raise NotImplementedError
 
 
+_SILENT = "sample_unipc"  # Forge Neo's UniPC, which reports no noise levels
+
+
 def sampler_schedule(function: Callable[..., Tensor], named: dict[str, Any], alphas_cumprod: Tensor) -> SamplerSchedule:
     """The schedule in the arguments of a sampler's function.
 
     Raises:
         ClipError: the arguments contain no known schedule.
     """
-    if "sigmas" in named:
+    is_silent = getattr(function, "__name__", "") == _SILENT
+    if "sigmas" in named and not is_silent:
         return _Sigmas(named["sigmas"])
     if "sigma_max" in named:
         return _Range(named["sigma_min"], named["sigma_max"], named.get("n"))
-    if "timesteps" not in named:
+    if "timesteps" not in named or is_silent:
         raise ClipError(
             "This sampler cannot begin in the middle of its steps, which Text2Video-Zero requires. Choose another, "
             "such as Euler a.",

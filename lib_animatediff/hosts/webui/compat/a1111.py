@@ -114,13 +114,13 @@ def checkpoint_info() -> Any:
     return getattr(shared.sd_model, "sd_checkpoint_info", None)
 
 
-def chosen_checkpoint() -> Path | None:
+def file_of_chosen_checkpoint() -> Path | None:
     """The file of the chosen checkpoint, which Forge loads for the next image only; None if there is none."""
     info = sd_models.get_closet_checkpoint_match(getattr(shared.opts, "sd_model_checkpoint", None) or "")
     return None if info is None else Path(info.filename)
 
 
-def file_of_loaded_model() -> Path | None:
+def file_of_loaded_checkpoint() -> Path | None:
     """The file of the loaded checkpoint; None if none is loaded."""
     info = getattr(loaded_model(), "sd_checkpoint_info", None)
     return None if info is None else Path(info.filename)

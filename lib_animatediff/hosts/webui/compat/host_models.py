@@ -294,8 +294,8 @@ def loaded_model() -> HostModel | None:
     return _found(a1111.loaded_model())
 
 
-def matches_flow(sd_model: Any) -> bool:
-    """Whether the checkpoint is trained by flow matching, as Flux is: Forge has no table of noise levels for it."""
+def lacks_noise_levels(sd_model: Any) -> bool:
+    """Whether Forge has no table of noise levels for the checkpoint, as for those of flow matching."""
     predictor = getattr(_patched(sd_model), ForgeModel._levels, None)
     return predictor is not None and not hasattr(predictor, "set_sigmas")
 
@@ -306,7 +306,7 @@ def _patched(sd_model: Any) -> Any:
 
 
 def _found(sd_model: Any) -> HostModel | None:
-    if matches_flow(sd_model):
+    if lacks_noise_levels(sd_model):
         return None
     if getattr(sd_model, "forge_objects", None) is not None:
         patched = _patched(sd_model)

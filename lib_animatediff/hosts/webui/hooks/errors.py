@@ -8,7 +8,7 @@ from typing import Any
 
 from lib_animatediff.engine.memory import is_out_of_memory
 from lib_animatediff.hosts.webui.compat import a1111
-from lib_animatediff.hosts.webui.compat.host_models import host_model, matches_flow
+from lib_animatediff.hosts.webui.compat.host_models import host_model, lacks_noise_levels
 from lib_animatediff.request.methods import Method
 from motion_module import ClipError, IncompatibleModelError
 
@@ -93,10 +93,10 @@ def refuse_model(sd_model: Any, method: Method) -> None:
             "into. Choose one of Stable Diffusion 1.5, 2 or SDXL.",
             code="AD-W18",
         )
-    if matches_flow(sd_model):
+    if lacks_noise_levels(sd_model):
         raise IncompatibleModelError(
-            "This checkpoint is trained by flow matching, as Flux is, and has no noise levels for a motion module or "
-            "for Text2Video-Zero. Choose one of Stable Diffusion 1.5 or SDXL.",
+            "This checkpoint is sampled without a table of noise levels, as Flux is, which a motion module and "
+            "Text2Video-Zero need. Choose one of Stable Diffusion 1.5 or SDXL.",
             code="AD-W28",
         )
     if getattr(sd_model, "cond_stage_key", None) == "edit":

@@ -43,8 +43,8 @@ def test_the_kind_is_chosen_by_what_a_model_has(models, unet, webui):
         assert found.unet is unet
     flow = held.forge(unet)
     flow.forge_objects.unet.model.predictor = SimpleNamespace(sigmas=torch.ones(1000), prediction_type="const")
-    assert models.matches_flow(flow)
-    assert not models.matches_flow(held.forge(unet))
+    assert models.lacks_noise_levels(flow)
+    assert not models.lacks_noise_levels(held.forge(unet))
     for unknown in (None, object(), SimpleNamespace(forge_objects=None), flow):
         with pytest.raises(Exception, match="AD-W23"):
             models.host_model(unknown)

@@ -73,7 +73,7 @@ def test_a_refiner_that_switches_at_a_noise_level_is_refused_wherever_it_does(we
         ("is_sd3", True, "Diffusion 3"),
         ("cond_stage_key", "edit", "InstructPix2Pix"),
         ("forge_objects", object(), "Forge or reForge"),
-        ("forge_objects", FLOW, "flow matching"),
+        ("forge_objects", FLOW, "without a table of noise levels"),
     ],
 )
 def test_a_checkpoint_that_is_not_the_webuis_sd15(refused, checkpoint, monkeypatch, field, value, name):

@@ -194,6 +194,14 @@ def test_a_function_is_replaced_for_one_run_and_looks_the_same(glue):
     assert run.p.sampler.func is run.function
 
 
+def test_a_sampler_that_reports_no_levels_is_refused(glue):
+    """Forge Neo's UniPC, known by its name."""
+    run = Run(glue, samplers.euler_a)
+    run.function.__name__ = "sample_unipc"
+    with pytest.raises(ClipError, match="cannot begin in the middle"):
+        run()
+
+
 def test_an_unknown_sampler_is_refused(glue):
     run = Run(glue, samplers.euler_a)
     run.named = {"levels": run.named["sigmas"]}
