@@ -188,6 +188,12 @@
         markFolds(panel, hints, changed);
     }
 
+    // gradio 4 labels its empty upload boxes, and readers of screens need a role to say so.
+    function nameEmptyBoxes(tab) {
+        const boxes = panelOf(tab)?.querySelectorAll(".empty[aria-label]:not([role])") ?? [];
+        for (const box of boxes) box.setAttribute("role", "img");
+    }
+
     function hintsOf(panel) {
         const held = panel?.querySelector(".animatediff-hints");
         return held ? JSON.parse(held.dataset.hints) : null;
@@ -211,4 +217,5 @@
 
     onUiLoaded(() => TABS.forEach(prepare));
     onAfterUiUpdate(() => TABS.forEach(mark));
+    onAfterUiUpdate(() => TABS.forEach(nameEmptyBoxes));
 })();

@@ -133,9 +133,12 @@ class Txt2Img(Processing):
         samples = super().sample(prompts)
         if not self.enable_hr:
             return samples
-        decoded = torch.stack(decode_latent_batch(self.sd_model, samples)) if self.latent_scale_mode is None else None
+        decoded = self.decoded_between_passes(samples) if self.latent_scale_mode is None else None
         reload_model_weights(self.hr_checkpoint)
         return self.sample_hr_pass(samples, decoded, self.hr_prompts)
+
+    def decoded_between_passes(self, samples: Tensor) -> Tensor:
+        return torch.stack(decode_latent_batch(self.sd_model, samples))
 
     def sample_hr_pass(self, samples: Tensor, decoded_samples: Tensor | None, prompts: list[str]) -> Any:
         if shared.state.interrupted:

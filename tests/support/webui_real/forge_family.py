@@ -18,6 +18,7 @@ class ForgeFamily(WebUI):
     """One of the hosts, with this extension and the spy."""
 
     def __init__(self, host: str, workdir: Path) -> None:
+        self.name = host
         folder = Path(os.environ[f"{host}_DIR"])
         python = Path(os.environ.get(f"{host}_PYTHON", folder / "venv" / "bin" / "python"))
         super().__init__(folder, python, workdir, extensions=[REPOSITORY, SPY])

@@ -241,7 +241,12 @@ def _texts(prompt: Any) -> list[str]:
 
 def _uncommented(text: str) -> str:
     """The prompt without the comments that the WebUI removes, with all line numbers unchanged."""
-    return re.sub("#[^\n]*", "", text) if a1111.prompt_comments_are_on() else text
+    if not a1111.prompt_comments_are_on():
+        return text
+    if not a1111.slashes_begin_comments():
+        return re.sub("#[^\n]*", "", text)
+    without_blocks = re.sub(r"/\*.*?\*/", lambda block: "\n" * block[0].count("\n"), text, flags=re.DOTALL)
+    return re.sub(r"(#|//)[^\n]*", "", without_blocks)
 
 
 def _styler(styles: list[str], *, is_negative: bool) -> Callable[[str], str]:

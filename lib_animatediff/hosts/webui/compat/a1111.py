@@ -82,8 +82,18 @@ def options_for_one_run(**values: Any) -> Iterator[None]:
 
 
 def prompt_comments_are_on() -> bool:
-    """Whether the WebUI removes comments from prompts."""
-    return bool(getattr(shared.opts, "enable_prompt_comments", False))
+    """Whether the WebUI removes comments from prompts. reForge, which has no option for it, always does."""
+    return bool(getattr(shared.opts, "enable_prompt_comments", bool(_comment_strippers())))
+
+
+def slashes_begin_comments() -> bool:
+    """Whether ``// ...`` and ``/* ... */`` are comments, too, as in reForge and Forge Neo."""
+    return any("b" not in strip("a//b") for strip in _comment_strippers())
+
+
+def _comment_strippers() -> list[Callable[[str], str]]:
+    found = [vars(module).get("strip_comments") for module in script_modules("comments.py")]
+    return [strip for strip in found if strip]
 
 
 def img2img_samples_all_steps() -> bool:
@@ -182,7 +192,7 @@ def resized(image: Any, mode: int, size: tuple[int, int]) -> Any:
 
 
 def decoded_samples(images: Tensor) -> Any:
-    """Images ``(b f) c h w`` as ``p.sample`` returns those that need no VAE any more."""
+    """Images ``(b f) c h w``, -1 to 1, as ``p.sample`` returns those that need no VAE any more."""
     return import_module("modules.processing").DecodedSamples(images)
 
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
+import torch
 from support.matrix import every_once
 from support.plans import plan_of
 from support.source_files import shades
@@ -310,6 +311,20 @@ def test_interrupted_between_the_passes_the_first_ones_frames_are_the_clip(webui
     assert [image.size for image in processed.images] == [(8, 8)] * 3
     assert len(shared.samplings) == 1
     assert untouched(webui)
+
+
+@pytest.mark.parametrize("done", [3, 4])
+def test_a_program_that_maps_the_first_ones_frames_to_0_to_1_makes_the_same_clip(webui, monkeypatch, done):
+    def painted():
+        shared.during_decoding = pressed("interrupted", done)
+        webui.paint({**CLIP, "format": "Frame"}, **PIXELS)
+        return shared.painted.pop()
+
+    expected, decoded = painted(), double.Txt2Img.decoded_between_passes
+    monkeypatch.setattr(double.Txt2Img, "decoded_between_passes", lambda p, x: ((decoded(p, x) + 1) / 2).clamp(0, 1))
+    assert len(expected) == done
+    assert expected.min() < -0.1
+    torch.testing.assert_close(painted(), expected.clamp(-1, 1))
 
 
 def test_interrupted_while_the_first_ones_frames_are_encoded_they_are_the_clip(webui, monkeypatch):

@@ -195,6 +195,23 @@ def test_comments_are_no_lines_of_the_map(glue, webui):
         glue.check_prompts(p, FRAMES)
 
 
+@pytest.mark.parametrize("has_option", [True, False], ids=["Forge Neo", "reForge"])
+def test_comments_with_slashes_are_no_travel(webui, glue, has_option):
+    def strip_comments(text):
+        return re.sub(r"(#|//).*", "", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL))
+
+    script = SimpleNamespace(strip_comments=strip_comments)
+    path = "modules/processing_scripts/comments.py"
+    webui.module("scripts").scripts_data.append(SimpleNamespace(path=path, module=script))
+    if not has_option:
+        del webui.module("shared").opts.data["enable_prompt_comments"]
+    p = request(prompt="// my map\n0: spring // mild\n/* 3: hail\n9: snow */\n4: summer # hot")
+    assert [key.text for key in read_travel(glue.styled(p)["prompt"], FRAMES).keys] == ["spring", "summer"]
+    p.prompt += "\n9: autumn"
+    with pytest.raises(ClipError, match='Line 6 of the prompt, "9: autumn"'):
+        glue.check_prompts(p, FRAMES)
+
+
 def test_a_style_that_repeats_the_prompt_is_refused(glue):
     assert glue.styled(request(styles=["twice"])) == {}
     with pytest.raises(ClipError, match=r"twice has \{prompt\} more than once"):

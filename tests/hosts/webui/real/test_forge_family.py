@@ -7,6 +7,8 @@ FORGE_PYTHON and so on their Pythons. Without them everything here is skipped.
 from __future__ import annotations
 
 import os
+import threading
+import time
 
 import numpy
 import pytest
@@ -22,6 +24,8 @@ CLIP = {"model": "mm_small_v3.safetensors", "frames": 3}
 PLAIN = {"seed": 1, "steps": 4, "sampler_name": "Euler"}
 CLOSE = 0.2  # of 255
 START = {"init_images": [base64_image(Image.linear_gradient("L").resize((64, 64)).convert("RGB"))]}
+HIRES = {"enable_hr": True, "hr_scale": 2, "denoising_strength": 0.7, "hr_upscaler": "None"}
+TASK, LONGEST = "task(passes)", 120  # seconds
 EVEN = [[999.0], [666.0], [333.0], [0.0]]  # of Euler's four steps, in any table
 SAMPLERS = {"Euler a": EVEN, "DPM++ 2M": None, "DDIM": [[751.0], [501.0], [251.0]], "UniPC": None, "LCM": None}
 
@@ -47,6 +51,17 @@ def unchanged(host):
 def rows_and_levels(host):
     calls = [call for call in host.calls() if "rows" in call]
     return [call["rows"] for call in calls], [call["timesteps"] for call in calls]
+
+
+def interrupt_at(host, task, phase):
+    """Interrupt a request once its bar names this phase."""
+    question = {"id_task": task, "id_live_preview": -1, "live_preview": False}
+    ends = time.monotonic() + LONGEST
+    while time.monotonic() < ends:
+        if (host.api("POST", "/internal/progress", question).json()["textinfo"] or "").startswith(phase):
+            host.api("POST", "/sdapi/v1/interrupt")
+            return
+        time.sleep(0.05)
 
 
 @pytest.mark.usefixtures("unchanged")
@@ -120,6 +135,28 @@ def test_cfg_acts_inside_its_interval(host, interval, rows):
     start, end = interval
     host.frames({**CLIP, "guidance_start": start, "guidance_end": end}, **PLAIN)
     assert rows_and_levels(host)[0] == rows
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_interrupted_between_the_passes_the_clip_is_that_of_the_first(host):
+    clip = {**CLIP, "frames": 24, "context_length": 8, "overlap": 2}
+    first = host.frames(clip, **PLAIN)
+    interrupting = threading.Thread(target=interrupt_at, args=(host, TASK, "Encoding"))
+    interrupting.start()
+    frames = host.frames(clip, force_task_id=TASK, **PLAIN, **HIRES)
+    interrupting.join()
+    assert numpy.array_equal(frames, first)
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_comments_are_no_frames_of_a_prompt_that_travels(host):
+    lines = ["0: spring", "2: summer"]
+    commented = [lines[0] + " # mild", "# 1: hail", lines[1]]
+    if host.name != "FORGE":
+        commented[1:1] = ["// 1: snow", "/* 1: rain", "1: sleet */"]
+    plain = host.frames(CLIP, prompt="\n".join(lines), **PLAIN)
+    assert numpy.array_equal(host.frames(CLIP, prompt="\n".join(commented), **PLAIN), plain)
+    assert (plain[0] != plain[2]).any()
 
 
 @pytest.mark.usefixtures("unchanged")

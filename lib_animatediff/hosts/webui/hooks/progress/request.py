@@ -89,7 +89,8 @@ class RequestProgress:
             return None
         if self.interrupts.is_pending and not watch.is_cut_short:
             self.interrupts.heed("was interrupted before the hires pass.", self._batch, "before the hires pass")
-        return a1111.decoded_samples(decoded[: watch.decoded] if watch.is_cut_short else decoded)
+        images = watch.with_range_of_vae(decoded)
+        return a1111.decoded_samples(images[: watch.decoded] if watch.is_cut_short else images)
 
     def end_decoding(self, images: int) -> int:
         """A batch of so many images is decoded: how many of them really are."""

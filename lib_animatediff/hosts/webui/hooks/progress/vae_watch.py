@@ -60,6 +60,18 @@ class VaeWatch:
         """Whether frames were left out."""
         return self._seen > self.decoded
 
+    def with_range_of_vae(self, images: Tensor) -> Tensor:
+        """The decoded images ``f c h w`` from -1 to 1, as the VAE gives them.
+
+        Forge Neo maps them to 0 to 1 between the passes, other programs only after both.
+        """
+        if self._last is None:
+            return images
+        seen, given = self._last[0].float().cpu(), images[self.decoded - 1].float().cpu()
+        mapped = ((seen + 1) / 2).clamp(0, 1)
+        is_mapped = (given - mapped).abs().max() < (given - seen).abs().max()
+        return images * 2 - 1 if is_mapped else images
+
     def close(self) -> None:
         """Restore the checkpoint's methods."""
         while self._undo:
