@@ -39,6 +39,7 @@ WEBUI = "WebUI"  # AUTOMATIC1111's
 _HEADLINE = re.compile(r"^[-0-9]{10}, .*: tests.*$", re.MULTILINE)
 _FAILED = re.compile(r"^Failed: `(.*)`$", re.MULTILINE)
 _LEVEL_TABLE = re.compile(r"\n## Noise levels\n.*(?:\|\n)", re.DOTALL)
+Levels = dict[tuple[str, str], float]  # (sampler and schedule type, pass): largest difference
 ROW = re.compile(r"^\| (proven|not proven(?:: .*?)?|\*\*FAILED\*\*) \| (.*?) \| (.*?) \|$", re.MULTILINE)
 
 
@@ -109,7 +110,7 @@ class Report:
         self._promises: dict[str, Promise] = {}
         self._shown_by: dict[str, list[Promise]] = {}
         self._ended: dict[str, str] = {}
-        self._levels: dict[tuple[str, str], float] = {}
+        self._levels: Levels = {}
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         for item in session.items:
@@ -140,8 +141,8 @@ class Report:
         yield _introduction(self._program, self._path)
         yield from self._headlines(page)
         yield from ("", "## Sentence by sentence", "", "| Outcome | Promise | Shown by |", "|---|---|---|")
-        chapters = list(dict.fromkeys(sentence.partition(":")[0] for sentence in [*former, *self._promises]))
-        sentences = dict.fromkeys([*former, *self._promises])
+        sentences = dict.fromkeys([*former, *self._promises, *NOT_SHOWN])
+        chapters = list(dict.fromkeys(sentence.partition(":")[0] for sentence in sentences))
         for sentence in sorted(sentences, key=lambda sentence: chapters.index(sentence.partition(":")[0])):
             promise = self._promises.get(sentence, Promise())
             outcome, tests = promise.outcome(), ", ".join(f"`{name}`" for name in promise.tests)
@@ -150,7 +151,7 @@ class Report:
             elif self._renew and sentence in former:
                 outcome, tests = _renewed(promise, *former[sentence])
             yield f"| {outcome} | {sentence} | {tests} |"
-        yield from self._level_table() if self._levels or not self._renew else _LEVEL_TABLE.findall(page)
+        yield from _level_table({**(_levels_of(page) if self._renew else {}), **self._levels})
         yield from (f"\nFailed: `{test}`" for test, end in self._ended.items() if end == "failed")
         if self._renew:
             yield from (f"\nFailed: `{test}`" for test in _FAILED.findall(page) if test not in self._ended)
@@ -166,15 +167,25 @@ class Report:
         files = sorted({Path(test.partition("::")[0]).stem for test in self._ended})
         yield f"{of_whole} of {', '.join(files)}, run again after changes: {counts}."
 
-    def _level_table(self) -> Iterator[str]:
-        if not self._levels:
-            return
-        passes = list(dict.fromkeys(name for _, name in self._levels))
-        yield from ("", "## Noise levels", "")
-        yield "Largest difference between the timestep at the UNet and that of the sampler's noise level in the"
-        yield from ("motion module's noise schedule.", "")
-        yield from (f"| Sampler, schedule type | {' | '.join(passes)} |", "|---" * (len(passes) + 1) + "|")
-        for sampler in dict.fromkeys(name for name, _ in self._levels):
-            found = [self._levels.get((sampler, name)) for name in passes]
-            cells = ["" if value is None else f"{value:.3f}" for value in found]
-            yield f"| {sampler} | {' | '.join(cells)} |"
+
+def _levels_of(page: str) -> Levels:
+    """The largest differences in the table of a page that was written before."""
+    match = _LEVEL_TABLE.search(page)
+    if not match:
+        return {}
+    head, _, *rows = ([cell.strip() for cell in line[1:-1].split("|")] for line in match[0].splitlines() if "|" in line)
+    return {(row[0], name): float(cell) for row in rows for name, cell in zip(head[1:], row[1:], strict=True) if cell}
+
+
+def _level_table(levels: Levels) -> Iterator[str]:
+    if not levels:
+        return
+    passes = list(dict.fromkeys(name for _, name in levels))
+    yield from ("", "## Noise levels", "")
+    yield "Largest difference between the timestep at the UNet and that of the sampler's noise level in the"
+    yield from ("motion module's noise schedule.", "")
+    yield from (f"| Sampler, schedule type | {' | '.join(passes)} |", "|---" * (len(passes) + 1) + "|")
+    for sampler in dict.fromkeys(name for name, _ in levels):
+        found = [levels.get((sampler, name)) for name in passes]
+        cells = ["" if value is None else f"{value:.3f}" for value in found]
+        yield f"| {sampler} | {' | '.join(cells)} |"

@@ -38,11 +38,18 @@ def open_media(path: Path, still: str | None = None) -> Any:
     # FFmpeg takes a relative name like "http:..." for an address, but never an absolute path.
     name = str(path.resolve())
     options = {"protocol_whitelist": "file", "format_whitelist": still or _FORMATS}
-    return av.open(name, format=still, options=options, metadata_errors="replace")
+    # Before PyAV 19, texts that are not UTF-8 raise errors unless asked otherwise.
+    lenient = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+    return av.open(name, format=still, options=options, **lenient)
 
 
 def media_texts(path: Path) -> tuple[str, str | None]:
     """Comment and description of a video file, where we store the infotext and the JSON block."""
     with open_media(path) as container:
-        texts = {name.lower(): text for name, text in container.metadata.items()}
+        texts = {name.lower(): _without_surrogates(text) for name, text in container.metadata.items()}
     return texts.get("comment", ""), texts.get("description")
+
+
+def _without_surrogates(text: str) -> str:
+    """PyAV 19 puts surrogates for bytes that are not UTF-8, and such a text cannot be written anywhere."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

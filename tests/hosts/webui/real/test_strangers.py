@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+import requests
 from PIL import Image
 from support.webui_real.clicking import open_panel
 from support.webui_real.server import base64_image
@@ -48,6 +49,16 @@ def test_the_webui_answers_while_a_hostile_image_is_dropped(studio, page, tmp_pa
         assert studio.api("POST", "/sdapi/v1/png-info", {"image": image}, timeout=SOON).status_code == 200
 
 
+def image_for_page(server, page: dict, image: Image.Image):
+    """As a page of gradio 3 or 4 sends an image in a gallery."""
+    if page["version"].startswith("3."):
+        return f"data:image/png;base64,{base64_image(image)}"
+    written = io.BytesIO()
+    image.save(written, "PNG")
+    answer = requests.post(f"{server.url}/upload", files={"files": ("a.png", written.getvalue())}, timeout=60)
+    return {"image": {"path": answer.json()[0], "meta": {"_type": "gradio.FileData"}}, "caption": None}
+
+
 def post_to_save(server, clip: dict) -> Path:
     """Press Save on a plain image as anyone can, with this clip in the page's JSON; returns the image that it wrote."""
     page = server.api("GET", "/config").json()
@@ -55,9 +66,9 @@ def post_to_save(server, clip: dict) -> Path:
     number, save = next(
         (number, each)
         for number, each in enumerate(page["dependencies"])
-        if each["targets"] == [ids["save_txt2img"]] and len(each["inputs"]) > 1
+        if each["targets"] in ([ids["save_txt2img"]], [[ids["save_txt2img"], "click"]]) and len(each["inputs"]) > 1
     )
-    image = f"data:image/png;base64,{base64_image(Image.new('RGB', (8, 8)))}"
+    image = image_for_page(server, page, Image.new("RGB", (8, 8)))
     text = "a cat\nSteps: 1, Seed: 1, Size: 8x8"
     told = {"index_of_first_image": 0, "infotexts": [text], "extra_generation_params": {"AnimateDiff clips": [clip]}}
     told |= dict.fromkeys(("width", "height", "sampler_name", "cfg_scale", "steps"), 1)
