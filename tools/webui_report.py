@@ -20,7 +20,7 @@ NOT_SHOWN = {
         "needs such a checkpoint; the refusal is held by tests/hosts/webui/double/test_refusals.py"
     ),
     "Passes: xformers, half precision on the card, MPS": NO_GPU,
-    "Panel: told: missing codec": (
+    "Panel: says: missing codec": (
         "every library is there; tests/hosts/webui/double/test_panel.py holds the line on a double of the WebUI"
     ),
     "Install, update, disable, uninstall: Windows paths and locks": (

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ _MICROSECONDS = 1_000_000
 _USUAL_RATE = 25  # frames per second, for streams without a rate
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # FFmpeg's native decoders ignore transparency
 _CLOCK = re.compile(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,9})?)")
+_LAYOUTS = {("RGB", False): "rgb24", ("RGBA", False): "rgba", ("RGB", True): "rgb48le", ("RGBA", True): "rgba64le"}
 _TICK = Fraction(1, 1000)  # seconds; arbitrary, because only pixels are converted
 
 
@@ -97,20 +99,19 @@ def stated_end(path: Path) -> Fraction | None:
     return None
 
 
-def still_frame(path: Path, name: str, options: Mapping[str, str]) -> DecodedFrame:
+def still_frame(path: Path, name: str, *, is_linear: bool = False) -> DecodedFrame:
     """The one frame of an image file that Pillow reads with 8 bits or not at all. Raises any error of PyAV.
 
     Args:
         name: FFmpeg's name of its format, such as ``exr_pipe``.
-        options: of the decoder.
+        is_linear: whether its values are linear light, which becomes sRGB.
     """
     av = need_av()
     with open_media(path, name) as container:
         stream = container.streams.video[0]
         check_size(str(path), stream.codec_context.width, stream.codec_context.height)
-        stream.codec_context.options = dict(options)
         frame = next(container.decode(stream))
-        return DecodedFrame(Fraction(0), Fraction(0), _Converter(av, 0)(frame))
+        return DecodedFrame(Fraction(0), Fraction(0), _Converter(av, 0, is_linear=is_linear)(frame))
 
 
 def _end(container: Any, stream: Any) -> Fraction | None:
@@ -153,10 +154,14 @@ class _Converter:
     """Converts frames to images with a filter graph, which respects each frame's colour range and matrix.
 
     `VideoFrame.to_image` before PyAV 17 confuses them, by up to 20 levels.
+
+    Args:
+        angle: of the stream, in degrees.
+        is_linear: whether frames hold linear light. FFmpeg's decoder of EXR could convert it only before FFmpeg 9.
     """
 
-    def __init__(self, av: Any, angle: float) -> None:
-        self._av, self._angle = av, angle
+    def __init__(self, av: Any, angle: float, *, is_linear: bool = False) -> None:
+        self._av, self._angle, self._is_linear = av, angle, is_linear
         self._key: tuple[Any, ...] = ()
         self._graph: Any = None
         self._ends: tuple[Any, Any] = (None, None)
@@ -175,7 +180,10 @@ class _Converter:
         converted = sink.pull()
         plane = converted.planes[0]
         size = (converted.width, converted.height)
-        image = Image.frombytes(mode, size, bytes(plane), "raw", mode, plane.line_size)
+        data, line = bytes(plane), plane.line_size
+        if self._is_linear:
+            data, line = _srgb_bytes(data, mode), line // 2
+        image = Image.frombytes(mode, size, data, "raw", mode, line)
         turns = round(getattr(frame, "rotation", self._angle) / _RIGHT_ANGLE) % 4
         turned = (None, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)[turns]
         return image if turned is None else image.transpose(turned)
@@ -184,7 +192,7 @@ class _Converter:
         graph = self._av.filter.Graph()
         source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=_TICK)
         scale = graph.add("scale", f"{_EXACT}{assume}")
-        layout = graph.add("format", f"pix_fmts={'rgba' if mode == 'RGBA' else 'rgb24'}")
+        layout = graph.add("format", f"pix_fmts={_LAYOUTS[mode, self._is_linear]}")
         sink = graph.add("buffersink")
         source.link_to(scale)
         scale.link_to(layout)
@@ -192,6 +200,27 @@ class _Converter:
         graph.configure()
         self._graph = graph  # PyAV's filters do not keep it alive, and crash without it
         self._ends = source, sink
+
+
+def _srgb_bytes(data: bytes, mode: str) -> bytes:
+    """8 bits of sRGB for 16 bits of linear light. Alpha, which is never light, is only rounded."""
+    import numpy
+
+    deep = numpy.frombuffer(data, "<u2")
+    shown = _srgb_table()[deep]
+    if mode == "RGBA":
+        shown[3::4] = (deep[3::4].astype("uint32") * 255 + 32767) // 65535
+    return bytes(shown)
+
+
+@cache
+def _srgb_table() -> Any:
+    """sRGB's curve (IEC 61966-2-1) at 16 bits of linear light, as an array of 8 bits."""
+    import numpy
+
+    linear = numpy.arange(65536) / 65535
+    curve = numpy.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return numpy.round(255 * curve).astype("uint8")
 
 
 def _is_transparent(layout: Any) -> bool:

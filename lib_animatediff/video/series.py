@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ _WILDCARDS = re.compile(r"[*?\[]")
 _NUMBERS = re.compile(r"(\d+)")
 _HEAD = 26
 _PNG_BITS = 24  # place of the bits per channel in a PNG
-_SRGB = {"apply_trc": "iec61966_2_1"}  # EXR holds linear light
+_EXR = "exr_pipe"  # its files hold linear light
 _OPAQUE = (255, 255)
 
 
@@ -75,7 +75,7 @@ def read_image(path: Path) -> Image:
     """
     try:
         if deep := deep_format(path):
-            return still_frame(path, *deep).image()
+            return still_frame(path, deep, is_linear=deep == _EXR).image()
         with open_image(path) as image:
             return upright(image)
     except AnimateDiffError:
@@ -86,15 +86,15 @@ def read_image(path: Path) -> Image:
         ) from error
 
 
-def deep_format(path: Path) -> tuple[str, Mapping[str, str]] | None:
-    """FFmpeg's format and decoder options for an EXR, a TIFF or a PNG of 16 bits; None for any other file."""
+def deep_format(path: Path) -> str | None:
+    """FFmpeg's name for the format of an EXR, a TIFF or a PNG of 16 bits; None for any other file."""
     head = read_limited(path, _HEAD)
     if head.startswith(b"\x76\x2f\x31\x01"):
-        return "exr_pipe", _SRGB
+        return _EXR
     if head.startswith((b"II*\0", b"MM\0*")):
-        return "tiff_pipe", {}
+        return "tiff_pipe"
     if head.startswith(SIGNATURE) and head[_PNG_BITS : _PNG_BITS + 1] == b"\x10":
-        return "png_pipe", {}
+        return "png_pipe"
     return None
 
 

@@ -68,7 +68,7 @@ PAYLOAD: dict[str, Any] = {
 }
 
 NOT_COPIED = (
-    ".git", ".venv", "venv", "node_modules", "__pycache__", "*.pyc", ".pytest_cache", ".ruff_cache", ".mypy_cache",
+    ".git", ".venv*", "venv", "node_modules", "__pycache__", "*.pyc", ".pytest_cache", ".ruff_cache", ".mypy_cache",
 )  # fmt: skip
 
 # Variables that would change what the server does, or break it.

@@ -67,7 +67,7 @@ def wait_for_list(page, wanted: list[str]) -> None:
     assert found == wanted
 
 
-@pytest.mark.shows("Panel: told: no module")
+@pytest.mark.shows("Panel: says: no module")
 def test_a_first_motion_module_is_found_and_stays_and_its_end_is_seen(fresh, page, screenshot):
     open_panel(page, fresh)
     block = page.locator(BLOCK)
@@ -93,7 +93,7 @@ def test_a_first_motion_module_is_found_and_stays_and_its_end_is_seen(fresh, pag
     wait_for_list(page, [WITHOUT_FILE])
 
 
-@pytest.mark.shows("Panel: told: no module")
+@pytest.mark.shows("Panel: says: no module")
 def test_without_a_page_load_a_file_that_went_is_seen_when_the_list_is_refreshed(fresh, page):
     path = write_motion_file(fresh.motion_modules_dir)
     open_panel(page, fresh)

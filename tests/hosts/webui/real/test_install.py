@@ -75,12 +75,12 @@ def required() -> dict[str, str]:
 @pytest.mark.shows("Install, update, disable, uninstall: packages differ by additions alone")
 def test_the_installer_adds_nothing_to_a_complete_webui(run_in_webui):
     before = run_in_webui(PACKAGES).stdout
-    told = run_in_webui(INSTALL.format(str(REPOSITORY)))
+    printed = run_in_webui(INSTALL.format(str(REPOSITORY)))
     assert run_in_webui(PACKAGES).stdout == before
     found = run_in_webui(f"import importlib.util as u; print(*filter(u.find_spec, {list(required())}))").stdout.split()
     if absent := set(required()) - set(found):
         pytest.skip(f"this WebUI lacks {', '.join(sorted(absent))}: it is not complete, so nothing is proven")
-    assert (told.stdout + told.stderr).strip() == ""
+    assert (printed.stdout + printed.stderr).strip() == ""
 
 
 def write_wheel(folder: Path, name: str, version: str) -> None:
@@ -228,10 +228,10 @@ def test_an_update_brings_new_files_and_keeps_the_models(installed, run_in_webui
     (folder / "README.md").write_text("mine", encoding="utf-8")
     (installed.source.working / "news.md").write_text("second version", encoding="utf-8")
     installed.source.publish("second")
-    told = run_in_webui(
+    printed = run_in_webui(
         UPDATE.format(flags=installed.server.host.flags, data=str(server.data_dir), name=FOLDER, path=str(folder))
     )
-    assert "True new commits\nFalse latest" in told.stdout
+    assert "True new commits\nFalse latest" in printed.stdout
     assert (folder / "news.md").read_text(encoding="utf-8") == "second version"
     assert (folder / "README.md").read_text(encoding="utf-8") == notes
     assert git(folder, "status", "--porcelain") == ""

@@ -11,7 +11,7 @@ from support.webui_real.places import REPOSITORY
 EXISTING = REPOSITORY / "tests" / "support" / "webui_real" / "existing_extension"
 
 
-@pytest.mark.shows("Mixing: the existing extension beside ours, both load orders", "Panel: told: extension clash")
+@pytest.mark.shows("Mixing: the existing extension beside ours, both load orders", "Panel: says: extension clash")
 @pytest.mark.parametrize("folder", ["a-sd-webui-animatediff", "z-sd-webui-animatediff"], ids=["before us", "after us"])
 def test_the_existing_extension_is_named_in_the_panel(start_webui, page, tmp_path, folder):
     shutil.copytree(EXISTING, tmp_path / folder)

@@ -35,7 +35,7 @@ def panel(start_webui):
     return start_webui("panel", extensions=[REPOSITORY], ui_config=FORMER_DEFAULTS)
 
 
-@pytest.mark.shows("Panel: told: no module")
+@pytest.mark.shows("Panel: says: no module")
 def test_without_a_motion_module_the_panel_says_where_to_put_one(panel, page):
     open_panel(page, panel)
     assert "models/animatediff" in page.locator("#animatediff_txt2img").inner_text()

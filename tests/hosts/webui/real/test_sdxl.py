@@ -60,7 +60,7 @@ def test_by_clicking_it_is_the_clip_of_the_api(sdxl_studio, page):
     assert (again.frames == clicked.frames).all()
 
 
-@pytest.mark.shows("Panel: told: wrong base, SDXL")
+@pytest.mark.shows("Panel: says: wrong base, SDXL")
 def test_the_panel_says_when_module_and_checkpoint_do_not_fit(sdxl_studio, page):
     open_panel(page, sdxl_studio)
     choose_module(page, "mm_small_v3.safetensors")
