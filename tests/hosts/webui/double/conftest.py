@@ -174,3 +174,18 @@ def controlled(webui, monkeypatch):
 def walk(webui):
     """A folder in which image i is `level(i)` bright."""
     return write_walk(webui)
+
+
+@pytest.fixture
+def watched(webui, monkeypatch):
+    """Notes the share and the text of the bar whenever a text is shown."""
+    seen = []
+    bar = webui.module("hooks.progress.bar").ProgressBar
+    say = bar.say
+
+    def noted(self, text=""):
+        say(self, text)
+        seen.append((shared.state.progress, text))
+
+    monkeypatch.setattr(bar, "say", noted)
+    return seen
