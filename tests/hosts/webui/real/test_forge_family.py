@@ -184,6 +184,8 @@ def automatic1111(webui_dir, start_webui):
 @pytest.mark.parametrize("clip", [CLIP, {**CLIP, "frames": 12, "context_length": 4, "overlap": 1}], ids=["3", "12"])
 def test_the_clip_is_that_of_the_webui(host, automatic1111, clip, sampler):
     """To rounding: the programs compute noise levels and attention in other ways; plain images differ by as much."""
+    if host.name == "NEO":
+        pytest.skip("plain images of Forge Neo differ from AUTOMATIC1111's by 55 of 255 (seen with Euler), so do clips")
     given = {**PLAIN, "sampler_name": sampler}
     plain = [each.txt2img(**given) for each in (host, automatic1111)]
     asked = clip_payload({**clip, "formats": ["PNG"]}, **given)
