@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -51,9 +53,17 @@ class DenoiserHooks:
         self._pinned = pinned
         self._inverted = inverted
         self._guided = guided
+        self._second_sampler: Callable[[], Any] = _nothing
 
     def before_sampling(self, p: Processing, noise: Tensor) -> None:
-        """Prepare the initial noise of a sampler."""
+        """Prepare a sampler and its initial noise.
+
+        Forge calls the hook twice before the second pass of hires fix, and replaces the UNet's patcher in between: only
+        what is set there is set again.
+        """
+        if self._is_prepared(p):
+            self._method.before_sampling(p, noise)
+            return
         share_noise(p, noise, self._plan)
         self._pinned.begin(p, noise)
         self._inverted.begin(p, self._wrapper.injection, self._progress.before_inversion)
@@ -62,6 +72,13 @@ class DenoiserHooks:
         self._pinned.keep_images(p)
         self._progress.before_run(p)
         self._unfinished.begin_pass(p, lambda: self._wrapper.injection, self._before_repeating)
+
+    def _is_prepared(self, p: Any) -> bool:
+        """Whether this was asked before about the sampler of a second pass; each has one of its own."""
+        if not getattr(p, "is_hr_pass", False):
+            return False
+        former, self._second_sampler = self._second_sampler(), weakref.ref(p.sampler)
+        return former is p.sampler
 
     def before_second_pass(self, p: Processing) -> None:
         """Pad the conditions of the second pass of hires fix."""
@@ -120,3 +137,7 @@ def _follow_run(injection: Injection, denoiser: Any) -> None:
         injection.begin_run(steps if steps == denoiser.total_steps else None)
     elif denoiser.step - 1 in a1111.ends_of_prompts(denoiser):
         injection.drop_features()
+
+
+def _nothing() -> None:
+    """A reference to nothing."""

@@ -271,3 +271,16 @@ def test_a_preview_that_another_thread_decodes_is_no_frame(parts):
     assert seen == [("decode", 1)]
     assert watch.is_cut_short
     assert vars(model).keys() == {"decode_first_stage"}
+
+
+def test_frames_that_a_program_decodes_in_one_call_are_decoded_one_by_one(parts):
+    """As Forge and reForge do; otherwise the bar stands, and an interrupt waits for all frames."""
+    model = SimpleNamespace(decode_first_stage=lambda z: -z)
+    seen = []
+    watch = parts.vae_watch.VaeWatch(model, 4, lambda: len(seen) == 3, lambda *given: seen.append(given))
+    latents = double.noise([1, 2, 3, 4])
+    images = model.decode_first_stage(latents)
+    assert seen == [("decode", 1), ("decode", 2), ("decode", 3)]
+    assert images.equal(-latents[[0, 1, 2, 2]])
+    assert watch.is_cut_short
+    assert watch.decoded == 3

@@ -13,6 +13,7 @@ from support.matrix import every_once, only_at
 from support.unchanged import Portrait
 from support.webui_double import double
 from support.webui_double.double import CLIP, SIDE, shared
+from support.webui_double.sampling import Sampler
 
 from motion_module.schedules import LINEAR
 
@@ -76,6 +77,24 @@ def test_zero_terminal_snr_is_applied_to_the_motion_modules_schedule(webui):
     table = shared.samplings[0].table
     assert table[-1] == pytest.approx(4.8973451890853435e-08)
     assert table[0] == pytest.approx(float(LINEAR.alphas_cumprod()[0]), rel=1e-4)
+
+
+def test_a_second_pass_that_is_announced_twice_is_prepared_once(webui, checkpoint, monkeypatch):
+    """As Forge does: shared noise would be mixed twice, and the checkpoint's methods stay replaced."""
+    monkeypatch.setattr(Sampler, "create_noise_sampler", None, raising=False)
+    clip = {**CLIP, "noise": "shared", "noise_share": 0.5}
+    wanted, before = frames_of(webui, clip, **HIRES), Portrait(checkpoint)
+    denoise = double.denoise
+
+    def announce_twice(p, given, x, prompts):
+        if p.is_hr_pass:
+            p.scripts.call("process_before_every_sampling", p, noise=x)
+        return denoise(p, given, x, prompts)
+
+    monkeypatch.setattr(double, "denoise", announce_twice)
+    frames = frames_of(webui, clip, **HIRES)
+    assert torch.equal(torch.stack(frames), torch.stack(wanted))
+    before.assert_unchanged()
 
 
 def test_a_program_without_the_options_of_other_ones_makes_the_same_clip(webui):

@@ -19,6 +19,11 @@ def whole():
     return shared.sd_model if objects() is None else objects().unet.model
 
 
+def own_methods():
+    """What the checkpoint itself has in place of methods of its class; Forge's is no module."""
+    return {name: value for name, value in vars(shared.sd_model).items() if callable(value)}
+
+
 def name_of(inner):
     """The name of a part of `whole` in AUTOMATIC1111's checkpoints."""
     return inner if objects() is None else f"model.{inner}"

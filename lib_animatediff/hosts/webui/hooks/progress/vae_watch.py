@@ -1,16 +1,18 @@
 """Watches the VAE while it decodes a batch frame by frame: counts frames, and ends early when the user interrupts.
 
-The WebUI's loop over the frames cannot be left, so that an interrupt repeats the last frame without computing it; the
-repetitions are removed from the batch afterwards. Only calls of the thread that samples count: the live preview decodes
-in another one.
+Forge and reForge decode all frames in one call; here it becomes a call for each frame. The WebUI's loop over the frames
+cannot be left, so that an interrupt repeats the last frame without computing it; the repetitions are removed from the
+batch afterwards. Only calls of the thread that samples count: the live preview decodes in another one.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lib_animatediff.engine.patching import restore
@@ -87,7 +89,9 @@ class VaeWatch:
         def watched(z: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             if threading.get_ident() != self._thread:
                 return original(z, *args, **kwargs)  # type: ignore[no-any-return]
-            return ours(lambda: original(z, *args, **kwargs), len(z))
+            parts = torch.split(z, 1) if name == _DECODE else [z]
+            images = [ours(partial(original, part, *args, **kwargs), len(part)) for part in parts]
+            return torch.cat(images) if len(images) > 1 else images[0]
 
         setattr(self._model, name, watched)
         self._undo.append((name, watched, original))
