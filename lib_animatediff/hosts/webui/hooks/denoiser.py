@@ -58,10 +58,10 @@ class DenoiserHooks:
     def before_sampling(self, p: Processing, noise: Tensor) -> None:
         """Prepare a sampler and its initial noise.
 
-        Forge calls the hook twice before the second pass of hires fix, and replaces the UNet's patcher in between: only
-        what is set there is set again.
+        Forge calls the hook twice before the second pass of hires fix. In between, it replaces the UNet's patcher, so
+        the second call sets only what the patcher holds.
         """
-        if self._is_prepared(p):
+        if self._was_prepared(p):
             self._method.before_sampling(p, noise)
             return
         share_noise(p, noise, self._plan)
@@ -73,8 +73,8 @@ class DenoiserHooks:
         self._progress.before_run(p)
         self._unfinished.begin_pass(p, lambda: self._wrapper.injection, self._before_repeating)
 
-    def _is_prepared(self, p: Any) -> bool:
-        """Whether this was asked before about the sampler of a second pass; each has one of its own."""
+    def _was_prepared(self, p: Any) -> bool:
+        """Whether the sampler of a second pass is the one of the call before; each second pass has a new sampler."""
         if not getattr(p, "is_hr_pass", False):
             return False
         former, self._second_sampler = self._second_sampler(), weakref.ref(p.sampler)
@@ -140,4 +140,4 @@ def _follow_run(injection: Injection, denoiser: Any) -> None:
 
 
 def _nothing() -> None:
-    """A reference to nothing."""
+    """Stands for a weak reference whose object is gone."""

@@ -80,7 +80,7 @@ def test_zero_terminal_snr_is_applied_to_the_motion_modules_schedule(webui):
 
 
 def test_a_second_pass_that_is_announced_twice_is_prepared_once(webui, checkpoint, monkeypatch):
-    """As Forge does: shared noise would be mixed twice, and the checkpoint's methods stay replaced."""
+    """As Forge does: shared noise would be mixed twice, and the checkpoint's methods would stay replaced."""
     monkeypatch.setattr(Sampler, "create_noise_sampler", None, raising=False)
     clip = {**CLIP, "noise": "shared", "noise_share": 0.5}
     wanted, before = frames_of(webui, clip, **HIRES), Portrait(checkpoint)
@@ -92,7 +92,11 @@ def test_a_second_pass_that_is_announced_twice_is_prepared_once(webui, checkpoin
         return denoise(p, given, x, prompts)
 
     monkeypatch.setattr(double, "denoise", announce_twice)
+    recorded = webui.module("clip.unfinished.request").UnfinishedClips
+    begin, begun = recorded.begin_pass, []
+    monkeypatch.setattr(recorded, "begin_pass", lambda *given: begun.append(begin(*given)))
     frames = frames_of(webui, clip, **HIRES)
+    assert len(begun) == 2
     assert torch.equal(torch.stack(frames), torch.stack(wanted))
     before.assert_unchanged()
 

@@ -107,6 +107,18 @@ def test_the_host_makes_room_for_a_window(host):
 
 
 @pytest.mark.usefixtures("unchanged")
+def test_the_host_makes_room_for_a_window_in_both_passes(host):
+    """Forge replaces its patcher after the hook before the second one, and calls the hook again."""
+    host.frames({**CLIP, "frames": 40, "context_length": 16, "overlap": 4}, **{**PLAIN, "steps": 1}, **HIRES)
+    noted = [(*call["estimates"], call["preserved"]) for call in host.calls() if "estimates" in call]
+    assert len(noted) >= 2
+    assert len(set(noted)) == 1
+    whole, window, preserved = noted[0]
+    assert whole == window
+    assert preserved > 0
+
+
+@pytest.mark.usefixtures("unchanged")
 @pytest.mark.parametrize(
     "fields",
     [
@@ -192,10 +204,10 @@ def test_the_clip_is_that_of_the_webui(host, automatic1111, clip, sampler):
     assert frames <= CLOSE
 
 
-def test_the_second_passs_shared_noise_is_that_of_the_webui(host, automatic1111):
+def test_the_shared_noise_of_the_second_pass_is_that_of_the_webui(host, automatic1111):
     """Forge calls the hook before a sampling twice then, and noise that was mixed twice is another one.
 
-    Other upscalers than those of latents use the VAE in between, so that plain images differ by 6 to 11 of 255.
+    Upscalers other than latent ones use the VAE in between, so that plain images differ by 6 to 11 of 255.
     """
     clip = {**CLIP, "formats": ["PNG"], "noise": "shared", "noise_share": 0.5}
     asked = clip_payload(clip, **PLAIN, **{**HIRES, "hr_upscaler": "Latent"})

@@ -21,7 +21,8 @@ def whole():
 
 def own_methods():
     """What the checkpoint itself has in place of methods of its class; Forge's is no module."""
-    return {name: value for name, value in vars(shared.sd_model).items() if callable(value)}
+    own = {name: repr(value) for name, value in vars(shared.sd_model).items() if callable(value)}
+    return repr(sorted(own.items()))
 
 
 def name_of(inner):

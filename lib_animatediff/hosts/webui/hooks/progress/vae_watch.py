@@ -1,15 +1,16 @@
 """Watches the VAE while it decodes a batch frame by frame: counts frames, and ends early when the user interrupts.
 
-Forge and reForge decode all frames in one call; here it becomes a call for each frame. The WebUI's loop over the frames
-cannot be left, so that an interrupt repeats the last frame without computing it; the repetitions are removed from the
-batch afterwards. Only calls of the thread that samples count: the live preview decodes in another one.
+Forge and reForge decode all frames in one call; this module replaces it by one call per frame. The WebUI's loop over
+the frames cannot be left, so that an interrupt repeats the last frame without computing it; the repetitions are removed
+from the batch afterwards. Only calls of the thread that samples count: the live preview decodes in another one.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -89,9 +90,9 @@ class VaeWatch:
         def watched(z: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             if threading.get_ident() != self._thread:
                 return original(z, *args, **kwargs)  # type: ignore[no-any-return]
-            parts = torch.split(z, 1) if name == _DECODE else [z]
-            images = [ours(partial(original, part, *args, **kwargs), len(part)) for part in parts]
-            return torch.cat(images) if len(images) > 1 else images[0]
+            if name != _DECODE or len(z) < 2:
+                return ours(partial(original, z, *args, **kwargs), len(z))
+            return _stacked((ours(partial(original, row, *args, **kwargs), 1) for row in torch.split(z, 1)), len(z))
 
         setattr(self._model, name, watched)
         self._undo.append((name, watched, original))
@@ -120,3 +121,12 @@ class VaeWatch:
         self._encoded += rows
         self._on_frames(ENCODE, self._encoded)
         return latents
+
+
+def _stacked(images: Iterator[Tensor], count: int) -> Tensor:
+    """Images ``1 c h w`` in one tensor, which they are copied to one after the other, so that none is held twice."""
+    first = next(images)
+    stacked = first.new_empty((count, *first.shape[1:]))
+    for number, image in enumerate(chain([first], images)):
+        stacked[number] = image[0]
+    return stacked

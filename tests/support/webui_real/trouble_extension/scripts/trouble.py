@@ -196,7 +196,7 @@ def denoised_plainly(self, x, sigma, uncond, cond, cond_scale, s_min_uncond, ima
 def portrait():
     """One digest each of what an extension must leave as it was."""
     model, unet = loaded_model.whole(), loaded_model.unet()
-    tensors, structure = hashlib.sha256(), hashlib.sha256(str(loaded_model.own_methods()).encode())
+    tensors, structure = hashlib.sha256(), hashlib.sha256(loaded_model.own_methods().encode())
     for key, tensor in model.state_dict().items():
         tensors.update(key.encode() + tensor.detach().cpu().float().numpy().tobytes())
     hooks = {}
