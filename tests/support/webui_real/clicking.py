@@ -71,14 +71,18 @@ def item(entry: str) -> str:
 
 def choose_refreshed(page, button: str, field: str, entry: str, tab: str = "txt2img") -> None:
     """Refreshes a field's list and takes an entry from it."""
+    from playwright.sync_api import TimeoutError as PageTimeout  # without it, only the tests of pages skip
+
     page.locator(f"{panel(tab)}_{button}").click()
     box, choice = page.locator(f"{panel(tab)}_{field} input"), page.locator(f"{panel(tab)}_{field} {item(entry)}")
-    for _ in range(40):  # the list is filled some time after the click, and shows what it held when it was opened
+    for _ in range(40):  # the list is filled some time after the click, which closes it if it is open
         box.click()
-        if choice.count():
-            break
-        box.blur()
-        page.wait_for_timeout(250)
+        try:
+            choice.click(timeout=500)
+        except PageTimeout:
+            box.blur()
+        else:
+            return
     choice.click()
 
 
