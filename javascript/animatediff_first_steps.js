@@ -10,8 +10,8 @@ function animatediffPageLoaded(tab, value) {
     return [value];
 }
 
-// Called by the panel when the list of a new page has arrived: the motion module that it shows. What was chosen or pasted
-// meanwhile stays.
+// Called by the panel when the list of motion modules has been read again: the entry that it shows. What was chosen or
+// pasted meanwhile stays.
 function animatediffFirstModule(value, text) {
     if (!text) return value;
     const first = JSON.parse(text);

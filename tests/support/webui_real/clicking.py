@@ -87,12 +87,8 @@ def choose_refreshed(page, button: str, field: str, entry: str, tab: str = "txt2
 
 
 def choose_module(page, name: str, tab: str = "txt2img") -> None:
-    for _ in range(3):  # the answer to the refreshing restores what was chosen before it
-        choose_refreshed(page, "refresh", "model", f'^="{name} ["', tab)
-        page.wait_for_timeout(500)
-        if page.locator(f"{panel(tab)}_model input").input_value().startswith(f"{name} ["):
-            return
-    raise AssertionError(f"{name} could not be chosen")
+    choose_refreshed(page, "refresh", "model", f'^="{name} ["', tab)
+    page.wait_for_function(f"document.querySelector('{panel(tab)}_model input').value.startsWith('{name} [')")
 
 
 def prepare_clip(page, server, frames: int, module: str = "mm_small_v3.safetensors", tab: str = "txt2img") -> None:

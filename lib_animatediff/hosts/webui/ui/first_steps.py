@@ -109,17 +109,16 @@ def link_first_steps(steps: FirstSteps, accordion: Any, model: Any, refresh: Any
         elem_classes=["animatediff-hidden"],
     )
     started = gr.Textbox(visible=False, elem_id=f"animatediff_{tab}_started")
-    quietly = {"show_progress": False, "queue": False}
-    renewed = refresh.click(_renewed, inputs=[model], outputs=outputs, **quietly)
     first = gr.Textbox(visible=False, elem_id=f"animatediff_{tab}_first")
-    page_loaded.click(
-        _renewed_on_page_load,
-        inputs=[model],
-        outputs=[*outputs, first],
-        _js=f"(value) => animatediffPageLoaded('{tab}', value)",
-        **quietly,
-    ).then(None, inputs=[model, first], outputs=[model], _js="animatediffFirstModule", queue=False)
-    accordion.change(_renewed_if_open, inputs=[accordion, model], outputs=outputs, **quietly)
+    quietly = {"show_progress": False, "queue": False}
+
+    def listing(event: Any, read: Any, inputs: list[Any], **more: Any) -> Any:
+        asked = event(read, inputs=[*inputs, model], outputs=[*outputs, first], **quietly, **more)
+        return asked.then(None, inputs=[model, first], outputs=[model], _js="animatediffFirstModule", queue=False)
+
+    renewed = listing(refresh.click, _renewed, [])
+    listing(page_loaded.click, _renewed_on_page_load, [], _js=f"(value) => animatediffPageLoaded('{tab}', value)")
+    listing(accordion.change, _renewed_if_open, [accordion])
     model.change(_shown_if_needed, inputs=[model], outputs=[steps.block], **quietly)
     steps.try_it.click(_try_it, inputs=[], outputs=[*outputs, steps.problem, started], **quietly).then(
         None, inputs=[started], _js=f"(started) => animatediffTryBuiltin('{tab}', started)"
@@ -127,28 +126,27 @@ def link_first_steps(steps: FirstSteps, accordion: Any, model: Any, refresh: Any
     return renewed
 
 
-def _renewed(value: str, *, is_choice: bool = True) -> tuple[Any, Any, Any]:
-    """The block, its guide and the list, after the folders were read again."""
+def _renewed(value: str, *, is_choice: bool = True) -> tuple[Any, Any, Any, str]:
+    """The block, its guide and the list after the folders were read again, and which entry the list is to show.
+
+    Another entry may be chosen or pasted before the answer arrives. So the browser decides, by what the page showed
+    when it asked: see `animatediffFirstModule`.
+    """
     listed = entries()
     now = selected(value or "", listed, is_choice=is_choice)
-    changed = {} if now == value else {"value": now}  # otherwise an entry chosen meanwhile would be replaced
     needed = _is_needed(now, listed)
     guide = _guide(listed) if needed else ""
-    return gr.update(visible=needed), guide, gr.update(choices=choices(listed), **changed)
+    model = gr.update(choices=choices(listed))
+    return gr.update(visible=needed), guide, model, json.dumps({"shown": value, "now": now})
 
 
 def _renewed_on_page_load(value: str) -> tuple[Any, Any, Any, str]:
-    """Nobody has chosen what a new page shows: it is what was listed when the WebUI started.
-
-    Parameters may be pasted before the answer arrives. So the browser decides, by what the page showed when it asked.
-    """
-    block, guide, model = _renewed(value, is_choice=False)
-    now = model.pop("value", value)
-    return block, guide, model, json.dumps({"shown": value, "now": now})
+    """Nobody has chosen what a new page shows: it is what was listed when the WebUI started."""
+    return _renewed(value, is_choice=False)
 
 
-def _renewed_if_open(is_open: bool, value: str) -> tuple[Any, Any, Any]:
-    return _renewed(value) if is_open else (gr.update(), gr.update(), gr.update())
+def _renewed_if_open(is_open: bool, value: str) -> tuple[Any, Any, Any, str]:
+    return _renewed(value) if is_open else (gr.update(), gr.update(), gr.update(), "")
 
 
 def _shown_if_needed(value: str) -> Any:

@@ -54,9 +54,9 @@ def happens(component, *, changes=None) -> None:
                 vars(output).update({name: value for name, value in change.items() if name != "__type__"})
             else:
                 output.value = change
-        if (first := outputs[-1]).elem_id == "animatediff_txt2img_first":  # `animatediffFirstModule` in the browser
-            (model,) = given["inputs"]
-            asked = json.loads(first.value)
+        first = outputs[-1]
+        if first.elem_id == "animatediff_txt2img_first" and first.value:  # `animatediffFirstModule` in the browser
+            model, asked = given["inputs"][-1], json.loads(first.value)
             model.value = asked["now"] if model.value == asked["shown"] else model.value
 
 
@@ -125,8 +125,6 @@ def test_a_choice_stays_and_only_its_badge_follows_the_checkpoint(webui, checkpo
     write_motion_file(webui.models_folder)
     panel = opened(webui)
     panel.model.value = MODULE
-    answer = panel.refresh.listeners[1][0](MODULE)[2]
-    assert "value" not in answer  # somebody may have chosen another entry meanwhile
     monkeypatch.setattr(checkpoint, "is_sdxl", True)
     happens(panel.refresh)
     assert panel.model.value == "mm_small_v3.safetensors [v3, SD 1.5: not for this checkpoint]"
@@ -143,12 +141,17 @@ def test_on_a_new_page_a_module_that_was_listed_before_the_checkpoint_was_loaded
     assert panel.model.value == "mm.safetensors [v3, SD 1.5]"
 
 
-def test_on_a_new_page_the_answer_does_not_replace_what_is_pasted_before_it_arrives(webui):
+@pytest.mark.parametrize("event", ["refresh", "page_loaded", "accordion"])
+def test_the_answer_does_not_replace_what_is_chosen_or_pasted_before_it_arrives(webui, event):
     write_motion_file(webui.models_folder)
     panel = opened(webui)
-    (ask, given), _ = panel.page_loaded.listeners
+    listings = [
+        (ask, given) for ask, given in getattr(panel, event).listeners if ask and given["outputs"][-1] is panel.first
+    ]
+    ((ask, given),) = listings
     assert given["outputs"][2] is panel.model
-    _, _, model, first = ask("gone.ckpt [v3, SD 1.5]")
+    known = {panel.accordion: True, panel.model: "gone.ckpt [v3, SD 1.5]"}
+    _, _, model, first = ask(*(known[source] for source in given["inputs"]))
     assert "value" not in model
     assert json.loads(first) == {"shown": "gone.ckpt [v3, SD 1.5]", "now": "mm.safetensors [v3, SD 1.5]"}
 

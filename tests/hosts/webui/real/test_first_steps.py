@@ -116,14 +116,7 @@ def test_a_pasted_module_stays_when_the_list_of_a_new_page_arrives_after_it(fres
     """On a slow server; the list of the first page has another module, or none."""
     write_motion_file(fresh.motion_modules_dir)
     write_motion_file(fresh.motion_modules_dir, "v2")
-    config = fresh.api("GET", "/config").json()
-    ids = {each["id"] for each in config["components"] if str(each["props"].get("elem_id")).endswith("_page_loaded")}
-    places = {number for number, each in enumerate(config["dependencies"]) if ids & _flat(each["targets"])}
-    held = []
-    page.route(
-        "**/run/predict*",
-        lambda route: held.append(route) if _number(route) in places else route.continue_(),
-    )
+    held = hold_answers(fresh, page, "_page_loaded")
     open_page(page, fresh)
     page.wait_for_function("animatediffListed.size === 2")
     read_prompt(
@@ -137,6 +130,40 @@ def test_a_pasted_module_stays_when_the_list_of_a_new_page_arrives_after_it(fres
     wait_for_module(page, MODULE)
     page.wait_for_timeout(1000)
     assert page.locator(FIELD).input_value() == MODULE
+
+
+def test_a_module_chosen_before_the_refreshed_list_arrives_stays(fresh, page):
+    shown = "mm_small_v1.safetensors [v1, SD 1.5]"
+    path = write_motion_file(fresh.motion_modules_dir, "v1")
+    write_motion_file(fresh.motion_modules_dir, "v2")
+    write_motion_file(fresh.motion_modules_dir)
+    open_panel(page, fresh)
+    wait_for_module(page, shown)
+    wait_for_list(page, [shown, "mm_small_v2.safetensors [v2, SD 1.5]", MODULE, WITHOUT_FILE])
+    path.unlink()  # so that the answer names another one
+    held = hold_answers(fresh, page, "txt2img_refresh")
+    page.locator(f"{PANEL}_refresh").click()
+    page.locator(FIELD).click()
+    page.locator(f"{PANEL}_model li", has_text=MODULE).click()
+    wait_for_module(page, MODULE)
+    assert held
+    for route in held:
+        route.continue_()
+    page.wait_for_timeout(1000)
+    assert page.locator(FIELD).input_value() == MODULE
+
+
+def hold_answers(fresh, page, button: str) -> list:
+    """Requests of the page after a press of buttons whose ids end so; they wait until they are continued."""
+    config = fresh.api("GET", "/config").json()
+    ids = {each["id"] for each in config["components"] if str(each["props"].get("elem_id")).endswith(button)}
+    places = {number for number, each in enumerate(config["dependencies"]) if ids & _flat(each["targets"])}
+    held: list = []
+    page.route(
+        "**/run/predict*",
+        lambda route: held.append(route) if _number(route) in places else route.continue_(),
+    )
+    return held
 
 
 def _number(route) -> int | None:
