@@ -172,6 +172,11 @@ class TrainingSettings:
         "Motion appears in far fewer steps.",
         fixed=True,
     )  # fmt: skip
+    spread_positions: bool = _setting(
+        False, "Number the frames of a clip as in the video (0, stride, twice stride, ...), not 0, 1, 2 (official). A "
+        "motion module learns long movements from few frames, and makes the frames between them, too.",
+        fixed=True,
+    )  # fmt: skip
     timestep_power: float = _setting(
         1.0, "Timesteps are 1000 * u^power: 1 is uniform, lower values favour noisy timesteps.", above=0, fixed=True
     )
@@ -287,8 +292,24 @@ def _check_together(settings: TrainingSettings) -> None:
             "out.",
             code="AD-T39",
         )
+    if settings.spread_positions:
+        _check_spread(settings)
     if settings.size % PIXELS_PER_STEP:
         raise TrainingError(f"size must be a multiple of {PIXELS_PER_STEP}, not {settings.size}.", code="AD-T23")
+
+
+def _check_spread(settings: TrainingSettings) -> None:
+    if settings.target not in WITH_NEW_MOTION:
+        raise TrainingError(
+            "spread_positions changes what a motion module learns, and this target leaves it as it is. Leave it out.",
+            code="AD-T51",
+        )
+    if settings.stride == 1 or settings.frames == 1:
+        raise TrainingError(
+            "spread_positions has no effect without frames that are left out. Set stride to 2 or more and frames to 2 "
+            "or more, or leave it out.",
+            code="AD-T52",
+        )
 
 
 def _check_guided(settings: TrainingSettings) -> None:

@@ -25,6 +25,7 @@ from motion_module.kinds import KINDS, PIA, Kind
 from motion_module.network import Layout
 from motion_module.schedules import SCALED_LINEAR, BetaSchedule
 from motion_module.sparse_ctrl.network import SparseCtrl
+from motion_module.temporal_transformer import TemporalAttention
 
 from .camera import CameraSteering, new_camera_ctrl
 from .control import new_control_network
@@ -123,7 +124,23 @@ def _motion_of(settings: TrainingSettings, unet: nn.Module) -> MotionModule:
     motion = _loaded(settings) if settings.motion else _fresh(settings, unet)
     if settings.local_heads:
         look_nearby(motion)
+    if settings.spread_positions:
+        _spread_positions(motion, settings)
     return motion
+
+
+def _spread_positions(motion: MotionModule, settings: TrainingSettings) -> None:
+    """Give frame f the position f x stride, in place. Files of the motion module keep the usual tables."""
+    last = (settings.frames - 1) * settings.stride
+    if last >= motion.trained_length:
+        raise TrainingError(
+            f"The last frame would have position {last}, and the motion module has {motion.trained_length} of them. "
+            "Lower frames or stride, or leave out spread_positions.",
+            code="AD-T53",
+        )
+    for layer in motion.modules():
+        if isinstance(layer, TemporalAttention):
+            layer.pe = layer.pe[:, :: settings.stride].contiguous()
 
 
 def _loaded(settings: TrainingSettings) -> MotionModule:

@@ -31,8 +31,6 @@ def settings(recipe: TrainerRecipe, folder: Path, seed: int, size: int = SIZE, *
         more: settings of the one thing that is trained.
     """
     return TrainingSettings(
-        frames=FRAMES,
-        stride=1,
         size=size,
         steps=recipe.steps,
         batch=recipe.batch,
@@ -52,7 +50,7 @@ def settings(recipe: TrainerRecipe, folder: Path, seed: int, size: int = SIZE, *
         save_every=recipe.save_every,
         validation_every=recipe.validation_every,
         validation_clips=recipe.validation_clips,
-        **more,
+        **{"frames": FRAMES, "stride": 1} | more,
     )
 
 

@@ -52,4 +52,4 @@ def train_camera(recipe: Recipe, folder: Path, until: int | None, move: str) -> 
     )
     trained = train_on(folder, clips, asked, VILLAGE.name)
     if workers.rank() == 0:
-        keep(trained, folder / result(move), recipe.about(*PARTS, "motion", "moving", "camera"))
+        keep(trained, folder / result(move), recipe.about(*PARTS, "motion", "smooth", "camera"))

@@ -25,4 +25,4 @@ def train_fast(recipe: Recipe, folder: Path, until: int | None = None) -> None:
     )
     trained = train_on(folder, clips.lessons(), asked, VILLAGE.name)
     if workers.rank() == 0:
-        keep(trained, folder / RESULT, recipe.about(*PARTS, "motion", "moving", "fast"))
+        keep(trained, folder / RESULT, recipe.about(*PARTS, "motion", "smooth", "fast"))

@@ -20,7 +20,7 @@ def _together(work: Work) -> Work:
 
 def _camera(move: str) -> Stage:
     """The stage of a motion LoRA."""
-    needs = (*base.PARTS, "motion", "moving", "camera")
+    needs = (*base.PARTS, "motion", "smooth", "camera")
     return Stage(
         cameras.name(move),
         cameras.result(move),
@@ -41,14 +41,14 @@ STAGES = (
     Stage(
         "motion",
         motion.RESULT,
-        (*base.PARTS, "motion", "moving"),
+        (*base.PARTS, "motion", "smooth"),
         _together(motion.train_motion),
         motion_gates.gate_motion,
     ),
     Stage(
         "fast",
         fast.RESULT,
-        (*base.PARTS, "motion", "moving", "fast"),
+        (*base.PARTS, "motion", "smooth", "fast"),
         _together(fast.train_fast),
         motion_gates.gate_fast,
     ),
