@@ -14,7 +14,7 @@ from tools.pocket.loop import load, save
 from tools.pocket.sampling import CFG
 from tools.pocket.ship import ship as copy_files
 
-from . import base, cameras, export, motion, styles, vae
+from . import base, cameras, export, motion, probe, styles, vae
 
 VILLAGE = BuiltInModel(
     name=export.VILLAGE.name,
@@ -30,6 +30,7 @@ SOURCES = {
     VILLAGE.checkpoint: export.RESULT,
     VILLAGE.motion: motion.RESULT,
     f"{VILLAGE.name}-style-lora.safetensors": styles.LORA_RESULT,
+    f"{VILLAGE.name}-judge.safetensors": probe.RESULT,
     **{f"{VILLAGE.name}-{cameras.result(move)}": cameras.result(move) for move in cameras.MOVES},
 }
 

@@ -71,7 +71,7 @@ def test_a_build_can_begin_with_the_kept_files(village, tmp_path):
         assert theirs[1].items() <= mine[1].items()
     said: list[str] = []
     run_stages(STAGES[:-1], RECIPE, build, "vae", gates=False, say=said.append)
-    assert said == [f"vae: finished before, {build / vae.RESULT}"]
+    assert said == [f"{name}: finished before, {build / name}.safetensors" for name in ("probe", "vae")]
 
 
 def test_the_report_has_a_row_for_each_thing(village, tmp_path, monkeypatch):
